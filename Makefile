@@ -1,0 +1,40 @@
+# The project's verbs. Everything they need is installed by them: uv into .uv/ where the machine has none,
+# Python packages into .venv/ from the lock.
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen --all-packages
+PACKAGES := wire chassis workers consumers simulator cli
+SOURCES := $(addsuffix /src,$(PACKAGES))
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench schemas
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	@python3 -m venv .uv || { echo "python3 with its venv module is needed (Debian: python3-venv)"; exit 1; }
+	@.uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+setup: $(filter .uv/bin/uv,$(UV)) ## install everything the project needs into .venv
+	@$(UV) sync --frozen --all-packages --quiet
+
+demo: setup ## a venue, Kafka, PostgreSQL and marketfeed on this machine for 30 s (ARGS="--seconds 60")
+	@$(RUN) marketfeed demo $(ARGS)
+
+test: setup ## every test this machine can run (ARGS="-k name")
+	@$(RUN) pytest $(ARGS)
+
+lint: setup ## format check, lint, types, import contracts
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy $(SOURCES) tests scripts
+	@$(RUN) lint-imports
+
+format: setup ## rewrite the code as the linter wants it
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+schemas: setup ## write wire/schemas from the message types
+	@$(RUN) python -m marketfeed_wire.schema wire/schemas

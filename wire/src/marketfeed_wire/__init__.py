@@ -1,0 +1,32 @@
+"""The message contract between the workers that publish market data and the consumers that store it.
+
+A leaf package: it knows no broker, no database and no venue. See docs/architecture.md.
+"""
+
+from marketfeed_wire.codec import (
+    DecodeError,
+    decode_book_ticker,
+    decode_trade,
+    encode,
+    is_decimal,
+    is_name,
+)
+from marketfeed_wire.messages import MAX_ID, SCHEMA_VERSION, BookTicker, Origin, Trade
+from marketfeed_wire.topics import BOOK_TICKER, TRADES, key_for
+
+__all__ = [
+    "BOOK_TICKER",
+    "MAX_ID",
+    "SCHEMA_VERSION",
+    "TRADES",
+    "BookTicker",
+    "DecodeError",
+    "Origin",
+    "Trade",
+    "decode_book_ticker",
+    "decode_trade",
+    "encode",
+    "is_decimal",
+    "is_name",
+    "key_for",
+]

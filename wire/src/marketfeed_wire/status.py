@@ -1,0 +1,97 @@
+"""What ``GET /status`` of a worker and of a consumer answers, as JSON.
+
+The operator, the command line and the tests read these; nothing else of a service is looked at from outside.
+Times are microseconds since the Unix epoch; ``None`` means "not yet".
+"""
+
+from typing import Literal
+
+import msgspec
+
+ConnectionState = Literal["connecting", "streaming", "waiting", "refused", "closed"]
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One WebSocket connection of a worker."""
+
+    id: int
+    state: ConnectionState
+    streams: int
+    connected_time_us: int | None
+    last_frame_time_us: int | None
+    reconnects: int
+    reason: str
+    """Why the connection is not streaming; "" while it is."""
+
+
+class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has seen of one symbol."""
+
+    trades: int
+    quotes: int
+    last_trade_id: int | None
+    last_trade_time_us: int | None
+    missing: int
+    """Trade ids that were jumped over and have not been published since."""
+    duplicates: int
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process."""
+
+    version: str
+    venue: str
+    shard: str
+    ready: bool
+    reason: str
+    """Why the worker is not ready; "" when it is."""
+    symbols: dict[str, SymbolStatus]
+    refused_symbols: dict[str, str]
+    """Symbols that were asked for and left out -> the reason."""
+    connections: list[ConnectionStatus]
+    received: dict[str, int]
+    """Topic -> messages read from the venue."""
+    acknowledged: dict[str, int]
+    """Topic -> messages that Kafka has acknowledged."""
+    failed: dict[str, int]
+    """Topic -> messages that Kafka has refused for good."""
+    pending: int
+    """Messages handed to the Kafka client and not answered for yet."""
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition that a consumer owns."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    """The offset that the database says is next."""
+    end_offset: int | None
+    """The partition's end as the broker last told it."""
+
+
+class StoredSymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What this consumer process has committed of one symbol."""
+
+    rows: int
+    latency_p50_us: int | None
+    latency_p99_us: int | None
+    """Wire to commit: from the worker's socket read to the database's answer to COMMIT."""
+
+
+class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A consumer process."""
+
+    version: str
+    group: str
+    ready: bool
+    reason: str
+    partitions: list[PartitionStatus]
+    inserted: dict[str, int]
+    """Table -> rows that this process has added."""
+    duplicates: dict[str, int]
+    """Table -> messages that were stored already and changed nothing."""
+    dead_letters: int
+    symbols: dict[str, StoredSymbolStatus]
+    latency_p50_us: int | None
+    latency_p99_us: int | None
