@@ -19,6 +19,7 @@ class KafkaSettings(ServiceSettings):
     """The variables of a service that speaks to Kafka."""
 
     kafka_broker: str = Field(
+        "localhost:9092",
         description="bootstrap servers, host:port[,host:port…]",
         min_length=3,
         pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$",

@@ -1,0 +1,58 @@
+"""The worker's plain counters: written by the hot path, read by metrics and status.
+
+Plain integers and not Prometheus objects, because an increment of those takes a lock and costs as much as decoding
+a frame; `metrics` reads these when it is scraped.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+LATENCY_BOUNDS_US: Final = (
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+)  # fmt: skip
+
+
+class LatencyBuckets:
+    """A histogram of latencies in microseconds."""
+
+    __slots__ = ("counts", "sum_us")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
+        self.sum_us = 0
+
+    def observe(self, latency_us: int, times: int) -> None:
+        """Count `times` events that took `latency_us`."""
+        self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += times
+        self.sum_us += latency_us * times
+
+
+@dataclass(slots=True)
+class StreamCounters:
+    """One kind of stream (trades or quotes) and the topic that it goes to."""
+
+    stream: str
+    topic: str
+    received: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    conflated: int = 0
+    outdated: int = 0
+    socket_to_ack: LatencyBuckets = field(default_factory=LatencyBuckets)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Everything that one worker counts."""
+
+    trades: StreamCounters
+    quotes: StreamCounters
+    failures: Counter[str] = field(default_factory=Counter)
+    """Reason -> failures of fetching from the venue."""
+    gaps: int = 0
+    unexpected: int = 0
+    """Messages of symbols that this worker does not read (any more)."""
+    paused_reads: int = 0

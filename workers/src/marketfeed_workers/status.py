@@ -1,0 +1,115 @@
+"""What a worker tells about itself: probes and ``/status``. Asked from the health server's thread."""
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from marketfeed_chassis.health import Verdict
+from marketfeed_wire.status import SymbolStatus, WorkerStatus
+from marketfeed_workers.connection import Connection
+from marketfeed_workers.counters import Counters
+from marketfeed_workers.pipeline import Pipeline, SymbolFlow
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.settings import WorkerSettings
+
+VERSION: Final = importlib.metadata.version("marketfeed-workers")
+STUCK_AFTER_US: Final = 30_000_000
+
+
+class WorkerHealth:
+    """See `Health`.
+
+    Attributes:
+        last_beat_us: when the event loop last came round; `livez` fails when that is long ago.
+        draining: the worker was told to stop and delivers what it has read.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        counters: Counters,
+        pipeline: Pipeline,
+        publisher: Publisher,
+        connections: list[Connection],
+        refused_symbols: dict[str, str],
+        now_us: Callable[[], int],
+    ) -> None:
+        self.last_beat_us = now_us()
+        self.draining = False
+        self._settings = settings
+        self._counters = counters
+        self._pipeline = pipeline
+        self._publisher = publisher
+        self._connections = connections
+        self._refused_symbols = refused_symbols
+        self._now_us = now_us
+
+    def livez(self) -> Verdict:
+        """Whether the event loop still turns."""
+        silent_us = self._now_us() - self.last_beat_us
+        return Verdict(
+            silent_us < STUCK_AFTER_US, f"the event loop has not turned for {silent_us / 1e6:.0f} s"
+        )
+
+    def readyz(self) -> Verdict:
+        """Whether every stream flows."""
+        reason = self.not_ready_reason()
+        return Verdict(not reason, reason)
+
+    def status(self) -> bytes:
+        """A `WorkerStatus` as JSON."""
+        return msgspec.json.encode(self.worker_status())
+
+    def not_ready_reason(self) -> str:
+        """Why the worker does not do its whole work now; "" when it does."""
+        if self.draining:
+            return "stopping"
+        if self._publisher.refusal:
+            return self._publisher.refusal
+        for connection in self._connections:
+            if connection.status().state != "streaming":
+                return f"connection {connection.status().id}: {connection.status().reason}"
+        if self._pipeline.paused:
+            return "waiting for Kafka to acknowledge"
+        silent = [flow.symbol for flow in self._pipeline.flows.values() if self._is_silent(flow)]
+        return f"no first datum yet: {', '.join(sorted(silent)[:10])}" if silent else ""
+
+    def _is_silent(self, flow: SymbolFlow) -> bool:
+        """Whether a stream of the symbol has brought nothing yet, and has not been open long enough to be quiet."""
+        if flow.trades and flow.quotes:
+            return False
+        since = max((c.status().connected_time_us or self._now_us() for c in self._connections), default=0)
+        return self._now_us() - since < self._settings.ready_quiet_seconds * 1_000_000
+
+    def worker_status(self) -> WorkerStatus:
+        """Everything that ``/status`` tells."""
+        reason = self.not_ready_reason()
+        streams = (self._counters.trades, self._counters.quotes)
+        return WorkerStatus(
+            version=VERSION,
+            venue=self._settings.venue,
+            shard=self._settings.shard,
+            ready=not reason,
+            reason=reason,
+            symbols={symbol: _symbol_status(flow) for symbol, flow in self._pipeline.flows.items()},
+            refused_symbols=self._refused_symbols,
+            connections=[connection.status() for connection in self._connections],
+            received={stream.topic: stream.received for stream in streams},
+            acknowledged={stream.topic: stream.acknowledged for stream in streams},
+            failed={stream.topic: stream.failed for stream in streams},
+            pending=self._publisher.pending,
+        )
+
+
+def _symbol_status(flow: SymbolFlow) -> SymbolStatus:
+    expected = flow.sequence.expected
+    return SymbolStatus(
+        trades=flow.trades,
+        quotes=flow.quotes,
+        last_trade_id=None if expected is None else expected - 1,
+        last_trade_time_us=flow.last_trade_time_us,
+        missing=sum(len(hole) for hole in (*flow.sequence.late, *flow.sequence.holes())),
+        duplicates=flow.sequence.duplicates,
+    )

@@ -1,0 +1,24 @@
+"""Binance (global) spot. Facts from the venue's API documents of July 2026.
+
+Times are asked for in microseconds, which this venue offers by a parameter of the stream's address.
+"""
+
+from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
+from marketfeed_workers.venues.venue import VenueFacts
+
+VENUE = BinanceSpot(
+    VenueFacts(
+        name="binance",
+        ws_base="wss://stream.binance.com:9443",
+        rest_base="https://api.binance.com",
+        trade_ids="contiguous",
+        max_streams_per_connection=1024,
+        max_streams_in_url=400,
+        max_names_per_command=200,
+        command_interval_seconds=0.3,
+        connection_life_seconds=24 * 3600,
+        connection_attempts=300,
+        connection_attempts_window_seconds=300,
+    ),
+    time_unit_us=1,
+)

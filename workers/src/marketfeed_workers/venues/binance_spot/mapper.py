@@ -1,0 +1,124 @@
+"""Frames of Binance's combined streams to wire messages. Pure: the time of receipt is handed in.
+
+A combined frame is ``{"stream":"btcusdt@trade","data":{…}}``. Which kind it is stands in the stream's name, near
+the frame's start; looking there first lets each frame be decoded once, straight into the type that it must have.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import msgspec
+
+from marketfeed_wire import MAX_ID, BookTicker, Trade, is_decimal
+from marketfeed_workers.errors import BadFrame
+from marketfeed_workers.venues.venue import Event, Reply, ShutdownNotice
+
+_NAME_END: Final = (
+    96  # a stream's name stands within the first bytes of a frame: '{"stream":"' + symbol + kind
+)
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _TradePayload(msgspec.Struct, gc=False):
+    E: _Id
+    s: _Text
+    t: _Id
+    p: _Text
+    q: _Text
+    T: _Id
+    m: bool
+
+
+class _TradeFrame(msgspec.Struct, gc=False):
+    data: _TradePayload
+
+
+class _BookTickerPayload(msgspec.Struct, gc=False):
+    u: _Id
+    s: _Text
+    b: _Text
+    B: _Text
+    a: _Text
+    A: _Text
+
+
+class _BookTickerFrame(msgspec.Struct, gc=False):
+    data: _BookTickerPayload
+
+
+class _OtherPayload(msgspec.Struct, gc=False):
+    e: str = ""
+
+
+class _CommandError(msgspec.Struct, gc=False):
+    code: int
+    msg: str = ""
+
+
+class _OtherFrame(msgspec.Struct, gc=False):
+    """Anything but market data: answers to commands, notices."""
+
+    stream: str | None = None
+    data: _OtherPayload | None = None
+    e: str = ""
+    id: int | None = None
+    result: object | msgspec.UnsetType = msgspec.UNSET
+    error: _CommandError | None = None
+    code: int | None = None
+    msg: str = ""
+
+
+_trades: Final = msgspec.json.Decoder(_TradeFrame)
+_book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
+_others: Final = msgspec.json.Decoder(_OtherFrame)
+
+
+def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
+    """``read(frame, received_time_us)`` for a venue whose times count units of `time_unit_us` microseconds."""
+
+    def read(frame: bytes, received_time_us: int) -> Event:
+        try:
+            if frame.find(b'@trade"', 0, _NAME_END) > 0:
+                trade = _trades.decode(frame).data
+                if is_decimal(trade.p) and is_decimal(trade.q):
+                    return Trade(
+                        venue,
+                        trade.s,
+                        trade.t,
+                        trade.p,
+                        trade.q,
+                        trade.m,
+                        trade.T * time_unit_us,
+                        trade.E * time_unit_us,
+                        received_time_us,
+                    )
+                raise BadFrame(f"price or quantity is not a decimal number: {_start_of(frame)}")
+            if frame.find(b'@bookTicker"', 0, _NAME_END) > 0:
+                quote = _book_tickers.decode(frame).data
+                # The spot stream carries no time of its own: only the time of receipt is known.
+                return BookTicker(
+                    venue, quote.s, quote.u, quote.b, quote.B, quote.a, quote.A, None, received_time_us
+                )
+            return _other(_others.decode(frame))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadFrame(f"{error}: {_start_of(frame)}") from None
+
+    return read
+
+
+def _other(frame: _OtherFrame) -> Event:
+    if frame.e == "serverShutdown" or (frame.data is not None and frame.data.e == "serverShutdown"):
+        return ShutdownNotice()
+    if frame.error is not None:
+        return Reply(frame.id, f"{frame.error.code}: {frame.error.msg}", None)
+    if frame.code is not None:
+        return Reply(frame.id, f"{frame.code}: {frame.msg}", None)
+    if frame.result is not msgspec.UNSET:
+        return Reply(frame.id, "", frame.result)
+    return None
+
+
+def _start_of(frame: bytes) -> str:
+    return repr(frame[:200])

@@ -1,0 +1,12 @@
+"""Finds a venue by its name: one line a venue."""
+
+from marketfeed_workers.venues import binance, binance_us
+from marketfeed_workers.venues.venue import Venue
+
+VENUES: dict[str, Venue] = {
+    venue.facts.name: venue
+    for venue in (
+        binance_us.VENUE,
+        binance.VENUE,
+    )
+}
