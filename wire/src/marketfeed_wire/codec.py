@@ -1,8 +1,8 @@
 """Messages to and from the bytes of a Kafka record's value.
 
-A value is one JSON object in UTF-8. Decoding is strict about types, bounds and decimals, because what
-passes here is written to the database without another look; fields it does not know are passed over, so
-that an older consumer reads a newer worker's messages.
+A value is one JSON object in UTF-8. Decoding is strict about types, bounds, names and decimals, because
+what passes here is written to the database without another look; fields it does not know are passed over,
+so that an older consumer reads a newer worker's messages.
 """
 
 import re
@@ -10,11 +10,21 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_wire.messages import BookTicker, Trade
+from marketfeed_wire.messages import SCHEMA_VERSION, BookTicker, Trade
+
+
+class _Version(msgspec.Struct):
+    """The one field that is read even of a message that cannot be."""
+
+    schema_version: int = SCHEMA_VERSION
+
 
 _encoder: Final = msgspec.json.Encoder()
 _trades: Final = msgspec.json.Decoder(Trade)
 _book_tickers: Final = msgspec.json.Decoder(BookTicker)
+_versions: Final = msgspec.json.Decoder(_Version)
+# RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATH: Final = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 
@@ -58,11 +68,11 @@ def decode_trade(value: bytes) -> Trade:
     """
     try:
         trade = _trades.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _explained(error) from None
-    if is_decimal(trade.price) and is_decimal(trade.qty):
+    except _UNREADABLE as error:
+        raise _explained(error, value) from None
+    if is_name(trade.venue + trade.symbol) and is_decimal(trade.price) and is_decimal(trade.qty):
         return trade
-    raise _not_a_decimal(trade, "price", "qty")
+    raise _not_storable(trade, "price", "qty")
 
 
 def decode_book_ticker(value: bytes) -> BookTicker:
@@ -73,25 +83,40 @@ def decode_book_ticker(value: bytes) -> BookTicker:
     """
     try:
         quote = _book_tickers.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _explained(error) from None
+    except _UNREADABLE as error:
+        raise _explained(error, value) from None
     if (
-        is_decimal(quote.bid_price)
+        is_name(quote.venue + quote.symbol)
+        and is_decimal(quote.bid_price)
         and is_decimal(quote.bid_qty)
         and is_decimal(quote.ask_price)
         and is_decimal(quote.ask_qty)
     ):
         return quote
-    raise _not_a_decimal(quote, "bid_price", "bid_qty", "ask_price", "ask_qty")
+    raise _not_storable(quote, "bid_price", "bid_qty", "ask_price", "ask_qty")
 
 
-def _not_a_decimal(message: Trade | BookTicker, *fields: str) -> DecodeError:
-    field = next(name for name in fields if not is_decimal(getattr(message, name)))
+def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:
+    for field in ("venue", "symbol"):
+        if not is_name(text := getattr(message, field)):
+            return DecodeError(field, f"{text!r} is not a name: it holds a space or an unprintable character")
+    field = next(name for name in decimals if not is_decimal(getattr(message, name)))
     return DecodeError(field, f"{getattr(message, field)!r} is not a decimal number")
 
 
-def _explained(error: Exception) -> DecodeError:
+def _explained(error: Exception, value: bytes) -> DecodeError:
+    # A message of another version may differ in any field, and the first that does would be blamed.
+    version = _version_of(value)
+    if version != SCHEMA_VERSION:
+        return DecodeError("schema_version", f"this is version {version}, only {SCHEMA_VERSION} can be read")
     # msgspec tells the place of a fault only in the last words of its message; only this function reads them.
     text = str(error)
     found = _PATH.search(text) or _MISSING.search(text)
     return DecodeError(found["field"] if found else "", _PATH.sub("", text))
+
+
+def _version_of(value: bytes) -> int:
+    try:
+        return _versions.decode(value).schema_version
+    except _UNREADABLE:
+        return SCHEMA_VERSION

@@ -24,7 +24,14 @@ Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID, description="microseconds since the Unix epoch")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Decimal = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=64, description="a decimal number as the venue wrote it")
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=64,
+        description="a non-negative decimal number as the venue wrote it",
+        # For readers of the schema only; the codec's own check, `is_decimal`, costs less than a pattern.
+        extra_json_schema={"pattern": r"^([0-9]+\.?[0-9]*|\.[0-9]+)$"},
+    ),
 ]
 
 Origin = Literal["stream", "backfill"]

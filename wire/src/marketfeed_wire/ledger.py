@@ -1,0 +1,90 @@
+"""What workers remember in Kafka: how far they are, and which trade ids were ever missing.
+
+Both topics are compacted: the newest message of a key is the truth. Workers read them at start and hold no other
+state; consumers store the gaps.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from marketfeed_wire.codec import DecodeError, explained
+from marketfeed_wire.messages import Id, Name, TimeUs
+
+GapState = Literal["open", "filled", "absent", "unresolved"]
+"""``open``: being repaired while later trades are held back; ``filled``: every id was published; ``absent``: the
+venue proved that the ids not published do not exist; ``unresolved``: some ids are still missing, later trades went
+on without them, and repair goes on."""
+
+Ids = tuple[Id, Id]
+"""First and last id of a range, both included."""
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """How far a symbol's trades are acknowledged by Kafka; the newest message of a symbol counts."""
+
+    venue: Name
+    symbol: Name
+    trade_id: Id
+    acknowledged_time_us: TimeUs
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A jump in a symbol's trade ids and what became of it; identity is (venue, symbol, first_id)."""
+
+    venue: Name
+    symbol: Name
+    first_id: Id
+    last_id: Id
+    state: GapState
+    missing: list[Ids]
+    """The ids that are still missing."""
+    absent: list[Ids]
+    """The ids that the venue proved not to exist."""
+    proof: Annotated[str, msgspec.Meta(max_length=64)]
+    """Where the outcome comes from: the venue's endpoint, or "stream" when the trades came late by themselves."""
+    detected_time_us: TimeUs
+    updated_time_us: TimeUs
+
+
+_progress: Final = msgspec.json.Decoder(Progress)
+_gaps: Final = msgspec.json.Decoder(Gap)
+
+
+def progress_key(venue: str, symbol: str) -> bytes:
+    """The record key of a `Progress`."""
+    return f"{venue}|{symbol}".encode()
+
+
+def gap_key(gap: Gap) -> bytes:
+    """The record key of a `Gap`."""
+    return f"{gap.venue}|{gap.symbol}|{gap.first_id}".encode()
+
+
+def decode_progress(value: bytes) -> Progress:
+    """The progress in a record's value.
+
+    Raises:
+        DecodeError: the value is no `Progress`; names the field.
+    """
+    try:
+        return _progress.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise explained(error) from None
+
+
+def decode_gap(value: bytes) -> Gap:
+    """The gap in a record's value.
+
+    Raises:
+        DecodeError: the value is no `Gap`, or a range of it ends before it starts; names the field.
+    """
+    try:
+        gap = _gaps.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise explained(error) from None
+    ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}
+    for field, each in ranges.items():
+        if any(last < first for first, last in each):
+            raise DecodeError(field, "a range ends before it starts")
+    return gap

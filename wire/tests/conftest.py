@@ -1,0 +1,40 @@
+"""One good message of each type for the tests of the wire contract."""
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def trade_fields() -> dict[str, Any]:
+    """A trade as a reader of the topic sees it, with every field; each test has its own copy."""
+    return {
+        "venue": "binance_us",
+        "symbol": "BTCUSDT",
+        "trade_id": 3_700_000_001,
+        "price": "60001.12000000",
+        "qty": "0.00120000",
+        "buyer_is_maker": True,
+        "trade_time_us": 1_723_161_600_000_000,
+        "event_time_us": 1_723_161_600_001_000,
+        "received_time_us": 1_723_161_600_001_234,
+        "origin": "stream",
+        "schema_version": 1,
+    }
+
+
+@pytest.fixture
+def book_ticker_fields() -> dict[str, Any]:
+    """A quote as a reader of the topic sees it, with every field; each test has its own copy."""
+    return {
+        "venue": "binance_us",
+        "symbol": "BTCUSDT",
+        "update_id": 50_000_000_001,
+        "bid_price": "60001.11000000",
+        "bid_qty": "1.50000000",
+        "ask_price": "60001.12000000",
+        "ask_qty": "0.00000000",
+        "event_time_us": None,
+        "received_time_us": 1_723_161_600_001_234,
+        "schema_version": 1,
+    }

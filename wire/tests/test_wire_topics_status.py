@@ -1,0 +1,33 @@
+"""Topic names, the key rule, and the answers of /status."""
+
+import hypothesis.strategies as st
+import msgspec
+from hypothesis import given
+from wire_strategies import names
+
+from marketfeed_wire import BOOK_TICKER, TRADES, key_for
+from marketfeed_wire.status import ConsumerStatus, WorkerStatus
+
+
+def test_the_topic_names_are_part_of_the_contract() -> None:
+    assert (TRADES, BOOK_TICKER) == ("market.trades.raw", "market.book_ticker.raw")
+
+
+@given(names, names)
+def test_two_symbols_share_a_key_only_when_they_are_the_same(one: str, other: str) -> None:
+    assert key_for(one).decode() == one
+    assert (key_for(one) == key_for(other)) == (one == other)
+
+
+@given(st.from_type(WorkerStatus) | st.from_type(ConsumerStatus))
+def test_a_status_comes_back_as_it_was_sent(status: WorkerStatus | ConsumerStatus) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(status), type=type(status)) == status
+
+
+def test_a_reader_passes_over_what_a_newer_service_adds() -> None:
+    status = ConsumerStatus(
+        version="1", group="marketfeed", ready=True, reason="", partitions=[], inserted={}, duplicates={},
+        dead_letters=0, symbols={}, latency_p50_us=None, latency_p99_us=None,
+    )  # fmt: skip
+    newer = {**msgspec.to_builtins(status), "candles": {"BTCUSDT": 1}}
+    assert msgspec.json.decode(msgspec.json.encode(newer), type=ConsumerStatus) == status
