@@ -11,22 +11,32 @@ from marketfeed_wire.codec import (
     is_decimal,
     is_name,
 )
+from marketfeed_wire.ledger import Gap, GapState, Progress, decode_gap, decode_progress, gap_key, progress_key
 from marketfeed_wire.messages import MAX_ID, SCHEMA_VERSION, BookTicker, Origin, Trade
-from marketfeed_wire.topics import BOOK_TICKER, TRADES, key_for
+from marketfeed_wire.topics import BOOK_TICKER, GAPS, PROGRESS, TRADES, key_for
 
 __all__ = [
     "BOOK_TICKER",
+    "GAPS",
     "MAX_ID",
+    "PROGRESS",
     "SCHEMA_VERSION",
     "TRADES",
     "BookTicker",
     "DecodeError",
+    "Gap",
+    "GapState",
     "Origin",
+    "Progress",
     "Trade",
     "decode_book_ticker",
+    "decode_gap",
+    "decode_progress",
     "decode_trade",
     "encode",
+    "gap_key",
     "is_decimal",
     "is_name",
     "key_for",
+    "progress_key",
 ]
