@@ -1,0 +1,365 @@
+"""Whatever the database does to a transaction, its rows are there once, or not at all and its offsets neither."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from consumer_market import quote, record, trade
+from consumer_pgproxy import Fault, Proxy
+from consumer_support import rows, stored, until
+
+from marketfeed_chassis.errors import StartupError
+from marketfeed_consumers import careful, schema
+from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.decode import Batch, batch_of
+from marketfeed_consumers.errors import Abandoned, BadData, BatchError, Fenced, StaleKnowledge
+from marketfeed_consumers.plan import Plan, mark_keys, plan
+from marketfeed_consumers.transaction import Owner
+from marketfeed_consumers.writer import Stored, Writer
+from marketfeed_wire import BookTicker, Trade
+
+pytestmark = pytest.mark.integration
+TABLES = {"trades": "trades", "book": "book_tickers"}
+Message = Trade | BookTicker | bytes
+
+
+class Session:
+    """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
+
+    def __init__(self, url: str, name: str = "me", **options: Any) -> None:
+        self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
+        self.name = name
+        self.next = dict.fromkeys(TABLES, 0)
+        self.owner = Owner("group", {}, dict.fromkeys(TABLES, ""))
+
+    def claim(self) -> None:
+        wanted = [Wanted(topic, 0, "", 0, 1_000_000) for topic in TABLES]
+        claimed = self.writer.submit_claim("group", self.name, wanted).result(20)
+        self.owner = Owner("group", {(c.topic, c.partition): c.epoch for c in claimed}, self.owner.topic_ids)
+        self.next = {c.topic: c.next_offset for c in claimed}
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        return {(topic, 0): offset for topic, offset in self.next.items()}
+
+    def batch(self, messages: Sequence[Message]) -> Batch:
+        """`messages` as the records that follow what is stored."""
+        offsets, records = dict(self.next), []
+        for message in messages:
+            topic = "book" if isinstance(message, BookTicker) else "trades"
+            records.append(record(message, offsets[topic], topic))
+            offsets[topic] += 1
+        return batch_of(records, TABLES)
+
+    def planned(self, batch: Batch) -> Plan:
+        known = self.writer.submit_load(mark_keys(batch)).result(20)
+        return plan(batch, known, self.positions)
+
+    def write(self, *messages: Message) -> Stored:
+        batch = self.batch(messages)
+        result = self.writer.submit_write(self.planned(batch), self.owner).result(30)
+        self._moved(batch)
+        return result
+
+    def store_carefully(self, error: BatchError, *messages: Message) -> tuple[Plan, Stored]:
+        batch = self.batch(messages)
+        context = careful.Context(
+            TABLES, self.positions, self.owner, self.writer, lambda future: future.result(30)
+        )
+        result = careful.store(batch, error, context)
+        self._moved(batch)
+        return result
+
+    def _moved(self, batch: Batch) -> None:
+        self.next |= {topic: offset for (topic, _), offset in batch.next_offsets.items()}
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Callable[..., Session]]:
+    """Opens sessions whose partitions are claimed."""
+    opened: list[Session] = []
+
+    def one(url: str = database, name: str = "me", **options: Any) -> Session:
+        new = Session(url, name, **options)
+        opened.append(new)
+        new.claim()
+        return new
+
+    yield one
+    for each in opened:
+        each.writer.close()
+
+
+@pytest.fixture
+def proxy(postgres: Any) -> Iterator[Proxy]:
+    it = Proxy(f"{postgres.folder}/.s.PGSQL.5432")
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def proxied(proxy: Proxy, database: str) -> str:
+    """The URL of `database` by way of the proxy."""
+    name = database.split("/")[3].split("?")[0]
+    host, port = proxy.address
+    return f"postgresql://postgres@{host}:{port}/{name}?sslmode=disable&gssencmode=disable"
+
+
+def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is stored, but for who owns what and when it was noted."""
+    return {
+        "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, trade_id"),
+        "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, update_id"),
+        "candles_1m": rows(url, "SELECT * FROM candles_1m ORDER BY venue, symbol, open_time_us"),
+        "top_of_book": rows(url, "SELECT * FROM top_of_book ORDER BY venue, symbol"),
+        "marks": rows(url, "SELECT * FROM high_water_marks ORDER BY 1, 2, 3"),
+        "missing": rows(
+            url, "SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades ORDER BY 3"
+        ),
+        "offsets": rows(url, "SELECT topic, next_offset FROM consumer_offsets ORDER BY topic"),
+    }
+
+
+MIXED = [
+    *(trade(i) for i in range(10)),
+    trade(12),
+    *(quote(i * 3) for i in range(8)),
+    trade(4),
+    quote(1),
+    b"junk",
+]
+
+
+def test_one_batch_is_all_there_together(session: Callable[..., Session], database: str) -> None:
+    result = session().write(*MIXED)
+    assert result.written.inserted == {"trades": 11, "book_tickers": 9}
+    assert result.written.duplicates == {"trades": 1, "book_tickers": 0}
+    held = everything(database)
+    assert rows(database, "SELECT trades::text FROM trades WHERE trade_id = 1") == [
+        (
+            "(binance_us,BTCUSDT,1,60007.01000000,0.00000002,f,1723161600500000,1723161600500100,1723161600500500,stream)",
+        )
+    ]
+    assert held["missing"] == [("binance_us", "BTCUSDT", 10, 11)]
+    assert held["top_of_book"][0][2] == 21
+    assert held["candles_1m"][0][10:] == (11, 0, 12)
+    assert held["offsets"] == [("book", 9), ("trades", 13)]
+    assert rows(database, "SELECT value, reason <> '' FROM dead_letters") == [(b"junk", True)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault", "sqlstate"),
+    [
+        pytest.param("COMMIT", Fault.REFUSED, "40001", id="a serialization failure at COMMIT"),
+        pytest.param(
+            "UPDATE consumer_offsets", Fault.REFUSED, "40001", id="a serialization failure on the way"
+        ),
+        pytest.param("COMMIT", Fault.REFUSED, "40003", id="an unknown result that was not committed"),
+        pytest.param("COMMIT", Fault.DONE_BUT_ERROR, "40003", id="an unknown result that was committed"),
+        pytest.param("COMMIT", Fault.CUT_BEFORE, "", id="a connection lost before COMMIT"),
+        pytest.param("COMMIT", Fault.CUT_AFTER, "", id="a connection lost between COMMIT and its answer"),
+        pytest.param("COPY trades", Fault.CUT_BEFORE, "", id="a connection lost before COPY"),
+        pytest.param("COPY trades", Fault.REFUSED, "53100", id="a full disk"),
+        pytest.param("COMMIT", Fault.REFUSED, "57P01", id="a server that is shut down"),
+        pytest.param("COMMIT", Fault.REFUSED, "XX000", id="an error inside the server"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_fault_changes_nothing_of_what_is_stored(
+    session: Callable[..., Session], postgres: Any, proxy: Proxy, proxied: str, database: str,
+    statement: str, fault: Fault, sqlstate: str, times: int,
+) -> None:  # fmt: skip
+    calm = postgres.new_database()
+    schema.migrate(calm, 10)
+    session(calm).write(*MIXED)
+    tried = session(proxied)
+    for _ in range(times):
+        proxy.plan(statement, fault, sqlstate)
+    result = tried.write(*MIXED)
+    committed_at_first = fault in (Fault.DONE_BUT_ERROR, Fault.CUT_AFTER)
+    assert proxy.pending == (times - 1 if committed_at_first else 0)
+    assert result.written.inserted == {"trades": 11, "book_tickers": 9}
+    assert tried.writer.retries[sqlstate] >= 1
+    assert tried.writer.trouble == ""
+    proxy._faults.clear()
+    tried.write(trade(13), quote(50))
+    session(calm).write(trade(13), quote(50))
+    assert everything(database) == everything(calm)
+
+
+def test_while_the_database_is_in_trouble_it_says_why(
+    session: Callable[..., Session], proxy: Proxy, proxied: str
+) -> None:
+    tried = session(proxied)
+    for _ in range(40):
+        proxy.plan("COPY trades", Fault.REFUSED, "53100")
+    written = tried.writer.submit_write(tried.planned(tried.batch([trade(1)])), tried.owner)
+    until(lambda: "53100" in tried.writer.trouble, "the reason")
+    assert not written.done()
+    tried.writer.give_up()
+    with pytest.raises(Abandoned):
+        written.result(20)
+
+
+def test_who_was_replaced_writes_nothing_more(session: Callable[..., Session], database: str) -> None:
+    old = session(name="old")
+    old.write(trade(1))
+    new = session(name="new")
+    before = everything(database)
+    with pytest.raises(Fenced, match=r"epoch 2 of new, not at 1 under our epoch 1"):
+        old.write(trade(2))
+    assert everything(database) == before
+    new.write(trade(2))
+    assert stored(database, "trades") == 2
+
+
+def test_a_plan_on_what_is_no_longer_so_is_refused_and_planned_again(
+    session: Callable[..., Session], database: str
+) -> None:
+    mine = session()
+    mine.write(trade(1))
+    stale = mine.planned(mine.batch([trade(2)]))
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE high_water_marks SET version = version + 1")
+    with pytest.raises(StaleKnowledge) as caught:
+        mine.writer.submit_write(stale, mine.owner).result(20)
+    assert not caught.value.distrust
+    with pytest.raises(Abandoned):
+        mine.writer.submit_write(stale, mine.owner).result(20)
+    mine.store_carefully(caught.value, trade(2))
+    assert stored(database, "trades") == 2
+
+
+def test_rows_that_somebody_else_put_there_are_skipped_and_counted_once(
+    session: Callable[..., Session], database: str
+) -> None:
+    mine = session()
+    mine.write(trade(1), quote(1))
+    with psycopg.connect(database) as other:
+        other.execute(
+            "INSERT INTO trades SELECT venue, symbol, 3, 1, 1, true, 0, NULL, 0, 'stream' FROM trades"
+        )
+        other.execute(
+            "INSERT INTO book_tickers SELECT venue, symbol, 3, 1, 1, 1, 1, NULL, 0 FROM book_tickers"
+        )
+    fresh = [trade(2), trade(3), trade(4), quote(2), quote(3), quote(4)]
+    with pytest.raises(StaleKnowledge) as caught:
+        mine.write(*fresh)
+    assert caught.value.distrust
+    _, result = mine.store_carefully(caught.value, *fresh)
+    assert result.written.inserted == {"trades": 2, "book_tickers": 2}
+    assert result.written.duplicates == {"trades": 1, "book_tickers": 1}
+    assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
+    assert rows(database, "SELECT count(*) FROM missing_trades") == [(0,)]
+    mine.write(trade(5))
+    assert stored(database, "trades") == 5
+
+
+def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_is_stored(
+    session: Callable[..., Session], database: str
+) -> None:
+    with psycopg.connect(database) as owner:
+        owner.execute("ALTER TABLE trades ADD CONSTRAINT sane CHECK (qty < 1000)")
+    mine = session()
+    fresh = [trade(i, qty="2000" if i in (7, 30) else "1") for i in range(40)]
+    with pytest.raises(BadData) as caught:
+        mine.write(*fresh)
+    made, result = mine.store_carefully(caught.value, *fresh)
+    assert result.written.inserted["trades"] == 38
+    assert [letter.kafka_offset for letter in made.dead_letters] == [7, 30]
+    assert rows(
+        database, "SELECT kafka_offset FROM dead_letters WHERE reason LIKE '%sane%23514%' ORDER BY 1"
+    ) == [
+        (7,),
+        (30,),
+    ]
+    assert rows(database, "SELECT first_trade_id FROM missing_trades ORDER BY 1") == [(7,), (30,)]
+
+
+def test_a_user_unique_index_that_a_message_breaks_dead_letters_it(
+    session: Callable[..., Session], database: str
+) -> None:
+    with psycopg.connect(database) as owner:
+        owner.execute("CREATE UNIQUE INDEX ON trades (qty)")
+    mine = session()
+    fresh = [trade(1, qty="1"), trade(2, qty="2"), trade(3, qty="1")]
+    with pytest.raises(StaleKnowledge) as caught:
+        mine.write(*fresh)
+    made, _ = mine.store_carefully(caught.value, *fresh)
+    assert [letter.kafka_offset for letter in made.dead_letters] == [2]
+    assert stored(database, "trades") == 2
+
+
+def test_a_statement_that_hangs_is_cut_when_time_is_up(
+    session: Callable[..., Session], database: str
+) -> None:
+    mine = session()
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
+        written = mine.writer.submit_write(mine.planned(mine.batch([trade(1)])), mine.owner)
+        mine.writer.finish([written], 0.2)
+        with pytest.raises(Abandoned):
+            written.result(0)
+        other.rollback()
+    until(lambda: everything(database)["offsets"] == [("book", 0), ("trades", 0)], "the rollback")
+    mine.writer.go_on()
+    mine.write(trade(1))
+    assert stored(database, "trades") == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "topic_id", "words"),
+    [
+        pytest.param(0, 100, "b", "created again", id="a topic with another id"),
+        pytest.param(0, 1, "", "ends at offset 1", id="a topic that ends before the stored offset"),
+        pytest.param(5, 100, "", "deleted 3 records", id="a topic whose retention was faster"),
+    ],
+)
+def test_a_claim_is_refused_where_the_stored_offset_means_nothing(
+    session: Callable[..., Session], database: str, low: int, high: int, topic_id: str, words: str
+) -> None:
+    mine = session()
+    mine.write(trade(1), trade(2))
+    with psycopg.connect(database) as owner:
+        owner.execute("UPDATE consumer_offsets SET topic_id = 'a'")
+    before = rows(database, "SELECT * FROM consumer_offsets ORDER BY topic")
+    wanted = [Wanted("trades", 0, topic_id, low, high)]
+    with pytest.raises(StartupError, match=words) as caught:
+        mine.writer.submit_claim("group", "me", wanted).result(20)
+    assert "reset-offsets" in str(caught.value)
+    assert rows(database, "SELECT * FROM consumer_offsets ORDER BY topic") == before
+
+
+def once_together(gate: threading.Barrier) -> Callable[[str], None]:
+    """A step hook that waits for the other writer when its first transaction begins."""
+    passed = []
+
+    def at(point: str) -> None:
+        if point == "begun" and not passed:
+            passed.append(point)
+            gate.wait(10)
+
+    return at
+
+
+def test_of_two_that_believe_to_own_a_partition_one_stores(database: str) -> None:
+    """Both plan the same records under the same epoch, which is worse than Kafka can make it, and meet."""
+    first, second = Session(database, "first"), Session(database, "second")
+    try:
+        for turn in range(20):
+            first.claim()
+            second.next, second.owner = first.next, first.owner
+            plans = [s.planned(s.batch([trade(turn * 2), trade(turn * 2 + 1)])) for s in (first, second)]
+            gate = threading.Barrier(2)
+            first.writer._at, second.writer._at = once_together(gate), once_together(gate)
+            futures = [s.writer.submit_write(p, s.owner) for s, p in zip((first, second), plans, strict=True)]
+            outcomes = [future.exception(20) for future in futures]
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Fenced", "NoneType"]
+        assert stored(database, "trades") == 40
+        assert rows(database, "SELECT sum(trade_count), max(last_trade_id) FROM candles_1m") == [(40, 39)]
+    finally:
+        first.writer.close()
+        second.writer.close()
