@@ -17,6 +17,8 @@ _NAME_END: Final = (
     96  # a stream's name stands within the first bytes of a frame: '{"stream":"' + symbol + kind
 )
 
+_STREAM_FIELD: Final = b'{"stream":"'
+
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
@@ -106,6 +108,14 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
             raise BadFrame(f"{error}: {_start_of(frame)}") from None
 
     return read
+
+
+def stream_of(frame: bytes) -> str:
+    """The name of the stream that a combined frame belongs to; "" for anything else."""
+    if not frame.startswith(_STREAM_FIELD):
+        return ""
+    start = len(_STREAM_FIELD)
+    return frame[start : frame.find(b'"', start)].decode(errors="replace")
 
 
 def _other(frame: _OtherFrame) -> Event:
