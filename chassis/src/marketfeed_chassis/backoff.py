@@ -10,7 +10,7 @@ def delays(first_seconds: float, cap_seconds: float, chance: random.Random) -> I
     Full jitter keeps a fleet that lost the same peer at the same moment from coming back in step
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
-    bound = first_seconds
+    bound = min(first_seconds, cap_seconds)
     while True:
         yield chance.uniform(0, bound)
         bound = min(cap_seconds, bound * 2)

@@ -5,14 +5,21 @@ the service itself moves is then what `livez` tells, not whether a port is open.
 """
 
 import asyncio
+import contextlib
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from marketfeed_chassis.errors import StartupError
+
+SHUTDOWN_SECONDS: Final = 1.0
+"""How long a stop waits for an answer that is under way; a service's own drain is what the time is for."""
 
 
 class Verdict(NamedTuple):
@@ -23,7 +30,11 @@ class Verdict(NamedTuple):
 
 
 class Health(Protocol):
-    """What a service tells about itself. Called from the health server's thread: answer at once, do no I/O."""
+    """What a service tells about itself. Called from the health server's thread: answer at once, do no I/O.
+
+    The service goes on meanwhile, so copy a collection that it changes (``list(d.items())`` is one step) before
+    going through it. What these raise becomes an answer 500 and a log entry.
+    """
 
     def livez(self) -> Verdict:
         """Whether the process moves; when it does not, it should be restarted."""
@@ -42,7 +53,7 @@ class HealthServer:
         port: the port taken, once entered.
 
     Raises (on entering):
-        OSError: the port cannot be taken.
+        StartupError: the address cannot be listened on; names METRICS_HOST and METRICS_PORT.
     """
 
     def __init__(self, health: Health, registry: CollectorRegistry, *, host: str, port: int) -> None:
@@ -50,65 +61,73 @@ class HealthServer:
         self._host = host
         self._health = health
         self._registry = registry
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
         self._started = threading.Event()
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
 
     def __enter__(self) -> "HealthServer":
+        # The port is taken here and not in the thread, so that a failure is raised where it can be handled.
+        listening = _listen(self._host, self.port)
+        self.port = int(listening.getsockname()[1])
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="health", daemon=True)
         self._thread.start()
         self._started.wait()
-        if self._error is not None:
-            raise self._error
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
+        # Bounded: a probe that never answers must not keep the service from ending.
+        self._thread.join(2 * SHUTDOWN_SECONDS)
 
     def write_port(self, file: str) -> None:
-        """Tell the port to whoever started us with port 0; nothing when `file` is empty."""
-        if file:
-            temporary = Path(f"{file}.new")
+        """Tell the port to whoever started us with port 0; nothing when `file` is empty.
+
+        Raises:
+            StartupError: the file cannot be written; names METRICS_PORT_FILE.
+        """
+        if not file:
+            return
+        temporary = Path(f"{file}.new")
+        try:
             temporary.write_text(f"{self.port}\n")
             temporary.replace(file)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        app = web.Application()
-        app.router.add_get("/livez", self._probe(lambda: self._health.livez()))
-        app.router.add_get("/readyz", self._probe(lambda: self._health.readyz()))
-        app.router.add_get("/status", self._status)
-        app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self._host, self.port)
-            await site.start()
-            self.port = int(runner.addresses[0][1])
         except OSError as error:
-            self._error = error
-            return
+            raise StartupError(f"METRICS_PORT_FILE={file!r} cannot be written: {error.strerror}") from error
+
+    def _run(self, listening: socket.socket) -> None:
+        try:
+            with listening:
+                asyncio.run(self._serve(listening))
         finally:
             self._started.set()
-            if self._error is not None:
-                await runner.cleanup()
-        await self._stop.wait()
-        await runner.cleanup()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        app = web.Application()
+        app.router.add_get("/livez", self._probe(self._health.livez))
+        app.router.add_get("/readyz", self._probe(self._health.readyz))
+        app.router.add_get("/status", self._status)
+        app.router.add_get("/metrics", self._metrics)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening).start()
+            self._loop = asyncio.get_running_loop()
+            self._started.set()
+            await self._stop.wait()
+        finally:
+            await runner.cleanup()
 
     @staticmethod
-    def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], "asyncio.Future[web.Response]"]:
+    def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(_: web.Request) -> web.Response:
             verdict = ask()
-            return web.Response(text=f"{verdict.reason or 'ok'}\n", status=200 if verdict.ok else 503)
+            return web.Response(
+                text="ok\n" if verdict.ok else f"{verdict.reason}\n", status=200 if verdict.ok else 503
+            )
 
-        return answer  # type: ignore[return-value]
+        return answer
 
     async def _status(self, _: web.Request) -> web.Response:
         return web.Response(body=self._health.status(), content_type="application/json")
@@ -117,3 +136,18 @@ class HealthServer:
         return web.Response(
             body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        # The first address only: with port 0 a name of two addresses would get two ports.
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
+    except OSError as error:
+        raise StartupError(
+            f"cannot listen on METRICS_HOST={host!r} METRICS_PORT={port}: {error.strerror}; "
+            "choose others, METRICS_PORT=0 takes a free port"
+        ) from error

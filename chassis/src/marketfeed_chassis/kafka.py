@@ -1,18 +1,35 @@
 """Kafka access that workers and consumers share: where the broker is, how to prove who we are, is it there."""
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_chassis.settings import ServiceSettings
 
 log = logs.get(__name__)
+
+ATTEMPT_SECONDS: Final = 1.0
+"""How long one question to the brokers may take: also how long a stop signal may wait for its answer."""
+
+WORD_SECONDS: Final = 5.0
+"""How often a line says what is being waited for."""
+
+
+def _existing_file(value: str) -> str:
+    if value and not Path(value).exists():
+        raise ValueError("there is no such file")
+    return value
+
+
+File = Annotated[str, AfterValidator(_existing_file)]
 
 
 class KafkaSettings(ServiceSettings):
@@ -22,7 +39,7 @@ class KafkaSettings(ServiceSettings):
         "localhost:9092",
         description="bootstrap servers, host:port[,host:port…]",
         min_length=3,
-        pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$",
+        pattern=r"^(?:[^\s:,\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(?:,(?:[^\s:,\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})*$",
     )
     kafka_security_protocol: str = Field(
         "PLAINTEXT",
@@ -36,16 +53,47 @@ class KafkaSettings(ServiceSettings):
     )
     kafka_sasl_username: str = Field("", description="user name for SASL")
     kafka_sasl_password: SecretStr = Field(SecretStr(""), description="password for SASL")
-    kafka_ssl_ca_location: str = Field(
+    kafka_ssl_ca_location: File = Field(
         "", description="PEM file of the CA that signed the brokers' certificates"
     )
-    kafka_ssl_certificate_location: str = Field("", description="PEM file of this client's certificate")
-    kafka_ssl_key_location: str = Field("", description="PEM file of this client's key")
+    kafka_ssl_certificate_location: File = Field("", description="PEM file of this client's certificate")
+    kafka_ssl_key_location: File = Field("", description="PEM file of this client's key")
     kafka_ssl_key_password: SecretStr = Field(SecretStr(""), description="password of the client's key")
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> Self:
+        """Refuse what the client would refuse later, or worse, pass over: a password that is not used."""
+        protocol = self.kafka_security_protocol
+        sasl = {
+            "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
+            "KAFKA_SASL_USERNAME": self.kafka_sasl_username,
+            "KAFKA_SASL_PASSWORD": self.kafka_sasl_password.get_secret_value(),
+        }
+        tls = {
+            "KAFKA_SSL_CA_LOCATION": self.kafka_ssl_ca_location,
+            "KAFKA_SSL_CERTIFICATE_LOCATION": self.kafka_ssl_certificate_location,
+            "KAFKA_SSL_KEY_LOCATION": self.kafka_ssl_key_location,
+            "KAFKA_SSL_KEY_PASSWORD": self.kafka_ssl_key_password.get_secret_value(),
+        }
+        uses_sasl, uses_tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+        missing = [name for name, value in sasl.items() if uses_sasl and not value]
+        if missing:
+            raise ValueError(f"KAFKA_SECURITY_PROTOCOL={protocol!r} needs {', '.join(missing)} to be set")
+        unused = [name for name, value in sasl.items() if value and not uses_sasl]
+        unused += [name for name, value in tls.items() if value and not uses_tls]
+        if unused:
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={protocol!r} does not use {', '.join(unused)}: "
+                "unset them, or choose SSL, SASL_PLAINTEXT or SASL_SSL"
+            )
+        return self
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """The librdkafka properties that every client of ours sets alike; holds secrets, so never log it."""
+    """The client properties that every client of ours sets alike; holds secrets, so never log it.
+
+    The client's own log goes to our logger "librdkafka", each time the client is polled.
+    """
     config = {
         "bootstrap.servers": settings.kafka_broker,
         "security.protocol": settings.kafka_security_protocol.lower(),
@@ -59,39 +107,68 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         # Without this a lost broker is polled ten times a second, by every client of the fleet.
         "reconnect.backoff.max.ms": 5000,
         "socket.keepalive.enable": True,
+        "logger": logging.getLogger("librdkafka"),
     }
     return {name: value for name, value in config.items() if value != ""}
 
 
 def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Return once a broker answers; say every few seconds what is being waited for.
+    """Return once a broker answers, or when `stopping` says so; say every few seconds what is waited for.
 
     Raises:
-        StartupError: none answered within START_DEADLINE_SECONDS, or it refused our credentials.
+        SettingsError: the client cannot work with the settings, for example with what a PEM file holds.
+        StartupError: no broker answered within START_DEADLINE_SECONDS, or one refused our credentials.
     """
+    last = _LastError()
+    admin = _admin(settings, last)
     deadline = time.monotonic() + settings.start_deadline_seconds
-    admin = AdminClient({**client_config(settings), "log_level": 2})
+    next_word = time.monotonic() + WORD_SECONDS
     while not stopping():
         remaining = deadline - time.monotonic()
         try:
-            admin.list_topics(timeout=max(0.1, min(3.0, remaining)))
+            admin.list_topics(timeout=max(0.1, min(ATTEMPT_SECONDS, remaining)))
         except KafkaException as error:
-            reason = error.args[0]
-            if reason.code() == KafkaError._AUTHENTICATION:
-                raise StartupError(
-                    f"Kafka at {settings.kafka_broker} refused the credentials: {reason.str()}"
-                ) from None
-            if time.monotonic() >= deadline:
-                raise StartupError(
-                    f"no Kafka broker answered at {settings.kafka_broker} within "
-                    f"{settings.start_deadline_seconds:g} s ({reason.str()}); "
-                    "check KAFKA_BROKER, or raise START_DEADLINE_SECONDS"
-                ) from None
+            # The error itself says only that none answered; the reasons come as events, when asked for.
+            last.reason = last.reason or error.args[0].str()
+            admin.poll(0.1)
+        else:
+            return
+        if last.refused:
+            raise StartupError(f"Kafka at {settings.kafka_broker} refused the credentials: {last.reason}")
+        if time.monotonic() >= deadline:
+            raise StartupError(
+                f"no Kafka broker answered at {settings.kafka_broker} within "
+                f"{settings.start_deadline_seconds:g} s ({last.reason}); "
+                "check KAFKA_BROKER, or raise START_DEADLINE_SECONDS"
+            )
+        if time.monotonic() >= next_word:
+            next_word = time.monotonic() + WORD_SECONDS
             log.warning(
                 "waiting for Kafka",
                 broker=settings.kafka_broker,
-                reason=reason.str(),
-                seconds_left=round(max(0.0, remaining)),
+                reason=last.reason,
+                seconds_left=round(max(0.0, deadline - time.monotonic())),
             )
-        else:
+
+
+class _LastError:
+    """The newest error that a client's connections met."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.refused = False
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # says less than the errors before it
             return
+        self.reason = error.str()
+        self.refused = error.code() == KafkaError._AUTHENTICATION
+
+
+def _admin(settings: KafkaSettings, on_error: Callable[[KafkaError], None]) -> AdminClient:
+    # Its log would repeat, a line an attempt, what `on_error` is told.
+    config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": on_error}
+    try:
+        return AdminClient(config)
+    except KafkaException as error:
+        raise SettingsError(f"the Kafka client refuses its settings: {error.args[0].str()}") from error

@@ -5,26 +5,39 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from marketfeed_chassis import logs
 from marketfeed_chassis.errors import ServiceError
+
+log = logs.get(__name__)
 
 
 def exit_code_of(run: Callable[[], int]) -> int:
-    """What `run` returns; a ServiceError becomes its text on stderr and its exit code, Ctrl-C becomes 130."""
+    """What `run` returns; a ServiceError becomes its text on stderr and its exit code, Ctrl-C becomes 130.
+
+    Whoever asked for JSON lines gets that text as a log entry, so that every line of stderr stays one.
+    """
     try:
         return run()
     except ServiceError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            if logs.json_lines():
+                log.error(line)  # noqa: TRY400 - the text is for the user, a traceback is not
+            else:
+                print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:
-    """Call `stop` at the first SIGTERM or SIGINT; a second one ends the process as the system does by default."""
+    """Call `stop` at the first SIGTERM or SIGINT; the next of either ends the process as the system does by default.
 
-    def handle(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    `stop` runs in the main thread in the midst of whatever it does: let it set a flag or an event, no more.
+    """
+
+    def handle(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         stop()
 
     signal.signal(signal.SIGTERM, handle)

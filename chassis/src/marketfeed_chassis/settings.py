@@ -5,10 +5,12 @@ variable's name, its description is the text of ``--help``. Secrets are `SecretS
 """
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from marketfeed_chassis.errors import SettingsError
@@ -29,17 +31,12 @@ CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
 class Settings(BaseModel):
     """Base of every service's settings."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
-class ServiceSettings(Settings):
-    """The variables that every long-running service takes."""
+class CommandSettings(Settings):
+    """The variables that every command of a service takes, also one that ends by itself."""
 
-    metrics_host: str = Field("0.0.0.0", description="address that /metrics and the probes listen on")
-    metrics_port: int = Field(
-        8000, ge=0, le=65535, description="port of /metrics, /livez, /readyz, /status; 0 takes a free one"
-    )
-    metrics_port_file: str = Field("", description="write the port that was taken into this file")
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
     )
@@ -49,13 +46,23 @@ class ServiceSettings(Settings):
     start_deadline_seconds: float = Field(
         60, gt=0, le=3600, description="how long to wait at start for what is not reachable yet"
     )
+
+
+class ServiceSettings(CommandSettings):
+    """The variables that every long-running service takes."""
+
+    metrics_host: str = Field("0.0.0.0", description="address that /metrics and the probes listen on")
+    metrics_port: int = Field(
+        8000, ge=0, le=65535, description="port of /metrics, /livez, /readyz, /status; 0 takes a free one"
+    )
+    metrics_port_file: str = Field("", description="write the port that was taken into this file")
     drain_deadline_seconds: float = Field(
         20, gt=0, le=600, description="how long a stop may take to deliver what was read"
     )
 
 
 def read(settings: type[S], environment: Mapping[str, str]) -> S:
-    """The settings in `environment`.
+    """The settings in `environment`; white space around a value is dropped, an empty one counts as not set.
 
     Raises:
         SettingsError: one line for each variable that is missing or wrong.
@@ -83,6 +90,8 @@ def _problem(settings: type[Settings], problem: dict[str, Any], given: Mapping[s
     if problem["type"] == "missing":
         return f"{name.upper()} is not set: {allowed}"
     shown = "(hidden)" if is_secret(field) else repr(given.get(name, ""))
+    if problem["type"] == "string_pattern_mismatch":  # the pattern in words is the description
+        return f"{name.upper()}={shown} cannot be used. Allowed: {allowed}"
     reason = str(problem["msg"]).removeprefix("Value error, ")
     return f"{name.upper()}={shown} cannot be used: {reason}. Allowed: {allowed}"
 
@@ -103,9 +112,9 @@ def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(required)"
-    default = field.default
-    if isinstance(default, SecretStr):
-        default = default.get_secret_value()
+    if is_secret(field):
+        return ""
+    default = field.get_default(call_default_factory=True)
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple):
@@ -118,7 +127,14 @@ def parser(program: str, description: str, settings: type[Settings]) -> argparse
     rows = describe(settings)
     width = max(len(name) for name, _, _ in rows)
     lines = "\n".join(
-        f"  {name:<{width}}  {text}" + (f" [{default}]" if default else "") for name, default, text in rows
+        textwrap.fill(
+            text + (f" [{default}]" if default else ""),
+            width=max(shutil.get_terminal_size().columns - 2, width + 40),
+            initial_indent=f"  {name:<{width}}  ",
+            subsequent_indent=" " * (width + 4),
+            break_on_hyphens=False,
+        )
+        for name, default, text in rows
     )
     return argparse.ArgumentParser(
         prog=program,

@@ -23,8 +23,8 @@ _encoder: Final = msgspec.json.Encoder()
 _trades: Final = msgspec.json.Decoder(Trade)
 _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 _versions: Final = msgspec.json.Decoder(_Version)
-# RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no message; the last for deep nesting, also where it would pass over it."""
 _PATH: Final = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 
@@ -68,8 +68,8 @@ def decode_trade(value: bytes) -> Trade:
     """
     try:
         trade = _trades.decode(value)
-    except _UNREADABLE as error:
-        raise _explained(error, value) from None
+    except UNREADABLE as error:
+        raise explained(error, value) from None
     if is_name(trade.venue + trade.symbol) and is_decimal(trade.price) and is_decimal(trade.qty):
         return trade
     raise _not_storable(trade, "price", "qty")
@@ -83,8 +83,8 @@ def decode_book_ticker(value: bytes) -> BookTicker:
     """
     try:
         quote = _book_tickers.decode(value)
-    except _UNREADABLE as error:
-        raise _explained(error, value) from None
+    except UNREADABLE as error:
+        raise explained(error, value) from None
     if (
         is_name(quote.venue + quote.symbol)
         and is_decimal(quote.bid_price)
@@ -96,15 +96,23 @@ def decode_book_ticker(value: bytes) -> BookTicker:
     raise _not_storable(quote, "bid_price", "bid_qty", "ask_price", "ask_qty")
 
 
-def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:
-    for field in ("venue", "symbol"):
-        if not is_name(text := getattr(message, field)):
+def not_a_name(venue: str, symbol: str) -> DecodeError | None:
+    """The error for the first of these that cannot be a name, if any."""
+    for field, text in (("venue", venue), ("symbol", symbol)):
+        if not is_name(text):
             return DecodeError(field, f"{text!r} is not a name: it holds a space or an unprintable character")
+    return None
+
+
+def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:
+    if error := not_a_name(message.venue, message.symbol):
+        return error
     field = next(name for name in decimals if not is_decimal(getattr(message, name)))
     return DecodeError(field, f"{getattr(message, field)!r} is not a decimal number")
 
 
-def _explained(error: Exception, value: bytes) -> DecodeError:
+def explained(error: Exception, value: bytes) -> DecodeError:
+    """The one documented error for what msgspec raised about `value`."""
     # A message of another version may differ in any field, and the first that does would be blamed.
     version = _version_of(value)
     if version != SCHEMA_VERSION:
@@ -118,5 +126,5 @@ def _explained(error: Exception, value: bytes) -> DecodeError:
 def _version_of(value: bytes) -> int:
     try:
         return _versions.decode(value).schema_version
-    except _UNREADABLE:
+    except UNREADABLE:
         return SCHEMA_VERSION

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from marketfeed_wire.codec import DecodeError
+from marketfeed_wire.codec import UNREADABLE, DecodeError, explained, not_a_name
 from marketfeed_wire.messages import Id, Name, TimeUs
 
 GapState = Literal["open", "filled", "absent", "unresolved"]
@@ -65,24 +65,29 @@ def decode_progress(value: bytes) -> Progress:
     """The progress in a record's value.
 
     Raises:
-        DecodeError: the value is no `Progress`; its text names the field.
+        DecodeError: the value is no `Progress`; names the field.
     """
     try:
-        return _progress.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError("", str(error)) from None
+        progress = _progress.decode(value)
+    except UNREADABLE as error:
+        raise explained(error, value) from None
+    if wrong := not_a_name(progress.venue, progress.symbol):
+        raise wrong
+    return progress
 
 
 def decode_gap(value: bytes) -> Gap:
     """The gap in a record's value.
 
     Raises:
-        DecodeError: the value is no `Gap`, or a range of it ends before it starts; its text names the field.
+        DecodeError: the value is no `Gap`, or a range of it ends before it starts; names the field.
     """
     try:
         gap = _gaps.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError("", str(error)) from None
+    except UNREADABLE as error:
+        raise explained(error, value) from None
+    if wrong := not_a_name(gap.venue, gap.symbol):
+        raise wrong
     ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}
     for field, each in ranges.items():
         if any(last < first for first, last in each):

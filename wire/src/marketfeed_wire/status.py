@@ -57,6 +57,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Topic -> messages that Kafka has refused for good."""
     pending: int
     """Messages handed to the Kafka client and not answered for yet."""
+    assignment: str = ""
+    """Hash of the assignment file that is applied (see `assignment`); "" without such a file, or not yet."""
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ instead whoever reads the sockets asks `full` and stops reading.
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.kafka import client_config
@@ -57,17 +57,19 @@ class _Receipt:
         self._last_trade_ids = last_trade_ids
         self._on_settled = on_settled
 
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
+    def __call__(self, error: KafkaError | None, _: Message | None) -> None:
         if error is None:
             self._stream.acknowledged += 1
         else:
             self._stream.failed += 1
-            self._owner.on_refused(error, message)
+            self._owner.on_refused(error, self._stream.topic)
         self._remaining -= 1
         if not self._remaining:
             self._owner.settle(
                 self._stream, self._size, self._size_bytes, self._read_time_us, self._last_trade_ids
             )
+            if self._on_settled is not None and not self._owner.refusal:
+                self._on_settled()
 
 
 class Publisher:
@@ -120,19 +122,17 @@ class Publisher:
         """Hand over the messages that one read brought for one topic, in order.
 
         `last_trade_ids` names the newest trade id of each symbol among them; empty for anything but trades.
-        `on_settled` is called when Kafka has acknowledged them all.
-
-        Raises:
-            KafkaException: the client took no message, which its limits rule out but for a fatal error.
+        `on_settled` is called when Kafka has acknowledged them all. A message that the client itself does not take
+        (too large, or the client has failed for good) counts as refused.
         """
         size_bytes = sum(len(record["value"]) for record in records)
         self._pending += len(records)
         self._pending_bytes += size_bytes
         receipt = _Receipt(self, stream, records, size_bytes, read_time_us, last_trade_ids, on_settled)
-        taken = self._producer.produce_batch(stream.topic, records, on_delivery=receipt)
-        if taken != len(records):
-            refused = next(record["_error"] for record in records if "_error" in record)
-            raise KafkaException(refused)
+        if self._producer.produce_batch(stream.topic, records, on_delivery=receipt) != len(records):
+            for record in records:
+                if "_error" in record:
+                    receipt(record["_error"], None)
 
     def poll(self) -> None:
         """Take in the acknowledgements that have come, without waiting."""
@@ -143,11 +143,11 @@ class Publisher:
         self._producer.flush(timeout_seconds)
         return self._pending
 
-    def on_refused(self, error: KafkaError, message: Message) -> None:
+    def on_refused(self, error: KafkaError, topic: str) -> None:
         """Remember that a message was refused for good; the first one is logged."""
         if not self.refusal:
-            self.refusal = f"Kafka refused a message for {message.topic()}: {error.str()}"
-            log.error("Kafka refused a message for good", topic=message.topic(), reason=error.str())
+            self.refusal = f"Kafka refused a message for {topic}: {error.str()}"
+            log.error("Kafka refused a message for good", topic=topic, reason=error.str())
 
     def settle(
         self,

@@ -1,0 +1,190 @@
+"""Time: takes frames from a source as they fall due and has the hub send them.
+
+Paced (1x, Nx), the market's time follows the clock and waits for nobody: what a client does not take in time, or
+misses while it is away, is lost to it as at any venue. At speed "max" the market's time is that of the last frame
+sent; it goes as fast as the slowest reader takes them, and by default stands still while nobody listens.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from marketfeed_chassis import logs
+from marketfeed_simulator.hub import Hub, Outlet
+from marketfeed_simulator.source import Source
+
+_BATCH_FRAMES: Final = 512
+_SHORTEST_SLEEP_SECONDS: Final = 0.001
+_LONGEST_SLEEP_SECONDS: Final = 0.05
+_REPORT_SECONDS: Final = 10.0
+_HIGH_WATER_BYTES: Final = 256 * 1024
+
+log = logs.get(__name__)
+
+
+class Driver:
+    """Runs a market.
+
+    Args:
+        speed: the market's seconds to one of ours; None for as fast as the slowest reader takes them.
+        wait: begin when every trade and bookTicker stream has a subscriber; at speed None, also stand still
+            whenever no subscriber is left, until the streams that had one have one again.
+        most_buffered_bytes: paced, a connection with more waiting to be read is cut as a slow reader.
+        monotonic: a clock in seconds.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        source: Source,
+        *,
+        speed: float | None,
+        wait: bool,
+        most_buffered_bytes: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._source = source
+        self._speed = speed
+        self._wait = wait
+        self._most_buffered_bytes = most_buffered_bytes
+        self._monotonic = monotonic
+        self._base_us = source.start_us
+        self._base_at: float | None = None
+        self.state = "not started"
+        self.skew_us = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame was handed to the subscribers' sockets."""
+        return self.state == "finished"
+
+    @property
+    def paced(self) -> bool:
+        """Whether the market's time follows the clock."""
+        return self._speed is not None
+
+    def market_us(self) -> int:
+        """The market's time now, microseconds since the epoch, without skew."""
+        if self._base_at is None or self._speed is None:
+            return self._base_us
+        return self._base_us + int((self._monotonic() - self._base_at) * self._speed * 1e6)
+
+    def server_us(self) -> int:
+        """The time that the venue's clock shows."""
+        return self.market_us() + self.skew_us
+
+    def accelerate(self, factor: float) -> None:
+        """From now on, let the market's time go by `factor` times as fast as it does now. Paced only."""
+        if self._speed is not None:
+            self._base_us, self._base_at = (
+                self.market_us(),
+                self._monotonic() if self._base_at is not None else None,
+            )
+            self._speed *= factor
+
+    async def run(self) -> None:
+        """Send the market from its beginning to its end; returns when the last frame was handed over."""
+        if self._wait:
+            await self._until_covered(_awaited(self._source.streams))
+        self.state = "running"
+        self._base_at = self._monotonic()
+        log.info("market started", speed=self._speed or "max", streams=len(self._source.streams))
+        report = asyncio.create_task(self._report(), name="progress")
+        try:
+            await (self._run_max() if self._speed is None else self._run_paced())
+        finally:
+            report.cancel()
+        self._hub.release_held()
+        self._hub.flush()
+        self.state = "finished"
+        log.info("market finished: last frame sent", frames=self._hub.frames)
+
+    async def _run_paced(self) -> None:
+        hub, source = self._hub, self._source
+        while not source.finished:
+            until_us = self.market_us()
+            frames = source.pull(until_us, _BATCH_FRAMES)
+            for frame in frames:
+                hub.publish(frame)
+            hub.flush(self._most_buffered_bytes)
+            if len(frames) == _BATCH_FRAMES:
+                await asyncio.sleep(0)
+                continue
+            next_us = source.next_us()
+            ahead = _LONGEST_SLEEP_SECONDS
+            if next_us is not None and self._speed is not None:
+                ahead = (next_us - until_us) / 1e6 / self._speed
+            await asyncio.sleep(min(max(ahead, _SHORTEST_SLEEP_SECONDS), _LONGEST_SLEEP_SECONDS))
+
+    async def _run_max(self) -> None:
+        hub, source = self._hub, self._source
+        while not source.finished:
+            frames = source.pull(None, _BATCH_FRAMES)
+            if not frames:  # every symbol is halted
+                await asyncio.sleep(_LONGEST_SLEEP_SECONDS)
+            for frame in frames:
+                if self._wait and not hub.receivers and not hub.lose:
+                    await self._until_back()
+                hub.publish(frame)
+                self._base_us = max(self._base_us, frame.time_us)
+            hub.flush()
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Wait until every reader has taken what it was given, but for what a socket buffers."""
+        await asyncio.sleep(0)  # lets the loop write, and read what clients say
+        for outlet in list(self._hub.outlets.values()):
+            if outlet.receiving and outlet.sink.get_write_buffer_size() > _HIGH_WATER_BYTES:
+                await self._drain(outlet)
+
+    async def _drain(self, outlet: Outlet) -> None:
+        waiting = asyncio.ensure_future(outlet.drain())
+        try:
+            # A fault may mute the connection meanwhile, whose buffer then never empties.
+            while outlet.receiving and not waiting.done():
+                await asyncio.wait([waiting], timeout=_LONGEST_SLEEP_SECONDS)
+            if waiting.done() and isinstance(waiting.exception(), ConnectionError):
+                self._hub.mute(outlet)  # gone; its handler will detach it
+        finally:
+            waiting.cancel()
+
+    async def _until_back(self) -> None:
+        """Nobody listens: stand still until somebody is back, and give the others a while to be back as well."""
+        hub = self._hub
+        self.state = "waiting for subscribers"
+        await self._until_covered(hub.expected & self._source.streams, _REPORT_SECONDS)
+        hub.expected -= set(hub.without_subscriber(hub.expected))
+        self.state = "running"
+
+    async def _until_covered(self, streams: Iterable[str], at_most_seconds: float = math.inf) -> None:
+        """Wait until each of `streams` has a subscriber, or `at_most_seconds` after the first."""
+        hub = self._hub
+        told = first_at = -math.inf
+        while missing := hub.without_subscriber(streams) or not hub.receivers:
+            now = self._monotonic()
+            if hub.receivers and first_at < 0:
+                first_at = now
+            if hub.receivers and now >= first_at + at_most_seconds:
+                return
+            if now - told >= _REPORT_SECONDS:
+                told = now
+                log.info("waiting for subscribers", missing_streams=missing if missing is not True else "all")
+            hub.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hub.changed.wait(), _REPORT_SECONDS / 10)
+
+    async def _report(self) -> None:
+        while True:
+            before = self._hub.frames
+            await asyncio.sleep(_REPORT_SECONDS)
+            rate = (self._hub.frames - before) / _REPORT_SECONDS
+            log.info("market running", frames=self._hub.frames, frames_per_second=round(rate))
+
+
+def _awaited(streams: frozenset[str]) -> set[str]:
+    """The streams to wait for: trades and quotes. Others in a recording are waited for only when there are no such."""
+    return {name for name in streams if name.endswith(("@trade", "@bookTicker"))} or set(streams)

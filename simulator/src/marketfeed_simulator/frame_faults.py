@@ -1,0 +1,116 @@
+"""Drop, duplicate, reorder and corrupt: what becomes of a frame on its way to one connection. No I/O."""
+
+import random
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from marketfeed_simulator.faults import Corrupt, Drop, Duplicate, FrameFault, Reorder
+from marketfeed_simulator.frames import Frame, text_frame
+
+
+class ActiveFrameFault:
+    """A frame fault at work.
+
+    Attributes:
+        hits: how many frames it has struck.
+    """
+
+    def __init__(self, fault: FrameFault) -> None:
+        self.fault = fault
+        self.hits = 0
+        self._chance = random.Random(fault.seed)  # noqa: S311 - a fault that can be repeated, not a secret
+        self._matching: dict[str, bool] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it struck as often as it should."""
+        return self.fault.count is not None and self.hits >= self.fault.count
+
+    def strikes(self, stream: str, connections: list[int]) -> bool:
+        """Whether it strikes the next frame of `stream`, on its way to `connections`; counts it."""
+        if self.exhausted or not connections or not self._matches(stream):
+            return False
+        if self.fault.connection is not None and self.fault.connection not in connections:
+            return False
+        if self.fault.chance < 1 and self._chance.random() >= self.fault.chance:
+            return False
+        self.hits += 1
+        return True
+
+    def _matches(self, stream: str) -> bool:
+        known = self._matching.get(stream)
+        if known is None:
+            patterns = self.fault.streams
+            known = not patterns or any(fnmatchcase(stream, pattern) for pattern in patterns)
+            self._matching[stream] = known
+        return known
+
+
+class HeldBack:
+    """Frames of one connection that a reorder holds back until some more have gone out."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, bytes]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def hold(self, wire: bytes, distance: int) -> None:
+        """Keep `wire` until `distance` more frames were sent."""
+        self._held.append((distance, wire))
+
+    def release(self) -> list[bytes]:
+        """One more frame was sent: those whose turn has come."""
+        if not self._held:
+            return []
+        self._held = [(left - 1, wire) for left, wire in self._held]
+        due = [wire for left, wire in self._held if left <= 0]
+        self._held = [(left, wire) for left, wire in self._held if left > 0]
+        return due
+
+    def flush(self) -> list[bytes]:
+        """Everything: reordering loses nothing when no further frame comes."""
+        rest = [wire for _, wire in self._held]
+        self._held = []
+        return rest
+
+
+def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack) -> list[bytes]:
+    """What goes to the socket in place of `frame`, on which the faults `struck` have an effect, in their order."""
+    sent = [frame.wire(variant)]
+    for fault in struck:
+        match fault:
+            case Drop():
+                sent = []
+            case Duplicate():
+                sent = sent * (fault.copies + 1)
+            case Corrupt():
+                sent = [text_frame(spoiled(frame.text(variant), fault.how)) for _ in sent]
+            case Reorder():
+                for wire in sent:
+                    held.hold(wire, fault.distance)
+                sent = []
+    return sent + held.release() if sent else sent
+
+
+def spoiled(text: bytes, how: str) -> bytes:
+    """`text` made unusable in the way that `Corrupt.how` names."""
+    match how:
+        case "truncated":
+            return text[: len(text) // 2]
+        case "not_json":
+            return b"upstream request timeout"
+        case "not_utf8":
+            return text[:-1] + b"\xff\xfe}"
+    message = msgspec.json.decode(text)
+    payload = message.get("data", message)
+    number, price = ("t", "p") if "t" in payload else ("u", "b")
+    match how:
+        case "missing_field":
+            payload.pop(number, None)
+        case "wrong_type":
+            payload[number] = str(payload.get(number, ""))
+        case _:
+            payload[price] = "NaN"
+    return msgspec.json.encode(message)

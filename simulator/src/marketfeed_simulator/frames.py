@@ -1,0 +1,133 @@
+"""What a market produces: frames, each encoded once and shared by all who subscribed to its stream."""
+
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["trade", "quote", "other"]
+
+COMBINED: Final = 1
+"""Bit of a `Frame.wire` variant: wrapped in stream and data, as on /stream."""
+MICROSECONDS: Final = 2
+"""Bit of a `Frame.wire` variant: times in microseconds."""
+
+
+class TradeRow(msgspec.Struct, frozen=True, gc=False):
+    """A trade as REST tells it. Decimals are the venue's strings."""
+
+    id: int
+    price: str
+    qty: str
+    time_us: int
+    buyer_is_maker: bool
+    aggregate_id: int = 0
+    """The taker order's aggregate; 0 when the source does not know it."""
+
+
+class Frame:
+    """One message of one stream.
+
+    Attributes:
+        stream: such as ``btcusdt@trade``.
+        symbol: in capitals; "" for a stream of no single symbol.
+        time_us: when the venue sends it, microseconds since the epoch.
+        id: the trade id or the book's update id, 0 for other kinds.
+        data: the payload as JSON, times in milliseconds (or as recorded).
+        trade: the trade, for kind "trade".
+    """
+
+    __slots__ = (
+        "_combined",
+        "_wire",
+        "data",
+        "event_time_us",
+        "id",
+        "kind",
+        "stream",
+        "symbol",
+        "time_us",
+        "trade",
+    )
+
+    def __init__(
+        self,
+        stream: str,
+        symbol: str,
+        kind: Kind,
+        time_us: int,
+        number: int,
+        data: bytes,
+        trade: TradeRow | None = None,
+        combined: bytes | None = None,
+        event_time_us: int | None = None,
+    ) -> None:
+        self.stream = stream
+        self.symbol = symbol
+        self.kind: Kind = kind
+        self.time_us = time_us
+        self.id = number
+        self.data = data
+        self.trade = trade
+        self.event_time_us = event_time_us
+        self._combined = combined
+        self._wire: list[bytes | None] = [None, None, None, None]
+
+    def text(self, variant: int) -> bytes:
+        """The JSON text for a connection of this `variant` (COMBINED, MICROSECONDS or both)."""
+        if not variant & MICROSECONDS:
+            if not variant & COMBINED:
+                return self.data
+            if self._combined is not None:
+                return self._combined  # a recorded frame goes out byte for byte
+            return combine(self.stream, self.data)
+        data = self._in_microseconds()
+        return combine(self.stream, data) if variant & COMBINED else data
+
+    def wire(self, variant: int) -> bytes:
+        """The bytes for the socket: the text as one unmasked WebSocket frame."""
+        made = self._wire[variant]
+        if made is None:
+            made = self._wire[variant] = text_frame(self.text(variant))
+        return made
+
+    def _in_microseconds(self) -> bytes:
+        fields = msgspec.json.decode(self.data)
+        if isinstance(fields, dict):
+            exact = {"E": self.event_time_us, "T": self.trade.time_us if self.trade else None}
+            for name, time_us in exact.items():
+                if isinstance(fields.get(name), int):
+                    fields[name] = time_us or to_us(fields[name])
+        return msgspec.json.encode(fields)
+
+
+def to_us(time: int) -> int:
+    """A time of the venue in microseconds; it is in milliseconds unless it is too large for that."""
+    return time if time >= 10**14 else time * 1000
+
+
+def combine(stream: str, data: bytes) -> bytes:
+    """A payload wrapped as on a combined stream."""
+    return b'{"stream":"%b","data":%b}' % (stream.encode(), data)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """`payload` as one final, unmasked text frame (RFC 6455, section 5.2)."""
+    return _header(0x81, len(payload)) + payload
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """A ping, of at most 125 bytes."""
+    return _header(0x89, len(payload)) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping: a copy of its payload."""
+    return _header(0x8A, len(payload)) + payload
+
+
+def _header(first: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((first, length))
+    if length < 65536:
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")

@@ -1,0 +1,90 @@
+"""The ledger: what the market produced, symbol by symbol, whoever was listening. Tests and audits compare with it."""
+
+import msgspec
+
+from marketfeed_simulator.frames import Frame
+from marketfeed_simulator.history import TradeHistory
+
+
+class SymbolLedger(msgspec.Struct):
+    """What one symbol's market produced. Ids are None as long as there was none."""
+
+    trades: int = 0
+    first_trade_id: int | None = None
+    last_trade_id: int | None = None
+    absent_trade_ids: list[tuple[int, int]] = []
+    """Ranges, both ends included, between first and last that the venue itself does not have."""
+    quotes: int = 0
+    first_update_id: int | None = None
+    last_update_id: int | None = None
+    repeated_frames: int = 0
+    """Frames with a trade id that was there before, or an update id that is not newer."""
+    other_frames: int = 0
+
+
+class Exchange:
+    """What the market produced so far: the ledger, and the history that REST answers from.
+
+    Args:
+        keep_trades: trades a symbol that the history keeps at least; 0 keeps all.
+    """
+
+    def __init__(self, keep_trades: int) -> None:
+        self.symbols: dict[str, SymbolLedger] = {}
+        self.histories: dict[str, TradeHistory] = {}
+        self._keep_trades = keep_trades
+
+    def record(self, frame: Frame) -> None:
+        """Enter a frame that the market just produced."""
+        entry = self.symbols.get(frame.symbol)
+        if entry is None:
+            entry = self.symbols[frame.symbol] = SymbolLedger()
+            self.histories[frame.symbol] = TradeHistory(self._keep_trades)
+        if frame.kind == "quote":
+            self._quote(entry, frame.id)
+        elif frame.trade is not None:
+            if self.histories[frame.symbol].add(frame.trade):
+                self._trade(entry, frame.id)
+            else:
+                entry.repeated_frames += 1
+        else:
+            entry.other_frames += 1
+
+    @staticmethod
+    def _quote(entry: SymbolLedger, update_id: int) -> None:
+        if entry.last_update_id is None:
+            entry.first_update_id = update_id
+        elif update_id <= entry.last_update_id:
+            entry.repeated_frames += 1
+            return
+        entry.quotes += 1
+        entry.last_update_id = update_id
+
+    @staticmethod
+    def _trade(entry: SymbolLedger, trade_id: int) -> None:
+        entry.trades += 1
+        if entry.first_trade_id is None or entry.last_trade_id is None:
+            entry.first_trade_id = entry.last_trade_id = trade_id
+            return
+        if trade_id > entry.last_trade_id:
+            if trade_id > entry.last_trade_id + 1:
+                entry.absent_trade_ids.append((entry.last_trade_id + 1, trade_id - 1))
+            entry.last_trade_id = trade_id
+            return
+        # A late id, as in a recording made over two connections: it was not absent after all.
+        entry.absent_trade_ids = without(entry.absent_trade_ids, trade_id)
+        if trade_id < entry.first_trade_id:
+            if trade_id < entry.first_trade_id - 1:
+                entry.absent_trade_ids.insert(0, (trade_id + 1, entry.first_trade_id - 1))
+            entry.first_trade_id = trade_id
+
+
+def without(ranges: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
+    """`ranges` (both ends included) less one number."""
+    kept: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if not low <= number <= high:
+            kept.append((low, high))
+            continue
+        kept += [part for part in ((low, number - 1), (number + 1, high)) if part[0] <= part[1]]
+    return kept

@@ -1,0 +1,167 @@
+"""Recordings: one line a frame, receive time in nanoseconds since the epoch, a space, the combined-stream frame.
+
+A recording is read twice: once whole before anything is opened, so that a broken line is told at once and the
+streams are known, and then a piece at a time while it is sent, so that its size does not matter.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import msgspec
+
+from marketfeed_chassis.errors import SettingsError
+from marketfeed_simulator.frames import Frame, TradeRow, to_us
+
+
+class RecordingError(SettingsError):
+    """A recording that cannot be replayed; names the file and, where it is one, the line."""
+
+
+class _Combined(msgspec.Struct):
+    stream: str
+    data: msgspec.Raw
+
+
+class _Trade(msgspec.Struct):
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+class _Quote(msgspec.Struct):
+    s: str
+    u: int
+
+
+_combined = msgspec.json.Decoder(_Combined)
+_trade = msgspec.json.Decoder(_Trade)
+_quote = msgspec.json.Decoder(_Quote)
+
+
+def parse(line: bytes) -> Frame:
+    """The frame in a line.
+
+    Raises:
+        ValueError: what is wrong with the line.
+    """
+    time, _, text = line.rstrip(b"\r\n").partition(b" ")
+    if not time.isdigit():
+        raise ValueError(f"does not begin with a time in nanoseconds: {line[:40]!r}")
+    time_us = int(time) // 1000
+    combined = _combined.decode(text)
+    stream, data = combined.stream, bytes(combined.data)
+    if stream.endswith("@trade"):
+        trade = _trade.decode(data)
+        row = TradeRow(trade.t, trade.p, trade.q, to_us(trade.T), trade.m)
+        return Frame(stream, trade.s, "trade", time_us, trade.t, data, row, text)
+    if stream.endswith("@bookTicker"):
+        quote = _quote.decode(data)
+        return Frame(stream, quote.s, "quote", time_us, quote.u, data, None, text)
+    symbol = "" if stream.startswith("!") else stream.partition("@")[0].upper()
+    return Frame(stream, symbol, "other", time_us, 0, data, None, text)
+
+
+def read(path: Path) -> Iterator[Frame]:
+    """The frames of a recording, plain or gzip, in its order.
+
+    Raises:
+        RecordingError: the file cannot be read, or a line is broken; names it.
+    """
+    number = 0
+    try:
+        with _open(path) as lines:
+            for number, line in enumerate(lines, 1):  # noqa: B007 - told in the error
+                yield parse(line)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RecordingError(f"recording {path}, line {number}: {error}") from error
+    except (EOFError, zlib.error) as error:
+        raise RecordingError(f"recording {path} is damaged after line {number}: {error}") from error
+    except OSError as error:
+        raise RecordingError(f"recording {path} cannot be read: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a recording holds. Times in microseconds since the epoch."""
+
+    frames: int
+    start_us: int
+    end_us: int
+    streams: frozenset[str]
+    symbols: tuple[str, ...]
+
+
+def scan(path: Path) -> Summary:
+    """Read a recording whole.
+
+    Raises:
+        RecordingError: it cannot be replayed.
+    """
+    streams: dict[str, str] = {}
+    first = last = count = 0
+    for count, frame in enumerate(read(path), 1):
+        if count == 1:
+            first = frame.time_us
+        last = max(last, frame.time_us)
+        if frame.stream not in streams:
+            streams[frame.stream] = frame.symbol
+    if not count:
+        raise RecordingError(f"recording {path} holds no frames")
+    symbols = tuple(dict.fromkeys(symbol for symbol in streams.values() if symbol))
+    return Summary(count, first, last, frozenset(streams), symbols)
+
+
+class Replay:
+    """A `Source` that gives a recording's frames again, as they were."""
+
+    def __init__(self, path: Path, summary: Summary) -> None:
+        self.summary = summary
+        self._frames = read(path)
+        self._waiting: Frame | None = next(self._frames, None)
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Every stream in the recording."""
+        return self.summary.streams
+
+    @property
+    def start_us(self) -> int:
+        """When its first frame was received."""
+        return self.summary.start_us
+
+    @property
+    def finished(self) -> bool:
+        """Whether every frame was pulled."""
+        return self._waiting is None
+
+    def next_us(self) -> int | None:
+        """When the next frame was received; None at the end."""
+        return None if self._waiting is None else self._waiting.time_us
+
+    def pull(self, until_us: int | None, most: int) -> list[Frame]:
+        """The next frames up to and with `until_us`, at most `most`."""
+        if self._waiting is None:
+            return []
+        if until_us is None:
+            frames = [self._waiting, *islice(self._frames, most - 1)]
+            self._waiting = next(self._frames, None)
+            return frames
+        frames = []
+        while self._waiting is not None and self._waiting.time_us <= until_us and len(frames) < most:
+            frames.append(self._waiting)
+            self._waiting = next(self._frames, None)
+        return frames

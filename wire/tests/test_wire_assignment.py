@@ -1,0 +1,51 @@
+"""The assignment file: what the operator writes, the worker reads; nothing damaged is taken for good."""
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from wire_strategies import names
+
+from marketfeed_wire import DecodeError
+from marketfeed_wire.assignment import assignment_of, decode_assignment, encode_assignment, hash_of
+
+symbol_lists = st.lists(names, max_size=30)
+
+
+@given(symbol_lists)
+def test_an_assignment_comes_back_as_it_was_written(symbols: list[str]) -> None:
+    assignment = assignment_of(symbols)
+    assert decode_assignment(encode_assignment(assignment)) == assignment
+    assert list(assignment.symbols) == sorted(set(symbols))
+
+
+@given(symbol_lists, symbol_lists)
+def test_two_assignments_share_a_hash_only_when_they_hold_the_same_symbols(
+    one: list[str], other: list[str]
+) -> None:
+    assert (hash_of(one) == hash_of(other)) == (set(one) == set(other))
+
+
+@given(symbol_lists, st.data())
+def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataObject) -> None:
+    content = encode_assignment(assignment_of(symbols)).rstrip()
+    with pytest.raises(DecodeError):
+        decode_assignment(content[: data.draw(st.integers(0, len(content) - 1))])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "data was truncated"),
+        (b"[]", "Expected `object`"),
+        (b'{"symbols":["BTCUSDT"]}', "missing required field `hash`"),
+        (b'{"symbols":["BTCUSDT"],"hash":"0"}', "is not the hash of the symbols"),
+        (b'{"symbols":["A","A"],"hash":"559aead08264d579"}', "named twice"),
+        (b'{"symbols":["A B"],"hash":"0"}', "not a symbol"),
+        (b'{"symbols":[""],"hash":"0"}', "length >= 1"),
+        (b'{"symbols":["\xff"],"hash":"0"}', "utf-8"),
+    ],
+    ids=["empty", "no object", "no hash", "edited by hand", "twice", "a space", "no name", "no UTF-8"],
+)
+def test_what_is_no_assignment_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError, match=reason):
+        decode_assignment(content)

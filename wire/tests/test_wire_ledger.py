@@ -1,0 +1,117 @@
+"""Progress and gaps, as they are remembered in Kafka."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import given
+from wire_strategies import ids, names
+
+from marketfeed_wire import MAX_ID, DecodeError, encode
+from marketfeed_wire.ledger import Gap, Progress, decode_gap, decode_progress, gap_key, progress_key
+
+ranges = st.tuples(ids, ids).map(lambda pair: (min(pair), max(pair)))
+progresses = st.builds(Progress, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=ids)
+gaps = st.builds(
+    lambda ends, **fields: Gap(first_id=ends[0], last_id=ends[1], **fields),
+    ranges,
+    venue=names,
+    symbol=names,
+    state=st.sampled_from(["open", "filled", "absent", "unresolved"]),
+    missing=st.lists(ranges, max_size=3),
+    absent=st.lists(ranges, max_size=3),
+    proof=st.text(max_size=64),
+    detected_time_us=ids,
+    updated_time_us=ids,
+)
+GAP: dict[str, Any] = {
+    "venue": "binance_us",
+    "symbol": "BTCUSDT",
+    "first_id": 5,
+    "last_id": 9,
+    "state": "open",
+    "missing": [[5, 6]],
+    "absent": [[7, 7]],
+    "proof": "historicalTrades",
+    "detected_time_us": 1,
+    "updated_time_us": 2,
+}
+PROGRESS: dict[str, Any] = {
+    "venue": "binance_us",
+    "symbol": "BTCUSDT",
+    "trade_id": 9,
+    "acknowledged_time_us": 3,
+}
+
+
+def refused(decode: Callable[[bytes], Any], value: bytes) -> DecodeError:
+    with pytest.raises(DecodeError) as caught:
+        decode(value)
+    return caught.value
+
+
+@given(progresses)
+def test_progress_comes_back_as_it_was_encoded(progress: Progress) -> None:
+    assert decode_progress(msgspec.json.encode(progress)) == progress
+
+
+@given(gaps)
+def test_a_gap_comes_back_as_it_was_encoded(gap: Gap) -> None:
+    assert decode_gap(msgspec.json.encode(gap)) == gap
+
+
+@given(gaps, gaps)
+def test_two_gaps_share_a_key_only_when_they_are_the_same_gap(one: Gap, other: Gap) -> None:
+    same = (one.venue, one.symbol, one.first_id) == (other.venue, other.symbol, other.first_id)
+    if "|" not in one.venue + other.venue + one.symbol + other.symbol:  # no venue writes a symbol so
+        assert (gap_key(one) == gap_key(other)) == same
+
+
+def test_keys_name_venue_symbol_and_the_first_id() -> None:
+    gap = decode_gap(json.dumps(GAP).encode())
+    assert gap_key(gap) == b"binance_us|BTCUSDT|5"
+    assert progress_key("binance_us", "币安人生USDT").decode() == "binance_us|币安人生USDT"
+
+
+@given(st.binary())
+def test_arbitrary_bytes_are_refused_and_nothing_else_is_raised(value: bytes) -> None:
+    assert refused(decode_gap, value).reason
+    assert refused(decode_progress, value).reason
+
+
+WRONG_IN_A_GAP = [
+    ("venue", "binance us"), ("symbol", "BTC\x00"), ("symbol", ""), ("first_id", -1), ("first_id", MAX_ID + 1),
+    ("first_id", 1.0), ("last_id", 4), ("last_id", None), ("state", "lost"), ("missing", [[6, 5]]),
+    ("missing", [[1]]), ("missing", [[-1, 5]]), ("absent", [[2, 1]]), ("absent", "none"), ("proof", "x" * 65),
+    ("detected_time_us", -1), ("updated_time_us", "now"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_IN_A_GAP, ids=lambda value: ascii(value)[:20])
+def test_a_wrong_field_of_a_gap_is_named(field: str, value: object) -> None:
+    error = refused(decode_gap, json.dumps({**GAP, field: value}).encode())
+    assert error.field.startswith(field)  # for a range also which one: missing[...][0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("venue", ""), ("symbol", "A B"), ("trade_id", -1), ("acknowledged_time_us", None)]
+)
+def test_a_wrong_field_of_progress_is_named(field: str, value: object) -> None:
+    assert refused(decode_progress, json.dumps({**PROGRESS, field: value}).encode()).field == field
+
+
+def test_fields_of_a_newer_worker_are_passed_over_and_deep_nesting_is_refused() -> None:
+    assert decode_gap(json.dumps({**GAP, "repair": {"tries": 3}}).encode()) == decode_gap(
+        json.dumps(GAP).encode()
+    )
+    for decode, fields in ((decode_gap, GAP), (decode_progress, PROGRESS)):
+        deep = json.dumps({**fields, "repair": 1}).replace('"repair": 1', '"repair": ' + "[" * 100_000)
+        assert refused(decode, deep.encode()).reason
+
+
+def test_what_the_package_encodes_is_what_is_decoded() -> None:
+    progress = decode_progress(json.dumps(PROGRESS).encode())
+    assert decode_progress(encode(progress)) == progress

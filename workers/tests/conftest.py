@@ -1,0 +1,50 @@
+"""What the tests of the worker share: recorded frames, settings, a broker."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from workers_broker import Broker
+from workers_support import MakeSettings
+
+from marketfeed_chassis import settings as chassis_settings
+from marketfeed_workers.settings import WorkerSettings
+
+RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
+
+
+@pytest.fixture
+def recording() -> Callable[[str], Path]:
+    """The path of a recorded file; skips where the recordings are not beside the repository."""
+
+    def find(name: str) -> Path:
+        path = RECORDINGS / name
+        if not path.exists():
+            pytest.skip(f"the recorded market data is not here: {name} is looked for in ../shared/recordings")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    """Settings as from an environment: ``make_settings(KAFKA_ACKS="1")``; two symbols unless said otherwise."""
+
+    def make(**variables: str) -> WorkerSettings:
+        return chassis_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", **variables})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_broker() -> Iterator[Broker]:
+    """A broker for tests that leave it as it was; each takes topics of its own."""
+    with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker for one test that makes it fail."""
+    with Broker() as broker:
+        yield broker

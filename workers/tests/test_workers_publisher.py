@@ -1,0 +1,218 @@
+"""The publisher against a real client and broker: what counts as published is what can be read back."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from workers_broker import Broker
+from workers_support import MakeSettings, now_us
+
+from marketfeed_wire import Trade, decode_trade, encode, key_for
+from marketfeed_workers.counters import StreamCounters
+from marketfeed_workers.publisher import Publisher, Record, producer_config
+
+MESSAGE_TOO_LARGE = 10  # error codes of the Kafka protocol
+NOT_LEADER = 6
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "CRVUSDT")
+
+
+def trade(symbol: str, trade_id: int) -> Trade:
+    return Trade("binance_us", symbol, trade_id, "61685.99000000", "0.00120000", True, 1, 2, 3)
+
+
+def records(trades: list[Trade]) -> list[Record]:
+    return [{"value": encode(each), "key": key_for(each.symbol)} for each in trades]
+
+
+def until(publisher: Publisher, condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{publisher.pending} messages are still pending"
+        publisher.poll()
+
+
+@pytest.fixture
+def publisher(make_settings: MakeSettings, shared_broker: Broker) -> Publisher:
+    return Publisher(make_settings(KAFKA_BROKER=shared_broker.address), now_us)
+
+
+@pytest.fixture
+def trades_stream(shared_broker: Broker) -> StreamCounters:
+    return StreamCounters("trade", shared_broker.new_topic("trades"))
+
+
+def test_what_is_counted_is_what_a_consumer_reads(
+    publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
+) -> None:
+    sent: list[Trade] = []
+    for read in range(200):  # as many reads of a socket, of differing sizes
+        batch = [trade(symbol, 10 * read + n) for n in range(1 + read % 10) for symbol in SYMBOLS]
+        sent += batch
+        newest = dict.fromkeys(SYMBOLS, batch[-1].trade_id)
+        publisher.publish(trades_stream, records(batch), now_us(), newest)
+        publisher.poll()
+    assert publisher.flush(20) == 0
+
+    stored = shared_broker.read(trades_stream.topic)
+    assert trades_stream.acknowledged == len(sent) == len(stored)
+    assert (trades_stream.failed, publisher.pending, publisher.refusal) == (0, 0, "")
+    for symbol in SYMBOLS:
+        of_symbol = [decode_trade(value) for key, value in stored if key == symbol.encode()]
+        assert of_symbol == [each for each in sent if each.symbol == symbol]
+    assert publisher.acknowledged_trade_ids == dict.fromkeys(SYMBOLS, 1999)
+    assert sum(trades_stream.socket_to_ack.counts) == len(sent)
+
+
+def test_nothing_counts_before_the_broker_has_answered(
+    make_settings: MakeSettings, own_broker: Broker
+) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades"))
+    publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address, KAFKA_LINGER_MS="0"), now_us)
+    publisher.publish(stream, records([trade("BTCUSDT", 1)]), now_us(), {"BTCUSDT": 1})
+    until(publisher, lambda: stream.acknowledged == 1)
+    own_broker.down()
+    publisher.publish(stream, records([trade("BTCUSDT", 2), trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
+    assert publisher.flush(0.5) == 2
+    assert (stream.acknowledged, publisher.pending) == (1, 2)
+    assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
+    own_broker.up()
+    assert publisher.flush(20) == 0
+    assert (stream.acknowledged, stream.failed, publisher.refusal) == (3, 0, "")
+    assert publisher.acknowledged_trade_ids == {"BTCUSDT": 3}
+    assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == [1, 2, 3]
+
+
+def test_a_passing_fault_of_the_broker_is_neither_lost_nor_doubled(
+    make_settings: MakeSettings, own_broker: Broker
+) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
+    publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address), now_us)
+    own_broker.refuse_produce(NOT_LEADER, times=3)
+    for trade_id in range(50):
+        publisher.publish(stream, records([trade("BTCUSDT", trade_id)]), now_us(), {"BTCUSDT": trade_id})
+    assert publisher.flush(20) == 0
+    assert (stream.acknowledged, stream.failed, publisher.refusal) == (50, 0, "")
+    assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == list(range(50))
+
+
+def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
+    make_settings: MakeSettings, own_broker: Broker
+) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
+    publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address), now_us)
+    publisher.publish(stream, records([trade("BTCUSDT", 1)]), now_us(), {"BTCUSDT": 1})
+    assert publisher.flush(20) == 0
+    own_broker.refuse_produce(MESSAGE_TOO_LARGE, times=1)
+    publisher.publish(stream, records([trade("BTCUSDT", 2)]), now_us(), {"BTCUSDT": 2})
+    assert publisher.flush(20) == 0
+    publisher.publish(stream, records([trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
+    assert publisher.flush(20) == 0
+    assert stream.failed == 1
+    assert stream.topic in publisher.refusal
+    assert "too large" in publisher.refusal
+    # What comes after the refused one may be stored; a restart must begin before it all the same.
+    assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
+
+
+def test_a_message_that_the_client_does_not_take_is_refused_and_leaves_nothing_pending(
+    publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
+) -> None:
+    too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
+    good = records([trade("BTCUSDT", 1), trade("BTCUSDT", 2)])
+    publisher.publish(trades_stream, [good[0], too_large, good[1]], now_us(), {"BTCUSDT": 2})
+    assert publisher.flush(20) == 0
+    assert (trades_stream.acknowledged, trades_stream.failed, publisher.pending) == (2, 1, 0)
+    assert trades_stream.topic in publisher.refusal
+    assert publisher.acknowledged_trade_ids == {}
+    assert len(shared_broker.read(trades_stream.topic)) == 2
+
+
+def test_full_and_room_follow_the_count_of_messages(make_settings: MakeSettings, own_broker: Broker) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades"))
+    publisher = Publisher(
+        make_settings(KAFKA_BROKER=own_broker.address, KAFKA_QUEUE_MAX_MESSAGES="1000"), now_us
+    )
+    own_broker.down()
+    for trade_id in range(1000):
+        assert not publisher.full, f"full at {publisher.pending}"
+        publisher.publish(stream, records([trade("BTCUSDT", trade_id)]), now_us(), {"BTCUSDT": trade_id})
+    assert publisher.full
+    assert not publisher.has_room
+    own_broker.up()
+    until(publisher, lambda: publisher.has_room)
+    assert publisher.pending <= 500
+    assert publisher.flush(20) == 0
+    assert stream.acknowledged == 1000
+
+
+def test_full_follows_the_bytes_too(make_settings: MakeSettings, own_broker: Broker) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades"))
+    publisher = Publisher(
+        make_settings(KAFKA_BROKER=own_broker.address, KAFKA_QUEUE_MAX_BYTES=str(2**20)), now_us
+    )
+    own_broker.down()
+    for published in range(1, 5):
+        publisher.publish(stream, [{"value": b"x" * 2**18, "key": b"BTCUSDT"}], now_us(), {})
+        assert publisher.full == (published == 4)
+    own_broker.up()
+    assert publisher.flush(20) == 0
+    assert (stream.acknowledged, publisher.full, publisher.has_room) == (4, False, True)
+
+
+@pytest.mark.parametrize("acks", ["all", "1", "0"])
+def test_every_level_of_acknowledgement_delivers(
+    acks: str, make_settings: MakeSettings, shared_broker: Broker, trades_stream: StreamCounters
+) -> None:
+    publisher = Publisher(make_settings(KAFKA_BROKER=shared_broker.address, KAFKA_ACKS=acks), now_us)
+    publisher.publish(trades_stream, records([trade("BTCUSDT", 1)]), now_us(), {"BTCUSDT": 1})
+    assert publisher.flush(20) == 0
+    assert trades_stream.acknowledged == 1
+    assert len(shared_broker.read(trades_stream.topic)) == 1
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_every_compression_is_read_back(
+    compression: str, make_settings: MakeSettings, shared_broker: Broker, trades_stream: StreamCounters
+) -> None:
+    publisher = Publisher(
+        make_settings(KAFKA_BROKER=shared_broker.address, KAFKA_COMPRESSION=compression), now_us
+    )
+    batch = [trade("BTCUSDT", trade_id) for trade_id in range(100)]
+    publisher.publish(trades_stream, records(batch), now_us(), {"BTCUSDT": 99})
+    assert publisher.flush(20) == 0
+    assert [decode_trade(value) for _, value in shared_broker.read(trades_stream.topic)] == batch
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        pytest.param({}, {"acks": "all", "enable.idempotence": True}, id="idempotent by default"),
+        pytest.param(
+            {"KAFKA_ACKS": "1"}, {"acks": "1", "enable.idempotence": False}, id="acks below all cannot be"
+        ),
+        pytest.param({}, {"message.timeout.ms": 0}, id="no message is ever given up"),
+        pytest.param({"KAFKA_LINGER_MS": "12.5"}, {"linger.ms": 12.5}, id="linger"),
+        pytest.param({"KAFKA_COMPRESSION": "zstd"}, {"compression.type": "zstd"}, id="compression"),
+        pytest.param({"SHARD": "btc-3"}, {"client.id": "marketfeed-worker-btc-3"}, id="named by its shard"),
+        pytest.param(
+            {"KAFKA_QUEUE_MAX_MESSAGES": "5000"},
+            {"queue.buffering.max.messages": 10_000},
+            id="the client's bound lies above ours, in messages",
+        ),
+        pytest.param(
+            {"KAFKA_QUEUE_MAX_BYTES": str(2**20)},
+            {"queue.buffering.max.kbytes": 4096},
+            id="and in bytes, where the client counts its own overhead",
+        ),
+    ],
+)
+def test_the_settings_reach_the_client(
+    variables: dict[str, str], expected: dict[str, object], make_settings: MakeSettings
+) -> None:
+    config = producer_config(make_settings(**variables))
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_the_largest_queue_that_can_be_set_is_one_that_the_client_takes(make_settings: MakeSettings) -> None:
+    largest = make_settings(KAFKA_QUEUE_MAX_MESSAGES="5000000", KAFKA_QUEUE_MAX_BYTES=str(2**31 - 1))
+    assert Publisher(largest, now_us).pending == 0

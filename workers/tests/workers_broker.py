@@ -1,0 +1,184 @@
+"""A Kafka broker with its faults at hand: librdkafka's mock cluster, which speaks the real protocol, in a process
+of its own.
+
+Run as a script this file is that process. It prints its bootstrap address, does what each line on stdin says,
+answers each with "ok", and ends when stdin ends: also when the test run is killed.
+"""
+
+import ctypes
+import importlib.metadata
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections import defaultdict
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+PRODUCE = 0
+"""The number of the Produce request in Kafka's protocol."""
+
+
+class Broker:
+    """A running broker; use it in a ``with`` block.
+
+    Attributes:
+        address: its bootstrap address.
+    """
+
+    address: str
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.address = self._line()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def down(self) -> None:
+        """Close every connection and accept none."""
+        self._do("down")
+
+    def up(self) -> None:
+        """Listen again; what was stored is still there."""
+        self._do("up")
+
+    def delay_answers(self, milliseconds: int) -> None:
+        """Answer every request that much later."""
+        self._do("delay", milliseconds)
+
+    def refuse_produce(self, code: int, times: int) -> None:
+        """Answer the next Produce requests with the error `code` of the Kafka protocol."""
+        self._do("refuse", code, times)
+
+    def new_topic(self, name: str, partitions: int = 4) -> str:
+        """Create a topic and return its name, made unique, so that tests can share a broker."""
+        unique = f"{name}.{uuid.uuid4().hex[:8]}"
+        self._do("topic", unique, partitions)
+        return unique
+
+    def read(self, topic: str) -> list[tuple[bytes, bytes]]:
+        """(key, value) of everything that is stored in `topic`; ordered within a key."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": "reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        try:
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+            return _until_the_end(consumer, len(partitions))
+        finally:
+            consumer.close()
+
+    def _do(self, *command: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        assert self._line() == "ok"
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the broker ended with exit code {self._process.wait(5)}"
+        return line.strip()
+
+
+def _until_the_end(consumer: Consumer, partitions: int) -> list[tuple[bytes, bytes]]:
+    stored: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
+    ended: set[int] = set()
+    deadline = time.monotonic() + 20
+    while len(ended) < partitions:
+        assert time.monotonic() < deadline, f"only {len(ended)} of {partitions} partitions could be read"
+        for message in consumer.consume(1000, timeout=0.2):
+            number, error = message.partition(), message.error()
+            assert number is not None
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                ended.add(number)
+            else:
+                stored[number].append((message.key() or b"", message.value() or b""))
+    return [record for number in sorted(stored) for record in stored[number]]
+
+
+def _serve() -> None:
+    library = _librdkafka()
+    conf = library.rd_kafka_conf_new()
+    reason = ctypes.create_string_buffer(512)
+    for name, value in ((b"test.mock.num.brokers", b"1"), (b"log_level", b"0")):
+        assert library.rd_kafka_conf_set(conf, name, value, reason, len(reason)) == 0, reason.value
+    handle = library.rd_kafka_new(0, conf, reason, len(reason))
+    assert handle, reason.value
+    cluster = library.rd_kafka_handle_mock_cluster(handle)
+    _answer(library.rd_kafka_mock_cluster_bootstraps(cluster).decode())
+    for line in sys.stdin:
+        assert _do(library, cluster, *json.loads(line)) == 0, line
+        _answer("ok")
+
+
+def _do(library: ctypes.CDLL, cluster: int, command: str, *arguments: Any) -> int:
+    broker_id = 1
+    match command, *arguments:
+        case ["topic", name, partitions]:
+            result = library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1)
+        case ["down"]:
+            result = library.rd_kafka_mock_broker_set_down(cluster, broker_id)
+        case ["up"]:
+            result = library.rd_kafka_mock_broker_set_up(cluster, broker_id)
+        case ["delay", milliseconds]:
+            result = library.rd_kafka_mock_broker_set_rtt(cluster, broker_id, milliseconds)
+        case ["refuse", code, times]:
+            errors = (ctypes.c_int * times)(*[code] * times)
+            library.rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, times, errors)
+            result = 0
+        case _:
+            raise AssertionError(f"no such command: {command} {arguments}")
+    return int(result)
+
+
+def _answer(text: str) -> None:
+    print(text, flush=True)
+
+
+def _librdkafka() -> ctypes.CDLL:
+    """The library inside the confluent_kafka wheel."""
+    files = importlib.metadata.files("confluent-kafka") or []
+    library = ctypes.CDLL(next(str(file.locate()) for file in files if file.name.startswith("librdkafka")))
+    pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    library.rd_kafka_conf_new.restype = pointer
+    library.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]
+    library.rd_kafka_new.restype = pointer
+    library.rd_kafka_new.argtypes = [number, pointer, text, ctypes.c_size_t]
+    library.rd_kafka_handle_mock_cluster.restype = pointer
+    library.rd_kafka_handle_mock_cluster.argtypes = [pointer]
+    library.rd_kafka_mock_cluster_bootstraps.restype = text
+    library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
+    library.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
+    library.rd_kafka_mock_broker_set_down.argtypes = [pointer, ctypes.c_int32]
+    library.rd_kafka_mock_broker_set_up.argtypes = [pointer, ctypes.c_int32]
+    library.rd_kafka_mock_broker_set_rtt.argtypes = [pointer, ctypes.c_int32, number]
+    library.rd_kafka_mock_push_request_errors_array.argtypes = [
+        pointer,
+        ctypes.c_int16,
+        ctypes.c_size_t,
+        ctypes.POINTER(number),
+    ]
+    return library
+
+
+if __name__ == "__main__":
+    _serve()
