@@ -15,8 +15,13 @@ from marketfeed_workers.settings import WorkerSettings
 log = logs.get(__name__)
 
 _ANSWER_SECONDS: Final = 5.0
+_CREATE_SECONDS: Final = 3.0
 # A broker that cannot create topics by request may still create them when they are asked for (the embedded one does).
-_CANNOT_CREATE: Final = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION}
+_CANNOT_CREATE: Final = {
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._TIMED_OUT,
+}
 
 
 def ensure_topics(settings: WorkerSettings) -> None:
@@ -45,9 +50,9 @@ def ensure_topics(settings: WorkerSettings) -> None:
 
 
 def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
-    for topic, answer in admin.create_topics(topics, request_timeout=_ANSWER_SECONDS).items():
+    for topic, answer in admin.create_topics(topics, request_timeout=_CREATE_SECONDS).items():
         try:
-            answer.result(_ANSWER_SECONDS)
+            answer.result()  # bounded by the request's own time-out
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.code() not in {KafkaError.TOPIC_ALREADY_EXISTS, *_CANNOT_CREATE}:

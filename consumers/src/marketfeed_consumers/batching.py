@@ -1,0 +1,64 @@
+"""When a batch is full enough: plain decisions of the loop, with the clock handed in."""
+
+from dataclasses import dataclass
+from typing import Final
+
+CHUNK_ROWS: Final = 2_000
+"""How many records are asked of Kafka at once: enough to make the call cheap, few enough to answer a signal soon."""
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""How much of values a batch holds at most, whatever its rows: bounds memory when messages are huge."""
+
+_LEAST_WAIT_SECONDS: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large and how old a batch may get; see the BATCH_… settings."""
+
+    max_rows: int
+    max_seconds: float
+    linger_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A batch that is being filled.
+
+    Attributes:
+        age_seconds: since its first record was read.
+        caught_up: whether Kafka had nothing more when it was last asked.
+        writer_idle: whether the database is waiting for it.
+    """
+
+    rows: int
+    size_bytes: int
+    age_seconds: float
+    caught_up: bool
+    writer_idle: bool
+
+
+def is_full(filling: Filling, bounds: Bounds) -> bool:
+    """Whether nothing more may go into the batch."""
+    return filling.rows >= bounds.max_rows or filling.size_bytes >= MAX_BYTES
+
+
+def is_due(filling: Filling, bounds: Bounds) -> bool:
+    """Whether to store the batch now.
+
+    Behind, it fills up: large batches are cheap. Caught up, it goes as soon as the database has nothing to do and
+    it has lingered; while the database is busy it fills on, since it could not be stored any sooner.
+    """
+    if filling.rows == 0:
+        return False
+    if is_full(filling, bounds) or filling.age_seconds >= bounds.max_seconds:
+        return True
+    return filling.caught_up and filling.writer_idle and filling.age_seconds >= bounds.linger_seconds
+
+
+def wait_seconds(filling: Filling, bounds: Bounds) -> float:
+    """How long to wait for more records before looking at the batch again."""
+    if not filling.writer_idle:
+        # Short, to notice the writer's end; never nothing, or the wait would be a busy loop.
+        return max(_LEAST_WAIT_SECONDS, bounds.linger_seconds)
+    return max(0.0, bounds.linger_seconds - filling.age_seconds)

@@ -1,0 +1,132 @@
+"""The connection to the database, and the one place where its errors are judged.
+
+Judged by SQLSTATE, never by text: https://www.postgresql.org/docs/current/errcodes-appendix.html, and for
+CockroachDB https://www.cockroachlabs.com/docs/stable/common-errors (40001, 40003).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import Any
+
+import psycopg
+from psycopg import errors as sql
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
+from marketfeed_consumers.dialects import Dialect, dialect_of
+from marketfeed_consumers.transaction import Connection
+
+log = logs.get(__name__)
+
+_APPLICATION = "marketfeed-consumer"
+
+
+class Remedy(Enum):
+    """What to do about a database error."""
+
+    RETRY = auto()
+    """Roll back and run the whole transaction again, soon: it met another one (class 40)."""
+    ASK = auto()
+    """The outcome is unknown (40003, connection lost): connect again and read the stored offsets."""
+    WAIT = auto()
+    """The server is in trouble or misconfigured: connect again with growing pauses, say why, lose nothing."""
+    DISTRUST = auto()
+    """A row that should be new is stored (unique key): look every row up."""
+    ISOLATE = auto()
+    """The content is refused (classes 22, 23): find the message at fault."""
+
+
+def remedy(error: psycopg.Error) -> Remedy:
+    """What to do about `error`."""
+    state = error.sqlstate
+    if isinstance(error, sql.UniqueViolation):
+        return Remedy.DISTRUST
+    if state == "40003" or (state is None and isinstance(error, psycopg.OperationalError)):
+        return Remedy.ASK
+    if state is None:
+        # psycopg refused the value before it was sent, or has a connection in a state it cannot use.
+        return Remedy.ISOLATE if isinstance(error, psycopg.DataError) else Remedy.ASK
+    return _BY_CLASS.get(state[:2], Remedy.WAIT)
+
+
+_BY_CLASS = {
+    "40": Remedy.RETRY,
+    "22": Remedy.ISOLATE,
+    "23": Remedy.ISOLATE,
+    "08": Remedy.ASK,
+    "57": Remedy.ASK,
+}
+
+
+def explain(error: psycopg.Error) -> str:
+    """`error` in one line for a person: what the server said first, and its code."""
+    text = (error.diag.message_primary or str(error)).strip().split("\n")[0]
+    return f"{text} (SQLSTATE {error.sqlstate})" if error.sqlstate else text
+
+
+def connect(url: str) -> tuple[Connection, Dialect]:
+    """A connection whose transactions are SERIALIZABLE, and what it leads to.
+
+    Raises:
+        psycopg.Error: it cannot be had.
+    """
+    connection = psycopg.connect(url, application_name=_APPLICATION, connect_timeout=10, autocommit=True)
+    try:
+        row = connection.execute("SELECT version()").fetchone()
+        dialect = dialect_of(str(row[0]) if row else "")
+        for statement in dialect.session:
+            connection.execute(statement)
+        connection.autocommit = False
+        connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    except psycopg.Error:
+        connection.close()
+        raise
+    return connection, dialect
+
+
+@contextmanager
+def reached(
+    url: str, deadline_seconds: float, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[Connection, Dialect]]:
+    """A connection for a command: waits for a database that is not up yet, and says so.
+
+    Raises:
+        StartupError: none within the deadline, or the server refuses us for a reason that waiting does not mend.
+    """
+    connection, dialect = _reach(url, deadline_seconds, stopping)
+    with connection:
+        yield connection, dialect
+
+
+def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> tuple[Connection, Dialect]:
+    deadline = time.monotonic() + deadline_seconds
+    where = server(url)
+    while True:
+        try:
+            return connect(url)
+        except psycopg.Error as error:
+            remaining = deadline - time.monotonic()
+            reason = explain(error)
+            if error.sqlstate is not None and error.sqlstate[:2] in ("28", "3D", "42"):
+                raise StartupError(f"the database at {where} refuses: {reason}; check DATABASE_URL") from None
+            if remaining <= 0 or stopping():
+                raise StartupError(
+                    f"no database answered at {where} within {deadline_seconds:g} s ({reason}); "
+                    "check DATABASE_URL, or raise START_DEADLINE_SECONDS"
+                ) from None
+            log.warning(
+                "waiting for the database", server=where, reason=reason, seconds_left=round(remaining)
+            )
+            time.sleep(min(1.0, max(0.0, remaining)))
+
+
+def server(url: str) -> str:
+    """Host, port and database of a connection URL, without its secrets."""
+    try:
+        parts: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        return "DATABASE_URL"
+    host = parts.get("host", "localhost")
+    return f"{host}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"

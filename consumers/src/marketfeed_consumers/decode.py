@@ -1,0 +1,173 @@
+"""Kafka records into messages, and into dead letters what is none.
+
+A `Batch` grows while records are read and is then planned as one transaction. It keeps the records: when the
+database refuses one of them, the batch is taken apart and decoded again without it.
+"""
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from confluent_kafka import Message as Record
+
+from marketfeed_consumers.knowledge import Key
+from marketfeed_wire import (
+    BookTicker,
+    DecodeError,
+    Trade,
+    decode_book_ticker,
+    decode_trade,
+    is_name,
+)
+
+_M = TypeVar("_M", Trade, BookTicker)
+
+Partition: TypeAlias = tuple[str, int]
+"""(topic, partition)."""
+
+
+class DeadLetter(NamedTuple):
+    """A record that could not be stored as what it should be, and why."""
+
+    topic: str
+    partition: int
+    kafka_offset: int
+    message_key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+Place: TypeAlias = tuple[str, int, int]
+"""(topic, partition, offset): which record."""
+
+
+def place(record: Record) -> Place:
+    """Where `record` stands."""
+    return record.topic() or "", record.partition() or 0, record.offset() or 0
+
+
+def dead(record: Record, reason: str) -> DeadLetter:
+    """The dead letter of `record`; `reason` is made fit for a text column."""
+    clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    key = record.key()
+    return DeadLetter(
+        *place(record), key.encode() if isinstance(key, str) else key, _bytes(record), clean[:2000]
+    )
+
+
+def _bytes(record: Record) -> bytes | None:
+    value = record.value()
+    return value.encode() if isinstance(value, str) else value
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read since the last batch was closed.
+
+    Attributes:
+        records: as they came, partitions mixed.
+        size_bytes: of their values.
+        next_offsets: where to go on reading in each partition once the batch is stored.
+        first_offsets: where the batch begins in each partition.
+        trades, quotes: the messages by symbol, in the order they came.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    size_bytes: int = 0
+    first_offsets: dict[Partition, int] = field(default_factory=dict)
+    next_offsets: dict[Partition, int] = field(default_factory=dict)
+    trades: dict[Key, list[Trade]] = field(default_factory=dict)
+    quotes: dict[Key, list[BookTicker]] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def add(
+        self,
+        records: Sequence[Record],
+        tables: Mapping[str, str],
+        offenders: Mapping[Place, str] | None = None,
+    ) -> None:
+        """Decode `records` into this batch.
+
+        Args:
+            records: none of them an error or an event.
+            tables: topic -> the table its messages belong to.
+            offenders: records that the database is known to refuse -> the reason; they become dead letters.
+        """
+        if not records:
+            return
+        self.records += records
+        self._note_offsets(records)
+        topics = {record.topic() for record in records}
+        for topic in topics:
+            # Nearly always one topic: then there is nothing to pick apart.
+            own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
+            if offenders:
+                own = self._without(own, offenders)
+            self._decode(own, tables[topic or ""])
+
+    def _note_offsets(self, records: Sequence[Record]) -> None:
+        values = [record.value() or b"" for record in records]
+        self.size_bytes += sum(map(len, values))
+        last: dict[tuple[str | None, int | None], int | None] = {
+            (record.topic(), record.partition()): record.offset() for record in records
+        }
+        for (topic, number), offset in last.items():
+            partition = (topic or "", number or 0)
+            if partition not in self.first_offsets:
+                self.first_offsets[partition] = next(
+                    record.offset() or 0
+                    for record in records
+                    if record.partition() == number and record.topic() == topic
+                )
+            self.next_offsets[partition] = (offset or 0) + 1
+
+    def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
+        kept = []
+        for record in records:
+            reason = offenders.get(place(record))
+            if reason is None:
+                kept.append(record)
+            else:
+                self.dead_letters.append(dead(record, reason))
+        return kept
+
+    def _decode(self, records: Sequence[Record], table: str) -> None:
+        if table == "trades":
+            self._decode_into(self.trades, decode_trade, records)
+        else:
+            self._decode_into(self.quotes, decode_book_ticker, records)
+
+    def _decode_into(
+        self,
+        groups: dict[Key, list[_M]],
+        decode: Callable[[bytes], _M],
+        records: Sequence[Record],
+    ) -> None:
+        for record in records:
+            try:
+                message = decode(record.value() or b"")
+            except DecodeError as error:
+                self.dead_letters.append(dead(record, str(error)))
+                continue
+            key = (message.venue, message.symbol)
+            group = groups.get(key)
+            if group is not None:
+                group.append(message)
+            elif is_name(key[0]) and is_name(key[1]):
+                groups[key] = [message]
+            else:
+                field_at_fault = "symbol" if is_name(key[0]) else "venue"
+                self.dead_letters.append(dead(record, f"{field_at_fault}: not a printable name"))
+
+    def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
+        """This batch less the records of the partitions `gone`."""
+        return batch_of((one for one in self.records if place(one)[:2] not in gone), tables)
+
+
+def batch_of(
+    records: Iterable[Record], tables: Mapping[str, str], offenders: Mapping[Place, str] | None = None
+) -> Batch:
+    """A batch of `records`, with `offenders` as dead letters."""
+    batch = Batch()
+    batch.add(list(records), tables, offenders)
+    return batch

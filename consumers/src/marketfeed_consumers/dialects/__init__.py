@@ -1,0 +1,65 @@
+"""PostgreSQL and CockroachDB: one table of what differs between them, each difference with its reason.
+
+Everything that is not named here is the same SQL on both. `docs/cockroachdb.md` lists the sentences of
+CockroachDB's documentation that its column relies on.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One database's ways. Fields are SQL, unless they say otherwise.
+
+    Attributes:
+        name: as `version()` calls it.
+        name_type: type of the venue and symbol columns. PostgreSQL compares text by the database's locale,
+            several times slower than by bytes and different from machine to machine; CockroachDB's STRING is
+            compared by bytes anyway, and COLLATE would make it a type of its own.
+        hot_row_storage: storage of tables whose rows are updated by every transaction. PostgreSQL keeps the new
+            version on the same page, and out of the index, when the page has room (HOT); CockroachDB has no pages
+            of that kind.
+        session: run once on each connection.
+        sharded_key: put behind a key that only grows, so that writes spread. CockroachDB splits a table into
+            ranges by key and one symbol's growing ids would all land in the last; PostgreSQL has nothing to split.
+        migration_lock: held by the one migration that runs. CockroachDB's advisory locks are no-ops.
+    """
+
+    name: Literal["postgresql", "cockroachdb"]
+    name_type: str
+    hot_row_storage: str
+    session: tuple[str, ...]
+    sharded_key: str
+    migration_lock: tuple[str, ...]
+
+
+POSTGRESQL: Final = Dialect(
+    name="postgresql",
+    name_type='text COLLATE "C"',
+    hot_row_storage="WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)",
+    # A sequential scan of a small table takes a predicate lock on the whole of it, and then every other
+    # consumer's update of its own row in there is a serialization failure for one of the two.
+    session=("SET enable_seqscan = off",),
+    sharded_key="",
+    migration_lock=("SELECT pg_advisory_lock(7271664410250101)",),
+)
+
+COCKROACHDB: Final = Dialect(
+    name="cockroachdb",
+    name_type="STRING",
+    hot_row_storage="",
+    session=(),
+    sharded_key="USING HASH",
+    migration_lock=(
+        "CREATE TABLE IF NOT EXISTS marketfeed_migration_lock (id INT PRIMARY KEY)",
+        "INSERT INTO marketfeed_migration_lock VALUES (1) ON CONFLICT DO NOTHING",
+        "BEGIN",
+        "SELECT id FROM marketfeed_migration_lock WHERE id = 1 FOR UPDATE",
+    ),
+)
+
+
+def dialect_of(version: str) -> Dialect:
+    """The dialect of a server by what its ``SELECT version()`` says."""
+    return COCKROACHDB if "CockroachDB" in version else POSTGRESQL

@@ -1,0 +1,57 @@
+"""What can go wrong between a batch and its COMMIT, and what follows from it.
+
+Exception
+├── ServiceError (chassis)
+│   ├── StartupError        exit 1: broker, database or schema not as they must be at start
+│   └── Fenced              exit 1: another consumer owns the partition now; our batch is dropped
+└── BatchError              the batch was not stored; the loop decides
+    ├── StaleKnowledge      what we believed to be stored has changed: read it again, plan again
+    ├── BadData             the database refuses a row (classes 22, 23): find it, dead-letter it, plan again
+    └── Abandoned           told to stop trying (revoked, or the drain deadline): the batch is dropped
+
+Nothing is lost by dropping a batch: its offsets were not stored either, so it is read again.
+"""
+
+from marketfeed_chassis.errors import ServiceError
+
+
+class Fenced(ServiceError):
+    """Another consumer has taken over a partition that this process believed to own.
+
+    Its text names the partition and the new owner; nothing of the batch was written.
+    """
+
+
+class BatchError(Exception):
+    """Base of what a batch may end in besides being stored."""
+
+
+class StaleKnowledge(BatchError):
+    """What the batch was planned on is not so (any more).
+
+    Attributes:
+        distrust: a row that should have been new was there: somebody else writes to the table, so look every
+            row up; otherwise a high-water mark was changed since it was read, and reading it again is enough.
+    """
+
+    def __init__(self, *, distrust: bool = False) -> None:
+        super().__init__(f"distrust={distrust}")
+        self.distrust = distrust
+
+
+class BadData(BatchError):
+    """The database refuses the batch's content.
+
+    Attributes:
+        sqlstate: the class 22 or 23 code.
+        reason: the database's own words.
+    """
+
+    def __init__(self, sqlstate: str, reason: str) -> None:
+        super().__init__(f"{reason} (SQLSTATE {sqlstate})")
+        self.sqlstate = sqlstate
+        self.reason = reason
+
+
+class Abandoned(BatchError):
+    """The attempt was given up because the process was told to; the batch will be read again."""

@@ -1,0 +1,89 @@
+"""The Kafka side: how the consumer is configured, and what a topic is known by."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.kafka import client_config
+from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.settings import ConsumerSettings
+
+log = logs.get(__name__)
+
+_DESCRIBE_SECONDS: Final = 10.0
+_WATERMARK_SECONDS: Final = 10.0
+_64_BITS: Final = 2**64 - 1
+
+
+def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]:
+    """The properties of the consumer; holds secrets, so never log it."""
+    config = {
+        **client_config(settings),
+        "group.id": settings.kafka_group,
+        "client.id": "marketfeed-consumer",
+        "session.timeout.ms": settings.kafka_session_timeout_ms,
+        "heartbeat.interval.ms": min(3000, settings.kafka_session_timeout_ms // 3),
+        "partition.assignment.strategy": "cooperative-sticky",
+        # Offsets are the database's; Kafka is told them afterwards, as a hint for lag tools.
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # Never skip or reread on its own: an offset that Kafka does not have is for a person to decide about.
+        "auto.offset.reset": "error",
+        # By far the dearest default there is: after its queue was full, librdkafka waits this long before it
+        # fetches again, 1000 ms of every few by default.
+        "fetch.queue.backoff.ms": 1,
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 32 * 1024,
+        "fetch.wait.max.ms": 100,
+        "allow.auto.create.topics": False,
+        # How soon a topic or partition is noticed that did not exist when we subscribed.
+        "topic.metadata.refresh.interval.ms": 10_000,
+        "error_cb": on_error,
+        "logger": log,
+    }
+    if settings.kafka_group_instance_id:
+        config["group.instance.id"] = settings.kafka_group_instance_id
+    return config
+
+
+def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
+    """Topic -> the id that Kafka gave it when it was created, "" where the broker does not tell.
+
+    An id tells a topic from another of the same name that was deleted before it.
+
+    Raises:
+        KafkaException: a broker that has ids does not answer.
+    """
+    metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
+    if metadata.controller_id not in metadata.brokers:
+        # Ids come from the controller; a broker without one (librdkafka's mock cluster) has none to tell.
+        log.warning("the broker has no topic ids: a topic created again is recognised by its offsets only")
+        return dict.fromkeys(topics, "")
+    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_DESCRIBE_SECONDS)
+    return {topic: _topic_id(futures[topic]) for topic in topics}
+
+
+def _topic_id(future: Any) -> str:
+    identity = future.result().topic_id
+    high, low = identity.get_most_significant_bits(), identity.get_least_significant_bits()
+    number = (high & _64_BITS) << 64 | low & _64_BITS
+    return f"{number:032x}" if number else ""
+
+
+def wanted(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], ids: dict[str, str]
+) -> list[Wanted]:
+    """The partitions as the broker knows them.
+
+    Raises:
+        KafkaException: it does not answer.
+    """
+    found = []
+    for one in partitions:
+        low, high = consumer.get_watermark_offsets(one, timeout=_WATERMARK_SECONDS)
+        found.append(Wanted(one.topic, one.partition, ids.get(one.topic, ""), low, high))
+    return found

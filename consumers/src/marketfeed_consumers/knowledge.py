@@ -1,0 +1,155 @@
+"""What is known to be stored of one symbol: enough to tell a new id from a seen one without asking the database.
+
+Trade ids are contiguous per symbol, so what is stored is a span of ids less the ranges that are missing. Both
+stand in the database (high_water_marks, missing_trades) and change in the same transaction as the rows; the
+mark's version, compared and set there, proves that what is held here is still so. Quotes' update ids have
+holes by nature: of them only the span is kept, and an id inside the span has to be looked up.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from marketfeed_wire import MAX_ID, Trade
+
+Key: TypeAlias = tuple[str, str]
+"""(venue, symbol)."""
+
+
+class Missing(NamedTuple):
+    """Trade ids `first_id`..`last_id`, both included, that are not stored.
+
+    The times are those of the stored trades on either side, so the missing ones were matched between them.
+    None at the two open ends: before the first trade stored and after the last.
+    """
+
+    first_id: int
+    last_id: int
+    after_time_us: int | None
+    before_time_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One symbol's row of high_water_marks, and its ranges of missing_trades.
+
+    Attributes:
+        version: raised by each change; 0 when the row does not exist yet.
+        first_id, last_id: the span of ids stored; meaningless at version 0.
+        first_time_us, last_time_us: when the trades at its two ends were matched.
+        expired_below_id: ids below it were stored and deleted by retention, and never come back.
+        missing: ranges inside the span that are not stored, ascending.
+    """
+
+    version: int
+    first_id: int
+    last_id: int
+    first_time_us: int
+    last_time_us: int
+    expired_below_id: int
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been stored of this symbol."""
+        return self.last_id < self.first_id
+
+
+NOTHING: Final = Mark(0, 0, -1, 0, 0, 0)
+"""The mark of a symbol that was never stored."""
+
+
+class Absorbed(NamedTuple):
+    """What a batch's trades of one symbol come to.
+
+    Attributes:
+        new: trades not stored yet, ascending by id, no id twice.
+        mark: what is known once they are stored.
+        opened, closed: ranges to add to and to take from missing_trades.
+    """
+
+    new: Sequence[Trade]
+    mark: Mark
+    opened: Sequence[Missing]
+    closed: Sequence[Missing]
+
+
+def absorb(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
+    """Tell which of `trades` (one symbol, any order, any repeats) are new, and what is known after them."""
+    ids = [trade.trade_id for trade in trades]
+    first = ids[0]
+    if first > mark.last_id and not mark.is_empty and ids == list(range(first, first + len(ids))):
+        return _appended(mark, trades)
+    return _spread(mark, trades)
+
+
+def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
+    # The way nearly every batch goes: one run of ids above all that is stored.
+    first, last = trades[0], trades[-1]
+    opened: tuple[Missing, ...] = ()
+    if first.trade_id > mark.last_id + 1:
+        opened = (Missing(mark.last_id + 1, first.trade_id - 1, mark.last_time_us, first.trade_time_us),)
+    after = Mark(
+        mark.version + 1,
+        mark.first_id,
+        last.trade_id,
+        mark.first_time_us,
+        last.trade_time_us,
+        mark.expired_below_id,
+        mark.missing + opened,
+    )
+    return Absorbed(trades, after, opened, ())
+
+
+def _spread(mark: Mark, trades: Iterable[Trade]) -> Absorbed:
+    # Everything else: what is not stored, seen as ranges with open ends, is split by each new id.
+    unstored = _unstored(mark)
+    starts = [span.first_id for span in unstored]
+    new: list[Trade] = []
+    by_id = {trade.trade_id: trade for trade in reversed(list(trades))}
+    for trade_id in sorted(by_id):
+        at = bisect_right(starts, trade_id) - 1
+        if at < 0 or trade_id > unstored[at].last_id:
+            continue
+        new.append(by_id[trade_id])
+        parts = _split(unstored[at], by_id[trade_id])
+        unstored[at : at + 1] = parts
+        starts[at : at + 1] = [part.first_id for part in parts]
+    if not new:
+        return Absorbed((), mark, (), ())
+    after = _mark_of(mark, unstored, new)
+    before_set, after_set = set(mark.missing), set(after.missing)
+    return Absorbed(new, after, sorted(after_set - before_set), sorted(before_set - after_set))
+
+
+def _unstored(mark: Mark) -> list[Missing]:
+    if mark.is_empty:
+        return [Missing(mark.expired_below_id, MAX_ID, None, None)]
+    ends = (
+        Missing(mark.expired_below_id, mark.first_id - 1, None, mark.first_time_us),
+        Missing(mark.last_id + 1, MAX_ID, mark.last_time_us, None),
+    )
+    return [span for span in (ends[0], *mark.missing, ends[1]) if span.first_id <= span.last_id]
+
+
+def _split(span: Missing, trade: Trade) -> list[Missing]:
+    halves = (
+        Missing(span.first_id, trade.trade_id - 1, span.after_time_us, trade.trade_time_us),
+        Missing(trade.trade_id + 1, span.last_id, trade.trade_time_us, span.before_time_us),
+    )
+    return [half for half in halves if half.first_id <= half.last_id]
+
+
+def _mark_of(mark: Mark, unstored: Sequence[Missing], new: Sequence[Trade]) -> Mark:
+    first, last = new[0], new[-1]
+    first_id, first_time_us = first.trade_id, first.trade_time_us
+    last_id, last_time_us = last.trade_id, last.trade_time_us
+    if not mark.is_empty and mark.first_id < first_id:
+        first_id, first_time_us = mark.first_id, mark.first_time_us
+    if not mark.is_empty and mark.last_id > last_id:
+        last_id, last_time_us = mark.last_id, mark.last_time_us
+    inside = tuple(span for span in unstored if first_id < span.first_id and span.last_id < last_id)
+    return Mark(
+        mark.version + 1, first_id, last_id, first_time_us, last_time_us, mark.expired_below_id, inside
+    )

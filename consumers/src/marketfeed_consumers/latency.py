@@ -1,0 +1,68 @@
+"""Wire-to-commit latency: from the worker's socket read to the database's answer to COMMIT.
+
+Counted in buckets of fixed bounds, nine to a power of ten from 100 µs to 100 s, so that a quantile is right to
+within a seventh of its value. A batch's sorted times are bisected at the bounds instead of each row being looked
+at; most batches span few bounds.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Final
+
+_STEPS: Final = (1, 1.3, 1.7, 2.2, 2.8, 3.6, 4.6, 6, 7.7)
+BOUNDS_US: Final[tuple[int, ...]] = (
+    *(round(10**exponent * step) for exponent in range(2, 8) for step in _STEPS),
+    100_000_000,
+)
+"""Upper bounds of the buckets, in microseconds; what is above the last is counted in one bucket more."""
+
+
+class Histogram:
+    """How often which latency was seen."""
+
+    __slots__ = ("counts", "rows", "sum_us")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_US) + 1)
+        self.rows = 0
+        self.sum_us = 0
+
+    def add(self, received_us: Sequence[int], committed_us: int) -> None:
+        """Count rows by when they were received, all of them committed at `committed_us`."""
+        if not received_us:
+            return
+        latencies = sorted([committed_us - received for received in received_us])
+        self.rows += len(latencies)
+        self.sum_us += sum(latencies)
+        low, high = bisect_left(BOUNDS_US, latencies[0]), bisect_left(BOUNDS_US, latencies[-1])
+        if low == high:
+            self.counts[low] += len(latencies)
+            return
+        edges = [0, *(bisect_right(latencies, bound) for bound in BOUNDS_US[low:high]), len(latencies)]
+        for bucket, (start, end) in enumerate(pairwise(edges), low):
+            self.counts[bucket] += end - start
+
+    def quantile_us(self, share: float) -> int | None:
+        """The bound below which `share` of the rows lie; None when there are none."""
+        return quantile_us(self.counts, share)
+
+
+def quantile_us(counts: Sequence[int], share: float) -> int | None:
+    """The bound below which `share` of the counted rows lie; None when there are none."""
+    wanted, seen = share * sum(counts), 0
+    for bucket, count in enumerate(counts):
+        seen += count
+        if count and seen >= wanted:
+            return BOUNDS_US[min(bucket, len(BOUNDS_US) - 1)]
+    return None
+
+
+def total(histograms: Iterable[Histogram]) -> Histogram:
+    """All of `histograms` as one."""
+    whole = Histogram()
+    for one in histograms:
+        whole.counts = [a + b for a, b in zip(whole.counts, one.counts, strict=True)]
+        whole.rows += one.rows
+        whole.sum_us += one.sum_us
+    return whole

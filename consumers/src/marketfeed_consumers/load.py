@@ -1,0 +1,32 @@
+"""What the database knows to be stored, read into `Mark`s."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing
+from marketfeed_consumers.plan import MarkKey
+from marketfeed_consumers.tables import high_water_marks, missing_trades, trades
+from marketfeed_consumers.transaction import Connection
+
+
+def load_marks(connection: Connection, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
+    """The marks of `keys`, in one snapshot; `NOTHING` for a symbol that was never stored."""
+    rows = connection.execute(
+        high_water_marks.LOAD, [[key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys]]
+    ).fetchall()
+    symbols = [key for key in keys if key[0] == trades.NAME]
+    missing: dict[Key, list[Missing]] = {}
+    if symbols:
+        spans = connection.execute(
+            missing_trades.LOAD, [[key[1] for key in symbols], [key[2] for key in symbols]]
+        )
+        for venue, symbol, *span in spans:
+            missing.setdefault((venue, symbol), []).append(Missing(*span))
+    connection.rollback()
+    found = {
+        (table, venue, symbol): replace(Mark(*mark), missing=tuple(missing.get((venue, symbol), ())))
+        if table == trades.NAME
+        else Mark(*mark)
+        for table, venue, symbol, *mark in rows
+    }
+    return {key: found.get(key, NOTHING) for key in keys}

@@ -1,0 +1,126 @@
+"""Every metric of the consumer: name, help, unit. Values come from the loop's state when they are asked for."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from marketfeed_consumers.latency import BOUNDS_US, total
+from marketfeed_consumers.plan import Plan
+from marketfeed_consumers.state import State
+from marketfeed_consumers.writer import Stored, Writer
+
+
+class Metrics(Collector):
+    """The registry's view of a consumer process."""
+
+    def __init__(
+        self, registry: CollectorRegistry, state: State, writer: Writer, clock_us: Callable[[], int]
+    ) -> None:
+        self._state = state
+        self._writer = writer
+        self._clock_us = clock_us
+        self._batch_rows = Histogram(
+            "marketfeed_consumer_batch_rows",
+            "Messages in one committed transaction",
+            buckets=[1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000],
+            registry=registry,
+        )
+        self._commit_seconds = Histogram(
+            "marketfeed_consumer_commit_seconds",
+            "From a batch's hand-over to the database until its COMMIT was answered, retries included",
+            buckets=[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120],
+            registry=registry,
+        )
+        registry.register(self)
+
+    def stored(self, plan: Plan, result: Stored) -> None:
+        """Note a committed batch."""
+        self._batch_rows.observe(plan.size)
+        self._commit_seconds.observe(result.seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus asks for."""
+        yield from self._counters()
+        yield from self._partitions()
+        yield from self._latency()
+
+    def _counters(self) -> Iterator[Metric]:
+        state = self._state
+        for name, text, counts in (
+            ("rows_inserted", "Rows added, by table", state.inserted),
+            (
+                "duplicates",
+                "Messages that were stored already and changed nothing, by table",
+                state.duplicates,
+            ),
+        ):
+            family = CounterMetricFamily(f"marketfeed_consumer_{name}", text, labels=["table"])
+            for table, count in dict(counts).items():
+                family.add_metric([table], count)
+            yield family
+        letters = CounterMetricFamily(
+            "marketfeed_consumer_dead_letters",
+            "Messages put into the table dead_letters, by topic",
+            labels=["topic"],
+        )
+        for topic, count in dict(state.dead_letters).items():
+            letters.add_metric([topic], count)
+        yield letters
+        retries = CounterMetricFamily(
+            "marketfeed_consumer_database_errors",
+            "Attempts that the database ended with an error, by SQLSTATE (empty: the connection was lost)",
+            labels=["sqlstate"],
+        )
+        for sqlstate, count in dict(self._writer.retries).items():
+            retries.add_metric([sqlstate], count)
+        yield retries
+        yield GaugeMetricFamily(
+            "marketfeed_consumer_paused",
+            "1 while the database does not take rows and nothing is read, see /readyz for the reason",
+            value=float(bool(self._writer.trouble)),
+        )
+
+    def _partitions(self) -> Iterator[Metric]:
+        labels = ["topic", "partition"]
+        lag = GaugeMetricFamily(
+            "marketfeed_consumer_lag_messages",
+            "Messages in the partition that are not stored yet",
+            labels=labels,
+        )
+        stored = GaugeMetricFamily(
+            "marketfeed_consumer_next_offset", "The offset that the database says is next", labels=labels
+        )
+        for (topic, number), progress in sorted(self._state.partitions.copy().items()):
+            stored.add_metric([topic, str(number)], progress.next_offset)
+            if progress.end_offset is not None:
+                lag.add_metric([topic, str(number)], max(0, progress.end_offset - progress.next_offset))
+        yield lag
+        yield stored
+        behind = GaugeMetricFamily(
+            "marketfeed_consumer_lag_seconds",
+            "Age of the newest message stored, by table: how far the table is behind the venue "
+            "(grows when the market is silent, too; see lag_messages)",
+            labels=["table"],
+        )
+        for table, newest_us in self._state.newest_received_us.copy().items():
+            behind.add_metric([table], max(0.0, (self._clock_us() - newest_us) / 1e6))
+        yield behind
+
+    def _latency(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "marketfeed_consumer_wire_to_commit_seconds",
+            "From the worker's socket read to the database's answer to COMMIT, by table",
+            labels=["table"],
+        )
+        latencies = self._state.latencies.copy()
+        for table in sorted({key[0] for key in latencies}):
+            whole = total(one for key, one in latencies.items() if key[0] == table)
+            running, buckets = 0, []
+            for bound, count in zip(BOUNDS_US, whole.counts, strict=False):
+                running += count
+                buckets.append((repr(bound / 1e6), float(running)))
+            buckets.append(("+Inf", float(whole.rows)))
+            family.add_metric([table], buckets, sum_value=whole.sum_us / 1e6)
+        yield family

@@ -1,0 +1,187 @@
+"""What a batch comes to: the rows that are new, what follows from them, and where reading goes on.
+
+Plain functions. A plan is made of a decoded batch and of what is known to be stored; it holds everything the
+transaction writes. Its `marks` are what is known once it is stored, so the next batch can be planned while
+this one is still being written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+from marketfeed_consumers.candles import Candle, candles
+from marketfeed_consumers.decode import Batch, DeadLetter, Partition
+from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing, absorb
+from marketfeed_consumers.tables import book_tickers, trades
+from marketfeed_wire import BookTicker, Trade
+
+M = TypeVar("M", Trade, BookTicker)
+MarkKey: TypeAlias = tuple[str, str, str]
+"""(table, venue, symbol)."""
+
+
+@dataclass(slots=True)
+class Rows(Generic[M]):
+    """What a batch brings for one message table.
+
+    Attributes:
+        new: by symbol, what is known not to be stored; ascending by id, no id twice.
+        doubtful: by symbol, what may be stored already and is looked up in the transaction.
+        copy_text: `new` in COPY's text format, a piece a symbol.
+        duplicates: messages that are known to be stored, or repeat one of this batch.
+    """
+
+    new: dict[Key, Sequence[M]] = field(default_factory=dict)
+    doubtful: dict[Key, Sequence[M]] = field(default_factory=dict)
+    copy_text: list[bytes] = field(default_factory=list)
+    duplicates: int = 0
+
+
+class Step(NamedTuple):
+    """A partition's move: the transaction holds only if `expected_offset` is what the database says is next."""
+
+    topic: str
+    partition: int
+    expected_offset: int
+    next_offset: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """One transaction's content.
+
+    Attributes:
+        marks: (table, venue, symbol) -> what is known before and after.
+        opened, closed: ranges to add to and take from missing_trades, by symbol.
+        size: records in the batch.
+        distrust: see `plan`.
+    """
+
+    steps: Sequence[Step]
+    trades: Rows[Trade]
+    quotes: Rows[BookTicker]
+    candles: list[Candle]
+    tops: list[BookTicker]
+    marks: dict[MarkKey, tuple[Mark, Mark]]
+    opened: list[tuple[Key, Missing]]
+    closed: list[tuple[Key, Missing]]
+    dead_letters: Sequence[DeadLetter]
+    size: int
+    distrust: bool = False
+
+    def after(self) -> dict[MarkKey, Mark]:
+        """What is known once the plan is stored, of the symbols it touches."""
+        return {key: after for key, (_, after) in self.marks.items()}
+
+
+def mark_keys(batch: Batch) -> list[MarkKey]:
+    """The marks that planning `batch` needs."""
+    return [(trades.NAME, *key) for key in batch.trades] + [(book_tickers.NAME, *key) for key in batch.quotes]
+
+
+def steps(batch: Batch, positions: Mapping[Partition, int]) -> list[Step]:
+    """The offsets' moves of `batch`, from where each partition stands."""
+    return [
+        Step(topic, number, positions[topic, number], next_offset)
+        for (topic, number), next_offset in sorted(batch.next_offsets.items())
+    ]
+
+
+def plan(
+    batch: Batch,
+    known: Mapping[MarkKey, Mark],
+    positions: Mapping[Partition, int],
+    *,
+    distrust: bool = False,
+) -> Plan:
+    """What storing `batch` takes.
+
+    Args:
+        batch: decoded records.
+        known: the marks of all its symbols, see `mark_keys`.
+        positions: the next offset of each of its partitions, as the database has it or will have it.
+        distrust: look every row up before it is written. For a table that somebody else has written to, so that
+            what the marks say of it is not so.
+    """
+    made = Plan(
+        steps(batch, positions),
+        Rows(),
+        Rows(),
+        [],
+        [],
+        {},
+        [],
+        [],
+        batch.dead_letters,
+        len(batch.records),
+        distrust,
+    )
+    for key, group in batch.trades.items():
+        _plan_trades(made, key, group, known[trades.NAME, *key], distrust)
+    for key, quotes in batch.quotes.items():
+        _plan_quotes(made, key, quotes, known[book_tickers.NAME, *key], distrust)
+    return made
+
+
+def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool) -> None:
+    new, after, opened, closed = absorb(mark, group)
+    made.trades.duplicates += len(group) - len(new)
+    if not new:
+        return
+    made.marks[trades.NAME, *key] = (mark, after)
+    made.opened += [(key, span) for span in opened]
+    made.closed += [(key, span) for span in closed]
+    if distrust:
+        made.trades.doubtful[key] = new
+        return
+    made.trades.new[key] = new
+    made.trades.copy_text.append(trades.copy_text(key, new).encode())
+    made.candles += candles(key, new)
+
+
+def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:
+    above, below = _by_mark(group, NOTHING.last_id if distrust else mark.last_id)
+    made.quotes.duplicates += len(group) - len(above) - len(below)
+    if distrust:
+        above, below = [], above
+    if below:
+        made.quotes.doubtful[key] = below
+    if above:
+        made.quotes.new[key] = above
+        made.quotes.copy_text.append(book_tickers.copy_text(key, above).encode())
+    quotes = [*below, *above]
+    made.marks[book_tickers.NAME, *key] = (mark, _mark_over(mark, quotes))
+    if quotes[-1].update_id > mark.last_id:
+        made.tops.append(quotes[-1])
+
+
+def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
+    """The quotes above `last_id`, and those that are not; both ascending, no id twice."""
+    ids = [quote.update_id for quote in group]
+    if ids[0] > last_id and all(map(int.__lt__, ids, ids[1:])):
+        return group, ()
+    by_id = {quote.update_id: quote for quote in reversed(group)}
+    ordered = [by_id[update_id] for update_id in sorted(by_id)]
+    return (
+        [quote for quote in ordered if quote.update_id > last_id],
+        [quote for quote in ordered if quote.update_id <= last_id],
+    )
+
+
+def _mark_over(mark: Mark, quotes: Sequence[BookTicker]) -> Mark:
+    first, last = quotes[0], quotes[-1]
+    ids = (
+        (first.update_id, last.update_id)
+        if mark.is_empty
+        else (
+            min(mark.first_id, first.update_id),
+            max(mark.last_id, last.update_id),
+        )
+    )
+    first_time_us = (
+        mark.first_time_us if ids[0] == mark.first_id and not mark.is_empty else first.received_time_us
+    )
+    last_time_us = (
+        mark.last_time_us if ids[1] == mark.last_id and not mark.is_empty else last.received_time_us
+    )
+    return Mark(mark.version + 1, *ids, first_time_us, last_time_us, mark.expired_below_id)

@@ -1,0 +1,138 @@
+"""The consumer as a process: what is waited for at start, what the probes answer, how it ends."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.health import HealthServer, Verdict
+from marketfeed_chassis.kafka import wait_for_broker
+from marketfeed_chassis.process import on_stop_signal
+from marketfeed_consumers import __version__, database, schema
+from marketfeed_consumers.latency import total
+from marketfeed_consumers.loop import Loop
+from marketfeed_consumers.metrics import Metrics
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import State
+from marketfeed_consumers.writer import Writer
+from marketfeed_wire.status import ConsumerStatus, PartitionStatus, StoredSymbolStatus
+
+log = logs.get(__name__)
+
+_STUCK_SECONDS: Final = 180.0
+"""A loop that has not moved for so long is stuck: longer than any wait it makes on purpose."""
+
+
+class ConsumerHealth:
+    """What a consumer process tells about itself."""
+
+    def __init__(self, settings: ConsumerSettings, state: State, writer: Writer) -> None:
+        self._settings = settings
+        self._state = state
+        self._writer = writer
+        self.starting = "starting"
+
+    def livez(self) -> Verdict:
+        """Whether the loop moves."""
+        seconds = time.monotonic() - self._state.last_step
+        if self.starting or seconds < _STUCK_SECONDS:
+            return Verdict(True)
+        return Verdict(False, f"the loop has not moved for {seconds:.0f} s")
+
+    def readyz(self) -> Verdict:
+        """Whether what is read can be stored."""
+        reason = self.starting or self._writer.trouble or self._state.kafka_trouble
+        if not reason and not self._state.joined:
+            reason = f"waiting to be assigned partitions in group {self._settings.kafka_group}"
+        return Verdict(not reason, reason)
+
+    def status(self) -> bytes:
+        """The wire's ConsumerStatus as JSON."""
+        return msgspec.json.encode(self._status())
+
+    def _status(self) -> ConsumerStatus:
+        state, ready = self._state, self.readyz()
+        latencies = state.latencies.copy()
+        whole = total(latencies.values())
+        by_symbol = {
+            symbol: total(one for key, one in latencies.items() if key[2] == symbol)
+            for symbol in sorted({key[2] for key in latencies})
+        }
+        return ConsumerStatus(
+            version=__version__,
+            group=self._settings.kafka_group,
+            ready=ready.ok,
+            reason=ready.reason,
+            partitions=[
+                PartitionStatus(
+                    topic=topic,
+                    partition=number,
+                    next_offset=progress.next_offset,
+                    end_offset=progress.end_offset,
+                )
+                for (topic, number), progress in sorted(state.partitions.copy().items())
+            ],
+            inserted=dict(state.inserted),
+            duplicates=dict(state.duplicates),
+            dead_letters=sum(state.dead_letters.values()),
+            symbols={
+                symbol: StoredSymbolStatus(
+                    rows=one.rows, latency_p50_us=one.quantile_us(0.5), latency_p99_us=one.quantile_us(0.99)
+                )
+                for symbol, one in by_symbol.items()
+            },
+            latency_p50_us=whole.quantile_us(0.5),
+            latency_p99_us=whole.quantile_us(0.99),
+        )
+
+
+def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) -> int:
+    """Serve until told to stop; the exit code.
+
+    Args:
+        settings: see settings.py.
+        at: called at each named point of a transaction, see transaction.POINTS.
+
+    Raises:
+        ServiceError: the process cannot go on; its text says why.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    url = settings.database_url.get_secret_value()
+    state, writer, registry = State(), Writer(url, at=at), CollectorRegistry()
+    metrics = Metrics(registry, state, writer, lambda: time.time_ns() // 1000)
+    health = ConsumerHealth(settings, state, writer)
+    stopped: list[bool] = []
+    on_stop_signal(lambda: stopped.append(True))
+    with HealthServer(health, registry, host=settings.metrics_host, port=settings.metrics_port) as server:
+        server.write_port(settings.metrics_port_file)
+        health.starting = f"waiting for the database at {database.server(url)}"
+        with database.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (connection, _):
+            schema.check(connection)
+        health.starting = f"waiting for Kafka at {settings.kafka_broker}"
+        wait_for_broker(settings, stopping=lambda: bool(stopped))
+        loop = Loop(settings, writer, state, name=_name(settings), observe=metrics.stored)
+        on_stop_signal(loop.stop)
+        if stopped:
+            return 0
+        health.starting = ""
+        log.info(
+            "reading",
+            topics=",".join(settings.topics()),
+            group=settings.kafka_group,
+            metrics_port=server.port,
+        )
+        try:
+            loop.run()
+        finally:
+            writer.close()
+    log.info("stopped", rows=sum(state.inserted.values()), batches=state.batches)
+    return 0
+
+
+def _name(settings: ConsumerSettings) -> str:
+    return settings.kafka_group_instance_id or f"{socket.gethostname()}:{os.getpid()}"

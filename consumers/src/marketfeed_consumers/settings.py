@@ -1,0 +1,95 @@
+"""The variables of the consumer; see `marketfeed-consumer --help`."""
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from marketfeed_chassis.kafka import KafkaSettings
+from marketfeed_chassis.settings import CommaSeparated, Settings
+from marketfeed_wire import BOOK_TICKER, TRADES
+
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+
+
+class DatabaseSettings(Settings):
+    """Where the database is; all that the commands other than `run` need."""
+
+    database_url: SecretStr = Field(
+        description="postgresql://user:password@host:port/database, as libpq reads it; "
+        "PostgreSQL or CockroachDB, sslmode and sslrootcert in its query string"
+    )
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: str = Field(
+        "text", pattern="^(text|json)$", description="text, or json for one object a line"
+    )
+    start_deadline_seconds: float = Field(
+        60, gt=0, le=3600, description="how long to wait at start for what is not reachable yet"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
+
+
+class ConsumerSettings(DatabaseSettings, KafkaSettings):
+    """Everything `marketfeed-consumer run` is told."""
+
+    kafka_group: str = Field("marketfeed", min_length=1, max_length=249, description="the consumer group")
+    kafka_group_instance_id: str = Field(
+        "",
+        max_length=249,
+        description="a name that stays over restarts (the pod's name): a restart then moves no partition",
+    )
+    kafka_session_timeout_ms: int = Field(
+        45_000,
+        ge=1_000,
+        le=1_800_000,
+        description="how long the group waits for a silent member before its partitions go to another, in ms",
+    )
+    consumer_topics: CommaSeparated = Field(
+        (), description="topics to read, of the MARKET_…_TOPIC ones, comma separated [all of them]"
+    )
+    market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of the trades")
+    market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of the quotes")
+    batch_max_rows: int = Field(20_000, ge=1, le=1_000_000, description="messages in one transaction at most")
+    batch_max_ms: int = Field(
+        1_000,
+        ge=1,
+        le=60_000,
+        description="how long a batch may go on filling while there is more to read, in ms",
+    )
+    batch_linger_ms: int = Field(
+        10,
+        ge=0,
+        le=60_000,
+        description="how long a batch waits for more when there is nothing more to read, in ms: "
+        "the price in latency of fewer transactions",
+    )
+
+    @model_validator(mode="after")
+    def _reads_what_it_knows(self) -> "ConsumerSettings":
+        known = self.tables_by_topic()
+        if len(known) < len(_TOPIC_FIELDS):
+            raise ValueError(
+                f"{' and '.join(name.upper() for name in _TOPIC_FIELDS)} must each name a topic of their own"
+            )
+        for topic in self.consumer_topics:
+            if topic not in known:
+                raise ValueError(
+                    f"CONSUMER_TOPICS names {topic!r}, which is none of the topics with a table: {', '.join(known)}"
+                )
+        return self
+
+    def tables_by_topic(self) -> dict[str, str]:
+        """Topic -> the table its messages are stored in, for every topic that has one."""
+        return {getattr(self, field): table for field, table in _TOPIC_FIELDS.items()}
+
+    def topics(self) -> tuple[str, ...]:
+        """The topics this process reads."""
+        return self.consumer_topics or tuple(self.tables_by_topic())
+
+
+_TOPIC_FIELDS = {"market_trades_topic": "trades", "market_book_topic": "book_tickers"}

@@ -1,0 +1,29 @@
+"""book_tickers: one row a quote; the key is (venue, symbol, update_id)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from marketfeed_consumers.knowledge import Key
+from marketfeed_consumers.tables import text
+from marketfeed_wire import BookTicker
+
+NAME: Final = "book_tickers"
+ID: Final = "update_id"
+COLUMNS: Final = tuple(name for name in BookTicker.__struct_fields__ if name != "schema_version")
+
+COPY: Final = f"COPY book_tickers ({', '.join(COLUMNS)}) FROM STDIN"
+
+STORED: Final = "SELECT update_id FROM book_tickers WHERE venue = %s AND symbol = %s AND update_id = ANY(%s)"
+"""Which of some ids are in the table."""
+
+
+def copy_text(key: Key, quotes: Sequence[BookTicker]) -> str:
+    """The rows of one symbol in COPY's text format."""
+    names, null = text.prefix(*key), text.NULL
+    return "".join(
+        [
+            f"{names}{q.update_id}\t{q.bid_price}\t{q.bid_qty}\t{q.ask_price}\t{q.ask_qty}\t"
+            f"{null if q.event_time_us is None else q.event_time_us}\t{q.received_time_us}\n"
+            for q in quotes
+        ]
+    )

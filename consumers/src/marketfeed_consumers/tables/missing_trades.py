@@ -1,0 +1,28 @@
+"""missing_trades: ranges of trade ids, inside what is stored of a symbol, that are not; the key ends in first_trade_id.
+
+The table is exact: a range stands here if and only if none of its ids is in trades and both its neighbours are.
+"""
+
+from typing import Final
+
+NAME: Final = "missing_trades"
+
+LOAD: Final = """
+SELECT g.venue, g.symbol, g.first_trade_id, g.last_trade_id, g.after_time_us, g.before_time_us
+FROM unnest(%s::text[], %s::text[]) AS asked (venue, symbol)
+JOIN missing_trades AS g USING (venue, symbol)
+ORDER BY g.venue, g.symbol, g.first_trade_id
+"""
+
+OPEN: Final = """
+INSERT INTO missing_trades (venue, symbol, first_trade_id, last_trade_id, after_time_us, before_time_us,
+    noticed_time_us)
+SELECT n.*, %s::bigint
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS n
+"""
+
+CLOSE: Final = """
+DELETE FROM missing_trades AS g
+USING unnest(%s::text[], %s::text[], %s::bigint[]) AS n (venue, symbol, first_trade_id)
+WHERE g.venue = n.venue AND g.symbol = n.symbol AND g.first_trade_id = n.first_trade_id
+"""

@@ -1,0 +1,29 @@
+"""trades: one row a trade; the key is (venue, symbol, trade_id)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from marketfeed_consumers.knowledge import Key
+from marketfeed_consumers.tables import text
+from marketfeed_wire import Trade
+
+NAME: Final = "trades"
+ID: Final = "trade_id"
+COLUMNS: Final = tuple(name for name in Trade.__struct_fields__ if name != "schema_version")
+
+COPY: Final = f"COPY trades ({', '.join(COLUMNS)}) FROM STDIN"
+
+STORED: Final = "SELECT trade_id FROM trades WHERE venue = %s AND symbol = %s AND trade_id = ANY(%s)"
+"""Which of some ids are in the table."""
+
+
+def copy_text(key: Key, trades: Sequence[Trade]) -> str:
+    """The rows of one symbol in COPY's text format."""
+    names, null = text.prefix(*key), text.NULL
+    return "".join(
+        [
+            f"{names}{t.trade_id}\t{t.price}\t{t.qty}\t{'t' if t.buyer_is_maker else 'f'}\t{t.trade_time_us}\t"
+            f"{null if t.event_time_us is None else t.event_time_us}\t{t.received_time_us}\t{t.origin}\n"
+            for t in trades
+        ]
+    )

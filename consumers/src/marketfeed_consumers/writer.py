@@ -1,0 +1,241 @@
+"""The hands at the database: one thread with one connection, which stores plans and keeps trying.
+
+The loop plans and reads Kafka meanwhile; it hands work over with `submit_…` and gets futures back. Whatever the
+database does, a plan ends in one of few ways: stored, StaleKnowledge, BadData, Fenced, or Abandoned when the
+loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `trouble` says why.
+"""
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.backoff import delays
+from marketfeed_consumers import database, transaction
+from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, stands_after
+from marketfeed_consumers.database import Remedy, remedy
+from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
+from marketfeed_consumers.knowledge import Mark
+from marketfeed_consumers.load import load_marks
+from marketfeed_consumers.plan import MarkKey, Plan
+from marketfeed_consumers.transaction import Connection, OffsetsMoved, Owner, Written
+
+log = logs.get(__name__)
+T = TypeVar("T")
+
+_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
+"""Between attempts that met another transaction: about as long as such a transaction takes."""
+_GIVE_UP_SECONDS = 2.0
+"""How long a statement may go on after `give_up` before its connection is cut."""
+_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS = 0.2, 15.0
+"""Between attempts on a server in trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A plan that is committed.
+
+    Attributes:
+        committed_time_us: when the database answered.
+        seconds: how long it took, retries included.
+    """
+
+    written: Written
+    committed_time_us: int
+    seconds: float
+
+
+class Writer:
+    """Runs database work one piece at a time, in a thread of its own.
+
+    Attributes:
+        trouble: why nothing is stored at the moment; "" when all is well. Read by /readyz.
+        retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        chance: random.Random | None = None,
+        at: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.trouble = ""
+        self.retries: dict[str, int] = {}
+        self._url = url
+        self._clock_us = clock_us
+        self._chance = chance or random.Random()  # noqa: S311 - jitter
+        self._at = at
+        self._connection: Connection | None = None
+        self._give_up = threading.Event()
+        self._broken = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    def submit_claim(self, group: str, owner: str, wanted: Sequence[Wanted]) -> "Future[list[Claimed]]":
+        """Take over partitions."""
+        return self._thread.submit(
+            self._persistently, lambda c: claim(c, group, owner, wanted, self._clock_us())
+        )
+
+    def submit_load(self, keys: Sequence[MarkKey]) -> "Future[dict[MarkKey, Mark]]":
+        """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""
+        return self._thread.submit(self._load, keys)
+
+    def submit_write(self, plan: Plan, owner: Owner) -> "Future[Stored]":
+        """Store a plan. After one that failed, those behind it are refused until knowledge is loaded again."""
+        return self._thread.submit(self._write, plan, owner)
+
+    def submit_probe(self, plan: Plan, owner: Owner) -> "Future[BadData | None]":
+        """Try a plan and roll it back: what the database holds against its content."""
+        return self._thread.submit(self._probe, plan, owner)
+
+    def give_up(self) -> None:
+        """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
+        self._give_up.set()
+
+    def go_on(self) -> None:
+        """Try again after `give_up`."""
+        self._give_up.clear()
+
+    def finish(self, futures: "Sequence[Future[Any]]", seconds: float) -> None:
+        """Wait for `futures` up to `seconds`; then give up, and cut the connection of what still hangs."""
+        if wait(futures, timeout=seconds).not_done:
+            self.give_up()
+            if wait(futures, timeout=_GIVE_UP_SECONDS).not_done:
+                self._cut()
+                wait(futures)
+
+    def _cut(self) -> None:
+        # Makes libpq's wait in the other thread end with an error; closing the connection from here would not.
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Wait for the work at hand and close the connection."""
+        self._give_up.set()
+        self._thread.shutdown(wait=True)
+        self._disconnect()
+
+    def _load(self, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
+        self._broken = False
+        return self._persistently(lambda connection: load_marks(connection, keys))
+
+    def _write(self, plan: Plan, owner: Owner) -> Stored:
+        if self._broken:
+            raise Abandoned
+        began = time.monotonic()
+        tried: list[Written] = []
+        try:
+            written = self._persistently(
+                lambda connection: self._attempt(connection, plan, owner, tried), distrusting=plan.distrust
+            )
+        except BaseException:
+            # Whatever was planned on top of this plan does not hold any more.
+            self._broken = True
+            raise
+        return Stored(written, self._clock_us(), time.monotonic() - began)
+
+    def _attempt(self, connection: Connection, plan: Plan, owner: Owner, tried: list[Written]) -> Written:
+        """One run of the transaction; what it wrote is put into `tried` before COMMIT."""
+        try:
+            written = transaction.write(connection, plan, owner, self._clock_us(), self._at)
+        except OffsetsMoved:
+            connection.rollback()
+            if tried and stands_after(connection, plan, owner):
+                # An earlier attempt was committed without our hearing of it.
+                return tried[-1]
+            raise Fenced(fenced(connection, plan, owner)) from None
+        tried.append(written)
+        self._at("committing")
+        connection.commit()
+        self._at("committed")
+        return written
+
+    def _probe(self, plan: Plan, owner: Owner) -> BadData | None:
+        def attempt(connection: Connection) -> None:
+            transaction.write(connection, plan, owner, self._clock_us())
+            connection.rollback()
+
+        try:
+            self._persistently(attempt)
+        except BadData as error:
+            return error
+        return None
+
+    def _persistently(self, action: Callable[[Connection], T], *, distrusting: bool = True) -> T:
+        """Run `action` on a connection until the database lets it end.
+
+        Raises:
+            BadData, StaleKnowledge, Fenced: what `action` ends in, when trying again would not change it.
+            Abandoned: it was told to give up.
+        """
+        soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._chance)
+        later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._chance)
+        while not self._give_up.is_set():
+            try:
+                result = action(self._connected())
+            except psycopg.Error as error:
+                self._give_up.wait(self._pause_after(error, distrusting, soon, later))
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                self._well()
+                return result
+        raise Abandoned
+
+    def _pause_after(
+        self, error: psycopg.Error, distrusting: bool, soon: Iterator[float], later: Iterator[float]
+    ) -> float:
+        """Seconds to wait before the next attempt; the connection is ready for it, or dropped."""
+        state, what = error.sqlstate or "", remedy(error)
+        self.retries[state] = self.retries.get(state, 0) + 1
+        if what is Remedy.DISTRUST and not distrusting:
+            self._roll_back()
+            raise StaleKnowledge(distrust=True) from error
+        if what in (Remedy.ISOLATE, Remedy.DISTRUST):
+            self._roll_back()
+            raise BadData(state, database.explain(error)) from error
+        if what is Remedy.RETRY:
+            self._roll_back()
+            return next(soon)
+        reason = f"the database does not take rows: {database.explain(error)}"
+        if not self.trouble:
+            log.warning("storing is paused", reason=reason, server=database.server(self._url))
+        self.trouble = reason
+        self._disconnect()
+        return next(later)
+
+    def _well(self) -> None:
+        if self.trouble:
+            log.info("storing goes on", server=database.server(self._url))
+        self.trouble = ""
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection, _ = database.connect(self._url)
+        return self._connection
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            try:
+                self._connection.rollback()
+            except psycopg.Error:
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

