@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -21,19 +20,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from consumer_support import until
 
 from marketfeed_consumers import schema
 
 _numbers = count(1)
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Wait for `condition`, looking often; fail with `what` when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s for {what}")
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from marketfeed_consumers.knowledge import Key
 from marketfeed_wire import (
     BookTicker,
     DecodeError,
+    Gap,
     Trade,
     decode_book_ticker,
+    decode_gap,
     decode_trade,
     is_name,
 )
@@ -70,6 +72,7 @@ class Batch:
         next_offsets: where to go on reading in each partition once the batch is stored.
         first_offsets: where the batch begins in each partition.
         trades, quotes: the messages by symbol, in the order they came.
+        gaps: what workers say of gaps, in the order it came.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -78,6 +81,7 @@ class Batch:
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     trades: dict[Key, list[Trade]] = field(default_factory=dict)
     quotes: dict[Key, list[BookTicker]] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def add(
@@ -134,8 +138,10 @@ class Batch:
     def _decode(self, records: Sequence[Record], table: str) -> None:
         if table == "trades":
             self._decode_into(self.trades, decode_trade, records)
-        else:
+        elif table == "book_tickers":
             self._decode_into(self.quotes, decode_book_ticker, records)
+        else:
+            self._decode_gaps(records)
 
     def _decode_into(
         self,
@@ -158,6 +164,16 @@ class Batch:
             else:
                 field_at_fault = "symbol" if is_name(key[0]) else "venue"
                 self.dead_letters.append(dead(record, f"{field_at_fault}: not a printable name"))
+
+    def _decode_gaps(self, records: Sequence[Record]) -> None:
+        for record in records:
+            value = record.value()
+            if value is None:
+                continue  # the topic is compacted: a key that was deleted
+            try:
+                self.gaps.append(decode_gap(value))
+            except DecodeError as error:
+                self.dead_letters.append(dead(record, str(error)))
 
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
         """This batch less the records of the partitions `gone`."""

@@ -13,7 +13,7 @@ from marketfeed_consumers.candles import Candle, candles
 from marketfeed_consumers.decode import Batch, DeadLetter, Partition
 from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing, absorb
 from marketfeed_consumers.tables import book_tickers, trades
-from marketfeed_wire import BookTicker, Trade
+from marketfeed_wire import BookTicker, Gap, Trade
 
 M = TypeVar("M", Trade, BookTicker)
 MarkKey: TypeAlias = tuple[str, str, str]
@@ -53,6 +53,7 @@ class Plan:
     Attributes:
         marks: (table, venue, symbol) -> what is known before and after.
         opened, closed: ranges to add to and take from missing_trades, by symbol.
+        gaps: what workers say of gaps, the newest word on each.
         size: records in the batch.
         distrust: see `plan`.
     """
@@ -65,6 +66,7 @@ class Plan:
     marks: dict[MarkKey, tuple[Mark, Mark]]
     opened: list[tuple[Key, Missing]]
     closed: list[tuple[Key, Missing]]
+    gaps: Sequence[Gap]
     dead_letters: Sequence[DeadLetter]
     size: int
     distrust: bool = False
@@ -104,23 +106,29 @@ def plan(
             what the marks say of it is not so.
     """
     made = Plan(
-        steps(batch, positions),
-        Rows(),
-        Rows(),
-        [],
-        [],
-        {},
-        [],
-        [],
-        batch.dead_letters,
-        len(batch.records),
-        distrust,
+        steps=steps(batch, positions),
+        trades=Rows(),
+        quotes=Rows(),
+        candles=[],
+        tops=[],
+        marks={},
+        opened=[],
+        closed=[],
+        gaps=_newest(batch.gaps),
+        dead_letters=batch.dead_letters,
+        size=len(batch.records),
+        distrust=distrust,
     )
     for key, group in batch.trades.items():
         _plan_trades(made, key, group, known[trades.NAME, *key], distrust)
     for key, quotes in batch.quotes.items():
         _plan_quotes(made, key, quotes, known[book_tickers.NAME, *key], distrust)
     return made
+
+
+def _newest(gaps: Sequence[Gap]) -> list[Gap]:
+    ordered = sorted(gaps, key=lambda gap: gap.updated_time_us)
+    return list({(gap.venue, gap.symbol, gap.first_id): gap for gap in ordered}.values())
 
 
 def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool) -> None:

@@ -4,7 +4,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
 from marketfeed_chassis.settings import CommaSeparated, Settings
-from marketfeed_wire import BOOK_TICKER, TRADES
+from marketfeed_wire import BOOK_TICKER, GAPS, TRADES
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
@@ -54,6 +54,7 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
     )
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of the trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of the quotes")
+    market_gaps_topic: str = Field(GAPS, pattern=_TOPIC, description="topic of what became of missing trades")
     batch_max_rows: int = Field(20_000, ge=1, le=1_000_000, description="messages in one transaction at most")
     batch_max_ms: int = Field(
         1_000,
@@ -92,4 +93,8 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         return self.consumer_topics or tuple(self.tables_by_topic())
 
 
-_TOPIC_FIELDS = {"market_trades_topic": "trades", "market_book_topic": "book_tickers"}
+_TOPIC_FIELDS = {
+    "market_trades_topic": "trades",
+    "market_book_topic": "book_tickers",
+    "market_gaps_topic": "trade_gaps",
+}

@@ -7,7 +7,7 @@ In this order, so that who has no right to write finds out before anything is wr
 3. the high-water mark of each symbol, compared and set by its version;
 4. rows, by COPY;
 5. candles and top of book, from the rows that are new;
-6. missing ranges opened and closed;
+6. missing ranges opened and closed, and what workers say of gaps;
 7. dead letters;
 8. COMMIT. Either all of it is visible or nothing.
 
@@ -33,9 +33,10 @@ from marketfeed_consumers.tables import (
     high_water_marks,
     missing_trades,
     top_of_book,
+    trade_gaps,
     trades,
 )
-from marketfeed_wire import BookTicker, Trade
+from marketfeed_wire import BookTicker, Gap, Trade
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -117,6 +118,7 @@ def write(
     )
     _merge_tops(connection, plan.tops)
     _record_missing(connection, plan.opened, plan.closed, now_us)
+    _record_gaps(connection, plan.gaps, written)
     at("derived")
     _add_dead_letters(connection, plan, owner, now_us)
     at("dead letters")
@@ -237,6 +239,13 @@ def _record_missing(
     if opened:
         spans = [(*key, *span) for key, span in opened]
         connection.execute(missing_trades.OPEN, [now_us, *_columns(spans)])
+
+
+def _record_gaps(connection: Connection, gaps: Sequence[Gap], written: Written) -> None:
+    if gaps:
+        cursor = connection.cursor()
+        cursor.executemany(trade_gaps.MERGE, [trade_gaps.parameters(gap) for gap in gaps])
+        written.inserted[trade_gaps.NAME] = max(0, cursor.rowcount)
 
 
 def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:

@@ -24,6 +24,13 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     """The taker order's aggregate; 0 when the source does not know it."""
 
 
+class _Combined(msgspec.Struct):
+    data: msgspec.Raw
+
+
+_unwrap: Final = msgspec.json.Decoder(_Combined)
+
+
 class Frame:
     """One message of one stream.
 
@@ -32,14 +39,14 @@ class Frame:
         symbol: in capitals; "" for a stream of no single symbol.
         time_us: when the venue sends it, microseconds since the epoch.
         id: the trade id or the book's update id, 0 for other kinds.
-        data: the payload as JSON, times in milliseconds (or as recorded).
         trade: the trade, for kind "trade".
     """
 
     __slots__ = (
         "_combined",
+        "_data",
         "_wire",
-        "data",
+        "_wire_variant",
         "event_time_us",
         "id",
         "kind",
@@ -56,7 +63,7 @@ class Frame:
         kind: Kind,
         time_us: int,
         number: int,
-        data: bytes,
+        data: bytes | None,
         trade: TradeRow | None = None,
         combined: bytes | None = None,
         event_time_us: int | None = None,
@@ -66,29 +73,37 @@ class Frame:
         self.kind: Kind = kind
         self.time_us = time_us
         self.id = number
-        self.data = data
         self.trade = trade
         self.event_time_us = event_time_us
+        self._data = data
         self._combined = combined
-        self._wire: list[bytes | None] = [None, None, None, None]
+        self._wire_variant = -1
+        self._wire = b""
+
+    @property
+    def data(self) -> bytes:
+        """The payload as JSON, times in milliseconds (or as recorded)."""
+        if self._data is None:
+            # A recorded frame is rarely asked for without its wrapping, so this waits until it is.
+            self._data = bytes(_unwrap.decode(self._combined or b"").data)
+        return self._data
 
     def text(self, variant: int) -> bytes:
         """The JSON text for a connection of this `variant` (COMBINED, MICROSECONDS or both)."""
-        if not variant & MICROSECONDS:
-            if not variant & COMBINED:
-                return self.data
-            if self._combined is not None:
-                return self._combined  # a recorded frame goes out byte for byte
-            return combine(self.stream, self.data)
-        data = self._in_microseconds()
+        if variant == COMBINED and self._combined is not None:
+            return self._combined  # a recorded frame goes out byte for byte
+        data = self._in_microseconds() if variant & MICROSECONDS else self.data
         return combine(self.stream, data) if variant & COMBINED else data
 
     def wire(self, variant: int) -> bytes:
         """The bytes for the socket: the text as one unmasked WebSocket frame."""
-        made = self._wire[variant]
-        if made is None:
-            made = self._wire[variant] = text_frame(self.text(variant))
-        return made
+        # Connections are nearly always of one variant, so one is kept.
+        if variant != self._wire_variant:
+            text = self.text(variant)
+            length = len(text)
+            self._wire = (_HEADERS[length] if length < _SHORT else _header(0x81, length)) + text
+            self._wire_variant = variant
+        return self._wire
 
     def _in_microseconds(self) -> bytes:
         fields = msgspec.json.decode(self.data)
@@ -131,3 +146,8 @@ def _header(first: int, length: int) -> bytes:
     if length < 65536:
         return bytes((first, 126)) + length.to_bytes(2, "big")
     return bytes((first, 127)) + length.to_bytes(8, "big")
+
+
+_SHORT: Final = 2048
+_HEADERS: Final = [_header(0x81, length) for length in range(_SHORT)]
+"""The headers of short text frames, ready made: market data is all short."""

@@ -54,7 +54,7 @@ def units(text: str) -> int:
     whole, _, part = text.partition(".")
     if len(part) > 8 or not (whole + part).isdigit() or not text.isascii():
         raise ValueError(f"{text!r} is not a decimal number of at most eight decimals")
-    return int(whole or 0) * UNIT + int(part.ljust(8, "0"))
+    return int(whole or "0") * UNIT + int(part.ljust(8, "0"))
 
 
 @dataclass(slots=True)

@@ -93,6 +93,20 @@ def upgrade() -> None:
             noticed_time_us bigint NOT NULL,
             PRIMARY KEY (venue, symbol, first_trade_id)
         )""",
+        f"""
+        CREATE TABLE trade_gaps (
+            venue {name} NOT NULL,
+            symbol {name} NOT NULL,
+            first_id bigint NOT NULL,
+            last_id bigint NOT NULL,
+            state text NOT NULL,
+            missing jsonb NOT NULL,
+            absent jsonb NOT NULL,
+            proof text NOT NULL,
+            detected_time_us bigint NOT NULL,
+            updated_time_us bigint NOT NULL,
+            PRIMARY KEY (venue, symbol, first_id)
+        )""",
         """
         CREATE TABLE dead_letters (
             topic text NOT NULL,

@@ -1,0 +1,165 @@
+"""A plan holds what is new and nothing else, for any batching, order and repetition of the same messages."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from consumer_market import ids, quote, record, trade
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_consumers.decode import Batch, batch_of
+from marketfeed_consumers.knowledge import NOTHING, Mark
+from marketfeed_consumers.plan import MarkKey, Plan, Step, mark_keys, plan
+from marketfeed_wire import BookTicker, Trade
+
+TABLES = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}
+symbols = st.sampled_from(["AAA", "BBB"])
+messages = st.lists(
+    st.one_of(
+        st.builds(trade, ids, symbols),
+        st.builds(quote, ids, symbols),
+        st.just(b"junk"),
+    ),
+    max_size=50,
+)
+
+
+class Store:
+    """What the transaction does to the tables, in memory, with the conditions it checks."""
+
+    def __init__(self) -> None:
+        self.marks: dict[MarkKey, Mark] = {}
+        self.rows: dict[MarkKey, dict[int, Any]] = {}
+        self.volumes: Counter[tuple[str, int]] = Counter()
+        self.tops: dict[str, BookTicker] = {}
+        self.dead = 0
+
+    def known(self, batch: Batch) -> dict[MarkKey, Mark]:
+        return {key: self.marks.get(key, NOTHING) for key in mark_keys(batch)}
+
+    def apply(self, made: Plan) -> None:
+        for table, rows, id_of in (
+            ("trades", made.trades, lambda one: one.trade_id),
+            ("book_tickers", made.quotes, lambda one: one.update_id),
+        ):
+            for key, new in rows.new.items():
+                held = self.rows.setdefault((table, *key), {})
+                for one in new:
+                    assert id_of(one) not in held, "COPY would raise UniqueViolation"
+                    held[id_of(one)] = one
+            for key, doubtful in rows.doubtful.items():
+                held = self.rows.setdefault((table, *key), {})
+                for one in doubtful:
+                    held.setdefault(id_of(one), one)
+        for key, (before, after) in made.marks.items():
+            assert self.marks.get(key, NOTHING) == before
+            self.marks[key] = after
+        for candle in made.candles:
+            self.volumes[candle.symbol, candle.open_time_us] += candle.trade_count
+        for one in made.tops:
+            assert one.symbol not in self.tops or self.tops[one.symbol].update_id < one.update_id
+            self.tops[one.symbol] = one
+        self.dead += len(made.dead_letters)
+
+
+def topic_of(message: Trade | BookTicker | bytes) -> str:
+    return "book" if isinstance(message, BookTicker) else "trades"
+
+
+@given(messages, st.lists(st.integers(1, 12)))
+def test_any_batching_of_any_messages_stores_each_once(
+    sent: list[Trade | BookTicker | bytes], sizes: list[int]
+) -> None:
+    records = [record(one, offset, topic_of(one)) for offset, one in enumerate(sent)]
+    store = Store()
+    while records:
+        size = sizes.pop() if sizes else 10
+        batch = batch_of(records[:size], TABLES)
+        store.apply(plan(batch, store.known(batch), batch.first_offsets))
+        records = records[size:]
+    distinct = {
+        (topic_of(one), one.symbol, one.trade_id): one for one in reversed(sent) if isinstance(one, Trade)
+    }
+    quotes = {
+        (topic_of(one), one.symbol, one.update_id): one
+        for one in reversed(sent)
+        if isinstance(one, BookTicker)
+    }
+    stored = {(table, symbol, i) for (table, _, symbol), held in store.rows.items() for i in held}
+    assert stored == {("trades", s, i) for _, s, i in distinct} | {
+        ("book_tickers", s, i) for _, s, i in quotes
+    }
+    assert store.dead == sum(one == b"junk" for one in sent)
+    assert sum(store.volumes.values()) == len(distinct)
+    newest = {s: max(i for _, t, i in quotes if t == s) for _, s, _ in quotes}
+    assert {s: one.update_id for s, one in store.tops.items()} == newest
+
+
+def only(*sent: Trade | BookTicker | bytes) -> Batch:
+    return batch_of([record(one, offset, topic_of(one)) for offset, one in enumerate(sent)], TABLES)
+
+
+def known(batch: Batch, **marks: Mark) -> dict[MarkKey, Mark]:
+    return {key: marks.get(key[0], NOTHING) for key in mark_keys(batch)}
+
+
+def test_the_rows_are_written_as_copy_reads_them() -> None:
+    batch = only(trade(3, "A\\B", event_time_us=None), quote(9))
+    made = plan(batch, known(batch), batch.first_offsets)
+    assert made.trades.copy_text == [
+        b"binance_us\tA\\\\B\t3\t60010.03000000\t0.00000004\tt\t1723161601500000\t\\N\t1723161601500500\tstream\n"
+    ]
+    assert made.quotes.copy_text == [
+        b"binance_us\tBTCUSDT\t9\t60009.5\t1.25000000\t60010\t0.5\t\\N\t1723161600009000\n"
+    ]
+
+
+def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -> None:
+    batch = only(quote(7), quote(12), quote(12), quote(5))
+    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0)), batch.first_offsets)
+    (doubtful,), (new,) = made.quotes.doubtful.values(), made.quotes.new.values()
+    assert [one.update_id for one in doubtful] == [5, 7]
+    assert [one.update_id for one in new] == [12]
+    assert made.quotes.duplicates == 1
+    assert [one.update_id for one in made.tops] == [12]
+
+
+def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> None:
+    batch = only(trade(1), quote(1))
+    made = plan(batch, known(batch), batch.first_offsets, distrust=True)
+    assert not made.trades.new
+    assert not made.quotes.new
+    assert not made.candles
+    assert [len(rows.doubtful) for rows in (made.trades, made.quotes)] == [1, 1]
+
+
+def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> None:
+    batch = batch_of(
+        [record(trade(1), 7, partition=1), record(trade(2), 9, partition=1), record(b"", 4)], TABLES
+    )
+    made = plan(batch, known(batch), {("trades", 0): 4, ("trades", 1): 5})
+    assert made.steps == [Step("trades", 0, 4, 5), Step("trades", 1, 5, 10)]
+    assert batch.first_offsets == {("trades", 0): 4, ("trades", 1): 7}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        pytest.param(b"", "truncated", id="nothing"),
+        pytest.param(b"\xff\xfe", "", id="no UTF-8"),
+        pytest.param(b'{"venue":"v"}', "symbol", id="a field is missing"),
+    ],
+)
+def test_a_dead_letter_keeps_the_bytes_and_says_why(value: bytes, reason: str) -> None:
+    (letter,) = only(value).dead_letters
+    assert (letter.value, letter.message_key, letter.kafka_offset) == (value, b"junk", 0)
+    assert reason in letter.reason
+    assert "\x00" not in letter.reason
+
+
+def test_records_of_a_partition_that_was_taken_away_leave_the_batch() -> None:
+    batch = batch_of([record(trade(1), 0), record(trade(2, "ETH"), 0, partition=1)], TABLES)
+    rest = batch.without_partitions({("trades", 0)}, TABLES)
+    assert list(rest.trades) == [("binance_us", "ETH")]
+    assert rest.next_offsets == {("trades", 1): 1}

@@ -1,0 +1,151 @@
+"""Rules of the repository that no linter knows."""
+
+import collections
+import configparser
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
+    """The files that a clone has."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git clone, so which files belong to it is not known")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def members() -> list[str]:
+    return list(toml(ROOT / "pyproject.toml")["tool"]["uv"]["workspace"]["members"])
+
+
+def toml(file: Path) -> dict[str, Any]:
+    return tomllib.loads(file.read_text())
+
+
+def texts(files: list[Path], *suffixes: str) -> list[tuple[Path, str]]:
+    """The text files among `files`, relative to the root, with their text."""
+    found = []
+    for file in files:
+        if suffixes and file.suffix not in suffixes:
+            continue
+        try:
+            found.append((file.relative_to(ROOT), file.read_text()))
+        except UnicodeDecodeError:  # an image or a recording
+            continue
+    return found
+
+
+def test_the_folder_operator_is_no_package() -> None:
+    """`operator/__init__.py` would hide the standard library's module from whatever starts in the root."""
+    assert [file.name for file in ROOT.glob("operator/*.py")] == []
+
+
+def test_test_files_have_names_of_their_own(tracked: list[Path]) -> None:
+    """pytest imports them by their name alone."""
+    tests = [file for file in tracked if "tests" in file.relative_to(ROOT).parts]
+    names = collections.Counter(f.name for f in tests if f.suffix == ".py" and f.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [file for file in tests if file.name == "__init__.py"] == []
+
+
+def test_no_file_names_a_path_of_somebodys_machine(tracked: list[Path]) -> None:
+    pattern = re.compile(r"(?<![\w./-])/(?:work|farm|Users/\w+)/")
+    found = [
+        f"{file}: {line.strip()[:120]}"
+        for file, text in texts(tracked)
+        if file.name != Path(__file__).name
+        for line in text.splitlines()
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_nothing_is_left_unfinished(tracked: list[Path]) -> None:
+    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+    files = texts(tracked, ".py", ".sh", ".yaml", ".toml")
+    assert [f"{file}: {mark.group()}" for file, text in files for mark in marks.finditer(text)] == []
+
+
+def test_every_member_is_typed_tested_linted_and_under_the_import_contracts(members: list[str]) -> None:
+    root = toml(ROOT / "pyproject.toml")
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    makefile = (ROOT / "Makefile").read_text()
+    linted = re.search(r"^PACKAGES := (.*)$", makefile, re.MULTILINE)
+    assert linted is not None
+    assert linted[1].split() == members
+    assert set(root["tool"]["uv"]["sources"]) == {f"marketfeed-{package(m)[11:]}" for m in members}
+    for member in members:
+        project = toml(ROOT / member / "pyproject.toml")["project"]
+        assert project["name"] == f"marketfeed-{package(member)[11:]}"
+        assert project["license"] == "Apache-2.0"
+        assert project["requires-python"] == root["project"]["requires-python"]
+        assert (ROOT / member / "src" / package(member) / "py.typed").exists()
+        assert member in root["tool"]["pytest"]["ini_options"]["testpaths"]
+        assert package(member) in contracts["importlinter"]["root_packages"].split()
+
+
+def package(member: str) -> str:
+    """The import package of a member's folder."""
+    return f"marketfeed_{member}"
+
+
+def test_links_in_the_documentation_lead_somewhere(tracked: list[Path]) -> None:
+    broken = []
+    for file, text in texts(tracked, ".md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            path = link.split("#")[0]
+            if path and "://" not in path and not (ROOT / file.parent / path).exists():
+                broken.append(f"{file}: {link}")
+    assert broken == []
+
+
+def test_the_documentation_names_only_make_targets_and_commands_that_exist(
+    tracked: list[Path], members: list[str]
+) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = {
+        command
+        for member in members
+        for command in toml(ROOT / member / "pyproject.toml")["project"].get("scripts", {})
+    }
+    named_well = commands | {f"marketfeed-{member}" for member in members}
+    wrong = []
+    for file, text in texts(tracked, ".md"):
+        wrong += [
+            f"{file}: make {name}" for name in re.findall(r"`make ([a-z-]+)", text) if name not in targets
+        ]
+        named = re.findall(r"`(marketfeed-[a-z]+)(?=[ `])", text)
+        wrong += [
+            f"{file}: {name}"
+            for name in named
+            if name not in named_well and not (ROOT / "charts" / name).exists()
+        ]
+    assert wrong == []
+
+
+def test_the_changelog_begins_with_what_is_unreleased() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+
+
+@pytest.mark.parametrize(
+    "script", [".ci/run", *sorted(f"scripts/{f.name}" for f in ROOT.glob("scripts/*.*"))]
+)
+def test_scripts_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+    assert (ROOT / script).read_text().startswith("#!/usr/bin/env ")
+
+
+def test_the_checks_of_a_change_are_a_valid_script() -> None:
+    subprocess.run(["bash", "-n", str(ROOT / ".ci/run")], check=True)
