@@ -1,6 +1,7 @@
-"""One WebSocket connection and the only reconnect loop.
+"""One shard of streams and the only reconnect loop.
 
     waiting ──▶ connecting ──▶ streaming ──▶ (cut, silence, close) ──▶ waiting …
+                    │              └─ renewal: a second session opens, gets warm, then the first is closed
                     └─▶ refused: the venue will not serve us; asking again would only make it worse
 
 The delay grows from attempt to attempt and starts anew only when data has come: a venue that accepts a connection
@@ -11,156 +12,229 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from marketfeed_chassis import backoff, logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
+from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import Limited, Refused, Unreachable
 from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.rotation import parse_window, rotation_due
+from marketfeed_workers.session import Session
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.transports.socket import Closed, OpenSocket, Socket
-from marketfeed_workers.venues.venue import Reply, Venue
+from marketfeed_workers.transports.socket import Closed, OpenSocket
+from marketfeed_workers.venues.venue import Venue
 
 log = logs.get(__name__)
 
-FIRST_DELAY_SECONDS = 0.25
-LONGEST_DELAY_SECONDS = 30.0
+FIRST_DELAY_SECONDS: Final = 0.25
+LONGEST_DELAY_SECONDS: Final = 30.0
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a connection reads, and from where."""
+@dataclass(frozen=True, kw_only=True)
+class ConnectionParts:
+    """What every connection of a worker shares."""
 
-    url: str
-    streams: tuple[str, ...]
+    venue: Venue
+    settings: WorkerSettings
+    open_socket: OpenSocket
+    pipeline: Pipeline
+    counters: Counters
+    attempts: AttemptBudget
+    lively_streams: Callable[[list[str]], set[str]]
+    """Those of the given symbols' streams that bring data all the time, so that a new session must bring them too."""
+    now_us: Callable[[], int]
+    chance: random.Random
 
 
 class Connection:
-    """Keeps one connection's streams flowing into the pipeline until cancelled."""
+    """Keeps the streams of `symbols` flowing into the pipeline until cancelled."""
 
-    def __init__(
-        self,
-        number: int,
-        symbols: list[str],
-        *,
-        venue: Venue,
-        settings: WorkerSettings,
-        open_socket: OpenSocket,
-        pipeline: Pipeline,
-        counters: Counters,
-        now_us: Callable[[], int],
-        chance: random.Random,
-    ) -> None:
-        streams = [stream for symbol in symbols for stream in venue.streams(symbol)]
-        base = settings.binance_ws_base or venue.facts.ws_base
-        self._plan = _Plan(venue.stream_url(base, streams), tuple(streams))
+    def __init__(self, number: int, symbols: list[str], parts: ConnectionParts) -> None:
+        self.symbols = list(symbols)
         self._number = number
-        self._settings = settings
-        self._open_socket = open_socket
-        self._pipeline = pipeline
-        self._counters = counters
-        self._now_us = now_us
-        self._chance = chance
+        self._parts = parts
+        self._settings = parts.settings
         self._state: ConnectionState = "connecting"
         self._reason = "not connected yet"
-        self._connected_time_us: int | None = None
-        self._last_frame_time_us: int | None = None
-        self._got_data = False
-        self._reconnects = -1
+        self._session: Session | None = None
+        self._renewal: asyncio.Event = asyncio.Event()
+        self._renewal_reason = ""
+        self._attempts = 0
         self._log = log.bind(connection=number)
 
     def status(self) -> ConnectionStatus:
         """What this connection does now; safe to call from another thread."""
+        session = self._session
         return ConnectionStatus(
             id=self._number,
             state=self._state,
-            streams=len(self._plan.streams),
-            connected_time_us=self._connected_time_us,
-            last_frame_time_us=self._last_frame_time_us,
-            reconnects=max(0, self._reconnects),
+            streams=len(self._streams()),
+            connected_time_us=session.connected_time_us if session else None,
+            last_frame_time_us=session.last_frame_time_us if session else None,
+            reconnects=max(0, self._attempts - 1),
             reason=self._reason,
         )
 
-    def on_frames(self, frames: list[bytes]) -> None:
-        """Frames that one read delivered (see `FrameSink`)."""
-        self._last_frame_time_us = self._now_us()
-        self._got_data = True
-        for notice in self._pipeline.process(frames):
-            if isinstance(notice, Reply):
-                if notice.error:
-                    self._counters.failures["command_refused"] += 1
-                    self._log.error("the venue refused a command", reason=notice.error)
-            else:
-                self._log.info("the venue announces the end of this connection")
-
-    def on_control_frame(self) -> None:
-        """The peer is alive (see `FrameSink`)."""
-        self._last_frame_time_us = self._now_us()
+    def renew(self, reason: str) -> None:
+        """Replace the session by a new one, without a break."""
+        self._renewal_reason = reason
+        self._renewal.set()
 
     async def run(self) -> None:
         """Connect, and connect again whenever it ends; returns only when the venue refuses us."""
         delays = self._new_delays()
         while True:
-            self._got_data = False
+            self._session = None
+            self._state = "connecting"
+            self._attempts += 1
+            got_data = False
             try:
-                ending = await self._one_life()
-                self._ended(
-                    "connection_closed", f"closed by the venue with {ending.code} {ending.reason}".rstrip()
-                )
-                delay = next(self._new_delays() if self._got_data else delays)
+                session = self._session = await self._open(awaited=set())
+                self._state, self._reason = "streaming", ""
+                self._log.info("connected", streams=len(session.streams))
+                ending = await self._stream()
+                got_data = self._session.got_data
+                message = f"closed by the venue with {ending.code} {ending.reason}".rstrip()
+                delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)
             except Refused as error:
-                self._ended(error.reason, str(error))
+                self._ended(error.reason, str(error), delays)
                 self._state = "refused"
                 self._log.error("the venue refuses this worker; not trying again", reason=str(error))
                 return
             except Limited as error:
-                self._ended(error.reason, str(error))
+                self._ended(error.reason, str(error), delays)
                 delay = error.retry_after_seconds
             except Unreachable as error:
-                self._ended(error.reason, str(error))
-                delay = next(delays)
-            if self._got_data:
+                delay = self._ended(error.reason, str(error), delays)
+            if got_data:
                 delays = self._new_delays()
             self._log.warning("connection ended", reason=self._reason, retry_in_seconds=round(delay, 2))
             await asyncio.sleep(delay)
 
-    async def _one_life(self) -> Closed:
-        self._state = "connecting"
-        self._reconnects += 1
-        socket = await self._open_socket(self._plan.url, self, self._settings.ws_open_timeout_seconds)
-        self._connected_time_us = self._last_frame_time_us = self._now_us()
-        self._state, self._reason = "streaming", ""
-        self._log.info("connected", streams=len(self._plan.streams))
-        self._pipeline.attach(socket)
-        watch = asyncio.create_task(self._watch(socket), name=f"watch-{self._number}")
+    async def change_symbols(self, symbols: list[str]) -> None:
+        """Read `symbols` from now on, by commands on the open connection where there is one.
+
+        Raises:
+            Unreachable: the venue refused; the connection is then renewed, which puts it right.
+        """
+        added = [symbol for symbol in symbols if symbol not in self.symbols]
+        removed = [symbol for symbol in self.symbols if symbol not in symbols]
+        self.symbols = list(symbols)
+        session = self._session
+        if session is None or self._state != "streaming":
+            return
         try:
-            return await socket.closed
+            if added:
+                await session.subscribe(self._streams_of(added))
+            if removed:
+                await session.unsubscribe(self._streams_of(removed))
+        except Unreachable:
+            self.renew("command_failed")
+            raise
+
+    def cover(self) -> set[str]:
+        """The streams that the venue sends to this connection now."""
+        return (
+            set(self._session.streams) if self._session is not None and self._state == "streaming" else set()
+        )
+
+    async def _open(self, awaited: set[str]) -> Session:
+        parts = self._parts
+        await parts.attempts.take()
+        session = Session(parts.venue, parts.settings, parts.pipeline, parts.now_us)
+        base = self._settings.binance_ws_base or parts.venue.facts.ws_base
+        await session.open(parts.open_socket, base, self._streams(), awaited)
+        return session
+
+    async def _stream(self) -> Closed:
+        """Until the session ends by itself; renewals on the way replace it."""
+        try:
+            while True:
+                session = self._current()
+                ended = asyncio.create_task(session.ended(), name=f"ended-{self._number}")
+                due = asyncio.create_task(self._renewal_due(session), name=f"renewal-{self._number}")
+                try:
+                    await asyncio.wait({ended, due}, return_when=asyncio.FIRST_COMPLETED)
+                    if ended.done():
+                        return ended.result()
+                    await self._replace(session, due.result(), ended)
+                finally:
+                    due.cancel()
+                    ended.cancel()
         finally:
-            watch.cancel()
-            self._pipeline.detach(socket)
-            socket.close()
+            self._current().close()
 
-    async def _watch(self, socket: Socket) -> None:
-        """Ping a silent peer; drop the connection when it does not answer either."""
-        idle_us = int(self._settings.ws_idle_timeout_seconds * 1_000_000)
-        pinged = False
-        while True:
-            silent_us = self._now_us() - (self._last_frame_time_us or 0)
-            if self._pipeline.paused or silent_us < idle_us // 2:
-                pinged = False
-            elif silent_us >= idle_us:
-                self._log.warning("no frame and no pong came", silent_seconds=round(silent_us / 1e6, 1))
-                socket.abort()
+    async def _renewal_due(self, session: Session) -> str:
+        """Wait until the session should be replaced; the reason."""
+        settings = self._settings
+        due = rotation_due(
+            session.connected_time_us / 1e6,
+            min(settings.ws_rotate_after_seconds, self._parts.venue.facts.connection_life_seconds),
+            parse_window(settings.ws_rotate_window),
+            self._parts.chance,
+        )
+        announced = asyncio.create_task(session.ending_soon.wait(), name="announced")
+        asked = asyncio.create_task(self._renewal.wait(), name="asked")
+        try:
+            seconds = max(0.0, due - self._parts.now_us() / 1e6)
+            await asyncio.wait({announced, asked}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return self._renewal_reason
+            return "announced" if announced.done() else "rotation"
+        finally:
+            announced.cancel()
+            asked.cancel()
+
+    async def _replace(self, old: Session, reason: str, old_ended: "asyncio.Task[Closed]") -> None:
+        """Open a second session and close `old` once the new one is warm; keep `old` when that fails."""
+        self._renewal.clear()
+        self._log.info("replacing the connection", reason=reason)
+        delays = self._new_delays()
+        while not old_ended.done():
+            try:
+                new = await self._open(awaited=self._parts.lively_streams(self.symbols))
+            except Refused as error:
+                self._parts.counters.failures[error.reason] += 1
+                self._log.error("the venue refuses a replacement; keeping the connection", reason=str(error))
+                await asyncio.wait({old_ended})
                 return
-            elif not pinged:
-                socket.ping()
-                pinged = True
-            await asyncio.sleep(self._settings.ws_idle_timeout_seconds / 8)
+            except Unreachable as error:
+                self._parts.counters.failures[error.reason] += 1
+                delay = max(next(delays), getattr(error, "retry_after_seconds", 0.0))
+                self._log.warning("no replacement yet", reason=str(error), retry_in_seconds=round(delay, 2))
+                await asyncio.wait({old_ended}, timeout=delay)
+                continue
+            try:
+                async with asyncio.timeout(self._settings.ws_warm_timeout_seconds):
+                    await new.warm.wait()
+            except TimeoutError:
+                self._log.warning("the new connection lacks some streams' first datum; using it all the same")
+            except asyncio.CancelledError:
+                new.close()
+                raise
+            self._session = new
+            self._parts.counters.rotations[reason] += 1
+            old.close()
+            self._log.info("connection replaced", reason=reason, streams=len(new.streams))
+            return
 
-    def _ended(self, reason: str, message: str) -> None:
-        self._counters.failures[reason] += 1
+    def _current(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("there is no session")
+        return self._session
+
+    def _streams(self) -> list[str]:
+        return self._streams_of(self.symbols)
+
+    def _streams_of(self, symbols: list[str]) -> list[str]:
+        return [stream for symbol in symbols for stream in self._parts.venue.streams(symbol)]
+
+    def _ended(self, reason: str, message: str, delays: Iterator[float]) -> float:
+        self._parts.counters.failures[reason] += 1
         self._state, self._reason = "waiting", message
-        self._connected_time_us = None
+        return next(delays)
 
     def _new_delays(self) -> Iterator[float]:
-        return backoff.delays(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._chance)
+        return backoff.delays(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._parts.chance)

@@ -3,44 +3,29 @@
 On venues whose trade ids are contiguous per symbol (Binance spot: observed, not promised) each id must follow the
 last. Arriving trades are put in order like segments of a byte stream:
 
-    published … 41 │ expected 42 │ missing 42-43 │ waiting: 44 45   47
-                                                                  └─ 46 is missing too
+    published … 41 │ expected 42 │ hole 42-43 │ waiting 44 45 │ hole 46 │ waiting 47
 
-What is waiting goes on as soon as the hole before it is filled, is known to be absent at the venue, or is given up.
-No I/O and no clock here; `pipeline` decides what to do with a hole.
+What waits goes on as soon as the hole before it is filled, is known to be absent at the venue, or is given up. A hole
+that was given up is `late`: its trades are still wanted and are published when they come, then out of order.
+No I/O and no clock here.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade
+from marketfeed_workers.id_ranges import IdRange, holds, merged, within, without
 
 
-class IdRange(NamedTuple):
-    """Ids from `first` to `last`, both included."""
+class Arrival(NamedTuple):
+    """What an arriving trade leads to."""
 
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        return self.last - self.first + 1
-
-    def __contains__(self, trade_id: object) -> bool:
-        return isinstance(trade_id, int) and self.first <= trade_id <= self.last
+    ready: list[Trade]
+    """The trades that may be published now, in order of id unless they are late."""
+    hole: IdRange | None
+    """Ids that were jumped over just now."""
 
 
-def without(ranges: Iterable[IdRange], trade_id: int) -> list[IdRange]:
-    """`ranges` with one id taken out of them."""
-    left: list[IdRange] = []
-    for each in ranges:
-        if trade_id in each:
-            if each.first < trade_id:
-                left.append(IdRange(each.first, trade_id - 1))
-            if trade_id < each.last:
-                left.append(IdRange(trade_id + 1, each.last))
-        else:
-            left.append(each)
-    return left
+_NOTHING: Final = Arrival([], None)
 
 
 class TradeSequence:
@@ -49,35 +34,54 @@ class TradeSequence:
     Attributes:
         expected: the id that must come next; None before the first trade.
         waiting: trades beyond a hole, by id.
-        late: holes that were given up: their trades may still come, and are welcome.
-        duplicates: trades that came again.
+        late: ids of holes that were given up.
+        duplicates: how many trades came again.
     """
 
-    __slots__ = ("duplicates", "expected", "late", "waiting")
+    __slots__ = ("_absent", "_head", "duplicates", "expected", "late", "waiting")
 
-    def __init__(self, expected: int | None = None) -> None:
-        self.expected = expected
+    def __init__(self) -> None:
+        self.expected: int | None = None
         self.waiting: dict[int, Trade] = {}
         self.late: list[IdRange] = []
         self.duplicates = 0
+        self._head = -1  # the newest id that waits; of use only while something waits
+        self._absent: list[IdRange] = []
 
-    def arrive(self, trade: Trade) -> list[Trade]:
-        """The trades that may be published now, in order of id; none while `trade` waits or is a duplicate."""
+    def resume_after(self, trade_id: int, late: list[IdRange]) -> None:
+        """Start where an earlier process stopped: `trade_id` was published, the ids in `late` are still missing."""
+        self.expected = trade_id + 1
+        self.late = merged(late)
+
+    def arrive(self, trade: Trade) -> Arrival:
+        """Take in a trade, from the stream or fetched later."""
         trade_id = trade.trade_id
         if self.expected is None or trade_id == self.expected:
             self.expected = trade_id + 1
-            return [trade, *self._released()] if self.waiting else [trade]
-        if trade_id > self.expected and trade_id not in self.waiting:
-            self.waiting[trade_id] = trade
-            return []
-        if any(trade_id in hole for hole in self.late):
-            self.late = without(self.late, trade_id)
-            return [trade]
-        self.duplicates += 1
-        return []
+            return Arrival([trade, *self._released()], None)
+        if trade_id < self.expected:
+            return self._from_before(trade)
+        if trade_id in self.waiting:
+            self.duplicates += 1
+            return _NOTHING
+        newest = self._head if self.waiting else self.expected - 1
+        self.waiting[trade_id] = trade
+        if trade_id <= newest:
+            return _NOTHING
+        self._head = trade_id
+        ready = self._released()  # not empty only where every id before it is known to be absent
+        return Arrival(
+            ready, IdRange(newest + 1, trade_id - 1) if trade_id > newest + 1 and not ready else None
+        )
+
+    def mark_absent(self, ids: IdRange) -> list[Trade]:
+        """The venue proved that `ids` do not exist; the trades that may be published now."""
+        self.late = without(self.late, ids)
+        self._absent = merged([*self._absent, ids])
+        return self._released()
 
     def holes(self) -> list[IdRange]:
-        """The missing ids between what was published and the newest trade that waits."""
+        """The missing ids before the newest trade that waits."""
         if self.expected is None:
             return []
         found: list[IdRange] = []
@@ -86,22 +90,45 @@ class TradeSequence:
             if waiting_id > next_id:
                 found.append(IdRange(next_id, waiting_id - 1))
             next_id = waiting_id + 1
+        for absent in self._absent:
+            found = without(found, absent)
         return found
 
+    def missing(self) -> list[IdRange]:
+        """Every id that is known to be missing, late or not."""
+        return [*self.late, *self.holes()]
+
     def give_up(self) -> list[Trade]:
-        """Go on without what is missing: every waiting trade, in order; the holes become `late`."""
-        self.late += self.holes()
+        """Go on without what is missing: every waiting trade, in order."""
+        self.late = merged([*self.late, *self.holes()])
         released = [self.waiting[trade_id] for trade_id in sorted(self.waiting)]
         self.waiting.clear()
         if released:
             self.expected = released[-1].trade_id + 1
         return released
 
+    def _from_before(self, trade: Trade) -> Arrival:
+        if holds(self.late, trade.trade_id):
+            self.late = without(self.late, IdRange(trade.trade_id, trade.trade_id))
+            return Arrival([trade], None)
+        self.duplicates += 1
+        return _NOTHING
+
     def _released(self) -> list[Trade]:
+        """The trades that wait for nothing any more; moves `expected` past them and past absent ids."""
+        if self.expected is None or not (self.waiting or self._absent):
+            return []
         released: list[Trade] = []
-        expected = self.expected
-        while expected in self.waiting:
-            released.append(self.waiting.pop(expected))
-            expected += 1
-        self.expected = expected
+        while True:
+            trade = self.waiting.pop(self.expected, None)
+            if trade is not None:
+                released.append(trade)
+                self.expected += 1
+                continue
+            # Absent ids are skipped only to reach a trade beyond them: ids after the newest trade are not known yet.
+            skipped = within(self._absent, IdRange(self.expected, self.expected))
+            if not (skipped and self.waiting):
+                break
+            self.expected = next(last for first, last in self._absent if first <= self.expected <= last) + 1
+        self._absent = [each for each in self._absent if each.last >= self.expected]
         return released

@@ -42,17 +42,40 @@ class StreamCounters:
     conflated: int = 0
     outdated: int = 0
     socket_to_ack: LatencyBuckets = field(default_factory=LatencyBuckets)
+    venue_to_socket: LatencyBuckets = field(default_factory=LatencyBuckets)
+    """From the venue's event time to our read, corrected by the clock offset; a sample a read."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Everything that one worker counts."""
+    """Everything that one worker counts.
+
+    Attributes:
+        gaps, progress: notes that the worker publishes about itself.
+        failures: reason -> failures of fetching from the venue.
+        gaps_opened: jumps in trade ids.
+        gap_outcomes: filled, absent, unresolved or reordered -> gaps that came to it.
+        backfilled: trades fetched over REST.
+        unexpected: messages of symbols that this worker does not read (any more).
+        paused_reads: times that sockets were not read for lack of room towards Kafka.
+        rotations: reason -> connections that were replaced by a new one before they were closed.
+        clock_offset_us: the venue's clock minus ours.
+    """
 
     trades: StreamCounters
     quotes: StreamCounters
+    gaps: StreamCounters
+    progress: StreamCounters
     failures: Counter[str] = field(default_factory=Counter)
-    """Reason -> failures of fetching from the venue."""
-    gaps: int = 0
+    gaps_opened: int = 0
+    gap_outcomes: Counter[str] = field(default_factory=Counter)
+    backfilled: int = 0
     unexpected: int = 0
-    """Messages of symbols that this worker does not read (any more)."""
     paused_reads: int = 0
+    rotations: Counter[str] = field(default_factory=Counter)
+    clock_offset_us: int = 0
+
+    @property
+    def topics(self) -> tuple[StreamCounters, ...]:
+        """The counters of every topic that is published to."""
+        return self.trades, self.quotes, self.gaps, self.progress

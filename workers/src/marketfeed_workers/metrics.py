@@ -9,15 +9,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from marketfeed_wire.status import WorkerStatus
-from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets, StreamCounters
+from marketfeed_workers.budget import AttemptBudget, WeightBudget
+from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets
 from marketfeed_workers.status import WorkerHealth
 
 
 class WorkerMetrics(Collector):
     """Collects a worker's metrics; `health` is asked at each scrape."""
 
-    def __init__(self, counters: Counters, health: WorkerHealth) -> None:
+    def __init__(
+        self, counters: Counters, health: WorkerHealth, weight: WeightBudget, attempts: AttemptBudget
+    ) -> None:
         self._counters = counters
+        self._weight = weight
+        self._attempts = attempts
         self._health = health
 
     def describe(self) -> Iterable[Metric]:
@@ -32,12 +37,13 @@ class WorkerMetrics(Collector):
         yield from self._publishing(worker, status)
         yield from self._continuity(worker, status)
         yield from self._connections(worker, status)
+        yield from self._venue(worker)
 
     def _fetching(self, worker: list[str]) -> Iterator[Metric]:
         fetched = CounterMetricFamily(
             "vendor_fetch_success", "Messages read from the venue.", labels=["venue", "shard", "stream"]
         )
-        for stream in self._streams():
+        for stream in (self._counters.trades, self._counters.quotes):
             fetched.add_metric([*worker, stream.stream], stream.received)
         yield fetched
         failed = CounterMetricFamily(
@@ -48,20 +54,33 @@ class WorkerMetrics(Collector):
         for reason, count in sorted(self._counters.failures.items()):
             failed.add_metric([*worker, "all", reason], count)
         yield failed
-        outdated = CounterMetricFamily(
+        quotes = self._counters.quotes
+        yield _counter(
             "marketfeed_quotes_outdated",
             "Quotes passed over because a newer or equal update id had come before.",
-            labels=["venue", "shard"],
+            worker,
+            quotes.outdated,
         )
-        outdated.add_metric(worker, self._counters.quotes.outdated)
-        yield outdated
-        unexpected = CounterMetricFamily(
+        yield _counter(
+            "marketfeed_quotes_conflated",
+            "Quotes left out under pressure because a newer one of the same symbol had come.",
+            worker,
+            quotes.conflated,
+        )
+        yield _counter(
             "marketfeed_messages_unexpected",
             "Messages of symbols that this worker does not read.",
-            labels=["venue", "shard"],
+            worker,
+            self._counters.unexpected,
         )
-        unexpected.add_metric(worker, self._counters.unexpected)
-        yield unexpected
+        delay = HistogramMetricFamily(
+            "marketfeed_venue_to_socket_seconds",
+            "From the venue's event time to the socket's read, in seconds, corrected by the clock offset.",
+            labels=["venue", "shard", "stream"],
+        )
+        trades = self._counters.trades
+        delay.add_metric([*worker, trades.stream], *_in_seconds(trades.venue_to_socket))
+        yield delay
 
     def _publishing(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
         labels = ["venue", "shard", "topic"]
@@ -76,7 +95,7 @@ class WorkerMetrics(Collector):
             "From the socket's read to Kafka's acknowledgement, in seconds.",
             labels=labels,
         )
-        for stream in self._streams():
+        for stream in self._counters.topics:
             published.add_metric([*worker, stream.topic], stream.acknowledged)
             refused.add_metric([*worker, stream.topic], stream.failed)
             latency.add_metric([*worker, stream.topic], *_in_seconds(stream.socket_to_ack))
@@ -90,20 +109,31 @@ class WorkerMetrics(Collector):
         )
         pending.add_metric(worker, status.pending)
         yield pending
-        paused = CounterMetricFamily(
+        yield _counter(
             "marketfeed_reads_paused",
             "Times that sockets were not read because Kafka's queue was full.",
-            labels=["venue", "shard"],
+            worker,
+            self._counters.paused_reads,
         )
-        paused.add_metric(worker, self._counters.paused_reads)
-        yield paused
 
     def _continuity(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
-        gaps = CounterMetricFamily(
-            "marketfeed_trade_gaps", "Jumps in the trade ids of a symbol.", labels=["venue", "shard"]
+        yield _counter(
+            "marketfeed_trade_gaps_detected",
+            "Jumps in the trade ids of a symbol.",
+            worker,
+            self._counters.gaps_opened,
         )
-        gaps.add_metric(worker, self._counters.gaps)
-        yield gaps
+        outcomes = CounterMetricFamily(
+            "marketfeed_trade_gaps",
+            "Jumps in trade ids by what became of them: filled, absent at the venue, unresolved, reordered.",
+            labels=["venue", "shard", "outcome"],
+        )
+        for outcome in ("filled", "absent", "unresolved", "reordered"):
+            outcomes.add_metric([*worker, outcome], self._counters.gap_outcomes[outcome])
+        yield outcomes
+        yield _counter(
+            "marketfeed_trades_backfilled", "Trades fetched over REST.", worker, self._counters.backfilled
+        )
         labels = ["venue", "shard", "symbol"]
         missing = GaugeMetricFamily(
             "marketfeed_trade_ids_missing", "Trade ids jumped over and not published since.", labels=labels
@@ -157,8 +187,64 @@ class WorkerMetrics(Collector):
             refused.add_metric([*worker, symbol, reason], 1)
         yield refused
 
-    def _streams(self) -> tuple[StreamCounters, StreamCounters]:
-        return self._counters.trades, self._counters.quotes
+    def _venue(self, worker: list[str]) -> Iterator[Metric]:
+        counters = self._counters
+        rotations = CounterMetricFamily(
+            "marketfeed_connection_rotations",
+            "Connections replaced by a new one before they were closed, by reason.",
+            labels=["venue", "shard", "reason"],
+        )
+        for reason, count in sorted(counters.rotations.items()):
+            rotations.add_metric([*worker, reason], count)
+        yield rotations
+        yield _gauge(
+            "marketfeed_clock_offset_seconds",
+            "The venue's clock minus ours, in seconds.",
+            worker,
+            counters.clock_offset_us / 1e6,
+        )
+        yield _gauge(
+            "marketfeed_request_weight_used",
+            "Request weight that this address has used in the current minute, as the venue says.",
+            worker,
+            self._weight.used,
+        )
+        yield _gauge(
+            "marketfeed_request_weight_limit",
+            "Request weight a minute that the venue allows an address; 0 until it has said so.",
+            worker,
+            self._weight.limit or 0,
+        )
+        yield _gauge(
+            "marketfeed_venue_blocked_seconds",
+            "For how long the venue still wants to be left alone (429, 418).",
+            worker,
+            self._weight.blocked_seconds,
+        )
+        yield _gauge(
+            "marketfeed_connection_attempts_used",
+            "Connection attempts within the venue's window.",
+            worker,
+            self._attempts.used,
+        )
+        yield _gauge(
+            "marketfeed_connection_attempts_limit",
+            "Connection attempts that this worker may make within the venue's window.",
+            worker,
+            self._attempts.limit,
+        )
+
+
+def _counter(name: str, text: str, worker: list[str], value: float) -> Metric:
+    family = CounterMetricFamily(name, text, labels=["venue", "shard"])
+    family.add_metric(worker, value)
+    return family
+
+
+def _gauge(name: str, text: str, worker: list[str], value: float) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["venue", "shard"])
+    family.add_metric(worker, value)
+    return family
 
 
 def _in_seconds(latency: LatencyBuckets) -> tuple[list[tuple[str, float]], float]:

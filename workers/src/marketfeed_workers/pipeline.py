@@ -5,52 +5,53 @@ this module: when Kafka's queue is full every socket stops being read until half
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from marketfeed_chassis import logs
-from marketfeed_wire import BookTicker, Trade, encode, key_for
-from marketfeed_workers.continuity import TradeSequence
+from marketfeed_wire import BookTicker, Trade, encode, gap_key, key_for
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import BadFrame
+from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.gaps import FROM_STREAM, GapEntry
 from marketfeed_workers.publisher import Publisher, Record
 from marketfeed_workers.transports.socket import Socket
-from marketfeed_workers.venues.venue import Reply, ShutdownNotice, Venue
+from marketfeed_workers.venues.venue import Fetched, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)
 
 
-@dataclass(slots=True)
-class SymbolFlow:
-    """What the worker knows of one symbol, whichever connection brings it."""
-
-    symbol: str
-    key: bytes
-    sequence: TradeSequence = field(default_factory=TradeSequence)
-    trades: int = 0
-    quotes: int = 0
-    last_trade_time_us: int | None = None
-    last_update_id: int = -1
-
-
 class Pipeline:
-    """Turns frames into published messages, for all connections of a worker."""
+    """Turns frames into published messages, for all connections of a worker.
+
+    Attributes:
+        flows: the symbols that are read.
+        paused: sockets are not read until Kafka acknowledges.
+        on_hole: called with a symbol whose trade ids jumped.
+    """
 
     def __init__(
-        self,
-        venue: Venue,
-        publisher: Publisher,
-        counters: Counters,
-        symbols: list[str],
-        now_us: Callable[[], int],
+        self, venue: Venue, publisher: Publisher, counters: Counters, now_us: Callable[[], int]
     ) -> None:
-        self.flows = {symbol: SymbolFlow(symbol, key_for(symbol)) for symbol in symbols}
+        self.flows: dict[str, SymbolFlow] = {}
         self.paused = False
+        self.on_hole: Callable[[str], None] = _ignore
+        self._venue = venue.facts.name
         self._read = venue.read
         self._contiguous = venue.facts.trade_ids == "contiguous"
         self._publisher = publisher
         self._counters = counters
         self._now_us = now_us
         self._sockets: set[Socket] = set()
+
+    def add_symbol(self, symbol: str) -> SymbolFlow:
+        """Take the symbol's messages from now on."""
+        return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol)))
+
+    def remove_symbol(self, symbol: str) -> None:
+        """Its messages are no longer ours; what waits behind a hole goes out first."""
+        flow = self.flows.get(symbol)
+        if flow is not None:
+            self.give_up(flow)
+            del self.flows[symbol]
 
     def attach(self, socket: Socket) -> None:
         """A socket whose frames come here, so that it can be held back."""
@@ -83,10 +84,8 @@ class Pipeline:
             elif event is not None:
                 notices.append(event)
         if trades:
-            self._counters.trades.received += len(trades)
             self._publish_trades(trades, now_us)
         if quotes:
-            self._counters.quotes.received += len(quotes)
             self._publish_quotes(quotes, now_us)
         self._publisher.poll()
         if self._publisher.full:
@@ -102,10 +101,26 @@ class Pipeline:
                 socket.resume_reading()
             log.info("reading again", pending=self._publisher.pending)
 
+    def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
+        """Publish trades that were fetched; the number of ids that are no longer missing."""
+        now_us = self._now_us()
+        missing_before = flow.missing
+        self._publish_ready(flow, flow.take_fetched(fetched, now_us), now_us)
+        self._tell_gaps(flow)
+        return missing_before - flow.missing
+
+    def give_up(self, flow: SymbolFlow) -> None:
+        """Go on without the ids that are missing; they stay wanted."""
+        now_us = self._now_us()
+        self._publish_ready(flow, flow.sequence.give_up(), now_us)
+        self._tell_gaps(flow)
+
     def _publish_trades(self, trades: list[Trade], now_us: int) -> None:
         records: list[Record] = []
         newest: dict[str, int] = {}
         flows = self.flows
+        counters = self._counters.trades
+        counters.received += len(trades)
         for trade in trades:
             flow = flows.get(trade.symbol)
             if flow is None:
@@ -120,14 +135,44 @@ class Pipeline:
                 newest[flow.symbol] = trade.trade_id
                 flow.last_trade_time_us = trade.trade_time_us
             else:
-                for ready in self._in_order(flow, trade):
-                    records.append({"value": encode(ready), "key": flow.key})
-                    newest[flow.symbol] = max(ready.trade_id, newest.get(flow.symbol, -1))
-                    flow.last_trade_time_us = ready.trade_time_us
+                self._take_in_order(flow, trade, records, newest, now_us)
+        last = trades[-1]
+        if last.event_time_us is not None:
+            counters.venue_to_socket.observe(
+                max(0, now_us - last.event_time_us + self._counters.clock_offset_us), 1
+            )
         if records:
+            self._publisher.publish(counters, records, now_us, newest)
+
+    def _take_in_order(
+        self, flow: SymbolFlow, trade: Trade, records: list[Record], newest: dict[str, int], now_us: int
+    ) -> None:
+        """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
+        gaps_before = len(flow.gaps)
+        ready = flow.take(trade, now_us) if self._contiguous else [trade]
+        for each in ready:
+            records.append({"value": encode(each), "key": flow.key})
+            newest[flow.symbol] = max(each.trade_id, newest.get(flow.symbol, -1))
+            flow.last_trade_time_us = each.trade_time_us
+        if len(flow.gaps) > gaps_before:
+            self._counters.gaps_opened += 1
+            self.on_hole(flow.symbol)
+        self._tell_gaps(flow)
+
+    def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
+        if ready:
+            records: list[Record] = [{"value": encode(trade), "key": flow.key} for trade in ready]
+            newest = {flow.symbol: max(trade.trade_id for trade in ready)}
             self._publisher.publish(self._counters.trades, records, now_us, newest)
 
     def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
+        counters = self._counters.quotes
+        counters.received += len(quotes)
+        if self._publisher.is_pressed:
+            # Under pressure only the newest quote of a symbol is worth the room; trades are never left out.
+            newest_only = {quote.symbol: quote for quote in quotes}
+            counters.conflated += len(quotes) - len(newest_only)
+            quotes = list(newest_only.values())
         records: list[Record] = []
         flows = self.flows
         for quote in quotes:
@@ -140,25 +185,36 @@ class Pipeline:
                 flow.last_update_id = quote.update_id
                 records.append({"value": encode(quote), "key": flow.key})
             else:
-                self._counters.quotes.outdated += 1
+                counters.outdated += 1
         if records:
-            self._publisher.publish(self._counters.quotes, records, now_us, {})
+            self._publisher.publish(counters, records, now_us, {})
 
-    def _in_order(self, flow: SymbolFlow, trade: Trade) -> list[Trade]:
-        """What may be published now that a trade came which is not simply the next."""
-        if not self._contiguous:
-            return [trade]
-        ready = flow.sequence.arrive(trade)
-        for hole in flow.sequence.holes():
-            self._counters.gaps += 1
-            log.warning(
-                "trade ids are missing",
-                symbol=flow.symbol,
-                first_id=hole.first,
-                last_id=hole.last,
-                count=len(hole),
-            )
-        return ready + flow.sequence.give_up()
+    def _tell_gaps(self, flow: SymbolFlow) -> None:
+        """Count, log and publish every gap of the symbol that changed its state."""
+        for entry in flow.judge_gaps():
+            outcome = "reordered" if entry.is_settled and entry.proof == FROM_STREAM else entry.state
+            self._counters.gap_outcomes[outcome] += 1
+            if outcome != "reordered":
+                self._tell_gap(flow, entry)
+
+    def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
+        message = entry.message(self._venue, flow.symbol, flow.sequence, self._now_us())
+        write = log.error if entry.state == "unresolved" else log.warning
+        write(
+            f"gap in the trade ids {entry.state}",
+            symbol=flow.symbol,
+            first_id=entry.ids.first,
+            last_id=entry.ids.last,
+            count=entry.ids.size,
+            proof=entry.proof,
+        )
+        flow.untold_gaps += 1
+
+        def told() -> None:
+            flow.untold_gaps -= 1
+
+        record: Record = {"value": encode(message), "key": gap_key(message)}
+        self._publisher.publish(self._counters.gaps, [record], self._now_us(), {}, told)
 
     def _pause(self) -> None:
         if not self.paused:
@@ -167,3 +223,7 @@ class Pipeline:
             for socket in self._sockets:
                 socket.pause_reading()
             log.warning("reading paused until Kafka acknowledges", pending=self._publisher.pending)
+
+
+def _ignore(_symbol: str) -> None:
+    """Nobody repairs."""

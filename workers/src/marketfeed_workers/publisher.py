@@ -1,8 +1,8 @@
 """Publishing: the only module that produces to Kafka.
 
 Counts what Kafka acknowledged, never what was handed to the client. The client's queue is bounded by this module's
-own account of messages and bytes, kept below the library's limits: so a message is never refused for lack of room,
-and whoever reads the sockets asks `full` and stops reading.
+own account of messages and bytes, and not by the library's limits: a message is never refused for lack of room,
+instead whoever reads the sockets asks `full` and stops reading.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ class _Receipt:
 
     __slots__ = (
         "_last_trade_ids",
+        "_on_settled",
         "_owner",
         "_read_time_us",
         "_remaining",
@@ -46,6 +47,7 @@ class _Receipt:
         size_bytes: int,
         read_time_us: int,
         last_trade_ids: dict[str, int],
+        on_settled: Callable[[], None] | None,
     ) -> None:
         self._owner = owner
         self._stream = stream
@@ -53,6 +55,7 @@ class _Receipt:
         self._size_bytes = size_bytes
         self._read_time_us = read_time_us
         self._last_trade_ids = last_trade_ids
+        self._on_settled = on_settled
 
     def __call__(self, error: KafkaError | None, _: Message | None) -> None:
         if error is None:
@@ -65,6 +68,8 @@ class _Receipt:
             self._owner.settle(
                 self._stream, self._size, self._size_bytes, self._read_time_us, self._last_trade_ids
             )
+            if self._on_settled is not None and not self._owner.refusal:
+                self._on_settled()
 
 
 class Publisher:
@@ -101,18 +106,29 @@ class Publisher:
         """Whether sockets may be read again: half of the bound is free, so that reading does not stutter."""
         return self._pending * 2 <= self._max_messages and self._pending_bytes * 2 <= self._max_bytes
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether room begins to be short: what can be left out without loss should be."""
+        return self._pending * 4 >= self._max_messages * 3 or self._pending_bytes * 4 >= self._max_bytes * 3
+
     def publish(
-        self, stream: StreamCounters, records: list[Record], read_time_us: int, last_trade_ids: dict[str, int]
+        self,
+        stream: StreamCounters,
+        records: list[Record],
+        read_time_us: int,
+        last_trade_ids: dict[str, int],
+        on_settled: Callable[[], None] | None = None,
     ) -> None:
         """Hand over the messages that one read brought for one topic, in order.
 
-        `last_trade_ids` names the newest trade id of each symbol among them; empty for quotes. A message that the
-        client itself does not take (too large, or the client has failed for good) counts as refused.
+        `last_trade_ids` names the newest trade id of each symbol among them; empty for anything but trades.
+        `on_settled` is called when Kafka has acknowledged them all. A message that the client itself does not take
+        (too large, or the client has failed for good) counts as refused.
         """
         size_bytes = sum(len(record["value"]) for record in records)
         self._pending += len(records)
         self._pending_bytes += size_bytes
-        receipt = _Receipt(self, stream, records, size_bytes, read_time_us, last_trade_ids)
+        receipt = _Receipt(self, stream, records, size_bytes, read_time_us, last_trade_ids, on_settled)
         if self._producer.produce_batch(stream.topic, records, on_delivery=receipt) != len(records):
             for record in records:
                 if "_error" in record:
@@ -165,7 +181,7 @@ def producer_config(settings: WorkerSettings) -> dict[str, Any]:
         "compression.type": settings.kafka_compression,
         # Never give a message up: a broker that is away fills the queue, and then the sockets are not read.
         "message.timeout.ms": 0,
-        # Twice our own bound: one read of a socket may go past it, the library's limit must never be met.
-        "queue.buffering.max.messages": settings.kafka_queue_max_messages * 2,
-        "queue.buffering.max.kbytes": min(2**31 - 1, settings.kafka_queue_max_bytes * 4 // 1024),
+        # The bound is our own (`full`), because the library refuses a message where we stop reading a socket.
+        "queue.buffering.max.messages": 0,
+        "queue.buffering.max.kbytes": 2**31 - 1,
     }

@@ -1,12 +1,14 @@
 """The worker's settings: environment variables, read once."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
 from marketfeed_chassis.settings import CommaSeparated
-from marketfeed_wire import BOOK_TICKER, TRADES, is_name
+from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, TRADES, is_name
+from marketfeed_workers.rotation import parse_window
 
 
 def _symbols(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -17,6 +19,27 @@ def _symbols(value: tuple[str, ...]) -> tuple[str, ...]:
     if repeated:
         raise ValueError(f"named twice: {', '.join(repeated)}")
     return value
+
+
+def parse_time_us(text: str) -> int:
+    """An ISO 8601 time as microseconds since the epoch; UTC where it names no zone.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def _window(text: str) -> str:
+    parse_window(text)
+    return text
+
+
+def _start_point(text: str) -> str:
+    if text and not text.isdigit():
+        parse_time_us(text)
+    return text
 
 
 class WorkerSettings(KafkaSettings):
@@ -50,6 +73,15 @@ class WorkerSettings(KafkaSettings):
         le=600,
         description="silence after which a connection is pinged, and given up if nothing comes",
     )
+    ws_rotate_after_seconds: float = Field(
+        23 * 3600, gt=0, le=7 * 86_400, description="age at which a connection is replaced without a break"
+    )
+    ws_rotate_window: Annotated[str, AfterValidator(_window)] = Field(
+        "", description="hours (UTC) to replace connections in, such as 02:00-04:30; empty for any"
+    )
+    ws_warm_timeout_seconds: float = Field(
+        30, gt=0, le=600, description="how long a replacing connection may take to bring each lively stream"
+    )
     ready_quiet_seconds: float = Field(
         30,
         ge=0,
@@ -61,8 +93,41 @@ class WorkerSettings(KafkaSettings):
     )
     validate_only: bool = Field(False, description="only check the symbols, print a table, exit 0 or 1")
 
+    binance_api_key: SecretStr = Field(
+        SecretStr(""),
+        description="key for the venue's old trades; without it older gaps can be proven but not filled",
+    )
+    backfill_from: Annotated[str, AfterValidator(_start_point)] = Field(
+        "",
+        description="where a symbol's first ever start begins: a trade id, or a time such as 2026-01-31T00:00:00Z",
+    )
+    gap_hold_seconds: float = Field(
+        10,
+        ge=0,
+        le=600,
+        description="how long a symbol's trades wait for missing ones before they go on without them",
+    )
+    gap_hold_trades: int = Field(
+        50_000,
+        ge=0,
+        le=5_000_000,
+        description="how many trades may wait for missing ones, all symbols together",
+    )
+    venue_budget_share: int = Field(
+        1, ge=1, le=1000, description="how many workers share this address's request and connection budgets"
+    )
+
     market_trades_topic: str = Field(TRADES, min_length=1, description="topic of trades")
     market_book_topic: str = Field(BOOK_TICKER, min_length=1, description="topic of top-of-book quotes")
+    market_progress_topic: str = Field(
+        PROGRESS, min_length=1, description="compacted topic of what is acknowledged"
+    )
+    market_gaps_topic: str = Field(GAPS, min_length=1, description="compacted topic of gaps in trade ids")
+    kafka_create_topics: bool = Field(True, description="create topics that are missing: true or false")
+    kafka_topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of topics that are created")
+    progress_interval_seconds: float = Field(
+        1, gt=0, le=600, description="how often progress is published; a restart repeats at most this much"
+    )
     kafka_acks: Literal["all", "1", "0"] = Field(
         "all", description="all, 1 or 0; below all a broker's loss loses acknowledged messages"
     )
@@ -85,8 +150,11 @@ class WorkerSettings(KafkaSettings):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
-        if self.market_trades_topic == self.market_book_topic:
-            raise ValueError(
-                f"MARKET_TRADES_TOPIC and MARKET_BOOK_TOPIC are both {self.market_book_topic!r}: they must differ"
-            )
+        names = ("market_trades_topic", "market_book_topic", "market_progress_topic", "market_gaps_topic")
+        topics = [getattr(self, name) for name in names]
+        for name, topic in zip(names, topics, strict=True):
+            if topics.count(topic) > 1:
+                raise ValueError(
+                    f"{name.upper()}={topic!r} is the name of another topic too: each must differ"
+                )
         return self

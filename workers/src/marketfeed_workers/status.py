@@ -10,9 +10,11 @@ from marketfeed_chassis.health import Verdict
 from marketfeed_wire.status import SymbolStatus, WorkerStatus
 from marketfeed_workers.connection import Connection
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.pipeline import Pipeline, SymbolFlow
+from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.venue_watch import VenueWatch
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_US: Final = 30_000_000
@@ -33,6 +35,7 @@ class WorkerHealth:
         pipeline: Pipeline,
         publisher: Publisher,
         connections: list[Connection],
+        watch: VenueWatch,
         refused_symbols: dict[str, str],
         now_us: Callable[[], int],
     ) -> None:
@@ -43,6 +46,7 @@ class WorkerHealth:
         self._pipeline = pipeline
         self._publisher = publisher
         self._connections = connections
+        self._watch = watch
         self._refused_symbols = refused_symbols
         self._now_us = now_us
 
@@ -73,12 +77,13 @@ class WorkerHealth:
                 return f"connection {connection.status().id}: {connection.status().reason}"
         if self._pipeline.paused:
             return "waiting for Kafka to acknowledge"
-        silent = [flow.symbol for flow in self._pipeline.flows.values() if self._is_silent(flow)]
+        # A copy: symbols may come and go in the event loop's thread while this one looks.
+        silent = [flow.symbol for flow in list(self._pipeline.flows.values()) if self._is_silent(flow)]
         return f"no first datum yet: {', '.join(sorted(silent)[:10])}" if silent else ""
 
     def _is_silent(self, flow: SymbolFlow) -> bool:
         """Whether a stream of the symbol has brought nothing yet, and has not been open long enough to be quiet."""
-        if flow.trades and flow.quotes:
+        if (flow.trades and flow.quotes) or flow.symbol in self._watch.not_trading:
             return False
         since = max((c.status().connected_time_us or self._now_us() for c in self._connections), default=0)
         return self._now_us() - since < self._settings.ready_quiet_seconds * 1_000_000
@@ -86,15 +91,15 @@ class WorkerHealth:
     def worker_status(self) -> WorkerStatus:
         """Everything that ``/status`` tells."""
         reason = self.not_ready_reason()
-        streams = (self._counters.trades, self._counters.quotes)
+        streams = self._counters.topics
         return WorkerStatus(
             version=VERSION,
             venue=self._settings.venue,
             shard=self._settings.shard,
             ready=not reason,
             reason=reason,
-            symbols={symbol: _symbol_status(flow) for symbol, flow in self._pipeline.flows.items()},
-            refused_symbols=self._refused_symbols,
+            symbols={symbol: _symbol_status(flow) for symbol, flow in list(self._pipeline.flows.items())},
+            refused_symbols={**self._refused_symbols, **self._watch.not_trading},
             connections=[connection.status() for connection in self._connections],
             received={stream.topic: stream.received for stream in streams},
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
@@ -110,6 +115,6 @@ def _symbol_status(flow: SymbolFlow) -> SymbolStatus:
         quotes=flow.quotes,
         last_trade_id=None if expected is None else expected - 1,
         last_trade_time_us=flow.last_trade_time_us,
-        missing=sum(len(hole) for hole in (*flow.sequence.late, *flow.sequence.holes())),
+        missing=flow.missing,
         duplicates=flow.sequence.duplicates,
     )

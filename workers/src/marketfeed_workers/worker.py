@@ -1,4 +1,4 @@
-"""A worker's life: check the symbols, open the connections, watch, drain."""
+"""A worker's life: check the symbols, remember, open the connections, watch, drain."""
 
 import asyncio
 import random
@@ -12,22 +12,25 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.health import HealthServer
 from marketfeed_chassis.kafka import wait_for_broker
-from marketfeed_workers import validate
-from marketfeed_workers.connection import Connection
+from marketfeed_workers import startup, validate
+from marketfeed_workers.budget import AttemptBudget, WeightBudget
+from marketfeed_workers.connection import Connection, ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.ledger import ProgressTeller, read_memory
 from marketfeed_workers.metrics import WorkerMetrics
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
+from marketfeed_workers.topics import ensure_topics
 from marketfeed_workers.transports import picows_socket, websockets_socket
 from marketfeed_workers.transports.socket import OpenSocket
+from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
-from marketfeed_workers.venues.venue import SymbolInfo, Venue
+from marketfeed_workers.venues.venue import RestAccess, VenueRest
 
 log = logs.get(__name__)
 
@@ -46,8 +49,14 @@ def now_us() -> int:
 
 
 async def print_validation(settings: WorkerSettings) -> int:
-    """Check the symbols only: print a table; 0 when all of them can be read, otherwise 1."""
-    listed = await _listed_symbols(settings)
+    """Check the symbols only: print a table; 0 when all of them can be read, otherwise 1.
+
+    Raises:
+        StartupError: the venue could not be asked.
+    """
+    async with ClientSession() as session:
+        rest, _ = _rest(settings, session)
+        listed = await startup.until_answered(settings, rest.symbols)
     print(validate.table(settings.binance_symbols, listed))
     return 1 if validate.validate(settings.binance_symbols, listed).refused else 0
 
@@ -60,61 +69,95 @@ async def run(settings: WorkerSettings) -> int:
     """
     stop = asyncio.Event()
     with _stop_signals(stop):
-        symbols, refused = await _symbols_to_read(settings)
-        await asyncio.to_thread(wait_for_broker, settings, stopping=stop.is_set)
-        if stop.is_set():
-            return 0
-        if settings.kafka_acks != "all":
-            log.warning(
-                "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
-                acks=settings.kafka_acks,
-            )
-        return await _Worker(settings, symbols, refused).run(stop)
+        async with ClientSession() as session:
+            rest, weight = _rest(settings, session)
+            chosen = await startup.choose_symbols(settings, rest)
+            await asyncio.to_thread(wait_for_broker, settings, stopping=stop.is_set)
+            if stop.is_set():
+                return 0
+            await asyncio.to_thread(ensure_topics, settings)
+            if settings.kafka_acks != "all":
+                log.warning(
+                    "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
+                    acks=settings.kafka_acks,
+                )
+            worker = _Worker(settings, chosen, rest, weight)
+            memory = await asyncio.to_thread(read_memory, settings)
+            await startup.resume(settings, memory, worker.pipeline, rest, chosen.accepted)
+            return await worker.run(stop)
 
 
 class _Worker:
     """The parts of a running worker."""
 
-    def __init__(self, settings: WorkerSettings, symbols: list[str], refused: dict[str, str]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, chosen: validate.Validation, rest: VenueRest, weight: WeightBudget
+    ) -> None:
         venue = VENUES[settings.venue]
+        chance = random.Random()  # noqa: S311 - jitter, not a secret
         self._settings = settings
-        self._counters = Counters(
+        self._counters = counters = Counters(
             StreamCounters("trade", settings.market_trades_topic),
             StreamCounters("book_ticker", settings.market_book_topic),
+            StreamCounters("gaps", settings.market_gaps_topic),
+            StreamCounters("progress", settings.market_progress_topic),
         )
         self._publisher = Publisher(settings, now_us)
-        self._pipeline = Pipeline(venue, self._publisher, self._counters, symbols, now_us)
+        self.pipeline = Pipeline(venue, self._publisher, counters, now_us)
+        for symbol in chosen.accepted:
+            self.pipeline.add_symbol(symbol)
+        self._progress = ProgressTeller(settings, self.pipeline, self._publisher, counters, now_us)
+        self._repair = RepairDesk(settings, self.pipeline, rest, counters, now_us, chance)
+        self._watch = VenueWatch(
+            venue, rest, self.pipeline, counters, self._connected_since_us, self._renew, now_us
+        )
+        attempts = AttemptBudget(
+            venue.facts.connection_attempts // settings.venue_budget_share,
+            venue.facts.connection_attempts_window_seconds,
+            time.monotonic,
+        )
+        parts = ConnectionParts(
+            venue=venue,
+            settings=settings,
+            open_socket=TRANSPORTS[settings.ws_transport],
+            pipeline=self.pipeline,
+            counters=counters,
+            attempts=attempts,
+            lively_streams=self._watch.lively_streams,
+            now_us=now_us,
+            chance=chance,
+        )
+        streams_per_symbol = len(venue.streams(chosen.accepted[0]))
+        size = min(settings.ws_shard_size, venue.facts.max_streams_per_connection // streams_per_symbol)
         self._connections = [
-            Connection(
-                number,
-                chunk,
-                venue=venue,
-                settings=settings,
-                open_socket=TRANSPORTS[settings.ws_transport],
-                pipeline=self._pipeline,
-                counters=self._counters,
-                now_us=now_us,
-                chance=random.Random(),  # noqa: S311 - jitter, not a secret
-            )
-            for number, chunk in enumerate(_chunks(symbols, _symbols_per_connection(settings, venue)))
+            Connection(number, chosen.accepted[start : start + size], parts)
+            for number, start in enumerate(range(0, len(chosen.accepted), size))
         ]
         self._health = WorkerHealth(
-            settings, self._counters, self._pipeline, self._publisher, self._connections, refused, now_us
+            settings,
+            counters,
+            self.pipeline,
+            self._publisher,
+            self._connections,
+            self._watch,
+            chosen.refused,
+            now_us,
         )
+        self._registry = CollectorRegistry()
+        self._registry.register(WorkerMetrics(counters, self._health, weight, attempts))
 
     async def run(self, stop: asyncio.Event) -> int:
-        registry = CollectorRegistry()
-        registry.register(WorkerMetrics(self._counters, self._health))
+        """Work until told to stop; the exit code."""
         settings = self._settings
         with HealthServer(
-            self._health, registry, host=settings.metrics_host, port=settings.metrics_port
+            self._health, self._registry, host=settings.metrics_host, port=settings.metrics_port
         ) as server:
             server.write_port(settings.metrics_port_file)
             log.info(
                 "worker started",
                 venue=settings.venue,
                 shard=settings.shard,
-                symbols=len(self._pipeline.flows),
+                symbols=len(self.pipeline.flows),
                 connections=len(self._connections),
                 metrics_port=server.port,
             )
@@ -123,6 +166,8 @@ class _Worker:
                     tasks.create_task(connection.run(), name=f"connection-{number}")
                     for number, connection in enumerate(self._connections)
                 ]
+                running.append(tasks.create_task(self._repair.run(), name="repair"))
+                running.append(tasks.create_task(self._watch.run(), name="watch"))
                 await self._beat_until(stop)
                 self._health.draining = True
                 for task in running:
@@ -131,8 +176,13 @@ class _Worker:
 
     async def _beat_until(self, stop: asyncio.Event) -> None:
         """Take in acknowledgements until told to stop, or until going on would lose something."""
+        progress_due = time.monotonic()
         while not stop.is_set() and not self._publisher.refusal:
-            self._pipeline.poll()
+            self.pipeline.poll()
+            self._repair.enforce_bounds()
+            if time.monotonic() >= progress_due:
+                self._progress.tell()
+                progress_due = time.monotonic() + self._settings.progress_interval_seconds
             self._health.last_beat_us = now_us()
             try:
                 await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
@@ -140,8 +190,12 @@ class _Worker:
                 continue
 
     def _drain(self) -> int:
+        """Deliver what was read. What waits behind a hole is left: the next start fetches it, in order."""
+        deadline = time.monotonic() + self._settings.drain_deadline_seconds
         pending = self._publisher.pending
-        left = self._publisher.flush(self._settings.drain_deadline_seconds)
+        self._publisher.flush(self._settings.drain_deadline_seconds)
+        self._progress.tell()
+        left = self._publisher.flush(max(0.0, deadline - time.monotonic()))
         if left:
             log.error("stopped before Kafka acknowledged everything", unacknowledged=left)
             return 1
@@ -151,44 +205,30 @@ class _Worker:
         log.info("stopped; everything read is acknowledged", drained=pending)
         return 0
 
+    def _connection_of(self, symbol: str) -> Connection | None:
+        return next((each for each in self._connections if symbol in each.symbols), None)
 
-async def _symbols_to_read(settings: WorkerSettings) -> tuple[list[str], dict[str, str]]:
-    """The symbols to read and those left out -> the reason; each of the latter is logged."""
-    if not settings.validate_on_start:
-        return list(settings.binance_symbols), {}
-    accepted, refused = validate.validate(settings.binance_symbols, await _listed_symbols(settings))
-    for symbol, reason in refused.items():
-        log.error("symbol left out", symbol=symbol, reason=reason)
-    if not accepted:
-        raise StartupError(
-            "none of BINANCE_SYMBOLS can be read: "
-            + "; ".join(f"{symbol} is {reason}" for symbol, reason in refused.items())
-        )
-    return accepted, refused
+    def _connected_since_us(self, symbol: str) -> int | None:
+        connection = self._connection_of(symbol)
+        return connection.status().connected_time_us if connection is not None else None
+
+    def _renew(self, symbol: str, reason: str) -> None:
+        connection = self._connection_of(symbol)
+        if connection is not None:
+            connection.renew(reason)
 
 
-async def _listed_symbols(settings: WorkerSettings) -> dict[str, SymbolInfo]:
-    """What the venue lists; asked again until START_DEADLINE_SECONDS have passed."""
+def _rest(settings: WorkerSettings, session: ClientSession) -> tuple[VenueRest, WeightBudget]:
     venue = VENUES[settings.venue]
-    base = settings.binance_rest_base or venue.facts.rest_base
-    deadline = time.monotonic() + settings.start_deadline_seconds
-    async with ClientSession() as session:
-        rest = venue.rest(base, session)
-        while True:
-            try:
-                return await rest.symbols()
-            except Refused as error:
-                raise StartupError(f"{error}; the worker does not try again") from None
-            except Unreachable as error:
-                delay = error.retry_after_seconds if isinstance(error, Limited) else 1.0
-                remaining = deadline - time.monotonic()
-                if delay > remaining:
-                    raise StartupError(
-                        f"the venue's symbols could not be read within {settings.start_deadline_seconds:g} s: {error}; "
-                        "check BINANCE_REST_BASE, raise START_DEADLINE_SECONDS, or set VALIDATE_ON_START=false"
-                    ) from None
-                log.warning("waiting for the venue", reason=str(error), seconds_left=round(remaining))
-                await asyncio.sleep(delay)
+    budget = WeightBudget(settings.venue_budget_share, time.time)
+    access = RestAccess(
+        settings.binance_rest_base or venue.facts.rest_base,
+        session,
+        budget,
+        settings.binance_api_key.get_secret_value(),
+        now_us,
+    )
+    return venue.rest(access), budget
 
 
 @contextmanager
@@ -203,12 +243,3 @@ def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def _symbols_per_connection(settings: WorkerSettings, venue: Venue) -> int:
-    streams_per_symbol = len(venue.streams(settings.binance_symbols[0]))
-    return min(settings.ws_shard_size, venue.facts.max_streams_per_connection // streams_per_symbol)
-
-
-def _chunks(symbols: list[str], size: int) -> Iterator[list[str]]:
-    return (symbols[start : start + size] for start in range(0, len(symbols), size))

@@ -1,11 +1,14 @@
 """The seam between a venue and the rest of the worker: facts, frames to messages, commands, REST."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from aiohttp import ClientSession
 
 from marketfeed_wire import BookTicker, Trade
+from marketfeed_workers.budget import WeightBudget
+from marketfeed_workers.id_ranges import IdRange
 
 
 class Reply(NamedTuple):
@@ -52,11 +55,43 @@ class SymbolInfo(NamedTuple):
     trading: bool
 
 
+class Fetched(NamedTuple):
+    """What the venue has of a range of trade ids; ids in neither part are not known about."""
+
+    trades: list[Trade]
+    absent: list[IdRange]
+    """Ids that do not exist at the venue."""
+    proof: str
+    """The endpoint that said so."""
+
+
 class VenueRest(Protocol):
     """The venue's REST side. Every call may raise Unreachable, Limited or Refused."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists."""
+
+    async def server_time_us(self) -> int:
+        """The venue's clock."""
+
+    async def newest_trade(self, symbol: str) -> Trade | None:
+        """The newest trade that the venue has of a symbol; None when it has none."""
+
+    async def first_id_since(self, symbol: str, time_us: int) -> int | None:
+        """The id of the first trade at or after a time; None when there is none soon after it."""
+
+    async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
+        """What the venue has of `ids`, or of their beginning; `near_time_us`: about when they were matched."""
+
+
+class RestAccess(NamedTuple):
+    """What a venue's REST side needs to be reached."""
+
+    base: str
+    session: ClientSession
+    budget: WeightBudget
+    api_key: str
+    now_us: Callable[[], int]
 
 
 class Venue(Protocol):
@@ -67,8 +102,20 @@ class Venue(Protocol):
     def streams(self, symbol: str) -> tuple[str, ...]:
         """The stream names that carry a symbol's trades and quotes."""
 
-    def stream_url(self, base: str, streams: list[str]) -> str:
-        """The address that opens a connection with these streams."""
+    def stream_url(self, base: str, streams: Sequence[str]) -> str:
+        """The address that opens a connection with these streams; with none it opens bare, to be subscribed."""
+
+    def stream_of(self, frame: bytes) -> str:
+        """The name of the stream that a frame belongs to; "" when it is not market data."""
+
+    def subscribe(self, request_id: int, streams: Sequence[str]) -> str:
+        """The command that adds streams to a connection."""
+
+    def unsubscribe(self, request_id: int, streams: Sequence[str]) -> str:
+        """The command that takes streams away from a connection."""
+
+    def list_subscriptions(self, request_id: int) -> str:
+        """The command whose reply's result is the list of a connection's streams."""
 
     def read(self, frame: bytes, received_time_us: int) -> Event:
         """What a frame means.
@@ -77,5 +124,5 @@ class Venue(Protocol):
             BadFrame: the frame is not what the venue's protocol says.
         """
 
-    def rest(self, base: str, session: ClientSession) -> VenueRest:
-        """The venue's REST side over an open HTTP session."""
+    def rest(self, access: RestAccess) -> VenueRest:
+        """The venue's REST side."""

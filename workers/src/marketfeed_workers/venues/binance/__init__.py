@@ -3,6 +3,7 @@
 Times are asked for in microseconds, which this venue offers by a parameter of the stream's address.
 """
 
+from marketfeed_workers.venues.binance_spot.rest import Weights
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
 from marketfeed_workers.venues.venue import VenueFacts
 
@@ -21,4 +22,6 @@ VENUE = BinanceSpot(
         connection_attempts_window_seconds=300,
     ),
     time_unit_us=1,
+    weights=Weights(exchange_info=20, trades=25, historical_trades=25, agg_trades=4, time=1),
+    history_needs_key=False,
 )

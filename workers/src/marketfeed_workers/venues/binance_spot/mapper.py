@@ -21,6 +21,8 @@ _TRADE_START: Final = b'@trade","data":'
 _BOOK_TICKER_START: Final = b'@bookTicker","data":'
 _OURS: Final = ("@trade", "@bookTicker")
 
+_STREAM_FIELD: Final = b'{"stream":"'
+
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 # In microseconds a time must still be a number that a message can hold.
 _Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID // 1000)]
@@ -126,6 +128,14 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
             raise BadFrame(f"{error}: {_start_of(frame)}") from None
 
     return read
+
+
+def stream_of(frame: bytes) -> str:
+    """The name of the stream that a combined frame belongs to; "" for anything else."""
+    if not frame.startswith(_STREAM_FIELD):
+        return ""
+    start = len(_STREAM_FIELD)
+    return frame[start : frame.find(b'"', start)].decode(errors="replace")
 
 
 def _rewritten(frame: bytes) -> bytes:

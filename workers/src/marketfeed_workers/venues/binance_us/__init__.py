@@ -1,5 +1,6 @@
 """Binance US. Facts from the venue's API documents of 2023-09-06; where the global twin is stricter, its value."""
 
+from marketfeed_workers.venues.binance_spot.rest import Weights
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
 from marketfeed_workers.venues.venue import VenueFacts
 
@@ -18,4 +19,6 @@ VENUE = BinanceSpot(
         connection_attempts_window_seconds=300,
     ),
     time_unit_us=1000,
+    weights=Weights(exchange_info=10, trades=1, historical_trades=5, agg_trades=1, time=1),
+    history_needs_key=True,
 )

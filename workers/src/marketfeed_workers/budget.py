@@ -1,0 +1,101 @@
+"""Budgets towards a venue: request weight a minute, attempts within a window.
+
+Binance counts by address, not by process: the weight that it reports in each answer is that of every process behind
+one address, so pods that share an address see each other in it. Each keeps to its own share besides.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from marketfeed_workers.errors import Limited
+
+_RESERVE = 0.9
+"""The part of a limit that is used: the rest is for what else runs behind the same address."""
+_MINUTE_SECONDS = 60.0
+
+
+class WeightBudget:
+    """Request weight within the venue's own minutes.
+
+    Attributes:
+        limit: weight a minute, as the venue's exchangeInfo says; None until it has been read.
+        used: weight used in this minute by this address, as the newest answer says.
+    """
+
+    def __init__(self, share: int, now_seconds: Callable[[], float]) -> None:
+        self.limit: int | None = None
+        self.used = 0
+        self._share = share
+        self._now = now_seconds
+        self._minute = 0
+        self._own_used = 0
+        self._blocked_until = 0.0
+
+    def wait_seconds(self, weight: int) -> float:
+        """How long a request of `weight` must wait; 0 when it may be sent now."""
+        now = self._now()
+        if now < self._blocked_until:
+            return self._blocked_until - now
+        self._turn(now)
+        if self.limit is None:
+            return 0.0
+        allowed = self.limit * _RESERVE
+        # A request above a whole share must not wait for ever: it goes first in a fresh minute.
+        own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self._share
+        all_fit = self.used == 0 or self.used + weight <= allowed
+        return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - now % _MINUTE_SECONDS
+
+    async def take(self, weight: int) -> None:
+        """Wait until a request of `weight` may be sent, and count it."""
+        while (seconds := self.wait_seconds(weight)) > 0:  # noqa: ASYNC110 - it waits for the clock
+            await asyncio.sleep(seconds)
+        self._own_used += weight
+        self.used += weight
+
+    def observe(self, used: int) -> None:
+        """The venue told the weight that this address has used in the current minute."""
+        self._turn(self._now())
+        self.used = used
+
+    def block(self, error: Limited) -> None:
+        """The venue asked to be left alone: no request before that time is over."""
+        self._blocked_until = max(self._blocked_until, self._now() + error.retry_after_seconds)
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the venue still wants to be left alone."""
+        return max(0.0, self._blocked_until - self._now())
+
+    def _turn(self, now: float) -> None:
+        minute = int(now // _MINUTE_SECONDS)
+        if minute != self._minute:
+            self._minute, self._own_used, self.used = minute, 0, 0
+
+
+class AttemptBudget:
+    """At most `limit` attempts within any `window_seconds`; shared by all connections of a process."""
+
+    def __init__(self, limit: int, window_seconds: float, now_seconds: Callable[[], float]) -> None:
+        self.limit = max(1, limit)
+        self._window = window_seconds
+        self._now = now_seconds
+        self._taken: deque[float] = deque()
+
+    @property
+    def used(self) -> int:
+        """Attempts within the window that ends now."""
+        now = self._now()
+        while self._taken and self._taken[0] <= now - self._window:
+            self._taken.popleft()
+        return len(self._taken)
+
+    def wait_seconds(self) -> float:
+        """How long the next attempt must wait."""
+        return 0.0 if self.used < self.limit else self._taken[0] + self._window - self._now()
+
+    async def take(self) -> None:
+        """Wait until an attempt may be made, and count it."""
+        while (seconds := self.wait_seconds()) > 0:  # noqa: ASYNC110 - it waits for the clock
+            await asyncio.sleep(seconds)
+        self._taken.append(self._now())

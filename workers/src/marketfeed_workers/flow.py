@@ -1,0 +1,77 @@
+"""One symbol on its way through the worker, whichever connection brings it."""
+
+from dataclasses import dataclass, field
+
+from marketfeed_wire import Gap, Trade
+from marketfeed_workers.continuity import TradeSequence
+from marketfeed_workers.gaps import GapEntry, restored
+from marketfeed_workers.id_ranges import IdRange, of_ids, total, within
+from marketfeed_workers.venues.venue import Fetched
+
+
+@dataclass(slots=True)
+class SymbolFlow:
+    """What the worker knows of one symbol.
+
+    Attributes:
+        key: the key of its Kafka records.
+        trades, quotes: how many were read.
+        gaps: jumps of which something is still missing.
+        untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
+    """
+
+    symbol: str
+    key: bytes
+    sequence: TradeSequence = field(default_factory=TradeSequence)
+    gaps: list[GapEntry] = field(default_factory=list)
+    untold_gaps: int = 0
+    trades: int = 0
+    quotes: int = 0
+    last_trade_time_us: int | None = None
+    last_update_id: int = -1
+
+    def resume(self, trade_id: int, gaps: list[Gap]) -> None:
+        """Go on where an earlier process stopped, still wanting what it could not get."""
+        entries = [restored(gap) for gap in gaps if gap.missing and gap.last_id <= trade_id]
+        late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
+        self.sequence.resume_after(trade_id, late)
+        self.gaps = entries
+
+    def take(self, trade: Trade, now_us: int) -> list[Trade]:
+        """The trades that may be published now that `trade` came."""
+        ready, hole = self.sequence.arrive(trade)
+        if hole is not None:
+            self.gaps.append(GapEntry(hole, now_us))
+        return ready
+
+    def take_fetched(self, fetched: Fetched, now_us: int) -> list[Trade]:
+        """The trades that may be published now that the venue answered."""
+        answered = [*of_ids(trade.trade_id for trade in fetched.trades), *fetched.absent]
+        for entry in self.gaps:
+            if within(answered, entry.ids):
+                entry.prove(fetched.proof, fetched.absent)
+        ready: list[Trade] = []
+        for trade in fetched.trades:
+            ready += self.take(trade, now_us)
+        for absent in fetched.absent:
+            ready += self.sequence.mark_absent(absent)
+        return ready
+
+    def judge_gaps(self) -> list[GapEntry]:
+        """The gaps whose state changed; those that are settled are forgotten."""
+        if not self.gaps:
+            return []
+        changed = [entry for entry in self.gaps if entry.judge(self.sequence)]
+        self.gaps = [entry for entry in self.gaps if not entry.is_settled]
+        return changed
+
+    @property
+    def missing(self) -> int:
+        """How many trade ids are known to be missing."""
+        return total(self.sequence.missing())
+
+    @property
+    def held_since_us(self) -> int | None:
+        """Since when trades are held back behind a hole; None when none are."""
+        held = [entry.detected_time_us for entry in self.gaps if entry.state == "open"]
+        return min(held) if held and self.sequence.waiting else None

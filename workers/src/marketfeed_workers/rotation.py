@@ -1,0 +1,59 @@
+"""When a connection is replaced by a new one: before the venue ends it, at an hour that suits the user. Pure."""
+
+import random
+import re
+from typing import NamedTuple
+
+DAY_SECONDS = 86_400
+
+
+class QuietWindow(NamedTuple):
+    """Hours of the day, in seconds since midnight UTC, in which replacing connections disturbs least."""
+
+    start: int
+    end: int
+
+    def next_start(self, after: float) -> float:
+        """The next moment at or after `after` (seconds since the epoch) that lies in the window."""
+        time_of_day = after % DAY_SECONDS
+        length = (self.end - self.start) % DAY_SECONDS
+        if (time_of_day - self.start) % DAY_SECONDS <= length:
+            return after
+        return after + (self.start - time_of_day) % DAY_SECONDS
+
+
+def parse_window(text: str) -> QuietWindow | None:
+    """``02:00-04:30`` (UTC) as a window; None for "".
+
+    Raises:
+        ValueError: the text is not of that form.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", text)
+    if found is None:
+        raise ValueError("not a window such as 02:00-04:30")
+    hours = [int(each) for each in found.groups()]
+    return QuietWindow(hours[0] * 3600 + hours[1] * 60, hours[2] * 3600 + hours[3] * 60)
+
+
+def rotation_due(
+    connected_at: float, after_seconds: float, window: QuietWindow | None, chance: random.Random
+) -> float:
+    """When a connection of `connected_at` is to be replaced; all in seconds since the epoch.
+
+    At the age `after_seconds` at the latest, up to a tenth earlier so that a fleet started together does not rotate
+    together; in the newest occurrence of the quiet window before that, if there is one in the second half of its life.
+    """
+    latest = connected_at + after_seconds * chance.uniform(0.9, 1.0)
+    if window is None:
+        return latest
+    candidate = window.next_start(connected_at + after_seconds / 2)
+    newest = None
+    while candidate <= latest:
+        newest = candidate
+        candidate = window.next_start(candidate + DAY_SECONDS - candidate % DAY_SECONDS + window.start)
+    if newest is None:
+        return latest
+    length = (window.end - window.start) % DAY_SECONDS
+    return min(latest, newest + chance.uniform(0, length))

@@ -1,0 +1,208 @@
+"""One WebSocket connection from its opening to its end: streams, commands, liveness.
+
+A session is `warm` when every stream that it waits for has brought its first datum: only then may the session that
+it replaces be closed.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from marketfeed_chassis import logs
+from marketfeed_workers.errors import Unreachable
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.transports.socket import Closed, OpenSocket, Socket
+from marketfeed_workers.venues.venue import Reply, ShutdownNotice, Venue
+
+log = logs.get(__name__)
+
+REPLY_SECONDS: Final = 10.0
+"""How long the venue may take to answer a command."""
+
+
+class Session:
+    """An open connection. Implements `FrameSink`.
+
+    Attributes:
+        streams: the streams that the venue has confirmed.
+        last_frame_time_us: when anything last came, pings and pongs too.
+        warm: set when no awaited stream is left.
+        ending_soon: set when the venue announces that it will close.
+    """
+
+    def __init__(
+        self, venue: Venue, settings: WorkerSettings, pipeline: Pipeline, now_us: Callable[[], int]
+    ) -> None:
+        self.streams: set[str] = set()
+        self.connected_time_us = self.last_frame_time_us = now_us()
+        self.got_data = False
+        self.warm = asyncio.Event()
+        self.ending_soon = asyncio.Event()
+        self._venue = venue
+        self._settings = settings
+        self._pipeline = pipeline
+        self._now_us = now_us
+        self._awaited: set[str] = set()
+        self._replies: dict[int, asyncio.Future[Reply]] = {}
+        self._last_request_id = 0
+        self._command_lock = asyncio.Lock()
+        self._socket: Socket | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def open(
+        self, open_socket: OpenSocket, base: str, streams: Sequence[str], awaited: Collection[str]
+    ) -> None:
+        """Connect with `streams`; those in `awaited` must bring a datum before the session is warm.
+
+        Raises:
+            Unreachable, Limited, Refused: see `errors`; nothing is left open then.
+        """
+        facts = self._venue.facts
+        self._awaited = set(awaited)
+        if not self._awaited:
+            self.warm.set()
+        in_url = streams if len(streams) <= facts.max_streams_in_url else ()
+        url = self._venue.stream_url(base, in_url)
+        self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
+        self._pipeline.attach(self._socket)
+        self.connected_time_us = self.last_frame_time_us = self._now_us()
+        self.streams.update(in_url)
+        self._watch = asyncio.create_task(self._watch_silence(self._socket), name="session-watch")
+        if len(in_url) < len(streams):
+            try:
+                await self.subscribe(streams)
+            except Unreachable:
+                self.close()
+                raise
+
+    async def ended(self) -> Closed:
+        """Wait for the end of the connection; raises what the pipeline raised."""
+        socket = self._open_socket()
+        try:
+            return await asyncio.shield(socket.closed)
+        finally:
+            if socket.closed.done():
+                self._release()
+
+    def close(self) -> None:
+        """Close the connection and let go of it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._release()
+
+    def on_frames(self, frames: list[bytes]) -> None:
+        """Frames that one read delivered."""
+        self.last_frame_time_us = self._now_us()
+        self.got_data = True
+        if self._awaited:
+            self._note_first_data(frames)
+        for notice in self._pipeline.process(frames):
+            if isinstance(notice, ShutdownNotice):
+                self.ending_soon.set()
+            else:
+                self._on_reply(notice)
+
+    def on_control_frame(self) -> None:
+        """The peer is alive."""
+        self.last_frame_time_us = self._now_us()
+
+    async def subscribe(self, streams: Sequence[str]) -> None:
+        """Add streams, by chunks, and make sure that the venue has them.
+
+        Raises:
+            Unreachable: the venue refused a command, did not answer, or does not list the streams.
+        """
+        for chunk in chunks(streams, self._venue.facts.max_names_per_command):
+            await self._command(partial(_with_names, self._venue.subscribe, chunk))
+        await self._verify(present=streams)
+        self.streams.update(streams)
+
+    async def unsubscribe(self, streams: Sequence[str]) -> None:
+        """Take streams away; raises as `subscribe` does."""
+        for chunk in chunks(streams, self._venue.facts.max_names_per_command):
+            await self._command(partial(_with_names, self._venue.unsubscribe, chunk))
+        self.streams.difference_update(streams)
+        self._awaited.difference_update(streams)
+
+    async def _verify(self, present: Sequence[str]) -> None:
+        reply = await self._command(self._venue.list_subscriptions)
+        listed = set(reply.result) if isinstance(reply.result, list) else set()
+        lacking = [stream for stream in present if stream not in listed]
+        if lacking:
+            raise Unreachable("subscription_lost", f"the venue does not list {', '.join(lacking[:5])}")
+
+    async def _command(self, make: Callable[[int], str]) -> Reply:
+        """Send a command, paced as the venue demands, and wait for its reply."""
+        async with self._command_lock:
+            self._last_request_id += 1
+            request_id = self._last_request_id
+            reply = self._replies[request_id] = asyncio.get_running_loop().create_future()
+            self._open_socket().send(make(request_id))
+            await asyncio.sleep(self._venue.facts.command_interval_seconds)
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                answer: Reply = await reply
+        except TimeoutError:
+            raise Unreachable(
+                "command_unanswered", f"the venue did not answer a command within {REPLY_SECONDS:g} s"
+            ) from None
+        finally:
+            self._replies.pop(request_id, None)
+        if answer.error:
+            raise Unreachable("command_refused", f"the venue refused a command: {answer.error}")
+        return answer
+
+    def _on_reply(self, reply: Reply) -> None:
+        waiting = self._replies.get(reply.request_id or 0)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+        elif reply.error:
+            log.error("the venue reports an error", reason=reply.error)
+
+    def _note_first_data(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._awaited.discard(self._venue.stream_of(frame))
+        if not self._awaited:
+            self.warm.set()
+
+    async def _watch_silence(self, socket: Socket) -> None:
+        """Ping a silent peer; drop the connection when it does not answer either."""
+        idle_us = int(self._settings.ws_idle_timeout_seconds * 1_000_000)
+        pinged = False
+        while True:
+            silent_us = self._now_us() - self.last_frame_time_us
+            if self._pipeline.paused or silent_us < idle_us // 2:
+                pinged = False
+            elif silent_us >= idle_us:
+                log.warning("no frame and no pong came", silent_seconds=round(silent_us / 1e6, 1))
+                socket.abort()
+                return
+            elif not pinged:
+                socket.ping()
+                pinged = True
+            await asyncio.sleep(self._settings.ws_idle_timeout_seconds / 8)
+
+    def _open_socket(self) -> Socket:
+        if self._socket is None:
+            raise RuntimeError("used before the session was open")
+        return self._socket
+
+    def _release(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._socket is not None:
+            self._pipeline.detach(self._socket)
+        for waiting in self._replies.values():
+            waiting.cancel()
+
+
+def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """`items` in pieces of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _with_names(make: Callable[[int, Sequence[str]], str], names: Sequence[str], request_id: int) -> str:
+    return make(request_id, names)

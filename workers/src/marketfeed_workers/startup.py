@@ -1,0 +1,93 @@
+"""What a worker settles with the venue before it opens a connection: symbols, and where each begins."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
+from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.ledger import Memory
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.settings import WorkerSettings, parse_time_us
+from marketfeed_workers.validate import Validation, validate
+from marketfeed_workers.venues.venue import VenueRest
+
+log = logs.get(__name__)
+
+T = TypeVar("T")
+
+
+async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T]]) -> T:
+    """What the venue answers; asked again until START_DEADLINE_SECONDS have passed.
+
+    Raises:
+        StartupError: it did not answer by then, or refuses us.
+    """
+    deadline = time.monotonic() + settings.start_deadline_seconds
+    while True:
+        try:
+            return await ask()
+        except Refused as error:
+            raise StartupError(f"{error}; the worker does not try again") from None
+        except Unreachable as error:
+            delay = error.retry_after_seconds if isinstance(error, Limited) else 1.0
+            remaining = deadline - time.monotonic()
+            if delay > remaining:
+                raise StartupError(
+                    f"the venue did not answer within {settings.start_deadline_seconds:g} s: {error}; check "
+                    "BINANCE_REST_BASE, raise START_DEADLINE_SECONDS, or set VALIDATE_ON_START=false"
+                ) from None
+            log.warning("waiting for the venue", reason=str(error), seconds_left=round(remaining))
+            await asyncio.sleep(delay)
+
+
+async def choose_symbols(settings: WorkerSettings, rest: VenueRest) -> Validation:
+    """The symbols to read, and those left out -> the reason; each of the latter is logged.
+
+    Raises:
+        StartupError: none is left, or the venue could not be asked.
+    """
+    if not settings.validate_on_start:
+        return Validation(list(settings.binance_symbols), {})
+    chosen = validate(settings.binance_symbols, await until_answered(settings, rest.symbols))
+    for symbol, reason in chosen.refused.items():
+        log.error("symbol left out", symbol=symbol, reason=reason)
+    if not chosen.accepted:
+        raise StartupError(
+            "none of BINANCE_SYMBOLS can be read: "
+            + "; ".join(f"{symbol} is {reason}" for symbol, reason in chosen.refused.items())
+        )
+    return chosen
+
+
+async def resume(
+    settings: WorkerSettings, memory: Memory, pipeline: Pipeline, rest: VenueRest, symbols: list[str]
+) -> None:
+    """Let each symbol go on where Kafka says that it stopped, or begin where BACKFILL_FROM says."""
+    for symbol in symbols:
+        flow = pipeline.flows[symbol]
+        known = memory.progress.get(symbol)
+        if known is not None:
+            flow.resume(known, list(memory.gaps[symbol].values()))
+            log.info("resuming", symbol=symbol, after_trade_id=known, missing=flow.missing)
+            continue
+        first_id = await _first_id(settings, rest, symbol)
+        if first_id is not None:
+            flow.resume(first_id - 1, [])
+            log.info("beginning in the past", symbol=symbol, from_trade_id=first_id)
+
+
+async def _first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:
+    start = settings.backfill_from
+    if not start:
+        return None
+    if start.isdigit():
+        return int(start)
+    first_id = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
+    if first_id is None:
+        log.warning(
+            "no trade within an hour of BACKFILL_FROM; beginning now", symbol=symbol, backfill_from=start
+        )
+    return first_id

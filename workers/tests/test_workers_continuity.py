@@ -1,0 +1,123 @@
+"""The trade sequence: order, holes, late arrivals, absence, duplicates."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_wire import Trade
+from marketfeed_workers.continuity import TradeSequence
+from marketfeed_workers.id_ranges import IdRange, merged, of_ids, total, without
+
+
+def trade(trade_id: int) -> Trade:
+    return Trade("binance_us", "BTCUSDT", trade_id, "1.0", "2.0", False, 1, 1, 1)
+
+
+def ids(trades: list[Trade]) -> list[int]:
+    return [each.trade_id for each in trades]
+
+
+def test_contiguous_trades_pass_at_once() -> None:
+    sequence = TradeSequence()
+    assert [ids(sequence.arrive(trade(n)).ready) for n in (7, 8, 9)] == [[7], [8], [9]]
+    assert sequence.missing() == []
+
+
+def test_a_jump_holds_back_until_the_hole_is_filled() -> None:
+    sequence = TradeSequence()
+    sequence.arrive(trade(1))
+    assert sequence.arrive(trade(4)) == ([], IdRange(2, 3))
+    assert sequence.arrive(trade(5)) == ([], None)
+    assert sequence.arrive(trade(8)) == ([], IdRange(6, 7))
+    assert ids(sequence.arrive(trade(3)).ready) == []
+    assert sequence.holes() == [IdRange(2, 2), IdRange(6, 7)]
+    assert ids(sequence.arrive(trade(2)).ready) == [2, 3, 4, 5]
+
+
+def test_absent_ids_are_passed_over() -> None:
+    sequence = TradeSequence()
+    sequence.arrive(trade(1))
+    sequence.arrive(trade(5))
+    assert ids(sequence.mark_absent(IdRange(3, 3))) == []
+    assert sequence.holes() == [IdRange(2, 2), IdRange(4, 4)]
+    assert ids(sequence.mark_absent(IdRange(4, 4))) == []
+    assert ids(sequence.arrive(trade(2)).ready) == [2, 5]
+    assert sequence.missing() == []
+
+
+def test_giving_up_goes_on_and_still_wants_what_is_late() -> None:
+    sequence = TradeSequence()
+    sequence.arrive(trade(1))
+    sequence.arrive(trade(4))
+    assert ids(sequence.give_up()) == [4]
+    assert sequence.late == [IdRange(2, 3)]
+    assert ids(sequence.arrive(trade(5)).ready) == [5]
+    assert ids(sequence.arrive(trade(2)).ready) == [2]
+    assert ids(sequence.arrive(trade(2)).ready) == []
+    assert sequence.duplicates == 1
+    assert sequence.mark_absent(IdRange(3, 3)) == []
+    assert sequence.missing() == []
+
+
+def test_resumes_after_what_an_earlier_process_published() -> None:
+    sequence = TradeSequence()
+    sequence.resume_after(10, [IdRange(3, 4)])
+    assert sequence.arrive(trade(13)) == ([], IdRange(11, 12))
+    assert ids(sequence.arrive(trade(4)).ready) == [4]
+    assert sequence.missing() == [IdRange(3, 3), IdRange(11, 12)]
+
+
+@given(st.permutations(range(1, 25)), st.sets(st.integers(1, 24)), st.integers(0, 3))
+def test_any_order_with_repeats_comes_out_once_and_in_order(
+    order: list[int], repeated: set[int], lead: int
+) -> None:
+    sequence = TradeSequence()
+    out = ids(sequence.arrive(trade(0)).ready)
+    for each in [*order[:lead], *sorted(repeated & set(order[:lead])), *order[lead:], *sorted(repeated)]:
+        out += ids(sequence.arrive(trade(each)).ready)
+    assert out == list(range(25))
+    assert sequence.missing() == []
+    assert not sequence.waiting
+
+
+@given(st.sets(st.integers(1, 60), min_size=1), st.data())
+def test_every_id_is_published_missing_or_absent_and_never_two_of_them(
+    seen: set[int], data: st.DataObject
+) -> None:
+    sequence = TradeSequence()
+    out = ids(sequence.arrive(trade(0)).ready)
+    absent: set[int] = set()
+    for each in data.draw(st.permutations(sorted(seen))):
+        out += ids(sequence.arrive(trade(each)).ready)
+        match data.draw(st.sampled_from(["on", "give up", "absent"])):
+            case "give up":
+                out += ids(sequence.give_up())
+            case "absent" if holes := sequence.missing():
+                hole = data.draw(st.sampled_from(holes))
+                gone = set(range(hole.first, hole.last + 1)) - seen
+                for cut in of_ids(gone):
+                    out += ids(sequence.mark_absent(cut))
+                absent |= gone
+    out += ids(sequence.give_up())
+    newest = max(seen)
+    missing = {n for first, last in sequence.missing() for n in range(first, last + 1)}
+    assert len(out) == len(set(out))
+    assert set(out) == seen | {0}
+    assert missing | set(out) | {n for n in absent if n <= newest} == set(range(newest + 1))
+    assert not missing & set(out)
+
+
+ranges = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)).map(lambda r: IdRange(r[0], r[0] + r[1])))
+
+
+def as_set(given_ranges: list[IdRange]) -> set[int]:
+    return {n for first, last in given_ranges for n in range(first, last + 1)}
+
+
+@given(ranges, st.tuples(st.integers(0, 40), st.integers(0, 9)))
+def test_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> None:
+    whole = merged(some)
+    taken = IdRange(cut[0], cut[0] + cut[1])
+    assert as_set(whole) == as_set(some)
+    assert total(whole) == len(as_set(some))
+    assert as_set(without(whole, taken)) == as_set(whole) - as_set([taken])
+    assert of_ids(as_set(whole)) == whole
