@@ -1,0 +1,275 @@
+"""Parts of the spec about the data's way: venue, Kafka, storage, consumers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from marketfeed_operator.api.pods import Resources, SecretKey, SecretName
+from marketfeed_operator.api.rules import Declared, Rule
+
+TopicName = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\sa-z,]+$")]
+DnsName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Endpoints(Declared):
+    """Where the venue is, instead of its own addresses: a proxy, or the simulator."""
+
+    websocket: str | None = Field(
+        default=None, max_length=512, pattern=r"^wss?://\S+$", description="WebSocket base, ws:// or wss://."
+    )
+    rest: str | None = Field(
+        default=None, max_length=512, pattern=r"^https?://\S+$", description="REST base, http:// or https://."
+    )
+
+
+class SymbolSelector(Declared):
+    """Symbols by what the venue says of them, asked again every few minutes."""
+
+    quote_assets: tuple[Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\sa-z,]+$")], ...] = (
+        Field(
+            default=(),
+            max_length=32,
+            json_schema_extra={"x-kubernetes-list-type": "set"},
+            description="Quote assets, for example USDT; none means every one.",
+        )
+    )
+    status: Literal["TRADING", "BREAK", "HALT"] = Field(
+        default="TRADING", description="Status that the venue gives the symbol."
+    )
+    maximum: int = Field(
+        default=500,
+        ge=1,
+        le=5000,
+        description="Most symbols taken: the first in alphabetical order. A symbol taken before stays taken.",
+    )
+
+
+class StrimziCluster(Declared):
+    """A Kafka cluster that Strimzi runs."""
+
+    name: DnsName = Field(description="Name of the Kafka resource.")
+    namespace: DnsName | None = Field(default=None, description="Its namespace; none means the feed's own.")
+    port: Port | None = Field(
+        default=None, description="Port of the listener; none means 9093 with TLS and 9092 without."
+    )
+
+
+class Sasl(Declared):
+    """User name and password for Kafka, the password by reference."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="SASL mechanism."
+    )
+    username: str | None = Field(
+        default=None, min_length=1, max_length=253, description="User name in clear text."
+    )
+    secret_name: SecretName = Field(
+        description="Secret with the password; for a Strimzi KafkaUser its own name."
+    )
+    username_key: SecretKey | None = Field(
+        default=None, description="Key of the user name in the Secret, instead of username."
+    )
+    password_key: SecretKey = Field(default="password", description="Key of the password in the Secret.")
+
+    rules = (
+        Rule(
+            "has(self.username) != has(self.usernameKey)",
+            "give exactly one of sasl.username and sasl.usernameKey",
+            lambda self: (self.username is None) != (self.username_key is None),
+        ),
+    )
+
+
+class Tls(Declared):
+    """Encryption to Kafka, and the client's certificate where the brokers ask for one."""
+
+    ca_secret_name: SecretName | None = Field(
+        default=None,
+        description="Secret with the brokers' CA; none means the system's CAs. Strimzi: <cluster>-cluster-ca-cert.",
+    )
+    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in that Secret.")
+    client_secret_name: SecretName | None = Field(
+        default=None,
+        description="Secret with the client's certificate and key; for a Strimzi KafkaUser its own name.",
+    )
+    certificate_key: SecretKey = Field(
+        default="user.crt", description="Key of the certificate in that Secret."
+    )
+    key_key: SecretKey = Field(default="user.key", description="Key of the private key in that Secret.")
+
+
+class Credentials(Declared):
+    """How the services prove who they are to Kafka."""
+
+    sasl: Sasl | None = Field(default=None, description="User name and password.")
+    tls: Tls | None = Field(default=None, description="Encryption; {} takes the system's CAs.")
+
+
+class Topic(Declared):
+    """One Kafka topic."""
+
+    name: TopicName = Field(description="Name of the topic.")
+    partitions: int = Field(
+        default=6, ge=1, le=10_000, description="Partitions, where the operator manages the topic."
+    )
+    replicas: int = Field(default=3, ge=1, le=32, description="Copies of each partition.")
+    retention_hours: int = Field(
+        default=168, ge=1, le=87_600, description="How long messages are kept, in hours."
+    )
+
+    rules = (
+        Rule(
+            "self.name != oldSelf.name || self.partitions >= oldSelf.partitions",
+            "partitions cannot be decreased: Kafka cannot. Keep the number, or give the topic another name",
+            None,
+        ),
+    )
+
+
+class TradesTopic(Topic):
+    """The topic of trades."""
+
+    name: TopicName = Field(default="market.trades.raw", description="Name of the topic.")
+
+
+class BookTickerTopic(Topic):
+    """The topic of top-of-book quotes."""
+
+    name: TopicName = Field(default="market.book_ticker.raw", description="Name of the topic.")
+    retention_hours: int = Field(
+        default=24, ge=1, le=87_600, description="How long messages are kept, in hours."
+    )
+
+
+class Topics(Declared):
+    """The topics that the feed publishes to."""
+
+    trades: TradesTopic = Field(default=TradesTopic(), description="Trades.")
+    book_ticker: BookTickerTopic = Field(default=BookTickerTopic(), description="Top-of-book quotes.")
+
+    rules = (
+        Rule(
+            "self.trades.name != self.bookTicker.name",
+            "topics.trades.name and topics.bookTicker.name must differ: each topic holds one kind of message",
+            lambda self: self.trades.name != self.book_ticker.name,
+        ),
+    )
+
+
+class Kafka(Declared):
+    """Where messages are published, and how safely."""
+
+    cluster: StrimziCluster | None = Field(default=None, description="A cluster that Strimzi runs.")
+    bootstrap_servers: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=2048,
+        pattern=r"^[^\s:,]+:[0-9]{1,5}(,[^\s:,]+:[0-9]{1,5})*$",
+        description="Bootstrap servers of any other cluster, host:port[,host:port…].",
+    )
+    credentials: Credentials | None = Field(default=None, description="How the services prove who they are.")
+    topics: Topics = Field(default=Topics(), description="The topics.")
+    acks: Literal["all", "1", "0"] = Field(
+        default="all", description="Acknowledgements; below all, a broker's loss loses acknowledged messages."
+    )
+    linger_ms: int = Field(
+        default=5, ge=0, le=10_000, description="How long a batch waits for more, in milliseconds."
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        default="lz4", description="How batches are compressed."
+    )
+    manage_topics: bool = Field(
+        default=False,
+        description="Whether the operator declares the topics as KafkaTopics. They stay when the feed is deleted.",
+    )
+
+    rules = (
+        Rule(
+            "has(self.cluster) != has(self.bootstrapServers)",
+            "give exactly one of kafka.cluster and kafka.bootstrapServers",
+            lambda self: (self.cluster is None) != (self.bootstrap_servers is None),
+        ),
+        Rule(
+            "!self.manageTopics || has(self.cluster)",
+            "kafka.manageTopics needs kafka.cluster: topics are declared to Strimzi",
+            lambda self: not self.manage_topics or self.cluster is not None,
+        ),
+    )
+
+
+class Storage(Declared):
+    """The database that consumers write to."""
+
+    engine: Literal["postgresql", "cockroachdb"] = Field(description="The database's kind.")
+    dsn_secret_name: SecretName = Field(description="Secret with the connection string, postgresql://….")
+    dsn_key: SecretKey = Field(
+        default="DATABASE_URL", description="Key of the connection string in that Secret."
+    )
+    port: Port | None = Field(
+        default=None,
+        description="The database's port, for the network policy; none means 5432, or 26257 for CockroachDB.",
+    )
+
+
+class Autoscaling(Declared):
+    """Replicas by consumer lag; needs KEDA."""
+
+    min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas.")
+    max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
+    lag_threshold: int = Field(
+        default=5000,
+        ge=1,
+        le=100_000_000,
+        description="Messages behind, for each replica, above which one is added.",
+    )
+
+    rules = (
+        Rule(
+            "self.minReplicas <= self.maxReplicas",
+            "autoscaling.minReplicas must not be above autoscaling.maxReplicas",
+            lambda self: self.min_replicas <= self.max_replicas,
+        ),
+    )
+
+
+class Batch(Declared):
+    """Bounds of one transaction."""
+
+    max_rows: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="Messages in one transaction at most."
+    )
+    max_ms: int = Field(
+        default=1_000, ge=1, le=60_000, description="How long a batch may go on filling, in milliseconds."
+    )
+    linger_ms: int = Field(
+        default=10,
+        ge=0,
+        le=60_000,
+        description="How long a batch waits when there is nothing to read, in milliseconds.",
+    )
+
+
+class Consumer(Declared):
+    """The consumers of one topic."""
+
+    replicas: int | None = Field(default=None, ge=0, le=1000, description="Pods; none means 1.")
+    autoscaling: Autoscaling | None = Field(default=None, description="Pods by lag, instead of replicas.")
+    batch: Batch = Field(default=Batch(), description="Bounds of one transaction.")
+    resources: Resources | None = Field(default=None, description="Compute resources of each pod.")
+
+    rules = (
+        Rule(
+            "!(has(self.replicas) && has(self.autoscaling))",
+            "give replicas or autoscaling, not both",
+            lambda self: self.replicas is None or self.autoscaling is None,
+        ),
+    )
+
+
+class Consumers(Declared):
+    """The consumers, by topic; a topic without an entry is not stored."""
+
+    trades: Consumer | None = Field(default=None, description="Consumers of the trades.")
+    book_ticker: Consumer | None = Field(default=None, description="Consumers of the quotes.")

@@ -1,0 +1,57 @@
+"""Every name that the operator gives or reads: the kind, labels, annotations, and the names of children."""
+
+import re
+from typing import Final
+
+GROUP: Final = "marketfeed.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "MarketFeed"
+PLURAL: Final = "marketfeeds"
+
+FIELD_MANAGER: Final = "marketfeed-operator"
+"""Owner of the fields that the operator applies; anything else in a child is left alone."""
+HANDOVER_MANAGER: Final = "marketfeed-operator-handover"
+"""Holds `spec.replicas` while an autoscaler takes it over, see `apply`."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+FEED: Final = f"{GROUP}/feed"
+COMPONENT: Final = "app.kubernetes.io/component"
+SHARD: Final = f"{GROUP}/shard"
+TOPIC: Final = f"{GROUP}/topic"
+CANARY: Final = f"{GROUP}/canary"
+CANARY_BEAT: Final = f"{GROUP}/canary-beat"
+DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+"""Annotation of a child: the hash of what was applied, so that a change that rolls pods is seen before it is made."""
+CONFIG_HASH: Final = f"{GROUP}/config-hash"
+"""Annotation of a pod: the hash of its settings; a change of it is what rolls the pods."""
+FEED_NAMESPACE: Final = f"{GROUP}/feed-namespace"
+"""Label of a KafkaTopic, which may live in another namespace than its feed."""
+
+MAX_FEED_NAME: Final = 40
+"""With the longest suffix and a StatefulSet's revision hash a label value must stay within 63 characters."""
+
+INGESTION: Final = "ingestion"
+MIGRATION: Final = "migration"
+_SHARD_NAME: Final = re.compile(r"-shard-(\d+)$")
+
+
+def shard_name(feed: str, shard: int) -> str:
+    """Name of a shard's ConfigMap and Deployment, and what its workers call themselves."""
+    return f"{feed}-shard-{shard}"
+
+
+def shard_of(name: str) -> int | None:
+    """The shard's number in a child's name; None when the name is not a shard's."""
+    found = _SHARD_NAME.search(name)
+    return int(found.group(1)) if found else None
+
+
+def consumer_name(feed: str, stream: str) -> str:
+    """Name of a topic's StatefulSet, Service and budget; `stream` as in `STREAMS`."""
+    return f"{feed}-{consumer_component(stream)}"
+
+
+def consumer_component(stream: str) -> str:
+    """The component label of a stream's consumers."""
+    return {"trade": "consumer-trades", "bookTicker": "consumer-book"}[stream]

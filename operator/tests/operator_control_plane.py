@@ -1,0 +1,233 @@
+"""A real Kubernetes API server without nodes: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+
+Where the programs come from, in this order: the folder KUBEBUILDER_ASSETS; the cache (MARKETFEED_CACHE, by default
+~/.cache/marketfeed), built into it once from the Go modules pinned in ``apiserver/`` (about ten minutes on two
+cores). With USE_EXISTING_CLUSTER=true nothing is started and the cluster of KUBECONFIG is used.
+"""
+
+import contextlib
+import csv
+import http.client
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+HERE: Final = Path(__file__).parent
+PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager")
+ADMIN_TOKEN: Final = "admin-of-a-throwaway-api-server"
+MANAGER_TOKEN: Final = "controller-manager-of-a-throwaway-api-server"
+START_SECONDS: Final = 60.0
+
+
+class Unavailable(Exception):
+    """No API server can be had on this machine; says what is missing."""
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """A running API server.
+
+    Attributes:
+        server: its URL.
+        ca_file: PEM file that its certificate is verified with.
+        kubeconfig: an administrator's.
+        programs: where its programs are, with kubectl where that was built; None for an existing cluster.
+    """
+
+    server: str
+    ca_file: Path
+    kubeconfig: Path
+    programs: Path | None
+
+    def kubeconfig_for(
+        self, file: Path, token: str, *, server: str = "", ca_file: Path | None = None
+    ) -> Path:
+        """Write a kubeconfig of whoever holds `token`, by way of `server` where one stands in between."""
+        return _write_kubeconfig(file, server or self.server, ca_file or self.ca_file, token)
+
+
+@contextlib.contextmanager
+def control_plane(folder: Path) -> Iterator[ControlPlane]:
+    """An API server that lives for the block, its state and logs in `folder`.
+
+    Raises:
+        Unavailable: the programs are not there and cannot be built here.
+    """
+    if os.environ.get("USE_EXISTING_CLUSTER", "").lower() == "true":
+        yield _existing()
+        return
+    programs = find_programs()
+    with contextlib.ExitStack() as running:
+        yield _start(programs, folder, running)
+
+
+def _existing() -> ControlPlane:
+    file = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    if not file.exists():
+        raise Unavailable(f"USE_EXISTING_CLUSTER=true, and there is no kubeconfig {file}")
+    cluster = yaml.safe_load(file.read_text())["clusters"][0]["cluster"]
+    return ControlPlane(cluster["server"], Path(cluster.get("certificate-authority", "")), file, None)
+
+
+def find_programs() -> Path:
+    """The folder with the control plane's programs, built first if need be."""
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        folder = Path(assets)
+        missing = [program for program in PROGRAMS if not (folder / program).exists()]
+        if missing:
+            raise Unavailable(f"KUBEBUILDER_ASSETS={assets} has no {', '.join(missing)}")
+        return folder
+    cache = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed")
+    kubernetes, etcd = (
+        _version("kubernetes", "k8s.io/kubernetes"),
+        _version("etcd", "go.etcd.io/etcd/server/v3"),
+    )
+    folder = cache / "apiserver" / f"{kubernetes}-etcd-{etcd}"
+    if not all((folder / program).exists() for program in PROGRAMS):
+        _build(folder, kubernetes)
+    return folder
+
+
+def _version(module: str, package: str) -> str:
+    found = re.search(
+        rf"^require {re.escape(package)} (\S+)$", (HERE / "apiserver" / module / "go.mod").read_text(), re.M
+    )
+    assert found, f"apiserver/{module}/go.mod does not require {package}"
+    return found.group(1)
+
+
+def _build(folder: Path, version: str) -> None:
+    if shutil.which("go") is None:
+        raise Unavailable("Go is not installed: it builds the API server; or set KUBEBUILDER_ASSETS")
+    print(
+        f"building the Kubernetes control plane once into {folder} (about ten minutes on two cores)",
+        flush=True,
+    )
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    building.mkdir(parents=True)
+    # One package at a time: a build takes the memory and the cores that the tests beside it need.
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -p=1"}
+    major, minor = version.removeprefix("v").split(".")[:2]
+    flags = (
+        f"-s -w -X k8s.io/component-base/version.gitVersion={version} "
+        f"-X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
+    )
+    commands = [f"k8s.io/kubernetes/cmd/{name}" for name in (*PROGRAMS[1:], "kubectl")]
+    try:
+        for module, arguments in (
+            ("etcd", ["-o", str(building / "etcd"), "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"]),
+            ("kubernetes", ["-o", f"{building}/", "-ldflags", flags, *commands]),
+        ):
+            subprocess.run(
+                ["go", "build", "-trimpath", *arguments],
+                cwd=HERE / "apiserver" / module,
+                env=environment,
+                check=True,
+            )
+        # Whoever else built the same meanwhile made the same files.
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _start(programs: Path, folder: Path, running: contextlib.ExitStack) -> ControlPlane:
+    store, peer, port = _free_ports(3)
+    server, pki = f"https://127.0.0.1:{port}", folder / "pki"
+    pki.mkdir(parents=True)
+    with (folder / "tokens.csv").open("w", newline="") as tokens:
+        csv.writer(tokens).writerows(
+            [
+                [ADMIN_TOKEN, "admin", "1", "system:masters"],
+                [MANAGER_TOKEN, "system:kube-controller-manager", "2"],
+            ]
+        )
+    _run(running, folder, [
+        programs / "etcd", "--data-dir", folder / "etcd", "--unsafe-no-fsync",
+        "--listen-client-urls", f"http://127.0.0.1:{store}", "--advertise-client-urls", f"http://127.0.0.1:{store}",
+        "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
+        "--initial-cluster", f"default=http://127.0.0.1:{peer}",
+    ])  # fmt: skip
+    # The certificate that the API server makes for itself is its own authority, and its key signs the tokens of
+    # ServiceAccounts: nothing else needs a key pair here.
+    key = pki / "apiserver.key"
+    api_server = _run(running, folder, [
+        programs / "kube-apiserver", "--etcd-servers", f"http://127.0.0.1:{store}",
+        "--bind-address", "127.0.0.1", "--secure-port", port, "--cert-dir", pki,
+        "--token-auth-file", folder / "tokens.csv", "--authorization-mode", "RBAC",
+        "--service-account-key-file", key, "--service-account-signing-key-file", key,
+        "--service-account-issuer", "https://kubernetes.default.svc", "--service-cluster-ip-range", "10.96.0.0/16",
+    ])  # fmt: skip
+    plane = ControlPlane(
+        server,
+        pki / "apiserver.crt",
+        _write_kubeconfig(folder / "admin.kubeconfig", server, pki / "apiserver.crt", ADMIN_TOKEN),
+        programs,
+    )
+    _await_ready(plane, api_server, folder)
+    _run(running, folder, [
+        programs / "kube-controller-manager", "--leader-elect=false", "--use-service-account-credentials",
+        "--kubeconfig", _write_kubeconfig(folder / "manager.kubeconfig", server, plane.ca_file, MANAGER_TOKEN),
+        "--service-account-private-key-file", key, "--root-ca-file", plane.ca_file, "--secure-port", "0",
+    ])  # fmt: skip
+    return plane
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [taken.getsockname()[1] for taken in sockets]
+
+
+def _run(running: contextlib.ExitStack, folder: Path, command: Sequence[object]) -> subprocess.Popen[bytes]:
+    words = [str(word) for word in command]
+    log = running.enter_context((folder / f"{Path(words[0]).name}.log").open("wb"))
+    process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    running.callback(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # Nothing here outlives the tests, so nobody needs to take leave.
+    process.kill()
+    process.wait()
+
+
+def _write_kubeconfig(file: Path, server: str, ca_file: Path, token: str) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": str(ca_file)}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    }
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def _await_ready(plane: ControlPlane, process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            tail = (folder / "kube-apiserver.log").read_text(errors="replace")[-2000:]
+            raise AssertionError(f"kube-apiserver ended at its start:\n{tail}")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            trust = ssl.create_default_context(cafile=str(plane.ca_file))
+            address, port = plane.server.removeprefix("https://").split(":")
+            asking = http.client.HTTPSConnection(address, int(port), context=trust, timeout=2)
+            asking.request("GET", "/readyz", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+            if asking.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"kube-apiserver was not ready within {START_SECONDS:g} s; its log is in {folder}")
