@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -230,7 +231,7 @@ def _markets(options: argparse.Namespace) -> list[tuple[Instrument, Rates]]:
             raise SettingsError(f"--rates {setting!r}: {symbol} is none of the symbols")
         try:
             rates[symbol] = Rates(_rate(trades), _rate(quotes))
-        except ValueError:
+        except argparse.ArgumentTypeError:
             raise SettingsError(
                 f"--rates {setting!r} is not SYMBOL=TRADES,QUOTES, such as BTCUSDT=50,200"
             ) from None
@@ -261,32 +262,35 @@ def _recorded_info(path: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
-    return port
+    return int(_number(text, int, lambda port: 0 <= port <= 65535, "is no port: 0 to 65535"))
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    return int(_number(text, int, lambda number: number >= 1, "is no whole number of at least 1"))
 
 
 def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return number
+    return _number(text, float, lambda number: 0 < number < math.inf, "is no number above 0")
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0 <= rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a rate: 0 or more a second")
-    return rate
+    return _number(text, float, lambda rate: 0 <= rate < math.inf, "is no rate: 0 or more events a second")
 
 
 def _speed(text: str) -> float | None:
     return None if text == "max" else _positive(text)
+
+
+def _number(text: str, cast: Callable[[str], float], fits: Callable[[float], bool], words: str) -> float:
+    """The number in `text`.
+
+    Raises:
+        ArgumentTypeError: it is none, or does not fit; argparse shows the text and `words`.
+    """
+    try:
+        number = cast(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} {words}") from None
+    if not fits(number):
+        raise argparse.ArgumentTypeError(f"{text!r} {words}")
+    return number

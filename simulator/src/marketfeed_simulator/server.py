@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_chassis.errors import ServiceError, SettingsError, StartupError
 from marketfeed_simulator.connection import WebSocketSide
 from marketfeed_simulator.control import Control
 from marketfeed_simulator.doors import Doors
@@ -107,7 +107,7 @@ class Simulator:
     async def __aexit__(self, *_: object) -> None:
         if self._running is not None:
             self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, ServiceError):
                 await self._running
         await self._sockets.stop()
         if self._runner is not None:
@@ -119,11 +119,20 @@ class Simulator:
             await asyncio.shield(self._running)
 
     def write_port(self, file: str) -> None:
-        """Tell the port to whoever started us with port 0; nothing when `file` is empty."""
+        """Tell the port to whoever started us with port 0; nothing when `file` is empty.
+
+        Raises:
+            SettingsError: it cannot be written.
+        """
         if file:
-            temporary = Path(f"{file}.new")
-            temporary.write_text(f"{self.port}\n")
-            temporary.replace(file)
+            try:
+                temporary = Path(f"{file}.new")
+                temporary.write_text(f"{self.port}\n")
+                temporary.replace(file)
+            except OSError as error:
+                raise SettingsError(
+                    f"--port-file {file} cannot be written: {error.strerror or error}"
+                ) from error
 
     def ledger(self) -> dict[str, Any]:
         """The body of /control/ledger."""

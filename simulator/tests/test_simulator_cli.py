@@ -1,0 +1,157 @@
+"""The command as a user runs it: help, errors, the port file, and a clean stop."""
+
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "marketfeed_simulator"]
+
+
+def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[str]", int]]]:
+    """Starts the command and returns it with its port, once it listens."""
+    processes = []
+
+    def begin(*arguments: object) -> tuple["subprocess.Popen[str]", int]:
+        port_file = tmp_path / "port"
+        process = subprocess.Popen(
+            [*COMMAND, "--port-file", str(port_file), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        deadline = time.monotonic() + 30
+        while not port_file.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process, int(port_file.read_text())
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("generate", "--help"), ("replay", "--help")])
+def test_help_is_given(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "required: generate|replay"),
+        (("--port", "99999", "generate"), "'99999' is no port: 0 to 65535"),
+        (("--port", "x", "generate"), "'x' is no port: 0 to 65535"),
+        (("replay", "nowhere.gz"), "error: recording nowhere.gz cannot be read: No such file or directory"),
+        (("generate", "--symbols", ","), "error: --symbols ',' names no symbol"),
+        (("generate", "--symbols", "0"), "error: --symbols '0' names no symbol"),
+        (("generate", "--rates", "XUSDT=1,2"), "error: --rates 'XUSDT=1,2': XUSDT is none of the symbols"),
+        (("generate", "--rates", "BTCUSDT=1"), "error: --rates 'BTCUSDT=1' is not SYMBOL=TRADES,QUOTES"),
+        (
+            ("generate", "--rates", "BTCUSDT=1,-2"),
+            "error: --rates 'BTCUSDT=1,-2' is not SYMBOL=TRADES,QUOTES",
+        ),
+        (("generate", "--trade-rate", "-1"), "'-1' is no rate"),
+        (("generate", "--speed", "0"), "'0' is no number above 0"),
+        (
+            ("--port-file", "/nowhere/port", "generate"),
+            "error: --port-file /nowhere/port cannot be written: No such file",
+        ),
+        (("--listed", "X=OPEN", "generate"), "error: --listed 'X=OPEN' is not SYMBOL=STATUS"),
+        (("--scenario", "nowhere.yaml", "generate"), "error: scenario nowhere.yaml cannot be read"),
+        (
+            ("--exchange-info", "nowhere.json", "generate"),
+            "error: --exchange-info nowhere.json cannot be read",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named_and_exit_2(arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("faults: [{fault: dorp}]", "Invalid value 'dorp'"),
+        ("fault: drop", "unknown field `fault`"),
+        ("faults: [{fault: cut, lose_frames: -1}]", ">= 0"),
+        ("faults: [", "scenario"),
+        ("faults: [{fault: halt, symbols: [NOSUCH]}]", "not listed here: NOSUCH"),
+    ],
+)
+def test_a_wrong_scenario_is_named_and_exits_2(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "scenario.yaml").write_text(text)
+    done = run("--scenario", tmp_path / "scenario.yaml", "generate")
+    assert done.returncode == 2
+    assert "error: scenario" in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_line_is_named_before_anything_is_opened(
+    tmp_path: Path, recording_of: Callable[..., Path]
+) -> None:
+    path = recording_of([1, 2, 3])
+    path.write_text(path.read_text() + "oops\n")
+    done = run("--port-file", tmp_path / "port", "replay", path)
+    assert done.returncode == 2
+    assert f"error: recording {path}, line 4: " in done.stderr
+    assert not (tmp_path / "port").exists()
+
+
+def test_a_port_in_use_is_told_and_exits_1(
+    started: Callable[..., tuple["subprocess.Popen[str]", int]],
+) -> None:
+    _, port = started("generate")
+    done = run("--port", port, "generate")
+    assert done.returncode == 1
+    assert f"error: cannot listen on 127.0.0.1:{port}: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(
+    started: Callable[..., tuple["subprocess.Popen[str]", int]], number: signal.Signals
+) -> None:
+    process, port = started("--log-format", "json", "generate")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v3/time", timeout=5) as answer:
+        assert answer.status == 200
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert out == f"listening on ws://127.0.0.1:{port} and http://127.0.0.1:{port}\n"
+    assert "Traceback" not in err
+    assert all(line.startswith("{") for line in err.splitlines())
+
+
+def test_it_exits_after_the_last_frame_when_asked(recording_of: Callable[..., Path]) -> None:
+    done = run(
+        "replay",
+        recording_of([1, 2, 3]),
+        "--speed",
+        "max",
+        "--no-wait-for-subscribers",
+        "--exit-when-finished",
+    )
+    assert done.returncode == 0
+    assert "last frame sent" in done.stderr
