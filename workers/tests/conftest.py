@@ -1,9 +1,11 @@
 """What the tests of the worker share: recorded frames, settings, a broker."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from workers_broker import Broker
 from workers_support import MakeSettings
 
@@ -11,6 +13,11 @@ from marketfeed_chassis import settings as chassis_settings
 from marketfeed_workers.settings import WorkerSettings
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run what is asynchronous on the event loop that the worker itself runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

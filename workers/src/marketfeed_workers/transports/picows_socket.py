@@ -1,31 +1,45 @@
 """Sockets by picows: C speed, and frames handed over by the read that brought them."""
 
 import asyncio
+import logging
 from http import HTTPStatus
-from typing import cast
 
-from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import (
+    WSCloseCode,
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSProtocolError,
+    WSTransport,
+    ws_connect,
+)
 
 from marketfeed_workers.errors import Unreachable, error_for_status
 from marketfeed_workers.transports.socket import Closed, FrameSink, Socket
 
-_NO_CLOSE_FRAME = Closed(1006, "")
+_NO_CODE = 1005  # what RFC 6455 (7.1.5) calls the code of a close frame that carries none
+
+# At INFO the library tells of each connection and its buffer sizes; the session tells of it in our words.
+logging.getLogger("picows").setLevel(logging.WARNING)
 
 
 class _PicowsSocket(WSListener):
     """A listener that gathers the frames of one read and hands them on together."""
 
+    closed: "asyncio.Future[Closed]"
+
     def __init__(self, sink: FrameSink) -> None:
         super().__init__()
-        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._sink = sink
         self._frames: list[bytes] = []
         self._fragments: list[bytes] = []
         self._transport: WSTransport | None = None
-        self._ending = _NO_CLOSE_FRAME
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self.closed = asyncio.create_task(_ending_of(transport), name="picows-closed")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
@@ -35,7 +49,12 @@ class _PicowsSocket(WSListener):
             self._on_other_frame(transport, frame, kind)
         if frame.last_in_buffer and self._frames:
             frames, self._frames = self._frames, []
-            self._sink.on_frames(frames)
+            try:
+                self._sink.on_frames(frames)
+            except BaseException:
+                # The library hands the error to `closed`, but would read on for a moment and come here again.
+                transport.underlying_transport.abort()
+                raise
 
     def _on_other_frame(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
         # Pings are answered here and not by the library: its own answer returns before the listener is called, and
@@ -47,8 +66,9 @@ class _PicowsSocket(WSListener):
             case WSMsgType.PONG:
                 self._sink.on_control_frame()
             case WSMsgType.CLOSE:
-                self._ending = Closed(int(frame.get_close_code().value), frame.get_close_reason() or "")
-                transport.send_close(frame.get_close_code())
+                code = frame.get_close_code()
+                # The library would write "no code" as the code 0, which a peer takes for a breach of the protocol.
+                transport.send_close(WSCloseCode.OK if code is WSCloseCode.NO_INFO else code)
                 transport.disconnect()
             case _:
                 self._fragments.append(frame.get_payload_as_bytes())
@@ -56,37 +76,46 @@ class _PicowsSocket(WSListener):
                     self._frames.append(b"".join(self._fragments))
                     self._fragments = []
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's signature
-        if not self.closed.done():
-            self.closed.set_result(self._ending)
-
     def send(self, text: str) -> None:
-        self._connected().send(WSMsgType.TEXT, text.encode())
+        self._open_transport().send(WSMsgType.TEXT, text.encode())
 
     def ping(self) -> None:
-        self._connected().send_ping()
+        self._open_transport().send_ping()
 
     def pause_reading(self) -> None:
-        if not self.closed.done():
-            self._connected().underlying_transport.pause_reading()
+        below = self._open_transport().underlying_transport
+        if not below.is_closing():
+            below.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.closed.done():
-            self._connected().underlying_transport.resume_reading()
+        below = self._open_transport().underlying_transport
+        if not below.is_closing():
+            below.resume_reading()
 
     def close(self) -> None:
-        if not self.closed.done():
-            self._connected().send_close()
-            self._connected().disconnect()
+        transport = self._open_transport()
+        transport.send_close(WSCloseCode.OK)
+        transport.disconnect()
 
     def abort(self) -> None:
-        if not self.closed.done():
-            self._connected().underlying_transport.abort()
+        self._open_transport().underlying_transport.abort()
 
-    def _connected(self) -> WSTransport:
+    def _open_transport(self) -> WSTransport:
         if self._transport is None:
             raise RuntimeError("used before the connection was open")
         return self._transport
+
+
+async def _ending_of(transport: WSTransport) -> Closed:
+    """How the connection ended; raises what the sink raised."""
+    try:
+        await transport.wait_disconnected()
+    except WSProtocolError as error:  # the peer broke the protocol, and the library the connection
+        return Closed(int(error.code), str(error))
+    handshake = transport.close_handshake
+    if handshake is None or handshake.recv is None:
+        return Closed(1006, "")
+    return Closed(int(handshake.recv.code.value) or _NO_CODE, handshake.recv.reason or "")
 
 
 async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Socket:
@@ -110,4 +139,6 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
         raise Unreachable("connect_timeout", f"{url}: no connection within {timeout_seconds:g} s") from error
     except (WSError, OSError) as error:
         raise Unreachable("connect_failed", f"{url}: {error}") from error
-    return cast(Socket, listener)
+    if not isinstance(listener, _PicowsSocket):  # what the library returns when the peer hangs up at once
+        raise Unreachable("handshake_failed", f"{url}: closed without an answer to the handshake")
+    return listener

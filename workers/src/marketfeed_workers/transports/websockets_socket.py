@@ -5,9 +5,30 @@ from collections.abc import Awaitable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 
 from marketfeed_workers.errors import Unreachable, error_for_status
 from marketfeed_workers.transports.socket import Closed, FrameSink, Socket
+
+
+def _telling(sink: FrameSink) -> type[ClientConnection]:
+    """A connection that tells of pings and pongs, which the library keeps to itself, from its first one on."""
+
+    class Telling(ClientConnection):
+        def process_event(self, event: Event) -> None:
+            super().process_event(event)
+            if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
+                sink.on_control_frame()
+
+    return Telling
+
+
+class _ConnectOnce(connect):
+    """Without the library's following of redirects: where data comes from is the user's choice alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class _WebsocketsSocket:
@@ -33,12 +54,7 @@ class _WebsocketsSocket:
         self._in_background(self._connection.send(text))
 
     def ping(self) -> None:
-        self._in_background(self._ping())
-
-    async def _ping(self) -> None:
-        pong = await self._connection.ping()
-        await pong
-        self._sink.on_control_frame()
+        self._in_background(self._connection.ping())
 
     def pause_reading(self) -> None:
         self._may_read.clear()
@@ -54,7 +70,7 @@ class _WebsocketsSocket:
         self._may_read.set()
         self._connection.transport.abort()
 
-    def _in_background(self, sending: Awaitable[None]) -> None:
+    def _in_background(self, sending: Awaitable[object]) -> None:
         async def until_closed() -> None:
             try:
                 await sending
@@ -69,10 +85,12 @@ class _WebsocketsSocket:
 async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Socket:
     """Open `url`; see `OpenSocket`."""
     try:
-        connection = await connect(
+        connection = await _ConnectOnce(
             url,
+            create_connection=_telling(sink),
             open_timeout=timeout_seconds,
             ping_interval=None,
+            proxy=None,  # as the other transport and REST: what the environment says of proxies is not for us
             compression=None,
             max_size=10 * 2**20,
             close_timeout=2,

@@ -1,0 +1,480 @@
+"""Both WebSocket libraries behind the seam, against a real server on a real socket."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from workers_support import until
+
+from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.transports import picows_socket, websockets_socket
+from marketfeed_workers.transports.socket import Closed, OpenSocket
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+class Sink:
+    """Keeps what a socket delivers: a list of frames for each call."""
+
+    def __init__(self) -> None:
+        self.reads: list[list[bytes]] = []
+        self.control_frames = 0
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [frame for read in self.reads for frame in read]
+
+    def on_frames(self, frames: list[bytes]) -> None:
+        self.reads.append(frames)
+
+    def on_control_frame(self) -> None:
+        self.control_frames += 1
+
+
+class BrokenSink(Sink):
+    """Takes two frames and fails at the third."""
+
+    def on_frames(self, frames: list[bytes]) -> None:
+        super().on_frames(frames)
+        if len(self.frames) >= 3:
+            raise ArithmeticError("the sink is broken")
+
+
+@pytest.fixture(params=["picows", "websockets"])
+def open_socket(request: pytest.FixtureRequest) -> OpenSocket:
+    opens: dict[str, OpenSocket] = {
+        "picows": picows_socket.open_socket,
+        "websockets": websockets_socket.open_socket,
+    }
+    return opens[request.param]
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@asynccontextmanager
+async def venue(handler: Handler) -> AsyncIterator[str]:
+    """The address of a server that treats each connection as `handler` says."""
+    server = serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1)
+    async with server as running:
+        yield f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}/stream?streams=btcusdt@trade"
+
+
+async def write_at_once(connection: ServerConnection, *write: Callable[[], None]) -> None:
+    """Frames that reach the client by one read of its socket."""
+    for each in write:
+        each()
+    connection.transport.write(b"".join(connection.protocol.data_to_send()))
+
+
+async def test_frames_come_whole_and_in_order(open_socket: OpenSocket, sink: Sink) -> None:
+    sent = [str(n).encode() * (1 + n % 300) for n in range(3000)] + ["été €".encode(), b"", b"x" * 300_000]
+
+    async def handler(connection: ServerConnection) -> None:
+        for frame in sent:
+            await connection.send(frame, text=True)
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        await until(lambda: len(sink.frames) == len(sent), "every frame")
+        assert sink.frames == sent
+        socket.close()
+        await socket.closed
+
+
+async def test_what_one_read_brought_is_handed_over_together(sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        protocol = connection.protocol
+        await write_at_once(connection, *[lambda n=n: protocol.send_text(b"%d" % n) for n in range(50)])
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await picows_socket.open_socket(url, sink, 5)
+        await until(lambda: len(sink.frames) == 50, "every frame")
+        assert [len(read) for read in sink.reads] == [50]
+        socket.close()
+        await socket.closed
+
+
+async def test_a_ping_behind_data_is_answered_and_does_not_hold_the_data_back(
+    open_socket: OpenSocket, sink: Sink
+) -> None:
+    answered = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        pong = await connection.ping(b"1723161600001")
+        await pong
+        protocol = connection.protocol
+        await write_at_once(
+            connection, lambda: protocol.send_text(b"before"), lambda: protocol.send_ping(b"behind data")
+        )
+        answered.set_result(None)
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        await asyncio.wait_for(answered, 10)
+        await until(lambda: sink.frames == [b"before"], "the frame before the ping")
+        await until(lambda: sink.control_frames == 2, "word of both pings")
+        socket.close()
+        await socket.closed
+
+
+async def test_our_ping_is_answered_and_the_sink_hears_of_it(open_socket: OpenSocket, sink: Sink) -> None:
+    async with venue(lambda connection: connection.wait_closed()) as url:
+        socket = await open_socket(url, sink, 5)
+        socket.ping()
+        await until(lambda: sink.control_frames == 1, "the pong")
+        assert sink.frames == []
+        socket.close()
+        await socket.closed
+
+
+async def test_a_fragmented_message_is_one_frame(open_socket: OpenSocket, sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        protocol = connection.protocol
+        await connection.send("whole")
+        await connection.send(["fr", "agmen", "ted"])
+        await write_at_once(
+            connection,
+            lambda: protocol.send_text(b"ping ", fin=False),
+            lambda: protocol.send_ping(b"between"),
+            lambda: protocol.send_continuation(b"between", fin=True),
+            lambda: protocol.send_text(b"and after"),
+        )
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        await until(lambda: len(sink.frames) == 4, "every message")
+        assert sink.frames == [b"whole", b"fragmented", b"ping between", b"and after"]
+        socket.close()
+        await socket.closed
+
+
+async def test_commands_reach_the_venue(open_socket: OpenSocket, sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(f"got {message!r}")
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        socket.send('{"method":"SUBSCRIBE"}')
+        socket.send("2")
+        await until(lambda: len(sink.frames) == 2, "both answers")
+        assert sink.frames == [b"""got '{"method":"SUBSCRIBE"}'""", b"got '2'"]
+        socket.close()
+        await socket.closed
+
+
+async def test_a_paused_socket_is_not_read_and_the_venue_feels_it(
+    open_socket: OpenSocket, sink: Sink
+) -> None:
+    frame, count = b"x" * 65_536, 600  # about 39 MB: more than the kernel's buffers take
+    sent = 0
+
+    async def handler(connection: ServerConnection) -> None:
+        nonlocal sent
+        for _ in range(count):
+            await connection.send(frame, text=True)
+            sent += 1
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        await until(lambda: len(sink.frames) >= 10, "the stream")
+        socket.pause_reading()
+        await _standstill(lambda: (sent, len(sink.frames)))
+        assert sent < count, "the venue wrote everything although nobody read"
+        assert len(sink.frames) < count
+        socket.resume_reading()
+        await until(lambda: len(sink.frames) == count, "the rest after the pause")
+        assert set(sink.frames) == {frame}
+        socket.close()
+        await socket.closed
+
+
+async def _standstill(state: Callable[[], object]) -> None:
+    """Return when 300 rounds of the loop, which both sides share, have changed nothing."""
+    rounds, last = 0, state()
+    while rounds < 300:
+        await asyncio.sleep(0)
+        rounds, last = (rounds + 1, last) if state() == last else (0, state())
+
+
+async def test_pausing_twice_or_after_the_end_does_no_harm(open_socket: OpenSocket, sink: Sink) -> None:
+    async with venue(lambda connection: connection.wait_closed()) as url:
+        socket = await open_socket(url, sink, 5)
+        for call in (
+            socket.pause_reading,
+            socket.pause_reading,
+            socket.resume_reading,
+            socket.resume_reading,
+        ):
+            call()
+        socket.close()
+        await socket.closed
+        for call in (
+            socket.pause_reading,
+            socket.resume_reading,
+            socket.close,
+            socket.abort,
+            socket.ping,
+            lambda: socket.send("too late"),
+        ):
+            call()
+        assert sink.frames == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param(1000, "", id="done"),
+        pytest.param(1001, "going away", id="going away"),
+        pytest.param(1008, "Too many requests", id="policy violation: commands too fast"),
+        pytest.param(1012, "service restart", id="restart"),
+        pytest.param(4001, "private", id="a private code"),
+    ],
+)
+async def test_the_venues_close_code_and_reason_are_told(
+    open_socket: OpenSocket, sink: Sink, code: int, reason: str
+) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("last words")
+        await connection.close(code, reason)
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        assert await asyncio.wait_for(socket.closed, 10) == Closed(code, reason)
+        assert sink.frames == [b"last words"]
+
+
+async def test_a_close_frame_without_a_code_and_its_answer(open_socket: OpenSocket, sink: Sink) -> None:
+    ended = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        await write_at_once(connection, lambda: connection.protocol.send_close())
+        await connection.wait_closed()
+        ended.set_result((connection.close_code, connection.close_reason))
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        assert await asyncio.wait_for(socket.closed, 10) == Closed(1005, "")
+        # 1005 must never stand in a frame (RFC 6455, 7.4.1): the venue would see a breach of the protocol.
+        code, _ = await asyncio.wait_for(ended, 10)
+        assert code in (1000, 1005)
+
+
+async def test_our_own_close_is_a_clean_one_for_the_venue(open_socket: OpenSocket, sink: Sink) -> None:
+    ended = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        ended.set_result(connection.close_code)
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        socket.close()
+        assert (await asyncio.wait_for(socket.closed, 10)).code in (1000, 1005, 1006)
+        assert await asyncio.wait_for(ended, 10) == 1000
+
+
+async def test_a_waiter_that_is_cancelled_can_still_close(open_socket: OpenSocket, sink: Sink) -> None:
+    ended = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        ended.set_result(connection.close_code)
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.closed, 0.01)
+        socket.close()
+        assert await asyncio.wait_for(ended, 10) == 1000
+
+
+async def test_a_cut_connection_is_told_as_one(open_socket: OpenSocket, sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("last words")
+        connection.transport.abort()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "")
+
+
+async def test_abort_ends_a_connection_whose_peer_is_mute(open_socket: OpenSocket, sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()  # alive for the kernel, and never answers a close frame
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        socket.abort()
+        assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "")
+
+
+async def test_an_error_of_the_sink_ends_the_socket_and_is_raised_to_whoever_waits(
+    open_socket: OpenSocket,
+) -> None:
+    sink = BrokenSink()
+
+    async def handler(connection: ServerConnection) -> None:
+        for n in range(1000):
+            await connection.send(str(n))
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        with pytest.raises(ArithmeticError, match="the sink is broken"):
+            await asyncio.wait_for(socket.closed, 10)
+        delivered = len(sink.reads)
+        await asyncio.sleep(0)
+        assert len(sink.reads) == delivered, "a broken sink got more frames"
+        socket.abort()
+
+
+async def test_frames_that_break_the_protocol_end_the_connection(open_socket: OpenSocket, sink: Sink) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("good")
+        connection.transport.write(b"\x83\x01x")  # an opcode that does not exist
+        await connection.wait_closed()
+
+    async with venue(handler) as url:
+        socket = await open_socket(url, sink, 5)
+        assert isinstance(await asyncio.wait_for(socket.closed, 10), Closed)
+        assert sink.frames == [b"good"]
+
+
+async def refusal(open_socket: OpenSocket, status: int, headers: dict[str, str]) -> Exception:
+    """What opening a socket raises where the handshake is answered with `status`."""
+
+    def refuse(_: ServerConnection, __: Request) -> Response:
+        return Response(status, HTTPStatus(status).phrase, Headers(headers), b"no")
+
+    async with serve(
+        lambda connection: connection.wait_closed(), "127.0.0.1", 0, process_request=refuse
+    ) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
+        with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
+            await open_socket(url, Sink(), 5)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "reason"),
+    [
+        pytest.param(451, {}, Refused, "region_refused", id="451: the region is refused"),
+        pytest.param(403, {}, Refused, "forbidden", id="403: the firewall refuses"),
+        pytest.param(429, {"Retry-After": "7"}, Limited, "rate_limited", id="429: too many attempts"),
+        pytest.param(418, {"Retry-After": "300"}, Limited, "banned", id="418: banned"),
+        pytest.param(500, {}, Unreachable, "http_500", id="500: an error of the venue"),
+        pytest.param(503, {"Retry-After": "3"}, Unreachable, "http_503", id="503: unavailable"),
+        pytest.param(200, {"Content-Type": "text/html"}, Unreachable, "http_200", id="200: not a WebSocket"),
+        pytest.param(404, {}, Unreachable, "http_404", id="404: no such path"),
+    ],
+)
+async def test_a_refused_handshake_is_told_by_its_status(
+    open_socket: OpenSocket, status: int, headers: dict[str, str], kind: type[Exception], reason: str
+) -> None:
+    error = await refusal(open_socket, status, headers)
+    assert type(error) is kind
+    assert isinstance(error, Unreachable | Refused)
+    assert error.reason == reason
+    assert str(status) in str(error)
+    if isinstance(error, Limited):
+        assert error.retry_after_seconds == float(headers["Retry-After"])
+
+
+async def test_a_redirect_is_not_followed(open_socket: OpenSocket) -> None:
+    error = await refusal(open_socket, 302, {"Location": "ws://127.0.0.1:9/elsewhere"})
+    assert isinstance(error, Unreachable)
+    assert error.reason == "http_302"
+
+
+async def test_a_port_that_nobody_listens_on(open_socket: OpenSocket, sink: Sink) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(Unreachable, match=f"ws://127.0.0.1:{port}") as caught:
+        await open_socket(f"ws://127.0.0.1:{port}/stream", sink, 5)
+    assert caught.value.reason == "connect_failed"
+
+
+@asynccontextmanager
+async def tcp_server(
+    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """The port of a server that is no WebSocket server."""
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_handshake_that_is_not_answered_ends_in_time(open_socket: OpenSocket, sink: Sink) -> None:
+    hung_up = asyncio.get_running_loop().create_future()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client goes
+        writer.close()
+        hung_up.set_result(None)
+
+    async with tcp_server(mute) as port:
+        with pytest.raises(Unreachable, match=r"within 0\.2 s") as caught:
+            await open_socket(f"ws://127.0.0.1:{port}/stream", sink, 0.2)
+        await asyncio.wait_for(hung_up, 10)
+    assert caught.value.reason == "connect_timeout"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="an upgrade without its headers"),
+    ],
+)
+async def test_a_peer_that_breaks_the_handshake_off(
+    open_socket: OpenSocket, sink: Sink, answer: bytes
+) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with tcp_server(handler) as port:
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}"):
+            await open_socket(f"ws://127.0.0.1:{port}/stream", sink, 5)
+
+
+async def test_tls_against_a_port_without_it(open_socket: OpenSocket, sink: Sink) -> None:
+    async with venue(lambda connection: connection.wait_closed()) as url:
+        with pytest.raises(Unreachable) as caught:
+            await open_socket(url.replace("ws://", "wss://"), sink, 5)
+    assert caught.value.reason == "connect_failed"
+
+
+async def test_a_connection_says_nothing_at_info(
+    open_socket: OpenSocket, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with venue(lambda connection: connection.wait_closed()) as url:
+        with caplog.at_level(logging.INFO):
+            socket = await open_socket(url, sink, 5)
+            socket.close()
+            await socket.closed
+    assert [record.getMessage() for record in caplog.records if record.name != "websockets.server"] == []
