@@ -143,17 +143,47 @@ class BookTickerTopic(Topic):
     )
 
 
+class LedgerTopic(Declared):
+    """A compacted topic that workers keep their books in."""
+
+    name: TopicName = Field(description="Name of the topic.")
+    partitions: int = Field(
+        default=1, ge=1, le=10_000, description="Partitions, where the operator manages it."
+    )
+    replicas: int = Field(default=3, ge=1, le=32, description="Copies of each partition.")
+
+
+class ProgressTopic(LedgerTopic):
+    """How far each symbol's trades are acknowledged."""
+
+    name: TopicName = Field(default="market.progress", description="Name of the topic.")
+
+
+class GapsTopic(LedgerTopic):
+    """What became of missing trades."""
+
+    name: TopicName = Field(default="market.gaps", description="Name of the topic.")
+
+
 class Topics(Declared):
     """The topics that the feed publishes to."""
 
     trades: TradesTopic = Field(default=TradesTopic(), description="Trades.")
     book_ticker: BookTickerTopic = Field(default=BookTickerTopic(), description="Top-of-book quotes.")
+    progress: ProgressTopic = Field(
+        default=ProgressTopic(), description="How far each symbol's trades are acknowledged."
+    )
+    gaps: GapsTopic = Field(default=GapsTopic(), description="What became of missing trades.")
 
     rules = (
         Rule(
-            "self.trades.name != self.bookTicker.name",
-            "topics.trades.name and topics.bookTicker.name must differ: each topic holds one kind of message",
-            lambda self: self.trades.name != self.book_ticker.name,
+            "![self.bookTicker.name, self.progress.name, self.gaps.name].exists(n, n == self.trades.name) && "
+            "![self.progress.name, self.gaps.name].exists(n, n == self.bookTicker.name) && "
+            "self.progress.name != self.gaps.name",
+            "the names of kafka.topics must differ: each topic holds one kind of message",
+            lambda self: (
+                len({self.trades.name, self.book_ticker.name, self.progress.name, self.gaps.name}) == 4
+            ),
         ),
     )
 
@@ -223,6 +253,10 @@ class Autoscaling(Declared):
         ge=1,
         le=100_000_000,
         description="Messages behind, for each replica, above which one is added.",
+    )
+
+    trigger_authentication: SecretName | None = Field(
+        default=None, description="KEDA's TriggerAuthentication, where Kafka asks who is there."
     )
 
     rules = (

@@ -50,6 +50,12 @@ class Ingestion(Declared):
     rotation: Rotation | None = Field(
         default=None, description="When connections are renewed; none means the worker's default."
     )
+    venue_budget_share: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="How many workers reach the venue from one address, and so share its request budget.",
+    )
     max_updating_shards: int = Field(
         default=2,
         ge=1,

@@ -1,0 +1,151 @@
+"""Make it so: what is planned by server-side apply, what is not wanted away, and no write that changes nothing."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.desired import Child, Object
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.errors import Conflict, Invalid, NotFound, Unavailable
+from marketfeed_operator.facts import child_facts
+from marketfeed_operator.kinds import BY_NAME, STATEFUL_SET
+from marketfeed_operator.names import DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
+from marketfeed_operator.observed import ChildFacts, ChildKey, Observed
+from marketfeed_operator.store import Store
+
+Result = Literal["noop", "held", "created", "patched", "deleted", "recreated", "foreign"]
+
+
+GONE_ATTEMPTS: Final = 50
+GONE_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done about one child."""
+
+    key: ChildKey
+    result: Result
+
+
+class Applier:
+    """Applies children and remembers what they were when it had, to know later whether they still are."""
+
+    def __init__(self, cluster: Cluster, store: Store, metrics: Metrics) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._metrics = metrics
+        self._applied: dict[ChildKey, tuple[str, str]] = {}
+        """Child -> (hash of what we wanted, digest of what was then stored)."""
+
+    async def apply(self, child: Child, observed: Observed) -> Outcome:
+        """Bring one child to what is wanted.
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        if child.body is None:
+            return Outcome(child.key, "held")
+        found = observed.children.get(child.key)
+        wanted = child.body["metadata"]["annotations"][DESIRED_HASH]
+        known = self._applied.get(child.key)
+        if found is not None and known == (wanted, found.digest):
+            return Outcome(child.key, "noop")
+        if child.shared and await self._belongs_to_another(child):
+            return Outcome(child.key, "foreign")
+        if found is not None and found.replicas_ours and _leaves_replicas(child):
+            await self._hand_over_replicas(child, found)
+        result: Result
+        stored, result = await self._apply(child, found)
+        after = child_facts(child.kind.kind, stored)
+        if after is not None:
+            self._store.put_child(after)
+            self._applied[child.key] = (wanted, after.digest)
+            if found is not None and after.resource_version == found.resource_version:
+                result = "noop"
+        self._count(child, result, drifted=known is not None and known[0] == wanted and result != "noop")
+        return Outcome(child.key, result)
+
+    async def delete(self, key: ChildKey, facts: ChildFacts) -> Outcome:
+        """Remove a child that is not wanted any more.
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        kind, namespace, name = key
+        with contextlib.suppress(
+            NotFound, Conflict
+        ):  # gone already, or another has its name: the watch will say
+            await self._cluster.delete(BY_NAME[kind], namespace, name, uid=facts.uid)
+        self._store.remove_child(key, facts.uid)
+        self._applied.pop(key, None)
+        self._metrics.children.labels(kind, "deleted").inc()
+        return Outcome(key, "deleted")
+
+    def forget(self, keys: Sequence[ChildKey]) -> None:
+        """Their feed is gone."""
+        for key in keys:
+            self._applied.pop(key, None)
+
+    async def _apply(self, child: Child, found: ChildFacts | None) -> tuple[Object, Result]:
+        body = child.body or {}
+        try:
+            return await self._cluster.apply(child.kind, body), "created" if found is None else "patched"
+        except Invalid:
+            # Some fields of a workload can never change. Its pods go on, as orphans, and the new one takes them in.
+            if found is None or child.kind.group != "apps":
+                raise
+            await self._cluster.delete(child.kind, child.namespace, child.name, uid=found.uid, orphan=True)
+            await self._gone(child, found)
+            return await self._cluster.apply(child.kind, body), "recreated"
+
+    async def _gone(self, child: Child, found: ChildFacts) -> None:
+        """Wait until the garbage collector has let the children go and the object with them."""
+        for _ in range(GONE_ATTEMPTS):
+            try:
+                stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
+            except NotFound:
+                return
+            if stored["metadata"]["uid"] != found.uid:
+                return
+            await asyncio.sleep(GONE_SECONDS)
+        raise Unavailable(
+            0, f"{child.kind.kind} {child.name} is being deleted and still there: it is made anew later"
+        )
+
+    async def _belongs_to_another(self, child: Child) -> bool:
+        try:
+            stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
+        except NotFound:
+            return False
+        labels = stored["metadata"].get("labels") or {}
+        owner = (labels.get(FEED_NAMESPACE), labels.get(FEED))
+        ours = (child.body or {})["metadata"]["labels"]
+        if None not in owner and owner not in self._store.feeds and owner[0] == ours[FEED_NAMESPACE]:
+            return False  # whoever declared it is gone
+        return owner != (ours[FEED_NAMESPACE], ours[FEED])
+
+    async def _hand_over_replicas(self, child: Child, found: ChildFacts) -> None:
+        """Keep the number of pods when it stops being ours: a field that nobody owns falls back to its default, 1."""
+        await self._cluster.apply(
+            child.kind,
+            {
+                "apiVersion": child.kind.api_version,
+                "kind": child.kind.kind,
+                "metadata": {"name": child.name, "namespace": child.namespace},
+                "spec": {"replicas": found.wanted},
+            },
+            manager=HANDOVER_MANAGER,
+        )
+
+    def _count(self, child: Child, result: Result, *, drifted: bool) -> None:
+        self._metrics.children.labels(child.kind.kind, result).inc()
+        if drifted:
+            self._metrics.drift_repaired.labels(child.kind.kind).inc()
+
+
+def _leaves_replicas(child: Child) -> bool:
+    return child.kind is STATEFUL_SET and "replicas" not in (child.body or {})["spec"]

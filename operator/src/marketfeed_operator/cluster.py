@@ -1,0 +1,175 @@
+"""The API server: the only module that speaks to it, apart from kopf's watches."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+
+from marketfeed_chassis.errors import StartupError
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.errors import ApiError, Unavailable, translated
+from marketfeed_operator.kinds import OPTIONAL, Kind
+from marketfeed_operator.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
+
+FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
+EVENTS: Final = Kind("v1", "Event", "events")
+REQUEST_SECONDS: Final = 30
+PAGE: Final = 500
+
+Object = dict[str, Any]
+
+
+class Cluster:
+    """Requests to the API server, as plain objects; every failure is an `ApiError`."""
+
+    def __init__(self, client: ApiClient, metrics: Metrics) -> None:
+        # Not awaited, and so without the discovery of every kind there is: the kinds we use are known.
+        self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
+        self._metrics = metrics
+
+    async def get(self, path: str, **query: Any) -> Object:
+        """One object, or one page of a list."""
+        return await self._request("get", path, **query)
+
+    async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
+        """Every object of a kind that carries the label, page by page."""
+        items: list[Object] = []
+        proceed: str | None = None
+        while True:
+            page = await self.get(
+                kind.path(namespace), label_selector=label_selector, limit=PAGE, _continue=proceed
+            )
+            items += page.get("items") or []
+            proceed = page["metadata"].get("continue") or None
+            if proceed is None:
+                return items
+
+    async def apply(
+        self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER, subresource: str = ""
+    ) -> Object:
+        """Server-side apply: the fields in `body` are ours from now on, those that we leave out no longer."""
+        metadata = body["metadata"]
+        return await self._request(
+            "patch",
+            kind.path(metadata.get("namespace"), metadata["name"])
+            + (f"/{subresource}" if subresource else ""),
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=manager,
+            force_conflicts="true",
+        )
+
+    async def merge(self, path: str, body: Object) -> Object:
+        """Merge patch."""
+        return await self._request(
+            "patch", path, body=body, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER
+        )
+
+    async def create(self, path: str, body: Object) -> Object:
+        """Create an object in the collection at `path`."""
+        return await self._request("post", path, body=body, field_manager=FIELD_MANAGER)
+
+    async def replace(self, path: str, body: Object) -> Object:
+        """Replace an object; a conflict when it has changed since it was read."""
+        return await self._request("put", path, body=body, field_manager=FIELD_MANAGER)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False) -> None:
+        """Delete that very object; what hangs on it goes too, unless it is to be left as an orphan."""
+        await self._request(
+            "delete",
+            kind.path(namespace, name),
+            body={
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "propagationPolicy": "Orphan" if orphan else "Background",
+                "preconditions": {"uid": uid},
+            },
+        )
+
+    async def event(self, feed: Object, *, warning: bool, reason: str, message: str, instance: str) -> None:
+        """Tell an Event about a MarketFeed."""
+        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        namespace = feed["namespace"]
+        await self.create(
+            EVENTS.path(namespace),
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"generateName": f"{feed['name']}.", "namespace": namespace},
+                "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, **feed},
+                "type": "Warning" if warning else "Normal",
+                "reason": reason,
+                "message": message[:1000],
+                "source": {"component": FIELD_MANAGER},
+                "reportingComponent": FIELD_MANAGER,
+                "reportingInstance": instance,
+                "action": "Reconcile",
+                "eventTime": moment,
+                "firstTimestamp": moment[:19] + "Z",
+                "lastTimestamp": moment[:19] + "Z",
+                "count": 1,
+            },
+        )
+
+    async def optional_kinds(self) -> frozenset[str]:
+        """The kinds of other operators that this cluster serves."""
+        groups = (await self.get("/apis"))["groups"]
+        served = {version["groupVersion"] for group in groups for version in group["versions"]}
+        found = set()
+        for kind in OPTIONAL:
+            if kind.api_version not in served:
+                continue
+            resources = (await self.get(f"/apis/{kind.api_version}"))["resources"]
+            found |= {kind.kind for resource in resources if resource["name"] == kind.plural}
+        return frozenset(found)
+
+    async def _request(self, verb: str, path: str, **arguments: Any) -> Object:
+        self._metrics.api_requests.labels(verb).inc()
+        try:
+            answer: Object = await self._dynamic.request(
+                verb,
+                path,
+                serializer=lambda _, data: data,
+                _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+                **arguments,
+            )
+        except (DynamicApiError, ApiException) as error:
+            self._metrics.api_failures.labels(verb, str(error.status)).inc()
+            raise translated(error) from error
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            self._metrics.api_failures.labels(verb, "none").inc()
+            raise Unavailable(0, f"the API server does not answer: {error!r}") from error
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def connected(metrics: Metrics) -> AsyncIterator[Cluster]:
+    """The cluster that KUBECONFIG names, or that the operator runs in.
+
+    Raises:
+        StartupError: neither is there.
+    """
+    configuration = Configuration()
+    try:
+        if os.environ.get("KUBECONFIG"):
+            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError) as error:
+        raise StartupError(
+            f"no way to an API server: {error}. Set KUBECONFIG, or run in a cluster"
+        ) from error
+    async with ApiClient(configuration) as client:
+        yield Cluster(client, metrics)
+
+
+__all__ = ["ApiError", "Cluster", "connected"]

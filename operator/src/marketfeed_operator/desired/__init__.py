@@ -1,0 +1,72 @@
+"""What is to be there: from a feed and the symbols of its shards to its children, in the order they are made.
+
+Each kind has a file with a pure function to an object or None. What is not in the list, and carries the feed's
+label, is deleted; so whatever is switched off goes by the same way as it came.
+"""
+
+from collections.abc import Mapping, Set
+
+from marketfeed_operator.assign import Reading
+from marketfeed_operator.desired.base import Child, Defaults, Feed, Object, digest
+from marketfeed_operator.desired.budgets import consumer_budget, ingestion_budget
+from marketfeed_operator.desired.config_map import config_map, reading_of
+from marketfeed_operator.desired.deployment import deployment
+from marketfeed_operator.desired.job import migration_job
+from marketfeed_operator.desired.kafka_topic import kafka_topics
+from marketfeed_operator.desired.network_policies import consumer_policy, ingestion_policy, migration_policy
+from marketfeed_operator.desired.pod_monitor import pod_monitor
+from marketfeed_operator.desired.scaled_object import scaled_object
+from marketfeed_operator.desired.service import service
+from marketfeed_operator.desired.service_account import service_account
+from marketfeed_operator.desired.stateful_set import stateful_set
+from marketfeed_operator.desired.streams import consumer_spec, stored_streams
+from marketfeed_operator.kinds import SCALED_OBJECT
+
+__all__ = [
+    "Child",
+    "Defaults",
+    "Feed",
+    "Object",
+    "consumer_spec",
+    "desired",
+    "digest",
+    "migration_job",
+    "reading_of",
+    "stored_streams",
+]
+
+
+def desired(feed: Feed, shards: Mapping[int, Reading], kinds: Set[str]) -> list[Child]:
+    """Every child that is to be there, in the order they are made.
+
+    Args:
+        shards: what each shard reads.
+        kinds: the optional kinds that the cluster serves.
+    """
+    children: list[Child | None] = [
+        service_account(feed),
+        ingestion_policy(feed),
+        ingestion_budget(feed),
+        *kafka_topics(feed),
+        pod_monitor(feed),
+        migration_policy(feed),
+        migration_job(feed),
+    ]
+    for shard in sorted(shards):
+        # The file first: pods wait for a ConfigMap that is not there, and workers for no file.
+        children += [config_map(feed, shard, shards[shard]), deployment(feed, shard)]
+    for stream in ("trade", "bookTicker"):
+        scaler = scaled_object(feed, stream)
+        autoscaled = scaler is not None and SCALED_OBJECT.kind in kinds
+        children += [
+            consumer_policy(feed, stream),
+            consumer_budget(feed, stream),
+            service(feed, stream),
+            stateful_set(feed, stream, autoscaled=autoscaled),
+            scaler,
+        ]
+    return [
+        child
+        for child in children
+        if child is not None and (not child.kind.optional or child.kind.kind in kinds)
+    ]

@@ -1,0 +1,144 @@
+"""What every child has alike: owner, labels, hashes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketfeed_operator.api import Spec
+from marketfeed_operator.kinds import Kind
+from marketfeed_operator.names import (
+    API_VERSION,
+    COMPONENT,
+    CONFIG_HASH,
+    DESIRED_HASH,
+    FEED,
+    FEED_NAMESPACE,
+    FIELD_MANAGER,
+    KIND,
+    MANAGED_BY,
+)
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the operator was installed with.
+
+    Attributes:
+        worker_image, consumer_image: images where a feed names none.
+        metrics_port: port of /metrics, /status and the probes in every pod.
+        drain_seconds: how long a service may take to deliver what it has read.
+    """
+
+    worker_image: str
+    consumer_image: str
+    image_pull_policy: str = "IfNotPresent"
+    metrics_port: int = 8000
+    drain_seconds: int = 20
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A MarketFeed whose spec is sound."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: Spec
+    defaults: Defaults
+
+
+@dataclass(frozen=True)
+class Child:
+    """An object that is to be there.
+
+    Attributes:
+        body: the object; None when it is to stay as it is for now, be it there or not.
+        shared: others may own an object of that name, and then keep it.
+    """
+
+    kind: Kind
+    namespace: str
+    name: str
+    body: Object | None
+    shared: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace and name."""
+        return (self.kind.kind, self.namespace, self.name)
+
+    def held(self) -> "Child":
+        """The same, to stay as it is for now."""
+        return Child(self.kind, self.namespace, self.name, None, self.shared)
+
+
+def digest(value: object) -> str:
+    """Sixteen hexadecimal digits that change with the value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def selector(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The labels that name a component's pods, and nothing else."""
+    return {FEED: feed.name, COMPONENT: component, **(extra or {})}
+
+
+def labels(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The labels of a child."""
+    return {
+        "app.kubernetes.io/name": "marketfeed",
+        "app.kubernetes.io/instance": feed.name,
+        MANAGED_BY: FIELD_MANAGER,
+        **selector(feed, component, extra),
+    }
+
+
+def child(
+    feed: Feed,
+    kind: Kind,
+    name: str,
+    component: str,
+    content: Object,
+    *,
+    extra: Mapping[str, str] | None = None,
+) -> Child:
+    """A child in the feed's namespace, deleted with the feed."""
+    body = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {
+            "name": name,
+            "namespace": feed.namespace,
+            "labels": {**labels(feed, component, extra), FEED_NAMESPACE: feed.namespace},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": feed.name,
+                    "uid": feed.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        **content,
+    }
+    return Child(kind, feed.namespace, name, stamped(body))
+
+
+def stamped(body: Object) -> Object:
+    """`body` with the hash of itself, and a pod template in it with the hash of its own."""
+    template = body.get("spec", {}).get("template")
+    if template is not None:
+        template["metadata"].setdefault("annotations", {})[CONFIG_HASH] = digest(template)
+    body["metadata"].setdefault("annotations", {})[DESIRED_HASH] = digest(body)
+    return body
+
+
+def without_none(value: Mapping[str, Any]) -> Object:
+    """`value` without the fields that are None."""
+    return {key: found for key, found in value.items() if found is not None}

@@ -1,0 +1,28 @@
+"""PodDisruptionBudgets: a drained node takes one pod at a time."""
+
+from marketfeed_operator.desired.base import Child, Feed, child, selector
+from marketfeed_operator.desired.streams import consumer_spec
+from marketfeed_operator.kinds import BUDGET
+from marketfeed_operator.names import INGESTION, consumer_component, consumer_name
+
+
+def ingestion_budget(feed: Feed) -> Child:
+    """One for all shards: never more than one of them is interrupted by a drain."""
+    return _budget(feed, f"{feed.name}-{INGESTION}", INGESTION)
+
+
+def consumer_budget(feed: Feed, stream: str) -> Child | None:
+    """One for each topic's consumers; None when the stream is not stored."""
+    if consumer_spec(feed, stream) is None:
+        return None
+    return _budget(feed, consumer_name(feed.name, stream), consumer_component(stream))
+
+
+def _budget(feed: Feed, name: str, component: str) -> Child:
+    # Not minAvailable: with one replica that would forbid the drain for ever.
+    spec = {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector(feed, component)},
+    }
+    return child(feed, BUDGET, name, component, {"spec": spec})

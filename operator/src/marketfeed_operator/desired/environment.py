@@ -1,0 +1,169 @@
+"""The environment of the services: the contract with `marketfeed-worker` and `marketfeed-consumer`.
+
+Every name here is one that those commands list in their ``--help``; a test holds the two together.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final
+
+from marketfeed_operator.api.data import Credentials, Kafka
+from marketfeed_operator.desired.base import Feed, Object
+from marketfeed_operator.desired.streams import consumer_spec
+from marketfeed_wire.assignment import FILE_NAME
+
+ASSIGNMENT_FOLDER: Final = PurePosixPath("/etc/marketfeed/assignment")
+TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/kafka")
+
+
+@dataclass
+class Surroundings:
+    """What a container needs besides its image: variables, and folders mounted into it."""
+
+    env: list[Object] = field(default_factory=list)
+    volumes: list[Object] = field(default_factory=list)
+    mounts: list[Object] = field(default_factory=list)
+
+    def set(self, name: str, value: object) -> None:
+        """Add a variable; nothing when `value` is None or empty."""
+        if value is None or value == "":
+            return
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        self.env.append({"name": name, "value": text})
+
+    def from_secret(self, name: str, secret: str, key: str) -> None:
+        """Add a variable whose value stands in a Secret."""
+        self.env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+
+    def from_field(self, name: str, path: str) -> None:
+        """Add a variable whose value is a field of the pod."""
+        self.env.append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+
+    def mount(self, name: str, folder: PurePosixPath, source: Object) -> None:
+        """Add a folder, read-only."""
+        self.volumes.append({"name": name, **source})
+        self.mounts.append({"name": name, "mountPath": str(folder), "readOnly": True})
+
+
+def bootstrap_servers(feed: Feed) -> str:
+    """Where Kafka is. Strimzi's Service has this name for every cluster."""
+    kafka = feed.spec.kafka
+    if kafka.cluster is None:
+        return kafka.bootstrap_servers or ""
+    namespace = kafka.cluster.namespace or feed.namespace
+    port = kafka.cluster.port or (9093 if kafka.credentials and kafka.credentials.tls is not None else 9092)
+    return f"{kafka.cluster.name}-kafka-bootstrap.{namespace}.svc:{port}"
+
+
+def _service(feed: Feed, around: Surroundings) -> None:
+    around.set("LOG_LEVEL", feed.spec.logging.level)
+    around.set("LOG_FORMAT", feed.spec.logging.format)
+    around.set("METRICS_PORT", feed.defaults.metrics_port)
+    around.set("DRAIN_DEADLINE_SECONDS", feed.defaults.drain_seconds)
+
+
+def _kafka(feed: Feed, around: Surroundings) -> None:
+    kafka = feed.spec.kafka
+    around.set("KAFKA_BROKER", bootstrap_servers(feed))
+    around.set("MARKET_TRADES_TOPIC", kafka.topics.trades.name)
+    around.set("MARKET_BOOK_TOPIC", kafka.topics.book_ticker.name)
+    around.set("MARKET_GAPS_TOPIC", kafka.topics.gaps.name)
+    if kafka.credentials is not None:
+        _credentials(kafka.credentials, around)
+
+
+def _credentials(credentials: Credentials, around: Surroundings) -> None:
+    sasl, tls = credentials.sasl, credentials.tls
+    name = ("SASL_SSL" if tls else "SASL_PLAINTEXT") if sasl else ("SSL" if tls else "PLAINTEXT")
+    around.set("KAFKA_SECURITY_PROTOCOL", name)
+    if sasl is not None:
+        around.set("KAFKA_SASL_MECHANISM", sasl.mechanism)
+        if sasl.username_key is not None:
+            around.from_secret("KAFKA_SASL_USERNAME", sasl.secret_name, sasl.username_key)
+        else:
+            around.set("KAFKA_SASL_USERNAME", sasl.username)
+        around.from_secret("KAFKA_SASL_PASSWORD", sasl.secret_name, sasl.password_key)
+    if tls is not None and tls.ca_secret_name is not None:
+        folder = TLS_FOLDER / "ca"
+        around.mount("kafka-ca", folder, {"secret": {"secretName": tls.ca_secret_name}})
+        around.set("KAFKA_SSL_CA_LOCATION", folder / tls.ca_key)
+    if tls is not None and tls.client_secret_name is not None:
+        folder = TLS_FOLDER / "client"
+        around.mount("kafka-client", folder, {"secret": {"secretName": tls.client_secret_name}})
+        around.set("KAFKA_SSL_CERTIFICATE_LOCATION", folder / tls.certificate_key)
+        around.set("KAFKA_SSL_KEY_LOCATION", folder / tls.key_key)
+
+
+def _producer(kafka: Kafka, around: Surroundings) -> None:
+    around.set("MARKET_PROGRESS_TOPIC", kafka.topics.progress.name)
+    around.set("KAFKA_ACKS", kafka.acks)
+    around.set("KAFKA_LINGER_MS", kafka.linger_ms)
+    around.set("KAFKA_COMPRESSION", kafka.compression)
+    # Where Strimzi is told of the topics, nobody else makes them: theirs would have other settings.
+    around.set("KAFKA_CREATE_TOPICS", not kafka.manage_topics)
+    around.set("KAFKA_TOPIC_PARTITIONS", min(1000, kafka.topics.trades.partitions))
+
+
+def worker(feed: Feed, shard: str) -> Surroundings:
+    """Of a shard's workers. The symbols are not in it: they come in a file that changes under a running worker."""
+    spec, around = feed.spec, Surroundings()
+    _service(feed, around)
+    around.set("VENUE", spec.venue)
+    around.set("SHARD", shard)
+    if spec.endpoints is not None:
+        around.set("BINANCE_WS_BASE", spec.endpoints.websocket)
+        around.set("BINANCE_REST_BASE", spec.endpoints.rest)
+    around.set("SYMBOLS_FILE", ASSIGNMENT_FOLDER / FILE_NAME)
+    around.set("WS_SHARD_SIZE", spec.shard_size)
+    if set(spec.streams) != {"trade", "bookTicker"}:
+        around.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
+    around.set("VALIDATE_ON_START", spec.ingestion.validate_on_start)
+    around.set("VENUE_BUDGET_SHARE", spec.ingestion.venue_budget_share)
+    if (rotation := spec.ingestion.rotation) is not None:
+        around.set("WS_ROTATE_AFTER_SECONDS", rotation.after_minutes * 60)
+        around.set("WS_ROTATE_WINDOW", rotation.quiet_window_utc)
+    _kafka(feed, around)
+    _producer(spec.kafka, around)
+    around.mount("assignment", ASSIGNMENT_FOLDER, {"configMap": {"name": shard}})
+    return around
+
+
+def migration(feed: Feed) -> Surroundings:
+    """Of the Job that brings the database's schema up to date."""
+    around = Surroundings()
+    around.set("LOG_LEVEL", feed.spec.logging.level)
+    around.set("LOG_FORMAT", feed.spec.logging.format)
+    _database(feed, around)
+    return around
+
+
+def consumer_group(feed: Feed, stream: str) -> str:
+    """A group of its own for each topic of each feed, so that one's rebalance never stops another."""
+    suffix = {"trade": "trades", "bookTicker": "book"}[stream]
+    return f"marketfeed.{feed.namespace}.{feed.name}.{suffix}"
+
+
+def consumer(feed: Feed, stream: str) -> Surroundings:
+    """Of the consumers of a stream's topic; those of the trades also store what became of missing ones."""
+    spec, around = feed.spec, Surroundings()
+    topics = spec.kafka.topics
+    _service(feed, around)
+    _kafka(feed, around)
+    _database(feed, around)
+    around.set("KAFKA_GROUP", consumer_group(feed, stream))
+    # The pod's name stays over restarts: the group then waits for it instead of moving its partitions.
+    around.from_field("KAFKA_GROUP_INSTANCE_ID", "metadata.name")
+    around.set(
+        "CONSUMER_TOPICS",
+        f"{topics.trades.name},{topics.gaps.name}" if stream == "trade" else topics.book_ticker.name,
+    )
+    if (declared := consumer_spec(feed, stream)) is not None:
+        around.set("BATCH_MAX_ROWS", declared.batch.max_rows)
+        around.set("BATCH_MAX_MS", declared.batch.max_ms)
+        around.set("BATCH_LINGER_MS", declared.batch.linger_ms)
+    return around
+
+
+def _database(feed: Feed, around: Surroundings) -> None:
+    if (storage := feed.spec.storage) is not None:
+        around.from_secret("DATABASE_URL", storage.dsn_secret_name, storage.dsn_key)

@@ -1,0 +1,44 @@
+"""Job that brings the database's schema up to date, before consumers of that version start."""
+
+from marketfeed_operator.desired import environment, pods
+from marketfeed_operator.desired.base import Child, Feed, child, digest
+from marketfeed_operator.desired.streams import stored_streams
+from marketfeed_operator.kinds import JOB
+from marketfeed_operator.names import MIGRATION
+
+
+def migration_job(feed: Feed) -> Child | None:
+    """The migration to the schema of the consumers' image; None when nothing is stored.
+
+    A Job cannot be changed, and each is to run once: so its name holds the hash of what it depends on, the image
+    and where the database is. Anything else of it may differ without running it again.
+    """
+    storage = feed.spec.storage
+    if storage is None or not stored_streams(feed):
+        return None
+    images = feed.spec.images
+    image = (images and images.consumer) or feed.defaults.consumer_image
+    version = digest([image, storage.model_dump()])[:10]
+    around = environment.migration(feed)
+    container = pods.job_container(
+        feed,
+        name="migrate",
+        image=image,
+        command=["marketfeed-consumer", "migrate"],
+        around=around,
+        resources=None,
+    )
+    spec = {
+        "backoffLimit": 6,
+        "activeDeadlineSeconds": 3600,
+        "template": pods.pod_template(
+            feed,
+            MIGRATION,
+            container,
+            around,
+            spread=False,
+            restartPolicy="Never",
+            terminationGracePeriodSeconds=30,
+        ),
+    }
+    return child(feed, JOB, f"{feed.name}-migrate-{version}", MIGRATION, {"spec": spec})

@@ -1,0 +1,59 @@
+"""KafkaTopics: what Strimzi is told of the topics."""
+
+import re
+
+from marketfeed_operator.desired.base import Child, Feed, Object, digest, labels, stamped
+from marketfeed_operator.kinds import KAFKA_TOPIC
+from marketfeed_operator.names import FEED_NAMESPACE
+
+
+def kafka_topics(feed: Feed) -> list[Child]:
+    """The feed's topics; none when it does not manage them.
+
+    They have no owner and stay when the feed goes, because a KafkaTopic that is deleted takes its data along. Feeds
+    may publish to one topic: whoever declared it first keeps it.
+    """
+    kafka = feed.spec.kafka
+    if not kafka.manage_topics or kafka.cluster is None:
+        return []
+    topics = kafka.topics
+    compacted: Object = {"cleanup.policy": "compact"}
+    return [
+        *(
+            _topic(feed, data.name, data.partitions, data.replicas, {"retention.ms": data.retention_hours * 3_600_000})
+            for data in (topics.trades, topics.book_ticker)
+        ),
+        *(
+            _topic(feed, ledger.name, ledger.partitions, ledger.replicas, compacted)
+            for ledger in (topics.progress, topics.gaps)
+        ),
+    ]  # fmt: skip
+
+
+def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Object) -> Child:
+    cluster = feed.spec.kafka.cluster
+    if cluster is None:
+        raise ValueError("topics are declared to a Strimzi cluster")
+    namespace, name = cluster.namespace or feed.namespace, _object_name(topic)
+    body = {
+        "apiVersion": KAFKA_TOPIC.api_version,
+        "kind": KAFKA_TOPIC.kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {
+                **labels(feed, "topic"),
+                FEED_NAMESPACE: feed.namespace,
+                "strimzi.io/cluster": cluster.name,
+            },
+        },
+        "spec": {"topicName": topic, "partitions": partitions, "replicas": replicas, "config": config},
+    }
+    return Child(KAFKA_TOPIC, namespace, name, stamped(body), shared=True)
+
+
+def _object_name(topic: str) -> str:
+    """The topic's name where Kubernetes takes it, otherwise one made of it that no other topic gets."""
+    if re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", topic) and ".." not in topic:
+        return topic
+    return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-")[:200] + f"-{digest(topic)[:8]}"

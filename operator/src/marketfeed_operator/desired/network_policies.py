@@ -1,0 +1,69 @@
+"""NetworkPolicies: in for metrics and status, out to DNS, Kafka, and the venue or the database. Nothing else."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from marketfeed_operator.desired.base import Child, Feed, Object, child, selector
+from marketfeed_operator.desired.environment import bootstrap_servers
+from marketfeed_operator.desired.streams import consumer_spec, stored_streams
+from marketfeed_operator.kinds import NETWORK_POLICY
+from marketfeed_operator.names import INGESTION, MIGRATION, consumer_component, consumer_name
+
+_DATABASE_PORTS = {"postgresql": 5432, "cockroachdb": 26257}
+_VENUE_PORTS = (443, 9443)
+
+
+def ingestion_policy(feed: Feed) -> Child:
+    """Of the workers: out to Kafka and the venue."""
+    return _policy(
+        feed, f"{feed.name}-{INGESTION}", INGESTION, [*_kafka_ports(feed), *_venue_ports(feed)], serves=True
+    )
+
+
+def consumer_policy(feed: Feed, stream: str) -> Child | None:
+    """Of a topic's consumers: out to Kafka and the database; None when the stream is not stored."""
+    if consumer_spec(feed, stream) is None:
+        return None
+    ports = [*_kafka_ports(feed), _database_port(feed)]
+    return _policy(feed, consumer_name(feed.name, stream), consumer_component(stream), ports, serves=True)
+
+
+def migration_policy(feed: Feed) -> Child | None:
+    """Of the migration: out to the database; None when nothing is stored."""
+    if not stored_streams(feed):
+        return None
+    return _policy(feed, f"{feed.name}-{MIGRATION}", MIGRATION, [_database_port(feed)], serves=False)
+
+
+def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves: bool) -> Child:
+    metrics: Object = {"ports": [{"protocol": "TCP", "port": feed.defaults.metrics_port}]}
+    spec = {
+        "podSelector": {"matchLabels": selector(feed, component)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [metrics] if serves else [],
+        # By port and not by address: where Kafka, the venue and the database are is only known as names.
+        "egress": [
+            {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+            {"ports": [{"protocol": "TCP", "port": port} for port in sorted(set(out))]},
+        ],
+    }
+    return child(feed, NETWORK_POLICY, name, component, {"spec": spec})
+
+
+def _kafka_ports(feed: Feed) -> list[int]:
+    # The brokers' own listeners have the port of the bootstrap listener in Strimzi and nearly everywhere else.
+    return [int(server.rpartition(":")[2]) for server in bootstrap_servers(feed).split(",")]
+
+
+def _venue_ports(feed: Feed) -> list[int]:
+    endpoints = feed.spec.endpoints
+    given = [url for url in (endpoints.websocket, endpoints.rest) if url] if endpoints else []
+    own = [urlsplit(url).port or (443 if url.startswith(("wss", "https")) else 80) for url in given]
+    return own if len(given) == 2 else [*own, *_VENUE_PORTS]
+
+
+def _database_port(feed: Feed) -> int:
+    storage = feed.spec.storage
+    if storage is None:
+        raise ValueError("a feed without storage has no database")
+    return storage.port or _DATABASE_PORTS[storage.engine]

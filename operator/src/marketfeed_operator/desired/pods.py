@@ -1,0 +1,127 @@
+"""Pod templates: what runs, with the least rights, and how it starts and stops."""
+
+from typing import Any, Final
+
+from marketfeed_operator.api.pods import Resources
+from marketfeed_operator.desired.base import Feed, Object, labels, selector, without_none
+from marketfeed_operator.desired.environment import Surroundings
+
+PRE_STOP_SECONDS: Final = 5
+"""A worker goes on for this long after its end was decided: the overlap with the pod that takes over."""
+MARGIN_SECONDS: Final = 10
+"""Between the service's own deadline and the kill."""
+START_SECONDS: Final = 180
+"""A service waits 60 s for Kafka and the venue; this is that, with images, imports and a busy node."""
+
+_DEFAULT_RESOURCES: Final = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"})
+
+
+def grace_seconds(feed: Feed, *, pre_stop: bool) -> int:
+    """From SIGTERM's decision to the kill: preStop, the drain, and a margin."""
+    return (PRE_STOP_SECONDS if pre_stop else 0) + feed.defaults.drain_seconds + MARGIN_SECONDS
+
+
+def service_container(
+    feed: Feed, *, name: str, image: str, command: list[str], around: Surroundings, resources: Resources | None,
+    pre_stop: bool,
+) -> Object:  # fmt: skip
+    """A container of a long-running service, with the probes that every service answers."""
+    port = feed.defaults.metrics_port
+    body = job_container(feed, name=name, image=image, command=command, around=around, resources=resources)
+    body |= {
+        "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
+        "startupProbe": _probe("/livez", period=5, failures=START_SECONDS // 5),
+        "livenessProbe": _probe("/livez", period=10, failures=6),
+        "readinessProbe": _probe("/readyz", period=5, failures=2),
+    }
+    if pre_stop:
+        body["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}}
+    return body
+
+
+def job_container(
+    feed: Feed,
+    *,
+    name: str,
+    image: str,
+    command: list[str],
+    around: Surroundings,
+    resources: Resources | None,
+) -> Object:
+    """A container that runs to its end."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": feed.defaults.image_pull_policy,
+        "command": command,
+        "env": around.env,
+        "resources": (resources or _DEFAULT_RESOURCES).model_dump(exclude_none=True),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [*around.mounts, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the container
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "metrics"},
+        "periodSeconds": period,
+        "timeoutSeconds": 3,
+        "failureThreshold": failures,
+    }
+
+
+def pod_template(
+    feed: Feed, component: str, container: Object, around: Surroundings, *, extra: dict[str, str] | None = None,
+    spread: bool = True, **pod: Any,
+) -> Object:  # fmt: skip
+    """A pod around `container`, restricted as the Pod Security Standards ask, shaped as the feed asks."""
+    wished = feed.spec.template
+    spec = {
+        "serviceAccountName": feed.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [*around.volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        "nodeSelector": wished.node_selector,
+        "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in wished.tolerations]
+        or None,
+        "affinity": wished.affinity,
+        "priorityClassName": wished.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in wished.image_pull_secrets] or None,
+        "topologySpreadConstraints": _spread(feed, component) if spread else None,
+        **pod,
+    }
+    return {
+        "metadata": without_none(
+            {
+                "labels": {**(wished.labels or {}), **labels(feed, component, extra)},
+                "annotations": dict(wished.annotations) if wished.annotations else None,
+            }
+        ),
+        "spec": without_none(spec),
+    }
+
+
+def _spread(feed: Feed, component: str) -> list[Object]:
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            # A node less is no reason to read nothing.
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector(feed, component)},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]

@@ -1,0 +1,46 @@
+"""StatefulSet of a topic: its consumers, whose names stay over restarts."""
+
+from marketfeed_operator.desired import environment, pods
+from marketfeed_operator.desired.base import Child, Feed, child, selector, without_none
+from marketfeed_operator.desired.streams import consumer_spec
+from marketfeed_operator.kinds import STATEFUL_SET
+from marketfeed_operator.names import consumer_component, consumer_name
+
+
+def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
+    """The consumers of a stream's topic; None when the stream is not stored.
+
+    Where an autoscaler decides how many there are, the number is not ours to say.
+    """
+    declared = consumer_spec(feed, stream)
+    if declared is None:
+        return None
+    name, component = consumer_name(feed.name, stream), consumer_component(stream)
+    around = environment.consumer(feed, stream)
+    images = feed.spec.images
+    container = pods.service_container(
+        feed,
+        name="consumer",
+        image=(images and images.consumer) or feed.defaults.consumer_image,
+        command=["marketfeed-consumer", "run"],
+        around=around,
+        resources=declared.resources,
+        pre_stop=False,
+    )
+    replicas = declared.autoscaling.min_replicas if declared.autoscaling else declared.replicas
+    spec = {
+        "replicas": None if autoscaled else 1 if replicas is None else replicas,
+        "serviceName": name,
+        "podManagementPolicy": "Parallel",
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector(feed, component)},
+        "updateStrategy": {"type": "RollingUpdate"},
+        "template": pods.pod_template(
+            feed,
+            component,
+            container,
+            around,
+            terminationGracePeriodSeconds=pods.grace_seconds(feed, pre_stop=False),
+        ),
+    }
+    return child(feed, STATEFUL_SET, name, component, {"spec": without_none(spec)})

@@ -1,0 +1,19 @@
+"""Which streams are stored, by how many consumers."""
+
+from marketfeed_operator.api.data import Consumer
+from marketfeed_operator.desired.base import Feed
+
+
+def consumer_spec(feed: Feed, stream: str) -> Consumer | None:
+    """What the feed says of a stream's consumers; None when the stream is not stored."""
+    spec = feed.spec
+    if spec.storage is None or stream not in spec.streams:
+        return None
+    if spec.consumers is None:
+        return Consumer()
+    return spec.consumers.trades if stream == "trade" else spec.consumers.book_ticker
+
+
+def stored_streams(feed: Feed) -> list[str]:
+    """The streams that have consumers."""
+    return [stream for stream in ("trade", "bookTicker") if consumer_spec(feed, stream) is not None]

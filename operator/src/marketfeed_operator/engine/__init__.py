@@ -1,0 +1,1 @@
+"""What brings feeds to their reconciliation: queue, leader election, audit, canary, reports, metrics."""

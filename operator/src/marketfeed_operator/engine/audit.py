@@ -1,0 +1,117 @@
+"""The audit: everything of ours is listed now and then and compared with what the watches have brought.
+
+A watch that was cut off for long is taken up again without being told what was deleted meanwhile; and the kinds of
+other operators are not watched at all.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from marketfeed_chassis import logs
+from marketfeed_operator.cluster import FEEDS, Cluster
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.errors import ApiError, NotFound
+from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
+from marketfeed_operator.kinds import OPTIONAL, POD, WATCHED, Kind
+from marketfeed_operator.names import FEED, FIELD_MANAGER, MANAGED_BY
+from marketfeed_operator.observed import Key
+from marketfeed_operator.store import Store
+
+log = logs.get(__name__)
+
+OURS = f"{MANAGED_BY}={FIELD_MANAGER},{FEED}"
+
+
+class Audit:
+    """Compares the store with the cluster.
+
+    Attributes:
+        kinds: the optional kinds that the cluster served at the last audit.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        metrics: Metrics,
+        namespaces: tuple[str, ...],
+        changed: Callable[[Key], Awaitable[None]],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._metrics = metrics
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._changed = changed
+        self.kinds: frozenset[str] = frozenset()
+
+    async def run(self, interval_seconds: float) -> None:
+        """Audit again and again; a failed one is told and tried at the next turn."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                await self.audit()
+            except ApiError as error:
+                log.warning("audit failed", reason=str(error))
+
+    async def audit(self) -> None:
+        """Compare everything once.
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        touched: set[Key] = set()
+        kinds = await self._cluster.optional_kinds()
+        if kinds != self.kinds:
+            log.info("kinds of other operators", kinds=sorted(kinds))
+            self.kinds = kinds
+            touched |= set(self._store.feeds)
+        touched |= await self._feeds()
+        for kind in (*WATCHED, *OPTIONAL):
+            if not kind.optional or kind.kind in kinds:
+                touched |= await self._children(kind)
+        touched |= await self._pods()
+        for feed in touched:
+            await self._changed(feed)
+
+    async def _list(self, kind: Kind, label_selector: str) -> list[dict[str, Any]]:
+        return [
+            item
+            for namespace in self._namespaces
+            for item in await self._cluster.list_all(kind, namespace, label_selector)
+        ]
+
+    async def _feeds(self) -> set[Key]:
+        before = set(self._store.feeds)
+        found = [feed_facts(body) for body in await self._list(FEEDS, "")]
+        touched = {key for feed in found if (key := self._store.put_feed(feed)) is not None}
+        for key in before - {feed.key for feed in found}:
+            touched.add(self._store.remove_feed(key))
+        self._metrics.audit_found.inc(len(touched))
+        return touched
+
+    async def _children(self, kind: Kind) -> set[Key]:
+        before = {child.key: child.uid for child in self._store.all_children() if child.key[0] == kind.kind}
+        try:
+            bodies = await self._list(kind, OURS)
+        except NotFound:  # the kind was taken away since we asked for the kinds
+            bodies = []
+        found = [facts for body in bodies if (facts := child_facts(kind.kind, body)) is not None]
+        touched = {key for facts in found if (key := self._store.put_child(facts)) is not None}
+        missed = set(touched)
+        for gone in set(before) - {facts.key for facts in found}:
+            # Only what was there before the list was asked for: what was made since is in no list.
+            feed = self._store.remove_child(gone, before[gone])
+            missed |= {feed} if feed is not None else set()
+        if not kind.optional:
+            self._metrics.audit_found.inc(len(missed))
+        return missed
+
+    async def _pods(self) -> set[Key]:
+        before = self._store.pod_uids()
+        found = [facts for body in await self._list(POD, OURS) if (facts := pod_facts(body)) is not None]
+        touched = {key for facts in found if (key := self._store.put_pod(facts)) is not None}
+        for uid in before - {facts.uid for facts in found}:
+            feed = self._store.remove_pod(uid)
+            touched |= {feed} if feed is not None else set()
+        return touched

@@ -1,0 +1,145 @@
+"""From a stored object, as the API server sends it, to its facts."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from marketfeed_operator.desired import digest, reading_of
+from marketfeed_operator.names import (
+    CANARY,
+    CANARY_BEAT,
+    COMPONENT,
+    CONFIG_HASH,
+    DESIRED_HASH,
+    FEED,
+    FEED_NAMESPACE,
+    FIELD_MANAGER,
+    SHARD,
+)
+from marketfeed_operator.observed import ChildFacts, FeedFacts, JobState, PodFacts
+
+Body = Mapping[str, Any]
+
+_WAITING_IS_TROUBLE: Final = {
+    "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff",
+    "InvalidImageName", "RunContainerError",
+}  # fmt: skip
+
+
+def feed_facts(body: Body) -> FeedFacts:
+    """A MarketFeed."""
+    metadata = body["metadata"]
+    is_canary = metadata.get("labels", {}).get(CANARY) == "true"
+    return FeedFacts(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata.get("resourceVersion", ""),
+        # Plain copies: what the watch hands over are views on objects far larger.
+        spec=json.loads(json.dumps(dict(body.get("spec") or {}))),
+        status=json.loads(json.dumps(dict(body.get("status") or {}))),
+        canary_beat=metadata.get("annotations", {}).get(CANARY_BEAT, "") if is_canary else None,
+    )
+
+
+def child_facts(kind: str, body: Body) -> ChildFacts | None:
+    """A child; None when its labels name no feed."""
+    metadata = body["metadata"]
+    labels = metadata.get("labels") or {}
+    if FEED not in labels:
+        return None
+    namespace = metadata["namespace"]
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    template = spec.get("template") or {}
+    wanted = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
+    return ChildFacts(
+        key=(kind, namespace, metadata["name"]),
+        feed=(labels.get(FEED_NAMESPACE, namespace), labels[FEED]),
+        uid=metadata["uid"],
+        resource_version=metadata.get("resourceVersion", ""),
+        digest=_digest(body),
+        desired_hash=(metadata.get("annotations") or {}).get(DESIRED_HASH, ""),
+        config_hash=(template.get("metadata", {}).get("annotations") or {}).get(CONFIG_HASH, ""),
+        wanted=wanted,
+        there=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
+        replicas_ours=_owns_replicas(metadata.get("managedFields") or []),
+        job=_job_state(status) if kind == "Job" else "None",
+        reading=reading_of(dict(body.get("data") or {})) if kind == "ConfigMap" and SHARD in labels else None,
+    )
+
+
+def _digest(body: Body) -> str:
+    metadata = body["metadata"]
+    annotations = {
+        key: value
+        for key, value in (metadata.get("annotations") or {}).items()
+        if not key.startswith("deployment.kubernetes.io/")
+    }
+    told = {
+        "labels": dict(metadata.get("labels") or {}),
+        "annotations": annotations,
+        "owners": [dict(owner) for owner in metadata.get("ownerReferences") or []],
+        "deleted": metadata.get("deletionTimestamp"),
+    }
+    # The API server counts changes of a spec, for the kinds that have one; the others are compared whole.
+    if "generation" in metadata:
+        told["generation"] = metadata["generation"]
+    else:
+        told["content"] = {key: value for key, value in body.items() if key not in ("metadata", "status")}
+    return digest(json.loads(json.dumps(told, default=dict)))
+
+
+def _owns_replicas(managed: list[Body]) -> bool:
+    return any(
+        entry.get("manager") == FIELD_MANAGER
+        and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in managed
+    )
+
+
+def _job_state(status: Body) -> JobState:
+    for condition in status.get("conditions") or []:
+        if condition["status"] == "True" and condition["type"] == "Complete":
+            return "Succeeded"
+        if condition["status"] == "True" and condition["type"] == "Failed":
+            return "Failed"
+    return "Running"
+
+
+def pod_facts(body: Body) -> PodFacts | None:
+    """A pod; None when its labels name no feed."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels") or {}
+    if FEED not in labels:
+        return None
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
+    shard = labels.get(SHARD)
+    return PodFacts(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        feed=(metadata["namespace"], labels[FEED]),
+        component=labels.get(COMPONENT, ""),
+        shard=int(shard) if shard is not None and shard.isdigit() else None,
+        ip=status.get("podIP", "") if not metadata.get("deletionTimestamp") else "",
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        trouble=_trouble(status, conditions),
+    )
+
+
+def _trouble(status: Body, conditions: Mapping[str, Body]) -> str:
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("reason") == "Unschedulable":
+        return f"cannot be scheduled: {scheduled.get('message', '')}"[:300]
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in _WAITING_IS_TROUBLE:
+            continue
+        ended = ((container.get("lastState") or {}).get("terminated") or {}).get("message", "")
+        said = ended.strip().splitlines()[-1] if ended.strip() else waiting.get("message", "")
+        return f"{waiting['reason']}: {said}"[:300].rstrip(": ")
+    return ""

@@ -1,0 +1,136 @@
+"""kopf: the only module that knows it. Its watches fill the store and add keys to the queue; nothing else.
+
+Indexing functions fill the store, because kopf lets no event handler run before every kind's first list was
+indexed: so no feed is looked at before all its children are known. They index nothing. Only handlers without state
+are used: kopf writes nothing to any object.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.engine.audit import OURS
+from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
+from marketfeed_operator.kinds import POD, WATCHED, Kind
+from marketfeed_operator.observed import Key
+from marketfeed_operator.store import Store
+
+Changed = Callable[[Key], Awaitable[None]]
+
+
+def registry(store: Store, changed: Changed, started: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for.
+
+    Args:
+        started: called once kopf has set itself up, before it watches.
+    """
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=handlers, id="started")
+    async def startup(**_: Any) -> None:
+        started()
+
+    kopf.on.login(registry=handlers, id="service-account")(kopf.login_with_service_account)
+    kopf.on.login(registry=handlers, id="kubeconfig")(kopf.login_with_kubeconfig)
+    _watch_feeds(handlers, store, changed)
+    _watch_pods(handlers, store, changed)
+    for kind in WATCHED:
+        _watch_children(handlers, store, changed, kind)
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """How kopf is to behave: quiet, level-triggered, ours only."""
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True  # we elect by a Lease; a stray peering object must not pause us
+    chosen.scanning.disabled = True  # the kinds that are watched are always there
+    chosen.posting.enabled = False
+    chosen.process.ultimate_exiting_timeout = None  # ending is our own affair
+    chosen.networking.request_timeout = 60
+    chosen.networking.connect_timeout = 10
+    chosen.queueing.worker_limit = 200
+    chosen.watching.chunk_size = 500
+    for kind in (*WATCHED, POD):
+        chosen.watching.label_selectors[_where(kind)] = OURS
+    return chosen
+
+
+def _where(kind: Kind) -> tuple[str, str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return (group, version, kind.plural)
+
+
+def _watch_feeds(handlers: kopf.OperatorRegistry, store: Store, changed: Changed) -> None:
+    touched: dict[str, Key] = {}
+
+    @kopf.index(*_where(FEEDS), id="feeds-seen", registry=handlers)
+    async def seen(body: kopf.Body, **_: Any) -> None:
+        facts = feed_facts(body)
+        if (key := store.put_feed(facts)) is not None:
+            touched[facts.uid] = key
+
+    @kopf.on.event(*_where(FEEDS), id="feeds", registry=handlers)
+    async def event(event: Any, body: kopf.Body, **_: Any) -> None:
+        facts = feed_facts(body)
+        key = touched.pop(facts.uid, None)
+        if event["type"] == "DELETED":
+            known = store.feeds.get(facts.key)
+            # Another feed may have taken the name before we heard that this one has gone.
+            key = store.remove_feed(facts.key) if known is not None and known.uid == facts.uid else facts.key
+        if key is not None:
+            await changed(key)
+
+
+def _watch_children(handlers: kopf.OperatorRegistry, store: Store, changed: Changed, kind: Kind) -> None:
+    touched: dict[str, Key] = {}
+
+    @kopf.index(*_where(kind), id=f"{kind.plural}-seen", registry=handlers)
+    async def seen(body: kopf.Body, **_: Any) -> None:
+        facts = child_facts(kind.kind, body)
+        if facts is not None and (feed := store.put_child(facts)) is not None:
+            touched[facts.uid] = feed
+
+    @kopf.on.event(*_where(kind), id=kind.plural, registry=handlers)
+    async def event(event: Any, body: kopf.Body, **_: Any) -> None:
+        facts = child_facts(kind.kind, body)
+        if facts is None:
+            return
+        feed = touched.pop(facts.uid, None)
+        if event["type"] == "DELETED":
+            feed = store.remove_child(facts.key, facts.uid)
+        if feed is not None:
+            await changed(feed)
+
+
+def _watch_pods(handlers: kopf.OperatorRegistry, store: Store, changed: Changed) -> None:
+    touched: dict[str, Key] = {}
+
+    @kopf.index(*_where(POD), id="pods-seen", registry=handlers)
+    async def seen(body: kopf.Body, **_: Any) -> None:
+        facts = pod_facts(body)
+        if facts is not None and (feed := store.put_pod(facts)) is not None:
+            touched[facts.uid] = feed
+
+    @kopf.on.event(*_where(POD), id="pods", registry=handlers)
+    async def event(event: Any, body: kopf.Body, **_: Any) -> None:
+        uid = body["metadata"]["uid"]
+        feed = touched.pop(uid, None)
+        if event["type"] == "DELETED":
+            feed = store.remove_pod(uid)
+        if feed is not None:
+            await changed(feed)
+
+
+async def watch(handlers: kopf.OperatorRegistry, namespaces: tuple[str, ...], *, stop: asyncio.Event) -> None:
+    """Watch until `stop`, or until kopf gives up."""
+    await kopf.operator(
+        registry=handlers,
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )

@@ -1,0 +1,130 @@
+"""What is there, as small frozen values: what `observe` found and `decide` and `plan` work on."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from marketfeed_operator.assign import Reading
+
+Key = tuple[str, str]
+"""Namespace and name of a MarketFeed."""
+ChildKey = tuple[str, str, str]
+"""Kind, namespace and name of a child."""
+JobState = Literal["None", "Running", "Succeeded", "Failed"]
+
+
+@dataclass(frozen=True)
+class FeedFacts:
+    """A MarketFeed as it is stored; whether its spec is sound is not known yet."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    canary_beat: str | None
+    """The beat of a canary; None when the object is not one."""
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+
+@dataclass(frozen=True)
+class ChildFacts:
+    """A child as it is stored.
+
+    Attributes:
+        digest: changes with whatever somebody else may have changed in it.
+        config_hash: of its pod template.
+        wanted, there, updated, ready: its pods.
+        settled: its controller has seen the newest spec.
+        replicas_ours: `spec.replicas` is owned by the operator.
+    """
+
+    key: ChildKey
+    feed: Key
+    uid: str
+    resource_version: str
+    digest: str
+    desired_hash: str = ""
+    config_hash: str = ""
+    wanted: int = 0
+    there: int = 0
+    updated: int = 0
+    ready: int = 0
+    settled: bool = True
+    replicas_ours: bool = False
+    job: JobState = "None"
+    reading: Reading | None = None
+
+    @property
+    def rolled(self) -> bool:
+        """Every pod is at the newest template and ready."""
+        return (
+            self.settled
+            and self.updated >= self.wanted
+            and self.ready >= self.wanted
+            and self.there <= self.wanted
+        )
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """A pod of a feed; `trouble` is why it cannot run, in one sentence, "" when it can."""
+
+    namespace: str
+    name: str
+    uid: str
+    feed: Key
+    component: str
+    shard: int | None
+    ip: str
+    ready: bool
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class PodReport:
+    """What a pod's /status said last, cut down to what is told of it."""
+
+    assignment: str = ""
+    last_trade_time_us: int | None = None
+    missing_trades: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    lag: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the venue says of its symbols.
+
+    Attributes:
+        symbols: symbol -> (status, quote asset); None when the venue has not answered yet.
+        problem: why the last question was not answered; "" when it was.
+    """
+
+    symbols: Mapping[str, tuple[str, str]] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that one reconciliation knows of a feed's surroundings."""
+
+    children: Mapping[ChildKey, ChildFacts] = field(default_factory=dict)
+    pods: Sequence[PodFacts] = ()
+    reports: Mapping[str, PodReport] = field(default_factory=dict)
+    """Pod uid -> its report."""
+    listing: Listing | None = None
+    """Asked for only where a symbolSelector needs it."""
+    kinds: Set[str] = frozenset()
+    """Optional kinds that the cluster serves."""
+
+    def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
+        """A child; None when it is not there."""
+        return self.children.get((kind, namespace, name))

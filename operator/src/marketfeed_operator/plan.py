@@ -1,0 +1,175 @@
+"""What is to be done for a feed: symbols to shards, children, and what must wait. Pure; run it twice, get the same."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from marketfeed_operator.api import Spec
+from marketfeed_operator.assign import Reading, assign, moves, transition
+from marketfeed_operator.desired import Child, Feed, desired, migration_job
+from marketfeed_operator.desired.base import Object
+from marketfeed_operator.kinds import DEPLOYMENT, JOB, STATEFUL_SET
+from marketfeed_operator.names import CONFIG_HASH, shard_of
+from marketfeed_operator.observed import JobState, Observed
+from marketfeed_wire.assignment import hash_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be there now.
+
+    Attributes:
+        children: in the order they are made.
+        readings: what each shard reads.
+        target: where each symbol belongs.
+        moving: symbol -> (from, to), for those whose shard changed just now.
+        waiting_shards: shards whose roll waits for others to finish theirs.
+        migration: how far the schema of this feed's consumers is.
+        job: the migration's Job; "" when there is none.
+    """
+
+    children: tuple[Child, ...]
+    readings: Mapping[int, Reading]
+    target: Mapping[int, Set[str]]
+    moving: Mapping[str, tuple[int, int]]
+    waiting_shards: int
+    migration: JobState
+    job: str
+
+
+def resolve(spec: Spec, observed: Observed, assigned: Set[str]) -> Set[str] | None:
+    """The symbols that the feed wants; None while the venue has not said which there are.
+
+    A symbol that was taken before stays taken while it fits the selector, whatever came before it in the alphabet.
+    """
+    if spec.symbols is not None:
+        return frozenset(spec.symbols)
+    chosen = spec.symbol_selector
+    listing = observed.listing
+    if chosen is None or listing is None or listing.symbols is None:
+        # Nobody can say which symbols there are: those that are read stay read.
+        return frozenset(assigned) or None
+    fitting = sorted(
+        symbol
+        for symbol, (status, quote_asset) in listing.symbols.items()
+        if status == chosen.status and (not chosen.quote_assets or quote_asset in chosen.quote_assets)
+    )
+    by_right = [symbol for symbol in fitting if symbol in assigned]
+    new = [symbol for symbol in fitting if symbol not in assigned]
+    return frozenset([*by_right, *new][: chosen.maximum])
+
+
+def plan(feed: Feed, observed: Observed) -> Plan | None:
+    """What is to be there; None while the symbols are not known."""
+    now = readings(observed)
+    assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
+    wanted = resolve(feed.spec, observed, assigned)
+    if wanted is None:
+        return None
+    target = assign(
+        {shard: reading.belonging for shard, reading in now.items()}, wanted, feed.spec.shard_size
+    )
+    following = transition(now, target, live_symbols(now, observed))
+    job = migration_job(feed)
+    state: JobState = "None"
+    if job is not None:
+        found = observed.children.get(job.key)
+        state = found.job if found is not None else "Running"
+    children, waiting = _staged(
+        [_after_migration(child, state) for child in desired(feed, following, observed.kinds)],
+        observed,
+        feed.spec.ingestion.max_updating_shards,
+    )
+    return Plan(
+        children=tuple(children),
+        readings=following,
+        target=target,
+        moving=moves(now, target),
+        waiting_shards=waiting,
+        migration=state,
+        job=job.name if job is not None else "",
+    )
+
+
+def readings(observed: Observed) -> dict[int, Reading]:
+    """What the stored assignment files say."""
+    found = {}
+    for (_, _, name), facts in observed.children.items():
+        shard = shard_of(name)
+        if facts.reading is not None and shard is not None:
+            found[shard] = facts.reading
+    return found
+
+
+def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, frozenset[str]]:
+    """The symbols that each shard's workers have reported as live: all of its file's, or none.
+
+    With two pods both have to: the old shard lets go only when the new one is as safe as it was.
+    """
+    live = {}
+    for shard, reading in now.items():
+        told = [
+            observed.reports[pod.uid].assignment
+            for pod in observed.pods
+            if pod.shard == shard and pod.uid in observed.reports
+        ]
+        if told and all(found == hash_of(reading.symbols) for found in told):
+            live[shard] = reading.symbols
+    return live
+
+
+def _after_migration(child: Child, state: JobState) -> Child:
+    """Consumers stay as they are until the schema fits their image: the old ones go on with the old schema."""
+    return child.held() if child.kind is STATEFUL_SET and state in ("Running", "Failed") else child
+
+
+def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[list[Child], int]:
+    """Hold back the roll of shards above `at_once`: a bad setting then stops a few shards and not all of them."""
+    rolling = sum(
+        1
+        for child in children
+        if child.kind is DEPLOYMENT
+        and (facts := observed.children.get(child.key)) is not None
+        and not facts.rolled
+    )
+    result, waiting = [], 0
+    for child in children:
+        if not _rolls(child, observed):
+            result.append(child)
+        elif rolling < at_once or not observed.children[child.key].rolled:
+            # One that is not ready anyway loses nothing by a new setting, which may be its cure.
+            rolling += observed.children[child.key].rolled
+            result.append(child)
+        else:
+            waiting += 1
+            result.append(child.held())
+    return result, waiting
+
+
+def _rolls(child: Child, observed: Observed) -> bool:
+    """Whether to apply it would restart pods that are there."""
+    facts = observed.children.get(child.key)
+    return child.kind is DEPLOYMENT and facts is not None and facts.config_hash != _config_hash(child.body)
+
+
+def _config_hash(body: Object | None) -> str:
+    if body is None:
+        return ""
+    return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
+
+
+def obsolete(wanted: tuple[Child, ...], observed: Observed) -> list[tuple[str, str, str]]:
+    """The children that are there and not wanted. Topics stay: with them would go their data."""
+    keep = {child.key for child in wanted}
+    # A migration that is done with stays until the next one has taken its place.
+    has_job = any(key[0] == JOB.kind and key in observed.children for key in keep)
+    return [
+        key
+        for key in observed.children
+        if key not in keep
+        and key[0] != "KafkaTopic"
+        and (key[0] != JOB.kind or has_job or not _has_job(wanted))
+    ]
+
+
+def _has_job(wanted: tuple[Child, ...]) -> bool:
+    return any(child.kind is JOB for child in wanted)

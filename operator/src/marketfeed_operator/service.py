@@ -1,0 +1,240 @@
+"""The operator's life: connect, wait for the lease, lead, hand over."""
+
+import asyncio
+import random
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.backoff import delays
+from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.health import HealthServer
+from marketfeed_operator import handlers
+from marketfeed_operator.apply import Applier
+from marketfeed_operator.cluster import FEEDS, Cluster, connected
+from marketfeed_operator.desired import Defaults
+from marketfeed_operator.engine.audit import Audit
+from marketfeed_operator.engine.canary import Canary
+from marketfeed_operator.engine.leader import LeaderElection
+from marketfeed_operator.engine.listings import Listings
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.queue import WorkQueue
+from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.engine.work import Workers
+from marketfeed_operator.errors import ApiError
+from marketfeed_operator.health import OperatorHealth
+from marketfeed_operator.observe import Observer
+from marketfeed_operator.observed import Key
+from marketfeed_operator.reconcile import Reconciler
+from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.store import Store
+
+log = logs.get(__name__)
+
+BEAT_SECONDS: Final = 0.5
+LISTING_RETRY_SECONDS: Final = 10.0
+LEASE: Final = "marketfeed-operator"
+
+
+async def run(settings: OperatorSettings) -> int:
+    """Run until SIGTERM or SIGINT (0), or until the lease or the watches are lost (1).
+
+    Raises:
+        StartupError: no API server within START_DEADLINE_SECONDS, or one that refuses us.
+    """
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    async with connected(metrics) as cluster:
+        operator = _Operator(settings, cluster, metrics)
+        with HealthServer(
+            operator.health, registry, host=settings.metrics_host, port=settings.metrics_port
+        ) as server:
+            server.write_port(settings.metrics_port_file)
+            log.info("operator started", identity=operator.identity, metrics_port=server.port)
+            return await operator.run(stop)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+class _Operator:
+    """The parts of a running operator."""
+
+    def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._metrics = metrics
+        self.identity = settings.operator_name or f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._store = Store()
+        self._chance = random.Random()  # noqa: S311 - jitter, not a secret
+        self._canary = Canary(
+            cluster,
+            metrics,
+            namespace=settings.operator_namespace,
+            identity=self.identity,
+            deadline_seconds=settings.canary_deadline_seconds,
+            now=time.monotonic,
+            wall=time.time,
+        )
+        self._election = (
+            LeaderElection(
+                cluster,
+                namespace=settings.operator_namespace,
+                name=LEASE,
+                identity=self.identity,
+                lease_seconds=settings.lease_seconds,
+                retry_seconds=settings.lease_retry_seconds,
+                now=time.monotonic,
+            )
+            if settings.leader_election
+            else None
+        )
+        self.health = OperatorHealth(self.identity, self._election, self._canary, self._store)
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """See `run` of the module."""
+        beating = asyncio.create_task(self._beat(), name="beat")
+        try:
+            await self._reach(stop)
+            if self._election is not None and not stop.is_set():
+                await _first(stop.wait(), self._election.acquire())
+            if stop.is_set():
+                return 0
+            return await self._lead(stop)
+        finally:
+            self.health.stopping = True
+            self.health.watching = False
+            if self._election is not None and self._election.leading:
+                await self._election.release()
+            beating.cancel()
+            log.info("operator stopped")
+
+    async def _beat(self) -> None:
+        while True:
+            self.health.last_beat = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _reach(self, stop: asyncio.Event) -> None:
+        """Return once the API server answers and knows MarketFeeds."""
+        deadline = time.monotonic() + self._settings.start_deadline_seconds
+        namespace = self._settings.watch_namespaces[0] if self._settings.watch_namespaces else None
+        for delay in delays(0.5, 5, self._chance):
+            try:
+                await self._cluster.get(FEEDS.path(namespace), limit=1)
+            except ApiError as error:
+                if time.monotonic() + delay > deadline:
+                    raise StartupError(
+                        f"MarketFeeds cannot be read within {self._settings.start_deadline_seconds:g} s: {error}. "
+                        "Are the CRD (manifests/crd.yaml) and the operator's roles applied?"
+                    ) from error
+                log.warning("waiting for the API server", reason=str(error))
+            else:
+                return
+            await _first(stop.wait(), asyncio.sleep(delay))
+            if stop.is_set():
+                return
+
+    async def _lead(self, stop: asyncio.Event) -> int:
+        """Serve every feed; the exit code."""
+        settings, store = self._settings, self._store
+        self._metrics.leader.set(1)
+        queue: WorkQueue[Key] = WorkQueue(now=time.monotonic, chance=self._chance)
+        reports = Reports(store, port=settings.pod_metrics_port, changed=queue.add)
+        listings = Listings(queue.add)
+        audit = Audit(self._cluster, store, self._metrics, settings.watch_namespaces, queue.add)
+        reconciler = Reconciler(
+            self._cluster,
+            store,
+            Observer(store, reports, listings, audit),
+            Applier(self._cluster, store, self._metrics),
+            self._metrics,
+            Defaults(
+                worker_image=settings.worker_image,
+                consumer_image=settings.consumer_image,
+                image_pull_policy=settings.image_pull_policy,
+                metrics_port=settings.pod_metrics_port,
+                drain_seconds=settings.pod_drain_seconds,
+            ),
+            identity=self.identity,
+            now=lambda: datetime.now(UTC),
+        )
+        workers = Workers(
+            queue, reconciler, store, self._canary, self._metrics,
+            resync_seconds=settings.resync_seconds, chance=self._chance,
+        )  # fmt: skip
+        # Everything is known before anything is changed: the kinds, the children that are not watched, the rest too.
+        await self._audit_once(audit, stop)
+        stop_watching = asyncio.Event()
+        # kopf takes the signals for itself when it starts; a stop is ours to order, the lease last.
+        handling = handlers.registry(store, queue.add, lambda: _stop_on_signals(stop))
+        tasks: list[tuple[str, Coroutine[Any, Any, object]]] = [
+            ("stop", stop.wait()),
+            ("watch", handlers.watch(handling, settings.watch_namespaces, stop=stop_watching)),
+            ("work", workers.run(settings.concurrency)),
+            ("audit", audit.run(settings.audit_seconds)),
+            ("reports", reports.run(settings.report_seconds)),
+            ("listings", listings.run(settings.listing_seconds, LISTING_RETRY_SECONDS)),
+        ]
+        if self._election is not None:
+            tasks.append(("lease", self._election.hold()))
+        if settings.canary_seconds:
+            self._canary.start()
+            tasks.append(("canary", self._canary.run(settings.canary_seconds)))
+        self.health.watching = True
+        ended = await _first_of(tasks, before_cancel=stop_watching.set)
+        self._canary.stop()
+        self._metrics.leader.set(0)
+        if ended == "stop":
+            return 0
+        log.error("stopped leading, to be started again", ended=ended)
+        return 1
+
+    async def _audit_once(self, audit: Audit, stop: asyncio.Event) -> None:
+        for delay in delays(0.5, 10, self._chance):
+            try:
+                await audit.audit()
+            except ApiError as error:
+                log.warning("the cluster cannot be listed", reason=str(error))
+            else:
+                return
+            await _first(stop.wait(), asyncio.sleep(delay))
+            if stop.is_set():
+                return
+
+
+async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Return when one of them has ended; the others are cancelled."""
+    await _first_of(
+        [(str(number), each) for number, each in enumerate(coroutines)], before_cancel=lambda: None
+    )
+
+
+async def _first_of(coroutines: list[tuple[str, Coroutine[Any, Any, object]]], *, before_cancel: Any) -> str:
+    """The name of the one that ended first; the others are cancelled and waited for.
+
+    Raises:
+        whatever the first raised.
+    """
+    tasks = [asyncio.create_task(each, name=name) for name, each in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        before_cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    first = next(task for task in tasks if task in done)
+    await first
+    return first.get_name()

@@ -1,0 +1,101 @@
+"""The operator's settings: environment variables, read once."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from marketfeed_chassis.settings import CommaSeparated, ServiceSettings
+
+
+def _namespaces(value: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [name for name in value if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name)]
+    if wrong:
+        raise ValueError(f"not a namespace: {', '.join(map(repr, wrong))}")
+    return value
+
+
+class OperatorSettings(ServiceSettings):
+    """Every variable that ``marketfeed-operator`` takes."""
+
+    worker_image: str = Field(
+        "marketfeed-worker:0.1.0",
+        min_length=1,
+        description="image of the workers, where a MarketFeed names none",
+    )
+    consumer_image: str = Field(
+        "marketfeed-consumer:0.1.0",
+        min_length=1,
+        description="image of the consumers, where a MarketFeed names none",
+    )
+    image_pull_policy: str = Field(
+        "IfNotPresent", pattern="^(Always|IfNotPresent|Never)$", description="Always, IfNotPresent or Never"
+    )
+    pod_metrics_port: int = Field(
+        8000, ge=1, le=65535, description="port of /metrics, /status and the probes in the feeds' pods"
+    )
+    pod_drain_seconds: int = Field(
+        20, ge=1, le=600, description="how long a feed's pod may take to deliver what it has read"
+    )
+    watch_namespaces: Annotated[CommaSeparated, AfterValidator(_namespaces)] = Field(
+        (), description="namespaces to serve, comma separated; empty serves all of them"
+    )
+    operator_namespace: str = Field(
+        "marketfeed-system",
+        min_length=1,
+        max_length=63,
+        description="namespace of the lease and of the canary",
+    )
+    operator_name: str = Field(
+        "",
+        max_length=253,
+        description="what this process is called in the lease: the pod's name; empty makes one up",
+    )
+    leader_election: bool = Field(
+        True, description="act only while holding the lease marketfeed-operator: true or false"
+    )
+    lease_seconds: float = Field(
+        15, ge=2, le=600, description="how long a leader that is silent keeps the lease"
+    )
+    lease_retry_seconds: float = Field(
+        2, ge=0.1, le=60, description="how often the lease is renewed or looked at"
+    )
+    concurrency: int = Field(8, ge=1, le=64, description="MarketFeeds that are worked on at the same time")
+    resync_seconds: float = Field(
+        60, ge=1, le=3600, description="how often each MarketFeed is worked on when nothing has happened"
+    )
+    audit_seconds: float = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="how often everything is listed and compared with what the watches brought",
+    )
+    report_seconds: float = Field(
+        5, ge=0.1, le=600, description="how often the pods are asked for their status"
+    )
+    listing_seconds: float = Field(
+        300, ge=1, le=86_400, description="how often venues are asked for their symbols, for a symbolSelector"
+    )
+    canary_seconds: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="how often the canary MarketFeed is changed, to see that changes come through; 0 is never",
+    )
+    canary_deadline_seconds: float = Field(
+        120, ge=1, le=3600, description="how late the canary may be before /livez fails"
+    )
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        if self.lease_retry_seconds * 3 > self.lease_seconds:
+            raise ValueError(
+                f"LEASE_RETRY_SECONDS={self.lease_retry_seconds:g} must be at most a third of "
+                f"LEASE_SECONDS={self.lease_seconds:g}: a leader would lose the lease to a single slow answer"
+            )
+        if self.canary_seconds and self.canary_seconds >= self.canary_deadline_seconds:
+            raise ValueError(
+                f"CANARY_SECONDS={self.canary_seconds:g} must be below "
+                f"CANARY_DEADLINE_SECONDS={self.canary_deadline_seconds:g}"
+            )
+        return self
