@@ -78,8 +78,7 @@ def _whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Itera
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
-        },
-        logger=log,
+        }
     )
     try:
         metadata = consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]

@@ -89,7 +89,7 @@ class Publisher:
         self._pending_bytes = 0
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
-        self._producer = Producer(producer_config(settings), logger=log)
+        self._producer = Producer(producer_config(settings))
 
     @property
     def pending(self) -> int:

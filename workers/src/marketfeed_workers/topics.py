@@ -30,7 +30,7 @@ def ensure_topics(settings: WorkerSettings) -> None:
     Raises:
         StartupError: one is missing and could not be created; the message names it.
     """
-    admin = AdminClient(client_config(settings), logger=log)
+    admin = AdminClient(client_config(settings))
     wanted = {
         settings.market_trades_topic: {},
         settings.market_book_topic: {},

@@ -1,0 +1,245 @@
+"""The worker as its user meets it: a process, its exit code, what it prints, what it answers."""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workers_line import Line, Worker, assert_complete, eventually
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with Line(tmp_path) as running:
+        yield running
+
+
+def get(worker: Worker, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port()}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def free_port() -> int:
+    """A port that nobody listens on; it stays taken while the test needs it unanswered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> None:
+    good = line.worker(wait=False, VALIDATE_ONLY="true")
+    assert good.process.wait(20) == 0
+    assert good.log.read_text().splitlines() == [
+        "SYMBOL   STATUS          RESULT",
+        "BTCUSDT  TRADING         ok",
+        "ETHUSDT  TRADING         ok",
+    ]
+    line.fault("halt", symbols=["ETHUSDT"])
+    bad = line.worker(wait=False, VALIDATE_ONLY="true", BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,NOPEUSDT")
+    assert bad.process.wait(20) == 1
+    assert bad.log.read_text().splitlines() == [
+        "SYMBOL    STATUS          RESULT",
+        "BTCUSDT   TRADING         ok",
+        "ETHUSDT   HALT            left out: not trading: HALT",
+        "NOPEUSDT  -               left out: unknown to the venue",
+    ]
+    assert line.control("GET", "ledger")["connections"]["accepted"] == 0
+    assert line.trades() == {}
+
+
+def test_unknown_symbols_are_left_out_loudly_and_the_rest_is_read(line: Line) -> None:
+    worker = line.worker(BINANCE_SYMBOLS="NOPEUSDT,BTCUSDT", LOG_FORMAT="json")
+    assert set(worker.status().symbols) == {"BTCUSDT"}
+    assert worker.status().refused_symbols == {"NOPEUSDT": "unknown to the venue"}
+    assert worker.metric("marketfeed_symbol_refused", symbol="NOPEUSDT", reason="unknown to the venue") == 1
+    said = [json.loads(each) for each in worker.log.read_text().splitlines()]
+    assert {"level": "error", "symbol": "NOPEUSDT", "reason": "unknown to the venue"}.items() <= next(
+        each for each in said if each["event"] == "symbol left out"
+    ).items()
+
+
+def test_no_symbol_left_is_an_error(line: Line) -> None:
+    worker = line.worker(wait=False, BINANCE_SYMBOLS="NOPEUSDT,NADAUSDT")
+    assert worker.process.wait(20) == 1
+    last = worker.log.read_text().splitlines()[-1]
+    assert last.startswith("error: none of BINANCE_SYMBOLS can be read: ")
+    assert "NOPEUSDT is unknown to the venue" in last
+    assert "NADAUSDT is unknown to the venue" in last
+
+
+def test_a_region_that_is_refused_over_rest_ends_the_start_after_one_request(line: Line) -> None:
+    line.fault("rest_error", status=451)
+    worker = line.worker(wait=False)
+    assert worker.process.wait(20) == 1
+    last = worker.log.read_text().splitlines()[-1]
+    assert "451: the venue does not serve this region" in last
+    assert "does not try again" in last
+    assert line.control("GET", "ledger")["requests"] == {"exchangeInfo": {"451": 1}}
+
+
+@pytest.mark.parametrize("transport", ["picows", "websockets"])
+def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
+    line: Line, transport: str
+) -> None:
+    line.fault("refuse", status=451, count=1)
+    worker = line.worker(wait=False, WS_TRANSPORT=transport)
+    eventually(lambda: worker.status().connections[0].state == "refused", "the refusal to be told")
+    # From now on the venue would serve us: whoever asked again would be let in and show itself.
+    status, reason = get(worker, "/readyz")
+    assert status == 503
+    assert "the venue does not serve this region" in reason
+    assert get(worker, "/livez")[0] == 200, "a restart would not help, so the probe must not ask for one"
+    assert worker.metric("vendor_fetch_failure_total", reason="region_refused") == 1
+    probes = worker.metric("marketfeed_connection_attempts_used")
+    assert probes == 1
+    told = [each for each in worker.log.read_text().splitlines() if "refuses this worker" in each]
+    assert len(told) == 1
+    assert worker.stop() == 0
+    counted = line.control("GET", "ledger")["connections"]
+    assert (counted["refused"], counted["accepted"]) == (1, 0)
+
+
+def test_a_rate_limited_handshake_is_repeated_after_what_the_venue_asks_for(line: Line) -> None:
+    line.fault("refuse", status=429, retry_after_seconds=2, count=1)
+    worker = line.worker(LOG_FORMAT="json")
+    said = [json.loads(each) for each in worker.log.read_text().splitlines()]
+    ended = next(each for each in said if each["event"] == "connection ended")
+    connected = next(each for each in said if each["event"] == "connected")
+    assert ended["retry_in_seconds"] == 2
+    assert _seconds(connected) - _seconds(ended) >= 2
+    assert line.control("GET", "ledger")["connections"]["refused"] == 1
+
+
+def _seconds(entry: dict[str, str]) -> float:
+    hours, minutes, seconds = entry["timestamp"].partition("T")[2].rstrip("Z").split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def test_a_broker_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> None:
+    port = free_port()
+    worker = line.worker(wait=False, KAFKA_BROKER=f"127.0.0.1:{port}", START_DEADLINE_SECONDS="2")
+    assert worker.process.wait(30) == 1
+    last = worker.log.read_text().splitlines()[-1]
+    assert last.startswith(f"error: no Kafka broker answered at 127.0.0.1:{port} within 2 s")
+    assert "check KAFKA_BROKER" in last
+    assert "Traceback" not in worker.log.read_text()
+    assert line.control("GET", "ledger")["connections"]["accepted"] == 0
+
+
+def test_a_venue_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> None:
+    worker = line.worker(
+        wait=False, BINANCE_REST_BASE=f"http://127.0.0.1:{free_port()}", START_DEADLINE_SECONDS="2"
+    )
+    assert worker.process.wait(30) == 1
+    said = worker.log.read_text().splitlines()
+    assert any("waiting for the venue" in each for each in said[:-1]), "it says what it waits for"
+    assert said[-1].startswith("error: the venue did not answer within 2 s")
+    assert "BINANCE_REST_BASE" in said[-1]
+
+
+def test_without_validation_the_venue_need_not_answer_over_rest(line: Line) -> None:
+    worker = line.worker(BINANCE_REST_BASE=f"http://127.0.0.1:{free_port()}", VALIDATE_ON_START="false")
+    assert worker.status().connections[0].state == "streaming"
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("away", ["broker"])
+def test_a_stop_while_the_start_waits_is_heeded(line: Line, away: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    variables = {"venue": {"BINANCE_REST_BASE": f"http://{address}"}, "broker": {"KAFKA_BROKER": address}}
+    worker = line.worker(wait=False, START_DEADLINE_SECONDS="300", **variables[away])
+    eventually(lambda: "waiting for" in worker.log.read_text(), "it to wait")
+    assert worker.stop(seconds=10) == 0
+    assert "Traceback" not in worker.log.read_text()
+
+
+def test_a_stop_delivers_everything_that_was_read(line: Line) -> None:
+    worker = line.worker()
+    eventually(lambda: worker.status().acknowledged[line.topics["trades"]] >= 100, "some trades")
+    before = worker.status()
+    assert worker.stop() == 0
+    assert "everything read is acknowledged" in worker.log.read_text().splitlines()[-1]
+    assert_complete(line)
+    for symbol, trades in line.trades().items():
+        last = before.symbols[symbol].last_trade_id
+        assert last is not None
+        assert trades[-1].trade_id >= last
+
+
+def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(line: Line) -> None:
+    worker = line.worker(DRAIN_DEADLINE_SECONDS="1")
+    line.broker_down()
+    eventually(lambda: worker.status().pending >= 20, "messages to wait for the broker")
+    assert worker.stop(seconds=20) == 1
+    assert "stopped before Kafka acknowledged everything" in worker.log.read_text().splitlines()[-1]
+
+
+def test_the_port_that_is_taken_ends_the_start(line: Line) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        worker = line.worker(wait=False, METRICS_PORT=str(port))
+        assert worker.process.wait(20) == 1
+    last = worker.log.read_text().splitlines()[-1]
+    assert "METRICS_PORT" in last
+    assert str(port) in last
+
+
+def test_the_probes_and_the_status_of_a_worker_that_works(line: Line) -> None:
+    worker = line.worker(SHARD="btc-eth")
+    assert get(worker, "/livez") == (200, "ok\n")
+    assert get(worker, "/readyz") == (200, "ok\n")
+    assert get(worker, "/nothing")[0] == 404
+    eventually(lambda: all(each.trades and each.quotes for each in worker.status().symbols.values()), "data")
+    status = worker.status()
+    assert (status.venue, status.shard, status.ready, status.reason) == ("binance_us", "btc-eth", True, "")
+    (connection,) = status.connections
+    assert (connection.state, connection.streams, connection.reconnects, connection.reason) == (
+        "streaming",
+        4,
+        0,
+        "",
+    )
+    for topic in (line.topics["trades"], line.topics["quotes"]):
+        assert status.received[topic] > 0
+        assert status.acknowledged[topic] <= status.received[topic]
+        assert status.failed[topic] == 0
+
+
+def test_symbols_are_split_over_connections(line: Line) -> None:
+    for symbol in ("ADAUSDT", "SOLUSDT", "XRPUSDT"):
+        line.fault("list", symbols=[symbol], trade_rate=20, quote_rate=20)
+    worker = line.worker(BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,ADAUSDT,SOLUSDT,XRPUSDT", WS_SHARD_SIZE="2")
+    assert [connection.streams for connection in worker.status().connections] == [4, 4, 2]
+    assert line.control("GET", "ledger")["connections"]["accepted"] == 3
+
+
+def test_json_logs_are_json_to_the_last_line_and_libraries_keep_quiet(line: Line) -> None:
+    worker = line.worker(LOG_FORMAT="json")
+    line.fault("cut")
+    eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+    assert worker.stop() == 0
+    said = [json.loads(each) for each in worker.log.read_text().splitlines()]
+    assert {each["logger"].partition(".")[0] for each in said} == {"marketfeed_workers"}
+    assert [each["event"] for each in said].count("connected") == 2
+
+
+def test_the_client_says_whole_and_once_that_its_broker_is_away(line: Line) -> None:
+    worker = line.worker(LOG_FORMAT="json")
+    line.broker_down()
+
+    def said() -> list[str]:
+        entries = [json.loads(each) for each in worker.log.read_text().splitlines()]
+        return [each["event"] for each in entries if each["logger"] == "librdkafka"]
+
+    refusals = worker.metric("marketfeed_publish_pending_messages")
+    eventually(lambda: any("Connection refused" in each for each in said()), "the client to say so")
+    eventually(
+        lambda: worker.metric("marketfeed_publish_pending_messages") > refusals + 500, "it to try again"
+    )
+    assert len(said()) < 10, "it tries some times a second"
