@@ -6,6 +6,7 @@ the order nor a late backfill shows in a candle.
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from operator import mul
 from typing import Final, NamedTuple
 
@@ -51,7 +52,8 @@ def candles(key: Key, trades: Sequence[Trade]) -> list[Candle]:
 def _candle(key: Key, minute: int, trades: Sequence[Trade]) -> Candle:
     prices, price_scale = decimals.scaled([trade.price for trade in trades])
     quantities, qty_scale = decimals.scaled([trade.qty for trade in trades])
-    bought = sum([qty for qty, trade in zip(quantities, trades, strict=True) if not trade.buyer_is_maker])
+    volume = sum(quantities)
+    sold = sum(compress(quantities, [trade.buyer_is_maker for trade in trades]))
     return Candle(
         venue=key[0],
         symbol=key[1],
@@ -60,9 +62,9 @@ def _candle(key: Key, minute: int, trades: Sequence[Trade]) -> Candle:
         high=decimals.text(max(prices), price_scale),
         low=decimals.text(min(prices), price_scale),
         close=trades[-1].price,
-        volume=decimals.text(sum(quantities), qty_scale),
+        volume=decimals.text(volume, qty_scale),
         quote_volume=decimals.text(sum(map(mul, prices, quantities)), price_scale + qty_scale),
-        buy_volume=decimals.text(bought, qty_scale),
+        buy_volume=decimals.text(volume - sold, qty_scale),
         trade_count=len(trades),
         first_trade_id=trades[0].trade_id,
         last_trade_id=trades[-1].trade_id,

@@ -12,7 +12,7 @@ _BINANCE_POINT = -9
 
 def scaled(texts: Sequence[str]) -> tuple[list[int], int]:
     """The numbers in `texts` as whole multiples of 10^-scale, and that scale: ["1.5", "2"] -> ([15, 20], 1)."""
-    if all(text[_BINANCE_POINT : _BINANCE_POINT + 1] == "." for text in texts):
+    if {text[_BINANCE_POINT : _BINANCE_POINT + 1] for text in texts} == {"."}:
         # One replace and one split for them all; every number has its point at the same place.
         return list(map(int, "\n".join(texts).replace(".", "").split("\n"))), 8
     parts = [text.partition(".") for text in texts]

@@ -4,6 +4,7 @@ A `Batch` grows while records are read and is then planned as one transaction. I
 database refuses one of them, the batch is taken apart and decoded again without it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -19,8 +20,8 @@ from marketfeed_wire import (
     decode_book_ticker,
     decode_gap,
     decode_trade,
-    is_name,
 )
+from marketfeed_wire.bulk import decode_book_tickers, decode_trades
 
 _M = TypeVar("_M", Trade, BookTicker)
 
@@ -100,30 +101,23 @@ class Batch:
         if not records:
             return
         self.records += records
-        self._note_offsets(records)
-        topics = {record.topic() for record in records}
+        topics = {record.topic() or "" for record in records}
         for topic in topics:
             # Nearly always one topic: then there is nothing to pick apart.
             own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
+            self._note_offsets(topic, own)
             if offenders:
                 own = self._without(own, offenders)
-            self._decode(own, tables[topic or ""])
+            self._decode(own, tables[topic])
 
-    def _note_offsets(self, records: Sequence[Record]) -> None:
-        values = [record.value() or b"" for record in records]
-        self.size_bytes += sum(map(len, values))
-        last: dict[tuple[str | None, int | None], int | None] = {
-            (record.topic(), record.partition()): record.offset() for record in records
-        }
-        for (topic, number), offset in last.items():
-            partition = (topic or "", number or 0)
-            if partition not in self.first_offsets:
-                self.first_offsets[partition] = next(
-                    record.offset() or 0
-                    for record in records
-                    if record.partition() == number and record.topic() == topic
-                )
-            self.next_offsets[partition] = (offset or 0) + 1
+    def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
+        numbers = [record.partition() or 0 for record in records]
+        offsets = [record.offset() or 0 for record in records]
+        # Of equal keys a dict keeps the last: backwards, that is the first record of each partition.
+        first = dict(zip(reversed(numbers), reversed(offsets), strict=True))
+        for number, offset in dict(zip(numbers, offsets, strict=True)).items():
+            self.first_offsets.setdefault((topic, number), first[number])
+            self.next_offsets[topic, number] = offset + 1
 
     def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
         kept = []
@@ -136,38 +130,37 @@ class Batch:
         return kept
 
     def _decode(self, records: Sequence[Record], table: str) -> None:
+        values = [record.value() or b"" for record in records]
+        self.size_bytes += sum(map(len, values))
         if table == "trades":
-            self._decode_into(self.trades, decode_trade, records)
+            _group(self.trades, self._decoded(records, values, decode_trades, decode_trade))
         elif table == "book_tickers":
-            self._decode_into(self.quotes, decode_book_ticker, records)
+            _group(self.quotes, self._decoded(records, values, decode_book_tickers, decode_book_ticker))
         else:
             self._decode_gaps(records)
 
-    def _decode_into(
+    def _decoded(
         self,
-        groups: dict[Key, list[_M]],
-        decode: Callable[[bytes], _M],
         records: Sequence[Record],
-    ) -> None:
-        for record in records:
+        values: Sequence[bytes],
+        decode_all: Callable[[Sequence[bytes]], list[_M]],
+        decode_one: Callable[[bytes], _M],
+    ) -> list[_M]:
+        """The messages in `values`; what is none becomes a dead letter."""
+        try:
+            return decode_all(values)
+        except DecodeError:
+            messages = []
+        for record, value in zip(records, values, strict=True):
             try:
-                message = decode(record.value() or b"")
+                messages.append(decode_one(value))
             except DecodeError as error:
                 self.dead_letters.append(dead(record, str(error)))
-                continue
-            key = (message.venue, message.symbol)
-            group = groups.get(key)
-            if group is not None:
-                group.append(message)
-            elif is_name(key[0]) and is_name(key[1]):
-                groups[key] = [message]
-            else:
-                field_at_fault = "symbol" if is_name(key[0]) else "venue"
-                self.dead_letters.append(dead(record, f"{field_at_fault}: not a printable name"))
+        return messages
 
     def _decode_gaps(self, records: Sequence[Record]) -> None:
         for record in records:
-            value = record.value()
+            value = _bytes(record)
             if value is None:
                 continue  # the topic is compacted: a key that was deleted
             try:
@@ -178,6 +171,21 @@ class Batch:
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
         """This batch less the records of the partitions `gone`."""
         return batch_of((one for one in self.records if place(one)[:2] not in gone), tables)
+
+
+def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
+    """Add `messages` to the groups of their symbols."""
+    by_symbol: defaultdict[str, list[_M]] = defaultdict(list)
+    venues = {message.venue for message in messages}
+    for venue in venues:
+        own = messages if len(venues) == 1 else [one for one in messages if one.venue == venue]
+        for message in own:
+            by_symbol[message.symbol].append(message)
+        for symbol, group in by_symbol.items():
+            held = groups.setdefault((venue, symbol), group)
+            if held is not group:
+                held += group
+        by_symbol.clear()
 
 
 def batch_of(

@@ -1,0 +1,87 @@
+"""The trades of the sink benchmark: shaped as recorded ones, as many as asked for."""
+
+import random
+from collections.abc import Iterator
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from marketfeed_wire import Trade, encode
+
+SYMBOLS = [
+    "BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT", "AVAXUSDT",
+    "LINKUSDT", "DOTUSDT", "LTCUSDT", "UNIUSDT", "ATOMUSDT", "ETCUSDT", "FILUSDT", "APTUSDT",
+]  # fmt: skip
+PARTITIONS = 4
+BEGIN_US = 1_723_161_600_000_000
+
+
+def trades(count: int) -> Iterator[Trade]:
+    """Trades of all symbols mixed, ids contiguous per symbol, about 2,000 a second of market time."""
+    chance = random.Random(5)  # noqa: S311 - prices
+    last = {symbol: chance.randrange(10**9, 4 * 10**9) for symbol in SYMBOLS}
+    price = {symbol: chance.randrange(10**8, 6 * 10**12) for symbol in SYMBOLS}
+    for number in range(count):
+        symbol = SYMBOLS[min(int(chance.expovariate(0.4)), len(SYMBOLS) - 1)]
+        last[symbol] += 1
+        price[symbol] += chance.randrange(-(10**6), 10**6 + 1) * (chance.random() < 0.4)
+        cents = abs(price[symbol]) // 10**6 * 10**6
+        time_us = BEGIN_US + number * 500
+        yield Trade(
+            venue="binance_us", symbol=symbol, trade_id=last[symbol],
+            price=f"{cents // 10**8}.{cents % 10**8:08}",
+            qty=f"{chance.randrange(3)}.{chance.randrange(10**5):05}000",
+            buyer_is_maker=chance.random() < 0.5, trade_time_us=time_us, event_time_us=time_us + 300,
+            received_time_us=time_us + 2100,
+        )  # fmt: skip
+
+
+def partition_of(symbol: str) -> int:
+    """Partitions even in messages, whatever the hash of the names."""
+    return SYMBOLS.index(symbol) % PARTITIONS
+
+
+def create(broker: str, *topics: str) -> None:
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
+        future.result()
+
+
+def publish(broker: str, topic: str, records: Iterator[tuple[str, bytes]]) -> int:
+    """Write (symbol, value) pairs; how many."""
+    producer = Producer(
+        {
+            "bootstrap.servers": broker, "linger.ms": 20, "compression.type": "lz4", "acks": "all",
+            "queue.buffering.max.messages": 200_000, "enable.idempotence": True,
+        }
+    )  # fmt: skip
+    count = 0
+    for symbol, value in records:
+        while True:
+            try:
+                producer.produce(topic, value, symbol.encode(), partition_of(symbol))
+                break
+            except BufferError:
+                producer.poll(0.1)
+        count += 1
+    if producer.flush(60):
+        raise SystemExit(f"Kafka did not take all of {topic}")
+    return count
+
+
+def plain(count: int) -> Iterator[tuple[str, bytes]]:
+    """`count` new trades."""
+    return ((trade.symbol, encode(trade)) for trade in trades(count))
+
+
+def doubled(count: int) -> Iterator[tuple[str, bytes]]:
+    """`count` messages, half of them repeats: each stretch of 5,000 is published twice, as after a restart."""
+    stretch: list[tuple[str, bytes]] = []
+    for trade in trades(count // 2):
+        stretch.append((trade.symbol, encode(trade)))
+        if len(stretch) == 5_000:
+            yield from stretch
+            yield from stretch
+            stretch = []
+    yield from stretch
+    yield from stretch

