@@ -1,0 +1,165 @@
+"""Metrics: declared in one file, each with help and unit, and scraped as they are declared."""
+
+import ast
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from workers_line import Line, Worker, eventually
+
+import marketfeed_workers
+from marketfeed_workers.counters import LATENCY_BOUNDS_US, LatencyBuckets
+
+SOURCES = Path(marketfeed_workers.__file__).parent
+WORKER_LABELS = {"venue", "shard"}
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Metric]]:
+    """Family name -> what a scrape of a worker says that has met something of everything."""
+    with Line(tmp_path_factory.mktemp("metrics")) as line:
+        worker = line.worker(SHARD="7", BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,NOPEUSDT")
+        line.fault("drop", streams=["btcusdt@trade"], count=2)
+        line.fault("corrupt", streams=["ethusdt@trade"], how="bad_price")
+        line.fault("server_shutdown", close_after_seconds=60)
+        eventually(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="filled") >= 2, "repairs")
+        eventually(lambda: worker.metric("marketfeed_connection_rotations_total") >= 1, "a rotation")
+        yield {family.name: family for family in text_string_to_metric_families(_scrape(worker))}
+
+
+def _scrape(worker: Worker) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.port()}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def declared() -> dict[str, str]:
+    """Metric name -> help, of every family that metrics.py makes."""
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse((SOURCES / "metrics.py").read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            makes = node.func.id.endswith("MetricFamily") or node.func.id in ("_counter", "_gauge")
+            texts = [str(each.value) for each in node.args[:2] if isinstance(each, ast.Constant)]
+            if makes and len(texts) == 2:
+                found[texts[0]] = texts[1]
+    return found
+
+
+def test_metrics_are_declared_in_one_file() -> None:
+    users = {
+        str(file.relative_to(SOURCES))
+        for file in SOURCES.rglob("*.py")
+        if re.search(r"^(from|import) prometheus_client", file.read_text(), re.MULTILINE)
+    }
+    assert users == {"metrics.py", "worker.py"}, "worker.py only makes the registry"
+    assert "CollectorRegistry" in (SOURCES / "worker.py").read_text()
+
+
+def test_every_declared_metric_is_scraped_and_no_other(scraped: dict[str, Metric]) -> None:
+    assert set(scraped) == set(declared())
+
+
+def test_every_metric_has_help_and_a_name_of_the_field(scraped: dict[str, Metric]) -> None:
+    for name, family in scraped.items():
+        assert re.fullmatch(r"(vendor|kafka|marketfeed)_[a-z_]+[a-z]", name)
+        assert family.documentation == declared()[name]
+        assert family.documentation.endswith("."), name
+        assert family.type in ("counter", "gauge", "histogram")
+        if "second" in family.documentation.lower() and family.type != "counter":
+            assert name.endswith("_seconds"), f"{name} has its unit in its help and not in its name"
+        if family.type == "counter":
+            assert all(sample.name.endswith(("_total", "_created")) for sample in family.samples)
+
+
+def test_every_sample_names_its_worker(scraped: dict[str, Metric]) -> None:
+    for name, family in scraped.items():
+        assert family.samples, f"{name} says nothing, even where there was something to say"
+        for sample in family.samples:
+            assert set(sample.labels) >= WORKER_LABELS, name
+            assert (sample.labels["venue"], sample.labels["shard"]) == ("binance_us", "7")
+
+
+@pytest.mark.parametrize(
+    ("name", "further_labels"),
+    [
+        ("vendor_fetch_success", {"stream"}),
+        ("vendor_fetch_failure", {"stream", "reason"}),
+        ("kafka_publish_success", {"topic"}),
+        ("kafka_publish_failure", {"topic"}),
+        ("marketfeed_trade_ids_missing", {"symbol"}),
+        ("marketfeed_last_trade_time_seconds", {"symbol"}),
+        ("marketfeed_trade_gaps", {"outcome"}),
+        ("marketfeed_connection_streaming", {"connection"}),
+        ("marketfeed_symbol_refused", {"symbol", "reason"}),
+        ("marketfeed_publish_pending_messages", set()),
+        ("marketfeed_request_weight_limit", set()),
+    ],
+)
+def test_labels_that_dashboards_and_alerts_build_on(
+    scraped: dict[str, Metric], name: str, further_labels: set[str]
+) -> None:
+    for sample in scraped[name].samples:
+        assert set(sample.labels) == WORKER_LABELS | further_labels
+
+
+def test_histograms_are_cumulative_and_end_at_their_count(scraped: dict[str, Metric]) -> None:
+    latency = scraped["marketfeed_socket_to_ack_seconds"]
+    topics = {sample.labels["topic"] for sample in latency.samples}
+    assert len(topics) == 4
+    for topic in topics:
+        of_topic = [sample for sample in latency.samples if sample.labels["topic"] == topic]
+        buckets = [sample for sample in of_topic if sample.name.endswith("_bucket")]
+        assert [sample.labels["le"] for sample in buckets] == [
+            *(str(bound / 1e6) for bound in LATENCY_BOUNDS_US),
+            "+Inf",
+        ]
+        counts = [sample.value for sample in buckets]
+        assert counts == sorted(counts)
+        (count,) = [sample.value for sample in of_topic if sample.name.endswith("_count")]
+        assert counts[-1] == count
+
+
+def value(scraped: dict[str, Metric], name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for sample in scraped[name].samples
+        if not sample.name.endswith("_created") and labels.items() <= sample.labels.items()
+    )
+
+
+def test_what_happened_is_what_is_counted(scraped: dict[str, Metric]) -> None:
+    assert value(scraped, "vendor_fetch_failure", reason="bad_frame") == 1
+    assert value(scraped, "marketfeed_trades_backfilled") >= 3
+    assert value(scraped, "marketfeed_trade_gaps", outcome="unresolved") == 0
+    assert value(scraped, "marketfeed_trade_ids_missing") == 0
+    assert value(scraped, "marketfeed_connection_rotations", reason="announced") == 1
+    assert value(scraped, "marketfeed_connection_reconnects") == 0
+    assert value(scraped, "marketfeed_symbol_refused", symbol="NOPEUSDT") == 1
+    assert value(scraped, "marketfeed_worker_ready") == 1
+    assert value(scraped, "marketfeed_request_weight_limit") == 1200
+    assert 0 < value(scraped, "marketfeed_request_weight_used") < 1200
+    assert value(scraped, "marketfeed_connection_attempts_used") == 2
+    assert abs(value(scraped, "marketfeed_clock_offset_seconds")) < 5
+    received = value(scraped, "vendor_fetch_success", stream="trade")
+    acknowledged = value(scraped, "kafka_publish_success")
+    assert received > 0
+    assert acknowledged > 0
+    assert value(scraped, "kafka_publish_failure") == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 60_000_000), st.integers(1, 500))))
+def test_a_histogram_counts_each_event_once_in_its_place(observed: list[tuple[int, int]]) -> None:
+    buckets = LatencyBuckets()
+    for latency_us, times in observed:
+        buckets.observe(latency_us, times)
+    assert buckets.sum_us == sum(latency_us * times for latency_us, times in observed)
+    below = 0
+    for bound_us, count in zip([*LATENCY_BOUNDS_US, float("inf")], buckets.counts, strict=True):
+        below += count
+        assert below == sum(times for latency_us, times in observed if latency_us <= bound_us)
