@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -41,12 +41,17 @@ def stored(url: str, table: str) -> int:
 class Consumer:
     """A running `marketfeed-consumer`."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        program: Sequence[str] = ("-m", "marketfeed_consumers"),
+    ) -> None:
         self.log = folder / f"{uuid4().hex}.log"
         self._port_file = folder / f"{uuid4().hex}.port"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "marketfeed_consumers"],
+                [sys.executable, *program],
                 env={**os.environ, **environment, "METRICS_PORT_FILE": str(self._port_file)},
                 stderr=log,
                 stdout=log,
@@ -66,6 +71,82 @@ class Consumer:
         status: dict[str, Any] = json.loads(self.get("/status")[1])
         return status
 
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is stored, but for who owns what and when it was noted."""
+    return {
+        "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, trade_id"),
+        "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, update_id"),
+        "candles_1m": rows(url, "SELECT * FROM candles_1m ORDER BY venue, symbol, open_time_us"),
+        "top_of_book": rows(url, "SELECT * FROM top_of_book ORDER BY venue, symbol"),
+        "marks": rows(
+            url,
+            "SELECT table_name, venue, symbol, first_id, last_id, first_time_us, last_time_us, row_count "
+            "FROM high_water_marks ORDER BY 1, 2, 3",
+        ),
+        "missing": rows(
+            url, "SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades ORDER BY 1, 2, 3"
+        ),
+        "offsets": rows(url, 'SELECT topic, "partition", next_offset FROM consumer_offsets ORDER BY 1, 2'),
+        "dead_letters": rows(url, "SELECT value, reason FROM dead_letters ORDER BY 1"),
+    }
+
+
+CANDLES_DIFFER = """
+WITH derived AS (
+    SELECT venue, symbol, trade_time_us - trade_time_us % 60000000 AS open_time_us,
+        (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high, min(price) AS low,
+        (array_agg(price ORDER BY trade_id DESC))[1] AS close, sum(qty) AS volume, sum(price * qty) AS quote_volume,
+        coalesce(sum(qty) FILTER (WHERE NOT buyer_is_maker), 0) AS buy_volume, count(*) AS trade_count,
+        min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id
+    FROM trades GROUP BY 1, 2, 3
+)
+(TABLE derived EXCEPT ALL TABLE candles_1m) UNION ALL (TABLE candles_1m EXCEPT ALL TABLE derived)
+"""
+"""Candles that are not what the SQL aggregate of the rows says; none when all is well."""
+
+MARKS_DIFFER = """
+WITH derived AS (
+    SELECT venue, symbol, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS row_count
+    FROM trades GROUP BY 1, 2
+), held AS (
+    SELECT venue, symbol, first_id, last_id, row_count FROM high_water_marks WHERE table_name = 'trades'
+)
+(TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
+"""
+
+MISSING_DIFFER = """
+WITH derived AS (
+    SELECT * FROM (
+        SELECT venue, symbol, trade_id + 1 AS first_id,
+            lead(trade_id) OVER (PARTITION BY venue, symbol ORDER BY trade_id) - 1 AS last_id
+        FROM trades
+    ) AS gaps WHERE last_id >= first_id
+), held AS (SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades)
+(TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
+"""
+
+TOPS_DIFFER = """
+WITH derived AS (
+    SELECT DISTINCT ON (venue, symbol) * FROM book_tickers ORDER BY venue, symbol, update_id DESC
+)
+(TABLE derived EXCEPT ALL TABLE top_of_book) UNION ALL (TABLE top_of_book EXCEPT ALL TABLE derived)
+"""
+
+
+def differences(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Where what is derived is not what the rows say: {} when all is well."""
+    queries = {
+        "candles": CANDLES_DIFFER, "marks": MARKS_DIFFER, "missing": MISSING_DIFFER, "tops": TOPS_DIFFER
+    }  # fmt: skip
+    found = {name: rows(url, query) for name, query in queries.items()}
+    return {name: own for name, own in found.items() if own}

@@ -1,14 +1,21 @@
 """The consumer as a process: real Kafka protocol, real PostgreSQL."""
 
+import os
+import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from consumer_market import quote, trade
-from consumer_support import Consumer, rows, stored, until
+from consumer_support import Consumer, differences, everything, rows, stored, until
+from msgspec.structs import astuple
 
+from marketfeed_consumers import schema
+from marketfeed_consumers.transaction import POINTS
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 pytestmark = pytest.mark.integration
@@ -24,7 +31,7 @@ def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Ca
     """Starts consumers of `topic` (trades) and `topic`-book (quotes)."""
     started = []
 
-    def one(**environment: str) -> Consumer:
+    def one(*program: str, **environment: str) -> Consumer:
         consumer = Consumer(
             {
                 "KAFKA_BROKER": broker,
@@ -34,18 +41,19 @@ def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Ca
                 "MARKET_BOOK_TOPIC": f"{topic}-book",
                 "METRICS_HOST": "127.0.0.1",
                 "METRICS_PORT": "0",
+                "MARKET_GAPS_TOPIC": f"{topic}-gaps",
+                "CONSUMER_TOPICS": f"{topic},{topic}-book",
                 **environment,
             },
             tmp_path,
+            program or ("-m", "marketfeed_consumers"),
         )
         started.append(consumer)
         return consumer
 
     yield one
     for consumer in started:
-        if consumer.process.poll() is None:
-            consumer.process.kill()
-            consumer.process.wait()
+        consumer.kill()
 
 
 @pytest.fixture
@@ -87,3 +95,138 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
         ("BTCUSDT", 150),
         ("ETHUSDT", 50),
     ]
+
+
+SESSION_MS = "4000"
+"""More than the 3 s that the mock broker lets a new group wait for members."""
+SEEDS = int(os.environ.get("MARKETFEED_CHAOS_SEEDS", "1"))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.timeout(600)
+def test_killed_at_every_point_it_stores_what_was_published_and_nothing_twice(
+    start, publish, topic, database, seed
+):
+    chance = random.Random(seed)  # noqa: S311 - a schedule
+    sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
+    quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in ("BTCUSDT", "ETHUSDT")]
+    late = [trade(i, "BTCUSDT", origin="backfill") for i in range(97, 400, 97)]
+    again = chance.sample(sent, 300)
+    publish(topic, *sent, b"junk", *again, *late)
+    publish(f"{topic}-book", *quotes, *chance.sample(quotes, 100))
+    points = list(POINTS)
+    chance.shuffle(points)
+    for point in points:
+        killed = start(
+            str(Path(__file__).with_name("consumer_killed.py")), point, str(chance.randint(1, 4)),
+            BATCH_MAX_ROWS="60", KAFKA_SESSION_TIMEOUT_MS=SESSION_MS,
+        )  # fmt: skip
+        assert killed.process.wait(60) == -signal.SIGKILL, killed.log.read_text()
+    consumer = start(KAFKA_SESSION_TIMEOUT_MS=SESSION_MS)
+    everywhere = len(sent) + len(again) + len(late) + 1 + len(quotes) + 100
+    until(lambda: rows(database, NEXT_OFFSETS) == [(everywhere,)], "the end of the topics", 60)
+    assert consumer.stop() == 0
+    held = everything(database)
+    assert [row[2] for row in held["trades"] if row[1] == "BTCUSDT"] == sorted(
+        {one.trade_id for one in [*sent, *late] if one.symbol == "BTCUSDT"}
+    )
+    assert [astuple(one)[:-1] for one in sorted([*sent, *late], key=lambda t: (t.symbol, t.trade_id))] == [
+        (*row[:3], *map(str, row[3:5]), *row[5:]) for row in rows(database, TRADES_AS_TEXT)
+    ]
+    assert len(held["book_tickers"]) == len(quotes)
+    assert len(held["dead_letters"]) == 1
+    assert differences(database) == {}
+
+
+NEXT_OFFSETS = "SELECT sum(next_offset) FROM consumer_offsets"
+TRADES_AS_TEXT = """
+SELECT venue, symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_time_us, event_time_us,
+    received_time_us, origin FROM trades ORDER BY symbol, trade_id
+"""
+
+
+def test_two_consumers_share_the_partitions_and_a_third_of_them_dies(start, publish, topic, database):
+    """Cooperative rebalancing with trades flowing: whoever has a partition stores it once."""
+    first = start(BATCH_MAX_ROWS="50", KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, CONSUMER_TOPICS=topic)
+    symbols = [f"SYM{i}" for i in range(12)]
+    publish(topic, *(trade(i, symbol) for i in range(50) for symbol in symbols))
+    until(lambda: stored(database, "trades") == 600, "the first trades")
+    second = start(BATCH_MAX_ROWS="50", KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, CONSUMER_TOPICS=topic)
+    next_id = 50
+
+    def more() -> None:
+        nonlocal next_id
+        publish(topic, *(trade(next_id, symbol) for symbol in symbols))
+        next_id += 1
+
+    def shared() -> bool:
+        more()
+        return bool(first.status()["partitions"]) and bool(second.status()["partitions"])
+
+    until(shared, "both to own partitions", 60)
+    owned = [{(p["topic"], p["partition"]) for p in one.status()["partitions"]} for one in (first, second)]
+    assert not owned[0] & owned[1]
+    second.kill()
+
+    def taken_over() -> bool:
+        more()
+        return len(first.status()["partitions"]) == 4
+
+    until(taken_over, "the first to take over", 60)
+    until(lambda: stored(database, "trades") == next_id * 12, "all trades")
+    assert first.stop() == 0
+    assert differences(database) == {}
+    assert "Fenced" not in first.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(None, "no marketfeed schema yet; run: marketfeed-consumer migrate", id="no schema"),
+        pytest.param(
+            "UPDATE marketfeed_schema_version SET version_num = '0001'", "at version 0001", id="an older one"
+        ),
+    ],
+)
+def test_without_the_schema_it_needs_it_ends_with_one_clear_line(start, postgres, change, words):
+    url = postgres.new_database()
+    if change:
+        schema.migrate(url, 10)
+        with psycopg.connect(url) as owner:
+            owner.execute(change)
+    consumer = start(DATABASE_URL=url)
+    assert consumer.process.wait(30) == 1
+    assert words in consumer.log.read_text().splitlines()[-1]
+
+
+def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
+    consumer = start(DATABASE_URL="postgresql://me:secret@127.0.0.1:1/x", START_DEADLINE_SECONDS="1")
+    assert consumer.process.wait(30) == 1
+    log = consumer.log.read_text()
+    assert "error: no database answered at 127.0.0.1:1/x within 1 s" in log
+    assert "secret" not in log
+    consumer = start(KAFKA_BROKER="127.0.0.1:1", START_DEADLINE_SECONDS="1")
+    assert consumer.process.wait(30) == 1
+    assert "error: no Kafka broker answered at 127.0.0.1:1" in consumer.log.read_text()
+
+
+def test_a_database_that_goes_away_pauses_it_and_nothing_is_lost(start, publish, topic, postgres, tmp_path):
+    """The database refuses connections for a while: not ready, alive, and afterwards complete."""
+    url = postgres.new_database()
+    schema.migrate(url, 10)
+    name = url.split("/")[3].split("?")[0]
+    consumer = start(DATABASE_URL=url)
+    publish(topic, trade(0))
+    until(lambda: stored(url, "trades") == 1, "the first trade")
+    with psycopg.connect(postgres.url(), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        publish(topic, *(trade(i) for i in range(1, 500)))
+        until(lambda: consumer.get("/readyz")[0] == 503, "the consumer to be unready")
+        assert "does not take rows" in consumer.get("/readyz")[1]
+        assert consumer.get("/livez")[0] == 200
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    until(lambda: stored(url, "trades") == 500, "the rest", 60)
+    until(lambda: consumer.get("/readyz")[0] == 200, "the consumer to be ready")
+    assert differences(url) == {}
+    assert consumer.stop() == 0

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from consumer_market import quote, record, trade
 from consumer_pgproxy import Fault, Proxy
-from consumer_support import rows, stored, until
+from consumer_support import differences, everything, rows, stored, until
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import careful, schema
@@ -108,21 +108,6 @@ def proxied(proxy: Proxy, database: str) -> str:
     return f"postgresql://postgres@{host}:{port}/{name}?sslmode=disable&gssencmode=disable"
 
 
-def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is stored, but for who owns what and when it was noted."""
-    return {
-        "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, trade_id"),
-        "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, update_id"),
-        "candles_1m": rows(url, "SELECT * FROM candles_1m ORDER BY venue, symbol, open_time_us"),
-        "top_of_book": rows(url, "SELECT * FROM top_of_book ORDER BY venue, symbol"),
-        "marks": rows(url, "SELECT * FROM high_water_marks ORDER BY 1, 2, 3"),
-        "missing": rows(
-            url, "SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades ORDER BY 3"
-        ),
-        "offsets": rows(url, "SELECT topic, next_offset FROM consumer_offsets ORDER BY topic"),
-    }
-
-
 MIXED = [
     *(trade(i) for i in range(10)),
     trade(12),
@@ -146,7 +131,7 @@ def test_one_batch_is_all_there_together(session: Callable[..., Session], databa
     assert held["missing"] == [("binance_us", "BTCUSDT", 10, 11)]
     assert held["top_of_book"][0][2] == 21
     assert held["candles_1m"][0][10:] == (11, 0, 12)
-    assert held["offsets"] == [("book", 9), ("trades", 13)]
+    assert held["offsets"] == [("book", 0, 9), ("trades", 0, 13)]
     assert rows(database, "SELECT value, reason <> '' FROM dead_letters") == [(b"junk", True)]
 
 
@@ -188,6 +173,7 @@ def test_a_fault_changes_nothing_of_what_is_stored(
     tried.write(trade(13), quote(50))
     session(calm).write(trade(13), quote(50))
     assert everything(database) == everything(calm)
+    assert differences(database) == {}
 
 
 def test_while_the_database_is_in_trouble_it_says_why(
@@ -304,7 +290,7 @@ def test_a_statement_that_hangs_is_cut_when_time_is_up(
         with pytest.raises(Abandoned):
             written.result(0)
         other.rollback()
-    until(lambda: everything(database)["offsets"] == [("book", 0), ("trades", 0)], "the rollback")
+    until(lambda: everything(database)["offsets"] == [("book", 0, 0), ("trades", 0, 0)], "the rollback")
     mine.writer.go_on()
     mine.write(trade(1))
     assert stored(database, "trades") == 1

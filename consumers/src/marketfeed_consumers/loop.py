@@ -93,6 +93,7 @@ class Loop:
         self._failure: ServiceError | None = None
         self._hints: dict[Partition, int] = {}
         self._hinted = 0.0
+        self._said: set[str] = set()
         self._stopping = False
         self._stop_at = math.inf
         self._waiting_since = 0.0
@@ -191,6 +192,11 @@ class Loop:
             KafkaError.GROUP_AUTHORIZATION_FAILED,
         ):
             raise StartupError(f"Kafka refuses: {error.str()}")
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if error.str() not in self._said:  # comes again with each refresh of the metadata
+                self._said.add(error.str())
+                log.warning("waiting for a topic that does not exist yet", reason=error.str())
+            return
         log.warning("Kafka says", reason=error.str(), code=error.name())
 
     def _kafka_error(self, error: KafkaError) -> None:

@@ -1,0 +1,60 @@
+"""The few things a run asks of Kafka itself: that its topics are there, and where they end."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.kafka import KafkaSettings, client_config, wait_for_broker
+from marketfeed_chassis.settings import read
+
+PARTITIONS: Final = 4
+TIMEOUT_SECONDS: Final = 10.0
+
+
+class Kafka:
+    """An administrator's connection to the broker that `environment` names (KAFKA_BROKER and its companions)."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._settings = read(KafkaSettings, environment)
+        self._admin = AdminClient({**client_config(self._settings), "log_level": 2})
+
+    async def create_topics(self, names: Iterable[str]) -> None:
+        """Create the topics that are not there, with PARTITIONS partitions each.
+
+        Raises:
+            StartupError: the broker is out of reach, or refuses.
+        """
+        await asyncio.to_thread(wait_for_broker, self._settings)
+        known = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        wanted = [NewTopic(name, num_partitions=PARTITIONS) for name in names if name not in known]
+        for name, created in self._admin.create_topics(wanted).items() if wanted else ():
+            try:
+                await asyncio.wrap_future(created)
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise StartupError(f"Kafka refused to create the topic {name}: {reason.str()}") from None
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Partition -> the offset after its last record.
+
+        Raises:
+            StartupError: the broker does not tell.
+        """
+        try:
+            known = await asyncio.to_thread(self._admin.list_topics, topic, TIMEOUT_SECONDS)
+            asked = {
+                TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+                for number in known.topics[topic].partitions
+            }
+            answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
+            return {
+                where.partition: (await asyncio.wrap_future(answer)).offset
+                for where, answer in answers.items()
+            }
+        except KafkaException as error:
+            raise StartupError(f"Kafka does not tell where {topic} ends: {error.args[0].str()}") from None

@@ -1,0 +1,26 @@
+"""A consumer that kills itself: ``python consumer_killed.py POINT N`` at the Nth time it comes to POINT."""
+
+import os
+import signal
+import sys
+
+from marketfeed_chassis import settings
+from marketfeed_consumers import service
+from marketfeed_consumers.settings import ConsumerSettings
+
+
+def main() -> int:
+    point, left = sys.argv[1], int(sys.argv[2])
+
+    def at(name: str) -> None:
+        nonlocal left
+        if name == point:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return service.run(settings.read(ConsumerSettings, os.environ), at)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
