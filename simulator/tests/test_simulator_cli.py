@@ -1,6 +1,8 @@
 """The command as a user runs it: help, errors, the port file, and a clean stop."""
 
+import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import websockets
 
 COMMAND = [sys.executable, "-m", "marketfeed_simulator"]
 
@@ -155,3 +158,32 @@ def test_it_exits_after_the_last_frame_when_asked(recording_of: Callable[..., Pa
     )
     assert done.returncode == 0
     assert "last frame sent" in done.stderr
+
+
+async def test_clients_are_told_when_it_stops(
+    started: Callable[..., tuple["subprocess.Popen[str]", int]],
+) -> None:
+    process, port = started("generate", "--trade-rate", "100")
+    async with websockets.connect(f"ws://127.0.0.1:{port}/ws/btcusdt@trade") as ws:
+        await ws.recv()
+        process.send_signal(signal.SIGTERM)
+        async for _ in ws:
+            pass
+        assert ws.close_code == 1001
+    assert await asyncio.to_thread(process.wait, 10) == 0
+
+
+async def test_it_stops_although_a_client_does_not_read(
+    started: Callable[..., tuple["subprocess.Popen[str]", int]], recording_of: Callable[..., Path]
+) -> None:
+    process, port = started("replay", recording_of(range(1, 60_001)), "--speed", "max")
+    with socket.create_connection(("127.0.0.1", port)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(
+            b"GET /stream?streams=btcusdt@trade HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert deaf.recv(12) == b"HTTP/1.1 101"
+        await asyncio.sleep(0.5)  # whether the market already stands or still runs, the stop must come
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 10) == 0

@@ -96,9 +96,9 @@ class Connection:
         self._hub.unsubscribe(self.outlet, outcome.removed)
 
     async def _keep_alive(self) -> None:
-        while True:
+        while not self._frozen:
             now = time.monotonic()
-            while not self._frozen and (due := self._keepalive.due(now)) is not None:
+            while (due := self._keepalive.due(now)) is not None:
                 match due:
                     case Due.PING:
                         payload = str(self._server_us() // 1000).encode() if self._echo else b""
@@ -107,9 +107,11 @@ class Connection:
                     case Due.NOTICE:
                         self.notify_shutdown()
                     case Due.NO_PONG:
-                        return await self.close(1008, "Pong timeout", "no pong")
+                        await self.close(1008, "Pong timeout", "no pong")
+                        return
                     case Due.END_OF_LIFE:
-                        return await self.close(1001, "", "end of life")
+                        await self.close(1001, "", "end of life")
+                        return
             await asyncio.sleep(max(0.01, self._keepalive.next_at() - now))
 
     def notify_shutdown(self) -> None:

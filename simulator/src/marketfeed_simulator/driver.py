@@ -143,14 +143,13 @@ class Driver:
 
     async def _drain(self, outlet: Outlet) -> None:
         waiting = asyncio.ensure_future(outlet.drain())
-        try:
-            # A fault may mute the connection meanwhile, whose buffer then never empties.
-            while outlet.receiving and not waiting.done():
-                await asyncio.wait([waiting], timeout=_LONGEST_SLEEP_SECONDS)
-            if waiting.done() and isinstance(waiting.exception(), ConnectionError):
-                self._hub.mute(outlet)  # gone; its handler will detach it
-        finally:
-            waiting.cancel()
+        # It is never cancelled: that would cancel the wait of a close that drains the same transport, too.
+        waiting.add_done_callback(_retrieve)
+        # A fault may mute the connection meanwhile, whose buffer then never empties.
+        while outlet.receiving and not waiting.done():
+            await asyncio.wait([waiting], timeout=_LONGEST_SLEEP_SECONDS)
+        if waiting.done() and waiting.exception() is not None:
+            self._hub.mute(outlet)  # gone; its handler will detach it
 
     async def _until_back(self) -> None:
         """Nobody listens: stand still until somebody is back, and give the others a while to be back as well."""
@@ -183,6 +182,13 @@ class Driver:
             await asyncio.sleep(_REPORT_SECONDS)
             rate = (self._hub.frames - before) / _REPORT_SECONDS
             log.info("market running", frames=self._hub.frames, frames_per_second=round(rate))
+
+
+def _retrieve(drain: asyncio.Future[None]) -> None:
+    if not drain.cancelled():
+        error = drain.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            raise error
 
 
 def _awaited(streams: frozenset[str]) -> set[str]:

@@ -16,7 +16,8 @@ from marketfeed_simulator.connection import WebSocketSide
 from marketfeed_simulator.control import Control
 from marketfeed_simulator.doors import Doors
 from marketfeed_simulator.driver import Driver
-from marketfeed_simulator.fault_desk import FaultDesk, Parts
+from marketfeed_simulator.fault_desk import FaultDesk
+from marketfeed_simulator.fault_effects import Parts
 from marketfeed_simulator.faults import AnyFault
 from marketfeed_simulator.hub import Hub
 from marketfeed_simulator.instruments import Instrument

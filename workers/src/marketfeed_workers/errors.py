@@ -60,7 +60,8 @@ def error_for_status(status: int, retry_after: str | None, where: str) -> VenueE
         case 403:
             return Refused("forbidden", f"{where} answered 403: the venue's firewall refuses this address")
         case 429 | 418:
-            seconds = float(retry_after) if retry_after and retry_after.isdigit() else 60.0
+            # At least a second: a zero, taken at its word, would have us ask again at once and for ever.
+            seconds = max(1.0, float(retry_after)) if retry_after and retry_after.isdecimal() else 60.0
             name = "rate_limited" if status == 429 else "banned"
             return Limited(name, f"{where} answered {status}: wait {seconds:g} s", seconds)
         case _:

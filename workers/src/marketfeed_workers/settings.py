@@ -37,7 +37,7 @@ def _window(text: str) -> str:
 
 
 def _start_point(text: str) -> str:
-    if text and not text.isdigit():
+    if text and not text.isdecimal():
         parse_time_us(text)
     return text
 

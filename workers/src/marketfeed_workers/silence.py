@@ -14,6 +14,9 @@ FACTOR: Final = 20.0
 """For arrivals at random (Poisson) a silence of 20 mean intervals comes once in e^20 = 5e8 intervals."""
 MEMORY_SECONDS: Final = 60.0
 """Looks older than this weigh less than 1/e in the mean."""
+MOST_AT_ONCE: Final = 0.5
+"""How far one interval can move the mean: a market that fell asleep is learned in a few, a stream that was mute for an
+hour leaves its symbol's history nearly as it was."""
 
 
 class Pulse:
@@ -23,32 +26,30 @@ class Pulse:
         last_change_us: when the newest message was noticed.
     """
 
-    __slots__ = ("_per_second", "_seen", "_slack", "_updated_us", "last_change_us")
+    __slots__ = ("_asked_us", "_learned_us", "_per_second", "_seen", "_slack", "last_change_us")
 
     def __init__(self, seen: int, now_us: int) -> None:
         self.last_change_us = now_us
         self._seen = seen
-        self._updated_us = now_us
+        self._learned_us = now_us
+        self._asked_us = now_us
         self._per_second: float | None = None
         self._slack = 1.0
 
     def look(self, seen: int, now_us: int) -> None:
         """`seen` messages of the symbol have come in all, as of now."""
-        elapsed = (now_us - self._updated_us) / 1e6
-        if elapsed <= 0:
+        elapsed = (now_us - self._learned_us) / 1e6
+        # A silence teaches nothing before it ends: a mute stream must not come to look quiet with time.
+        if seen == self._seen or elapsed <= 0:
             return
         rate = (seen - self._seen) / elapsed
         if self._per_second is None:
             self._per_second = rate
-        elif seen != self._seen or not self.is_silent(now_us):
-            # A silence that is already suspicious teaches nothing: a mute stream must not look quiet with time.
-            weight = min(1.0, elapsed / MEMORY_SECONDS)
-            self._per_second += weight * (rate - self._per_second)
-        if seen != self._seen:
-            self._seen = seen
-            self.last_change_us = now_us
-            self._slack = 1.0
-        self._updated_us = now_us
+        else:
+            self._per_second += min(MOST_AT_ONCE, elapsed / MEMORY_SECONDS) * (rate - self._per_second)
+        self._seen = seen
+        self._learned_us = self.last_change_us = now_us
+        self._slack = 1.0
 
     @property
     def is_lively(self) -> bool:
@@ -62,9 +63,10 @@ class Pulse:
         return int(min(LONGEST_US, max(SHORTEST_US, usual) * self._slack))
 
     def is_silent(self, now_us: int) -> bool:
-        """Whether the silence is longer than this symbol's history explains."""
-        return now_us - self.last_change_us > self.allowed_us
+        """Whether the silence, since the venue was last asked, is longer than this symbol's history explains."""
+        return now_us - max(self.last_change_us, self._asked_us) > self.allowed_us
 
-    def was_quiet(self) -> None:
-        """The venue had nothing newer either: ask less often until something comes."""
+    def was_quiet(self, now_us: int) -> None:
+        """The venue was asked and had nothing newer either: ask less often until something comes."""
+        self._asked_us = now_us
         self._slack = min(self._slack * 2, LONGEST_US / SHORTEST_US)

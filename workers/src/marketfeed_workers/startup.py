@@ -79,7 +79,7 @@ async def _first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> i
     start = settings.backfill_from
     if not start:
         return None
-    if start.isdigit():
+    if start.isdecimal():
         return int(start)
     first_id = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
     if first_id is None:

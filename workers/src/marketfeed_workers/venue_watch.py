@@ -112,7 +112,7 @@ class VenueWatch:
         if flow.trades + flow.quotes != seen:
             return  # it spoke while we asked
         expected = flow.sequence.expected
-        self._pulses[flow.symbol].was_quiet()
+        self._pulses[flow.symbol].was_quiet(self._now_us())
         if newest is None or (expected is not None and newest.trade_id < expected):
             return
         since_us = self._connected_since_us(flow.symbol)

@@ -227,5 +227,5 @@ class BinanceRest:
             raise Unreachable("rest_unreachable", f"{url}: {error or type(error).__name__}") from error
         try:
             return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreachable("bad_answer", f"{url} answered what is not its format: {error}") from None

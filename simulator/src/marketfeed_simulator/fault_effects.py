@@ -1,0 +1,215 @@
+"""What each fault does to which part of the simulator. When it begins and ends is fault_desk's business."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from marketfeed_simulator import faults
+from marketfeed_simulator.connection import Connection, WebSocketSide
+from marketfeed_simulator.doors import Counted, Doors
+from marketfeed_simulator.driver import Driver
+from marketfeed_simulator.faults import AnyFault
+from marketfeed_simulator.frame_faults import ActiveFrameFault
+from marketfeed_simulator.hub import Hub
+from marketfeed_simulator.instruments import Instrument, instrument
+from marketfeed_simulator.limits import RequestLimits
+from marketfeed_simulator.market import GeneratedMarket, Rates
+
+Undo = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A fault that was set."""
+
+    number: int
+    fault: AnyFault
+    begins_at_frame: int | None = None
+    begun: bool = False
+    undo: Undo | None = None
+    counter: ActiveFrameFault | Counted[Any] | None = None
+    connections: list[int] = field(default_factory=list)
+
+    def state(self) -> str:
+        """ "armed" before it begins, "active" as long as it has an effect that can be taken back, then "done"."""
+        if not self.begun:
+            return "armed"
+        if self.undo is None or (self.counter is not None and self.counter.exhausted):
+            return "done"
+        return "active"
+
+    def as_fields(self) -> dict[str, Any]:
+        """The entry as JSON-ready fields."""
+        shown: dict[str, Any] = {"id": self.number, "state": self.state(), **faults.as_fields(self.fault)}
+        if self.counter is not None:
+            shown["hits"] = self.counter.hits
+        if self.connections:
+            shown["connections"] = self.connections
+        return shown
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """The parts of the simulator that faults show in. `market` is None when a recording is replayed."""
+
+    hub: Hub
+    driver: Driver
+    sockets: WebSocketSide
+    doors: Doors
+    limits: RequestLimits
+    instruments: dict[str, Instrument]
+    market: GeneratedMarket | None
+
+
+class Effects:
+    """Makes faults happen in `parts`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def begin(self, entry: Entry) -> Undo | None:
+        """Let the fault of `entry` take effect. Returns what takes it back, if anything does."""
+        match entry.fault:
+            case faults.FrameFault() as fault:
+                return self._frame_fault(entry, fault)
+            case faults.ConnectionFault() as fault:
+                return self._connection_fault(entry, fault)
+            case faults.Refuse() | faults.RestDelay() | faults.RestError() as fault:
+                return self._door_fault(entry, fault)
+            case faults.SymbolFault() as fault:
+                return self._symbol_fault(fault)
+            case fault:
+                return self._venue_fault(fault)
+
+    def _frame_fault(self, entry: Entry, fault: faults.FrameFault) -> Undo:
+        active = entry.counter = ActiveFrameFault(fault)
+        hub = self._parts.hub
+        hub.frame_faults.append(active)
+
+        def undo() -> None:
+            hub.frame_faults = [other for other in hub.frame_faults if other is not active]
+            hub.release_held()
+
+        return undo
+
+    def _connection_fault(self, entry: Entry, fault: faults.ConnectionFault) -> Undo | None:
+        struck = self._struck(fault)
+        entry.connections = [connection.number for connection in struck]
+        match fault:
+            case faults.Cut(lose_frames=lose, reset=reset):
+                for connection in struck:
+                    connection.cut("cut", reset=reset)
+                self._parts.hub.lose += lose
+            case faults.Stall():
+                _each([connection.stall for connection in struck])
+                return partial(_each, [connection.unstall for connection in struck])
+            case faults.HalfOpen():
+                _each([connection.freeze for connection in struck])
+                return partial(_each, [connection.transport.abort for connection in struck])
+            case _:
+                for connection in struck:
+                    _close(connection, fault)
+        return None
+
+    def _struck(self, fault: faults.ConnectionFault) -> list[Connection]:
+        everyone = self._parts.sockets.connections
+        if fault.connection is None:
+            return list(everyone.values())
+        return [everyone[fault.connection]] if fault.connection in everyone else []
+
+    def _door_fault(self, entry: Entry, fault: faults.Refuse | faults.RestDelay | faults.RestError) -> Undo:
+        doors = self._parts.doors
+        queue: list[Any]
+        match fault:
+            case faults.Refuse():
+                queue = doors.refusals
+            case faults.RestDelay():
+                queue = doors.delays
+            case _:
+                queue = doors.errors
+        counted: Counted[Any] = Counted(fault)
+        entry.counter = counted
+        queue.append(counted)
+        return lambda: queue.remove(counted)
+
+    def _symbol_fault(self, fault: faults.SymbolFault) -> Undo | None:
+        for symbol in fault.symbols:
+            match fault:
+                case faults.Halt(status=status):
+                    self._set_status(symbol, status)
+                case faults.Resume():
+                    self._set_status(symbol, "TRADING")
+                case faults.Delist():
+                    self._delist(symbol)
+                case faults.List(trade_rate=trades, quote_rate=quotes):
+                    self._list(symbol, Rates(trades, quotes))
+                case faults.SkipIds(count=skipped) if self._parts.market is not None:
+                    self._parts.market.skip_ids(symbol, skipped)
+        if isinstance(fault, faults.Halt):
+            return partial(_each, [partial(self._set_status, symbol, "TRADING") for symbol in fault.symbols])
+        return None
+
+    def _set_status(self, symbol: str, status: str) -> None:
+        known = self._parts.instruments.get(symbol)
+        if known is None:
+            return  # delisted meanwhile
+        known.status = status
+        if self._parts.market is not None:
+            self._parts.market.set_status(symbol, status)
+
+    def _delist(self, symbol: str) -> None:
+        if self._parts.instruments.pop(symbol, None) is not None and self._parts.market is not None:
+            self._parts.market.remove(symbol)
+
+    def _list(self, symbol: str, rates: Rates) -> None:
+        listed = self._parts.instruments[symbol] = instrument(symbol)
+        if self._parts.market is not None:
+            self._parts.market.add(listed, rates)
+
+    def _venue_fault(self, fault: AnyFault) -> Undo | None:
+        parts, now = self._parts, time.monotonic()
+        match fault:
+            case faults.RateLimit(seconds=seconds):
+                parts.limits.force_back_off(seconds, now)
+                return parts.limits.forgive
+            case faults.Ban(seconds=seconds):
+                parts.limits.force_ban(seconds, now)
+                return parts.limits.forgive
+            case faults.ClockSkew(milliseconds=milliseconds):
+                self._skew(milliseconds)
+                return lambda: self._skew(0)
+            case faults.Burst(factor=factor):
+                if parts.market is None:
+                    parts.driver.accelerate(factor)
+                    return lambda: parts.driver.accelerate(1 / factor)
+                market = parts.market
+                market.set_burst(factor)
+                return lambda: market.set_burst(1)
+        return None
+
+    def _skew(self, milliseconds: int) -> None:
+        self._parts.driver.skew_us = milliseconds * 1000
+        if self._parts.market is not None:
+            self._parts.market.skew_us = milliseconds * 1000
+
+
+def _each(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def _close(connection: Connection, fault: faults.ConnectionFault) -> None:
+    """Let a connection end in the venue's own ways, at once or after a notice."""
+    match fault:
+        case faults.Close(code=code, reason=reason):
+            connection.close_soon(code, reason, f"closed {code}")
+        case faults.EndOfLife(notice_seconds=notice):
+            if notice:
+                connection.notify_shutdown()
+            connection.close_soon(1001, "", "end of life", notice)
+        case faults.ServerShutdown(close_after_seconds=after):
+            connection.notify_shutdown()
+            if after is not None:
+                connection.close_soon(1001, "", "server shutdown", after)

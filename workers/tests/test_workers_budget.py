@@ -1,0 +1,96 @@
+"""Budgets towards the venue, by a clock that the test turns."""
+
+from marketfeed_workers.budget import AttemptBudget, WeightBudget
+from marketfeed_workers.errors import Limited
+
+NOON = 43_200.0  # a full minute
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def budget(clock: Clock, *, limit: int | None = 1200, share: int = 1) -> WeightBudget:
+    made = WeightBudget(share, clock)
+    made.limit = limit
+    return made
+
+
+async def test_a_request_goes_at_once_while_there_is_weight() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    for _ in range(
+        54
+    ):  # 54 x 20 = 1080: nine tenths of the limit, the rest is for others behind this address
+        assert weight.wait_seconds(20) == 0
+        await weight.take(20)
+    assert weight.used == 1080
+    clock.now += 10
+    assert weight.wait_seconds(20) == 50, "until the venue's minute turns"
+    clock.now += 50
+    assert weight.wait_seconds(20) == 0
+
+
+async def test_what_others_use_behind_the_same_address_counts() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    weight.observe(1075)
+    assert weight.wait_seconds(5) == 0
+    assert weight.wait_seconds(10) == 60
+    clock.now += 61
+    assert weight.wait_seconds(10) == 0, "a new minute"
+
+
+async def test_a_share_is_kept_to_while_the_others_use_nothing() -> None:
+    clock = Clock()
+    weight = budget(clock, share=10)
+    await weight.take(100)
+    assert weight.wait_seconds(8) == 0
+    assert weight.wait_seconds(9) == 60
+
+
+async def test_a_request_above_a_whole_share_does_not_wait_for_ever() -> None:
+    clock = Clock()
+    weight = budget(clock, limit=100, share=50)
+    assert weight.wait_seconds(20) == 0
+    await weight.take(20)
+    assert weight.wait_seconds(1) == 60
+
+
+def test_nothing_is_held_back_before_the_limit_is_known() -> None:
+    weight = budget(Clock(), limit=None)
+    weight.observe(10_000)
+    assert weight.wait_seconds(20) == 0
+
+
+def test_a_pause_that_the_venue_asks_for_is_kept_to_the_second() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    weight.block(Limited("rate_limited", "", 7))
+    assert (weight.wait_seconds(1), weight.blocked_seconds) == (7, 7)
+    clock.now += 3
+    weight.block(Limited("rate_limited", "", 1))
+    assert weight.wait_seconds(1) == 4, "a shorter pause does not end a longer one"
+    clock.now += 4
+    assert (weight.wait_seconds(1), weight.blocked_seconds) == (0, 0)
+
+
+async def test_attempts_within_a_window() -> None:
+    clock = Clock()
+    attempts = AttemptBudget(3, 300, clock)
+    for _ in range(3):
+        assert attempts.wait_seconds() == 0
+        await attempts.take()
+        clock.now += 10
+    assert attempts.used == 3
+    assert attempts.wait_seconds() == 270, "until the first one is 300 seconds old"
+    clock.now += 270
+    assert (attempts.wait_seconds(), attempts.used) == (0, 2)
+
+
+def test_a_share_of_the_attempts_is_never_none() -> None:
+    assert AttemptBudget(300 // 1000, 300, Clock()).limit == 1

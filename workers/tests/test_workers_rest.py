@@ -1,0 +1,326 @@
+"""The REST side of Binance's spot venues against a real HTTP server that answers as the venue documents."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
+from marketfeed_wire import Trade
+from marketfeed_workers.budget import WeightBudget
+from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.validate import validate
+from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo, VenueRest
+
+NOW_US = 1_723_161_700_000_000
+TRADE_TIME_MS = 1_723_161_600_000
+
+
+class Api:
+    """A server whose every answer is set by the test.
+
+    Attributes:
+        base: its address.
+        asked: (endpoint, parameters, API key) of each request.
+        answers: endpoint -> answer, or what makes it from the request's parameters.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str], str]] = []
+        self.answers: dict[str, Any] = {}
+        self.base = ""
+        self.budget = WeightBudget(1, lambda: 0.0)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        endpoint = request.path.rpartition("/")[2]
+        self.asked.append((endpoint, dict(request.query), request.headers.get("X-MBX-APIKEY", "")))
+        answer = self.answers[endpoint]
+        if callable(answer):
+            answer = answer(dict(request.query))
+        if isinstance(answer, web.Response):
+            return answer
+        return web.json_response(answer, headers={"X-MBX-USED-WEIGHT-1M": "77"})
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    made = Api()
+    app = web.Application()
+    app.router.add_get("/api/v3/{endpoint}", made.handle)
+    server = TestServer(app, host="127.0.0.1")
+    await server.start_server()
+    made.base = str(server.make_url("/"))
+    yield made
+    await server.close()
+
+
+MakeRest = Callable[..., VenueRest]
+
+
+@pytest.fixture
+async def make_rest(api: Api) -> AsyncIterator[MakeRest]:
+    async with ClientSession() as session:
+
+        def make(venue: str = "binance_us", key: str = "", base: str = "") -> VenueRest:
+            return VENUES[venue].rest(RestAccess(base or api.base, session, api.budget, key, lambda: NOW_US))
+
+        yield make
+
+
+def row(trade_id: int) -> dict[str, Any]:
+    return {
+        "id": trade_id,
+        "price": "61685.99000000",
+        "qty": "0.00120000",
+        "quoteQty": "74.02",
+        "time": TRADE_TIME_MS + trade_id,
+        "isBuyerMaker": True,
+        "isBestMatch": True,
+    }
+
+
+def aggregate(number: int, first: int, last: int) -> dict[str, Any]:
+    return {
+        "a": number,
+        "f": first,
+        "l": last,
+        "p": "61685.99000000",
+        "q": "0.00120000",
+        "T": TRADE_TIME_MS + first,
+        "m": True,
+        "M": True,
+    }
+
+
+def ids(fetched: Fetched) -> list[int]:
+    return [trade.trade_id for trade in fetched.trades]
+
+
+async def test_the_recorded_listing_is_read_with_its_limits(
+    api: Api, make_rest: MakeRest, recording: Callable[[str], Path]
+) -> None:
+    listing = recording("binance-us-exchangeInfo-2021.json").read_bytes()
+    api.answers["exchangeInfo"] = lambda _: web.Response(body=listing, content_type="application/json")
+    symbols = await make_rest().symbols()
+    assert len(symbols) == 121
+    assert symbols["BTCUSDT"] == SymbolInfo("TRADING", True)
+    assert {info.trading for info in symbols.values() if info.status != "TRADING"} == {False}
+    assert api.budget.limit == 1200
+    accepted, refused = validate(("BTCUSDT", "NOPEUSDT"), symbols)
+    assert (accepted, list(refused)) == (["BTCUSDT"], ["NOPEUSDT"])
+    # All are fetched: asked for by name, one unknown symbol would fail the whole request.
+    assert api.asked == [("exchangeInfo", {}, "")]
+
+
+async def test_the_weight_is_what_the_venue_says_and_not_what_we_counted(
+    api: Api, make_rest: MakeRest
+) -> None:
+    api.answers["time"] = {"serverTime": TRADE_TIME_MS}
+    assert await make_rest().server_time_us() == TRADE_TIME_MS * 1000
+    assert api.budget.used == 77
+
+
+async def test_a_row_becomes_a_trade_without_an_event_time(api: Api, make_rest: MakeRest) -> None:
+    api.answers["trades"] = [row(5)]
+    assert await make_rest().newest_trade("BTCUSDT") == Trade(
+        "binance_us",
+        "BTCUSDT",
+        5,
+        "61685.99000000",
+        "0.00120000",
+        True,
+        (TRADE_TIME_MS + 5) * 1000,
+        None,
+        NOW_US,
+        "backfill",
+    )
+    assert api.asked == [("trades", {"symbol": "BTCUSDT", "limit": "1"}, "")]
+    api.answers["trades"] = []
+    assert await make_rest().newest_trade("BTCUSDT") is None
+
+
+async def test_the_first_id_since_a_time(api: Api, make_rest: MakeRest) -> None:
+    api.answers["aggTrades"] = [aggregate(900, 41, 43)]
+    assert await make_rest().first_id_since("BTCUSDT", TRADE_TIME_MS * 1000) == 41
+    (_, asked, _) = api.asked[0]
+    assert asked["startTime"] == str(TRADE_TIME_MS)
+    assert int(asked["endTime"]) - int(asked["startTime"]) < 3_600_000, "longer spans are refused (-1127)"
+    api.answers["aggTrades"] = []
+    assert await make_rest().first_id_since("BTCUSDT", TRADE_TIME_MS * 1000) is None
+
+
+async def test_recent_ids_come_from_the_newest_trades(api: Api, make_rest: MakeRest) -> None:
+    api.answers["trades"] = [row(n) for n in range(1001, 2001) if n not in (1050, 1051)]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(1048, 1053), NOW_US)
+    assert ids(fetched) == [1048, 1049, 1052, 1053]
+    assert (fetched.absent, fetched.proof) == ([IdRange(1050, 1051)], "trades")
+    assert all(trade.origin == "backfill" for trade in fetched.trades)
+
+
+async def test_what_the_newest_trades_only_touch_is_known_where_they_reach(
+    api: Api, make_rest: MakeRest
+) -> None:
+    api.answers["trades"] = [row(n) for n in range(1001, 2001)]
+    below = await make_rest().trades("BTCUSDT", IdRange(990, 1002), NOW_US)
+    assert (ids(below), below.absent) == ([1001, 1002], [])
+    above = await make_rest().trades("BTCUSDT", IdRange(1999, 2004), NOW_US)
+    assert (ids(above), above.absent) == ([1999, 2000], []), "what is newer may come yet"
+
+
+async def test_a_symbol_younger_than_a_page_has_no_older_trades(api: Api, make_rest: MakeRest) -> None:
+    api.answers["trades"] = [row(n) for n in (3, 4, 6)]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(1, 5), NOW_US)
+    assert (ids(fetched), fetched.absent) == ([3, 4], [IdRange(1, 2), IdRange(5, 5)])
+
+
+async def test_older_ids_are_proven_by_aggregates_and_filled_where_one_is_one_trade(
+    api: Api, make_rest: MakeRest
+) -> None:
+    api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
+    api.answers["aggTrades"] = [aggregate(1, 95, 100), aggregate(2, 101, 101), aggregate(3, 104, 108)]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(99, 106), NOW_US)
+    assert ids(fetched) == [101], "of an aggregate of several only the sum is known"
+    assert (fetched.absent, fetched.proof) == ([IdRange(102, 103)], "aggTrades")
+
+
+async def test_aggregates_are_paged_until_the_last_id(api: Api, make_rest: MakeRest) -> None:
+    api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
+    pages = {
+        None: [aggregate(n, n, n) for n in range(1, 1001)],
+        "1001": [aggregate(n, n, n) for n in range(1001, 1500)],
+    }
+    api.answers["aggTrades"] = lambda asked: pages[asked.get("fromId")]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(990, 1100), NOW_US)
+    assert (ids(fetched), fetched.absent) == (list(range(990, 1101)), [])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([], id="nothing there"),
+        pytest.param([aggregate(1, 200, 300)], id="only newer ones"),
+        pytest.param([aggregate(1, 1, 50)], id="only older ones"),
+    ],
+)
+async def test_aggregates_that_do_not_reach_the_ids_prove_nothing(
+    api: Api, make_rest: MakeRest, rows: list[dict[str, Any]]
+) -> None:
+    api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
+    api.answers["aggTrades"] = rows
+    assert await make_rest().trades("BTCUSDT", IdRange(99, 106), NOW_US) == Fetched([], [], "aggTrades")
+
+
+@pytest.mark.parametrize(
+    ("venue", "key"),
+    [
+        pytest.param("binance_us", "a key", id="Binance US with a key"),
+        pytest.param("binance", "", id="Binance, which wants none"),
+    ],
+)
+async def test_old_ids_come_row_by_row_from_the_history(
+    api: Api, make_rest: MakeRest, venue: str, key: str
+) -> None:
+    api.answers["historicalTrades"] = [row(n) for n in (100, 101, 104, 105)]
+    fetched = await make_rest(venue, key).trades("BTCUSDT", IdRange(100, 104), NOW_US)
+    assert (ids(fetched), fetched.absent) == ([100, 101, 104], [IdRange(102, 103)])
+    assert api.asked == [("historicalTrades", {"symbol": "BTCUSDT", "fromId": "100", "limit": "6"}, key)]
+
+
+async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_rest: MakeRest) -> None:
+    api.answers["historicalTrades"] = [row(100), row(101)]
+    fetched = await make_rest(key="k").trades("BTCUSDT", IdRange(100, 104), NOW_US)
+    assert (ids(fetched), fetched.absent) == ([100, 101], [])
+    api.answers["historicalTrades"] = []
+    assert (await make_rest(key="k").trades("BTCUSDT", IdRange(100, 104), NOW_US)).absent == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reason"),
+    [
+        pytest.param({"status": 451}, Refused, "region_refused", id="451"),
+        pytest.param({"status": 403}, Refused, "forbidden", id="403"),
+        pytest.param({"status": 500, "text": "oops"}, Unreachable, "http_500", id="500"),
+        pytest.param({"status": 400, "text": '{"code":-1121}'}, Unreachable, "http_400", id="400"),
+        pytest.param({"text": "<html>maintenance</html>"}, Unreachable, "bad_answer", id="HTML with 200"),
+        pytest.param({"text": ""}, Unreachable, "bad_answer", id="nothing"),
+        pytest.param({"text": "[]"}, Unreachable, "bad_answer", id="JSON of another shape"),
+        pytest.param(
+            {"text": '{"symbols":[{"symbol":"A"}]}'}, Unreachable, "bad_answer", id="a field is missing"
+        ),
+        pytest.param(
+            {"body": b'{"symbols":[{"symbol":"\xff","status":"T"}]}'},
+            Unreachable,
+            "bad_answer",
+            id="no UTF-8",
+        ),
+        pytest.param(
+            {"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested for ever"
+        ),
+    ],
+)
+async def test_an_answer_that_is_none(
+    api: Api, make_rest: MakeRest, answer: dict[str, Any], kind: type[Exception], reason: str
+) -> None:
+    api.answers["exchangeInfo"] = lambda _: web.Response(**answer)
+    with pytest.raises((Unreachable, Refused)) as caught:
+        await make_rest().symbols()
+    assert type(caught.value) is kind
+    assert caught.value.reason == reason
+    assert "/api/v3/exchangeInfo" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("status", "reason"), [(429, "rate_limited"), (418, "banned")])
+async def test_a_limit_blocks_every_further_request_for_as_long_as_the_venue_says(
+    api: Api, make_rest: MakeRest, status: int, reason: str
+) -> None:
+    api.answers["time"] = lambda _: web.Response(status=status, headers={"Retry-After": "30"})
+    with pytest.raises(Limited) as caught:
+        await make_rest().server_time_us()
+    assert (caught.value.reason, caught.value.retry_after_seconds) == (reason, 30)
+    assert api.budget.wait_seconds(1) == 30
+    waiting = asyncio.create_task(make_rest().server_time_us())
+    await asyncio.sleep(0.05)
+    assert len(api.asked) == 1, "asked again although the venue said not to"
+    waiting.cancel()
+
+
+async def test_a_port_that_nobody_listens_on(api: Api, make_rest: MakeRest) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(Unreachable, match=rf"127\.0\.0\.1:{port}") as caught:
+        await make_rest(base=f"http://127.0.0.1:{port}").symbols()
+    assert caught.value.reason == "rest_unreachable"
+
+
+async def test_an_answer_that_breaks_off(api: Api, make_rest: MakeRest) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"symbols":[')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        with pytest.raises(Unreachable) as caught:
+            await make_rest(base=f"http://127.0.0.1:{port}/").symbols()
+    finally:
+        server.close()
+        await server.wait_closed()
+    assert caught.value.reason == "rest_unreachable"
+
+
+async def test_the_api_key_stands_in_the_header_and_in_no_message(api: Api, make_rest: MakeRest) -> None:
+    api.answers["historicalTrades"] = lambda _: web.Response(status=401, text="no")
+    with pytest.raises(Unreachable) as caught:
+        await make_rest(key="k3y-of-mine").trades("BTCUSDT", IdRange(1, 2), NOW_US)
+    assert api.asked[0][2] == "k3y-of-mine"
+    assert "k3y" not in str(caught.value) + repr(caught.value)

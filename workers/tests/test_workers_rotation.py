@@ -1,0 +1,90 @@
+"""When a connection is replaced."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_workers.rotation import DAY_SECONDS, QuietWindow, parse_window, rotation_due
+
+HOUR = 3600
+MIDNIGHT = 1_723_161_600.0  # 2024-08-09 00:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        ("", None),
+        ("02:00-04:30", QuietWindow(2 * HOUR, 4 * HOUR + 1800)),
+        ("23:00-01:00", QuietWindow(23 * HOUR, 1 * HOUR)),
+        ("00:00-23:59", QuietWindow(0, 23 * HOUR + 59 * 60)),
+    ],
+)
+def test_windows_are_read(text: str, window: QuietWindow | None) -> None:
+    assert parse_window(text) == window
+
+
+@pytest.mark.parametrize(
+    "text", ["2:00-4:00", "02:00", "02:00-24:00", "02:60-03:00", " 02:00-03:00", "02:00-03:00Z", "always"]
+)
+def test_what_is_no_window_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="02:00-04:30"):
+        parse_window(text)
+
+
+@pytest.mark.parametrize(
+    ("window", "after", "expected"),
+    [
+        pytest.param((2, 4), 1, 2, id="before it: its start"),
+        pytest.param((2, 4), 3, 3, id="in it: now"),
+        pytest.param((2, 4), 5, 26, id="after it: tomorrow's"),
+        pytest.param((23, 1), 0.5, 0.5, id="past midnight, in it: now"),
+        pytest.param((23, 1), 2, 23, id="past midnight, after it: this evening's"),
+        pytest.param((23, 1), 23.5, 23.5, id="before midnight, in it: now"),
+    ],
+)
+def test_the_next_moment_in_a_window(window: tuple[int, int], after: float, expected: float) -> None:
+    quiet = QuietWindow(window[0] * HOUR, window[1] * HOUR)
+    assert quiet.next_start(MIDNIGHT + after * HOUR) == MIDNIGHT + expected * HOUR
+
+
+ages = st.floats(60, 7 * DAY_SECONDS)
+moments = st.floats(MIDNIGHT, MIDNIGHT + 3 * DAY_SECONDS)
+hours = st.integers(0, 1439).map(lambda minutes: minutes * 60)
+
+
+@given(moments, ages, st.randoms(use_true_random=False))
+def test_without_a_window_it_is_in_the_last_tenth_of_the_age(
+    connected: float, age: float, chance: random.Random
+) -> None:
+    due = rotation_due(connected, age, None, chance)
+    assert connected + 0.9 * age - 1 <= due <= connected + age + 1
+
+
+@given(moments, ages, hours, hours, st.randoms(use_true_random=False))
+def test_it_is_never_later_than_the_age_and_never_in_the_first_half(
+    connected: float, age: float, start: int, end: int, chance: random.Random
+) -> None:
+    due = rotation_due(connected, age, QuietWindow(start, end), chance)
+    assert connected + age / 2 - 1 <= due <= connected + age + 1
+
+
+@given(moments, hours, hours, st.randoms(use_true_random=False))
+def test_it_is_in_the_window_where_the_second_half_of_the_life_has_one(
+    connected: float, start: int, end: int, chance: random.Random
+) -> None:
+    window = QuietWindow(start, end)
+    age = 3 * DAY_SECONDS  # the second half of such a life holds every hour of the day
+    due = rotation_due(connected, age, window, chance)
+    latest_possible = connected + age
+    assert window.next_start(due) - due < 1e-3 or latest_possible - due < age / 10
+
+
+def test_a_fleet_that_started_together_does_not_rotate_together() -> None:
+    fleet = [random.Random(seed) for seed in range(50)]  # noqa: S311 - jitter, not a secret
+    assert len({rotation_due(MIDNIGHT, 23 * HOUR, None, chance) for chance in fleet}) == 50
+    window = QuietWindow(14 * HOUR, 16 * HOUR)
+    in_window = [rotation_due(MIDNIGHT, 23 * HOUR, window, chance) for chance in fleet]
+    assert len(set(in_window)) == 50
+    assert all(14 * HOUR <= due - MIDNIGHT <= 16 * HOUR for due in in_window)
