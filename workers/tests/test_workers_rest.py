@@ -258,9 +258,7 @@ async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_r
             "bad_answer",
             id="no UTF-8",
         ),
-        pytest.param(
-            {"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested for ever"
-        ),
+        pytest.param({"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested for ever"),
     ],
 )
 async def test_an_answer_that_is_none(
