@@ -29,7 +29,7 @@ EXAMPLES: Final = {
     "BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT",
     "DATABASE_URL": "postgresql://marketfeed:change-me@localhost:5432/marketfeed",
 }
-"""A value for each variable that has no default, for .env.example."""
+"""A value for each variable that a user must set, for .env.example."""
 
 GENERATED: Final = (
     "Written by scripts/settings_docs.py from the settings classes; edit those, then run it with --write."
@@ -105,10 +105,9 @@ def env_example() -> str:
         parts.append(f"# ---- {' and '.join(commands)} ----")
         for variable in variables:
             bounds = f" ({variable.bounds})" if variable.bounds else ""
-            required = variable.default == "(required)"
             value = (
                 f"{variable.name}={EXAMPLES[variable.name]}"
-                if required
+                if variable.name in EXAMPLES
                 else f"#{variable.name}={variable.default}"
             )
             parts.append(f"# {variable.text}{bounds}\n{value}")

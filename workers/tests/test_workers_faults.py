@@ -193,7 +193,7 @@ def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(tmp_path: Path
         worker.stop()
         assert_complete(line, in_order=False)
         assert {gap.state for gap in line.gaps()} == {"filled"}
-        assert "418" not in worker.log.read_text()
+        assert "answered 418" not in worker.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,11 @@ class WorkerSettings(KafkaSettings):
         description="REST base, http:// or https://; empty takes the venue's own",
     )
     binance_symbols: Annotated[CommaSeparated, AfterValidator(_symbols)] = Field(
-        min_length=1, description="symbols to read, in capitals: BTCUSDT,ETHUSDT"
+        (), description="symbols to read, in capitals: BTCUSDT,ETHUSDT; this or SYMBOLS_FILE"
+    )
+    symbols_file: str = Field(
+        "",
+        description="assignment file that names the symbols and is followed while it changes; the operator's",
     )
     ws_shard_size: int = Field(50, ge=1, le=512, description="symbols per WebSocket connection, 1 to 512")
     ws_transport: Literal["picows", "websockets"] = Field(
@@ -147,6 +151,16 @@ class WorkerSettings(KafkaSettings):
         le=2**31 - 1,
         description="unacknowledged bytes at which sockets are no longer read",
     )
+
+    @model_validator(mode="after")
+    def _one_source_of_symbols(self) -> Self:
+        if bool(self.binance_symbols) == bool(self.symbols_file):
+            raise ValueError(
+                "BINANCE_SYMBOLS and SYMBOLS_FILE are both set: only one of them may be"
+                if self.binance_symbols
+                else "BINANCE_SYMBOLS is not set: name the symbols to read, such as BTCUSDT,ETHUSDT"
+            )
+        return self
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.ledger import Memory
-from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
 from marketfeed_workers.validate import Validation, validate
 from marketfeed_workers.venues.venue import VenueRest
@@ -43,40 +43,36 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
             await asyncio.sleep(delay)
 
 
-async def choose_symbols(settings: WorkerSettings, rest: VenueRest) -> Validation:
+async def choose_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Sequence[str]) -> Validation:
     """The symbols to read, and those left out -> the reason; each of the latter is logged.
 
     Raises:
-        StartupError: none is left, or the venue could not be asked.
+        StartupError: the venue could not be asked.
     """
-    if not settings.validate_on_start:
-        return Validation(list(settings.binance_symbols), {})
-    chosen = validate(settings.binance_symbols, await until_answered(settings, rest.symbols))
+    listed = await until_answered(settings, rest.symbols) if settings.validate_on_start else None
+    chosen = validate(symbols, listed)
     for symbol, reason in chosen.refused.items():
         log.error("symbol left out", symbol=symbol, reason=reason)
-    if not chosen.accepted:
-        raise StartupError(
-            "none of BINANCE_SYMBOLS can be read: "
-            + "; ".join(f"{symbol} is {reason}" for symbol, reason in chosen.refused.items())
-        )
     return chosen
 
 
-async def resume(
-    settings: WorkerSettings, memory: Memory, pipeline: Pipeline, rest: VenueRest, symbols: list[str]
-) -> None:
-    """Let each symbol go on where Kafka says that it stopped, or begin where BACKFILL_FROM says."""
-    for symbol in symbols:
-        flow = pipeline.flows[symbol]
-        known = memory.progress.get(symbol)
-        if known is not None:
-            flow.resume(known, list(memory.gaps[symbol].values()))
-            log.info("resuming", symbol=symbol, after_trade_id=known, missing=flow.missing)
-            continue
-        first_id = await _first_id(settings, rest, symbol)
-        if first_id is not None:
-            flow.resume(first_id - 1, [])
-            log.info("beginning in the past", symbol=symbol, from_trade_id=first_id)
+def nothing_to_read(chosen: Validation) -> StartupError:
+    """The error of a worker whose symbols were all left out."""
+    reasons = "; ".join(f"{symbol} is {reason}" for symbol, reason in chosen.refused.items())
+    return StartupError(f"none of BINANCE_SYMBOLS can be read: {reasons}")
+
+
+async def resume(settings: WorkerSettings, memory: Memory, flow: SymbolFlow, rest: VenueRest) -> None:
+    """Let a symbol go on where Kafka says that it stopped, or begin where BACKFILL_FROM says."""
+    known = memory.progress.get(flow.symbol)
+    if known is not None:
+        flow.resume(known, list(memory.gaps[flow.symbol].values()))
+        log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
+        return
+    first_id = await _first_id(settings, rest, flow.symbol)
+    if first_id is not None:
+        flow.resume(first_id - 1, [])
+        log.info("beginning in the past", symbol=flow.symbol, from_trade_id=first_id)
 
 
 async def _first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:

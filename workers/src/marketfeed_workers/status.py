@@ -8,11 +8,12 @@ import msgspec
 
 from marketfeed_chassis.health import Verdict
 from marketfeed_wire.status import SymbolStatus, WorkerStatus
-from marketfeed_workers.connection import Connection
 from marketfeed_workers.counters import Counters
+from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.roster import Roster
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.venue_watch import VenueWatch
 
@@ -34,9 +35,9 @@ class WorkerHealth:
         counters: Counters,
         pipeline: Pipeline,
         publisher: Publisher,
-        connections: list[Connection],
+        fleet: Fleet,
         watch: VenueWatch,
-        refused_symbols: dict[str, str],
+        roster: Roster,
         now_us: Callable[[], int],
     ) -> None:
         self.last_beat_us = now_us()
@@ -45,9 +46,9 @@ class WorkerHealth:
         self._counters = counters
         self._pipeline = pipeline
         self._publisher = publisher
-        self._connections = connections
+        self._fleet = fleet
         self._watch = watch
-        self._refused_symbols = refused_symbols
+        self._roster = roster
         self._now_us = now_us
 
     def livez(self) -> Verdict:
@@ -72,7 +73,7 @@ class WorkerHealth:
             return "stopping"
         if self._publisher.refusal:
             return self._publisher.refusal
-        for connection in self._connections:
+        for connection in self._fleet.connections:
             if connection.status().state != "streaming":
                 return f"connection {connection.status().id}: {connection.status().reason}"
         if self._pipeline.paused:
@@ -85,7 +86,9 @@ class WorkerHealth:
         """Whether a stream of the symbol has brought nothing yet, and has not been open long enough to be quiet."""
         if (flow.trades and flow.quotes) or flow.symbol in self._watch.not_trading:
             return False
-        since = max((c.status().connected_time_us or self._now_us() for c in self._connections), default=0)
+        since = max(
+            (c.status().connected_time_us or self._now_us() for c in self._fleet.connections), default=0
+        )
         return self._now_us() - since < self._settings.ready_quiet_seconds * 1_000_000
 
     def worker_status(self) -> WorkerStatus:
@@ -99,12 +102,13 @@ class WorkerHealth:
             ready=not reason,
             reason=reason,
             symbols={symbol: _symbol_status(flow) for symbol, flow in list(self._pipeline.flows.items())},
-            refused_symbols={**self._refused_symbols, **self._watch.not_trading},
-            connections=[connection.status() for connection in self._connections],
+            refused_symbols={**self._roster.refused, **self._watch.not_trading},
+            connections=[connection.status() for connection in self._fleet.connections],
             received={stream.topic: stream.received for stream in streams},
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
             failed={stream.topic: stream.failed for stream in streams},
             pending=self._publisher.pending,
+            assignment=self._roster.applied,
         )
 
 

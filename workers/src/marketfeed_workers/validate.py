@@ -1,7 +1,7 @@
 """Which of the symbols that a user asks for the venue trades. The venue is asked first, because subscribing to a
 symbol that does not exist succeeds and stays silent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from marketfeed_workers.venues.venue import SymbolInfo
@@ -14,8 +14,10 @@ class Validation(NamedTuple):
     refused: dict[str, str]
 
 
-def validate(symbols: tuple[str, ...], listed: Mapping[str, SymbolInfo]) -> Validation:
-    """Sort `symbols` by what the venue lists; the order asked for is kept."""
+def validate(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) -> Validation:
+    """Sort `symbols` by what the venue lists; the order asked for is kept. None listed: all are accepted."""
+    if listed is None:
+        return Validation(list(symbols), {})
     refused: dict[str, str] = {}
     for symbol in symbols:
         info = listed.get(symbol)

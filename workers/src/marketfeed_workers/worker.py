@@ -16,13 +16,15 @@ from marketfeed_chassis.health import HealthServer
 from marketfeed_chassis.kafka import wait_for_broker
 from marketfeed_workers import startup, validate
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
-from marketfeed_workers.connection import Connection, ConnectionParts
+from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.ledger import ProgressTeller, read_memory
+from marketfeed_workers.fleet import Fleet
+from marketfeed_workers.ledger import ProgressTeller
 from marketfeed_workers.metrics import WorkerMetrics
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.repair import RepairDesk
+from marketfeed_workers.roster import Roster, read_assignment
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
 from marketfeed_workers.topics import ensure_topics
@@ -65,13 +67,14 @@ async def run(settings: WorkerSettings) -> int:
     """Run until SIGTERM or SIGINT, or until Kafka refuses a message for good; the exit code.
 
     Raises:
+        SettingsError: the assignment file cannot be used.
         StartupError: venue or broker out of reach until the deadline, or no symbol left to read.
     """
+    if settings.symbols_file:
+        read_assignment(settings.symbols_file)
     stop = asyncio.Event()
     with _stop_signals(stop):
         async with ClientSession() as session:
-            rest, weight = _rest(settings, session)
-            chosen = await startup.choose_symbols(settings, rest)
             await asyncio.to_thread(wait_for_broker, settings, stopping=stop.is_set)
             if stop.is_set():
                 return 0
@@ -81,18 +84,15 @@ async def run(settings: WorkerSettings) -> int:
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            worker = _Worker(settings, chosen, rest, weight)
-            memory = await asyncio.to_thread(read_memory, settings)
-            await startup.resume(settings, memory, worker.pipeline, rest, chosen.accepted)
+            worker = _Worker(settings, *_rest(settings, session))
+            await worker.roster.begin()
             return await worker.run(stop)
 
 
 class _Worker:
     """The parts of a running worker."""
 
-    def __init__(
-        self, settings: WorkerSettings, chosen: validate.Validation, rest: VenueRest, weight: WeightBudget
-    ) -> None:
+    def __init__(self, settings: WorkerSettings, rest: VenueRest, weight: WeightBudget) -> None:
         venue = VENUES[settings.venue]
         chance = random.Random()  # noqa: S311 - jitter, not a secret
         self._settings = settings
@@ -103,13 +103,11 @@ class _Worker:
             StreamCounters("progress", settings.market_progress_topic),
         )
         self._publisher = Publisher(settings, now_us)
-        self.pipeline = Pipeline(venue, self._publisher, counters, now_us)
-        for symbol in chosen.accepted:
-            self.pipeline.add_symbol(symbol)
-        self._progress = ProgressTeller(settings, self.pipeline, self._publisher, counters, now_us)
-        self._repair = RepairDesk(settings, self.pipeline, rest, counters, now_us, chance)
+        self._pipeline = Pipeline(venue, self._publisher, counters, now_us)
+        self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
+        self._repair = RepairDesk(settings, self._pipeline, rest, counters, now_us, chance)
         self._watch = VenueWatch(
-            venue, rest, self.pipeline, counters, self._connected_since_us, self._renew, now_us
+            venue, rest, self._pipeline, counters, self._connected_since_us, self._renew, now_us
         )
         attempts = AttemptBudget(
             venue.facts.connection_attempts // settings.venue_budget_share,
@@ -120,28 +118,18 @@ class _Worker:
             venue=venue,
             settings=settings,
             open_socket=TRANSPORTS[settings.ws_transport],
-            pipeline=self.pipeline,
+            pipeline=self._pipeline,
             counters=counters,
             attempts=attempts,
             lively_streams=self._watch.lively_streams,
             now_us=now_us,
             chance=chance,
         )
-        streams_per_symbol = len(venue.streams(chosen.accepted[0]))
-        size = min(settings.ws_shard_size, venue.facts.max_streams_per_connection // streams_per_symbol)
-        self._connections = [
-            Connection(number, chosen.accepted[start : start + size], parts)
-            for number, start in enumerate(range(0, len(chosen.accepted), size))
-        ]
+        most = venue.facts.max_streams_per_connection // len(venue.streams("A"))
+        self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
+        self.roster = Roster(settings, rest, self._pipeline, self._fleet)
         self._health = WorkerHealth(
-            settings,
-            counters,
-            self.pipeline,
-            self._publisher,
-            self._connections,
-            self._watch,
-            chosen.refused,
-            now_us,
+            settings, counters, self._pipeline, self._publisher, self._fleet, self._watch, self.roster, now_us
         )
         self._registry = CollectorRegistry()
         self._registry.register(WorkerMetrics(counters, self._health, weight, attempts))
@@ -157,17 +145,15 @@ class _Worker:
                 "worker started",
                 venue=settings.venue,
                 shard=settings.shard,
-                symbols=len(self.pipeline.flows),
-                connections=len(self._connections),
+                symbols=len(self._pipeline.flows),
+                connections=len(self._fleet.connections),
                 metrics_port=server.port,
             )
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(connection.run(), name=f"connection-{number}")
-                    for number, connection in enumerate(self._connections)
+                    tasks.create_task(part.run(), name=type(part).__name__)
+                    for part in (self._fleet, self._repair, self._watch, self.roster)
                 ]
-                running.append(tasks.create_task(self._repair.run(), name="repair"))
-                running.append(tasks.create_task(self._watch.run(), name="watch"))
                 await self._beat_until(stop)
                 self._health.draining = True
                 for task in running:
@@ -178,7 +164,7 @@ class _Worker:
         """Take in acknowledgements until told to stop, or until going on would lose something."""
         progress_due = time.monotonic()
         while not stop.is_set() and not self._publisher.refusal:
-            self.pipeline.poll()
+            self._pipeline.poll()
             self._repair.enforce_bounds()
             if time.monotonic() >= progress_due:
                 self._progress.tell()
@@ -205,15 +191,12 @@ class _Worker:
         log.info("stopped; everything read is acknowledged", drained=pending)
         return 0
 
-    def _connection_of(self, symbol: str) -> Connection | None:
-        return next((each for each in self._connections if symbol in each.symbols), None)
-
     def _connected_since_us(self, symbol: str) -> int | None:
-        connection = self._connection_of(symbol)
+        connection = self._fleet.connection_of(symbol)
         return connection.status().connected_time_us if connection is not None else None
 
     def _renew(self, symbol: str, reason: str) -> None:
-        connection = self._connection_of(symbol)
+        connection = self._fleet.connection_of(symbol)
         if connection is not None:
             connection.renew(reason)
 

@@ -1,0 +1,91 @@
+"""The connections of a worker: which symbols each reads, and how that changes while they run."""
+
+import asyncio
+from collections.abc import Sequence
+
+from marketfeed_chassis import logs
+from marketfeed_workers.connection import Connection, ConnectionParts
+from marketfeed_workers.errors import Unreachable
+
+log = logs.get(__name__)
+
+
+def spread(current: Sequence[Sequence[str]], wanted: Sequence[str], size: int) -> list[list[str]]:
+    """`wanted` over connections of at most `size` symbols; a symbol stays where it is.
+
+    The result has at least as many places as `current`, some perhaps empty; new symbols fill what room there is.
+    """
+    known = set(wanted)
+    places = [[symbol for symbol in symbols if symbol in known] for symbols in current]
+    settled = {symbol for symbols in places for symbol in symbols}
+    for symbol in wanted:
+        if symbol in settled:
+            continue
+        roomy = next((place for place in places if len(place) < size), None)
+        if roomy is None:
+            roomy = []
+            places.append(roomy)
+        roomy.append(symbol)
+    return places
+
+
+class Fleet:
+    """Opens, changes and closes connections; run `run` as a task."""
+
+    def __init__(self, parts: ConnectionParts, symbols_per_connection: int) -> None:
+        self._parts = parts
+        self._size = symbols_per_connection
+        self._connections: list[Connection] = []
+        self._tasks: dict[Connection, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that have something to read; a list of its own, so that another thread may walk it."""
+        return [connection for connection in list(self._connections) if connection.symbols]
+
+    async def run(self) -> None:
+        """Keep the connections running until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for connection in self._connections:
+                self._start(connection)
+            await asyncio.Event().wait()
+
+    async def read(self, symbols: Sequence[str]) -> None:
+        """Read exactly `symbols` from now on: by commands on open connections, by new ones where there is no room."""
+        places = spread([connection.symbols for connection in self._connections], symbols, self._size)
+        for number, place in enumerate(places):
+            if number == len(self._connections):
+                self._connections.append(Connection(number, place, self._parts))
+                self._start(self._connections[number])
+            elif set(place) != set(self._connections[number].symbols):
+                await self._change(self._connections[number], place)
+
+    def covers(self, symbols: Sequence[str]) -> bool:
+        """Whether the venue sends every stream of `symbols` now."""
+        streams = {stream for symbol in symbols for stream in self._parts.venue.streams(symbol)}
+        return streams <= {stream for connection in self._connections for stream in connection.cover()}
+
+    def connection_of(self, symbol: str) -> Connection | None:
+        """The connection that reads a symbol."""
+        return next((each for each in self._connections if symbol in each.symbols), None)
+
+    async def _change(self, connection: Connection, symbols: list[str]) -> None:
+        started = bool(connection.symbols)
+        try:
+            await connection.change_symbols(symbols)
+        except Unreachable as error:
+            log.warning(
+                "symbols could not be changed by command; opening a new connection", reason=str(error)
+            )
+        if not symbols:
+            task = self._tasks.pop(connection, None)
+            if task is not None:
+                task.cancel()
+        elif not started:
+            self._start(connection)
+
+    def _start(self, connection: Connection) -> None:
+        if self._group is not None and connection.symbols:
+            self._tasks[connection] = self._group.create_task(connection.run(), name="connection")
