@@ -226,8 +226,9 @@ def _await_ready(plane: ControlPlane, process: subprocess.Popen[bytes], folder: 
             trust = ssl.create_default_context(cafile=str(plane.ca_file))
             address, port = plane.server.removeprefix("https://").split(":")
             asking = http.client.HTTPSConnection(address, int(port), context=trust, timeout=2)
-            asking.request("GET", "/readyz", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
-            if asking.getresponse().status == http.HTTPStatus.OK:
-                return
+            with contextlib.closing(asking):
+                asking.request("GET", "/readyz", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+                if asking.getresponse().status == http.HTTPStatus.OK:
+                    return
         time.sleep(0.1)
     raise AssertionError(f"kube-apiserver was not ready within {START_SECONDS:g} s; its log is in {folder}")

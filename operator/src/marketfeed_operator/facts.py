@@ -80,6 +80,7 @@ def _digest(body: Body) -> str:
         if not key.startswith("deployment.kubernetes.io/")
     }
     told = {
+        "uid": metadata["uid"],  # another object under the same name counts its generations anew
         "labels": dict(metadata.get("labels") or {}),
         "annotations": annotations,
         "owners": [dict(owner) for owner in metadata.get("ownerReferences") or []],

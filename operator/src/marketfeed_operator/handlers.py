@@ -21,18 +21,9 @@ from marketfeed_operator.store import Store
 Changed = Callable[[Key], Awaitable[None]]
 
 
-def registry(store: Store, changed: Changed, started: Callable[[], None]) -> kopf.OperatorRegistry:
-    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for.
-
-    Args:
-        started: called once kopf has set itself up, before it watches.
-    """
+def registry(store: Store, changed: Changed) -> kopf.OperatorRegistry:
+    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for."""
     handlers = kopf.OperatorRegistry()
-
-    @kopf.on.startup(registry=handlers, id="started")
-    async def startup(**_: Any) -> None:
-        started()
-
     kopf.on.login(registry=handlers, id="service-account")(kopf.login_with_service_account)
     kopf.on.login(registry=handlers, id="kubeconfig")(kopf.login_with_kubeconfig)
     _watch_feeds(handlers, store, changed)
@@ -124,9 +115,20 @@ def _watch_pods(handlers: kopf.OperatorRegistry, store: Store, changed: Changed)
             await changed(feed)
 
 
-async def watch(handlers: kopf.OperatorRegistry, namespaces: tuple[str, ...], *, stop: asyncio.Event) -> None:
-    """Watch until `stop`, or until kopf gives up."""
-    await kopf.operator(
+async def watch(
+    handlers: kopf.OperatorRegistry,
+    namespaces: tuple[str, ...],
+    *,
+    spawned: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    """Watch until `stop`, or until kopf gives up.
+
+    Args:
+        spawned: called once kopf has set itself up; it takes SIGTERM and SIGINT for itself by then.
+    """
+    others = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=handlers,
         settings=settings(),
         standalone=True,
@@ -134,3 +136,5 @@ async def watch(handlers: kopf.OperatorRegistry, namespaces: tuple[str, ...], *,
         namespaces=namespaces,
         stop_flag=stop,
     )
+    spawned()
+    await kopf.run_tasks(tasks, ignored=others)

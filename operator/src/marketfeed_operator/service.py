@@ -177,11 +177,19 @@ class _Operator:
         # Everything is known before anything is changed: the kinds, the children that are not watched, the rest too.
         await self._audit_once(audit, stop)
         stop_watching = asyncio.Event()
-        # kopf takes the signals for itself when it starts; a stop is ours to order, the lease last.
-        handling = handlers.registry(store, queue.add, lambda: _stop_on_signals(stop))
+        handling = handlers.registry(store, queue.add)
+
+        def take_signals_back() -> None:
+            _stop_on_signals(stop)  # a stop is ours to order: the watches first, the lease last
+
         tasks: list[tuple[str, Coroutine[Any, Any, object]]] = [
             ("stop", stop.wait()),
-            ("watch", handlers.watch(handling, settings.watch_namespaces, stop=stop_watching)),
+            (
+                "watch",
+                handlers.watch(
+                    handling, settings.watch_namespaces, spawned=take_signals_back, stop=stop_watching
+                ),
+            ),
             ("work", workers.run(settings.concurrency)),
             ("audit", audit.run(settings.audit_seconds)),
             ("reports", reports.run(settings.report_seconds)),

@@ -1,0 +1,70 @@
+"""Fixtures of the operator's tests: an API server, an operator under its own ServiceAccount, namespaces."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from operator_control_plane import ControlPlane, Unavailable, control_plane
+from operator_support import KINDS, Admin, Operator, admin_client, install, launch, operator_token
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with contextlib.ExitStack() as running:
+        try:
+            plane = running.enter_context(control_plane(tmp_path_factory.mktemp("apiserver")))
+        except Unavailable as reason:
+            if os.environ.get("CI", "").lower() == "true":
+                raise
+            pytest.skip(str(reason))
+        asyncio.run(install(plane.kubeconfig))
+        yield plane
+
+
+@pytest.fixture
+async def admin(api_server: ControlPlane):
+    """An administrator with a namespace of the test's own, which asks for the strictest Pod Security."""
+    name = f"test-{os.getpid()}-{next(_numbers)}"
+    namespaces = KINDS["Namespace"]
+    async with admin_client(api_server.kubeconfig) as cluster:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }
+        await cluster.apply(namespaces, body, manager="tests")
+        yield Admin(cluster, name)
+        await cluster._request("delete", namespaces.path(None, name))
+
+
+@pytest.fixture(scope="session")
+def token(api_server: ControlPlane) -> str:
+    return asyncio.run(operator_token(api_server.kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def start_operator(
+    api_server: ControlPlane, token: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Operator]]:
+    """Starts operators; each is ended with the module, if the test has not done so."""
+    with contextlib.ExitStack() as running:
+
+        def start(
+            *, server: str = "", ca_file: Path | None = None, wait: bool = True, **environment: str
+        ) -> Operator:
+            folder = tmp_path_factory.mktemp("operator")
+            kubeconfig = api_server.kubeconfig_for(
+                folder / "kubeconfig", token, server=server, ca_file=ca_file
+            )
+            operator = launch(folder, kubeconfig, running, **environment)
+            if wait:
+                operator.await_log(" leading ")
+            return operator
+
+        yield start

@@ -1,0 +1,128 @@
+"""Faults of the API server, put in between by a proxy: watches cut, 410, 429, 500; and what the operator makes of them."""
+
+import asyncio
+
+import pytest
+from operator_fault_proxy import GONE, FaultProxy
+from operator_support import Admin, eventually
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def proxy(api_server):
+    async with FaultProxy(api_server.server, api_server.ca_file).running() as running:
+        yield running
+
+
+@pytest.fixture
+async def operator(start_operator, proxy):
+    started = await asyncio.to_thread(
+        start_operator, server=f"http://127.0.0.1:{proxy.port}", wait=False, CANARY_DEADLINE_SECONDS="4"
+    )
+    await asyncio.to_thread(started.await_log, " leading ")
+    yield started
+    await asyncio.to_thread(started.stop)
+
+
+async def shard_files(admin: Admin) -> list[str]:
+    return await admin.names("ConfigMap")
+
+
+def there(admin: Admin, *names: str):
+    async def check():
+        return await shard_files(admin) == list(names)
+
+    return eventually(check, seconds=40)
+
+
+@pytest.mark.parametrize("ending", [b"", GONE], ids=["cut", "ended with 410"])
+async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator, proxy, ending):
+    await admin.feed("one", symbols=["AA"])
+    await there(admin, "one-shard-0")
+    assert proxy.cut_watches(ending) >= 10
+    await admin.feed("two", symbols=["AA"])
+    await there(admin, "one-shard-0", "two-shard-0")
+    await admin.delete("ConfigMap", "one-shard-0")
+    await there(admin, "one-shard-0", "two-shard-0")
+    assert operator.process.poll() is None
+
+
+async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
+    admin: Admin, operator, proxy
+):
+    await admin.feed("unseen", symbols=["AA"])
+    await there(admin, "unseen-shard-0")
+    proxy.blocked = True
+    proxy.cut_watches()
+    await admin.delete("ConfigMap", "unseen-shard-0")
+    await there(admin, "unseen-shard-0")  # while no watch runs: only the audit can have seen it
+    found = await asyncio.to_thread(operator.total, "marketfeed_operator_audit_corrections_total")
+    assert found >= 1
+    proxy.blocked = False
+
+
+@pytest.mark.parametrize("status", [429, 500])
+async def test_refused_writes_are_tried_again_until_they_are_taken(admin: Admin, operator, proxy, status):
+    refused = []
+
+    def refuse(method: str, path: str) -> int | None:
+        if method == "PATCH" and f"/namespaces/{admin.namespace}/configmaps" in path and len(refused) < 3:
+            refused.append(path)
+            return status
+        return None
+
+    proxy.refuse = refuse
+    await admin.feed("again", symbols=["AA"])
+    await there(admin, "again-shard-0")
+    assert len(refused) == 3
+    failures = await asyncio.to_thread(
+        operator.total, "marketfeed_operator_reconciles_total", result="failure"
+    )
+    assert failures >= 3
+
+
+async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin: Admin, operator, proxy):
+    proxy.refuse = lambda method, path: 403 if method == "PATCH" and "/networkpolicies/" in path else None
+    await admin.feed("refused", symbols=["AA"])
+
+    async def told():
+        found = await admin.condition("refused", "Degraded")
+        assert found["status"] == "True", found
+        return found
+
+    degraded = await eventually(told)
+    assert degraded["reason"] == "ApplyFailed"
+    assert degraded["message"] == "NetworkPolicy refused-ingestion: a fault of the test"
+    assert await shard_files(admin) == ["refused-shard-0"]
+    proxy.refuse = lambda _method, _path: None
+
+    async def mended():
+        return (await admin.condition("refused", "Degraded"))["status"] == "False"
+
+    await eventually(mended)
+
+
+async def test_livez_fails_when_changes_do_not_come_through_and_recovers(admin: Admin, operator, proxy):
+    import aiohttp
+
+    async def livez() -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(operator.url("/livez")) as answer:
+            return answer.status, await answer.text()
+
+    async def alive():
+        return (await livez())[0] == 200
+
+    async def dead():
+        status, text = await livez()
+        return status == 503 and "canary" in text
+
+    await eventually(alive)
+    # The API server is there and takes changes, only nobody tells of them: no watch, no list.
+    proxy.blocked = True
+    proxy.refuse = lambda method, path: 503 if method == "GET" and path.endswith("/marketfeeds") else None
+    proxy.cut_watches()
+    await eventually(dead)
+    proxy.blocked = False
+    proxy.refuse = lambda _method, _path: None
+    await eventually(alive, seconds=60)

@@ -1,0 +1,71 @@
+"""Two operators: one leads; when it is stopped or killed the other goes on, and nothing is done twice."""
+
+import asyncio
+import signal
+
+import pytest
+from operator_support import Admin, eventually
+
+pytestmark = pytest.mark.integration
+
+
+def feed_arrives(admin: Admin, name: str):
+    async def check():
+        return f"{name}-shard-0" in await admin.names("ConfigMap")
+
+    return eventually(check)
+
+
+async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_dies(
+    admin: Admin, start_operator
+):
+    first = start_operator(OPERATOR_NAME="first")
+    second = start_operator(OPERATOR_NAME="second", wait=False)
+    await asyncio.to_thread(second.await_log, "another operator leads")
+    await admin.feed("one", symbols=["AA"])
+    await feed_arrives(admin, "one")
+    assert await asyncio.to_thread(second.total, "marketfeed_operator_reconciles_total") == 0
+    uids = {
+        kind: [(await admin.get(kind, name))["metadata"]["uid"] for name in await admin.names(kind)]
+        for kind in ("ConfigMap", "Deployment")
+    }
+
+    # Stopped: the lease is given back, so the other need not wait until it has run out.
+    assert await asyncio.to_thread(first.stop) == 0
+    assert "lease released" in first.log.read_text()
+    await asyncio.to_thread(second.await_log, " leading ")
+    await admin.feed("two", symbols=["AA"])
+    await feed_arrives(admin, "two")
+
+    # Killed: the other waits for the lease to run out, and takes over all the same.
+    third = start_operator(OPERATOR_NAME="third", wait=False)
+    await asyncio.to_thread(third.await_log, "another operator leads")
+    assert await asyncio.to_thread(second.stop, signal.SIGKILL) == -signal.SIGKILL
+    await admin.feed("three", symbols=["AA"])
+    await feed_arrives(admin, "three")
+    for kind, before in uids.items():
+        assert [(await admin.get(kind, "one-shard-0"))["metadata"]["uid"]] == before, "made anew without need"
+
+
+async def test_a_leader_whose_lease_is_taken_stops_at_once(admin: Admin, start_operator):
+    leader = start_operator(OPERATOR_NAME="robbed")
+    path = "/apis/coordination.k8s.io/v1/namespaces/marketfeed-system/leases/marketfeed-operator"
+    await admin.cluster.merge(path, {"spec": {"holderIdentity": "a-thief", "leaseDurationSeconds": 5}})
+    assert await asyncio.to_thread(leader.process.wait, 30) == 1
+    assert "the lease went to another operator" in leader.log.read_text()
+
+
+async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, start_operator):
+    old = start_operator(WORKER_IMAGE="worker:1")
+    await admin.feed("upgraded", symbols=["AA"])
+    await feed_arrives(admin, "upgraded")
+    assert await asyncio.to_thread(old.stop) == 0
+    before = (await admin.get("ConfigMap", "upgraded-shard-0"))["metadata"]["resourceVersion"]
+    start_operator(WORKER_IMAGE="worker:2")
+
+    async def rolled():
+        found = await admin.get("Deployment", "upgraded-shard-0")
+        return found["spec"]["template"]["spec"]["containers"][0]["image"] == "worker:2"
+
+    await eventually(rolled)
+    assert (await admin.get("ConfigMap", "upgraded-shard-0"))["metadata"]["resourceVersion"] == before
