@@ -106,6 +106,38 @@ def test_every_id_is_published_missing_or_absent_and_never_two_of_them(
     assert not missing & set(out)
 
 
+@given(st.lists(st.one_of(st.integers(1, 40), st.tuples(st.integers(1, 40), st.integers(0, 5)), st.none())))
+def test_holes_are_what_is_not_there_before_the_newest_that_waits(
+    steps: list[int | tuple[int, int] | None],
+) -> None:
+    """A number arrives, a pair is proven absent, None gives up."""
+    sequence = TradeSequence()
+    sequence.arrive(trade(0))
+    absent: set[int] = set()
+    for step in steps:
+        if step is None:
+            sequence.give_up()
+        elif isinstance(step, int):
+            sequence.arrive(trade(step))
+        else:
+            sequence.mark_absent(IdRange(step[0], step[0] + step[1]))
+            absent |= set(range(step[0], step[0] + step[1] + 1))
+        assert sequence.expected is not None
+        before_newest = set(range(sequence.expected, max(sequence.waiting, default=0) + 1))
+        assert as_set(sequence.holes()) == before_newest - sequence.waiting.keys() - absent
+        assert sequence.holes() == merged(sequence.holes())
+
+
+def test_thousands_that_wait_cost_no_more_each_than_one() -> None:
+    """With a look at what is missing for each that comes, as the worker does; by the square it would take minutes."""
+    sequence = TradeSequence()
+    sequence.arrive(trade(0))
+    for trade_id in range(2, 50_000):
+        assert not sequence.arrive(trade(trade_id)).ready
+        assert sequence.missing() == [IdRange(1, 1)]
+    assert len(sequence.arrive(trade(1)).ready) == 49_999
+
+
 ranges = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)).map(lambda r: IdRange(r[0], r[0] + r[1])))
 
 

@@ -231,6 +231,23 @@ async def test_old_ids_come_row_by_row_from_the_history(
     assert api.asked == [("historicalTrades", {"symbol": "BTCUSDT", "fromId": "100", "limit": "6"}, key)]
 
 
+@pytest.mark.parametrize("venue", ["binance_us", "binance"])
+async def test_a_key_that_is_refused_costs_nothing_that_can_be_had_without_one(
+    api: Api, make_rest: MakeRest, venue: str
+) -> None:
+    api.answers["historicalTrades"] = lambda _: (
+        web.Response(status=401, text='{"code":-2015,"msg":"Invalid API-key"}')
+        if api.asked[-1][2]
+        else web.json_response([row(n) for n in range(1001, 2001)])
+    )
+    api.answers["trades"] = [row(n) for n in range(1001, 2001)]
+    rest = make_rest(venue, key="wr0ng")
+    for _ in range(2):
+        assert ids(await rest.trades("BTCUSDT", IdRange(1048, 1050), NOW_US)) == [1048, 1049, 1050]
+    with_key = [endpoint for endpoint, _, key in api.asked if key]
+    assert with_key == ["historicalTrades"], "a refused key was shown again"
+
+
 async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_rest: MakeRest) -> None:
     api.answers["historicalTrades"] = [row(100), row(101)]
     fetched = await make_rest(key="k").trades("BTCUSDT", IdRange(100, 104), NOW_US)
@@ -317,7 +334,7 @@ async def test_an_answer_that_breaks_off(api: Api, make_rest: MakeRest) -> None:
 
 
 async def test_the_api_key_stands_in_the_header_and_in_no_message(api: Api, make_rest: MakeRest) -> None:
-    api.answers["historicalTrades"] = lambda _: web.Response(status=401, text="no")
+    api.answers["historicalTrades"] = lambda _: web.Response(status=500, text="no")
     with pytest.raises(Unreachable) as caught:
         await make_rest(key="k3y-of-mine").trades("BTCUSDT", IdRange(1, 2), NOW_US)
     assert api.asked[0][2] == "k3y-of-mine"

@@ -38,7 +38,7 @@ class TradeSequence:
         duplicates: how many trades came again.
     """
 
-    __slots__ = ("_absent", "_head", "duplicates", "expected", "late", "waiting")
+    __slots__ = ("_absent", "_head", "_holes", "duplicates", "expected", "late", "waiting")
 
     def __init__(self) -> None:
         self.expected: int | None = None
@@ -46,6 +46,8 @@ class TradeSequence:
         self.late: list[IdRange] = []
         self.duplicates = 0
         self._head = -1  # the newest id that waits; of use only while something waits
+        # Kept and not worked out from what waits: it is looked at for each trade that comes while thousands wait.
+        self._holes: list[IdRange] = []
         self._absent: list[IdRange] = []
 
     def resume_after(self, trade_id: int, late: list[IdRange]) -> None:
@@ -58,6 +60,7 @@ class TradeSequence:
         trade_id = trade.trade_id
         if self.expected is None or trade_id == self.expected:
             self.expected = trade_id + 1
+            self._holes = without(self._holes, IdRange(trade_id, trade_id))
             return Arrival([trade, *self._released()], None)
         if trade_id < self.expected:
             return self._from_before(trade)
@@ -67,8 +70,10 @@ class TradeSequence:
         newest = self._head if self.waiting else self.expected - 1
         self.waiting[trade_id] = trade
         if trade_id <= newest:
+            self._holes = without(self._holes, IdRange(trade_id, trade_id))
             return _NOTHING
         self._head = trade_id
+        self._holes += self._not_absent(IdRange(newest + 1, trade_id - 1))
         ready = self._released()  # not empty only where every id before it is known to be absent
         return Arrival(
             ready, IdRange(newest + 1, trade_id - 1) if trade_id > newest + 1 and not ready else None
@@ -77,35 +82,33 @@ class TradeSequence:
     def mark_absent(self, ids: IdRange) -> list[Trade]:
         """The venue proved that `ids` do not exist; the trades that may be published now."""
         self.late = without(self.late, ids)
+        self._holes = without(self._holes, ids)
         self._absent = merged([*self._absent, ids])
         return self._released()
 
     def holes(self) -> list[IdRange]:
         """The missing ids before the newest trade that waits."""
-        if self.expected is None:
-            return []
-        found: list[IdRange] = []
-        next_id = self.expected
-        for waiting_id in sorted(self.waiting):
-            if waiting_id > next_id:
-                found.append(IdRange(next_id, waiting_id - 1))
-            next_id = waiting_id + 1
-        for absent in self._absent:
-            found = without(found, absent)
-        return found
+        return list(self._holes)
 
     def missing(self) -> list[IdRange]:
         """Every id that is known to be missing, late or not."""
-        return [*self.late, *self.holes()]
+        return [*self.late, *self._holes]
 
     def give_up(self) -> list[Trade]:
         """Go on without what is missing: every waiting trade, in order."""
-        self.late = merged([*self.late, *self.holes()])
+        self.late = merged([*self.late, *self._holes])
+        self._holes = []
         released = [self.waiting[trade_id] for trade_id in sorted(self.waiting)]
         self.waiting.clear()
         if released:
             self.expected = released[-1].trade_id + 1
         return released
+
+    def _not_absent(self, ids: IdRange) -> list[IdRange]:
+        left = [ids] if ids.size else []
+        for absent in self._absent:
+            left = without(left, absent)
+        return left
 
     def _from_before(self, trade: Trade) -> Arrival:
         if holds(self.late, trade.trade_id):

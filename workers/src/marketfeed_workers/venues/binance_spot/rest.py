@@ -14,10 +14,13 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 from aiohttp import ClientError, ClientTimeout
 
+from marketfeed_chassis import logs
 from marketfeed_wire import Trade
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged, of_ids, without
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
+
+log = logs.get(__name__)
 
 T = TypeVar("T")
 
@@ -25,6 +28,7 @@ _TIMEOUT: Final = ClientTimeout(total=10)
 _PAGE: Final = 1000
 _MINUTE_MS: Final = 60_000
 _AGGREGATE_PAGES: Final = 10
+_KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 
 
@@ -87,6 +91,7 @@ class BinanceRest:
         self._budget = access.budget
         self._weights = weights
         self._api_key = access.api_key
+        self._history_needs_key = history_needs_key
         self._has_history = bool(access.api_key) or not history_needs_key
         self._now_us = access.now_us
 
@@ -127,9 +132,21 @@ class BinanceRest:
     async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
         """What the venue has of `ids`, or of their beginning; see the module's text for where it is looked for."""
         if self._has_history:
-            return await self._by_history(symbol, ids)
+            try:
+                return await self._by_history(symbol, ids)
+            except Unreachable as error:
+                if error.reason != _KEY_REFUSED or not self._api_key:
+                    raise
+                self._do_without_key(error)
+                return await self.trades(symbol, ids, near_time_us)
         newest = await self._by_newest(symbol, ids)
         return newest if newest is not None else await self._by_aggregates(symbol, ids, near_time_us)
+
+    def _do_without_key(self, error: Unreachable) -> None:
+        """A key that is refused must not cost what can be had without one."""
+        log.error("the venue refuses BINANCE_API_KEY; going on without it", reason=str(error))
+        self._api_key = ""
+        self._has_history = not self._history_needs_key
 
     async def _by_history(self, symbol: str, ids: IdRange) -> Fetched:
         rows = await self._get(
