@@ -149,7 +149,7 @@ def test_without_validation_the_venue_need_not_answer_over_rest(line: Line) -> N
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize("away", ["broker"])
+@pytest.mark.parametrize("away", ["venue", "broker"])
 def test_a_stop_while_the_start_waits_is_heeded(line: Line, away: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     variables = {"venue": {"BINANCE_REST_BASE": f"http://{address}"}, "broker": {"KAFKA_BROKER": address}}

@@ -107,7 +107,7 @@ class Line:
         self.topics = {
             name: self._broker.new_topic(name) for name in ("trades", "quotes", "progress", "gaps")
         }
-        self._url = f"127.0.0.1:{self._simulator.port()}"
+        self.url = f"127.0.0.1:{self._simulator.port()}"
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -121,8 +121,8 @@ class Line:
         environment = {
             "VENUE": self._venue,
             "BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT",
-            "BINANCE_WS_BASE": f"ws://{self._url}",
-            "BINANCE_REST_BASE": f"http://{self._url}",
+            "BINANCE_WS_BASE": f"ws://{self.url}",
+            "BINANCE_REST_BASE": f"http://{self.url}",
             "KAFKA_BROKER": self._broker.address,
             "MARKET_TRADES_TOPIC": self.topics["trades"],
             "MARKET_BOOK_TOPIC": self.topics["quotes"],
@@ -142,7 +142,7 @@ class Line:
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(
-            f"http://{self._url}/control/{path}",
+            f"http://{self.url}/control/{path}",
             method=method,
             data=json.dumps(body).encode() if body is not None else None,
         )

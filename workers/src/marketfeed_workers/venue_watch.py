@@ -6,7 +6,7 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import VenueError
+from marketfeed_workers.errors import Limited, VenueError
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.silence import Pulse
@@ -53,7 +53,7 @@ class VenueWatch:
         return {
             stream
             for symbol in symbols
-            if symbol in self._pulses and self._pulses[symbol].is_lively
+            if symbol in self._pulses and self._pulses[symbol].is_lively and symbol not in self.not_trading
             for stream in self._venue.streams(symbol)
         }
 
@@ -103,7 +103,15 @@ class VenueWatch:
                 silent.append(flow)
         silent.sort(key=lambda flow: self._pulses[flow.symbol].allowed_us)
         for flow in silent[:PROBES_A_LOOK]:
-            await self._probe(flow)
+            try:
+                await self._probe(flow)
+            except Limited:
+                raise
+            except VenueError as error:
+                self._counters.failures[error.reason] += 1
+                # It may be gone from the venue. Asked about less often from now on, and not in the others' way.
+                self._pulses[flow.symbol].was_quiet(self._now_us())
+                await self._read_symbols()
 
     async def _probe(self, flow: SymbolFlow) -> None:
         """Ask the venue whether it has trades that the stream did not bring."""

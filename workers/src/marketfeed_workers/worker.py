@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -85,8 +85,24 @@ async def run(settings: WorkerSettings) -> int:
                     acks=settings.kafka_acks,
                 )
             worker = _Worker(settings, *_rest(settings, session))
-            await worker.roster.begin()
+            if not await _unless_stopped(stop, worker.roster.begin()):
+                return 0
             return await worker.run(stop)
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Whether `work` was done before we were told to stop; otherwise it is cancelled."""
+    doing = asyncio.create_task(work, name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+        return doing.done()
+    finally:
+        stopping.cancel()
+        doing.cancel()
+        await asyncio.wait({doing, stopping})
 
 
 class _Worker:

@@ -1,0 +1,190 @@
+"""What the worker promises of gaps, of its beginning, of clocks, and of a venue that asks to be left alone."""
+
+import json
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers_line import Line, Worker, assert_complete, eventually, trade_ids
+
+API_KEY = "k3y" * 21 + "X"
+
+
+def rest(line: Line, path: str) -> Any:
+    """The answer of the simulator's REST side."""
+    with urllib.request.urlopen(f"http://{line.url}/api/v3/{path}", timeout=5) as answer:
+        return json.loads(answer.read())
+
+
+def seen(worker: Worker) -> int:
+    return sum(each.trades for each in worker.status().symbols.values())
+
+
+def settled(worker: Worker, further: int = 100) -> None:
+    """Wait for that many more trades, with nothing missing at the end."""
+    before = seen(worker)
+    eventually(
+        lambda: (
+            seen(worker) >= before + further
+            and not any(each.missing for each in worker.status().symbols.values())
+        ),
+        f"{further} more trades and nothing missing: {worker.status().symbols}",
+        60,
+    )
+
+
+def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "800") as line:
+        first = line.worker(BINANCE_SYMBOLS="BTCUSDT")
+        settled(first)
+        assert first.stop() == 0
+        stopped_at = line.ledger()["BTCUSDT"]["last_trade_id"]
+        eventually(
+            lambda: line.ledger()["BTCUSDT"]["last_trade_id"] > stopped_at + 2500, "a gap of three pages"
+        )
+        keyless = line.worker(BINANCE_SYMBOLS="BTCUSDT", GAP_HOLD_SECONDS="0.5")
+        eventually(
+            lambda: keyless.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up"
+        )
+        assert keyless.status().symbols["BTCUSDT"].missing > 0
+        assert keyless.stop() == 0
+        (gap,) = line.gaps()
+        assert (gap.state, gap.absent) == ("unresolved", [])
+        assert gap.missing
+        assert gap.first_id >= stopped_at - 800
+
+        with_key = line.worker(BINANCE_SYMBOLS="BTCUSDT", BINANCE_API_KEY=API_KEY)
+        settled(with_key)
+        assert with_key.stop() == 0
+        assert_complete(line, in_order=False)
+        assert {each.state for each in line.gaps()} == {"filled"}
+        assert API_KEY not in with_key.log.read_text()
+
+
+def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
+        eventually(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        first_id = line.ledger()["BTCUSDT"]["first_trade_id"] + 50
+        worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(first_id))
+        settled(worker)
+        worker.stop()
+        assert_complete(line)
+        assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
+        # Only the first ever start: now there is progress to go on from.
+        again = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(first_id - 20))
+        settled(again)
+        again.stop()
+        assert_complete(line)
+        assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
+
+
+def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
+        eventually(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        rows = rest(line, "trades?symbol=BTCUSDT&limit=1000")
+        begin_ms = rows[100]["time"]
+        expected = next(row["id"] for row in rows if row["time"] >= begin_ms)
+        told = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
+        worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=told)
+        settled(worker)
+        worker.stop()
+        assert_complete(line)
+        assert trade_ids(line.trades()["BTCUSDT"])[0] == expected
+
+
+@pytest.mark.parametrize("milliseconds", [5000, -5000], ids=["ahead", "behind"])
+def test_a_venues_clock_is_measured_and_latencies_are_corrected_by_it(
+    tmp_path: Path, milliseconds: int
+) -> None:
+    with Line(tmp_path) as line:
+        line.fault("clock_skew", milliseconds=milliseconds)
+        worker = line.worker()
+        eventually(
+            lambda: abs(worker.metric("marketfeed_clock_offset_seconds") - milliseconds / 1000) < 1,
+            "the offset",
+        )
+        earlier = worker.metrics()
+        settled(worker, 200)
+        now = worker.metrics()
+
+        def grown(name: str) -> float:
+            return sum(now[each] - earlier.get(each, 0) for each in now if each.startswith(name))
+
+        count = grown("marketfeed_venue_to_socket_seconds_count")
+        assert count > 20
+        assert grown("marketfeed_venue_to_socket_seconds_sum") / count < 2.5
+
+
+def test_a_burst_of_twenty_times_the_usual_loses_nothing(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--trade-rate", "200", "--quote-rate", "500") as line:
+        worker = line.worker()
+        line.fault("burst", factor=20, seconds=1)
+        settled(worker, 6000)
+        assert worker.status().connections[0].reconnects == 0
+        assert worker.stop() == 0
+        assert_complete(line)
+        assert line.gaps() == []
+
+
+def test_a_close_for_breach_of_policy_is_told_and_recovered_from(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        worker = line.worker()
+        line.fault("close", code=1008, reason="Too many requests")
+        eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+        settled(worker)
+        assert worker.stop() == 0
+        assert_complete(line)
+        assert "closed by the venue with 1008 Too many requests" in worker.log.read_text()
+
+
+def test_a_ban_is_waited_out_by_everyone_who_asks(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        worker = line.worker()
+        settled(worker, 50)
+        line.fault("ban", seconds=3)
+        line.fault("drop", streams=["*@trade"], count=6, chance=0.5, seed=4)
+        eventually(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban to be met")
+        settled(worker, 600)
+        worker.stop()
+        assert_complete(line)
+        refused = {
+            status: count
+            for by_status in line.control("GET", "ledger")["requests"].values()
+            for status, count in by_status.items()
+            if status in ("418", "429")
+        }
+        assert refused == {"418": 1}, "the venue was asked again although it said not to"
+
+
+def test_many_streams_are_subscribed_by_paced_commands_on_one_connection(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "210", "--trade-rate", "1", "--quote-rate", "1") as line:
+        symbols = [each["symbol"] for each in rest(line, "exchangeInfo")["symbols"]]
+        assert len(symbols) == 210
+        worker = line.worker(BINANCE_SYMBOLS=",".join(symbols), WS_SHARD_SIZE="210")
+        assert [connection.streams for connection in worker.status().connections] == [420]
+        eventually(lambda: all(each.trades for each in worker.status().symbols.values()), "every symbol", 60)
+        (connection,) = line.control("GET", "connections")
+        assert connection["streams"] == 420 or len(connection["streams"]) == 420
+        counted = line.control("GET", "ledger")["connections"]
+        assert (counted["accepted"], counted["ended"]) == (1, {})
+
+
+def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--trade-rate", "100", "--quote-rate", "100") as line:
+        worker = line.worker()
+        settled(worker, 1000)
+        line.fault("delist", symbols=["ETHUSDT"])
+        eventually(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting")
+        line.fault("stall")
+        eventually(
+            lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
+            "the mute connection to be replaced",
+        )
+        before = worker.status().symbols["BTCUSDT"].trades
+        eventually(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades again")
+        requests = line.control("GET", "ledger")["requests"]["trades"]
+        assert requests.get("400", 0) <= 3, "the venue was asked again and again about what it does not have"
+        worker.stop()
+        assert_complete(line)
