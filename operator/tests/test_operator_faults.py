@@ -1,4 +1,4 @@
-"""Faults of the API server, put in between by a proxy: watches cut, 410, 429, 500; and what the operator makes of them."""
+"""Faults of the API server, made by a proxy: watches cut, 410, 429, 500; and what the operator makes of them."""
 
 import asyncio
 

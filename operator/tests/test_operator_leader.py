@@ -45,6 +45,7 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
     await feed_arrives(admin, "three")
     for kind, before in uids.items():
         assert [(await admin.get(kind, "one-shard-0"))["metadata"]["uid"]] == before, "made anew without need"
+    await asyncio.to_thread(third.stop)
 
 
 async def test_a_leader_whose_lease_is_taken_stops_at_once(admin: Admin, start_operator):
@@ -61,7 +62,7 @@ async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, s
     await feed_arrives(admin, "upgraded")
     assert await asyncio.to_thread(old.stop) == 0
     before = (await admin.get("ConfigMap", "upgraded-shard-0"))["metadata"]["resourceVersion"]
-    start_operator(WORKER_IMAGE="worker:2")
+    new = start_operator(WORKER_IMAGE="worker:2")
 
     async def rolled():
         found = await admin.get("Deployment", "upgraded-shard-0")
@@ -69,3 +70,4 @@ async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, s
 
     await eventually(rolled)
     assert (await admin.get("ConfigMap", "upgraded-shard-0"))["metadata"]["resourceVersion"] == before
+    await asyncio.to_thread(new.stop)

@@ -1,0 +1,305 @@
+"""Plan and conditions, as pure functions: what follows from what is there."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.decide import Situation, decide
+from marketfeed_operator.desired import Defaults, Feed
+from marketfeed_operator.desired.config_map import config_map
+from marketfeed_operator.facts import child_facts
+from marketfeed_operator.observed import ChildFacts, FeedFacts, Listing, Observed, PodFacts, PodReport
+from marketfeed_operator.plan import obsolete, plan, resolve
+from marketfeed_operator.reconcile import transitions
+from marketfeed_wire.assignment import hash_of
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+SPEC: dict[str, Any] = {
+    "venue": "binance_us",
+    "symbols": ["AA", "BB"],
+    "kafka": {"bootstrapServers": "k:9092"},
+}
+STORED = {**SPEC, "storage": {"engine": "postgresql", "dsnSecretName": "database"}}
+
+
+def sound(spec: dict[str, Any]) -> Spec:
+    parsed = parse(spec)
+    assert isinstance(parsed, Spec), parsed
+    return parsed
+
+
+def facts(spec: dict[str, Any], status: dict[str, Any] | None = None) -> FeedFacts:
+    return FeedFacts("default", "feed", "uid", 4, "1", spec, status or {}, None)
+
+
+def feed(spec: dict[str, Any]) -> Feed:
+    return Feed("default", "feed", "uid", 4, sound(spec), Defaults("worker:1", "consumer:1"))
+
+
+def settled(spec: dict[str, Any], observed: Observed | None = None, *, ready: bool = True) -> Observed:
+    """What is there once everything that was planned for `spec` has been made, and runs if `ready`."""
+    observed = observed or Observed()
+    for _ in range(5):
+        planned = plan(feed(spec), observed)
+        assert planned is not None
+        children = dict(observed.children)
+        for child in planned.children:
+            if child.body is None:
+                continue
+            body = {**child.body, "metadata": {**child.body["metadata"], "uid": child.name, "generation": 1}}
+            replicas = body.get("spec", {}).get("replicas", 0) if ready else 0
+            body["status"] = {
+                "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+                "conditions": [{"type": "Complete", "status": "True"}] if ready else [],
+            }  # fmt: skip
+            found = child_facts(child.kind.kind, body)
+            assert found is not None
+            children[found.key] = found
+        observed = replace(observed, children=children)
+    return observed
+
+
+def status(
+    spec: dict[str, Any], observed: Observed, *, before: dict[str, Any] | None = None, failure: str = ""
+) -> dict:
+    parsed = parse(spec)
+    ok = isinstance(parsed, Spec)
+    at = Situation(
+        facts(spec, before), parsed if ok else None, [] if ok else parsed, observed,
+        plan(feed(spec), observed) if ok else None, failure,
+    )  # fmt: skip
+    return decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def told(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {each["type"]: (each["status"], each["reason"]) for each in found["conditions"]}
+
+
+def pod(name: str = "p", shard: int | None = 0, **changes: Any) -> PodFacts:
+    return replace(
+        PodFacts("default", name, name, ("default", "feed"), "ingestion", shard, "10.0.0.1", True), **changes
+    )
+
+
+def test_a_feed_that_has_all_it_wants_is_ready_and_settled():
+    found = told(status(STORED, settled(STORED)))
+    assert found == {
+        "Ready": ("True", "AllReady"), "Progressing": ("False", "Settled"), "Degraded": ("False", "AsExpected"),
+        "Paused": ("False", "NotPaused"),
+    }  # fmt: skip
+
+
+def without(observed: Observed, kind: str, **changes: Any) -> Observed:
+    return replace(
+        observed,
+        children={
+            key: replace(value, **changes) if key[0] == kind else value
+            for key, value in observed.children.items()
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "condition", "expected"),
+    [
+        ({**SPEC, "shardSize": 0}, lambda o: o, "Ready", ("False", "InvalidSpec")),
+        ({**SPEC, "shardSize": 0}, lambda o: o, "Degraded", ("True", "InvalidSpec")),
+        (STORED, lambda o: without(o, "Deployment", ready=0), "Ready", ("False", "ShardsNotReady")),
+        (STORED, lambda o: without(o, "StatefulSet", ready=0), "Ready", ("False", "ConsumersNotReady")),
+        (STORED, lambda o: without(o, "Job", job="Running"), "Ready", ("False", "Migrating")),
+        (STORED, lambda o: without(o, "Job", job="Failed"), "Ready", ("False", "MigrationFailed")),
+        (STORED, lambda o: without(o, "Job", job="Failed"), "Degraded", ("True", "MigrationFailed")),
+        (STORED, lambda o: without(o, "Deployment", updated=0), "Progressing", ("True", "RollingOut")),
+        (STORED, lambda o: without(o, "Deployment", settled=False), "Progressing", ("True", "RollingOut")),
+        (STORED, lambda o: replace(o, pods=[pod(trouble="x")]), "Degraded", ("True", "PodsFailing")),
+        (STORED, lambda o: replace(o, pods=[pod(trouble="x")]), "Ready", ("True", "AllReady")),
+        ({**SPEC, "paused": True}, lambda o: without(o, "Deployment", updated=0), "Progressing", ("False", "Settled")),
+        ({**SPEC, "paused": True}, lambda o: o, "Paused", ("True", "SpecPaused")),
+        (
+            {**STORED, "consumers": {"trades": {"autoscaling": {"maxReplicas": 2}}}}, lambda o: o,
+            "Degraded", ("True", "AutoscalerMissing"),
+        ),
+        (
+            {**SPEC, "kafka": {"cluster": {"name": "c"}, "manageTopics": True}}, lambda o: o,
+            "Degraded", ("True", "StrimziMissing"),
+        ),
+        (
+            SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"BB": "not listed"})}),
+            "Degraded", ("True", "SymbolsUnknown"),
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
+)  # fmt: skip
+def test_the_table_of_conditions(spec, change, condition, expected):
+    observed = settled(spec) if isinstance(parse(spec), Spec) else Observed()
+    assert told(status(spec, change(observed)))[condition] == expected
+
+
+def test_a_refusal_is_told_in_the_words_of_the_api_server():
+    found = status(SPEC, settled(SPEC), failure="NetworkPolicy feed: no right")
+    assert told(found)["Ready"] == ("False", "ApplyFailed")
+    assert found["conditions"][2]["message"] == "NetworkPolicy feed: no right"
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_turns():
+    old = (NOW - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = status(SPEC, settled(SPEC))
+    for condition in before["conditions"]:
+        condition["lastTransitionTime"] = old
+    same = status(SPEC, settled(SPEC), before=before)
+    assert {each["lastTransitionTime"] for each in same["conditions"]} == {old}
+    turned = status(SPEC, without(settled(SPEC), "Deployment", ready=0), before=before)
+    times = {each["type"]: each["lastTransitionTime"] for each in turned["conditions"]}
+    assert times["Ready"] == "2026-11-24T00:00:00Z"
+    assert times["Paused"] == old
+
+
+def test_events_are_told_of_what_turned_and_of_nothing_else():
+    before = status(SPEC, settled(SPEC))
+    assert transitions(before, before) == []
+    assert [each["type"] for each in transitions({}, before)] == ["Ready"]
+    after = status(SPEC, without(settled(SPEC), "Deployment", ready=0), before=before)
+    assert [(each["type"], each["reason"]) for each in transitions(before, after)] == [
+        ("Ready", "ShardsNotReady"), ("Progressing", "RollingOut"),
+    ]  # fmt: skip
+
+
+def test_what_was_told_stays_while_the_venue_is_silent():
+    selector = {key: value for key, value in SPEC.items() if key != "symbols"} | {"symbolSelector": {}}
+    before = status(SPEC, settled(SPEC))
+    silent = Observed(listing=Listing(None, "https://x does not list its symbols: HTTP 503"))
+    found = status(selector, silent, before=before)
+    assert told(found)["Ready"] == ("False", "ResolvingSymbols")
+    assert told(found)["Degraded"] == ("True", "VenueUnreachable")
+    assert found["shards"] == before["shards"]
+
+
+def test_planning_again_changes_nothing():
+    observed = settled(STORED)
+    first, second = plan(feed(STORED), observed), plan(feed(STORED), settled(STORED, observed))
+    assert first == second
+    assert first is not None
+    assert obsolete(first.children, observed) == []
+    for child in first.children:
+        assert child.body is not None
+        wanted = child.body["metadata"]["annotations"]["marketfeed.dev/desired-hash"]
+        assert observed.children[child.key].desired_hash == wanted
+
+
+def test_consumers_stay_as_they_are_until_the_schema_fits():
+    observed = settled(STORED)
+    newer = {**STORED, "images": {"consumer": "consumer:2"}}
+    planned = plan(feed(newer), observed)
+    assert planned is not None
+    assert planned.migration == "Running"
+    held = {child.name for child in planned.children if child.body is None}
+    assert held == {"feed-consumer-trades", "feed-consumer-book"}
+    assert not any(key[0] == "StatefulSet" for key in obsolete(planned.children, observed))
+    assert not any(key[0] == "Job" for key in obsolete(planned.children, observed)), (
+        "the old one stays meanwhile"
+    )
+
+
+def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
+    observed = settled(STORED)
+    topic = ("KafkaTopic", "default", "market.trades.raw")
+    observed = replace(
+        observed, children={**observed.children, topic: ChildFacts(topic, ("default", "feed"), "u", "1", "d")}
+    )
+    planned = plan(feed(SPEC), observed)
+    assert planned is not None
+    gone = {key[0] for key in obsolete(planned.children, observed)}
+    assert gone == {"StatefulSet", "Service", "Job", "NetworkPolicy", "PodDisruptionBudget"}
+
+
+def test_only_so_many_shards_roll_at_once_and_a_sick_one_may_always_be_cured():
+    spec = {
+        **SPEC,
+        "symbols": [f"S{n}" for n in range(6)],
+        "shardSize": 1,
+        "ingestion": {"maxUpdatingShards": 2},
+    }
+    observed = settled(spec)
+    changed = {**spec, "logging": {"level": "DEBUG"}}
+    planned = plan(feed(changed), observed)
+    assert planned is not None
+    held = {
+        child.name for child in planned.children if child.kind.kind == "Deployment" and child.body is None
+    }
+    assert held == {f"feed-shard-{n}" for n in range(2, 6)}
+    assert planned.waiting_shards == 4
+    sick = ("Deployment", "default", "feed-shard-5")
+    children = {**observed.children, sick: replace(observed.children[sick], ready=0)}
+    planned = plan(feed(changed), replace(observed, children=children))
+    assert planned is not None
+    held = {
+        child.name for child in planned.children if child.kind.kind == "Deployment" and child.body is None
+    }
+    assert held == {f"feed-shard-{n}" for n in range(1, 5)}
+
+
+def test_a_new_shard_with_two_pods_is_live_only_when_both_say_so():
+    spec = {**SPEC, "symbols": ["AA", "BB", "CC", "DD"], "shardSize": 4}
+    observed = settled(spec)
+    smaller = {**spec, "shardSize": 2}
+    moving = settled(smaller, observed)
+    held = {0: {"AA", "BB", "CC", "DD"}, 1: {"CC", "DD"}}
+
+    def read(reports: dict[str, PodReport]) -> dict[int, set[str]]:
+        pods = [pod("a", 1), pod("b", 1)]
+        planned = plan(feed(smaller), replace(moving, pods=pods, reports=reports))
+        assert planned is not None
+        return {shard: set(reading.symbols) for shard, reading in planned.readings.items()}
+
+    new, old = PodReport(assignment=hash_of(["CC", "DD"])), PodReport(assignment="old")
+    assert read({}) == held
+    assert read({"a": new, "b": old}) == held
+    assert read({"a": new, "b": new}) == {0: {"AA", "BB"}, 1: {"CC", "DD"}}
+
+
+@pytest.mark.parametrize(
+    ("selector", "assigned", "expected"),
+    [
+        ({}, "", {"AUSDT", "BUSDT", "CUSD"}),
+        ({"quoteAssets": ["USDT"]}, "", {"AUSDT", "BUSDT"}),
+        ({"status": "BREAK"}, "", {"DUSDT"}),
+        ({"maximum": 1}, "", {"AUSDT"}),
+        ({"maximum": 1}, "CUSD", {"CUSD"}),
+        ({"quoteAssets": ["EUR"]}, "", set()),
+    ],
+    ids=["all trading", "by quote", "by status", "the first", "the one taken before", "none"],
+)
+def test_symbols_are_chosen_by_what_the_venue_says(selector, assigned, expected):
+    listing = Listing(
+        {
+            "AUSDT": ("TRADING", "USDT"), "BUSDT": ("TRADING", "USDT"), "CUSD": ("TRADING", "USD"),
+            "DUSDT": ("BREAK", "USDT"),
+        }
+    )  # fmt: skip
+    spec = sound({"venue": "binance_us", "kafka": SPEC["kafka"], "symbolSelector": selector})
+    assert resolve(spec, Observed(listing=listing), frozenset(assigned.split())) == expected
+
+
+def test_a_status_of_five_thousand_shards_is_bounded():
+    spec = {**SPEC, "symbols": [f"S{n}" for n in range(5000)], "shardSize": 1}
+    planned = plan(feed(spec), Observed())
+    at = Situation(facts(spec), sound(spec), [], Observed(), planned)
+    found = decide(at, NOW)
+    assert found.shards is not None
+    assert found.shards.desired == 5000
+    assert len(found.model_dump_json()) < 100_000
+
+
+def test_a_damaged_file_is_assigned_anew():
+    reading = next(iter(plan(feed(SPEC), Observed()).readings.values()))  # type: ignore[union-attr]
+    body = config_map(feed(SPEC), 0, reading).body
+    assert body is not None
+    damaged = {**body, "data": {"assignment.json": "{"}, "metadata": {**body["metadata"], "uid": "u"}}
+    found = child_facts("ConfigMap", damaged)
+    assert found is not None
+    planned = plan(feed(SPEC), Observed(children={found.key: found}))
+    assert planned is not None
+    assert set(planned.readings[0].symbols) == {"AA", "BB"}

@@ -1,0 +1,225 @@
+"""Children, as pure functions: what each field of the spec changes, and what holds for every pod."""
+
+import copy
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.assign import Reading
+from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
+from marketfeed_operator.names import FEED, SHARD
+from marketfeed_workers.settings import WorkerSettings
+
+EVERYTHING = {"KafkaTopic", "PodMonitor", "ScaledObject"}
+SHARDS = {0: Reading(frozenset("AB"), frozenset("B")), 3: Reading(frozenset("C"), frozenset())}
+SPEC: dict[str, Any] = {
+    "venue": "binance_us",
+    "symbols": ["A", "B", "C"],
+    "kafka": {
+        "cluster": {"name": "market"},
+        "manageTopics": True,
+        "credentials": {
+            "sasl": {"secretName": "user", "usernameKey": "name"},
+            "tls": {"caSecretName": "ca", "clientSecretName": "user"},
+        },
+    },
+    "endpoints": {"websocket": "wss://proxy:8443", "rest": "https://proxy"},
+    "ingestion": {"rotation": {"afterMinutes": 60, "quietWindowUtc": "02:00-03:00"}},
+    "storage": {"engine": "cockroachdb", "dsnSecretName": "database"},
+    "consumers": {"trades": {"autoscaling": {"maxReplicas": 4}}, "bookTicker": {"replicas": 2}},
+    "monitoring": {"labels": {"release": "prometheus"}},
+}
+
+
+def feed(**changes: Any) -> Feed:
+    spec = parse({**copy.deepcopy(SPEC), **changes})
+    assert isinstance(spec, Spec), spec
+    return Feed("default", "feed", "uid", 1, spec, Defaults("worker:1", "consumer:1"))
+
+
+def children(declared: Feed, kinds: set[str] = EVERYTHING) -> dict[tuple[str, str], Child]:
+    found = desired(declared, SHARDS, kinds)
+    assert len({child.key for child in found}) == len(found)
+    return {(child.kind.kind, child.name): child for child in found}
+
+
+def pods(declared: Feed) -> dict[str, dict[str, Any]]:
+    return {
+        name: child.body["spec"]["template"]
+        for (_, name), child in children(declared).items()
+        if child.body and "template" in child.body.get("spec", {})
+    }
+
+
+def env(template: dict[str, Any]) -> dict[str, Any]:
+    return {
+        each["name"]: each.get("value", each.get("valueFrom"))
+        for each in template["spec"]["containers"][0]["env"]
+    }
+
+
+def test_the_children_of_a_full_feed():
+    assert sorted(children(feed())) == [
+        ("ConfigMap", "feed-shard-0"), ("ConfigMap", "feed-shard-3"),
+        ("Deployment", "feed-shard-0"), ("Deployment", "feed-shard-3"),
+        ("Job", next(name for kind, name in children(feed()) if kind == "Job")),
+        ("KafkaTopic", "market-book-ticker-raw-92c3bfae"), ("KafkaTopic", "market.gaps"),
+        ("KafkaTopic", "market.progress"), ("KafkaTopic", "market.trades.raw"),
+        ("NetworkPolicy", "feed-consumer-book"), ("NetworkPolicy", "feed-consumer-trades"),
+        ("NetworkPolicy", "feed-ingestion"), ("NetworkPolicy", "feed-migration"),
+        ("PodDisruptionBudget", "feed-consumer-book"), ("PodDisruptionBudget", "feed-consumer-trades"),
+        ("PodDisruptionBudget", "feed-ingestion"), ("PodMonitor", "feed"),
+        ("ScaledObject", "feed-consumer-trades"),
+        ("Service", "feed-consumer-book"), ("Service", "feed-consumer-trades"),
+        ("ServiceAccount", "feed"),
+        ("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consumer-trades"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({"storage": None, "consumers": None}, {"StatefulSet", "Job", "Service", "ScaledObject"}),
+        ({"consumers": {}}, {"StatefulSet", "Job", "Service", "ScaledObject"}),
+        ({"monitoring": {"podMonitor": False}}, {"PodMonitor"}),
+        ({"kafka": {"bootstrapServers": "k:9092"}}, {"KafkaTopic"}),
+        ({"consumers": {"trades": {"replicas": 1}, "bookTicker": {}}}, {"ScaledObject"}),
+    ],
+    ids=["no storage", "no consumers", "no monitor", "topics not managed", "no autoscaling"],
+)
+def test_what_is_switched_off_is_not_there(changes, gone):
+    given = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
+    spec = parse(given)
+    assert isinstance(spec, Spec), spec
+    before = {kind for kind, _ in children(feed())}
+    after = {kind for kind, _ in children(Feed("default", "feed", "uid", 1, spec, Defaults("w", "c")))}
+    assert before - after == gone
+
+
+def test_kinds_that_the_cluster_does_not_know_are_left_out_and_replicas_are_then_ours():
+    with_keda, without = children(feed()), children(feed(), set())
+    assert not {kind for kind, _ in without} & EVERYTHING
+    key = ("StatefulSet", "feed-consumer-trades")
+    assert "replicas" not in with_keda[key].body["spec"]
+    assert without[key].body["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(pods(feed())))
+def test_every_pod_keeps_the_restricted_standard_and_has_bounds(name):
+    template = pods(feed())[name]
+    spec, container = template["spec"], template["spec"]["containers"][0]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert container["resources"]["requests"]
+    assert container["resources"]["limits"]["memory"]
+    given = {mount["name"] for mount in container["volumeMounts"]}
+    assert given == {volume["name"] for volume in spec["volumes"]}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in pods(feed()) if "migrate" not in name))
+def test_every_service_is_probed_and_its_times_add_up(name):
+    template = pods(feed())[name]
+    container = template["spec"]["containers"][0]
+    assert {container[each]["httpGet"]["path"] for each in ("startupProbe", "livenessProbe")} == {"/livez"}
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    pre_stop = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    drain = int(env(template)["DRAIN_DEADLINE_SECONDS"])
+    assert template["spec"]["terminationGracePeriodSeconds"] > pre_stop + drain
+
+
+def test_every_variable_is_one_that_the_service_takes():
+    """The contract with the services, held by their own types."""
+    # What the worker is told of its symbols under the operator: the file, see wire/assignment.
+    under_way = {"SYMBOLS_FILE", "BINANCE_STREAMS"}
+    by_image: dict[str, type[BaseModel]] = {
+        "worker": WorkerSettings,
+        "consumer": ConsumerSettings,
+        "migrate": DatabaseSettings,
+    }
+    for declared in (feed(), feed(streams=["trade"], consumers={"trades": {}})):
+        for template in pods(declared).values():
+            settings = by_image[template["spec"]["containers"][0]["name"]]
+            known = {name.upper() for name in settings.model_fields}
+            assert set(env(template)) - known <= under_way
+
+
+def test_secrets_stand_in_no_object():
+    for template in pods(feed()).values():
+        for name in ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "KAFKA_SASL_USERNAME"):
+            if name in env(template):
+                assert "secretKeyRef" in env(template)[name]
+
+
+def test_symbols_do_not_restart_a_pod_and_settings_do():
+    def hashes(declared: Feed, shards: dict[int, Reading]) -> list[str]:
+        found = desired(declared, shards, set())
+        return [
+            child.body["spec"]["template"]["metadata"]["annotations"]["marketfeed.dev/config-hash"]
+            for child in found
+            if child.body and child.kind.kind == "Deployment"
+        ]
+
+    other = {**SHARDS, 0: Reading(frozenset("ABXYZ"), frozenset())}
+    assert hashes(feed(), SHARDS) == hashes(feed(symbols=["A"]), other)
+    assert hashes(feed(), SHARDS) != hashes(feed(logging={"level": "DEBUG"}), SHARDS)
+    assert hashes(feed(), SHARDS) != hashes(
+        feed(template={"annotations": {"example.com/again": "1"}}), SHARDS
+    )
+
+
+def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_else():
+    def job(**changes: Any) -> str:
+        return next(name for kind, name in children(feed(**changes)) if kind == "Job")
+
+    assert job() == job(logging={"level": "DEBUG"}) == job(symbols=["X"])
+    assert job() != job(images={"consumer": "consumer:2"})
+    assert job() != job(storage={"engine": "cockroachdb", "dsnSecretName": "other"})
+
+
+def test_topics_have_no_owner_and_so_outlive_the_feed():
+    for (kind, _), child in children(feed()).items():
+        assert ("ownerReferences" in child.body["metadata"]) == (kind != "KafkaTopic")
+
+
+def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
+    def out(name: str) -> set[int]:
+        body = children(feed())[("NetworkPolicy", name)].body
+        return {port["port"] for rule in body["spec"]["egress"] for port in rule["ports"]}
+
+    assert out("feed-ingestion") == {53, 9093, 8443, 443}
+    assert out("feed-consumer-trades") == {53, 9093, 26257}
+    assert out("feed-migration") == {53, 26257}
+
+
+def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
+    for shard, reading in SHARDS.items():
+        body = children(feed())[("ConfigMap", f"feed-shard-{shard}")].body
+        assert reading_of(body["data"]) == reading
+    assert reading_of({"assignment.json": "{"}) == Reading(frozenset(), frozenset())
+
+
+def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():
+    template = {
+        "labels": {"team": "data"}, "nodeSelector": {"disk": "ssd"}, "priorityClassName": "high",
+        "tolerations": [{"key": "spot", "operator": "Exists", "tolerationSeconds": 5}],
+        "affinity": {"nodeAffinity": {"anything": [1]}}, "imagePullSecrets": ["registry"],
+    }  # fmt: skip
+    for pod in pods(feed(template=template)).values():
+        assert pod["metadata"]["labels"]["team"] == "data"
+        assert pod["metadata"]["labels"][FEED] == "feed"
+        assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
+        assert pod["spec"]["tolerations"] == [{"key": "spot", "operator": "Exists", "tolerationSeconds": 5}]
+        assert pod["spec"]["affinity"] == {"nodeAffinity": {"anything": [1]}}
+        assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+        assert pod["spec"]["priorityClassName"] == "high"
+
+
+def test_labels_of_a_shard_name_it():
+    assert children(feed())[("Deployment", "feed-shard-3")].body["metadata"]["labels"][SHARD] == "3"

@@ -1,0 +1,112 @@
+"""The work queue: one key at a time, none twice, failures with growing delays. Its clock is the test's."""
+
+import asyncio
+import random
+
+import pytest
+
+from marketfeed_operator.engine.queue import WorkQueue
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock: Clock) -> WorkQueue[str]:
+    return WorkQueue(now=clock, chance=random.Random(1), first_seconds=1, cap_seconds=8)
+
+
+async def due(queue: WorkQueue[str]) -> str | None:
+    """The key that is due now; None when there is none."""
+    try:
+        return (await asyncio.wait_for(queue.get(), 0.02))[0]
+    except TimeoutError:
+        return None
+
+
+async def test_a_key_added_often_is_worked_on_once(queue):
+    for _ in range(5):
+        await queue.add("a")
+    assert (await due(queue), await due(queue)) == ("a", None)
+    await queue.done("a")
+    assert await due(queue) is None
+
+
+async def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_again_and_never_by_two(queue):
+    await queue.add("a")
+    assert await due(queue) == "a"
+    await queue.add("a")
+    await queue.add("a")
+    assert await due(queue) is None
+    await queue.done("a")
+    assert (await due(queue), await due(queue)) == ("a", None)
+
+
+async def test_the_earlier_moment_counts(queue, clock):
+    await queue.add("a", after_seconds=10)
+    await queue.add("a", after_seconds=5)
+    await queue.add("a", after_seconds=20)
+    assert await due(queue) is None
+    clock.seconds = 5
+    assert (await due(queue), len(queue)) == ("a", 0)
+    await queue.done("a")
+    clock.seconds = 30
+    assert await due(queue) is None
+
+
+async def test_failures_wait_longer_each_time_up_to_the_cap_and_success_forgets_them(queue, clock):
+    waits = []
+    await queue.add("a")
+    for _ in range(200):
+        clock.seconds += 1000
+        assert await due(queue) == "a"
+        waits.append(await queue.failed("a"))
+    assert all(wait <= bound for wait, bound in zip(waits, (1, 2, 4, 8), strict=False))
+    assert 4 < max(waits) <= 8
+    clock.seconds += 1000
+    assert await due(queue) == "a"
+    await queue.done("a", again_after_seconds=0)
+    assert await due(queue) == "a"
+    assert await queue.failed("a") <= 1
+
+
+async def test_a_wish_of_the_api_server_is_waited_for(queue, clock):
+    await queue.add("a")
+    assert await due(queue) == "a"
+    assert await queue.failed("a", at_least_seconds=60) == 60
+    clock.seconds = 59
+    assert await due(queue) is None
+    clock.seconds = 60
+    assert await due(queue) == "a"
+
+
+async def test_an_event_during_the_backoff_is_worked_on_at_once(queue):
+    await queue.add("a")
+    assert await due(queue) == "a"
+    await queue.failed("a", at_least_seconds=60)
+    await queue.add("a")
+    assert await due(queue) == "a"
+
+
+async def test_the_one_that_waits_longest_comes_first(queue, clock):
+    await queue.add("b", after_seconds=1)
+    await queue.add("a", after_seconds=2)
+    clock.seconds = 3
+    assert (await queue.get(), await queue.get()) == (("b", 2.0), ("a", 1.0))
+
+
+async def test_a_waiting_worker_is_woken_by_what_is_added(queue):
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    await queue.add("a")
+    assert (await waiting)[0] == "a"
