@@ -23,7 +23,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queue(clock: Clock) -> WorkQueue[str]:
-    return WorkQueue(now=clock, chance=random.Random(1), first_seconds=1, cap_seconds=8)
+    return WorkQueue(now=clock, chance=random.Random(1), first_seconds=1, cap_seconds=8)  # noqa: S311 - jitter
 
 
 async def due(queue: WorkQueue[str]) -> str | None:

@@ -1,0 +1,158 @@
+"""The operator at scale, on a real API server: time to converge, API calls for one symbol, memory, latency of an edit.
+
+    python benchmarks/operator_scale.py [--feeds 200] [--shards 10] [--edits 100]
+
+It starts etcd, kube-apiserver and kube-controller-manager (built once, see operator/tests/operator_control_plane.py)
+and one operator under its own ServiceAccount, without nodes: pods stay pending. It prints one JSON line.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "operator" / "tests"))
+
+from operator_control_plane import control_plane
+from operator_support import KINDS, Operator, admin_client, install, launch, operator_token
+
+from marketfeed_operator.cluster import FEEDS, Cluster
+from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT
+from marketfeed_wire.assignment import FILE_NAME
+
+NAMESPACE = "scale"
+SYMBOLS_PER_SHARD = 10
+POLL_SECONDS = 0.005
+OURS = "marketfeed.dev/feed"
+
+
+def body(number: int, symbols: list[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": FEEDS.api_version,
+        "kind": FEEDS.kind,
+        "metadata": {"name": f"feed-{number:03}", "namespace": NAMESPACE},
+        "spec": {
+            "venue": "binance_us",
+            "symbols": symbols,
+            "shardSize": SYMBOLS_PER_SHARD + 1,
+            "kafka": {"bootstrapServers": "kafka:9092"},
+            "storage": {"engine": "postgresql", "dsnSecretName": "database"},
+        },
+    }
+
+
+def symbols_of(shards: int) -> list[str]:
+    return [f"S{number:04}USDT" for number in range(shards * (SYMBOLS_PER_SHARD + 1) - 5)]
+
+
+async def converge(cluster: Cluster, feeds: int, shards: int) -> float:
+    """Seconds from the first MarketFeed declared to the last child made."""
+    started = time.perf_counter()
+    gate = asyncio.Semaphore(8)
+
+    async def declare(number: int) -> None:
+        async with gate:
+            await cluster.apply(FEEDS, body(number, symbols_of(shards)), manager="benchmark")
+
+    await asyncio.gather(*(declare(number) for number in range(feeds)))
+    while True:
+        for kind in (CONFIG_MAP, DEPLOYMENT):
+            if len(await cluster.list_all(kind, NAMESPACE, OURS)) < feeds * shards:
+                await asyncio.sleep(0.5)
+                break
+        else:
+            return time.perf_counter() - started
+
+
+async def quiet(operator: Operator) -> None:
+    """Wait until the controllers have made their pods and the operator has nothing more to write."""
+    before, still = -1.0, 0
+    while still < 5:
+        await asyncio.sleep(1)
+        now = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
+        still = still + 1 if now == before else 0
+        before = now
+
+
+async def edit(cluster: Cluster, number: int, symbols: list[str], new: str) -> float:
+    """Seconds from the answer to an edit of a MarketFeed to the changed ConfigMap."""
+    await cluster.apply(FEEDS, body(number, [*symbols, new]), manager="benchmark")
+    answered = time.perf_counter()
+    while True:
+        found = await cluster.list_all(CONFIG_MAP, NAMESPACE, f"{OURS}=feed-{number:03}")
+        if any(new in item["data"][FILE_NAME] for item in found):
+            return time.perf_counter() - answered
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def memory_mib(process: int) -> tuple[float, float]:
+    """Resident memory of a process now and at most, in MiB."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return tuple(int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+
+
+async def measure(operator: Operator, kubeconfig: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    async with admin_client(kubeconfig) as cluster:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        await cluster.apply(KINDS["Namespace"], namespace, manager="benchmark")
+        seconds = await converge(cluster, arguments.feeds, arguments.shards)
+        print(f"converged in {seconds:.1f} s; waiting until all is quiet", file=sys.stderr)
+        await quiet(operator)
+        calls = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
+        symbols, chance = symbols_of(arguments.shards), random.Random(1)  # noqa: S311 - which feed, not a secret
+        chosen = [chance.randrange(arguments.feeds) for _ in range(arguments.edits)]
+        latencies = [
+            await edit(cluster, number, symbols, f"NEW{count:04}USDT") for count, number in enumerate(chosen)
+        ]
+        await quiet(operator)
+        after = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
+        now, peak = memory_mib(operator.process.pid)
+    latencies.sort()
+    return {
+        "benchmark": "operator_scale",
+        "feeds": arguments.feeds,
+        "shards_per_feed": arguments.shards,
+        "cores": os.cpu_count(),
+        "converge_seconds": round(seconds, 1),
+        "api_calls_per_symbol_change": round((after - calls) / arguments.edits, 2),
+        "edit_to_child_p50_ms": round(statistics.median(latencies) * 1000),
+        "edit_to_child_p99_ms": round(latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] * 1000),
+        "edit_to_child_max_ms": round(latencies[-1] * 1000),
+        "operator_rss_mib": round(now),
+        "operator_peak_rss_mib": round(peak),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--feeds", type=int, default=200)
+    parser.add_argument("--shards", type=int, default=10)
+    parser.add_argument("--edits", type=int, default=100)
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        plane = running.enter_context(control_plane(folder / "apiserver"))
+        asyncio.run(install(plane.kubeconfig))
+        token = asyncio.run(operator_token(plane.kubeconfig))
+        kubeconfig = plane.kubeconfig_for(folder / "operator.kubeconfig", token)
+        # The times a user has; lease and canary off, whose calls are not those of a change.
+        operator = launch(
+            folder, kubeconfig, running,
+            RESYNC_SECONDS="60", AUDIT_SECONDS="300", REPORT_SECONDS="5", CANARY_SECONDS="0", LEADER_ELECTION="false",
+        )  # fmt: skip
+        operator.await_log("operator started")
+        print(json.dumps(asyncio.run(measure(operator, plane.kubeconfig, arguments))))
+
+
+if __name__ == "__main__":
+    main()
