@@ -57,7 +57,7 @@ class Listings:
     async def _ask(self, session: aiohttp.ClientSession, base: str) -> bool:
         before = self._known.get(base, Listing(None))
         try:
-            after = Listing(await _listed(session, base))
+            after = Listing(await listed(session, base))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             after = Listing(
                 before.symbols, f"{base} does not list its symbols: {error or type(error).__name__}"
@@ -69,7 +69,13 @@ class Listings:
         return not after.problem
 
 
-async def _listed(session: aiohttp.ClientSession, base: str) -> dict[str, tuple[str, str]]:
+async def listed(session: aiohttp.ClientSession, base: str) -> dict[str, tuple[str, str]]:
+    """Symbol -> (status, quote asset), as the venue at `base` says (GET /api/v3/exchangeInfo).
+
+    Raises:
+        aiohttp.ClientError, TimeoutError, OSError: it does not answer.
+        ValueError, KeyError, TypeError: its answer is another.
+    """
     async with session.get(f"{base.rstrip('/')}/api/v3/exchangeInfo") as answer:
         if answer.status != 200:
             raise ValueError(f"HTTP {answer.status}")

@@ -1,0 +1,155 @@
+"""The command ``kubectl-marketfeed``, which kubectl runs as ``kubectl marketfeed``."""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from rich.console import Console
+
+from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_chassis.process import exit_code_of
+from marketfeed_cli.kubectl import tables
+from marketfeed_cli.kubectl.access import Kubectl
+from marketfeed_cli.kubectl.preview import preview
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.assign import Reading
+from marketfeed_operator.desired import reading_of
+from marketfeed_operator.engine.listings import REST_BASES, listed
+from marketfeed_operator.names import FEED, KIND, SHARD, shard_of
+from marketfeed_operator.observed import Listing, Observed
+from marketfeed_operator.plan import resolve
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(exit_code_of(lambda: run(sys.argv[1:])))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what `arguments` say; 0, or 1 when a plan was refused.
+
+    Raises:
+        SettingsError: the file is no MarketFeed.
+        StartupError: the cluster, or the venue, does not answer.
+    """
+    options = parser().parse_args(arguments)
+    # A terminal wraps; a pipe gets each line whole.
+    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)
+    return _status(options, console) if options.command == "status" else _plan(options, console)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-n", "--namespace", help="namespace of the feed [that of the context]")
+    common.add_argument("--context", help="context of the kubeconfig [the current one]")
+    common.add_argument("--kubeconfig", help="kubeconfig file [as kubectl finds it]")
+    common.add_argument("-o", "--output", choices=["table", "json"], default="table", help="table or json")
+    top = argparse.ArgumentParser(
+        prog="kubectl marketfeed",
+        description="What feeds are doing, and what a changed one would do. Changes nothing.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    status = commands.add_parser("status", parents=[common], help="how feeds are")
+    status.add_argument("name", nargs="?", help="one feed, with its shards and conditions [all of them]")
+    status.add_argument("-A", "--all-namespaces", action="store_true", help="feeds of every namespace")
+    plan = commands.add_parser("plan", parents=[common], help="what a file would change: which symbols move")
+    plan.add_argument("-f", "--filename", required=True, help="file with one MarketFeed; - is standard input")
+    return top
+
+
+def _kubectl(options: argparse.Namespace) -> Kubectl:
+    given = [(f"--{name}", getattr(options, name)) for name in ("context", "kubeconfig", "namespace")]
+    return Kubectl([word for name, value in given if value for word in (name, value)])
+
+
+def _status(options: argparse.Namespace, console: Console) -> int:
+    if options.name and options.all_namespaces:
+        raise SettingsError("one feed has one namespace: give its name or --all-namespaces")
+    wanted = [options.name] if options.name else (["--all-namespaces"] if options.all_namespaces else [])
+    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted)
+    if options.output == "json":
+        told = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
+        print(json.dumps(told[0] if options.name else told))
+    elif not feeds:
+        console.print("no MarketFeed here; --all-namespaces looks everywhere")
+    else:
+        tables.status(console, feeds)
+    return 0
+
+
+def _identity(feed: dict[str, Any]) -> dict[str, str]:
+    return {key: feed["metadata"][key] for key in ("namespace", "name")}
+
+
+def _plan(options: argparse.Namespace, console: Console) -> int:
+    body = _read(options.filename)
+    kubectl = _kubectl(options)
+    name = body["metadata"]["name"]
+    namespace = options.namespace or body["metadata"].get("namespace") or kubectl.namespace()
+    body["metadata"]["namespace"] = namespace
+    then = parse(body.get("spec") or {})
+    if not isinstance(then, Spec):
+        raise SettingsError("\n".join(then))
+    if refusal := kubectl.check(body):
+        raise StartupError(f"the API server would refuse it: {refusal}")
+    stored = [
+        feed
+        for feed in kubectl.get("marketfeeds.marketfeed.dev", "--namespace", namespace)
+        if feed["metadata"]["name"] == name
+    ]
+    before = parse(stored[0]["spec"]) if stored else None
+    files = kubectl.get("configmaps", "--namespace", namespace, "--selector", f"{FEED}={name},{SHARD}")
+    now = {
+        shard: reading_of(file["data"])
+        for file in files
+        if (shard := shard_of(file["metadata"]["name"])) is not None
+    }
+    found = preview(name, now, before if isinstance(before, Spec) else None, then, _symbols(then, now))
+    if options.output == "json":
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        tables.preview(console, found)
+    return 0
+
+
+def _read(filename: str) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if filename == "-" else Path(filename).read_text()
+        body = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{filename} cannot be read: {error}") from error
+    if not isinstance(body, dict) or body.get("kind") != KIND or not (body.get("metadata") or {}).get("name"):
+        raise SettingsError(f"{filename} holds no {KIND} with a name (one object a file)")
+    return body
+
+
+def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
+    """The symbols that the feed would want; a selector is put to the venue itself."""
+    assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
+    listing = None
+    if spec.symbol_selector is not None:
+        base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
+        try:
+            listing = Listing(asyncio.run(_ask(base)))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+            raise StartupError(
+                f"{base} does not list its symbols: {error or type(error).__name__}"
+            ) from error
+    return frozenset(resolve(spec, Observed(listing=listing), assigned) or ())
+
+
+async def _ask(base: str) -> dict[str, tuple[str, str]]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        return await listed(session, base)
+
+
+if __name__ == "__main__":
+    main()
