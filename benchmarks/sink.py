@@ -112,7 +112,7 @@ def marketfeed(bench: Bench, topic: str, messages: int, processes: int = 1, **se
         "MARKET_TRADES_TOPIC": topic, "CONSUMER_TOPICS": topic, "METRICS_HOST": "127.0.0.1", "METRICS_PORT": "0",
         "LOG_LEVEL": "WARNING", **settings,
     }  # fmt: skip
-    command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]
+    command: list[str | Path] = [sys.executable, *os.environ.get("BENCH_CONSUMER", "-m marketfeed_consumers").split()]
     with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
         pids = [
             stack.enter_context(

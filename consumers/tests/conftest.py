@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from consumer_session import Session
 from consumer_support import until
 
 from marketfeed_consumers import schema
@@ -138,3 +140,19 @@ def broker() -> Iterator[str]:
         process.stdin.close()
         process.wait(20)
         process.stdout.close()
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Callable[..., Session]]:
+    """Opens sessions whose partitions are claimed."""
+    opened: list[Session] = []
+
+    def one(url: str = database, name: str = "me", **options: Any) -> Session:
+        new = Session(url, name, **options)
+        opened.append(new)
+        new.claim()
+        return new
+
+    yield one
+    for each in opened:
+        each.writer.close()

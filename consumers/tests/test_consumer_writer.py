@@ -1,96 +1,22 @@
 """Whatever the database does to a transaction, its rows are there once, or not at all and its offsets neither."""
 
-import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from consumer_market import quote, record, trade
+from consumer_market import quote, trade
 from consumer_pgproxy import Fault, Proxy
+from consumer_session import Session
 from consumer_support import differences, everything, rows, stored, until
 
 from marketfeed_chassis.errors import StartupError
-from marketfeed_consumers import careful, schema
+from marketfeed_consumers import schema
 from marketfeed_consumers.claims import Wanted
-from marketfeed_consumers.decode import Batch, batch_of
-from marketfeed_consumers.errors import Abandoned, BadData, BatchError, Fenced, StaleKnowledge
-from marketfeed_consumers.plan import Plan, mark_keys, plan
-from marketfeed_consumers.transaction import Owner
-from marketfeed_consumers.writer import Stored, Writer
-from marketfeed_wire import BookTicker, Trade
+from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 
 pytestmark = pytest.mark.integration
-TABLES = {"trades": "trades", "book": "book_tickers"}
-Message = Trade | BookTicker | bytes
-
-
-class Session:
-    """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
-
-    def __init__(self, url: str, name: str = "me", **options: Any) -> None:
-        self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
-        self.name = name
-        self.next = dict.fromkeys(TABLES, 0)
-        self.owner = Owner("group", {}, dict.fromkeys(TABLES, ""))
-
-    def claim(self) -> None:
-        wanted = [Wanted(topic, 0, "", 0, 1_000_000) for topic in TABLES]
-        claimed = self.writer.submit_claim("group", self.name, wanted).result(20)
-        self.owner = Owner("group", {(c.topic, c.partition): c.epoch for c in claimed}, self.owner.topic_ids)
-        self.next = {c.topic: c.next_offset for c in claimed}
-
-    @property
-    def positions(self) -> dict[tuple[str, int], int]:
-        return {(topic, 0): offset for topic, offset in self.next.items()}
-
-    def batch(self, messages: Sequence[Message]) -> Batch:
-        """`messages` as the records that follow what is stored."""
-        offsets, records = dict(self.next), []
-        for message in messages:
-            topic = "book" if isinstance(message, BookTicker) else "trades"
-            records.append(record(message, offsets[topic], topic))
-            offsets[topic] += 1
-        return batch_of(records, TABLES)
-
-    def planned(self, batch: Batch) -> Plan:
-        known = self.writer.submit_load(mark_keys(batch)).result(20)
-        return plan(batch, known, self.positions)
-
-    def write(self, *messages: Message) -> Stored:
-        batch = self.batch(messages)
-        result = self.writer.submit_write(self.planned(batch), self.owner).result(30)
-        self._moved(batch)
-        return result
-
-    def store_carefully(self, error: BatchError, *messages: Message) -> tuple[Plan, Stored]:
-        batch = self.batch(messages)
-        context = careful.Context(
-            TABLES, self.positions, self.owner, self.writer, lambda future: future.result(30)
-        )
-        result = careful.store(batch, error, context)
-        self._moved(batch)
-        return result
-
-    def _moved(self, batch: Batch) -> None:
-        self.next |= {topic: offset for (topic, _), offset in batch.next_offsets.items()}
-
-
-@pytest.fixture
-def session(database: str) -> Iterator[Callable[..., Session]]:
-    """Opens sessions whose partitions are claimed."""
-    opened: list[Session] = []
-
-    def one(url: str = database, name: str = "me", **options: Any) -> Session:
-        new = Session(url, name, **options)
-        opened.append(new)
-        new.claim()
-        return new
-
-    yield one
-    for each in opened:
-        each.writer.close()
 
 
 @pytest.fixture

@@ -4,22 +4,25 @@ Judged by SQLSTATE, never by text: https://www.postgresql.org/docs/current/errco
 CockroachDB https://www.cockroachlabs.com/docs/stable/common-errors (40001, 40003).
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as sql
 
 from marketfeed_chassis import logs
+from marketfeed_chassis.backoff import delays
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers.dialects import Dialect, dialect_of
 from marketfeed_consumers.transaction import Connection
 
 log = logs.get(__name__)
 
+T = TypeVar("T")
 _APPLICATION = "marketfeed-consumer"
 
 
@@ -84,6 +87,23 @@ def connect(url: str) -> tuple[Connection, Dialect]:
         connection.close()
         raise
     return connection, dialect
+
+
+def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[], T]], T]:
+    """A function that runs a transaction of `connection`, whole, until it meets no other one (class 40)."""
+
+    def run(action: Callable[[], T]) -> T:
+        for pause in delays(0.005, 0.5, chance):
+            try:
+                return action()
+            except psycopg.Error as error:
+                connection.rollback()
+                if remedy(error) is not Remedy.RETRY:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("delays never end")
+
+    return run
 
 
 @contextmanager

@@ -1,0 +1,220 @@
+"""Is everything there? Per symbol and hour, from the ledger; no row of `trades` is read unless asked for.
+
+candles_1m holds how many trades each minute has, between which ids; missing_trades holds, exactly, the ranges of ids
+inside what is stored that are not; trade_gaps what workers proved of them. The three are written in the transaction
+that writes the rows, so the answer costs the same for a thousand rows and for a billion an hour. With `deep`, the rows
+themselves are counted and compared.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from marketfeed_consumers.knowledge import Key
+from marketfeed_consumers.transaction import Connection
+
+HOUR_US: Final = 3_600_000_000
+Verdict: TypeAlias = Literal["absent", "unresolved"]
+
+
+class Range(NamedTuple):
+    """Trade ids that are not stored, and what is known of them.
+
+    Attributes:
+        verdict: "absent" when the venue proved that they do not exist; "unresolved" otherwise.
+        proof: where a verdict comes from, "" where there is none.
+    """
+
+    first_id: int
+    last_id: int
+    verdict: Verdict
+    proof: str
+
+    @property
+    def size(self) -> int:
+        """How many ids."""
+        return self.last_id - self.first_id + 1
+
+
+@dataclass(frozen=True, slots=True)
+class HourReport:
+    """One symbol in one hour of trade time.
+
+    Attributes:
+        hour_us: when the hour begins, microseconds since the Unix epoch.
+        first_id, last_id: None in an hour that holds nothing but missing trades.
+        stored: distinct trades in the table.
+        missing: ranges not stored; each stands in the hour of the trade before it.
+        duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
+        uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
+    """
+
+    venue: str
+    symbol: str
+    hour_us: int
+    first_id: int | None
+    last_id: int | None
+    stored: int
+    missing: tuple[Range, ...]
+    duplicates: int = 0
+    uncounted: int = 0
+
+    @property
+    def unresolved(self) -> int:
+        """Ids that are missing and not proven absent."""
+        return sum(span.size for span in self.missing if span.verdict == "unresolved")
+
+    @property
+    def completeness_percent(self) -> float:
+        """What is stored of what exists, as far as is known: ids proven absent do not exist."""
+        whole = self.stored + self.unresolved
+        return 100.0 if whole == 0 else 100.0 * self.stored / whole
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole answer."""
+
+    hours: tuple[HourReport, ...]
+    deep: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is unresolved, doubled or uncounted."""
+        return not any(hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look at; None is everything. Times are microseconds since the Unix epoch, `until_us` excluded."""
+
+    venue: str | None = None
+    symbol: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+_WHERE: Final = (
+    "(%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)"
+)
+
+_HOURS: Final = f"""
+SELECT venue, symbol, open_time_us - open_time_us %% {HOUR_US} AS hour_us, min(first_trade_id), max(last_trade_id),
+    sum(trade_count)::bigint
+FROM candles_1m
+WHERE {_WHERE} AND open_time_us >= %(since_us)s AND open_time_us < %(until_us)s
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""  # noqa: S608 - constants
+
+_MISSING: Final = f"""
+SELECT venue, symbol, after_time_us - after_time_us %% {HOUR_US} AS hour_us, first_trade_id, last_trade_id
+FROM missing_trades
+WHERE {_WHERE} AND after_time_us >= %(since_us)s AND after_time_us < %(until_us)s
+ORDER BY 1, 2, 4
+"""  # noqa: S608 - constants
+
+_ABSENT: Final = f"""
+SELECT venue, symbol, absent, proof FROM trade_gaps
+WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, first_id
+"""  # noqa: S608 - constants
+
+_COUNT: Final = f"""
+SELECT trade_time_us - trade_time_us %% {HOUR_US} AS hour_us, count(*), count(DISTINCT trade_id) FROM trades
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first_id)s AND %(last_id)s
+    AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
+GROUP BY 1
+"""  # noqa: S608 - constants
+
+
+def audit(connection: Connection, scope: Scope, *, deep: bool = False) -> Report:
+    """Look at what is stored, in one snapshot.
+
+    Args:
+        connection: read only is enough; its transaction is ended.
+        scope: the hours that `since_us` and `until_us` touch are looked at whole.
+        deep: count the rows themselves, by ranges of their key.
+    """
+    parameters = _parameters(scope)
+    hours = connection.execute(_HOURS, parameters).fetchall()
+    missing = connection.execute(_MISSING, parameters).fetchall()
+    absent = connection.execute(_ABSENT, parameters).fetchall()
+    counted = _deep_counts(connection, hours, parameters) if deep else None
+    connection.rollback()
+    return Report(tuple(assemble(hours, missing, absent, counted)), deep)
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    since = 0 if scope.since_us is None else scope.since_us - scope.since_us % HOUR_US
+    until = 2**63 - 1 if scope.until_us is None else -(-scope.until_us // HOUR_US) * HOUR_US
+    return {"venue": scope.venue, "symbol": scope.symbol, "since_us": since, "until_us": until}
+
+
+def assemble(
+    hours: Iterable[Sequence[Any]],
+    missing: Iterable[Sequence[Any]],
+    absent: Iterable[Sequence[Any]],
+    counted: Mapping[tuple[str, str, int], tuple[int, int]] | None,
+) -> list[HourReport]:
+    """The report of what the queries found.
+
+    Args:
+        hours: (venue, symbol, hour_us, first id, last id, count).
+        missing: (venue, symbol, hour_us, first id, last id).
+        absent: (venue, symbol, [[first, last], …], proof).
+        counted: (venue, symbol, hour_us) -> rows and distinct ids, where they were counted.
+    """
+    proven: defaultdict[Key, list[tuple[int, int, str]]] = defaultdict(list)
+    for venue, symbol, spans, proof in absent:
+        proven[venue, symbol] += [(first, last, proof) for first, last in spans]
+    ranges: defaultdict[tuple[str, str, int], list[Range]] = defaultdict(list)
+    for venue, symbol, hour_us, first, last in missing:
+        ranges[venue, symbol, hour_us] += judged(first, last, proven[venue, symbol])
+    held = {(venue, symbol, hour_us): rest for venue, symbol, hour_us, *rest in hours}
+    reports = []
+    for where in sorted({*held, *ranges, *(counted or {})}):
+        first_id, last_id, stored = held.get(where, (None, None, 0))
+        rows, distinct = (counted or {}).get(where, (0, 0)) if counted is not None else (stored, stored)
+        reports.append(
+            HourReport(
+                *where,
+                first_id,
+                last_id,
+                stored,
+                tuple(ranges.get(where, ())),
+                rows - distinct,
+                abs(distinct - stored),
+            )
+        )
+    return reports
+
+
+def judged(first: int, last: int, proven: Iterable[tuple[int, int, str]]) -> list[Range]:
+    """The ids `first`..`last` as ranges: those that were proven absent, and the rest."""
+    found, at = [], first
+    for start, end, proof in sorted(proven):
+        start, end = max(start, at), min(end, last)
+        if start > end:
+            continue
+        if at < start:
+            found.append(Range(at, start - 1, "unresolved", ""))
+        found.append(Range(start, end, "absent", proof))
+        at = end + 1
+    if at <= last:
+        found.append(Range(at, last, "unresolved", ""))
+    return found
+
+
+def _deep_counts(
+    connection: Connection, hours: Sequence[Sequence[Any]], parameters: Mapping[str, Any]
+) -> dict[tuple[str, str, int], tuple[int, int]]:
+    spans: dict[Key, tuple[int, int]] = {}
+    for venue, symbol, _, first, last, _ in hours:
+        low, high = spans.get((venue, symbol), (first, last))
+        spans[venue, symbol] = (min(low, first), max(high, last))
+    counted = {}
+    for (venue, symbol), (first, last) in spans.items():
+        own = {**parameters, "venue": venue, "symbol": symbol, "first_id": first, "last_id": last}
+        for hour_us, rows, distinct in connection.execute(_COUNT, own):
+            counted[venue, symbol, hour_us] = (rows, distinct)
+    return counted

@@ -1,0 +1,189 @@
+"""The commands besides `run`: each reads its settings, does its work, says what it did."""
+
+import argparse
+import os
+import random
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_chassis import logs, settings
+from marketfeed_chassis.errors import SettingsError
+from marketfeed_chassis.kafka import client_config
+from marketfeed_consumers import database, offsets, rebuild, retention, schema
+from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
+from marketfeed_consumers.transaction import Connection
+
+_DAY_US: Final = 86_400_000_000
+_PROGRESS_SECONDS: Final = 2.0
+_CHANCE: Final = random.Random()  # noqa: S311 - jitter
+
+
+def time_us(text: str) -> int:
+    """Microseconds since the Unix epoch of an ISO 8601 date or time, UTC where it names no zone.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00Z"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _database() -> DatabaseSettings:
+    read = settings.read(DatabaseSettings, os.environ)
+    logs.configure(read.log_level, read.log_format)
+    return read
+
+
+def migrate() -> int:
+    """Bring the schema to this release's version."""
+    read = _database()
+    before, after = schema.migrate(read.database_url.get_secret_value(), read.start_deadline_seconds)
+    if before == after:
+        print(f"the schema is at version {after} already")
+    else:
+        print(f"the schema was at version {before or 'none'} and is at {after} now")
+    return 0
+
+
+def rebuild_table(arguments: argparse.Namespace) -> int:
+    """Make a derived table anew from the rows."""
+    read = _database()
+    scope = rebuild.Scope(arguments.venue, arguments.symbol, arguments.since, arguments.until)
+    make = rebuild.candles if arguments.table == "candles_1m" else rebuild.tops
+    with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+        connection,
+        _,
+    ):
+        schema.check(connection)
+        progress = Progress(f"{arguments.table}: rows made anew")
+        for done in make(connection, scope, database.again(connection, _CHANCE)):
+            progress.add(done.rows, f"{done.venue} {done.symbol}")
+    progress.end()
+    return 0
+
+
+def retain(arguments: argparse.Namespace) -> int:
+    """Delete what is older than it is to be kept."""
+    days = {table: getattr(arguments, f"{table}_days") for table in _RETAINED}
+    if not any(value is not None for value in days.values()):
+        raise SettingsError("name at least one of " + ", ".join(_option(table) for table in _RETAINED))
+    read = _database()
+    now_us = time.time_ns() // 1000
+    with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+        connection,
+        dialect,
+    ):
+        schema.check(connection)
+        for table, kept in days.items():
+            if kept is None:
+                continue
+            if dialect.name == "cockroachdb":
+                connection.execute(retention.row_level_ttl(table, kept))
+                connection.commit()
+                print(f"{table}: the database deletes rows older than {kept} days from now on")
+            else:
+                _delete(connection, table, now_us - kept * _DAY_US)
+    return 0
+
+
+def _delete(connection: Connection, table: str, before_us: int) -> None:
+    progress, retry = Progress(f"{table}: rows deleted"), database.again(connection, _CHANCE)
+    if table in ("trades", "book_tickers"):
+        for done in retention.expire(connection, table, before_us, retry):
+            progress.add(done.rows, f"{done.venue} {done.symbol}")
+    else:
+        for rows in retention.expire_by_time(connection, table, before_us, retry):
+            progress.add(rows, "")
+    progress.end()
+
+
+def reset_offsets(arguments: argparse.Namespace) -> int:
+    """Set stored offsets anew."""
+    read = settings.read(ConsumerSettings, os.environ)
+    logs.configure(read.log_level, read.log_format)
+    if arguments.topic not in read.tables_by_topic():
+        raise SettingsError(
+            f"--topic {arguments.topic}: must be one of {', '.join(read.tables_by_topic())} "
+            "(MARKET_TRADES_TOPIC, MARKET_BOOK_TOPIC, MARKET_GAPS_TOPIC)"
+        )
+    admin = AdminClient({**client_config(read), "log_level": 2})
+    with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+        connection,
+        _,
+    ):
+        schema.check(connection)
+        moved = offsets.reset(
+            connection,
+            admin,
+            read.kafka_group,
+            arguments.topic,
+            arguments.to,
+            arguments.partition,
+            time.time_ns() // 1000,
+        )
+    for one in moved:
+        before = "nothing" if one.before is None else one.before
+        print(f"{one.topic}[{one.partition}]: {before} -> {one.after}")
+    return 0
+
+
+class Progress:
+    """Says now and then how far long work is."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._rows = 0
+        self._said = time.monotonic()
+
+    def add(self, rows: int, where: str) -> None:
+        """Count `rows` more."""
+        self._rows += rows
+        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            print(f"{self._what}: {self._rows:,} … {where}", flush=True)
+
+    def end(self) -> None:
+        """Say the sum."""
+        print(f"{self._what}: {self._rows:,}", flush=True)
+
+
+_RETAINED: Final = ("trades", "book_tickers", "candles_1m", "dead_letters")
+
+
+def _option(table: str) -> str:
+    return f"--{table.replace('_', '-')}-days"
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands' own options."""
+    again = commands.add_parser("rebuild", help="make a derived table anew from the rows (DATABASE_URL)")
+    again.add_argument("--table", required=True, choices=["candles_1m", "top_of_book"])
+    again.add_argument("--since", type=time_us, help="only minutes from this time on, ISO 8601 in UTC")
+    again.add_argument("--until", type=time_us, help="only minutes before this time")
+    again.add_argument("--venue")
+    again.add_argument("--symbol")
+    keep = commands.add_parser("retain", help="delete what is older than so many days (DATABASE_URL)")
+    for table in _RETAINED:
+        keep.add_argument(_option(table), dest=f"{table}_days", type=_days, metavar="DAYS")
+    reset = commands.add_parser(
+        "reset-offsets", help="read a topic from another offset on (DATABASE_URL, KAFKA_…)"
+    )
+    reset.add_argument("--topic", required=True)
+    reset.add_argument("--partition", type=int, help="only this one")
+    reset.add_argument("--to", required=True, metavar="earliest|latest|OFFSET")
+
+
+def _days(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 100_000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 1 on")

@@ -1,0 +1,104 @@
+"""Setting the stored offsets anew: the way out when they mean nothing any more (see claims.py)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_consumers import kafka
+from marketfeed_consumers.claims import read_offsets
+from marketfeed_consumers.transaction import Connection
+
+_SET: Final = """
+INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, epoch, owner,
+    updated_time_us)
+VALUES (%s, %s, %s, %s, %s, 1, 'reset-offsets', %s)
+ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
+    topic_id = excluded.topic_id, next_offset = excluded.next_offset, epoch = consumer_offsets.epoch + 1,
+    owner = excluded.owner, updated_time_us = excluded.updated_time_us
+"""
+
+
+class Moved(NamedTuple):
+    """A partition whose stored offset was set; `before` is None where there was none."""
+
+    topic: str
+    partition: int
+    before: int | None
+    after: int
+
+
+def reset(
+    connection: Connection,
+    admin: AdminClient,
+    group: str,
+    topic: str,
+    to: str,
+    partition: int | None,
+    now_us: int,
+) -> list[Moved]:
+    """Set the stored offsets of `topic` to "earliest", "latest" or a number; a running consumer of them is fenced.
+
+    Raises:
+        SettingsError: `to` or `partition` is none that the topic has.
+        StartupError: Kafka does not know the topic.
+    """
+    bounds = _bounds(admin, topic)
+    if partition is not None:
+        if partition not in bounds:
+            raise SettingsError(
+                f"--partition {partition}: {topic} has the partitions {_listed(sorted(bounds))}"
+            )
+        bounds = {partition: bounds[partition]}
+    targets = {number: target(to, topic, number, *ends) for number, ends in bounds.items()}
+    topic_id = kafka.topic_ids(admin, [topic])[topic]
+    before = read_offsets(connection, group, [topic])
+    for number, offset in targets.items():
+        connection.execute(_SET, [group, topic, number, topic_id, offset, now_us])
+    connection.commit()
+    return [
+        Moved(topic, number, before.get((topic, number), (None, None))[1], offset)
+        for number, offset in sorted(targets.items())
+    ]
+
+
+def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
+    """The offset that `to` names in a partition which holds `low` up to, but not including, `high`.
+
+    Raises:
+        SettingsError: it names none there.
+    """
+    if to in ("earliest", "latest"):
+        return low if to == "earliest" else high
+    if to.isascii() and to.isdigit() and low <= int(to) <= high:
+        return int(to)
+    raise SettingsError(
+        f"--to {to}: must be earliest, latest, or an offset that {topic}[{partition}] has: {low} to {high}"
+    )
+
+
+def _bounds(admin: AdminClient, topic: str) -> Mapping[int, tuple[int, int]]:
+    try:
+        metadata = admin.list_topics(topic, timeout=10).topics[topic]
+        if metadata.error is not None:
+            raise StartupError(f"Kafka has no topic {topic}: {metadata.error.str()}")
+        numbers = sorted(metadata.partitions)
+        lows = _ends(admin, topic, numbers, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        highs = _ends(admin, topic, numbers, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    except KafkaException as error:
+        raise StartupError(f"Kafka does not tell the offsets of {topic}: {error.args[0].str()}") from None
+    return {number: (lows[number], highs[number]) for number in lows}
+
+
+def _ends(admin: AdminClient, topic: str, numbers: Sequence[int], which: OffsetSpec) -> dict[int, int]:
+    asked = admin.list_offsets(
+        {TopicPartition(topic, number): which for number in numbers}, request_timeout=10
+    )
+    return {partition.partition: future.result().offset for partition, future in asked.items()}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

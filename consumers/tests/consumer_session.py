@@ -1,0 +1,70 @@
+"""What the loop is to a writer, without Kafka: for tests of what happens in the database."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from consumer_market import record
+
+from marketfeed_consumers import careful
+from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.decode import Batch, batch_of
+from marketfeed_consumers.errors import BatchError
+from marketfeed_consumers.plan import Plan, mark_keys, plan
+from marketfeed_consumers.transaction import Owner
+from marketfeed_consumers.writer import Stored, Writer
+from marketfeed_wire import BookTicker, Trade
+
+TABLES = {"trades": "trades", "book": "book_tickers"}
+Message = Trade | BookTicker | bytes
+
+
+class Session:
+    """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
+
+    def __init__(self, url: str, name: str = "me", **options: Any) -> None:
+        self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
+        self.name = name
+        self.next = dict.fromkeys(TABLES, 0)
+        self.owner = Owner("group", {}, dict.fromkeys(TABLES, ""))
+
+    def claim(self) -> None:
+        wanted = [Wanted(topic, 0, "", 0, 1_000_000) for topic in TABLES]
+        claimed = self.writer.submit_claim("group", self.name, wanted).result(20)
+        self.owner = Owner("group", {(c.topic, c.partition): c.epoch for c in claimed}, self.owner.topic_ids)
+        self.next = {c.topic: c.next_offset for c in claimed}
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        return {(topic, 0): offset for topic, offset in self.next.items()}
+
+    def batch(self, messages: Sequence[Message]) -> Batch:
+        """`messages` as the records that follow what is stored."""
+        offsets, records = dict(self.next), []
+        for message in messages:
+            topic = "book" if isinstance(message, BookTicker) else "trades"
+            records.append(record(message, offsets[topic], topic))
+            offsets[topic] += 1
+        return batch_of(records, TABLES)
+
+    def planned(self, batch: Batch) -> Plan:
+        known = self.writer.submit_load(mark_keys(batch)).result(20)
+        return plan(batch, known, self.positions)
+
+    def write(self, *messages: Message) -> Stored:
+        batch = self.batch(messages)
+        result = self.writer.submit_write(self.planned(batch), self.owner).result(30)
+        self._moved(batch)
+        return result
+
+    def store_carefully(self, error: BatchError, *messages: Message) -> tuple[Plan, Stored]:
+        batch = self.batch(messages)
+        context = careful.Context(
+            TABLES, self.positions, self.owner, self.writer, lambda future: future.result(30)
+        )
+        result = careful.store(batch, error, context)
+        self._moved(batch)
+        return result
+
+    def _moved(self, batch: Batch) -> None:
+        self.next |= {topic: offset for (topic, _), offset in batch.next_offsets.items()}

@@ -1,0 +1,210 @@
+"""Audit, retention, rebuild and the setting of offsets."""
+
+import argparse
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import psycopg
+import pytest
+from consumer_market import BEGIN_US, quote, trade
+from consumer_session import Session
+from consumer_support import differences, everything, rows, stored
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_chassis.errors import SettingsError
+from marketfeed_consumers import audit, database, offsets, rebuild, retention
+from marketfeed_consumers.commands import time_us
+from marketfeed_consumers.transaction import Connection
+
+HOUR = audit.HOUR_US
+chance = random.Random(3)  # noqa: S311 - jitter
+
+
+def hourly(trade_id: int, hour: int, **fields: object) -> object:
+    return trade(trade_id, trade_time_us=BEGIN_US - BEGIN_US % HOUR + hour * HOUR + trade_id, **fields)
+
+
+@pytest.fixture
+def connected(database: str) -> Connection:  # type: ignore[misc]
+    from marketfeed_consumers.database import connect
+
+    connection, _ = connect(database)
+    with connection:
+        yield connection
+
+
+spans = st.tuples(st.integers(0, 50), st.integers(0, 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+@given(spans, st.lists(spans.map(lambda span: (*span, "proof")), max_size=5))
+def test_a_missing_range_is_divided_into_what_is_proven_absent_and_the_rest(
+    asked: tuple[int, int], proven: list[tuple[int, int, str]]
+) -> None:
+    ranges = audit.judged(*asked, proven)
+    assert [i for one in ranges for i in range(one.first_id, one.last_id + 1)] == list(
+        range(asked[0], asked[1] + 1)
+    )
+    absent = {i for first, last, _ in proven for i in range(first, last + 1)}
+    for one in ranges:
+        for i in range(one.first_id, one.last_id + 1):
+            assert (one.verdict == "absent") == (i in absent)
+            assert one.proof == ("proof" if i in absent else "")
+
+
+def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    mine = session()
+    mine.write(*(hourly(i, 0) for i in [1, 2, 3, 6]), *(hourly(i, 1) for i in [7, 10]))
+    mine.write(*(hourly(i, 3) for i in [14, 15]))
+    with psycopg.connect(database) as other:
+        other.execute(
+            "INSERT INTO trade_gaps VALUES "
+            "('binance_us', 'BTCUSDT', 4, 5, 'absent', '[]', '[[4, 5]]', 'historicalTrades', 0, 0), "
+            "('binance_us', 'BTCUSDT', 8, 9, 'unresolved', '[[9, 9]]', '[[8, 8]]', 'aggTrades', 0, 0)"
+        )
+    report = audit.audit(connected, audit.Scope())
+    assert [(hour.first_id, hour.last_id, hour.stored, hour.unresolved) for hour in report.hours] == [
+        (1, 6, 4, 0),
+        (7, 10, 2, 1 + 3),
+        (14, 15, 2, 0),
+    ]
+    assert report.hours[0].missing == (audit.Range(4, 5, "absent", "historicalTrades"),)
+    assert report.hours[0].completeness_percent == 100.0
+    assert report.hours[1].missing == (
+        audit.Range(8, 8, "absent", "aggTrades"),
+        audit.Range(9, 9, "unresolved", ""),
+        audit.Range(11, 13, "unresolved", ""),
+    )
+    assert report.hours[1].completeness_percent == pytest.approx(100 * 2 / 6)
+    assert not report.is_complete
+    first_hour = audit.Scope(until_us=report.hours[0].hour_us + 1)
+    assert audit.audit(connected, first_hour).is_complete
+    assert audit.audit(connected, audit.Scope(symbol="OTHER")).hours == ()
+
+
+def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_way(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    mine = session()
+    mine.write(*(hourly(i, 0) for i in range(10)), *(hourly(i, 1) for i in range(10, 20)))
+    assert audit.audit(connected, audit.Scope(), deep=True).is_complete
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM trades WHERE trade_id IN (3, 4, 15)")
+    assert audit.audit(connected, audit.Scope()).is_complete
+    deep = audit.audit(connected, audit.Scope(), deep=True)
+    assert [hour.uncounted for hour in deep.hours] == [2, 1]
+    assert not deep.is_complete
+
+
+def test_retention_deletes_the_old_and_they_do_not_come_back(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    mine = session()
+    old, young = [hourly(i, 0) for i in range(0, 30, 3)], [hourly(i, 5) for i in range(30, 40)]
+    mine.write(*old, *young, *(quote(i) for i in range(20)))
+    before_us = BEGIN_US - BEGIN_US % HOUR + 4 * HOUR
+    candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
+    done = list(retention.expire(connected, "trades", before_us, database_again(connected)))
+    assert sum(one.rows for one in done) == 10
+    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 10)]
+    assert "missing" not in differences(database)
+    assert "marks" not in differences(database)
+    mine.writer.submit_load([]).result(10)
+    result = mine.write(*old, *young, hourly(4, 0), hourly(40, 5))
+    assert result.written.inserted["trades"] == 1
+    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 11)]
+    assert rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")[:1] == candles[:1]
+    list(retention.expire(connected, "book_tickers", quote(15).received_time_us, database_again(connected)))
+    assert rows(database, "SELECT min(update_id), max(update_id) FROM book_tickers") == [(15, 19)]
+    assert sum(retention.expire_by_time(connected, "candles_1m", before_us, database_again(connected))) == 1
+
+
+def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
+    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP_ROWS", 7)
+    mine = session()
+    mine.write(*(trade(i, symbol) for i in range(50) for symbol in ("A", "B")))
+    done = list(retention.expire(connected, "trades", 2**62, database_again(connected)))
+    assert max(one.rows for one in done) == 7
+    assert rows(database, "SELECT symbol, trade_id FROM trades ORDER BY 1") == [("A", 49), ("B", 49)]
+    mine.writer.submit_load([]).result(10)
+    mine.write(trade(10, "A"), trade(50, "A"))
+    assert stored(database, "trades") == 3
+
+
+def database_again(connection: Connection) -> Callable[..., object]:
+    return database.again(connection, chance)
+
+
+def test_a_table_that_is_rebuilt_is_the_same_as_before(
+    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "STRETCH_IDS", 100)
+    mine = session()
+    mine.write(
+        *(trade(i, s) for i in range(700) if i % 13 for s in ("A", "B")),
+        *(quote(i, s) for i in range(9) for s in "AB"),
+    )
+    before = everything(database)
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE candles_1m SET volume = 0, trade_count = 1")
+        other.execute("DELETE FROM candles_1m WHERE symbol = 'A' AND first_trade_id < 200")
+        other.execute("UPDATE top_of_book SET update_id = 1")
+    made = list(rebuild.candles(connected, rebuild.Scope(), database_again(connected)))
+    assert len(made) > 10
+    list(rebuild.tops(connected, rebuild.Scope(), database_again(connected)))
+    assert everything(database) == before
+    assert differences(database) == {}
+
+
+def test_a_rebuild_touches_only_what_it_is_asked_for(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    mine = session()
+    mine.write(*(trade(i, symbol) for i in range(500) for symbol in ("A", "B")))
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE candles_1m SET volume = 0")
+    since = trade(250).trade_time_us
+    list(rebuild.candles(connected, rebuild.Scope(symbol="A", since_us=since), database_again(connected)))
+    left = rows(
+        database, "SELECT symbol, max(last_trade_id) FROM candles_1m WHERE volume = 0 GROUP BY 1 ORDER BY 1"
+    )
+    assert [symbol for symbol, _ in left] == ["A", "B"]
+    assert left[0][1] < 250 <= left[0][1] + 120
+
+
+@given(st.lists(st.tuples(st.just(1), st.integers(1, 300_000)), max_size=30))
+def test_stretches_cover_everything_and_hold_no_more_than_they_should(counts: list[tuple[int, int]]) -> None:
+    minutes = [(number * 60, count) for number, (_, count) in enumerate(counts)]
+    found = rebuild.stretches(minutes, -10, 10_000)
+    assert found[0][0] == -10
+    assert found[-1][1] == 10_000
+    assert all(first[1] == second[0] for first, second in pairwise(found))
+    for start, end in found:
+        own = [count for minute, count in minutes if start <= minute < end]
+        assert len(own) <= 1 or sum(own) <= rebuild.STRETCH_IDS
+
+
+@pytest.mark.parametrize(("to", "expected"), [("earliest", 5), ("latest", 9), ("7", 7), ("9", 9), ("5", 5)])
+def test_an_offset_is_named_by_word_or_number(to: str, expected: int) -> None:
+    assert offsets.target(to, "t", 0, 5, 9) == expected
+
+
+@pytest.mark.parametrize("to", ["4", "10", "-1", "first", ""])
+def test_an_offset_that_the_partition_does_not_have_is_refused_by_name(to: str) -> None:
+    with pytest.raises(SettingsError, match=r"--to .*t\[0\] has: 5 to 9"):
+        offsets.target(to, "t", 0, 5, 9)
+
+
+def test_times_are_read_as_utc() -> None:
+    expected = round(datetime(2026, 1, 31, tzinfo=UTC).timestamp() * 1e6)
+    assert (
+        time_us("2026-01-31") == time_us("2026-01-31T00:00Z") == time_us("2026-01-31T01:00+01:00") == expected
+    )
+    with pytest.raises(argparse.ArgumentTypeError, match="yesterday"):
+        time_us("yesterday")
