@@ -80,6 +80,22 @@ def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
         assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
 
 
+def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_of_it(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        first = line.worker(PROGRESS_INTERVAL_SECONDS="600")
+        eventually(
+            lambda: first.metric("kafka_publish_success_total", topic=line.topics["progress"]) == 2,
+            "word of both symbols, long before the interval is over",
+        )
+        first.stop(9)
+        second = line.worker()
+        settled(second)
+        second.stop()
+        for symbol, trades in line.trades().items():
+            ids = set(trade_ids(trades))
+            assert ids == set(range(min(ids), max(ids) + 1)), f"{symbol} began anew and left a hole behind"
+
+
 def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
         eventually(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")

@@ -174,6 +174,10 @@ class Line:
         newest = {key: decode_gap(value) for key, value in self._broker.read(self.topics["gaps"])}
         return list(newest.values())
 
+    def gap_states(self) -> set[str]:
+        """Every state that any gap ever was in."""
+        return {decode_gap(value).state for _, value in self._broker.read(self.topics["gaps"])}
+
     def broker_down(self) -> None:
         self._broker.down()
 

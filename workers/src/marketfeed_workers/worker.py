@@ -182,7 +182,7 @@ class _Worker:
         while not stop.is_set() and not self._publisher.refusal:
             self._pipeline.poll()
             self._repair.enforce_bounds()
-            if time.monotonic() >= progress_due:
+            if time.monotonic() >= progress_due or self._progress.is_pressing:
                 self._progress.tell()
                 progress_due = time.monotonic() + self._settings.progress_interval_seconds
             self._health.last_beat_us = now_us()
