@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench schemas
+.PHONY: help setup demo test lint format bench bench-ingest bench-sink generate
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,5 +36,14 @@ format: setup ## rewrite the code as the linter wants it
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-schemas: setup ## write wire/schemas from the message types
+generate: setup ## write what is generated: wire/schemas, docs/settings.md, .env.example
 	@$(RUN) python -m marketfeed_wire.schema wire/schemas
+	@$(RUN) python scripts/settings_docs.py --write
+
+bench: bench-ingest bench-sink ## every benchmark, with its peers
+
+bench-ingest: setup ## frames a second and CPU a frame, beside a bare loop and cryptofeed
+	@$(RUN) python benchmarks/ingest.py $(ARGS)
+
+bench-sink: setup ## rows a second into PostgreSQL, beside a bare COPY and Debezium
+	@$(RUN) python benchmarks/sink.py $(ARGS)

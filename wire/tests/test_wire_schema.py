@@ -23,7 +23,7 @@ def committed(name: str) -> dict[str, Any]:
 
 
 def test_the_committed_schemas_are_what_the_types_say() -> None:
-    assert {file.name: file.read_text() for file in FOLDER.iterdir()} == schemas(), "run `make schemas`"
+    assert {file.name: file.read_text() for file in FOLDER.iterdir()} == schemas(), "run `make generate`"
 
 
 def test_the_command_writes_the_committed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

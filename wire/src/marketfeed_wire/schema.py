@@ -1,6 +1,6 @@
 """JSON Schemas of the messages, for readers in other languages.
 
-``python -m marketfeed_wire.schema FOLDER`` writes them; ``make schemas`` does so for this repository.
+``python -m marketfeed_wire.schema FOLDER`` writes them; ``make generate`` does so for this repository.
 """
 
 import argparse
