@@ -1,0 +1,307 @@
+"""Beside others: kinds of Strimzi, KEDA and Prometheus, an autoscaler with replicas, a venue that lists symbols."""
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from operator_kubelet import free_port, kubelet
+from operator_support import ACCOUNT, KINDS, Admin, eventually, launch
+
+from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.desired import reading_of
+from marketfeed_operator.kinds import (
+    CONFIG_MAP,
+    KAFKA_TOPIC,
+    OPTIONAL,
+    POD_MONITOR,
+    SCALED_OBJECT,
+    STATEFUL_SET,
+)
+
+pytestmark = pytest.mark.integration
+
+STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
+PORT = free_port()
+
+
+@pytest.fixture(scope="module")
+def operator(start_operator):
+    return start_operator(POD_METRICS_PORT=str(PORT), LISTING_SECONDS="1")
+
+
+@pytest.fixture
+async def nodes(admin: Admin, operator):
+    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
+        yield running
+
+
+@pytest.fixture
+async def neighbours(admin: Admin, operator):
+    """The kinds of other operators, as empty as a kind can be: what matters here is that they come and are used."""
+    crds = KINDS["CustomResourceDefinition"]
+    for kind in OPTIONAL:
+        body = {
+            "apiVersion": crds.api_version, "kind": crds.kind,
+            "metadata": {"name": f"{kind.plural}.{kind.group}"},
+            "spec": {
+                "group": kind.group, "scope": "Namespaced",
+                "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
+                "versions": [{
+                    "name": kind.api_version.rpartition("/")[2], "served": True, "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                }],
+            },
+        }  # fmt: skip
+        await admin.cluster.apply(crds, body, manager="tests")
+
+    async def served():
+        return await admin.cluster.optional_kinds() == {kind.kind for kind in OPTIONAL}
+
+    await eventually(served)
+
+
+async def there(admin: Admin, kind: str, name: str):
+    return await eventually(lambda: admin.get(kind, name))
+
+
+async def gone(admin: Admin, kind: str, name: str):
+    async def check():
+        return await admin.get(kind, name) is None
+
+    await eventually(check)
+
+
+async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_up_when_switched_off(
+    admin: Admin, nodes, neighbours
+):
+    spec = {
+        "symbols": ["AA"], "storage": STORAGE, "kafka": {"cluster": {"name": "market"}, "manageTopics": True},
+        "consumers": {"trades": {"autoscaling": {"minReplicas": 1, "maxReplicas": 3}}},
+    }  # fmt: skip
+    await declare(admin, "neighbour", spec)
+    topic = await there(admin, "KafkaTopic", "market.trades.raw")
+    assert topic["spec"]["topicName"] == "market.trades.raw"
+    await there(admin, "PodMonitor", "neighbour")
+    await there(admin, "ScaledObject", "neighbour-consumer-trades")
+    await admin.cluster.merge(
+        KAFKA_TOPIC.path(admin.namespace, "market.trades.raw"), {"spec": {"partitions": 1}}
+    )
+
+    async def partitions_back():
+        return (await admin.get("KafkaTopic", "market.trades.raw"))["spec"]["partitions"] == 6
+
+    await eventually(partitions_back)
+    await declare(
+        admin, "neighbour", {**spec, "consumers": {"trades": {}}, "monitoring": {"podMonitor": False}}
+    )
+    await gone(admin, "PodMonitor", "neighbour")
+    await gone(admin, "ScaledObject", "neighbour-consumer-trades")
+    await admin.delete("MarketFeed", "neighbour")
+    await gone(admin, "Deployment", "neighbour-shard-0")
+    assert await admin.get("KafkaTopic", "market.trades.raw"), "a topic keeps its data when its feed goes"
+
+
+async def declare(admin: Admin, name: str, spec: dict) -> None:
+    body = {
+        "apiVersion": FEEDS.api_version, "kind": FEEDS.kind,
+        "metadata": {"name": name, "namespace": admin.namespace}, "spec": {"venue": "binance_us", **spec},
+    }  # fmt: skip
+    await admin.cluster.apply(FEEDS, body, manager="tests")
+
+
+async def test_a_topic_that_somebody_else_declared_is_left_alone(admin: Admin, nodes, neighbours):
+    mine = {
+        "apiVersion": KAFKA_TOPIC.api_version, "kind": KAFKA_TOPIC.kind,
+        "metadata": {"name": "market.trades.raw", "namespace": admin.namespace}, "spec": {"partitions": 99},
+    }  # fmt: skip
+    await admin.cluster.apply(KAFKA_TOPIC, mine, manager="somebody")
+    spec = {"symbols": ["AA"], "kafka": {"cluster": {"name": "market"}, "manageTopics": True}}
+    await declare(admin, "polite", spec)
+    await there(admin, "KafkaTopic", "market.gaps")
+    await there(admin, "ConfigMap", "polite-shard-0")
+    found = await admin.get("KafkaTopic", "market.trades.raw")
+    assert found["spec"] == {"partitions": 99}
+    # Two feeds, one topic: whoever declared it first keeps it.
+    other = {**spec, "kafka": {**spec["kafka"], "topics": {"gaps": {"partitions": 7}}}}
+    await declare(admin, "second", other)
+    await there(admin, "ConfigMap", "second-shard-0")
+    assert (await admin.get("KafkaTopic", "market.gaps"))["spec"]["partitions"] == 1
+
+
+async def test_an_autoscaler_takes_the_replicas_over_as_they_are_and_keeps_them(
+    admin: Admin, nodes, neighbours
+):
+    spec = {"symbols": ["AA"], "storage": STORAGE, "kafka": {"bootstrapServers": "k:9092"}}
+    name = "scaled-consumer-trades"
+    await declare(admin, "scaled", {**spec, "consumers": {"trades": {"replicas": 4}}})
+
+    async def replicas(number: int):
+        async def check():
+            return (await admin.get("StatefulSet", name) or {}).get("spec", {}).get("replicas") == number
+
+        await eventually(check)
+
+    await replicas(4)
+    seen: list[int] = []
+    watching = asyncio.create_task(_watch_replicas(admin, name, seen))
+    await declare(admin, "scaled", {**spec, "consumers": {"trades": {"autoscaling": {"maxReplicas": 9}}}})
+    await there(admin, "ScaledObject", name)
+
+    async def given_up():
+        managed = (await admin.get("StatefulSet", name))["metadata"]["managedFields"]
+        return not any(
+            entry["manager"] == "marketfeed-operator" and "f:replicas" in entry["fieldsV1"].get("f:spec", {})
+            for entry in managed
+        )
+
+    await eventually(given_up)
+    watching.cancel()
+    assert set(seen) == {4}, "never were there fewer consumers on the way"
+    path = STATEFUL_SET.path(admin.namespace, name)
+    await admin.cluster.merge(f"{path}/scale", {"spec": {"replicas": 7}})
+    await declare(
+        admin, "scaled",
+        {**spec, "consumers": {"trades": {"autoscaling": {"maxReplicas": 9}}}, "logging": {"level": "DEBUG"}},
+    )  # fmt: skip
+
+    async def rolled():
+        found = await admin.get("StatefulSet", name)
+        env = {
+            each["name"]: each.get("value")
+            for each in found["spec"]["template"]["spec"]["containers"][0]["env"]
+        }
+        return env["LOG_LEVEL"] == "DEBUG"
+
+    await eventually(rolled)
+    await replicas(7)
+    await declare(admin, "scaled", {**spec, "consumers": {"trades": {"replicas": 2}}})
+    await replicas(2)
+
+
+async def _watch_replicas(admin: Admin, name: str, seen: list[int]) -> None:
+    while True:
+        seen.append((await admin.get("StatefulSet", name))["spec"]["replicas"])
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def venue(tmp_path: Path):
+    """The simulator, with the symbols that a generated market has."""
+    file = tmp_path / "port"
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).parent / "marketfeed-simulator"), "--port", "0", "--port-file", str(file),
+            "generate", "--symbols", "BTCUSDT,ETHUSDT,ETHBTC",
+        ],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process, file
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(20)
+
+
+async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_silent(
+    admin: Admin, nodes, venue
+):
+    process, file = venue
+
+    async def listening():
+        assert process.poll() is None, "the simulator ended"
+        return file.exists() and file.read_text().strip()
+
+    url = f"http://127.0.0.1:{await eventually(listening)}"
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/api/v3/exchangeInfo") as answer:
+        listed = (await answer.json())["symbols"]
+    expected = {
+        each["symbol"] for each in listed if each["quoteAsset"] == "USDT" and each["status"] == "TRADING"
+    }
+    assert expected == {"BTCUSDT", "ETHUSDT"}
+    spec = {
+        "kafka": {"bootstrapServers": "k:9092"}, "endpoints": {"rest": url},
+        "symbolSelector": {"quoteAssets": ["USDT"]},
+    }  # fmt: skip
+    await declare(admin, "selected", spec)
+
+    async def taken():
+        found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed=selected")
+        return set().union(*(reading_of(each["data"]).symbols for each in found)) == expected
+
+    await eventually(taken)
+    process.terminate()
+    await asyncio.to_thread(process.wait, 20)
+
+    async def told():
+        found = await admin.condition("selected", "Degraded")
+        assert found["reason"] == "VenueUnreachable", found
+        return found
+
+    degraded = await eventually(told)
+    assert re.search(r"does not list its symbols.*still read", degraded["message"])
+    assert await taken()
+
+
+async def test_an_operator_for_one_namespace_needs_rights_in_that_one_only(
+    admin: Admin, api_server, start_operator, operator, tmp_path
+):
+    """Another ServiceAccount, bound by a RoleBinding; where it has no right it does nothing and asks for nothing."""
+    await asyncio.to_thread(operator.stop)
+    account = {
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "narrow", "namespace": admin.namespace},
+    }  # fmt: skip
+    await admin.cluster.apply(ACCOUNT, account, manager="tests")
+    for binding, role_kind, role, namespace in (
+        ("narrow", "ClusterRole", "marketfeed-operator", admin.namespace),
+        ("narrow-home", "Role", "narrow-home", admin.namespace),
+    ):
+        body = {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": binding, "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": admin.namespace}],
+        }  # fmt: skip
+        await admin.cluster.apply(KINDS["RoleBinding"], body, manager="tests")
+    home = await admin.cluster.get(KINDS["Role"].path("marketfeed-system", "marketfeed-operator"))
+    role = {
+        "apiVersion": home["apiVersion"], "kind": "Role",
+        "metadata": {"name": "narrow-home", "namespace": admin.namespace}, "rules": home["rules"],
+    }  # fmt: skip
+    await admin.cluster.apply(KINDS["Role"], role, manager="tests")
+    answer = await admin.cluster.create(
+        ACCOUNT.path(admin.namespace, "narrow") + "/token",
+        {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600},
+        },
+    )
+    kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", answer["status"]["token"])
+    with contextlib.ExitStack() as running:
+        narrow = launch(
+            tmp_path,
+            kubeconfig,
+            running,
+            WATCH_NAMESPACES=admin.namespace,
+            OPERATOR_NAMESPACE=admin.namespace,
+        )
+        await asyncio.to_thread(narrow.await_log, " leading ")
+        await declare(admin, "inside", {"symbols": ["AA"], "kafka": {"bootstrapServers": "k:9092"}})
+        await there(admin, "Deployment", "inside-shard-0")
+        forbidden = await asyncio.to_thread(
+            narrow.total, "marketfeed_operator_api_failures_total", status="403"
+        )
+        assert forbidden == 0
+        assert await asyncio.to_thread(narrow.stop) == 0
+
+
+def test_the_kinds_are_those_that_the_neighbours_serve():
+    assert [kind.api_version for kind in (KAFKA_TOPIC, POD_MONITOR, SCALED_OBJECT)] == [
+        "kafka.strimzi.io/v1", "monitoring.coreos.com/v1", "keda.sh/v1alpha1",
+    ]  # fmt: skip
