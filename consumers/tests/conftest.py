@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from consumer_session import Session
 from consumer_support import until
+from psycopg import sql
 
 from marketfeed_consumers import schema
 
@@ -43,7 +45,7 @@ class Postgres:
         """The URL of a database of its own."""
         name = f"t{next(_numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
 
@@ -97,16 +99,36 @@ def _answers(url: str) -> bool:
     return False
 
 
-@pytest.fixture
-def empty_database(postgres: Postgres) -> str:
-    """The URL of a database without a schema."""
-    return postgres.new_database()
+@dataclass(frozen=True)
+class Cockroach:
+    """A CockroachDB cluster of the user's; `dsn` may create databases."""
+
+    dsn: str
+
+    def new_database(self) -> str:
+        """The URL of a database of its own."""
+        name = f"marketfeed_test_{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return urlsplit(self.dsn)._replace(path=f"/{name}").geturl()
+
+
+COCKROACH_DSN = os.environ.get("MARKETFEED_COCKROACH_DSN", "")
+
+
+@pytest.fixture(params=["postgresql", *(["cockroachdb"] if COCKROACH_DSN else [])])
+def server(request: pytest.FixtureRequest) -> Postgres | Cockroach:
+    """Where databases are made: PostgreSQL, and CockroachDB too where MARKETFEED_COCKROACH_DSN names one."""
+    if request.param == "cockroachdb":
+        return Cockroach(COCKROACH_DSN)
+    found: Postgres = request.getfixturevalue("postgres")
+    return found
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> str:
+def database(server: Postgres | Cockroach) -> str:
     """The URL of a database with our schema and no rows."""
-    url = postgres.new_database()
+    url = server.new_database()
     schema.migrate(url, 10)
     return url
 

@@ -29,6 +29,8 @@ def proxy(postgres: Any) -> Iterator[Proxy]:
 @pytest.fixture
 def proxied(proxy: Proxy, database: str) -> str:
     """The URL of `database` by way of the proxy."""
+    if "host=" not in database:
+        pytest.skip("the proxy makes PostgreSQL fail as CockroachDB does")
     name = database.split("/")[3].split("?")[0]
     host, port = proxy.address
     return f"postgresql://postgres@{host}:{port}/{name}?sslmode=disable&gssencmode=disable"

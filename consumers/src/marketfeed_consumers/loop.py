@@ -30,8 +30,7 @@ from marketfeed_consumers import careful, kafka
 from marketfeed_consumers.batching import CHUNK_ROWS, Bounds, Filling, is_due, is_full, wait_seconds
 from marketfeed_consumers.decode import Batch, Partition
 from marketfeed_consumers.errors import Abandoned, BatchError
-from marketfeed_consumers.knowledge import Mark
-from marketfeed_consumers.plan import MarkKey, Plan, mark_keys, plan
+from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.transaction import Owner
@@ -83,7 +82,7 @@ class Loop:
         self._kafka = KafkaConsumer(kafka.consumer_config(settings, self._kafka_error))
         self._admin = AdminClient({**client_config(settings), "log_level": 2})
         self._topic_ids: dict[str, str] = {}
-        self._known: dict[MarkKey, Mark] = {}
+        self._known = state.known
         self._positions: dict[Partition, int] = {}
         self._batch = Batch()
         self._batch_began = 0.0

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from marketfeed_consumers.latency import BOUNDS_US, total
 from marketfeed_consumers.plan import Plan
 from marketfeed_consumers.state import State
+from marketfeed_consumers.tables import trades
 from marketfeed_consumers.writer import Stored, Writer
 
 
@@ -45,6 +46,7 @@ class Metrics(Collector):
         yield from self._counters()
         yield from self._partitions()
         yield from self._latency()
+        yield from self._completeness()
 
     def _counters(self) -> Iterator[Metric]:
         state = self._state
@@ -124,3 +126,21 @@ class Metrics(Collector):
             buckets.append(("+Inf", float(whole.rows)))
             family.add_metric([table], buckets, sum_value=whole.sum_us / 1e6)
         yield family
+
+    def _completeness(self) -> Iterator[Metric]:
+        labels = ["venue", "symbol"]
+        missing = GaugeMetricFamily(
+            "marketfeed_consumer_missing_trade_ids",
+            "Trade ids between the first and the last stored that are not stored; `marketfeed audit` says why",
+            labels=labels,
+        )
+        last = GaugeMetricFamily(
+            "marketfeed_consumer_last_trade_id", "The highest trade id stored, by symbol", labels=labels
+        )
+        for (table, venue, symbol), mark in sorted(self._state.known.copy().items()):
+            if table == trades.NAME and not mark.is_empty:
+                ids = sum(span.last_id - span.first_id + 1 for span in mark.missing)
+                missing.add_metric([venue, symbol], ids)
+                last.add_metric([venue, symbol], mark.last_id)
+        yield missing
+        yield last

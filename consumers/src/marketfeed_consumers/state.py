@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from marketfeed_consumers.decode import Partition
+from marketfeed_consumers.knowledge import Mark
 from marketfeed_consumers.latency import Histogram
 from marketfeed_consumers.plan import MarkKey, Plan
 from marketfeed_consumers.tables.book_tickers import NAME as BOOK_TICKERS
@@ -32,7 +33,7 @@ class Progress:
 
 @dataclass(slots=True)
 class State:
-    """Counters since the process began, and what it owns now."""
+    """Counters since the process began, what it owns now, and what it knows to be stored of the symbols it has seen."""
 
     partitions: dict[Partition, Progress] = field(default_factory=dict)
     joined: bool = False
@@ -43,6 +44,7 @@ class State:
     batches: int = 0
     latencies: dict[MarkKey, Histogram] = field(default_factory=dict)
     newest_received_us: dict[str, int] = field(default_factory=dict)
+    known: dict[MarkKey, Mark] = field(default_factory=dict)
     last_step: float = field(default_factory=time.monotonic)
 
     def stored(self, plan: Plan, result: Stored) -> None:
