@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from marketfeed_chassis.settings import Settings, describe, is_secret
 from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_operator.settings import OperatorSettings
 from marketfeed_workers.settings import WorkerSettings
 
 ROOT: Final = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ ROOT: Final = Path(__file__).parents[1]
 SERVICES: Final[dict[str, type[Settings]]] = {
     "marketfeed-worker": WorkerSettings,
     "marketfeed-consumer": ConsumerSettings,
+    "marketfeed-operator": OperatorSettings,
 }
 
 EXAMPLES: Final = {

@@ -82,12 +82,13 @@ class FaultProxy:
                 status=answer.status,
                 headers={"Content-Type": answer.headers.get("Content-Type", "application/json")},
             )
-            await response.prepare(request)
-            if watch:
-                await self._stream(answer, response)
-            else:
-                await response.write(await answer.read())
-            await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # whoever asked has gone
+                await response.prepare(request)
+                if watch:
+                    await self._stream(answer, response)
+                else:
+                    await response.write(await answer.read())
+                await response.write_eof()
             return response
 
     async def _stream(self, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:

@@ -184,7 +184,7 @@ def launch(folder: Path, kubeconfig: Path, running: contextlib.ExitStack, **envi
         "METRICS_PORT": "0", "METRICS_PORT_FILE": str(folder / "port"), "RESYNC_SECONDS": "2",
         "AUDIT_SECONDS": "2", "REPORT_SECONDS": "0.2", "CANARY_SECONDS": "1", "CANARY_DEADLINE_SECONDS": "30",
         "LEASE_SECONDS": "3", "LEASE_RETRY_SECONDS": "0.3", "WORKER_IMAGE": "worker:1",
-        "CONSUMER_IMAGE": "consumer:1", **environment,
+        "OPERATOR_NAMESPACE": SYSTEM, "CONSUMER_IMAGE": "consumer:1", **environment,
     }  # fmt: skip
     log = running.enter_context((folder / "operator.log").open("wb"))
     process = subprocess.Popen(

@@ -136,8 +136,7 @@ def test_every_service_is_probed_and_its_times_add_up(name):
 
 def test_every_variable_is_one_that_the_service_takes():
     """The contract with the services, held by their own types."""
-    # What the worker is told of its symbols under the operator: the file, see wire/assignment.
-    under_way = {"SYMBOLS_FILE", "BINANCE_STREAMS"}
+    under_way = {"BINANCE_STREAMS"}
     by_image: dict[str, type[BaseModel]] = {
         "worker": WorkerSettings,
         "consumer": ConsumerSettings,

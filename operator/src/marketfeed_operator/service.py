@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -40,6 +41,7 @@ log = logs.get(__name__)
 
 BEAT_SECONDS: Final = 0.5
 LISTING_RETRY_SECONDS: Final = 10.0
+NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LEASE: Final = "marketfeed-operator"
 
 
@@ -63,6 +65,13 @@ async def run(settings: OperatorSettings) -> int:
             return await operator.run(stop)
 
 
+def _own_namespace() -> str:
+    try:
+        return NAMESPACE_FILE.read_text().strip()
+    except OSError:  # not in a cluster
+        return "default"
+
+
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,12 +86,13 @@ class _Operator:
         self._cluster = cluster
         self._metrics = metrics
         self.identity = settings.operator_name or f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        namespace = settings.operator_namespace or _own_namespace()
         self._store = Store()
         self._chance = random.Random()  # noqa: S311 - jitter, not a secret
         self._canary = Canary(
             cluster,
             metrics,
-            namespace=settings.operator_namespace,
+            namespace=namespace,
             identity=self.identity,
             deadline_seconds=settings.canary_deadline_seconds,
             now=time.monotonic,
@@ -91,7 +101,7 @@ class _Operator:
         self._election = (
             LeaderElection(
                 cluster,
-                namespace=settings.operator_namespace,
+                namespace=namespace,
                 name=LEASE,
                 identity=self.identity,
                 lease_seconds=settings.lease_seconds,

@@ -41,10 +41,9 @@ class OperatorSettings(ServiceSettings):
         (), description="namespaces to serve, comma separated; empty serves all of them"
     )
     operator_namespace: str = Field(
-        "marketfeed-system",
-        min_length=1,
+        "",
         max_length=63,
-        description="namespace of the lease and of the canary",
+        description="namespace of the lease and of the canary; empty takes that of the pod, outside a cluster default",
     )
     operator_name: str = Field(
         "",
