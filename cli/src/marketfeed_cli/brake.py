@@ -12,6 +12,7 @@ from typing import Final
 from marketfeed_cli.process import Part
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
+MESSAGE_TABLES: Final = ("trades", "book_tickers")
 MOST_BEHIND: Final = 10_000
 """Messages of one topic. Uncompressed and all in one partition they are 2.5 MB, and as much may come while we look."""
 LEAST_BEHIND: Final = 2_000
@@ -53,5 +54,8 @@ def behind(worker: WorkerStatus, consumers: Mapping[str, ConsumerStatus]) -> int
 
 
 def handled(consumer: ConsumerStatus) -> int:
-    """Messages that a consumer of one topic is done with: stored, stored before, or dead letters."""
-    return sum(consumer.inserted.values()) + sum(consumer.duplicates.values()) + consumer.dead_letters
+    """Trades or quotes that their consumer is done with: stored, stored before, or dead letters."""
+    stored = sum(
+        consumer.inserted.get(table, 0) + consumer.duplicates.get(table, 0) for table in MESSAGE_TABLES
+    )
+    return stored + consumer.dead_letters

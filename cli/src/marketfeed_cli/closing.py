@@ -50,7 +50,7 @@ async def conclude(stack: Stack) -> Facts:
     """
     if stack.market.kind == "generated":
         await stack.set_market("halt")
-    ledger = await _settled(stack) if await _is_final(stack) else None
+    ledger = await _settled(stack, is_final=await _is_final(stack))
     worker = await _stop_worker(stack)
     await _stored_everything(stack)
     said = Testimony(
@@ -64,17 +64,22 @@ async def conclude(stack: Stack) -> Facts:
     return await evidence.collect(stack.dsn, said)
 
 
-def caught_up(worker: WorkerStatus, ledger: Ledger) -> bool:
-    """Whether the worker has read, and Kafka acknowledged, everything that the venue produced of its symbols."""
+def caught_up(worker: WorkerStatus, ledger: Ledger | None) -> bool:
+    """Whether the worker lacks nothing of what the venue produced of its symbols, and Kafka has acknowledged it all.
+
+    Without a `ledger`: whether it lacks nothing that it knows of.
+    """
     for symbol, read in worker.symbols.items():
-        sent = ledger.symbols.get(symbol)
+        if read.missing:
+            return False
+        sent = ledger.symbols.get(symbol) if ledger else None
         if sent is None:
             continue
         if sent.last_trade_id is not None and (read.last_trade_id or 0) < sent.last_trade_id:
             return False
         if read.quotes < sent.quotes:
             return False
-    return worker.pending == 0
+    return ledger is None or worker.pending == 0
 
 
 def is_stored(consumers: Sequence[ConsumerStatus], ends: dict[str, dict[int, int]]) -> bool:
@@ -99,16 +104,18 @@ async def _is_final(stack: Stack) -> bool:
     return ledger is not None and ledger.finished
 
 
-async def _settled(stack: Stack) -> Ledger | None:
-    """What the venue produced, once the worker has it all, or has stopped getting more."""
+async def _settled(stack: Stack, *, is_final: bool) -> Ledger | None:
+    """What the venue produced, once the worker has it all or has stopped getting more; None when it goes on."""
     stillness = Stillness()
     while True:
         stack.parts.check()
-        worker, ledger = await stack.worker_status(), await stack.ledger()
-        if worker is not None and ledger is not None:
+        worker, ledger = await stack.worker_status(), await stack.ledger() if is_final else None
+        if worker is not None and (ledger is not None or not is_final):
             if caught_up(worker, ledger):
                 return ledger
-            moved = sum(worker.received.values()) + sum(worker.acknowledged.values())
+            moved = sum(each.missing for each in worker.symbols.values())
+            if is_final:
+                moved += sum(worker.received.values()) + sum(worker.acknowledged.values())
             if stillness.seconds(moved, held=is_connecting(worker)) > STILL_SECONDS:
                 return ledger
         await asyncio.sleep(POLL_SECONDS)
@@ -136,7 +143,7 @@ async def _stop_worker(stack: Stack) -> WorkerStatus:
 
 
 async def _stored_everything(stack: Stack) -> None:
-    ends = {topic: await stack.kafka.end_offsets(topic) for topic in stack.topics}
+    ends = {topic: await stack.kafka.end_offsets(topic) for topic in stack.stored_topics}
     stillness = Stillness()
     while True:
         stack.parts.check()

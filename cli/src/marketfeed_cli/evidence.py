@@ -43,6 +43,14 @@ _TRADES = """
 SELECT count(*), count(DISTINCT trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first)s AND %(last)s
 """
+_REPAIRED = """
+SELECT count(*) FROM trades
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first)s AND %(last)s AND origin = 'backfill'
+"""
+_ABSENT = """
+SELECT absent FROM trade_gaps
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND first_id <= %(last)s AND last_id >= %(first)s
+"""
 _TRADES_SINCE = """
 SELECT min(trade_id), max(trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND received_time_us >= %(since)s
@@ -62,22 +70,24 @@ async def collect(dsn: str, said: Testimony) -> Facts:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         database = _Database(connection, said.worker.venue, said.started_us)
         symbols: dict[str, SymbolFacts] = {}
-        trades, quotes = _Count(), _Count()
+        trades, quotes, repaired = _Count(), _Count(), 0
         for symbol in said.worker.symbols:
             sent = said.ledger.symbols.get(symbol) if said.ledger else None
             expected = await _expected(database, said, symbol, sent)
             symbols[symbol] = SymbolFacts(
                 expected=expected,
-                absent=[IdRange(*each) for each in sent.absent_trade_ids] if sent else [],
+                absent=await _absent(database, symbol, expected, sent),
                 committed=await database.committed(symbol, expected),
                 latency=_symbol_latency(said, symbol),
             )
             trades += await database.count_trades(symbol, expected)
+            repaired += await database.count_repaired(symbol, expected)
             quotes += await database.count_quotes(symbol, sent)
     return Facts(
         trades=_stream(said, said.trades_topic, "trades", trades),
         quotes=_stream(said, said.book_topic, "book_tickers", quotes),
         symbols=symbols,
+        repaired=repaired,
         dead_letters=sum(consumer.dead_letters for consumer in said.consumers.values()),
         failed=sum(said.worker.failed.values()),
     )
@@ -117,6 +127,16 @@ class _Database:
         (row,) = await self._rows(_TRADES, symbol, first=ids.first, last=ids.last)
         return _Count(*row)
 
+    async def count_repaired(self, symbol: str, ids: IdRange | None) -> int:
+        if ids is None:
+            return 0
+        ((rows,),) = await self._rows(_REPAIRED, symbol, first=ids.first, last=ids.last)
+        return int(rows)
+
+    async def absent(self, symbol: str, ids: IdRange) -> list[IdRange]:
+        rows = await self._rows(_ABSENT, symbol, first=ids.first, last=ids.last)
+        return [IdRange(*each) for (absent,) in rows for each in absent]
+
     async def count_quotes(self, symbol: str, sent: SymbolLedger | None) -> _Count:
         if sent is None:
             (row,) = await self._rows(_QUOTES_SINCE, symbol, since=self.since)
@@ -143,6 +163,15 @@ async def _expected(
     if seen is None:
         return None if last_read is None else IdRange(last_read, last_read)
     return IdRange(seen.first, max(seen.last, last_read or 0))
+
+
+async def _absent(
+    database: _Database, symbol: str, expected: IdRange | None, sent: SymbolLedger | None
+) -> list[IdRange]:
+    """The ids that the venue does not have: by its own account, or else by the proof that the worker found."""
+    if sent is not None:
+        return [IdRange(*each) for each in sent.absent_trade_ids]
+    return await database.absent(symbol, expected) if expected else []
 
 
 def _stream(said: Testimony, topic: str, table: str, counted: _Count) -> StreamFacts:

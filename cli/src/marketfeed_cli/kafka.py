@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -22,7 +23,7 @@ class Kafka:
         self._settings = read(KafkaSettings, environment)
         self._admin = AdminClient({**client_config(self._settings), "log_level": 2})
 
-    async def create_topics(self, names: Iterable[str]) -> None:
+    async def create_topics(self, names: Iterable[str], *, compacted: Iterable[str]) -> None:
         """Create the topics that are not there, with PARTITIONS partitions each.
 
         Raises:
@@ -30,7 +31,12 @@ class Kafka:
         """
         await asyncio.to_thread(wait_for_broker, self._settings)
         known = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
-        wanted = [NewTopic(name, num_partitions=PARTITIONS) for name in names if name not in known]
+        policies = {**dict.fromkeys(names, "delete"), **dict.fromkeys(compacted, "compact")}
+        wanted = [
+            NewTopic(name, num_partitions=PARTITIONS, config={"cleanup.policy": policy})
+            for name, policy in policies.items()
+            if name not in known
+        ]
         for name, created in self._admin.create_topics(wanted).items() if wanted else ():
             try:
                 await asyncio.wrap_future(created)
@@ -38,6 +44,12 @@ class Kafka:
                 reason = error.args[0]
                 if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise StartupError(f"Kafka refused to create the topic {name}: {reason.str()}") from None
+
+    async def delete_topics(self, names: Iterable[str]) -> None:
+        """Delete topics, as far as the broker lets us: what is left over is of no consequence."""
+        for deleted in self._admin.delete_topics(list(names), request_timeout=TIMEOUT_SECONDS).values():
+            with suppress(KafkaException):
+                await asyncio.wrap_future(deleted)
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """Partition -> the offset after its last record.

@@ -56,6 +56,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     trades: StreamFacts
     quotes: StreamFacts
     symbols: dict[str, SymbolFacts]
+    repaired: int
+    """Committed trades that the worker fetched over REST, because the stream did not bring them."""
     dead_letters: int
     failed: int
     """Messages that Kafka refused for good."""
@@ -87,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     symbols: dict[str, SymbolReport]
     missing: int
     """Trade ids, over all symbols."""
+    repaired: int
     dead_letters: int
     failed: int
 
@@ -112,6 +115,7 @@ def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
         quotes=facts.quotes,
         symbols=symbols,
         missing=sum(each.missing for each in symbols.values()),
+        repaired=facts.repaired,
         dead_letters=facts.dead_letters,
         failed=facts.failed,
     )

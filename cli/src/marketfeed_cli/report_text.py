@@ -29,6 +29,8 @@ def _stages(report: Report) -> Table:
     table.add_row(
         "committed to the database", figures.count(trades.committed), figures.count(quotes.committed)
     )
+    if report.repaired:
+        table.add_row("  of these repaired over REST", figures.count(report.repaired), "")
     table.add_row("duplicate rows", figures.count(trades.duplicates), figures.count(quotes.duplicates))
     table.add_row("repeats passed over", figures.count(trades.repeats), figures.count(quotes.repeats))
     for name in ("p50", "p99"):

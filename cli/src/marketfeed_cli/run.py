@@ -70,20 +70,27 @@ async def _run(
     with scratch_folder() as folder:
         async with Parts(folder / "logs") as parts, aiohttp.ClientSession() as session:
             stack = Stack(parts, session, folder, own=own, market=chosen, environment=environment)
-            await stack.bring_up(screen)
-            began = time.monotonic()
-            if seconds is None:
-                await _follow_replay(stack, screen)
-            else:
-                await _follow_demo(stack, screen, seconds)
-            facts = await conclude(stack)
-            report = make_report(facts, source=chosen.title, seconds=time.monotonic() - began)
-            if options.keep:
-                await _go_on(stack)
-            places = stack.places() if options.keep else {}
-            _tell(report, options, screen, places)
-            if options.keep:
-                await _until_interrupted(stack)
+            try:
+                return await _live_through(stack, options, screen, seconds)
+            finally:
+                await stack.leave()
+
+
+async def _live_through(stack: Stack, options: Options, screen: Screen, seconds: float | None) -> int:
+    await stack.bring_up(screen)
+    began = time.monotonic()
+    if seconds is None:
+        await _follow_replay(stack, screen)
+    else:
+        await _follow_demo(stack, screen, seconds)
+    facts = await conclude(stack)
+    report = make_report(facts, source=stack.market.title, seconds=time.monotonic() - began)
+    if options.keep:
+        await _go_on(stack)
+    places = stack.places() if options.keep else {}
+    _tell(report, options, screen, places)
+    if options.keep:
+        await _until_interrupted(stack)
     return report.exit_code
 
 

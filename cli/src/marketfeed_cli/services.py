@@ -41,17 +41,22 @@ def migration(environment: Mapping[str, str]) -> Command:
     return Command("schema migration", _module("marketfeed_consumers", ["migrate"]), environment)
 
 
-def consumer(environment: Mapping[str, str], port_file: Path, topic: str) -> Command:
-    """A consumer of one topic that tells its metrics port in `port_file`.
+def consumer(environment: Mapping[str, str], port_file: Path, topics: Sequence[str]) -> Command:
+    """A consumer of `topics`, named for the first of them, that tells its metrics port in `port_file`.
 
-    Each topic's consumers are a group of their own: members of one group that read different topics would make
-    each other stop and rebalance for partitions that they never get.
+    Each consumer is a group of its own: members of one group that read different topics would make each other stop
+    and rebalance for partitions that they never get.
     """
     group = environment.get("KAFKA_GROUP") or "marketfeed"
+    topic = topics[0]
     return Command(
         f"consumer of {topic}",
         _module("marketfeed_consumers", ["run"]),
-        {**_observed(environment, port_file), "CONSUMER_TOPICS": topic, "KAFKA_GROUP": f"{group}-{topic}"},
+        {
+            **_observed(environment, port_file),
+            "CONSUMER_TOPICS": ",".join(topics),
+            "KAFKA_GROUP": f"{group}-{topic}",
+        },
     )
 
 

@@ -22,6 +22,14 @@ class OwnParts(Settings):
     )
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of top-of-book quotes")
+    market_progress_topic: str = Field(
+        "",
+        pattern=f"^$|{_TOPIC}",
+        description="topic of progress; unset takes the usual one for a live venue",
+    )
+    market_gaps_topic: str = Field(
+        "", pattern=f"^$|{_TOPIC}", description="topic of gaps; unset takes the usual one for a live venue"
+    )
 
     @field_validator("database_url")
     @classmethod

@@ -1,5 +1,6 @@
 """Brings up a whole pipeline on this machine: broker, database, venue, a consumer a topic, a worker."""
 
+import secrets
 import shlex
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from marketfeed_cli.process import Part, Parts
 from marketfeed_cli.screen import Screen
 from marketfeed_cli.settings import OwnParts
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
+from marketfeed_wire.topics import GAPS, PROGRESS
 
 START_SECONDS: Final = 90.0
 """How long a part may take until it answers; the services have START_DEADLINE_SECONDS of their own below that."""
@@ -42,7 +44,8 @@ class Stack:
         psql: a psql that fits it.
         broker: None when Kafka is the user's own.
         simulator, simulator_url: None and "" when the venue is the real one.
-        consumers: topic -> its consumer.
+        trades_topic, book_topic, gaps_topic, progress_topic: names.
+        consumers: topic of trades or quotes -> its consumer.
     """
 
     def __init__(
@@ -58,11 +61,15 @@ class Stack:
         self.market = market
         self.started_us = time.time_ns() // 1000
         self.kafka_broker = own.kafka_broker
+        self._passing_topics: list[str] = []
         self.dsn = own.database_url.get_secret_value()
         self.psql = "psql"
         self._owns_database = not self.dsn
         self.trades_topic = own.market_trades_topic
         self.book_topic = own.market_book_topic
+        self._run_id = secrets.token_hex(4)
+        self.progress_topic = own.market_progress_topic or self._memory_topic(PROGRESS)
+        self.gaps_topic = own.market_gaps_topic or self._memory_topic(GAPS)
         self.broker: Part | None = None
         self.simulator: Part | None = None
         self.simulator_url = ""
@@ -71,12 +78,20 @@ class Stack:
         self.parts = parts
         self.session = session
         self._folder = folder
-        self._environment = {**environment, "BINANCE_SYMBOLS": ",".join(market.symbols)}
+        self._environment = {
+            **environment,
+            "BINANCE_SYMBOLS": ",".join(market.symbols),
+            "MARKET_PROGRESS_TOPIC": self.progress_topic,
+            "MARKET_GAPS_TOPIC": self.gaps_topic,
+        }
+        if not own.kafka_broker:
+            # In a database of the user's own, the offsets of the last run's embedded broker mean nothing to this one.
+            self._environment["KAFKA_GROUP"] = f"marketfeed-{self._run_id}"
 
     @property
-    def topics(self) -> tuple[str, str]:
-        """The topics of trades and of quotes."""
-        return self.trades_topic, self.book_topic
+    def stored_topics(self) -> tuple[str, str, str]:
+        """Every topic that ends in the database."""
+        return self.trades_topic, self.book_topic, self.gaps_topic
 
     @cached_property
     def kafka(self) -> Kafka:
@@ -107,6 +122,11 @@ class Stack:
         with screen.step("worker") as tell:
             await self.bring_up_worker()
             tell(f"reading {', '.join(self.market.symbols)}")
+
+    async def leave(self) -> None:
+        """Remove what only this run could use from a broker of the user's own."""
+        if self._passing_topics:
+            await self.kafka.delete_topics(self._passing_topics)
 
     async def bring_up_worker(self) -> None:
         """Start a worker and wait until it tells about itself."""
@@ -165,11 +185,16 @@ class Stack:
         except aiohttp.ClientError as error:
             raise StartupError(f"the simulator did not {fault} its market: {error}") from error
 
+    def _memory_topic(self, usual: str) -> str:
+        """The usual topic for the real venue; one of this run's own for a market that nobody will see again."""
+        return usual if self.market.kind == "live" else f"{usual}.{self._run_id}"
+
     def _start_broker(self) -> Path | None:
         if self.kafka_broker:
             return None
         address_file = self._folder / "run" / "broker.address"
-        topics = dict.fromkeys(self.topics, PARTITIONS)
+        topics = dict.fromkeys((self.trades_topic, self.book_topic), PARTITIONS)
+        topics |= dict.fromkeys((self.progress_topic, self.gaps_topic), 1)
         self.broker = self.parts.start(services.embedded_broker(self._environment, address_file, topics))
         return address_file
 
@@ -197,21 +222,26 @@ class Stack:
         with screen.step("Kafka") as tell:
             if self.broker is None or address_file is None:
                 tell(f"your own, {self.kafka_broker}")
+                names = (self.trades_topic, self.book_topic)
+                await self.kafka.create_topics(names, compacted=(self.progress_topic, self.gaps_topic))
+                self._passing_topics = [
+                    name for name in (self.progress_topic, self.gaps_topic) if name.endswith(self._run_id)
+                ]
             else:
                 self.kafka_broker = await self._told(address_file, self.broker)
                 # The embedded broker keeps 5 MB a partition as sent: well compressed, that is most.
                 self._environment.setdefault("KAFKA_COMPRESSION", "zstd")
                 tell(f"embedded broker at {self.kafka_broker}")
-            self._environment["KAFKA_BROKER"] = self.kafka_broker
-            await self.kafka.create_topics(self.topics)
+                self._environment["KAFKA_BROKER"] = self.kafka_broker
 
     async def _bring_up_consumers(self) -> None:
+        # The few messages about gaps go with the trades they are about.
+        read = {self.trades_topic: [self.trades_topic, self.gaps_topic], self.book_topic: [self.book_topic]}
         port_files = {
-            topic: self._folder / "run" / f"consumer-{number}.port"
-            for number, topic in enumerate(self.topics)
+            topic: self._folder / "run" / f"consumer-{number}.port" for number, topic in enumerate(read)
         }
         started = {
-            topic: self.parts.start(services.consumer(self._environment, file, topic))
+            topic: self.parts.start(services.consumer(self._environment, file, read[topic]))
             for topic, file in port_files.items()
         }
         for topic, file in port_files.items():

@@ -47,7 +47,7 @@ class Watcher:
         consumers = await self._stack.consumer_statuses()
         symbols = list(worker.symbols)
         prices = await observe.prices(self._connection, worker.venue, symbols)
-        trades, quotes = self._stack.topics
+        trades, quotes = self._stack.trades_topic, self._stack.book_topic
         return Snapshot(
             seconds=self.seconds,
             total_seconds=self._total_seconds,

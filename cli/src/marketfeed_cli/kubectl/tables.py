@@ -1,6 +1,6 @@
 """Status and preview as text a person reads."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from rich import box
@@ -77,7 +77,7 @@ def preview(console: Console, found: Preview) -> None:
     console.print(f"MarketFeed {found.feed}: {'would be made' if found.new else 'would be changed'}")
     for word, symbols in (("added", found.added), ("removed", found.removed)):
         if symbols:
-            console.print(f"  {len(symbols)} symbols {word}: {_few(symbols)}")
+            console.print(f"  {_count(symbols)} {word}: {_few(symbols)}")
     _moves(console, found)
     if found.shards:
         table = _table("SHARD", "SYMBOLS NOW", "THEN", "")
@@ -93,9 +93,7 @@ def preview(console: Console, found: Preview) -> None:
 def _moves(console: Console, found: Preview) -> None:
     if not found.moved:
         return
-    console.print(
-        f"  {len(found.moved)} symbols move; each is read by its old shard until it is live in the new:"
-    )
+    console.print(f"  {_count(found.moved)} to move, read by the old shard until live in the new:")
     for symbol, (old, new) in list(found.moved.items())[:SHOWN]:
         console.print(f"    {symbol}  {old} -> {new}")
     if len(found.moved) > SHOWN:
@@ -115,6 +113,10 @@ def _table(*columns: str) -> Table:
 
 def _text(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _count(symbols: Sized) -> str:
+    return "1 symbol" if len(symbols) == 1 else f"{len(symbols)} symbols"
 
 
 def _few(symbols: Sequence[str]) -> str:
