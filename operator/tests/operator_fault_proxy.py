@@ -35,12 +35,16 @@ class FaultProxy:
         self._ending = b""
         self._session: aiohttp.ClientSession | None = None
 
-    def cut_watches(self, ending: bytes = b"") -> int:
-        """End every watch that runs, after `ending`; their number."""
+    @property
+    def watches(self) -> int:
+        """How many watches run."""
+        return len(self._watches)
+
+    def cut_watches(self, ending: bytes = b"") -> None:
+        """End every watch that runs, after `ending`."""
         self._ending = ending
         for watch in list(self._watches):
             watch.cancel()
-        return len(self._watches)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["FaultProxy"]:

@@ -166,7 +166,7 @@ def test_symbols_do_not_restart_a_pod_and_settings_do():
         ]
 
     other = {**SHARDS, 0: Reading(frozenset("ABXYZ"), frozenset())}
-    assert hashes(feed(), SHARDS) == hashes(feed(symbols=["A"]), other)
+    assert hashes(feed(), SHARDS) == hashes(feed(symbols=["A"], shardSize=7), other)
     assert hashes(feed(), SHARDS) != hashes(feed(logging={"level": "DEBUG"}), SHARDS)
     assert hashes(feed(), SHARDS) != hashes(
         feed(template={"annotations": {"example.com/again": "1"}}), SHARDS

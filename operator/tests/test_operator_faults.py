@@ -40,7 +40,12 @@ def there(admin: Admin, *names: str):
 async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator, proxy, ending):
     await admin.feed("one", symbols=["AA"])
     await there(admin, "one-shard-0")
-    assert proxy.cut_watches(ending) >= 10
+
+    async def all_watched():
+        return proxy.watches >= 10  # feeds, pods, and eight kinds of children
+
+    await eventually(all_watched)
+    proxy.cut_watches(ending)
     await admin.feed("two", symbols=["AA"])
     await there(admin, "one-shard-0", "two-shard-0")
     await admin.delete("ConfigMap", "one-shard-0")

@@ -87,7 +87,7 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
         assert same.stdout == "MarketFeed feed: nothing would change\n", same.stderr
         planned = plugin("plan", "-f", "-", given=file(symbols=["AA", "BB", "CC", "EE"], shardSize=2))
         assert "CC  feed-shard-0 -> feed-shard-1" in planned.stdout, planned.stderr
-        assert "1 symbols added: EE" in planned.stdout
+        assert "1 symbol added: EE" in planned.stdout
         assert await read() == {"feed-shard-0": ["AA", "BB", "CC", "DD"]}, "a plan changes nothing"
         await admin.feed("feed", **{**SPEC, "symbols": ["AA", "BB", "CC", "EE"]}, shardSize=2)
 

@@ -64,8 +64,8 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
         status = (await admin.get("MarketFeed", "full"))["status"]
         assert status["shards"]["ready"] == status["shards"]["updated"] == 2
         assert [item["applied"] == item["hash"] for item in status["shards"]["items"]] == [True, True]
-        assert status["shards"]["items"][0]["lastTradeTime"] == "2026-09-21T14:13:00Z"
-        assert status["consumers"]["lag"] == 20
+        assert status["shards"]["items"][0].get("lastTradeTime") == "2026-09-21T14:13:00Z"
+        assert status["consumers"].get("lag") == 20
         assert status["symbols"] == {"resolved": 3, "unknown": [], "unknownCount": 0}
         assert status["observedGeneration"] == 1
         return True
@@ -144,6 +144,7 @@ async def test_a_symbol_that_moves_is_let_go_only_when_its_new_shard_has_it_live
 ):
     await admin.feed("moving", symbols=["AA", "BB", "CC", "DD"], shardSize=4)
     await await_condition(admin, "moving", "Progressing", "False")
+    (before,) = await admin.names("Pod")
     nodes.deaf.add("moving-shard-1")
     # It takes its first file, an old one, and follows no longer: as a worker that cannot reach the venue.
     nodes._applied["moving-shard-1"] = json.dumps({"symbols": [], "hash": "e3b0c44298fc1c14"})
@@ -159,6 +160,7 @@ async def test_a_symbol_that_moves_is_let_go_only_when_its_new_shard_has_it_live
     await eventually(split)
     moving = await await_condition(admin, "moving", "Progressing", "True")
     assert moving["reason"] in ("MovingSymbols", "RollingOut")
+    assert before in await admin.names("Pod"), "the pods that read go on"
     nodes.deaf.clear()
 
     async def let_go():

@@ -111,7 +111,11 @@ class Spec(Declared):
         description="Streams that are read of each symbol.",
     )
     shard_size: int = Field(
-        default=50, ge=1, le=512, description="Most symbols of one shard (WS_SHARD_SIZE of its workers)."
+        default=50,
+        ge=1,
+        le=512,
+        description="Most symbols of one shard, which is one pod with one connection. A change moves symbols and "
+        "restarts nothing.",
     )
     ingestion: Ingestion = Field(default=Ingestion(), description="The workers, one Deployment a shard.")
     kafka: Kafka = Field(description="Where messages are published, and how safely.")

@@ -13,6 +13,7 @@ from marketfeed_operator.desired.streams import consumer_spec
 from marketfeed_wire.assignment import FILE_NAME
 
 ASSIGNMENT_FOLDER: Final = PurePosixPath("/etc/marketfeed/assignment")
+MAX_SHARD_SIZE: Final = 512
 TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/kafka")
 
 
@@ -114,7 +115,9 @@ def worker(feed: Feed, shard: str) -> Surroundings:
         around.set("BINANCE_WS_BASE", spec.endpoints.websocket)
         around.set("BINANCE_REST_BASE", spec.endpoints.rest)
     around.set("SYMBOLS_FILE", ASSIGNMENT_FOLDER / FILE_NAME)
-    around.set("WS_SHARD_SIZE", spec.shard_size)
+    # One connection for the whole shard, which also holds what is on its way out. Not spec.shardSize: that moves
+    # symbols between running workers, and would restart them all if they were told of it.
+    around.set("WS_SHARD_SIZE", MAX_SHARD_SIZE)
     if set(spec.streams) != {"trade", "bookTicker"}:
         around.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
     around.set("VALIDATE_ON_START", spec.ingestion.validate_on_start)
