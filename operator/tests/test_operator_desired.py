@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from marketfeed_chassis.settings import read
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
@@ -147,6 +148,28 @@ def test_every_variable_is_one_that_the_service_takes():
             settings = by_image[template["spec"]["containers"][0]["name"]]
             known = {name.upper() for name in settings.model_fields}
             assert set(env(template)) - known <= under_way
+
+
+SECRETS = {
+    "DATABASE_URL": "postgresql://user@host/db", "KAFKA_SASL_USERNAME": "user", "KAFKA_SASL_PASSWORD": "secret",
+    "KAFKA_GROUP_INSTANCE_ID": "feed-consumer-trades-0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("streams", [["trade", "bookTicker"], ["trade"], ["bookTicker"]], ids="-".join)
+def test_every_service_starts_from_what_its_pod_is_told(streams):
+    """The values too: the services' own readers take them, with the Secrets filled in. Without TLS: no files here."""
+    by_image: dict[str, Any] = {
+        "worker": WorkerSettings,
+        "consumer": ConsumerSettings,
+        "migrate": DatabaseSettings,
+    }
+    kafka = {**SPEC["kafka"], "credentials": {"sasl": {"secretName": "user", "usernameKey": "name"}}}
+    for template in pods(feed(streams=streams, consumers=None, kafka=kafka)).values():
+        given = {
+            name: value if isinstance(value, str) else SECRETS[name] for name, value in env(template).items()
+        }
+        read(by_image[template["spec"]["containers"][0]["name"]], given)
 
 
 def test_secrets_stand_in_no_object():
