@@ -1,0 +1,46 @@
+"""The recording as the tables must show it."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from integration_pipeline import Pipeline
+
+TRADE_ROWS = """
+SELECT symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_time_us FROM trades ORDER BY 1, 2
+"""
+QUOTE_ROWS = """
+SELECT symbol, update_id, bid_price::text, bid_qty::text, ask_price::text, ask_qty::text FROM book_tickers ORDER BY 1, 2
+"""
+
+Row = tuple[object, ...]
+
+
+class Recorded(NamedTuple):
+    """Rows in the order of the queries above."""
+
+    trades: list[Row]
+    quotes: list[Row]
+
+
+def recorded(path: Path) -> Recorded:
+    """What the recording's frames say, read by Python's own JSON and not by ours."""
+    trades: dict[tuple[str, int], Row] = {}
+    quotes: dict[tuple[str, int], Row] = {}
+    with gzip.open(path) as lines:
+        for line in lines:
+            frame = json.loads(line.split(b" ", 1)[1])
+            data = frame["data"]
+            if frame["stream"].endswith("@trade"):
+                row = (data["s"], data["t"], data["p"], data["q"], data["m"], data["T"] * 1000)
+                trades[data["s"], data["t"]] = row
+            else:
+                row = (data["s"], data["u"], data["b"], data["B"], data["a"], data["A"])
+                quotes[data["s"], data["u"]] = row
+    return Recorded([trades[key] for key in sorted(trades)], [quotes[key] for key in sorted(quotes)])
+
+
+def stored(pipeline: Pipeline) -> Recorded:
+    """What the tables say."""
+    return Recorded(pipeline.rows(TRADE_ROWS), pipeline.rows(QUOTE_ROWS))

@@ -1,0 +1,82 @@
+"""The pipeline on a broker that goes away and comes back: nothing acknowledged is lost, and sockets are held back."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from integration_kafka import ApacheKafka, require
+from integration_pipeline import TRADES, Pipeline, until, worker_status
+
+from marketfeed_cli.process import Parts
+from marketfeed_wire import decode_trade
+
+pytestmark = [pytest.mark.integration, pytest.mark.kafka]
+
+MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "400")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+async def test_a_broker_that_was_away_costs_no_trade(
+    tmp_path: Path, parts: Parts, database: str, number: signal.Signals
+) -> None:
+    require("java", "mvn")
+    folder = tmp_path / "kafka"
+    folder.mkdir()
+    with ApacheKafka(folder) as kafka:
+        pipeline = Pipeline(parts, tmp_path, kafka.address, database, "away")
+        for topic in pipeline.topics.values():
+            kafka.new_topic(topic, 2)
+        await pipeline.migrate()
+        await pipeline.venue(*MARKET)
+        consumer, _ = await pipeline.consumer(TRADES)
+        worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000")
+        await until(lambda: pipeline.count(TRADES) > 500, "trades in the database")
+        kafka.stop(number)
+        await until(lambda: not worker_status(url).ready, "the worker to say that it waits for Kafka")
+        assert "acknowledge" in worker_status(url).reason
+        assert worker_status(url).pending < 10_000
+        kafka.start()
+        stored = pipeline.count(TRADES)
+        await until(lambda: pipeline.count(TRADES) > stored + 2000, "trades to flow again")
+        assert await pipeline.stop(worker) == 0
+        acknowledged = newest_in_topic(pipeline)
+        await until(lambda: newest(pipeline) == acknowledged, "everything acknowledged to be stored")
+        assert await pipeline.stop(consumer) == 0
+    for symbol, first, last, rows in pipeline.rows(
+        "SELECT symbol, min(trade_id), max(trade_id), count(*) FROM trades GROUP BY symbol"
+    ):
+        assert rows == last - first + 1, f"{symbol} lacks trades"
+
+
+def newest_in_topic(pipeline: Pipeline) -> dict[str, int]:
+    """Symbol -> the newest trade id that Kafka has acknowledged."""
+    topic = pipeline.topics["MARKET_TRADES_TOPIC"]
+    reader = Consumer(
+        {
+            "bootstrap.servers": pipeline.environment["KAFKA_BROKER"],
+            "group.id": "end",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    newest_ids: dict[str, int] = {}
+    try:
+        unread = set(reader.list_topics(topic, timeout=10).topics[topic].partitions)
+        reader.assign([TopicPartition(topic, number, 0) for number in unread])
+        while unread:
+            for message in reader.consume(1000, timeout=1):
+                error = message.error()
+                if error is None:
+                    trade = decode_trade(message.value() or b"")
+                    newest_ids[trade.symbol] = max(trade.trade_id, newest_ids.get(trade.symbol, 0))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition())
+    finally:
+        reader.close()
+    return newest_ids
+
+
+def newest(pipeline: Pipeline) -> dict[str, int]:
+    """Symbol -> the newest trade id in the database."""
+    return dict(pipeline.rows("SELECT symbol, max(trade_id) FROM trades GROUP BY symbol"))
