@@ -34,19 +34,26 @@ def test_what_is_no_window_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "after", "expected"),
+    ("window", "between", "expected"),
     [
-        pytest.param((2, 4), 1, 2, id="before it: its start"),
-        pytest.param((2, 4), 3, 3, id="in it: now"),
-        pytest.param((2, 4), 5, 26, id="after it: tomorrow's"),
-        pytest.param((23, 1), 0.5, 0.5, id="past midnight, in it: now"),
-        pytest.param((23, 1), 2, 23, id="past midnight, after it: this evening's"),
-        pytest.param((23, 1), 23.5, 23.5, id="before midnight, in it: now"),
+        pytest.param((2, 4), (0, 20), (2, 4), id="the whole of it"),
+        pytest.param((2, 4), (3, 20), (3, 4), id="what is left of it"),
+        pytest.param((2, 4), (0, 3), (2, 3), id="its beginning"),
+        pytest.param((2, 4), (5, 20), None, id="none"),
+        pytest.param((2, 4), (0, 49), (26, 28), id="the last of several"),
+        pytest.param((2, 4), (3, 25), (3, 4), id="the last there is"),
+        pytest.param((23, 1), (0, 20), (0, 1), id="past midnight, its end"),
+        pytest.param((23, 1), (2, 24), (23, 24), id="past midnight, its beginning"),
+        pytest.param((23, 1), (0, 30), (23, 25), id="past midnight, the whole of it"),
+        pytest.param((12, 12), (0, 20), (12, 12), id="a moment"),
     ],
 )
-def test_the_next_moment_in_a_window(window: tuple[int, int], after: float, expected: float) -> None:
+def test_the_newest_stretch_of_a_window(
+    window: tuple[int, int], between: tuple[int, int], expected: tuple[int, int] | None
+) -> None:
     quiet = QuietWindow(window[0] * HOUR, window[1] * HOUR)
-    assert quiet.next_start(MIDNIGHT + after * HOUR) == MIDNIGHT + expected * HOUR
+    found = quiet.newest_between(*(MIDNIGHT + hour * HOUR for hour in between))
+    assert found == (None if expected is None else tuple(MIDNIGHT + hour * HOUR for hour in expected))
 
 
 ages = st.floats(60, 7 * DAY_SECONDS)
@@ -74,11 +81,11 @@ def test_it_is_never_later_than_the_age_and_never_in_the_first_half(
 def test_it_is_in_the_window_where_the_second_half_of_the_life_has_one(
     connected: float, start: int, end: int, chance: random.Random
 ) -> None:
-    window = QuietWindow(start, end)
     age = 3 * DAY_SECONDS  # the second half of such a life holds every hour of the day
-    due = rotation_due(connected, age, window, chance)
-    latest_possible = connected + age
-    assert window.next_start(due) - due < 1e-3 or latest_possible - due < age / 10
+    due = rotation_due(connected, age, QuietWindow(start, end), chance)
+    assert (due - start) % DAY_SECONDS <= (end - start) % DAY_SECONDS + 1e-3 or (
+        start - due
+    ) % DAY_SECONDS < 1e-3
 
 
 def test_a_fleet_that_started_together_does_not_rotate_together() -> None:

@@ -78,6 +78,7 @@ def _whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Itera
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
+            "fetch.wait.max.ms": 20,  # the end of a topic is told that much later; 500 by default, at each start
         }
     )
     try:

@@ -13,13 +13,15 @@ class QuietWindow(NamedTuple):
     start: int
     end: int
 
-    def next_start(self, after: float) -> float:
-        """The next moment at or after `after` (seconds since the epoch) that lies in the window."""
-        time_of_day = after % DAY_SECONDS
+    def newest_between(self, earliest: float, latest: float) -> tuple[float, float] | None:
+        """The last stretch of the window between two moments; all in seconds since the epoch."""
         length = (self.end - self.start) % DAY_SECONDS
-        if (time_of_day - self.start) % DAY_SECONDS <= length:
-            return after
-        return after + (self.start - time_of_day) % DAY_SECONDS
+        opens = latest - (latest - self.start) % DAY_SECONDS  # the last opening at or before `latest`
+        for opening in (opens, opens - DAY_SECONDS):
+            stretch = max(opening, earliest), min(opening + length, latest)
+            if stretch[0] <= stretch[1]:
+                return stretch
+        return None
 
 
 def parse_window(text: str) -> QuietWindow | None:
@@ -46,14 +48,5 @@ def rotation_due(
     together; in the newest occurrence of the quiet window before that, if there is one in the second half of its life.
     """
     latest = connected_at + after_seconds * chance.uniform(0.9, 1.0)
-    if window is None:
-        return latest
-    candidate = window.next_start(connected_at + after_seconds / 2)
-    newest = None
-    while candidate <= latest:
-        newest = candidate
-        candidate = window.next_start(candidate + DAY_SECONDS - candidate % DAY_SECONDS + window.start)
-    if newest is None:
-        return latest
-    length = (window.end - window.start) % DAY_SECONDS
-    return min(latest, newest + chance.uniform(0, length))
+    stretch = window.newest_between(connected_at + after_seconds / 2, latest) if window is not None else None
+    return latest if stretch is None else chance.uniform(*stretch)

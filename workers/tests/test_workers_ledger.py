@@ -1,0 +1,162 @@
+"""What the worker remembers in Kafka: read back as it was told, whatever else stands in the topics."""
+
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer
+from workers_broker import Broker
+from workers_support import MakeSettings, now_us
+
+from marketfeed_wire import (
+    Gap,
+    Progress,
+    Trade,
+    decode_progress,
+    encode,
+    gap_key,
+    key_for,
+    progress_key,
+)
+from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.ledger import ProgressTeller, read_memory
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.venues.registry import VENUES
+
+Store = Callable[[str, bytes, bytes], None]
+
+
+@pytest.fixture
+def chosen(make_settings: MakeSettings, shared_broker: Broker) -> WorkerSettings:
+    return make_settings(
+        KAFKA_BROKER=shared_broker.address,
+        MARKET_TRADES_TOPIC=shared_broker.new_topic("trades"),
+        MARKET_BOOK_TOPIC=shared_broker.new_topic("quotes"),
+        MARKET_PROGRESS_TOPIC=shared_broker.new_topic("progress"),
+        MARKET_GAPS_TOPIC=shared_broker.new_topic("gaps"),
+    )
+
+
+@pytest.fixture
+def store(shared_broker: Broker) -> Store:
+    producer = Producer({"bootstrap.servers": shared_broker.address, "linger.ms": 0})
+
+    def put(topic: str, key: bytes, value: bytes) -> None:
+        producer.produce(topic, value, key)
+        assert producer.flush(20) == 0
+
+    return put
+
+
+def progress(symbol: str, trade_id: int, venue: str = "binance_us") -> tuple[bytes, bytes]:
+    return progress_key(venue, symbol), encode(Progress(venue, symbol, trade_id, 1))
+
+
+def gap(first_id: int, state: str, missing: list[tuple[int, int]]) -> Gap:
+    return Gap(
+        venue="binance_us",
+        symbol="BTCUSDT",
+        first_id=first_id,
+        last_id=first_id + 9,
+        state=state,  # type: ignore[arg-type]
+        missing=missing,
+        absent=[],
+        proof="trades",
+        detected_time_us=1,
+        updated_time_us=2,
+    )
+
+
+def test_nothing_is_remembered_at_first(chosen: WorkerSettings) -> None:
+    memory = read_memory(chosen)
+    assert (memory.progress, dict(memory.gaps)) == ({}, {})
+
+
+def test_the_newest_word_counts_and_only_of_this_venue(chosen: WorkerSettings, store: Store) -> None:
+    topic = chosen.market_progress_topic
+    for record in (
+        progress("BTCUSDT", 41),
+        progress("ETHUSDT", 7),
+        progress("BTCUSDT", 42),
+        progress("BTCUSDT", 9000, venue="binance"),
+    ):
+        store(topic, *record)
+    assert read_memory(chosen).progress == {"BTCUSDT": 42, "ETHUSDT": 7}
+
+
+def test_gaps_come_back_in_their_newest_state(chosen: WorkerSettings, store: Store) -> None:
+    for each in (gap(10, "unresolved", [(10, 19)]), gap(50, "unresolved", [(50, 51)]), gap(10, "filled", [])):
+        store(chosen.market_gaps_topic, gap_key(each), encode(each))
+    known = read_memory(chosen).gaps["BTCUSDT"]
+    assert {first_id: (each.state, each.missing) for first_id, each in known.items()} == {
+        10: ("filled", []),
+        50: ("unresolved", [(50, 51)]),
+    }
+
+
+def test_a_record_that_is_not_ours_does_not_keep_a_worker_from_starting(
+    chosen: WorkerSettings, store: Store
+) -> None:
+    topic = chosen.market_progress_topic
+    store(topic, b"BTCUSDT", b"not a record of ours")
+    store(topic, b"BTCUSDT", b"")
+    store(topic, *progress("BTCUSDT", 42))
+    store(chosen.market_gaps_topic, b"k", b'{"venue":"binance_us"}')
+    assert read_memory(chosen).progress == {"BTCUSDT": 42}
+
+
+class Teller:
+    """A teller over a real publisher, and what it has told."""
+
+    def __init__(self, chosen: WorkerSettings, broker: Broker) -> None:
+        self._topic = chosen.market_progress_topic
+        self._broker = broker
+        self.counters = Counters(
+            StreamCounters("trade", chosen.market_trades_topic),
+            StreamCounters("book_ticker", chosen.market_book_topic),
+            StreamCounters("gaps", chosen.market_gaps_topic),
+            StreamCounters("progress", chosen.market_progress_topic),
+        )
+        self.publisher = Publisher(chosen, now_us)
+        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, now_us)
+        self.teller = ProgressTeller(chosen, self.pipeline, self.publisher, self.counters, now_us)
+
+    def publish(self, symbol: str, trade_id: int) -> None:
+        trade = Trade("binance_us", symbol, trade_id, "1.0", "2.0", True, 1, 1, 1)
+        record = {"value": encode(trade), "key": key_for(symbol)}
+        self.publisher.publish(self.counters.trades, [record], now_us(), {symbol: trade_id})
+        assert self.publisher.flush(20) == 0
+
+    def told(self) -> list[tuple[str, int]]:
+        self.teller.tell()
+        assert self.publisher.flush(20) == 0
+        stored = [decode_progress(value) for _, value in self._broker.read(self._topic)]
+        return sorted((each.symbol, each.trade_id) for each in stored)
+
+
+@pytest.fixture
+def teller(chosen: WorkerSettings, shared_broker: Broker) -> Teller:
+    return Teller(chosen, shared_broker)
+
+
+def test_only_what_has_changed_is_told(teller: Teller) -> None:
+    assert teller.told() == []
+    assert not teller.teller.is_pressing
+    teller.publish("BTCUSDT", 5)
+    assert teller.teller.is_pressing, "the first word of a symbol is not to wait"
+    assert teller.told() == [("BTCUSDT", 5)]
+    assert not teller.teller.is_pressing
+    assert teller.told() == [("BTCUSDT", 5)]
+    teller.publish("BTCUSDT", 6)
+    teller.publish("ETHUSDT", 1)
+    assert teller.told() == [("BTCUSDT", 5), ("BTCUSDT", 6), ("ETHUSDT", 1)]
+
+
+def test_progress_does_not_pass_a_gap_that_kafka_has_not_heard_of(teller: Teller) -> None:
+    flow = teller.pipeline.add_symbol("BTCUSDT")
+    flow.untold_gaps = 1
+    teller.publish("BTCUSDT", 5)
+    assert teller.told() == []
+    flow.untold_gaps = 0
+    assert teller.told() == [("BTCUSDT", 5)]

@@ -1,0 +1,134 @@
+"""When Kafka does not keep up: trades are never left out, quotes only for a newer one, and sockets are not read."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from workers_broker import Broker
+from workers_support import MakeSettings, now_us
+
+from marketfeed_wire import decode_book_ticker, decode_trade
+from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.venues.registry import VENUES
+
+
+def trade(symbol: str, trade_id: int) -> bytes:
+    data = {"e": "trade", "E": 1, "s": symbol, "t": trade_id, "p": "1.0", "q": "2.0", "T": 1, "m": True}
+    return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":")).encode()
+
+
+def quote(symbol: str, update_id: int) -> bytes:
+    data = {"u": update_id, "s": symbol, "b": "1.0", "B": "1", "a": "2.0", "A": "1"}
+    return json.dumps(
+        {"stream": f"{symbol.lower()}@bookTicker", "data": data}, separators=(",", ":")
+    ).encode()
+
+
+class Reading:
+    """A socket that knows whether it is read. The pipeline asks nothing else of it."""
+
+    reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Line:
+    def __init__(self, make_settings: MakeSettings, broker: Broker) -> None:
+        self.broker = broker
+        topics = [broker.new_topic(name) for name in ("trades", "quotes", "gaps", "progress")]
+        names = ("trade", "book_ticker", "gaps", "progress")
+        self.counters = Counters(
+            *[StreamCounters(name, topic) for name, topic in zip(names, topics, strict=True)]
+        )
+        settings = make_settings(KAFKA_BROKER=broker.address, KAFKA_QUEUE_MAX_MESSAGES="1000")
+        self.publisher = Publisher(settings, now_us)
+        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, now_us)
+        self.pipeline.add_symbol("BTCUSDT")
+        self.pipeline.add_symbol("ETHUSDT")
+        self.socket = Reading()
+        self.pipeline.attach(self.socket)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def line(make_settings: MakeSettings, own_broker: Broker) -> Iterator[Line]:
+    made = Line(make_settings, own_broker)
+    yield made
+    own_broker.up()
+    assert made.publisher.flush(20) == 0
+
+
+def test_quotes_are_whole_without_pressure_and_the_newest_under_it(line: Line) -> None:
+    line.pipeline.process([quote("BTCUSDT", n) for n in range(100)])
+    assert line.publisher.flush(20) == 0
+    assert line.counters.quotes.conflated == 0
+    line.broker.down()
+    line.pipeline.process([trade("BTCUSDT", n) for n in range(800)])  # three quarters of the room are taken
+    read = [
+        frame
+        for n in range(100, 150)
+        for frame in (quote("BTCUSDT", n), quote("ETHUSDT", n), trade("ETHUSDT", n))
+    ]
+    line.pipeline.process(read)
+    assert line.counters.quotes.conflated == 98
+    line.broker.up()
+    assert line.publisher.flush(20) == 0
+    updates = [decode_book_ticker(value) for _, value in line.broker.read(line.counters.quotes.topic)]
+    assert sorted((each.symbol, each.update_id) for each in updates if each.update_id >= 100) == [
+        ("BTCUSDT", 149),
+        ("ETHUSDT", 149),
+    ]
+    trades = [decode_trade(value) for _, value in line.broker.read(line.counters.trades.topic)]
+    assert [each.trade_id for each in trades if each.symbol == "BTCUSDT"] == list(range(800))
+    assert [each.trade_id for each in trades if each.symbol == "ETHUSDT"] == list(range(100, 150))
+
+
+def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None:
+    line.broker.down()
+    for n in range(0, 900, 100):
+        line.pipeline.process([trade("BTCUSDT", each) for each in range(n, n + 100)])
+    assert line.socket.reading
+    line.pipeline.process([trade("BTCUSDT", each) for each in range(900, 1010)])
+    assert not line.socket.reading
+    assert (line.pipeline.paused, line.counters.paused_reads) == (True, 1)
+    late = Reading()
+    line.pipeline.attach(late)  # type: ignore[arg-type]
+    assert not late.reading, "a socket that opens meanwhile is not read either"
+    line.pipeline.poll()
+    assert line.pipeline.paused
+    line.broker.up()
+    while line.pipeline.paused:
+        assert line.publisher.pending > 0
+        line.pipeline.poll()
+    assert line.publisher.pending <= 500
+    assert line.socket.reading
+    assert late.reading
+
+
+def test_an_old_quote_is_counted_and_not_published(line: Line) -> None:
+    line.pipeline.process(
+        [quote("BTCUSDT", 5), quote("BTCUSDT", 5), quote("BTCUSDT", 4), quote("BTCUSDT", 6)]
+    )
+    assert line.publisher.flush(20) == 0
+    assert line.counters.quotes.outdated == 2
+    stored = line.broker.read(line.counters.quotes.topic)
+    assert [decode_book_ticker(value).update_id for _, value in stored] == [5, 6]
+
+
+def test_messages_of_symbols_that_are_not_ours_are_counted_and_not_published(line: Line) -> None:
+    line.pipeline.process([trade("XRPUSDT", 1), quote("XRPUSDT", 1), trade("BTCUSDT", 1)])
+    assert line.publisher.flush(20) == 0
+    assert line.counters.unexpected == 2
+    assert len(line.broker.read(line.counters.trades.topic)) == 1
+
+
+def test_a_bad_frame_costs_itself_and_not_its_neighbours(line: Line) -> None:
+    line.pipeline.process([trade("BTCUSDT", 1), b"<html>", trade("BTCUSDT", 2)])
+    assert line.publisher.flush(20) == 0
+    assert line.counters.failures == {"bad_frame": 1}
+    assert len(line.broker.read(line.counters.trades.topic)) == 2
