@@ -8,7 +8,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from marketfeed_chassis.errors import StartupError
@@ -28,17 +28,19 @@ DRAIN_SECONDS: Final = 60.0
 
 
 class Stillness:
-    """Tells for how long a number has not changed."""
+    """Tells for how long a number has not changed; `monotonic` is a clock in seconds."""
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._since = monotonic()
         self._number = -1
 
     def seconds(self, number: int, *, held: bool = False) -> float:
         """Seconds since `number` last was another one; `held` starts anew as if it were another."""
+        now = self._monotonic()
         if number != self._number or held:
-            self._number, self._since = number, time.monotonic()
-        return time.monotonic() - self._since
+            self._number, self._since = number, now
+        return now - self._since
 
 
 async def conclude(stack: Stack) -> Facts:

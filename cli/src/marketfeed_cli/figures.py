@@ -1,6 +1,6 @@
 """Numbers as a reader wants them: aligned, with their unit, no digits that mean nothing."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 NOTHING = "-"
 
@@ -27,9 +27,8 @@ def price(text: str | None) -> str:
     """A venue's decimal string with thousands separated and without trailing zeros, but two decimals at least."""
     if text is None:
         return NOTHING
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
+    number = Decimal(text)
+    if not number.is_finite():
         return text
     whole, _, decimals = f"{number:,f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"

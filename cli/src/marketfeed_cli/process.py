@@ -206,6 +206,7 @@ class Parts:
         for part in asked:
             part.stopped = True
             part.signal(part.command.stop_signal)
+            part.signal(signal.SIGCONT)  # one that stands still (see `brake`) would not hear it
         deadline = time.monotonic() + seconds
         while any(part.exit_code is None for part in asked):
             if time.monotonic() >= deadline:

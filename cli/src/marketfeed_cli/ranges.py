@@ -56,4 +56,6 @@ def text(ranges: Sequence[IdRange], most: int = 5) -> str:
     """`ranges` for a reader: the first `most`, and how many more there are."""
     shown = ", ".join(map(str, ranges[:most]))
     more = len(ranges) - most
-    return f"{shown} and {more} more ranges" if more > 0 else shown
+    if more <= 0:
+        return shown
+    return f"{shown} and {more:,} more {'range' if more == 1 else 'ranges'}"

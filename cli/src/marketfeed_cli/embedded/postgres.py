@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -66,7 +67,7 @@ def _prepare(folder: Path, user: tuple[int, int] | None) -> Path:
     if user is None:
         return _binaries()
     os.chown(folder, *user)
-    return _reachable(_binaries(), folder)
+    return _reachable(_binaries(), folder, user)
 
 
 async def _initialize(
@@ -151,14 +152,22 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / f"pginstall{VERSION}" / "bin"
 
 
-def _reachable(binaries: Path, folder: Path) -> Path:
-    """Where another user can run the programs in `binaries`: there, or a copy when a folder above is private."""
-    installation = binaries.parent
-    if all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
+def _reachable(binaries: Path, folder: Path, user: tuple[int, int]) -> Path:
+    """Where `user` can run the programs in `binaries`: there, or a copy of its own when something is private."""
+    passed = (binaries / "postgres", binaries, *binaries.parents)
+    if all(path.stat().st_mode & stat.S_IXOTH for path in passed):
         return binaries
+    # The programs look for their libraries beside the package they are in, so the copy is laid out as that.
+    installation, package = binaries.parent, binaries.parents[1]
     copy = folder / "installation"
-    shutil.copytree(installation, copy, ignore=shutil.ignore_patterns("include"), symlinks=True)
-    return copy / binaries.name
+    headers = shutil.ignore_patterns("include")
+    shutil.copytree(installation, copy / package.name / installation.name, ignore=headers, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        os.lchown(path, *user)
+    return copy / package.name / installation.name / binaries.name
 
 
 def _free_port() -> int:

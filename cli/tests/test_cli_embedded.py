@@ -1,0 +1,121 @@
+"""The embedded broker and PostgreSQL, as processes of their own."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from marketfeed_cli import services
+from marketfeed_cli.embedded import broker, postgres
+from marketfeed_cli.process import Parts
+
+pytestmark = pytest.mark.integration
+
+
+async def broker_address(parts: Parts, folder: Path, **topics: int) -> str:
+    file = folder / "address"
+    parts.start(services.embedded_broker(os.environ, file, topics))
+
+    async def written() -> bool:
+        return file.exists()
+
+    await parts.until(written, seconds=30, what="the broker's start")
+    return file.read_text().strip()
+
+
+async def test_broker_has_the_topics_with_their_partitions(parts: Parts, tmp_path: Path) -> None:
+    address = await broker_address(parts, tmp_path, trades=3, quotes=1)
+    topics = AdminClient({"bootstrap.servers": address}).list_topics(timeout=10).topics
+    assert {name: len(topic.partitions) for name, topic in topics.items()} == {"trades": 3, "quotes": 1}
+
+
+async def test_broker_gives_back_what_an_idempotent_producer_sent(parts: Parts, tmp_path: Path) -> None:
+    address = await broker_address(parts, tmp_path, trades=2)
+    producer = Producer({"bootstrap.servers": address, "enable.idempotence": True})
+    sent = {f"trade {number}".encode() for number in range(100)}
+    for value in sent:
+        producer.produce("trades", value, key=value)
+    assert producer.flush(10) == 0
+    settings: dict[str, Any] = {
+        "bootstrap.servers": address,
+        "group.id": "g",
+        "auto.offset.reset": "earliest",
+    }
+    consumer = Consumer(settings)
+    consumer.subscribe(["trades"])
+    got: set[bytes | None] = set()
+    while got < sent:
+        message = consumer.poll(30)
+        assert message is not None
+        got.add(message.value())
+    consumer.close()
+    assert got == sent
+
+
+@pytest.mark.parametrize("topic", ["trades", "trades:0", ":3", "trades:many"])
+def test_broker_refuses_a_topic_it_cannot_read(
+    topic: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["broker", "--address-file", "unused", "--topic", topic])
+    with pytest.raises(SystemExit, match="2"):
+        broker.main()
+    assert f"{topic!r} is not NAME:PARTITIONS" in capsys.readouterr().err
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """A folder that another user can pass to: run as root, the server is that other user."""
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+    return tmp_path
+
+
+async def test_postgres_is_18_and_asks_for_its_password(parts: Parts, open_folder: Path) -> None:
+    server = await postgres.start(parts, open_folder / "postgres")
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.info.server_version // 10_000 == postgres.VERSION
+    fields = conninfo_to_dict(server.dsn)
+    assert fields["host"] == "127.0.0.1"
+    without = make_conninfo(server.dsn, password="not the one")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(without)
+    await parts.stop([server.part])
+    assert server.part.exit_code == 0
+
+
+async def test_postgres_leaves_no_password_on_the_disk(parts: Parts, open_folder: Path) -> None:
+    server = await postgres.start(parts, open_folder / "postgres")
+    password = str(conninfo_to_dict(server.dsn)["password"])
+    assert server.psql.exists()
+    files = [file for file in _all_in(open_folder) if file.is_file() and file.stat().st_size < 100_000]
+    assert [file for file in files if password.encode() in file.read_bytes()] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has programs that the user nobody cannot reach")
+@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["a private folder", "private programs"])
+async def test_postgres_runs_though_its_programs_are_private(
+    parts: Parts, open_folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    private, package = open_folder / "private", postgres._binaries().parents[1]
+    for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, private / part.relative_to(package.parent), symlinks=True)
+    private.chmod(mode)
+    if mode == 0o755:
+        for path in _all_in(private):
+            path.chmod(path.stat().st_mode & 0o700)
+    installation = private / package.name / "pginstall18"
+    monkeypatch.setattr(postgres, "_binaries", lambda: installation / "bin")
+    server = await postgres.start(parts, open_folder / "postgres")
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def _all_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_symlink()]

@@ -1,0 +1,158 @@
+"""Parts: started, watched, stopped by their id, and never left behind."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_processes import is_alive, wait_until
+
+from marketfeed_chassis.errors import StartupError
+from marketfeed_cli.process import Command, Layer, Part, PartFailed, Parts
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+OBEDIENT = (
+    "import signal, time; print('up', flush=True); signal.sigwait([signal.SIGTERM]); print('bye', flush=True)"
+)
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); "
+    "time.sleep(600)"
+)
+
+
+def python(name: str, code: str, layer: Layer = Layer.SERVICE) -> Command:
+    if "sigwait" in code:
+        code = f"import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); {code}"
+    return Command(name, [sys.executable, "-c", code], ENVIRONMENT, layer=layer)
+
+
+async def up(parts: Parts, part: Part) -> None:
+    async def says_so() -> bool:
+        return "up" in part.log.read_text()
+
+    await parts.until(says_so, seconds=30, what=f"{part.name} up")
+
+
+async def test_stop_lets_a_part_end_in_order(parts: Parts) -> None:
+    part = parts.start(python("clerk", OBEDIENT))
+    await up(parts, part)
+    await parts.stop([part])
+    assert part.exit_code == 0
+    assert part.log.read_text() == "up\nbye\n"
+    parts.check()
+
+
+async def test_stop_kills_what_does_not_stop(parts: Parts) -> None:
+    part = parts.start(python("mule", STUBBORN))
+    await up(parts, part)
+    await parts.stop([part], seconds=0.1)
+    assert part.exit_code == -signal.SIGKILL
+
+
+async def test_stop_ends_a_part_that_stands_still(parts: Parts) -> None:
+    part = parts.start(python("sleeper", OBEDIENT))
+    await up(parts, part)
+    part.signal(signal.SIGSTOP)
+    await parts.stop([part])
+    assert part.exit_code == 0
+
+
+async def test_a_part_that_ends_by_itself_is_told_with_its_last_words(parts: Parts) -> None:
+    parts.start(python("victim", "import sys; print('the disk is full'); sys.exit(3)"))
+    with pytest.raises(
+        PartFailed, match="the victim ended with exit code 3; its last lines:\nthe disk is full"
+    ):
+        await parts.until(_never, seconds=30, what="nothing")
+
+
+async def test_a_part_that_is_killed_is_told_with_the_signal(parts: Parts) -> None:
+    part = parts.start(python("victim", OBEDIENT))
+    await up(parts, part)
+    part.signal(signal.SIGKILL)
+    with pytest.raises(PartFailed, match="the victim was killed by SIGKILL"):
+        await parts.until(_never, seconds=30, what="nothing")
+
+
+async def test_waiting_in_vain_shows_the_last_lines(parts: Parts) -> None:
+    part = parts.start(python("clerk", OBEDIENT))
+    await up(parts, part)
+    with pytest.raises(
+        StartupError, match=r"its start did not happen within 0.1 s\nlast lines of the clerk:\nup"
+    ):
+        await parts.until(_never, seconds=0.1, what="its start", about=[part])
+
+
+async def test_run_waits_for_the_end_and_refuses_a_bad_one(parts: Parts) -> None:
+    await parts.run(python("good", "print('done')"), seconds=30)
+    with pytest.raises(PartFailed, match="the bad ended with exit code 1"):
+        await parts.run(python("bad", "raise SystemExit(1)"), seconds=30)
+    with pytest.raises(StartupError, match="the end of the slow did not happen within"):
+        await parts.run(python("slow", OBEDIENT), seconds=0.1)
+
+
+async def test_leaving_stops_upper_layers_first(tmp_path: Path) -> None:
+    file = tmp_path / "ends"
+    code = (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); print('up', flush=True); "
+        f"signal.sigwait([signal.SIGTERM]); open({str(file)!r}, 'a').write('{{}} ')"
+    )
+    async with Parts(tmp_path) as parts:
+        for layer in (Layer.INFRASTRUCTURE, Layer.SERVICE, Layer.VENUE):
+            part = parts.start(
+                Command(layer.name, [sys.executable, "-c", code.format(layer.name)], ENVIRONMENT, layer)
+            )
+            await up(parts, part)
+    assert file.read_text().split() == ["SERVICE", "VENUE", "INFRASTRUCTURE"]
+
+
+async def test_cancelling_stops_everything(tmp_path: Path) -> None:
+    started: list[Part] = []
+    is_up = asyncio.Event()
+
+    async def work() -> None:
+        async with Parts(tmp_path) as parts:
+            started.append(parts.start(python("clerk", OBEDIENT)))
+            await up(parts, started[0])
+            is_up.set()
+            await parts.until(_never, seconds=600, what="nothing")
+
+    task = asyncio.create_task(work())
+    await is_up.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert started[0].exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's own")
+def test_a_killed_starter_leaves_nothing_running(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, pathlib, sys
+from marketfeed_cli.process import Command, Parts
+async def main():
+    async with Parts(pathlib.Path({str(tmp_path)!r})) as parts:
+        part = parts.start(Command("mule", [sys.executable, "-c", {STUBBORN!r}], {ENVIRONMENT!r}))
+        while "up" not in part.log.read_text():
+            await asyncio.sleep(0.02)
+        print(part.pid, flush=True)
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        assert is_alive(pid)
+        starter.kill()
+        wait_until(lambda: not is_alive(pid), "the end of what was started")
+
+
+def test_secrets_of_an_environment_are_not_shown() -> None:
+    assert "hunter2" not in repr(
+        Command("clerk", ["/bin/true"], {"DATABASE_URL": "postgresql://x:hunter2@y/z"})
+    )
+
+
+async def _never() -> bool:
+    return False
