@@ -5,16 +5,21 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from workers_line import Line, Worker, assert_complete, eventually
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    with Line(tmp_path) as running:
+@pytest.fixture(scope="module")
+def one_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    with Line(tmp_path_factory.mktemp("process")) as running:
         yield running
+
+
+@pytest.fixture
+def line(one_line: Line) -> Line:
+    one_line.renew()
+    return one_line
 
 
 def get(worker: Worker, path: str) -> tuple[int, str]:
@@ -49,7 +54,7 @@ def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> 
         "ETHUSDT   HALT            left out: not trading: HALT",
         "NOPEUSDT  -               left out: unknown to the venue",
     ]
-    assert line.control("GET", "ledger")["connections"]["accepted"] == 0
+    assert line.connections()["accepted"] == 0
     assert line.trades() == {}
 
 
@@ -80,7 +85,7 @@ def test_a_region_that_is_refused_over_rest_ends_the_start_after_one_request(lin
     last = worker.log.read_text().splitlines()[-1]
     assert "451: the venue does not serve this region" in last
     assert "does not try again" in last
-    assert line.control("GET", "ledger")["requests"] == {"exchangeInfo": {"451": 1}}
+    assert line.requests() == {("exchangeInfo", "451"): 1}
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
@@ -101,8 +106,7 @@ def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
     told = [each for each in worker.log.read_text().splitlines() if "refuses this worker" in each]
     assert len(told) == 1
     assert worker.stop() == 0
-    counted = line.control("GET", "ledger")["connections"]
-    assert (counted["refused"], counted["accepted"]) == (1, 0)
+    assert line.connections() == {"refused": 1, "accepted": 0}
 
 
 def test_a_rate_limited_handshake_is_repeated_after_what_the_venue_asks_for(line: Line) -> None:
@@ -113,7 +117,7 @@ def test_a_rate_limited_handshake_is_repeated_after_what_the_venue_asks_for(line
     connected = next(each for each in said if each["event"] == "connected")
     assert ended["retry_in_seconds"] == 2
     assert _seconds(connected) - _seconds(ended) >= 2
-    assert line.control("GET", "ledger")["connections"]["refused"] == 1
+    assert line.connections()["refused"] == 1
 
 
 def _seconds(entry: dict[str, str]) -> float:
@@ -129,7 +133,7 @@ def test_a_broker_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> Non
     assert last.startswith(f"error: no Kafka broker answered at 127.0.0.1:{port} within 2 s")
     assert "check KAFKA_BROKER" in last
     assert "Traceback" not in worker.log.read_text()
-    assert line.control("GET", "ledger")["connections"]["accepted"] == 0
+    assert line.connections()["accepted"] == 0
 
 
 def test_a_venue_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> None:
@@ -216,7 +220,7 @@ def test_symbols_are_split_over_connections(line: Line) -> None:
         line.fault("list", symbols=[symbol], trade_rate=20, quote_rate=20)
     worker = line.worker(BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,ADAUSDT,SOLUSDT,XRPUSDT", WS_SHARD_SIZE="2")
     assert [connection.streams for connection in worker.status().connections] == [4, 4, 2]
-    assert line.control("GET", "ledger")["connections"]["accepted"] == 3
+    assert line.connections()["accepted"] == 3
 
 
 def test_json_logs_are_json_to_the_last_line_and_libraries_keep_quiet(line: Line) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -104,11 +104,20 @@ class Line:
         self._simulator = Process(
             self._folder, "simulator", [*command, "--venue", self._venue, *self._market], {}
         )
+        self.url = f"127.0.0.1:{self._simulator.port()}"
+        self.renew()
+        return self
+
+    def renew(self) -> None:
+        """As good as new for the next test: no worker, no fault, empty topics, counts that begin at nothing."""
+        for worker in self._workers:
+            worker.stop(signal.SIGKILL)
+        self._broker.up()
+        self.control("DELETE", "faults")
         self.topics = {
             name: self._broker.new_topic(name) for name in ("trades", "quotes", "progress", "gaps")
         }
-        self.url = f"127.0.0.1:{self._simulator.port()}"
-        return self
+        self._counted_before = self.control("GET", "ledger")
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         for worker in self._workers:
@@ -154,6 +163,22 @@ class Line:
 
     def ledger(self) -> dict[str, Any]:
         return dict(self.control("GET", "ledger")["symbols"])
+
+    def connections(self) -> dict[str, int]:
+        """How many connections the venue has accepted and refused since the last renewal."""
+        before, now = self._counted_before["connections"], self.control("GET", "ledger")["connections"]
+        return {name: now[name] - before[name] for name in ("accepted", "refused")}
+
+    def requests(self) -> dict[tuple[str, str], int]:
+        """(endpoint, status) -> how many requests the venue has answered since the last renewal."""
+
+        def flat(ledger: dict[str, Any]) -> Counter[tuple[str, str]]:
+            answered: dict[str, dict[str, int]] = ledger["requests"]
+            return Counter(
+                {(endpoint, status): n for endpoint, each in answered.items() for status, n in each.items()}
+            )
+
+        return dict(flat(self.control("GET", "ledger")) - flat(self._counted_before))
 
     def trades(self) -> dict[str, list[Trade]]:
         """Symbol -> what stands in the topic, in its order."""
