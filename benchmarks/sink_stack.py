@@ -1,4 +1,4 @@
-"""What the sink benchmark runs on: Apache Kafka from Maven, PostgreSQL from the wheel, all on free ports and loopback."""
+"""What the sink benchmark runs on: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
 
 import importlib.util
 import os

@@ -15,7 +15,8 @@ from typing import Self
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 POM = Path(__file__).parent / "maven" / "kafka.xml"
 START_SECONDS = 60

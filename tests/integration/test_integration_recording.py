@@ -1,5 +1,6 @@
 """Recorded frames through simulator, worker, Kafka and consumers into PostgreSQL: the tables equal the recording."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ async def test_tables_equal_the_recording_row_by_row(pipeline: Pipeline, recordi
     assert pipeline.count("dead_letters") == 0
 
 
+def _has(pipeline: Pipeline, trades: int) -> bool:
+    return pipeline.count(TRADES) >= trades
+
+
 async def test_a_consumer_killed_three_times_changes_nothing(pipeline: Pipeline, recording: Path) -> None:
     expected = recorded(recording)
     await pipeline.venue("replay", str(recording), "--speed", SPEED, "--wait-for-subscribers")
@@ -42,7 +47,7 @@ async def test_a_consumer_killed_three_times_changes_nothing(pipeline: Pipeline,
     await pipeline.worker()
     for kill in (1, 2, 3):
         enough = len(expected.trades) * kill // 4
-        await until(lambda rows=enough: pipeline.count(TRADES) >= rows, f"{enough} trades")
+        await until(partial(_has, pipeline, enough), f"{enough} trades")
         pipeline.kill(consumer)
         consumer, _ = await pipeline.consumer(TRADES, BATCH_MAX_ROWS="500")
     await until(

@@ -90,3 +90,13 @@ def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
         assert old.stop() == new.stop() == 0
         ids = [trade.trade_id for trade in line.trades()["ETHUSDT"]]
         assert set(ids) == set(range(min(ids), max(ids) + 1))
+
+
+def test_only_the_streams_that_are_wanted_are_read(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        quotes = line.worker(BINANCE_STREAMS="bookTicker", BINANCE_SYMBOLS="ETHUSDT")
+        eventually(lambda: quotes.status().symbols["ETHUSDT"].quotes > 50, "quotes")
+        status = quotes.status()
+        assert status.ready
+        assert status.connections[0].streams == 1
+        assert status.symbols["ETHUSDT"].trades == 0

@@ -21,6 +21,13 @@ def _symbols(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _streams(value: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [kind for kind in value if kind not in ("trade", "bookTicker")]
+    if wrong or not value:
+        raise ValueError(f"not a stream: {', '.join(map(repr, wrong))}" if wrong else "it names no stream")
+    return value
+
+
 def parse_time_us(text: str) -> int:
     """An ISO 8601 time as microseconds since the epoch; UTC where it names no zone.
 
@@ -59,6 +66,9 @@ class WorkerSettings(KafkaSettings):
     )
     binance_symbols: Annotated[CommaSeparated, AfterValidator(_symbols)] = Field(
         (), description="symbols to read, in capitals: BTCUSDT,ETHUSDT; this or SYMBOLS_FILE"
+    )
+    binance_streams: Annotated[CommaSeparated, AfterValidator(_streams)] = Field(
+        ("trade", "bookTicker"), description="what is read of each symbol: trade, bookTicker, or both"
     )
     symbols_file: str = Field(
         "",

@@ -16,6 +16,7 @@ from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.roster import Roster
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.venues.venue import Venue
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_US: Final = 30_000_000
@@ -33,6 +34,7 @@ class WorkerHealth:
         self,
         settings: WorkerSettings,
         counters: Counters,
+        venue: Venue,
         pipeline: Pipeline,
         publisher: Publisher,
         fleet: Fleet,
@@ -44,6 +46,7 @@ class WorkerHealth:
         self.draining = False
         self._settings = settings
         self._counters = counters
+        self._kinds = venue.kinds
         self._pipeline = pipeline
         self._publisher = publisher
         self._fleet = fleet
@@ -84,7 +87,10 @@ class WorkerHealth:
 
     def _is_silent(self, flow: SymbolFlow) -> bool:
         """Whether a stream of the symbol has brought nothing yet, and has not been open long enough to be quiet."""
-        if (flow.trades and flow.quotes) or flow.symbol in self._watch.not_trading:
+        has_all = (flow.trades or "trade" not in self._kinds) and (
+            flow.quotes or "bookTicker" not in self._kinds
+        )
+        if has_all or flow.symbol in self._watch.not_trading:
             return False
         since = max(
             (c.status().connected_time_us or self._now_us() for c in self._fleet.connections), default=0

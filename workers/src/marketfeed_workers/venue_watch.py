@@ -47,6 +47,8 @@ class VenueWatch:
         self._renew = renew
         self._now_us = now_us
         self._pulses: dict[str, Pulse] = {}
+        # A silence is checked by the newest trade's id, which tells nothing where trades are not read.
+        self._can_ask = "trade" in venue.kinds
 
     def lively_streams(self, symbols: list[str]) -> set[str]:
         """The streams of those symbols that bring data all the time."""
@@ -99,7 +101,12 @@ class VenueWatch:
             seen = flow.trades + flow.quotes
             pulse = self._pulses.setdefault(symbol, Pulse(seen, now_us))
             pulse.look(seen, now_us)
-            if symbol not in self.not_trading and not self._pipeline.paused and pulse.is_silent(now_us):
+            if (
+                self._can_ask
+                and symbol not in self.not_trading
+                and not self._pipeline.paused
+                and pulse.is_silent(now_us)
+            ):
                 silent.append(flow)
         silent.sort(key=lambda flow: self._pulses[flow.symbol].allowed_us)
         for flow in silent[:PROBES_A_LOOK]:

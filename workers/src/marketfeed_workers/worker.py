@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
@@ -32,7 +32,7 @@ from marketfeed_workers.transports import picows_socket, websockets_socket
 from marketfeed_workers.transports.socket import OpenSocket
 from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
-from marketfeed_workers.venues.venue import RestAccess, VenueRest
+from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
 
 log = logs.get(__name__)
 
@@ -109,7 +109,9 @@ class _Worker:
     """The parts of a running worker."""
 
     def __init__(self, settings: WorkerSettings, rest: VenueRest, weight: WeightBudget) -> None:
-        venue = VENUES[settings.venue]
+        venue = VENUES[settings.venue].reading(
+            frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
+        )
         chance = random.Random()  # noqa: S311 - jitter, not a secret
         self._settings = settings
         self._counters = counters = Counters(
@@ -145,7 +147,15 @@ class _Worker:
         self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
         self.roster = Roster(settings, rest, self._pipeline, self._fleet)
         self._health = WorkerHealth(
-            settings, counters, self._pipeline, self._publisher, self._fleet, self._watch, self.roster, now_us
+            settings,
+            counters,
+            venue,
+            self._pipeline,
+            self._publisher,
+            self._fleet,
+            self._watch,
+            self.roster,
+            now_us,
         )
         self._registry = CollectorRegistry()
         self._registry.register(WorkerMetrics(counters, self._health, weight, attempts))

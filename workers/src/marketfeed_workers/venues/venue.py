@@ -28,6 +28,10 @@ Event = Trade | BookTicker | Reply | ShutdownNotice | None
 """What a frame means; None: nothing that concerns us."""
 
 
+StreamKind = Literal["trade", "bookTicker"]
+"""Trades, or the best bid and ask."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VenueFacts:
     """What the rest of the worker must know of a venue; sources in the venue's own module."""
@@ -98,9 +102,14 @@ class Venue(Protocol):
     """One exchange."""
 
     facts: VenueFacts
+    kinds: frozenset[StreamKind]
+    """What is read of each symbol."""
+
+    def reading(self, kinds: frozenset[StreamKind]) -> "Venue":
+        """This venue, of which only `kinds` is read."""
 
     def streams(self, symbol: str) -> tuple[str, ...]:
-        """The stream names that carry a symbol's trades and quotes."""
+        """The stream names that carry what is read of a symbol."""
 
     def stream_url(self, base: str, streams: Sequence[str]) -> str:
         """The address that opens a connection with these streams; with none it opens bare, to be subscribed."""

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from copy import copy
 
 from marketfeed_workers.venues.binance_spot.mapper import reader, stream_of
 from marketfeed_workers.venues.binance_spot.rest import BinanceRest, Weights
-from marketfeed_workers.venues.venue import RestAccess, VenueFacts, VenueRest
+from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueFacts, VenueRest
 
 
 class BinanceSpot:
@@ -22,14 +23,21 @@ class BinanceSpot:
         self, facts: VenueFacts, *, time_unit_us: int, weights: Weights, history_needs_key: bool
     ) -> None:
         self.facts = facts
+        self.kinds: frozenset[StreamKind] = frozenset({"trade", "bookTicker"})
         self.read = reader(facts.name, time_unit_us)
         self._parameters = {1000: "", 1: "timeUnit=MICROSECOND"}[time_unit_us]
         self._weights = weights
         self._history_needs_key = history_needs_key
 
+    def reading(self, kinds: frozenset[StreamKind]) -> "BinanceSpot":
+        """This venue, of which only `kinds` is read."""
+        chosen = copy(self)
+        chosen.kinds = kinds
+        return chosen
+
     def streams(self, symbol: str) -> tuple[str, ...]:
-        """Trades and best bid and ask; stream names take the symbol in small letters."""
-        return f"{symbol.lower()}@trade", f"{symbol.lower()}@bookTicker"
+        """What is read of a symbol, trades first; stream names take the symbol in small letters."""
+        return tuple(f"{symbol.lower()}@{kind}" for kind in sorted(self.kinds, reverse=True))
 
     def stream_url(self, base: str, streams: Sequence[str]) -> str:
         """The combined stream's address, so that each frame names the stream that it belongs to."""
