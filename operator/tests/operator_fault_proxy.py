@@ -1,4 +1,4 @@
-"""A proxy in front of the API server that makes faults: watches cut or ended with 410, requests answered 429 or 500."""
+"""A proxy before the API server that makes faults: watches cut or ended with 410, requests answered 409, 429, 500."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,14 @@ GONE = (
     b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,'
     b'"message":"too old resource version"}}\n'
 )
+
+REASONS = {
+    403: "Forbidden",
+    409: "Conflict",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
 
 
 class FaultProxy:
@@ -67,7 +75,10 @@ class FaultProxy:
         watch = request.query.get("watch") == "true"
         status = 503 if watch and self.blocked else self.refuse(request.method, request.path)
         if status is not None:
-            body = {"kind": "Status", "apiVersion": "v1", "code": status, "message": "a fault of the test"}
+            body = {
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status,
+                "reason": REASONS.get(status, ""), "message": "a fault of the test",
+            }  # fmt: skip
             return web.json_response(
                 body, status=status, headers={"Retry-After": "1"} if status == 429 else None
             )

@@ -1,4 +1,4 @@
-"""Faults of the API server, made by a proxy: watches cut, 410, 429, 500; and what the operator makes of them."""
+"""Faults of the API server, made by a proxy: watches cut, 409, 410, 429, 500; and what the operator makes of them."""
 
 import asyncio
 
@@ -85,6 +85,53 @@ async def test_refused_writes_are_tried_again_until_they_are_taken(admin: Admin,
         operator.total, "marketfeed_operator_reconciles_total", result="failure"
     )
     assert failures >= 3
+
+
+@pytest.mark.parametrize("written", ["deployments/contested-shard-0", "marketfeeds/contested/status"])
+async def test_conflicts_on_a_child_or_on_the_status_are_no_news_and_the_feed_converges(
+    admin: Admin, operator, proxy, written
+):
+    await admin.feed("contested", symbols=["AA"])
+
+    async def settled():
+        child = await admin.get("Deployment", "contested-shard-0")
+        assert child is not None
+        assert (await admin.condition("contested", "Ready"))["reason"] == "ShardsNotReady"
+        return child
+
+    before = await eventually(settled)
+    conflicts = []
+
+    def refuse(method: str, path: str) -> int | None:
+        if (
+            method == "PATCH"
+            and path.endswith(f"/namespaces/{admin.namespace}/{written}")
+            and len(conflicts) < 3
+        ):
+            conflicts.append(path)
+            return 409
+        return None
+
+    proxy.refuse = refuse
+    await admin.feed("contested", symbols=["AA"], logging={"level": "DEBUG"})
+
+    async def converged():
+        assert len(conflicts) == 3
+        after = await settled()  # a condition of the newest spec was told
+        assert after["metadata"]["generation"] > before["metadata"]["generation"]
+        (container,) = after["spec"]["template"]["spec"]["containers"]
+        assert {"name": "LOG_LEVEL", "value": "DEBUG"} in container["env"]
+        return after
+
+    after = await eventually(converged)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "a conflict is no reason to make it anew"
+    failed = await asyncio.to_thread(
+        operator.total, "marketfeed_operator_api_failures_total", verb="patch", status="409"
+    )
+    assert failed == 3
+    found = (await admin.cluster.get(f"/api/v1/namespaces/{admin.namespace}/events"))["items"]
+    assert "ApplyFailed" not in {event["reason"] for event in found}
+    assert operator.process.poll() is None
 
 
 async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin: Admin, operator, proxy):
