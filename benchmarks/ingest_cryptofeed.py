@@ -1,0 +1,46 @@
+"""cryptofeed's way from Binance frames to Kafka: its own feed, its own Kafka backend, its own defaults.
+
+Runs in an environment of its own that holds cryptofeed and aiokafka. Two things are set: where the venue is, and that
+its broker acknowledges with acks=all as marketfeed's does.
+
+    python ingest_cryptofeed.py WS_BASE BROKER SYMBOL,…
+"""
+
+import sys
+
+from cryptofeed import FeedHandler
+from cryptofeed.backends.kafka import TickerKafka, TradeKafka
+from cryptofeed.connection import WebsocketEndpoint
+from cryptofeed.defines import TICKER, TRADES
+from cryptofeed.exchanges import Binance
+from cryptofeed.symbols import Symbols
+
+
+class LocalBinance(Binance):
+    """Binance on this machine: plain sockets, which cryptofeed's connections refuse by their address alone."""
+
+    def connect(self):  # type: ignore[no-untyped-def]
+        connections = super().connect()
+        for connection, *_ in connections:
+            connection.address = connection.address.replace("wss://", "ws://")
+        return connections
+
+
+def main(base: str, broker: str, symbols: list[str]) -> None:
+    names = {f"{symbol[:-4]}-{symbol[-4:]}": symbol for symbol in symbols}
+    Symbols.set(Binance.id, names, {"tick_size": {}, "instrument_type": dict.fromkeys(names, "spot")})
+    LocalBinance.websocket_endpoints = [WebsocketEndpoint(base.replace("ws://", "wss://"))]
+    kafka = {"bootstrap_servers": broker, "acks": "all", "enable_idempotence": True}
+    handler = FeedHandler({"log": {"filename": "cryptofeed.log", "level": "WARNING"}, "uvloop": True})
+    handler.add_feed(
+        LocalBinance(
+            symbols=list(names),
+            channels=[TRADES, TICKER],
+            callbacks={TRADES: TradeKafka(**kafka), TICKER: TickerKafka(**kafka)},
+        )
+    )
+    handler.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3].split(","))

@@ -1,0 +1,152 @@
+"""The frame server of the ingestion benchmark: a venue that costs little and sends nothing until it is told to.
+
+    python ingest_server.py --port-file FILE TAPE …
+
+At full speed the kernel copies a tape from its file to the socket (sendfile); at a set rate slices of it are written
+once a millisecond. A connection gets the tape that holds exactly the streams which its address names.
+
+    GET  /control/connections           how many are open
+    POST /control/go?events=N&rate=R    send the next N frames of every connection's tape, R a second in all (0: as
+                                        fast as they are taken); answers when the last has been handed to the kernel
+"""
+
+import argparse
+import asyncio
+import json
+import mmap
+import time
+from pathlib import Path
+
+import ingest_frames
+from aiohttp import web
+
+TICK_SECONDS = 0.001
+
+
+class Line:
+    """An open connection and its tape."""
+
+    def __init__(self, tape: ingest_frames.Tape, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._file = tape.path.open("rb")
+        self._data = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._ends = tape.ends()
+        self._next = 0
+
+    async def send(self, events: int, rate: float) -> None:
+        """Send the next `events` frames, `rate` a second."""
+        first, self._next = self._next, self._next + events
+        if rate:
+            await self._send_paced(first, events, rate)
+        else:
+            begin = self._offset(first)
+            loop = asyncio.get_running_loop()
+            await loop.sendfile(self._transport, self._file, begin, self._offset(self._next) - begin)
+
+    async def _send_paced(self, first: int, events: int, rate: float) -> None:
+        began = time.monotonic()
+        sent = 0
+        while sent < events:
+            due = min(events, int((time.monotonic() - began) * rate))
+            self._transport.write(self._data[self._offset(first + sent) : self._offset(first + due)])
+            sent = due
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _offset(self, frame: int) -> int:
+        return self._ends[frame - 1] if frame else 0
+
+
+class Server:
+    """See the module."""
+
+    def __init__(self, tapes: list[ingest_frames.Tape]) -> None:
+        self._tapes = {tape.streams: tape for tape in tapes}
+        self._lines: set[Line] = set()
+        names = {name.split("@")[0].upper() for tape in tapes for name in tape.streams}
+        self._listed = [_listed(name) for name in sorted(names)]
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/stream", self.stream),
+                web.get("/control/connections", self.connections),
+                web.post("/control/go", self.go),
+                web.get("/api/v3/time", self.time),
+                web.get("/api/v3/exchangeInfo", self.info),
+                web.get("/api/v3/trades", self.nothing),
+                web.get("/api/v3/aggTrades", self.nothing),
+            ]
+        )
+        return app
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        tape = self._tapes.get(frozenset(request.query["streams"].split("/")))
+        if tape is None:
+            raise web.HTTPBadRequest(text="no tape holds exactly these streams")
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        if request.transport is None:
+            raise web.HTTPBadRequest(text="gone")
+        line = Line(tape, request.transport)
+        self._lines.add(line)
+        try:
+            await socket.receive()  # a client sends nothing but its close
+        finally:
+            self._lines.discard(line)
+        return socket
+
+    async def connections(self, _: web.Request) -> web.Response:
+        return web.json_response(len(self._lines))
+
+    async def go(self, request: web.Request) -> web.Response:
+        events, rate = int(request.query["events"]), float(request.query["rate"])
+        lines = list(self._lines)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for line in lines:
+                group.create_task(line.send(events, rate / len(lines)))
+        return web.json_response({"seconds": time.monotonic() - began})
+
+    async def time(self, _: web.Request) -> web.Response:
+        return web.json_response({"serverTime": time.time_ns() // 1_000_000})
+
+    async def info(self, _: web.Request) -> web.Response:
+        return web.json_response({"symbols": self._listed, "rateLimits": []})
+
+    async def nothing(self, _: web.Request) -> web.Response:
+        """What a client that suspects a silent stream learns: no trade is newer."""
+        return web.json_response([])
+
+
+def _listed(symbol: str) -> dict[str, object]:
+    return {
+        "symbol": symbol, "status": "TRADING", "baseAsset": symbol[:-4], "quoteAsset": symbol[-4:],
+        "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.01000000"}],
+    }  # fmt: skip
+
+
+async def serve(tapes: list[Path], port_file: Path) -> None:
+    runner = web.AppRunner(Server([ingest_frames.Tape.load(path) for path in tapes]).application())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    temporary = port_file.with_suffix(".new")
+    temporary.write_text(json.dumps(port))
+    temporary.replace(port_file)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port-file", type=Path, required=True)
+    parser.add_argument("tapes", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.tapes, arguments.port_file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What each stage of the worker's hot path costs, one at a time in one process: CPU microseconds an event.
+
+The stages are the worker's own functions on recorded frames, 1,000 a read. CPU time of the thread, but for `publish`,
+which also counts librdkafka's threads until Kafka has acknowledged.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from confluent_kafka import Producer
+
+from marketfeed_chassis import settings as chassis_settings
+from marketfeed_wire import BookTicker, Trade, encode, key_for
+from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.venues.registry import VENUES
+
+READ_FRAMES = 1_000
+TOPICS = ("bench.stages.trades", "bench.stages.quotes")
+
+
+class _Nowhere(Publisher):
+    """Takes what is published and forgets it: what remains is the pipeline's own cost."""
+
+    def publish(self, *_: Any, **__: Any) -> None:
+        return
+
+    def poll(self) -> None:
+        return
+
+
+@dataclass
+class Stages:
+    """The parts to measure, on frames of one recording."""
+
+    frames: list[bytes]
+    broker: str
+
+    def __post_init__(self) -> None:
+        self._venue = VENUES["binance_us"]
+        self._settings = chassis_settings.read(
+            WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", "KAFKA_BROKER": self.broker}
+        )
+        self.events = [
+            event
+            for frame in self.frames
+            if isinstance(event := self._venue.read(frame, 1), Trade | BookTicker)
+        ]
+        self._records = {
+            topic: [{"value": encode(event), "key": key_for(event.symbol)} for event in self.events if isinstance(event, kind)]
+            for topic, kind in zip(TOPICS, (Trade, BookTicker), strict=True)
+        }  # fmt: skip
+        self.reads = [
+            self.frames[start : start + READ_FRAMES] for start in range(0, len(self.frames), READ_FRAMES)
+        ]
+
+    def gauge(self) -> float:
+        """The fixed gauge: decode and encode, straight through; says how fast the machine is at the moment."""
+        return self._each(
+            lambda: [encode(self._venue.read(frame, 1)) for frame in self.frames], time.thread_time
+        )
+
+    def decode(self) -> float:
+        """Frames to messages, decimals checked."""
+        return self._each(lambda: [self._venue.read(frame, 1) for frame in self.frames], time.thread_time)
+
+    def encode(self) -> float:
+        """Messages to bytes."""
+        return self._each(lambda: [encode(event) for event in self.events], time.thread_time)
+
+    def pipeline(self) -> float:
+        """All of the pipeline but Kafka: decode, continuity, encode, counting."""
+        pipeline, _ = self._pipeline(_Nowhere(self._settings, _now_us))
+
+        def run() -> None:
+            for read in self.reads:
+                pipeline.process(read)
+
+        return self._each(run, time.thread_time)
+
+    def publish(self) -> float:
+        """Handing over, and every acknowledgement counted; all threads."""
+        publisher = Publisher(self._settings, _now_us)
+        streams = [StreamCounters("stage", topic) for topic in TOPICS]
+        batches = [
+            (stream, [dict(record) for record in self._records[stream.topic][start : start + READ_FRAMES]])
+            for stream in streams
+            for start in range(0, len(self._records[stream.topic]), READ_FRAMES)
+        ]
+
+        def run() -> None:
+            for stream, records in batches:
+                publisher.publish(stream, records, _now_us(), {})
+                publisher.poll()
+            publisher.flush(60)
+
+        cost = self._each(run, time.process_time)
+        if sum(stream.acknowledged for stream in streams) != len(self.events):
+            raise SystemExit("Kafka did not acknowledge every message")
+        return cost
+
+    def produce_alone(self) -> float:
+        """The client library alone, reports only for errors; all threads."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.broker, "acks": "all", "enable.idempotence": True, "linger.ms": 5,
+                "compression.type": "lz4", "delivery.report.only.error": True, "queue.buffering.max.messages": 0,
+                "queue.buffering.max.kbytes": 2**31 - 1,
+            }
+        )  # fmt: skip
+
+        def run() -> None:
+            for topic, records in self._records.items():
+                left = iter(records)
+                while batch := [dict(record) for record in islice(left, READ_FRAMES)]:
+                    producer.produce_batch(topic, batch)
+                    producer.poll(0)
+            producer.flush(60)
+
+        return self._each(run, time.process_time)
+
+    def _pipeline(self, publisher: Publisher) -> tuple[Pipeline, Counters]:
+        counters = Counters(
+            *(StreamCounters(name, name) for name in ("trades", "quotes", "gaps", "progress"))
+        )
+        pipeline = Pipeline(self._venue, publisher, counters, _now_us)
+        for symbol in self._settings.binance_symbols:
+            pipeline.add_symbol(symbol)
+        return pipeline, counters
+
+    def _each(self, run: Callable[[], object], clock: Callable[[], float]) -> float:
+        began = clock()
+        run()
+        return (clock() - began) / len(self.frames) * 1e6
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
