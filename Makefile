@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-ingest bench-sink generate
+.PHONY: help setup demo tools test lint format bench bench-ingest bench-sink generate
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,10 @@ setup: $(filter .uv/bin/uv,$(UV)) ## install everything the project needs into .
 demo: setup ## a venue, Kafka, PostgreSQL and marketfeed on this machine for 30 s (ARGS="--seconds 60")
 	@$(RUN) marketfeed demo $(ARGS)
 
-test: setup ## every test this machine can run (ARGS="-k name")
+tools: setup ## fetch or build once what the tests need beyond Python: Kafka, the Kubernetes control plane
+	@$(RUN) python scripts/test_tools.py
+
+test: tools ## every test this machine can run (ARGS="-k name")
 	@$(RUN) pytest $(ARGS)
 
 lint: setup ## format check, lint, types, import contracts

@@ -115,8 +115,7 @@ def _build(folder: Path, version: str) -> None:
     )
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     building.mkdir(parents=True)
-    # One package at a time: a build takes the memory and the cores that the tests beside it need.
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -p=1"}
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
     major, minor = version.removeprefix("v").split(".")[:2]
     flags = (
         f"-s -w -X k8s.io/component-base/version.gitVersion={version} "

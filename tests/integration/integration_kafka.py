@@ -40,6 +40,7 @@ def libraries() -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
+            print(f"fetching Apache Kafka once into {folder}", flush=True)
             subprocess.run(
                 ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
                  f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime"],
