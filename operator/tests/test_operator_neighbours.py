@@ -16,6 +16,7 @@ from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import (
     CONFIG_MAP,
+    KAFKA,
     KAFKA_TOPIC,
     OPTIONAL,
     POD_MONITOR,
@@ -44,7 +45,7 @@ async def nodes(admin: Admin, operator):
 async def neighbours(admin: Admin, operator):
     """The kinds of other operators, as empty as a kind can be: what matters here is that they come and are used."""
     crds = KINDS["CustomResourceDefinition"]
-    for kind in OPTIONAL:
+    for kind in (*OPTIONAL, KAFKA):
         body = {
             "apiVersion": crds.api_version, "kind": crds.kind,
             "metadata": {"name": f"{kind.plural}.{kind.group}"},
@@ -60,7 +61,7 @@ async def neighbours(admin: Admin, operator):
         await admin.cluster.apply(crds, body, manager="tests")
 
     async def served():
-        return await admin.cluster.optional_kinds() == {kind.kind for kind in OPTIONAL}
+        return await admin.cluster.optional_kinds() == {kind.kind for kind in (*OPTIONAL, KAFKA)}
 
     await eventually(served)
 
@@ -104,6 +105,41 @@ async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_u
     await admin.delete("MarketFeed", "neighbour")
     await gone(admin, "Deployment", "neighbour-shard-0")
     assert await admin.get("KafkaTopic", "market.trades.raw"), "a topic keeps its data when its feed goes"
+
+
+async def test_workers_go_where_the_status_of_a_strimzi_kafka_says_and_to_its_service_until_then(
+    admin: Admin, nodes, neighbours
+):
+    async def deployed(feed: str, broker: str):
+        found = await admin.get("Deployment", f"{feed}-shard-0")
+        assert found is not None
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        assert {"name": "KAFKA_BROKER", "value": broker} in container["env"]
+        return found
+
+    async def strimzi_tells(name: str, servers: str) -> None:
+        body = {
+            "apiVersion": KAFKA.api_version, "kind": KAFKA.kind,
+            "metadata": {"name": name, "namespace": admin.namespace},
+            "spec": {"kafka": {"listeners": [{"name": "plain", "port": 19092, "type": "internal", "tls": False}]}},
+            "status": {"listeners": [{"name": "plain", "bootstrapServers": servers}]},
+        }  # fmt: skip
+        await admin.cluster.apply(KAFKA, body, manager="strimzi")
+
+    for feed, cluster in (("placed", "market"), ("beside", "other")):
+        await declare(admin, feed, {"symbols": ["AA"], "kafka": {"cluster": {"name": cluster}}})
+    by_name = f"market-kafka-bootstrap.{admin.namespace}.svc:9092"
+    await eventually(lambda: deployed("placed", by_name))
+    await strimzi_tells("market", "told.example.com:19092")
+    before = await eventually(lambda: deployed("placed", "told.example.com:19092"))
+    # Strimzi tells nothing for a while: the cluster has not moved, and no pod is restarted.
+    await admin.cluster.merge(KAFKA.path(admin.namespace, "market"), {"status": None})
+    await strimzi_tells("other", "other.example.com:19092")
+    await eventually(lambda: deployed("beside", "other.example.com:19092"))  # so both were looked at since
+    after = await deployed("placed", "told.example.com:19092")
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    await admin.cluster._request("delete", KAFKA.path(admin.namespace, "market"))
+    await eventually(lambda: deployed("placed", by_name))
 
 
 async def declare(admin: Admin, name: str, spec: dict) -> None:

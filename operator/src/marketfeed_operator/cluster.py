@@ -17,7 +17,7 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 from marketfeed_chassis.errors import StartupError
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError, Unavailable, translated
-from marketfeed_operator.kinds import OPTIONAL, Kind
+from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
@@ -125,7 +125,7 @@ class Cluster:
         groups = (await self.get("/apis"))["groups"]
         served = {version["groupVersion"] for group in groups for version in group["versions"]}
         found = set()
-        for kind in OPTIONAL:
+        for kind in (*OPTIONAL, KAFKA):
             if kind.api_version not in served:
                 continue
             resources = (await self.get(f"/apis/{kind.api_version}"))["resources"]

@@ -1,6 +1,7 @@
 """From a stored object, as the API server sends it, to its facts."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from marketfeed_operator.names import (
     FIELD_MANAGER,
     SHARD,
 )
-from marketfeed_operator.observed import ChildFacts, FeedFacts, JobState, PodFacts
+from marketfeed_operator.observed import ChildFacts, FeedFacts, JobState, KafkaListener, PodFacts
 
 Body = Mapping[str, Any]
 
@@ -24,6 +25,8 @@ _WAITING_IS_TROUBLE: Final = {
     "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff",
     "InvalidImageName", "RunContainerError",
 }  # fmt: skip
+
+_SERVERS: Final = re.compile(r"[^\s,]+:\d{1,5}(,[^\s,]+:\d{1,5})*")
 
 
 def feed_facts(body: Body) -> FeedFacts:
@@ -144,3 +147,22 @@ def _trouble(status: Body, conditions: Mapping[str, Body]) -> str:
         said = ended.strip().splitlines()[-1] if ended.strip() else waiting.get("message", "")
         return f"{waiting['reason']}: {said}"[:300].rstrip(": ")
     return ""
+
+
+def kafka_listeners(body: Body) -> tuple[KafkaListener, ...]:
+    """The listeners of a Strimzi Kafka whose place its status tells; none before the cluster is up."""
+    told = {
+        listener.get("name"): listener.get("bootstrapServers")
+        for listener in (body.get("status") or {}).get("listeners") or []
+    }
+    declared = ((body.get("spec") or {}).get("kafka") or {}).get("listeners") or []
+    return tuple(
+        KafkaListener(
+            port=listener["port"],
+            tls=bool(listener.get("tls")),
+            internal=listener.get("type") in ("internal", "cluster-ip"),
+            bootstrap_servers=servers,
+        )
+        for listener in declared
+        if (servers := told.get(listener["name"])) and _SERVERS.fullmatch(servers)
+    )

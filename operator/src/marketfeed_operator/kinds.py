@@ -39,6 +39,8 @@ JOB: Final = Kind("batch/v1", "Job", "jobs")
 BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 KAFKA_TOPIC: Final = Kind("kafka.strimzi.io/v1", "KafkaTopic", "kafkatopics", optional=True)
+KAFKA: Final = Kind("kafka.strimzi.io/v1", "Kafka", "kafkas", optional=True)
+"""Of Strimzi; read only, for where its listeners are."""
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True)
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", optional=True)
 

@@ -21,10 +21,13 @@ class Observer:
         """What is known now; without a spec also what needs none."""
         pods = self._store.pods_of(key)
         known = self._reports.by_pod
+        named = spec.kafka.cluster if spec is not None else None
+        cluster = (named.namespace or key[0], named.name) if named is not None else None
         return Observed(
             children=self._store.children_of(key),
             pods=pods,
             reports={pod.uid: known[pod.uid] for pod in pods if pod.uid in known},
             listing=self._listings.of(key, spec) if spec is not None else None,
             kinds=self._audit.kinds,
+            kafka_listeners=self._audit.kafkas.get(cluster, ()) if cluster is not None else (),
         )

@@ -113,6 +113,22 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class KafkaListener:
+    """A listener of a Kafka cluster that Strimzi runs.
+
+    Attributes:
+        port: inside the cluster.
+        internal: it is meant for clients in this Kubernetes cluster.
+        bootstrap_servers: where Strimzi says that it is, host:port[,host:port…].
+    """
+
+    port: int
+    tls: bool
+    internal: bool
+    bootstrap_servers: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that one reconciliation knows of a feed's surroundings."""
 
@@ -124,6 +140,8 @@ class Observed:
     """Asked for only where a symbolSelector needs it."""
     kinds: Set[str] = frozenset()
     """Optional kinds that the cluster serves."""
+    kafka_listeners: Sequence[KafkaListener] = ()
+    """Of the cluster in spec.kafka.cluster; none where Strimzi has not said."""
 
     def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
         """A child; None when it is not there."""

@@ -74,7 +74,10 @@ class Reconciler:
         spec, problems = (parsed, []) if isinstance(parsed, Spec) else (None, parsed)
         observed, planned, failure = self._observer.observe(key, spec), None, None
         if spec is not None:
-            feed = Feed(facts.namespace, facts.name, facts.uid, facts.generation, spec, self._defaults)
+            feed = Feed(
+                facts.namespace, facts.name, facts.uid, facts.generation, spec, self._defaults,
+                tuple(observed.kafka_listeners),
+            )  # fmt: skip
             planned = plan(feed, observed)
             if planned is not None and not spec.paused:
                 failure = await self._carry_out(facts, planned, observed)

@@ -52,7 +52,9 @@ class StrimziCluster(Declared):
     name: DnsName = Field(description="Name of the Kafka resource.")
     namespace: DnsName | None = Field(default=None, description="Its namespace; none means the feed's own.")
     port: Port | None = Field(
-        default=None, description="Port of the listener; none means 9093 with TLS and 9092 without."
+        default=None,
+        description="Port of the listener; none means the internal one that has TLS or not as the credentials say, "
+        "as the Kafka resource's status tells, and 9093 or 9092 before it does.",
     )
 
 

@@ -19,6 +19,7 @@ from marketfeed_operator.names import (
     KIND,
     MANAGED_BY,
 )
+from marketfeed_operator.observed import KafkaListener
 
 Object = dict[str, Any]
 
@@ -42,7 +43,11 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Feed:
-    """A MarketFeed whose spec is sound."""
+    """A MarketFeed whose spec is sound, and what of its surroundings its children depend on.
+
+    Attributes:
+        kafka_listeners: of the Strimzi cluster that it names, where known.
+    """
 
     namespace: str
     name: str
@@ -50,6 +55,7 @@ class Feed:
     generation: int
     spec: Spec
     defaults: Defaults
+    kafka_listeners: tuple[KafkaListener, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Every name here is one that those commands list in their ``--help``; a test holds the two together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from marketfeed_operator.api.data import Credentials, Kafka
 from marketfeed_operator.desired.base import Feed, Object
 from marketfeed_operator.desired.streams import consumer_spec
+from marketfeed_operator.observed import KafkaListener
 from marketfeed_wire.assignment import FILE_NAME
 
 ASSIGNMENT_FOLDER: Final = PurePosixPath("/etc/marketfeed/assignment")
@@ -47,13 +49,29 @@ class Surroundings:
 
 
 def bootstrap_servers(feed: Feed) -> str:
-    """Where Kafka is. Strimzi's Service has this name for every cluster."""
+    """Where Kafka is: for a Strimzi cluster where its status says, else by the name that its Service always has."""
     kafka = feed.spec.kafka
     if kafka.cluster is None:
         return kafka.bootstrap_servers or ""
+    encrypted = kafka.credentials is not None and kafka.credentials.tls is not None
+    port = kafka.cluster.port or (9093 if encrypted else 9092)
+    if (listener := _listener(feed.kafka_listeners, kafka.cluster.port, port, encrypted)) is not None:
+        return listener.bootstrap_servers
     namespace = kafka.cluster.namespace or feed.namespace
-    port = kafka.cluster.port or (9093 if kafka.credentials and kafka.credentials.tls is not None else 9092)
     return f"{kafka.cluster.name}-kafka-bootstrap.{namespace}.svc:{port}"
+
+
+def _listener(
+    listeners: Sequence[KafkaListener], named: int | None, usual: int, encrypted: bool
+) -> KafkaListener | None:
+    """The listener on the port that is named; without one, an internal one that is encrypted or not as we are.
+
+    Where several fit, that on the usual port, else the first declared.
+    """
+    if named is not None:
+        return next((listener for listener in listeners if listener.port == named), None)
+    fitting = [listener for listener in listeners if listener.internal and listener.tls == encrypted]
+    return min(fitting, key=lambda listener: listener.port != usual, default=None)
 
 
 def _service(feed: Feed, around: Surroundings) -> None:

@@ -5,17 +5,17 @@ other operators are not watched at all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError, NotFound
-from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
-from marketfeed_operator.kinds import OPTIONAL, POD, WATCHED, Kind
+from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts
+from marketfeed_operator.kinds import KAFKA, OPTIONAL, POD, WATCHED, Kind
 from marketfeed_operator.names import FEED, FIELD_MANAGER, MANAGED_BY
-from marketfeed_operator.observed import Key
+from marketfeed_operator.observed import KafkaListener, Key
 from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
@@ -28,6 +28,7 @@ class Audit:
 
     Attributes:
         kinds: the optional kinds that the cluster served at the last audit.
+        kafkas: (namespace, name) of each Strimzi Kafka -> the listeners that its status told last.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Audit:
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
         self._changed = changed
         self.kinds: frozenset[str] = frozenset()
+        self.kafkas: dict[tuple[str, str], tuple[KafkaListener, ...]] = {}
 
     async def run(self, interval_seconds: float) -> None:
         """Audit again and again; a failed one is told and tried at the next turn."""
@@ -67,6 +69,7 @@ class Audit:
             self.kinds = kinds
             touched |= set(self._store.feeds)
         touched |= await self._feeds()
+        touched |= await self._kafkas()
         for kind in (*WATCHED, *OPTIONAL):
             if not kind.optional or kind.kind in kinds:
                 touched |= await self._children(kind)
@@ -89,6 +92,20 @@ class Audit:
             touched.add(self._store.remove_feed(key))
         self._metrics.audit_found.inc(len(touched))
         return touched
+
+    async def _kafkas(self) -> set[Key]:
+        try:
+            bodies = await self._list(KAFKA, "") if KAFKA.kind in self.kinds else []
+        except NotFound:  # the kind was taken away since we asked for the kinds
+            bodies = []
+        before, found = self.kafkas, {}
+        for body in bodies:
+            cluster = (body["metadata"]["namespace"], body["metadata"]["name"])
+            # One that tells nothing for now has not moved: to forget where it is would restart every pod.
+            found[cluster] = kafka_listeners(body) or before.get(cluster, ())
+        self.kafkas = found
+        changed = {cluster for cluster in {*before, *found} if before.get(cluster) != found.get(cluster)}
+        return {feed for feed, facts in self._store.feeds.items() if _kafka_of(feed, facts.spec) in changed}
 
     async def _children(self, kind: Kind) -> set[Key]:
         before = {child.key: child.uid for child in self._store.all_children() if child.key[0] == kind.kind}
@@ -115,3 +132,9 @@ class Audit:
             feed = self._store.remove_pod(uid)
             touched |= {feed} if feed is not None else set()
         return touched
+
+
+def _kafka_of(feed: Key, spec: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The Strimzi Kafka that a stored spec, sound or not, names."""
+    named = (spec.get("kafka") or {}).get("cluster")
+    return (named.get("namespace") or feed[0], named.get("name", "")) if named else None
