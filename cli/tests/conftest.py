@@ -1,9 +1,11 @@
 """What the tests of the command line share."""
 
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from cli_home import Home
 
 from marketfeed_cli.process import Parts
 
@@ -15,6 +17,21 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     folder.mkdir()
     async with Parts(folder) as running:
         yield running
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """A folder that another user can pass to: when we are root, PostgreSQL runs as that other user."""
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+    return tmp_path
+
+
+@pytest.fixture
+def home(open_folder: Path) -> Iterator[Home]:
+    """A place for runs of the command; whatever they leave is found there, and ended."""
+    with Home(open_folder) as place:
+        yield place
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +66,6 @@ def test_broker_refuses_a_topic_it_cannot_read(
     with pytest.raises(SystemExit, match="2"):
         broker.main()
     assert f"{topic!r} is not NAME:PARTITIONS" in capsys.readouterr().err
-
-
-@pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder that another user can pass to: run as root, the server is that other user."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
-    return tmp_path
 
 
 async def test_postgres_is_18_and_asks_for_its_password(parts: Parts, open_folder: Path) -> None:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from marketfeed_chassis.errors import StartupError
 from marketfeed_cli import evidence
 from marketfeed_cli.evidence import Testimony
@@ -53,7 +55,7 @@ async def conclude(stack: Stack) -> Facts:
     if stack.market.kind == "generated":
         await stack.set_market("halt")
     ledger = await _settled(stack, is_final=await _is_final(stack))
-    worker = await _stop_worker(stack)
+    worker = await _with_last_answers(stack, await _stop_worker(stack))
     await _stored_everything(stack)
     said = Testimony(
         ledger=ledger,
@@ -142,6 +144,17 @@ async def _stop_worker(stack: Stack) -> WorkerStatus:
     if part.exit_code != 0:
         raise part.failure()
     return last
+
+
+async def _with_last_answers(stack: Stack, last: WorkerStatus) -> WorkerStatus:
+    """`last`, with what Kafka acknowledged after it was told: the exit code 0 says that it did, the topics how much."""
+    acknowledged = dict(last.acknowledged)
+    for topic in stack.stored_topics:
+        told = acknowledged.get(topic, 0)
+        written = await stack.kafka.messages(topic) - stack.messages_before[topic]
+        if told < written <= told + last.pending:  # otherwise others write to that topic as well
+            acknowledged[topic] = written
+    return msgspec.structs.replace(last, acknowledged=acknowledged, pending=0)
 
 
 async def _stored_everything(stack: Stack) -> None:

@@ -51,6 +51,14 @@ class Kafka:
             with suppress(KafkaException):
                 await asyncio.wrap_future(deleted)
 
+    async def messages(self, topic: str) -> int:
+        """How many messages were ever written to the topic.
+
+        Raises:
+            StartupError: the broker does not tell.
+        """
+        return sum((await self.end_offsets(topic)).values())
+
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """Partition -> the offset after its last record.
 

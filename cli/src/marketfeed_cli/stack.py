@@ -46,6 +46,7 @@ class Stack:
         simulator, simulator_url: None and "" when the venue is the real one.
         trades_topic, book_topic, gaps_topic, progress_topic: names.
         consumers: topic of trades or quotes -> its consumer.
+        messages_before: topic -> how many messages it had before this run.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Stack:
         self.simulator_url = ""
         self.worker: Service | None = None
         self.consumers: dict[str, Service] = {}
+        self.messages_before: dict[str, int] = {}
         self.parts = parts
         self.session = session
         self._folder = folder
@@ -116,6 +118,7 @@ class Stack:
                 tell(f" at {base}")
         await self._bring_up_database(screen)
         await self._bring_up_kafka(screen, address_file)
+        self.messages_before = {topic: await self.kafka.messages(topic) for topic in self.stored_topics}
         with screen.step("consumers") as tell:
             await self._bring_up_consumers()
             tell(", ".join(self.consumers))

@@ -1,0 +1,213 @@
+"""The command as a user runs it: whole pipelines on embedded parts."""
+
+import gzip
+import json
+import os
+import signal
+import urllib.request
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cli_home import Home
+from cli_processes import wait_until
+
+from marketfeed_cli import services
+from marketfeed_cli.process import Parts
+
+pytestmark = pytest.mark.integration
+
+NOTHING: tuple[list[str], list[str]] = ([], [])
+
+
+def stages(stream: dict[str, Any]) -> list[int]:
+    return [stream[name] for name in ("sent", "received", "acknowledged", "committed")]
+
+
+def test_demo_moves_trades_and_proves_that_none_is_missing(home: Home) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "3", "--symbols", "BTCUSDT,ETHUSDT")
+    assert run.ended() == 0, run.err
+    assert "venue      simulator at ws://127.0.0.1:" in run.out
+    assert "complete: all" in run.out
+    assert home.left() == NOTHING
+
+
+def test_json_report_counts_the_same_at_every_stage(home: Home) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "3", "--output", "json")
+    assert run.ended() == 0, run.err
+    report = run.report()
+    assert (report["verdict"], report["problems"], report["missing"]) == ("complete", [], 0)
+    for stream in (report["trades"], report["quotes"]):
+        assert stream["sent"] > 0
+        assert stages(stream) == [stream["sent"]] * 4
+        assert 0 < stream["latency"]["p50_us"] <= stream["latency"]["p99_us"]
+    assert set(report["symbols"]) == {"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+    assert sum(each["committed"] for each in report["symbols"].values()) == report["trades"]["committed"]
+
+
+def test_replay_stores_the_whole_recording(home: Home, recording: Path) -> None:
+    run = home.run("replay", str(recording), "--output", "json")
+    assert run.ended() == 0, run.err
+    report = run.report()
+    assert report["verdict"] == "complete"
+    assert stages(report["trades"]) == [18_556] * 4
+    assert stages(report["quotes"]) == [79_815] * 4
+    assert "98,371 of 98,371 frames stored" in run.err
+    assert home.left() == NOTHING
+
+
+def test_demo_of_a_recording_ends_when_it_does(home: Home, recording: Path, tmp_path: Path) -> None:
+    short = shortened(recording, tmp_path, 1_000)
+    run = home.run("demo", "--source", f"recording={short}", "--seconds", "60", "--output", "json")
+    assert run.ended() == 0, run.err
+    report = run.report()
+    assert stages(report["trades"])[0] + stages(report["quotes"])[0] == 1_000
+    assert report["verdict"] == "complete"
+    assert report["seconds"] < 50
+
+
+def test_demo_of_a_long_recording_ends_in_time_and_proves_what_was_read(home: Home, recording: Path) -> None:
+    run = home.run("demo", "--source", f"recording={recording}", "--seconds", "3", "--output", "json")
+    assert run.ended() == 0, run.err
+    report = run.report()
+    assert (report["verdict"], report["trades"]["sent"]) == ("complete", None)
+    assert 0 < report["trades"]["committed"] < 18_556
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["marketfeed demo", "  venue", "  database", "  Kafka", "  consumers", "  worker", " acknowledged "],
+)
+def test_ctrl_c_leaves_no_process_and_no_folder(home: Home, moment: str) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "600")
+    run.until_it_tells(moment)
+    assert run.ended(signal.SIGINT, seconds=30) == 130
+    assert home.left() == NOTHING
+    assert "Traceback" not in run.err
+
+
+def test_sigterm_ends_a_replay_as_ctrl_c_does(home: Home, recording: Path) -> None:
+    run = home.run("replay", str(recording))
+    run.until_it_tells("frames stored")
+    assert run.ended(signal.SIGTERM, seconds=30) == 128 + signal.SIGTERM
+    assert home.left() == NOTHING
+
+
+def test_a_killed_demo_leaves_no_process(home: Home) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "600")
+    run.until_it_tells(" acknowledged ")
+    assert len(home.processes()) > 6
+    run.ended(signal.SIGKILL)
+    wait_until(lambda: not home.processes(), "the end of every part")
+
+
+def test_a_part_that_dies_ends_the_demo_with_its_last_words(home: Home) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "600")
+    run.until_it_tells(" acknowledged ")
+    (worker,) = (pid for pid, command in home.processes().items() if "-m marketfeed_workers" in command)
+    os.kill(worker, signal.SIGKILL)
+    assert run.ended() == 1
+    assert "error: the worker was killed by SIGKILL; its last lines:" in run.err
+    assert home.left() == NOTHING
+
+
+def test_keep_leaves_it_running_and_says_how_to_reach_it(home: Home) -> None:
+    run = home.run("demo", "--source", "simulated", "--seconds", "2", "--keep", "--output", "json")
+    run.until_it_tells("Still running; Ctrl-C stops and removes it all.")
+    report = run.report()
+    assert report["verdict"] == "complete"
+    reach = report["reach"]
+    before = count_trades(reach["database"])
+    assert before >= report["trades"]["committed"]
+    wait_until(lambda: count_trades(reach["database"]) > before, "trades after the report")
+    services_of_it = [url for name, url in reach.items() if name.startswith(("worker", "consumer"))]
+    assert len(services_of_it) == 3
+    asked = home.run("status", *services_of_it)
+    assert asked.ended() == 0, asked.out
+    assert "BTCUSDT" in asked.out
+    assert all(url in run.err for url in services_of_it)
+    assert run.ended(signal.SIGINT, seconds=30) == 0
+    assert home.left() == NOTHING
+
+
+async def test_live_venue_that_loses_trades_is_told_and_the_exit_code_is_1(home: Home, parts: Parts) -> None:
+    venue = await venue_of(parts, home.temporary.parent)
+    for endpoint in ("trades", "aggTrades", "historicalTrades"):
+        fault(venue, "rest_error", status=500, endpoint=endpoint)
+    run = live(home, venue, GAP_HOLD_SECONDS="1")
+    run.until_it_tells(" acknowledged ")
+    dropped = fault(venue, "drop", streams=["btcusdt@trade"], count=5)
+    assert run.ended() == 1, run.err
+    report = run.report()
+    (told,) = [each for each in faults(venue) if each["id"] == dropped["id"]]
+    assert told["hits"] == 5
+    assert (report["verdict"], report["missing"]) == ("incomplete", 5)
+    (problem,) = report["problems"]
+    assert problem.startswith("BTCUSDT: 5 trade ids missing: ")
+
+
+async def test_live_venue_is_proven_by_the_trade_ids(home: Home, parts: Parts) -> None:
+    venue = await venue_of(parts, home.temporary.parent)
+    run = live(home, venue)
+    assert run.ended() == 0, run.err
+    report = run.report()
+    assert (report["verdict"], report["trades"]["sent"]) == ("complete", None)
+    assert report["source"] == f"binance_us at ws://{venue}"
+    assert report["trades"]["committed"] > 0
+
+
+@pytest.mark.parametrize(("symbol", "code", "told"), [("BTCUSDT", 0, "TRADING"), ("NOSUCH", 1, "NOSUCH")])
+async def test_validate_asks_the_venue(home: Home, parts: Parts, symbol: str, code: int, told: str) -> None:
+    venue = await venue_of(parts, home.temporary.parent)
+    run = home.run("validate", "--symbols", symbol, BINANCE_REST_BASE=f"http://{venue}")
+    assert run.ended() == code
+    assert told in run.out
+
+
+def live(home: Home, venue: str, **environment: str) -> Any:
+    return home.run(
+        *("demo", "--source", "live", "--seconds", "5", "--symbols", "BTCUSDT", "--output", "json"),
+        BINANCE_WS_BASE=f"ws://{venue}",
+        BINANCE_REST_BASE=f"http://{venue}",
+        **environment,
+    )
+
+
+async def venue_of(parts: Parts, folder: Path) -> str:
+    """host:port of a simulator that goes on for as long as the test."""
+    file = folder / "venue.port"
+    parts.start(services.simulator({"PATH": "/usr/bin"}, file, ["generate", "--trade-rate", "50"]))
+
+    async def told() -> bool:
+        return file.exists()
+
+    await parts.until(told, seconds=30, what="the venue's start")
+    return f"127.0.0.1:{file.read_text().strip()}"
+
+
+def fault(venue: str, name: str, **fields: Any) -> dict[str, Any]:
+    body = json.dumps({"fault": name, **fields}).encode()
+    with urllib.request.urlopen(f"http://{venue}/control/faults", data=body, timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def faults(venue: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"http://{venue}/control/faults", timeout=10) as answer:
+        return list(json.load(answer))
+
+
+def count_trades(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT count(*) FROM trades").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def shortened(recording: Path, folder: Path, frames: int) -> Path:
+    """The first frames of a recording as a recording, not compressed."""
+    file = folder / "short.frames"
+    with gzip.open(recording) as lines, file.open("wb") as short:
+        short.writelines(islice(lines, frames))
+    return file

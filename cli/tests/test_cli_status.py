@@ -1,0 +1,112 @@
+"""``marketfeed status``, asked of real services and of what is none."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from marketfeed_chassis.health import HealthServer, Verdict
+from marketfeed_cli import services
+from marketfeed_cli.process import Parts
+from marketfeed_cli.status import read_answer, status
+from marketfeed_wire.status import ConsumerStatus, PartitionStatus
+
+
+class Fixed:
+    """A service that tells what it is given."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def livez(self) -> Verdict:
+        return Verdict(True)
+
+    def readyz(self) -> Verdict:
+        return Verdict(True)
+
+    def status(self) -> bytes:
+        return self.body
+
+
+CONSUMER = ConsumerStatus(
+    version="0.1.0",
+    group="marketfeed",
+    ready=False,
+    reason="waiting for the database at db:5432",
+    partitions=[PartitionStatus(topic="market.trades.raw", partition=2, next_offset=7, end_offset=10)],
+    inserted={"trades": 7},
+    duplicates={"trades": 1},
+    dead_letters=0,
+    symbols={},
+    latency_p50_us=1_200,
+    latency_p99_us=None,
+)
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Fixed, str]]:
+    service = Fixed(msgspec.json.encode(CONSUMER))
+    with HealthServer(service, CollectorRegistry(), host="127.0.0.1", port=0) as server:
+        yield service, f"127.0.0.1:{server.port}"
+
+
+async def test_a_consumer_that_is_not_ready_says_why(
+    served: tuple[Fixed, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await status([f"http://{served[1]}/metrics"], "text") == 1
+    text = capsys.readouterr().out
+    assert "consumer 0.1.0, group marketfeed  not ready: waiting for the database at db:5432" in text
+    assert "market.trades.raw[2]" in text
+    assert "wire to commit: p50 1.2 ms, p99 -" in text
+
+
+async def test_json_holds_every_answer_and_every_failure(
+    served: tuple[Fixed, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready = msgspec.structs.replace(CONSUMER, ready=True, reason="")
+    served[0].body = msgspec.json.encode(ready)
+    assert await status([served[1]], "json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"url": f"http://{served[1]}", **msgspec.to_builtins(ready)}
+    ]
+    assert await status([served[1], "127.0.0.1:1"], "json") == 1
+    answers = json.loads(capsys.readouterr().out)
+    assert answers[1]["url"] == "http://127.0.0.1:1"
+    assert answers[1]["error"].startswith("cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"ok\n", "not that of a marketfeed service"),
+        (b"[]", "not that of"),
+        (b'{"version":1}', "not that of"),
+    ],
+)
+def test_what_is_no_status(body: bytes, reason: str) -> None:
+    answer = read_answer(body)
+    assert isinstance(answer, str)
+    assert reason in answer
+
+
+@pytest.mark.parametrize("url", ["http://", "not a url", "http://127.0.0.1:99999"])
+async def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await status([url], "text") == 1
+    assert capsys.readouterr().out.strip()
+
+
+async def test_a_venue_is_no_service(
+    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "port"
+    parts.start(services.simulator({"PATH": "/usr/bin"}, file, ["generate"]))
+
+    async def told() -> bool:
+        return file.exists()
+
+    await parts.until(told, seconds=30, what="the simulator's start")
+    assert await status([f"127.0.0.1:{file.read_text().strip()}"], "text") == 1
+    assert "answered HTTP 404 to /status" in capsys.readouterr().out
