@@ -81,7 +81,7 @@ def test_all_passed_is_exit_0_with_the_time_of_each_phase(project: Path) -> None
     assert text.startswith("exit 0\n")
     assert text.endswith("\nall passed\n")
     timed = [line.split()[2] for line in text.split("==> timings")[1].splitlines() if " s  " in line]
-    assert timed == ["components", "setup", "test", "lint", "in"]
+    assert timed == ["components", "setup", "tools", "test", "lint", "in"]
     assert "no test was skipped" in text
     assert [file.name for file in project.iterdir() if file.name.startswith("tmp.")] == []
 
