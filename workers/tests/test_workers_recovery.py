@@ -84,7 +84,9 @@ def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_o
     with Line(tmp_path) as line:
         first = line.worker(PROGRESS_INTERVAL_SECONDS="600")
         eventually(
-            lambda: first.metric("kafka_publish_success_total", topic=line.topics["progress"]) == 2,
+            lambda: (
+                first.metric("kafka_publish_success_total", topic=line.topics["progress"]) >= 2
+            ),  # a word of the second symbol may repeat the first
             "word of both symbols, long before the interval is over",
         )
         first.stop(9)
