@@ -1,0 +1,152 @@
+"""The checks behind the conditions: each looks at one thing, and speaks only if it is not as it should be.
+
+Their reasons are part of the API: people alert on them.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from marketfeed_operator.decide.situation import Situation, refused_symbols
+from marketfeed_operator.kinds import KAFKA_TOPIC, SCALED_OBJECT
+
+Verdict = tuple[str, str]
+"""Reason and message."""
+
+Check = Callable[[Situation], Verdict | None]
+
+
+def _invalid_spec(at: Situation) -> Verdict | None:
+    return ("InvalidSpec", "; ".join(at.problems)) if at.problems else None
+
+
+def _symbols_unknown_yet(at: Situation) -> Verdict | None:
+    if at.plan is not None or at.problems:
+        return None
+    listing = at.observed.listing
+    why = f": {listing.problem}" if listing is not None and listing.problem else ""
+    return ("ResolvingSymbols", f"the venue has not said which symbols there are{why}")
+
+
+def _no_symbols(at: Situation) -> Verdict | None:
+    if at.plan is None or at.plan.target:
+        return None
+    return ("NoSymbols", "no symbol of the venue fits symbolSelector")
+
+
+def _apply_failed(at: Situation) -> Verdict | None:
+    return ("ApplyFailed", at.failure) if at.failure else None
+
+
+def _migration_failed(at: Situation) -> Verdict | None:
+    if at.plan is None or at.plan.migration != "Failed":
+        return None
+    return (
+        "MigrationFailed",
+        f"Job {at.plan.job} failed, so consumers are not (re)started: read its log, mend the cause, "
+        f"then delete the Job to run it again",
+    )
+
+
+def _migration_running(at: Situation) -> Verdict | None:
+    if at.plan is None or at.plan.migration != "Running":
+        return None
+    return (
+        "Migrating",
+        f"Job {at.plan.job} brings the database's schema up to date; consumers start after it",
+    )
+
+
+def _shards_not_ready(at: Situation) -> Verdict | None:
+    shards = at.shards()
+    ready = sum(1 for facts in shards if facts is not None and facts.wanted <= facts.ready)
+    if ready == len(shards):
+        return None
+    return ("ShardsNotReady", f"{ready} of {len(shards)} shards are ready")
+
+
+def _consumers_not_ready(at: Situation) -> Verdict | None:
+    waiting = [
+        f"{name} ({facts.ready} of {facts.wanted})" if facts is not None else f"{name} (not there yet)"
+        for name, facts in at.stateful_sets()
+        if facts is None or facts.ready < facts.wanted
+    ]
+    return ("ConsumersNotReady", f"consumers are not ready: {', '.join(waiting)}") if waiting else None
+
+
+def _moving(at: Situation) -> Verdict | None:
+    number = sum(len(reading.leaving) for reading in at.plan.readings.values()) if at.plan else 0
+    if not number:
+        return None
+    return ("MovingSymbols", f"{number} symbols stay in their old shards until the new ones have them live")
+
+
+def _rolling(at: Situation) -> Verdict | None:
+    found = [
+        facts for facts in [*at.shards(), *(facts for _, facts in at.stateful_sets())] if facts is not None
+    ]
+    under_way = sum(1 for facts in found if not facts.rolled)
+    waiting = at.plan.waiting_shards if at.plan else 0
+    if not under_way and not waiting:
+        return None
+    then = f", {waiting} shards wait for their turn" if waiting else ""
+    return ("RollingOut", f"{under_way} of {len(found)} workloads are not yet what they are to be{then}")
+
+
+def _pods_in_trouble(at: Situation) -> Verdict | None:
+    troubled = [pod for pod in at.observed.pods if pod.trouble]
+    if not troubled:
+        return None
+    more = f" (and {len(troubled) - 1} more pods)" if len(troubled) > 1 else ""
+    return ("PodsFailing", f"{troubled[0].name}: {troubled[0].trouble}{more}")
+
+
+def _venue_silent(at: Situation) -> Verdict | None:
+    listing = at.observed.listing
+    if listing is None or not listing.problem:
+        return None
+    kept = "; the symbols taken before are still read" if listing.symbols is not None or at.plan else ""
+    return ("VenueUnreachable", f"{listing.problem}{kept}")
+
+
+def _no_autoscaler(at: Situation) -> Verdict | None:
+    if at.spec is None or at.spec.consumers is None or SCALED_OBJECT.kind in at.observed.kinds:
+        return None
+    consumers = (at.spec.consumers.trades, at.spec.consumers.book_ticker)
+    if not any(consumer and consumer.autoscaling for consumer in consumers):
+        return None
+    return (
+        "AutoscalerMissing",
+        "autoscaling needs KEDA, whose kind ScaledObject this cluster does not know: minReplicas are run",
+    )
+
+
+def _no_strimzi(at: Situation) -> Verdict | None:
+    if at.spec is None or not at.spec.kafka.manage_topics or KAFKA_TOPIC.kind in at.observed.kinds:
+        return None
+    return (
+        "StrimziMissing",
+        "kafka.manageTopics needs Strimzi, whose kind KafkaTopic (kafka.strimzi.io/v1) this cluster does not know: "
+        "no topic is declared",
+    )
+
+
+def _symbols_refused(at: Situation) -> Verdict | None:
+    refused = refused_symbols(at.observed)
+    if not refused:
+        return None
+    first = ", ".join(f"{symbol} ({why})" for symbol, why in list(refused.items())[:5])
+    more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+    return ("SymbolsUnknown", f"the venue does not trade {first}{more}: the others are read")
+
+
+READY: Final[tuple[Check, ...]] = (
+    # What the user has to mend comes first: while it stands nothing else can be expected to come right.
+    _invalid_spec, _apply_failed, _symbols_unknown_yet, _no_symbols,
+    # Then along the data's way: shards before consumers.
+    _migration_failed, _shards_not_ready, _migration_running, _consumers_not_ready,
+)  # fmt: skip
+PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
+DEGRADED: Final[tuple[Check, ...]] = (
+    _invalid_spec, _apply_failed, _migration_failed, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler,
+    _symbols_refused,
+)  # fmt: skip

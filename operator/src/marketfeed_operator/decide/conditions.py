@@ -1,0 +1,53 @@
+"""Conditions: for each type an ordered list of checks, the first of which that speaks gives reason and message."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from marketfeed_operator.api import Condition
+from marketfeed_operator.decide.checks import DEGRADED, PROGRESSING, READY, Check, Verdict
+from marketfeed_operator.decide.situation import Situation
+
+
+def conditions(at: Situation, now: datetime) -> list[Condition]:
+    """The four conditions, always all and in this order; one keeps its time while its status stays."""
+    before = {found.get("type"): found for found in at.feed.status.get("conditions", [])}
+    paused = at.spec is not None and at.spec.paused
+    not_ready, under_way, degraded = (_first(checks, at) for checks in (READY, PROGRESSING, DEGRADED))
+    told: list[tuple[Any, bool, Verdict]] = [
+        ("Ready", not_ready is None, not_ready or ("AllReady", "every shard and every consumer is ready")),
+        (
+            "Progressing",
+            under_way is not None and not paused,
+            under_way if under_way and not paused else ("Settled", "nothing is under way"),
+        ),
+        ("Degraded", degraded is not None, degraded or ("AsExpected", "nothing needs attention")),
+        (
+            "Paused",
+            paused,
+            ("SpecPaused", "spec.paused is true: nothing of this feed is changed, its pods go on")
+            if paused
+            else ("NotPaused", "the feed is kept as declared"),
+        ),
+    ]
+    moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    decided = []
+    for kind, holds, (reason, message) in told:
+        state = "True" if holds else "False"
+        known = before.get(kind, {})
+        since = known.get("lastTransitionTime") if known.get("status") == state else None
+        decided.append(
+            Condition(
+                type=kind,
+                status="True" if holds else "False",
+                reason=reason,
+                message=message[:1024],
+                last_transition_time=since or moment,
+                observed_generation=at.feed.generation,
+            )
+        )
+    return decided
+
+
+def _first(checks: Sequence[Check], at: Situation) -> Verdict | None:
+    return next((verdict for check in checks if (verdict := check(at)) is not None), None)

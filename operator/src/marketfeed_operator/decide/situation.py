@@ -1,0 +1,53 @@
+"""All that a status is decided by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from marketfeed_operator.api import Spec
+from marketfeed_operator.kinds import DEPLOYMENT, STATEFUL_SET
+from marketfeed_operator.names import shard_name
+from marketfeed_operator.observed import ChildFacts, FeedFacts, Observed
+from marketfeed_operator.plan import Plan
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that conditions are decided by.
+
+    Attributes:
+        spec: None when it is not sound; `problems` then says why.
+        plan: None when there is none: the spec is not sound, or the symbols are not known yet.
+        failure: what the API server refused in this pass, "" when nothing.
+    """
+
+    feed: FeedFacts
+    spec: Spec | None
+    problems: Sequence[str]
+    observed: Observed
+    plan: Plan | None
+    failure: str = ""
+
+    def shards(self) -> list[ChildFacts | None]:
+        """The Deployments of the wanted shards; None for one that is not there."""
+        if self.plan is None:
+            return []
+        return [
+            self.observed.child(DEPLOYMENT.kind, self.feed.namespace, shard_name(self.feed.name, shard))
+            for shard in sorted(self.plan.readings)
+        ]
+
+    def stateful_sets(self) -> list[tuple[str, ChildFacts | None]]:
+        """(name, facts) of each topic's consumers that are wanted."""
+        if self.plan is None:
+            return []
+        return [
+            (child.name, self.observed.children.get(child.key))
+            for child in self.plan.children
+            if child.kind is STATEFUL_SET
+        ]
+
+
+def refused_symbols(observed: Observed) -> dict[str, str]:
+    """Symbols that workers have left out -> why, in order."""
+    found = {symbol: why for report in observed.reports.values() for symbol, why in report.refused.items()}
+    return dict(sorted(found.items()))

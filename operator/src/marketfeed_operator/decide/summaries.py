@@ -1,0 +1,131 @@
+"""What a status tells beside its conditions: symbols, shards, consumers."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from marketfeed_operator.api import Spec
+from marketfeed_operator.api.status import (
+    MAX_SHARDS_LISTED,
+    MAX_SYMBOLS_LISTED,
+    ConsumerSetStatus,
+    ConsumersStatus,
+    ShardsStatus,
+    ShardStatus,
+    SymbolsStatus,
+)
+from marketfeed_operator.decide.situation import Situation, refused_symbols
+from marketfeed_operator.kinds import STATEFUL_SET
+from marketfeed_operator.names import COMPONENT, FEED, consumer_component, consumer_name, shard_name
+from marketfeed_operator.observed import PodReport
+from marketfeed_wire.assignment import hash_of
+
+
+def symbols(at: Situation) -> SymbolsStatus | None:
+    """How many symbols are read, and which the venue does not trade; None without a plan."""
+    if at.plan is None:
+        return None
+    refused = list(refused_symbols(at.observed))
+    return SymbolsStatus(
+        resolved=sum(len(assigned) for assigned in at.plan.target.values()),
+        unknown=tuple(refused[:MAX_SYMBOLS_LISTED]),
+        unknown_count=len(refused),
+    )
+
+
+def shards(at: Situation) -> ShardsStatus | None:
+    """The shards, as many by name as a bounded status holds; None without a plan."""
+    if at.plan is None:
+        return None
+    items = []
+    for shard, facts in zip(sorted(at.plan.readings), at.shards(), strict=True):
+        reading = at.plan.readings[shard]
+        told = [
+            at.observed.reports[pod.uid]
+            for pod in at.observed.pods
+            if pod.shard == shard and pod.uid in at.observed.reports
+        ]
+        items.append(
+            ShardStatus(
+                name=shard_name(at.feed.name, shard),
+                symbols=len(reading.symbols),
+                hash=hash_of(reading.symbols),
+                applied=_common(report.assignment for report in told),
+                ready=facts.ready if facts else 0,
+                last_trade_time=_minute(told),
+                # Two pods that read the same miss the same: the worse of them counts.
+                missing_trades=max((report.missing_trades for report in told), default=0),
+            )
+        )
+    found = at.shards()
+    return ShardsStatus(
+        desired=len(items),
+        ready=sum(1 for facts in found if facts is not None and facts.wanted <= facts.ready),
+        updated=sum(1 for facts in found if facts is not None and facts.rolled),
+        moving_symbols=sum(len(reading.leaving) for reading in at.plan.readings.values()),
+        missing_trades=sum(item.missing_trades for item in items),
+        items=tuple(items[:MAX_SHARDS_LISTED]),
+    )
+
+
+def _common(hashes: Iterable[str]) -> str:
+    found = set(hashes)
+    return found.pop() if len(found) == 1 else ""
+
+
+def _minute(told: Sequence[PodReport]) -> str | None:
+    """The newest trade, to the minute: a status that changes each second would be a write each second."""
+    times = [report.last_trade_time_us for report in told if report.last_trade_time_us is not None]
+    if not times:
+        return None
+    return datetime.fromtimestamp(max(times) // 60_000_000 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def consumers(at: Situation) -> ConsumersStatus | None:
+    """The consumers of each topic; None where nothing is stored."""
+    if at.plan is None or at.spec is None or not at.stateful_sets():
+        return None
+    sets = {
+        "trade": _consumer_set(at, "trade", at.spec.kafka.topics.trades.name),
+        "bookTicker": _consumer_set(at, "bookTicker", at.spec.kafka.topics.book_ticker.name),
+    }
+    there = [found for found in sets.values() if found is not None]
+    lags = [found.lag for found in there if found.lag is not None]
+    return ConsumersStatus(
+        desired=sum(found.desired for found in there),
+        ready=sum(found.ready for found in there),
+        lag=sum(lags) if lags else None,
+        trades=sets["trade"],
+        book_ticker=sets["bookTicker"],
+    )
+
+
+def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus | None:
+    name, component = consumer_name(at.feed.name, stream), consumer_component(stream)
+    if name not in {wanted for wanted, _ in at.stateful_sets()}:
+        return None
+    facts = at.observed.child(STATEFUL_SET.kind, at.feed.namespace, name)
+    lags = [
+        report.lag
+        for pod in at.observed.pods
+        if pod.component == component
+        and (report := at.observed.reports.get(pod.uid)) is not None
+        and report.lag is not None
+    ]
+    return ConsumerSetStatus(
+        topic=topic,
+        replicas=facts.there if facts else 0,
+        desired=facts.wanted if facts else _declared_replicas(at.spec, stream),
+        ready=facts.ready if facts else 0,
+        lag=sum(lags) if lags else None,
+        selector=f"{FEED}={at.feed.name},{COMPONENT}={component}",
+    )
+
+
+def _declared_replicas(spec: Spec | None, stream: str) -> int:
+    wanted = spec.consumers if spec is not None else None
+    declared = wanted and (wanted.trades if stream == "trade" else wanted.book_ticker)
+    if not declared:
+        return 1
+    if declared.autoscaling is not None:
+        return declared.autoscaling.min_replicas
+    return 1 if declared.replicas is None else declared.replicas
