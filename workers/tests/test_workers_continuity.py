@@ -1,5 +1,6 @@
 """The trade sequence: order, holes, late arrivals, absence, duplicates."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,22 +111,42 @@ def test_every_id_is_published_missing_or_absent_and_never_two_of_them(
 def test_holes_are_what_is_not_there_before_the_newest_that_waits(
     steps: list[int | tuple[int, int] | None],
 ) -> None:
-    """A number arrives, a pair is proven absent, None gives up."""
+    """A number arrives, a pair is told absent, None gives up."""
     sequence = TradeSequence()
-    sequence.arrive(trade(0))
-    absent: set[int] = set()
+    out = ids(sequence.arrive(trade(0)).ready)
+    arrived, absent = {0}, set[int]()
     for step in steps:
         if step is None:
-            sequence.give_up()
+            out += ids(sequence.give_up())
         elif isinstance(step, int):
-            sequence.arrive(trade(step))
+            out += ids(sequence.arrive(trade(step)).ready)
+            arrived.add(step)
         else:
-            sequence.mark_absent(IdRange(step[0], step[0] + step[1]))
+            out += ids(sequence.mark_absent(IdRange(step[0], step[0] + step[1])))
             absent |= set(range(step[0], step[0] + step[1] + 1))
         assert sequence.expected is not None
         before_newest = set(range(sequence.expected, max(sequence.waiting, default=0) + 1))
         assert as_set(sequence.holes()) == before_newest - sequence.waiting.keys() - absent
         assert sequence.holes() == merged(sequence.holes())
+        assert all(each >= sequence.expected for each in sequence.waiting), "it would wait for ever"
+    published = set(out) | set(ids(sequence.give_up()))
+    assert published >= arrived - absent
+    assert published <= arrived
+
+
+@pytest.mark.parametrize("first_comes", ["the trade", "the word that it does not exist"])
+def test_a_trade_that_the_venue_calls_absent_is_published_all_the_same(first_comes: str) -> None:
+    sequence = TradeSequence()
+    sequence.arrive(trade(0))
+    if first_comes == "the trade":
+        sequence.arrive(trade(2))
+        assert ids(sequence.mark_absent(IdRange(1, 2))) == [2]
+    else:
+        sequence.arrive(trade(4))
+        assert ids(sequence.mark_absent(IdRange(2, 3))) == []
+        sequence.arrive(trade(2))
+        assert ids(sequence.arrive(trade(1)).ready) == [1, 2, 4]
+    assert sequence.missing() == []
 
 
 def test_thousands_that_wait_cost_no_more_each_than_one() -> None:

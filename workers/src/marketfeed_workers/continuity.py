@@ -13,7 +13,7 @@ No I/O and no clock here.
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade
-from marketfeed_workers.id_ranges import IdRange, holds, merged, within, without
+from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, within, without
 
 
 class Arrival(NamedTuple):
@@ -69,6 +69,7 @@ class TradeSequence:
             return _NOTHING
         newest = self._head if self.waiting else self.expected - 1
         self.waiting[trade_id] = trade
+        self._absent = without(self._absent, IdRange(trade_id, trade_id))
         if trade_id <= newest:
             self._holes = without(self._holes, IdRange(trade_id, trade_id))
             return _NOTHING
@@ -80,10 +81,16 @@ class TradeSequence:
         )
 
     def mark_absent(self, ids: IdRange) -> list[Trade]:
-        """The venue proved that `ids` do not exist; the trades that may be published now."""
+        """The venue says that `ids` do not exist; the trades that may be published now.
+
+        What waits exists, whatever the venue says.
+        """
         self.late = without(self.late, ids)
         self._holes = without(self._holes, ids)
-        self._absent = merged([*self._absent, ids])
+        absent = [ids]
+        for held in of_ids(trade_id for trade_id in self.waiting if ids.first <= trade_id <= ids.last):
+            absent = without(absent, held)
+        self._absent = merged([*self._absent, *absent])
         return self._released()
 
     def holes(self) -> list[IdRange]:
