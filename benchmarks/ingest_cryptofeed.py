@@ -6,6 +6,7 @@ its broker acknowledges with acks=all as marketfeed's does.
     python ingest_cryptofeed.py WS_BASE BROKER SYMBOL,…
 """
 
+import asyncio
 import sys
 
 from cryptofeed import FeedHandler
@@ -39,6 +40,8 @@ def main(base: str, broker: str, symbols: list[str]) -> None:
             callbacks={TRADES: TradeKafka(**kafka), TICKER: TickerKafka(**kafka)},
         )
     )
+    # The feed handler asks for the thread's loop, which today's uvloop does not make by itself.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     handler.run()
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,9 @@ class FrameServer:
         self.ws_base = f"ws://127.0.0.1:{port}"
         self.rest_base = f"http://127.0.0.1:{port}"
 
-    def await_connections(self, count: int) -> None:
-        sink_stack.until(
-            lambda: get(f"{self.rest_base}/control/connections") == str(count), f"{count} connections", 60
-        )
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return int(get(f"{self.rest_base}/control/connections"))
 
     def go(self, events: int, rate: float = 0) -> float:
         """Send; returns when the last frame has been handed to the kernel. The monotonic time of the beginning."""
@@ -172,13 +171,13 @@ class Process:
         stack.callback(self._stop)
         self.pid = self._popen.pid
 
-    def until(self, condition: object, what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for `condition()`, and no longer than the process lives."""
 
         def met() -> bool:
             if self._popen.poll() is not None:
                 raise SystemExit(f"ended while we waited for {what}:\n{self.output()}")
-            return bool(condition())  # type: ignore[operator]
+            return condition()
 
         sink_stack.until(met, what, RUN_SECONDS)
 

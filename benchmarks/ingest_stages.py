@@ -51,10 +51,10 @@ class Stages:
             for frame in self.frames
             if isinstance(event := self._venue.read(frame, 1), Trade | BookTicker)
         ]
-        self._records = {
-            topic: [{"value": encode(event), "key": key_for(event.symbol)} for event in self.events if isinstance(event, kind)]
-            for topic, kind in zip(TOPICS, (Trade, BookTicker), strict=True)
-        }  # fmt: skip
+        self._records: dict[str, list[dict[str, bytes]]] = {topic: [] for topic in TOPICS}
+        for event in self.events:
+            topic = TOPICS[isinstance(event, BookTicker)]
+            self._records[topic].append({"value": encode(event), "key": key_for(event.symbol)})
         self.reads = [
             self.frames[start : start + READ_FRAMES] for start in range(0, len(self.frames), READ_FRAMES)
         ]
