@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from operator_control_plane import ControlPlane, Unavailable, control_plane
-from operator_support import KINDS, Admin, Operator, admin_client, install, launch, operator_token
+from operator_support import KINDS, Admin, Operator, admin_client, eventually, install, launch, operator_token
+
+from marketfeed_operator.kinds import KAFKA, OPTIONAL
 
 _numbers = itertools.count()
 
@@ -68,3 +70,28 @@ def start_operator(
             return operator
 
         yield start
+
+
+@pytest.fixture
+async def neighbours(admin: Admin) -> None:
+    """The kinds of other operators, as empty as a kind can be: what matters here is that they come and are used."""
+    crds = KINDS["CustomResourceDefinition"]
+    for kind in (*OPTIONAL, KAFKA):
+        body = {
+            "apiVersion": crds.api_version, "kind": crds.kind,
+            "metadata": {"name": f"{kind.plural}.{kind.group}"},
+            "spec": {
+                "group": kind.group, "scope": "Namespaced",
+                "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
+                "versions": [{
+                    "name": kind.api_version.rpartition("/")[2], "served": True, "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                }],
+            },
+        }  # fmt: skip
+        await admin.cluster.apply(crds, body, manager="tests")
+
+    async def served():
+        return await admin.cluster.optional_kinds() == {kind.kind for kind in (*OPTIONAL, KAFKA)}
+
+    await eventually(served)

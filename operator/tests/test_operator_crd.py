@@ -48,6 +48,7 @@ RULES = [
         spec(symbols=None, symbolSelector={}),
     ),
     ("give exactly one of symbols and symbolSelector", spec(symbols=None), spec()),
+    ("streams names one twice", spec(streams=["trade", "trade"]), spec(streams=["bookTicker", "trade"])),
     ("consumers need storage", spec(storage=None, consumers={}), spec(consumers={})),
     (
         "consumers.trades needs the stream trade",

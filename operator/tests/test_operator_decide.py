@@ -203,6 +203,19 @@ def test_consumers_stay_as_they_are_until_the_schema_fits():
     )
 
 
+def test_a_migration_that_was_made_stays_as_it_was_whatever_else_is_edited():
+    observed = settled(STORED)
+    edited = {**STORED, "logging": {"level": "DEBUG"}, "template": {"priorityClassName": "high"}}
+    for changed, kept in ((STORED, False), (edited, True)):
+        planned = plan(feed(changed), observed)
+        assert planned is not None
+        bodies = {child.kind.kind: child.body for child in planned.children}
+        assert (bodies["Job"] is None) == kept
+        assert bodies["StatefulSet"] is not None
+        assert planned.migration == "Succeeded"
+        assert obsolete(planned.children, observed) == []
+
+
 def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
     observed = settled(STORED)
     topic = ("KafkaTopic", "default", "market.trades.raw")

@@ -242,5 +242,15 @@ def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():
         assert pod["spec"]["priorityClassName"] == "high"
 
 
+def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ours():
+    def monitor(labels: dict[str, str]) -> dict[str, Any]:
+        return children(feed(monitoring={"labels": labels}))[("PodMonitor", "feed")].body["metadata"]
+
+    before, after = monitor({"release": "a"}), monitor({"release": "b", FEED: "another"})
+    assert after["labels"]["release"] == "b"
+    assert after["labels"][FEED] == "feed"
+    assert before["annotations"] != after["annotations"], "else the operator takes them for the same"
+
+
 def test_labels_of_a_shard_name_it():
     assert children(feed())[("Deployment", "feed-shard-3")].body["metadata"]["labels"][SHARD] == "3"

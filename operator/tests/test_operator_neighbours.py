@@ -18,7 +18,6 @@ from marketfeed_operator.kinds import (
     CONFIG_MAP,
     KAFKA,
     KAFKA_TOPIC,
-    OPTIONAL,
     POD_MONITOR,
     SCALED_OBJECT,
     STATEFUL_SET,
@@ -39,31 +38,6 @@ def operator(start_operator):
 async def nodes(admin: Admin, operator):
     async with kubelet(admin.cluster, admin.namespace, PORT) as running:
         yield running
-
-
-@pytest.fixture
-async def neighbours(admin: Admin, operator):
-    """The kinds of other operators, as empty as a kind can be: what matters here is that they come and are used."""
-    crds = KINDS["CustomResourceDefinition"]
-    for kind in (*OPTIONAL, KAFKA):
-        body = {
-            "apiVersion": crds.api_version, "kind": crds.kind,
-            "metadata": {"name": f"{kind.plural}.{kind.group}"},
-            "spec": {
-                "group": kind.group, "scope": "Namespaced",
-                "names": {"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.lower()},
-                "versions": [{
-                    "name": kind.api_version.rpartition("/")[2], "served": True, "storage": True,
-                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-                }],
-            },
-        }  # fmt: skip
-        await admin.cluster.apply(crds, body, manager="tests")
-
-    async def served():
-        return await admin.cluster.optional_kinds() == {kind.kind for kind in (*OPTIONAL, KAFKA)}
-
-    await eventually(served)
 
 
 async def there(admin: Admin, kind: str, name: str):
@@ -270,6 +244,13 @@ async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_sile
         found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed=selected")
         return set().union(*(reading_of(each["data"]).symbols for each in found)) == expected
 
+    await eventually(taken)
+    narrow = {**spec, "symbolSelector": {"quoteAssets": ["BTC"]}}
+    await declare(admin, "selected", narrow)
+    usdt, expected = expected, {"ETHBTC"}
+    await eventually(taken)
+    await declare(admin, "selected", spec)
+    expected = usdt
     await eventually(taken)
     process.terminate()
     await asyncio.to_thread(process.wait, 20)

@@ -8,7 +8,7 @@ from marketfeed_operator.assign import Reading, assign, moves, transition
 from marketfeed_operator.desired import Child, Feed, desired, migration_job
 from marketfeed_operator.desired.base import Object
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, STATEFUL_SET
-from marketfeed_operator.names import CONFIG_HASH, shard_of
+from marketfeed_operator.names import CONFIG_HASH, DESIRED_HASH, shard_of
 from marketfeed_operator.observed import JobState, Observed
 from marketfeed_wire.assignment import hash_of
 
@@ -75,7 +75,7 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
         found = observed.children.get(job.key)
         state = found.job if found is not None else "Running"
     children, waiting = _staged(
-        [_after_migration(child, state) for child in desired(feed, following, observed.kinds)],
+        [_around_migration(child, state, observed) for child in desired(feed, following, observed.kinds)],
         observed,
         feed.spec.ingestion.max_updating_shards,
     )
@@ -117,8 +117,16 @@ def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, fr
     return live
 
 
-def _after_migration(child: Child, state: JobState) -> Child:
-    """Consumers stay as they are until the schema fits their image: the old ones go on with the old schema."""
+def _around_migration(child: Child, state: JobState, observed: Observed) -> Child:
+    """Consumers stay as they are until the schema fits their image: the old ones go on with the old schema.
+
+    The migration itself stays as it was made: a Job's pod template can never change, and it is to run once.
+    """
+    if child.kind is JOB:
+        found = observed.children.get(child.key)
+        return (
+            child.held() if found is not None and found.desired_hash != _desired_hash(child.body) else child
+        )
     return child.held() if child.kind is STATEFUL_SET and state in ("Running", "Failed") else child
 
 
@@ -155,6 +163,10 @@ def _config_hash(body: Object | None) -> str:
     if body is None:
         return ""
     return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
+
+
+def _desired_hash(body: Object | None) -> str:
+    return "" if body is None else str(body["metadata"]["annotations"][DESIRED_HASH])
 
 
 def obsolete(wanted: tuple[Child, ...], observed: Observed) -> list[tuple[str, str, str]]:

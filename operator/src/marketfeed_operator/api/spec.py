@@ -107,7 +107,8 @@ class Spec(Declared):
         default=("trade", "bookTicker"),
         min_length=1,
         max_length=2,
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        # Not a set: server-side apply would keep what the default had put into it and nobody owns.
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="Streams that are read of each symbol.",
     )
     shard_size: int = Field(
@@ -143,6 +144,11 @@ class Spec(Declared):
             "has(self.symbols) != has(self.symbolSelector)",
             "give exactly one of symbols and symbolSelector",
             lambda self: (self.symbols is None) != (self.symbol_selector is None),
+        ),
+        Rule(
+            "self.streams.all(s, self.streams.exists_one(t, t == s))",
+            "streams names one twice: each stream once",
+            lambda self: len(set(self.streams)) == len(self.streams),
         ),
         Rule(
             "self.venue == oldSelf.venue",

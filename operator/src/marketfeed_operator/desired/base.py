@@ -111,15 +111,16 @@ def child(
     content: Object,
     *,
     extra: Mapping[str, str] | None = None,
+    wished: Mapping[str, str] | None = None,
 ) -> Child:
-    """A child in the feed's namespace, deleted with the feed."""
+    """A child in the feed's namespace, deleted with the feed; labels that the user wished never replace ours."""
     body = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": {
             "name": name,
             "namespace": feed.namespace,
-            "labels": {**labels(feed, component, extra), FEED_NAMESPACE: feed.namespace},
+            "labels": {**(wished or {}), **labels(feed, component, extra), FEED_NAMESPACE: feed.namespace},
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

@@ -17,7 +17,4 @@ def pod_monitor(feed: Feed) -> Child | None:
             {"port": "metrics", "path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
         ],
     }
-    found = child(feed, POD_MONITOR, feed.name, "monitoring", {"spec": spec})
-    if found.body is not None and monitoring.labels:
-        found.body["metadata"]["labels"] = {**monitoring.labels, **found.body["metadata"]["labels"]}
-    return found
+    return child(feed, POD_MONITOR, feed.name, "monitoring", {"spec": spec}, wished=monitoring.labels)
