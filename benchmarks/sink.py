@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import psycopg
 import sink_data
+import sink_debezium
 import sink_stack
 
 from marketfeed_consumers import schema
@@ -104,6 +105,9 @@ def floor(bench: Bench) -> Run:
         return Run(bench.rows, seconds, cpu(os.getpid()) - own, cpu(connection.info.backend_pid))
 
 
+_PROGRESS = "SELECT count(DISTINCT owner), coalesce(sum(next_offset), 0) FROM consumer_offsets"
+
+
 def marketfeed(bench: Bench, topic: str, messages: int, processes: int = 1, **settings: str) -> Run:
     """`marketfeed-consumer`, every guarantee on."""
     url = bench.database()
@@ -112,7 +116,10 @@ def marketfeed(bench: Bench, topic: str, messages: int, processes: int = 1, **se
         "MARKET_TRADES_TOPIC": topic, "CONSUMER_TOPICS": topic, "METRICS_HOST": "127.0.0.1", "METRICS_PORT": "0",
         "LOG_LEVEL": "WARNING", **settings,
     }  # fmt: skip
-    command: list[str | Path] = [sys.executable, *os.environ.get("BENCH_CONSUMER", "-m marketfeed_consumers").split()]
+    command: list[str | Path] = [
+        sys.executable,
+        *os.environ.get("BENCH_CONSUMER", "-m marketfeed_consumers").split(),
+    ]
     with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
         pids = [
             stack.enter_context(
@@ -121,23 +128,34 @@ def marketfeed(bench: Bench, topic: str, messages: int, processes: int = 1, **se
             for number in range(processes)
         ]
         began = ended = 0.0
-        stored = -1
+        stored = at_begin = 0
+        used: list[float] = []
         while stored < messages:
-            row = watch.execute(
-                "SELECT count(*), coalesce(sum(next_offset), 0) FROM consumer_offsets"
-            ).fetchone()
+            row = watch.execute(_PROGRESS).fetchone()
             assert row is not None  # noqa: S101
             now = time.monotonic()
-            if row[0] == 0 or row[1] == 0:
-                began, used = now, [cpu(pid) for pid in pids]
-            stored, ended = int(row[1]) if row[0] else -1, now
+            stored, ended = int(row[1]), now
+            if stored == 0 or row[0] < processes:
+                # Nobody has stored anything yet, or one has while the other is still joining the group.
+                began, at_begin, used = now, stored, [cpu(pid) for pid in pids]
             if not all(psutil.pid_exists(pid) for pid in pids):
                 raise SystemExit((bench.folder / "consumer0.log").read_text())
             time.sleep(0.02)
-        run = Run(messages, ended - began, sum(cpu(pid) for pid in pids) - sum(used), bench.server_cpu(url))
+        client = sum(cpu(pid) for pid in pids) - sum(used)
+        run = Run(messages - at_begin, ended - began, client, bench.server_cpu(url))
     with psycopg.connect(url) as connection:
         check(connection, bench, messages)
     return run
+
+
+def debezium(bench: Bench, topic: str) -> Run:
+    """Debezium's JDBC sink: see sink_debezium.py."""
+    url = bench.database()
+    with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
+        pid = sink_debezium.start(stack, bench.folder, bench.broker, url, topic, tasks=1)
+        used = cpu(pid)
+        rows, seconds = sink_debezium.drain(watch, bench.rows, bench.folder / "connect.log")
+        return Run(rows, seconds, cpu(pid) - used, bench.server_cpu(url))
 
 
 def check(connection: psycopg.Connection[Any], bench: Bench, messages: int) -> None:
@@ -171,6 +189,7 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
         "floor": lambda: floor(bench),
         "marketfeed": lambda: marketfeed(bench, "new", bench.rows),
         "marketfeed x2": lambda: marketfeed(bench, "new", bench.rows, processes=2),
+        "debezium": lambda: debezium(bench, "new"),
         "marketfeed 50% duplicates": lambda: marketfeed(bench, "doubled", bench.rows),
     }
     sink_data.create(bench.broker, "new", "doubled")

@@ -1,5 +1,6 @@
 """What the sink benchmark runs on: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
 
+import hashlib
 import importlib.util
 import os
 import pwd
@@ -38,11 +39,11 @@ def free_port() -> int:
 
 def jars(name: str) -> Path:
     """The folder of the jars of maven/NAME.xml; Maven fetches them once."""
-    folder = CACHE / name
+    pom = HERE / "maven" / f"{name}.xml"
+    folder = CACHE / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
     if not (folder / "complete").exists():
         print(f"fetching {name} by Maven …", flush=True)
         shutil.rmtree(folder, ignore_errors=True)
-        pom = HERE / "maven" / f"{name}.xml"
         subprocess.run(
             ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={folder}",
              "-DincludeScope=runtime"],
