@@ -59,7 +59,8 @@ def run(
     """The script's exit code and output, as one text."""
     (project / "report.xml").write_text(report)
     (project / "Makefile").write_text(
-        f"setup:\n\t@echo set up\ntools:\n\t@echo built\ntest:\n\t@cat report.xml > $(patsubst --junitxml=%,%,$(ARGS)); {test}\n"
+        "setup:\n\t@echo set up\ntools:\n\t@echo built\n"
+        f"test:\n\t@cat report.xml > $(patsubst --junitxml=%,%,$(ARGS)); {test}\n"
         f"lint:\n\t@echo linted; {lint}\n"
     )
     environment = {

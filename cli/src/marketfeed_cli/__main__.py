@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     run_options = _run_options()
     _add_demo(commands, run_options)
     _add_replay(commands, run_options)
+    _add_audit(commands)
     _add_status(commands)
     _add_validate(commands)
     return top
@@ -107,6 +108,29 @@ def _add_replay(
     replay.add_argument(
         "file", type=Path, metavar="FILE", help="plain or gzip; a line: time in ns, space, frame"
     )
+
+
+def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="is everything in the database? per symbol and hour",
+        description="Ask DATABASE_URL what is stored, what is missing and what the venue proved absent. "
+        "Exit code 0 when no id is unresolved, 1 when one is, 2 when an option or setting is wrong.",
+    )
+    audit.add_argument("--venue", help="only this venue, such as binance_us")
+    audit.add_argument("--symbol", help="only this symbol, such as BTCUSDT")
+    audit.add_argument(
+        "--since", type=_time_us, metavar="TIME", help="from this time on, such as 2026-01-31T12:00Z"
+    )
+    audit.add_argument("--until", type=_time_us, metavar="TIME", help="up to this time")
+    audit.add_argument("--deep", action="store_true", help="count the rows themselves and compare")
+    audit.add_argument("-o", "--output", choices=("table", "json"), default="table", help="[%(default)s]")
+
+
+def _time_us(text: str) -> int:
+    from marketfeed_consumers.commands import time_us
+
+    return time_us(text)
 
 
 def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from marketfeed_cli import run as runs
+from marketfeed_cli.audit import audit
 from marketfeed_cli.interrupt import run_interruptible
 from marketfeed_cli.status import status
 from marketfeed_cli.validate import validate
@@ -20,6 +21,8 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
         case "replay":
             shared = runs.Options(options.keep, options.output)
             return run_interruptible(runs.replay(shared, options.file, environment))
+        case "audit":
+            return audit(options, environment)
         case "status":
             return run_interruptible(status(options.urls, options.output))
         case _:

@@ -1,0 +1,105 @@
+"""``marketfeed audit``: is everything in the database? Per symbol and hour, with a number."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from marketfeed_chassis import settings
+from marketfeed_consumers import database, schema
+from marketfeed_consumers.audit import HourReport, Report, Scope
+from marketfeed_consumers.audit import audit as audited
+from marketfeed_consumers.settings import DatabaseSettings
+
+
+def audit(options: Namespace, environment: Mapping[str, str]) -> int:
+    """Print the audit of DATABASE_URL; 0 when nothing is unresolved, otherwise 1.
+
+    Raises:
+        SettingsError: DATABASE_URL cannot be used.
+        StartupError: the database is out of reach, or its schema is not this release's.
+    """
+    read = settings.read(DatabaseSettings, environment)
+    scope = Scope(options.venue, options.symbol, options.since, options.until)
+    with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+        connection,
+        _,
+    ):
+        schema.check(connection)
+        report = audited(connection, scope, deep=options.deep)
+    if options.output == "json":
+        json.dump(as_json(report), sys.stdout, indent=2)
+        print()
+    else:
+        _print(report)
+    return 0 if report.is_complete else 1
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as the JSON form of the command shows it; times are ISO 8601, ids whole numbers."""
+    return {
+        "complete": report.is_complete,
+        "deep": report.deep,
+        "hours": [
+            {
+                "venue": hour.venue,
+                "symbol": hour.symbol,
+                "hour": _hour(hour),
+                "first_id": hour.first_id,
+                "last_id": hour.last_id,
+                "stored": hour.stored,
+                "missing": [span._asdict() for span in hour.missing],
+                "duplicates": hour.duplicates,
+                "uncounted": hour.uncounted,
+                "completeness_percent": hour.completeness_percent,
+            }
+            for hour in report.hours
+        ],
+    }
+
+
+def _print(report: Report) -> None:
+    table = Table("venue", "symbol", "hour (UTC)", box=None, pad_edge=False)
+    for title in ("first id", "last id", "stored", "duplicates", "complete"):
+        table.add_column(title, justify="right")
+    table.add_column("missing")
+    for hour in report.hours:
+        table.add_row(
+            hour.venue,
+            hour.symbol,
+            _hour(hour),
+            _id(hour.first_id),
+            _id(hour.last_id),
+            f"{hour.stored:,}",
+            str(hour.duplicates),
+            _percent(hour.completeness_percent),
+            ", ".join(
+                f"{span.first_id}-{span.last_id} {span.verdict} {span.proof}".rstrip()
+                for span in hour.missing
+            ),
+        )
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    stored = sum(hour.stored for hour in report.hours)
+    unresolved = sum(hour.unresolved for hour in report.hours)
+    how = "the rows were counted" if report.deep else "from the ledger; --deep counts the rows"
+    verdict = "complete" if report.is_complete else f"NOT complete: {unresolved:,} ids are unresolved"
+    console.print(f"{verdict}: {stored:,} trades ({how})" if report.is_complete else f"{verdict} ({how})")
+
+
+def _hour(hour: HourReport) -> str:
+    return datetime.fromtimestamp(hour.hour_us / 1e6, UTC).strftime("%Y-%m-%dT%H:00Z")
+
+
+def _id(trade_id: int | None) -> str:
+    return "-" if trade_id is None else str(trade_id)
+
+
+def _percent(percent: float) -> str:
+    """Never rounded up to 100: a single missing trade must show."""
+    return "100 %" if percent == 100.0 else f"{min(percent, 99.999):.3f} %"
