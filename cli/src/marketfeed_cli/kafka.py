@@ -1,6 +1,7 @@
 """The few things a run asks of Kafka itself: that its topics are there, and where they end."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -14,6 +15,15 @@ from marketfeed_chassis.settings import read
 
 PARTITIONS: Final = 4
 TIMEOUT_SECONDS: Final = 10.0
+
+# A topic that was created a moment ago: its partitions get their leaders one by one.
+_PASSING: Final = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 
 
 class Kafka:
@@ -65,16 +75,26 @@ class Kafka:
         Raises:
             StartupError: the broker does not tell.
         """
-        try:
-            known = await asyncio.to_thread(self._admin.list_topics, topic, TIMEOUT_SECONDS)
-            asked = {
-                TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-                for number in known.topics[topic].partitions
-            }
-            answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
-            return {
-                where.partition: (await asyncio.wrap_future(answer)).offset
-                for where, answer in answers.items()
-            }
-        except KafkaException as error:
-            raise StartupError(f"Kafka does not tell where {topic} ends: {error.args[0].str()}") from None
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._end_offsets(topic)
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.code() not in _PASSING or time.monotonic() > deadline:
+                    raise StartupError(f"Kafka does not tell where {topic} ends: {reason.str()}") from None
+            await asyncio.sleep(0.2)
+
+    async def _end_offsets(self, topic: str) -> dict[int, int]:
+        known = await asyncio.to_thread(self._admin.list_topics, topic, TIMEOUT_SECONDS)
+        description = known.topics[topic]
+        if description.error is not None:
+            raise KafkaException(description.error)
+        asked = {
+            TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            for number in description.partitions
+        }
+        answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
+        return {
+            where.partition: (await asyncio.wrap_future(answer)).offset for where, answer in answers.items()
+        }
