@@ -22,28 +22,29 @@ Message = Trade | BookTicker | bytes
 class Session:
     """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
 
-    def __init__(self, url: str, name: str = "me", **options: Any) -> None:
+    def __init__(self, url: str, name: str = "me", partition: int = 0, **options: Any) -> None:
         self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
         self.name = name
+        self.partition = partition
         self.next = dict.fromkeys(TABLES, 0)
         self.owner = Owner("group", {}, dict.fromkeys(TABLES, ""))
 
     def claim(self) -> None:
-        wanted = [Wanted(topic, 0, "", 0, 1_000_000) for topic in TABLES]
+        wanted = [Wanted(topic, self.partition, "", 0, 1_000_000) for topic in TABLES]
         claimed = self.writer.submit_claim("group", self.name, wanted).result(20)
         self.owner = Owner("group", {(c.topic, c.partition): c.epoch for c in claimed}, self.owner.topic_ids)
         self.next = {c.topic: c.next_offset for c in claimed}
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
-        return {(topic, 0): offset for topic, offset in self.next.items()}
+        return {(topic, self.partition): offset for topic, offset in self.next.items()}
 
     def batch(self, messages: Sequence[Message]) -> Batch:
         """`messages` as the records that follow what is stored."""
         offsets, records = dict(self.next), []
         for message in messages:
             topic = "book" if isinstance(message, BookTicker) else "trades"
-            records.append(record(message, offsets[topic], topic))
+            records.append(record(message, offsets[topic], topic, self.partition))
             offsets[topic] += 1
         return batch_of(records, TABLES)
 

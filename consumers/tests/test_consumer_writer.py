@@ -68,7 +68,7 @@ def test_one_batch_is_all_there_together(session: Callable[..., Session], databa
     [
         pytest.param("COMMIT", Fault.REFUSED, "40001", id="a serialization failure at COMMIT"),
         pytest.param(
-            "UPDATE consumer_offsets", Fault.REFUSED, "40001", id="a serialization failure on the way"
+            "INSERT INTO consumer_offsets", Fault.REFUSED, "40001", id="a serialization failure on the way"
         ),
         pytest.param("COMMIT", Fault.REFUSED, "40003", id="an unknown result that was not committed"),
         pytest.param("COMMIT", Fault.DONE_BUT_ERROR, "40003", id="an unknown result that was committed"),
@@ -257,6 +257,37 @@ def once_together(gate: threading.Barrier) -> Callable[[str], None]:
             gate.wait(10)
 
     return at
+
+
+def test_consumers_of_different_partitions_do_not_fail_each_other(database: str) -> None:
+    """Both are about to commit at the same moment; neither may have to do its work again."""
+    names = ("first", "second")
+    both = [Session(database, name, partition) for partition, name in enumerate(names)]
+    symbols = [[f"{name}-{number}" for number in range(8)] for name in names]
+    try:
+        for each in both:
+            each.claim()
+        for turn in range(5):
+            gate = threading.Barrier(2)
+            for each in both:
+                each.writer._at = lambda point, gate=gate: gate.wait(10) if point == "committing" else None
+            plans = [
+                each.planned(each.batch([one for s in own for one in (trade(turn, s), quote(turn, s))]))
+                for each, own in zip(both, symbols, strict=True)
+            ]
+            futures = [
+                each.writer.submit_write(made, each.owner) for each, made in zip(both, plans, strict=True)
+            ]
+            for future in futures:
+                future.result(30)
+            for each, made in zip(both, plans, strict=True):
+                each.next |= {step.topic: step.next_offset for step in made.steps}
+        assert [each.writer.retries for each in both] == [{}, {}]
+        assert stored(database, "trades") == 5 * 16
+        assert differences(database) == {}
+    finally:
+        for each in both:
+            each.writer.close()
 
 
 def test_of_two_that_believe_to_own_a_partition_one_stores(database: str) -> None:

@@ -132,11 +132,11 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
         OffsetsMoved: one is not.
     """
     rows = [
-        (topic, number, owner.epochs[topic, number], expected, next_offset)
+        (topic, number, expected, next_offset, owner.epochs[topic, number])
         for topic, number, expected, next_offset in plan.steps
     ]
-    moved = connection.execute(consumer_offsets.ADVANCE, [now_us, *_columns(rows), owner.group])
-    if moved.rowcount != len(rows):
+    moved = connection.execute(consumer_offsets.ADVANCE, [owner.group, now_us, *_columns(rows)]).fetchall()
+    if len(moved) != len(rows) or ("",) in moved:
         raise OffsetsMoved
 
 
@@ -173,21 +173,17 @@ def _set_marks(
     rows = [
         (
             *key,
-            before.version,
+            after.version,
             after.first_id,
             after.last_id,
             after.first_time_us,
             after.last_time_us,
             added(key),
         )
-        for key, (before, after) in plan.marks.items()
+        for key, (_, after) in plan.marks.items()
     ]
-    for query, own in (
-        (high_water_marks.SET, [row for row in rows if row[3] > 0]),
-        (high_water_marks.CREATE, [row for row in rows if row[3] == 0]),
-    ):
-        if own and connection.execute(query, _columns(own)).rowcount != len(own):
-            raise StaleKnowledge
+    if rows and connection.execute(high_water_marks.SET, _columns(rows)).rowcount != len(rows):
+        raise StaleKnowledge
 
 
 def _texts(copy_text: Callable[[Key, Any], str], found: Mapping[Key, Sequence[Any]]) -> list[bytes]:

@@ -39,7 +39,7 @@ POSTGRESQL: Final = Dialect(
     name_type='text COLLATE "C"',
     hot_row_storage="WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)",
     # A sequential scan of a small table takes a predicate lock on the whole of it, and then every other
-    # consumer's update of its own row in there is a serialization failure for one of the two.
+    # consumer's change of its own row in there can be a serialization failure for one of the two.
     session=("SET enable_seqscan = off",),
     sharded_key="",
     migration_lock=("SELECT pg_advisory_lock(7271664410250101)",),

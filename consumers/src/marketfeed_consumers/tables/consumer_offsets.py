@@ -28,13 +28,23 @@ WHERE consumer_group = %s AND topic = %s AND "partition" = %s AND topic_id = ''
 """Note the topic's id where the broker did not tell it when the partition was begun."""
 
 ADVANCE: Final = """
-UPDATE consumer_offsets AS o SET next_offset = n.next_offset, updated_time_us = %s
-FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS n (topic, number, epoch, expected_offset, next_offset)
-WHERE o.consumer_group = %s AND o.topic = n.topic AND o."partition" = n.number AND o.epoch = n.epoch
-    AND o.next_offset = n.expected_offset
+INSERT INTO consumer_offsets AS held (consumer_group, topic, "partition", topic_id, previous_offset, next_offset,
+    epoch, owner, updated_time_us)
+SELECT %s, n.topic, n.number, '', n.previous_offset, n.next_offset, n.epoch, '', %s
+FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS n (topic, number, previous_offset, next_offset, epoch)
+ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
+    previous_offset = excluded.previous_offset, next_offset = excluded.next_offset,
+    updated_time_us = excluded.updated_time_us
+WHERE held.epoch = excluded.epoch AND held.next_offset = excluded.previous_offset
+RETURNING owner
 """
-"""Compare and set; fewer rows than asked for means that a partition is not ours any more."""
+"""Compare and set; takes group, time and an array a column, gives a row for each partition that stood where it should.
+
+An owner of '' tells of a row that was not there at all. The form matters: an UPDATE finds its rows by reading an index,
+PostgreSQL remembers that reading by pages of many rows, and consumers of different partitions then fail each other
+(40001). INSERT … ON CONFLICT finds the one row of its key and leaves no such trace.
+"""
 
 READ: Final = """
 SELECT topic, "partition", epoch, next_offset, owner FROM consumer_offsets

@@ -16,24 +16,18 @@ JOIN high_water_marks AS m USING (table_name, venue, symbol)
 """
 
 SET: Final = """
-UPDATE high_water_marks AS m
-SET version = m.version + 1, first_id = n.first_id, last_id = n.last_id, first_time_us = n.first_time_us,
-    last_time_us = n.last_time_us, row_count = m.row_count + n.added
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+INSERT INTO high_water_marks AS held (table_name, venue, symbol, version, first_id, last_id, first_time_us,
+    last_time_us, row_count)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::bigint[])
-    AS n (table_name, venue, symbol, version, first_id, last_id, first_time_us, last_time_us, added)
-WHERE m.table_name = n.table_name AND m.venue = n.venue AND m.symbol = n.symbol AND m.version = n.version
+ON CONFLICT (table_name, venue, symbol) DO UPDATE SET
+    version = excluded.version, first_id = excluded.first_id, last_id = excluded.last_id,
+    first_time_us = excluded.first_time_us, last_time_us = excluded.last_time_us,
+    row_count = held.row_count + excluded.row_count
+WHERE held.version = excluded.version - 1
 """
-"""Compare and set; fewer rows than asked for means that somebody else has set one since it was read."""
+"""Compare and set; takes one array a column, `version` being the new one and `row_count` the rows added.
 
-CREATE: Final = """
-INSERT INTO high_water_marks (table_name, venue, symbol, version, first_id, last_id, first_time_us, last_time_us,
-    row_count)
-SELECT n.table_name, n.venue, n.symbol, n.version + 1, n.first_id, n.last_id, n.first_time_us, n.last_time_us,
-    n.added
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::bigint[], %s::bigint[])
-    AS n (table_name, venue, symbol, version, first_id, last_id, first_time_us, last_time_us, added)
-ON CONFLICT DO NOTHING
+Fewer rows than asked for means that somebody else has set one since it was read. In this form for the reason given at
+consumer_offsets.ADVANCE.
 """
-"""The same for symbols never seen before."""

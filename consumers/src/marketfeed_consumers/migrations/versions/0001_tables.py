@@ -126,6 +126,7 @@ def upgrade() -> None:
             "partition" int NOT NULL,
             topic_id text NOT NULL,
             next_offset bigint NOT NULL,
+            previous_offset bigint NOT NULL DEFAULT 0,
             epoch bigint NOT NULL,
             owner text NOT NULL,
             updated_time_us bigint NOT NULL,
