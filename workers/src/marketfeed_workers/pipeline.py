@@ -77,10 +77,10 @@ class Pipeline:
                 self._counters.failures[error.reason] += 1
                 log.warning("frame passed over", reason=str(error))
                 continue
-            if isinstance(event, Trade):
-                trades.append(event)
-            elif isinstance(event, BookTicker):
+            if isinstance(event, BookTicker):  # first, because there are several to a trade
                 quotes.append(event)
+            elif isinstance(event, Trade):
+                trades.append(event)
             elif event is not None:
                 notices.append(event)
         if trades:

@@ -6,7 +6,8 @@ instead whoever reads the sockets asks `full` and stops reading.
 """
 
 from collections.abc import Callable
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -17,6 +18,8 @@ from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
 
+
+_value_of: Final[Callable[["Record"], bytes]] = itemgetter("value")
 
 Record = dict[str, Any]
 """One message for `Publisher.publish`, in the shape that the Kafka client takes: ``{"value": bytes, "key": bytes}``."""
@@ -125,7 +128,7 @@ class Publisher:
         `on_settled` is called when Kafka has acknowledged them all. A message that the client itself does not take
         (too large, or the client has failed for good) counts as refused.
         """
-        size_bytes = sum(len(record["value"]) for record in records)
+        size_bytes = sum(map(len, map(_value_of, records)))
         self._pending += len(records)
         self._pending_bytes += size_bytes
         receipt = _Receipt(self, stream, records, size_bytes, read_time_us, last_trade_ids, on_settled)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from http import HTTPStatus
+from typing import Final
 
 from picows import (
     WSCloseCode,
@@ -19,7 +20,8 @@ from picows import (
 from marketfeed_workers.errors import Unreachable, error_for_status
 from marketfeed_workers.transports.socket import Closed, FrameSink, Socket
 
-_NO_CODE = 1005  # what RFC 6455 (7.1.5) calls the code of a close frame that carries none
+_TEXT: Final = WSMsgType.TEXT  # a member of an enumeration is looked up at some cost, and this once a frame
+_NO_CODE: Final = 1005  # what RFC 6455 (7.1.5) calls the code of a close frame that carries none
 
 # At INFO the library tells of each connection and its buffer sizes; the session tells of it in our words.
 logging.getLogger("picows").setLevel(logging.WARNING)
@@ -43,7 +45,7 @@ class _PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind is WSMsgType.TEXT and frame.fin:
+        if kind is _TEXT and frame.fin:
             self._frames.append(frame.get_payload_as_bytes())
         else:
             self._on_other_frame(transport, frame, kind)
