@@ -76,6 +76,7 @@ def test_a_wrong_option_is_named(
     [
         ({"KAFKA_BROKER": "localhost"}, "error: KAFKA_BROKER='localhost' cannot be used"),
         ({"DATABASE_URL": "mysql://root:hunter2@db/x"}, "error: DATABASE_URL=(hidden) cannot be used"),
+        ({"VENUE": "nyse"}, "error: VENUE='nyse' cannot be used"),
         ({"MARKET_TRADES_TOPIC": "a b"}, "error: MARKET_TRADES_TOPIC='a b' cannot be used"),
     ],
 )
@@ -84,14 +85,6 @@ def test_a_wrong_setting_is_named_and_a_secret_is_not_shown(environment: dict[st
     assert ended.returncode == 2
     assert named in ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
-
-
-def test_an_unknown_venue_is_named() -> None:
-    ended = marketfeed("demo", "--source", "live", VENUE="nyse")
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "error: VENUE='nyse' cannot be used. Allowed: binance_us, binance\n",
-    )
 
 
 def test_a_live_venue_out_of_reach_is_told_and_not_replaced() -> None:

@@ -128,6 +128,20 @@ def test_text_shows_every_stage_the_ids_and_the_verdict() -> None:
         assert wanted in text
     assert "complete: all 10 trade ids are in the database, each once" in text
     assert "repaired" not in text
+    assert "absent at venue" not in text
+
+
+def test_text_says_how_many_ids_the_venue_never_had() -> None:
+    text = text_of(report(symbols={"BTCUSDT": symbol([(1, 3), (6, 10)], absent=[(4, 5)])}))
+    row = next(line for line in text.splitlines() if "BTCUSDT" in line)
+    assert "absent at venue" in text
+    assert row.split() == ["BTCUSDT", "1", "10", "2", "8", "8", "0"]
+
+
+def test_text_without_trades_does_not_speak_of_trade_ids() -> None:
+    nothing = SymbolFacts(expected=None, absent=[], committed=[], latency=LATENCY)
+    text = text_of(report(trades=stream(0), symbols={"BTCUSDT": nothing}))
+    assert "complete: no trades, and all 20 quotes are in the database, each once" in text
 
 
 def test_text_of_a_bad_report_names_each_problem() -> None:

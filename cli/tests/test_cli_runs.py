@@ -76,6 +76,19 @@ def test_demo_of_a_long_recording_ends_in_time_and_proves_what_was_read(home: Ho
     assert 0 < report["trades"]["committed"] < 18_556
 
 
+def test_replay_of_a_recording_with_holes_asks_the_venue_and_is_complete(
+    home: Home, recording: Path, tmp_path: Path
+) -> None:
+    holed = tmp_path / "holed.frames"
+    lines = shortened(recording, tmp_path, 5_000).read_bytes().splitlines(keepends=True)
+    trades = [line for line in lines if b"btcusdt@trade" in line]
+    holed.write_bytes(b"".join(trades[:100] + trades[150:]))
+    run = home.run("replay", str(holed), "--output", "json")
+    assert run.ended() == 0, run.err
+    (symbol,) = run.report()["symbols"].values()
+    assert (symbol["absent_at_venue"], symbol["committed"]) == (50, len(trades) - 50)
+
+
 @pytest.mark.parametrize(
     "moment",
     ["marketfeed demo", "  venue", "  database", "  Kafka", "  consumers", "  worker", " acknowledged "],
@@ -137,11 +150,13 @@ async def test_live_venue_that_loses_trades_is_told_and_the_exit_code_is_1(home:
     for endpoint in ("trades", "aggTrades", "historicalTrades"):
         fault(venue, "rest_error", status=500, endpoint=endpoint)
     run = live(home, venue, GAP_HOLD_SECONDS="1")
-    run.until_it_tells(" acknowledged ")
-    dropped = fault(venue, "drop", streams=["btcusdt@trade"], count=5)
+    run.until_it_tells("  worker")
+    # From within what it reads: ids before the first that it saw would be none of its business.
+    wait_until(lambda: any(each["frames"] for each in control(venue, "connections")), "frames to the worker")
+    dropped = fault(venue, "drop", streams=["btcusdt@trade"], after_frames=50, count=5)
     assert run.ended() == 1, run.err
     report = run.report()
-    (told,) = [each for each in faults(venue) if each["id"] == dropped["id"]]
+    (told,) = [each for each in control(venue, "faults") if each["id"] == dropped["id"]]
     assert told["hits"] == 5
     assert (report["verdict"], report["missing"]) == ("incomplete", 5)
     (problem,) = report["problems"]
@@ -193,8 +208,8 @@ def fault(venue: str, name: str, **fields: Any) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def faults(venue: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"http://{venue}/control/faults", timeout=10) as answer:
+def control(venue: str, what: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"http://{venue}/control/{what}", timeout=10) as answer:
         return list(json.load(answer))
 
 

@@ -16,6 +16,7 @@ _OWN_PARTS: Final = """\
 A Kafka broker and a PostgreSQL are started for the run, and removed with it. To use your own, set
   KAFKA_BROKER   host:port[,host:port…]; topics: MARKET_TRADES_TOPIC, MARKET_BOOK_TOPIC
   DATABASE_URL   postgresql://user:password@host:port/database
+  VENUE          binance_us [default] or binance: the protocol, and the name in every row
 Every other variable of the services (marketfeed-worker --help, marketfeed-consumer --help) is handed on to them.
 
 exit codes: 0 everything is there; 1 something is missing or failed; 2 wrong options or settings; 130 Ctrl-C

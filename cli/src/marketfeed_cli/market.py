@@ -98,16 +98,13 @@ def generated(symbols: tuple[str, ...], *, note: str = "") -> Market:
     return Market("generated", "simulator", symbols, arguments, note=note)
 
 
-async def live(symbols: tuple[str, ...], environment: Mapping[str, str]) -> Market:
-    """The real venue.
+async def live(symbols: tuple[str, ...], name: str, environment: Mapping[str, str]) -> Market:
+    """The real venue called `name`.
 
     Raises:
         StartupError: it cannot be reached, or refuses us; says which.
     """
-    name = environment.get("VENUE") or "binance_us"
-    venue = VENUES.get(name)
-    if venue is None:
-        raise SettingsError(f"VENUE={name!r} cannot be used. Allowed: {', '.join(VENUES)}")
+    venue = VENUES[name]
     base = environment.get("BINANCE_WS_BASE") or venue.facts.ws_base
     reason = await _probe(venue.stream_url(base, list(venue.streams(symbols[0]))))
     if reason:
@@ -137,11 +134,13 @@ async def _probe(url: str) -> str:
     return "" if message.type is aiohttp.WSMsgType.TEXT else "closed the connection"
 
 
-async def choose(source: Source, symbols: tuple[str, ...], environment: Mapping[str, str]) -> Market:
+async def choose(
+    source: Source, symbols: tuple[str, ...], venue: str, environment: Mapping[str, str]
+) -> Market:
     """The market to read.
 
     Raises:
-        SettingsError: the recording cannot be replayed, or VENUE is unknown.
+        SettingsError: the recording cannot be replayed.
         StartupError: the live venue was asked for and cannot be reached.
     """
     if source.file is not None:
@@ -154,7 +153,7 @@ async def choose(source: Source, symbols: tuple[str, ...], environment: Mapping[
     if source.name == "simulated":
         return generated(symbols)
     try:
-        return await live(symbols, environment)
+        return await live(symbols, venue, environment)
     except StartupError as error:
         if source.name == "live":
             raise

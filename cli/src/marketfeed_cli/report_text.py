@@ -44,13 +44,17 @@ def _stages(report: Report) -> Table:
 def _symbols(report: Report) -> Table:
     table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("symbol", style="bold")
-    for heading in ("first trade id", "last trade id", "expected", "committed", "missing"):
-        table.add_column(heading, justify="right")
+    absent = any(each.absent_at_venue for each in report.symbols.values())
+    headings = ["first trade id", "last trade id", "absent at venue", "expected", "committed", "missing"]
+    for heading in headings:
+        if absent or heading != "absent at venue":
+            table.add_column(heading, justify="right")
     for symbol, each in report.symbols.items():
         table.add_row(
             symbol,
             figures.NOTHING if each.first_trade_id is None else str(each.first_trade_id),
             figures.NOTHING if each.last_trade_id is None else str(each.last_trade_id),
+            *([figures.count(each.absent_at_venue)] if absent else []),
             figures.count(each.expected),
             figures.count(each.committed),
             Text(figures.count(each.missing), style="bold red" if each.missing else ""),
@@ -61,7 +65,12 @@ def _symbols(report: Report) -> Table:
 def _verdict(report: Report) -> list[Text]:
     if report.verdict == "complete":
         ids = sum(each.expected for each in report.symbols.values())
-        return [Text(f"complete: all {ids:,} trade ids are in the database, each once", style="bold green")]
+        what = (
+            f"all {ids:,} trade ids are"
+            if ids
+            else f"no trades, and all {report.quotes.committed:,} quotes are"
+        )
+        return [Text(f"complete: {what} in the database, each once", style="bold green")]
     lines = [Text(report.verdict, style="bold red")]
     lines += [Text(f"  {problem}") for problem in report.problems]
     return lines

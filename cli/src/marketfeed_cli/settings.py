@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from marketfeed_chassis.settings import Settings
 from marketfeed_wire import BOOK_TICKER, TRADES
+from marketfeed_workers.venues.registry import VENUES
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
@@ -19,6 +20,11 @@ class OwnParts(Settings):
     database_url: SecretStr = Field(
         SecretStr(""),
         description="postgresql://… of a database of your own; unset starts an embedded PostgreSQL",
+    )
+    venue: str = Field(
+        "binance_us",
+        pattern=f"^({'|'.join(VENUES)})$",
+        description=f"venue whose protocol is spoken: {', '.join(VENUES)}",
     )
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of top-of-book quotes")

@@ -27,6 +27,12 @@ START_SECONDS: Final = 90.0
 """How long a part may take until it answers; the services have START_DEADLINE_SECONDS of their own below that."""
 
 
+NOT_HANDED_ON: Final = frozenset({"SYMBOLS_FILE", "VALIDATE_ONLY"})
+"""Variables of a worker that would make it do something else than the run is about."""
+LIVE_ONLY: Final = frozenset({"BINANCE_STREAMS", "BACKFILL_FROM"})
+"""Variables about the real venue; the simulator waits for a reader of every stream that it has."""
+
+
 class Service(NamedTuple):
     """A running worker or consumer and where it tells about itself."""
 
@@ -60,6 +66,7 @@ class Stack:
         environment: Mapping[str, str],
     ) -> None:
         self.market = market
+        self._venue = own.venue
         self.started_us = time.time_ns() // 1000
         self.kafka_broker = own.kafka_broker
         self._passing_topics: list[str] = []
@@ -80,8 +87,9 @@ class Stack:
         self.parts = parts
         self.session = session
         self._folder = folder
+        unwanted = NOT_HANDED_ON if market.kind == "live" else NOT_HANDED_ON | LIVE_ONLY
         self._environment = {
-            **environment,
+            **{name: value for name, value in environment.items() if name not in unwanted},
             "BINANCE_SYMBOLS": ",".join(market.symbols),
             "MARKET_PROGRESS_TOPIC": self.progress_topic,
             "MARKET_GAPS_TOPIC": self.gaps_topic,
@@ -204,10 +212,9 @@ class Stack:
     def _start_simulator(self) -> Path | None:
         if not self.market.simulator:
             return None
+        arguments = ("--venue", self._venue, *self.market.simulator)
         port_file = self._folder / "run" / "simulator.port"
-        self.simulator = self.parts.start(
-            services.simulator(self._environment, port_file, self.market.simulator)
-        )
+        self.simulator = self.parts.start(services.simulator(self._environment, port_file, arguments))
         return port_file
 
     async def _bring_up_database(self, screen: Screen) -> None:
