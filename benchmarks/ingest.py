@@ -37,13 +37,14 @@ GOALS = {
 class Report:
     """Figures as they come: a JSON line each to stdout; kept for the table at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, benchmark: str) -> None:
+        self._benchmark = benchmark
         self._rows: list[tuple[str, str, str]] = []
 
     def add(self, figure: str, unit: str, values: list[float], best: Callable[[list[float]], float]) -> None:
         """A figure that was measured several times."""
         row = {
-            "benchmark": "ingest", "figure": figure, "unit": unit, "best": round(best(values), 3),
+            "benchmark": self._benchmark, "figure": figure, "unit": unit, "best": round(best(values), 3),
             "median": round(statistics.median(values), 3), "all": [round(value, 3) for value in values],
             "cores": os.cpu_count(),
         }  # fmt: skip
@@ -112,9 +113,11 @@ def by_stage(report: Report, bench: Bench, options: argparse.Namespace) -> None:
 
 def at_a_rate(report: Report, bench: Bench, rate: int, options: argparse.Namespace) -> None:
     """Latency at a steady rate."""
-    turns = [
-        ingest_subjects.marketfeed(bench, rate * options.paced_seconds, rate) for _ in range(options.rounds)
-    ]
+    turns: list[Turn] = []
+    for number in range(options.rounds):
+        turns.append(ingest_subjects.marketfeed(bench, rate * options.paced_seconds, rate))
+        p50, p99 = (turns[-1].notes[name] for name in ("p50_ms", "p99_ms"))
+        say(f"round {number + 1}  {rate}/s {turns[-1]}  socket to ack p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     for name in ("p50_ms", "p99_ms"):
         report.add(f"socket_to_ack_{rate}_{name}", "ms", [turn.notes[name] for turn in turns], min)
     report.add(f"marketfeed_cpu_at_{rate}", "us/event", [turn.cpu_us for turn in turns], min)
@@ -142,7 +145,7 @@ def main() -> None:
     longest = max(
         [options.events, *(rate * (options.paced_seconds + ingest_subjects.WARM_SECONDS) for rate in rates)]
     )
-    report = Report()
+    report = Report("ingest")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
         name, frames = ingest_frames.source(options.recording)

@@ -128,6 +128,46 @@ def write(path: Path, frames: Iterable[bytes]) -> Tape:
     return Tape.load(path)
 
 
+class Places(NamedTuple):
+    """Where the ids of one kind of stream and symbol stand in a tape, and by how much a round raises them."""
+
+    starts: "array[int]"
+    width: int
+    span: int
+
+
+def id_places(tape: Tape) -> list[Places]:
+    """Every id in a tape; ids of a stream must be of one length, as those of a recording are.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found: dict[bytes, list[re.Match[bytes]]] = {}
+    for match in re.finditer(
+        rb'@(\w+)","data":\{[^}]*?"s":"(\w+)","t":(\d+)', data := tape.path.read_bytes()
+    ):
+        found.setdefault(match[1] + match[2], []).append(match)
+    for match in re.finditer(rb'@(bookTicker)","data":\{"u":(\d+),"s":"(\w+)"', data):
+        found.setdefault(match[1] + match[3], []).append(match)
+    places = []
+    for matches in found.values():
+        group = 2 if matches[0][1] == b"bookTicker" else 3
+        numbers = [int(match[group]) for match in matches]
+        if len({len(match[group]) for match in matches}) > 1:
+            raise ValueError("ids of different lengths: such a tape cannot be looped")
+        starts = array("Q", [match.start(group) for match in matches])
+        places.append(Places(starts, len(matches[0][group]), max(numbers) - min(numbers) + 1))
+    return places
+
+
+def raise_ids(data: mmap.mmap, places: list[Places], rounds: int) -> None:
+    """Raise every id in place, by so many rounds."""
+    for starts, width, span in places:
+        step = span * rounds
+        for start in starts:
+            data[start : start + width] = b"%d" % (int(data[start : start + width]) + step)
+
+
 def _split(frame: bytes) -> tuple[bytes, bytes, bytes, int, bytes]:
     """(kind, symbol in capitals, all before the id, the id, all after it)."""
     name = _STREAM.match(frame)

@@ -8,12 +8,16 @@ once a millisecond. A connection gets the tape that holds exactly the streams wh
     GET  /control/connections           how many are open
     POST /control/go?events=N&rate=R    send the next N frames of every connection's tape, R a second in all (0: as
                                         fast as they are taken); answers when the last has been handed to the kernel
+    POST /control/loop?seconds=S        send the whole tape over and over for that long, ids rising; answers how many
+                                        frames that were
 """
 
 import argparse
 import asyncio
 import json
 import mmap
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,7 +31,8 @@ class Line:
     """An open connection and its tape."""
 
     def __init__(self, tape: ingest_frames.Tape, transport: asyncio.Transport) -> None:
-        self._transport = transport
+        self.tape = tape
+        self.transport = transport
         self._file = tape.path.open("rb")
         self._data = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
         self._ends = tape.ends()
@@ -41,19 +46,50 @@ class Line:
         else:
             begin = self._offset(first)
             loop = asyncio.get_running_loop()
-            await loop.sendfile(self._transport, self._file, begin, self._offset(self._next) - begin)
+            await loop.sendfile(self.transport, self._file, begin, self._offset(self._next) - begin)
 
     async def _send_paced(self, first: int, events: int, rate: float) -> None:
         began = time.monotonic()
         sent = 0
         while sent < events:
             due = min(events, int((time.monotonic() - began) * rate))
-            self._transport.write(self._data[self._offset(first + sent) : self._offset(first + due)])
+            self.transport.write(self._data[self._offset(first + sent) : self._offset(first + due)])
             sent = due
             await asyncio.sleep(TICK_SECONDS)
 
     def _offset(self, frame: int) -> int:
         return self._ends[frame - 1] if frame else 0
+
+
+class Loop:
+    """A tape without an end: copies of it take turns, and the ids of one are raised before each of its turns.
+
+    The kernel sends from the file's own pages, so a copy may change only when all of it has been read: that is so
+    when the other copies have been sent after it, for no socket's buffers hold as much as all of those.
+    """
+
+    COPIES = 8
+
+    def __init__(self, tape: ingest_frames.Tape, folder: Path) -> None:
+        self._places = ingest_frames.id_places(tape)
+        self._copies = []
+        for number in range(self.COPIES):
+            path = folder / f"loop{number}"
+            shutil.copy(tape.path, path)
+            file = path.open("r+b")
+            data = mmap.mmap(file.fileno(), 0)
+            ingest_frames.raise_ids(data, self._places, number)
+            self._copies.append((file, data))
+        self._size = tape.path.stat().st_size
+        self._round = 0
+
+    async def send_round(self, transport: asyncio.Transport) -> None:
+        """Send the tape once."""
+        file, data = self._copies[self._round % self.COPIES]
+        if self._round >= self.COPIES:
+            ingest_frames.raise_ids(data, self._places, self.COPIES)
+        self._round += 1
+        await asyncio.get_running_loop().sendfile(transport, file, 0, self._size)
 
 
 class Server:
@@ -72,6 +108,7 @@ class Server:
                 web.get("/stream", self.stream),
                 web.get("/control/connections", self.connections),
                 web.post("/control/go", self.go),
+                web.post("/control/loop", self.loop),
                 web.get("/api/v3/time", self.time),
                 web.get("/api/v3/exchangeInfo", self.info),
                 web.get("/api/v3/trades", self.nothing),
@@ -107,6 +144,17 @@ class Server:
             for line in lines:
                 group.create_task(line.send(events, rate / len(lines)))
         return web.json_response({"seconds": time.monotonic() - began})
+
+    async def loop(self, request: web.Request) -> web.Response:
+        end = time.monotonic() + float(request.query["seconds"])
+        (line,) = self._lines
+        rounds = 0
+        with tempfile.TemporaryDirectory(prefix="marketfeed-loop-") as folder:
+            loop = Loop(line.tape, Path(folder))
+            while time.monotonic() < end:
+                await loop.send_round(line.transport)
+                rounds += 1
+        return web.json_response(rounds * line.tape.events)
 
     async def time(self, _: web.Request) -> web.Response:
         return web.json_response({"serverTime": time.time_ns() // 1_000_000})

@@ -69,13 +69,16 @@ class FrameServer:
 
     def go(self, events: int, rate: float = 0) -> float:
         """Send; returns when the last frame has been handed to the kernel. The monotonic time of the beginning."""
-        request = urllib.request.Request(  # noqa: S310 - our own server on loopback
-            f"{self.rest_base}/control/go?events={events}&rate={rate:g}", method="POST"
-        )
         began = time.monotonic()
-        with urllib.request.urlopen(request, timeout=RUN_SECONDS + (events / rate if rate else 0)) as answer:  # noqa: S310
-            answer.read()
+        post(
+            f"{self.rest_base}/control/go?events={events}&rate={rate:g}",
+            RUN_SECONDS + (events / rate if rate else 0),
+        )
         return began
+
+    def loop(self, seconds: float) -> int:
+        """Send the tape over and over; returns how many frames that were."""
+        return int(post(f"{self.rest_base}/control/loop?seconds={seconds:g}", RUN_SECONDS + seconds))
 
 
 @contextmanager
@@ -111,6 +114,12 @@ def usage(pid: int) -> Usage:
 
 def get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own processes on loopback
+        return str(answer.read().decode())
+
+
+def post(url: str, timeout_seconds: float) -> str:
+    request = urllib.request.Request(url, method="POST")  # noqa: S310 - our own server on loopback
+    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
         return str(answer.read().decode())
 
 
