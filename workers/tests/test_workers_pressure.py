@@ -110,6 +110,33 @@ def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None
     assert late.reading
 
 
+class Hoarding(Reading):
+    """A socket that hands on what it had held back as soon as it is read again."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.kept = [trade("BTCUSDT", n) for n in range(1000, 3000)]
+
+    def resume_reading(self) -> None:
+        super().resume_reading()
+        kept, self.kept = self.kept, []
+        self.line.pipeline.process(kept)
+
+
+def test_what_one_socket_had_held_back_may_pause_them_all_again(line: Line) -> None:
+    sockets = [Hoarding(line) for _ in range(3)]
+    for socket in sockets:
+        line.pipeline.attach(socket)  # type: ignore[arg-type]
+    line.broker.down()
+    line.pipeline.process([trade("BTCUSDT", n) for n in range(1000)])
+    line.broker.up()
+    while all(socket.kept for socket in sockets):
+        line.pipeline.poll()
+    assert line.pipeline.paused
+    assert sum(bool(socket.kept) for socket in sockets) == 2, "the others wait for their turn"
+    assert not any(socket.reading for socket in (line.socket, *sockets))
+
+
 def test_an_old_quote_is_counted_and_not_published(line: Line) -> None:
     line.pipeline.process(
         [quote("BTCUSDT", 5), quote("BTCUSDT", 5), quote("BTCUSDT", 4), quote("BTCUSDT", 6)]

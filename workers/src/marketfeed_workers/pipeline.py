@@ -97,9 +97,11 @@ class Pipeline:
         self._publisher.poll()
         if self.paused and self._publisher.has_room:
             self.paused = False
-            for socket in self._sockets:
-                socket.resume_reading()
             log.info("reading again", pending=self._publisher.pending)
+            for socket in list(self._sockets):
+                socket.resume_reading()
+                if self.paused:  # what this one had held back filled the queue again
+                    break
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""

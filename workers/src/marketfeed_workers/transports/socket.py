@@ -16,7 +16,7 @@ class FrameSink(Protocol):
     """Whoever reads a socket. Both calls come from the event loop's thread and must not wait."""
 
     def on_frames(self, frames: list[bytes]) -> None:
-        """Text frames that one read of the socket delivered, in order."""
+        """Text frames that one read of the socket delivered, or the next batch of them, in order."""
 
     def on_control_frame(self) -> None:
         """A ping or pong came: the peer is alive though it sends no data."""
@@ -35,10 +35,10 @@ class Socket(Protocol):
         """Send a ping."""
 
     def pause_reading(self) -> None:
-        """Leave what comes in the kernel's buffers, so that the venue feels the back-pressure."""
+        """Hand on nothing more; leave what comes in the kernel's buffers, so that the venue feels the back-pressure."""
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Hand on what was held back, and read again."""
 
     def close(self) -> None:
         """Start to close; `closed` tells when it is done."""

@@ -1,0 +1,94 @@
+"""What one read brought goes on in batches, and no further while the sink holds the socket back."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.server import ServerConnection, serve
+from workers_support import until
+
+from marketfeed_workers.transports.picows_socket import MOST_FRAMES, open_socket
+from marketfeed_workers.transports.socket import Closed, Socket
+
+FRAMES = [b"%d" % number for number in range(4 * MOST_FRAMES + 7)]
+"""About 12 kB: written at once, one read of a loopback socket brings them all."""
+
+
+class HoldingSink:
+    """Holds its socket back after each batch, for as long as `holds` says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.holds = True
+        self.socket: Socket | None = None
+
+    def on_frames(self, frames: list[bytes]) -> None:
+        self.batches.append(frames)
+        if self.holds and self.socket is not None:
+            self.socket.pause_reading()
+
+    def on_control_frame(self) -> None:
+        """None is sent here."""
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [frame for batch in self.batches for frame in batch]
+
+
+@asynccontextmanager
+async def connected(sink: HoldingSink, *, closes: bool = False) -> AsyncIterator[Socket]:
+    """A socket whose peer, asked by a frame, writes FRAMES at once; with a close frame behind them if it `closes`."""
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        for frame in FRAMES:
+            connection.protocol.send_text(frame)
+        if closes:
+            connection.protocol.send_close(1001, "going away")
+        connection.transport.write(b"".join(connection.protocol.data_to_send()))
+        await connection.wait_closed()
+
+    async with serve(
+        handler, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1
+    ) as server:
+        sink.socket = await open_socket(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", sink, 5)
+        sink.socket.send("go")
+        yield sink.socket
+        sink.socket.close()
+        await sink.socket.closed
+
+
+async def test_a_long_read_goes_on_in_batches() -> None:
+    sink = HoldingSink()
+    sink.holds = False
+    async with connected(sink):
+        await until(lambda: len(sink.frames) == len(FRAMES), "every frame")
+        assert sink.frames == FRAMES
+        assert max(map(len, sink.batches)) == MOST_FRAMES
+
+
+async def test_a_socket_that_is_held_back_hands_on_one_batch_each_time_it_is_let_go() -> None:
+    sink = HoldingSink()
+    async with connected(sink) as socket:
+        await until(lambda: bool(sink.batches), "the first batch")
+        for number in range(1, 5):
+            assert [len(batch) for batch in sink.batches] == [MOST_FRAMES] * number
+            socket.resume_reading()
+        assert sink.frames == FRAMES
+
+
+async def test_what_is_held_back_is_not_lost_when_the_venue_closes() -> None:
+    sink = HoldingSink()
+    async with connected(sink, closes=True) as socket:
+        await until(lambda: bool(sink.batches), "the first batch")
+        assert await socket.closed == Closed(1001, "going away")
+        assert sink.frames == FRAMES
+
+
+async def test_what_is_held_back_is_not_lost_when_the_connection_is_dropped() -> None:
+    sink = HoldingSink()
+    async with connected(sink) as socket:
+        await until(lambda: bool(sink.batches), "the first batch")
+        sink.holds = False
+        socket.abort()
+        await socket.closed
+        assert sink.frames == FRAMES
