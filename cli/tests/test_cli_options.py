@@ -95,6 +95,15 @@ def test_a_live_venue_out_of_reach_is_told_and_not_replaced() -> None:
 
 
 @pytest.mark.parametrize(
+    "own", [{"KAFKA_BROKER": "127.0.0.1:1"}, {"DATABASE_URL": "postgresql://marketfeed@127.0.0.1:1/feed"}]
+)
+def test_what_is_the_users_own_gets_no_simulated_trades_unasked(own: dict[str, str]) -> None:
+    ended = marketfeed("demo", BINANCE_WS_BASE="ws://127.0.0.1:1", **own)
+    assert ended.returncode == 1
+    assert "under venue binance_us: if that is wanted, say --source simulated" in ended.stderr
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         (None, "cannot be read: No such file or directory"),

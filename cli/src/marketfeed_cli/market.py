@@ -10,6 +10,7 @@ from typing import Final, Literal
 import aiohttp
 
 from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_cli.settings import OwnParts
 from marketfeed_simulator import recording
 from marketfeed_workers.venues.registry import VENUES
 
@@ -135,13 +136,13 @@ async def _probe(url: str) -> str:
 
 
 async def choose(
-    source: Source, symbols: tuple[str, ...], venue: str, environment: Mapping[str, str]
+    source: Source, symbols: tuple[str, ...], own: OwnParts, environment: Mapping[str, str]
 ) -> Market:
     """The market to read.
 
     Raises:
         SettingsError: the recording cannot be replayed.
-        StartupError: the live venue was asked for and cannot be reached.
+        StartupError: the venue cannot be reached, and it was asked for or made-up trades would be kept.
     """
     if source.file is not None:
         if symbols:
@@ -153,8 +154,14 @@ async def choose(
     if source.name == "simulated":
         return generated(symbols)
     try:
-        return await live(symbols, venue, environment)
+        return await live(symbols, own.venue, environment)
     except StartupError as error:
         if source.name == "live":
             raise
+        if own.any:
+            # Its rows carry the venue's name, and nobody asked for made-up trades among real ones.
+            raise StartupError(
+                f"{error}; the simulator's trades would stay in your own Kafka or database under venue"
+                f" {own.venue}: if that is wanted, say --source simulated"
+            ) from error
         return generated(symbols, note=f"{error}; using the simulator")

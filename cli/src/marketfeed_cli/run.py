@@ -44,7 +44,7 @@ async def demo(
     own = read(OwnParts, environment)
     screen = Screen(options.output)
     screen.line(f"[bold]marketfeed demo[/bold], {seconds:g} s")
-    chosen = await market.choose(source, symbols, own.venue, environment)
+    chosen = await market.choose(source, symbols, own, environment)
     return await _run(options, screen, own, chosen, seconds, environment)
 
 

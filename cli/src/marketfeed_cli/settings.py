@@ -37,6 +37,11 @@ class OwnParts(Settings):
         "", pattern=f"^$|{_TOPIC}", description="topic of gaps; unset takes the usual one for a live venue"
     )
 
+    @property
+    def any(self) -> bool:
+        """Whether what passes stays somewhere after the run."""
+        return bool(self.kafka_broker or self.database_url.get_secret_value())
+
     @field_validator("database_url")
     @classmethod
     def _is_a_database_url(cls, value: SecretStr) -> SecretStr:
