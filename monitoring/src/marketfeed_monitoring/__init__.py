@@ -1,0 +1,1 @@
+"""Dashboards and alerts as code: what `charts/marketfeed/files` holds is written here."""
