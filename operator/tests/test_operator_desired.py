@@ -1,6 +1,7 @@
 """Children, as pure functions: what each field of the spec changes, and what holds for every pod."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -250,6 +251,38 @@ def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ou
     assert after["labels"]["release"] == "b"
     assert after["labels"][FEED] == "feed"
     assert before["annotations"] != after["annotations"], "else the operator takes them for the same"
+
+
+def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:
+    """What Prometheus makes of a pod's labels by the monitor's rules (action replace, anchored expressions)."""
+    found = {
+        "__meta_kubernetes_pod_label_" + re.sub("[^a-zA-Z0-9]", "_", name): value
+        for name, value in pod_labels.items()
+    }
+    (endpoint,) = children(feed())[("PodMonitor", "feed")].body["spec"]["podMetricsEndpoints"]
+    for rule in endpoint["relabelings"]:
+        joined = rule.get("separator", ";").join(found.get(name, "") for name in rule["sourceLabels"])
+        if matched := re.fullmatch(rule.get("regex", "(.*)"), joined):
+            found[rule["targetLabel"]] = matched[1]
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+def test_every_series_says_its_feed_and_component_and_that_of_a_worker_its_shard_as_the_worker_does():
+    seen = {name: relabelled(template["metadata"]["labels"]) for name, template in pods(feed()).items()}
+    assert seen["feed-shard-3"] == {"feed": "feed", "component": "ingestion", "shard": "feed-shard-3"}
+    assert seen["feed-shard-3"]["shard"] == env(pods(feed())["feed-shard-3"])["SHARD"]
+    assert seen["feed-consumer-trades"] == {"feed": "feed", "component": "consumer-trades"}
+    assert seen["feed-consumer-book"] == {"feed": "feed", "component": "consumer-book"}
+
+
+def test_the_monitor_finds_the_port_and_the_pods_of_every_service():
+    body = children(feed())[("PodMonitor", "feed")].body["spec"]
+    (endpoint,) = body["podMetricsEndpoints"]
+    for template in pods(feed()).values():
+        assert body["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        container = template["spec"]["containers"][0]
+        ports = [port["name"] for port in container.get("ports", [])]
+        assert ports == ([] if container["name"] == "migrate" else [endpoint["port"]])
 
 
 def test_labels_of_a_shard_name_it():
