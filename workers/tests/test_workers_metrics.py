@@ -15,6 +15,7 @@ from workers_line import Line, Worker, eventually
 
 import marketfeed_workers
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, LatencyBuckets
+from marketfeed_workers.metrics import ALWAYS_TOLD
 
 SOURCES = Path(marketfeed_workers.__file__).parent
 WORKER_LABELS = {"venue", "shard"}
@@ -92,10 +93,12 @@ def test_every_sample_names_its_worker(scraped: dict[str, Metric]) -> None:
         ("vendor_fetch_failure", {"stream", "reason"}),
         ("kafka_publish_success", {"topic"}),
         ("kafka_publish_failure", {"topic"}),
+        ("marketfeed_symbol_messages", {"symbol", "stream"}),
         ("marketfeed_trade_ids_missing", {"symbol"}),
         ("marketfeed_last_trade_time_seconds", {"symbol"}),
         ("marketfeed_trade_gaps", {"outcome"}),
         ("marketfeed_connection_streaming", {"connection"}),
+        ("marketfeed_connection_refused", {"connection"}),
         ("marketfeed_symbol_refused", {"symbol", "reason"}),
         ("marketfeed_publish_pending_messages", set()),
         ("marketfeed_request_weight_limit", set()),
@@ -141,12 +144,18 @@ def test_what_happened_is_what_is_counted(scraped: dict[str, Metric]) -> None:
     assert value(scraped, "marketfeed_connection_rotations", reason="announced") == 1
     assert value(scraped, "marketfeed_connection_reconnects") == 0
     assert value(scraped, "marketfeed_symbol_refused", symbol="NOPEUSDT") == 1
+    assert value(scraped, "marketfeed_connection_refused") == 0
+    assert {
+        reason: value(scraped, "vendor_fetch_failure", reason=reason) for reason in ALWAYS_TOLD
+    } == dict.fromkeys(ALWAYS_TOLD, 0)
     assert value(scraped, "marketfeed_worker_ready") == 1
     assert value(scraped, "marketfeed_request_weight_limit") == 1200
     assert 0 < value(scraped, "marketfeed_request_weight_used") < 1200
     assert value(scraped, "marketfeed_connection_attempts_used") == 2
     assert abs(value(scraped, "marketfeed_clock_offset_seconds")) < 5
     received = value(scraped, "vendor_fetch_success", stream="trade")
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        assert 0 < value(scraped, "marketfeed_symbol_messages", symbol=symbol, stream="trade") < received
     acknowledged = value(scraped, "kafka_publish_success")
     assert received > 0
     assert acknowledged > 0

@@ -101,6 +101,7 @@ def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
     assert "the venue does not serve this region" in reason
     assert get(worker, "/livez")[0] == 200, "a restart would not help, so the probe must not ask for one"
     assert worker.metric("vendor_fetch_failure_total", reason="region_refused") == 1
+    assert worker.metric("marketfeed_connection_refused", connection="0") == 1
     probes = worker.metric("marketfeed_connection_attempts_used")
     assert probes == 1
     told = [each for each in worker.log.read_text().splitlines() if "refuses this worker" in each]

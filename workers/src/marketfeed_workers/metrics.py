@@ -4,6 +4,7 @@ The counters themselves are plain integers (see `counters`); this collector read
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,6 +13,10 @@ from marketfeed_wire.status import WorkerStatus
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets
 from marketfeed_workers.status import WorkerHealth
+
+ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")
+"""Reasons of failure that are told as 0 from the start: alerts ask for their increase, and a series that is born as 1
+has not increased."""
 
 
 class WorkerMetrics(Collector):
@@ -51,7 +56,8 @@ class WorkerMetrics(Collector):
             "Failures of fetching from the venue: connections that ended or were refused, frames passed over.",
             labels=["venue", "shard", "stream", "reason"],
         )
-        for reason, count in sorted(self._counters.failures.items()):
+        failures = {**dict.fromkeys(ALWAYS_TOLD, 0), **self._counters.failures}
+        for reason, count in sorted(failures.items()):
             failed.add_metric([*worker, "all", reason], count)
         yield failed
         quotes = self._counters.quotes
@@ -135,6 +141,11 @@ class WorkerMetrics(Collector):
             "marketfeed_trades_backfilled", "Trades fetched over REST.", worker, self._counters.backfilled
         )
         labels = ["venue", "shard", "symbol"]
+        taken = CounterMetricFamily(
+            "marketfeed_symbol_messages",
+            "Messages of one symbol read from the venue.",
+            labels=[*labels, "stream"],
+        )
         missing = GaugeMetricFamily(
             "marketfeed_trade_ids_missing", "Trade ids jumped over and not published since.", labels=labels
         )
@@ -149,10 +160,13 @@ class WorkerMetrics(Collector):
             labels=labels,
         )
         for symbol, each in status.symbols.items():
+            taken.add_metric([*worker, symbol, self._counters.trades.stream], each.trades)
+            taken.add_metric([*worker, symbol, self._counters.quotes.stream], each.quotes)
             missing.add_metric([*worker, symbol], each.missing)
             repeated.add_metric([*worker, symbol], each.duplicates)
             if each.last_trade_time_us is not None:
                 newest.add_metric([*worker, symbol], each.last_trade_time_us / 1e6)
+        yield taken
         yield missing
         yield repeated
         yield newest
@@ -173,10 +187,17 @@ class WorkerMetrics(Collector):
             "Times that a connection was opened again.",
             labels=["venue", "shard", "connection"],
         )
+        shut_out = GaugeMetricFamily(
+            "marketfeed_connection_refused",
+            "1 for a connection that the venue refuses for good (451, 403) and that is not tried again.",
+            labels=["venue", "shard", "connection"],
+        )
         for connection in status.connections:
             streaming.add_metric([*worker, str(connection.id)], int(connection.state == "streaming"))
+            shut_out.add_metric([*worker, str(connection.id)], int(connection.state == "refused"))
             reconnects.add_metric([*worker, str(connection.id)], connection.reconnects)
         yield streaming
+        yield shut_out
         yield reconnects
         refused = GaugeMetricFamily(
             "marketfeed_symbol_refused",
