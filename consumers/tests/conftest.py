@@ -19,14 +19,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from consumer_session import Session
-from consumer_support import until
+from consumer_support import Consumer, until
 from psycopg import sql
 
 from marketfeed_consumers import schema
+from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 _numbers = count(1)
 
@@ -178,3 +181,55 @@ def session(database: str) -> Iterator[Callable[..., Session]]:
     yield one
     for each in opened:
         each.writer.close()
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"trades-{uuid4().hex}"
+
+
+@pytest.fixture
+def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Callable[..., Consumer]]:
+    """Starts consumers of `topic` (trades) and `topic`-book (quotes)."""
+    started = []
+
+    def one(*program: str, **environment: str) -> Consumer:
+        consumer = Consumer(
+            {
+                "KAFKA_BROKER": broker,
+                "KAFKA_GROUP": topic,
+                "DATABASE_URL": database,
+                "MARKET_TRADES_TOPIC": topic,
+                "MARKET_BOOK_TOPIC": f"{topic}-book",
+                "METRICS_HOST": "127.0.0.1",
+                "METRICS_PORT": "0",
+                "MARKET_GAPS_TOPIC": f"{topic}-gaps",
+                "CONSUMER_TOPICS": f"{topic},{topic}-book",
+                **environment,
+            },
+            tmp_path,
+            program or ("-m", "marketfeed_consumers"),
+        )
+        started.append(consumer)
+        return consumer
+
+    yield one
+    for consumer in started:
+        consumer.kill()
+
+
+@pytest.fixture
+def publish(broker: str) -> Callable[..., None]:
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
+
+    def send(topic: str, *messages: Trade | BookTicker | bytes) -> None:
+        for message in messages:
+            raw = isinstance(message, bytes)
+            producer.produce(
+                topic,
+                key=b"junk" if raw else key_for(message.symbol),
+                value=message if raw else encode(message),
+            )
+        assert producer.flush(20) == 0
+
+    return send

@@ -3,74 +3,18 @@
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
 from consumer_market import quote, trade
-from consumer_support import Consumer, differences, everything, rows, stored, until
+from consumer_support import differences, everything, rows, stored, until
 from msgspec.structs import astuple
 
 from marketfeed_consumers import schema
 from marketfeed_consumers.transaction import POINTS
-from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"trades-{uuid4().hex}"
-
-
-@pytest.fixture
-def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Callable[..., Consumer]]:
-    """Starts consumers of `topic` (trades) and `topic`-book (quotes)."""
-    started = []
-
-    def one(*program: str, **environment: str) -> Consumer:
-        consumer = Consumer(
-            {
-                "KAFKA_BROKER": broker,
-                "KAFKA_GROUP": topic,
-                "DATABASE_URL": database,
-                "MARKET_TRADES_TOPIC": topic,
-                "MARKET_BOOK_TOPIC": f"{topic}-book",
-                "METRICS_HOST": "127.0.0.1",
-                "METRICS_PORT": "0",
-                "MARKET_GAPS_TOPIC": f"{topic}-gaps",
-                "CONSUMER_TOPICS": f"{topic},{topic}-book",
-                **environment,
-            },
-            tmp_path,
-            program or ("-m", "marketfeed_consumers"),
-        )
-        started.append(consumer)
-        return consumer
-
-    yield one
-    for consumer in started:
-        consumer.kill()
-
-
-@pytest.fixture
-def publish(broker: str) -> Callable[..., None]:
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
-
-    def send(topic: str, *messages: Trade | BookTicker | bytes) -> None:
-        for message in messages:
-            raw = isinstance(message, bytes)
-            producer.produce(
-                topic,
-                key=b"junk" if raw else key_for(message.symbol),
-                value=message if raw else encode(message),
-            )
-        assert producer.flush(20) == 0
-
-    return send
 
 
 def test_stores_what_is_published_and_says_so(start, publish, topic, database):

@@ -1,11 +1,14 @@
 """Every metric of the consumer: name, help, unit. Values come from the loop's state when they are asked for."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from marketfeed_consumers.auditor import Auditor
+from marketfeed_consumers.completeness import Figures
 from marketfeed_consumers.latency import BOUNDS_US, total
 from marketfeed_consumers.plan import Plan
 from marketfeed_consumers.state import State
@@ -17,10 +20,16 @@ class Metrics(Collector):
     """The registry's view of a consumer process."""
 
     def __init__(
-        self, registry: CollectorRegistry, state: State, writer: Writer, clock_us: Callable[[], int]
+        self,
+        registry: CollectorRegistry,
+        state: State,
+        writer: Writer,
+        auditor: Auditor,
+        clock_us: Callable[[], int],
     ) -> None:
         self._state = state
         self._writer = writer
+        self._auditor = auditor
         self._clock_us = clock_us
         self._batch_rows = Histogram(
             "marketfeed_consumer_batch_rows",
@@ -47,6 +56,7 @@ class Metrics(Collector):
         yield from self._partitions()
         yield from self._latency()
         yield from self._completeness()
+        yield from self._audit()
 
     def _counters(self) -> Iterator[Metric]:
         state = self._state
@@ -144,3 +154,61 @@ class Metrics(Collector):
                 last.add_metric([venue, symbol], mark.last_id)
         yield missing
         yield last
+
+    def _audit(self) -> Iterator[Metric]:
+        """The figures of the whole database; only from the one process that takes them, see auditor.py."""
+        failures = CounterMetricFamily(
+            "marketfeed_consumer_audit_failures",
+            "Attempts to take the audit's figures that the database ended with an error",
+        )
+        failures.add_metric([], self._auditor.failures)
+        yield failures
+        taken = self._auditor.taken
+        if taken is None:
+            return
+        yield GaugeMetricFamily(
+            "marketfeed_consumer_audit_timestamp_seconds",
+            "When the audit's figures were taken, seconds since the Unix epoch (AUDIT_INTERVAL_SECONDS)",
+            value=taken.time_seconds,
+        )
+        yield GaugeMetricFamily(
+            "marketfeed_consumer_audit_duration_seconds",
+            "How long the taking of the audit's figures took",
+            value=taken.seconds,
+        )
+        labels = ["venue", "symbol"]
+        missing = GaugeMetricFamily(
+            "marketfeed_consumer_audit_missing_trades",
+            "Trade ids between the first and the last stored that are not stored, by verdict: "
+            "absent (the venue has none) or unresolved",
+            labels=[*labels, "verdict"],
+        )
+        for one in taken.figures:
+            for verdict, count in one.missing.items():
+                missing.add_metric([one.venue, one.symbol, verdict], count)
+        yield missing
+        for name, text, value in _BY_SYMBOL:
+            gauge = GaugeMetricFamily(f"marketfeed_consumer_audit_{name}", text, labels=labels)
+            for one in taken.figures:
+                gauge.add_metric([one.venue, one.symbol], value(one))
+            yield gauge
+
+
+_BY_SYMBOL: Final[tuple[tuple[str, str, Callable[[Figures], float]], ...]] = (
+    (
+        "open_gaps",
+        "Ranges of trade ids that are missing and not proven absent",
+        lambda one: one.open_gaps,
+    ),
+    (
+        "completeness_ratio",
+        "Trades stored of those that exist as far as is known, 0 to 1; 1 when nothing is unresolved",
+        lambda one: one.completeness_ratio,
+    ),
+    ("stored_trades", "Trades in the table", lambda one: one.stored),
+    (
+        "newest_trade_timestamp_seconds",
+        "When the newest trade stored was matched, seconds since the Unix epoch",
+        lambda one: one.newest_trade_time_us / 1e6,
+    ),
+)

@@ -15,6 +15,7 @@ from marketfeed_chassis.health import HealthServer, Verdict
 from marketfeed_chassis.kafka import wait_for_broker
 from marketfeed_chassis.process import on_stop_signal
 from marketfeed_consumers import __version__, database, schema
+from marketfeed_consumers.auditor import Auditor
 from marketfeed_consumers.latency import total
 from marketfeed_consumers.loop import Loop
 from marketfeed_consumers.metrics import Metrics
@@ -105,7 +106,9 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
     logs.configure(settings.log_level, settings.log_format)
     url = settings.database_url.get_secret_value()
     state, writer, registry = State(), Writer(url, at=at), CollectorRegistry()
-    metrics = Metrics(registry, state, writer, lambda: time.time_ns() // 1000)
+    first = (settings.market_trades_topic, 0)
+    auditor = Auditor(url, settings.audit_interval_seconds, lambda: first in state.partitions)
+    metrics = Metrics(registry, state, writer, auditor, lambda: time.time_ns() // 1000)
     health = ConsumerHealth(settings, state, writer)
     stopped: list[bool] = []
     on_stop_signal(lambda: stopped.append(True))
@@ -129,7 +132,8 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
         )
         _calm_garbage_collection()
         try:
-            loop.run()
+            with auditor:
+                loop.run()
         finally:
             writer.close()
     log.info("stopped", rows=sum(state.inserted.values()), batches=state.batches)

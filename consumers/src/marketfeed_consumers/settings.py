@@ -3,27 +3,18 @@
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
-from marketfeed_chassis.settings import CommaSeparated, Settings
+from marketfeed_chassis.settings import CommandSettings, CommaSeparated
 from marketfeed_wire import BOOK_TICKER, GAPS, TRADES
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
-class DatabaseSettings(Settings):
+class DatabaseSettings(CommandSettings):
     """Where the database is; all that the commands other than `run` need."""
 
     database_url: SecretStr = Field(
         description="postgresql://user:password@host:port/database, as libpq reads it; "
         "PostgreSQL or CockroachDB, sslmode and sslrootcert in its query string"
-    )
-    log_level: str = Field(
-        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
-    )
-    log_format: str = Field(
-        "text", pattern="^(text|json)$", description="text, or json for one object a line"
-    )
-    start_deadline_seconds: float = Field(
-        60, gt=0, le=3600, description="how long to wait at start for what is not reachable yet"
     )
 
     @field_validator("database_url")
@@ -68,6 +59,14 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         le=60_000,
         description="how long a batch waits for more when there is nothing more to read, in ms: "
         "the price in latency of fewer transactions",
+    )
+
+    audit_interval_seconds: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="how often the audit's figures (missing trades, open gaps, completeness by symbol) are taken for "
+        "/metrics, by the process that owns the first partition of the trades' topic; 0: never",
     )
 
     @model_validator(mode="after")

@@ -23,6 +23,9 @@ class Dialect:
         session: run once on each connection.
         sharded_key: put behind a key that only grows, so that writes spread. CockroachDB splits a table into
             ranges by key and one symbol's growing ids would all land in the last; PostgreSQL has nothing to split.
+        snapshot: begins a transaction that only reads and is in no writer's way. A snapshot of PostgreSQL's takes no
+            locks; CockroachDB's reading of the present can make writers wait or try again, its reading of a moment
+            ago cannot.
         migration_lock: held by the one migration that runs. CockroachDB's advisory locks are no-ops.
     """
 
@@ -31,6 +34,7 @@ class Dialect:
     hot_row_storage: str
     session: tuple[str, ...]
     sharded_key: str
+    snapshot: str
     migration_lock: tuple[str, ...]
 
 
@@ -42,6 +46,7 @@ POSTGRESQL: Final = Dialect(
     # consumer's change of its own row in there can be a serialization failure for one of the two.
     session=("SET enable_seqscan = off",),
     sharded_key="",
+    snapshot="",
     migration_lock=("SELECT pg_advisory_lock(7271664410250101)",),
 )
 
@@ -51,6 +56,7 @@ COCKROACHDB: Final = Dialect(
     hot_row_storage="",
     session=(),
     sharded_key="USING HASH",
+    snapshot="SET TRANSACTION AS OF SYSTEM TIME follower_read_timestamp()",
     migration_lock=(
         "CREATE TABLE IF NOT EXISTS marketfeed_migration_lock (id INT PRIMARY KEY)",
         "INSERT INTO marketfeed_migration_lock VALUES (1) ON CONFLICT DO NOTHING",

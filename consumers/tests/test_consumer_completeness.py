@@ -1,0 +1,180 @@
+"""The audit's figures as metrics.
+
+- They are what the audit says, summed over its hours, whatever was stored and whatever was proven absent.
+- One process of a group has them, the one that owns the first partition of the trades; another takes them over.
+- They are taken while writers write and never end one's transaction.
+- A database that does not answer the question is counted and asked again.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import psycopg
+import pytest
+from consumer_market import trade
+from consumer_session import Session
+from consumer_support import stored, until
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from marketfeed_consumers import audit, completeness, schema
+from marketfeed_consumers.auditor import Auditor
+from marketfeed_consumers.database import connect
+
+
+class Server(Protocol):
+    def new_database(self) -> str: ...
+
+
+@pytest.mark.parametrize(
+    ("missing", "absent", "expected"),
+    [
+        pytest.param([], [], (0, 0, 0, 1.0), id="nothing is missing"),
+        pytest.param([(5, 9)], [], (5, 0, 1, 90 / 95), id="a range of which nothing is known is unresolved"),
+        pytest.param([(5, 9)], [[(5, 9)]], (0, 5, 0, 1.0), id="what was proven absent is not lost"),
+        pytest.param([(5, 9)], [[(6, 6)]], (4, 1, 2, 90 / 94), id="proof in the middle leaves two open gaps"),
+        pytest.param([(5, 9)], [[(1, 6)], [(5, 5), (9, 12)]], (2, 3, 1, 90 / 92), id="proofs that overlap count once"),
+    ],
+)  # fmt: skip
+def test_figures_of_one_symbol(
+    missing: list[tuple[int, int]],
+    absent: list[list[tuple[int, int]]],
+    expected: tuple[int, int, int, float],
+) -> None:
+    (one,) = completeness.assemble(
+        [("v", "S", 90, 7)],
+        [("v", "S", *span) for span in missing] + [("v", "OTHER", 1, 1)],
+        [("v", "S", spans, "proof") for spans in absent],
+    )
+    unresolved, proven, open_gaps, ratio = expected
+    assert one.missing == {"unresolved": unresolved, "absent": proven}
+    assert one.open_gaps == open_gaps
+    assert one.completeness_ratio == pytest.approx(ratio)
+
+
+spans = st.tuples(st.integers(0, 300), st.integers(0, 9)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+@given(st.lists(spans, max_size=12), st.lists(st.lists(spans, max_size=3), max_size=6))
+def test_figures_are_the_sums_of_the_audits_hours(
+    missing: list[tuple[int, int]], absent: list[list[tuple[int, int]]]
+) -> None:
+    proofs = [("v", "S", spans, "proof") for spans in absent]
+    (one,) = completeness.assemble([("v", "S", 90, 7)], [("v", "S", *span) for span in missing], proofs)
+    hours = audit.assemble(
+        [("v", "S", 0, 1, 400, 90)],
+        [("v", "S", 0 if span[0] < 100 else 1, *span) for span in missing],
+        proofs,
+        None,
+    )
+    sums: Counter[str] = Counter()
+    for hour in hours:
+        for span in hour.missing:
+            sums[span.verdict] += span.size
+    assert one.missing == {"absent": sums["absent"], "unresolved": sums["unresolved"]}
+    assert (one.completeness_ratio == 1.0) == all(hour.completeness_percent == 100.0 for hour in hours)
+
+
+GAP = (
+    "INSERT INTO trade_gaps VALUES ('binance_us', 'BTCUSDT', 4, 9, 'absent', '[]', '[[4, 5]]', 'aggTrades', 0, 0), "
+    "('binance_us', 'ETHUSDT', 1, 2, 'absent', '[]', '[[1, 2]]', 'long ago', 0, 0)"
+)
+
+
+@pytest.mark.integration
+def test_figures_are_read_from_the_ledger(session: Callable[..., Session], database: str) -> None:
+    session().write(*(trade(i) for i in (1, 2, 3, 6, 7, 10)), *(trade(i, "ETHUSDT") for i in range(40, 90)))
+    with psycopg.connect(database) as other:
+        other.execute(GAP)
+    connection, _ = connect(database)
+    with connection:
+        found = {one.symbol: one for one in completeness.figures(connection)}
+    assert found["BTCUSDT"] == completeness.Figures(
+        "binance_us", "BTCUSDT", 6, {"absent": 2, "unresolved": 2}, 1, trade(10).trade_time_us
+    )
+    assert found["ETHUSDT"].completeness_ratio == 1.0
+    assert found["ETHUSDT"].stored == 50
+
+
+@pytest.mark.integration
+def test_figures_never_end_a_writers_transaction(session: Callable[..., Session], database: str) -> None:
+    """Taken without a pause while a consumer stores: no attempt of the consumer fails."""
+    mine = session()
+    with Auditor(database, 0.001, lambda: True) as auditor:
+        for start in range(0, 3000, 30):
+            mine.write(*(trade(i) for i in range(start, start + 25)))
+        until(lambda: auditor.taken and auditor.taken.figures[0].stored == 2500, "the last figures")
+    assert mine.writer.retries == {}
+    assert auditor.failures == 0
+    assert auditor.taken is not None
+    assert auditor.taken.figures[0].open_gaps == 99
+
+
+@pytest.mark.integration
+def test_figures_that_cannot_be_taken_are_counted_and_tried_again(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("ALTER TABLE high_water_marks RENAME TO away")
+        with Auditor(database, 0.01, lambda: True) as auditor:
+            until(lambda: auditor.failures > 1, "failures")
+            assert auditor.taken is None
+            other.execute("ALTER TABLE away RENAME TO high_water_marks")
+            until(lambda: auditor.taken is not None, "figures")
+
+
+@pytest.mark.integration
+def test_a_stop_does_not_wait_for_the_database(postgres: Server) -> None:
+    """A question that the database does not answer is taken back."""
+    database = postgres.new_database()
+    schema.migrate(database, 10)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE high_water_marks")
+        with Auditor(database, 0.01, lambda: True) as auditor:
+            until(lambda: waiting(other), "the figures to be waited for")
+        assert auditor.failures == 0
+        assert "auditor" not in {thread.name for thread in threading.enumerate()}
+
+
+def waiting(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    query = "SELECT count(*) FROM pg_locks WHERE relation = 'high_water_marks'::regclass AND NOT granted"
+    return connection.execute(query).fetchone() == (1,)
+
+
+@pytest.mark.integration
+def test_one_process_of_a_group_shows_the_figures(start, publish, topic, database):
+    """The owner of the trades' first partition; when it is gone, whoever gets that partition."""
+    symbols = [f"SYM{i}" for i in range(12)]
+    publish(topic, *(trade(i, symbol) for i in range(50) if i != 7 for symbol in symbols))
+    options = {"AUDIT_INTERVAL_SECONDS": "0.2", "KAFKA_SESSION_TIMEOUT_MS": "4000", "CONSUMER_TOPICS": topic}
+    both = [start(**options), start(**options)]
+    until(lambda: stored(database, "trades") == 49 * 12, "the trades", 60)
+    until(lambda: all(one.status()["partitions"] for one in both), "both to own partitions", 60)
+
+    def showing() -> list[bool]:
+        return ["audit_open_gaps{" in one.get("/metrics")[1] for one in both]
+
+    until(lambda: sorted(showing()) == [False, True], "figures from one of them")
+    owner = both[showing().index(True)]
+    assert (topic, 0) in {(p["topic"], p["partition"]) for p in owner.status()["partitions"]}
+    shown = {
+        (
+            sample.name.removeprefix("marketfeed_consumer_audit_"),
+            *sorted(sample.labels.values()),
+        ): sample.value
+        for family in text_string_to_metric_families(owner.get("/metrics")[1])
+        for sample in family.samples
+    }
+    for symbol in symbols:
+        labels = (symbol, "binance_us")
+        assert shown["open_gaps", *labels] == 1
+        assert shown["missing_trades", symbol, "binance_us", "unresolved"] == 1
+        assert shown["missing_trades", symbol, "absent", "binance_us"] == 0
+        assert shown["stored_trades", *labels] == 49
+        assert shown["completeness_ratio", *labels] == 0.98
+        assert shown["newest_trade_timestamp_seconds", *labels] == trade(49).trade_time_us / 1e6
+    other = both[1 - both.index(owner)]
+    owner.kill()
+    until(lambda: "audit_open_gaps{" in other.get("/metrics")[1], "the other to show them", 60)
+    assert other.stop() == 0
