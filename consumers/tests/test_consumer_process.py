@@ -33,7 +33,11 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
     assert status["dead_letters"] == 1
     assert status["symbols"]["BTCUSDT"]["rows"] == 150 + 60
     assert consumer.get("/readyz") == (200, "ok\n")
-    assert 'marketfeed_consumer_rows_inserted_total{table="trades"} 200.0' in consumer.get("/metrics")[1]
+    metrics = consumer.get("/metrics")[1]
+    assert 'marketfeed_consumer_rows_inserted_total{table="trades"} 200.0' in metrics
+    assert f'marketfeed_consumer_dead_letters_total{{topic="{topic}"}} 1.0' in metrics
+    assert f'marketfeed_consumer_dead_letters_total{{topic="{topic}-book"}} 0.0' in metrics
+    assert 'marketfeed_consumer_database_errors_total{sqlstate="40001"}' in metrics
     assert consumer.stop() == 0, consumer.log.read_text()
     assert rows(database, "SELECT symbol, sum(trade_count) FROM candles_1m GROUP BY 1 ORDER BY 1") == [
         ("BTCUSDT", 150),

@@ -15,6 +15,8 @@ from marketfeed_consumers.state import State
 from marketfeed_consumers.tables import trades
 from marketfeed_consumers.writer import Stored, Writer
 
+SERIALIZATION_FAILURE: Final = "40001"
+
 
 class Metrics(Collector):
     """The registry's view of a consumer process."""
@@ -77,7 +79,9 @@ class Metrics(Collector):
             "Messages put into the table dead_letters, by topic",
             labels=["topic"],
         )
-        for topic, count in dict(state.dead_letters).items():
+        # Told as 0 from the start: alerts ask for the increase, and a series that is born as 1 has not increased.
+        read = {topic: 0 for topic, _ in state.partitions.copy()}
+        for topic, count in {**read, **state.dead_letters}.items():
             letters.add_metric([topic], count)
         yield letters
         retries = CounterMetricFamily(
@@ -85,7 +89,7 @@ class Metrics(Collector):
             "Attempts that the database ended with an error, by SQLSTATE (empty: the connection was lost)",
             labels=["sqlstate"],
         )
-        for sqlstate, count in dict(self._writer.retries).items():
+        for sqlstate, count in {SERIALIZATION_FAILURE: 0, **self._writer.retries}.items():
             retries.add_metric([sqlstate], count)
         yield retries
         yield GaugeMetricFamily(
