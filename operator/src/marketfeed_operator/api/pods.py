@@ -5,16 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.rules import Declared, Rule
+from marketfeed_operator.api.values import LabelValue, SecretName
 
 Quantity = Annotated[
     str,
     Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"),
 ]
-SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")]
 Text = Annotated[str, Field(max_length=1024)]
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 
 _OURS = ("marketfeed.dev/", "app.kubernetes.io/")
 _NOT_OURS_CEL = "k, !k.startsWith('marketfeed.dev/') && !k.startsWith('app.kubernetes.io/')"

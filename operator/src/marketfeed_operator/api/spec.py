@@ -4,16 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.data import (
-    Consumers,
-    Endpoints,
-    Kafka,
-    Storage,
-    Symbol,
-    SymbolSelector,
-)
-from marketfeed_operator.api.pods import Image, LabelValue, Logging, PodTemplate, Resources
+from marketfeed_operator.api.kafka import Kafka
+from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources
 from marketfeed_operator.api.rules import Declared, Rule
+from marketfeed_operator.api.storage import Consumers, Storage
+from marketfeed_operator.api.values import LabelValue
+from marketfeed_operator.api.venue import Endpoints, Symbol, SymbolSelector
 
 Stream = Literal["trade", "bookTicker"]
 

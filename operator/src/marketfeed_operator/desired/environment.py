@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
-from marketfeed_operator.api.data import Credentials, Kafka
+from marketfeed_operator.api.kafka import Credentials, Kafka
 from marketfeed_operator.desired.base import Feed, Object
 from marketfeed_operator.desired.streams import consumer_spec
 from marketfeed_operator.observed import KafkaListener

@@ -1,6 +1,6 @@
 """Which streams are stored, by how many consumers."""
 
-from marketfeed_operator.api.data import Consumer
+from marketfeed_operator.api.storage import Consumer
 from marketfeed_operator.desired.base import Feed
 
 

@@ -1,49 +1,14 @@
-"""Parts of the spec about the data's way: venue, Kafka, storage, consumers."""
+"""Parts of the spec about Kafka: where it is, how the services prove who they are, and its topics."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.pods import Resources, SecretKey, SecretName
 from marketfeed_operator.api.rules import Declared, Rule
+from marketfeed_operator.api.values import Port, SecretKey, SecretName
 
 TopicName = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
-Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\sa-z,]+$")]
 DnsName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Endpoints(Declared):
-    """Where the venue is, instead of its own addresses: a proxy, or the simulator."""
-
-    websocket: str | None = Field(
-        default=None, max_length=512, pattern=r"^wss?://\S+$", description="WebSocket base, ws:// or wss://."
-    )
-    rest: str | None = Field(
-        default=None, max_length=512, pattern=r"^https?://\S+$", description="REST base, http:// or https://."
-    )
-
-
-class SymbolSelector(Declared):
-    """Symbols by what the venue says of them, asked again every few minutes."""
-
-    quote_assets: tuple[Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\sa-z,]+$")], ...] = (
-        Field(
-            default=(),
-            max_length=32,
-            json_schema_extra={"x-kubernetes-list-type": "set"},
-            description="Quote assets, for example USDT; none means every one.",
-        )
-    )
-    status: Literal["TRADING", "BREAK", "HALT"] = Field(
-        default="TRADING", description="Status that the venue gives the symbol."
-    )
-    maximum: int = Field(
-        default=500,
-        ge=1,
-        le=5000,
-        description="Most symbols taken: the first in alphabetical order. A symbol taken before stays taken.",
-    )
 
 
 class StrimziCluster(Declared):
@@ -229,83 +194,3 @@ class Kafka(Declared):
             lambda self: not self.manage_topics or self.cluster is not None,
         ),
     )
-
-
-class Storage(Declared):
-    """The database that consumers write to."""
-
-    engine: Literal["postgresql", "cockroachdb"] = Field(description="The database's kind.")
-    dsn_secret_name: SecretName = Field(description="Secret with the connection string, postgresql://….")
-    dsn_key: SecretKey = Field(
-        default="DATABASE_URL", description="Key of the connection string in that Secret."
-    )
-    port: Port | None = Field(
-        default=None,
-        description="The database's port, for the network policy; none means 5432, or 26257 for CockroachDB.",
-    )
-
-
-class Autoscaling(Declared):
-    """Replicas by consumer lag; needs KEDA."""
-
-    min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas.")
-    max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
-    lag_threshold: int = Field(
-        default=5000,
-        ge=1,
-        le=100_000_000,
-        description="Messages behind, for each replica, above which one is added.",
-    )
-
-    trigger_authentication: SecretName | None = Field(
-        default=None, description="KEDA's TriggerAuthentication, where Kafka asks who is there."
-    )
-
-    rules = (
-        Rule(
-            "self.minReplicas <= self.maxReplicas",
-            "autoscaling.minReplicas must not be above autoscaling.maxReplicas",
-            lambda self: self.min_replicas <= self.max_replicas,
-        ),
-    )
-
-
-class Batch(Declared):
-    """Bounds of one transaction."""
-
-    max_rows: int = Field(
-        default=20_000, ge=1, le=1_000_000, description="Messages in one transaction at most."
-    )
-    max_ms: int = Field(
-        default=1_000, ge=1, le=60_000, description="How long a batch may go on filling, in milliseconds."
-    )
-    linger_ms: int = Field(
-        default=10,
-        ge=0,
-        le=60_000,
-        description="How long a batch waits when there is nothing to read, in milliseconds.",
-    )
-
-
-class Consumer(Declared):
-    """The consumers of one topic."""
-
-    replicas: int | None = Field(default=None, ge=0, le=1000, description="Pods; none means 1.")
-    autoscaling: Autoscaling | None = Field(default=None, description="Pods by lag, instead of replicas.")
-    batch: Batch = Field(default=Batch(), description="Bounds of one transaction.")
-    resources: Resources | None = Field(default=None, description="Compute resources of each pod.")
-
-    rules = (
-        Rule(
-            "!(has(self.replicas) && has(self.autoscaling))",
-            "give replicas or autoscaling, not both",
-            lambda self: self.replicas is None or self.autoscaling is None,
-        ),
-    )
-
-
-class Consumers(Declared):
-    """The consumers, by topic; a topic without an entry is not stored."""
-
-    trades: Consumer | None = Field(default=None, description="Consumers of the trades.")
-    book_ticker: Consumer | None = Field(default=None, description="Consumers of the quotes.")
