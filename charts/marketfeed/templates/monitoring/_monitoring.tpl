@@ -1,0 +1,16 @@
+{{- /* "true" where monitors are wanted and, with auto, the cluster knows them. */ -}}
+{{- define "marketfeed.monitors" -}}
+{{- if eq (toString .Values.monitors.enabled) "auto" -}}
+{{- .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor" -}}
+{{- else -}}
+{{- .Values.monitors.enabled -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Metadata of a monitor or rule, with the labels that Prometheus selects it by: list context, component, name. */ -}}
+{{- define "marketfeed.monitorMetadata" -}}
+{{- include "marketfeed.metadata" . }}
+{{- with (index . 0).Values.monitors.labels }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end -}}
