@@ -138,14 +138,15 @@ _BY_SHARD: Final = (
     ),
 )
 
+_SYMBOL_RATE: Final = per_second("marketfeed_symbol_messages_total", _SYMBOLS, "venue, symbol, stream")
+
 _BY_SYMBOL: Final = (
     lines(
         f"Rate by symbol, busiest {_TOP}",
         "Messages of a symbol, by stream. Replicas of a shard each count.",
         "mps",
         Query(
-            expr=f"topk({_TOP}, {per_second('marketfeed_symbol_messages_total', _SYMBOLS, 'venue, symbol, "
-            f"stream')})",
+            expr=f"topk({_TOP}, {_SYMBOL_RATE})",
             legend="{{symbol}} {{stream}}",
         ),
     ),
