@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""A kind cluster for the whole-system tests: one control plane, two workers, nothing pulled where nothing can be.
+
+    python tests/e2e/kind/kind_cluster.py image       build programs and node image into the cache, once
+    python tests/e2e/kind/kind_cluster.py up          the cluster; prints the kubeconfig's path
+    python tests/e2e/kind/kind_cluster.py load IMAGE…  images of the local Docker into its nodes
+    python tests/e2e/kind/kind_cluster.py down        away with it
+
+E2E_NODE_IMAGE names another node image, such as kindest/node:v1.34.2 where that can be pulled.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import kind_images
+import kind_node_image
+import kind_programs
+from kind_programs import Unavailable
+
+CLUSTER: Final = os.environ.get("E2E_CLUSTER", "marketfeed-e2e")
+WORKERS: Final = 2
+_READY_SECONDS: Final = 240.0
+
+
+def kubeconfig() -> Path:
+    """The cluster's kubeconfig; outside the tree, and none of the user's own."""
+    return kind_programs.cache_folder() / "clusters" / CLUSTER / "kubeconfig"
+
+
+def nodes() -> list[str]:
+    """Names of the cluster's nodes, which are containers; empty when there is no cluster."""
+    told = subprocess.run(
+        [
+            "docker",
+            "ps",
+            "--all",
+            "--filter",
+            f"label=io.x-k8s.kind.cluster={CLUSTER}",
+            "--format={{.Names}}",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return sorted(told.stdout.split())
+
+
+def node_image() -> str:
+    """The node image that clusters are made of: the one that is named, else our own, made if need be.
+
+    Raises:
+        Unavailable: it can neither be had nor made; says why.
+    """
+    require_docker()
+    return os.environ.get("E2E_NODE_IMAGE") or kind_node_image.ensure()
+
+
+def require_docker() -> None:
+    """Raises Unavailable: there is no Docker to make nodes in."""
+    if shutil.which("docker") is None:
+        raise Unavailable("docker is not installed, and kind's nodes are containers")
+    asked = subprocess.run(["docker", "info"], capture_output=True, text=True)
+    if asked.returncode:
+        raise Unavailable(f"docker does not answer: {asked.stderr.strip()[-300:]}")
+
+
+def up() -> Path:
+    """Start the cluster if it is not there; its kubeconfig.
+
+    Raises:
+        Unavailable: Docker or a program is missing.
+        CalledProcessError: kind failed; its words are on the terminal.
+    """
+    image = node_image()
+    file = kubeconfig()
+    if nodes() and file.exists():
+        _await_nodes()
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Path("/lib/modules").mkdir(exist_ok=True)  # kind mounts it, and a small virtual machine has none
+    config = file.with_name("kind.json")
+    config.write_text(json.dumps(_config(image), indent=1))
+    _kind("create", "cluster", "--name", CLUSTER, "--kubeconfig", str(file), "--config", str(config))
+    if image.startswith(kind_images.REGISTRY):
+        _close_dns()
+    _await_nodes()
+    return file
+
+
+def down() -> None:
+    """Delete the cluster; nothing happens when there is none."""
+    if nodes():
+        _kind("delete", "cluster", "--name", CLUSTER, "--kubeconfig", str(kubeconfig()))
+    shutil.rmtree(kubeconfig().parent, ignore_errors=True)
+
+
+def load(images: Sequence[str]) -> None:
+    """Bring `images` from the local Docker into every node.
+
+    Raises:
+        CalledProcessError: Docker has no such image, or a node did not take it.
+    """
+    _kind("load", "docker-image", "--name", CLUSTER, *images)
+
+
+def kubectl(*arguments: str) -> str:
+    """What kubectl prints.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    file = kind_programs.build([kind_programs.KUBECTL])["kubectl"]
+    return subprocess.run(
+        [file, "--kubeconfig", kubeconfig(), *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _kind(*arguments: str) -> None:
+    file = kind_programs.build([kind_programs.KIND])["kind"]
+    subprocess.run([file, *arguments], check=True)
+
+
+def _config(image: str) -> dict[str, Any]:
+    roles = ["control-plane", *["worker"] * WORKERS]
+    made: dict[str, Any] = {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "networking": {"apiServerAddress": "127.0.0.1"},
+        "nodes": [{"role": role, "image": image} for role in roles],
+    }
+    if image.startswith(kind_images.REGISTRY):
+        settings = {
+            "kind": "ClusterConfiguration",
+            "imageRepository": kind_images.REGISTRY,
+            "etcd": {"local": {"imageTag": kind_images.ETCD_TAG}},
+            "dns": {"imageTag": kind_programs.COREDNS_VERSION},
+        }
+        made["kubeadmConfigPatches"] = [json.dumps(settings)]
+    return made
+
+
+def _close_dns() -> None:
+    """Names of outside cannot be resolved: let CoreDNS say so at once, not after a time-out."""
+    settings = json.loads(kubectl("-n", "kube-system", "get", "configmap", "coredns", "-o", "json"))
+    lines = settings["data"]["Corefile"].splitlines()
+    kept, inside = [], False
+    for line in lines:
+        inside = inside or line.strip().startswith("forward .")
+        if not inside and line.strip() != "loop":
+            kept.append(line)
+        inside = inside and line.strip() != "}"
+    patch = json.dumps({"data": {"Corefile": "\n".join(kept) + "\n"}})
+    kubectl("-n", "kube-system", "patch", "configmap", "coredns", "--patch", patch)
+    # One is enough here, and it goes where nothing is ever stopped.
+    placement = {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}}
+    patch = json.dumps({"spec": {"replicas": 1, "template": {"spec": placement}}})
+    kubectl("-n", "kube-system", "patch", "deployment", "coredns", "--patch", patch)
+
+
+def _await_nodes() -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    commands = (
+        ("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s"),
+        ("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"),
+        (
+            "-n",
+            "local-path-storage",
+            "rollout",
+            "status",
+            "deployment/local-path-provisioner",
+            "--timeout=120s",
+        ),
+    )
+    for command in commands:
+        while True:
+            try:
+                kubectl(*command)
+                break
+            except subprocess.CalledProcessError as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"the cluster is not ready: {error.stderr}") from error
+                time.sleep(2)
+
+
+def main() -> int:
+    """Run one of the verbs; 1 and the reason where it cannot be."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("verb", choices=("image", "up", "load", "down"))
+    parser.add_argument("images", nargs="*", metavar="IMAGE")
+    options = parser.parse_args()
+    try:
+        match options.verb:
+            case "image":
+                kind_programs.build(kind_programs.ALL)
+                print(node_image())
+            case "up":
+                print(up())
+            case "load":
+                load(options.images)
+            case _:
+                down()
+    except Unavailable as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"{error}\n{error.stderr or ''}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,277 @@
+"""kind's node image where ``kindest/node`` cannot be pulled: Debian packages, Go modules and kind's own files.
+
+What differs from an image that ``kind build node-image`` makes: Debian's containerd, runc and CNI plugins; no
+kindnetd (containerd writes a ptp configuration from the node's pod CIDR, a unit masquerades, podroutes routes between
+nodes); the images carry names of our own. NetworkPolicies are accepted and not enforced.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import kind_images
+import kind_programs
+from kind_images import REGISTRY, docker_build
+from kind_programs import KIND_VERSION, KUBERNETES_VERSION, Unavailable
+
+HERE: Final = Path(__file__).parent
+DEBIAN_RELEASE: Final = "bookworm"
+DEBIAN_PACKAGES: Final = (
+    *("systemd", "systemd-sysv", "containerd", "runc", "containernetworking-plugins"),
+    *("iptables", "nftables", "conntrack", "ethtool", "socat", "iproute2", "procps", "util-linux", "mount", "kmod"),
+    *("libseccomp2", "e2fsprogs", "pigz", "ca-certificates", "curl", "jq", "busybox-static"),
+)  # fmt: skip
+"""kind's own list, without storage over the network, and with what kind takes from elsewhere."""
+
+_CONTAINERD_CONFIG: Final = """
+# The node's CNI configuration is made of its pod CIDR.
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/opt/cni/bin"
+  conf_dir = "/etc/cni/net.d"
+  conf_template = "/kind/cni-template.conflist"
+"""
+_START_SECONDS: Final = 30.0
+
+
+def image_name() -> str:
+    """The node image's name; its tag changes with all that it is made of."""
+    sources = [*sorted(HERE.glob("kind_*.py")), *sorted((HERE / "files").iterdir())]
+    made_of = [str(kind_programs.path_of(program)) for program in kind_programs.NODE_PROGRAMS]
+    texts = [file.read_bytes() for file in sources if file.name != "kind_cluster.py"]
+    return f"{REGISTRY}/node:{KUBERNETES_VERSION}-{kind_programs.digest([*made_of, *texts])}"
+
+
+def exists(image: str) -> bool:
+    """Whether Docker has `image`."""
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
+
+
+def ensure() -> str:
+    """The node image's name, made first if Docker does not have it.
+
+    Raises:
+        Unavailable: something to make it with is missing.
+        CalledProcessError: a step failed.
+    """
+    image = image_name()
+    if exists(image):
+        return image
+    begun = time.monotonic()
+
+    def step(words: str) -> None:
+        print(f"[{time.monotonic() - begun:5.0f} s] {words}", flush=True)
+
+    step(f"node image {image}: programs")
+    programs = kind_programs.build((kind_programs.KIND, *kind_programs.NODE_PROGRAMS))
+    step("Debian root")
+    debian = debian_root()
+    with tempfile.TemporaryDirectory(dir=kind_programs.cache_folder(), prefix=".node-image-") as folder:
+        work = Path(folder)
+        step("images of the cluster's own parts")
+        (work / "images").mkdir()
+        brought = kind_images.build_node_images(programs, debian, work / "images")
+        step("node root")
+        _import_root(f"{image}-base", debian, programs, work)
+        step("the images go into the node's containerd")
+        _preload(f"{image}-base", image, brought, work)
+    _check(image, programs["kubeadm"], brought)
+    subprocess.run(["docker", "rmi", "--no-prune", f"{image}-base"], check=True, capture_output=True)
+    step("node image done")
+    return image
+
+
+def debian_root() -> Path:
+    """A Debian root with the node's packages, in the cache."""
+    folder = (
+        kind_programs.cache_folder() / f"debian-{kind_programs.digest([DEBIAN_RELEASE, *DEBIAN_PACKAGES])}"
+    )
+    if (folder / "complete").exists():
+        return folder / "root"
+    if shutil.which("debootstrap") is None:
+        raise Unavailable(
+            "debootstrap is not installed: it makes the node's root (apt-get install debootstrap)"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    root = folder / "root"
+    include = f"--include={','.join(DEBIAN_PACKAGES)}"
+    with (folder / "debootstrap.log").open("wb") as log:
+        made = subprocess.run(
+            ["debootstrap", "--variant=minbase", include, DEBIAN_RELEASE, root],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    if made.returncode:
+        raise Unavailable(f"debootstrap failed: {(folder / 'debootstrap.log').read_text()[-1500:]}")
+    subprocess.run(["chroot", root, "apt-get", "clean"], check=True)
+    for waste in ("var/lib/apt/lists", *(f"usr/share/{name}" for name in ("doc", "man", "info", "locale"))):
+        shutil.rmtree(root / waste, ignore_errors=True)
+    (root / "etc/hostname").unlink(missing_ok=True)
+    (folder / "complete").touch()
+    return root
+
+
+def _import_root(image: str, debian: Path, programs: Mapping[str, Path], work: Path) -> None:
+    root = work / "root"
+    subprocess.run(["cp", "--archive", debian, root], check=True)
+    source = _kind_source()
+    subprocess.run(
+        ["cp", "-r", "--no-preserve=mode,ownership", f"{source}/images/base/files/.", root], check=True
+    )
+    for script in (
+        *(root / "usr/local/bin").iterdir(),
+        root / "kind",
+        root / "kind/bin",
+        *(root / "kind/bin").iterdir(),
+    ):
+        script.chmod(0o755)
+    # kind's unit starts containerd from here, and its CNI plugins are looked for there.
+    (root / "usr/local/bin/containerd").symlink_to("/usr/bin/containerd")
+    (root / "opt/cni").mkdir(parents=True, exist_ok=True)
+    (root / "opt/cni/bin").symlink_to("/usr/lib/cni")
+    _settle_services(root)
+    _configure_containerd(root)
+    (root / "etc/kubernetes/manifests").mkdir(parents=True)
+    (root / "kind/manifests").mkdir()
+    (root / "kind/version").write_text(KUBERNETES_VERSION)
+    for name in ("kubeadm", "kubelet", "kubectl"):
+        shutil.copy2(programs[name], root / "usr/bin" / name)
+    network = (HERE / "files/default-cni.yaml").read_text()
+    (root / "kind/manifests/default-cni.yaml").write_text(
+        network.replace("PODROUTES_IMAGE", kind_images.PODROUTES)
+    )
+    (root / "kind/manifests/default-storage.yaml").write_text(_storage_manifest(source))
+    context = work / "context"
+    context.mkdir()
+    exclude = [f"--exclude=./{name}/*" for name in ("proc", "sys", "dev")]
+    subprocess.run(
+        ["tar", "-C", root, "--numeric-owner", *exclude, "-cf", context / "root.tar", "."], check=True
+    )
+    (context / "Dockerfile").write_text(
+        "FROM scratch\nADD root.tar /\nENV container=docker\nSTOPSIGNAL SIGRTMIN+3\n"
+        'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]\n'
+    )
+    docker_build(image, context)
+
+
+def _kind_source() -> Path:
+    with tempfile.TemporaryDirectory() as folder:  # outside of any module of ours, for Go asks for none then
+        told = subprocess.run(
+            ["go", "mod", "download", "-json", f"{kind_programs.KIND.package}@{KIND_VERSION}"],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    return Path(json.loads(told.stdout)["Dir"])
+
+
+def _settle_services(root: Path) -> None:
+    """What kind's Dockerfile does to systemd, and our own unit."""
+    shutil.copy2(HERE / "files/pod-masquerade.service", root / "etc/systemd/system")
+    for pattern in (
+        "lib/systemd/system/sysinit.target.wants/systemd-tmpfiles-setup.service",
+        "lib/systemd/system/multi-user.target.wants/*",
+        "etc/systemd/system/*.wants/*",
+        "lib/systemd/system/local-fs.target.wants/*",
+        "lib/systemd/system/sockets.target.wants/*udev*",
+        "lib/systemd/system/sockets.target.wants/*initctl*",
+        "lib/systemd/system/basic.target.wants/*",
+    ):
+        for file in root.glob(pattern):
+            file.unlink()
+    with (root / "etc/systemd/journald.conf").open("a") as journal:
+        journal.write("ReadKMsg=no\n")
+    units = ("kubelet", "containerd", "undo-mount-hacks", "pod-masquerade")
+    for verb, names in (("enable", units), ("mask", ("systemd-binfmt",))):
+        subprocess.run(
+            ["chroot", root, "systemctl", "--quiet", verb, *(f"{n}.service" for n in names)], check=True
+        )
+
+
+def _configure_containerd(root: Path) -> None:
+    shutil.copy2(HERE / "files/cni-template.conflist", root / "kind")
+    made = subprocess.run(["chroot", root, "ctr", "oci", "spec"], check=True, capture_output=True).stdout
+    spec = json.loads(made)
+    spec.setdefault("hooks", {}).setdefault("createContainer", []).append(
+        {"path": "/kind/bin/mount-product-files.sh"}
+    )
+    spec["process"].pop("rlimits", None)
+    (root / "etc/containerd/cri-base.json").write_text(json.dumps(spec))
+    file = root / "etc/containerd/config.toml"
+    # Where CAP_SYS_RESOURCE cannot be had, a lower oom_score_adj is refused and no container starts.
+    text, first = re.subn("restrict_oom_score_adj = false", "restrict_oom_score_adj = true", file.read_text())
+    text, second = re.subn("sandbox_image = .*", f'sandbox_image = "{kind_images.PAUSE}"', text)
+    assert (first, second) == (1, 1), f"kind {KIND_VERSION} configures containerd in another way"
+    file.write_text(text + _CONTAINERD_CONFIG)
+
+
+def _storage_manifest(source: Path) -> str:
+    """kind's own, out of its Go source, with our images."""
+    text = (source / "pkg/build/nodeimage/const_storage.go").read_text()
+    found = re.search(r"const defaultStorageManifest = `(.*)`", text, re.S)
+    assert found, f"kind {KIND_VERSION} keeps its storage manifest elsewhere"
+    return (
+        found.group(1)
+        .replace("` + storageProvisionerImage + `", kind_images.LOCAL_PATH)
+        .replace("` + storageHelperImage + `", kind_images.LOCAL_PATH_HELPER)
+    )
+
+
+def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
+    """Put `brought` into the containerd of `base` and keep that as `image`, as ``kind build node-image`` does."""
+    archive = work / "brought.tar"
+    subprocess.run(["docker", "save", "--output", archive, *brought], check=True)
+    (work / "containerd.toml").write_text(
+        'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\noom_score = 0\n'
+    )
+    container = subprocess.run(
+        ["docker", "run", "--detach", "--network=none", f"--volume={work}:/brought:ro"]
+        + ["--entrypoint=/usr/bin/containerd", base, "--config=/brought/containerd.toml"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    ctr = ["docker", "exec", container, "ctr", "--namespace=k8s.io"]
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while subprocess.run([*ctr, "version"], capture_output=True).returncode:
+            if time.monotonic() > deadline:
+                told = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
+                raise Unavailable(f"containerd did not start in the node image: {told.stderr[-1500:]}")
+            time.sleep(0.2)
+        # The node unpacks them when it first runs them.
+        command = ["images", "import", "--no-unpack", "--all-platforms", "--digests", "/brought/brought.tar"]
+        subprocess.run([*ctr, *command], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["docker", "stop", container], check=True, capture_output=True)
+        entrypoint = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'
+        subprocess.run(
+            ["docker", "commit", "--change", entrypoint, "--change", "CMD []", container, image],
+            check=True,
+            capture_output=True,
+        )
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True)
+
+
+def _check(image: str, kubeadm: Path, brought: Sequence[str]) -> None:
+    """Whether kubeadm will find what it asks for."""
+    asked = subprocess.run(
+        [kubeadm, "config", "images", "list", "--kubernetes-version", KUBERNETES_VERSION]
+        + ["--image-repository", REGISTRY],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    missing = {name for name in asked if "kube-" in name or "pause" in name} - set(brought)
+    if missing:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            subprocess.run(["docker", "rmi", image], capture_output=True, check=True)
+        raise Unavailable(f"{image}: this kubeadm wants {', '.join(sorted(missing))}")

@@ -1,0 +1,3 @@
+module marketfeed.dev/tests/pause
+
+go 1.24

@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package tools pins the Prometheus operator that the whole-system tests install.
+package tools
+
+import (
+	_ "github.com/prometheus-operator/prometheus-operator/cmd/operator"
+	_ "github.com/prometheus-operator/prometheus-operator/cmd/prometheus-config-reloader"
+)
