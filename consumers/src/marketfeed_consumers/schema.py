@@ -4,21 +4,16 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import database
-from marketfeed_consumers.dialects import Dialect
 from marketfeed_consumers.transaction import Connection
 
 log = logs.get(__name__)
 
 VERSION_TABLE: Final = "marketfeed_schema_version"
+_VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 _STORED_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 
 
@@ -39,8 +34,10 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
             lock.execute(statement)
         try:
             before = stored_version(url)
-            if before in _known():
-                _upgrade(url, dialect)
+            if before is None or before in versions():
+                from marketfeed_consumers.migrations import upgrade  # slow to import, and only needed here
+
+                upgrade.to_head(url, dialect)
         except psycopg.Error as error:
             raise StartupError(f"the migration was refused: {database.explain(error)}") from error
         after = stored_version(url)
@@ -55,10 +52,10 @@ def check(connection: Connection) -> None:
     Raises:
         StartupError: it is missing or older.
     """
-    stored, head = _read_version(connection), _head()
+    stored, head = _read_version(connection), versions()[-1]
     if stored is None:
         raise StartupError("the database has no marketfeed schema yet; run: marketfeed-consumer migrate")
-    if stored not in _known():
+    if stored not in versions():
         log.warning("the schema is newer than this release", schema=stored, release_knows=head)
     elif stored != head:
         raise StartupError(
@@ -83,31 +80,12 @@ def _read_version(connection: Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def _upgrade(url: str, dialect: Dialect) -> None:
-    driver = "postgresql+psycopg" if dialect.name == "postgresql" else "cockroachdb+psycopg"
-    # libpq reads the URL, not SQLAlchemy, so that every option of libpq works here too.
-    engine = create_engine(f"{driver}://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
-    with engine.connect() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        config.attributes["dialect"] = dialect
-        command.upgrade(config, "head")
+def versions() -> list[str]:
+    """The versions this release knows, the oldest first: the numbers that the migrations' file names begin with.
 
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _head() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
+    Asked for at each start, so without Alembic, whose import takes longer than all the rest of a start.
+    """
+    found = sorted(file.name.partition("_")[0] for file in _VERSIONS.glob("[0-9]*_*.py"))
+    if not found:
         raise StartupError("this installation holds no migrations")
-    return head
-
-
-def _known() -> set[str | None]:
-    """Versions this release can start from, None (no schema) among them."""
-    return {None, *(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())}
+    return found
