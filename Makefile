@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test lint format bench bench-ingest bench-sink generate
+.PHONY: help setup demo tools test lint format bench bench-ingest bench-sink generate images compose-test
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ format: setup ## rewrite the code as the linter wants it
 generate: setup ## write what is generated: wire/schemas, docs/settings.md, .env.example
 	@$(RUN) python -m marketfeed_wire.schema wire/schemas
 	@$(RUN) python scripts/settings_docs.py --write
+
+images: ## build the container images (BASE_IMAGE=…, IMAGE_PREFIX=registry/team/, ARGS="worker"; scripts/images.sh --help)
+	@scripts/images.sh $(ARGS)
+
+compose-test: setup ## the compose stack, killed part by part, and every trade found again (needs root and Docker)
+	@$(RUN) pytest tests/e2e/compose $(ARGS)
 
 bench: bench-ingest bench-sink ## every benchmark, with its peers
 
