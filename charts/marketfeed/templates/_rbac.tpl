@@ -34,6 +34,12 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if .Values.operator.watchSecrets }}
+# Their versions are asked for, one by one, by the names that MarketFeeds give.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
 # Kinds of other operators, where they are installed. Topics are never deleted.
 - apiGroups: [kafka.strimzi.io]
   resources: [kafkatopics]

@@ -1,0 +1,27 @@
+{{- define "marketfeed.entityOperator" -}}
+{{- with .Values.kafka -}}
+topicOperator:
+  resources:
+    {{- toYaml .entityOperator.resources | nindent 4 }}
+userOperator:
+  resources:
+    {{- toYaml .entityOperator.resources | nindent 4 }}
+{{- if not .keep }}
+template:
+  topicOperatorContainer:
+    env:
+      # Topics go with the cluster. With finalizers they would wait for an operator that has gone before them.
+      - {name: STRIMZI_USE_FINALIZERS, value: "false"}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "marketfeed.topicsRegex" -}}
+{{- $names := list -}}
+{{- with .Values.kafka.topics -}}
+{{- range (list .trades .bookTicker .progress .gaps) -}}
+{{- $names = append $names (regexQuoteMeta .name) -}}
+{{- end -}}
+{{- end -}}
+{{- join "|" $names -}}
+{{- end -}}
