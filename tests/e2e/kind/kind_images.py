@@ -48,9 +48,10 @@ def docker_build(reference: str, context: Path, *arguments: str) -> None:
 def build_node_images(programs: Mapping[str, Path], debian: Path, work: Path) -> list[str]:
     """The images that a node brings along; their names. `debian` is a Debian root, `work` an empty folder."""
     version = kind_programs.KUBERNETES_VERSION
-    made = []
-    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-        made.append(_single(f"{REGISTRY}/{name}:{version}", programs[name], work, "/usr/local/bin"))
+    made = [
+        _single(f"{REGISTRY}/{name}:{version}", programs[name], work, "/usr/local/bin")
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    ]
     made.append(_single(f"{REGISTRY}/etcd:{ETCD_TAG}", programs["etcd"], work, "/usr/local/bin"))
     made.append(_single(COREDNS, programs["coredns"], work))
     made.append(_single(PAUSE, programs["pause"], work))

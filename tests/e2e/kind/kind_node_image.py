@@ -233,8 +233,10 @@ def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
         'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\noom_score = 0\n'
     )
     container = subprocess.run(
-        ["docker", "run", "--detach", "--network=none", f"--volume={work}:/brought:ro"]
-        + ["--entrypoint=/usr/bin/containerd", base, "--config=/brought/containerd.toml"],
+        [
+            *("docker", "run", "--detach", "--network=none", f"--volume={work}:/brought:ro"),
+            *("--entrypoint=/usr/bin/containerd", base, "--config=/brought/containerd.toml"),
+        ],
         check=True,
         capture_output=True,
         text=True,
@@ -264,8 +266,10 @@ def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
 def _check(image: str, kubeadm: Path, brought: Sequence[str]) -> None:
     """Whether kubeadm will find what it asks for."""
     asked = subprocess.run(
-        [kubeadm, "config", "images", "list", "--kubernetes-version", KUBERNETES_VERSION]
-        + ["--image-repository", REGISTRY],
+        [
+            *(str(kubeadm), "config", "images", "list"),
+            *("--kubernetes-version", KUBERNETES_VERSION, "--image-repository", REGISTRY),
+        ],
         check=True,
         capture_output=True,
         text=True,
