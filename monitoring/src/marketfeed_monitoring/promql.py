@@ -68,6 +68,19 @@ def selectors(query: str) -> list[Selector]:
     return found
 
 
+def matched_series(query: str) -> list[str]:
+    """The selectors of `query` as PromQL of their own, without ranges."""
+    found: dict[str, None] = {}
+
+    def visit(expression: promql_parser.Expr) -> bool:
+        if isinstance(expression, promql_parser.VectorSelector):
+            found[str(expression)] = None
+        return True
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return list(found)
+
+
 def grouping_labels(query: str) -> set[str]:
     """Every label that an aggregation of `query` keeps or drops by name.
 

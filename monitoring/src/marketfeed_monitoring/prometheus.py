@@ -1,0 +1,231 @@
+"""A Prometheus of our own on a free port, and its HTTP API: what proves the queries and what pictures are made from.
+
+The programs `prometheus` and `promtool` are Debian's: those in PATH, else the package unpacked once into the cache
+(MARKETFEED_CACHE, by default ~/.cache/marketfeed), which needs apt and no rights: nothing is installed, and no service
+is started.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import yaml
+
+PACKAGE: Final = "prometheus"
+START_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.1
+
+
+class Unavailable(Exception):
+    """No Prometheus can be had on this machine; says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Where the programs are."""
+
+    prometheus: Path
+    promtool: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to scrape.
+
+    Attributes:
+        address: host:port.
+        labels: what a PodMonitor would put on its series; none for a plain scrape job.
+    """
+
+    job: str
+    address: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of an answer: its labels, and seconds since the epoch with their values."""
+
+    labels: Mapping[str, str]
+    points: tuple[tuple[float, float], ...]
+
+
+def programs() -> Programs:
+    """The programs; the first call on a machine without them unpacks Debian's package into the cache.
+
+    Raises:
+        Unavailable: they are not there, and there is no apt to have them from.
+    """
+    found = [shutil.which(name) for name in ("prometheus", "promtool")]
+    if found[0] and found[1]:
+        return Programs(Path(found[0]), Path(found[1]))
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Unavailable("prometheus and promtool are not in PATH, and without apt they cannot be had")
+    folder = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed") / PACKAGE
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _unpack(folder)
+            (folder / "complete").touch()
+    return Programs(folder / "usr/bin/prometheus", folder / "usr/bin/promtool")
+
+
+def _unpack(folder: Path) -> None:
+    print(f"fetching Debian's package {PACKAGE} once into {folder}", flush=True)
+    said = _run(["apt-get", "download", PACKAGE], folder)
+    if said.returncode and os.geteuid() == 0:  # perhaps apt has never been asked what there is
+        said = _run(["apt-get", "update"], folder)
+        said = _run(["apt-get", "download", PACKAGE], folder)
+    if said.returncode:
+        raise Unavailable(
+            f"apt does not give the package {PACKAGE}; install it, or run apt-get update first: {said.stderr.strip()}"
+        )
+    for package in folder.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)  # noqa: S603, S607 - a file of apt's
+        package.unlink()
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - constants
+
+
+class Prometheus:
+    """A server that scrapes `targets` and evaluates `rules`; use it in a ``with`` block.
+
+    Attributes:
+        url: where it answers.
+    """
+
+    def __init__(
+        self,
+        found: Programs,
+        folder: Path,
+        targets: Iterable[Target],
+        rules: Path,
+        *,
+        scrape_seconds: float = 1.0,
+    ) -> None:
+        self._program = found.prometheus
+        self._folder = folder
+        self._config = folder / "prometheus.yml"
+        interval = f"{scrape_seconds * 1000:.0f}ms"
+        self._config.write_text(
+            yaml.safe_dump(
+                {
+                    "global": {
+                        "scrape_interval": interval,
+                        "scrape_timeout": interval,
+                        "evaluation_interval": interval,
+                    },
+                    "rule_files": [str(rules)],
+                    "scrape_configs": _jobs(targets),
+                }
+            )
+        )
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            str(self._program), f"--config.file={self._config}", f"--storage.tsdb.path={self._folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+        ]  # fmt: skip
+        with (self._folder / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+        try:
+            self._await_ready(self._process)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._end()
+
+    def instant(self, query: str, at: float | None = None) -> list[Series]:
+        """The answer to a query at one moment (now); a scalar is a series without labels.
+
+        Raises:
+            ValueError: Prometheus refuses the query; says why.
+        """
+        answer = self._ask("query", {"query": query} | ({} if at is None else {"time": f"{at}"}))
+        if answer["resultType"] == "scalar":
+            return [Series({}, (_point(answer["result"]),))]
+        return [Series(each["metric"], (_point(each["value"]),)) for each in answer["result"]]
+
+    def over_time(self, query: str, begin: float, end: float, step_seconds: float) -> list[Series]:
+        """The answer to a query from `begin` to `end`, in seconds since the epoch.
+
+        Raises:
+            ValueError: Prometheus refuses the query; says why.
+        """
+        parameters = {"query": query, "start": f"{begin}", "end": f"{end}", "step": f"{step_seconds}"}
+        return [
+            Series(each["metric"], tuple(map(_point, each["values"])))
+            for each in self._ask("query_range", parameters)["result"]
+        ]
+
+    def _ask(self, what: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        body = urllib.parse.urlencode(parameters).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{what}", body, timeout=30) as answer:  # noqa: S310 - ours
+                return dict(json.load(answer)["data"])
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{json.load(error)['error']}: {parameters['query']}") from error
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):  # noqa: S310 - ours
+                return
+            if process.poll() is not None or time.monotonic() > deadline:
+                log = (self._folder / "prometheus.log").read_text(errors="replace")
+                raise Unavailable(f"Prometheus did not start:\n{log[-2000:]}")
+            time.sleep(POLL_SECONDS)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def _jobs(targets: Iterable[Target]) -> list[dict[str, object]]:
+    by_job: dict[str, list[Target]] = {}
+    for target in targets:
+        by_job.setdefault(target.job, []).append(target)
+    return [
+        {
+            "job_name": job,
+            # As the PodMonitors of the operator and of the chart have it.
+            "honor_labels": any(target.labels for target in same),
+            "static_configs": [
+                {"targets": [target.address], "labels": dict(target.labels)} for target in same
+            ],
+        }
+        for job, same in by_job.items()
+    ]
+
+
+def _point(pair: tuple[float, str]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,185 @@
+"""Something to look at: real workers, consumers and operator at work and in trouble, scraped by a real Prometheus.
+
+A simulated venue with faults, two workers (shards), a consumer a topic, the embedded broker and PostgreSQL; and, where
+an API server can be had, the operator with two feeds. Everything is scraped twice at once: as the PodMonitors on
+Kubernetes label it, and plainly, as a static scrape job does.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import Producer
+
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / "tests/integration"), str(ROOT / "operator/tests")]
+
+import operator_control_plane  # noqa: E402 - found through the line above
+import operator_kubelet  # noqa: E402
+import operator_support  # noqa: E402
+from integration_pipeline import QUOTES, TRADES, Pipeline, until  # noqa: E402
+
+from marketfeed_cli import services  # noqa: E402
+from marketfeed_cli.embedded import postgres  # noqa: E402
+from marketfeed_cli.process import Parts  # noqa: E402
+from marketfeed_monitoring.prometheus import Programs, Prometheus, Target  # noqa: E402
+
+RULES = ROOT / "charts/marketfeed/files/rules/marketfeed.yaml"
+FEED, NAMESPACE = "binance-us", "market"
+STORED_TOPICS = 3
+SHARDS = (("BTCUSDT", "ETHUSDT", "SOLUSDT"), ("ADAUSDT", "XRPUSDT", "DOGEUSDT"))
+
+
+class Stage(NamedTuple):
+    """What runs.
+
+    Attributes:
+        kubernetes, compose: the two Prometheus servers.
+        without_operator: why no operator runs; "" when it does.
+    """
+
+    pipeline: Pipeline
+    kubernetes: Prometheus
+    compose: Prometheus
+    without_operator: str
+
+
+@contextlib.asynccontextmanager
+async def stage(folder: Path, programs: Programs, scrape_seconds: float = 1.0) -> AsyncIterator[Stage]:
+    """Bring everything up in `folder`; it ends with the block."""
+    _let_others_through(folder)
+    async with AsyncExitStack() as running:
+        parts = await running.enter_async_context(Parts(folder))
+        pipeline = await _pipeline(parts, folder)
+        targets = await _services(pipeline)
+        without_operator = ""
+        try:
+            operator = await _operator(folder / "operator", running)
+            targets.append(
+                _target(FEED, "operator", _address(operator.url("")), namespace="marketfeed-system")
+            )
+        except operator_control_plane.Unavailable as reason:
+            without_operator = str(reason)
+        servers = []
+        for name in ("kubernetes", "compose"):
+            (folder / name).mkdir()
+            seen = targets if name == "kubernetes" else [Target(_job(each), each.address) for each in targets]
+            servers.append(Prometheus(programs, folder / name, seen, RULES, scrape_seconds=scrape_seconds))
+            running.enter_context(servers[-1])
+        for server in servers:
+            await until(
+                lambda seen=server: _sees(seen, len(targets)), "Prometheus to have scraped everything"
+            )
+        yield Stage(pipeline, *servers, without_operator)
+
+
+def _sees(server: Prometheus, targets: int) -> bool:
+    """Whether every target was scraped, and each stored topic's partitions are somebody's: counts begin at 0 then."""
+    up, topics = server.instant("sum(up)"), server.instant("count(marketfeed_consumer_dead_letters_total)")
+    return bool(up and topics and up[0].points[-1][1] == targets and topics[0].points[-1][1] == STORED_TOPICS)
+
+
+async def _pipeline(parts: Parts, folder: Path) -> Pipeline:
+    database = await postgres.start(parts, folder / "server")
+    pipeline = Pipeline(parts, folder, "", database.dsn, "market")
+    address_file = folder / "broker"
+    topics = dict.fromkeys(pipeline.topics.values(), 2)
+    parts.start(services.embedded_broker(pipeline.environment, address_file, topics))
+    await until(address_file.exists, "the broker")
+    symbols = ",".join(symbol for shard in SHARDS for symbol in shard)
+    pipeline.environment |= {"KAFKA_BROKER": address_file.read_text().strip(), "LOG_LEVEL": "WARNING"}
+    await pipeline.migrate()
+    await pipeline.venue(
+        "generate", "--symbols", symbols, "--trade-rate", "8", "--quote-rate", "40", "--seed", "7"
+    )
+    return pipeline
+
+
+async def _services(pipeline: Pipeline) -> list[Target]:
+    targets = []
+    for number, symbols in enumerate(SHARDS):
+        shard = f"{FEED}-shard-{number}"
+        _, url = await pipeline.worker(SHARD=shard, BINANCE_SYMBOLS=",".join(symbols), GAP_HOLD_SECONDS="2")
+        targets.append(_target(FEED, "ingestion", _address(url), shard=shard))
+    for component, table in (("consumer-trades", TRADES), ("consumer-book", QUOTES)):
+        _, url = await pipeline.consumer(table, AUDIT_INTERVAL_SECONDS="1")
+        targets.append(_target(FEED, component, _address(url)))
+    return targets
+
+
+def _target(
+    feed: str, component: str, address: str, *, namespace: str = NAMESPACE, shard: str = ""
+) -> Target:
+    """As a PodMonitor labels it; see docs/operator.md."""
+    pod = {"pod": f"{shard or component}-0", "namespace": namespace, "component": component}
+    labels = pod | ({"feed": feed} if component != "operator" else {}) | ({"shard": shard} if shard else {})
+    job = f"{namespace}/{feed if component != 'operator' else 'marketfeed-operator'}"
+    return Target(job, address, tuple(labels.items()))
+
+
+def _job(target: Target) -> str:
+    """The scrape job that it belongs to where there are no labels."""
+    component = dict(target.labels)["component"]
+    return {"ingestion": "marketfeed-worker", "operator": "marketfeed-operator"}.get(
+        component, f"marketfeed-{component}"
+    )
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://").rstrip("/")
+
+
+async def _operator(folder: Path, running: AsyncExitStack) -> operator_support.Operator:
+    """An operator on an API server of its own, with a feed that it brings up and one that is paused."""
+    plane = running.enter_context(operator_control_plane.control_plane(folder / "plane"))
+    await operator_support.install(plane.kubeconfig)
+    token = await operator_support.operator_token(plane.kubeconfig)
+    account = plane.kubeconfig_for(folder / "kubeconfig", token)
+    port = operator_kubelet.free_port()
+    started = running.enter_context(contextlib.ExitStack())
+    operator = operator_support.launch(folder, account, started, POD_METRICS_PORT=str(port))
+    await until(lambda: " leading " in operator.log.read_text(), "the operator to lead")
+    await _feeds(plane.kubeconfig, port, running)
+    return operator
+
+
+async def _feeds(kubeconfig: Path, port: int, running: AsyncExitStack) -> None:
+    cluster = await running.enter_async_context(operator_support.admin_client(kubeconfig))
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    await cluster.apply(operator_support.KINDS["Namespace"], body, manager="tests")
+    admin = operator_support.Admin(cluster, NAMESPACE)
+    await running.enter_async_context(operator_kubelet.kubelet(cluster, NAMESPACE, port))
+    storage = {"engine": "postgresql", "dsnSecretName": "database"}
+    await admin.feed(FEED, symbols=[each for shard in SHARDS for each in shard], shardSize=3, storage=storage)
+    await admin.feed("resting", symbols=["LTCUSDT"], paused=True)
+
+
+async def make_trouble(stage: Stage) -> None:
+    """Something of everything that the dashboards have a line for."""
+    pipeline = stage.pipeline
+    pipeline.fault("server_shutdown", close_after_seconds=60)
+    pipeline.fault("drop", streams=["btcusdt@trade"], count=3)
+    pipeline.fault("duplicate", streams=["solusdt@trade"], count=5)
+    pipeline.fault("corrupt", streams=["ethusdt@trade"], how="bad_price", count=2)
+    pipeline.fault("cut", after_seconds=5, lose_frames=100)
+    producer = Producer({"bootstrap.servers": pipeline.environment["KAFKA_BROKER"]})
+    producer.produce(pipeline.topics["MARKET_TRADES_TOPIC"], value=b"not JSON", key=b"BTCUSDT")
+    await asyncio.to_thread(producer.flush, 10)
+
+
+def lose_trades_for_good(stage: Stage) -> None:
+    """Trades that no repair gets: the venue's REST side is down while they are missed."""
+    stage.pipeline.fault("rest_error", status=500, endpoint="trades")
+    stage.pipeline.fault("rest_error", status=500, endpoint="aggTrades")
+    stage.pipeline.fault("drop", streams=["dogeusdt@trade"], count=2)
+
+
+def _let_others_through(folder: Path) -> None:
+    """PostgreSQL runs as another user when we are root."""
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
