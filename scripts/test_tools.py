@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the tests need beyond Python, fetched or built once into the cache, before the tests start and are timed.
 
-Apache Kafka by Maven, the Kubernetes control plane by Go. What this machine lacks the tools for is said and left
-out; whether that skips tests or fails them is for the tests to say.
+Apache Kafka by Maven; the Kubernetes control plane, and helm with what checks the charts, by Go. What this machine
+lacks the tools for is said and left out; whether that skips tests or fails them is for the tests to say.
 """
 
 import argparse
@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests/integration"), str(ROOT / "operator/tests")]
+sys.path += [str(ROOT / "tests/integration"), str(ROOT / "operator/tests"), str(ROOT / "tests/charts")]
 
+import charts_tools  # noqa: E402 - found through the line above
 import integration_kafka  # noqa: E402 - found through the line above
 import operator_control_plane  # noqa: E402
 
 
 def main() -> None:
-    """Prepare both; a failed fetch or build ends with its own error."""
+    """Prepare each; a failed fetch or build ends with its own error."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
@@ -30,6 +31,10 @@ def main() -> None:
         print(f"Kubernetes control plane: {operator_control_plane.find_programs()}", flush=True)
     except operator_control_plane.Unavailable as reason:
         print(f"Kubernetes control plane: left out: {reason}", flush=True)
+    try:
+        print(f"helm, helm-unittest, kubeconform: {charts_tools.find_tools().folder}", flush=True)
+    except charts_tools.Unavailable as reason:
+        print(f"helm, helm-unittest, kubeconform: left out: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def write(folder: Path, kinds: Iterable[tuple[str, str]], crds: Iterable[Path]) 
     for version in KUBERNETES:
         target = folder / f"v{version}"
         target.mkdir(parents=True)
-        definitions = json.loads((_SOURCE / f"v{version}-local-strict" / "_definitions.json").read_text())["$defs"]
+        definitions = json.loads((_SOURCE / f"v{version}-local-strict" / "_definitions.json").read_text())[
+            "$defs"
+        ]
         for name, definition in definitions.items():
             for api_version, kind in _names(definition):
                 if (api_version, kind) in wanted:
@@ -96,5 +98,9 @@ def _strict(node: Any, *, root: bool = False) -> Any:
             schema["additionalProperties"] = False
     if root:
         # The API server knows these of every kind; the CRD says of the last only that it is an object.
-        schema["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+        schema["properties"] |= {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+        }
     return schema

@@ -64,7 +64,7 @@ def _build(folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     building.mkdir(parents=True)
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOBIN": str(building)}
-    flags = ["-trimpath", "-ldflags", f"-s -w -X helm.sh/helm/v4/internal/version.version={HELM}"]
+    flags = ["-trimpath", "-ldflags", "-s -w"]
     unittest = "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"
     try:
         for where, command in (
