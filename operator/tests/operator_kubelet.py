@@ -33,7 +33,8 @@ class Kubelet:
         failing_jobs: whether Jobs end badly.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, port: int) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, port: int, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
         self._cluster = cluster
         self._namespace = namespace
         self.port = port
@@ -55,7 +56,7 @@ class Kubelet:
             with contextlib.suppress(ApiError):  # a pod went meanwhile, or the namespace
                 for pod in await self._cluster.list_all(POD, self._namespace, "marketfeed.dev/feed"):
                     await self._start(pod)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self._pause_seconds)
 
     async def _start(self, pod: dict[str, Any]) -> None:
         image = pod["spec"]["containers"][0]["image"]
@@ -145,9 +146,11 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def kubelet(cluster: Cluster, namespace: str, port: int) -> AsyncIterator[Kubelet]:
-    """Pods of `namespace` run while the block does."""
-    running = Kubelet(cluster, namespace, port)
+async def kubelet(
+    cluster: Cluster, namespace: str, port: int, *, pause_seconds: float = 0.1
+) -> AsyncIterator[Kubelet]:
+    """Pods of `namespace` run while the block does; it is looked for new ones after each pause."""
+    running = Kubelet(cluster, namespace, port, pause_seconds)
     task = asyncio.create_task(running._run(), name="kubelet")
     try:
         yield running

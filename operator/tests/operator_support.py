@@ -21,13 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError
-from marketfeed_operator.kinds import BY_NAME, Kind
+from marketfeed_operator.kinds import BY_NAME, SECRET, Kind
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = "marketfeed-system"
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 KINDS = {
     **BY_NAME,
+    SECRET.kind: SECRET,
     "Namespace": Kind("v1", "Namespace", "namespaces"),
     "ClusterRole": Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"),
     "ClusterRoleBinding": Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"),
@@ -103,10 +104,12 @@ class Admin:
 class Operator:
     """A running `marketfeed-operator`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], folder: Path, *, port_file: Path | None = None
+    ) -> None:
         self.process = process
         self.log = folder / "operator.log"
-        self._port_file = folder / "port"
+        self._port_file = port_file or folder / "port"
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self._port_file.read_text().strip()}{path}"

@@ -113,6 +113,8 @@ async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, e
     async with ApiClient(Configuration()) as client:  # never asked
         audit = Audit(Cluster(client, metrics), store, metrics, (), changed)
         audit.kafkas = {("kafka", "market"): (KafkaListener(9092, False, True, "k:9092"),)}
-        observer = Observer(store, Reports(store, port=1, changed=changed), Listings(changed), audit)
-        assert len(observer.observe(("default", "feed"), spec_of(cluster)).kafka_listeners) == expected
-        assert observer.observe(("default", "feed"), None).kafka_listeners == ()
+        observer = Observer(store, Reports(store, port=1, changed=changed), Listings(changed), audit, None)
+        assert (
+            len((await observer.observe(("default", "feed"), spec_of(cluster))).kafka_listeners) == expected
+        )
+        assert (await observer.observe(("default", "feed"), None)).kafka_listeners == ()

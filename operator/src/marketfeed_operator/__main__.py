@@ -8,7 +8,6 @@ import uvloop
 
 from marketfeed_chassis import logs, settings
 from marketfeed_chassis.process import exit_code_of
-from marketfeed_operator import service
 from marketfeed_operator.settings import OperatorSettings
 
 
@@ -27,6 +26,10 @@ def _run() -> int:
     logs.configure(chosen.log_level, chosen.log_format)
     # kopf tells of each handler that it calls; what we do about a feed we tell ourselves.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(chosen.log_level)))
+    # The Kubernetes client looks for a home when it is imported, and ends where a container's user has none.
+    os.environ.setdefault("HOME", "/")
+    from marketfeed_operator import service
+
     return uvloop.run(service.run(chosen))
 
 

@@ -64,7 +64,8 @@ class Applier:
         if after is not None:
             self._store.put_child(after)
             self._applied[child.key] = (wanted, after.digest)
-            if found is not None and after.resource_version == found.resource_version:
+            # Not by their versions: whoever counts pods writes a status meanwhile, which is no change of ours.
+            if found is not None and after.digest == found.digest:
                 result = "noop"
         self._count(child, result, drifted=known is not None and known[0] == wanted and result != "noop")
         return Outcome(child.key, result)

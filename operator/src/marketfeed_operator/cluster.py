@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,17 +29,52 @@ PAGE: Final = 500
 Object = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """Where the API server is, and how to prove to it who we are; files by their path."""
+
+    server: str
+    token: str | None = field(repr=False)
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    insecure: bool
+    proxy_url: str | None
+
+
 class Cluster:
     """Requests to the API server, as plain objects; every failure is an `ApiError`."""
 
     def __init__(self, client: ApiClient, metrics: Metrics) -> None:
+        self._client = client
         # Not awaited, and so without the discovery of every kind there is: the kinds we use are known.
         self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
         self._metrics = metrics
 
+    async def credentials(self) -> Credentials:
+        """What our own requests go with, as of now: a pod's token is renewed in its file while we run."""
+        configuration = self._client.configuration
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        return Credentials(
+            server=configuration.host,
+            token=token.rpartition(" ")[2] if token else None,
+            ca_file=configuration.ssl_ca_cert,
+            certificate_file=configuration.cert_file,
+            key_file=configuration.key_file,
+            insecure=not configuration.verify_ssl,
+            proxy_url=configuration.proxy,
+        )
+
     async def get(self, path: str, **query: Any) -> Object:
         """One object, or one page of a list."""
         return await self._request("get", path, **query)
+
+    async def metadata(self, kind: Kind, namespace: str, name: str) -> Object:
+        """The metadata of an object; the API server sends nothing of its content."""
+        accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        found = await self._request("get", kind.path(namespace, name), header_params={"Accept": accept})
+        metadata: Object = found["metadata"]
+        return metadata
 
     async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
         """Every object of a kind that carries the label, page by page."""

@@ -15,6 +15,7 @@ from marketfeed_operator.names import (
     FEED,
     FEED_NAMESPACE,
     FIELD_MANAGER,
+    SECRET_VERSIONS,
     SHARD,
 )
 from marketfeed_operator.observed import ChildFacts, FeedFacts, JobState, KafkaListener, PodFacts
@@ -54,7 +55,8 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         return None
     namespace = metadata["namespace"]
     spec, status = body.get("spec") or {}, body.get("status") or {}
-    template = spec.get("template") or {}
+    annotations = metadata.get("annotations") or {}
+    of_pods = ((spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
     wanted = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
     return ChildFacts(
         key=(kind, namespace, metadata["name"]),
@@ -62,8 +64,9 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
         digest=_digest(body),
-        desired_hash=(metadata.get("annotations") or {}).get(DESIRED_HASH, ""),
-        config_hash=(template.get("metadata", {}).get("annotations") or {}).get(CONFIG_HASH, ""),
+        desired_hash=annotations.get(DESIRED_HASH, ""),
+        config_hash=of_pods.get(CONFIG_HASH, ""),
+        secret_versions=of_pods.get(SECRET_VERSIONS, ""),
         wanted=wanted,
         there=status.get("replicas", 0),
         updated=status.get("updatedReplicas", 0),

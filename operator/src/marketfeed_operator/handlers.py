@@ -7,25 +7,46 @@ are used: kopf writes nothing to any object.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import kopf
 
-from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.cluster import FEEDS, Credentials
 from marketfeed_operator.engine.audit import OURS
 from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
 from marketfeed_operator.kinds import POD, WATCHED, Kind
+from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import Key
 from marketfeed_operator.store import Store
+
+LOGIN_LIFETIME: Final = timedelta(minutes=10)
+"""Well below what a kubelet leaves between the renewal of a pod's token and the end of the old one."""
 
 Changed = Callable[[Key], Awaitable[None]]
 
 
-def registry(store: Store, changed: Changed) -> kopf.OperatorRegistry:
+def registry(
+    store: Store, changed: Changed, credentials: Callable[[], Awaitable[Credentials]]
+) -> kopf.OperatorRegistry:
     """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for."""
     handlers = kopf.OperatorRegistry()
-    kopf.on.login(registry=handlers, id="service-account")(kopf.login_with_service_account)
-    kopf.on.login(registry=handlers, id="kubeconfig")(kopf.login_with_kubeconfig)
+
+    # Not kopf's own logins: in a pod they go by a name in DNS, where our requests go to the address we are given.
+    @kopf.on.login(registry=handlers, id="as-our-requests")
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        given = await credentials()
+        return kopf.ConnectionInfo(
+            server=given.server,
+            token=given.token,
+            ca_path=given.ca_file,
+            certificate_path=given.certificate_file,
+            private_key_path=given.key_file,
+            insecure=given.insecure,
+            proxy_url=given.proxy_url,
+            expiration=datetime.now(UTC) + LOGIN_LIFETIME,
+        )
+
     _watch_feeds(handlers, store, changed)
     _watch_pods(handlers, store, changed)
     for kind in WATCHED:
@@ -131,6 +152,8 @@ async def watch(
     tasks = await kopf.spawn_tasks(
         registry=handlers,
         settings=settings(),
+        # Else kopf asks for the user's name, and a container's user has none. Its type is not handed out.
+        identity=FIELD_MANAGER,  # type: ignore[arg-type]
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,

@@ -41,6 +41,8 @@ NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpo
 KAFKA_TOPIC: Final = Kind("kafka.strimzi.io/v1", "KafkaTopic", "kafkatopics", optional=True)
 KAFKA: Final = Kind("kafka.strimzi.io/v1", "Kafka", "kafkas", optional=True)
 """Of Strimzi; read only, for where its listeners are."""
+SECRET: Final = Kind("v1", "Secret", "secrets")
+"""The user's own; their metadata is read, and only where the operator was told to."""
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True)
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", optional=True)
 

@@ -25,6 +25,8 @@ DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: the hash of what was applied, so that a change that rolls pods is seen before it is made."""
 CONFIG_HASH: Final = f"{GROUP}/config-hash"
 """Annotation of a pod: the hash of its settings; a change of it is what rolls the pods."""
+SECRET_VERSIONS: Final = f"{GROUP}/secret-versions"
+"""Annotation of a pod: the Secrets it was started with and their versions; a new version is what rolls it."""
 FEED_NAMESPACE: Final = f"{GROUP}/feed-namespace"
 """Label of a KafkaTopic, which may live in another namespace than its feed."""
 

@@ -1,24 +1,42 @@
-"""All that a reconciliation reads, gathered in one value. Nothing here waits: what is asked outside is asked beside."""
+"""All that a reconciliation reads, gathered in one value. What is asked outside is asked beside, in the engine.
+
+Only a Secret that was never looked at is waited for: without its version pods would be started, and then restarted.
+"""
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.engine.secrets import SecretVersions
 from marketfeed_operator.observed import Key, Observed
 from marketfeed_operator.store import Store
 
 
 class Observer:
-    """Gathers what is known of a feed's surroundings."""
+    """Gathers what is known of a feed's surroundings.
 
-    def __init__(self, store: Store, reports: Reports, listings: Listings, audit: Audit) -> None:
+    Args:
+        secrets: None where no Secret may be looked at.
+    """
+
+    def __init__(
+        self, store: Store, reports: Reports, listings: Listings, audit: Audit, secrets: SecretVersions | None
+    ) -> None:
         self._store = store
         self._reports = reports
         self._listings = listings
         self._audit = audit
+        self._secrets = secrets
 
-    def observe(self, key: Key, spec: Spec | None) -> Observed:
-        """What is known now; without a spec also what needs none."""
+    async def observe(self, key: Key, spec: Spec | None) -> Observed:
+        """What is known now; without a spec only what needs none.
+
+        Raises:
+            ApiError: a Secret is new, and the API server does not answer.
+        """
+        versions = {}
+        if self._secrets is not None and spec is not None:
+            versions = await self._secrets.of(key, spec.secret_names())
         pods = self._store.pods_of(key)
         known = self._reports.by_pod
         named = spec.kafka.cluster if spec is not None else None
@@ -30,4 +48,11 @@ class Observer:
             listing=self._listings.of(key, spec) if spec is not None else None,
             kinds=self._audit.kinds,
             kafka_listeners=self._audit.kafkas.get(cluster, ()) if cluster is not None else (),
+            secret_versions=versions,
         )
+
+    def forget(self, key: Key) -> None:
+        """The feed is gone: nothing is asked for it any more."""
+        self._listings.forget(key)
+        if self._secrets is not None:
+            self._secrets.forget(key)

@@ -40,6 +40,7 @@ class ChildFacts:
     Attributes:
         digest: changes with whatever somebody else may have changed in it.
         config_hash: of its pod template.
+        secret_versions: that its pods were started with, as in their annotation.
         wanted, there, updated, ready: its pods.
         settled: its controller has seen the newest spec.
         replicas_ours: `spec.replicas` is owned by the operator.
@@ -57,6 +58,7 @@ class ChildFacts:
     updated: int = 0
     ready: int = 0
     settled: bool = True
+    secret_versions: str = ""
     replicas_ours: bool = False
     job: JobState = "None"
     reading: Reading | None = None
@@ -142,6 +144,8 @@ class Observed:
     """Optional kinds that the cluster serves."""
     kafka_listeners: Sequence[KafkaListener] = ()
     """Of the cluster in spec.kafka.cluster; none where Strimzi has not said."""
+    secret_versions: Mapping[str, str] = field(default_factory=dict)
+    """Name -> version, of the Secrets that the feed's pods read; without those that cannot be looked at."""
 
     def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
         """A child; None when it is not there."""

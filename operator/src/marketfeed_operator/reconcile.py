@@ -66,19 +66,17 @@ class Reconciler:
         """Bring a feed to what it declares; None when there is none any more."""
         facts = self._store.feeds.get(key)
         if facts is None:
-            # Its children have it as their owner: the API server's garbage collector takes them.
-            self._applier.forget(list(self._store.children_of(key)))
-            self._metrics.forget_feed(*key)
+            self._forget(key)
             return None
         parsed = parse(facts.spec)
         spec, problems = (parsed, []) if isinstance(parsed, Spec) else (None, parsed)
-        observed, planned, failure = self._observer.observe(key, spec), None, None
+        try:
+            observed = await self._observer.observe(key, spec)
+        except ApiError as error:
+            return Done(f"{error}", error.retry_after_seconds or 0)
+        planned, failure = None, None
         if spec is not None:
-            feed = Feed(
-                facts.namespace, facts.name, facts.uid, facts.generation, spec, self._defaults,
-                tuple(observed.kafka_listeners),
-            )  # fmt: skip
-            planned = plan(feed, observed)
+            planned = plan(self._feed(facts, spec, observed), observed)
             if planned is not None and not spec.paused:
                 failure = await self._carry_out(facts, planned, observed)
             observed = replace(observed, children=self._store.children_of(key))
@@ -94,6 +92,29 @@ class Reconciler:
             self._metrics.last_success.labels(*key).set(self._now().timestamp())
             return Done()
         return Done(f"{failure}", failure.retry_after_seconds or 0)
+
+    def _forget(self, key: Key) -> None:
+        # Its children have it as their owner: the API server's garbage collector takes them.
+        self._applier.forget(list(self._store.children_of(key)))
+        self._metrics.forget_feed(*key)
+        self._observer.forget(key)
+
+    def _feed(self, facts: FeedFacts, spec: Spec, observed: Observed) -> Feed:
+        return Feed(
+            facts.namespace,
+            facts.name,
+            facts.uid,
+            facts.generation,
+            spec,
+            self._defaults,
+            kafka_listeners=tuple(observed.kafka_listeners),
+            secret_versions=observed.secret_versions,
+            stored_secret_versions={
+                (kind, name): child.secret_versions
+                for (kind, _, name), child in observed.children.items()
+                if child.secret_versions
+            },
+        )
 
     async def _carry_out(self, facts: FeedFacts, planned: Plan, observed: Observed) -> ApiError | None:
         """Apply every child, then remove what is not wanted; the first refusal, after all that could be done was."""

@@ -5,8 +5,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Coroutine
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -17,30 +16,20 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.backoff import delays
 from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.health import HealthServer
-from marketfeed_operator import handlers
-from marketfeed_operator.apply import Applier
 from marketfeed_operator.cluster import FEEDS, Cluster, connected
-from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.canary import Canary
 from marketfeed_operator.engine.leader import LeaderElection
-from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.queue import WorkQueue
-from marketfeed_operator.engine.reports import Reports
-from marketfeed_operator.engine.work import Workers
 from marketfeed_operator.errors import ApiError
 from marketfeed_operator.health import OperatorHealth
-from marketfeed_operator.observe import Observer
-from marketfeed_operator.observed import Key
-from marketfeed_operator.reconcile import Reconciler
+from marketfeed_operator.leadership import Leadership, Task
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
 
 BEAT_SECONDS: Final = 0.5
-LISTING_RETRY_SECONDS: Final = 10.0
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LEASE: Final = "marketfeed-operator"
 
@@ -158,58 +147,26 @@ class _Operator:
 
     async def _lead(self, stop: asyncio.Event) -> int:
         """Serve every feed; the exit code."""
-        settings, store = self._settings, self._store
-        self._metrics.leader.set(1)
-        queue: WorkQueue[Key] = WorkQueue(now=time.monotonic, chance=self._chance)
-        reports = Reports(store, port=settings.pod_metrics_port, changed=queue.add)
-        listings = Listings(queue.add)
-        audit = Audit(self._cluster, store, self._metrics, settings.watch_namespaces, queue.add)
-        reconciler = Reconciler(
-            self._cluster,
-            store,
-            Observer(store, reports, listings, audit),
-            Applier(self._cluster, store, self._metrics),
-            self._metrics,
-            Defaults(
-                worker_image=settings.worker_image,
-                consumer_image=settings.consumer_image,
-                image_pull_policy=settings.image_pull_policy,
-                metrics_port=settings.pod_metrics_port,
-                drain_seconds=settings.pod_drain_seconds,
-            ),
-            identity=self.identity,
-            now=lambda: datetime.now(UTC),
-        )
-        workers = Workers(
-            queue, reconciler, store, self._canary, self._metrics,
-            resync_seconds=settings.resync_seconds, chance=self._chance,
+        leadership = Leadership(
+            self._settings, self._cluster, self._store, self._metrics, self._canary,
+            identity=self.identity, chance=self._chance,
         )  # fmt: skip
-        # Everything is known before anything is changed: the kinds, the children that are not watched, the rest too.
-        await self._audit_once(audit, stop)
+        self._metrics.leader.set(1)
+        # The kinds and the children that are not watched too.
+        await self._audit_once(leadership.audit, stop)
         stop_watching = asyncio.Event()
-        handling = handlers.registry(store, queue.add)
 
         def take_signals_back() -> None:
             _stop_on_signals(stop)  # a stop is ours to order: the watches first, the lease last
 
-        tasks: list[tuple[str, Coroutine[Any, Any, object]]] = [
+        tasks: list[Task] = [
             ("stop", stop.wait()),
-            (
-                "watch",
-                handlers.watch(
-                    handling, settings.watch_namespaces, spawned=take_signals_back, stop=stop_watching
-                ),
-            ),
-            ("work", workers.run(settings.concurrency)),
-            ("audit", audit.run(settings.audit_seconds)),
-            ("reports", reports.run(settings.report_seconds)),
-            ("listings", listings.run(settings.listing_seconds, LISTING_RETRY_SECONDS)),
+            *leadership.tasks(spawned=take_signals_back, stop_watching=stop_watching),
         ]
         if self._election is not None:
             tasks.append(("lease", self._election.hold()))
-        if settings.canary_seconds:
+        if self._settings.canary_seconds:
             self._canary.start()
-            tasks.append(("canary", self._canary.run(settings.canary_seconds)))
         self.health.watching = True
         ended = await _first_of(tasks, before_cancel=stop_watching.set)
         self._canary.stop()
@@ -239,7 +196,7 @@ async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
     )
 
 
-async def _first_of(coroutines: list[tuple[str, Coroutine[Any, Any, object]]], *, before_cancel: Any) -> str:
+async def _first_of(coroutines: list[Task], *, before_cancel: Callable[[], None]) -> str:
     """The name of the one that ended first; the others are cancelled and waited for.
 
     Raises:

@@ -75,6 +75,14 @@ class OperatorSettings(ServiceSettings):
     listing_seconds: float = Field(
         300, ge=1, le=86_400, description="how often venues are asked for their symbols, for a symbolSelector"
     )
+    watch_secrets: bool = Field(
+        False,
+        description="restart a feed's pods when a Secret they read has changed: true or false; needs the right to get "
+        "those Secrets, of which only the version is asked for",
+    )
+    secrets_seconds: float = Field(
+        60, ge=0.1, le=86_400, description="how often the versions of Secrets are asked for"
+    )
     canary_seconds: float = Field(
         30,
         ge=0,

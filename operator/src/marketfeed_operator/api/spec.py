@@ -135,6 +135,15 @@ class Spec(Declared):
     )
     template: PodTemplate = Field(default=PodTemplate(), description="What is added to each pod of the feed.")
 
+    def secret_names(self) -> frozenset[str]:
+        """The Secrets that the feed's pods read, all in its own namespace."""
+        credentials, named = self.kafka.credentials, [self.storage and self.storage.dsn_secret_name]
+        if credentials is not None and credentials.sasl is not None:
+            named.append(credentials.sasl.secret_name)
+        if credentials is not None and credentials.tls is not None:
+            named += [credentials.tls.ca_secret_name, credentials.tls.client_secret_name]
+        return frozenset(name for name in named if name)
+
     rules = (
         Rule(
             "has(self.symbols) != has(self.symbolSelector)",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from marketfeed_operator.api import Spec
@@ -47,6 +47,8 @@ class Feed:
 
     Attributes:
         kafka_listeners: of the Strimzi cluster that it names, where known.
+        secret_versions: name -> version of the Secrets that its pods read, where known.
+        stored_secret_versions: (kind, name) of a workload -> the versions that its pods were started with.
     """
 
     namespace: str
@@ -56,6 +58,8 @@ class Feed:
     spec: Spec
     defaults: Defaults
     kafka_listeners: tuple[KafkaListener, ...] = ()
+    secret_versions: Mapping[str, str] = field(default_factory=dict)
+    stored_secret_versions: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def deployment(feed: Feed, shard: int) -> Child:
             container,
             around,
             extra=extra,
+            annotations=pods.secret_versions(feed, DEPLOYMENT, name, around),
             terminationGracePeriodSeconds=pods.grace_seconds(feed, pre_stop=True),
         ),
     }

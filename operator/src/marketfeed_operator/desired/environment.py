@@ -26,6 +26,8 @@ class Surroundings:
     env: list[Object] = field(default_factory=list)
     volumes: list[Object] = field(default_factory=list)
     mounts: list[Object] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
+    """Names of the Secrets among them: what a container has read at its start stays as it was."""
 
     def set(self, name: str, value: object) -> None:
         """Add a variable; nothing when `value` is None or empty."""
@@ -37,6 +39,7 @@ class Surroundings:
     def from_secret(self, name: str, secret: str, key: str) -> None:
         """Add a variable whose value stands in a Secret."""
         self.env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+        self.secrets.add(secret)
 
     def from_field(self, name: str, path: str) -> None:
         """Add a variable whose value is a field of the pod."""
@@ -46,6 +49,11 @@ class Surroundings:
         """Add a folder, read-only."""
         self.volumes.append({"name": name, **source})
         self.mounts.append({"name": name, "mountPath": str(folder), "readOnly": True})
+
+    def mount_secret(self, name: str, folder: PurePosixPath, secret: str) -> None:
+        """Add a folder with a Secret's keys as files, read-only."""
+        self.mount(name, folder, {"secret": {"secretName": secret}})
+        self.secrets.add(secret)
 
 
 def bootstrap_servers(feed: Feed) -> str:
@@ -104,11 +112,11 @@ def _credentials(credentials: Credentials, around: Surroundings) -> None:
         around.from_secret("KAFKA_SASL_PASSWORD", sasl.secret_name, sasl.password_key)
     if tls is not None and tls.ca_secret_name is not None:
         folder = TLS_FOLDER / "ca"
-        around.mount("kafka-ca", folder, {"secret": {"secretName": tls.ca_secret_name}})
+        around.mount_secret("kafka-ca", folder, tls.ca_secret_name)
         around.set("KAFKA_SSL_CA_LOCATION", folder / tls.ca_key)
     if tls is not None and tls.client_secret_name is not None:
         folder = TLS_FOLDER / "client"
-        around.mount("kafka-client", folder, {"secret": {"secretName": tls.client_secret_name}})
+        around.mount_secret("kafka-client", folder, tls.client_secret_name)
         around.set("KAFKA_SSL_CERTIFICATE_LOCATION", folder / tls.certificate_key)
         around.set("KAFKA_SSL_KEY_LOCATION", folder / tls.key_key)
 

@@ -1,10 +1,13 @@
 """Pod templates: what runs, with the least rights, and how it starts and stops."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from marketfeed_operator.api.pods import Resources
 from marketfeed_operator.desired.base import Feed, Object, labels, selector, without_none
 from marketfeed_operator.desired.environment import Surroundings
+from marketfeed_operator.kinds import Kind
+from marketfeed_operator.names import SECRET_VERSIONS
 
 PRE_STOP_SECONDS: Final = 5
 """A worker goes on for this long after its end was decided: the overlap with the pod that takes over."""
@@ -75,9 +78,22 @@ def _probe(path: str, *, period: int, failures: int) -> Object:
     }
 
 
+def secret_versions(feed: Feed, kind: Kind, name: str, around: Surroundings) -> dict[str, str]:
+    """The annotation that rolls a workload's pods when a Secret that they have read has another version.
+
+    A Secret that cannot be looked at, for now or any more, has not changed: its version stays as it is stored.
+    """
+    stored = dict(
+        each.split("=") for each in feed.stored_secret_versions.get((kind.kind, name), "").split(",") if each
+    )
+    known = {**stored, **feed.secret_versions}
+    told = ",".join(f"{secret}={known[secret]}" for secret in sorted(around.secrets) if secret in known)
+    return {SECRET_VERSIONS: told} if told else {}
+
+
 def pod_template(
     feed: Feed, component: str, container: Object, around: Surroundings, *, extra: dict[str, str] | None = None,
-    spread: bool = True, **pod: Any,
+    annotations: Mapping[str, str] | None = None, spread: bool = True, **pod: Any,
 ) -> Object:  # fmt: skip
     """A pod around `container`, restricted as the Pod Security Standards ask, shaped as the feed asks."""
     wished = feed.spec.template
@@ -107,7 +123,7 @@ def pod_template(
         "metadata": without_none(
             {
                 "labels": {**(wished.labels or {}), **labels(feed, component, extra)},
-                "annotations": dict(wished.annotations) if wished.annotations else None,
+                "annotations": {**(wished.annotations or {}), **(annotations or {})} or None,
             }
         ),
         "spec": without_none(spec),

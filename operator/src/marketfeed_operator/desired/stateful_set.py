@@ -40,6 +40,7 @@ def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
             component,
             container,
             around,
+            annotations=pods.secret_versions(feed, STATEFUL_SET, name, around),
             terminationGracePeriodSeconds=pods.grace_seconds(feed, pre_stop=False),
         ),
     }

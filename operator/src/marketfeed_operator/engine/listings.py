@@ -30,8 +30,7 @@ class Listings:
 
     def of(self, feed: Key, spec: Spec) -> Listing | None:
         """The listing that a feed's selector needs; None when it has none."""
-        for askers in self._asked.values():
-            askers.discard(feed)
+        self.forget(feed)
         if spec.symbol_selector is None:
             return None
         base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
@@ -39,6 +38,11 @@ class Listings:
             self._news.set()
         self._asked.setdefault(base, set()).add(feed)
         return self._known.setdefault(base, Listing(None))
+
+    def forget(self, feed: Key) -> None:
+        """Ask nothing for the feed any more."""
+        for askers in self._asked.values():
+            askers.discard(feed)
 
     async def run(self, interval_seconds: float, retry_seconds: float) -> None:
         """Ask every venue that a feed needs, again and again; sooner after a failure."""

@@ -1,0 +1,132 @@
+"""Two hundred MarketFeeds on a real API server: each is served, an edit of one is one edit, and rest is rest."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from operator_kubelet import free_port, kubelet
+from operator_support import Admin, Operator, eventually
+
+from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.desired import reading_of
+from marketfeed_operator.kinds import CONFIG_MAP
+
+pytestmark = pytest.mark.integration
+
+FEED_COUNT = 200
+MEMORY_BOUND_MIB = 400
+"""Below the limit of the operator's container, 512 MiB."""
+PORT = free_port()
+WRITES = ("patch", "post", "put", "delete")
+
+
+@pytest.fixture(scope="module")
+def operator(start_operator) -> Operator:
+    """With neither lease nor canary, whose writes are not those of feeds."""
+    return start_operator(
+        POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="5", AUDIT_SECONDS="5", REPORT_SECONDS="1",
+        LEADER_ELECTION="false", CANARY_SECONDS="0", wait=False,
+    )  # fmt: skip
+
+
+def symbols_of(number: int) -> list[str]:
+    """Two symbols, in every tenth feed three: at two a shard, a second shard."""
+    return ["AA", "BB", "CC"] if number % 10 == 0 else ["AA", "BB"]
+
+
+async def declare(admin: Admin, number: int, symbols: list[str]) -> None:
+    await admin.feed(f"feed-{number:03}", symbols=symbols, shardSize=2)
+
+
+async def stored(admin: Admin) -> dict[str, dict[str, Any]]:
+    """Each feed by its name."""
+    found = await admin.cluster.list_all(FEEDS, admin.namespace, "")
+    return {feed["metadata"]["name"]: feed for feed in found}
+
+
+async def all_settled(admin: Admin) -> bool:
+    """Whether each feed has its shards, its pods and a status that says so."""
+    feeds = await stored(admin)
+    told = [
+        (name, condition["type"], condition["reason"])
+        for name, feed in feeds.items()
+        for condition in feed.get("status", {}).get("conditions", [])
+        if condition["type"] in ("Ready", "Progressing")
+        and condition["reason"] not in ("AllReady", "Settled")
+    ]
+    silent = [name for name, feed in feeds.items() if not feed.get("status", {}).get("conditions")]
+    assert not told, f"{len(told)} are not settled: {told[:3]}"
+    assert not silent, f"{len(silent)} have no status: {silent[:3]}"
+    return len(feeds) == FEED_COUNT
+
+
+async def read_by(admin: Admin) -> dict[str, set[str]]:
+    found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed")
+    return {body["metadata"]["name"]: set(reading_of(body["data"]).symbols) for body in found}
+
+
+def writes(operator: Operator) -> float:
+    return sum(operator.total("marketfeed_operator_api_requests_total", verb=verb) for verb in WRITES)
+
+
+@pytest.mark.timeout(600)
+async def test_two_hundred_feeds_are_served_and_then_left_alone(admin: Admin, operator: Operator):
+    gate = asyncio.Semaphore(8)
+
+    async def first(number: int) -> None:
+        async with gate:
+            await declare(admin, number, symbols_of(number))
+
+    async with kubelet(admin.cluster, admin.namespace, PORT, pause_seconds=1):
+        await asyncio.gather(*(first(number) for number in range(FEED_COUNT)))
+        await eventually(lambda: all_settled(admin), seconds=400)
+        expected = {
+            f"feed-{number:03}-shard-{shard}": set(part)
+            for number in range(FEED_COUNT)
+            for shard, part in enumerate((symbols_of(number)[:2], symbols_of(number)[2:]))
+            if part
+        }
+        assert await read_by(admin) == expected
+        assert await admin.names("Deployment") == sorted(expected)
+
+        async def rests():
+            versions = {
+                name: feed["metadata"]["resourceVersion"] for name, feed in (await stored(admin)).items()
+            }
+            before = await asyncio.to_thread(writes, operator)
+            done = await reconciled(operator)
+
+            async def each_twice_again():
+                return await reconciled(operator) >= done + 2 * FEED_COUNT
+
+            await eventually(each_twice_again)
+            after = {
+                name: feed["metadata"]["resourceVersion"] for name, feed in (await stored(admin)).items()
+            }
+            assert await asyncio.to_thread(writes, operator) == before, "a resync wrote something"
+            return versions == after
+
+        await eventually(rests, seconds=90)
+
+        before = await asyncio.to_thread(writes, operator)
+        await declare(admin, 7, ["AA", "BB", "NEW"])
+
+        async def arrived():
+            return (await read_by(admin)).get("feed-007-shard-1") == {"NEW"}
+
+        await eventually(arrived, seconds=30)
+        await eventually(lambda: all_settled(admin), seconds=60)
+        assert await read_by(admin) == {**expected, "feed-007-shard-1": {"NEW"}}
+        # Its file, its Deployment, and each turn of its status with the Event of it: nothing for the other feeds.
+        assert await asyncio.to_thread(writes, operator) - before <= 20
+    assert peak_memory_mib(operator) < MEMORY_BOUND_MIB
+
+
+async def reconciled(operator: Operator) -> float:
+    return await asyncio.to_thread(operator.total, "marketfeed_operator_reconciles_total", result="success")
+
+
+def peak_memory_mib(operator: Operator) -> float:
+    lines = Path(f"/proc/{operator.process.pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
