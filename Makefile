@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test lint format bench bench-ingest bench-sink generate images compose-test
+.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ tools: setup ## fetch or build once what the tests need beyond Python: Kafka, th
 
 test: tools ## every test this machine can run (ARGS="-k name")
 	@$(RUN) pytest $(ARGS)
+
+chaos: tools ## the consumer killed at every step and against rivals, 200 seeds (MARKETFEED_CHAOS_SEEDS=n, ARGS="-k killed")
+	@$(RUN) python scripts/chaos.py $(ARGS)
 
 lint: setup ## format check, lint, types, import contracts
 	@$(RUN) ruff format --check .

@@ -24,6 +24,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from consumer_session import Session
 from consumer_support import Consumer, until
 from psycopg import sql
@@ -139,6 +140,7 @@ def database(server: Postgres | Cockroach) -> str:
 _BROKER = """
 import sys
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
 (broker,) = producer.list_topics(timeout=10).brokers.values()
 print(f"{broker.host}:{broker.port}", flush=True)
@@ -146,9 +148,15 @@ sys.stdin.read()
 """
 
 
+BROKER = os.environ.get("MARKETFEED_KAFKA_BROKER", "")
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[str]:
-    """A Kafka broker's address; the topics are made by the first use of their name, with four partitions."""
+    """A Kafka broker's address; the one that MARKETFEED_KAFKA_BROKER names, or a mock cluster's."""
+    if BROKER:
+        yield BROKER
+        return
     process = subprocess.Popen(
         [sys.executable, "-c", _BROKER],
         stdin=subprocess.PIPE,
@@ -220,9 +228,15 @@ def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Ca
 
 @pytest.fixture
 def publish(broker: str) -> Callable[..., None]:
+    """Writes messages to a topic, which has four partitions; it is made by the first use of its name."""
     producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
+    admin = AdminClient({"bootstrap.servers": broker})
+    made: set[str] = set()
 
     def send(topic: str, *messages: Trade | BookTicker | bytes) -> None:
+        if BROKER and topic not in made:
+            admin.create_topics([NewTopic(topic, 4)])[topic].result()
+            made.add(topic)
         for message in messages:
             raw = isinstance(message, bytes)
             producer.produce(

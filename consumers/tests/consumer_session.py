@@ -22,17 +22,20 @@ Message = Trade | BookTicker | bytes
 class Session:
     """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
 
-    def __init__(self, url: str, name: str = "me", partition: int = 0, **options: Any) -> None:
+    def __init__(
+        self, url: str, name: str = "me", partition: int = 0, group: str = "group", **options: Any
+    ) -> None:
         self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
         self.name = name
         self.partition = partition
         self.next = dict.fromkeys(TABLES, 0)
-        self.owner = Owner("group", {}, dict.fromkeys(TABLES, ""))
+        self.owner = Owner(group, {}, dict.fromkeys(TABLES, ""))
 
     def claim(self) -> None:
         wanted = [Wanted(topic, self.partition, "", 0, 1_000_000) for topic in TABLES]
-        claimed = self.writer.submit_claim("group", self.name, wanted).result(20)
-        self.owner = Owner("group", {(c.topic, c.partition): c.epoch for c in claimed}, self.owner.topic_ids)
+        claimed = self.writer.submit_claim(self.owner.group, self.name, wanted).result(20)
+        epochs = {(c.topic, c.partition): c.epoch for c in claimed}
+        self.owner = Owner(self.owner.group, epochs, self.owner.topic_ids)
         self.next = {c.topic: c.next_offset for c in claimed}
 
     @property

@@ -1,18 +1,11 @@
 """The consumer as a process: real Kafka protocol, real PostgreSQL."""
 
-import os
-import random
-import signal
-from pathlib import Path
-
 import psycopg
 import pytest
 from consumer_market import quote, trade
-from consumer_support import differences, everything, rows, stored, until
-from msgspec.structs import astuple
+from consumer_support import differences, rows, stored, until
 
 from marketfeed_consumers import schema
-from marketfeed_consumers.transaction import POINTS
 
 pytestmark = pytest.mark.integration
 
@@ -47,50 +40,6 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
 
 SESSION_MS = "4000"
 """More than the 3 s that the mock broker lets a new group wait for members."""
-SEEDS = int(os.environ.get("MARKETFEED_CHAOS_SEEDS", "1"))
-
-
-@pytest.mark.parametrize("seed", range(SEEDS))
-@pytest.mark.timeout(600)
-def test_killed_at_every_point_it_stores_what_was_published_and_nothing_twice(
-    start, publish, topic, database, seed
-):
-    chance = random.Random(seed)  # noqa: S311 - a schedule
-    sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
-    quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in ("BTCUSDT", "ETHUSDT")]
-    late = [trade(i, "BTCUSDT", origin="backfill") for i in range(97, 400, 97)]
-    again = chance.sample(sent, 300)
-    publish(topic, *sent, b"junk", *again, *late)
-    publish(f"{topic}-book", *quotes, *chance.sample(quotes, 100))
-    points = list(POINTS)
-    chance.shuffle(points)
-    for point in points:
-        killed = start(
-            str(Path(__file__).with_name("consumer_killed.py")), point, str(chance.randint(1, 4)),
-            BATCH_MAX_ROWS="60", KAFKA_SESSION_TIMEOUT_MS=SESSION_MS,
-        )  # fmt: skip
-        assert killed.process.wait(60) == -signal.SIGKILL, killed.log.read_text()
-    consumer = start(KAFKA_SESSION_TIMEOUT_MS=SESSION_MS)
-    everywhere = len(sent) + len(again) + len(late) + 1 + len(quotes) + 100
-    until(lambda: rows(database, NEXT_OFFSETS) == [(everywhere,)], "the end of the topics", 60)
-    assert consumer.stop() == 0
-    held = everything(database)
-    assert [row[2] for row in held["trades"] if row[1] == "BTCUSDT"] == sorted(
-        {one.trade_id for one in [*sent, *late] if one.symbol == "BTCUSDT"}
-    )
-    assert [astuple(one)[:-1] for one in sorted([*sent, *late], key=lambda t: (t.symbol, t.trade_id))] == [
-        (*row[:3], *map(str, row[3:5]), *row[5:]) for row in rows(database, TRADES_AS_TEXT)
-    ]
-    assert len(held["book_tickers"]) == len(quotes)
-    assert len(held["dead_letters"]) == 1
-    assert differences(database) == {}
-
-
-NEXT_OFFSETS = "SELECT sum(next_offset) FROM consumer_offsets"
-TRADES_AS_TEXT = """
-SELECT venue, symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_time_us, event_time_us,
-    received_time_us, origin FROM trades ORDER BY symbol, trade_id
-"""
 
 
 def test_two_consumers_share_the_partitions_and_a_third_of_them_dies(start, publish, topic, database):

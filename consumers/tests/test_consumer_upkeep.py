@@ -137,6 +137,23 @@ def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
     assert stored(database, "trades") == 3
 
 
+def test_retention_ends_where_somebody_else_has_written_rows_below_the_mark(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    """It went on forever: the mark could not be moved back to where the rows are."""
+    session().write(*(hourly(i, 5) for i in range(30, 40)))
+    with psycopg.connect(database) as other:
+        other.execute(
+            "INSERT INTO trades SELECT venue, symbol, 7, price, qty, buyer_is_maker, 1, NULL, 1, origin "
+            "FROM trades WHERE trade_id = 30"
+        )
+    before_us = BEGIN_US - BEGIN_US % HOUR + 4 * HOUR
+    done = list(retention.expire(connected, "trades", before_us, database_again(connected)))
+    assert [one.rows for one in done] == [1]
+    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 10)]
+    assert rows(database, "SELECT first_id, last_id FROM high_water_marks") == [(30, 39)]
+
+
 def database_again(connection: Connection) -> Callable[..., object]:
     return database.again(connection, chance)
 

@@ -38,12 +38,13 @@ def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]
         "fetch.queue.backoff.ms": 1,
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 32 * 1024,
-        "fetch.wait.max.ms": 100,
+        # Kafka answers as soon as there is one record, so this costs no latency there, only how often a quiet topic
+        # is asked about. librdkafka's mock broker lets every question that finds nothing wait for so long.
+        "fetch.wait.max.ms": settings.kafka_fetch_wait_ms,
         "allow.auto.create.topics": False,
         # How soon a topic or partition is noticed that did not exist when we subscribed.
         "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": on_error,
-        "logger": log,
     }
     if settings.kafka_group_instance_id:
         config["group.instance.id"] = settings.kafka_group_instance_id

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-import psycopg
 from psycopg import sql
 
 from marketfeed_consumers.tables import book_tickers, trades
@@ -27,10 +26,12 @@ _TIMES: Final = {trades.NAME: "trade_time_us", book_tickers.NAME: "received_time
 _IDS: Final = {trades.NAME: trades.ID, book_tickers.NAME: book_tickers.ID}
 
 _MARK: Final = """
-UPDATE high_water_marks SET version = version + 1, first_id = %(next_id)s, first_time_us = %(next_time_us)s,
-    expired_below_id = greatest(expired_below_id, %(next_id)s), row_count = row_count - %(deleted)s
-WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND first_id <= %(next_id)s
+UPDATE high_water_marks SET version = version + 1, row_count = row_count - %(deleted)s,
+    first_time_us = CASE WHEN first_id < %(next_id)s THEN %(next_time_us)s ELSE first_time_us END,
+    first_id = greatest(first_id, %(next_id)s), expired_below_id = greatest(expired_below_id, %(next_id)s)
+WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s
 """
+"""The mark begins above what was deleted already when the rows were put there by somebody else."""
 
 _MISSING: Final = """
 DELETE FROM missing_trades WHERE venue = %(venue)s AND symbol = %(symbol)s AND first_trade_id < %(next_id)s
@@ -98,8 +99,7 @@ def _step(connection: Connection, table: str, venue: str, symbol: str, before_us
         ).format(**names),
         where,
     ).rowcount
-    if connection.execute(_MARK, {**where, "deleted": deleted}).rowcount != 1:
-        raise psycopg.errors.SerializationFailure("the mark of this symbol was moved")
+    connection.execute(_MARK, {**where, "deleted": deleted})
     if table == trades.NAME:
         connection.execute(_MISSING, where)
     connection.commit()

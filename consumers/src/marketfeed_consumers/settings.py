@@ -40,6 +40,13 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         le=1_800_000,
         description="how long the group waits for a silent member before its partitions go to another, in ms",
     )
+    kafka_fetch_wait_ms: int = Field(
+        20,
+        ge=1,
+        le=60_000,
+        description="how long the broker may hold a question for more records while it has none, in ms: longer asks "
+        "less often on quiet topics",
+    )
     consumer_topics: CommaSeparated = Field(
         (), description="topics to read, of the MARKET_…_TOPIC ones, comma separated [all of them]"
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -31,6 +31,9 @@ from marketfeed_consumers.transaction import Connection, OffsetsMoved, Owner, Wr
 
 log = logs.get(__name__)
 T = TypeVar("T")
+
+CLAIM_POINTS: Final = ("claiming", "claimed")
+"""As transaction.POINTS, on both sides of taking partitions over."""
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
 """Between attempts that met another transaction: about as long as such a transaction takes."""
@@ -83,9 +86,14 @@ class Writer:
 
     def submit_claim(self, group: str, owner: str, wanted: Sequence[Wanted]) -> "Future[list[Claimed]]":
         """Take over partitions."""
-        return self._thread.submit(
-            self._persistently, lambda c: claim(c, group, owner, wanted, self._clock_us())
-        )
+
+        def attempt(connection: Connection) -> list[Claimed]:
+            self._at("claiming")
+            claimed = claim(connection, group, owner, wanted, self._clock_us())
+            self._at("claimed")
+            return claimed
+
+        return self._thread.submit(self._persistently, attempt)
 
     def submit_load(self, keys: Sequence[MarkKey]) -> "Future[dict[MarkKey, Mark]]":
         """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""

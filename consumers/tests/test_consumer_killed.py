@@ -1,0 +1,71 @@
+"""The real process, killed by SIGKILL at every named point between two of its steps, in an order that a seed decides.
+
+Each seed: trades of three symbols with holes, repeats, a late backfill and junk, and quotes; a consumer that kills
+itself at the first to fourth time it comes to a point, another one after it, until each point has had its turn; then
+one that is left alone. The tables then equal what was published, row by row, and nothing is there twice. Most restarts
+have the name that Kafka keeps a member's place for; some come as a new member.
+
+`make chaos` runs hundreds of seeds, on Apache Kafka where Java and Maven are there.
+"""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from consumer_market import quote, trade
+from consumer_support import differences, everything, rows, until
+from msgspec.structs import astuple
+
+from marketfeed_consumers import transaction, writer
+
+pytestmark = pytest.mark.integration
+
+FIRST_SEED = int(os.environ.get("MARKETFEED_CHAOS_FIRST_SEED", "0"))
+SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("MARKETFEED_CHAOS_SEEDS", "1")))
+SESSION_MS = "6000" if os.environ.get("MARKETFEED_KAFKA_BROKER") else "4000"
+"""The least that Apache Kafka takes; more than the 3 s that the mock broker lets a new group wait for members."""
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+
+NEXT_OFFSETS = "SELECT sum(next_offset) FROM consumer_offsets"
+TRADES_AS_TEXT = """
+SELECT venue, symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_time_us, event_time_us,
+    received_time_us, origin FROM trades ORDER BY symbol, trade_id
+"""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.timeout(600)
+def test_killed_at_every_point_it_stores_what_was_published_and_nothing_twice(
+    start, publish, topic, database, seed
+):
+    chance = random.Random(seed)  # noqa: S311 - a schedule
+    sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in SYMBOLS]
+    quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in SYMBOLS[:2]]
+    late = [trade(i, "BTCUSDT", origin="backfill") for i in range(97, 400, 97)]
+    again = chance.sample(sent, 300)
+    publish(topic, *sent, b"junk", *again, *late)
+    publish(f"{topic}-book", *quotes, *chance.sample(quotes, 100))
+    points = [(point, chance.randint(1, 4)) for point in transaction.POINTS]
+    points += [(point, 1) for point in writer.CLAIM_POINTS]
+    chance.shuffle(points)
+    for number, (point, times) in enumerate(points):
+        killed = start(
+            str(Path(__file__).with_name("consumer_killed.py")), point, str(times),
+            BATCH_MAX_ROWS=str(chance.randint(20, 80)), KAFKA_SESSION_TIMEOUT_MS=SESSION_MS,
+            KAFKA_GROUP_INSTANCE_ID="pod-0" if chance.random() < 0.9 else f"pod-{number}",
+        )  # fmt: skip
+        assert killed.process.wait(120) == -signal.SIGKILL, killed.log.read_text()
+    consumer = start(KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, KAFKA_GROUP_INSTANCE_ID="pod-0")
+    everywhere = len(sent) + len(again) + len(late) + 1 + len(quotes) + 100
+    until(lambda: rows(database, NEXT_OFFSETS) == [(everywhere,)], "the end of the topics", 120)
+    assert consumer.stop() == 0, consumer.log.read_text()
+    expected = sorted([*sent, *late], key=lambda one: (one.symbol, one.trade_id))
+    assert [astuple(one)[:-1] for one in expected] == [
+        (*row[:3], *map(str, row[3:5]), *row[5:]) for row in rows(database, TRADES_AS_TEXT)
+    ]
+    held = everything(database)
+    assert len(held["book_tickers"]) == len(quotes)
+    assert len(held["dead_letters"]) == 1
+    assert differences(database) == {}
