@@ -16,7 +16,9 @@ FROM trades t JOIN (VALUES {bounds}) b (symbol, first_id, last_id)
   ON t.symbol = b.symbol AND t.trade_id BETWEEN b.first_id AND b.last_id
 WHERE t.venue = '{venue}' GROUP BY t.symbol
 """
-_FIRST: Final = "SELECT symbol, min(trade_id), max(trade_id) FROM trades WHERE venue = '{venue}' GROUP BY symbol"
+_FIRST: Final = (
+    "SELECT symbol, min(trade_id), max(trade_id) FROM trades WHERE venue = '{venue}' GROUP BY symbol"
+)
 _CANDLES: Final = """
 WITH made AS (
   SELECT venue, symbol, trade_time_us / 60000000 * 60000000 AS open_time_us, count(*) AS trade_count,
@@ -74,7 +76,9 @@ class Comparison:
         assert self.twice == 0, f"{self.twice} trades are stored twice"
         assert self.sent > 0, "the venue sent nothing, so nothing is shown"
         assert self.stored == self.sent, f"{self.stored} of {self.sent} trades are stored"
-        assert self.wrong_candles == 0, f"{self.wrong_candles} of {self.candles} candles are not as their trades"
+        assert self.wrong_candles == 0, (
+            f"{self.wrong_candles} of {self.candles} candles are not as their trades"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ def last_stored(database: Database) -> dict[str, int]:
     return {symbol: int(last) for symbol, _, last in database.rows(_FIRST.format(venue=VENUE))}
 
 
-def compare(database: Database, bounds: Mapping[str, Bounds], *, seconds: float, every: float = 2.0) -> Comparison:
+def compare(
+    database: Database, bounds: Mapping[str, Bounds], *, seconds: float, every: float = 2.0
+) -> Comparison:
     """Compare until everything within `bounds` is stored or `seconds` have gone by, then the candles as well."""
     begun = time.monotonic()
     while True:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The report of a run: for each journey what was sent, stored, missing and twice, how long recoveries took, versions.
 
-    python tests/e2e/e2e_report.py REPORT.json             print its table
-    python tests/e2e/e2e_report.py REPORT.json --write F   put the table into the document F, between its marks
+python tests/e2e/e2e_report.py REPORT.json             print its table
+python tests/e2e/e2e_report.py REPORT.json --write F   put the table into the document F, between its marks
 """
 
 import argparse

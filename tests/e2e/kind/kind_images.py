@@ -41,7 +41,7 @@ def docker_build(reference: str, context: Path, *arguments: str) -> None:
         # The classic builder: it is in every engine, the other one wants a plugin.
         env={**os.environ, "DOCKER_BUILDKIT": "0"},
         check=True,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
     )
 
 

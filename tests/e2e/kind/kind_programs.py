@@ -124,6 +124,18 @@ def build(programs: Iterable[Program]) -> Mapping[str, Path]:
     return found
 
 
+def module_source(path: str) -> Path:
+    """The folder of the Prometheus operator's Go module as it was fetched: its own CRDs and roles are in it."""
+    told = subprocess.run(
+        ["go", "list", "-m", "-f", "{{.Dir}}", path],
+        cwd=MODULES / "prometheus-operator",
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(told.stdout.strip())
+
+
 def _adopted(program: Program, file: Path) -> bool:
     """Take what the operator's tests have built from the same module with the same flags."""
     built = cache_folder() / "apiserver" / f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}" / program.name

@@ -1,0 +1,134 @@
+"""The cluster for a run of journeys, its evidence when one fails, its report when all are through.
+
+Each journey's module names this one in ``pytest_plugins``. E2E_KUBECONFIG=FILE runs on a cluster that is there;
+E2E_KEEP=1 leaves ours running and prints how to look at it; E2E_FOLDER=DIR is where report and evidence go.
+"""
+
+import datetime
+import os
+import shlex
+import sys
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import e2e_evidence
+import e2e_platform  # puts the folders of the next two into the path
+import kind_cluster
+import kind_programs
+import pytest
+from e2e_kube import Failed, run
+from e2e_platform import Platform
+from e2e_report import Journey, Report, table
+from e2e_system import FEED, NAMESPACE, System
+
+_COMMAND = os.environ.get("E2E_COMMAND") or shlex.join(["pytest", *sys.argv[1:]])
+_journeys: list[Journey] = []
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("E2E_FOLDER") or kind_programs.cache_folder() / "e2e")
+
+
+@pytest.fixture(scope="session")
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """Everything but a MarketFeed; gone after the run unless E2E_KEEP is set."""
+    began = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        found = e2e_platform.start()
+    except e2e_platform.Skipped as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no cluster can be had here: {reason}")
+        pytest.skip(f"no cluster can be had here: {reason}")
+    yield found
+    report = Report(_COMMAND, began, _versions(found), _rounded(found.timings_seconds), _journeys)
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(folder / "report.json")
+    text = f"\n{table(report)}\n\nreport: {folder / 'report.json'}"
+    for note in found.notes:
+        text += f"\nleft out: {note}"
+    if not found.kube.on_kind:
+        pass
+    elif os.environ.get("E2E_KEEP"):
+        text += (
+            f"\nthe cluster stays (E2E_KEEP). To look at it:\n  export KUBECONFIG={found.kube.kubeconfig}\n"
+            f"  {found.kube.kubectl} -n {NAMESPACE} get marketfeeds,pods\nTo end it:\n"
+            "  python tests/e2e/kind/kind_cluster.py down"
+        )
+    else:
+        kind_cluster.down()
+    _say(request, text)
+
+
+def _say(request: pytest.FixtureRequest, text: str) -> None:
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(text, flush=True)
+
+
+@pytest.fixture(scope="session")
+def running(platform: Platform) -> System:
+    """The feed of most journeys, ready: every symbol of the venue, 50 a shard."""
+    system = System(platform)
+    if platform.kube.find(NAMESPACE, "marketfeed", FEED) is None:
+        system.apply_feed(system.spec(system.symbols()))
+    system.await_ready()
+    return system
+
+
+@pytest.fixture
+def system(running: System, request: pytest.FixtureRequest) -> Iterator[System]:
+    """The system for one journey, which it leaves as it found it: ready, without a fault."""
+    running.journey = Journey(_title(request))
+    _journeys.append(running.journey)
+    begun = time.monotonic()
+    yield running
+    running.clear_faults()
+    running.journey.seconds = round(time.monotonic() - begun, 1)
+
+
+def _title(request: pytest.FixtureRequest) -> str:
+    words = request.node.name.removeprefix("test_").replace("_", " ")
+    number = request.module.__name__.removeprefix("test_e2e_").split("_")[0]
+    return f"{number}: {words}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note the outcome; collect evidence of a failure and name its folder."""
+    report = yield
+    if not _journeys or (report.when != "call" and report.passed):
+        return report
+    if report.when == "call" or report.failed:
+        _journeys[-1].outcome = report.outcome if not report.skipped else f"skipped: {call.excinfo}"
+    if report.failed and (platform := getattr(item, "funcargs", {}).get("platform")) is None:
+        system = getattr(item, "funcargs", {}).get("system")
+        platform = system.platform if system else None
+    if report.failed and platform is not None:
+        moment = datetime.datetime.now(datetime.UTC).strftime("%H%M%S")
+        where = e2e_evidence.collect(platform.kube, _folder() / f"{item.name}-{moment}")
+        report.sections.append(("evidence", f"logs, events, MarketFeeds and statuses are in {where}"))
+    return report
+
+
+def _rounded(timings: dict[str, float]) -> dict[str, float]:
+    return {name: round(seconds, 1) for name, seconds in timings.items()}
+
+
+def _versions(platform: Platform) -> dict[str, str]:
+    found = {"marketfeed": platform.images["worker"].rpartition(":")[2]}
+    try:
+        found["commit"] = run(["git", "-C", str(e2e_platform.ROOT), "rev-parse", "--short", "HEAD"]).strip()
+        node = platform.kube.get("default", "nodes")["items"][0]["status"]["nodeInfo"]
+        found |= {"Kubernetes": node["kubeletVersion"], "container runtime": node["containerRuntimeVersion"]}
+    except Failed as error:
+        platform.notes.append(f"versions: {error}")
+    found["Kafka"] = platform.images["kafka"].rpartition(":")[2]
+    found["PostgreSQL"] = platform.images["postgres"].rpartition(":")[2]
+    found["Prometheus"] = e2e_platform.PROMETHEUS_VERSION
+    found["Prometheus operator"] = kind_programs.PROMETHEUS_OPERATOR_VERSION
+    return found | {"kind": kind_programs.KIND_VERSION, "cores": str(os.cpu_count())}

@@ -1,0 +1,159 @@
+"""Journey 1: install, apply, Ready; what a user looks at has something to show."""
+
+import json
+import re
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+import yaml
+from e2e_kube import Failed, until
+from e2e_platform import CHART
+from e2e_system import FEED, NAMESPACE, System, conditions
+
+pytest_plugins = ["e2e_fixtures"]
+
+
+def test_apply_and_ready(system: System) -> None:
+    feed = system.await_ready()
+    status = feed["status"]
+    assert status["symbols"]["resolved"] == 200, status["symbols"]
+    assert status["shards"]["desired"] == status["shards"]["ready"] == 4
+    assert status["consumers"]["ready"] == 3
+    assert {kind: each["status"] for kind, each in conditions(feed).items()} == {
+        "Ready": "True",
+        "Progressing": "False",
+        "Degraded": "False",
+        "Paused": "False",
+    }
+    printed = system.kube.run("--namespace", NAMESPACE, "get", "mf")
+    header, row = printed.splitlines()
+    assert header.split()[:4] == ["NAME", "VENUE", "SYMBOLS", "SHARDS"], printed
+    assert row.split()[:4] == [FEED, "binance_us", "200", "4"], printed
+    assert "AllReady" in row, printed
+    # The market opened when all of it was listened to: every trade it ever had is expected.
+    system.trades_flow()
+    system.compare(first_of={})
+
+
+def test_ports_and_metrics(system: System) -> None:
+    with system.kube.port_forward("monitoring", "services/prometheus-operated", 9090) as port:
+        asked = f"http://127.0.0.1:{port}/api/v1/query?query=count(up)"
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert json.load(answer)["status"] == "success"
+    worker = system.workers()[0]["metadata"]["name"]
+    with (
+        system.kube.port_forward(NAMESPACE, f"pod/{worker}", 8000) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer,
+    ):
+        text = answer.read().decode()
+    assert re.search(r"^kafka_publish_success_total\{.*\} [1-9]", text, re.M), text[:2000]
+    counted = until(
+        "Prometheus reads every pod of the feed",
+        lambda: system.prometheus(f'sum(up{{namespace="{NAMESPACE}"}})') or None,
+        seconds=60,
+    )
+    pods = len(system.workers()) + len(system.consumers())
+    until(
+        f"{pods} pods are up in Prometheus",
+        lambda: int(system.prometheus(f'sum(up{{namespace="{NAMESPACE}"}})')[0]["value"][1]) == pods,
+        seconds=60,
+    )
+    assert counted
+    system.compare()
+
+
+def test_dashboards_have_data(system: System) -> None:
+    """Every query of every dashboard that the chart installs is asked of Prometheus."""
+    installed = system.kube.get("marketfeed", "configmaps", "--selector=grafana_dashboard=1")["items"]
+    assert installed, "the chart has installed no dashboard"
+    queries: dict[str, str] = {}
+    for config_map in installed:
+        for text in config_map["data"].values():
+            dashboard = json.loads(text)
+            for panel in _panels(dashboard):
+                for target in panel.get("targets", []):
+                    queries[f"{dashboard['title']} / {panel.get('title', '')}: {target['expr']}"] = target[
+                        "expr"
+                    ]
+    assert queries, "no dashboard asks anything"
+    refused, empty = {}, {}
+    deadline = time.monotonic() + 90
+    for title, promql in queries.items():
+        while True:
+            try:
+                found = system.prometheus(_filled(promql))
+            except Failed as error:
+                refused[title] = str(error)
+                break
+            if found:
+                break
+            if time.monotonic() > deadline:
+                empty[title] = _filled(promql)
+                break
+            time.sleep(3)
+    assert not refused, f"Prometheus refuses {refused}"
+    unexpected = {title: promql for title, promql in empty.items() if not _needs_others(promql)}
+    assert not unexpected, json.dumps(unexpected, indent=1)
+    system.compare()
+
+
+def _panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for panel in dashboard.get("panels", []):
+        found += [panel, *panel.get("panels", [])]
+    return found
+
+
+def _filled(promql: str) -> str:
+    """A panel's query with its variables as Grafana fills them in when All is chosen."""
+    promql = promql.replace("$__rate_interval", "1m").replace("$__range", "5m").replace("$__interval", "15s")
+    return re.sub(r"\$(\{\w+(:\w+)?\}|\w+)", ".*", promql)
+
+
+def _needs_others(promql: str) -> bool:
+    """Whether it asks what only Strimzi's, CockroachDB's or the cluster's own exporters tell, none of which is here."""
+    return bool(re.search(r"kafka_server_|kafka_consumergroup_|crdb_|sql_|container_|kube_|strimzi", promql))
+
+
+def test_other_operators_kinds(system: System) -> None:
+    """The chart's objects for Strimzi and CockroachDB, and the operator's for KEDA, before a real API server."""
+    if not system.platform.has_others_kinds:
+        pytest.skip("../shared/crds is absent: the kinds of Strimzi, CockroachDB and KEDA are not to be had")
+    rendered = system.platform.helm(
+        *("template", "whole", str(CHART), "--namespace", "whole", "--set=kafka.enabled=true"),
+        *("--api-versions=kafka.strimzi.io/v1", "--api-versions=monitoring.coreos.com/v1"),
+    )
+    objects = [each for each in yaml.safe_load_all(rendered) if each]
+    strimzi = [each for each in objects if each["apiVersion"].startswith("kafka.strimzi.io/")]
+    assert {"Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"} <= {each["kind"] for each in strimzi}
+    for each in strimzi:
+        each["metadata"]["namespace"] = "default"
+        _dry_run(system, each)
+    broken = json.loads(json.dumps(next(each for each in strimzi if each["kind"] == "KafkaTopic")))
+    broken["spec"]["partitions"] = 0
+    with pytest.raises(Failed, match="partitions"):
+        _dry_run(system, broken)
+    autoscaled = system.spec(["BTCUSDT"], paused=False)
+    autoscaled["kafka"]["manageTopics"] = True
+    autoscaled["kafka"]["cluster"] = {"name": "nowhere"}
+    del autoscaled["kafka"]["bootstrapServers"]
+    autoscaled["consumers"]["trades"] = {"autoscaling": {"minReplicas": 1, "maxReplicas": 4}}
+    system.kube.run("create", "namespace", "others")
+    try:
+        system.apply_feed(autoscaled, "others", "others")
+        until(
+            "the ScaledObject and four KafkaTopics are accepted",
+            lambda: (
+                system.kube.get("others", "scaledobjects")["items"]
+                and len(system.kube.get("others", "kafkatopics")["items"]) == 4
+            ),
+            seconds=60,
+        )
+    finally:
+        system.kube.run("delete", "namespace", "others", seconds=180)
+
+
+def _dry_run(system: System, found: dict[str, object]) -> None:
+    system.kube.run("apply", "--server-side", "--dry-run=server", "-f", "-", text=json.dumps(found))

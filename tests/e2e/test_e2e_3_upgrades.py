@@ -1,0 +1,102 @@
+"""Journey 3: new images of every part, Helm forwards and backwards, gone and back, all under load."""
+
+import subprocess
+import time
+
+import kind_cluster
+import pytest
+from e2e_kube import until
+from e2e_platform import RELEASE
+from e2e_system import System, names
+
+pytest_plugins = ["e2e_fixtures"]
+
+NEXT = "0.1.0-next"
+
+
+@pytest.fixture(scope="module")
+def next_images(running: System) -> dict[str, str]:
+    """Role -> another image of the same program: what a newer build of it is to a cluster."""
+    if not running.kube.on_kind:
+        pytest.skip(
+            "E2E_KUBECONFIG: a second version of the images cannot be brought into its nodes from here"
+        )
+    made = {}
+    for role in ("worker", "consumer", "operator"):
+        image = running.platform.images[role]
+        made[role] = f"{image.rpartition(':')[0]}:{NEXT}"
+        subprocess.run(
+            ["docker", "build", "--quiet", "--pull=false", "--tag", made[role], "-"],
+            input=f"FROM {image}\nLABEL marketfeed.e2e=next\n",
+            env={**__import__("os").environ, "DOCKER_BUILDKIT": "0"},
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+    kind_cluster.load(list(made.values()))
+    return made
+
+
+def test_worker_image(system: System, next_images: dict[str, str]) -> None:
+    consumers = names(system.consumers())
+    begun = time.monotonic()
+    system.patch_feed({"images": {"worker": next_images["worker"]}})
+    system.await_ready()
+    system.recovered("rolled", begun)
+    assert _images(system.workers()) == {next_images["worker"]}
+    assert names(system.consumers()) == consumers, "consumers have nothing to do with the workers' image"
+    system.compare()
+
+
+def test_consumer_image(system: System, next_images: dict[str, str]) -> None:
+    workers = names(system.workers())
+    begun = time.monotonic()
+    system.patch_feed({"images": {"consumer": next_images["consumer"]}})
+    system.await_ready()
+    system.recovered("rolled", begun)
+    assert _images(system.consumers()) == {next_images["consumer"]}
+    assert names(system.workers()) == workers, "workers have nothing to do with the consumers' image"
+    system.compare()
+
+
+def test_operator_upgrade_and_rollback(system: System, next_images: dict[str, str]) -> None:
+    pods = names([*system.workers(), *system.consumers()])
+    revision = _revision(system)
+    system.platform.install(f"--set=image.operator.tag={NEXT}")
+    assert _images(system.operators()) == {next_images["operator"]}
+    system.await_ready()
+    system.platform.helm("rollback", RELEASE, str(revision), "--namespace", RELEASE, "--wait", "--timeout=4m")
+    until(
+        "the operator is the one before",
+        lambda: _images(system.operators()) == {system.platform.images["operator"]},
+        seconds=120,
+    )
+    system.await_ready()
+    assert names([*system.workers(), *system.consumers()]) == pods, (
+        "an operator's upgrade restarts no pod of a feed"
+    )
+    system.compare()
+
+
+def test_uninstall_and_install(system: System) -> None:
+    pods = names([*system.workers(), *system.consumers()])
+    system.platform.helm("uninstall", RELEASE, "--namespace", RELEASE, "--wait", "--timeout=4m")
+    until("the operator is gone", lambda: not system.operators(), seconds=120)
+    # The kind and the feeds stay, and with them everything that runs: data goes on without an operator.
+    assert names([*system.workers(), *system.consumers()]) == pods
+    system.trades_flow()
+    system.platform.install()
+    system.await_ready()
+    assert names([*system.workers(), *system.consumers()]) == pods, "a new operator finds all as it was"
+    system.compare()
+
+
+def _images(pods: list[dict[str, object]]) -> set[str]:
+    return {container["image"] for pod in pods for container in pod["spec"]["containers"]}  # type: ignore[index]
+
+
+def _revision(system: System) -> int:
+    told = system.platform.helm("status", RELEASE, "--namespace", RELEASE, "--output=json")
+    import json
+
+    return int(json.loads(told)["version"])
