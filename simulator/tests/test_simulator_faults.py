@@ -113,6 +113,7 @@ async def test_a_fault_strikes_one_connection_of_two(start: Start) -> None:
     async with venue.connect(TRADES) as one, venue.connect(TRADES) as other:
         before = ids(await received(one, 1))
         _, connections = await venue.get("/control/connections")
+        assert [each["stream_names"] for each in connections] == [["btcusdt@trade"]] * 2
         await venue.fault(fault="drop", connection=connections[0]["id"], count=5)
         first, second = before + ids(await received(one, 60)), ids(await received(other, 60))
     assert len(set(range(first[0], first[-1])) - set(first)) == 5

@@ -22,10 +22,8 @@ def kill(kube: Kube, pod: Object) -> None:
         kube.run("--namespace", namespace, "delete", "pod", name, "--grace-period=0", "--force")
         return
     before = container(pod)
-    run(
-        ["docker", "exec", pod["spec"]["nodeName"], "ctr", "--namespace=k8s.io", "task", "kill"]
-        + ["--signal=SIGKILL", before]
-    )
+    task = ["ctr", "--namespace=k8s.io", "task", "kill", "--signal=SIGKILL", before]
+    run(["docker", "exec", pod["spec"]["nodeName"], *task])
 
     def ended() -> bool:
         found = kube.find(namespace, "pod", name)

@@ -129,6 +129,6 @@ def _versions(platform: Platform) -> dict[str, str]:
         platform.notes.append(f"versions: {error}")
     found["Kafka"] = platform.images["kafka"].rpartition(":")[2]
     found["PostgreSQL"] = platform.images["postgres"].rpartition(":")[2]
-    found["Prometheus"] = e2e_platform.PROMETHEUS_VERSION
+    found["Prometheus"] = kind_programs.PROMETHEUS_VERSION
     found["Prometheus operator"] = kind_programs.PROMETHEUS_OPERATOR_VERSION
     return found | {"kind": kind_programs.KIND_VERSION, "cores": str(os.cpu_count())}

@@ -30,7 +30,6 @@ from e2e_kube import Kube, run, until  # noqa: E402
 SHARED_CRDS: Final = ROOT.parent / "shared" / "crds"
 CHART: Final = ROOT / "charts" / "marketfeed"
 RELEASE: Final = "marketfeed"
-PROMETHEUS_VERSION: Final = "v2.42.0"
 START_SECONDS: Final = 240.0
 _VENUE_IMAGE: Final = "e2e.marketfeed.dev/image"
 
@@ -139,7 +138,10 @@ class Platform:
     def _prometheus(self) -> None:
         self._platform(
             "prometheus",
-            {"PROMETHEUS_IMAGE": self.images["prometheus"], "PROMETHEUS_VERSION": PROMETHEUS_VERSION},
+            {
+                "PROMETHEUS_IMAGE": self.images["prometheus"],
+                "PROMETHEUS_VERSION": kind_programs.PROMETHEUS_VERSION,
+            },
         )
         until(
             "Prometheus runs",
@@ -210,13 +212,13 @@ def _in_monitoring(found: dict[str, Any]) -> dict[str, Any]:
 
 def _all_images() -> dict[str, str]:
     """Role -> reference; everything is built first that is not there."""
-    made = {name: build_images.provide(name) for name in ("kafka", "postgres", "prometheus")}
+    made = {name: build_images.provide(name) for name in ("kafka", "postgres")}
     for reference in build_images.provide_components():
         made[reference.rpartition(":")[0].rpartition("-")[2]] = reference
-    operator, reloader = kind_images.build_monitoring_images(
+    prometheus, operator, reloader = kind_images.build_monitoring_images(
         kind_programs.build(kind_programs.MONITORING_PROGRAMS)
     )
-    return made | {"prometheus-operator": operator, "config-reloader": reloader}
+    return made | {"prometheus": prometheus, "prometheus-operator": operator, "config-reloader": reloader}
 
 
 def start() -> Platform:

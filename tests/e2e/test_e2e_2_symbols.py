@@ -118,10 +118,9 @@ def _resize(system: System, size: int) -> None:
 
 def _readers(system: System) -> collections.Counter[str]:
     """Trade stream -> connections that read it."""
-    told = system.kube.ask("venue", VENUE, "/control/connections")
-    connections = told["connections"] if isinstance(told, dict) else told
+    connections = system.kube.ask("venue", VENUE, "/control/connections")
     return collections.Counter(
-        stream for each in connections for stream in each["streams"] if stream.endswith("@trade")
+        stream for each in connections for stream in each["stream_names"] if stream.endswith("@trade")
     )
 
 

@@ -1,7 +1,10 @@
 """Journey 3: new images of every part, Helm forwards and backwards, gone and back, all under load."""
 
+import json
+import os
 import subprocess
 import time
+from typing import Any
 
 import kind_cluster
 import pytest
@@ -28,7 +31,7 @@ def next_images(running: System) -> dict[str, str]:
         subprocess.run(
             ["docker", "build", "--quiet", "--pull=false", "--tag", made[role], "-"],
             input=f"FROM {image}\nLABEL marketfeed.e2e=next\n",
-            env={**__import__("os").environ, "DOCKER_BUILDKIT": "0"},
+            env={**os.environ, "DOCKER_BUILDKIT": "0"},
             text=True,
             capture_output=True,
             check=True,
@@ -91,12 +94,10 @@ def test_uninstall_and_install(system: System) -> None:
     system.compare()
 
 
-def _images(pods: list[dict[str, object]]) -> set[str]:
-    return {container["image"] for pod in pods for container in pod["spec"]["containers"]}  # type: ignore[index]
+def _images(pods: list[dict[str, Any]]) -> set[str]:
+    return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
 
 
 def _revision(system: System) -> int:
     told = system.platform.helm("status", RELEASE, "--namespace", RELEASE, "--output=json")
-    import json
-
     return int(json.loads(told)["version"])

@@ -44,6 +44,7 @@ class Control:
                     "id": connection.number,
                     "address": connection.address,
                     "streams": len(connection.session.streams),
+                    "stream_names": sorted(connection.session.streams),
                     "combined": connection.session.combined,
                     "receiving": connection.outlet.receiving,
                     "frames": connection.outlet.frames,

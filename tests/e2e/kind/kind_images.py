@@ -21,6 +21,7 @@ LOCAL_PATH_HELPER: Final = f"{REGISTRY}/local-path-helper:1"
 PAUSE: Final = f"{REGISTRY}/pause:{PAUSE_TAG}"
 COREDNS: Final = f"{REGISTRY}/coredns:{kind_programs.COREDNS_VERSION}"
 PROMETHEUS_OPERATOR: Final = f"{REGISTRY}/prometheus-operator:{kind_programs.PROMETHEUS_OPERATOR_VERSION}"
+PROMETHEUS: Final = f"{REGISTRY}/prometheus:{kind_programs.PROMETHEUS_VERSION}"
 CONFIG_RELOADER: Final = f"{REGISTRY}/prometheus-config-reloader:{kind_programs.PROMETHEUS_OPERATOR_VERSION}"
 
 _XTABLES: Final = "/usr/lib/x86_64-linux-gnu/xtables"
@@ -63,9 +64,10 @@ def build_node_images(programs: Mapping[str, Path], debian: Path, work: Path) ->
 
 
 def build_monitoring_images(programs: Mapping[str, Path]) -> list[str]:
-    """Images of the Prometheus operator and of the config reloader that it puts beside Prometheus."""
+    """Images of Prometheus, its operator, and the config reloader that the operator puts beside it."""
     with tempfile.TemporaryDirectory() as folder:
         return [
+            _single(PROMETHEUS, programs["prometheus"], Path(folder), "/bin"),
             _single(PROMETHEUS_OPERATOR, programs["prometheus-operator"], Path(folder), "/bin"),
             _single(CONFIG_RELOADER, programs["prometheus-config-reloader"], Path(folder), "/bin"),
         ]

@@ -34,12 +34,14 @@ class Program:
         package: Go's path of its main package.
         module: folder of the Go module that pins it, or "" where `version` does.
         version: the package's version, for what needs no go.mod of ours.
+        tags: Go's build tags.
     """
 
     name: str
     package: str
     module: Path | None = None
     version: str = ""
+    tags: str = ""
 
 
 def pinned(module: Path, path: str) -> str:
@@ -53,6 +55,13 @@ KUBERNETES_VERSION: Final = pinned(CONTROL_PLANE / "kubernetes", "k8s.io/kuberne
 ETCD_VERSION: Final = pinned(CONTROL_PLANE / "etcd", "go.etcd.io/etcd/server/v3")
 PROMETHEUS_OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator"
 PROMETHEUS_OPERATOR_VERSION: Final = pinned(MODULES / "prometheus-operator", PROMETHEUS_OPERATOR)
+PROMETHEUS: Final = "github.com/prometheus/prometheus"
+_PROMETHEUS_MODULE: Final = re.search(
+    rf"^\t{PROMETHEUS} v0\.(\d)(\d\d)\.(\d+)$", (MODULES / "prometheus-operator" / "go.mod").read_text(), re.M
+)
+assert _PROMETHEUS_MODULE, f"modules/prometheus-operator/go.mod does not require {PROMETHEUS}"
+PROMETHEUS_VERSION: Final = "v{}.{}.{}".format(*(int(part) for part in _PROMETHEUS_MODULE.groups()))
+"""Release 3.13.1 is the Go module v0.313.1."""
 KIND_VERSION: Final = "v0.32.0"
 COREDNS_VERSION: Final = "v1.13.1"
 LOCAL_PATH_VERSION: Final = "v0.0.30"  # the newest that is to be had as a Go module
@@ -74,12 +83,21 @@ NODE_PROGRAMS: Final = (
     ),
     Program("coredns", "github.com/coredns/coredns", version=COREDNS_VERSION),
 )
-MONITORING_PROGRAMS: Final = tuple(
-    Program(name, f"{PROMETHEUS_OPERATOR}/cmd/{folder}", MODULES / "prometheus-operator")
-    for name, folder in (
-        ("prometheus-operator", "operator"),
-        ("prometheus-config-reloader", "prometheus-config-reloader"),
-    )
+MONITORING_PROGRAMS: Final = (
+    # Debian's own cannot discover pods: it is built without Kubernetes.
+    Program(
+        "prometheus",
+        f"{PROMETHEUS}/cmd/prometheus",
+        MODULES / "prometheus-operator",
+        tags="remove_all_sd,enable_kubernetes_sd",
+    ),
+    *(
+        Program(name, f"{PROMETHEUS_OPERATOR}/cmd/{folder}", MODULES / "prometheus-operator")
+        for name, folder in (
+            ("prometheus-operator", "operator"),
+            ("prometheus-config-reloader", "prometheus-config-reloader"),
+        )
+    ),
 )
 ALL: Final = (KIND, *NODE_PROGRAMS, *MONITORING_PROGRAMS)
 
@@ -104,7 +122,9 @@ def path_of(program: Program) -> Path:
         key = program.version
     else:
         files = sorted(file for file in program.module.iterdir() if file.suffix in (".go", ".mod", ".sum"))
-        key = digest([_flags(program), *(file.read_bytes() for file in files if file.name != "tools.go")])
+        key = digest(
+            [_flags(program), program.tags, *(file.read_bytes() for file in files if file.name != "tools.go")]
+        )
     return cache_folder() / "programs" / f"{program.name}-{key}" / program.name
 
 
@@ -166,8 +186,9 @@ def _build(program: Program, file: Path) -> None:
             made = building / program.name
         else:
             made = building / "made"
-            command = ["go", "build", "-trimpath", "-ldflags", _flags(program), "-o", str(made)]
-            subprocess.run([*command, program.package], cwd=program.module, env=environment, check=True)
+            command = ["go", "build", "-trimpath", "-tags", program.tags, "-ldflags", _flags(program)]
+            command += ["-o", str(made), program.package]
+            subprocess.run(command, cwd=program.module, env=environment, check=True)
         made.rename(file)
     finally:
         shutil.rmtree(building, ignore_errors=True)

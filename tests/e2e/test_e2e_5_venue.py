@@ -1,0 +1,183 @@
+"""Journey 5: the venue misbehaves. Status, metrics and alerts say so, and the data is complete afterwards."""
+
+import time
+from collections.abc import Iterable
+
+from e2e_kube import until
+from e2e_system import NAMESPACE, System, conditions
+
+pytest_plugins = ["e2e_fixtures"]
+
+SYMBOL = "GONEUSDT"
+
+
+def test_cut(system: System) -> None:
+    """Every connection ends without a word and what is sent meanwhile goes to nobody."""
+    before = _total(system, "vendor_fetch_failure_total")
+    begun = time.monotonic()
+    system.fault("cut", reset=True, lose_frames=500)
+    until("failures are counted", lambda: _total(system, "vendor_fetch_failure_total") > before, seconds=60)
+    system.trades_flow()
+    system.recovered("data flows", begun)
+    system.compare()
+    assert _backfilled(system), "500 frames went to nobody, and nothing was repaired"
+
+
+def test_mute(system: System) -> None:
+    """The connection lives and brings nothing."""
+    begun = time.monotonic()
+    system.fault("stall", seconds=45)
+    system.trades_flow(seconds=240)
+    system.recovered("data flows", begun)
+    system.compare()
+
+
+def test_half_open(system: System) -> None:
+    """The connection is dead and nobody says so."""
+    begun = time.monotonic()
+    system.fault("half_open", seconds=45)
+    system.trades_flow(seconds=240)
+    system.recovered("data flows", begun)
+    system.compare()
+
+
+def test_end_of_24_hours(system: System) -> None:
+    begun = time.monotonic()
+    system.fault("end_of_life", notice_seconds=20)
+    system.trades_flow()
+    system.recovered("data flows", begun)
+    system.compare()
+
+
+def test_server_shutdown(system: System) -> None:
+    """Announced, so the new connection is up before the old one ends: nothing needs repair."""
+    system.trades_flow()
+    repaired = _repaired(system)
+    begun = time.monotonic()
+    system.fault("server_shutdown", close_after_seconds=60)
+    until(
+        "the old connections are replaced",
+        lambda: _reasons(system, "marketfeed_connection_ended_total") or _total(system, "vendor_fetch_success_total"),
+        seconds=90,
+    )
+    time_left = begun + 65 - time.monotonic()
+    until("the venue has closed what it announced", lambda: time.monotonic() - begun > 65, seconds=max(1, time_left) + 5)
+    system.trades_flow()
+    system.compare()
+    assert _repaired(system) == repaired, "an announced end must cost nothing"
+
+
+def test_policy_close_1008(system: System) -> None:
+    begun = time.monotonic()
+    system.fault("close", code=1008, reason="e2e")
+    system.trades_flow()
+    system.recovered("data flows", begun)
+    system.compare()
+
+
+def test_429(system: System) -> None:
+    """REST asks to slow down while there is something to repair."""
+    before = _total(system, 'vendor_fetch_failure_total{reason="rate_limited"}')
+    system.fault("rate_limit", seconds=30)
+    system.fault("cut", lose_frames=300)
+    until(
+        "the slow-down is counted",
+        lambda: _total(system, 'vendor_fetch_failure_total{reason="rate_limited"}') > before,
+        seconds=90,
+    )
+    system.compare(seconds=300)
+    assert not _banned(system), "whoever heeds a 429 is not banned"
+
+
+def test_418(system: System) -> None:
+    """REST bans us while there is something to repair: an alert says so, and it is repaired when the ban ends."""
+    system.fault("ban", seconds=60)
+    system.fault("cut", lose_frames=300)
+    until("an alert says so", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
+    system.compare(seconds=300)
+
+
+def test_451(system: System) -> None:
+    """The venue serves this region no longer: nobody knocks again, and the feed says why until somebody acts."""
+    system.fault("refuse", status=451)
+    system.fault("cut")
+    until("an alert says so", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
+    told = until(
+        "a worker says why",
+        lambda: [
+            each["reason"]
+            for pod in system.workers()
+            for each in system.status_of(pod)["connections"]
+            if each["state"] == "refused"
+        ],
+        seconds=60,
+    )
+    assert any("451" in reason or "region" in reason for reason in told), told
+    until(
+        "the feed is not ready",
+        lambda: conditions(system.feed())["Ready"]["status"] == "False",
+        seconds=120,
+    )
+    # What the runbook asks for: mend it with the venue, then start the workers anew.
+    system.clear_faults()
+    begun = time.monotonic()
+    for pod in system.workers():
+        system.kube.run("--namespace", NAMESPACE, "delete", "pod", pod["metadata"]["name"], "--wait=false")
+    system.trades_flow(seconds=240)
+    system.recovered("data flows", begun)
+    system.await_ready()
+    system.compare(seconds=300)
+
+
+def test_delisting(system: System) -> None:
+    """One symbol is delisted: the others go on, its trades are all there, and the feed names it."""
+    symbols = system.feed()["spec"]["symbols"]
+    system.fault("list", symbols=[SYMBOL], trade_rate=1, quote_rate=1)
+    system.patch_feed({"symbols": sorted({*symbols, SYMBOL})})
+    system.await_ready()
+    until(f"{SYMBOL} is stored", lambda: _stored(system, [SYMBOL]) > 10, seconds=90)
+    try:
+        system.fault("delist", symbols=[SYMBOL])
+        system.compare([*symbols, SYMBOL])
+        feed = until(
+            "the feed names it",
+            lambda: (
+                found
+                if SYMBOL in (found := system.feed())["status"]["symbols"].get("unknown", [])
+                else None
+            ),
+            seconds=300,
+        )
+        assert conditions(feed)["Degraded"]["reason"] == "SymbolsUnknown"
+        assert conditions(feed)["Ready"]["status"] == "True", "one symbol less is no reason not to be ready"
+    finally:
+        system.patch_feed({"symbols": symbols})
+    system.await_ready()
+    assert conditions(system.feed())["Degraded"]["status"] == "False"
+    system.compare(symbols)
+
+
+def _total(system: System, metric: str) -> float:
+    return sum(float(each["value"][1]) for each in system.prometheus(f"sum({metric})"))
+
+
+def _reasons(system: System, metric: str) -> set[str]:
+    return {each["metric"].get("reason", "") for each in system.prometheus(f"sum by (reason) ({metric})")}
+
+
+def _banned(system: System) -> bool:
+    return _total(system, 'increase(vendor_fetch_failure_total{reason="banned"}[3m])') > 0
+
+
+def _stored(system: System, symbols: Iterable[str]) -> int:
+    chosen = ", ".join(f"'{symbol}'" for symbol in symbols)
+    return int(system.database.rows(f"SELECT count(*) FROM trades WHERE symbol IN ({chosen})")[0][0])  # noqa: S608
+
+
+def _backfilled(system: System) -> int:
+    return int(system.database.rows("SELECT count(*) FROM trades WHERE origin = 'backfill'")[0][0])
+
+
+def _repaired(system: System) -> int:
+    """Gaps that were ever noticed."""
+    return int(system.database.rows("SELECT count(*) FROM trade_gaps")[0][0])

@@ -1,0 +1,46 @@
+"""Journey 7: two workers for each shard. One dies, and the topic has no gap at all: nothing had to be repaired."""
+
+import time
+
+import e2e_chaos
+from e2e_kube import until
+from e2e_system import System, names
+
+pytest_plugins = ["e2e_fixtures"]
+
+
+def test_one_of_two_dies(system: System) -> None:
+    resources = system.feed()["spec"]["ingestion"]
+    system.patch_feed({"ingestion": {**resources, "replicas": 2}})
+    feed = system.await_ready()
+    assert len(system.workers()) == 2 * feed["status"]["shards"]["desired"]
+    try:
+        system.trades_flow()
+        until("both read", lambda: all(_streams(system, pod) for pod in system.workers()), seconds=60)
+        before = system.workers()
+        gaps, repaired = _count(system, "trade_gaps"), _count(system, "trades WHERE origin = 'backfill'")
+        begun = time.monotonic()
+        e2e_chaos.kill(system.kube, before[0])
+        # Sixty seconds of market with one worker dead, coming back, and live again.
+        system.trades_flow()
+        system.recovered("stored without a repair", begun)
+        system.await_ready()
+        system.recovered("both read again", begun)
+        system.compare()
+        assert _count(system, "trade_gaps") == gaps, "a gap was noticed"
+        assert _count(system, "trades WHERE origin = 'backfill'") == repaired, "a trade had to be repaired"
+        assert _count(system, "missing_trades") == 0
+        assert names(system.workers()) <= names(before) or not system.kube.on_kind
+    finally:
+        system.patch_feed({"ingestion": {**resources, "replicas": 1}})
+    system.await_ready()
+    system.compare()
+
+
+def _streams(system: System, pod: dict[str, object]) -> bool:
+    status = system.status_of(pod)
+    return bool(status["ready"]) and all(each["state"] == "streaming" for each in status["connections"])
+
+
+def _count(system: System, what: str) -> int:
+    return int(system.database.rows(f"SELECT count(*) FROM {what}")[0][0])  # noqa: S608 - our own words
