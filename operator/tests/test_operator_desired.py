@@ -85,12 +85,12 @@ def test_the_children_of_a_full_feed():
     ("changes", "gone"),
     [
         ({"storage": None, "consumers": None}, {"StatefulSet", "Job", "Service", "ScaledObject"}),
-        ({"consumers": {}}, {"StatefulSet", "Job", "Service", "ScaledObject"}),
+        ({"consumers": {}}, {"ScaledObject"}),
         ({"monitoring": {"podMonitor": False}}, {"PodMonitor"}),
         ({"kafka": {"bootstrapServers": "k:9092"}}, {"KafkaTopic"}),
         ({"consumers": {"trades": {"replicas": 1}, "bookTicker": {}}}, {"ScaledObject"}),
     ],
-    ids=["no storage", "no consumers", "no monitor", "topics not managed", "no autoscaling"],
+    ids=["no storage", "nothing said of consumers", "no monitor", "topics not managed", "no autoscaling"],
 )
 def test_what_is_switched_off_is_not_there(changes, gone):
     given = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
@@ -251,6 +251,22 @@ def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ou
     assert after["labels"]["release"] == "b"
     assert after["labels"][FEED] == "feed"
     assert before["annotations"] != after["annotations"], "else the operator takes them for the same"
+
+
+@pytest.mark.parametrize(
+    ("consumers", "replicas"),
+    [
+        (None, (1, 1)),
+        ({}, (1, 1)),
+        ({"trades": {"replicas": 3}}, (3, 1)),
+        ({"bookTicker": {"replicas": 0}}, (1, 0)),
+    ],
+    ids=["no consumers", "none by name", "only trades, as kubectl scale writes", "no quotes"],
+)
+def test_a_stream_that_nothing_is_said_of_has_one_consumer(consumers, replicas):
+    found = children(feed(consumers=consumers))
+    names = ("feed-consumer-trades", "feed-consumer-book")
+    assert tuple(found["StatefulSet", name].body["spec"]["replicas"] for name in names) == replicas
 
 
 def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import yaml
 from operator_kubelet import free_port, kubelet
 from operator_support import Admin, eventually
 
-from marketfeed_cli.kubectl.preview import preview
+from marketfeed_cli.kubectl.preview import as_json, preview
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
@@ -35,6 +35,10 @@ def test_a_preview_tells_what_comes_goes_and_moves():
     assert found.moved == {"CC": ("feed-shard-0", "feed-shard-1")}
     assert found.shards == {"feed-shard-0": (4, 2), "feed-shard-1": (0, 2)}
     assert found.settings == {"spec.logging.level": ("INFO", "DEBUG"), "spec.shardSize": (50, 2)}
+    told = as_json(found)
+    assert told["moved"] == [{"symbol": "CC", "from": "feed-shard-0", "to": "feed-shard-1"}]
+    assert told["shards"][1] == {"name": "feed-shard-1", "symbolsNow": 0, "symbolsThen": 2}
+    assert told["settings"][1] == {"path": "spec.shardSize", "now": 50, "then": 2}
     assert preview("feed", now, sound(), sound(), frozenset(sound().symbols or ())).empty
 
 

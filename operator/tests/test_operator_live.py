@@ -51,10 +51,11 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
     ready = await await_condition(admin, "full", "Ready", "True")
     assert ready["reason"] == "AllReady"
     assert await admin.names("Deployment") == ["full-shard-0", "full-shard-1"]
-    assert await admin.names("StatefulSet") == ["full-consumer-trades"]
+    assert await admin.names("StatefulSet") == ["full-consumer-book", "full-consumer-trades"]
     assert len(await admin.names("Job")) == 1
-    assert await admin.names("NetworkPolicy") == ["full-consumer-trades", "full-ingestion", "full-migration"]
-    assert await admin.names("PodDisruptionBudget") == ["full-consumer-trades", "full-ingestion"]
+    consumers = ["full-consumer-book", "full-consumer-trades"]
+    assert await admin.names("NetworkPolicy") == [*consumers, "full-ingestion", "full-migration"]
+    assert await admin.names("PodDisruptionBudget") == [*consumers, "full-ingestion"]
     assert await read_by(admin, "full") == {
         "full-shard-0": {"BTCUSDT", "ETHUSDT"},
         "full-shard-1": {"SOLUSDT"},
@@ -65,7 +66,7 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
         assert status["shards"]["ready"] == status["shards"]["updated"] == 2
         assert [item["applied"] == item["hash"] for item in status["shards"]["items"]] == [True, True]
         assert status["shards"]["items"][0].get("lastTradeTime") == "2026-09-21T14:13:00Z"
-        assert status["consumers"].get("lag") == 20
+        assert status["consumers"].get("lag") == 30
         assert status["symbols"] == {"resolved": 3, "unknown": [], "unknownCount": 0}
         assert status["observedGeneration"] == 1
         return True

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_chassis.process import exit_code_of
 from marketfeed_cli.kubectl import tables
 from marketfeed_cli.kubectl.access import Kubectl
-from marketfeed_cli.kubectl.preview import preview
+from marketfeed_cli.kubectl.preview import as_json, preview
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
@@ -77,7 +76,7 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted)
     if options.output == "json":
         told = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
-        print(json.dumps(told[0] if options.name else told))
+        print(json.dumps(told[0] if options.name else told, indent=2))
     elif not feeds:
         console.print("no MarketFeed here; --all-namespaces looks everywhere")
     else:
@@ -114,7 +113,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     }
     found = preview(name, now, before if isinstance(before, Spec) else None, then, _symbols(then, now))
     if options.output == "json":
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(as_json(found), indent=2))
     else:
         tables.preview(console, found)
     return 0

@@ -33,6 +33,24 @@ class Preview:
         return not (self.new or self.shards or self.moved or self.settings)
 
 
+def as_json(found: Preview) -> dict[str, Any]:
+    """The same for programs: each pair by the names of its sides."""
+    return {
+        "feed": found.feed,
+        "new": found.new,
+        "added": list(found.added),
+        "removed": list(found.removed),
+        "moved": [{"symbol": symbol, "from": old, "to": new} for symbol, (old, new) in found.moved.items()],
+        "shards": [
+            {"name": name, "symbolsNow": now, "symbolsThen": then}
+            for name, (now, then) in found.shards.items()
+        ],
+        "settings": [
+            {"path": path, "now": now, "then": then} for path, (now, then) in found.settings.items()
+        ],
+    }
+
+
 def preview(
     name: str, now: Mapping[int, Reading], stored: Spec | None, then: Spec, symbols: frozenset[str]
 ) -> Preview:

@@ -82,7 +82,11 @@ class Consumer(Declared):
 
 
 class Consumers(Declared):
-    """The consumers, by topic; a topic without an entry is not stored."""
+    """The consumers, by topic; a topic without an entry has one."""
 
-    trades: Consumer | None = Field(default=None, description="Consumers of the trades.")
-    book_ticker: Consumer | None = Field(default=None, description="Consumers of the quotes.")
+    trades: Consumer | None = Field(
+        default=None, description="Consumers of the trades; none means one pod. replicas: 0 stores none."
+    )
+    book_ticker: Consumer | None = Field(
+        default=None, description="Consumers of the quotes; none means one pod. replicas: 0 stores none."
+    )

@@ -17,6 +17,8 @@ from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 ANSWER_SECONDS = 3
 MAX_BYTES = 4 * 2**20
 AT_ONCE = 32
+MISSED_ANSWERS = 3
+"""A report stands until this many answers in a row have failed: a busy node is no reason to tell another status."""
 
 
 class Reports:
@@ -32,6 +34,7 @@ class Reports:
         self._port = port
         self._changed = changed
         self.by_pod: dict[str, PodReport] = {}
+        self._missed: dict[str, int] = {}
 
     async def run(self, interval_seconds: float) -> None:
         """Ask every pod, again and again."""
@@ -47,6 +50,7 @@ class Reports:
         """Ask every pod once."""
         known = self._store.pod_uids()
         self.by_pod = {uid: report for uid, report in self.by_pod.items() if uid in known}
+        self._missed = {uid: missed for uid, missed in self._missed.items() if uid in known}
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as asking:
             for feed in list(self._store.feeds):
@@ -60,14 +64,19 @@ class Reports:
                 continue
             async with gate:
                 report = await self._ask(session, pod)
-            before = self.by_pod.get(pod.uid)
-            if report is None:
-                matters |= self.by_pod.pop(pod.uid, None) is not None
-            else:
-                self.by_pod[pod.uid] = report
-                matters |= before is None or _telling(before) != _telling(report)
+            matters |= self._take(pod.uid, report)
         if matters:
             await self._changed(feed)
+
+    def _take(self, uid: str, report: PodReport | None) -> bool:
+        """Take in a pod's answer, None for none; whether it matters at once."""
+        if report is None:
+            self._missed[uid] = self._missed.get(uid, 0) + 1
+            return self._missed[uid] >= MISSED_ANSWERS and self.by_pod.pop(uid, None) is not None
+        self._missed.pop(uid, None)
+        before = self.by_pod.get(uid)
+        self.by_pod[uid] = report
+        return before is None or _telling(before) != _telling(report)
 
     async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> PodReport | None:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
