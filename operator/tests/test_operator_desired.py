@@ -269,6 +269,28 @@ def test_a_stream_that_nothing_is_said_of_has_one_consumer(consumers, replicas):
     assert tuple(found["StatefulSet", name].body["spec"]["replicas"] for name in names) == replicas
 
 
+def test_each_topic_has_a_consumer_group_of_its_own_whose_members_keep_their_names():
+    found = children(feed())
+    told = {name: env(found["StatefulSet", name].body["spec"]["template"]) for name in
+            ("feed-consumer-trades", "feed-consumer-book")}  # fmt: skip
+    trades, book = told.values()
+    assert trades["KAFKA_GROUP"] == "marketfeed.default.feed.trades"
+    assert book["KAFKA_GROUP"] == "marketfeed.default.feed.book"
+    assert trades["CONSUMER_TOPICS"] == "market.trades.raw,market.gaps"
+    assert book["CONSUMER_TOPICS"] == "market.book_ticker.raw"
+    for each in told.values():
+        assert each["KAFKA_GROUP_INSTANCE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    (trigger,) = found["ScaledObject", "feed-consumer-trades"].body["spec"]["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == trades["KAFKA_GROUP"], "else it scales by another's lag"
+
+
+def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
+    for size in (1, 512):
+        pod = env(pods(feed(shardSize=size))["feed-shard-0"])
+        assert pod["WS_SHARD_SIZE"] == "512"
+        assert pod["SYMBOLS_FILE"] == "/etc/marketfeed/assignment/assignment.json"
+
+
 def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:
     """What Prometheus makes of a pod's labels by the monitor's rules (action replace, anchored expressions)."""
     found = {
