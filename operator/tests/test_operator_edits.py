@@ -8,6 +8,7 @@ from operator_kubelet import free_port, kubelet
 from operator_support import Admin, Operator, eventually
 
 from marketfeed_operator.api import Spec
+from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 
 pytestmark = pytest.mark.integration
@@ -196,3 +197,21 @@ async def test_streams_and_a_pause_that_are_edited(admin: Admin, nodes):
     assert debug.seen(body) == "INFO"
     await admin.feed("edited", **spec, logging={"level": "DEBUG"})
     await eventually(changed(admin, debug))
+
+
+async def test_to_scale_a_feed_that_names_no_consumers_keeps_those_of_the_quotes(admin: Admin, nodes):
+    """``kubectl scale`` writes spec.consumers.trades.replicas, and with it the first entry of spec.consumers."""
+    spec = {section: value for section, value in BASE.items() if section != "consumers"}
+    await admin.feed("edited", **spec)
+    book = await eventually(lambda: admin.get("StatefulSet", BOOK))
+    path = FEEDS.path(admin.namespace, "edited")
+    await admin.cluster.merge(f"{path}/scale", {"spec": {"replicas": 3}})
+    await eventually(changed(admin, Edit("consumers", None, "StatefulSet", TRADES, replicas, 3)))
+
+    async def acted_on():
+        return (await admin.condition("edited", "Ready"))["reason"] == "AllReady"
+
+    await eventually(acted_on)
+    kept = await admin.get("StatefulSet", BOOK)
+    assert kept is not None
+    assert (kept["metadata"]["uid"], kept["spec"]["replicas"]) == (book["metadata"]["uid"], 1)

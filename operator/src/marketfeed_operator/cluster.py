@@ -17,7 +17,7 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import ApiError, Unavailable, translated
+from marketfeed_operator.errors import Unavailable, translated
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
 
@@ -206,6 +206,3 @@ async def connected(metrics: Metrics) -> AsyncIterator[Cluster]:
         ) from error
     async with ApiClient(configuration) as client:
         yield Cluster(client, metrics)
-
-
-__all__ = ["ApiError", "Cluster", "connected"]

@@ -155,25 +155,12 @@ def _without_null(value: Any) -> Any:
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """`schema` with its reference followed and "or null" dropped: a field that may be null may be left out."""
-    own = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf", "allOf")}
+    own = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
     if "anyOf" in schema:
-        (inner,) = (option for option in schema["anyOf"] if option.get("type") != "null")
-        schema = inner
-        own = {**own, "title": None}
-    if "$ref" in schema:
-        target = definitions[schema["$ref"].rsplit("/", 1)[-1]]
-        # The description of the field says more than that of its type.
-        return {
-            **target,
-            **{key: value for key, value in own.items() if value is not None and key != "title"},
-        }
-    if "anyOf" not in schema and schema is not own:
-        return {**_resolved_plain(schema), **{key: value for key, value in own.items() if value is not None}}
-    return own
-
-
-def _resolved_plain(schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key != "allOf"}
+        (schema,) = (option for option in schema["anyOf"] if option.get("type") != "null")
+    target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
+    # The description of the field says more than that of its type; but by the type's title its rules are found.
+    return {**target, **{key: value for key, value in own.items() if key != "title"}}
 
 
 class _Plain(yaml.SafeDumper):

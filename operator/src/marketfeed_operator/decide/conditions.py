@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from marketfeed_operator.api import Condition
 from marketfeed_operator.decide.checks import DEGRADED, PROGRESSING, READY, Check, Verdict
@@ -33,13 +33,13 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
     moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     decided = []
     for kind, holds, (reason, message) in told:
-        state = "True" if holds else "False"
+        state: Literal["True", "False"] = "True" if holds else "False"
         known = before.get(kind, {})
         since = known.get("lastTransitionTime") if known.get("status") == state else None
         decided.append(
             Condition(
                 type=kind,
-                status="True" if holds else "False",
+                status=state,
                 reason=reason,
                 message=message[:1024],
                 last_transition_time=since or moment,

@@ -80,5 +80,4 @@ class Metrics:
     def forget_feed(self, namespace: str, name: str) -> None:
         """A feed is gone; so are its series."""
         for gauge in (self.last_success, self.feed_ready, self.feed_paused):
-            if (namespace, name) in gauge._metrics:
-                gauge.remove(namespace, name)
+            gauge.remove(namespace, name)
