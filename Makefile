@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test
+.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test e2e e2e-full
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,14 @@ images: ## build the container images (BASE_IMAGE=…, IMAGE_PREFIX=registry/tea
 
 compose-test: setup ## the compose stack, killed part by part, and every trade found again (needs root and Docker)
 	@$(RUN) pytest tests/e2e/compose $(ARGS)
+
+E2E := -o timeout_func_only=true --timeout=1200 -v
+
+e2e: setup ## the whole system on a kind cluster: install, symbols, upgrades, single kills (E2E_KEEP=1, E2E_KUBECONFIG=file)
+	@E2E_COMMAND="make $@" $(RUN) pytest $(E2E) $(wildcard tests/e2e/test_e2e_[1-4]_*.py) $(ARGS)
+
+e2e-full: setup ## that, and venue faults, feeds side by side, hot-hot, nodes and random kills; writes docs/reliability.md
+	@E2E_COMMAND="make $@" E2E_DOCUMENT=docs/reliability.md $(RUN) pytest $(E2E) $(wildcard tests/e2e/test_e2e_*.py) $(ARGS)
 
 bench: bench-ingest bench-sink ## every benchmark, with its peers
 

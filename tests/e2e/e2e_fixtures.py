@@ -1,7 +1,8 @@
 """The cluster for a run of journeys, its evidence when one fails, its report when all are through.
 
-Each journey's module names this one in ``pytest_plugins``. E2E_KUBECONFIG=FILE runs on a cluster that is there;
-E2E_KEEP=1 leaves ours running and prints how to look at it; E2E_FOLDER=DIR is where report and evidence go.
+Each journey's module names this one in ``pytest_plugins``. In the environment, E2E_KUBECONFIG=FILE is a cluster that is
+there; E2E_KEEP=1 leaves ours running and prints how to look at it; E2E_FOLDER=DIR is where report and evidence go;
+E2E_DOCUMENT=FILE takes the report's table between its marks.
 """
 
 import datetime
@@ -20,7 +21,7 @@ import kind_programs
 import pytest
 from e2e_kube import Failed, run
 from e2e_platform import Platform
-from e2e_report import Journey, Report, table
+from e2e_report import Journey, Report, put, table
 from e2e_system import FEED, NAMESPACE, System
 
 _COMMAND = os.environ.get("E2E_COMMAND") or shlex.join(["pytest", *sys.argv[1:]])
@@ -46,6 +47,9 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / "report.json")
+    if document := os.environ.get("E2E_DOCUMENT"):
+        file = Path(document)
+        file.write_text(put(file.read_text(), table(report)))
     text = f"\n{table(report)}\n\nreport: {folder / 'report.json'}"
     for note in found.notes:
         text += f"\nleft out: {note}"

@@ -135,7 +135,7 @@ def test_other_operators_kinds(system: System) -> None:
     broken["spec"]["partitions"] = 0
     with pytest.raises(Failed, match="partitions"):
         _dry_run(system, broken)
-    autoscaled = system.spec(["BTCUSDT"], paused=False)
+    autoscaled = system.spec(["BTCUSDT"])
     autoscaled["kafka"]["manageTopics"] = True
     autoscaled["kafka"]["cluster"] = {"name": "nowhere"}
     del autoscaled["kafka"]["bootstrapServers"]

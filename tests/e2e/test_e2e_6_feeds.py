@@ -1,11 +1,11 @@
 """Journey 6: pause and resume, two feeds side by side, a wrong one beside a right one, delete."""
 
-import json
 import time
 
 import pytest
 from e2e_kube import Failed, until
-from e2e_system import FEED, NAMESPACE, System, names
+from e2e_ledger import bounds_of, compare, first_stored
+from e2e_system import FEED, NAMESPACE, Postgres, System, names
 
 pytest_plugins = ["e2e_fixtures"]
 
@@ -43,7 +43,9 @@ def test_two_feeds_and_a_wrong_one(system: System) -> None:
     symbols = system.feed()["spec"]["symbols"][:20]
     if ["other"] not in system.database.rows("SELECT datname FROM pg_database WHERE datname = 'other'"):
         system.database.rows("CREATE DATABASE other")
-    spec = system.spec(symbols, shardSize=10, consumers={"trades": {"replicas": 1}, "bookTicker": {"replicas": 1}})
+    spec = system.spec(
+        symbols, shardSize=10, consumers={"trades": {"replicas": 1}, "bookTicker": {"replicas": 1}}
+    )
     spec["kafka"]["topics"] = {
         "trades": {"name": "other.trades", "partitions": 2},
         "bookTicker": {"name": "other.quotes"},
@@ -97,16 +99,11 @@ def test_delete(system: System) -> None:
 
 def _await_equal(system: System, symbols: list[str]) -> None:
     """Until the other database has of `symbols` what the first has, from its own first trade on."""
-    from e2e_ledger import bounds_of, compare, first_stored
-    from e2e_system import Postgres
-
     other = Postgres(system.kube, "other")
     compare(other, bounds_of(system.ledger(), first_stored(other), symbols), seconds=120).assert_equal()
 
 
 def _rows(system: System) -> int:
-    from e2e_system import Postgres
-
     return int(Postgres(system.kube, "other").rows("SELECT count(*) FROM trades")[0][0])
 
 
@@ -116,6 +113,3 @@ def _topics(system: System) -> set[str]:
         *("--bootstrap-server", "localhost:9092", "--list"),
     )
     return set(told.split())
-
-
-assert json

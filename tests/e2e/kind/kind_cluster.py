@@ -6,7 +6,7 @@
     python tests/e2e/kind/kind_cluster.py load IMAGE…  images of the local Docker into its nodes
     python tests/e2e/kind/kind_cluster.py down        away with it
 
-E2E_NODE_IMAGE names another node image, such as kindest/node:v1.34.2 where that can be pulled.
+Where kind's own node image can be pulled that is taken, else one is made of packages. E2E_NODE_IMAGE names another one.
 """
 
 import argparse
@@ -54,13 +54,17 @@ def nodes() -> list[str]:
 
 
 def node_image() -> str:
-    """The node image that clusters are made of: the one that is named, else our own, made if need be.
+    """The node image that clusters are made of: the one that is named, kind's own where it can be pulled, else ours.
 
     Raises:
         Unavailable: it can neither be had nor made; says why.
     """
     require_docker()
-    return os.environ.get("E2E_NODE_IMAGE") or kind_node_image.ensure()
+    if named := os.environ.get("E2E_NODE_IMAGE"):
+        return named
+    if not kind_node_image.exists(kind_node_image.image_name()) and (image := kind_node_image.pulled()):
+        return image
+    return kind_node_image.ensure()
 
 
 def require_docker() -> None:
@@ -79,11 +83,12 @@ def up() -> Path:
         Unavailable: Docker or a program is missing.
         CalledProcessError: kind failed; its words are on the terminal.
     """
-    image = node_image()
+    require_docker()
     file = kubeconfig()
     if nodes() and file.exists():
         _await_nodes()
         return file
+    image = node_image()
     file.parent.mkdir(parents=True, exist_ok=True)
     Path("/lib/modules").mkdir(exist_ok=True)  # kind mounts it, and a small virtual machine has none
     config = file.with_name("kind.json")

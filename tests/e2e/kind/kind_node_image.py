@@ -38,6 +38,7 @@ _CONTAINERD_CONFIG: Final = """
   conf_template = "/kind/cni-template.conflist"
 """
 _START_SECONDS: Final = 30.0
+PULL_SECONDS: Final = 300.0
 
 
 def image_name() -> str:
@@ -85,6 +86,23 @@ def ensure() -> str:
     subprocess.run(["docker", "rmi", "--no-prune", f"{image}-base"], check=True, capture_output=True)
     step("node image done")
     return image
+
+
+def pulled() -> str | None:
+    """The node image of this kind's release, pulled if need be; None where it cannot be had."""
+    text = (_kind_source() / "pkg/apis/config/defaults/image.go").read_text()
+    found = re.search(r'const Image = "([^"]+)"', text)
+    assert found, f"kind {KIND_VERSION} names its node image elsewhere"
+    image = found.group(1)
+    if exists(image):
+        return image
+    try:
+        asked = subprocess.run(
+            ["docker", "pull", "--quiet", image], capture_output=True, timeout=PULL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return image if asked.returncode == 0 else None
 
 
 def debian_root() -> Path:
