@@ -122,7 +122,8 @@ def _builder(context: Path, scratch: Path) -> None:
         name: value for name, value in os.environ.items() if name.startswith(("UV_", "HTTP", "NO_PROXY"))
     }
     environment = {
-        **settings, "PATH": "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/root", "UV_CACHE_DIR": "/var/cache/uv",
+        **settings, "PATH": "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/root",
+        "UV_CACHE_DIR": "/var/cache/uv",
         "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": "/usr/bin/python3", "UV_LINK_MODE": "copy",
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt", "UV_PROJECT_ENVIRONMENT": "/workspace/.venv",
     }  # fmt: skip
