@@ -1,0 +1,110 @@
+"""Fixtures of the charts' tests: helm and the other programs, a rendering of the chart, an API server."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+sys.path += [str(ROOT / "operator/tests"), str(ROOT / "scripts")]
+
+import charts_tools  # noqa: E402 - found through the lines above, as the next
+from operator_control_plane import ControlPlane, Unavailable, control_plane  # noqa: E402
+
+CHART: Final = ROOT / "charts/marketfeed"
+NEIGHBOURS: Final = ROOT.parent / "shared/crds"
+"""The CRDs of Strimzi, CockroachDB and the Prometheus operator; data that the repository does not hold."""
+PROFILES: Final = ("local", "production", "existing")
+KINDS: Final = ("marketfeed.dev/v1alpha1/MarketFeed", "monitoring.coreos.com/v1/PodMonitor")
+"""What a cluster knows that is ready for all of the chart."""
+
+Object = dict[str, Any]
+Render = Callable[..., list[Object]]
+
+
+def _missing(reason: Exception) -> None:
+    """What a test needs cannot be had: a failure in CI, elsewhere a reason to skip."""
+    if os.environ.get("CI", "").lower() == "true":
+        raise reason
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def tools() -> charts_tools.Tools:
+    try:
+        return charts_tools.find_tools()
+    except charts_tools.Unavailable as reason:
+        _missing(reason)
+        raise
+
+
+@pytest.fixture(scope="session")
+def helm(tools: charts_tools.Tools) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs helm, and gives what it says, however it ends."""
+
+    def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        words = [str(tools.helm), *map(str, arguments)]
+        environment = {**os.environ, **variables}
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(
+    helm: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Render:
+    """The objects of charts/marketfeed with a profile and some values."""
+
+    def objects(profile: str = "", *, kinds: tuple[str, ...] = KINDS, **values: Any) -> list[Object]:
+        file = tmp_path_factory.mktemp("values") / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        chosen = ["--values", CHART / f"values-{profile}.yaml"] if profile else []
+        known = [word for kind in kinds for word in ("--api-versions", kind)]
+        done = helm(
+            "template", "marketfeed", CHART, "--namespace", "feeds", *chosen, "--values", file, *known
+        )
+        assert done.returncode == 0, done.stderr
+        return [body for body in yaml.safe_load_all(done.stdout) if body]
+
+    return objects
+
+
+@pytest.fixture(scope="session")
+def neighbours() -> list[Path]:
+    """The files of the CRDs of other operators that the chart's objects are of."""
+    files = [*NEIGHBOURS.glob("strimzi/*.yaml"), *NEIGHBOURS.glob("prometheus-operator/*.yaml")]
+    if not files:
+        _missing(
+            FileNotFoundError(f"the CRDs of Strimzi and the Prometheus operator are not in {NEIGHBOURS}")
+        )
+    return sorted(files)
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with contextlib.ExitStack() as running:
+        try:
+            plane = running.enter_context(control_plane(tmp_path_factory.mktemp("apiserver")))
+        except Unavailable as reason:
+            _missing(reason)
+            raise
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def kubectl(api_server: ControlPlane) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs kubectl as an administrator of the API server, and gives what it says, however it ends."""
+    program = api_server.programs / "kubectl" if api_server.programs else Path("kubectl")
+
+    def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        words = [str(program), "--kubeconfig", str(api_server.kubeconfig), *map(str, arguments)]
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
+
+    return run

@@ -1,0 +1,177 @@
+"""The chart on a real API server: installed, upgraded, rolled back, uninstalled; its objects accepted or refused."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+from conftest import CHART, NEIGHBOURS, Object, Render
+
+pytestmark = pytest.mark.integration
+
+RELEASE_BYTES = 1_048_576
+"""What a Secret, and so a release, may hold."""
+
+
+@pytest.fixture(scope="module")
+def platform(kubectl, neighbours) -> None:
+    """The kinds of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would bring them."""
+    crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
+    # The newer API has the same name and could not be copied: here it takes what it is given.
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    crdb["spec"]["versions"] = [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}]
+    crdb["metadata"] = {"name": crdb["metadata"]["name"]}
+    for text in (*(file.read_text() for file in neighbours), json.dumps(crdb)):
+        done = kubectl("apply", "--server-side", "-f", "-", stdin=text)
+        assert done.returncode == 0, done.stderr
+    for name in ("kafkas.kafka.strimzi.io", "podmonitors.monitoring.coreos.com", crdb["metadata"]["name"]):
+        done = kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def namespace(kubectl) -> Iterator[str]:
+    name = f"charts-{uuid.uuid4().hex[:8]}"
+    assert kubectl("create", "namespace", name).returncode == 0
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def release(helm, api_server, kubectl, namespace: str) -> Iterator[Callable[..., str]]:
+    """Runs helm on the API server, for a release in the namespace; uninstalled, with its kind, in the end."""
+
+    def run(command: str, *arguments: object, fails: bool = False) -> str:
+        done = helm(
+            *command.split(), *arguments, "--namespace", namespace, KUBECONFIG=str(api_server.kubeconfig)
+        )
+        assert (done.returncode != 0) == fails, done.stderr + done.stdout
+        return done.stderr if fails else done.stdout
+
+    yield run
+    helm("uninstall", "marketfeed", "--namespace", namespace, KUBECONFIG=str(api_server.kubeconfig))
+    kubectl("delete", "crd", "marketfeeds.marketfeed.dev", "--ignore-not-found")
+
+
+def _get(kubectl, namespace: str, *what: str) -> Object:
+    done = kubectl("get", *what, "--namespace", namespace, "--output=json")
+    assert done.returncode == 0, done.stderr
+    found: Object = json.loads(done.stdout)
+    return found
+
+
+def test_install_upgrade_roll_back_uninstall(release, kubectl, namespace, platform):
+    release("install marketfeed", CHART)
+    operator = ("deployment", "marketfeed-operator")
+    assert _get(kubectl, namespace, *operator)["spec"]["replicas"] == 2
+    assert len(_get(kubectl, namespace, "configmaps", "-l", "grafana_dashboard=1")["items"]) == 4
+    assert _get(kubectl, namespace, "podmonitor", "marketfeed-operator")
+
+    release("upgrade marketfeed", CHART, "--set", "operator.replicas=3", "--set", "operator.logLevel=DEBUG")
+    assert _get(kubectl, namespace, *operator)["spec"]["replicas"] == 3
+    assert "DEBUG" in json.dumps(_get(kubectl, namespace, *operator))
+
+    release("rollback marketfeed", "1")
+    assert _get(kubectl, namespace, *operator)["spec"]["replicas"] == 2
+    assert "DEBUG" not in json.dumps(_get(kubectl, namespace, *operator))
+
+    release("uninstall marketfeed")
+    listed = "deployments,poddisruptionbudgets,networkpolicies,roles,rolebindings,podmonitors,prometheusrules,secrets"
+    gone = kubectl("wait", "--for=delete", listed, "--all", "--namespace", namespace, "--timeout=60s")
+    assert gone.returncode == 0, gone.stderr
+    assert (
+        _get(
+            kubectl,
+            namespace,
+            "clusterroles,clusterrolebindings",
+            "-l",
+            "app.kubernetes.io/part-of=marketfeed",
+        )["items"]
+        == []
+    )
+    # What is kept on purpose: the kind, and with it every feed.
+    assert _get(kubectl, namespace, "crd", "marketfeeds.marketfeed.dev")
+
+
+def test_what_was_kept_is_taken_over_by_the_next_installation(release, kubectl, namespace, platform):
+    release("install marketfeed", CHART)
+    release("uninstall marketfeed")
+    release("install marketfeed", CHART)
+    assert _get(kubectl, namespace, "deployment", "marketfeed-operator")
+
+
+@pytest.mark.parametrize("profile", ["local", "production"])
+def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
+    release, kubectl, namespace, platform, profile
+):
+    run = ("upgrade --install marketfeed", CHART, "--values", CHART / f"values-{profile}.yaml")
+    without = ("--set", "cockroachdb.tls.certManager.enabled=false")
+    said = release(*run, *without)
+    assert "Run the same helm upgrade --install once more" in said
+    assert kubectl("wait", "--for=condition=Established", "crd/marketfeeds.marketfeed.dev").returncode == 0
+    said = release(*run, *without)
+    assert "kubectl -n " in said
+    feeds = _get(kubectl, namespace, "marketfeeds")["items"]
+    assert [feed["metadata"]["name"] for feed in feeds] == ["first" if profile == "local" else "binance-us"]
+    assert len(_get(kubectl, namespace, "kafkatopics.kafka.strimzi.io")["items"]) == 4
+    assert len(_get(kubectl, namespace, "kafkausers.kafka.strimzi.io")["items"]) == (
+        0 if profile == "local" else 4
+    )
+    (newest,) = _get(kubectl, namespace, "secrets", "-l", "owner=helm,status=deployed")["items"]
+    assert sum(map(len, newest["data"].values())) < RELEASE_BYTES / 2, (
+        "a release fills half of what a Secret holds"
+    )
+
+
+def test_production_keeps_its_data_and_local_nothing_but_the_kind(release, kubectl, namespace, platform):
+    kinds = (
+        "kafkas.kafka.strimzi.io,kafkanodepools.kafka.strimzi.io,kafkatopics.kafka.strimzi.io,crdbclusters"
+    )
+    for profile, kept in (
+        ("production", {"Kafka", "KafkaNodePool", "KafkaTopic", "CrdbCluster"}),
+        ("local", set()),
+    ):
+        values = (
+            "--values",
+            CHART / f"values-{profile}.yaml",
+            "--set",
+            "cockroachdb.tls.certManager.enabled=false",
+        )
+        release("install marketfeed", CHART, *values)
+        release("uninstall marketfeed", "--wait")
+        assert {body["kind"] for body in _get(kubectl, namespace, kinds)["items"]} == kept
+        kubectl("delete", kinds, "--all", "--namespace", namespace)
+        kubectl("delete", "serviceaccount", "marketfeed-db", "--namespace", namespace)
+
+
+def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(release, kubectl, namespace, platform):
+    release("install marketfeed", CHART, "--set", "rbac.scope=namespaced")
+    who = f"--as=system:serviceaccount:{namespace}:marketfeed-operator"
+
+    def may(*what: str) -> bool:
+        return kubectl("auth", "can-i", who, *what).stdout.strip() == "yes"
+
+    assert may("patch", "deployments.apps", "--namespace", namespace)
+    assert may("update", "leases.coordination.k8s.io/marketfeed-operator", "--namespace", namespace)
+    assert not may("patch", "deployments.apps", "--namespace", "default")
+    assert not may("get", "secrets", "--namespace", namespace)
+    assert not may("list", "marketfeeds.marketfeed.dev", "--all-namespaces")
+
+
+def test_the_api_server_refuses_what_the_feeds_rules_forbid(
+    release, kubectl, namespace, platform, render: Render
+):
+    release("install marketfeed", CHART)
+    (feed,) = [body for body in render("local") if body["kind"] == "MarketFeed"]
+    feed["metadata"]["namespace"] = namespace
+
+    def declare(**spec: object) -> str:
+        body = {**feed, "spec": {**feed["spec"], **spec}}
+        return kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body)).stderr
+
+    assert declare() == ""
+    assert "give exactly one of symbols and symbolSelector" in declare(
+        symbolSelector={"quoteAssets": ["USDT"]}
+    )
+    assert "shardSize" in declare(shardSize=0)

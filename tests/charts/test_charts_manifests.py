@@ -1,0 +1,61 @@
+"""manifests/ says the same as the chart, and its examples are MarketFeeds that chart and CRD know."""
+
+import subprocess
+import sys
+
+import charts_manifests
+import pytest
+import yaml
+from charts_tools import Tools
+from conftest import ROOT, Object, Render
+
+from marketfeed_operator.api import Spec, parse
+
+EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
+
+
+def test_the_manifests_are_those_of_the_chart(tools: Tools):
+    for file, text in charts_manifests.manifests(tools.helm).items():
+        assert file.read_text() == text, f"{file.relative_to(ROOT)} is old: make charts"
+
+
+def test_the_manifests_leave_out_nothing_of_the_operator(render: Render):
+    def key(body: Object) -> tuple[str, str]:
+        return body["kind"], body["metadata"]["name"]
+
+    files = [
+        ROOT / "manifests/crd.yaml",
+        *(ROOT / "manifests/operator" / name for name in charts_manifests.FILES),
+    ]
+    shown = {key(body) for file in files for body in yaml.safe_load_all(file.read_text()) if body}
+    chart = {key(body) for body in render(kinds=(), dashboards={"enabled": False})}
+    assert shown - chart == {("Namespace", charts_manifests.NAMESPACE)}
+    assert chart - shown == set()
+
+
+def test_the_script_says_which_file_is_old(tools: Tools):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/charts_manifests.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_is_a_feed_that_the_operator_takes(file):
+    (body,) = yaml.safe_load_all(file.read_text())
+    assert isinstance(parse(body["spec"]), Spec), parse(body["spec"])
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_is_what_the_chart_would_declare_of_its_spec(render: Render, file):
+    (body,) = yaml.safe_load_all(file.read_text())
+    feed = {"enabled": True, "name": body["metadata"]["name"], "spec": body["spec"]}
+    (made,) = [made for made in render(feed=feed) if made["kind"] == "MarketFeed"]
+    assert made["spec"].pop("monitoring", {}).items() >= body["spec"].pop("monitoring", {}).items()
+    assert made["spec"] == body["spec"]
+
+
+@pytest.mark.parametrize("profile", ["local", "production"])
+def test_the_first_feed_of_a_profile_is_one_that_the_operator_takes(render: Render, profile: str):
+    (body,) = [body for body in render(profile) if body["kind"] == "MarketFeed"]
+    assert isinstance(parse(body["spec"]), Spec), parse(body["spec"])

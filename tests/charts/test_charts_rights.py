@@ -1,0 +1,144 @@
+"""What the chart's parts may do: no wildcard, no Secret written, pods that the restricted standard admits."""
+
+import copy
+import json
+
+import pytest
+from conftest import PROFILES, Object, Render
+
+from marketfeed_operator.desired.kafka_topic import kafka_topics
+from marketfeed_operator.settings import OperatorSettings
+
+INSTALLATIONS = {
+    **{profile: (profile, {}) for profile in PROFILES},
+    "default": ("", {}),
+    "namespaced": ("", {"rbac": {"scope": "namespaced"}, "operator": {"watchNamespaces": ["a"]}}),
+    "secrets watched": ("", {"operator": {"watchSecrets": True}}),
+}
+READING = {"get", "list", "watch"}
+
+
+@pytest.fixture(scope="module", params=INSTALLATIONS)
+def installation(request: pytest.FixtureRequest, render: Render) -> list[Object]:
+    profile, values = INSTALLATIONS[request.param]
+    return render(profile, **values)
+
+
+def _rules(objects: list[Object]) -> list[Object]:
+    found = [rule for body in objects if body["kind"] in {"Role", "ClusterRole"} for rule in body["rules"]]
+    assert found
+    return found
+
+
+def test_no_right_has_a_wildcard(installation: list[Object]):
+    assert "*" not in json.dumps(_rules(installation))
+
+
+def test_nothing_may_write_a_secret_or_list_them(installation: list[Object]):
+    verbs = {
+        verb for rule in _rules(installation) if "secrets" in rule["resources"] for verb in rule["verbs"]
+    }
+    assert verbs <= {"get"}
+
+
+def test_secrets_are_nobodys_unless_they_are_watched(render: Render):
+    assert not any("secrets" in rule["resources"] for rule in _rules(render()))
+
+
+def test_nothing_may_raise_its_own_rights(installation: list[Object]):
+    for rule in _rules(installation):
+        assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+        if "rbac.authorization.k8s.io" in rule["apiGroups"]:
+            assert set(rule["verbs"]) <= READING
+        # Whoever may make pods, or look into them, may be whatever their ServiceAccount is.
+        for resource in rule["resources"]:
+            assert resource != "pods" or set(rule["verbs"]) <= READING
+            assert not resource.startswith(("pods/", "serviceaccounts/", "nodes/"))
+
+
+def test_a_namespaced_operator_has_no_right_in_the_cluster(render: Render):
+    objects = render(rbac={"scope": "namespaced"}, operator={"watchNamespaces": ["a"]})
+    assert not {"ClusterRole", "ClusterRoleBinding"} & {body["kind"] for body in objects}
+
+
+def test_only_the_operator_gets_a_token(installation: list[Object]):
+    for body in installation:
+        if body["kind"] == "Deployment" and not body["metadata"]["name"].endswith("-operator"):
+            assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.integration
+class TestPodSecurity:
+    """The API server itself judges, by the strictest of the Pod Security Standards."""
+
+    @pytest.fixture
+    def namespace(self, kubectl) -> str:
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
+        assert kubectl("apply", "-f", "-", stdin=json.dumps(body)).returncode == 0
+        # What the admission of pods asks for, and its controller makes a moment later.
+        account = kubectl(
+            "wait", "--for=create", "serviceaccount/default", "--namespace=restricted", "--timeout=60s"
+        )
+        assert account.returncode == 0, account.stderr
+        return "restricted"
+
+    def _admitted(self, kubectl, pod: Object, namespace: str):
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "judged"}, "spec": pod}
+        return kubectl(
+            "create", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=json.dumps(body)
+        )
+
+    def test_the_restricted_standard_admits_every_pod_of_the_chart(self, kubectl, namespace, render: Render):
+        templates = [body["spec"]["template"] for body in render("local") if body["kind"] == "Deployment"]
+        assert len(templates) == 2, "the operator and the simulator"
+        for template in templates:
+            pod = {**template["spec"], "serviceAccountName": "default"}
+            done = self._admitted(kubectl, pod, namespace)
+            assert done.returncode == 0, done.stderr
+
+    def test_it_refuses_one_that_may_be_root(self, kubectl, namespace, render: Render):
+        (body,) = [body for body in render() if body["kind"] == "Deployment"]
+        pod = copy.deepcopy(body["spec"]["template"]["spec"]) | {"serviceAccountName": "default"}
+        del pod["securityContext"]["runAsNonRoot"]
+        done = self._admitted(kubectl, pod, namespace)
+        assert done.returncode != 0
+        assert "violates PodSecurity" in done.stderr
+
+
+def test_the_operators_pod_has_every_variable_that_the_operator_takes(render: Render):
+    (body,) = [body for body in render(rbac={"scope": "namespaced"}) if body["kind"] == "Deployment"]
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"] for variable in container["env"]}
+    # In a cluster these have one right value, which is their default.
+    fixed = {"OPERATOR_NAMESPACE", "METRICS_HOST", "METRICS_PORT", "METRICS_PORT_FILE"}
+    assert given | fixed == {name.upper() for name in OperatorSettings.model_fields}
+
+
+def test_the_operators_settings_are_the_defaults_of_the_operator(
+    render: Render, monkeypatch: pytest.MonkeyPatch
+):
+    (body,) = [body for body in render() if body["kind"] == "Deployment"]
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+    chosen = {"LOG_FORMAT", "OPERATOR_NAME"}
+    taken = OperatorSettings.model_validate(
+        {name.lower(): text for name, text in given.items() if name not in chosen}
+    )
+    assert taken == OperatorSettings.model_validate({})
+
+
+def test_a_topic_has_the_name_that_the_operator_gives_it(render: Render):
+    """Two resources of one topic would fight about it; a resource that is there the operator leaves alone."""
+    from marketfeed_operator.api import parse
+    from marketfeed_operator.desired.base import Defaults, Feed
+
+    (body,) = [
+        body
+        for body in render("production", kafka={"topics": {"enabled": False}})
+        if body["kind"] == "MarketFeed"
+    ]
+    feed = Feed("feeds", "x", "uid", 1, parse(body["spec"]), Defaults("w", "c"))
+    theirs = {child.name for child in kafka_topics(feed)}
+    ours = {body["metadata"]["name"] for body in render("production") if body["kind"] == "KafkaTopic"}
+    assert ours == theirs

@@ -1,0 +1,38 @@
+"""helm lint for each profile, and the suites that stand beside the charts' templates."""
+
+import re
+import subprocess
+
+import pytest
+from charts_tools import Tools
+from conftest import CHART, PROFILES, ROOT
+
+
+@pytest.mark.parametrize("profile", ["", *PROFILES])
+def test_the_chart_passes_helms_own_strict_check(helm, profile):
+    chosen = ["--values", CHART / f"values-{profile}.yaml"] if profile else []
+    done = helm("lint", "--strict", CHART, *chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_suites_of_the_templates_pass(tools: Tools):
+    # --strict refuses what a suite misspells, which would otherwise assert nothing.
+    done = subprocess.run(
+        [tools.helm_unittest, "--strict", CHART], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_template_has_a_suite():
+    suites = "\n".join(file.read_text() for file in sorted((CHART / "tests").glob("*_test.yaml")))
+    tested = set(re.findall(r"templates/[\w/.-]+", suites))
+    templates = CHART / "templates"
+    rendered = {file for file in templates.rglob("*") if file.is_file() and not file.name.startswith("_")}
+    assert {str(file.relative_to(CHART)) for file in rendered} - tested == set()
+
+
+def test_templates_fit_a_screen():
+    templates = [file for file in (ROOT / "charts").glob("*/templates/**/*") if file.is_file()]
+    lengths = sorted(len(file.read_text().splitlines()) for file in templates)
+    assert lengths[len(lengths) // 2] <= 40, "the median template"
+    assert lengths[-1] <= 110, "the longest template"

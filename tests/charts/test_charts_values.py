@@ -1,0 +1,154 @@
+"""values.yaml is documented, checked and used to its last value."""
+
+import copy
+from typing import Any
+
+import charts_values
+import pytest
+import yaml
+from conftest import CHART, ROOT, Render
+
+VALUES = charts_values.read((CHART / "values.yaml").read_text())
+LEAVES = {".".join(value.path): value for value in charts_values.leaves(VALUES)}
+
+EVERYTHING: dict[str, Any] = {
+    "kafka": {"enabled": True},
+    "cockroachdb": {
+        "enabled": True,
+        "tls": {"certManager": {"enabled": True}},
+        "postInitSqlSecret": {"name": "init"},
+    },
+    "simulator": {"enabled": True},
+    "feed": {"enabled": True},
+    "monitors": {"enabled": True},
+}
+"""Every part of the chart at once."""
+
+OTHER: dict[str, Any] = {
+    "cockroachdb.cloudProvider": "aws",
+    "cockroachdb.nodes": 5,
+    "cockroachdb.postInitSqlSecret.name": "other",
+    "cockroachdb.tls.enabled": {
+        "cockroachdb": {
+            "tls": {"enabled": False, "certManager": {"enabled": False}},
+            "postInitSqlSecret": {"name": ""},
+        }
+    },
+    "feed.databaseSecretName": "other-secret",
+    "feed.spec": {"venue": "binance"},
+    "image.operator.digest": "sha256:0",
+    "kafka.minInsyncReplicas": 1,
+    "kafka.name": "other",
+    "kafka.nodePools": {"more": {"roles": ["broker"], "replicas": 1, "storage": {"type": "ephemeral"}}},
+    "kafka.replicationFactor": {"kafka": {"replicationFactor": 1, "minInsyncReplicas": 1}},
+    "kafka.extraListeners": [{"name": "out", "port": 9094, "type": "nodeport", "tls": True}],
+    "monitors.interval": "5s",
+    "operator.extraEnv": [{"name": "A", "value": "b"}],
+    "operator.networkPolicy.egressPorts": [1],
+    "operator.networkPolicy.metricsFrom": [{"podSelector": {}}],
+    "operator.replicas": 3,
+    "operator.settings.leaderElection": {"operator": {"replicas": 1, "settings": {"leaderElection": False}}},
+    "operator.tolerations": [{"operator": "Exists"}],
+    "operator.watchNamespaces": {"rbac": {"scope": "namespaced"}, "operator": {"watchNamespaces": ["other"]}},
+    "serviceAccount.create": {"serviceAccount": {"create": False, "name": "mine"}},
+    "simulator.symbols": ["OTHER"],
+}
+"""Another value for those whose bounds leave little choice; a map from the root where it needs company."""
+
+
+def test_what_is_made_from_values_yaml_is_up_to_date():
+    for name in charts_values.CHARTS:
+        for file, text in charts_values.rendered(ROOT / "charts" / name).items():
+            assert file.read_text() == text, f"{file.name} of {name} is old: make generate"
+
+
+@pytest.fixture(scope="module")
+def everything(render: Render) -> list[dict[str, Any]]:
+    return render(**EVERYTHING)
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_value_changes_what_is_rendered(render: Render, everything: list[dict[str, Any]], path: str):
+    assert render(**_merged(EVERYTHING, _other(path))) != everything, f"no template uses {path}"
+
+
+def _other(path: str) -> dict[str, Any]:
+    value = LEAVES[path]
+    wish = OTHER.get(path, _different(value))
+    from_root = isinstance(wish, dict) and set(wish) <= {top.path[0] for top in VALUES}
+    return wish if from_root else _nested(path, wish)
+
+
+def _different(value: charts_values.Value) -> Any:
+    default = value.default
+    if "enum" in value.schema:
+        return next(each for each in reversed(value.schema["enum"]) if each != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int | float):
+        return default + 1
+    if isinstance(default, list):
+        return ["other"]
+    return {"other": "value"} if isinstance(default, dict) else "other"
+
+
+def _nested(path: str, wish: Any) -> dict[str, Any]:
+    for key in reversed(path.split(".")):
+        wish = {key: wish}
+    return wish
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(one)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+SECTIONS = sorted({value.path[:depth] for value in LEAVES.values() for depth in range(len(value.path))})
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: ".".join(section) or "the root")
+def test_a_key_that_is_not_known_is_refused(helm, tmp_path, section):
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(_nested(".".join((*section, "unheardOf")), 1)))
+    done = helm("template", "x", CHART, "--values", file)
+    assert done.returncode != 0
+    assert "additional properties 'unheardOf' not allowed" in done.stderr
+
+
+def test_a_value_of_the_wrong_kind_is_refused_by_name(helm):
+    done = helm(
+        "template", "x", CHART, "--set", "image.pullPolicy=sometimes", "--set", "operator.replicas=many"
+    )
+    assert done.returncode != 0
+    assert "at '/image/pullPolicy'" in done.stderr
+    assert "at '/operator/replicas'" in done.stderr
+
+
+class TestTheGenerator:
+    def test_reads_description_type_and_schema(self):
+        (value,) = charts_values.read("# Words\n# on two lines.\n# @schema {minimum: 1}\npods: 2\n")
+        assert value.description == "Words on two lines."
+        assert charts_values.json_schema((value,))["properties"]["pods"] == {
+            "type": "integer", "minimum": 1, "description": "Words on two lines.",
+        }  # fmt: skip
+
+    def test_refuses_a_value_without_words(self):
+        with pytest.raises(ValueError, match=r"a\.c has no comment above it"):
+            charts_values.read("a:\n  # Words.\n  b: 1\n\n  c: 2\n")
+
+    def test_does_not_take_the_files_own_words_for_those_of_the_first_value(self):
+        with pytest.raises(ValueError, match="a has no comment"):
+            charts_values.read("# About this file.\n\na: 1\n")
+
+    def test_refuses_a_type_that_cannot_be_told(self):
+        values = charts_values.read("# Words.\na: null\n")
+        with pytest.raises(ValueError, match="a has no default: say its type in @schema"):
+            charts_values.json_schema(values)
+
+    def test_closes_a_section_and_leaves_a_free_map_open(self):
+        schema = charts_values.json_schema(charts_values.read("a:\n  # Words.\n  b: {}\n"))["properties"]["a"]
+        assert schema["additionalProperties"] is False
+        assert "additionalProperties" not in schema["properties"]["b"]
