@@ -74,8 +74,8 @@ def install_missing() -> None:
             policy.unlink()
 
 
-def start() -> None:
-    """Make sure that an engine runs.
+def start() -> bool:
+    """Make sure that an engine runs; whether it had to be started.
 
     Raises:
         Unavailable: none runs and none can be started here; the text says why.
@@ -84,10 +84,11 @@ def start() -> None:
         if os.geteuid() == 0:
             install_missing()
         if is_running():
-            return
+            return False
         if os.geteuid() != 0:
             raise Unavailable("no Docker engine answers, and only root can start one")
         _start()
+        return True
 
 
 def _state() -> Path:

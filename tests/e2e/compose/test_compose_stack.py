@@ -1,0 +1,227 @@
+"""The stack as a user starts it, on the simulator profile: its parts are killed in turn, and every trade is found.
+
+Needs root and Docker, which it installs on Debian where they are missing; elsewhere it is skipped and says why, and
+with CI=true that is a failure.
+"""
+
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from compose_stack import SYMBOLS, Stack, eventually
+
+import docker_engine  # isort: skip - found through compose_stack
+from images_tools import Unavailable  # isort: skip
+
+pytestmark = pytest.mark.timeout(2400)
+TOPICS = {"market.trades.raw", "market.book_ticker.raw", "market.gaps", "market.progress"}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[None]:
+    try:
+        is_ours = docker_engine.start()
+        docker_engine.compose()
+    except Unavailable as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"the compose stack cannot be tested: {reason}")
+        pytest.skip(f"the compose stack cannot be tested: {reason}")
+    yield
+    if is_ours:
+        docker_engine.stop()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compose")
+
+
+@pytest.fixture(scope="module")
+def stack(engine: None, folder: Path) -> Iterator[Stack]:
+    """Kafka 4; up, with data flowing."""
+    with Stack(folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def zookeeper_stack(engine: None, folder: Path) -> Iterator[Stack]:
+    """Kafka 3.9 with ZooKeeper."""
+    own = folder / "zookeeper"
+    own.mkdir()
+    with Stack(own, zookeeper=True) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def evidence(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails leaves what the containers told."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        for name in {"stack", "zookeeper_stack"} & set(request.fixturenames):
+            request.getfixturevalue(name).collect()
+
+
+def everything_sent_is_stored(stack: Stack) -> None:
+    """Stop the market, wait for the rest of it, and compare."""
+    stack.get("SIMULATOR_PORT", "/control/faults", {"fault": "halt", "symbols": list(SYMBOLS)})
+    sent = stack.sent()
+    assert set(sent) == set(SYMBOLS)
+    assert all(count > 0 for count, _, _ in sent.values())
+
+    def all_stored() -> bool:
+        stored = stack.stored()
+        return all(stored.get(symbol, (0, 0, 0))[0] >= count for symbol, (count, _, _) in sent.items())
+
+    try:
+        eventually(all_stored, "every trade in the database")
+    except AssertionError:
+        assert stack.stored() == sent
+        raise
+    assert stack.stored() == sent
+    twice = "SELECT count(*) FROM (SELECT 1 FROM trades GROUP BY venue, symbol, trade_id HAVING count(*) > 1) AS t"
+    assert stack.sql(twice) == [["0"]]
+    assert stack.sql("SELECT count(*) FROM dead_letters") == [["0"]]
+    for symbol, state in stack.get("WORKER_PORT", "/status")["symbols"].items():
+        assert state["missing"] == 0, symbol
+
+
+def go_on(stack: Stack) -> None:
+    """Let the market trade again."""
+    stack.get("SIMULATOR_PORT", "/control/faults", {"fault": "resume", "symbols": list(SYMBOLS)})
+
+
+def test_up_ends_when_data_flows(stack: Stack) -> None:
+    """The first look after `up --wait` finds rows of both topics, without waiting for anything more."""
+    [[trades, quotes]] = stack.sql(
+        "SELECT (SELECT count(*) FROM trades), (SELECT count(*) FROM book_tickers)"
+    )
+    assert int(trades) > 0
+    assert int(quotes) > 0
+    assert stack.get("WORKER_PORT", "/status")["ready"]
+    for port in ("CONSUMER_TRADES_PORT", "CONSUMER_BOOK_PORT"):
+        assert stack.get(port, "/status")["ready"]
+
+
+def test_our_containers_may_do_next_to_nothing(stack: Stack) -> None:
+    for service in (
+        "ingestion-worker",
+        "consumer-trades",
+        "consumer-book",
+        "simulator",
+        "postgres",
+        "prometheus",
+    ):
+        host = stack.container(service)["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"] > 0, service
+        assert stack.execute(service, "id", "-u").strip() != "0", service
+    for bindings in (
+        stack.container(service)["HostConfig"]["PortBindings"] for service in ("kafka", "postgres")
+    ):
+        assert {binding["HostIp"] for port in bindings.values() for binding in port} == {"127.0.0.1"}
+
+
+def test_kafkas_console_consumer_prints_symbol_and_message(stack: Stack) -> None:
+    text = stack.execute(
+        "kafka", "/opt/kafka/bin/kafka-console-consumer.sh", "--bootstrap-server", "kafka:9092", "--topic",
+        "market.trades.raw", "--from-beginning", "--max-messages", "20", "--property", "print.key=true",
+    )  # fmt: skip
+    lines = [line.split("\t", 1) for line in text.splitlines()]
+    assert len(lines) == 20
+    for key, value in lines:
+        assert json.loads(value)["symbol"] == key
+        assert key in SYMBOLS
+
+
+def test_kafkas_tools_know_topics_and_groups(stack: Stack) -> None:
+    listed = stack.execute(
+        "kafka", "/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "kafka:9092", "--list"
+    )
+    assert set(listed.split()) - {"__consumer_offsets"} == TOPICS
+    groups = stack.execute(
+        "kafka", "/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "kafka:9092", "--list"
+    )
+    assert set(groups.split()) == {"marketfeed-trades", "marketfeed-book"}
+
+
+def test_prometheus_has_every_service_and_the_rules(stack: Stack) -> None:
+    def asked(query: str) -> list[dict[str, dict[str, str]]]:
+        answer = stack.get("PROMETHEUS_PORT", f"/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+        found: list[dict[str, dict[str, str]]] = answer["data"]["result"]
+        return found
+
+    expected = {("marketfeed-workers", 1), ("marketfeed-consumers", 2), ("prometheus", 1)}
+
+    def all_up() -> bool:
+        counts = asked("count by (job) (up == 1)")
+        return {(each["metric"]["job"], int(each["value"][1])) for each in counts} == expected  # type: ignore[index]
+
+    eventually(all_up, "every target up")
+    eventually(
+        lambda: asked("sum(rate(kafka_publish_success_total[1m])) > 0"), "published messages in Prometheus"
+    )
+    groups = stack.get("PROMETHEUS_PORT", "/api/v1/rules")["data"]["groups"]
+    assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+    assert groups
+
+
+@pytest.mark.parametrize("service", ["kafka", "postgres", "ingestion-worker", "consumer-trades"])
+def test_a_part_that_is_killed_comes_back_and_nothing_is_lost(stack: Stack, service: str) -> None:
+    before = stack.trades_stored()
+    stack.crash(service)
+    eventually(lambda: stack.is_healthy(service), f"{service} healthy again")
+    eventually(lambda: stack.trades_stored() > before + 200, "trades go on")
+    everything_sent_is_stored(stack)
+    go_on(stack)
+
+
+def test_a_broker_that_is_stopped_for_a_while_is_started_by_up_again(stack: Stack) -> None:
+    """What `docker compose kill` ends stays ended until somebody says otherwise."""
+    stack.compose("kill", "kafka")
+    sent = sum(count for count, _, _ in stack.sent().values())
+    eventually(
+        lambda: sum(count for count, _, _ in stack.sent().values()) > sent + 300, "a market that goes on"
+    )
+    stack.up()
+    everything_sent_is_stored(stack)
+    go_on(stack)
+
+
+def test_down_keeps_the_data_and_down_with_volumes_removes_it(stack: Stack) -> None:
+    stack.compose("down")
+    assert (
+        stack.docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={stack.name}")
+        == ""
+    )
+    volumes = ["volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={stack.name}"]
+    assert {name.removeprefix(f"{stack.name}_") for name in stack.docker(*volumes).split()} == {
+        "kafka", "postgres", "prometheus",
+    }  # fmt: skip
+    stack.compose("up", "--detach", "--wait", "postgres")
+    assert stack.trades_stored() > 1000
+    stack.compose("down", "--volumes")
+    assert stack.docker(*volumes) == ""
+
+
+def test_the_same_pipeline_runs_on_kafka_3_with_zookeeper(zookeeper_stack: Stack) -> None:
+    version = zookeeper_stack.execute(
+        "kafka",
+        "/opt/kafka/bin/kafka-broker-api-versions.sh",
+        "--bootstrap-server",
+        "kafka:9092",
+        "--version",
+    )
+    assert version.startswith("3.9.")
+    zookeeper_stack.crash("kafka")
+    eventually(lambda: zookeeper_stack.is_healthy("kafka"), "the broker healthy again")
+    before = zookeeper_stack.trades_stored()
+    eventually(lambda: zookeeper_stack.trades_stored() > before + 200, "trades go on")
+    zookeeper_stack.crash("zookeeper")
+    eventually(lambda: zookeeper_stack.is_healthy("zookeeper"), "ZooKeeper healthy again")
+    everything_sent_is_stored(zookeeper_stack)
