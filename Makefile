@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test e2e e2e-full
+.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test e2e e2e-full charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,26 @@ format: setup ## rewrite the code as the linter wants it
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-generate: setup ## write what is generated: wire/schemas, docs/settings.md, .env.example
+generate: setup ## write what is generated: wire/schemas, docs/settings.md, .env.example, the charts' schemas and tables
 	@$(RUN) python -m marketfeed_wire.schema wire/schemas
 	@$(RUN) python scripts/settings_docs.py --write
+	@$(RUN) python scripts/charts_values.py --write
+
+charts: tools ## write the charts' schemas, tables and manifests, and test the charts (ARGS="-k schemas")
+	@$(RUN) python scripts/charts_values.py --write
+	@$(RUN) python scripts/charts_manifests.py --write
+	@$(RUN) pytest tests/charts $(ARGS)
+
+STEP = $(RUN) python scripts/charts_install.py $@ $(addprefix --namespace=,$(NAMESPACE))
+
+platform: setup ## Kubernetes, step 1: Strimzi, the CockroachDB operator, Prometheus (VALUES="file…", NAMESPACE=, ARGS=--label-nodes)
+	@$(STEP) $(addprefix --values=,$(VALUES)) $(ARGS)
+
+install: setup ## Kubernetes, step 2: marketfeed (VALUES=charts/marketfeed/values-local.yaml, NAMESPACE=, ARGS="--set key=value")
+	@$(STEP) $(addprefix --values=,$(VALUES)) $(ARGS)
+
+uninstall: setup ## Kubernetes: take marketfeed away, and say what is kept (NAMESPACE=)
+	@$(STEP) $(ARGS)
 
 images: ## build the container images (BASE_IMAGE=…, IMAGE_PREFIX=registry/team/, ARGS="worker"; scripts/images.sh --help)
 	@scripts/images.sh $(ARGS)

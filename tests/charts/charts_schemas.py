@@ -15,7 +15,7 @@ KUBERNETES: Final = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0")
 LOCATION: Final = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 """Below the folder that `write` fills."""
 _SOURCE: Final = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
-_REFERENCE: Final = "/api/_definitions.json#/$defs/"
+_REFERENCE: Final = "#/$defs/"
 _GROUPS: Final = "x-kubernetes-group-version-kind"
 
 Schema = dict[str, Any]

@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "feed.databaseSecretName": "other-secret",
     "feed.spec": {"venue": "binance"},
     "image.operator.digest": "sha256:0",
+    "kafka.enabled": {"kafka": {"enabled": False}, "feed": {"enabled": False}},
     "kafka.minInsyncReplicas": 1,
     "kafka.name": "other",
     "kafka.nodePools": {"more": {"roles": ["broker"], "replicas": 1, "storage": {"type": "ephemeral"}}},
@@ -84,12 +85,21 @@ def _different(value: charts_values.Value) -> Any:
     if "enum" in value.schema:
         return next(each for each in reversed(value.schema["enum"]) if each != default)
     if isinstance(default, bool):
-        return not default
+        return not _in_everything(value)
     if isinstance(default, int | float):
         return default + 1
     if isinstance(default, list):
         return ["other"]
     return {"other": "value"} if isinstance(default, dict) else "other"
+
+
+def _in_everything(value: charts_values.Value) -> Any:
+    found: Any = EVERYTHING
+    for key in value.path:
+        if key not in found:
+            return value.default
+        found = found[key]
+    return found
 
 
 def _nested(path: str, wish: Any) -> dict[str, Any]:
