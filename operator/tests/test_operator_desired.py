@@ -12,6 +12,7 @@ from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
+from marketfeed_operator.facts import child_facts
 from marketfeed_operator.names import FEED, SHARD
 from marketfeed_workers.settings import WorkerSettings
 
@@ -289,6 +290,15 @@ def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
         pod = env(pods(feed(shardSize=size))["feed-shard-0"])
         assert pod["WS_SHARD_SIZE"] == "512"
         assert pod["SYMBOLS_FILE"] == "/etc/marketfeed/assignment/assignment.json"
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "ServiceAccount", "Deployment"])
+def test_an_object_is_the_same_alone_and_in_a_list(kind):
+    """The API server leaves apiVersion and kind out of a list's items."""
+    body = next(child.body for (found, _), child in children(feed()).items() if found == kind)
+    alone = {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "1"}}
+    listed = {key: value for key, value in alone.items() if key not in ("apiVersion", "kind")}
+    assert child_facts(kind, alone) == child_facts(kind, listed)
 
 
 def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:

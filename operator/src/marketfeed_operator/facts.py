@@ -27,6 +27,8 @@ _WAITING_IS_TROUBLE: Final = {
     "InvalidImageName", "RunContainerError",
 }  # fmt: skip
 
+_BESIDE_CONTENT: Final = ("metadata", "status", "apiVersion", "kind")
+"""In a list, objects come without apiVersion and kind: with them each audit would find everything changed."""
 _SERVERS: Final = re.compile(r"[^\s,]+:\d{1,5}(,[^\s,]+:\d{1,5})*")
 
 
@@ -96,7 +98,7 @@ def _digest(body: Body) -> str:
     if "generation" in metadata:
         told["generation"] = metadata["generation"]
     else:
-        told["content"] = {key: value for key, value in body.items() if key not in ("metadata", "status")}
+        told["content"] = {key: value for key, value in body.items() if key not in _BESIDE_CONTENT}
     return digest(json.loads(json.dumps(told, default=dict)))
 
 
