@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import e2e_evidence
-import e2e_platform  # puts the folders of the next two into the path
-import kind_cluster
+import e2e_platform  # puts the folder of the next one into the path
 import kind_programs
 import pytest
 from e2e_kube import Failed, run
@@ -62,7 +61,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
             "  python tests/e2e/kind/kind_cluster.py down"
         )
     else:
-        kind_cluster.down()
+        e2e_platform.stop(found)
     _say(request, text)
 
 

@@ -21,6 +21,7 @@ sys.path += [str(HERE / "kind"), str(HERE / "images"), str(ROOT / "tests" / "cha
 
 import build_images  # noqa: E402 - found through the line above
 import charts_tools  # noqa: E402
+import docker_engine  # noqa: E402
 import images_tools  # noqa: E402
 import kind_cluster  # noqa: E402
 import kind_images  # noqa: E402
@@ -45,12 +46,14 @@ class Platform:
     Attributes:
         kube: the cluster.
         images: role -> reference of the image.
+        started_engine: whether Docker's engine did not run before.
         timings_seconds: step -> how long it took.
         notes: what was left out, and why.
     """
 
     kube: Kube
     images: dict[str, str]
+    started_engine: bool = False
     timings_seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -221,6 +224,14 @@ def _all_images() -> dict[str, str]:
     return made | {"prometheus": prometheus, "prometheus-operator": operator, "config-reloader": reloader}
 
 
+def stop(platform: Platform) -> None:
+    """End the cluster that is ours, and Docker's engine if it was started for it."""
+    if platform.kube.on_kind:
+        kind_cluster.down()
+    if platform.started_engine:
+        docker_engine.stop()
+
+
 def start() -> Platform:
     """The platform on the cluster of E2E_KUBECONFIG, or on one of our own, which is started if need be.
 
@@ -233,7 +244,7 @@ def start() -> Platform:
         if existing := os.environ.get("E2E_KUBECONFIG"):
             platform = Platform(Kube(kubectl, Path(existing), on_kind=False), _all_images())
         else:
-            kind_cluster.require_docker()
+            begins_engine = docker_engine.start()
             begun = time.monotonic()
             images = _all_images()
             timings["images"] = time.monotonic() - begun
@@ -242,7 +253,7 @@ def start() -> Platform:
             kubeconfig = kind_cluster.up()
             timings["cluster"] = time.monotonic() - begun
             print(f"[e2e] cluster: {timings['cluster']:.0f} s", flush=True)
-            platform = Platform(Kube(kubectl, kubeconfig, on_kind=True), images)
+            platform = Platform(Kube(kubectl, kubeconfig, on_kind=True), images, started_engine=begins_engine)
     except (kind_programs.Unavailable, charts_tools.Unavailable, images_tools.Unavailable) as reason:
         raise Skipped(str(reason)) from reason
     platform.timings_seconds.update(timings)
