@@ -3,19 +3,24 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CHART, NEIGHBOURS, Object, Render
+from charts_fixtures import CHART, NEIGHBOURS, ControlPlane, Helm, Kubectl, Object, Render
+
+pytest_plugins = ["charts_fixtures"]
 
 pytestmark = pytest.mark.integration
+
+Release = Callable[..., str]
 
 RELEASE_BYTES = 1_048_576
 """What a Secret, and so a release, may hold."""
 
 
 @pytest.fixture(scope="module")
-def platform(kubectl, neighbours) -> None:
+def platform(kubectl: Kubectl, neighbours: list[Path]) -> None:
     """The kinds of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would bring them."""
     crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
     # The newer API has the same name and could not be copied: here it takes what it is given.
@@ -31,7 +36,7 @@ def platform(kubectl, neighbours) -> None:
 
 
 @pytest.fixture
-def namespace(kubectl) -> Iterator[str]:
+def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"charts-{uuid.uuid4().hex[:8]}"
     assert kubectl("create", "namespace", name).returncode == 0
     yield name
@@ -39,7 +44,7 @@ def namespace(kubectl) -> Iterator[str]:
 
 
 @pytest.fixture
-def release(helm, api_server, kubectl, namespace: str) -> Iterator[Callable[..., str]]:
+def release(helm: Helm, api_server: ControlPlane, kubectl: Kubectl, namespace: str) -> Iterator[Release]:
     """Runs helm on the API server, for a release in the namespace; uninstalled, with its kind, in the end."""
 
     def run(command: str, *arguments: object, fails: bool = False) -> str:
@@ -54,14 +59,16 @@ def release(helm, api_server, kubectl, namespace: str) -> Iterator[Callable[...,
     kubectl("delete", "crd", "marketfeeds.marketfeed.dev", "--ignore-not-found")
 
 
-def _get(kubectl, namespace: str, *what: str) -> Object:
+def _get(kubectl: Kubectl, namespace: str, *what: str) -> Object:
     done = kubectl("get", *what, "--namespace", namespace, "--output=json")
     assert done.returncode == 0, done.stderr
     found: Object = json.loads(done.stdout)
     return found
 
 
-def test_install_upgrade_roll_back_uninstall(release, kubectl, namespace, platform):
+def test_install_upgrade_roll_back_uninstall(
+    release: Release, kubectl: Kubectl, namespace: str, platform: None
+) -> None:
     release("install marketfeed", CHART)
     operator = ("deployment", "marketfeed-operator")
     assert _get(kubectl, namespace, *operator)["spec"]["replicas"] == 2
@@ -94,7 +101,9 @@ def test_install_upgrade_roll_back_uninstall(release, kubectl, namespace, platfo
     assert _get(kubectl, namespace, "crd", "marketfeeds.marketfeed.dev")
 
 
-def test_what_was_kept_is_taken_over_by_the_next_installation(release, kubectl, namespace, platform):
+def test_what_was_kept_is_taken_over_by_the_next_installation(
+    release: Release, kubectl: Kubectl, namespace: str, platform: None
+) -> None:
     release("install marketfeed", CHART)
     release("uninstall marketfeed")
     release("install marketfeed", CHART)
@@ -103,8 +112,8 @@ def test_what_was_kept_is_taken_over_by_the_next_installation(release, kubectl, 
 
 @pytest.mark.parametrize("profile", ["local", "production"])
 def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
-    release, kubectl, namespace, platform, profile
-):
+    release: Release, kubectl: Kubectl, namespace: str, platform: None, profile: str
+) -> None:
     run = ("upgrade --install marketfeed", CHART, "--values", CHART / f"values-{profile}.yaml")
     without = ("--set", "cockroachdb.tls.certManager.enabled=false")
     said = release(*run, *without)
@@ -124,7 +133,9 @@ def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
     )
 
 
-def test_production_keeps_its_data_and_local_nothing_but_the_kind(release, kubectl, namespace, platform):
+def test_production_keeps_its_data_and_local_nothing_but_the_kind(
+    release: Release, kubectl: Kubectl, namespace: str, platform: None
+) -> None:
     kinds = (
         "kafkas.kafka.strimzi.io,kafkanodepools.kafka.strimzi.io,kafkatopics.kafka.strimzi.io,crdbclusters"
     )
@@ -145,7 +156,9 @@ def test_production_keeps_its_data_and_local_nothing_but_the_kind(release, kubec
         kubectl("delete", "serviceaccount", "marketfeed-db", "--namespace", namespace)
 
 
-def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(release, kubectl, namespace, platform):
+def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(
+    release: Release, kubectl: Kubectl, namespace: str, platform: None
+) -> None:
     release("install marketfeed", CHART, "--set", "rbac.scope=namespaced")
     who = f"--as=system:serviceaccount:{namespace}:marketfeed-operator"
 
@@ -160,15 +173,15 @@ def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(release, k
 
 
 def test_the_api_server_refuses_what_the_feeds_rules_forbid(
-    release, kubectl, namespace, platform, render: Render
-):
+    release: Release, kubectl: Kubectl, namespace: str, platform: None, render: Render
+) -> None:
     release("install marketfeed", CHART)
     (feed,) = [body for body in render("local") if body["kind"] == "MarketFeed"]
     feed["metadata"]["namespace"] = namespace
 
     def declare(**spec: object) -> str:
         body = {**feed, "spec": {**feed["spec"], **spec}}
-        return kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body)).stderr
+        return str(kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body)).stderr)
 
     assert declare() == ""
     assert "give exactly one of symbols and symbolSelector" in declare(

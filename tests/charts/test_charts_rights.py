@@ -2,14 +2,20 @@
 
 import copy
 import json
+import subprocess
+from typing import Any
 
 import pytest
-from conftest import PROFILES, Object, Render
+from charts_fixtures import PROFILES, Kubectl, Object, Render
 
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.desired.base import Defaults, Feed
 from marketfeed_operator.desired.kafka_topic import kafka_topics
 from marketfeed_operator.settings import OperatorSettings
 
-INSTALLATIONS = {
+pytest_plugins = ["charts_fixtures"]
+
+INSTALLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{profile: (profile, {}) for profile in PROFILES},
     "default": ("", {}),
     "namespaced": ("", {"rbac": {"scope": "namespaced"}, "operator": {"watchNamespaces": ["a"]}}),
@@ -30,22 +36,22 @@ def _rules(objects: list[Object]) -> list[Object]:
     return found
 
 
-def test_no_right_has_a_wildcard(installation: list[Object]):
+def test_no_right_has_a_wildcard(installation: list[Object]) -> None:
     assert "*" not in json.dumps(_rules(installation))
 
 
-def test_nothing_may_write_a_secret_or_list_them(installation: list[Object]):
+def test_nothing_may_write_a_secret_or_list_them(installation: list[Object]) -> None:
     verbs = {
         verb for rule in _rules(installation) if "secrets" in rule["resources"] for verb in rule["verbs"]
     }
     assert verbs <= {"get"}
 
 
-def test_secrets_are_nobodys_unless_they_are_watched(render: Render):
+def test_secrets_are_nobodys_unless_they_are_watched(render: Render) -> None:
     assert not any("secrets" in rule["resources"] for rule in _rules(render()))
 
 
-def test_nothing_may_raise_its_own_rights(installation: list[Object]):
+def test_nothing_may_raise_its_own_rights(installation: list[Object]) -> None:
     for rule in _rules(installation):
         assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
         if "rbac.authorization.k8s.io" in rule["apiGroups"]:
@@ -56,12 +62,12 @@ def test_nothing_may_raise_its_own_rights(installation: list[Object]):
             assert not resource.startswith(("pods/", "serviceaccounts/", "nodes/"))
 
 
-def test_a_namespaced_operator_has_no_right_in_the_cluster(render: Render):
+def test_a_namespaced_operator_has_no_right_in_the_cluster(render: Render) -> None:
     objects = render(rbac={"scope": "namespaced"}, operator={"watchNamespaces": ["a"]})
     assert not {"ClusterRole", "ClusterRoleBinding"} & {body["kind"] for body in objects}
 
 
-def test_only_the_operator_gets_a_token(installation: list[Object]):
+def test_only_the_operator_gets_a_token(installation: list[Object]) -> None:
     for body in installation:
         if body["kind"] == "Deployment" and not body["metadata"]["name"].endswith("-operator"):
             assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
@@ -72,7 +78,7 @@ class TestPodSecurity:
     """The API server itself judges, by the strictest of the Pod Security Standards."""
 
     @pytest.fixture
-    def namespace(self, kubectl) -> str:
+    def namespace(self, kubectl: Kubectl) -> str:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
         assert kubectl("apply", "-f", "-", stdin=json.dumps(body)).returncode == 0
@@ -83,13 +89,15 @@ class TestPodSecurity:
         assert account.returncode == 0, account.stderr
         return "restricted"
 
-    def _admitted(self, kubectl, pod: Object, namespace: str):
+    def _admitted(self, kubectl: Kubectl, pod: Object, namespace: str) -> subprocess.CompletedProcess[str]:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "judged"}, "spec": pod}
         return kubectl(
             "create", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=json.dumps(body)
         )
 
-    def test_the_restricted_standard_admits_every_pod_of_the_chart(self, kubectl, namespace, render: Render):
+    def test_the_restricted_standard_admits_every_pod_of_the_chart(
+        self, kubectl: Kubectl, namespace: str, render: Render
+    ) -> None:
         templates = [body["spec"]["template"] for body in render("local") if body["kind"] == "Deployment"]
         assert len(templates) == 2, "the operator and the simulator"
         for template in templates:
@@ -97,7 +105,7 @@ class TestPodSecurity:
             done = self._admitted(kubectl, pod, namespace)
             assert done.returncode == 0, done.stderr
 
-    def test_it_refuses_one_that_may_be_root(self, kubectl, namespace, render: Render):
+    def test_it_refuses_one_that_may_be_root(self, kubectl: Kubectl, namespace: str, render: Render) -> None:
         (body,) = [body for body in render() if body["kind"] == "Deployment"]
         pod = copy.deepcopy(body["spec"]["template"]["spec"]) | {"serviceAccountName": "default"}
         del pod["securityContext"]["runAsNonRoot"]
@@ -106,7 +114,7 @@ class TestPodSecurity:
         assert "violates PodSecurity" in done.stderr
 
 
-def test_the_operators_pod_has_every_variable_that_the_operator_takes(render: Render):
+def test_the_operators_pod_has_every_variable_that_the_operator_takes(render: Render) -> None:
     (body,) = [body for body in render(rbac={"scope": "namespaced"}) if body["kind"] == "Deployment"]
     (container,) = body["spec"]["template"]["spec"]["containers"]
     given = {variable["name"] for variable in container["env"]}
@@ -117,7 +125,7 @@ def test_the_operators_pod_has_every_variable_that_the_operator_takes(render: Re
 
 def test_the_operators_settings_are_the_defaults_of_the_operator(
     render: Render, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     (body,) = [body for body in render() if body["kind"] == "Deployment"]
     (container,) = body["spec"]["template"]["spec"]["containers"]
     given = {variable["name"]: variable.get("value", "") for variable in container["env"]}
@@ -128,17 +136,16 @@ def test_the_operators_settings_are_the_defaults_of_the_operator(
     assert taken == OperatorSettings.model_validate({})
 
 
-def test_a_topic_has_the_name_that_the_operator_gives_it(render: Render):
+def test_a_topic_has_the_name_that_the_operator_gives_it(render: Render) -> None:
     """Two resources of one topic would fight about it; a resource that is there the operator leaves alone."""
-    from marketfeed_operator.api import parse
-    from marketfeed_operator.desired.base import Defaults, Feed
-
     (body,) = [
         body
         for body in render("production", kafka={"topics": {"enabled": False}})
         if body["kind"] == "MarketFeed"
     ]
-    feed = Feed("feeds", "x", "uid", 1, parse(body["spec"]), Defaults("w", "c"))
+    spec = parse(body["spec"])
+    assert isinstance(spec, Spec)
+    feed = Feed("feeds", "x", "uid", 1, spec, Defaults("w", "c"))
     theirs = {child.name for child in kafka_topics(feed)}
     ours = {body["metadata"]["name"] for body in render("production") if body["kind"] == "KafkaTopic"}
     assert ours == theirs

@@ -6,8 +6,10 @@ from pathlib import Path
 import charts_schemas
 import pytest
 import yaml
+from charts_fixtures import CHART, PROFILES, ROOT, Render
 from charts_tools import Tools
-from conftest import CHART, PROFILES, ROOT, Render
+
+pytest_plugins = ["charts_fixtures"]
 
 OURS = ROOT / "manifests/crd.yaml"
 NOT_HERE = {"CrdbCluster", "Certificate"}
@@ -19,7 +21,15 @@ def _validated(
     tools: Tools, schemas: Path, version: str, files: list[Path]
 ) -> subprocess.CompletedProcess[str]:
     location = f"{schemas}/{charts_schemas.LOCATION}"
-    command = [tools.kubeconform, "-strict", "-summary", "-n", "1", "-kubernetes-version", version]
+    command: list[str | Path] = [
+        tools.kubeconform,
+        "-strict",
+        "-summary",
+        "-n",
+        "1",
+        "-kubernetes-version",
+        version,
+    ]
     skipped = ["-skip", ",".join(sorted(NOT_HERE))]
     return subprocess.run(
         [*command, *skipped, "-schema-location", location, *files],
@@ -54,7 +64,9 @@ def schemas(rendered: list[Path], neighbours: list[Path], tmp_path_factory: pyte
 
 
 @pytest.mark.parametrize("version", charts_schemas.KUBERNETES)
-def test_every_object_fits_its_schema(tools: Tools, schemas: Path, rendered: list[Path], version: str):
+def test_every_object_fits_its_schema(
+    tools: Tools, schemas: Path, rendered: list[Path], version: str
+) -> None:
     done = _validated(tools, schemas, version, rendered)
     assert done.returncode == 0, done.stdout
     assert "Invalid: 0, Errors: 0" in done.stdout
@@ -77,7 +89,7 @@ def test_every_object_fits_its_schema(tools: Tools, schemas: Path, rendered: lis
 )  # fmt: skip
 def test_a_wrong_field_is_found(
     tools: Tools, schemas: Path, render: Render, tmp_path: Path, kind: str, field: str, wrong: object
-):
+) -> None:
     body = next(body for body in render("production") if body["kind"] == kind)
     body["spec"][field] = wrong
     file = tmp_path / "wrong.yaml"
@@ -87,7 +99,7 @@ def test_a_wrong_field_is_found(
     assert f"{kind} {body['metadata']['name']} is invalid" in done.stdout
 
 
-def test_the_database_has_the_fields_of_its_published_examples(render: Render):
+def test_the_database_has_the_fields_of_its_published_examples(render: Render) -> None:
     (body,) = [body for body in render("production") if body["kind"] == "CrdbCluster"]
     assert body["apiVersion"] == "crdb.cockroachlabs.com/v1beta1"
     assert set(body["spec"]) <= {
@@ -102,5 +114,5 @@ def test_the_database_has_the_fields_of_its_published_examples(render: Render):
     }  # fmt: skip
 
 
-def test_the_charts_crd_is_the_one_of_the_types():
+def test_the_charts_crd_is_the_one_of_the_types() -> None:
     assert (CHART / "files/crd.yaml").read_text() == OURS.read_text(), "files/crd.yaml is old: make charts"

@@ -4,18 +4,20 @@ import re
 import subprocess
 
 import pytest
+from charts_fixtures import CHART, PROFILES, ROOT, Helm
 from charts_tools import Tools
-from conftest import CHART, PROFILES, ROOT
+
+pytest_plugins = ["charts_fixtures"]
 
 
 @pytest.mark.parametrize("profile", ["", *PROFILES])
-def test_the_chart_passes_helms_own_strict_check(helm, profile):
+def test_the_chart_passes_helms_own_strict_check(helm: Helm, profile: str) -> None:
     chosen = ["--values", CHART / f"values-{profile}.yaml"] if profile else []
     done = helm("lint", "--strict", CHART, *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_suites_of_the_templates_pass(tools: Tools):
+def test_the_suites_of_the_templates_pass(tools: Tools) -> None:
     # --strict refuses what a suite misspells, which would otherwise assert nothing.
     done = subprocess.run(
         [tools.helm_unittest, "--strict", CHART], capture_output=True, text=True, check=False
@@ -23,7 +25,7 @@ def test_the_suites_of_the_templates_pass(tools: Tools):
     assert done.returncode == 0, done.stdout
 
 
-def test_every_template_has_a_suite():
+def test_every_template_has_a_suite() -> None:
     suites = "\n".join(file.read_text() for file in sorted((CHART / "tests").glob("*_test.yaml")))
     tested = set(re.findall(r"templates/[\w/.-]+", suites))
     templates = CHART / "templates"
@@ -31,7 +33,7 @@ def test_every_template_has_a_suite():
     assert {str(file.relative_to(CHART)) for file in rendered} - tested == set()
 
 
-def test_templates_fit_a_screen():
+def test_templates_fit_a_screen() -> None:
     templates = [file for file in (ROOT / "charts").glob("*/templates/**/*") if file.is_file()]
     lengths = sorted(len(file.read_text().splitlines()) for file in templates)
     assert lengths[len(lengths) // 2] <= 40, "the median template"

@@ -1,12 +1,14 @@
 """values.yaml is documented, checked and used to its last value."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
-import charts_values
 import pytest
 import yaml
-from conftest import CHART, ROOT, Render
+from charts_fixtures import CHART, ROOT, Helm, Render, charts_values
+
+pytest_plugins = ["charts_fixtures"]
 
 VALUES = charts_values.read((CHART / "values.yaml").read_text())
 LEAVES = {".".join(value.path): value for value in charts_values.leaves(VALUES)}
@@ -57,7 +59,7 @@ OTHER: dict[str, Any] = {
 """Another value for those whose bounds leave little choice; a map from the root where it needs company."""
 
 
-def test_what_is_made_from_values_yaml_is_up_to_date():
+def test_what_is_made_from_values_yaml_is_up_to_date() -> None:
     for name in charts_values.CHARTS:
         for file, text in charts_values.rendered(ROOT / "charts" / name).items():
             assert file.read_text() == text, f"{file.name} of {name} is old: make generate"
@@ -69,15 +71,18 @@ def everything(render: Render) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", LEAVES)
-def test_every_value_changes_what_is_rendered(render: Render, everything: list[dict[str, Any]], path: str):
+def test_every_value_changes_what_is_rendered(
+    render: Render, everything: list[dict[str, Any]], path: str
+) -> None:
     assert render(**_merged(EVERYTHING, _other(path))) != everything, f"no template uses {path}"
 
 
 def _other(path: str) -> dict[str, Any]:
     value = LEAVES[path]
     wish = OTHER.get(path, _different(value))
-    from_root = isinstance(wish, dict) and set(wish) <= {top.path[0] for top in VALUES}
-    return wish if from_root else _nested(path, wish)
+    if isinstance(wish, dict) and set(wish) <= {top.path[0] for top in VALUES}:
+        return wish
+    return _nested(path, wish)
 
 
 def _different(value: charts_values.Value) -> Any:
@@ -103,9 +108,8 @@ def _in_everything(value: charts_values.Value) -> Any:
 
 
 def _nested(path: str, wish: Any) -> dict[str, Any]:
-    for key in reversed(path.split(".")):
-        wish = {key: wish}
-    return wish
+    first, _, rest = path.partition(".")
+    return {first: _nested(rest, wish) if rest else wish}
 
 
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +124,7 @@ SECTIONS = sorted({value.path[:depth] for value in LEAVES.values() for depth in 
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: ".".join(section) or "the root")
-def test_a_key_that_is_not_known_is_refused(helm, tmp_path, section):
+def test_a_key_that_is_not_known_is_refused(helm: Helm, tmp_path: Path, section: tuple[str, ...]) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(_nested(".".join((*section, "unheardOf")), 1)))
     done = helm("template", "x", CHART, "--values", file)
@@ -128,7 +132,7 @@ def test_a_key_that_is_not_known_is_refused(helm, tmp_path, section):
     assert "additional properties 'unheardOf' not allowed" in done.stderr
 
 
-def test_a_value_of_the_wrong_kind_is_refused_by_name(helm):
+def test_a_value_of_the_wrong_kind_is_refused_by_name(helm: Helm) -> None:
     done = helm(
         "template", "x", CHART, "--set", "image.pullPolicy=sometimes", "--set", "operator.replicas=many"
     )
@@ -138,27 +142,27 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(helm):
 
 
 class TestTheGenerator:
-    def test_reads_description_type_and_schema(self):
+    def test_reads_description_type_and_schema(self) -> None:
         (value,) = charts_values.read("# Words\n# on two lines.\n# @schema {minimum: 1}\npods: 2\n")
         assert value.description == "Words on two lines."
         assert charts_values.json_schema((value,))["properties"]["pods"] == {
             "type": "integer", "minimum": 1, "description": "Words on two lines.",
         }  # fmt: skip
 
-    def test_refuses_a_value_without_words(self):
+    def test_refuses_a_value_without_words(self) -> None:
         with pytest.raises(ValueError, match=r"a\.c has no comment above it"):
             charts_values.read("a:\n  # Words.\n  b: 1\n\n  c: 2\n")
 
-    def test_does_not_take_the_files_own_words_for_those_of_the_first_value(self):
+    def test_does_not_take_the_files_own_words_for_those_of_the_first_value(self) -> None:
         with pytest.raises(ValueError, match="a has no comment"):
             charts_values.read("# About this file.\n\na: 1\n")
 
-    def test_refuses_a_type_that_cannot_be_told(self):
+    def test_refuses_a_type_that_cannot_be_told(self) -> None:
         values = charts_values.read("# Words.\na: null\n")
         with pytest.raises(ValueError, match="a has no default: say its type in @schema"):
             charts_values.json_schema(values)
 
-    def test_closes_a_section_and_leaves_a_free_map_open(self):
+    def test_closes_a_section_and_leaves_a_free_map_open(self) -> None:
         schema = charts_values.json_schema(charts_values.read("a:\n  # Words.\n  b: {}\n"))["properties"]["a"]
         assert schema["additionalProperties"] is False
         assert "additionalProperties" not in schema["properties"]["b"]
