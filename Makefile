@@ -67,7 +67,7 @@ images: ## build the container images (BASE_IMAGE=…, IMAGE_PREFIX=registry/tea
 	@scripts/images.sh $(ARGS)
 
 compose-test: setup ## the compose stack, killed part by part, and every trade found again (needs root and Docker)
-	@$(RUN) pytest tests/e2e/compose $(ARGS)
+	@$(RUN) pytest tests/e2e/images tests/e2e/compose $(ARGS)
 
 E2E := -o timeout_func_only=true --timeout=1200 -v
 
