@@ -1,5 +1,6 @@
-"""Apache Kafka for tests: fetched by Maven into the cache once, then one process on free ports."""
+"""Apache Kafka for tests: fetched by Maven into the cache once, then one process or three on free ports."""
 
+import base64
 import fcntl
 import hashlib
 import os
@@ -8,18 +9,31 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from confluent_kafka.cimpl import NewTopic
 
 POM = Path(__file__).parent / "maven" / "kafka.xml"
-START_SECONDS = 60
+START_SECONDS = 120
+JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Small, and compiled quickly rather than well: a broker of a test lives for seconds."""
 
 
 def require(*programs: str) -> None:
@@ -57,79 +71,250 @@ def free_port() -> int:
 
 
 class ApacheKafka:
-    """One broker that is its own controller; use it in a ``with`` block.
+    """One broker process; by itself it is its own controller. Use it in a ``with`` block.
+
+    Args:
+        folder: where its settings, log and data go.
+        node: its id; with `voters` the one by which they know it.
+        voters: node -> port of its controller, for a cluster of several; all must be started before one answers.
+        settings: lines of its settings file that differ from the defaults below; they win.
 
     Attributes:
         address: its bootstrap address; the same after `restart`.
+        sasl_address: the same for clients that prove who they are by SCRAM-SHA-512.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        node: int = 1,
+        voters: dict[int, int] | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
         self._folder = folder
-        self._port, self._controller_port = free_port(), free_port()
+        self.node = node
+        self._voters = voters or {}
+        self._port, self._sasl_port = free_port(), free_port()
+        self._controller_port = self._voters.get(node) or free_port()
+        self._settings = settings or {}
         self.address = f"127.0.0.1:{self._port}"
-        self._java = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{libraries()}/*"]
+        self.sasl_address = f"127.0.0.1:{self._sasl_port}"
+        self._java = ["java", *JAVA_OPTIONS, "-cp", f"{libraries()}/*"]
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._properties.write_text(
-            f"""
-process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{self._controller_port}
-listeners=PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self._port}
-controller.listener.names=CONTROLLER
-log.dirs={self._folder}/logs
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
-"""
-        )
         tool = [*self._java, "kafka.tools.StorageTool"]
         cluster = subprocess.run([*tool, "random-uuid"], check=True, capture_output=True, text=True)
-        subprocess.run(
-            [*tool, "format", "--standalone", "-t", cluster.stdout.split()[-1], "-c", str(self._properties)],
-            check=True,
-            capture_output=True,
-        )
+        self.format(cluster.stdout.split()[-1])
         self.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.stop()
 
+    def format(self, cluster_id: str) -> None:
+        """Write its settings and make its storage that of `cluster_id`."""
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        quorum = (
+            {"controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p}" for n, p in self._voters.items())}
+            if self._voters
+            else {"controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}"}
+        )
+        clients = f"PLAINTEXT://{self.address},SASL_PLAINTEXT://{self.sasl_address}"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node),
+            **quorum,
+            "listeners": f"{clients},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": clients,
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
+            ),
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": scram,
+            "log.dirs": f"{self._folder}/logs",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "auto.create.topics.enable": "false",
+            **self._settings,
+        }
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        alone = [] if self._voters else ["--standalone"]
+        subprocess.run(
+            [*self._java, "kafka.tools.StorageTool", "format", *alone, "-t", cluster_id,
+             "-c", str(self._properties)],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+
     def start(self) -> None:
         """Start, and wait until it answers."""
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start the process only."""
         with (self._folder / "kafka.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._properties)], stdout=log, stderr=log
             )
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def await_answer(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while True:
             assert time.monotonic() < deadline, f"Kafka did not start: {self.tail()}"
             assert self._process.poll() is None, f"Kafka ended: {self.tail()}"
             with suppress(KafkaException):
-                if admin.list_topics(timeout=2).brokers:
+                if self.admin.list_topics(timeout=2).brokers:
                     return
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the process; what it stored stays for `start`."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
+            self._process.send_signal(signal.SIGCONT)  # a frozen one would not heed it
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(30)
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """Let it answer nothing, its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
     def new_topic(self, name: str, partitions: int, **config: str) -> None:
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
-        for answer in admin.create_topics([NewTopic(name, partitions, config=config)]).values():
+        for answer in self.admin.create_topics([NewTopic(name, partitions, config=config)]).values():
+            answer.result()
+
+    def alter_topic(self, name: str, **config: str) -> None:
+        """Set values of a topic's configuration."""
+        changes = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes)
+        for answer in self.admin.incremental_alter_configs([resource]).values():
+            answer.result()
+
+    def set_password(self, user: str, password: str) -> None:
+        """Let `user` in at the SASL address by that password, and by no other."""
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(user, scram, password.encode())
+        for answer in self.admin.alter_user_scram_credentials([change]).values():
             answer.result()
 
     def tail(self) -> str:
         return "\n".join((self._folder / "kafka.log").read_text(errors="replace").splitlines()[-15:])
+
+
+class KafkaCluster:
+    """Three brokers that are also the controllers; use it in a ``with`` block. One may be stopped at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        voters = {node: free_port() for node in (1, 2, 3)}
+        self.brokers = {}
+        for node in voters:
+            own = folder / f"broker-{node}"
+            own.mkdir()
+            self.brokers[node] = ApacheKafka(
+                own, node=node, voters=voters, settings={"offsets.topic.replication.factor": "3"}
+            )
+        self.address = ",".join(broker.address for broker in self.brokers.values())
+
+    def __enter__(self) -> Self:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        try:
+            for broker in self.brokers.values():
+                broker.format(cluster_id)
+                broker.launch()
+            for broker in self.brokers.values():
+                broker.await_answer()
+            self._until(lambda: len(self.admin.list_topics(timeout=5).brokers) == len(self.brokers))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for broker in self.brokers.values():
+            broker.stop(signal.SIGKILL)
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def new_topic(self, name: str, partitions: int) -> None:
+        """A topic that is on every broker, and takes messages as long as two of them run."""
+        topic = NewTopic(name, partitions, replication_factor=3, config={"min.insync.replicas": "2"})
+        for answer in self.admin.create_topics([topic]).values():
+            answer.result()
+
+    def leaders(self, topic: str) -> dict[int, int]:
+        """Partition -> the node that leads it."""
+        partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        return {number: partition.leader for number, partition in partitions.items()}
+
+    def await_in_sync(self, *topics: str) -> None:
+        """Wait until every broker has all of these topics."""
+
+        def in_sync() -> bool:
+            found = self.admin.list_topics(timeout=5).topics
+            return all(
+                len(partition.isrs) == len(self.brokers)
+                for topic in topics
+                for partition in found[topic].partitions.values()
+            )
+
+        self._until(in_sync)
+
+    @staticmethod
+    def _until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "the brokers did not come together"
+            time.sleep(0.1)
+
+
+def read_topic(address: str, topic: str) -> list[tuple[bytes, bytes]]:
+    """(key, value) of everything that stands in `topic`; ordered within a key."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    stored: list[tuple[bytes, bytes]] = []
+    try:
+        unread = set(reader.list_topics(topic, timeout=10).topics[topic].partitions)
+        reader.assign([TopicPartition(topic, number, 0) for number in unread])
+        while unread:
+            for message in reader.consume(1000, timeout=1):
+                error = message.error()
+                if error is None:
+                    stored.append((message.key() or b"", message.value() or b""))
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    unread.discard(message.partition())
+    finally:
+        reader.close()
+    return stored

@@ -1,5 +1,6 @@
 """The worker against the venue's faults: every id that the venue had is in the topic, in order."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,18 @@ from workers_line import Line, Worker, assert_complete, eventually, trade_ids
 
 TRADES = 150
 HOW_FRAMES_ARE_SPOILED = ("truncated", "not_json", "not_utf8", "missing_field", "wrong_type", "bad_price")
+
+
+@pytest.fixture(scope="module")
+def one_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    with Line(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+
+
+@pytest.fixture
+def line(one_line: Line) -> Line:
+    one_line.renew()
+    return one_line
 
 
 def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
@@ -23,177 +36,179 @@ def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
     eventually(enough, f"{count} more trades and nothing missing: {worker.status()}", 60)
 
 
-def test_dropped_frames_are_fetched_and_published_in_order(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        line.fault("drop", streams=["*@trade"], count=7, chance=0.2, seed=3)
-        more_trades(line, worker)
-        assert worker.metric("marketfeed_trades_backfilled_total") >= 7
-        assert worker.stop() == 0
-        assert_complete(line)
-        backfilled = [t for trades in line.trades().values() for t in trades if t.origin == "backfill"]
-        assert len(backfilled) == 7
-        assert {gap.state for gap in line.gaps()} == {"filled"}
+def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
+    worker = line.worker()
+    line.fault("drop", streams=["*@trade"], count=7, chance=0.2, seed=3)
+    more_trades(line, worker)
+    assert worker.metric("marketfeed_trades_backfilled_total") >= 7
+    assert worker.stop() == 0
+    assert_complete(line)
+    backfilled = [t for trades in line.trades().values() for t in trades if t.origin == "backfill"]
+    assert len(backfilled) == 7
+    assert {gap.state for gap in line.gaps()} == {"filled"}
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
-def test_a_cut_connection_loses_nothing(tmp_path: Path, transport: str) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker(WS_TRANSPORT=transport)
-        line.fault("cut", lose_frames=100)
-        eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
-        more_trades(line, worker)
-        worker.stop()
-        assert_complete(line)
-        assert any(gap.state == "filled" for gap in line.gaps())
+def test_a_cut_connection_loses_nothing(line: Line, transport: str) -> None:
+    worker = line.worker(WS_TRANSPORT=transport)
+    line.fault("cut", lose_frames=100)
+    eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+    more_trades(line, worker)
+    worker.stop()
+    assert_complete(line)
+    assert any(gap.state == "filled" for gap in line.gaps())
 
 
-def test_duplicates_and_reordering_do_not_reach_the_topic(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        line.fault("duplicate", count=30, chance=0.3, seed=5)
-        line.fault("reorder", count=30, chance=0.3, seed=6, distance=3)
-        more_trades(line, worker)
-        worker.stop()
-        assert_complete(line)
-        for ids in line.update_ids().values():
-            assert ids == sorted(set(ids))
+def test_duplicates_and_reordering_do_not_reach_the_topic(line: Line) -> None:
+    worker = line.worker()
+    line.fault("duplicate", count=30, chance=0.3, seed=5)
+    line.fault("reorder", count=30, chance=0.3, seed=6, distance=3)
+    more_trades(line, worker)
+    worker.stop()
+    assert_complete(line)
+    for ids in line.update_ids().values():
+        assert ids == sorted(set(ids))
 
 
-def test_corrupt_frames_are_passed_over_and_their_trades_fetched(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        for number, how in enumerate(HOW_FRAMES_ARE_SPOILED, start=1):
-            line.fault("corrupt", streams=["*@trade"], how=how)
-            eventually(
-                lambda seen=number: worker.metric("vendor_fetch_failure_total", reason="bad_frame") == seen,
-                f"a frame spoiled as {how} to be noticed",
-            )
-        more_trades(line, worker)
-        worker.stop()
-        assert_complete(line)
-
-
-def test_ids_that_the_venue_skipped_are_told_absent(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        line.fault("skip_ids", symbols=["BTCUSDT"], count=5)
-        more_trades(line, worker)
-        worker.stop()
-        assert_complete(line)
-        (gap,) = line.gaps()
-        assert (gap.state, gap.last_id - gap.first_id + 1, gap.missing) == ("absent", 5, [])
-
-
-def test_a_restarted_worker_fetches_what_it_missed(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        first = line.worker()
-        more_trades(line, first, 30)
-        assert first.stop() == 0
-        before = {symbol: entry["last_trade_id"] for symbol, entry in line.ledger().items()}
+def test_corrupt_frames_are_passed_over_and_their_trades_fetched(line: Line) -> None:
+    worker = line.worker()
+    for number, how in enumerate(HOW_FRAMES_ARE_SPOILED, start=1):
+        line.fault("corrupt", streams=["*@trade"], how=how)
         eventually(
-            lambda: all(entry["last_trade_id"] > before[s] + 60 for s, entry in line.ledger().items()),
-            "trades that nobody reads",
+            lambda seen=number: worker.metric("vendor_fetch_failure_total", reason="bad_frame") == seen,
+            f"a frame spoiled as {how} to be noticed",
         )
-        second = line.worker()
-        more_trades(line, second)
-        second.stop()
-        assert_complete(line)
+    more_trades(line, worker)
+    worker.stop()
+    assert_complete(line)
 
 
-def test_a_killed_worker_loses_nothing_and_the_next_one_repeats_little(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        first = line.worker()
-        more_trades(line, first, 60)
-        first.stop(9)
-        second = line.worker()
-        more_trades(line, second)
-        second.stop()
-        for trades in line.trades().values():
-            ids = trade_ids(trades)
-            assert set(ids) == set(range(min(ids), max(ids) + 1))
+def test_ids_that_the_venue_skipped_are_told_absent(line: Line) -> None:
+    worker = line.worker()
+    line.fault("skip_ids", symbols=["BTCUSDT"], count=5)
+    more_trades(line, worker)
+    worker.stop()
+    assert_complete(line)
+    (gap,) = line.gaps()
+    assert (gap.state, gap.last_id - gap.first_id + 1, gap.missing) == ("absent", 5, [])
+
+
+def test_a_restarted_worker_fetches_what_it_missed(line: Line) -> None:
+    first = line.worker()
+    more_trades(line, first, 30)
+    assert first.stop() == 0
+    before = {symbol: entry["last_trade_id"] for symbol, entry in line.ledger().items()}
+    eventually(
+        lambda: all(entry["last_trade_id"] > before[s] + 60 for s, entry in line.ledger().items()),
+        "trades that nobody reads",
+    )
+    second = line.worker()
+    more_trades(line, second)
+    second.stop()
+    assert_complete(line)
+
+
+def test_a_killed_worker_loses_nothing_and_the_next_one_repeats_little(line: Line) -> None:
+    first = line.worker()
+    more_trades(line, first, 60)
+    first.stop(9)
+    second = line.worker()
+    more_trades(line, second)
+    second.stop()
+    for trades in line.trades().values():
+        ids = trade_ids(trades)
+        assert set(ids) == set(range(min(ids), max(ids) + 1))
 
 
 @pytest.mark.parametrize("fault", ["server_shutdown", "end_of_life"])
-def test_an_announced_end_is_no_break(tmp_path: Path, fault: str) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        more_trades(line, worker, 20)
-        if fault == "server_shutdown":
-            line.fault("server_shutdown", close_after_seconds=30)
-        else:
-            line.fault("end_of_life", notice_seconds=30)
-        eventually(lambda: worker.metric("marketfeed_connection_rotations_total") == 1, "a rotation")
-        more_trades(line, worker)
-        assert worker.status().connections[0].reconnects == 0
-        worker.stop()
-        assert_complete(line)
-        assert line.gaps() == []
+def test_an_announced_end_is_no_break(line: Line, fault: str) -> None:
+    worker = line.worker()
+    more_trades(line, worker, 20)
+    if fault == "server_shutdown":
+        line.fault("server_shutdown", close_after_seconds=30)
+    else:
+        line.fault("end_of_life", notice_seconds=30)
+    eventually(lambda: worker.metric("marketfeed_connection_rotations_total") == 1, "a rotation")
+    more_trades(line, worker)
+    assert worker.status().connections[0].reconnects == 0
+    worker.stop()
+    assert_complete(line)
+    assert line.gaps() == []
 
 
-def test_planned_rotation_is_no_break(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker(WS_ROTATE_AFTER_SECONDS="2")
-        eventually(lambda: worker.metric("marketfeed_connection_rotations_total") >= 3, "three rotations")
-        more_trades(line, worker, 30)
-        worker.stop()
-        assert_complete(line)
-        assert line.gaps() == []
+def test_planned_rotation_is_no_break(line: Line) -> None:
+    worker = line.worker(WS_ROTATE_AFTER_SECONDS="2")
+    eventually(lambda: worker.metric("marketfeed_connection_rotations_total") >= 3, "three rotations")
+    more_trades(line, worker, 30)
+    worker.stop()
+    assert_complete(line)
+    assert line.gaps() == []
 
 
-def test_a_mute_connection_is_found_and_replaced(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        more_trades(line, worker, 100)
-        line.fault("stall")
-        eventually(
-            lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
-            "the mute connection to be replaced",
-        )
-        more_trades(line, worker, 50)
-        worker.stop()
-        assert_complete(line)
+def test_a_mute_connection_is_found_and_replaced(line: Line) -> None:
+    worker = line.worker()
+    more_trades(line, worker, 100)
+    line.fault("stall")
+    eventually(
+        lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
+        "the mute connection to be replaced",
+    )
+    more_trades(line, worker, 50)
+    worker.stop()
+    assert_complete(line)
 
 
-def test_a_half_open_connection_is_found(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker(WS_IDLE_TIMEOUT_SECONDS="2")
-        more_trades(line, worker, 20)
-        line.fault("half_open")
-        more_trades(line, worker, 100)
-        worker.stop()
-        assert_complete(line)
+def test_a_half_open_connection_is_found(line: Line) -> None:
+    worker = line.worker(WS_IDLE_TIMEOUT_SECONDS="2")
+    more_trades(line, worker, 20)
+    line.fault("half_open")
+    more_trades(line, worker, 100)
+    worker.stop()
+    assert_complete(line)
 
 
-def test_a_quiet_market_is_no_reason_to_reconnect(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        more_trades(line, worker, 60)
-        line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
-        probed = worker.metric("marketfeed_request_weight_used")
-        eventually(lambda: worker.metric("marketfeed_request_weight_used") > probed, "a probe of the silence")
-        status = worker.status()
-        assert status.connections[0].reconnects == 0
-        assert worker.metric("marketfeed_connection_rotations_total") == 0
-        line.fault("resume", symbols=["BTCUSDT", "ETHUSDT"])
-        more_trades(line, worker, 30)
-        worker.stop()
-        assert_complete(line)
+def test_a_quiet_market_is_no_reason_to_reconnect(line: Line) -> None:
+    worker = line.worker()
+    more_trades(line, worker, 60)
+    line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
+    probed = worker.metric("marketfeed_request_weight_used")
+    eventually(lambda: worker.metric("marketfeed_request_weight_used") > probed, "a probe of the silence")
+    status = worker.status()
+    assert status.connections[0].reconnects == 0
+    assert worker.metric("marketfeed_connection_rotations_total") == 0
+    line.fault("resume", symbols=["BTCUSDT", "ETHUSDT"])
+    more_trades(line, worker, 30)
+    worker.stop()
+    assert_complete(line)
 
 
-def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(tmp_path: Path) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker(GAP_HOLD_SECONDS="0.5")
-        line.fault("rate_limit", seconds=3)
-        line.fault("drop", streams=["btcusdt@trade"], count=2)
-        eventually(
-            lambda: worker.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up"
-        )
-        more_trades(line, worker, 100)
-        worker.stop()
-        assert_complete(line, in_order=False)
-        assert {gap.state for gap in line.gaps()} == {"filled"}
-        assert "answered 418" not in worker.log.read_text()
+def test_a_silence_behind_a_hole_is_no_reason_to_reconnect(line: Line) -> None:
+    worker = line.worker(BINANCE_API_KEY="k" * 64, GAP_HOLD_SECONDS="120")
+    more_trades(line, worker, 60)
+    line.fault("rest_error", endpoint="historicalTrades", status=500, count=1000)
+    line.fault("drop", streams=["btcusdt@trade"], count=1)
+    eventually(lambda: worker.status().symbols["BTCUSDT"].missing == 1, "a hole")
+    line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
+    asked = line.requests().get(("trades", "200"), 0)
+    eventually(lambda: line.requests().get(("trades", "200"), 0) >= asked + 2, "probes of both silences")
+    assert worker.metric("marketfeed_connection_rotations_total") == 0
+    line.control("DELETE", "faults")
+    line.fault("resume", symbols=["BTCUSDT", "ETHUSDT"])
+    more_trades(line, worker, 30)
+    worker.stop()
+    assert_complete(line)
+
+
+def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(line: Line) -> None:
+    worker = line.worker(GAP_HOLD_SECONDS="0.5")
+    line.fault("rate_limit", seconds=3)
+    line.fault("drop", streams=["btcusdt@trade"], count=2)
+    eventually(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up")
+    more_trades(line, worker, 100)
+    worker.stop()
+    assert_complete(line, in_order=False)
+    assert {gap.state for gap in line.gaps()} == {"filled"}
+    assert "answered 418" not in worker.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -205,14 +220,13 @@ def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(tmp_path: Path
     ],
     ids=["5xx", "HTML instead of JSON", "slow"],
 )
-def test_repair_goes_on_after_a_rest_fault(tmp_path: Path, rest_fault: dict[str, object]) -> None:
-    with Line(tmp_path) as line:
-        worker = line.worker()
-        line.control("POST", "faults", rest_fault)
-        line.fault("drop", streams=["btcusdt@trade"], count=2)
-        more_trades(line, worker, 100)
-        worker.stop()
-        assert_complete(line)
+def test_repair_goes_on_after_a_rest_fault(line: Line, rest_fault: dict[str, object]) -> None:
+    worker = line.worker()
+    line.control("POST", "faults", rest_fault)
+    line.fault("drop", streams=["btcusdt@trade"], count=2)
+    more_trades(line, worker, 100)
+    worker.stop()
+    assert_complete(line)
 
 
 def test_a_broker_that_is_away_holds_the_sockets_back_and_nothing_is_lost(tmp_path: Path) -> None:

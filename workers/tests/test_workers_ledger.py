@@ -17,11 +17,15 @@ from marketfeed_wire import (
     key_for,
     progress_key,
 )
+from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.gaps import GapEntry
+from marketfeed_workers.id_ranges import IdRange, within
 from marketfeed_workers.ledger import ProgressTeller, read_memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.topics import LEAST_BATCH_BYTES
 from marketfeed_workers.venues.registry import VENUES
 
 Store = Callable[[str, bytes, bytes], None]
@@ -142,11 +146,8 @@ def teller(chosen: WorkerSettings, shared_broker: Broker) -> Teller:
 
 def test_only_what_has_changed_is_told(teller: Teller) -> None:
     assert teller.told() == []
-    assert not teller.teller.is_pressing
     teller.publish("BTCUSDT", 5)
-    assert teller.teller.is_pressing, "the first word of a symbol is not to wait"
     assert teller.told() == [("BTCUSDT", 5)]
-    assert not teller.teller.is_pressing
     assert teller.told() == [("BTCUSDT", 5)]
     teller.publish("BTCUSDT", 6)
     teller.publish("ETHUSDT", 1)
@@ -160,3 +161,16 @@ def test_progress_does_not_pass_a_gap_that_kafka_has_not_heard_of(teller: Teller
     assert teller.told() == []
     flow.untold_gaps = 0
     assert teller.told() == [("BTCUSDT", 5)]
+
+
+def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> None:
+    sequence = TradeSequence()
+    holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
+    sequence.resume_after(60_000, holes)
+    entry = GapEntry(IdRange(10, 50_000), 1, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)])
+    told = entry.message("binance_us", "BTCUSDT", sequence, 2)
+    assert len(encode(told)) < 10_000 < LEAST_BATCH_BYTES
+    missing = [IdRange(*each) for each in told.missing]
+    assert within(missing, IdRange(10, 50_000)) == missing
+    assert all(within(missing, hole) == [hole] for hole in holes), "nothing that is missing is left out"
+    assert {IdRange(*each) for each in told.absent} < set(entry.absent)

@@ -7,7 +7,7 @@ import pytest
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
-from marketfeed_wire import decode_book_ticker, decode_trade
+from marketfeed_wire import decode_book_ticker, decode_progress, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
@@ -72,7 +72,7 @@ def test_quotes_are_whole_without_pressure_and_the_newest_under_it(line: Line) -
     read = [
         frame
         for n in range(100, 150)
-        for frame in (quote("BTCUSDT", n), quote("ETHUSDT", n), trade("ETHUSDT", n))
+        for frame in (quote("BTCUSDT", n), quote("ETHUSDT", n), trade("ETHUSDT", n - 100))
     ]
     line.pipeline.process(read)
     assert line.counters.quotes.conflated == 98
@@ -85,7 +85,7 @@ def test_quotes_are_whole_without_pressure_and_the_newest_under_it(line: Line) -
     ]
     trades = [decode_trade(value) for _, value in line.broker.read(line.counters.trades.topic)]
     assert [each.trade_id for each in trades if each.symbol == "BTCUSDT"] == list(range(800))
-    assert [each.trade_id for each in trades if each.symbol == "ETHUSDT"] == list(range(100, 150))
+    assert [each.trade_id for each in trades if each.symbol == "ETHUSDT"] == list(range(50))
 
 
 def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None:
@@ -148,14 +148,44 @@ def test_an_old_quote_is_counted_and_not_published(line: Line) -> None:
 
 
 def test_messages_of_symbols_that_are_not_ours_are_counted_and_not_published(line: Line) -> None:
-    line.pipeline.process([trade("XRPUSDT", 1), quote("XRPUSDT", 1), trade("BTCUSDT", 1)])
+    line.pipeline.process([trade("XRPUSDT", 0), quote("XRPUSDT", 1), trade("BTCUSDT", 0)])
     assert line.publisher.flush(20) == 0
     assert line.counters.unexpected == 2
     assert len(line.broker.read(line.counters.trades.topic)) == 1
 
 
 def test_a_bad_frame_costs_itself_and_not_its_neighbours(line: Line) -> None:
-    line.pipeline.process([trade("BTCUSDT", 1), b"<html>", trade("BTCUSDT", 2)])
+    line.pipeline.process([trade("BTCUSDT", 0), b"<html>", trade("BTCUSDT", 1)])
     assert line.publisher.flush(20) == 0
     assert line.counters.failures == {"bad_frame": 1}
     assert len(line.broker.read(line.counters.trades.topic)) == 2
+
+
+def stored_ids(line: Line) -> list[int]:
+    return [decode_trade(value).trade_id for _, value in line.broker.read(line.counters.trades.topic)]
+
+
+def test_kafka_has_word_of_where_a_symbol_begins_before_it_gets_its_first_trade(line: Line) -> None:
+    line.pipeline.process([trade("BTCUSDT", 7), trade("BTCUSDT", 8)])
+    assert line.publisher.flush(20) == 0
+    (word,) = [decode_progress(value) for _, value in line.broker.read(line.counters.progress.topic)]
+    assert (word.symbol, word.trade_id) == ("BTCUSDT", 6)
+    assert stored_ids(line) == [], "a worker killed now would have its successor fetch them"
+    line.pipeline.process([trade("BTCUSDT", 9)])
+    line.pipeline.process([trade("BTCUSDT", 10)])
+    assert line.publisher.flush(20) == 0
+    assert stored_ids(line) == [7, 8, 9, 10]
+    assert len(line.broker.read(line.counters.progress.topic)) == 1
+
+
+def test_the_first_trades_of_a_symbol_do_not_wait_without_bound(line: Line) -> None:
+    line.broker.down()
+    for first in range(7, 1207, 100):
+        line.pipeline.process([trade("BTCUSDT", n) for n in range(first, first + 100)])
+    assert line.publisher.pending > 1000, (
+        "they count as what Kafka has not taken, so that the socket is held back"
+    )
+    assert not line.socket.reading
+    line.broker.up()
+    assert line.publisher.flush(20) == 0
+    assert stored_ids(line) == list(range(7, 1207))

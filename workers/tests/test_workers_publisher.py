@@ -107,11 +107,28 @@ def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
     assert publisher.flush(20) == 0
     publisher.publish(stream, records([trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
     assert publisher.flush(20) == 0
-    assert stream.failed == 1
+    assert stream.failed == 1, "what is only given back is not refused"
     assert stream.topic in publisher.refusal
     assert "too large" in publisher.refusal
-    # What comes after the refused one may be stored; a restart must begin before it all the same.
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
+    stored = [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)]
+    assert stored == [1], (
+        "the topic ends before the refused one: the next process goes on from there, in order"
+    )
+    publisher.begin_anew(20)
+    publisher.publish(stream, [{"value": b"the last word", "key": b"BTCUSDT"}], now_us(), {})
+    assert publisher.flush(20) == 0
+    assert own_broker.read(stream.topic)[-1] == (b"BTCUSDT", b"the last word")
+
+
+def test_what_is_refused_of_one_symbol_does_not_hold_back_the_progress_of_another(
+    publisher: Publisher, trades_stream: StreamCounters
+) -> None:
+    too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
+    good = records([trade("ETHUSDT", 2)])
+    publisher.publish(trades_stream, [too_large, *good], now_us(), {"BTCUSDT": 1, "ETHUSDT": 2})
+    assert publisher.flush(20) == 0
+    assert publisher.acknowledged_trade_ids == {"ETHUSDT": 2}
 
 
 def test_a_message_that_the_client_does_not_take_is_refused_and_leaves_nothing_pending(
@@ -211,3 +228,9 @@ def test_the_settings_reach_the_client(
 def test_the_largest_queue_that_can_be_set_is_one_that_the_client_takes(make_settings: MakeSettings) -> None:
     largest = make_settings(KAFKA_QUEUE_MAX_MESSAGES="5000000", KAFKA_QUEUE_MAX_BYTES=str(2**31 - 1))
     assert Publisher(largest, now_us).pending == 0
+
+
+def test_a_batch_is_no_larger_than_the_topics_take(make_settings: MakeSettings) -> None:
+    assert "batch.size" not in producer_config(make_settings(), 1_048_576), "more than the client would send"
+    small = producer_config(make_settings(), 20_000)
+    assert (small["batch.size"], small["message.max.bytes"]) == (20_000, 20_000)

@@ -1,6 +1,6 @@
 """Budgets towards a venue: request weight a minute, attempts within a window.
 
-Binance counts by address, not by process: the weight that it reports in each answer is that of every process behind
+Exchanges count by address, not by process: the weight that one reports in each answer is that of every process behind
 one address, so pods that share an address see each other in it. Each keeps to its own share besides.
 """
 

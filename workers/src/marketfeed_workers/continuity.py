@@ -1,6 +1,6 @@
 """Whether a trade id is missing: the one owner of that question.
 
-On venues whose trade ids are contiguous per symbol (Binance spot: observed, not promised) each id must follow the
+On venues whose trade ids are contiguous per symbol (observed, not promised: see docs/venues) each id must follow the
 last. Arriving trades are put in order like segments of a byte stream:
 
     published … 41 │ expected 42 │ hole 42-43 │ waiting 44 45 │ hole 46 │ waiting 47
@@ -92,6 +92,13 @@ class TradeSequence:
             absent = without(absent, held)
         self._absent = merged([*self._absent, *absent])
         return self._released()
+
+    @property
+    def newest(self) -> int | None:
+        """The newest id that has come, published or waiting; None before the first trade."""
+        if self.expected is None:
+            return None
+        return self._head if self.waiting else self.expected - 1
 
     def holes(self) -> list[IdRange]:
         """The missing ids before the newest trade that waits."""

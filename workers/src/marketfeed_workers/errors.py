@@ -51,7 +51,7 @@ def error_for_status(status: int, retry_after: str | None, where: str) -> VenueE
     """The error that an HTTP status of a venue stands for, at a WebSocket handshake or over REST.
 
     `retry_after` is the header of that name: seconds, or None. `where` names the address in the message.
-    Statuses as Binance documents them: 429 rate limit, 418 banned for ignoring it, 451 restricted region,
+    Statuses as exchanges use them: 429 rate limit, 418 banned for ignoring it, 451 restricted region,
     403 web application firewall.
     """
     match status:

@@ -17,6 +17,7 @@ class SymbolFlow:
         key: the key of its Kafka records.
         trades, quotes: how many were read.
         gaps: jumps of which something is still missing.
+        beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
         untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
     """
 
@@ -24,6 +25,7 @@ class SymbolFlow:
     key: bytes
     sequence: TradeSequence = field(default_factory=TradeSequence)
     gaps: list[GapEntry] = field(default_factory=list)
+    beginning: list[Trade] = field(default_factory=list)
     untold_gaps: int = 0
     trades: int = 0
     quotes: int = 0

@@ -11,6 +11,10 @@ from marketfeed_wire import Gap, GapState
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.id_ranges import IdRange, merged, within
 
+MOST_RANGES = 100
+"""Ranges that a note tells one by one, of missing ids and of absent ones: it stays below 10 kB then. A long gap of
+which a venue proves only every other trade has tens of thousands, more than a Kafka topic takes in one message."""
+
 FROM_STREAM = "stream"
 """The proof of a gap whose trades came by themselves, a little late."""
 
@@ -45,15 +49,22 @@ class GapEntry:
         self.absent = merged([*self.absent, *(part for each in absent for part in within([each], self.ids))])
 
     def message(self, venue: str, symbol: str, sequence: TradeSequence, now_us: int) -> Gap:
-        """This entry as it is told to the world."""
+        """This entry as it is told to the world.
+
+        Of very many ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
+        on from it fetches some trades once more. What is told absent is part of what is: it is proven again.
+        """
+        missing = within(sequence.missing(), self.ids)
+        if len(missing) > MOST_RANGES:
+            missing = [*missing[: MOST_RANGES - 1], IdRange(missing[MOST_RANGES - 1].first, missing[-1].last)]
         return Gap(
             venue=venue,
             symbol=symbol,
             first_id=self.ids.first,
             last_id=self.ids.last,
             state=self.state,
-            missing=[(first, last) for first, last in within(sequence.missing(), self.ids)],
-            absent=[(first, last) for first, last in self.absent],
+            missing=[(first, last) for first, last in missing],
+            absent=[(first, last) for first, last in self.absent[:MOST_RANGES]],
             proof=self.proof,
             detected_time_us=self.detected_time_us,
             updated_time_us=now_us,

@@ -127,11 +127,6 @@ class ProgressTeller:
         self._now_us = now_us
         self._told: dict[str, int] = {}
 
-    @property
-    def is_pressing(self) -> bool:
-        """Whether nothing was ever told of a symbol: a crash would have the next start begin it anew, from now."""
-        return len(self._publisher.acknowledged_trade_ids) > len(self._told)
-
     def tell(self) -> None:
         """Publish what has changed since it was last told."""
         now_us = self._now_us()

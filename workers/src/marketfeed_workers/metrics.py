@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from marketfeed_wire.status import WorkerStatus
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets
+from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.status import WorkerHealth
 
 ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")
@@ -19,13 +20,23 @@ ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")
 has not increased."""
 
 
+ERRORS_TOLD: Final = ("_AUTHENTICATION", "_TRANSPORT")
+"""Likewise for errors of the Kafka client: credentials refused, and connections that failed."""
+
+
 class WorkerMetrics(Collector):
     """Collects a worker's metrics; `health` is asked at each scrape."""
 
     def __init__(
-        self, counters: Counters, health: WorkerHealth, weight: WeightBudget, attempts: AttemptBudget
+        self,
+        counters: Counters,
+        publisher: Publisher,
+        health: WorkerHealth,
+        weight: WeightBudget,
+        attempts: AttemptBudget,
     ) -> None:
         self._counters = counters
+        self._publisher = publisher
         self._weight = weight
         self._attempts = attempts
         self._health = health
@@ -115,6 +126,14 @@ class WorkerMetrics(Collector):
         )
         pending.add_metric(worker, status.pending)
         yield pending
+        errors = CounterMetricFamily(
+            "marketfeed_kafka_client_errors",
+            "What the client's connections to Kafka met, by librdkafka's name for it; it goes on trying by itself.",
+            labels=["venue", "shard", "error"],
+        )
+        for name, count in sorted({**dict.fromkeys(ERRORS_TOLD, 0), **self._publisher.errors}.items()):
+            errors.add_metric([*worker, name], count)
+        yield errors
         yield _counter(
             "marketfeed_reads_paused",
             "Times that sockets were not read because Kafka's queue was full.",

@@ -5,9 +5,11 @@ this module: when Kafka's queue is full every socket stops being read until half
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from marketfeed_chassis import logs
-from marketfeed_wire import BookTicker, Trade, encode, gap_key, key_for
+from marketfeed_wire import BookTicker, Progress, Trade, encode, gap_key, key_for, progress_key
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.flow import SymbolFlow
@@ -28,6 +30,9 @@ class Pipeline:
         on_hole: called with a symbol whose trade ids jumped.
     """
 
+    MOST_BEGINNING: Final = 1000
+    """First trades of a symbol that wait for Kafka's word; more go on without it, so that memory stays bounded."""
+
     def __init__(
         self, venue: Venue, publisher: Publisher, counters: Counters, now_us: Callable[[], int]
     ) -> None:
@@ -41,6 +46,7 @@ class Pipeline:
         self._counters = counters
         self._now_us = now_us
         self._sockets: set[Socket] = set()
+        self._begun: list[SymbolFlow] = []
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
         """Take the symbol's messages from now on."""
@@ -50,6 +56,8 @@ class Pipeline:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
         flow = self.flows.get(symbol)
         if flow is not None:
+            self._begun.append(flow)
+            self._go_on_from_beginnings()
             self.give_up(flow)
             del self.flows[symbol]
 
@@ -88,6 +96,8 @@ class Pipeline:
         if quotes:
             self._publish_quotes(quotes, now_us)
         self._publisher.poll()
+        if self._begun:
+            self._go_on_from_beginnings()
         if self._publisher.full:
             self._pause()
         return notices
@@ -95,6 +105,8 @@ class Pipeline:
     def poll(self) -> None:
         """Take in acknowledgements while no frames come; read again when there is room."""
         self._publisher.poll()
+        if self._begun:
+            self._go_on_from_beginnings()
         if self.paused and self._publisher.has_room:
             self.paused = False
             log.info("reading again", pending=self._publisher.pending)
@@ -106,6 +118,10 @@ class Pipeline:
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""
         now_us = self._now_us()
+        if self._is_new(flow, fetched.trades):
+            for trade in fetched.trades:
+                self._begin(flow, trade, now_us)
+            return 0
         missing_before = flow.missing
         self._publish_ready(flow, flow.take_fetched(fetched, now_us), now_us)
         self._tell_gaps(flow)
@@ -150,6 +166,9 @@ class Pipeline:
         self, flow: SymbolFlow, trade: Trade, records: list[Record], newest: dict[str, int], now_us: int
     ) -> None:
         """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
+        if self._is_new(flow, [trade]):
+            self._begin(flow, trade, now_us)
+            return
         gaps_before = len(flow.gaps)
         ready = flow.take(trade, now_us) if self._contiguous else [trade]
         for each in ready:
@@ -160,6 +179,42 @@ class Pipeline:
             self._counters.gaps_opened += 1
             self.on_hole(flow.symbol)
         self._tell_gaps(flow)
+
+    def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
+        """Whether nobody knows of the symbol yet, here or in Kafka; before id 0 there is nothing to remember."""
+        return self._contiguous and flow.sequence.expected is None and bool(trades and trades[0].trade_id)
+
+    def _begin(self, flow: SymbolFlow, trade: Trade, now_us: int) -> None:
+        """Take a symbol's first ever trades: Kafka is told where it begins before it gets them.
+
+        Otherwise a worker that is killed when the first trade is stored and no progress told leaves no trace: the
+        next one would begin anew, from its own first trade, and what came between would be missing unnoticed.
+        """
+        flow.beginning.append(trade)
+        if len(flow.beginning) == 1:
+            word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us)
+            record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
+            begun = partial(self._begun.append, flow)
+            self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
+        elif len(flow.beginning) >= self.MOST_BEGINNING:
+            self._begun.append(flow)
+
+    def _go_on_from_beginnings(self) -> None:
+        """Publish the first trades of symbols of which Kafka has word. Not in its callback: that may not produce."""
+        begun, self._begun[:] = list(self._begun), []
+        now_us = self._now_us()
+        for flow in begun:
+            trades, flow.beginning = flow.beginning, []
+            if not trades:
+                continue  # it has begun already
+            ready = [each for trade in trades for each in flow.take(trade, now_us)]
+            self._publish_ready(flow, ready, now_us)
+            if ready:
+                flow.last_trade_time_us = ready[-1].trade_time_us
+            if flow.gaps:
+                self._counters.gaps_opened += len(flow.gaps)
+                self.on_hole(flow.symbol)
+            self._tell_gaps(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:

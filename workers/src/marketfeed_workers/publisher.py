@@ -3,21 +3,50 @@
 Counts what Kafka acknowledged, never what was handed to the client. The client's queue is bounded by this module's
 own account of messages and bytes, and not by the library's limits: a message is never refused for lack of room,
 instead whoever reads the sockets asks `full` and stops reading.
+
+What can go wrong, and what becomes of it:
+
+    broker away, leader changed, frozen   messages wait in the client, sockets are not read; nothing is lost
+    credentials refused while running     the same, and `trouble` says so
+    a message refused for good            `refusal` says so; the client takes nothing more, so that the topic has no
+                                          gap; the process ends and the next one goes on after the last acknowledged
 """
 
+import logging
+import time
+from collections import Counter
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.kafka import client_config
+from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
 from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
 
+
+_CLIENTS_BATCH_BYTES: Final = 1_000_000
+"""librdkafka's default for message.max.bytes and batch.size; larger ones gain nothing here."""
+
+_FLUSH_STEP_SECONDS: Final = 0.1
+
+_GIVEN_BACK: Final = {
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError._FATAL,
+    KafkaError._GAPLESS_GUARANTEE,
+}
+"""What messages end with that the client itself did not send, because one before them was refused."""
+
+# The client says at each start that this property, which we set knowingly, counts as experimental.
+logging.getLogger("librdkafka").addFilter(
+    lambda record: "enable.gapless.guarantee is experimental" not in record.getMessage()
+)
 
 _value_of: Final[Callable[["Record"], bytes]] = itemgetter("value")
 
@@ -60,12 +89,15 @@ class _Receipt:
         self._last_trade_ids = last_trade_ids
         self._on_settled = on_settled
 
-    def __call__(self, error: KafkaError | None, _: Message | None) -> None:
+    def __call__(self, error: KafkaError | None, message: Message | None) -> None:
         if error is None:
             self._stream.acknowledged += 1
         else:
-            self._stream.failed += 1
-            self._owner.on_refused(error, self._stream.topic)
+            self._owner.on_refused(error, self._stream, message.key() if message is not None else None)
+        self.answered()
+
+    def answered(self) -> None:
+        """One message more is acknowledged or refused."""
         self._remaining -= 1
         if not self._remaining:
             self._owner.settle(
@@ -82,17 +114,27 @@ class Publisher:
         acknowledged_trade_ids: symbol -> the last trade id that Kafka has acknowledged.
         refusal: why Kafka refused a message for good, "" while it has not; what was refused is not lost as long
             as the process then ends, because the next one starts after the last acknowledged trade id.
+        trouble: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
+        is_locked_out: Kafka refuses the credentials, and has acknowledged nothing since.
+        errors: name of an error of the client's connections, as librdkafka calls it -> how often it came.
     """
 
-    def __init__(self, settings: WorkerSettings, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, now_us: Callable[[], int], most_batch_bytes: int | None = None
+    ) -> None:
         self.acknowledged_trade_ids: dict[str, int] = {}
         self.refusal = ""
+        self.trouble = ""
+        self.is_locked_out = False
+        self.errors: Counter[str] = Counter()
         self._now_us = now_us
         self._pending = 0
         self._pending_bytes = 0
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
-        self._producer = Producer(producer_config(settings))
+        self._refused_symbols: set[bytes] = set()
+        self._config = {**producer_config(settings, most_batch_bytes), "error_cb": self._on_error}
+        self._producer = Producer(self._config)
 
     @property
     def pending(self) -> int:
@@ -135,22 +177,57 @@ class Publisher:
         if self._producer.produce_batch(stream.topic, records, on_delivery=receipt) != len(records):
             for record in records:
                 if "_error" in record:
-                    receipt(record["_error"], None)
+                    self.on_refused(record["_error"], stream, record["key"])
+                    receipt.answered()
 
-    def poll(self) -> None:
-        """Take in the acknowledgements that have come, without waiting."""
-        self._producer.poll(0)
+    def poll(self, seconds: float = 0) -> None:
+        """Take in the acknowledgements that have come, and wait up to `seconds` for the first."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:  # how the client tells of what it does not go on from
+            self._refuse(error.args[0].str())
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything is answered for; the number of messages that were not in time."""
-        self._producer.flush(timeout_seconds)
+        # Not the client's own flush: that goes on calling back after it has failed, which Python forbids.
+        deadline = time.monotonic() + timeout_seconds
+        while self._pending and (remaining := deadline - time.monotonic()) > 0:
+            self.poll(min(remaining, _FLUSH_STEP_SECONDS))
         return self._pending
 
-    def on_refused(self, error: KafkaError, topic: str) -> None:
-        """Remember that a message was refused for good; the first one is logged."""
+    def begin_anew(self, timeout_seconds: float) -> None:
+        """After a refusal: let go of what waits, and open a new client for the last word on progress."""
+        self._producer.purge(in_flight=False)
+        self.flush(timeout_seconds)
+        self._producer = Producer(self._config)
+
+    def on_refused(self, error: KafkaError, stream: StreamCounters, key: bytes | None) -> None:
+        """Remember that a message was refused for good; the first one is logged.
+
+        Those that the client gives back because it takes nothing more are not refused, only left to the next start.
+        """
+        if key is not None:
+            self._refused_symbols.add(key)
+        if error.code() in _GIVEN_BACK:
+            return
+        stream.failed += 1
+        self._refuse(f"{stream.topic}: {error.str()}")
+
+    def _refuse(self, reason: str) -> None:
         if not self.refusal:
-            self.refusal = f"Kafka refused a message for {topic}: {error.str()}"
-            log.error("Kafka refused a message for good", topic=topic, reason=error.str())
+            self.refusal = f"Kafka refused a message for good: {reason}"
+            log.error("Kafka refused a message for good", reason=reason)
+
+    def _on_error(self, error: KafkaError) -> None:
+        """The client tells what its connections meet, and logs it; it goes on trying by itself."""
+        self.errors[error.name()] += 1
+        if error.code() == KafkaError._AUTHENTICATION:
+            self.trouble = f"Kafka refuses the credentials: {error.str()}"
+            if not self.is_locked_out:
+                self.is_locked_out = True
+                log.error("Kafka refuses the credentials; what was read waits", reason=error.str())
+        elif error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the errors before it
+            self.trouble = error.str()
 
     def settle(
         self,
@@ -164,22 +241,25 @@ class Publisher:
         self._pending -= size
         self._pending_bytes -= size_bytes
         stream.socket_to_ack.observe(max(0, self._now_us() - read_time_us), size)
+        if self.trouble:
+            self.trouble, self.is_locked_out = "", False
         # A symbol's messages stand in one partition, and a partition is acknowledged in order: the newest id of a
         # settled read covers every older one of that symbol. Reads as a whole may settle in another order.
-        if not self.refusal:
-            known = self.acknowledged_trade_ids
-            for symbol, trade_id in last_trade_ids.items():
-                if trade_id > known.get(symbol, -1):
-                    known[symbol] = trade_id
+        known = self.acknowledged_trade_ids
+        refused = self._refused_symbols
+        for symbol, trade_id in last_trade_ids.items():
+            if trade_id > known.get(symbol, -1) and not (refused and key_for(symbol) in refused):
+                known[symbol] = trade_id
 
 
-def producer_config(settings: WorkerSettings) -> dict[str, Any]:
-    """The librdkafka properties of the producer."""
-    return {
+def producer_config(settings: WorkerSettings, most_batch_bytes: int | None = None) -> dict[str, Any]:
+    """The librdkafka properties of the producer; `most_batch_bytes`: the largest batch that each topic takes."""
+    is_exact = settings.kafka_acks == "all"
+    config = {
         **client_config(settings),
         "client.id": f"marketfeed-worker-{settings.shard}",
         "acks": settings.kafka_acks,
-        "enable.idempotence": settings.kafka_acks == "all",
+        "enable.idempotence": is_exact,
         "linger.ms": settings.kafka_linger_ms,
         "compression.type": settings.kafka_compression,
         # Never give a message up: a broker that is away fills the queue, and then the sockets are not read.
@@ -188,3 +268,10 @@ def producer_config(settings: WorkerSettings) -> dict[str, Any]:
         "queue.buffering.max.messages": 0,
         "queue.buffering.max.kbytes": 2**31 - 1,
     }
+    if is_exact:
+        # Where a batch is refused for good nothing after it is sent: the topic ends there, without a hole, and the
+        # next process goes on from there. Without this it would repeat, out of order, all that came after the hole.
+        config["enable.gapless.guarantee"] = True
+    if most_batch_bytes is not None and most_batch_bytes < _CLIENTS_BATCH_BYTES:
+        config["batch.size"] = config["message.max.bytes"] = most_batch_bytes
+    return config

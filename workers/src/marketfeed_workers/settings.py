@@ -9,6 +9,7 @@ from marketfeed_chassis.kafka import KafkaSettings
 from marketfeed_chassis.settings import CommaSeparated
 from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, TRADES, is_name
 from marketfeed_workers.rotation import parse_window
+from marketfeed_workers.venues.registry import DEFAULT, VENUES
 
 
 def _symbols(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def _start_point(text: str) -> str:
 class WorkerSettings(KafkaSettings):
     """Every variable that ``marketfeed-worker`` takes."""
 
-    venue: Literal["binance_us", "binance"] = Field("binance_us", description="binance_us or binance")
+    venue: str = Field(DEFAULT, pattern=f"^({'|'.join(VENUES)})$", description=" or ".join(VENUES))
     shard: str = Field("0", description="name of this worker in metrics and logs, where several share a feed")
     binance_ws_base: str = Field(
         "",

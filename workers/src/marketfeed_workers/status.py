@@ -76,11 +76,14 @@ class WorkerHealth:
             return "stopping"
         if self._publisher.refusal:
             return self._publisher.refusal
+        if self._publisher.is_locked_out:
+            return self._publisher.trouble
         for connection in self._fleet.connections:
             if connection.status().state != "streaming":
                 return f"connection {connection.status().id}: {connection.status().reason}"
         if self._pipeline.paused:
-            return "waiting for Kafka to acknowledge"
+            trouble = self._publisher.trouble
+            return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
         # A copy: symbols may come and go in the event loop's thread while this one looks.
         silent = [flow.symbol for flow in list(self._pipeline.flows.values()) if self._is_silent(flow)]
         return f"no first datum yet: {', '.join(sorted(silent)[:10])}" if silent else ""

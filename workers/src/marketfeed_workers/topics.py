@@ -1,10 +1,10 @@
-"""The worker's topics: there before the first message, the ledgers compacted."""
+"""The worker's topics: there before the first message, the ledgers compacted, and how large a batch they take."""
 
 import time
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from marketfeed_chassis import logs
@@ -24,11 +24,19 @@ _CANNOT_CREATE: Final = {
 }
 
 
-def ensure_topics(settings: WorkerSettings) -> None:
-    """Make sure that every topic is there.
+LEAST_BATCH_BYTES: Final = 16_384
+"""What a topic must take at least: the longest message with room to spare (a gap's note: see `gaps.MOST_RANGES`)."""
+
+_BATCH_RESERVE_BYTES: Final = 512
+"""For a batch's own header: how exactly a client counts it differs with the protocol's version."""
+
+
+def ensure_topics(settings: WorkerSettings) -> int | None:
+    """Make sure that every topic is there; the largest batch in bytes that each of them takes, None if not known.
 
     Raises:
-        StartupError: one is missing and could not be created; the message names it.
+        StartupError: one is missing and could not be created, or takes only messages that are too small; the
+            message names it.
     """
     admin = AdminClient(client_config(settings))
     wanted = {
@@ -47,6 +55,28 @@ def ensure_topics(settings: WorkerSettings) -> None:
     deadline = time.monotonic() + settings.start_deadline_seconds
     for topic in missing:
         _await_topic(admin, topic, deadline)
+    return _most_batch_bytes(admin, list(wanted))
+
+
+def _most_batch_bytes(admin: AdminClient, topics: list[str]) -> int | None:
+    """The smallest max.message.bytes of the topics, which limits whole batches; None where we may not ask."""
+    limits: dict[str, int] = {}
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    try:
+        answers = admin.describe_configs(resources, request_timeout=_CREATE_SECONDS)
+        for resource, answer in answers.items():
+            limits[resource.name] = int(answer.result()["max.message.bytes"].value)
+    except KafkaException as error:
+        # Not every user may, not every broker can. The client's own limit, a topic's by default, is then taken.
+        log.info("how large a batch the topics take is not known", reason=error.args[0].str())
+        return None
+    topic, limit = min(limits.items(), key=lambda each: each[1])
+    if limit < LEAST_BATCH_BYTES:
+        raise StartupError(
+            f"topic {topic} takes batches of at most max.message.bytes={limit}, which is too little for our "
+            f"messages; set it to {LEAST_BATCH_BYTES} or more"
+        )
+    return limit - _BATCH_RESERVE_BYTES
 
 
 def _create(admin: AdminClient, topics: list[NewTopic]) -> None:

@@ -126,13 +126,15 @@ class VenueWatch:
         newest = await self._rest.newest_trade(flow.symbol)
         if flow.trades + flow.quotes != seen:
             return  # it spoke while we asked
-        expected = flow.sequence.expected
+        if flow.beginning:
+            return  # it has begun, and waits for Kafka
+        known_id = flow.sequence.newest  # what waits behind a hole has come, too
         self._pulses[flow.symbol].was_quiet(self._now_us())
-        if newest is None or (expected is not None and newest.trade_id < expected):
+        if newest is None or (known_id is not None and newest.trade_id <= known_id):
             return
         since_us = self._connected_since_us(flow.symbol)
         before_us = newest.trade_time_us - self._counters.clock_offset_us
-        if since_us is None or (expected is None and before_us < since_us):
+        if since_us is None or (known_id is None and before_us < since_us):
             return  # not connected, or nothing that this worker has promised to bring
         self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
         self._pipeline.on_hole(flow.symbol)

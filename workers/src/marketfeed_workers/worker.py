@@ -78,13 +78,13 @@ async def run(settings: WorkerSettings) -> int:
             await asyncio.to_thread(wait_for_broker, settings, stopping=stop.is_set)
             if stop.is_set():
                 return 0
-            await asyncio.to_thread(ensure_topics, settings)
+            most_batch_bytes = await asyncio.to_thread(ensure_topics, settings)
             if settings.kafka_acks != "all":
                 log.warning(
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            worker = _Worker(settings, *_rest(settings, session))
+            worker = _Worker(settings, *_rest(settings, session), most_batch_bytes)
             if not await _unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
@@ -108,7 +108,9 @@ async def _unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, N
 class _Worker:
     """The parts of a running worker."""
 
-    def __init__(self, settings: WorkerSettings, rest: VenueRest, weight: WeightBudget) -> None:
+    def __init__(
+        self, settings: WorkerSettings, rest: VenueRest, weight: WeightBudget, most_batch_bytes: int | None
+    ) -> None:
         venue = VENUES[settings.venue].reading(
             frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
         )
@@ -120,7 +122,7 @@ class _Worker:
             StreamCounters("gaps", settings.market_gaps_topic),
             StreamCounters("progress", settings.market_progress_topic),
         )
-        self._publisher = Publisher(settings, now_us)
+        self._publisher = Publisher(settings, now_us, most_batch_bytes)
         self._pipeline = Pipeline(venue, self._publisher, counters, now_us)
         self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
         self._repair = RepairDesk(settings, self._pipeline, rest, counters, now_us, chance)
@@ -158,7 +160,7 @@ class _Worker:
             now_us,
         )
         self._registry = CollectorRegistry()
-        self._registry.register(WorkerMetrics(counters, self._health, weight, attempts))
+        self._registry.register(WorkerMetrics(counters, self._publisher, self._health, weight, attempts))
 
     async def run(self, stop: asyncio.Event) -> int:
         """Work until told to stop; the exit code."""
@@ -192,7 +194,7 @@ class _Worker:
         while not stop.is_set() and not self._publisher.refusal:
             self._pipeline.poll()
             self._repair.enforce_bounds()
-            if time.monotonic() >= progress_due or self._progress.is_pressing:
+            if time.monotonic() >= progress_due:
                 self._progress.tell()
                 progress_due = time.monotonic() + self._settings.progress_interval_seconds
             self._health.last_beat_us = now_us()
@@ -203,18 +205,27 @@ class _Worker:
 
     def _drain(self) -> int:
         """Deliver what was read. What waits behind a hole is left: the next start fetches it, in order."""
-        deadline = time.monotonic() + self._settings.drain_deadline_seconds
-        pending = self._publisher.pending
-        self._publisher.flush(self._settings.drain_deadline_seconds)
+        publisher, seconds = self._publisher, self._settings.drain_deadline_seconds
+        deadline = time.monotonic() + seconds
+        if publisher.refusal:
+            publisher.begin_anew(seconds / 2)
+        else:
+            publisher.flush(seconds)
         self._progress.tell()
-        left = self._publisher.flush(max(0.0, deadline - time.monotonic()))
+        left = publisher.flush(max(0.0, deadline - time.monotonic()))
+        counters = self._counters
+        account = {
+            "received": sum(stream.received for stream in counters.topics),
+            "acknowledged": sum(stream.acknowledged for stream in counters.topics),
+            "backfilled": counters.backfilled,
+        }
+        if publisher.refusal:
+            log.error("stopped because going on would lose data", reason=publisher.refusal, **account)
+            return 1
         if left:
-            log.error("stopped before Kafka acknowledged everything", unacknowledged=left)
+            log.error("stopped before Kafka acknowledged everything", unacknowledged=left, **account)
             return 1
-        if self._publisher.refusal:
-            log.error("stopped because going on would lose data", reason=self._publisher.refusal)
-            return 1
-        log.info("stopped; everything read is acknowledged", drained=pending)
+        log.info("stopped; everything read is acknowledged", **account)
         return 0
 
     def _connected_since_us(self, symbol: str) -> int | None:

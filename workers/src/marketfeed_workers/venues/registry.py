@@ -10,3 +10,5 @@ VENUES: dict[str, Venue] = {
         binance.VENUE,
     )
 }
+
+DEFAULT = binance_us.VENUE.facts.name

@@ -1,0 +1,146 @@
+"""The worker on an Apache Kafka that fails: leaders change, the broker is away or frozen.
+
+Each test ends with the topic compared with the venue's ledger: every trade there, once, in order.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration_kafka import ApacheKafka, KafkaCluster, require
+from integration_ledger import (
+    assert_quotes_rise,
+    assert_whole,
+    flowing,
+    market_ended,
+    newest_ids,
+    resident_bytes,
+)
+from integration_pipeline import Pipeline, until, worker_status
+
+from marketfeed_cli.process import Parts
+
+pytestmark = [pytest.mark.integration, pytest.mark.kafka]
+
+MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "400")
+OUTAGE_SECONDS = 30
+MOST_GROWTH_BYTES = 64 * 2**20
+"""A queue of 2,000 messages, sockets' buffers and what an allocator keeps; without a bound it would be unlimited."""
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A broker that runs again when a test is over."""
+    require("java", "mvn")
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, name: str) -> Pipeline:
+    pipeline = Pipeline(parts, tmp_path, kafka.address, "", name)
+    for topic in pipeline.topics.values():
+        kafka.new_topic(topic, 2)
+    return pipeline
+
+
+@pytest.mark.timeout(600)  # three brokers start, and two of them once more
+async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts
+) -> None:
+    require("java", "mvn")
+    with KafkaCluster(tmp_path_factory.mktemp("brokers")) as cluster:
+        pipeline = Pipeline(parts, tmp_path, cluster.address, "", "leaders")
+        for topic in pipeline.topics.values():
+            cluster.new_topic(topic, 3)
+        await pipeline.venue(*MARKET)
+        worker, url = await pipeline.worker()
+        await until(lambda: worker_status(url).ready, "the worker to be ready")
+        since = newest_ids(pipeline)
+        await flowing(pipeline, url, 500)
+        for number in (
+            signal.SIGTERM,
+            signal.SIGKILL,
+        ):  # a leader that hands over in order, and one that dies
+            leaders = cluster.leaders(pipeline.topics["MARKET_TRADES_TOPIC"])
+            assert -1 not in leaders.values()
+            gone = max(leaders.values())
+            cluster.brokers[gone].stop(number)
+            await flowing(pipeline, url, 1000)
+            after = cluster.leaders(pipeline.topics["MARKET_TRADES_TOPIC"])
+            assert gone not in after.values(), "somebody else leads now"
+            cluster.brokers[gone].start()
+            cluster.await_in_sync(*pipeline.topics.values())
+        account = await market_ended(pipeline, url)
+        assert await pipeline.stop(worker) == 0
+        stored = assert_whole(pipeline, cluster.address, since)
+        assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+        quotes = assert_quotes_rise(pipeline, cluster.address)
+        assert quotes == account.acknowledged[pipeline.topics["MARKET_BOOK_TOPIC"]]
+        assert not any(account.failed.values())
+
+
+async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
+    kafka: ApacheKafka, tmp_path: Path, parts: Parts
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path, "away")
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000")
+    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    since = newest_ids(pipeline)
+    await flowing(pipeline, url, 500)
+    before_bytes = resident_bytes(worker)
+    kafka.stop(signal.SIGKILL)
+    gone_at = time.monotonic()
+    most_pending = 0
+
+    def is_over() -> bool:
+        nonlocal most_pending
+        most_pending = max(most_pending, worker_status(url).pending)
+        return time.monotonic() >= gone_at + OUTAGE_SECONDS
+
+    await until(is_over, "the outage to last as long as it should")
+    status = worker_status(url)
+    assert not status.ready
+    assert status.reason.startswith("waiting for Kafka to acknowledge")
+    assert most_pending < 2000 + 1000, "the queue, and what one read brought on top of it"
+    assert resident_bytes(worker) - before_bytes < MOST_GROWTH_BYTES
+    kafka.start()
+    await flowing(pipeline, url, 1000)
+    account = await market_ended(pipeline, url)
+    assert await pipeline.stop(worker) == 0
+    stored = assert_whole(pipeline, kafka.address, since)
+    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    assert_quotes_rise(pipeline, kafka.address)
+
+
+async def test_a_full_queue_holds_the_socket_back_and_bounds_the_memory(
+    kafka: ApacheKafka, tmp_path: Path, parts: Parts
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path, "full")
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="1000")
+    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    since = newest_ids(pipeline)
+    await flowing(pipeline, url, 500)
+    before_bytes = resident_bytes(worker)
+    kafka.freeze()  # its connections stay open: nothing says that it is away, it only answers no more
+    try:
+        await until(lambda: "acknowledge" in worker_status(url).reason, "the socket to be held back")
+        received, seen = worker_status(url).received, newest_ids(pipeline)
+        await until(
+            lambda: all(newest >= seen[symbol] + 1000 for symbol, newest in newest_ids(pipeline).items()),
+            "the market to go on without us",
+        )
+        assert worker_status(url).received == received, "nothing was read meanwhile"
+        assert worker_status(url).pending < 1000 + 1000
+        assert resident_bytes(worker) - before_bytes < MOST_GROWTH_BYTES
+    finally:
+        kafka.thaw()
+    await flowing(pipeline, url, 1000)
+    account = await market_ended(pipeline, url)
+    assert await pipeline.stop(worker) == 0
+    stored = assert_whole(pipeline, kafka.address, since)
+    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    assert_quotes_rise(pipeline, kafka.address)

@@ -1,0 +1,179 @@
+"""The worker on an Apache Kafka that refuses: credentials, and batches that a topic does not take.
+
+Each test that publishes ends with the topic compared with the venue's ledger: every trade there, once, in order.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration_kafka import ApacheKafka, require
+from integration_ledger import assert_quotes_rise, assert_whole, flowing, market_ended, metric, newest_ids
+from integration_pipeline import Pipeline, until, worker_status
+
+from marketfeed_cli import services
+from marketfeed_cli.process import Command, Part, Parts
+
+pytestmark = [pytest.mark.integration, pytest.mark.kafka]
+
+MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "200")
+USER, PASSWORD, OTHER_PASSWORD = "marketfeed", "right-Pa55word", "other-Pa55word"
+REAUTHENTICATION_MS = "2000"
+"""How long Kafka believes a connection who it is: a password that was changed is asked for that soon."""
+
+SMALL_BATCH_BYTES = "16384"
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    require("java", "mvn")
+    folder = tmp_path_factory.mktemp("kafka")
+    reauthentication = "listener.name.sasl_plaintext.scram-sha-512.connections.max.reauth.ms"
+    with ApacheKafka(folder, settings={reauthentication: REAUTHENTICATION_MS}) as started:
+        started.set_password(USER, PASSWORD)
+        yield started
+
+
+def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, **trades_topic: str) -> Pipeline:
+    pipeline = Pipeline(parts, tmp_path, kafka.address, "", f"refused{next(_numbers)}")
+    for variable, topic in pipeline.topics.items():
+        kafka.new_topic(topic, 2, **(trades_topic if variable == "MARKET_TRADES_TOPIC" else {}))
+    return pipeline
+
+
+def sasl(kafka: ApacheKafka, password: str) -> dict[str, str]:
+    """What a worker is told that has to prove who it is."""
+    return {
+        "KAFKA_BROKER": kafka.sasl_address,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": USER,
+        "KAFKA_SASL_PASSWORD": password,
+    }
+
+
+def worker_command(pipeline: Pipeline, tmp_path: Path, **variables: str) -> Command:
+    """A worker that is not expected to come up."""
+    return services.worker({**pipeline.environment, **variables}, tmp_path / "never")
+
+
+def log_of(part: Part) -> str:
+    return part.log.read_text()
+
+
+async def test_credentials_that_are_refused_at_start_end_it_at_once(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path)
+    await pipeline.venue(*MARKET)
+    worker = parts.start(
+        worker_command(pipeline, tmp_path, **sasl(kafka, OTHER_PASSWORD), START_DEADLINE_SECONDS="300")
+    )
+    await until(lambda: worker.exit_code is not None, "the worker to end, long before its deadline", 30)
+    assert worker.exit_code == 1
+    worker.stopped = True
+    last = log_of(worker).splitlines()[-1]
+    assert last.startswith(f"error: Kafka at {kafka.sasl_address} refused the credentials: ")
+    assert OTHER_PASSWORD not in log_of(worker)
+
+
+async def test_credentials_that_are_refused_while_running_are_told_and_cost_nothing(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path)
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker(**sasl(kafka, PASSWORD), KAFKA_QUEUE_MAX_MESSAGES="2000")
+    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    since = newest_ids(pipeline)
+    await flowing(pipeline, url, 1000)
+    kafka.set_password(USER, OTHER_PASSWORD)
+    await until(lambda: "credentials" in worker_status(url).reason, "the refusal to be told")
+    assert not worker_status(url).ready
+    await until(lambda: worker_status(url).pending >= 2000, "the socket to be held back")
+    assert worker_status(url).pending < 3000
+    assert metric(url, "marketfeed_kafka_client_errors_total", error="_AUTHENTICATION") >= 1
+    kafka.set_password(USER, PASSWORD)
+    await flowing(pipeline, url, 1000)
+    account = await market_ended(pipeline, url)
+    assert await pipeline.stop(worker) == 0
+    stored = assert_whole(pipeline, kafka.address, since)
+    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    assert_quotes_rise(pipeline, kafka.address)
+    assert "Kafka refuses the credentials" in log_of(worker)
+    for password in (PASSWORD, OTHER_PASSWORD):
+        assert password not in log_of(worker)
+
+
+async def test_a_topic_of_small_batches_is_given_small_batches(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": SMALL_BATCH_BYTES})
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker(KAFKA_COMPRESSION="none")
+    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    since = newest_ids(pipeline)
+    await large_batches(kafka, pipeline, url)
+    account = await market_ended(pipeline, url)
+    assert await pipeline.stop(worker) == 0
+    assert not any(account.failed.values())
+    stored = assert_whole(pipeline, kafka.address, since)
+    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+
+
+async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_goes_on(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path)
+    trades_topic = pipeline.topics["MARKET_TRADES_TOPIC"]
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker(KAFKA_COMPRESSION="none")
+    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    since = newest_ids(pipeline)
+    await flowing(pipeline, url, 500)
+    kafka.alter_topic(trades_topic, **{"max.message.bytes": SMALL_BATCH_BYTES})
+    worker.stopped = True  # it ends by itself, and is to
+    kafka.freeze()
+    await until(lambda: worker_status(url).pending > 2000, "more to wait than the topic takes at once")
+    kafka.thaw()
+    await until(lambda: worker.exit_code is not None, "the worker to end rather than to leave a hole")
+    assert worker.exit_code == 1
+    last = log_of(worker).splitlines()[-1]
+    assert "stopped because going on would lose data" in last
+    assert trades_topic in last
+    assert "too large" in last.lower()
+    # With a key, because without one a venue gives only its newest thousand trades.
+    again, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
+    await flowing(pipeline, url, 1000)
+    await market_ended(pipeline, url)
+    assert await pipeline.stop(again) == 0
+    assert_whole(pipeline, kafka.address, since)
+
+
+async def test_a_topic_that_takes_no_message_of_ours_is_named_at_start(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": "300"})
+    await pipeline.venue(*MARKET)
+    worker = parts.start(worker_command(pipeline, tmp_path))
+    await until(lambda: worker.exit_code is not None, "the worker to end")
+    worker.stopped = True
+    assert worker.exit_code == 1
+    last = log_of(worker).splitlines()[-1]
+    assert (
+        f"topic {pipeline.topics['MARKET_TRADES_TOPIC']} takes batches of at most max.message.bytes=300"
+        in last
+    )
+
+
+async def large_batches(kafka: ApacheKafka, pipeline: Pipeline, url: str) -> None:
+    """Let messages pile up behind a frozen broker: when it goes on the client has full batches to send."""
+    kafka.freeze()
+    try:
+        await until(lambda: worker_status(url).pending > 2000, "messages to pile up")
+    finally:
+        kafka.thaw()
+    await flowing(pipeline, url, 1000)
