@@ -3,37 +3,25 @@
 import contextlib
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import yaml
-
-ROOT: Final = Path(__file__).parents[2]
-sys.path += [str(ROOT / "operator/tests"), str(ROOT / "scripts")]
-
-import charts_cluster  # noqa: E402 - found through the lines above, as the next
-import charts_manifests  # noqa: E402
-import charts_tools  # noqa: E402
-import charts_values  # noqa: E402
-from operator_control_plane import ControlPlane, Unavailable, control_plane  # noqa: E402
-
-CHART: Final = ROOT / "charts/marketfeed"
-NEIGHBOURS: Final = ROOT.parent / "shared/crds"
-"""The CRDs of Strimzi, CockroachDB and the Prometheus operator; data that the repository does not hold."""
-PROFILES: Final = ("local", "production", "existing")
-KINDS: Final = ("marketfeed.dev/v1alpha1/MarketFeed", "monitoring.coreos.com/v1/PodMonitor")
-"""What a cluster knows that is ready for all of the chart."""
-
-__all__ = ["ControlPlane", "charts_cluster", "charts_manifests", "charts_values"]
-"""The scripts, for the tests of them: imported here, where their folder is made known."""
-
-Object = dict[str, Any]
-Render = Callable[..., list[Object]]
-Helm = Callable[..., subprocess.CompletedProcess[str]]
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+from charts_support import (
+    CHART,
+    KINDS,
+    NEIGHBOURS,
+    ControlPlane,
+    Helm,
+    Kubectl,
+    Object,
+    Render,
+    Unavailable,
+    charts_tools,
+    control_plane,
+)
 
 
 def _missing(reason: Exception) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from charts_fixtures import CHART, NEIGHBOURS, ControlPlane, Helm, Kubectl, Object, Render
+from charts_support import CHART, NEIGHBOURS, ControlPlane, Helm, Kubectl, Object, Render
 
 pytest_plugins = ["charts_fixtures"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from charts_fixtures import NEIGHBOURS, ROOT, ControlPlane, Kubectl, Object, charts_cluster
+from charts_support import NEIGHBOURS, ROOT, ControlPlane, Kubectl, Object, charts_cluster
 from charts_tools import Tools
 
 pytest_plugins = ["charts_fixtures"]

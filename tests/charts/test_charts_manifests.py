@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from charts_fixtures import ROOT, Object, Render, charts_manifests
+from charts_support import ROOT, Object, Render, charts_manifests
 from charts_tools import Tools
 
 from marketfeed_operator.api import Spec, parse

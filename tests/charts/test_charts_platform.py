@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from charts_fixtures import ROOT, Helm, Object
+from charts_support import ROOT, Helm, Object
 
 pytest_plugins = ["charts_fixtures"]
 

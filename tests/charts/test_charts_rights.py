@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from charts_fixtures import PROFILES, Kubectl, Object, Render
+from charts_support import PROFILES, Kubectl, Object, Render
 
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.desired.base import Defaults, Feed
@@ -19,7 +19,7 @@ INSTALLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{profile: (profile, {}) for profile in PROFILES},
     "default": ("", {}),
     "namespaced": ("", {"rbac": {"scope": "namespaced"}, "operator": {"watchNamespaces": ["a"]}}),
-    "secrets watched": ("", {"operator": {"watchSecrets": True}}),
+    "secrets watched": ("", {"operator": {"watchSecrets": ["market"]}}),
 }
 READING = {"get", "list", "watch"}
 

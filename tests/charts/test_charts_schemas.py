@@ -6,7 +6,7 @@ from pathlib import Path
 import charts_schemas
 import pytest
 import yaml
-from charts_fixtures import CHART, PROFILES, ROOT, Render
+from charts_support import CHART, PROFILES, ROOT, Render
 from charts_tools import Tools
 
 pytest_plugins = ["charts_fixtures"]
@@ -47,7 +47,7 @@ def rendered(render: Render, tmp_path_factory: pytest.TempPathFactory) -> list[P
         **{profile: render(profile) for profile in PROFILES},
         "default": render(),
         "namespaced": render(
-            rbac={"scope": "namespaced"}, operator={"watchNamespaces": ["a"], "watchSecrets": True}
+            rbac={"scope": "namespaced"}, operator={"watchNamespaces": ["a"], "watchSecrets": ["market"]}
         ),
         "certificates": render("production", kafka={"authentication": "tls"}, feed={"enabled": True}),
     }.items():

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from charts_fixtures import CHART, PROFILES, ROOT, Helm
+from charts_support import CHART, PROFILES, ROOT, Helm
 from charts_tools import Tools
 
 pytest_plugins = ["charts_fixtures"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts_fixtures import CHART, ROOT, Helm, Render, charts_values
+from charts_support import CHART, ROOT, Helm, Render, charts_values
 
 pytest_plugins = ["charts_fixtures"]
 

@@ -34,10 +34,11 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
-{{- if .Values.operator.watchSecrets }}
-# Their versions are asked for, one by one, by the names that MarketFeeds give.
+{{- with .Values.operator.watchSecrets }}
+# Their versions are asked for, never their content; RBAC knows no right to the one without the other.
 - apiGroups: [""]
   resources: [secrets]
+  resourceNames: {{ toJson . }}
   verbs: [get]
 {{- end }}
 # Kinds of other operators, where they are installed. Topics are never deleted.

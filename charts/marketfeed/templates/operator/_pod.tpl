@@ -75,7 +75,7 @@ volumes:
 {{- if eq .Values.rbac.scope "namespaced" }}
 - {name: WATCH_NAMESPACES, value: {{ include "marketfeed.namespaces" . | fromJsonArray | join "," | quote }}}
 {{- end }}
-- {name: WATCH_SECRETS, value: {{ .Values.operator.watchSecrets | quote }}}
+- {name: WATCH_SECRETS, value: {{ not (empty .Values.operator.watchSecrets) | quote }}}
 {{- range $name, $value := .Values.operator.settings }}
 - {name: {{ snakecase $name | upper }}, value: {{ $value | toString | quote }}}
 {{- end }}
