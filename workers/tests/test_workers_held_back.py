@@ -26,7 +26,7 @@ class HoldingSink:
         if self.holds and self.socket is not None:
             self.socket.pause_reading()
 
-    def on_control_frame(self) -> None:
+    def on_control_frame(self, *, answered: bool) -> None:
         """None is sent here."""
 
     @property

@@ -189,6 +189,8 @@ def test_many_streams_are_subscribed_by_paced_commands_on_one_connection(tmp_pat
         assert connection["streams"] == 420 or len(connection["streams"]) == 420
         counted = line.control("GET", "ledger")["connections"]
         assert (counted["accepted"], counted["ended"]) == (1, {})
+        # 420 names, 200 at most in a command, and the list that is asked for in the end.
+        assert worker.metric("marketfeed_control_frames_sent_total", kind="command") == 4
 
 
 def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path: Path) -> None:

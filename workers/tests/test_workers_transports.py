@@ -24,7 +24,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.reads: list[list[bytes]] = []
-        self.control_frames = 0
+        self.control_frames: list[bool] = []
 
     @property
     def frames(self) -> list[bytes]:
@@ -33,8 +33,8 @@ class Sink:
     def on_frames(self, frames: list[bytes]) -> None:
         self.reads.append(frames)
 
-    def on_control_frame(self) -> None:
-        self.control_frames += 1
+    def on_control_frame(self, *, answered: bool) -> None:
+        self.control_frames.append(answered)
 
 
 class BrokenSink(Sink):
@@ -124,7 +124,7 @@ async def test_a_ping_behind_data_is_answered_and_does_not_hold_the_data_back(
         socket = await open_socket(url, sink, 5)
         await asyncio.wait_for(answered, 10)
         await until(lambda: sink.frames == [b"before"], "the frame before the ping")
-        await until(lambda: sink.control_frames == 2, "word of both pings")
+        await until(lambda: sink.control_frames == [True, True], "word of both pings")
         socket.close()
         await socket.closed
 
@@ -133,7 +133,7 @@ async def test_our_ping_is_answered_and_the_sink_hears_of_it(open_socket: OpenSo
     async with venue(lambda connection: connection.wait_closed()) as url:
         socket = await open_socket(url, sink, 5)
         socket.ping()
-        await until(lambda: sink.control_frames == 1, "the pong")
+        await until(lambda: sink.control_frames == [False], "the pong")
         assert sink.frames == []
         socket.close()
         await socket.closed

@@ -143,7 +143,7 @@ class Connection:
     async def _open(self, awaited: set[str]) -> Session:
         parts = self._parts
         await parts.attempts.take()
-        session = Session(parts.venue, parts.settings, parts.pipeline, parts.now_us)
+        session = Session(parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us)
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
         await session.open(parts.open_socket, base, self._streams(), awaited)
         return session

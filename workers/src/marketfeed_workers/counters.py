@@ -59,6 +59,7 @@ class Counters:
         unexpected: messages of symbols that this worker does not read (any more).
         paused_reads: times that sockets were not read for lack of room towards Kafka.
         rotations: reason -> connections that were replaced by a new one before they were closed.
+        control_frames: command, ping or pong -> frames of that kind that we sent.
         clock_offset_us: the venue's clock minus ours.
     """
 
@@ -73,6 +74,7 @@ class Counters:
     unexpected: int = 0
     paused_reads: int = 0
     rotations: Counter[str] = field(default_factory=Counter)
+    control_frames: Counter[str] = field(default_factory=Counter)
     clock_offset_us: int = 0
 
     @property

@@ -237,6 +237,14 @@ class WorkerMetrics(Collector):
         for reason, count in sorted(counters.rotations.items()):
             rotations.add_metric([*worker, reason], count)
         yield rotations
+        frames = CounterMetricFamily(
+            "marketfeed_control_frames_sent",
+            "Frames sent to the venue, which allows a connection only a few a second: commands, pings, pongs.",
+            labels=["venue", "shard", "kind"],
+        )
+        for kind in ("command", "ping", "pong"):
+            frames.add_metric([*worker, kind], counters.control_frames[kind])
+        yield frames
         yield _gauge(
             "marketfeed_clock_offset_seconds",
             "The venue's clock minus ours, in seconds.",

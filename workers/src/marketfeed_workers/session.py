@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from marketfeed_chassis import logs
+from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import Unreachable
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
@@ -33,7 +34,12 @@ class Session:
     """
 
     def __init__(
-        self, venue: Venue, settings: WorkerSettings, pipeline: Pipeline, now_us: Callable[[], int]
+        self,
+        venue: Venue,
+        settings: WorkerSettings,
+        pipeline: Pipeline,
+        counters: Counters,
+        now_us: Callable[[], int],
     ) -> None:
         self.streams: set[str] = set()
         self.connected_time_us = self.last_frame_time_us = now_us()
@@ -43,6 +49,7 @@ class Session:
         self._venue = venue
         self._settings = settings
         self._pipeline = pipeline
+        self._counters = counters
         self._now_us = now_us
         self._awaited: set[str] = set()
         self._replies: dict[int, asyncio.Future[Reply]] = {}
@@ -104,9 +111,11 @@ class Session:
             else:
                 self._on_reply(notice)
 
-    def on_control_frame(self) -> None:
+    def on_control_frame(self, *, answered: bool) -> None:
         """The peer is alive."""
         self.last_frame_time_us = self._now_us()
+        if answered:
+            self._counters.control_frames["pong"] += 1
 
     async def subscribe(self, streams: Sequence[str]) -> None:
         """Add streams, by chunks, and make sure that the venue has them.
@@ -140,6 +149,7 @@ class Session:
             request_id = self._last_request_id
             reply = self._replies[request_id] = asyncio.get_running_loop().create_future()
             self._open_socket().send(make(request_id))
+            self._counters.control_frames["command"] += 1
             await asyncio.sleep(self._venue.facts.command_interval_seconds)
         try:
             async with asyncio.timeout(REPLY_SECONDS):
@@ -181,6 +191,7 @@ class Session:
                 return
             elif not pinged:
                 socket.ping()
+                self._counters.control_frames["ping"] += 1
                 pinged = True
             await asyncio.sleep(self._settings.ws_idle_timeout_seconds / 8)
 

@@ -76,9 +76,9 @@ class _PicowsSocket(WSListener):
         match kind:
             case WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
-                self._sink.on_control_frame()
+                self._sink.on_control_frame(answered=True)
             case WSMsgType.PONG:
-                self._sink.on_control_frame()
+                self._sink.on_control_frame(answered=False)
             case WSMsgType.CLOSE:
                 code = frame.get_close_code()
                 # The library would write "no code" as the code 0, which a peer takes for a breach of the protocol.

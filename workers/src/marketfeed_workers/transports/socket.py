@@ -18,8 +18,8 @@ class FrameSink(Protocol):
     def on_frames(self, frames: list[bytes]) -> None:
         """Text frames that one read of the socket delivered, or the next batch of them, in order."""
 
-    def on_control_frame(self) -> None:
-        """A ping or pong came: the peer is alive though it sends no data."""
+    def on_control_frame(self, *, answered: bool) -> None:
+        """A ping (which the socket has `answered`) or a pong came: the peer is alive though it sends no data."""
 
 
 class Socket(Protocol):

@@ -19,7 +19,7 @@ def _telling(sink: FrameSink) -> type[ClientConnection]:
         def process_event(self, event: Event) -> None:
             super().process_event(event)
             if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
-                sink.on_control_frame()
+                sink.on_control_frame(answered=event.opcode is Opcode.PING)
 
     return Telling
 
