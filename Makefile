@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate images compose-test e2e e2e-full charts platform install uninstall
+.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +42,15 @@ format: setup ## rewrite the code as the linter wants it
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-generate: setup ## write what is generated: wire/schemas, docs/settings.md, .env.example, the charts' schemas and tables
+generate: setup ## write what is generated: wire/schemas, settings, dashboards and rules, the charts' schemas and tables
 	@$(RUN) python -m marketfeed_wire.schema wire/schemas
 	@$(RUN) python scripts/settings_docs.py --write
+	@$(RUN) marketfeed-monitoring charts/marketfeed/files
 	@$(RUN) python scripts/charts_values.py --write
+
+dashboards: tools ## dashboards and rules into the chart, and their pictures from real services into docs/images (minutes)
+	@$(RUN) marketfeed-monitoring charts/marketfeed/files
+	@$(RUN) python scripts/dashboards.py $(ARGS)
 
 charts: tools ## write the charts' schemas, tables and manifests, and test the charts (ARGS="-k schemas")
 	@$(RUN) python scripts/charts_values.py --write

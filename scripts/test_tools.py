@@ -17,6 +17,8 @@ import charts_tools  # noqa: E402 - found through the line above
 import integration_kafka  # noqa: E402 - found through the line above
 import operator_control_plane  # noqa: E402
 
+from marketfeed_monitoring import prometheus  # noqa: E402
+
 
 def main() -> None:
     """Prepare each; a failed fetch or build ends with its own error."""
@@ -35,6 +37,10 @@ def main() -> None:
         print(f"helm, helm-unittest, kubeconform: {charts_tools.find_tools().folder}", flush=True)
     except charts_tools.Unavailable as reason:
         print(f"helm, helm-unittest, kubeconform: left out: {reason}", flush=True)
+    try:
+        print(f"Prometheus and promtool: {prometheus.programs().promtool.parent}", flush=True)
+    except prometheus.Unavailable as reason:
+        print(f"Prometheus and promtool: left out: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -158,14 +158,16 @@ async def _feeds(kubeconfig: Path, port: int, running: AsyncExitStack) -> None:
     await admin.feed("resting", symbols=["LTCUSDT"], paused=True)
 
 
-async def make_trouble(stage: Stage) -> None:
-    """Something of everything that the dashboards have a line for."""
+async def make_trouble(stage: Stage, *, dead_letter: bool = True) -> None:
+    """Something of everything that the dashboards have a line for, all of which is repaired, save for a dead letter."""
     pipeline = stage.pipeline
     pipeline.fault("server_shutdown", close_after_seconds=60)
     pipeline.fault("drop", streams=["btcusdt@trade"], count=3)
     pipeline.fault("duplicate", streams=["solusdt@trade"], count=5)
     pipeline.fault("corrupt", streams=["ethusdt@trade"], how="bad_price", count=2)
     pipeline.fault("cut", after_seconds=5, lose_frames=100)
+    if not dead_letter:
+        return
     producer = Producer({"bootstrap.servers": pipeline.environment["KAFKA_BROKER"]})
     producer.produce(pipeline.topics["MARKET_TRADES_TOPIC"], value=b"not JSON", key=b"BTCUSDT")
     await asyncio.to_thread(producer.flush, 10)

@@ -5,6 +5,7 @@ Labels that a series may carry besides its own come from whoever scrapes: on Kub
 and a label that is not there is an empty one, so the same query serves both.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -103,6 +104,13 @@ def with_variables(query: str, variables: Mapping[str, str]) -> str:
     for name in sorted(variables, key=len, reverse=True):
         query = query.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
     return query
+
+
+def legend(template: str, labels: Mapping[str, str]) -> str:
+    """`template` with each ``{{label}}`` replaced by its value, as Grafana names a series."""
+    for name, value in labels.items():
+        template = template.replace(f"{{{{{name}}}}}", value)
+    return " ".join(re.sub(r"\{\{\w+\}\}", "", template).split())
 
 
 def base_names(series: str) -> Iterator[str]:

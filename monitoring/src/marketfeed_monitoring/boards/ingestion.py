@@ -43,15 +43,14 @@ _VENUE: Final = (
     lines(
         "Reconnects and rotations",
         "Connections opened again after an end, and connections replaced without a break, by reason, "
-        "within the "
-        "interval.",
+        "since the workers started.",
         "short",
         Query(
-            expr=growth("marketfeed_connection_reconnects_total", _SHARDS, "venue"),
+            expr=f"sum by (venue) (marketfeed_connection_reconnects_total{{{_SHARDS}}})",
             legend="{{venue}} reconnects",
         ),
         Query(
-            expr=growth("marketfeed_connection_rotations_total", _SHARDS, "venue, reason"),
+            expr=f"sum by (venue, reason) (marketfeed_connection_rotations_total{{{_SHARDS}}})",
             legend="{{venue}} rotation: {{reason}}",
             may_be_empty="a connection is replaced once in 24 h or when the venue announces its end",
         ),
@@ -59,12 +58,13 @@ _VENUE: Final = (
     ),
     lines(
         "Failures by reason",
-        "Connections that ended or were refused, requests that failed, frames passed over, within the "
-        "interval. "
+        "Connections that ended or were refused, requests that failed, frames passed over, since the "
+        "workers started. "
         "rate_limited is HTTP 429, banned 418, region_refused 451, forbidden 403.",
         "short",
         Query(
-            expr=growth("vendor_fetch_failure_total", _SHARDS, "venue, reason"), legend="{{venue}} {{reason}}"
+            expr=f"sum by (venue, reason) (vendor_fetch_failure_total{{{_SHARDS}}})",
+            legend="{{venue}} {{reason}}",
         ),
         height=6,
     ),

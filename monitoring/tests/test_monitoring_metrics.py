@@ -1,0 +1,112 @@
+"""Every metric that a panel or a rule reads is one that a service declares, with the labels that are asked for.
+
+The services' own metric objects are asked, not their sources: a metric that is renamed fails here.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import HistogramMetricFamily
+
+from marketfeed_chassis import settings as chassis_settings
+from marketfeed_consumers.auditor import Auditor, Taken
+from marketfeed_consumers.metrics import Metrics as ConsumerMetrics
+from marketfeed_consumers.state import State
+from marketfeed_consumers.writer import Writer
+from marketfeed_monitoring.alerts import ALERTS
+from marketfeed_monitoring.boards import BOARDS
+from marketfeed_monitoring.promql import TARGET_LABELS, base_names, grouping_labels, selectors, with_variables
+from marketfeed_operator.engine.metrics import Metrics as OperatorMetrics
+from marketfeed_workers import worker as workers
+from marketfeed_workers.settings import WorkerSettings
+
+Declared = Mapping[str, frozenset[str]]
+"""Family -> its labels."""
+
+EXPORTERS: Declared = {
+    # Prometheus itself makes these: https://prometheus.io/docs/concepts/jobs_instances/ and
+    # https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
+    "up": frozenset(),
+    "ALERTS": frozenset({"alertname", "alertstate", "severity", "symbol", "topic", "venue"}),
+}
+"""Metrics that are not ours, by who makes them; the labels of ALERTS are those of our alerts."""
+VARIABLES = {"__rate_interval": "1m"} | {each.name: ".*" for board in BOARDS for each in board.variables}
+QUERIES = [
+    *(
+        (f"{board.uid}: {panel.title}", with_variables(query.expr, VARIABLES))
+        for board in BOARDS
+        for panel in board.panels
+        for query in panel.queries
+    ),
+    *((alert.name, alert.expr) for alert in ALERTS),
+]
+
+
+def families(registry: CollectorRegistry) -> Iterator[tuple[str, frozenset[str]]]:
+    for family in registry.collect():
+        labels = set(getattr(family, "_labelnames", ())).union(*(sample.labels for sample in family.samples))
+        if family.type == "histogram" or isinstance(family, HistogramMetricFamily):
+            labels.add("le")
+        yield family.name, frozenset(labels)
+
+
+async def worker_families() -> Declared:
+    settings = chassis_settings.read(
+        WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", "KAFKA_BROKER": "127.0.0.1:1", "LOG_LEVEL": "ERROR"}
+    )
+    async with ClientSession() as session:
+        made = workers._Worker(settings, *workers._rest(settings, session), 1_000_000)
+        return dict(families(made._registry))
+
+
+def consumer_families() -> Declared:
+    registry, auditor = CollectorRegistry(), Auditor("", 0, lambda: False)
+    auditor.taken = Taken()
+    ConsumerMetrics(registry, State(), Writer(""), auditor, lambda: 0)
+    return dict(families(registry))
+
+
+def operator_families() -> Declared:
+    registry = CollectorRegistry()
+    made = OperatorMetrics(registry)
+    labels = {each._name: frozenset(each._labelnames) for each in vars(made).values()}
+    return {name: known | labels[name] for name, known in families(registry)}
+
+
+@pytest.fixture(scope="module")
+def declared() -> Declared:
+    workers_own = asyncio.run(worker_families())
+    return {**workers_own, **consumer_families(), **operator_families(), **EXPORTERS}
+
+
+def test_the_services_declare_what_is_known_of_them(declared: Declared) -> None:
+    """Should a service's objects one day tell nothing, everything below would be about nothing."""
+    assert declared["vendor_fetch_failure"] == {"venue", "shard", "stream", "reason"}
+    assert declared["marketfeed_consumer_commit_seconds"] == {"le"}
+    assert declared["marketfeed_operator_reconciles"] == {"result"}
+    assert len(declared) > 50
+
+
+@pytest.mark.parametrize(("where", "query"), QUERIES, ids=lambda value: value if " " not in value else "")
+def test_what_a_query_reads_is_declared(declared: Declared, where: str, query: str) -> None:
+    labels: set[str] = set()
+    for selector in selectors(query):
+        family = next((name for name in base_names(selector.metric) if name in declared), None)
+        assert family is not None, f"{where} reads {selector.metric}, which nobody declares"
+        known = declared[family] | TARGET_LABELS
+        assert selector.labels <= known, f"{where}: {selector.metric} has only {sorted(known)}"
+        labels |= known
+    assert grouping_labels(query) <= labels, f"{where} groups by a label that no metric in it has"
+
+
+def test_a_counter_is_read_by_its_series_name() -> None:
+    """`x_total` exists, `x` does not; Prometheus answers the second one with nothing."""
+    registry = CollectorRegistry()
+    OperatorMetrics(registry)
+    types = {family.name: family.type for family in registry.collect()}
+    assert types["marketfeed_operator_reconciles"] == "counter"
+    read = {selector.metric for _, query in QUERIES for selector in selectors(query)}
+    assert not [name for name in read if types.get(name) in ("counter", "histogram")]
