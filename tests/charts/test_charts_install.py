@@ -139,6 +139,8 @@ def run(api_server: ControlPlane, tools: Tools, tmp_path_factory: pytest.TempPat
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"install-{uuid.uuid4().hex[:8]}"
     yield name
+    for kind in ("clusterroles", "clusterrolebindings"):  # of a release that a failed test has left
+        kubectl("delete", kind, "--selector", "app.kubernetes.io/part-of=marketfeed")
     kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
     kubectl("delete", "crd", "marketfeeds.marketfeed.dev", "--ignore-not-found")
 
