@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 from workers_broker import Broker
@@ -19,7 +20,7 @@ from marketfeed_wire import (
 )
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.gaps import GapEntry
+from marketfeed_workers.gaps import GapEntry, most_ranges
 from marketfeed_workers.id_ranges import IdRange, within
 from marketfeed_workers.ledger import ProgressTeller, read_memory
 from marketfeed_workers.pipeline import Pipeline
@@ -168,9 +169,20 @@ def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> N
     holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
     sequence.resume_after(60_000, holes)
     entry = GapEntry(IdRange(10, 50_000), 1, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)])
-    told = entry.message("binance_us", "BTCUSDT", sequence, 2)
-    assert len(encode(told)) < 10_000 < LEAST_BATCH_BYTES
+    told = entry.message("binance_us", "BTCUSDT", sequence, 2, most_ranges(LEAST_BATCH_BYTES - 512))
+    assert len(encode(told)) < LEAST_BATCH_BYTES - 512
     missing = [IdRange(*each) for each in told.missing]
     assert within(missing, IdRange(10, 50_000)) == missing
     assert all(within(missing, hole) == [hole] for hole in holes), "nothing that is missing is left out"
     assert {IdRange(*each) for each in told.absent} < set(entry.absent)
+
+
+def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
+    sequence = TradeSequence()
+    holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
+    sequence.resume_after(60_000, holes)
+    told = GapEntry(IdRange(10, 50_000), 1).message("v", "S", sequence, 2, most_ranges(1_000_000))
+    assert [IdRange(*each) for each in told.missing] == holes
+    longest = 2**63 - 1
+    ids = [(longest, longest)] * most_ranges(1_000_000)
+    assert len(encode(msgspec.structs.replace(told, missing=ids, absent=ids))) < 1_000_000

@@ -6,14 +6,24 @@ open ──▶ filled       every id was published
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from marketfeed_wire import Gap, GapState
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.id_ranges import IdRange, merged, within
 
-MOST_RANGES = 100
-"""Ranges that a note tells one by one, of missing ids and of absent ones: it stays below 10 kB then. A long gap of
-which a venue proves only every other trade has tens of thousands, more than a Kafka topic takes in one message."""
+MOST_RANGES: Final = 5_000
+"""Ranges that a note tells one by one, of missing ids and of absent ones. A long gap of which a venue proves only every
+other trade has tens of thousands, which would make a message that no topic takes."""
+
+_RANGE_BYTES: Final = 100
+"""A range of missing ids and one of absent ones, as JSON, with room for the rest of the note."""
+
+
+def most_ranges(most_batch_bytes: int) -> int:
+    """How many ranges a note may tell so that a topic takes it which takes batches of that size."""
+    return min(MOST_RANGES, most_batch_bytes // _RANGE_BYTES)
+
 
 FROM_STREAM = "stream"
 """The proof of a gap whose trades came by themselves, a little late."""
@@ -48,15 +58,15 @@ class GapEntry:
         self.proof = proof
         self.absent = merged([*self.absent, *(part for each in absent for part in within([each], self.ids))])
 
-    def message(self, venue: str, symbol: str, sequence: TradeSequence, now_us: int) -> Gap:
-        """This entry as it is told to the world.
+    def message(self, venue: str, symbol: str, sequence: TradeSequence, now_us: int, most: int) -> Gap:
+        """This entry as it is told to the world, in at most `most` ranges of each kind.
 
-        Of very many ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
+        Of more ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
         on from it fetches some trades once more. What is told absent is part of what is: it is proven again.
         """
         missing = within(sequence.missing(), self.ids)
-        if len(missing) > MOST_RANGES:
-            missing = [*missing[: MOST_RANGES - 1], IdRange(missing[MOST_RANGES - 1].first, missing[-1].last)]
+        if len(missing) > most:
+            missing = [*missing[: most - 1], IdRange(missing[most - 1].first, missing[-1].last)]
         return Gap(
             venue=venue,
             symbol=symbol,
@@ -64,7 +74,7 @@ class GapEntry:
             last_id=self.ids.last,
             state=self.state,
             missing=[(first, last) for first, last in missing],
-            absent=[(first, last) for first, last in self.absent[:MOST_RANGES]],
+            absent=[(first, last) for first, last in self.absent[:most]],
             proof=self.proof,
             detected_time_us=self.detected_time_us,
             updated_time_us=now_us,

@@ -255,7 +255,9 @@ class Pipeline:
                 self._tell_gap(flow, entry)
 
     def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
-        message = entry.message(self._venue, flow.symbol, flow.sequence, self._now_us())
+        message = entry.message(
+            self._venue, flow.symbol, flow.sequence, self._now_us(), self._publisher.most_ranges
+        )
         write = log.error if entry.state == "unresolved" else log.warning
         write(
             f"gap in the trade ids {entry.state}",

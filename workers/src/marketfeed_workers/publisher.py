@@ -25,6 +25,7 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.kafka import client_config
 from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
+from marketfeed_workers.gaps import most_ranges
 from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
@@ -116,6 +117,7 @@ class Publisher:
             as the process then ends, because the next one starts after the last acknowledged trade id.
         trouble: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
         is_locked_out: Kafka refuses the credentials, and has acknowledged nothing since.
+        most_ranges: how many ranges of ids a note may tell so that the topics take it.
         errors: name of an error of the client's connections, as librdkafka calls it -> how often it came.
     """
 
@@ -132,6 +134,7 @@ class Publisher:
         self._pending_bytes = 0
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
+        self.most_ranges = most_ranges(most_batch_bytes or _CLIENTS_BATCH_BYTES)
         self._refused_symbols: set[bytes] = set()
         self._config = {**producer_config(settings, most_batch_bytes), "error_cb": self._on_error}
         self._producer = Producer(self._config)

@@ -25,7 +25,7 @@ _CANNOT_CREATE: Final = {
 
 
 LEAST_BATCH_BYTES: Final = 16_384
-"""What a topic must take at least: the longest message with room to spare (a gap's note: see `gaps.MOST_RANGES`)."""
+"""What a topic must take at least: the longest message with room to spare (a gap's note is cut to what they take)."""
 
 _BATCH_RESERVE_BYTES: Final = 512
 """For a batch's own header: how exactly a client counts it differs with the protocol's version."""
