@@ -165,11 +165,13 @@ def uninstall(cluster: Cluster, options: argparse.Namespace) -> None:
         Failed: helm or kubectl failed, or what should go stays.
     """
     waiting = Waiting(options.timeout_seconds)
-    listed = cluster.run_helm("list", "--all", "--short", "--namespace", options.namespace).split()
-    if options.release not in listed:
+    try:
+        bodies = list(manifests(_helm_get(cluster, "manifest", options)))
+    except Failed as failure:
+        if "release: not found" not in str(failure):
+            raise
         print(f"there is no release {options.release} in namespace {options.namespace}: nothing to uninstall")
         return
-    bodies = list(manifests(_helm_get(cluster, "manifest", options)))
     cluster.run_helm("uninstall", options.release, "--namespace", options.namespace)
     going = [body for body in bodies if not kept(body)]
     waiting.until("the objects to go", lambda: _still_there(cluster, going))

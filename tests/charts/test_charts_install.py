@@ -206,7 +206,7 @@ def test_local_is_installed_with_its_feed_again_and_away(
     values = ROOT / "charts/marketfeed/values-local.yaml"
     done = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "200")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "waiting for Deployment marketfeed-operator: " in done.stdout
+    assert "Deployment marketfeed-operator: ready" in done.stdout
     assert "the kind is new: once more, for the MarketFeed" in done.stdout
     assert "Kafka market: ready" in done.stdout
     assert "MarketFeed first: ready" in done.stdout
