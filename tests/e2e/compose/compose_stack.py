@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import psycopg
+
 ROOT: Final = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests" / "e2e" / "images"))
 
@@ -156,10 +158,11 @@ class Stack:
         """A command in a running container."""
         return self.compose("exec", "-T", service, *command)
 
-    def sql(self, query: str) -> list[list[str]]:
-        """The rows that psql prints in the database's container."""
-        text = self.execute("postgres", "psql", "-U", "marketfeed", "-At", "-F", "|", "-c", query)
-        return [line.split("|") for line in text.splitlines()]
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, asked at the database's published port."""
+        address = f"postgresql://marketfeed:marketfeed@127.0.0.1:{self.ports['POSTGRES_PORT']}/marketfeed"
+        with psycopg.connect(address, connect_timeout=30) as connection:
+            return connection.execute(query.encode()).fetchall()
 
     def get(self, port: str, path: str, body: object = None) -> Any:
         """The JSON that a published port answers with."""

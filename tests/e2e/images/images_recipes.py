@@ -56,12 +56,20 @@ def maven(pom: Path) -> Path:
     return folder / "jars"
 
 
+def _tools(text: str, *, is_4: bool) -> list[str]:
+    """Lines of a script and its class, out of lines that name a second class where Kafka 3 has it elsewhere."""
+    rows = [line.split() for line in text.splitlines()]
+    return [f"{script} {classes[0] if is_4 else classes[-1]}\n" for script, *classes in rows]
+
+
 def _kafka(version: str) -> Recipe:
     pom = HERE / "kafka" / f"kafka-{version}.xml"
 
     def fill(context: Path, scratch: Path) -> None:
         images_debian.layer(("openjdk-17-jre-headless",), context / "java.tar", scratch)
         shutil.copytree(maven(pom), context / "jars")
+        names = context / "bin" / "classes"
+        names.write_text("".join(_tools(names.read_text(), is_4=not version.startswith("3."))))
 
     return Recipe(f"{REGISTRY}/kafka:{version}", f"apache/kafka:{version}", "kafka", lambda: version, fill)
 
