@@ -184,8 +184,9 @@ class System:
         return told
 
     def symbols(self) -> list[str]:
-        """Every symbol of the venue."""
-        return sorted(self.ledger()["symbols"])
+        """Every symbol that the venue lists; its ledger has none before the market has opened."""
+        listed = self.kube.ask("venue", VENUE, "/api/v3/exchangeInfo")["symbols"]
+        return sorted(each["symbol"] for each in listed)
 
     def fault(self, kind: str, **settings: Any) -> Object:
         """Set one of the simulator's faults."""
