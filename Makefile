@@ -11,7 +11,7 @@ ARGS ?=
 .PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full charts platform install uninstall
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
 	@python3 -m venv .uv || { echo "python3 with its venv module is needed (Debian: python3-venv)"; exit 1; }
