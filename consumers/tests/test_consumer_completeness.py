@@ -99,6 +99,10 @@ def test_figures_are_read_from_the_ledger(session: Callable[..., Session], datab
     assert found["ETHUSDT"].stored == 50
 
 
+def taken(auditor: Auditor) -> list[completeness.Figures]:
+    return list(auditor.taken.figures) if auditor.taken else []
+
+
 @pytest.mark.integration
 def test_figures_never_end_a_writers_transaction(session: Callable[..., Session], database: str) -> None:
     """Taken without a pause while a consumer stores: no attempt of the consumer fails."""
@@ -106,11 +110,10 @@ def test_figures_never_end_a_writers_transaction(session: Callable[..., Session]
     with Auditor(database, 0.001, lambda: True) as auditor:
         for start in range(0, 3000, 30):
             mine.write(*(trade(i) for i in range(start, start + 25)))
-        until(lambda: auditor.taken and auditor.taken.figures[0].stored == 2500, "the last figures")
+        until(lambda: [one.stored for one in taken(auditor)] == [2500], "the last figures")
+        assert [one.open_gaps for one in taken(auditor)] == [99]
     assert mine.writer.retries == {}
     assert auditor.failures == 0
-    assert auditor.taken is not None
-    assert auditor.taken.figures[0].open_gaps == 99
 
 
 @pytest.mark.integration
@@ -142,6 +145,9 @@ def waiting(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return connection.execute(query).fetchone() == (1,)
 
 
+PREFIX = "marketfeed_consumer_audit_"
+
+
 @pytest.mark.integration
 def test_one_process_of_a_group_shows_the_figures(start, publish, topic, database):
     """The owner of the trades' first partition; when it is gone, whoever gets that partition."""
@@ -158,14 +164,19 @@ def test_one_process_of_a_group_shows_the_figures(start, publish, topic, databas
     until(lambda: sorted(showing()) == [False, True], "figures from one of them")
     owner = both[showing().index(True)]
     assert (topic, 0) in {(p["topic"], p["partition"]) for p in owner.status()["partitions"]}
-    shown = {
-        (
-            sample.name.removeprefix("marketfeed_consumer_audit_"),
-            *sorted(sample.labels.values()),
-        ): sample.value
-        for family in text_string_to_metric_families(owner.get("/metrics")[1])
-        for sample in family.samples
-    }
+
+    def shown_by(consumer) -> dict[tuple[str, ...], float]:
+        return {
+            (sample.name.removeprefix(PREFIX), *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(consumer.get("/metrics")[1])
+            for sample in family.samples
+        }
+
+    def count() -> float:
+        return sum(value for name, value in shown_by(owner).items() if name[0] == "stored_trades")
+
+    until(lambda: count() == 49 * 12, "figures taken after the last trade")
+    shown = shown_by(owner)
     for symbol in symbols:
         labels = (symbol, "binance_us")
         assert shown["open_gaps", *labels] == 1

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from psycopg import IsolationLevel
+
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.transaction import Connection
 
@@ -131,11 +133,15 @@ def audit(connection: Connection, scope: Scope, *, deep: bool = False) -> Report
     """Look at what is stored, in one snapshot.
 
     Args:
-        connection: read only is enough; its transaction is ended.
+        connection: its transaction is ended, and it only reads from then on.
         scope: the hours that `since_us` and `until_us` touch are looked at whole.
         deep: count the rows themselves, by ranges of their key.
     """
     parameters = _parameters(scope)
+    connection.rollback()
+    # One snapshot is all it takes; under SERIALIZABLE a long audit could fail, and make writers fail.
+    connection.read_only = True
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
     hours = connection.execute(_HOURS, parameters).fetchall()
     missing = connection.execute(_MISSING, parameters).fetchall()
     absent = connection.execute(_ABSENT, parameters).fetchall()

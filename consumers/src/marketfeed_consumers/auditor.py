@@ -91,12 +91,12 @@ class Auditor:
             self.failures += 1
             log.warning("the audit's figures could not be taken", reason=database.explain(error))
 
-    def _take(self) -> Taken:
+    def _take(self) -> Taken | None:
         began = time.monotonic()
         self._connection, dialect = database.connect(self._url)
         with self._connection as connection:
             if self._stop.is_set():  # __exit__ saw no connection yet that it could cancel
-                return Taken()
+                return self.taken
             connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
             connection.commit()
             connection.read_only = True

@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -122,14 +123,18 @@ def reset_offsets(arguments: argparse.Namespace) -> int:
         _,
     ):
         schema.check(connection)
-        moved = offsets.reset(
-            connection,
-            admin,
-            read.kafka_group,
-            arguments.topic,
-            arguments.to,
-            arguments.partition,
-            time.time_ns() // 1000,
+        retry: Callable[[Callable[[], list[offsets.Moved]]], list[offsets.Moved]]
+        retry = database.again(connection, _CHANCE)  # a consumer may be committing to the same rows
+        moved = retry(
+            lambda: offsets.reset(
+                connection,
+                admin,
+                read.kafka_group,
+                arguments.topic,
+                arguments.to,
+                arguments.partition,
+                time.time_ns() // 1000,
+            )
         )
     for one in moved:
         before = "nothing" if one.before is None else one.before

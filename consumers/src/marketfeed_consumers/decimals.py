@@ -5,16 +5,21 @@ context has.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final
 
-_BINANCE_POINT = -9
-"""Where the point stands in a number with eight decimals, counted from the end."""
+_BINANCE_POINT: Final = itemgetter(-9)
+"""The character where the point stands in a number with eight decimals."""
 
 
 def scaled(texts: Sequence[str]) -> tuple[list[int], int]:
     """The numbers in `texts` as whole multiples of 10^-scale, and that scale: ["1.5", "2"] -> ([15, 20], 1)."""
-    if {text[_BINANCE_POINT : _BINANCE_POINT + 1] for text in texts} == {"."}:
-        # One replace and one split for them all; every number has its point at the same place.
-        return list(map(int, "\n".join(texts).replace(".", "").split("\n"))), 8
+    try:
+        if set(map(_BINANCE_POINT, texts)) == {"."}:
+            # One replace and one split for them all; every number has its point at the same place.
+            return list(map(int, "\n".join(texts).replace(".", "").split("\n"))), 8
+    except IndexError:  # one is shorter
+        pass
     parts = [text.partition(".") for text in texts]
     scale = max(len(fraction) for _, _, fraction in parts)
     return [int((whole + fraction.ljust(scale, "0")) or "0") for whole, _, fraction in parts], scale

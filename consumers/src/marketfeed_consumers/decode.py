@@ -111,13 +111,16 @@ class Batch:
             self._decode(own, tables[topic])
 
     def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
-        numbers = [record.partition() or 0 for record in records]
-        offsets = [record.offset() or 0 for record in records]
+        numbers = list(map(Record.partition, records))
         # Of equal keys a dict keeps the last: backwards, that is the first record of each partition.
-        first = dict(zip(reversed(numbers), reversed(offsets), strict=True))
-        for number, offset in dict(zip(numbers, offsets, strict=True)).items():
-            self.first_offsets.setdefault((topic, number), first[number])
-            self.next_offsets[topic, number] = offset + 1
+        last, first = (
+            dict(zip(numbers, records, strict=True)),
+            dict(zip(reversed(numbers), reversed(records), strict=True)),
+        )
+        for number, record in last.items():
+            partition = (topic, number or 0)
+            self.first_offsets.setdefault(partition, first[number].offset() or 0)
+            self.next_offsets[partition] = (record.offset() or 0) + 1
 
     def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
         kept = []

@@ -5,7 +5,7 @@ within a seventh of its value. A batch's sorted times are bisected at the bounds
 at; most batches span few bounds.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
@@ -32,15 +32,17 @@ class Histogram:
         """Count rows by when they were received, all of them committed at `committed_us`."""
         if not received_us:
             return
-        latencies = sorted([committed_us - received for received in received_us])
-        self.rows += len(latencies)
-        self.sum_us += sum(latencies)
-        low, high = bisect_left(BOUNDS_US, latencies[0]), bisect_left(BOUNDS_US, latencies[-1])
+        received = sorted(received_us)
+        self.rows += len(received)
+        self.sum_us += committed_us * len(received) - sum(received)
+        low = bisect_left(BOUNDS_US, committed_us - received[-1])
+        high = bisect_left(BOUNDS_US, committed_us - received[0])
         if low == high:
-            self.counts[low] += len(latencies)
+            self.counts[low] += len(received)
             return
-        edges = [0, *(bisect_right(latencies, bound) for bound in BOUNDS_US[low:high]), len(latencies)]
-        for bucket, (start, end) in enumerate(pairwise(edges), low):
+        # How many lie at or below each bound: those received at or after it.
+        below = [len(received) - bisect_left(received, committed_us - bound) for bound in BOUNDS_US[low:high]]
+        for bucket, (start, end) in enumerate(pairwise([0, *below, len(received)]), low):
             self.counts[bucket] += end - start
 
     def quantile_us(self, share: float) -> int | None:

@@ -128,10 +128,12 @@ class Loop:
         self._state.last_step = time.monotonic()
         self._collect()
         filling = self._filling()
-        if is_full(filling, self._bounds) or len(self._flights) > _IN_FLIGHT:
-            self._wait_for_writer()
-        else:
+        if not is_full(filling, self._bounds) and len(self._flights) <= _IN_FLIGHT:
             self._read(filling)
+        elif (
+            len(self._flights) >= _IN_FLIGHT
+        ):  # a batch that was full may be due now, if the writer has got done
+            self._wait_for_writer()
         if len(self._flights) < _IN_FLIGHT and is_due(self._filling(), self._bounds):
             self._hand_over()
         self._hint()

@@ -12,7 +12,8 @@ from marketfeed_consumers.candles import MINUTE_US
 from marketfeed_consumers.tables import book_tickers, candles_1m, top_of_book, trades
 from marketfeed_consumers.transaction import Connection
 
-Retry = Callable[[Callable[[], int]], int]
+Retry = Callable[[Callable[[], Any]], Any]
+"""Runs a transaction, again when it met another one: one that only reads can meet one too."""
 
 STRETCH_IDS: Final = 100_000
 """About how many trades one transaction reads."""
@@ -75,14 +76,15 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
 
     Minutes of which retention has deleted trades are left as they are: there is nothing left to make them of.
     """
-    for venue, symbol, _, _, first_time_us, expired in _marks(connection, trades.NAME, scope):
+    for venue, symbol, _, _, first_time_us, expired in retry(
+        partial(_read, connection, _MARKS, _scope(trades.NAME, scope))
+    ):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
         if expired:
             since = max(since, (first_time_us // MINUTE_US + 1) * MINUTE_US)
         until = 2**62 if scope.until_us is None else -(-scope.until_us // MINUTE_US) * MINUTE_US
         where = {"venue": venue, "symbol": symbol, "since_us": since, "until_us": until}
-        minutes = connection.execute(_MINUTES, where).fetchall()
-        connection.rollback()
+        minutes = retry(partial(_read, connection, _MINUTES, where))
         for from_us, to_us in stretches(minutes, since, until):
             bounds = {**where, "from_us": from_us, "to_us": to_us}
             rows = retry(partial(_anew, connection, _DELETE, _AGGREGATE, bounds))
@@ -106,16 +108,18 @@ def stretches(minutes: list[tuple[int, int]], since_us: int, until_us: int) -> l
 
 def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Make top_of_book anew from the newest quote of each symbol."""
-    for venue, symbol, *_ in _marks(connection, book_tickers.NAME, scope):
+    for venue, symbol, *_ in retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope))):
         where = {"venue": venue, "symbol": symbol}
         rows = retry(partial(_anew, connection, _DELETE_TOP, _NEWEST, where))
         yield Rebuilt(venue, symbol, rows)
 
 
-def _marks(connection: Connection, table: str, scope: Scope) -> list[tuple[Any, ...]]:
-    found = connection.execute(
-        _MARKS, {"table": table, "venue": scope.venue, "symbol": scope.symbol}
-    ).fetchall()
+def _scope(table: str, scope: Scope) -> dict[str, Any]:
+    return {"table": table, "venue": scope.venue, "symbol": scope.symbol}
+
+
+def _read(connection: Connection, query: str, where: dict[str, Any]) -> list[tuple[Any, ...]]:
+    found = connection.execute(query, where).fetchall()
     connection.rollback()
     return found
 

@@ -51,7 +51,7 @@ def expire(
     connection: Connection,
     table: str,
     before_us: int,
-    retry: Callable[[Callable[[], Expired]], Expired],
+    retry: Callable[[Callable[[], Any]], Any],
 ) -> Iterator[Expired]:
     """Delete the rows of `table` that are older than `before_us`, a step at a time, symbol by symbol.
 
@@ -63,12 +63,16 @@ def expire(
         table: "trades" or "book_tickers"; the others by `expire_by_time`.
         retry: runs a step, again when it met a writer.
     """
-    symbols = connection.execute(_SYMBOLS, [table]).fetchall()
-    connection.rollback()
-    for venue, symbol in symbols:
+    for venue, symbol in retry(partial(_symbols, connection, table)):
         step = partial(_step, connection, table, venue, symbol, before_us)
         while (done := retry(step)).rows:
             yield done
+
+
+def _symbols(connection: Connection, table: str) -> list[tuple[Any, ...]]:
+    found = connection.execute(_SYMBOLS, [table]).fetchall()
+    connection.rollback()
+    return found
 
 
 def _step(connection: Connection, table: str, venue: str, symbol: str, before_us: int) -> Expired:

@@ -5,6 +5,7 @@ third. Where one value is bad, the caller goes through them one by one to learn 
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from marketfeed_wire.codec import UNREADABLE, decode_book_ticker, decode_trade, is_decimal, is_name
 from marketfeed_wire.messages import BookTicker, Trade
 
+_EIGHT_DECIMALS_POINT: Final = itemgetter(-9)
 _trades: Final = msgspec.json.Decoder(Trade)
 _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 
@@ -64,9 +66,12 @@ def are_decimals(texts: Sequence[str]) -> bool:
     """Whether every one of `texts` is a decimal, as `is_decimal` has it."""
     # Numbers with eight decimals, as Binance writes all of them, are told by one look at all their characters: each
     # has a point before its last eight, there are as many points as numbers, and the rest is digits.
-    if {text[-9:-8] for text in texts} == {"."}:
-        joined = "".join(texts)
-        digits = joined.replace(".", "")
-        if len(joined) - len(digits) == len(texts):
-            return digits.isascii() and digits.isdigit()
+    try:
+        if set(map(_EIGHT_DECIMALS_POINT, texts)) == {"."}:
+            joined = "".join(texts)
+            digits = joined.replace(".", "")
+            if len(joined) - len(digits) == len(texts):
+                return digits.isascii() and digits.isdigit()
+    except IndexError:  # one is shorter
+        pass
     return all(map(is_decimal, texts))
