@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from marketfeed_wire import Trade, encode
+from marketfeed_wire import BookTicker, Trade, encode
 
 SYMBOLS = [
     "BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT", "AVAXUSDT",
@@ -34,6 +34,15 @@ def trades(count: int) -> Iterator[Trade]:
             buyer_is_maker=chance.random() < 0.5, trade_time_us=time_us, event_time_us=time_us + 300,
             received_time_us=time_us + 2100,
         )  # fmt: skip
+
+
+def one(symbol: str, trade_id: int, received_us: int) -> Trade:
+    """A trade that was just received."""
+    return Trade(
+        venue="binance_us", symbol=symbol, trade_id=trade_id, price=f"{60000 + trade_id % 97}.25000000",
+        qty=f"0.{trade_id % 100_000:05}000", buyer_is_maker=trade_id % 2 == 0, trade_time_us=received_us - 2100,
+        event_time_us=received_us - 1800, received_time_us=received_us,
+    )  # fmt: skip
 
 
 def partition_of(symbol: str) -> int:
@@ -72,6 +81,23 @@ def publish(broker: str, topic: str, records: Iterator[tuple[str, bytes]]) -> in
 def plain(count: int) -> Iterator[tuple[str, bytes]]:
     """`count` new trades."""
     return ((trade.symbol, encode(trade)) for trade in trades(count))
+
+
+def quotes(count: int) -> Iterator[tuple[str, bytes]]:
+    """`count` new quotes, each a little after the one before, update ids with holes."""
+    chance = random.Random(6)  # noqa: S311 - prices
+    last = dict.fromkeys(SYMBOLS, 10**10)
+    for number in range(count):
+        symbol = SYMBOLS[min(int(chance.expovariate(0.4)), len(SYMBOLS) - 1)]
+        last[symbol] += chance.randrange(1, 40)
+        cents = 10**6 + chance.randrange(10**4)
+        quote = BookTicker(
+            venue="binance_us", symbol=symbol, update_id=last[symbol], event_time_us=None,
+            bid_price=f"{cents // 100}.{cents % 100:02}000000", bid_qty=f"0.{chance.randrange(10**5):05}000",
+            ask_price=f"{cents // 100 + 1}.{cents % 100:02}000000", ask_qty=f"0.{chance.randrange(10**5):05}000",
+            received_time_us=BEGIN_US + number * 300,
+        )  # fmt: skip
+        yield symbol, encode(quote)
 
 
 def doubled(count: int) -> Iterator[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests" / "integration"))
+
+import integration_kafka  # noqa: E402 - found through the line above
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "marketfeed" / "benchmarks"
 
 
@@ -71,45 +74,19 @@ def running(
                 process.wait()
 
 
+class _Kafka(integration_kafka.ApacheKafka):
+    """The integration tests' broker, but with memory and compiled to its best: a peer here, not a test's helper."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._java = ["java", "-Xms768m", "-Xmx768m", "-cp", f"{integration_kafka.libraries()}/*"]
+
+
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     """A broker's address."""
-    libraries = f"{jars('kafka')}/*"
-    port, controller = free_port(), free_port()
-    properties = folder / "server.properties"
-    properties.write_text(f"""
-process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-log.dirs={folder}/kafka-logs
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
-""")
-    java = ["java", "-Xmx768m", "-Xms768m", "-cp", libraries]
-    cluster = subprocess.run(
-        [*java, "kafka.tools.StorageTool", "random-uuid"], check=True, capture_output=True, text=True
-    ).stdout.split()[-1]
-    subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", properties],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    with running([*java, "kafka.Kafka", properties], folder / "kafka.log"):
-        address = f"127.0.0.1:{port}"
-        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-
-        def answers() -> bool:
-            with suppress(KafkaException):
-                return bool(admin.list_topics(timeout=2).brokers)
-            return False
-
-        until(answers, "Kafka")
-        yield address
+    with _Kafka(folder) as broker:
+        yield broker.address
 
 
 @contextmanager

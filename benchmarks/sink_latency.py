@@ -1,0 +1,140 @@
+"""Wire-to-commit latency of marketfeed's consumer: trades at a steady rate through Kafka into PostgreSQL, fsync on.
+
+    python benchmarks/sink_latency.py --rates 1000,10000,50000 --seconds 15
+
+A trade's latency begins when it is handed to Kafka's client and ends when the database has answered COMMIT; the time is
+the consumer's own histogram (marketfeed_consumer_wire_to_commit_seconds), whose steps are a seventh. Each rate has a
+consumer process and a database of its own; its first seconds are not counted. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import sink_data
+import sink_stack
+from confluent_kafka import Producer
+from sink import Bench, consumer_environment, cpu
+
+from marketfeed_wire import encode
+
+WARM_SECONDS = 4.0
+STEP_SECONDS = 0.002
+"""How often the producer catches up with its rate."""
+_BUCKET = re.compile(r'wire_to_commit_seconds_bucket\{(?=.*table="trades").*le="([^"]+)".*\} (\S+)')
+
+
+def buckets(url: str) -> dict[float, float]:
+    """Upper bound in seconds -> rows at or below it, since the consumer began."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310 - our own process
+        return {float(bound): float(count) for bound, count in _BUCKET.findall(answer.read().decode())}
+
+
+def quantile_ms(before: dict[float, float], after: dict[float, float], share: float) -> float:
+    """The bound below which `share` of the rows counted between two looks lie."""
+    counts = {bound: count - before.get(bound, 0.0) for bound, count in after.items()}
+    whole = counts[float("inf")]
+    return 1000 * next(bound for bound, count in sorted(counts.items()) if count >= share * whole)
+
+
+def flow(producer: Producer, topic: str, rate: int, seconds: float, state: dict[str, int]) -> int:
+    """Publish trades at `rate` a second; how many."""
+    began, sent, turn = time.monotonic(), 0, 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        now_us = time.time_ns() // 1000
+        for _ in range(int(elapsed * rate) - sent):
+            symbol = sink_data.SYMBOLS[turn % len(sink_data.SYMBOLS)]
+            turn += 1
+            state[symbol] += 1
+            trade = sink_data.one(symbol, state[symbol], now_us)
+            producer.produce(topic, encode(trade), symbol.encode(), sink_data.partition_of(symbol))
+            sent += 1
+        producer.poll(0)
+        time.sleep(STEP_SECONDS)
+    if producer.flush(30):
+        raise SystemExit("Kafka did not take all")
+    return sent
+
+
+def measure(bench: Bench, rate: int, seconds: float, **settings: str) -> dict[str, Any]:
+    """One rate: quantiles of the counted seconds, and what it cost."""
+    url, topic, port_file = bench.database(), f"rate-{rate}-{time.time_ns()}", bench.folder / f"port-{rate}"
+    port_file.unlink(missing_ok=True)
+    sink_data.create(bench.broker, topic)
+    producer = Producer(
+        {"bootstrap.servers": bench.broker, "linger.ms": 1, "acks": "all", "enable.idempotence": True,
+         "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000}
+    )  # fmt: skip
+    environment = consumer_environment(bench, url, topic, METRICS_PORT_FILE=str(port_file), **settings)
+    command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]
+    state: dict[str, int] = defaultdict(lambda: 1000)
+    with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
+        pid = stack.enter_context(sink_stack.running(command, bench.folder / "latency.log", env=environment))
+        sink_stack.until(port_file.exists, "the consumer")
+        address = f"http://127.0.0.1:{port_file.read_text().strip()}"
+        query = "SELECT count(*) FROM consumer_offsets"
+        sink_stack.until(lambda: watch.execute(query).fetchone() == (sink_data.PARTITIONS,), "its partitions")
+        flow(producer, topic, rate, WARM_SECONDS, state)
+        time.sleep(0.5)
+        before, used = buckets(address), cpu(pid)
+        sent = flow(producer, topic, rate, seconds, state)
+
+        def stored() -> bool:
+            return buckets(address).get(float("inf"), 0) - before.get(float("inf"), 0) >= sent
+
+        sink_stack.until(stored, f"{sent} trades to be stored", 60)
+        after = buckets(address)
+        return {
+            "rows_per_second": rate, "rows": sent,
+            "p50_ms": round(quantile_ms(before, after, 0.5), 2), "p99_ms": round(quantile_ms(before, after, 0.99), 2),
+            "consumer_cpu_percent": round(100 * (cpu(pid) - used) / seconds),
+        }  # fmt: skip
+
+
+def idle_cpu_percent(bench: Bench, seconds: float) -> float:
+    """What a consumer of four quiet partitions costs."""
+    url, topic = bench.database(), f"idle-{time.time_ns()}"
+    sink_data.create(bench.broker, topic)
+    command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]
+    environment = consumer_environment(bench, url, topic)
+    with sink_stack.running(command, bench.folder / "idle.log", env=environment) as pid:
+        time.sleep(WARM_SECONDS + 4)
+        before = cpu(pid)
+        time.sleep(seconds)
+        return round(100 * (cpu(pid) - before) / seconds, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rates", default="1000,10000,50000", help="rows a second, comma separated")
+    parser.add_argument("--seconds", type=float, default=15.0, help="how long each rate is measured")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
+        broker = stack.enter_context(sink_stack.kafka(folder))
+        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
+        runs = []
+        for rate in map(int, arguments.rates.split(",")):
+            runs.append(measure(bench, rate, arguments.seconds))
+            print(runs[-1], flush=True)
+        idle = idle_cpu_percent(bench, min(10.0, arguments.seconds))
+        memory = psutil.virtual_memory().total // 2**30
+        print(json.dumps({"benchmark": "sink_latency", "cores": os.cpu_count(), "memory_gib": memory,
+                          "idle_cpu_percent": idle, "rates": runs}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

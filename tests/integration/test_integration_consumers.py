@@ -1,0 +1,131 @@
+"""The consumer on Apache Kafka, as far as its broker is what counts.
+
+- A topic that was deleted and created again under its name is refused by its id, with the way out, which works.
+- Reading a topic again from its beginning adds nothing.
+- A member with a name of its own comes back within the session timeout, and nobody is rebalanced.
+- Two processes share the partitions while trades flow, one leaves in order, one by SIGKILL: each trade is there once.
+"""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig
+from integration_kafka import ApacheKafka
+from integration_pipeline import until
+
+from marketfeed_cli.process import Parts
+
+pytestmark = [pytest.mark.integration, pytest.mark.kafka]
+
+
+@pytest.fixture
+async def rig(parts: Parts, tmp_path: Path, apache_kafka: ApacheKafka, database: str) -> Rig:
+    made = Rig(parts, tmp_path, apache_kafka, database, f"trades-{uuid4().hex}")
+    apache_kafka.new_topic(made.topic, PARTITIONS)
+    await made.command("migrate")
+    return made
+
+
+async def owning(consumers: list[Consumer], alive: Callable[[], None] = lambda: None) -> list[set[int]]:
+    """Wait until `consumers` own all partitions between them, each at least one; who owns which."""
+
+    def are_shared() -> bool:
+        alive()
+        owned = [one.partitions() if one.is_up() else set() for one in consumers]
+        return all(owned) and sum(map(len, owned)) == PARTITIONS and len(set().union(*owned)) == PARTITIONS
+
+    await until(are_shared, "the partitions to be shared out")
+    return [one.partitions() for one in consumers]
+
+
+async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(rig: Rig) -> None:
+    """The new topic is as long as the old one, so nothing but its id tells them apart."""
+    rig.publish(range(100))
+    first = rig.start()
+    await until(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
+    assert await rig.stop(first) == 0
+    before = rig.everything()
+    rig.delete_topic()
+    await until(lambda: not rig.topic_exists(), "the topic to be gone")
+    rig.kafka.new_topic(rig.topic, PARTITIONS)
+    rig.publish(range(100, 200))
+    refused = rig.start()
+    refused.part.stopped = True  # its end is what is waited for
+    await until(refused.has_ended, "the refusal")
+    assert refused.part.exit_code == 1
+    last = refused.part.tail(1)
+    assert f"topic {rig.topic} was deleted and created again" in last
+    assert f"marketfeed-consumer reset-offsets --topic {rig.topic} --to earliest" in last
+    assert rig.everything() == before
+    printed = await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
+    assert printed.count("-> 0") == PARTITIONS
+    again = rig.start()
+    await until(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
+    assert await rig.stop(again) == 0
+    rig.check(200)
+
+
+async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
+    """While a consumer runs: it is fenced, ends with exit code 1 and says so; its successor reads all again."""
+    rig.publish(range(300))
+    running = rig.start()
+    await until(lambda: rig.stored() == 300 * len(SYMBOLS), "the trades")
+    before = rig.everything()
+    running.part.stopped = True
+    await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
+    assert rig.next_offsets() == 0
+    rig.publish(range(299, 300), SYMBOLS[:1])  # a repeat, for which the running one tries to commit
+    await until(running.has_ended, "the running one to notice")
+    assert running.part.exit_code == 1
+    assert "of reset-offsets" in running.part.tail(1)
+    successor = rig.start()
+    await until(lambda: rig.next_offsets() == 300 * len(SYMBOLS) + 1, "the end of the topic")
+    assert await rig.stop(successor) == 0
+    assert rig.everything() == before
+
+
+async def test_a_restart_within_the_session_timeout_moves_no_partition(rig: Rig) -> None:
+    other = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
+    mine = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-1")
+    _, owned = await owning([other, mine])
+    said = other.rebalances()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        mine.part.stopped = True
+        mine.part.signal(number)
+        await until(mine.has_ended, "the end")
+        rig.publish(range(50 if number == signal.SIGTERM else 100), SYMBOLS)
+        mine = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-1")
+        assert (await owning([other, mine]))[1] == owned
+    await until(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
+    assert other.rebalances() == said
+    assert await rig.stop(mine) == 0
+    assert await rig.stop(other) == 0
+    rig.check(100)
+
+
+async def test_partitions_change_hands_while_trades_flow(rig: Rig) -> None:
+    sent = 0
+
+    def flow() -> None:
+        nonlocal sent
+        rig.publish(range(sent, sent + 20))
+        sent += 20
+
+    first = rig.start()
+    await until(lambda: flow() or rig.stored() > 0, "the first trades")  # type: ignore[func-returns-value]
+    second = rig.start()
+    await owning([first, second], flow)
+    third = rig.start()
+    await owning([first, second, third], flow)
+    assert await rig.stop(second) == 0
+    await owning([first, third], flow)
+    third.part.stopped = True
+    third.part.signal(signal.SIGKILL)
+    await owning([first], flow)
+    await until(lambda: rig.stored() == sent * len(SYMBOLS), "all trades")
+    assert await rig.stop(first) == 0
+    rig.check(sent)
+    assert "taken over" not in first.part.tail(1)
