@@ -101,15 +101,18 @@ def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-CANDLES_DIFFER = """
-WITH derived AS (
+DERIVED_CANDLES = """
     SELECT venue, symbol, trade_time_us - trade_time_us % 60000000 AS open_time_us,
         (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high, min(price) AS low,
         (array_agg(price ORDER BY trade_id DESC))[1] AS close, sum(qty) AS volume, sum(price * qty) AS quote_volume,
         coalesce(sum(qty) FILTER (WHERE NOT buyer_is_maker), 0) AS buy_volume, count(*) AS trade_count,
         min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id
     FROM trades GROUP BY 1, 2, 3
-)
+"""
+"""Candles as the SQL aggregate of the rows says."""
+
+CANDLES_DIFFER = f"""
+WITH derived AS ({DERIVED_CANDLES})
 (TABLE derived EXCEPT ALL TABLE candles_1m) UNION ALL (TABLE candles_1m EXCEPT ALL TABLE derived)
 """
 """Candles that are not what the SQL aggregate of the rows says; none when all is well."""

@@ -25,7 +25,7 @@ import psycopg
 import pytest
 from consumer_market import BEGIN_US, quote, trade
 from consumer_session import Message, Session
-from consumer_support import MARKS_DIFFER, MISSING_DIFFER, TOPS_DIFFER, rows
+from consumer_support import DERIVED_CANDLES, MARKS_DIFFER, MISSING_DIFFER, TOPS_DIFFER, rows
 
 from marketfeed_consumers import database as databases
 from marketfeed_consumers import rebuild, retention
@@ -230,20 +230,13 @@ def repeat(stop: threading.Event, action: Callable[[], None]) -> None:
         action()
 
 
-CANDLES_DIFFER = """
-WITH derived AS (
-    SELECT venue, symbol, trade_time_us - trade_time_us % 60000000 AS open_time_us,
-        (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high, min(price) AS low,
-        (array_agg(price ORDER BY trade_id DESC))[1] AS close, sum(qty) AS volume, sum(price * qty) AS quote_volume,
-        coalesce(sum(qty) FILTER (WHERE NOT buyer_is_maker), 0) AS buy_volume, count(*) AS trade_count,
-        min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id
-    FROM trades GROUP BY 1, 2, 3
-), differing AS (
+CANDLES_DIFFER = f"""
+WITH derived AS ({DERIVED_CANDLES}), differing AS (
     (TABLE derived EXCEPT ALL TABLE candles_1m) UNION ALL (TABLE candles_1m EXCEPT ALL TABLE derived)
 )
 SELECT d.* FROM differing AS d JOIN high_water_marks AS m USING (venue, symbol)
 WHERE m.table_name = 'trades' AND (m.expired_below_id = 0 OR d.open_time_us > m.first_time_us)
-"""
+"""  # noqa: S608 - a constant
 """Candles of minutes that retention has not touched, which are not what the SQL aggregate of the rows says."""
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from psycopg import IsolationLevel
-
+from marketfeed_consumers import database
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.transaction import Connection
 
@@ -139,9 +138,7 @@ def audit(connection: Connection, scope: Scope, *, deep: bool = False) -> Report
     """
     parameters = _parameters(scope)
     connection.rollback()
-    # One snapshot is all it takes; under SERIALIZABLE a long audit could fail, and make writers fail.
-    connection.read_only = True
-    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    database.only_reads(connection)
     hours = connection.execute(_HOURS, parameters).fetchall()
     missing = connection.execute(_MISSING, parameters).fetchall()
     absent = connection.execute(_ABSENT, parameters).fetchall()

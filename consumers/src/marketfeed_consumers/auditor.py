@@ -99,9 +99,7 @@ class Auditor:
                 return self.taken
             connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
             connection.commit()
-            connection.read_only = True
-            # One snapshot is all it takes. SERIALIZABLE would make writers fail for the sake of a reader.
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            database.only_reads(connection)
             if dialect.snapshot:
                 connection.execute(dialect.snapshot)
             found = figures(connection)

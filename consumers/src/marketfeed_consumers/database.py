@@ -89,6 +89,15 @@ def connect(url: str) -> tuple[Connection, Dialect]:
     return connection, dialect
 
 
+def only_reads(connection: Connection) -> None:
+    """Give `connection`, which is in no transaction, ones that only read, each in one snapshot.
+
+    Under SERIALIZABLE a long reading could fail, and make writers fail for its sake.
+    """
+    connection.read_only = True
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+
+
 def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[], T]], T]:
     """A function that runs a transaction of `connection`, whole, until it meets no other one (class 40)."""
 

@@ -130,10 +130,9 @@ class Loop:
         filling = self._filling()
         if not is_full(filling, self._bounds) and len(self._flights) <= _IN_FLIGHT:
             self._read(filling)
-        elif (
-            len(self._flights) >= _IN_FLIGHT
-        ):  # a batch that was full may be due now, if the writer has got done
+        elif len(self._flights) >= _IN_FLIGHT:
             self._wait_for_writer()
+        # Otherwise the batch is full and the writer has got done meanwhile: it is due now.
         if len(self._flights) < _IN_FLIGHT and is_due(self._filling(), self._bounds):
             self._hand_over()
         self._hint()

@@ -52,10 +52,11 @@ def check(connection: Connection) -> None:
     Raises:
         StartupError: it is missing or older.
     """
-    stored, head = _read_version(connection), versions()[-1]
+    stored, known = _read_version(connection), versions()
+    head = known[-1]
     if stored is None:
         raise StartupError("the database has no marketfeed schema yet; run: marketfeed-consumer migrate")
-    if stored not in versions():
+    if stored not in known:
         log.warning("the schema is newer than this release", schema=stored, release_knows=head)
     elif stored != head:
         raise StartupError(
