@@ -45,6 +45,17 @@ async def market_ended(pipeline: Pipeline, url: str) -> WorkerStatus:
     return worker_status(url)
 
 
+async def ended_whole(
+    pipeline: Pipeline, worker: Part, url: str, broker: str, since: dict[str, int]
+) -> WorkerStatus:
+    """End the market, then the worker: the topic holds each trade, and the worker counted just these; its account."""
+    account = await market_ended(pipeline, url)
+    assert await pipeline.stop(worker) == 0
+    stored = assert_whole(pipeline, broker, since)
+    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    return account
+
+
 def assert_whole(pipeline: Pipeline, broker: str, since: dict[str, int]) -> int:
     """The topic holds each trade since `since` (symbol -> id), once and in order; returns how many stand in it."""
     stored: dict[str, list[int]] = defaultdict(list)

@@ -4,8 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
-from integration_kafka import ApacheKafka, require
+from integration_kafka import ApacheKafka, read_topic, require
 from integration_pipeline import TRADES, Pipeline, until, worker_status
 
 from marketfeed_cli.process import Parts
@@ -51,29 +50,10 @@ async def test_a_broker_that_was_away_costs_no_trade(
 
 def newest_in_topic(pipeline: Pipeline) -> dict[str, int]:
     """Symbol -> the newest trade id that Kafka has acknowledged."""
-    topic = pipeline.topics["MARKET_TRADES_TOPIC"]
-    reader = Consumer(
-        {
-            "bootstrap.servers": pipeline.environment["KAFKA_BROKER"],
-            "group.id": "end",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
     newest_ids: dict[str, int] = {}
-    try:
-        unread = set(reader.list_topics(topic, timeout=10).topics[topic].partitions)
-        reader.assign([TopicPartition(topic, number, 0) for number in unread])
-        while unread:
-            for message in reader.consume(1000, timeout=1):
-                error = message.error()
-                if error is None:
-                    trade = decode_trade(message.value() or b"")
-                    newest_ids[trade.symbol] = max(trade.trade_id, newest_ids.get(trade.symbol, 0))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition())
-    finally:
-        reader.close()
+    for _, value in read_topic(pipeline.environment["KAFKA_BROKER"], pipeline.topics["MARKET_TRADES_TOPIC"]):
+        trade = decode_trade(value)
+        newest_ids[trade.symbol] = max(trade.trade_id, newest_ids.get(trade.symbol, 0))
     return newest_ids
 
 

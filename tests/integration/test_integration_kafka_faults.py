@@ -12,9 +12,8 @@ import pytest
 from integration_kafka import ApacheKafka, KafkaCluster, require
 from integration_ledger import (
     assert_quotes_rise,
-    assert_whole,
+    ended_whole,
     flowing,
-    market_ended,
     newest_ids,
     resident_bytes,
 )
@@ -72,10 +71,7 @@ async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
             assert gone not in after.values(), "somebody else leads now"
             cluster.brokers[gone].start()
             cluster.await_in_sync(*pipeline.topics.values())
-        account = await market_ended(pipeline, url)
-        assert await pipeline.stop(worker) == 0
-        stored = assert_whole(pipeline, cluster.address, since)
-        assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+        account = await ended_whole(pipeline, worker, url, cluster.address, since)
         quotes = assert_quotes_rise(pipeline, cluster.address)
         assert quotes == account.acknowledged[pipeline.topics["MARKET_BOOK_TOPIC"]]
         assert not any(account.failed.values())
@@ -108,10 +104,7 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
     assert resident_bytes(worker) - before_bytes < MOST_GROWTH_BYTES
     kafka.start()
     await flowing(pipeline, url, 1000)
-    account = await market_ended(pipeline, url)
-    assert await pipeline.stop(worker) == 0
-    stored = assert_whole(pipeline, kafka.address, since)
-    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    await ended_whole(pipeline, worker, url, kafka.address, since)
     assert_quotes_rise(pipeline, kafka.address)
 
 
@@ -139,8 +132,5 @@ async def test_a_full_queue_holds_the_socket_back_and_bounds_the_memory(
     finally:
         kafka.thaw()
     await flowing(pipeline, url, 1000)
-    account = await market_ended(pipeline, url)
-    assert await pipeline.stop(worker) == 0
-    stored = assert_whole(pipeline, kafka.address, since)
-    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    await ended_whole(pipeline, worker, url, kafka.address, since)
     assert_quotes_rise(pipeline, kafka.address)

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from integration_kafka import ApacheKafka, require
-from integration_ledger import assert_quotes_rise, assert_whole, flowing, market_ended, metric, newest_ids
+from integration_ledger import (
+    assert_quotes_rise,
+    assert_whole,
+    ended_whole,
+    flowing,
+    market_ended,
+    metric,
+    newest_ids,
+)
 from integration_pipeline import Pipeline, until, worker_status
 
 from marketfeed_cli import services
@@ -98,10 +106,7 @@ async def test_credentials_that_are_refused_while_running_are_told_and_cost_noth
     assert metric(url, "marketfeed_kafka_client_errors_total", error="_AUTHENTICATION") >= 1
     kafka.set_password(USER, PASSWORD)
     await flowing(pipeline, url, 1000)
-    account = await market_ended(pipeline, url)
-    assert await pipeline.stop(worker) == 0
-    stored = assert_whole(pipeline, kafka.address, since)
-    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
+    await ended_whole(pipeline, worker, url, kafka.address, since)
     assert_quotes_rise(pipeline, kafka.address)
     assert "Kafka refuses the credentials" in log_of(worker)
     for password in (PASSWORD, OTHER_PASSWORD):
@@ -117,11 +122,8 @@ async def test_a_topic_of_small_batches_is_given_small_batches(
     await until(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await large_batches(kafka, pipeline, url)
-    account = await market_ended(pipeline, url)
-    assert await pipeline.stop(worker) == 0
+    account = await ended_whole(pipeline, worker, url, kafka.address, since)
     assert not any(account.failed.values())
-    stored = assert_whole(pipeline, kafka.address, since)
-    assert stored == account.acknowledged[pipeline.topics["MARKET_TRADES_TOPIC"]]
 
 
 async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_goes_on(
