@@ -5,20 +5,19 @@ The manifests are for those who install without Helm: the chart with its default
 marketfeed-system. helm is the one the charts' tests use, built once by Go.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import yaml
+from charts_files import ROOT, write_or_compare
 
 from marketfeed_operator.api.crd import to_yaml
 
-ROOT: Final = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests/charts"))
 
-import charts_tools  # noqa: E402 - found through the line above
+import charts_tools
 
 CHART: Final = ROOT / "charts/marketfeed"
 NAMESPACE: Final = "marketfeed-system"
@@ -65,24 +64,11 @@ def _namespace() -> str:
 
 def main() -> int:
     """Write the files, or say which are not as they should be."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help="write them; without it they are compared only")
-    write = parser.parse_args().write
     try:
-        wanted = manifests(charts_tools.find_tools().helm)
+        return write_or_compare(__doc__, "charts", lambda: manifests(charts_tools.find_tools().helm))
     except charts_tools.Unavailable as reason:
-        parser.exit(1, f"{reason}\n")
-    old = []
-    for file, text in wanted.items():
-        if write:
-            file.write_text(text)
-        elif not file.exists() or file.read_text() != text:
-            old.append(file.relative_to(ROOT))
-    for file in old:
-        print(f"{file} is old: make charts", file=sys.stderr)
-    return 1 if old else 0
+        print(reason, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures of the charts' tests: helm and the other programs, a rendering of the chart, an API server."""
 
 import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -103,3 +104,18 @@ def kubectl(api_server: ControlPlane) -> Kubectl:
         return subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def platform(kubectl: Kubectl, neighbours: list[Path]) -> None:
+    """The kinds of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would bring them."""
+    crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
+    # The newer API has the same name and could not be copied: here it takes what it is given.
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    crdb["spec"]["versions"] = [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}]
+    crdb["metadata"] = {"name": crdb["metadata"]["name"]}
+    for text in (*(file.read_text() for file in neighbours), json.dumps(crdb)):
+        done = kubectl("apply", "--server-side", "-f", "-", stdin=text)
+        assert done.returncode == 0, done.stderr
+    established = kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    assert established.returncode == 0, established.stderr

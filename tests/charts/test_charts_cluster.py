@@ -3,11 +3,9 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import yaml
-from charts_support import CHART, NEIGHBOURS, ControlPlane, Helm, Kubectl, Object, Render
+from charts_support import CHART, ControlPlane, Helm, Kubectl, Object, Render
 
 pytest_plugins = ["charts_fixtures"]
 
@@ -17,22 +15,6 @@ Release = Callable[..., str]
 
 RELEASE_BYTES = 1_048_576
 """What a Secret, and so a release, may hold."""
-
-
-@pytest.fixture(scope="module")
-def platform(kubectl: Kubectl, neighbours: list[Path]) -> None:
-    """The kinds of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would bring them."""
-    crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
-    # The newer API has the same name and could not be copied: here it takes what it is given.
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    crdb["spec"]["versions"] = [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}]
-    crdb["metadata"] = {"name": crdb["metadata"]["name"]}
-    for text in (*(file.read_text() for file in neighbours), json.dumps(crdb)):
-        done = kubectl("apply", "--server-side", "-f", "-", stdin=text)
-        assert done.returncode == 0, done.stderr
-    for name in ("kafkas.kafka.strimzi.io", "podmonitors.monitoring.coreos.com", crdb["metadata"]["name"]):
-        done = kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
-        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

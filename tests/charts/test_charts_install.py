@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
-from charts_support import NEIGHBOURS, ROOT, ControlPlane, Kubectl, Object, charts_cluster
+from charts_support import ROOT, ControlPlane, Kubectl, Object, charts_cluster
 from charts_tools import Tools
 
 pytest_plugins = ["charts_fixtures"]
@@ -185,18 +184,6 @@ def life(kubectl: Kubectl, namespace: str) -> Iterator[None]:
     yield
     over.set()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def platform(kubectl: Kubectl, neighbours: list[Path]) -> None:
-    crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    crdb["spec"]["versions"] = [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}]
-    crdb["metadata"] = {"name": crdb["metadata"]["name"]}
-    for text in (*(file.read_text() for file in neighbours), json.dumps(crdb)):
-        assert kubectl("apply", "--server-side", "-f", "-", stdin=text).returncode == 0
-    established = kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    assert established.returncode == 0, established.stderr
 
 
 @pytest.mark.integration
