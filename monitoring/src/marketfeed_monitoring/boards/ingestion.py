@@ -10,6 +10,7 @@ from marketfeed_monitoring.boards.shared import (
     NAMESPACE,
     NOTHING_WRONG,
     READY_WORDS,
+    ZERO_IS_GOOD,
     growing,
     growth,
     lines,
@@ -28,8 +29,8 @@ _TOP: Final = 20
 _VENUE: Final = (
     states(
         "Connections",
-        "Each WebSocket connection: streaming, between two attempts, or refused by the venue for good "
-        "(451, 403).",
+        "Each WebSocket connection: streaming, between two attempts, or refused by the venue for good (451, "
+        "403).",
         Query(
             expr=f"max by ({WORKER}, connection) (marketfeed_connection_streaming{{{_SHARDS}}})"
             f" - max by ({WORKER}, connection) (marketfeed_connection_refused{{{_SHARDS}}})",
@@ -42,8 +43,8 @@ _VENUE: Final = (
     ),
     lines(
         "Reconnects and rotations",
-        "Connections opened again after an end, and connections replaced without a break, by reason, "
-        "since the workers started.",
+        "Connections opened again after an end, and connections replaced without a break, by reason, since "
+        "the workers started.",
         "short",
         Query(
             expr=f"sum by (venue) (marketfeed_connection_reconnects_total{{{_SHARDS}}})",
@@ -59,8 +60,7 @@ _VENUE: Final = (
     lines(
         "Failures by reason",
         "Connections that ended or were refused, requests that failed, frames passed over, since the "
-        "workers started. "
-        "rate_limited is HTTP 429, banned 418, region_refused 451, forbidden 403.",
+        "workers started. rate_limited is HTTP 429, banned 418, region_refused 451, forbidden 403.",
         "short",
         Query(
             expr=f"sum by (venue, reason) (vendor_fetch_failure_total{{{_SHARDS}}})",
@@ -70,9 +70,8 @@ _VENUE: Final = (
     ),
     lines(
         "Request weight used",
-        "Part of the venue's request weight a minute that this address has used, as the venue says. "
-        "Workers stop at "
-        "90 % and wait for the next minute.",
+        "Part of the venue's request weight a minute that this address has used, as the venue says. Workers "
+        "stop at 90 % and wait for the next minute.",
         "percentunit",
         Query(
             expr=f"max by ({WORKER}) (marketfeed_request_weight_used{{{_SHARDS}}})"
@@ -153,8 +152,7 @@ _BY_SYMBOL: Final = (
     lines(
         f"Age of the newest trade, oldest {_TOP}",
         "Now minus the venue's time of the newest trade read. A symbol that is not traded gets old without "
-        "anything "
-        "being wrong: the worker asks the venue before it believes a silence.",
+        "anything being wrong: the worker asks the venue before it believes a silence.",
         "s",
         Query(
             expr=f"topk({_TOP}, time() - max by (venue, symbol) "
@@ -186,7 +184,7 @@ _BY_SYMBOL: Final = (
             Column("symbol", "Symbol"),
             Column("Value #A", "Rate", "mps"),
             Column("Value #B", "Newest trade, age", "s"),
-            Column("Value #C", "Missing", "none", ((LOWEST, "green"), (1, "red"))),
+            Column("Value #C", "Missing", "none", ZERO_IS_GOOD),
             Column("Value #D", "Repeated", "none"),
         ),
         width=8,
@@ -198,8 +196,7 @@ _CONTINUITY: Final = (
     lines(
         "Gaps by what became of them",
         "Jumps in trade ids, and what they ended as within the interval: filled over REST, absent at the "
-        "venue, "
-        "unresolved (trades went on without them), reordered (they came by themselves).",
+        "venue, unresolved (trades went on without them), reordered (they came by themselves).",
         "short",
         Query(
             expr=growth("marketfeed_trade_gaps_detected_total", _SHARDS, "venue"), legend="{{venue}} detected"
@@ -234,8 +231,7 @@ _CONTINUITY: Final = (
     lines(
         "Passed over",
         "Trades that came again, quotes older than one before them, quotes conflated under pressure, "
-        "messages of "
-        "symbols that nobody asked for.",
+        "messages of symbols that nobody asked for.",
         "mps",
         Query(
             expr=per_second("marketfeed_trades_duplicate_total", _SYMBOLS, "venue"),
@@ -267,8 +263,7 @@ _PUBLISH: Final = (
     lines(
         "Refused by Kafka",
         "Messages that Kafka has refused for good, within the interval. The worker then stops, so that "
-        "nothing is "
-        "skipped, and begins again where Kafka's acknowledgements end.",
+        "nothing is skipped, and begins again where Kafka's acknowledgements end.",
         "short",
         Query(expr=growth("kafka_publish_failure_total", _SHARDS, "topic"), legend="{{topic}}"),
         width=6,
@@ -276,8 +271,7 @@ _PUBLISH: Final = (
     lines(
         "Waiting for Kafka",
         "Messages handed to the Kafka client and not acknowledged yet, and how often sockets were not read "
-        "because "
-        "there was no room for more.",
+        "because there was no room for more.",
         "short",
         Query(
             expr=f"sum by (venue, shard) (marketfeed_publish_pending_messages{{{_SHARDS}}})",

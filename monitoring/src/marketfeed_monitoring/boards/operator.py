@@ -124,8 +124,8 @@ _OWN_LIFE: Final = (
     ),
     lines(
         "Age of the canary's last beat",
-        "A feed that is changed every 30 s only to see that the change comes back through API server, "
-        "watch and queue.",
+        "A feed that is changed every 30 s only to see that the change comes back through API server, watch "
+        "and queue.",
         "s",
         Query(
             expr="time() - max(marketfeed_operator_canary_timestamp_seconds > 0)",

@@ -9,6 +9,7 @@ from marketfeed_monitoring.boards.shared import (
     LOWEST,
     NAMESPACE,
     NOTHING_WRONG,
+    ZERO_IS_BAD,
     ZERO_IS_GOOD,
     growing,
     lines,
@@ -38,9 +39,8 @@ _VERDICTS: Final = (
     verdict(
         "Complete?",
         "Trade ids between the first and the last stored that are not in the database and that the venue "
-        "has not "
-        "proven absent, all symbols together. Taken from the database every minute. 0 means that nothing "
-        "is missing.",
+        "has not proven absent, all symbols together. Taken from the database every minute. 0 means that "
+        "nothing is missing.",
         "suffix: missing",
         Query(expr=f"sum({_MISSING % 'unresolved'})"),
         ZERO_IS_GOOD,
@@ -56,9 +56,8 @@ _VERDICTS: Final = (
     ),
     verdict(
         "In repair",
-        "Trade ids that workers have jumped over and are fetching over REST now. Those of a symbol that "
-        "two workers "
-        "read count once.",
+        "Trade ids that workers have jumped over and are fetching over REST now. Those of a symbol that two "
+        "workers read count once.",
         "suffix: ids",
         Query(expr=f"sum(min by (namespace, feed, venue, symbol) (marketfeed_trade_ids_missing{{{FEEDS}}}))"),
         ((LOWEST, "green"), (1, "yellow"), (10_000, "red")),
@@ -67,11 +66,10 @@ _VERDICTS: Final = (
     verdict(
         "Shards ready",
         "Part of the shards that have a worker whose streams all flow; one whose worker does not answer "
-        "counts as not "
-        "ready.",
+        "counts as not ready.",
         "percentunit",
         Query(expr=f"sum({_READY}) / (count({_READY}) + ({_DOWN} or vector(0)))"),
-        ((LOWEST, "red"), (1, "green")),
+        ZERO_IS_BAD,
         decimals=0,
     ),
     verdict(
@@ -154,8 +152,7 @@ _TRENDS: Final = (
     lines(
         "Trade ids missing",
         "What workers are repairing now, and what is missing in the database: unresolved, or proven absent "
-        "at the "
-        "venue (which is not a loss).",
+        "at the venue (which is not a loss).",
         "short",
         Query(
             expr=f"sum(min by (namespace, feed, venue, symbol) (marketfeed_trade_ids_missing{{{FEEDS}}}))",
@@ -194,8 +191,7 @@ _TABLES: Final = (
     Panel(
         title="By symbol",
         description="What is stored of each symbol: part of what exists as far as is known, ids missing, "
-        "age of the "
-        "newest trade as of the last audit.",
+        "age of the newest trade as of the last audit.",
         kind="table",
         unit="none",
         queries=(
@@ -211,7 +207,7 @@ _TABLES: Final = (
             Column("feed", "Feed"),
             Column("venue", "Venue"),
             Column("symbol", "Symbol"),
-            Column("Value #A", "Complete", "percentunit", ((LOWEST, "red"), (1, "green"))),
+            Column("Value #A", "Complete", "percentunit", ZERO_IS_BAD),
             Column("Value #B", "Unresolved", "none", ZERO_IS_GOOD),
             Column("Value #C", "Absent at the venue", "none"),
             Column("Value #D", "Newest trade, age", "s"),

@@ -6,8 +6,8 @@ from marketfeed_monitoring import config
 from marketfeed_monitoring.boards.shared import (
     FEED,
     FEEDS,
-    LOWEST,
     NAMESPACE,
+    ZERO_IS_BAD,
     ZERO_IS_GOOD,
     growing,
     growth,
@@ -41,16 +41,15 @@ _FROM_KAFKA: Final = (
     ),
     lines(
         "Lag in seconds",
-        "How long ago the newest message that is stored arrived in Kafka, by partition: the lag in "
-        "messages by the "
-        "rate at which messages arrive, which counts as one a second at least.",
+        "How long ago the newest message that is stored arrived in Kafka, by partition: the lag in messages "
+        "by the rate at which messages arrive, which counts as one a second at least.",
         "s",
         Query(expr=f"{_LAG} / {_ARRIVING}", legend="{{topic}} {{partition}}"),
     ),
     lines(
         "Age of the newest message stored",
-        "By table, measured on the messages: now minus the time of the worker's socket read. Grows while the "
-        "market is silent, too.",
+        "By table, measured on the messages: now minus the time of the worker's socket read. Grows while "
+        "the market is silent, too.",
         "s",
         Query(
             expr=f"min by (feed, table) (marketfeed_consumer_lag_seconds{{{FEEDS}}})",
@@ -97,9 +96,8 @@ _TRANSACTIONS: Final = (
 _TROUBLE: Final = (
     lines(
         "Retries and lost connections",
-        "Attempts that the database ended with an error, by SQLSTATE. 40001 is a serialization failure: "
-        "the whole "
-        "transaction is done again. Without a code: the connection was lost.",
+        "Attempts that the database ended with an error, by SQLSTATE. 40001 is a serialization failure: the "
+        "whole transaction is done again. Without a code: the connection was lost.",
         "ops",
         Query(
             expr=per_second("marketfeed_consumer_database_errors_total", FEEDS, "sqlstate"),
@@ -173,10 +171,9 @@ _IN_THE_DATABASE: Final = (
     ),
     Panel(
         title="Audit by symbol",
-        description="What is stored of each symbol, and what is not: ranges of ids that are missing and "
-        "not proven "
-        "absent, ids unresolved, trades stored, and what the consumers know to be missing as of their last "
-        "batch.",
+        description="What is stored of each symbol, and what is not: ranges of ids that are missing and not "
+        "proven absent, ids unresolved, trades stored, and what the consumers know to be missing as of "
+        "their last batch.",
         kind="table",
         unit="none",
         queries=(
@@ -204,7 +201,7 @@ _IN_THE_DATABASE: Final = (
         columns=(
             Column("venue", "Venue"),
             Column("symbol", "Symbol"),
-            Column("Value #A", "Complete", "percentunit", ((LOWEST, "red"), (1, "green"))),
+            Column("Value #A", "Complete", "percentunit", ZERO_IS_BAD),
             Column("Value #B", "Open gaps", "none", ZERO_IS_GOOD),
             Column("Value #C", "Unresolved", "none", ZERO_IS_GOOD),
             Column("Value #D", "Stored", "short"),
