@@ -94,7 +94,7 @@ async def test_postgres_leaves_no_password_on_the_disk(parts: Parts, open_folder
 async def test_postgres_runs_though_its_programs_are_private(
     parts: Parts, open_folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    private, package = open_folder / "private", postgres._binaries().parents[1]
+    private, package = open_folder / "private", postgres.programs().parents[1]
     for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
         shutil.copytree(part, private / part.relative_to(package.parent), symlinks=True)
     private.chmod(mode)
@@ -102,7 +102,7 @@ async def test_postgres_runs_though_its_programs_are_private(
         for path in _all_in(private):
             path.chmod(path.stat().st_mode & 0o700)
     installation = private / package.name / "pginstall18"
-    monkeypatch.setattr(postgres, "_binaries", lambda: installation / "bin")
+    monkeypatch.setattr(postgres, "programs", lambda: installation / "bin")
     server = await postgres.start(parts, open_folder / "postgres")
     with psycopg.connect(server.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

