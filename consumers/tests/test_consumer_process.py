@@ -20,6 +20,8 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
     until(lambda: stored(database, "trades") == 150, "the trades")
     publish(topic, *(trade(i) for i in range(150, 250)))
     until(lambda: stored(database, "trades") == 200, "the rest")
+    # A commit is counted when its answer has come, which is after others can see it.
+    until(lambda: consumer.status()["inserted"]["trades"] >= 200, "the rest to be counted")
     status = consumer.status()
     assert status["inserted"] == {"trades": 200, "book_tickers": 60}
     assert status["duplicates"]["trades"] == 50
