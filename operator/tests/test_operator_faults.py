@@ -155,6 +155,36 @@ async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin
     await eventually(mended)
 
 
+async def test_a_fault_that_stays_is_told_after_a_while_and_taken_back_when_it_has_passed(
+    admin: Admin, operator, proxy
+):
+    """As an admission webhook makes that is down: each single answer says that it may pass by itself."""
+    refused = []
+
+    def refuse(method: str, path: str) -> int | None:
+        if method != "PATCH" or f"/namespaces/{admin.namespace}/deployments" not in path:
+            return None
+        refused.append(path)
+        return 500
+
+    proxy.refuse = refuse
+    await admin.feed("faulty", symbols=["AA"])
+
+    async def told():
+        found = await admin.condition("faulty", "Degraded")
+        assert found["reason"] == "ApplyFailed", found
+        return found
+
+    assert (await eventually(told))["message"] == "Deployment faulty-shard-0: a fault of the test"
+    assert len(refused) >= 5, "told of a fault that had not stayed"
+    proxy.refuse = lambda _method, _path: None
+
+    async def taken_back():
+        return (await admin.condition("faulty", "Degraded"))["status"] == "False"
+
+    await eventually(taken_back)
+
+
 async def test_livez_fails_when_changes_do_not_come_through_and_recovers(admin: Admin, operator, proxy):
     import aiohttp
 

@@ -7,6 +7,7 @@ import pytest
 from operator_kubelet import free_port, kubelet
 from operator_support import Admin, Operator, eventually
 
+from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET
 from marketfeed_wire.assignment import FILE_NAME
@@ -369,6 +370,72 @@ async def test_a_field_that_cannot_change_is_changed_by_recreation_and_the_pods_
     await eventually(right)
     await await_condition(admin, "immutable", "Ready", "True")
     assert (await admin.get("Pod", f"{name}-0"))["metadata"]["uid"] == pod
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "kind", "name", "said"),
+    [
+        (
+            "ingestion", {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1", "memory": "1Gi"}}},
+            "Deployment", "mistaken-shard-0", "must be less than or equal to cpu limit",
+        ),
+        (
+            "template", {"tolerations": [{"operator": "Exists", "value": "spot"}]},
+            "StatefulSet", "mistaken-consumer-trades", "value must be empty",
+        ),
+        (
+            "template", {"affinity": {"nodeAffinity": {"no-such-field": []}}},
+            "Deployment", "mistaken-shard-0", "no-such-field",
+        ),
+    ],
+    ids=["more requested than allowed", "a toleration of nothing", "a field that pods do not have"],
+)  # fmt: skip
+async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_every_workload_stays(
+    admin: Admin, nodes, operator, section, value, kind, name, said
+):
+    spec = {"symbols": ["BTCUSDT"], "storage": STORAGE}
+    await admin.feed("mistaken", **spec)
+    await await_condition(admin, "mistaken", "Ready", "True")
+    before = await admin.get(kind, name)
+    await admin.feed("mistaken", **spec, **{section: value})
+    degraded = await await_condition(admin, "mistaken", "Degraded", "True", "ApplyFailed")
+    assert said in degraded["message"]
+    after = await admin.get(kind, name)
+    assert after is not None, f"{kind} {name} is gone: nobody replaces its pods"
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    await admin.feed("mistaken", **spec)
+    await await_condition(admin, "mistaken", "Degraded", "False")
+
+
+async def test_a_feed_that_waits_for_its_children_to_go_is_not_given_them_back(admin: Admin, nodes, operator):
+    await admin.feed("leaving", symbols=["AA", "BB"], shardSize=1, storage=STORAGE)
+    await await_condition(admin, "leaving", "Ready", "True")
+    # Somebody else's finalizer keeps a child, and with it the feed, until the test has looked.
+    held = CONFIG_MAP.path(admin.namespace, "leaving-shard-1")
+    await admin.cluster.merge(held, {"metadata": {"finalizers": ["example.com/held"]}})
+    body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+    await admin.cluster._request("delete", FEEDS.path(admin.namespace, "leaving"), body=body)
+
+    async def only_the_held_one():
+        return await admin.names("Deployment") == [] and await read_by(admin, "leaving") == {
+            "leaving-shard-1": {"BB"}
+        }
+
+    await eventually(only_the_held_one)
+    done = operator.total("marketfeed_operator_reconciles_total", result="gone")
+    await admin.cluster.merge(held, {"metadata": {"annotations": {"example.com/look": "again"}}})
+
+    async def looked_again():
+        return operator.total("marketfeed_operator_reconciles_total", result="gone") > done
+
+    await eventually(looked_again)
+    assert await only_the_held_one()
+    await admin.cluster.merge(held, {"metadata": {"finalizers": None}})
+
+    async def gone():
+        return await admin.get("MarketFeed", "leaving") is None and not await read_by(admin, "leaving")
+
+    await eventually(gone)
 
 
 async def test_five_thousand_symbols_fit_and_their_status_is_small(admin: Admin, operator):

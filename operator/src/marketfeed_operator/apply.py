@@ -96,12 +96,25 @@ class Applier:
         try:
             return await self._cluster.apply(child.kind, body), "created" if found is None else "patched"
         except Invalid:
-            # Some fields of a workload can never change. Its pods go on, as orphans, and the new one takes them in.
             if found is None or child.kind.group != "apps":
                 raise
+            # What could be made anew is refused for a field that can never change. Anything else is a mistake in the
+            # feed: to delete the workload for it would leave pods that nobody replaces.
+            await self._could_be_made(child)
+            # Its pods go on, as orphans, and the new one takes them in.
             await self._cluster.delete(child.kind, child.namespace, child.name, uid=found.uid, orphan=True)
             await self._gone(child, found)
             return await self._cluster.apply(child.kind, body), "recreated"
+
+    async def _could_be_made(self, child: Child) -> None:
+        """Ask the API server whether it would take the object if it were new; nothing is stored.
+
+        Raises:
+            Invalid: it would not.
+        """
+        body = child.body or {}
+        unused = {**body, "metadata": {**body["metadata"], "name": f"{child.name}-new"}}
+        await self._cluster.apply(child.kind, unused, dry_run=True)
 
     async def _gone(self, child: Child, found: ChildFacts) -> None:
         """Wait until the garbage collector has let the children go and the object with them."""

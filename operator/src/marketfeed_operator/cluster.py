@@ -90,9 +90,18 @@ class Cluster:
                 return items
 
     async def apply(
-        self, kind: Kind, body: Object, *, manager: str = FIELD_MANAGER, subresource: str = ""
+        self,
+        kind: Kind,
+        body: Object,
+        *,
+        manager: str = FIELD_MANAGER,
+        subresource: str = "",
+        dry_run: bool = False,
     ) -> Object:
-        """Server-side apply: the fields in `body` are ours from now on, those that we leave out no longer."""
+        """Server-side apply: the fields in `body` are ours from now on, those that we leave out no longer.
+
+        With `dry_run` everything is checked and nothing stored.
+        """
         metadata = body["metadata"]
         return await self._request(
             "patch",
@@ -102,6 +111,7 @@ class Cluster:
             content_type="application/apply-patch+yaml",
             field_manager=manager,
             force_conflicts="true",
+            dry_run="All" if dry_run else None,
         )
 
     async def merge(self, path: str, body: Object) -> Object:

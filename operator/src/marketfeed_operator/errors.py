@@ -3,12 +3,14 @@
 ApiError            it refused; carries the HTTP status and its own sentence
 ├── NotFound        404: the object, or the kind itself
 ├── Conflict        409
-├── Invalid         422: the object cannot be so; trying again changes nothing
+├── Invalid         422, or 500 for a field that the kind does not have: the object cannot be so; trying again changes
+│                   nothing
 ├── Forbidden       403: a right is missing
 └── Unavailable     429, 5xx, no answer at all; worth another try, after `retry_after_seconds` where it says so
 """
 
 import json
+from typing import Final
 
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
@@ -43,15 +45,20 @@ class Unavailable(ApiError):
     """The API server is overloaded, faulty or out of reach."""
 
 
-_BY_STATUS = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid, 429: Unavailable}
+_NO_SUCH_FIELD: Final = "failed to create typed patch object"
+"""Begins what the API server says, with status 500 (1.34, tried), to a server-side apply of a field that does not exist
+or of a value of another type: it is the user's mistake all the same."""
+_BY_STATUS: Final = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid, 429: Unavailable}
 
 
 def translated(error: DynamicApiError | ApiException) -> ApiError:
     """The error as one of ours."""
     status = int(error.status or 0)
     kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
-    after = (error.headers or {}).get("Retry-After", "")
-    return kind(status, _sentence(error), float(after) if after.isdigit() else None)
+    after, said = (error.headers or {}).get("Retry-After", ""), _sentence(error)
+    if said.startswith(_NO_SUCH_FIELD):
+        kind = Invalid
+    return kind(status, said, float(after) if after.isdigit() else None)
 
 
 def _sentence(error: DynamicApiError | ApiException) -> str:

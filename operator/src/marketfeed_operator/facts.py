@@ -46,6 +46,7 @@ def feed_facts(body: Body) -> FeedFacts:
         spec=json.loads(json.dumps(dict(body.get("spec") or {}))),
         status=json.loads(json.dumps(dict(body.get("status") or {}))),
         canary_beat=metadata.get("annotations", {}).get(CANARY_BEAT, "") if is_canary else None,
+        deleting="deletionTimestamp" in metadata,
     )
 
 

@@ -86,12 +86,14 @@ def _watch_feeds(handlers: kopf.OperatorRegistry, store: Store, changed: Changed
 
     @kopf.on.event(*_where(FEEDS), id="feeds", registry=handlers)
     async def event(event: Any, body: kopf.Body, **_: Any) -> None:
-        facts = feed_facts(body)
-        key = touched.pop(facts.uid, None)
+        metadata = body["metadata"]
+        uid: str = metadata["uid"]
+        key = touched.pop(uid, None)
         if event["type"] == "DELETED":
-            known = store.feeds.get(facts.key)
+            key = (metadata["namespace"], metadata["name"])
             # Another feed may have taken the name before we heard that this one has gone.
-            key = store.remove_feed(facts.key) if known is not None and known.uid == facts.uid else facts.key
+            if (known := store.feeds.get(key)) is not None and known.uid == uid:
+                store.remove_feed(key)
         if key is not None:
             await changed(key)
 
@@ -107,12 +109,10 @@ def _watch_children(handlers: kopf.OperatorRegistry, store: Store, changed: Chan
 
     @kopf.on.event(*_where(kind), id=kind.plural, registry=handlers)
     async def event(event: Any, body: kopf.Body, **_: Any) -> None:
-        facts = child_facts(kind.kind, body)
-        if facts is None:
-            return
-        feed = touched.pop(facts.uid, None)
+        metadata = body["metadata"]
+        feed = touched.pop(metadata["uid"], None)
         if event["type"] == "DELETED":
-            feed = store.remove_child(facts.key, facts.uid)
+            feed = store.remove_child((kind.kind, metadata["namespace"], metadata["name"]), metadata["uid"])
         if feed is not None:
             await changed(feed)
 

@@ -26,6 +26,8 @@ class FeedFacts:
     status: Mapping[str, Any]
     canary_beat: str | None
     """The beat of a canary; None when the object is not one."""
+    deleting: bool = False
+    """It is on its way out, and waits until its children have gone (``kubectl delete --cascade=foreground``)."""
 
     @property
     def key(self) -> Key:

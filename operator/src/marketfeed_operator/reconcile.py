@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from marketfeed_chassis import logs
 from marketfeed_operator.api import Spec, Status, parse
@@ -19,6 +19,9 @@ from marketfeed_operator.plan import Plan, obsolete, plan
 from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
+
+PATIENCE_PASSES: Final = 5
+"""Failed passes in a row, some 5 to 15 seconds, after which an overload or a fault of the API server is told too."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ class Reconciler:
         self._defaults = defaults
         self._identity = identity
         self._now = now
+        self._failures: dict[Key, int] = {}
+        """Feed -> passes in a row in which the API server has refused something."""
 
     async def reconcile(self, key: Key) -> Done | None:
-        """Bring a feed to what it declares; None when there is none any more."""
+        """Bring a feed to what it declares; None when there is none any more, or it is going."""
         facts = self._store.feeds.get(key)
-        if facts is None:
+        # One that goes waits for its children to have gone: they must not be put back.
+        if facts is None or facts.deleting:
             self._forget(key)
             return None
         parsed = parse(facts.spec)
@@ -80,7 +86,7 @@ class Reconciler:
             if planned is not None and not spec.paused:
                 failure = await self._carry_out(facts, planned, observed)
             observed = replace(observed, children=self._store.children_of(key))
-        told = f"{failure}" if isinstance(failure, Invalid | Forbidden) else ""
+        told = self._worth_telling(key, failure)
         status = decide(Situation(facts, spec, problems, observed, planned, told), self._now())
         try:
             await self._tell(facts, status)
@@ -96,6 +102,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         # Its children have it as their owner: the API server's garbage collector takes them.
         self._applier.forget(list(self._store.children_of(key)))
+        self._failures.pop(key, None)
         self._metrics.forget_feed(*key)
         self._observer.forget(key)
 
@@ -130,7 +137,7 @@ class Reconciler:
                 failure = failure or _about(error, f"{child.kind.kind} {child.name}")
                 continue
             except ApiError as error:
-                return failure or error
+                return failure or _about(error, f"{child.kind.kind} {child.name}")
             if outcome.result not in ("noop", "held"):
                 log.info(
                     "child changed",
@@ -147,6 +154,15 @@ class Reconciler:
             else:
                 log.info("child deleted", feed=f"{facts.namespace}/{facts.name}", kind=key[0], name=key[2])
         return failure
+
+    def _worth_telling(self, key: Key, failure: ApiError | None) -> str:
+        """A failure as the status tells it: at once what will not pass by itself, the rest when it has stayed."""
+        if failure is None:
+            self._failures.pop(key, None)
+            return ""
+        self._failures[key] = self._failures.get(key, 0) + 1
+        lasting = isinstance(failure, Invalid | Forbidden) or self._failures[key] >= PATIENCE_PASSES
+        return f"{failure}" if lasting else ""
 
     async def _tell(self, facts: FeedFacts, status: Status) -> None:
         """Write the status if it is new, and an Event for each condition that turned or has another reason."""

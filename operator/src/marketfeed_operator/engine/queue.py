@@ -44,9 +44,9 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Condition()
 
     def __len__(self) -> int:
-        """The keys that are due now and not worked on."""
+        """The keys that are due now and not worked on. May be asked for from another thread."""
         now = self._now()
-        return sum(1 for due in self._due.values() if due <= now)
+        return sum(1 for due in tuple(self._due.values()) if due <= now)
 
     async def add(self, key: K, *, after_seconds: float = 0) -> None:
         """Have `key` worked on after the delay at the latest; an earlier moment stays."""

@@ -57,16 +57,20 @@ class Reports:
                 asking.create_task(self._ask_feed(session, feed, gate))
 
     async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key, gate: asyncio.Semaphore) -> None:
-        matters = False
-        for pod in self._store.pods_of(feed):
-            if not pod.ip:
-                matters |= self.by_pod.pop(pod.uid, None) is not None
-                continue
-            async with gate:
-                report = await self._ask(session, pod)
-            matters |= self._take(pod.uid, report)
-        if matters:
+        # At the same time: pods of a node that is gone keep us waiting for each of them.
+        found = await asyncio.gather(
+            *(self._ask_pod(session, pod, gate) for pod in self._store.pods_of(feed))
+        )
+        if any(found):
             await self._changed(feed)
+
+    async def _ask_pod(self, session: aiohttp.ClientSession, pod: PodFacts, gate: asyncio.Semaphore) -> bool:
+        """Ask one pod; whether its answer matters at once."""
+        if not pod.ip:
+            return self.by_pod.pop(pod.uid, None) is not None
+        async with gate:
+            report = await self._ask(session, pod)
+        return self._take(pod.uid, report)
 
     def _take(self, uid: str, report: PodReport | None) -> bool:
         """Take in a pod's answer, None for none; whether it matters at once."""

@@ -36,6 +36,8 @@ class Workers:
         self._metrics = metrics
         self._resync_seconds = resync_seconds
         self._chance = chance
+        # Read at a scrape: a number set when a key is taken would stand still with the workers.
+        metrics.queue_depth.set_function(lambda: len(queue))
 
     async def run(self, number: int) -> None:
         """Work, `number` at a time, until cancelled."""
@@ -47,7 +49,6 @@ class Workers:
         while True:
             key, waited_seconds = await self._queue.get()
             self._metrics.queue_wait.observe(waited_seconds)
-            self._metrics.queue_depth.set(len(self._queue))
             feed = self._store.feeds.get(key)
             if feed is not None and self._canary.is_ours(feed):
                 self._canary.seen(feed)
