@@ -57,8 +57,12 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def control_plane(folder: Path) -> Iterator[ControlPlane]:
+def control_plane(folder: Path, *, controller_qps: int = 500) -> Iterator[ControlPlane]:
     """An API server that lives for the block, its state and logs in `folder`.
+
+    Args:
+        controller_qps: requests a second that each controller allows itself. Kubernetes' own default is 20; with that,
+            much of what a test waits for is the controllers' patience.
 
     Raises:
         Unavailable: the programs are not there and cannot be built here.
@@ -68,7 +72,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
         return
     programs = find_programs()
     with contextlib.ExitStack() as running:
-        yield _start(programs, folder, running)
+        yield _start(programs, folder, controller_qps, running)
 
 
 def _existing() -> ControlPlane:
@@ -140,7 +144,7 @@ def _build(folder: Path, version: str) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _start(programs: Path, folder: Path, running: contextlib.ExitStack) -> ControlPlane:
+def _start(programs: Path, folder: Path, controller_qps: int, running: contextlib.ExitStack) -> ControlPlane:
     store, peer, port = _free_ports(3)
     server, pki = f"https://127.0.0.1:{port}", folder / "pki"
     pki.mkdir(parents=True)
@@ -178,6 +182,7 @@ def _start(programs: Path, folder: Path, running: contextlib.ExitStack) -> Contr
         programs / "kube-controller-manager", "--leader-elect=false", "--use-service-account-credentials",
         "--kubeconfig", _write_kubeconfig(folder / "manager.kubeconfig", server, plane.ca_file, MANAGER_TOKEN),
         "--service-account-private-key-file", key, "--root-ca-file", plane.ca_file, "--secure-port", "0",
+        "--kube-api-qps", controller_qps, "--kube-api-burst", 2 * controller_qps,
     ])  # fmt: skip
     return plane
 
