@@ -2,20 +2,25 @@
 
     python benchmarks/sink.py --rows 1000000 --rounds 3
 
-Contenders take turns, each with a fresh database on the same server (fsync on). A rate is rows a second from the
-moment a sink owns its partitions to the moment its last row is committed. The last line is JSON.
+Contenders take turns, each with a fresh database on the same server (fsync on). marketfeed's processes first own their
+partitions and are then held (SIGSTOP) while the messages are published; its rate is messages a second from letting go
+to the last COMMIT. Debezium's is rows a second between the first and the last that the server counts. The last line is
+JSON. Three rounds take about six minutes.
 """
 
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +45,31 @@ class Run:
 
     @property
     def rate(self) -> float:
-        return self.rows / self.seconds if self.seconds else float("nan")  # too few rows to time
+        return self.rows / self.seconds
 
 
 class Bench:
     """The stack and what the contenders share."""
 
-    def __init__(self, folder: Path, broker: str, url: Callable[[str], str], rows: int) -> None:
+    def __init__(self, folder: Path, broker: str, url: sink_stack.Url, rows: int) -> None:
         self.folder, self.broker, self.url, self.rows = folder, broker, url, rows
         self._databases = 0
+
+    @cached_property
+    def ready_made(self) -> list[bytes]:
+        """The rows as COPY's text, 20,000 a piece."""
+        trades = sink_data.trades(self.rows)
+        pieces = []
+        while batch := list(islice(trades, 20_000)):
+            pieces.append(
+                "".join(trades_table.copy_text((one.venue, one.symbol), [one]) for one in batch).encode()
+            )
+        return pieces
 
     def database(self) -> str:
         self._databases += 1
         name = f"bench{self._databases}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
             for (old,) in connection.execute(
                 "SELECT datname FROM pg_database WHERE datname LIKE 'bench%'"
             ).fetchall():
@@ -82,13 +98,7 @@ def cpu(pid: int) -> float:
 
 def floor(bench: Bench) -> Run:
     """Ready-made rows by COPY and an offsets row, 20,000 a transaction: what the database can take."""
-    url = bench.database()
-    lines = [
-        trades_table.copy_text((one.venue, one.symbol), [one]).encode()
-        for one in sink_data.trades(bench.rows)
-    ]
-    pieces = [b"".join(lines[start : start + 20_000]) for start in range(0, len(lines), 20_000)]
-    del lines
+    url, pieces = bench.database(), bench.ready_made
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         connection.execute("CREATE TABLE floor_offsets (id int PRIMARY KEY, next_offset bigint)")
@@ -110,59 +120,100 @@ def consumer_environment(bench: Bench, url: str, topics: str, **settings: str) -
     return {
         **os.environ, "KAFKA_BROKER": bench.broker, "KAFKA_GROUP": f"bench-{time.time_ns()}", "DATABASE_URL": url,
         "MARKET_TRADES_TOPIC": topics.split(",")[0], "CONSUMER_TOPICS": topics, "METRICS_HOST": "127.0.0.1",
-        "METRICS_PORT": "0", "LOG_LEVEL": "WARNING", **settings,
+        "METRICS_PORT": "0", "LOG_LEVEL": "WARNING",
+        "KAFKA_SESSION_TIMEOUT_MS": "600000",  # longer than a process is held, however slow the machine
+        **settings,
     }  # fmt: skip
 
 
-_PROGRESS = "SELECT count(DISTINCT owner), coalesce(sum(next_offset), 0) FROM consumer_offsets"
+_SHARES = "SELECT count(*) FROM consumer_offsets GROUP BY owner"
+_PROGRESS = "SELECT coalesce(sum(next_offset), 0) FROM consumer_offsets"
 
 
-def marketfeed(
-    bench: Bench, topics: str, messages: int, trades: int, processes: int = 1, **settings: str
-) -> Run:
-    """`marketfeed-consumer`, every guarantee on: `messages` of `topics`, of which `trades` are new trades."""
-    url = bench.database()
-    environment = consumer_environment(bench, url, topics, **settings)
+@contextmanager
+def consumers(
+    bench: Bench,
+    watch: psycopg.Connection[Any],
+    environment: dict[str, str],
+    partitions: int,
+    processes: int = 1,
+) -> Iterator[list[int]]:
+    """Processes that own `partitions`, each as many as the others; gives their ids."""
     command: list[str | Path] = [
         sys.executable,
         *os.environ.get("BENCH_CONSUMER", "-m marketfeed_consumers").split(),
     ]
-    with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
-        pids = [
-            stack.enter_context(
-                sink_stack.running(command, bench.folder / f"consumer{number}.log", env=environment)
-            )
-            for number in range(processes)
-        ]
-        began = ended = 0.0
-        stored = at_begin = 0
-        used: list[float] = []
-        while stored < messages:
-            row = watch.execute(_PROGRESS).fetchone()
-            assert row is not None  # noqa: S101
-            now = time.monotonic()
-            stored, ended = int(row[1]), now
-            if stored == 0 or row[0] < processes:
-                # Nobody has stored anything yet, or one has while the other is still joining the group.
-                began, at_begin, used = now, stored, [cpu(pid) for pid in pids]
-            if not all(psutil.pid_exists(pid) for pid in pids):
-                raise SystemExit((bench.folder / "consumer0.log").read_text())
-            time.sleep(0.02)
-        client = sum(cpu(pid) for pid in pids) - sum(used)
-        run = Run(messages - at_begin, ended - began, client, bench.server_cpu(url))
-    with psycopg.connect(url) as connection:
-        check(connection, trades)
-    return run
+    logs = [bench.folder / f"consumer{number}.log" for number in range(processes)]
+    shares = [(partitions // processes,)] * processes
+    with ExitStack() as stack:
+        pids = [stack.enter_context(sink_stack.running(command, log, env=environment)) for log in logs]
+
+        def owned() -> bool:
+            for pid, log in zip(pids, logs, strict=True):
+                if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    raise SystemExit(f"a consumer has ended:\n{log.read_text()}")
+            return watch.execute(_SHARES).fetchall() == shares
+
+        sink_stack.until(owned, "the consumers to own their partitions")
+        yield pids
 
 
-def debezium(bench: Bench, topic: str) -> Run:
-    """Debezium's JDBC sink: see sink_debezium.py."""
+def drained(watch: psycopg.Connection[Any], pids: Sequence[int], publish: Callable[[], int]) -> float:
+    """Seconds in which the processes `pids` store what `publish` publishes while they are held."""
+    stored = int(watch.execute(_PROGRESS).fetchone()[0])  # type: ignore[index] - always one row
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        end = (stored + publish(),)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    began = time.monotonic()
+    sink_stack.until(lambda: watch.execute(_PROGRESS).fetchone() == end, f"{end[0]:,} messages to be stored")
+    return time.monotonic() - began
+
+
+Records = Callable[[int], Iterator[tuple[str, bytes]]]
+
+
+def marketfeed(
+    bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, **settings: str
+) -> Run:
+    """`marketfeed-consumer`, every guarantee on: a topic a flow, of whose messages `trades` are new trades."""
     url = bench.database()
+    topics = {f"{name}-{time.time_ns()}": records for name, records in flows.items()}
+    sink_data.create(bench.broker, *topics)
+    named = dict(zip(("MARKET_TRADES_TOPIC", "MARKET_BOOK_TOPIC"), topics, strict=False))
+    environment = consumer_environment(bench, url, ",".join(topics), **named, **settings)
+
+    def publish() -> int:
+        return sum(
+            sink_data.publish(bench.broker, topic, records(bench.rows)) for topic, records in topics.items()
+        )
+
+    with psycopg.connect(url, autocommit=True) as watch:
+        partitions = sink_data.PARTITIONS * len(topics)
+        with consumers(bench, watch, environment, partitions, processes) as pids:
+            used = sum(map(cpu, pids)), bench.server_cpu(url)
+            seconds = drained(watch, pids, publish)
+            client, server = sum(map(cpu, pids)) - used[0], bench.server_cpu(url) - used[1]
+        check(watch, trades)
+    sink_data.delete(bench.broker, *topics)
+    return Run(bench.rows * len(topics), seconds, client, server)
+
+
+def debezium(bench: Bench) -> Run:
+    """Debezium's JDBC sink: see sink_debezium.py."""
+    url, topic = bench.database(), f"peer-{time.time_ns()}"
+    sink_data.create(bench.broker, topic)
+    sink_data.publish(bench.broker, topic, sink_data.plain(bench.rows))
     with ExitStack() as stack, psycopg.connect(url, autocommit=True) as watch:
         pid = sink_debezium.start(stack, bench.folder, bench.broker, url, topic, tasks=1)
         used = cpu(pid)
         rows, seconds = sink_debezium.drain(watch, bench.rows, bench.folder / "connect.log")
-        return Run(rows, seconds, cpu(pid) - used, bench.server_cpu(url))
+        run = Run(rows, seconds, cpu(pid) - used, bench.server_cpu(url))
+    sink_data.delete(bench.broker, topic)
+    return run
 
 
 def check(connection: psycopg.Connection[Any], trades: int) -> None:
@@ -182,28 +233,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="comma separated names of contenders")
     arguments = parser.parse_args()
+    only = set(filter(None, arguments.only.split(",")))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
+        if not only or "debezium" in only:
+            sink_stack.jars("debezium")  # fetched before anything is measured
         broker = stack.enter_context(sink_stack.kafka(folder))
         bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), arguments.rows)
-        print(json.dumps(measure(bench, arguments.rounds, set(filter(None, arguments.only.split(","))))))
+        result = measure(bench, arguments.rounds, only)
+        print(
+            json.dumps({"benchmark": "sink", "rows": bench.rows, **sink_stack.machine(bench.url()), **result})
+        )
 
 
 def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
+    new = {"new": sink_data.plain}
     contenders: dict[str, Callable[[], Run]] = {
         "floor": lambda: floor(bench),
-        "marketfeed": lambda: marketfeed(bench, "new", bench.rows, bench.rows),
-        "marketfeed x2": lambda: marketfeed(bench, "new", bench.rows, bench.rows, processes=2),
-        "debezium": lambda: debezium(bench, "new"),
-        "marketfeed 50% duplicates": lambda: marketfeed(bench, "doubled", bench.rows, bench.rows // 2),
+        "marketfeed": lambda: marketfeed(bench, new, bench.rows),
+        "marketfeed x2": lambda: marketfeed(bench, new, bench.rows, processes=2),
+        "debezium": lambda: debezium(bench),
+        "marketfeed 50% duplicates": lambda: marketfeed(
+            bench, {"doubled": sink_data.doubled}, bench.rows // 2
+        ),
         "marketfeed trades+quotes": lambda: marketfeed(
-            bench, "new,quotes", 2 * bench.rows, bench.rows, MARKET_BOOK_TOPIC="quotes"
+            bench, {**new, "quotes": sink_data.quotes}, bench.rows
         ),
     }
-    topics = {"new": sink_data.plain, "doubled": sink_data.doubled, "quotes": sink_data.quotes}
-    sink_data.create(bench.broker, *topics)
-    for topic, records in topics.items():
-        sink_data.publish(bench.broker, topic, records(bench.rows))
     runs: dict[str, list[Run]] = {name: [] for name in contenders if not only or name in only}
     for turn in range(rounds):
         for name, own in runs.items():
@@ -214,16 +270,32 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
                 f"   server {last.server_cpu_seconds:5.1f} s",
                 flush=True,
             )
+    return {"contenders": {name: summary(own) for name, own in runs.items()}, "ratios": ratios(runs)}
+
+
+def summary(own: Sequence[Run]) -> dict[str, float]:
+    """Rates, and CPU seconds a million rows of the run that took least."""
+    rates = [run.rate for run in own]
     return {
-        "benchmark": "sink", "rows": bench.rows, "cores": os.cpu_count(),
-        **{
-            name: {
-                "rows_per_second_best": round(max(run.rate for run in own)),
-                "rows_per_second_median": round(statistics.median(run.rate for run in own)),
+        "rows_per_second_best": round(max(rates)),
+        "rows_per_second_median": round(statistics.median(rates)),
+        "client_cpu_us_a_row": round(min(1e6 * run.client_cpu_seconds / run.rows for run in own), 2),
+        "server_cpu_us_a_row": round(min(1e6 * run.server_cpu_seconds / run.rows for run in own), 2),
+    }
+
+
+def ratios(runs: dict[str, list[Run]]) -> dict[str, dict[str, float]]:
+    """How contenders compare: their best rates, and the median of the pairs of one round."""
+    found = {}
+    for one, other in (("marketfeed", "floor"), ("marketfeed", "debezium"), ("marketfeed x2", "marketfeed")):
+        if one in runs and other in runs:
+            pairs = [a.rate / b.rate for a, b in zip(runs[one], runs[other], strict=True)]
+            best = max(run.rate for run in runs[one]) / max(run.rate for run in runs[other])
+            found[f"{one} / {other}"] = {
+                "best": round(best, 2),
+                "median_of_pairs": round(statistics.median(pairs), 2),
             }
-            for name, own in runs.items()
-        },
-    }  # fmt: skip
+    return found
 
 
 if __name__ == "__main__":

@@ -51,8 +51,14 @@ def partition_of(symbol: str) -> int:
 
 
 def create(broker: str, *topics: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker})
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 3})
     for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).values():
+        future.result()
+
+
+def delete(broker: str, *topics: str) -> None:
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 3})
+    for future in admin.delete_topics(list(topics)).values():
         future.result()
 
 
@@ -60,7 +66,7 @@ def publish(broker: str, topic: str, records: Iterator[tuple[str, bytes]]) -> in
     """Write (symbol, value) pairs; how many."""
     producer = Producer(
         {
-            "bootstrap.servers": broker, "linger.ms": 20, "compression.type": "lz4", "acks": "all",
+            "bootstrap.servers": broker, "log_level": 3, "linger.ms": 20, "compression.type": "lz4", "acks": "all",
             "queue.buffering.max.messages": 200_000, "enable.idempotence": True,
         }
     )  # fmt: skip
@@ -81,6 +87,16 @@ def publish(broker: str, topic: str, records: Iterator[tuple[str, bytes]]) -> in
 def plain(count: int) -> Iterator[tuple[str, bytes]]:
     """`count` new trades."""
     return ((trade.symbol, encode(trade)) for trade in trades(count))
+
+
+def cheap_trades() -> Iterator[tuple[str, bytes]]:
+    """New trades without end, all symbols alike, a thousand a second of market time: made quickly."""
+    number = 0
+    while True:
+        trade_id, time_us = 1000 + number // len(SYMBOLS), BEGIN_US + number * 1000
+        symbol = SYMBOLS[number % len(SYMBOLS)]
+        yield symbol, encode(one(symbol, trade_id, time_us))
+        number += 1
 
 
 def quotes(count: int) -> Iterator[tuple[str, bytes]]:

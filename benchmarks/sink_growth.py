@@ -3,14 +3,13 @@
     python benchmarks/sink_growth.py --millions 20
 
 One consumer process and one table all the time, PostgreSQL with fsync on. The process is held (SIGSTOP) while a million
-is published, and timed from when it is let go until the last of them is committed. The last line is JSON.
+is published, and timed from when it is let go until the last of them is committed. The last line is JSON. Twenty
+millions take about five minutes.
 """
 
 import argparse
 import json
-import os
-import signal
-import sys
+import statistics
 import tempfile
 import time
 from contextlib import ExitStack
@@ -20,9 +19,7 @@ from pathlib import Path
 import psycopg
 import sink_data
 import sink_stack
-from sink import Bench, consumer_environment
-
-from marketfeed_wire import encode
+from sink import Bench, consumer_environment, consumers, drained
 
 MILLION = 1_000_000
 
@@ -37,38 +34,40 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
         broker = stack.enter_context(sink_stack.kafka(folder))
         bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
-        rates = measure(stack, bench, arguments.millions)
-        print(json.dumps({"benchmark": "sink_growth", "cores": os.cpu_count(), "rows_per_second": rates}))
+        rates, size_bytes = measure(bench, arguments.millions)
+        first, last = rates[: max(1, len(rates) // 5)], rates[-max(1, len(rates) // 5) :]
+        result = {
+            "rows_per_second": rates,
+            "table_gib": round(size_bytes / 2**30, 2),
+            "last_fifth_over_first": round(statistics.median(last) / statistics.median(first), 2),
+        }
+        print(json.dumps({"benchmark": "sink_growth", **sink_stack.machine(bench.url()), **result}))
 
 
-def measure(stack: ExitStack, bench: Bench, millions: int) -> list[int]:
-    """Rows a second of each million."""
-    url = bench.database()
-    sink_data.create(bench.broker, "growing")
-    flow = sink_data.trades(millions * MILLION)
-    environment = consumer_environment(bench, url, "growing")
-    command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]
-    pid = stack.enter_context(sink_stack.running(command, bench.folder / "growth.log", env=environment))
-    watch = stack.enter_context(psycopg.connect(url, autocommit=True))
-    owned = "SELECT count(*) FROM consumer_offsets"
-    sink_stack.until(lambda: watch.execute(owned).fetchone() == (sink_data.PARTITIONS,), "its partitions")
-    stored = "SELECT sum(next_offset) FROM consumer_offsets"
-    rates = []
-    for number in range(1, millions + 1):
-        os.kill(pid, signal.SIGSTOP)
-        records = ((trade.symbol, encode(trade)) for trade in islice(flow, MILLION))
-        sink_data.publish(bench.broker, "growing", records)
-        began = time.monotonic()
-        os.kill(pid, signal.SIGCONT)
-        sink_stack.until(lambda end=number * MILLION: watch.execute(stored).fetchone() == (end,), "a million")  # type: ignore[misc]
-        rates.append(round(MILLION / (time.monotonic() - began)))
-        print(f"{number:3} million rows  {rates[-1]:9,} rows/s", flush=True)
-    row = watch.execute("SELECT (SELECT count(*) FROM trades), pg_total_relation_size('trades')").fetchone()
-    assert row is not None  # noqa: S101
-    if row[0] != millions * MILLION:
-        raise SystemExit(f"{row[0]} rows are stored")
-    print(f"{row[1] / 2**30:.1f} GiB with its key", flush=True)
-    return rates
+def measure(bench: Bench, millions: int) -> tuple[list[int], int]:
+    """Rows a second of each million, and bytes of the table with its key in the end."""
+    url, topic = bench.database(), "growing"
+    sink_data.create(bench.broker, topic)
+    flow = sink_data.cheap_trades()
+    rates: list[int] = []
+    with psycopg.connect(url, autocommit=True) as watch:
+        environment = consumer_environment(bench, url, topic)
+        with consumers(bench, watch, environment, sink_data.PARTITIONS) as pids:
+            for number in range(1, millions + 1):
+                began = time.monotonic()
+                seconds = drained(
+                    watch, pids, lambda: sink_data.publish(bench.broker, topic, islice(flow, MILLION))
+                )
+                rates.append(round(MILLION / seconds))
+                turn = time.monotonic() - began
+                print(f"{number:3} million rows  {rates[-1]:9,} rows/s   turn {turn:4.1f} s", flush=True)
+        row = watch.execute(
+            "SELECT (SELECT count(*) FROM trades), pg_total_relation_size('trades')"
+        ).fetchone()
+        assert row is not None  # noqa: S101
+        if row[0] != millions * MILLION:
+            raise SystemExit(f"{row[0]} rows are stored")
+        return rates, int(row[1])
 
 
 if __name__ == "__main__":

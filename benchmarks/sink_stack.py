@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import platform
 import pwd
 import shutil
 import signal
@@ -13,8 +14,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
+import confluent_kafka
+import psutil
 import psycopg
 
 HERE = Path(__file__).parent
@@ -89,8 +94,37 @@ def kafka(folder: Path) -> Iterator[str]:
         yield broker.address
 
 
+class Url(Protocol):
+    """From a database's name to its URL."""
+
+    def __call__(self, database: str = "postgres") -> str: ...
+
+
+def machine(url: str) -> dict[str, object]:
+    """What the figures were taken on; `url` leads to the database."""
+    with psycopg.connect(url) as connection:
+        server = connection.info.parameter_status("server_version") or ""
+    kafka = next(integration_kafka.libraries().glob("kafka-clients-*.jar")).stem.removeprefix(
+        "kafka-clients-"
+    )
+    peers = sorted(jars("debezium").glob("debezium-connector-jdbc-*.jar"))
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "versions": {
+            "python": platform.python_version(),
+            "postgresql": server,
+            "kafka": kafka,
+            "librdkafka": confluent_kafka.libversion()[0],
+            **{name: version(name) for name in ("confluent-kafka", "psycopg", "msgspec")},
+            "debezium": "".join(jar.stem.removeprefix("debezium-connector-jdbc-") for jar in peers),
+        },
+    }
+
+
 @contextmanager
-def postgres() -> Iterator[Callable[[str], str]]:
+def postgres() -> Iterator[Url]:
     """A server with fsync on; gives a function from a database's name to its URL."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-bench-pg-"))
     user = None

@@ -14,6 +14,8 @@ from marketfeed_consumers.settings import ConsumerSettings
 
 log = logs.get(__name__)
 
+MAX_POLL_INTERVAL_MS: Final = 300_000
+"""Within which Kafka waits for a rebalance callback; longer where the session is."""
 _DESCRIBE_SECONDS: Final = 10.0
 _WATERMARK_SECONDS: Final = 10.0
 _64_BITS: Final = 2**64 - 1
@@ -27,6 +29,8 @@ def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]
         "client.id": "marketfeed-consumer",
         "session.timeout.ms": settings.kafka_session_timeout_ms,
         "heartbeat.interval.ms": min(3000, settings.kafka_session_timeout_ms // 3),
+        # The client refuses one that is shorter than the session's.
+        "max.poll.interval.ms": max(MAX_POLL_INTERVAL_MS, settings.kafka_session_timeout_ms),
         "partition.assignment.strategy": "cooperative-sticky",
         # Offsets are the database's; Kafka is told them afterwards, as a hint for lag tools.
         "enable.auto.commit": False,

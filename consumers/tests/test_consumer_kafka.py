@@ -1,0 +1,28 @@
+"""The Kafka client takes what the settings allow."""
+
+import pytest
+from confluent_kafka import Consumer
+
+from marketfeed_chassis import settings
+from marketfeed_consumers.kafka import consumer_config
+from marketfeed_consumers.settings import ConsumerSettings
+
+
+@pytest.mark.parametrize("session_timeout_ms", ["1000", "45000", "300001", "1800000"])
+def test_the_client_takes_every_session_timeout_that_the_settings_allow(session_timeout_ms: str) -> None:
+    environment = {
+        "DATABASE_URL": "postgresql://nobody@localhost/none",
+        "KAFKA_BROKER": "localhost:1",
+        "KAFKA_SESSION_TIMEOUT_MS": session_timeout_ms,
+    }
+    read = settings.read(ConsumerSettings, environment)
+
+    Consumer(consumer_config(read, lambda _: None)).close()
+
+
+def test_the_client_writes_to_the_log_whose_repetitions_are_left_out() -> None:
+    environment = {"DATABASE_URL": "postgresql://nobody@localhost/none"}
+    config = consumer_config(settings.read(ConsumerSettings, environment), lambda _: None)
+
+    assert config["logger"].name == "librdkafka"
+    assert [type(one).__name__ for one in config["logger"].filters] == ["RepeatFilter"]
