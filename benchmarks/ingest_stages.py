@@ -70,12 +70,12 @@ class Stages:
         return self._each(run, time.thread_time)
 
     def decode(self) -> float:
-        """Frames to messages, decimals checked."""
-        read = self._venue.read
+        """Frames to messages by the read, decimals checked."""
+        read_all = self._venue.read_all
 
         def run() -> None:
-            for frame in self.frames:
-                read(frame, 1)
+            for read in self.reads:
+                read_all(read, 1)
 
         return self._each(run, time.thread_time)
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from marketfeed_wire import MAX_ID, BookTicker, Trade, decode_trade, encode
 from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.venues import binance, binance_us
-from marketfeed_workers.venues.venue import Event, Reply, ShutdownNotice
+from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, Venue, one_by_one
 
 RECEIVED_US = 1_723_161_600_001_234
 
@@ -394,3 +394,77 @@ def test_a_frame_with_bytes_overwritten_is_refused_or_can_be_published(
     for _ in range(data.draw(st.integers(1, 3))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     refuses_or_gives_what_can_be_published(bytes(frame))
+
+
+def plain(batch: Batch) -> tuple[object, ...]:
+    """A batch that can be compared: errors by their words."""
+    return batch.trades, batch.quotes, batch.notices, [str(error) for error in batch.refused]
+
+
+def read_together(venue: Venue, frames: list[bytes]) -> Batch:
+    """What `frames` mean when one read brings them all; it must be what they mean one by one."""
+    batch = venue.read_all(frames, RECEIVED_US)
+    assert plain(batch) == plain(one_by_one(venue.read, frames, RECEIVED_US))
+    return batch
+
+
+@pytest.mark.parametrize("venue", [binance_us.VENUE, binance.VENUE], ids=lambda venue: venue.facts.name)
+def test_every_recorded_frame_means_the_same_in_a_batch(
+    venue: Venue, recording: Callable[[str], Path]
+) -> None:
+    with gzip.open(recording("binance-spot-btcusdt-ethusdt-20240809.frames.gz")) as lines:
+        frames = [line.rstrip(b"\n").partition(b" ")[2] for line in lines]
+    events = 0
+    for start in range(0, len(frames), 500):
+        batch = read_together(venue, frames[start : start + 500])
+        events += len(batch.trades) + len(batch.quotes)
+    assert events == len(frames)
+
+
+GOOD_TRADE, GOOD_QUOTE = combined("btcusdt@trade", TRADE), combined("btcusdt@bookTicker", BOOK_TICKER)
+
+
+@pytest.mark.parametrize(
+    ("frame", "trades", "quotes", "notices", "refused"),
+    [
+        pytest.param(b'{"result":null,"id":3}', 0, 0, 1, 0, id="a reply"),
+        pytest.param(b'{"error":{"code":3,"msg":"no"},"id":8}', 0, 0, 1, 0, id="an error that ends like none"),
+        pytest.param(
+            combined("btcusdt@trade", {**TRADE, "M": "x"}), 1, 0, 0, 0, id="a trade that ends like a quote"
+        ),
+        pytest.param(
+            combined("btcusdt@bookTicker", {**BOOK_TICKER, "z": True}), 0, 1, 0, 0,
+            id="a quote that ends like a trade",
+        ),
+        pytest.param(
+            combined("btcusdt@blockTrade", TRADE), 0, 0, 0, 0, id="a trade of a stream with ids of its own"
+        ),
+        pytest.param(combined("x@miniTicker", BOOK_TICKER), 0, 0, 0, 0, id="a quote of another stream"),
+        pytest.param(combined("btcusdt@trade", {**TRADE, "p": "1e5"}), 0, 0, 0, 1, id="a bad price"),
+        pytest.param(combined("btcusdt@trade", {**TRADE, "t": None}), 0, 0, 0, 1, id="a trade without an id"),
+        pytest.param(GOOD_TRADE + b"," + GOOD_TRADE, 0, 0, 0, 1, id="two trades in one frame"),
+        pytest.param(GOOD_QUOTE[:-1], 0, 0, 0, 1, id="a quote cut off"),
+        pytest.param(b"", 0, 0, 0, 1, id="nothing"),
+        pytest.param(b"{}", 0, 0, 0, 0, id="an empty object"),
+        pytest.param(b'{"data":' + b"[" * 100_000 + b'"}}', 0, 0, 0, 1, id="nested deeper than can be read"),
+        pytest.param(GOOD_QUOTE.replace(b"BTC", b"\xff\xfe"), 0, 0, 0, 1, id="not UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_frame_among_others_costs_none_of_them(
+    frame: bytes, trades: int, quotes: int, notices: int, refused: int
+) -> None:
+    for others in ([GOOD_TRADE, GOOD_QUOTE], [GOOD_TRADE], [GOOD_QUOTE]):
+        batch = read_together(binance_us.VENUE, [*others, frame, *others])
+        assert len(batch.trades) == trades + 2 * (GOOD_TRADE in others)
+        assert len(batch.quotes) == quotes + 2 * (GOOD_QUOTE in others)
+        assert (len(batch.notices), len(batch.refused)) == (notices, refused)
+
+
+@given(st.lists(st.sampled_from([GOOD_TRADE, GOOD_QUOTE, b'{"result":null,"id":3}']), max_size=6), st.data())
+def test_any_frames_mean_the_same_in_a_batch(frames: list[bytes], data: st.DataObject) -> None:
+    for number in range(len(frames)):
+        frame = bytearray(frames[number])
+        for _ in range(data.draw(st.sampled_from([0, 0, 0, 1, 2]))):
+            frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.sampled_from(b'0a"{},:@[]}x\xff'))
+        frames[number] = bytes(frame)
+    read_together(binance_us.VENUE, frames)

@@ -87,7 +87,7 @@ def test_a_passing_fault_of_the_broker_is_neither_lost_nor_doubled(
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
     publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address), now_us)
-    own_broker.refuse_produce(NOT_LEADER, times=3)
+    own_broker.refuse_produce(NOT_LEADER, NOT_LEADER, NOT_LEADER)
     for trade_id in range(50):
         publisher.publish(stream, records([trade("BTCUSDT", trade_id)]), now_us(), {"BTCUSDT": trade_id})
     assert publisher.flush(20) == 0
@@ -102,7 +102,7 @@ def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
     publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address), now_us)
     publisher.publish(stream, records([trade("BTCUSDT", 1)]), now_us(), {"BTCUSDT": 1})
     assert publisher.flush(20) == 0
-    own_broker.refuse_produce(MESSAGE_TOO_LARGE, times=1)
+    own_broker.refuse_produce(MESSAGE_TOO_LARGE)
     publisher.publish(stream, records([trade("BTCUSDT", 2)]), now_us(), {"BTCUSDT": 2})
     assert publisher.flush(20) == 0
     publisher.publish(stream, records([trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
@@ -119,6 +119,61 @@ def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
     publisher.publish(stream, [{"value": b"the last word", "key": b"BTCUSDT"}], now_us(), {})
     assert publisher.flush(20) == 0
     assert own_broker.read(stream.topic)[-1] == (b"BTCUSDT", b"the last word")
+
+
+def test_what_is_counted_is_never_more_than_what_is_stored_wherever_in_a_read_the_refusal_falls(
+    make_settings: MakeSettings, own_broker: Broker
+) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
+    settings = make_settings(KAFKA_BROKER=own_broker.address, KAFKA_COMPRESSION="none")
+    publisher = Publisher(settings, now_us, most_batch_bytes=20_000)
+    publisher.publish(stream, records([trade("BTCUSDT", 0)]), now_us(), {"BTCUSDT": 0})
+    assert publisher.flush(20) == 0
+    own_broker.refuse_produce(0, MESSAGE_TOO_LARGE)
+    read = [
+        trade(symbol, trade_id) for trade_id in range(1, 201) for symbol in SYMBOLS
+    ]  # several Kafka batches
+    publisher.publish(stream, records(read), now_us(), dict.fromkeys(SYMBOLS, 200))
+    until(publisher, lambda: bool(publisher.refusal))
+    publisher.publish(stream, records([trade("ETHUSDT", 201)]), now_us(), {"ETHUSDT": 201})
+    publisher.begin_anew(20)
+    assert publisher.pending == 0, "what is given back is answered for as well"
+    stored = own_broker.read(stream.topic)
+    assert 1 < len(stored) < len(read), "the refusal fell into the middle"
+    assert stream.acknowledged == 1, "how many of the read were stored before the refusal is not known"
+    assert stream.failed == 1, "though no report was asked for the refused ones"
+    assert publisher.acknowledged_trade_ids == {"BTCUSDT": 0}
+
+
+def test_a_message_of_a_read_is_asked_about_one_by_one_where_kafka_may_lose_one_alone(
+    make_settings: MakeSettings, own_broker: Broker
+) -> None:
+    stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
+    settings = make_settings(KAFKA_BROKER=own_broker.address, KAFKA_ACKS="1", KAFKA_COMPRESSION="none")
+    publisher = Publisher(settings, now_us, most_batch_bytes=20_000)
+    own_broker.refuse_produce(MESSAGE_TOO_LARGE)
+    read = [trade("BTCUSDT", trade_id) for trade_id in range(300)]
+    publisher.publish(stream, records(read), now_us(), {"BTCUSDT": 299})
+    assert publisher.flush(20) == 0
+    stored = len(own_broker.read(stream.topic))
+    assert 0 < stored < len(read), "a batch was refused, those after it were not"
+    assert (stream.acknowledged, stream.failed) == (stored, len(read) - stored)
+    assert publisher.acknowledged_trade_ids == {}
+
+
+def test_the_last_of_a_symbol_that_the_client_does_not_take_leaves_nothing_pending(
+    publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
+) -> None:
+    too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
+    btc, eth = records([trade("BTCUSDT", 1)]), records([trade("ETHUSDT", 1), trade("ETHUSDT", 2)])
+    newest = {"BTCUSDT": 2, "ETHUSDT": 2}
+    publisher.publish(trades_stream, [*btc, *eth, too_large], now_us(), newest)
+    assert publisher.flush(20) == 0
+    assert (trades_stream.acknowledged, trades_stream.failed, publisher.pending) == (2, 1, 0)
+    assert publisher.acknowledged_trade_ids == {"ETHUSDT": 2}
+    publisher.publish(trades_stream, [dict(too_large)], now_us(), {"BTCUSDT": 3})
+    assert (trades_stream.acknowledged, trades_stream.failed, publisher.pending) == (2, 2, 0)
+    assert publisher.acknowledged_trade_ids == {"ETHUSDT": 2}
 
 
 def test_what_is_refused_of_one_symbol_does_not_hold_back_the_progress_of_another(

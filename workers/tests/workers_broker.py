@@ -57,9 +57,9 @@ class Broker:
         """Answer every request that much later."""
         self._do("delay", milliseconds)
 
-    def refuse_produce(self, code: int, times: int) -> None:
-        """Answer the next Produce requests with the error `code` of the Kafka protocol."""
-        self._do("refuse", code, times)
+    def refuse_produce(self, *codes: int) -> None:
+        """Answer the next Produce requests with these error codes of the Kafka protocol; 0 takes one."""
+        self._do("refuse", *codes)
 
     def new_topic(self, name: str, partitions: int = 4) -> str:
         """Create a topic and return its name, made unique, so that tests can share a broker."""
@@ -141,9 +141,9 @@ def _do(library: ctypes.CDLL, cluster: int, command: str, *arguments: Any) -> in
             result = library.rd_kafka_mock_broker_set_up(cluster, broker_id)
         case ["delay", milliseconds]:
             result = library.rd_kafka_mock_broker_set_rtt(cluster, broker_id, milliseconds)
-        case ["refuse", code, times]:
-            errors = (ctypes.c_int * times)(*[code] * times)
-            library.rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, times, errors)
+        case ["refuse", *codes]:
+            errors = (ctypes.c_int * len(codes))(*codes)
+            library.rd_kafka_mock_push_request_errors_array(cluster, PRODUCE, len(codes), errors)
             result = 0
         case _:
             raise AssertionError(f"no such command: {command} {arguments}")

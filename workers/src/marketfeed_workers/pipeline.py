@@ -11,7 +11,6 @@ from typing import Final
 from marketfeed_chassis import logs
 from marketfeed_wire import BookTicker, Progress, Trade, encode, gap_key, key_for, progress_key
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry
 from marketfeed_workers.publisher import Publisher, Record
@@ -40,7 +39,7 @@ class Pipeline:
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
         self._venue = venue.facts.name
-        self._read = venue.read
+        self._read_all = venue.read_all
         self._contiguous = venue.facts.trade_ids == "contiguous"
         self._publisher = publisher
         self._counters = counters
@@ -74,33 +73,20 @@ class Pipeline:
     def process(self, frames: list[bytes]) -> list[Reply | ShutdownNotice]:
         """Publish what `frames`, delivered by one read, hold; returns what concerns the connection itself."""
         now_us = self._now_us()
-        trades: list[Trade] = []
-        quotes: list[BookTicker] = []
-        notices: list[Reply | ShutdownNotice] = []
-        read = self._read
-        for frame in frames:
-            try:
-                event = read(frame, now_us)
-            except BadFrame as error:
-                self._counters.failures[error.reason] += 1
-                log.warning("frame passed over", reason=str(error))
-                continue
-            if isinstance(event, BookTicker):  # first, because there are several to a trade
-                quotes.append(event)
-            elif isinstance(event, Trade):
-                trades.append(event)
-            elif event is not None:
-                notices.append(event)
-        if trades:
-            self._publish_trades(trades, now_us)
-        if quotes:
-            self._publish_quotes(quotes, now_us)
+        batch = self._read_all(frames, now_us)
+        for error in batch.refused:
+            self._counters.failures[error.reason] += 1
+            log.warning("frame passed over", reason=str(error))
+        if batch.trades:
+            self._publish_trades(batch.trades, now_us)
+        if batch.quotes:
+            self._publish_quotes(batch.quotes, now_us)
         self._publisher.poll()
         if self._begun:
             self._go_on_from_beginnings()
         if self._publisher.full:
             self._pause()
-        return notices
+        return batch.notices
 
     def poll(self) -> None:
         """Take in acknowledgements while no frames come; read again when there is room."""

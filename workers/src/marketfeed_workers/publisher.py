@@ -50,24 +50,26 @@ logging.getLogger("librdkafka").addFilter(
 )
 
 _value_of: Final[Callable[["Record"], bytes]] = itemgetter("value")
+_key_of: Final[Callable[["Record"], bytes]] = itemgetter("key")
 
 Record = dict[str, Any]
 """One message for `Publisher.publish`, in the shape that the Kafka client takes: ``{"value": bytes, "key": bytes}``."""
 
 
 class _Receipt:
-    """What is known of the messages of one read: the delivery callback of all of them.
+    """What is known of the messages of one read: the delivery callback of those that are reported on.
 
-    One object a read and not a closure a message; the last acknowledgement settles the account.
+    One object a read and not a closure a message; the last report settles the account.
     """
 
     __slots__ = (
+        "_keys",
         "_last_trade_ids",
+        "_lost",
         "_on_settled",
         "_owner",
         "_read_time_us",
         "_remaining",
-        "_size",
         "_size_bytes",
         "_stream",
     )
@@ -76,7 +78,8 @@ class _Receipt:
         self,
         owner: "Publisher",
         stream: StreamCounters,
-        records: list[Record],
+        keys: list[bytes],
+        reports: int,
         size_bytes: int,
         read_time_us: int,
         last_trade_ids: dict[str, int],
@@ -84,26 +87,39 @@ class _Receipt:
     ) -> None:
         self._owner = owner
         self._stream = stream
-        self._size = self._remaining = len(records)
+        self._keys = keys  # of every message, also of those that no report is asked for
+        self._lost: dict[bytes, int] = {}
+        self._remaining = reports
         self._size_bytes = size_bytes
         self._read_time_us = read_time_us
         self._last_trade_ids = last_trade_ids
         self._on_settled = on_settled
 
-    def __call__(self, error: KafkaError | None, message: Message | None) -> None:
-        if error is None:
-            self._stream.acknowledged += 1
-        else:
-            self._owner.on_refused(error, self._stream, message.key() if message is not None else None)
-        self.answered()
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            key = message.key() or b""
+            self._owner.on_refused(error, self._stream, key)
+            self._lose(key, self._owner.reports_by_key)
+        self._on_report()
 
-    def answered(self) -> None:
-        """One message more is acknowledged or refused."""
+    def on_not_taken(self, record: Record) -> None:
+        """The client did not take a message: no report will come of it."""
+        key, is_reported = record["key"], "callback" in record
+        self._owner.on_refused(record["_error"], self._stream, key)
+        self._lose(key, self._owner.reports_by_key and is_reported)
+        if is_reported:
+            self._on_report()
+
+    def _lose(self, key: bytes, with_all_before: bool) -> None:
+        """Do not count a message, or none of its key: how many before it were acknowledged is not known then."""
+        self._lost[key] = self._keys.count(key) if with_all_before else self._lost.get(key, 0) + 1
+
+    def _on_report(self) -> None:
         self._remaining -= 1
         if not self._remaining:
-            self._owner.settle(
-                self._stream, self._size, self._size_bytes, self._read_time_us, self._last_trade_ids
-            )
+            size = len(self._keys)
+            self._stream.acknowledged += size - sum(self._lost.values())
+            self._owner.settle(self._stream, size, self._size_bytes, self._read_time_us, self._last_trade_ids)
             if self._on_settled is not None and not self._owner.refusal:
                 self._on_settled()
 
@@ -118,6 +134,7 @@ class Publisher:
         trouble: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
         is_locked_out: Kafka refuses the credentials, and has acknowledged nothing since.
         most_ranges: how many ranges of ids a note may tell so that the topics take it.
+        reports_by_key: only the last message of each key in a read is reported on, and speaks for those before it.
         errors: name of an error of the client's connections, as librdkafka calls it -> how often it came.
     """
 
@@ -136,6 +153,9 @@ class Publisher:
         self._max_bytes = settings.kafka_queue_max_bytes
         self.most_ranges = most_ranges(most_batch_bytes or _CLIENTS_BATCH_BYTES)
         self._refused_symbols: set[bytes] = set()
+        self._streams: dict[str, StreamCounters] = {}
+        self._blamed: set[str] = set()
+        self.reports_by_key = settings.kafka_acks == "all"
         self._config = {**producer_config(settings, most_batch_bytes), "error_cb": self._on_error}
         self._producer = Producer(self._config)
 
@@ -174,20 +194,29 @@ class Publisher:
         (too large, or the client has failed for good) counts as refused.
         """
         size_bytes = sum(map(len, map(_value_of, records)))
-        self._pending += len(records)
+        keys = list(map(_key_of, records))
+        self._streams[stream.topic] = stream
+        self._pending += len(keys)
         self._pending_bytes += size_bytes
-        receipt = _Receipt(self, stream, records, size_bytes, read_time_us, last_trade_ids, on_settled)
-        if self._producer.produce_batch(stream.topic, records, on_delivery=receipt) != len(records):
+        # The last message of each key speaks for those before it: one key goes to one partition, and where the client
+        # keeps a partition without a gap nothing after a message that was refused is ever acknowledged.
+        reported = list(dict(zip(keys, records, strict=True)).values()) if self.reports_by_key else records
+        receipt = _Receipt(
+            self, stream, keys, len(reported), size_bytes, read_time_us, last_trade_ids, on_settled
+        )
+        for record in reported:
+            record["callback"] = receipt
+        if self._producer.produce_batch(stream.topic, records) != len(keys):
             for record in records:
                 if "_error" in record:
-                    self.on_refused(record["_error"], stream, record["key"])
-                    receipt.answered()
+                    receipt.on_not_taken(record)
 
     def poll(self, seconds: float = 0) -> None:
         """Take in the acknowledgements that have come, and wait up to `seconds` for the first."""
         try:
             self._producer.poll(seconds)
         except KafkaException as error:  # how the client tells of what it does not go on from
+            self._blame(error.args[0].str())
             self._refuse(error.args[0].str())
 
     def flush(self, timeout_seconds: float) -> int:
@@ -204,17 +233,24 @@ class Publisher:
         self.flush(timeout_seconds)
         self._producer = Producer(self._config)
 
-    def on_refused(self, error: KafkaError, stream: StreamCounters, key: bytes | None) -> None:
+    def on_refused(self, error: KafkaError, stream: StreamCounters, key: bytes) -> None:
         """Remember that a message was refused for good; the first one is logged.
 
         Those that the client gives back because it takes nothing more are not refused, only left to the next start.
         """
-        if key is not None:
-            self._refused_symbols.add(key)
+        self._refused_symbols.add(key)
         if error.code() in _GIVEN_BACK:
             return
-        stream.failed += 1
+        if stream.topic not in self._blamed:
+            stream.failed += 1
         self._refuse(f"{stream.topic}: {error.str()}")
+
+    def _blame(self, reason: str) -> None:
+        """Count a refusal that the client tells of itself: no report may have been asked for what was refused."""
+        for topic, stream in self._streams.items():
+            if f" {topic} [" in reason:
+                self._blamed.add(topic)
+                stream.failed = stream.failed or 1
 
     def _refuse(self, reason: str) -> None:
         if not self.refusal:

@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 
 from marketfeed_wire import BookTicker, Trade
 from marketfeed_workers.budget import WeightBudget
+from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.id_ranges import IdRange
 
 
@@ -26,6 +27,17 @@ class ShutdownNotice(NamedTuple):
 
 Event = Trade | BookTicker | Reply | ShutdownNotice | None
 """What a frame means; None: nothing that concerns us."""
+
+
+class Batch(NamedTuple):
+    """What the frames of one read mean, each kind in order."""
+
+    trades: list[Trade]
+    quotes: list[BookTicker]
+    notices: list[Reply | ShutdownNotice]
+    """What concerns the connection itself."""
+    refused: list[BadFrame]
+    """Why frames were passed over."""
 
 
 StreamKind = Literal["trade", "bookTicker"]
@@ -133,5 +145,26 @@ class Venue(Protocol):
             BadFrame: the frame is not what the venue's protocol says.
         """
 
+    def read_all(self, frames: list[bytes], received_time_us: int) -> Batch:
+        """What the frames of one read mean; `one_by_one` where there is no quicker way than `read`."""
+
     def rest(self, access: RestAccess) -> VenueRest:
         """The venue's REST side."""
+
+
+def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int) -> Batch:
+    """`Venue.read_all` by `Venue.read`."""
+    batch = Batch([], [], [], [])
+    for frame in frames:
+        try:
+            event = read(frame, received_time_us)
+        except BadFrame as error:
+            batch.refused.append(error)
+            continue
+        if isinstance(event, BookTicker):
+            batch.quotes.append(event)
+        elif isinstance(event, Trade):
+            batch.trades.append(event)
+        elif event is not None:
+            batch.notices.append(event)
+    return batch

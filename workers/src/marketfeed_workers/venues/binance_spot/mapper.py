@@ -5,13 +5,13 @@ the frame's start; looking there first lets each frame be decoded once, straight
 """
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from marketfeed_wire import MAX_ID, BookTicker, Trade, is_decimal
 from marketfeed_workers.errors import BadFrame
-from marketfeed_workers.venues.venue import Event, Reply, ShutdownNotice
+from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 _NAME_END: Final = (
     96  # a stream's name stands within the first bytes of a frame: '{"stream":"' + symbol + kind
@@ -20,8 +20,13 @@ _NAME_END: Final = (
 _TRADE_START: Final = b'@trade","data":'
 _BOOK_TICKER_START: Final = b'@bookTicker","data":'
 _OURS: Final = ("@trade", "@bookTicker")
+# What the venue writes last before a frame's two closing braces: a quote's quantity, a trade's `"M":true`.
+_BOOK_TICKER_END: Final = b'"}}'[0]
+_TRADE_END: Final = b"e}}"[0]
 
 _STREAM_FIELD: Final = b'{"stream":"'
+
+_T = TypeVar("_T")
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 # In microseconds a time must still be a number that a message can hold.
@@ -84,7 +89,9 @@ class _FrameInAnyWay(msgspec.Struct, gc=False):
 
 
 _trades: Final = msgspec.json.Decoder(_TradeFrame)
+_all_trades: Final = msgspec.json.Decoder(list[_TradeFrame])
 _book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
+_all_book_tickers: Final = msgspec.json.Decoder(list[_BookTickerFrame])
 _others: Final = msgspec.json.Decoder(_OtherFrame)
 _any_way: Final = msgspec.json.Decoder(_FrameInAnyWay)
 # RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
@@ -129,6 +136,88 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
             raise BadFrame(f"{error}: {_start_of(frame)}") from None
 
     return read
+
+
+def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], Batch]:
+    """``read_all(frames, received_time_us)``: as `reader`, but with all frames of a kind decoded in one call.
+
+    How a frame ends tells its kind at a quarter of the cost of looking for its name. That is a guess, which the names
+    and the types then prove for all of them together. Where it was wrong, or a frame is not as it should be, each is
+    read by itself, so that only what is really bad is passed over.
+    """
+    read = reader(venue, time_unit_us)
+
+    def read_all(frames: list[bytes], received_time_us: int) -> Batch:
+        try:
+            quotes, trades, others = _by_end(frames)
+            tickers = _decoded(_all_book_tickers, quotes, _BOOK_TICKER_START)
+            matches = _decoded(_all_trades, trades, _TRADE_START)
+        except (*_UNREADABLE, _WrongGuess, IndexError):
+            return one_by_one(read, frames, received_time_us)
+        batch = one_by_one(read, others, received_time_us)
+        for frame in tickers:
+            quote = frame.data
+            batch.quotes.append(
+                BookTicker(
+                    venue, quote.s, quote.u, quote.b, quote.B, quote.a, quote.A, None, received_time_us
+                )
+            )
+        for match in matches:
+            trade = match.data
+            if not (is_decimal(trade.p) and is_decimal(trade.q)):
+                return one_by_one(read, frames, received_time_us)
+            batch.trades.append(
+                Trade(
+                    venue,
+                    trade.s,
+                    trade.t,
+                    trade.p,
+                    trade.q,
+                    trade.m,
+                    trade.T * time_unit_us,
+                    trade.E * time_unit_us,
+                    received_time_us,
+                )
+            )
+        return batch
+
+    return read_all
+
+
+def _by_end(frames: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """What looks like quotes, like trades, and the rest; raises IndexError where a frame has not three bytes."""
+    quotes: list[bytes] = []
+    trades: list[bytes] = []
+    others: list[bytes] = []
+    for frame in frames:
+        end = frame[-3]
+        if end == _BOOK_TICKER_END:
+            quotes.append(frame)
+        elif end == _TRADE_END:
+            trades.append(frame)
+        else:
+            others.append(frame)
+    return quotes, trades, others
+
+
+def _decoded(decoder: "msgspec.json.Decoder[list[_T]]", frames: list[bytes], start: bytes) -> list[_T]:
+    """Frames of one kind, which all have `start`, the end of their stream's name.
+
+    Raises:
+        _WrongGuess: they are not all of that kind.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: one of them cannot be read.
+    """
+    if not frames:
+        return []
+    joined = b"[%b]" % b",".join(frames)
+    decoded = decoder.decode(joined)
+    if joined.count(start) != len(frames) or len(decoded) != len(frames):
+        raise _WrongGuess
+    return decoded
+
+
+class _WrongGuess(Exception):
+    """Frames are not of the kind that their ends look like."""
 
 
 def stream_of(frame: bytes) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from copy import copy
 
-from marketfeed_workers.venues.binance_spot.mapper import reader, stream_of
+from marketfeed_workers.venues.binance_spot.mapper import batch_reader, reader, stream_of
 from marketfeed_workers.venues.binance_spot.rest import BinanceRest, Weights
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueFacts, VenueRest
 
@@ -25,6 +25,7 @@ class BinanceSpot:
         self.facts = facts
         self.kinds: frozenset[StreamKind] = frozenset({"trade", "bookTicker"})
         self.read = reader(facts.name, time_unit_us)
+        self.read_all = batch_reader(facts.name, time_unit_us)
         self._parameters = {1000: "", 1: "timeUnit=MICROSECOND"}[time_unit_us]
         self._weights = weights
         self._history_needs_key = history_needs_key
