@@ -308,7 +308,7 @@ def test_a_status_of_five_thousand_shards_is_bounded():
 
 def test_a_damaged_file_is_assigned_anew():
     reading = next(iter(plan(feed(SPEC), Observed()).readings.values()))  # type: ignore[union-attr]
-    body = config_map(feed(SPEC), 0, reading).body
+    body = config_map(feed(SPEC), 0, reading, 1).body
     assert body is not None
     damaged = {**body, "data": {"assignment.json": "{"}, "metadata": {**body["metadata"], "uid": "u"}}
     found = child_facts("ConfigMap", damaged)

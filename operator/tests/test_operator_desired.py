@@ -14,6 +14,7 @@ from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
 from marketfeed_operator.facts import child_facts
 from marketfeed_operator.names import FEED, SHARD
+from marketfeed_wire.assignment import decode_assignment
 from marketfeed_workers.settings import WorkerSettings
 
 EVERYTHING = {"KafkaTopic", "PodMonitor", "ScaledObject"}
@@ -226,6 +227,26 @@ def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
         body = children(feed())[("ConfigMap", f"feed-shard-{shard}")].body
         assert reading_of(body["data"]) == reading
     assert reading_of({"assignment.json": "{"}) == Reading(frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("ingestion", "share"),
+    [
+        pytest.param({}, 2, id="every worker of the feed, because they may leave by one address"),
+        pytest.param({"replicas": 2}, 4, id="hot-hot pods too"),
+        pytest.param({"replicas": 2, "venueBudgetShare": 7}, 7, id="what the user knows better"),
+    ],
+)
+def test_the_share_of_the_venues_budgets_comes_by_the_file_and_restarts_nothing(ingestion, share):
+    given = children(feed(ingestion=ingestion))
+    for shard in SHARDS:
+        body = given[("ConfigMap", f"feed-shard-{shard}")].body
+        assert decode_assignment(body["data"]["assignment.json"].encode()).budget_share == share
+    one_shard = {
+        child.name: child for child in desired(feed(ingestion=ingestion), {0: SHARDS[0]}, EVERYTHING)
+    }
+    many = given[("Deployment", "feed-shard-0")].body
+    assert one_shard["feed-shard-0"].body["spec"]["template"] == many["spec"]["template"]
 
 
 def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():

@@ -11,9 +11,9 @@ from marketfeed_wire.assignment import assignment_of, decode_assignment, encode_
 symbol_lists = st.lists(names, max_size=30)
 
 
-@given(symbol_lists)
-def test_an_assignment_comes_back_as_it_was_written(symbols: list[str]) -> None:
-    assignment = assignment_of(symbols)
+@given(symbol_lists, st.none() | st.integers(1, 10_000))
+def test_an_assignment_comes_back_as_it_was_written(symbols: list[str], budget_share: int | None) -> None:
+    assignment = assignment_of(symbols, budget_share)
     assert decode_assignment(encode_assignment(assignment)) == assignment
     assert list(assignment.symbols) == sorted(set(symbols))
 
@@ -40,11 +40,22 @@ def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataO
         (b'{"symbols":["BTCUSDT"]}', "missing required field `hash`"),
         (b'{"symbols":["BTCUSDT"],"hash":"0"}', "is not the hash of the symbols"),
         (b'{"symbols":["A","A"],"hash":"559aead08264d579"}', "named twice"),
+        (b'{"symbols":[],"hash":"0","budget_share":0}', "budget_share"),
         (b'{"symbols":["A B"],"hash":"0"}', "not a symbol"),
         (b'{"symbols":[""],"hash":"0"}', "length >= 1"),
         (b'{"symbols":["\xff"],"hash":"0"}', "utf-8"),
     ],
-    ids=["empty", "no object", "no hash", "edited by hand", "twice", "a space", "no name", "no UTF-8"],
+    ids=[
+        "empty",
+        "no object",
+        "no hash",
+        "edited by hand",
+        "twice",
+        "shared by nobody",
+        "a space",
+        "no name",
+        "no UTF-8",
+    ],
 )
 def test_what_is_no_assignment_is_refused_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):

@@ -81,7 +81,7 @@ def test_a_pause_that_the_venue_asks_for_is_kept_to_the_second() -> None:
 
 async def test_attempts_within_a_window() -> None:
     clock = Clock()
-    attempts = AttemptBudget(3, 300, clock)
+    attempts = AttemptBudget(3, 1, 300, clock)
     for _ in range(3):
         assert attempts.wait_seconds() == 0
         await attempts.take()
@@ -93,4 +93,24 @@ async def test_attempts_within_a_window() -> None:
 
 
 def test_a_share_of_the_attempts_is_never_none() -> None:
-    assert AttemptBudget(300 // 1000, 300, Clock()).limit == 1
+    assert AttemptBudget(300, 1000, 300, Clock()).limit == 1
+
+
+async def test_a_share_that_shrinks_counts_what_was_taken_before() -> None:
+    clock = Clock()
+    attempts = AttemptBudget(4, 1, 300, clock)
+    for _ in range(4):
+        await attempts.take()
+        clock.now += 10
+    attempts.share = 2
+    assert (attempts.limit, attempts.wait_seconds()) == (2, 280), "until only one is left in the window"
+    attempts.share = 1
+    assert attempts.wait_seconds() == 260
+
+
+async def test_a_share_of_the_weight_follows_the_number_of_workers() -> None:
+    weight = budget(Clock(), limit=100, share=1)
+    await weight.take(40)
+    assert weight.wait_seconds(10) == 0
+    weight.share = 2
+    assert weight.wait_seconds(10) == 60

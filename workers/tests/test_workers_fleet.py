@@ -27,8 +27,8 @@ def test_no_more_connections_than_needed() -> None:
     assert [len(place) for place in spread([], [f"S{n}" for n in range(10)], 4)] == [4, 4, 2]
 
 
-def write(file: Path, *names: str) -> str:
-    assignment = assignment_of(names)
+def write(file: Path, *names: str, budget_share: int | None = None) -> str:
+    assignment = assignment_of(names, budget_share)
     temporary = file.with_suffix(".new")
     temporary.write_bytes(encode_assignment(assignment))
     temporary.replace(file)
@@ -58,6 +58,23 @@ def test_symbols_come_and_go_without_a_restart_or_a_reconnect(tmp_path: Path) ->
         assert all(connection.reconnects == 0 for connection in worker.status().connections)
         assert worker.stop() == 0
         assert_complete(line)
+
+
+def test_the_share_of_the_venues_budgets_follows_the_file_and_touches_no_stream(tmp_path: Path) -> None:
+    def attempts_limit() -> float:
+        return worker.metric("marketfeed_connection_attempts_limit")
+
+    with Line(tmp_path) as line:
+        file = tmp_path / "assignment.json"
+        applied = write(file, "BTCUSDT", budget_share=3)
+        worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), VENUE_BUDGET_SHARE="2")
+        assert attempts_limit() == 100
+        write(file, "BTCUSDT", budget_share=30)
+        eventually(lambda: attempts_limit() == 10, "the smaller share")
+        write(file, "BTCUSDT")
+        eventually(lambda: attempts_limit() == 150, "the share of the settings, where the file names none")
+        assert (worker.status().assignment, line.connections()["accepted"]) == (applied, 1)
+        assert "symbols change" not in worker.log.read_text()
 
 
 def test_a_broken_file_changes_nothing_and_is_told(tmp_path: Path) -> None:

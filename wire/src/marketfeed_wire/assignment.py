@@ -1,9 +1,9 @@
-"""The assignment file: which symbols one shard reads, written by the operator and watched by the worker.
+"""The assignment file: what one shard reads, and its part of the venue's budgets.
 
-The operator mounts it into a shard's pods; it changes while they run. A worker subscribes to what came and lets
-go of what went, and then reports the file's hash as `WorkerStatus.assignment`. That hash is a promise: each symbol
-of the file is subscribed and the venue has said so (or is listed in `refused_symbols`). The operator takes a symbol
-out of its old shard only when the new one has made that promise.
+Written by the operator and watched by the worker. It is mounted into a shard's pods and changes while they run. A
+worker subscribes to what came and lets go of what went, and then reports the file's hash as `WorkerStatus.assignment`.
+That hash is a promise: each symbol of the file is subscribed and the venue has said so (or is listed in
+`refused_symbols`). The operator takes a symbol out of its old shard only when the new one has made that promise.
 """
 
 import hashlib
@@ -28,6 +28,11 @@ class Assignment(msgspec.Struct, frozen=True):
     symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(max_length=MAX_SYMBOLS)]
     hash: str
     """`hash_of` the symbols: lets a reader see a file that was cut short or edited by hand."""
+    budget_share: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """How many workers share the venue's budgets for one address; None: the worker's settings say so.
+
+    Not part of the hash, which is a promise about symbols.
+    """
 
 
 _decoder: Final = msgspec.json.Decoder(Assignment)
@@ -39,10 +44,10 @@ def hash_of(symbols: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(set(symbols))).encode()).hexdigest()[:16]
 
 
-def assignment_of(symbols: Iterable[str]) -> Assignment:
+def assignment_of(symbols: Iterable[str], budget_share: int | None = None) -> Assignment:
     """The assignment of these symbols, sorted and each once."""
     ordered = tuple(sorted(set(symbols)))
-    return Assignment(ordered, hash_of(ordered))
+    return Assignment(ordered, hash_of(ordered), budget_share)
 
 
 def encode_assignment(assignment: Assignment) -> bytes:

@@ -21,12 +21,13 @@ class WeightBudget:
     Attributes:
         limit: weight a minute, as the venue's exchangeInfo says; None until it has been read.
         used: weight used in this minute by this address, as the newest answer says.
+        share: how many workers use this address.
     """
 
     def __init__(self, share: int, now_seconds: Callable[[], float]) -> None:
         self.limit: int | None = None
         self.used = 0
-        self._share = share
+        self.share = share
         self._now = now_seconds
         self._minute = 0
         self._own_used = 0
@@ -42,7 +43,7 @@ class WeightBudget:
             return 0.0
         allowed = self.limit * _RESERVE
         # A request above a whole share must not wait for ever: it goes first in a fresh minute.
-        own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self._share
+        own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self.share
         all_fit = self.used == 0 or self.used + weight <= allowed
         return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - now % _MINUTE_SECONDS
 
@@ -74,13 +75,25 @@ class WeightBudget:
 
 
 class AttemptBudget:
-    """At most `limit` attempts within any `window_seconds`; shared by all connections of a process."""
+    """A part of `attempts` within any `window_seconds`; shared by all connections of a process.
 
-    def __init__(self, limit: int, window_seconds: float, now_seconds: Callable[[], float]) -> None:
-        self.limit = max(1, limit)
+    Attributes:
+        share: how many workers use this address.
+    """
+
+    def __init__(
+        self, attempts: int, share: int, window_seconds: float, now_seconds: Callable[[], float]
+    ) -> None:
+        self.share = share
+        self._attempts = attempts
         self._window = window_seconds
         self._now = now_seconds
         self._taken: deque[float] = deque()
+
+    @property
+    def limit(self) -> int:
+        """Attempts that this process may make within the window; one even where the share is less."""
+        return max(1, self._attempts // self.share)
 
     @property
     def used(self) -> int:
@@ -92,7 +105,8 @@ class AttemptBudget:
 
     def wait_seconds(self) -> float:
         """How long the next attempt must wait."""
-        return 0.0 if self.used < self.limit else self._taken[0] + self._window - self._now()
+        # Where the share has shrunk more than the newest of them must have left the window.
+        return 0.0 if self.used < self.limit else self._taken[-self.limit] + self._window - self._now()
 
     async def take(self) -> None:
         """Wait until an attempt may be made, and count it."""

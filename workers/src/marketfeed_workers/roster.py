@@ -1,4 +1,6 @@
-"""Which symbols the worker reads: those of its settings, or those of an assignment file that changes while it runs.
+"""What the worker is given to do: by its settings, or by an assignment file that changes while it runs.
+
+That is the symbols that it reads, and with how many others it shares the venue's budgets.
 
     file changes ─▶ is it whole? ─▶ does the venue trade them? ─▶ resume each new one from Kafka's memory
                  ─▶ subscribe, then let go of what went ─▶ report the file's hash once the venue has confirmed all
@@ -8,6 +10,7 @@ file system tells of that.
 """
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,7 @@ from marketfeed_chassis.errors import SettingsError
 from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup
+from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.errors import VenueError
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.ledger import read_memory
@@ -52,13 +56,21 @@ class Roster:
             without such a file, or while a change is under way.
     """
 
-    def __init__(self, settings: WorkerSettings, rest: VenueRest, pipeline: Pipeline, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        rest: VenueRest,
+        pipeline: Pipeline,
+        fleet: Fleet,
+        budgets: Sequence[WeightBudget | AttemptBudget],
+    ) -> None:
         self.refused: dict[str, str] = {}
         self.applied = ""
         self._settings = settings
         self._rest = rest
         self._pipeline = pipeline
         self._fleet = fleet
+        self._budgets = budgets
         self._wanted: Assignment | None = None
         self._problem = ""
 
@@ -71,6 +83,7 @@ class Roster:
         settings = self._settings
         if settings.symbols_file:
             self._wanted = read_assignment(settings.symbols_file)
+            self._share_budgets(self._wanted)
             chosen = await startup.choose_symbols(settings, self._rest, self._wanted.symbols)
         else:
             chosen = await startup.choose_symbols(settings, self._rest, settings.binance_symbols)
@@ -87,7 +100,8 @@ class Roster:
                 self.applied = self._wanted.hash
             try:
                 found = read_assignment(self._settings.symbols_file)
-                if found != self._wanted:
+                self._share_budgets(found)
+                if self._wanted is None or found.hash != self._wanted.hash:
                     await self._change(found)
                 self._problem = ""
             except (SettingsError, VenueError) as error:
@@ -107,6 +121,10 @@ class Roster:
             self._pipeline.remove_symbol(symbol)
         self.refused = chosen.refused
         self._wanted = found
+
+    def _share_budgets(self, found: Assignment) -> None:
+        for budget in self._budgets:
+            budget.share = found.budget_share or self._settings.venue_budget_share
 
     async def _add(self, symbols: list[str]) -> None:
         """Make flows for `symbols`, each going on where Kafka remembers that it stopped."""

@@ -130,7 +130,8 @@ class _Worker:
             venue, rest, self._pipeline, counters, self._connected_since_us, self._renew, now_us
         )
         attempts = AttemptBudget(
-            venue.facts.connection_attempts // settings.venue_budget_share,
+            venue.facts.connection_attempts,
+            settings.venue_budget_share,
             venue.facts.connection_attempts_window_seconds,
             time.monotonic,
         )
@@ -147,7 +148,7 @@ class _Worker:
         )
         most = venue.facts.max_streams_per_connection // len(venue.streams("A"))
         self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
-        self.roster = Roster(settings, rest, self._pipeline, self._fleet)
+        self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts))
         self._health = WorkerHealth(
             settings,
             counters,

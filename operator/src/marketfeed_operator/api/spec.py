@@ -46,11 +46,12 @@ class Ingestion(Declared):
     rotation: Rotation | None = Field(
         default=None, description="When connections are renewed; none means the worker's default."
     )
-    venue_budget_share: int = Field(
-        default=1,
+    venue_budget_share: int | None = Field(
+        default=None,
         ge=1,
-        le=1000,
-        description="How many workers reach the venue from one address, and so share its request budget.",
+        le=10_000,
+        description="How many workers reach the venue from one address, and so share its budgets of requests and "
+        "connection attempts; none means all workers of this feed. Changes restart nothing.",
     )
     max_updating_shards: int = Field(
         default=2,

@@ -54,7 +54,7 @@ def desired(feed: Feed, shards: Mapping[int, Reading], kinds: Set[str]) -> list[
     ]
     for shard in sorted(shards):
         # The file first: pods wait for a ConfigMap that is not there, and workers for no file.
-        children += [config_map(feed, shard, shards[shard]), deployment(feed, shard)]
+        children += [config_map(feed, shard, shards[shard], len(shards)), deployment(feed, shard)]
     for stream in ("trade", "bookTicker"):
         scaler = scaled_object(feed, stream)
         autoscaled = scaler is not None and SCALED_OBJECT.kind in kinds

@@ -15,9 +15,13 @@ LEAVING = "leaving.json"
 """Key beside the assignment: the symbols that are read here only until their new shard has them live."""
 
 
-def config_map(feed: Feed, shard: int, reading: Reading) -> Child:
-    """The symbols that the shard reads."""
-    data = {FILE_NAME: encode_assignment(assignment_of(reading.symbols)).decode()}
+def config_map(feed: Feed, shard: int, reading: Reading, shards: int) -> Child:
+    """The symbols that the shard reads, and its part of the venue's budgets where the feed has so many `shards`.
+
+    Venues count by address, and pods behind one gateway have one: unless the user knows better, all share it.
+    """
+    share = feed.spec.ingestion.venue_budget_share or shards * feed.spec.ingestion.replicas
+    data = {FILE_NAME: encode_assignment(assignment_of(reading.symbols, share)).decode()}
     if reading.leaving:
         data[LEAVING] = json.dumps(sorted(reading.leaving))
     return child(

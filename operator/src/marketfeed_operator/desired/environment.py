@@ -132,7 +132,11 @@ def _producer(kafka: Kafka, around: Surroundings) -> None:
 
 
 def worker(feed: Feed, shard: str) -> Surroundings:
-    """Of a shard's workers. The symbols are not in it: they come in a file that changes under a running worker."""
+    """Of a shard's workers.
+
+    Neither the symbols nor the share of the venue's budgets are in it: they come in a file that changes under a running
+    worker.
+    """
     spec, around = feed.spec, Surroundings()
     _service(feed, around)
     around.set("VENUE", spec.venue)
@@ -147,7 +151,6 @@ def worker(feed: Feed, shard: str) -> Surroundings:
     if set(spec.streams) != {"trade", "bookTicker"}:
         around.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
     around.set("VALIDATE_ON_START", spec.ingestion.validate_on_start)
-    around.set("VENUE_BUDGET_SHARE", spec.ingestion.venue_budget_share)
     if (rotation := spec.ingestion.rotation) is not None:
         around.set("WS_ROTATE_AFTER_SECONDS", rotation.after_minutes * 60)
         around.set("WS_ROTATE_WINDOW", rotation.quiet_window_utc)
