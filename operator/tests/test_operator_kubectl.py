@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from operator_kubelet import free_port, kubelet
-from operator_support import Admin, eventually
+from operator_support import REPOSITORY, SYSTEM, Admin, eventually
 
 from marketfeed_cli.kubectl.preview import as_json, preview
+from marketfeed_cli.kubectl.tables import age
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
@@ -35,11 +39,60 @@ def test_a_preview_tells_what_comes_goes_and_moves():
     assert found.moved == {"CC": ("feed-shard-0", "feed-shard-1")}
     assert found.shards == {"feed-shard-0": (4, 2), "feed-shard-1": (0, 2)}
     assert found.settings == {"spec.logging.level": ("INFO", "DEBUG"), "spec.shardSize": (50, 2)}
+    assert found.restarted == ("feed-shard-0",)
+    assert (found.made, found.deleted, found.migrated, found.paused) == ((), (), False, False)
     told = as_json(found)
     assert told["moved"] == [{"symbol": "CC", "from": "feed-shard-0", "to": "feed-shard-1"}]
     assert told["shards"][1] == {"name": "feed-shard-1", "symbolsNow": 0, "symbolsThen": 2}
     assert told["settings"][1] == {"path": "spec.shardSize", "now": 50, "then": 2}
     assert preview("feed", now, sound(), sound(), frozenset(sound().symbols or ())).empty
+
+
+STORED = {"storage": {"engine": "postgresql", "dsnSecretName": "database"}}
+CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consumer-trades")}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "made", "deleted", "restarted", "migrated"),
+    [
+        ({}, {"shardSize": 2}, set(), set(), (), False),
+        ({}, STORED, CONSUMERS, set(), (), True),
+        (STORED, {}, set(), CONSUMERS, (), False),
+        (
+            STORED, {**STORED, "images": {"consumer": "c:2"}}, set(), set(),
+            ("feed-consumer-book", "feed-consumer-trades"), True,
+        ),
+        (STORED, {**STORED, "consumers": {"trades": {"replicas": 3}}}, set(), set(), (), False),
+        ({}, {"images": {"worker": "w:2"}}, set(), set(), ("feed-shard-0",), False),
+        ({}, {"monitoring": {"podMonitor": False}}, set(), {("PodMonitor", "feed")}, (), False),
+        ({}, {"template": {"labels": {"team": "data"}}, "paused": True}, set(), set(), ("feed-shard-0",), False),
+    ],
+    ids=[
+        "another shard size", "with a database", "without one", "another consumer", "one more consumer",
+        "another worker", "no monitor", "a label, while paused",
+    ],
+)  # fmt: skip
+def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
+    before, after, made, deleted, restarted, migrated
+):
+    now = {0: Reading(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
+    then = sound(**after)
+    found = preview("feed", now, sound(**before), then, frozenset(then.symbols or ()), {"PodMonitor"})
+    wanted = ("StatefulSet", "PodMonitor")
+    assert {each for each in found.made if each[0] in wanted} == made
+    assert {each for each in found.deleted if each[0] in wanted} == deleted
+    assert (found.restarted, found.migrated) == (restarted, migrated)
+    assert found.paused == then.paused
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (172_800, "2d"), (-5, "0s")],
+)
+def test_an_age_is_told_as_kubectl_does(seconds, expected):
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    assert age((now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ"), now) == expected
+    assert age(None, now) == "-"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +101,7 @@ def operator(start_operator):
 
 
 @pytest.fixture
-def plugin(api_server, admin: Admin):
+def kubectl(api_server, admin: Admin):
     if api_server.programs is None or not (api_server.programs / "kubectl").exists():
         pytest.skip("there is no kubectl beside the API server's programs")
     environment = {
@@ -57,13 +110,20 @@ def plugin(api_server, admin: Admin):
         "HOME": str(api_server.kubeconfig.parent),
     }
 
-    def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", "marketfeed", *arguments, "--namespace", admin.namespace]
+    def run(
+        *arguments: str, given: str = "", namespace: str = admin.namespace
+    ) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", *arguments, *(["--namespace", namespace] if namespace else [])]
         return subprocess.run(
             command, env=environment, input=given, capture_output=True, text=True, check=False
         )
 
     return run
+
+
+@pytest.fixture
+def plugin(kubectl):
+    return partial(kubectl, "marketfeed")
 
 
 def file(name: str = "feed", **changes) -> str:
@@ -107,6 +167,74 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
         told = plugin("status", "feed").stdout
         assert "feed-shard-1" in told
         assert "AllReady" in told
+
+
+EXAMPLE = REPOSITORY / "manifests" / "examples" / "binance-us.yaml"
+NAME = "binance-us"
+CHILDREN = {
+    "ConfigMap": [f"{NAME}-shard-0", f"{NAME}-shard-1"],
+    "Deployment": [f"{NAME}-shard-0", f"{NAME}-shard-1"],
+    "StatefulSet": [f"{NAME}-consumer-book", f"{NAME}-consumer-trades"],
+    "Service": [f"{NAME}-consumer-book", f"{NAME}-consumer-trades"],
+    "NetworkPolicy": [
+        f"{NAME}-{each}" for each in ("consumer-book", "consumer-trades", "ingestion", "migration")
+    ],
+    "PodDisruptionBudget": [f"{NAME}-{each}" for each in ("consumer-book", "consumer-trades", "ingestion")],
+    "ServiceAccount": [NAME],
+}
+
+
+@pytest.mark.integration
+async def test_the_example_that_is_applied_becomes_its_children_and_a_status_worth_reading(
+    admin: Admin, operator, plugin, kubectl
+):
+    """What docs/operator.md shows: kubectl alone, from the file to what it prints."""
+    async with kubelet(admin.cluster, admin.namespace, PORT):
+        applied = kubectl("apply", "-f", str(EXAMPLE))
+        assert applied.returncode == 0, applied.stderr
+
+        async def settled():
+            conditions = [await admin.condition(NAME, kind) for kind in ("Ready", "Progressing")]
+            assert [each["reason"] for each in conditions] == ["AllReady", "Settled"], conditions
+            lag = (await admin.get("MarketFeed", NAME))["status"]["consumers"].get("lag")
+            assert lag == 30, "each of the three consumers has told its lag"
+            return True
+
+        await eventually(settled)
+        assert {kind: await admin.names(kind) for kind in CHILDREN} == CHILDREN
+        heads, row = kubectl("get", "mf", "-o", "wide").stdout.splitlines()
+        assert dict(zip(heads.split()[:-1], row.split()[:-1], strict=True)) == {
+            "NAME": NAME, "VENUE": "binance_us", "SYMBOLS": "10", "SHARDS": "2", "READY-SHARDS": "2",
+            "CONSUMERS": "3", "LAG": "30", "MISSING": "0", "READY": "True", "REASON": "AllReady",
+        }  # fmt: skip
+        told = [line.split() for line in plugin("status").stdout.splitlines()]
+        assert [
+            admin.namespace,
+            NAME,
+            "binance_us",
+            "10",
+            "2/2",
+            "3/3",
+            "30",
+            "0",
+            "True",
+            "AllReady",
+        ] in told
+        for line in (
+            [f"{NAME}-shard-0", "5", "1", "live"], [f"{NAME}-shard-1", "5", "1", "live"],
+            ["market.trades.raw", "2/2", "20"], ["market.book_ticker.raw", "1/1", "10"],
+        ):  # fmt: skip
+            assert line in [each[: len(line)] for each in told], told
+        described = kubectl("describe", "mf", NAME).stdout
+        assert re.search(
+            r"Normal +AllReady .*Ready is True: every shard and every consumer is ready", described
+        )
+
+        async def canary_says_what_it_is():
+            return "Canary" in kubectl("get", "mf", namespace=SYSTEM).stdout
+
+        await eventually(canary_says_what_it_is)
+        assert "marketfeed-canary" not in plugin("status", "--all-namespaces", namespace="").stdout
 
 
 @pytest.mark.integration

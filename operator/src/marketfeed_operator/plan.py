@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.assign import Reading, assign, moves, transition
-from marketfeed_operator.desired import Child, Feed, desired, migration_job
+from marketfeed_operator.desired import Child, Feed, config_hash, desired, migration_job
 from marketfeed_operator.desired.base import Object
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, STATEFUL_SET
-from marketfeed_operator.names import CONFIG_HASH, DESIRED_HASH, shard_of
+from marketfeed_operator.names import DESIRED_HASH, shard_of
 from marketfeed_operator.observed import JobState, Observed
 from marketfeed_wire.assignment import hash_of
 
@@ -156,13 +156,7 @@ def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[li
 def _rolls(child: Child, observed: Observed) -> bool:
     """Whether to apply it would restart pods that are there."""
     facts = observed.children.get(child.key)
-    return child.kind is DEPLOYMENT and facts is not None and facts.config_hash != _config_hash(child.body)
-
-
-def _config_hash(body: Object | None) -> str:
-    if body is None:
-        return ""
-    return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
+    return child.kind is DEPLOYMENT and facts is not None and facts.config_hash != config_hash(child.body)
 
 
 def _desired_hash(body: Object | None) -> str:

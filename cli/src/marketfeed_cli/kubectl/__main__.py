@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.engine.listings import REST_BASES, listed
-from marketfeed_operator.names import FEED, KIND, SHARD, shard_of
+from marketfeed_operator.kinds import OPTIONAL
+from marketfeed_operator.names import CANARY, FEED, KIND, SHARD, shard_of
 from marketfeed_operator.observed import Listing, Observed
 from marketfeed_operator.plan import resolve
 
@@ -73,14 +75,16 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     if options.name and options.all_namespaces:
         raise SettingsError("one feed has one namespace: give its name or --all-namespaces")
     wanted = [options.name] if options.name else (["--all-namespaces"] if options.all_namespaces else [])
-    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted)
+    # The operator's canary is no feed of anybody's.
+    others = [] if options.name else ["--selector", f"{CANARY}!=true"]
+    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted, *others)
     if options.output == "json":
         told = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
         print(json.dumps(told[0] if options.name else told, indent=2))
     elif not feeds:
         console.print("no MarketFeed here; --all-namespaces looks everywhere")
     else:
-        tables.status(console, feeds)
+        tables.status(console, feeds, datetime.now(UTC))
     return 0
 
 
@@ -111,7 +115,15 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
         for file in files
         if (shard := shard_of(file["metadata"]["name"])) is not None
     }
-    found = preview(name, now, before if isinstance(before, Spec) else None, then, _symbols(then, now))
+    served = kubectl.served()
+    found = preview(
+        name,
+        now,
+        before if isinstance(before, Spec) else None,
+        then,
+        _symbols(then, now),
+        {kind.kind for kind in OPTIONAL if kind.api_version in served},
+    )
     if options.output == "json":
         print(json.dumps(as_json(found), indent=2))
     else:

@@ -42,6 +42,11 @@ class Kubectl:
             return str(refusal)
         return ""
 
+    def served(self) -> frozenset[str]:
+        """Every group and version of kinds that the cluster serves, as in an object's apiVersion."""
+        groups = json.loads(self._run(["get", "--raw", "/apis"]))["groups"]
+        return frozenset(version["groupVersion"] for group in groups for version in group["versions"])
+
     def namespace(self) -> str:
         """The namespace that commands without one go to."""
         found = self._run(["config", "view", "--minify", "--output", "jsonpath={..namespace}"])

@@ -1,12 +1,14 @@
 """What a MarketFeed would change: which symbols come, go and move, and which shards. Plain functions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.assign import Reading, assign, moves
-from marketfeed_operator.names import shard_name
+from marketfeed_operator.desired import Defaults, Feed, config_hash, desired
+from marketfeed_operator.kinds import DEPLOYMENT, JOB, KAFKA_TOPIC, STATEFUL_SET
+from marketfeed_operator.names import shard_name, shard_of
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,11 @@ class Preview:
     Attributes:
         moved: symbol -> (old shard, new shard), by name.
         shards: shard -> (symbols now, symbols then), for each that would change.
-        settings: fields of the spec that differ, by path -> (now, then); symbols apart. Most of them restart pods.
+        settings: fields of the spec that differ, by path -> (now, then); symbols apart.
+        made, deleted: objects that come and go, (kind, name), without those of shards and without Jobs.
+        migrated: the database's schema would be brought up to date, by a Job before consumers start.
+        restarted: Deployments and StatefulSets whose pods would be replaced, by name.
+        paused: the feed would be paused, so that all of it waits.
     """
 
     feed: str
@@ -26,6 +32,11 @@ class Preview:
     moved: Mapping[str, tuple[str, str]]
     shards: Mapping[str, tuple[int, int]]
     settings: Mapping[str, tuple[Any, Any]]
+    made: tuple[tuple[str, str], ...]
+    deleted: tuple[tuple[str, str], ...]
+    migrated: bool
+    restarted: tuple[str, ...]
+    paused: bool
 
     @property
     def empty(self) -> bool:
@@ -48,17 +59,32 @@ def as_json(found: Preview) -> dict[str, Any]:
         "settings": [
             {"path": path, "now": now, "then": then} for path, (now, then) in found.settings.items()
         ],
+        "made": [{"kind": kind, "name": name} for kind, name in found.made],
+        "deleted": [{"kind": kind, "name": name} for kind, name in found.deleted],
+        "migrated": found.migrated,
+        "restarted": list(found.restarted),
+        "paused": found.paused,
     }
 
 
 def preview(
-    name: str, now: Mapping[int, Reading], stored: Spec | None, then: Spec, symbols: frozenset[str]
+    name: str,
+    now: Mapping[int, Reading],
+    stored: Spec | None,
+    then: Spec,
+    symbols: frozenset[str],
+    kinds: Set[str] = frozenset(),
 ) -> Preview:
-    """What would change from `stored`, whose shards read `now`, to `then` with its `symbols`."""
+    """What would change from `stored`, whose shards read `now`, to `then` with its `symbols`.
+
+    Args:
+        kinds: the optional kinds that the cluster serves.
+    """
     before = {shard: reading.belonging for shard, reading in now.items()}
     target = assign(before, symbols, then.shard_size)
     read = frozenset(symbol for held in before.values() for symbol in held)
     changed = [shard for shard in sorted({*before, *target}) if before.get(shard) != target.get(shard)]
+    old, new = _children(name, stored, kinds, before), _children(name, then, kinds, target)
     return Preview(
         feed=name,
         new=stored is None,
@@ -73,7 +99,44 @@ def preview(
             for shard in changed
         },
         settings=_differences(_settings(stored), _settings(then)) if stored is not None else {},
+        made=_objects(new.keys() - old.keys()),
+        # A topic that was declared stays, because its data would go with it.
+        deleted=_objects(key for key in old.keys() - new.keys() if key[0] != KAFKA_TOPIC.kind),
+        migrated=bool(_jobs(new) - _jobs(old)),
+        restarted=tuple(sorted(key[1] for key in old.keys() & new.keys() if old[key] != new[key])),
+        paused=then.paused,
     )
+
+
+def _children(
+    name: str, spec: Spec | None, kinds: Set[str], shards: Mapping[int, Set[str]]
+) -> dict[tuple[str, str], str]:
+    """Kind and name of each child -> what rolls its pods, "" where a change of it rolls none.
+
+    As the operator would make them, but for what only it knows: its images, listeners, versions of Secrets. Those are
+    the same on both sides of a preview.
+    """
+    if spec is None:
+        return {}
+    feed = Feed("namespace", name, "uid", 1, spec, Defaults("worker", "consumer"))
+    found = desired(
+        feed, {shard: Reading(frozenset(held), frozenset()) for shard, held in shards.items()}, kinds
+    )
+    return {
+        (child.kind.kind, child.name): config_hash(child.body)
+        if child.kind in (DEPLOYMENT, STATEFUL_SET)
+        else ""
+        for child in found
+    }
+
+
+def _jobs(children: Iterable[tuple[str, str]]) -> set[str]:
+    return {name for kind, name in children if kind == JOB.kind}
+
+
+def _objects(keys: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Those of no shard, which are told with their symbols; no Jobs, as only the operator knows their names."""
+    return tuple(sorted(key for key in keys if shard_of(key[1]) is None and key[0] != JOB.kind))
 
 
 def _settings(spec: Spec) -> dict[str, Any]:
@@ -83,6 +146,11 @@ def _settings(spec: Spec) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str = "spec") -> dict[str, tuple[Any, Any]]:
+    # What was not said at all differs in each field of what is said now.
+    before, after = (
+        {} if one is None and isinstance(other, dict) else one
+        for one, other in ((before, after), (after, before))
+    )
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return {} if before == after else {path: (before, after)}
     result: dict[str, tuple[Any, Any]] = {}

@@ -1,6 +1,8 @@
 """Status and preview as text a person reads."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
+from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from rich import box
@@ -11,11 +13,11 @@ from rich.text import Text
 from marketfeed_cli.kubectl.preview import Preview
 
 SHOWN = 20
-"""Symbols that are moved or added, named one by one."""
+"""Symbols or objects of one sort that are named one by one."""
 
 
-def status(console: Console, feeds: Sequence[dict[str, Any]]) -> None:
-    """One line a feed; one feed alone also with its shards, consumers and conditions."""
+def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> None:
+    """One line a feed; one feed alone also with its shards, consumers, schema and conditions, their times as ages."""
     table = _table(
         "NAMESPACE", "NAME", "VENUE", "SYMBOLS", "SHARDS", "CONSUMERS", "LAG", "MISSING", "READY", "REASON"
     )
@@ -37,36 +39,66 @@ def status(console: Console, feeds: Sequence[dict[str, Any]]) -> None:
         )
     console.print(table)
     if len(feeds) == 1:
-        console.print(_details(feeds[0]))
+        console.print(_details(feeds[0], now))
 
 
-def _details(feed: dict[str, Any]) -> RenderableType:
-    parts: list[RenderableType] = []
+def age(moment: str | None, now: datetime) -> str:
+    """How long ago a moment of the API was, as kubectl tells it: 12s, 7m, 5h, 3d; "-" for none."""
+    if moment is None:
+        return "-"
+    seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _details(feed: dict[str, Any], now: datetime) -> RenderableType:
     found = feed.get("status", {})
-    if items := found.get("shards", {}).get("items"):
-        table = _table("SHARD", "SYMBOLS", "PODS READY", "ASSIGNMENT", "LAST TRADE", "MISSING")
-        for item in items:
-            applied = "live" if item["applied"] == item["hash"] else "not live yet"
-            table.add_row(
-                item["name"], str(item["symbols"]), str(item["ready"]), applied, item.get("lastTradeTime", "-"),
-                str(item["missingTrades"]),
-            )  # fmt: skip
-        parts += [Text(), table]
-        if (more := found["shards"]["desired"] - len(items)) > 0:
-            parts.append(Text(f"and {more} more shards"))
-    table = _table("CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE")
+    parts: list[RenderableType] = []
+    if (shards := found.get("shards", {})).get("items"):
+        parts += _shards(shards, now)
+    if consumers := found.get("consumers"):
+        parts += [Text(), _consumers(consumers)]
+    if (migration := found.get("migration", {})).get("job"):
+        parts.append(Text(f"\nschema: Job {migration['job']} {migration['state']}"))
+    table = _table("CONDITION", "STATUS", "AGE", "REASON", "MESSAGE")
     for kind, condition in _conditions(feed).items():
         table.add_row(
             kind,
             condition["status"],
-            condition["lastTransitionTime"],
+            age(condition["lastTransitionTime"], now),
             condition["reason"],
             condition["message"],
         )
     parts += [Text(), table]
     if unknown := found.get("symbols", {}).get("unknown"):
-        parts.append(Text(f"\nnot traded by the venue: {', '.join(unknown)}"))
+        more = found["symbols"]["unknownCount"] - len(unknown)
+        rest = f" and {more} more" if more > 0 else ""
+        parts.append(Text(f"\nnot traded by the venue: {', '.join(unknown)}{rest}"))
     return Group(*parts)
+
+
+def _shards(shards: Mapping[str, Any], now: datetime) -> list[RenderableType]:
+    table = _table("SHARD", "SYMBOLS", "PODS READY", "ASSIGNMENT", "LAST TRADE", "MISSING")
+    for item in shards["items"]:
+        applied = "live" if item["applied"] == item["hash"] else "not live yet"
+        # The status tells it to the minute, and is written about once a minute.
+        last = age(item.get("lastTradeTime"), now)
+        table.add_row(
+            item["name"], str(item["symbols"]), str(item["ready"]), applied,
+            last if last == "-" else f"{last} ago", str(item["missingTrades"]),
+        )  # fmt: skip
+    more = shards["desired"] - len(shards["items"])
+    return [Text(), table, *([Text(f"and {more} more shards")] if more > 0 else [])]
+
+
+def _consumers(consumers: Mapping[str, Any]) -> Table:
+    table = _table("CONSUMERS OF", "PODS READY", "LAG")
+    for each in (consumers.get("trades"), consumers.get("bookTicker")):
+        if each:
+            table.add_row(each["topic"], f"{each['ready']}/{each['desired']}", _text(each.get("lag")))
+    return table
 
 
 def preview(console: Console, found: Preview) -> None:
@@ -84,10 +116,25 @@ def preview(console: Console, found: Preview) -> None:
         for shard, (now, then) in found.shards.items():
             table.add_row(shard, str(now), str(then), "new" if not now else "goes" if not then else "")
         console.print(table)
+    _consequences(console, found)
+
+
+def _consequences(console: Console, found: Preview) -> None:
     if found.settings:
-        console.print("  settings (those of workers and consumers restart their pods in turn):")
+        console.print("  settings:")
         for path, (now, then) in found.settings.items():
             console.print(f"    {path}: {_text(now)} -> {_text(then)}")
+    for word, objects in (("made", found.made), ("deleted", found.deleted)):
+        if objects:
+            console.print(f"  {word}:")
+        for kind, several in groupby(objects, key=lambda each: each[0]):
+            console.print(f"    {kind}: {_few([name for _, name in several])}")
+    if found.migrated:
+        console.print("  the schema's migration runs first, then consumers start")
+    if not found.new:
+        console.print(f"  pods restarted in turn: {_few(found.restarted) if found.restarted else 'none'}")
+    if found.paused:
+        console.print("  spec.paused is true: nothing of this is done until it is false")
 
 
 def _moves(console: Console, found: Preview) -> None:
@@ -112,6 +159,8 @@ def _table(*columns: str) -> Table:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "-" if value is None else str(value)
 
 

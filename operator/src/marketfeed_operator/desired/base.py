@@ -150,6 +150,13 @@ def stamped(body: Object) -> Object:
     return body
 
 
+def config_hash(body: Object | None) -> str:
+    """The hash of a workload's pod template, "" for none: a change of it is what rolls its pods."""
+    if body is None:
+        return ""
+    return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
+
+
 def without_none(value: Mapping[str, Any]) -> Object:
     """`value` without the fields that are None."""
     return {key: found for key, found in value.items() if found is not None}

@@ -6,10 +6,12 @@ and the queue proves all of them. ``/livez`` fails when it is late.
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.health import Verdict
+from marketfeed_operator.api import Condition, Status
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError
@@ -84,10 +86,25 @@ class Canary:
         while True:
             self._number += 1
             try:
-                await self._cluster.apply(FEEDS, self._body(), manager=FIELD_MANAGER)
+                stored = await self._cluster.apply(FEEDS, self._body(), manager=FIELD_MANAGER)
+                if not (stored.get("status") or {}).get("conditions"):
+                    await self._introduce()
             except ApiError as error:
                 log.warning("the canary cannot be changed", reason=str(error))
             await asyncio.sleep(interval_seconds)
+
+    async def _introduce(self) -> None:
+        """Say once what it is, to whoever lists MarketFeeds and wonders."""
+        ready = Condition(
+            type="Ready",
+            status="True",
+            reason="Canary",
+            message="the operator's own: changed now and then, to see that changes come through; it has no children",
+            last_transition_time=datetime.fromtimestamp(self._wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            observed_generation=1,
+        )
+        status = Status(conditions=(ready,)).model_dump(by_alias=True, exclude_none=True, mode="json")
+        await self._cluster.merge(f"{FEEDS.path(self._namespace, NAME)}/status", {"status": status})
 
     def _body(self) -> dict[str, object]:
         return {
