@@ -11,6 +11,7 @@ import pytest
 from operator_control_plane import ControlPlane, Unavailable, control_plane
 from operator_support import KINDS, Admin, Operator, admin_client, eventually, install, launch, operator_token
 
+from marketfeed_operator.errors import NotFound
 from marketfeed_operator.kinds import KAFKA, OPTIONAL
 
 _numbers = itertools.count()
@@ -42,7 +43,8 @@ async def admin(api_server: ControlPlane):
         }
         await cluster.apply(namespaces, body, manager="tests")
         yield Admin(cluster, name)
-        await cluster._request("delete", namespaces.path(None, name))
+        with contextlib.suppress(NotFound):  # the test may have done so
+            await cluster._request("delete", namespaces.path(None, name))
 
 
 @pytest.fixture(scope="session")

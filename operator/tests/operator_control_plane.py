@@ -26,7 +26,7 @@ HERE: Final = Path(__file__).parent
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager")
 ADMIN_TOKEN: Final = "admin-of-a-throwaway-api-server"
 MANAGER_TOKEN: Final = "controller-manager-of-a-throwaway-api-server"
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 
 
 class Unavailable(Exception):

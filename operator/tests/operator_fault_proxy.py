@@ -28,7 +28,7 @@ class FaultProxy:
 
     Attributes:
         refuse: is asked of each request (method, path); a status to answer with instead of forwarding, or None.
-        blocked: watches are refused while it is set.
+        blocked: watches are refused while it is set, also those whose answer was under way.
         seen: (method, path) of every request that was forwarded.
     """
 
@@ -107,6 +107,8 @@ class FaultProxy:
             return response
 
     async def _stream(self, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+        if self.blocked:  # since we asked
+            return
         task = asyncio.create_task(_pump(answer, response))
         self._watches.add(task)
         try:

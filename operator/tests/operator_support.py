@@ -25,6 +25,8 @@ from marketfeed_operator.kinds import BY_NAME, SECRET, Kind
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = "marketfeed-system"
+PATIENCE_SECONDS = 120.0
+"""After that long what was waited for will not come. It says nothing of how long it may take: machines are busy."""
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 KINDS = {
     **BY_NAME,
@@ -41,7 +43,7 @@ KINDS = {
 }
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], *, seconds: float = 30) -> Any:
+async def eventually(check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS) -> Any:
     """The first true answer of `check`; its last AssertionError or answer is the failure after the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -115,7 +117,7 @@ class Operator:
         return f"http://127.0.0.1:{self._port_file.read_text().strip()}{path}"
 
     def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        with urllib.request.urlopen(self.url("/metrics"), timeout=5) as answer:  # noqa: S310 - our own process
+        with urllib.request.urlopen(self.url("/metrics"), timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - our own process
             text = answer.read().decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -133,9 +135,9 @@ class Operator:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_SECONDS)
 
-    def await_log(self, text: str, seconds: float = 30) -> None:
+    def await_log(self, text: str, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
             assert self.process.poll() is None, f"the operator ended:\n{self.log.read_text()[-3000:]}"
@@ -181,12 +183,15 @@ async def operator_token(kubeconfig: Path) -> str:
 
 
 def launch(folder: Path, kubeconfig: Path, running: contextlib.ExitStack, **environment: str) -> Operator:
-    """Start an operator with short times; it ends with `running`."""
+    """Start an operator with short times; it ends with `running`.
+
+    Not the lease: a leader on a busy machine would lose a short one, and one that stops gives it back at once anyway.
+    """
     variables = {
         "PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), "METRICS_HOST": "127.0.0.1",
         "METRICS_PORT": "0", "METRICS_PORT_FILE": str(folder / "port"), "RESYNC_SECONDS": "2",
         "AUDIT_SECONDS": "2", "REPORT_SECONDS": "0.2", "CANARY_SECONDS": "1", "CANARY_DEADLINE_SECONDS": "30",
-        "LEASE_SECONDS": "3", "LEASE_RETRY_SECONDS": "0.3", "WORKER_IMAGE": "worker:1",
+        "LEASE_SECONDS": "15", "LEASE_RETRY_SECONDS": "0.3", "WORKER_IMAGE": "worker:1",
         "OPERATOR_NAMESPACE": SYSTEM, "CONSUMER_IMAGE": "consumer:1", **environment,
     }  # fmt: skip
     log = running.enter_context((folder / "operator.log").open("wb"))
@@ -201,7 +206,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

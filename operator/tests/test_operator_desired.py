@@ -135,7 +135,31 @@ def test_every_service_is_probed_and_its_times_add_up(name):
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     pre_stop = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     drain = int(env(template)["DRAIN_DEADLINE_SECONDS"])
-    assert template["spec"]["terminationGracePeriodSeconds"] > pre_stop + drain
+    # Five seconds beside the successor, where there is one before the end; then the drain; then room to end.
+    assert pre_stop == (5 if "shard" in name else 0)
+    assert template["spec"]["terminationGracePeriodSeconds"] == pre_stop + drain + 10
+    spread = template["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    for each in spread:
+        assert each["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+
+
+def test_a_shard_rolls_by_a_pod_more_and_a_drain_takes_one_pod_at_a_time():
+    found = children(feed())
+    assert found["Deployment", "feed-shard-3"].body["spec"]["strategy"] == {
+        "type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }  # fmt: skip
+    templates = pods(feed())
+    for name, pod in (
+        ("feed-ingestion", "feed-shard-3"),
+        *(("feed-consumer-" + each,) * 2 for each in ("trades", "book")),
+    ):
+        budget = found["PodDisruptionBudget", name].body["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"]["matchLabels"].items() <= templates[pod]["metadata"]["labels"].items()
 
 
 def test_every_variable_is_one_that_the_service_takes():

@@ -167,7 +167,7 @@ async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Ad
         assert (ready["reason"], progressing["reason"]) == ("AllReady", "Settled"), (ready, progressing)
         return True
 
-    await eventually(settled, seconds=60)
+    await eventually(settled)
 
 
 async def test_streams_and_a_pause_that_are_edited(admin: Admin, nodes):

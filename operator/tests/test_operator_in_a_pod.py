@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from operator_support import SYSTEM, Admin, Operator, eventually
+from operator_support import PATIENCE_SECONDS, SYSTEM, Admin, Operator, eventually
 
 from marketfeed_operator.kinds import Kind
 
@@ -49,7 +49,7 @@ def container(api_server, token: str, tmp_path: Path) -> Iterator[Callable[..., 
         "PATH": os.environ["PATH"], "KUBERNETES_SERVICE_HOST": server.hostname,
         "KUBERNETES_SERVICE_PORT": server.port, "OPERATOR_NAME": POD_NAME, "LOG_FORMAT": "json",
         "METRICS_HOST": "127.0.0.1", "METRICS_PORT": "0", "METRICS_PORT_FILE": "/tmp/port",  # noqa: S108
-        "RESYNC_SECONDS": "2", "LEASE_SECONDS": "3", "LEASE_RETRY_SECONDS": "0.3", "CANARY_SECONDS": "1",
+        "RESYNC_SECONDS": "2", "LEASE_SECONDS": "15", "LEASE_RETRY_SECONDS": "0.3", "CANARY_SECONDS": "1",
         "CANARY_DEADLINE_SECONDS": "30",
     }  # fmt: skip
     started = []
@@ -70,7 +70,7 @@ def container(api_server, token: str, tmp_path: Path) -> Iterator[Callable[..., 
         "import os, pathlib; print(os.getuid(), os.environ.get('HOME'), os.access('/', os.W_OK));"
         "print(pathlib.Path('/proc/self/status').read_text())",
     )  # fmt: skip
-    if check.process.wait(30) != 0:
+    if check.process.wait(PATIENCE_SECONDS) != 0:
         pytest.skip(f"this machine allows no namespaces: {check.log.read_text()[-300:]}")
     told = check.log.read_text()
     assert told.startswith("65532 None False"), told
@@ -81,7 +81,7 @@ def container(api_server, token: str, tmp_path: Path) -> Iterator[Callable[..., 
         for process in started:
             if process.poll() is None:
                 process.kill()
-            process.wait(30)
+            process.wait(PATIENCE_SECONDS)
 
 
 async def test_it_leads_serves_and_ends_as_in_a_pod(admin: Admin, container):

@@ -20,7 +20,7 @@ PORT = free_port()
 
 @pytest.fixture(scope="module")
 def operator(start_operator) -> Operator:
-    return start_operator(POD_METRICS_PORT=str(PORT))
+    return start_operator(POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="1")
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ async def read_by(admin: Admin, feed: str) -> dict[str, set[str]]:
     return {body["metadata"]["name"]: set(reading_of(body["data"]).symbols) for body in found}
 
 
-def await_condition(admin: Admin, feed: str, kind: str, status: str, reason: str = "", seconds: float = 30):
+def await_condition(admin: Admin, feed: str, kind: str, status: str, reason: str = ""):
     async def check():
         found = await admin.condition(feed, kind)
         assert found["status"] == status, found
         assert not reason or found["reason"] == reason, found
         return found
 
-    return eventually(check, seconds=seconds)
+    return eventually(check)
 
 
 async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(admin: Admin, nodes, operator):
@@ -305,7 +305,7 @@ async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, node
     async def everywhere():
         return await images() == ["worker:2"] * 5
 
-    await eventually(everywhere, seconds=60)
+    await eventually(everywhere)
 
 
 async def test_symbols_that_the_venue_does_not_trade_are_named(admin: Admin, nodes, operator):
@@ -446,7 +446,7 @@ async def test_five_thousand_symbols_fit_and_their_status_is_small(admin: Admin,
         read = await read_by(admin, "large")
         return len(read) == 50 and set().union(*read.values()) == set(symbols)
 
-    await eventually(all_there, seconds=120)
+    await eventually(all_there)
 
     async def told():
         found = await admin.get("MarketFeed", "large")

@@ -107,7 +107,7 @@ async def test_two_hundred_feeds_are_served_and_then_left_alone(admin: Admin, op
             assert await asyncio.to_thread(writes, operator) == before, "a resync wrote something"
             return versions == after
 
-        await eventually(rests, seconds=90)
+        await eventually(rests)
 
         before = await asyncio.to_thread(writes, operator)
         await declare(admin, 7, ["AA", "BB", "NEW"])
@@ -115,8 +115,8 @@ async def test_two_hundred_feeds_are_served_and_then_left_alone(admin: Admin, op
         async def arrived():
             return (await read_by(admin)).get("feed-007-shard-1") == {"NEW"}
 
-        await eventually(arrived, seconds=30)
-        await eventually(lambda: all_settled(admin), seconds=60)
+        await eventually(arrived)
+        await eventually(lambda: all_settled(admin))
         assert await read_by(admin) == {**expected, "feed-007-shard-1": {"NEW"}}
         # Its file, its Deployment, and each turn of its status with the Event of it: nothing for the other feeds.
         after = await asyncio.to_thread(writes, operator)

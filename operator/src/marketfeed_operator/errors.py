@@ -1,7 +1,7 @@
 """What the API server may answer, translated once.
 
 ApiError            it refused; carries the HTTP status and its own sentence
-├── NotFound        404: the object, or the kind itself
+├── NotFound        404: the object, or the kind itself; 403 where the namespace is on its way out
 ├── Conflict        409
 ├── Invalid         422, or 500 for a field that the kind does not have: the object cannot be so; trying again changes
 │                   nothing
@@ -10,7 +10,7 @@ ApiError            it refused; carries the HTTP status and its own sentence
 """
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
@@ -26,7 +26,7 @@ class ApiError(Exception):
 
 
 class NotFound(ApiError):
-    """There is no such object, or no such kind."""
+    """There is no such object, no such kind, or soon no such namespace."""
 
 
 class Conflict(ApiError):
@@ -55,16 +55,20 @@ def translated(error: DynamicApiError | ApiException) -> ApiError:
     """The error as one of ours."""
     status = int(error.status or 0)
     kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
-    after, said = (error.headers or {}).get("Retry-After", ""), _sentence(error)
-    if said.startswith(_NO_SUCH_FIELD):
+    after, said = (error.headers or {}).get("Retry-After", ""), _status(error)
+    sentence = f"{said.get('message') or error.reason or 'no reason given'}"[:500]
+    if sentence.startswith(_NO_SUCH_FIELD):
         kind = Invalid
-    return kind(status, said, float(after) if after.isdigit() else None)
+    causes = (said.get("details") or {}).get("causes") or []
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        kind = NotFound
+    return kind(status, sentence, float(after) if after.isdigit() else None)
 
 
-def _sentence(error: DynamicApiError | ApiException) -> str:
+def _status(error: DynamicApiError | ApiException) -> dict[str, Any]:
+    """What the API server sent as its reason, a Status; nothing where it sent none."""
     try:
         said = json.loads(error.body or "")
     except ValueError:
-        said = None
-    message = said.get("message") if isinstance(said, dict) else None
-    return f"{message or error.reason or 'no reason given'}"[:500]
+        return {}
+    return said if isinstance(said, dict) else {}
