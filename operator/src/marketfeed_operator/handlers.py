@@ -80,8 +80,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.process.ultimate_exiting_timeout = None  # ending is our own affair
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10
-    # kopf's own delays grow to 21 s, by which a watch would be late after a fault, and end within a minute. Whether it is
-    # late is for the canary to judge, and for the Lease.
+    # kopf's own delays grow to 21 s, by which a watch would be late after a fault, and end within a minute. Whether it
+    # is late is for the canary to judge, and for the Lease.
     chosen.networking.error_backoffs = (1, 1, 2, 3, *itertools.repeat(5, 60))
     chosen.queueing.worker_limit = 200
     chosen.watching.chunk_size = 500
