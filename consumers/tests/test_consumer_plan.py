@@ -8,7 +8,7 @@ from consumer_market import ids, quote, record, trade
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_consumers.decode import Batch, batch_of
+from marketfeed_consumers.decode import Batch, Partition, batch_of
 from marketfeed_consumers.knowledge import NOTHING, Mark
 from marketfeed_consumers.plan import MarkKey, Plan, Step, mark_keys, plan
 from marketfeed_wire import BookTicker, Trade
@@ -63,6 +63,10 @@ class Store:
         self.dead += len(made.dead_letters)
 
 
+def from_zero(batch: Batch) -> dict[Partition, int]:
+    return dict.fromkeys(batch.next_offsets, 0)
+
+
 def topic_of(message: Trade | BookTicker | bytes) -> str:
     return "book" if isinstance(message, BookTicker) else "trades"
 
@@ -76,7 +80,7 @@ def test_any_batching_of_any_messages_stores_each_once(
     while records:
         size = sizes.pop() if sizes else 10
         batch = batch_of(records[:size], TABLES)
-        store.apply(plan(batch, store.known(batch), batch.first_offsets))
+        store.apply(plan(batch, store.known(batch), from_zero(batch)))
         records = records[size:]
     distinct = {
         (topic_of(one), one.symbol, one.trade_id): one for one in reversed(sent) if isinstance(one, Trade)
@@ -106,7 +110,7 @@ def known(batch: Batch, **marks: Mark) -> dict[MarkKey, Mark]:
 
 def test_the_rows_are_written_as_copy_reads_them() -> None:
     batch = only(trade(3, "A\\B", event_time_us=None), quote(9))
-    made = plan(batch, known(batch), batch.first_offsets)
+    made = plan(batch, known(batch), from_zero(batch))
     assert made.trades.copy_text == [
         b"binance_us\tA\\\\B\t3\t60010.03000000\t0.00000004\tt\t1723161601500000\t\\N\t1723161601500500\tstream\n"
     ]
@@ -117,7 +121,7 @@ def test_the_rows_are_written_as_copy_reads_them() -> None:
 
 def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -> None:
     batch = only(quote(7), quote(12), quote(12), quote(5))
-    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0)), batch.first_offsets)
+    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0)), from_zero(batch))
     (doubtful,), (new,) = made.quotes.doubtful.values(), made.quotes.new.values()
     assert [one.update_id for one in doubtful] == [5, 7]
     assert [one.update_id for one in new] == [12]
@@ -127,7 +131,7 @@ def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -
 
 def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> None:
     batch = only(trade(1), quote(1))
-    made = plan(batch, known(batch), batch.first_offsets, distrust=True)
+    made = plan(batch, known(batch), from_zero(batch), distrust=True)
     assert not made.trades.new
     assert not made.quotes.new
     assert not made.candles
@@ -140,7 +144,6 @@ def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> Non
     )
     made = plan(batch, known(batch), {("trades", 0): 4, ("trades", 1): 5})
     assert made.steps == [Step("trades", 0, 4, 5), Step("trades", 1, 5, 10)]
-    assert batch.first_offsets == {("trades", 0): 4, ("trades", 1): 7}
 
 
 @pytest.mark.parametrize(

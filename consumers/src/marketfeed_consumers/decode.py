@@ -71,14 +71,12 @@ class Batch:
         records: as they came, partitions mixed.
         size_bytes: of their values.
         next_offsets: where to go on reading in each partition once the batch is stored.
-        first_offsets: where the batch begins in each partition.
         trades, quotes: the messages by symbol, in the order they came.
         gaps: what workers say of gaps, in the order it came.
     """
 
     records: list[Record] = field(default_factory=list)
     size_bytes: int = 0
-    first_offsets: dict[Partition, int] = field(default_factory=dict)
     next_offsets: dict[Partition, int] = field(default_factory=dict)
     trades: dict[Key, list[Trade]] = field(default_factory=dict)
     quotes: dict[Key, list[BookTicker]] = field(default_factory=dict)
@@ -111,16 +109,10 @@ class Batch:
             self._decode(own, tables[topic])
 
     def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
-        numbers = list(map(Record.partition, records))
-        # Of equal keys a dict keeps the last: backwards, that is the first record of each partition.
-        last, first = (
-            dict(zip(numbers, records, strict=True)),
-            dict(zip(reversed(numbers), reversed(records), strict=True)),
-        )
+        # Of equal keys a dict keeps the last.
+        last = dict(zip(map(Record.partition, records), records, strict=True))
         for number, record in last.items():
-            partition = (topic, number or 0)
-            self.first_offsets.setdefault(partition, first[number].offset() or 0)
-            self.next_offsets[partition] = (record.offset() or 0) + 1
+            self.next_offsets[topic, number or 0] = (record.offset() or 0) + 1
 
     def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
         kept = []

@@ -152,11 +152,13 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
 def _calm_garbage_collection() -> None:
     """Look for garbage rarely: the records of a batch make many young objects, none of them in a cycle.
 
-    With Python's defaults a tenth of the loop's time goes into looking through them again and again.
+    With Python's defaults a tenth of the loop's time goes into looking through them again and again. What counts for
+    the threshold is objects made less objects freed: the records held (three batches) stay below it, so that only
+    garbage in cycles brings a look about.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(100_000, 50, 100)
 
 
 def _name(settings: ConsumerSettings) -> str:
