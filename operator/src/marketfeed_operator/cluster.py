@@ -77,17 +77,21 @@ class Cluster:
         return metadata
 
     async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
-        """Every object of a kind that carries the label, page by page."""
-        items: list[Object] = []
+        """Every object of a kind that carries the label."""
+        return [item async for item in self.each(kind, namespace, label_selector)]
+
+    async def each(self, kind: Kind, namespace: str | None, label_selector: str) -> AsyncIterator[Object]:
+        """Every object of a kind that carries the label; no more than a page of them is held at a time."""
         proceed: str | None = None
         while True:
             page = await self.get(
                 kind.path(namespace), label_selector=label_selector, limit=PAGE, _continue=proceed
             )
-            items += page.get("items") or []
+            for item in page.get("items") or []:
+                yield item
             proceed = page["metadata"].get("continue") or None
             if proceed is None:
-                return items
+                return
 
     async def apply(
         self,

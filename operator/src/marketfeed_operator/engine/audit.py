@@ -5,7 +5,8 @@ other operators are not watched at all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from marketfeed_chassis import logs
@@ -15,7 +16,7 @@ from marketfeed_operator.errors import ApiError, NotFound
 from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, POD, WATCHED, Kind
 from marketfeed_operator.names import FEED, FIELD_MANAGER, MANAGED_BY
-from marketfeed_operator.observed import KafkaListener, Key
+from marketfeed_operator.observed import ChildFacts, KafkaListener, Key
 from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
@@ -77,16 +78,14 @@ class Audit:
         for feed in touched:
             await self._changed(feed)
 
-    async def _list(self, kind: Kind, label_selector: str) -> list[dict[str, Any]]:
-        return [
-            item
-            for namespace in self._namespaces
-            for item in await self._cluster.list_all(kind, namespace, label_selector)
-        ]
+    async def _each(self, kind: Kind, label_selector: str) -> AsyncIterator[dict[str, Any]]:
+        for namespace in self._namespaces:
+            async for item in self._cluster.each(kind, namespace, label_selector):
+                yield item
 
     async def _feeds(self) -> set[Key]:
         before = set(self._store.feeds)
-        found = [feed_facts(body) for body in await self._list(FEEDS, "")]
+        found = [feed_facts(body) async for body in self._each(FEEDS, "")]
         touched = {key for feed in found if (key := self._store.put_feed(feed)) is not None}
         for key in before - {feed.key for feed in found}:
             touched.add(self._store.remove_feed(key))
@@ -94,26 +93,26 @@ class Audit:
         return touched
 
     async def _kafkas(self) -> set[Key]:
-        try:
-            bodies = await self._list(KAFKA, "") if KAFKA.kind in self.kinds else []
-        except NotFound:  # the kind was taken away since we asked for the kinds
-            bodies = []
-        before, found = self.kafkas, {}
-        for body in bodies:
-            cluster = (body["metadata"]["namespace"], body["metadata"]["name"])
-            # One that tells nothing for now has not moved: to forget where it is would restart every pod.
-            found[cluster] = kafka_listeners(body) or before.get(cluster, ())
+        before, found = self.kafkas, dict[tuple[str, str], tuple[KafkaListener, ...]]()
+        with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
+            if KAFKA.kind in self.kinds:
+                async for body in self._each(KAFKA, ""):
+                    cluster = (body["metadata"]["namespace"], body["metadata"]["name"])
+                    # One that tells nothing for now has not moved: to forget where it is would restart every pod.
+                    found[cluster] = kafka_listeners(body) or before.get(cluster, ())
         self.kafkas = found
         changed = {cluster for cluster in {*before, *found} if before.get(cluster) != found.get(cluster)}
         return {feed for feed, facts in self._store.feeds.items() if _kafka_of(feed, facts.spec) in changed}
 
     async def _children(self, kind: Kind) -> set[Key]:
         before = {child.key: child.uid for child in self._store.all_children() if child.key[0] == kind.kind}
-        try:
-            bodies = await self._list(kind, OURS)
-        except NotFound:  # the kind was taken away since we asked for the kinds
-            bodies = []
-        found = [facts for body in bodies if (facts := child_facts(kind.kind, body)) is not None]
+        found: list[ChildFacts] = []
+        with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
+            found += [
+                facts
+                async for body in self._each(kind, OURS)
+                if (facts := child_facts(kind.kind, body)) is not None
+            ]
         touched = {key for facts in found if (key := self._store.put_child(facts)) is not None}
         missed = set(touched)
         for gone in set(before) - {facts.key for facts in found}:
@@ -126,7 +125,7 @@ class Audit:
 
     async def _pods(self) -> set[Key]:
         before = self._store.pod_uids()
-        found = [facts for body in await self._list(POD, OURS) if (facts := pod_facts(body)) is not None]
+        found = [facts async for body in self._each(POD, OURS) if (facts := pod_facts(body)) is not None]
         touched = {key for facts in found if (key := self._store.put_pod(facts)) is not None}
         for uid in before - {facts.uid for facts in found}:
             feed = self._store.remove_pod(uid)
