@@ -88,21 +88,20 @@ class Kube:
     def port_forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
         """A free local port that leads to `port` of `target`, as long as the block lasts."""
         command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "--namespace", namespace]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [*command, "port-forward", target, f":{port}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-        )
-        try:
-            assert process.stdout is not None
-            told = process.stdout.readline()
-            found = re.search(r"127\.0\.0\.1:(\d+) ->", told)
-            assert found, f"kubectl port-forward {target} {port} said {told!r}"
-            yield int(found.group(1))
-        finally:
-            process.terminate()
-            process.wait()
+        ) as process:
+            try:
+                assert process.stdout is not None
+                told = process.stdout.readline()
+                found = re.search(r"127\.0\.0\.1:(\d+) ->", told)
+                assert found, f"kubectl port-forward {target} {port} said {told!r}"
+                yield int(found.group(1))
+            finally:
+                process.terminate()
 
 
 def run(command: list[str], *, text: str | None = None, seconds: float = CALL_SECONDS) -> str:

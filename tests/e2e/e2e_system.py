@@ -15,7 +15,9 @@ from e2e_report import Journey
 NAMESPACE: Final = "feeds"
 FEED: Final = "market"
 SECRET: Final = "marketfeed-database"
-DSN: Final = "postgresql://marketfeed:e2e-of-a-thrown-away-cluster@postgres.data.svc:5432"
+_OWNER: Final = "postgresql://marketfeed:e2e-of-a-thrown-away-cluster"
+DSN: Final = f"{_OWNER}@postgres.data.svc:5432"
+_DSN_IN_THE_POD: Final = f"{_OWNER}@127.0.0.1:5432"
 VENUE: Final = "services/simulator:9443"
 PROMETHEUS: Final = "services/prometheus-operated:9090"
 OPERATOR: Final = "app.kubernetes.io/name=marketfeed,app.kubernetes.io/component=operator"
@@ -40,7 +42,7 @@ class Postgres:
         """
         told = self.kube.run(
             *("--namespace", "data", "exec", "--stdin", "postgres-0", "--"),
-            *("psql", "--host=127.0.0.1", "--username=marketfeed", f"--dbname={self.name}"),
+            *("psql", f"--dbname={_DSN_IN_THE_POD}/{self.name}", "--no-password"),
             *("--no-align", "--tuples-only", "--quiet", "--field-separator=\t", "--set=ON_ERROR_STOP=1"),
             text=sql,
         )

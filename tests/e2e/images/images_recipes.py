@@ -171,9 +171,12 @@ def components() -> list[str]:
 
     Docker's own cache decides what is built anew.
     """
+    # Whoever calls us may be a make itself: what was meant for its own target is not meant for this one.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "ARGS")}
     subprocess.run(
         ["make", "--no-print-directory", "-C", ROOT, "images", f"DOCKER={docker()}", f"BASE_IMAGE={BASE}",
          f"BUILD_IMAGE={RECIPES['builder'].reference}"],
+        env=environment,
         check=True,
     )  # fmt: skip
     return [f"marketfeed-{name}:{version()}" for name in ("worker", "consumer", "operator", "simulator")]
