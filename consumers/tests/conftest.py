@@ -23,6 +23,7 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from consumer_pgproxy import Proxy
 from consumer_session import Session
 from consumer_support import Consumer, until
 from psycopg import sql
@@ -181,6 +182,23 @@ def session(database: str) -> Iterator[Callable[..., Session]]:
     yield one
     for each in opened:
         each.writer.close()
+
+
+@pytest.fixture
+def proxy(postgres: Postgres) -> Iterator[Proxy]:
+    it = Proxy(f"{postgres.folder}/.s.PGSQL.5432")
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def proxied(proxy: Proxy, database: str) -> str:
+    """The URL of `database` by way of the proxy."""
+    if "host=" not in database:
+        pytest.skip("the proxy makes PostgreSQL fail as CockroachDB does")
+    name = database.split("/")[3].split("?")[0]
+    host, port = proxy.address
+    return f"postgresql://postgres@{host}:{port}/{name}?sslmode=disable&gssencmode=disable"
 
 
 @pytest.fixture

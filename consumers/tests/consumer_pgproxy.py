@@ -49,6 +49,10 @@ class Proxy:
     def plan(self, statement: str, fault: Fault, sqlstate: str = "") -> None:
         self._faults.append((statement.encode(), fault, sqlstate))
 
+    def forget(self) -> None:
+        """No fault any more."""
+        self._faults.clear()
+
     @property
     def pending(self) -> int:
         """Faults that have not happened yet."""

@@ -1,7 +1,7 @@
 """Whatever the database does to a transaction, its rows are there once, or not at all and its offsets neither."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -17,23 +17,6 @@ from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def proxy(postgres: Any) -> Iterator[Proxy]:
-    it = Proxy(f"{postgres.folder}/.s.PGSQL.5432")
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def proxied(proxy: Proxy, database: str) -> str:
-    """The URL of `database` by way of the proxy."""
-    if "host=" not in database:
-        pytest.skip("the proxy makes PostgreSQL fail as CockroachDB does")
-    name = database.split("/")[3].split("?")[0]
-    host, port = proxy.address
-    return f"postgresql://postgres@{host}:{port}/{name}?sslmode=disable&gssencmode=disable"
 
 
 MIXED = [
@@ -97,7 +80,7 @@ def test_a_fault_changes_nothing_of_what_is_stored(
     assert result.written.inserted == {"trades": 11, "book_tickers": 9}
     assert tried.writer.retries[sqlstate] >= 1
     assert tried.writer.trouble == ""
-    proxy._faults.clear()
+    proxy.forget()
     tried.write(trade(13), quote(50))
     session(calm).write(trade(13), quote(50))
     assert everything(database) == everything(calm)

@@ -1,0 +1,178 @@
+"""The loop's side of Kafka: records into the batch that is being filled, pauses, and where reading goes on."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.errors import ServiceError, StartupError
+from marketfeed_consumers.batching import CHUNK_ROWS, Bounds, Filling, wait_seconds
+from marketfeed_consumers.decode import Batch, Partition
+from marketfeed_consumers.kafka import consumer_config
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import State
+
+log = logs.get(__name__)
+
+IDLE_SECONDS: Final = 0.1
+"""How long one wait may take when there is nothing to do: also how long a stop signal may wait for its answer."""
+_HINT_SECONDS: Final = 1.0
+
+
+class Reader:
+    """Fills a batch.
+
+    Attributes:
+        client: Kafka's; who changes what is assigned needs it.
+        batch: what was read and not handed over yet.
+        failure: what a rebalance callback ended in; the next reading raises it.
+    """
+
+    def __init__(self, settings: ConsumerSettings, state: State) -> None:
+        self.batch = Batch()
+        self.failure: ServiceError | None = None
+        self._state = state
+        self._tables = settings.tables_by_topic()
+        self._bounds = Bounds(
+            settings.batch_max_rows, settings.batch_max_ms / 1000, settings.batch_linger_ms / 1000
+        )
+        self._began = 0.0
+        self._caught_up = True
+        self._paused = False
+        self._said: set[str] = set()
+        self._hinted = 0.0
+        self.client = KafkaConsumer(consumer_config(settings, self._client_error))
+
+    @property
+    def bounds(self) -> Bounds:
+        """How large and how old a batch may get."""
+        return self._bounds
+
+    def filling(self, *, writer_idle: bool) -> Filling:
+        """The batch as it stands."""
+        return Filling(
+            rows=len(self.batch.records),
+            size_bytes=self.batch.size_bytes,
+            age_seconds=time.monotonic() - self._began if self.batch.records else 0.0,
+            caught_up=self._caught_up,
+            writer_idle=writer_idle,
+        )
+
+    def read(self, filling: Filling) -> None:
+        """Wait a little for records and take them.
+
+        Raises:
+            ServiceError: a rebalance callback has failed, or Kafka refuses us.
+        """
+        records: list[Record] = []
+        if filling.rows == 0:
+            # Returns with the first record, where `consume` would wait for a whole chunk.
+            first = self.client.poll(
+                IDLE_SECONDS if filling.writer_idle else wait_seconds(filling, self._bounds)
+            )
+            if self.failure is not None:
+                raise self.failure
+            if first is None:
+                self._caught_up = True
+                return
+            records.append(first)
+        asked = min(CHUNK_ROWS, self._bounds.max_rows - filling.rows) - len(records)
+        if asked > 0:
+            records += self.client.consume(asked, wait_seconds(filling, self._bounds))
+        self._caught_up = len(records) < asked
+        self._take(records)
+
+    def take_batch(self) -> Batch:
+        """The batch, for the writer; a new one is begun."""
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+    def drop(self, partitions: set[Partition]) -> None:
+        """Leave the records of `partitions` to their next owner."""
+        self.batch = self.batch.without_partitions(partitions, self._tables)
+
+    def read_again(self, positions: Mapping[Partition, int]) -> None:
+        """Go back to `positions`, of all partitions that are ours."""
+        there = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
+        self.client.incremental_unassign(there)
+        self.client.incremental_assign(there)
+
+    def keep_our_place(self) -> None:
+        """Read nothing, but poll: otherwise the group would think us dead."""
+        if not self._paused:
+            self.client.pause(self.client.assignment())
+            self._paused = True
+        record = self.client.poll(0)
+        if record is not None:
+            self._take([record])
+
+    def resume(self) -> None:
+        """Read on after `keep_our_place`."""
+        if self._paused:
+            self.client.resume(self.client.assignment())
+            self._paused = False
+
+    def hint(self, stored: dict[Partition, int], *, now: bool = False) -> None:
+        """Once a second tell Kafka how far we are, for lag tools, and ask it where the ends are, for ours.
+
+        Args:
+            stored: the next offsets that Kafka was not told yet; emptied.
+            now: do not wait for the second to pass.
+        """
+        at = time.monotonic()
+        if not now and at - self._hinted < _HINT_SECONDS:
+            return
+        self._hinted = at
+        for (topic, number), progress in self._state.partitions.items():
+            _, high = self.client.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+            if high >= 0:
+                progress.end_offset = high
+                self._state.kafka_trouble = ""
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in stored.items()]
+        stored.clear()
+        if offsets:
+            try:
+                self.client.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                log.debug("Kafka did not take the offsets", reason=error.args[0].str())
+
+    def _take(self, records: Sequence[Record]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        good = [record for record in records if record.error() is None]
+        if len(good) != len(records):
+            for record in records:
+                self._check(record.error())
+        if good:
+            if not self.batch.records:
+                self._began = time.monotonic()
+            self.batch.add(good, self._tables)
+
+    def _check(self, error: KafkaError | None) -> None:
+        if error is None:
+            return
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise StartupError(
+                f"Kafka does not have the stored offset any more ({error.str()}); to go on with what it has: "
+                "marketfeed-consumer reset-offsets --topic TOPIC --to earliest"
+            )
+        if error.fatal() or error.code() in (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+        ):
+            raise StartupError(f"Kafka refuses: {error.str()}")
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if error.str() not in self._said:  # comes again with each refresh of the metadata
+                self._said.add(error.str())
+                log.warning("waiting for a topic that does not exist yet", reason=error.str())
+            return
+        log.warning("Kafka says", reason=error.str(), code=error.name())
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._state.kafka_trouble = f"no Kafka broker can be reached: {error.str()}"
+        log.warning("Kafka client", reason=error.str(), code=error.name())

@@ -1,0 +1,195 @@
+"""Batches on their way through the writer: planned ahead of it, noted behind it, done over when one fails."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Final
+
+from marketfeed_chassis import logs
+from marketfeed_consumers import careful
+from marketfeed_consumers.decode import Batch, Partition
+from marketfeed_consumers.errors import Abandoned, BatchError
+from marketfeed_consumers.plan import Plan, mark_keys, plan
+from marketfeed_consumers.reading import Reader
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import State
+from marketfeed_consumers.transaction import Owner
+from marketfeed_consumers.waiting import Stop, Waiting
+from marketfeed_consumers.writer import Stored, Writer
+
+log = logs.get(__name__)
+
+_IN_FLIGHT: Final = 2
+"""Plans at the writer: one it works on and one it can begin at once."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch at the writer."""
+
+    batch: Batch
+    plan: Plan
+    future: "Future[Stored]"
+
+
+class Storing:
+    """Hands batches over to the writer.
+
+    Attributes:
+        topic_ids: topic -> its id, of the topics whose partitions are ours.
+        hints: partition -> next offset as stored, which Kafka was not told yet.
+    """
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        writer: Writer,
+        state: State,
+        reader: Reader,
+        waiting: Waiting,
+        stop: Stop,
+        observe: Callable[[Plan, Stored], None],
+    ) -> None:
+        self.topic_ids: dict[str, str] = {}
+        self.hints: dict[Partition, int] = {}
+        self._group = settings.kafka_group
+        self._tables: Mapping[str, str] = settings.tables_by_topic()
+        self._writer = writer
+        self._state = state
+        self._reader = reader
+        self._waiting = waiting
+        self._stop = stop
+        self._observe = observe
+        self._known = state.known
+        self._positions: dict[Partition, int] = {}
+        self._flights: deque[Flight] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the writer has nothing to do."""
+        return not self._flights
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the writer takes another batch."""
+        return len(self._flights) < _IN_FLIGHT
+
+    def wait_for_room(self) -> None:
+        """Let the writer finish something."""
+        self._waiting.a_while(self._flights[0].future)
+
+    def hand_over(self) -> None:
+        """Plan what was read and give it to the writer."""
+        batch = self._reader.take_batch()
+        try:
+            self._load_unknown(batch)
+        except Abandoned:
+            self._rewind()
+            return
+        made = plan(batch, self._known, self._positions)
+        self._known.update(made.after())
+        self._positions.update(batch.next_offsets)
+        self._flights.append(Flight(batch, made, self._writer.submit_write(made, self._owner())))
+
+    def collect(self) -> None:
+        """Take note of what the writer has finished.
+
+        Raises:
+            Fenced: another consumer owns a partition now.
+        """
+        while self._flights and self._flights[0].future.done():
+            flight = self._flights.popleft()
+            try:
+                result = flight.future.result()
+            except BatchError as error:
+                self._redo([flight.batch, *(later.batch for later in self._flights)], error)
+            else:
+                self._note_stored(flight.plan, result)
+                self._waiting.over()
+
+    def settle(self, seconds: float) -> None:
+        """Have nothing in flight: wait for the writer, up to `seconds`, then make it give up.
+
+        Runs in callbacks too, so it does not poll and does not try again what has failed.
+        """
+        self._writer.finish([flight.future for flight in self._flights], seconds)
+        self._waiting.interrupt()
+        dropped = 0
+        while self._flights:
+            flight = self._flights.popleft()
+            try:
+                self._note_stored(flight.plan, flight.future.result())
+            except BatchError:
+                dropped += flight.plan.size
+        if dropped:
+            log.warning("records were read and not stored; they will be read again", records=dropped)
+            self._rewind()
+
+    def forget(self) -> None:
+        """Plan on from what is stored, not from what would have been."""
+        self._known.clear()
+        self._positions = {
+            partition: progress.next_offset for partition, progress in self._state.partitions.items()
+        }
+
+    def _rewind(self) -> None:
+        """Drop what was read and read it again from the stored offsets."""
+        self._writer.go_on()
+        self._reader.take_batch()
+        self.forget()
+        if not self._stop.asked and self._positions:
+            self._reader.read_again(self._positions)
+
+    def _load_unknown(self, batch: Batch) -> None:
+        unknown = [key for key in mark_keys(batch) if key not in self._known]
+        if unknown:
+            loaded = self._waiting.until_done(self._writer.submit_load(unknown))
+            self._known.update(loaded)
+
+    def _owner(self) -> Owner:
+        epochs = {partition: progress.epoch for partition, progress in self._state.partitions.items()}
+        return Owner(self._group, epochs, self.topic_ids)
+
+    def _redo(self, batches: Sequence[Batch], first_error: BatchError) -> None:
+        """Store `batches`, the first of which failed, one after the other and from fresh knowledge.
+
+        Once one of them is dropped, all behind it are: stored without it, they would move the offset past it.
+        """
+        wait([flight.future for flight in self._flights])
+        self._flights.clear()
+        self.forget()
+        if isinstance(first_error, Abandoned):
+            self._rewind()
+            return
+        log.info(
+            "planning again", reason=str(first_error) or type(first_error).__name__, batches=len(batches)
+        )
+        try:
+            for batch in batches:
+                self._store_carefully(batch, first_error)
+        except Abandoned:
+            self._rewind()
+
+    def _store_carefully(self, batch: Batch, error: BatchError) -> None:
+        context = careful.Context(
+            self._tables, self._positions, self._owner(), self._writer, self._waiting.until_done
+        )
+        made, result = careful.store(batch, error, context)
+        self._known.update(made.after())
+        self._positions.update(batch.next_offsets)
+        self._note_stored(made, result)
+
+    def _note_stored(self, made: Plan, result: Stored) -> None:
+        self._state.stored(made, result)
+        self._observe(made, result)
+        for letter in made.dead_letters:
+            log.warning(
+                "dead letter",
+                topic=letter.topic,
+                partition=letter.partition,
+                offset=letter.kafka_offset,
+                reason=letter.reason,
+            )
+        for topic, number, _, next_offset in made.steps:
+            self.hints[topic, number] = next_offset
