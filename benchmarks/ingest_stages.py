@@ -18,7 +18,7 @@ from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues import binance_us
 
 READ_FRAMES = 1_000
 TOPICS = ("bench.stages.trades", "bench.stages.quotes")
@@ -42,7 +42,7 @@ class Stages:
     broker: str
 
     def __post_init__(self) -> None:
-        self._venue = VENUES["binance_us"]
+        self._venue = binance_us.VENUE
         self._settings = chassis_settings.read(
             WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", "KAFKA_BROKER": self.broker}
         )

@@ -55,11 +55,14 @@ def meaning(event: Event) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("venue", "capture"), every_capture())
 def test_a_capture_means_what_is_written_beside_it(venue: Venue, capture: Capture) -> None:
+    batch = venue.read_all([capture.frame.encode()], RECEIVED_TIME_US)
     if "bad_frame" in capture.means:
         with pytest.raises(BadFrame, match=re.escape(capture.means["bad_frame"])):
-            venue.read(capture.frame.encode(), RECEIVED_TIME_US)
+            raise batch.refused[0]
     else:
-        assert meaning(venue.read(capture.frame.encode(), RECEIVED_TIME_US)) == capture.means
+        assert batch.refused == []
+        found = [*batch.trades, *batch.quotes, *batch.notices]
+        assert [meaning(event) for event in found or [None]] == [capture.means]
 
 
 @pytest.mark.parametrize("venue", sorted(VENUES))

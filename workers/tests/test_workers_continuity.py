@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_wire import Trade
-from marketfeed_workers.continuity import TradeSequence
+from marketfeed_workers.continuity import IncreasingIds, TradeSequence
 from marketfeed_workers.id_ranges import IdRange, merged, of_ids, total, without
 
 
@@ -174,3 +174,34 @@ def test_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> N
     assert total(whole) == len(as_set(some))
     assert as_set(without(whole, taken)) == as_set(whole) - as_set([taken])
     assert of_ids(as_set(whole)) == whole
+
+
+def test_where_ids_only_increase_repeats_are_told_and_nothing_is_missing() -> None:
+    ids = IncreasingIds()
+    assert ids.newest is None
+    assert [bool(ids.arrive(trade(n)).ready) for n in (5, 9, 7, 9, 5, 12)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert (ids.newest, ids.duplicates, ids.missing(), ids.holes()) == (12, 2, [], [])
+
+
+def test_where_ids_only_increase_an_earlier_process_is_gone_on_from() -> None:
+    ids = IncreasingIds()
+    ids.resume_after(40, [])
+    assert ids.newest == 40
+    assert [bool(ids.arrive(trade(n)).ready) for n in (39, 40, 41)] == [False, False, True]
+
+
+def test_where_ids_only_increase_a_bounded_number_of_them_is_remembered() -> None:
+    ids = IncreasingIds()
+    last = 2 * ids.REMEMBERED
+    for n in range(0, last, 2):
+        ids.arrive(trade(n))
+    assert ids.arrive(trade(last - 1)).ready, "somewhat late is not a repeat"
+    assert ids.arrive(trade(last)).ready
+    assert not ids.arrive(trade(1)).ready, "what is older than all that is remembered counts as known"

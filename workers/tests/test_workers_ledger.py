@@ -20,6 +20,7 @@ from marketfeed_wire import (
 )
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.gaps import GapEntry, most_ranges
 from marketfeed_workers.id_ranges import IdRange, within
 from marketfeed_workers.ledger import ProgressTeller, read_memory
@@ -28,6 +29,7 @@ from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.topics import LEAST_BATCH_BYTES
 from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues.venue import Fetched
 
 Store = Callable[[str, bytes, bytes], None]
 
@@ -186,3 +188,15 @@ def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
     longest = 2**63 - 1
     ids = [(longest, longest)] * most_ranges(1_000_000)
     assert len(encode(msgspec.structs.replace(told, missing=ids, absent=ids))) < 1_000_000
+
+
+def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
+    flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
+    assert flow.time_before(1) is None
+    flow.resume(40, [gap(10, "unresolved", [(10, 19)])], acknowledged_time_us=5_000)
+    assert (flow.time_before(10), flow.time_before(15), flow.time_before(41)) == (1, 1, 5_000)
+    fetched = [
+        Trade("binance_us", "BTCUSDT", n, "1", "1", True, 100 * n, None, 1, "backfill") for n in (10, 11)
+    ]
+    flow.take_fetched(Fetched(fetched, [], "trades"), 1)
+    assert flow.time_before(12) == 1_100, "the rest of a long hole begins later"

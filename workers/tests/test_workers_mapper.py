@@ -15,7 +15,8 @@ from hypothesis import example, given
 from marketfeed_wire import MAX_ID, BookTicker, Trade, decode_trade, encode
 from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.venues import binance, binance_us
-from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, Venue, one_by_one
+from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
+from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 RECEIVED_US = 1_723_161_600_001_234
 
@@ -401,7 +402,7 @@ def plain(batch: Batch) -> tuple[object, ...]:
     return batch.trades, batch.quotes, batch.notices, [str(error) for error in batch.refused]
 
 
-def read_together(venue: Venue, frames: list[bytes]) -> Batch:
+def read_together(venue: BinanceSpot, frames: list[bytes]) -> Batch:
     """What `frames` mean when one read brings them all; it must be what they mean one by one."""
     batch = venue.read_all(frames, RECEIVED_US)
     assert plain(batch) == plain(one_by_one(venue.read, frames, RECEIVED_US))
@@ -410,7 +411,7 @@ def read_together(venue: Venue, frames: list[bytes]) -> Batch:
 
 @pytest.mark.parametrize("venue", [binance_us.VENUE, binance.VENUE], ids=lambda venue: venue.facts.name)
 def test_every_recorded_frame_means_the_same_in_a_batch(
-    venue: Venue, recording: Callable[[str], Path]
+    venue: BinanceSpot, recording: Callable[[str], Path]
 ) -> None:
     with gzip.open(recording("binance-spot-btcusdt-ethusdt-20240809.frames.gz")) as lines:
         frames = [line.rstrip(b"\n").partition(b" ")[2] for line in lines]

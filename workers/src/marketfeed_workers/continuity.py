@@ -45,7 +45,9 @@ class TradeSequence:
         self.waiting: dict[int, Trade] = {}
         self.late: list[IdRange] = []
         self.duplicates = 0
-        self._head = -1  # the newest id that waits; of use only while something waits
+        self._head = (
+            -1
+        )  # the newest id that waits; of use only while something waits, or where ids only increase
         # Kept and not worked out from what waits: it is looked at for each trade that comes while thousands wait.
         self._holes: list[IdRange] = []
         self._absent: list[IdRange] = []
@@ -149,3 +151,44 @@ class TradeSequence:
             self.expected = next(last for first, last in self._absent if first <= self.expected <= last) + 1
         self._absent = [each for each in self._absent if each.last >= self.expected]
         return released
+
+
+class IncreasingIds(TradeSequence):
+    """The trade ids of one symbol where they rise without being contiguous: a repeat can be told, a gap cannot.
+
+    Nothing is ever missing or waits here. A trade may come somewhat late, as when two connections overlap, so the ids
+    of the newest trades are remembered one by one.
+    """
+
+    REMEMBERED: Final = 10_000
+    """Ids that are known one by one; whatever is not above the oldest that was forgotten counts as known."""
+
+    __slots__ = ("_known_to", "_remembered")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known_to = -1
+        self._remembered: dict[int, None] = {}
+
+    def resume_after(self, trade_id: int, _late: list[IdRange]) -> None:
+        """Start where an earlier process stopped: `trade_id` was published."""
+        self._known_to = self._head = trade_id
+
+    def arrive(self, trade: Trade) -> Arrival:
+        """Take in a trade: it is published unless it has come before."""
+        trade_id = trade.trade_id
+        if trade_id <= self._known_to or trade_id in self._remembered:
+            self.duplicates += 1
+            return _NOTHING
+        self._remembered[trade_id] = None
+        self._head = max(self._head, trade_id)
+        if len(self._remembered) > self.REMEMBERED:
+            oldest = next(iter(self._remembered))
+            del self._remembered[oldest]
+            self._known_to = max(self._known_to, oldest)
+        return Arrival([trade], None)
+
+    @property
+    def newest(self) -> int | None:
+        """The newest id that has come; None before the first trade."""
+        return None if self._head < 0 else self._head

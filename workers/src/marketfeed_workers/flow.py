@@ -18,6 +18,7 @@ class SymbolFlow:
         trades, quotes: how many were read.
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
+        known_times: (trade id, its time) before holes: where a venue that finds trades by time is asked for them.
         untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
     """
 
@@ -26,24 +27,33 @@ class SymbolFlow:
     sequence: TradeSequence = field(default_factory=TradeSequence)
     gaps: list[GapEntry] = field(default_factory=list)
     beginning: list[Trade] = field(default_factory=list)
+    known_times: list[tuple[int, int]] = field(default_factory=list)
     untold_gaps: int = 0
     trades: int = 0
     quotes: int = 0
     last_trade_time_us: int | None = None
     last_update_id: int = -1
 
-    def resume(self, trade_id: int, gaps: list[Gap]) -> None:
-        """Go on where an earlier process stopped, still wanting what it could not get."""
+    def resume(self, trade_id: int, gaps: list[Gap], acknowledged_time_us: int | None = None) -> None:
+        """Go on where an earlier process stopped, still wanting what it could not get.
+
+        `acknowledged_time_us`: about when `trade_id` was matched; None where nobody knows.
+        """
         entries = [restored(gap) for gap in gaps if gap.missing and gap.last_id <= trade_id]
         late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
         self.sequence.resume_after(trade_id, late)
         self.gaps = entries
+        self.known_times = [(entry.ids.first - 1, entry.detected_time_us) for entry in entries]
+        if acknowledged_time_us is not None:
+            self.known_times.append((trade_id, acknowledged_time_us))
 
     def take(self, trade: Trade, now_us: int) -> list[Trade]:
         """The trades that may be published now that `trade` came."""
         ready, hole = self.sequence.arrive(trade)
         if hole is not None:
             self.gaps.append(GapEntry(hole, now_us))
+            if self.last_trade_time_us is not None:
+                self.known_times.append((hole.first - 1, self.last_trade_time_us))
         return ready
 
     def take_fetched(self, fetched: Fetched, now_us: int) -> list[Trade]:
@@ -55,6 +65,9 @@ class SymbolFlow:
         ready: list[Trade] = []
         for trade in fetched.trades:
             ready += self.take(trade, now_us)
+        if fetched.trades and self.gaps:
+            newest = max(fetched.trades, key=lambda trade: trade.trade_id)
+            self.known_times.append((newest.trade_id, newest.trade_time_us))
         for absent in fetched.absent:
             ready += self.sequence.mark_absent(absent)
         return ready
@@ -65,7 +78,14 @@ class SymbolFlow:
             return []
         changed = [entry for entry in self.gaps if entry.judge(self.sequence)]
         self.gaps = [entry for entry in self.gaps if not entry.is_settled]
+        if not self.gaps:
+            self.known_times.clear()
         return changed
+
+    def time_before(self, trade_id: int) -> int | None:
+        """The time of the newest trade before `trade_id` of which it is known; None when of none."""
+        before = [known for known in self.known_times if known[0] < trade_id]
+        return max(before)[1] if before else self.last_trade_time_us
 
     @property
     def missing(self) -> int:

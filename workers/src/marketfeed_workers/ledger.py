@@ -31,6 +31,8 @@ class Memory:
 
     progress: dict[str, int] = field(default_factory=dict)
     """Symbol -> the last trade id that Kafka acknowledged."""
+    acknowledged_time_us: dict[str, int] = field(default_factory=dict)
+    """Symbol -> when it did."""
     gaps: dict[str, dict[int, Gap]] = field(default_factory=lambda: defaultdict(dict))
     """Symbol -> first id -> the newest word on that gap."""
 
@@ -39,6 +41,7 @@ class Memory:
         progress = decode_progress(value)
         if progress.venue == venue:
             self.progress[progress.symbol] = progress.trade_id
+            self.acknowledged_time_us[progress.symbol] = progress.acknowledged_time_us
 
     def take_gap(self, venue: str, value: bytes) -> None:
         """A record of the gaps topic."""

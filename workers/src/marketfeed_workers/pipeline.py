@@ -10,6 +10,7 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_wire import BookTicker, Progress, Trade, encode, gap_key, key_for, progress_key
+from marketfeed_workers.continuity import IncreasingIds, TradeSequence
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry
@@ -49,7 +50,8 @@ class Pipeline:
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
         """Take the symbol's messages from now on."""
-        return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol)))
+        sequence = TradeSequence() if self._contiguous else IncreasingIds()
+        return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol), sequence))
 
     def remove_symbol(self, symbol: str) -> None:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
@@ -141,7 +143,7 @@ class Pipeline:
             else:
                 self._take_in_order(flow, trade, records, newest, now_us)
         last = trades[-1]
-        if last.event_time_us is not None:
+        if last.event_time_us is not None and last.origin == "stream":
             counters.venue_to_socket.observe(
                 max(0, now_us - last.event_time_us + self._counters.clock_offset_us), 1
             )
@@ -156,7 +158,7 @@ class Pipeline:
             self._begin(flow, trade, now_us)
             return
         gaps_before = len(flow.gaps)
-        ready = flow.take(trade, now_us) if self._contiguous else [trade]
+        ready = flow.take(trade, now_us)
         for each in ready:
             records.append({"value": encode(each), "key": flow.key})
             newest[flow.symbol] = max(each.trade_id, newest.get(flow.symbol, -1))

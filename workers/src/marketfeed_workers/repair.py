@@ -96,7 +96,7 @@ class RepairDesk:
             try:
                 async with self._places:
                     fetched = await self._rest.trades(
-                        flow.symbol, hole, flow.last_trade_time_us or self._now_us()
+                        flow.symbol, hole, flow.time_before(hole.first) or self._now_us()
                     )
             except VenueError as error:
                 self._counters.failures[error.reason] += 1

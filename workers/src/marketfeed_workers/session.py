@@ -15,7 +15,7 @@ from marketfeed_workers.errors import Unreachable
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.transports.socket import Closed, OpenSocket, Socket
-from marketfeed_workers.venues.venue import Reply, ShutdownNotice, Venue
+from marketfeed_workers.venues.venue import AppPing, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)
 
@@ -56,7 +56,7 @@ class Session:
         self._last_request_id = 0
         self._command_lock = asyncio.Lock()
         self._socket: Socket | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     async def open(
         self, open_socket: OpenSocket, base: str, streams: Sequence[str], awaited: Collection[str]
@@ -76,7 +76,10 @@ class Session:
         self._pipeline.attach(self._socket)
         self.connected_time_us = self.last_frame_time_us = self._now_us()
         self.streams.update(in_url)
-        self._watch = asyncio.create_task(self._watch_silence(self._socket), name="session-watch")
+        self._watches.append(asyncio.create_task(self._watch_silence(self._socket), name="session-watch"))
+        if facts.app_ping is not None:
+            pinging = self._ask_for_life(self._socket, facts.app_ping)
+            self._watches.append(asyncio.create_task(pinging, name="session-ping"))
         if len(in_url) < len(streams):
             try:
                 await self.subscribe(streams)
@@ -195,15 +198,28 @@ class Session:
                 pinged = True
             await asyncio.sleep(self._settings.ws_idle_timeout_seconds / 8)
 
+    async def _ask_for_life(self, socket: Socket, ping: AppPing) -> None:
+        """Ping as the venue wants it; drop the connection when an answer fails to come though we read."""
+        while True:
+            await asyncio.sleep(ping.interval_seconds)
+            try:
+                await self._command(ping.command)
+            except Unreachable as error:
+                if self._pipeline.paused:
+                    continue  # the answer may stand in the buffers that we do not read
+                log.warning("the venue does not answer its own ping", reason=str(error))
+                socket.abort()
+                return
+
     def _open_socket(self) -> Socket:
         if self._socket is None:
             raise RuntimeError("used before the session was open")
         return self._socket
 
     def _release(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        for watch in self._watches:
+            watch.cancel()
+        self._watches.clear()
         if self._socket is not None:
             self._pipeline.detach(self._socket)
         for waiting in self._replies.values():

@@ -66,7 +66,8 @@ async def resume(settings: WorkerSettings, memory: Memory, flow: SymbolFlow, res
     """Let a symbol go on where Kafka says that it stopped, or begin where BACKFILL_FROM says."""
     known = memory.progress.get(flow.symbol)
     if known is not None:
-        flow.resume(known, list(memory.gaps[flow.symbol].values()))
+        acknowledged_us = memory.acknowledged_time_us[flow.symbol]
+        flow.resume(known, list(memory.gaps[flow.symbol].values()), acknowledged_us)
         log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
         return
     first_id = await _first_id(settings, rest, flow.symbol)

@@ -126,7 +126,7 @@ def _symbol_status(flow: SymbolFlow) -> SymbolStatus:
     return SymbolStatus(
         trades=flow.trades,
         quotes=flow.quotes,
-        last_trade_id=None if expected is None else expected - 1,
+        last_trade_id=flow.sequence.newest if expected is None else expected - 1,
         last_trade_time_us=flow.last_trade_time_us,
         missing=flow.missing,
         duplicates=flow.sequence.duplicates,

@@ -146,7 +146,7 @@ class _Worker:
             now_us=now_us,
             chance=chance,
         )
-        most = venue.facts.max_streams_per_connection // len(venue.streams("A"))
+        most = venue.facts.max_streams_per_connection // len(venue.kinds)
         self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
         self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts))
         self._health = WorkerHealth(

@@ -1,4 +1,10 @@
-"""The seam between a venue and the rest of the worker: facts, frames to messages, commands, REST."""
+"""The seam between a venue and the rest of the worker: facts, frames to messages, commands, REST.
+
+What differs from venue to venue ends here. On this side symbols are ours everywhere, in calls and in messages: a venue
+that writes them otherwise, perhaps in two ways, translates them. Trade ids are numbers, prices and quantities decimal
+text without an exponent, digit for digit as the venue wrote them, and the side of a trade is told by whether its buyer
+was the maker.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +50,14 @@ StreamKind = Literal["trade", "bookTicker"]
 """Trades, or the best bid and ask."""
 
 
+class AppPing(NamedTuple):
+    """A ping that is a command of the venue's own; its answer is a `Reply`, and without one the connection is dead."""
+
+    interval_seconds: float
+    command: Callable[[int], str]
+    """From a request id."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VenueFacts:
     """What the rest of the worker must know of a venue; sources in the venue's own module."""
@@ -51,8 +65,8 @@ class VenueFacts:
     name: str
     ws_base: str
     rest_base: str
-    trade_ids: Literal["contiguous", "increasing", "per_connection"]
-    """contiguous: +1 per symbol, so that a jump is a suspected gap; otherwise gaps cannot be told from ids."""
+    trade_ids: Literal["contiguous", "increasing"]
+    """contiguous: +1 per symbol, so that a jump is a suspected gap; increasing: only repeats can be told from ids."""
     max_streams_per_connection: int
     max_streams_in_url: int
     """Above this many the connection is opened bare and subscribed by commands."""
@@ -62,6 +76,8 @@ class VenueFacts:
     """The venue closes a connection at this age."""
     connection_attempts: int
     connection_attempts_window_seconds: float
+    app_ping: AppPing | None = None
+    """How the venue wants to be asked for a sign of life; None: by the WebSocket's own pings only."""
 
 
 class SymbolInfo(NamedTuple):
@@ -97,7 +113,11 @@ class VenueRest(Protocol):
         """The id of the first trade at or after a time; None when there is none soon after it."""
 
     async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
-        """What the venue has of `ids`, or of their beginning; `near_time_us`: about when they were matched."""
+        """What the venue has of `ids`, or of their beginning.
+
+        `near_time_us` is about when the trade before them was matched, for venues that find trades by time: it may be
+        late by what an acknowledgement takes.
+        """
 
 
 class RestAccess(NamedTuple):
@@ -121,13 +141,16 @@ class Venue(Protocol):
         """This venue, of which only `kinds` is read."""
 
     def streams(self, symbol: str) -> tuple[str, ...]:
-        """The stream names that carry what is read of a symbol."""
+        """The names of the streams of a symbol, one for each kind that is read."""
 
     def stream_url(self, base: str, streams: Sequence[str]) -> str:
         """The address that opens a connection with these streams; with none it opens bare, to be subscribed."""
 
     def stream_of(self, frame: bytes) -> str:
-        """The name of the stream that a frame belongs to; "" when it is not market data."""
+        """The name of the stream that a frame belongs to; "" when it is not live market data.
+
+        A snapshot at the beginning of a subscription is none: it comes also where the stream itself is mute.
+        """
 
     def subscribe(self, request_id: int, streams: Sequence[str]) -> str:
         """The command that adds streams to a connection."""
@@ -138,22 +161,18 @@ class Venue(Protocol):
     def list_subscriptions(self, request_id: int) -> str:
         """The command whose reply's result is the list of a connection's streams."""
 
-    def read(self, frame: bytes, received_time_us: int) -> Event:
-        """What a frame means.
-
-        Raises:
-            BadFrame: the frame is not what the venue's protocol says.
-        """
-
     def read_all(self, frames: list[bytes], received_time_us: int) -> Batch:
-        """What the frames of one read mean; `one_by_one` where there is no quicker way than `read`."""
+        """What the frames of one read mean. Pure; a symbol's trades in the order of their ids.
+
+        Trades of a snapshot have the origin backfill: they tell of the past, and may have come before.
+        """
 
     def rest(self, access: RestAccess) -> VenueRest:
         """The venue's REST side."""
 
 
 def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int) -> Batch:
-    """`Venue.read_all` by `Venue.read`."""
+    """`Venue.read_all` for a venue whose frames mean one thing each; `read` raises BadFrame."""
     batch = Batch([], [], [], [])
     for frame in frames:
         try:
