@@ -170,7 +170,9 @@ def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> N
     sequence = TradeSequence()
     holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
     sequence.resume_after(60_000, holes)
-    entry = GapEntry(IdRange(10, 50_000), 1, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)])
+    entry = GapEntry(
+        IdRange(10, 50_000), 1, None, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)]
+    )
     told = entry.message("binance_us", "BTCUSDT", sequence, 2, most_ranges(LEAST_BATCH_BYTES - 512))
     assert len(encode(told)) < LEAST_BATCH_BYTES - 512
     missing = [IdRange(*each) for each in told.missing]
@@ -183,7 +185,7 @@ def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
     sequence = TradeSequence()
     holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
     sequence.resume_after(60_000, holes)
-    told = GapEntry(IdRange(10, 50_000), 1).message("v", "S", sequence, 2, most_ranges(1_000_000))
+    told = GapEntry(IdRange(10, 50_000), 1, None).message("v", "S", sequence, 2, most_ranges(1_000_000))
     assert [IdRange(*each) for each in told.missing] == holes
     longest = 2**63 - 1
     ids = [(longest, longest)] * most_ranges(1_000_000)
@@ -193,10 +195,16 @@ def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
 def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
     flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
     assert flow.time_before(1) is None
-    flow.resume(40, [gap(10, "unresolved", [(10, 19)])], acknowledged_time_us=5_000)
-    assert (flow.time_before(10), flow.time_before(15), flow.time_before(41)) == (1, 1, 5_000)
+    left = msgspec.structs.replace(gap(10, "unresolved", [(10, 19)]), after_time_us=700)
+    flow.resume(40, [left], acknowledged_time_us=5_000)
+    assert (flow.time_before(10), flow.time_before(15), flow.time_before(41)) == (700, 700, 5_000)
     fetched = [
         Trade("binance_us", "BTCUSDT", n, "1", "1", True, 100 * n, None, 1, "backfill") for n in (10, 11)
     ]
     flow.take_fetched(Fetched(fetched, [], "trades"), 1)
     assert flow.time_before(12) == 1_100, "the rest of a long hole begins later"
+    flow.last_trade_time_us = 9_000
+    flow.take(Trade("binance_us", "BTCUSDT", 50, "1", "1", True, 9_500, None, 1), 9_999)
+    assert flow.time_before(41) == 9_000, "the newest trade that was published came before it"
+    told = flow.gaps[-1].message("binance_us", "BTCUSDT", flow.sequence, 9_999, 10)
+    assert told.after_time_us == 9_000, "so that the next process knows it, too"

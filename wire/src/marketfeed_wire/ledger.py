@@ -45,6 +45,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """Where the outcome comes from: the venue's endpoint, or "stream" when the trades came late by themselves."""
     detected_time_us: TimeUs
     updated_time_us: TimeUs
+    after_time_us: TimeUs | None = None
+    """About when the trade before it was matched, as far as is known: where a later process looks for it by time."""
 
 
 _progress: Final = msgspec.json.Decoder(Progress)

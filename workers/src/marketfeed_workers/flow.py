@@ -18,7 +18,7 @@ class SymbolFlow:
         trades, quotes: how many were read.
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
-        known_times: (trade id, its time) before holes: where a venue that finds trades by time is asked for them.
+        known_times: trade id -> about its time, of trades before holes: where a venue that finds trades by time is asked.
         untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
     """
 
@@ -27,7 +27,7 @@ class SymbolFlow:
     sequence: TradeSequence = field(default_factory=TradeSequence)
     gaps: list[GapEntry] = field(default_factory=list)
     beginning: list[Trade] = field(default_factory=list)
-    known_times: list[tuple[int, int]] = field(default_factory=list)
+    known_times: dict[int, int] = field(default_factory=dict)
     untold_gaps: int = 0
     trades: int = 0
     quotes: int = 0
@@ -43,17 +43,20 @@ class SymbolFlow:
         late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
         self.sequence.resume_after(trade_id, late)
         self.gaps = entries
-        self.known_times = [(entry.ids.first - 1, entry.detected_time_us) for entry in entries]
+        self.known_times = {
+            entry.ids.first - 1: entry.after_time_us for entry in entries if entry.after_time_us is not None
+        }
         if acknowledged_time_us is not None:
-            self.known_times.append((trade_id, acknowledged_time_us))
+            self.known_times[trade_id] = acknowledged_time_us
 
     def take(self, trade: Trade, now_us: int) -> list[Trade]:
         """The trades that may be published now that `trade` came."""
         ready, hole = self.sequence.arrive(trade)
         if hole is not None:
-            self.gaps.append(GapEntry(hole, now_us))
-            if self.last_trade_time_us is not None:
-                self.known_times.append((hole.first - 1, self.last_trade_time_us))
+            after_us = self.last_trade_time_us or self.time_before(hole.first)
+            self.gaps.append(GapEntry(hole, now_us, after_us))
+            if after_us is not None:
+                self.known_times[hole.first - 1] = after_us
         return ready
 
     def take_fetched(self, fetched: Fetched, now_us: int) -> list[Trade]:
@@ -67,7 +70,7 @@ class SymbolFlow:
             ready += self.take(trade, now_us)
         if fetched.trades and self.gaps:
             newest = max(fetched.trades, key=lambda trade: trade.trade_id)
-            self.known_times.append((newest.trade_id, newest.trade_time_us))
+            self.known_times[newest.trade_id] = newest.trade_time_us
         for absent in fetched.absent:
             ready += self.sequence.mark_absent(absent)
         return ready
@@ -83,9 +86,9 @@ class SymbolFlow:
         return changed
 
     def time_before(self, trade_id: int) -> int | None:
-        """The time of the newest trade before `trade_id` of which it is known; None when of none."""
-        before = [known for known in self.known_times if known[0] < trade_id]
-        return max(before)[1] if before else self.last_trade_time_us
+        """About when the newest trade before `trade_id` was matched of which that is known; None when of none."""
+        before = [known_id for known_id in self.known_times if known_id < trade_id]
+        return self.known_times[max(before)] if before else self.last_trade_time_us
 
     @property
     def missing(self) -> int:

@@ -31,10 +31,11 @@ FROM_STREAM = "stream"
 
 @dataclass(slots=True)
 class GapEntry:
-    """One jump."""
+    """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows."""
 
     ids: IdRange
     detected_time_us: int
+    after_time_us: int | None
     state: GapState = "open"
     absent: list[IdRange] = field(default_factory=list)
     proof: str = FROM_STREAM
@@ -78,6 +79,7 @@ class GapEntry:
             proof=self.proof,
             detected_time_us=self.detected_time_us,
             updated_time_us=now_us,
+            after_time_us=self.after_time_us,
         )
 
 
@@ -86,6 +88,7 @@ def restored(gap: Gap) -> GapEntry:
     return GapEntry(
         IdRange(gap.first_id, gap.last_id),
         gap.detected_time_us,
+        gap.after_time_us,
         gap.state,
         [IdRange(*each) for each in gap.absent],
         gap.proof,
