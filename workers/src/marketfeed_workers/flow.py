@@ -18,7 +18,7 @@ class SymbolFlow:
         trades, quotes: how many were read.
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
-        known_times: trade id -> about its time, of trades before holes: where a venue that finds trades by time is asked.
+        known_times: trade id -> about its time, of trades before holes: where holes are looked for by time.
         untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
     """
 
