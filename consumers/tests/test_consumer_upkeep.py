@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers import audit, database, offsets, rebuild, retention
 from marketfeed_consumers.commands import time_us
+from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.transaction import Connection
 
 HOUR = audit.HOUR_US
@@ -66,7 +68,7 @@ def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
             "('binance_us', 'BTCUSDT', 4, 5, 'absent', '[]', '[[4, 5]]', 'historicalTrades', 0, 0), "
             "('binance_us', 'BTCUSDT', 8, 9, 'unresolved', '[[9, 9]]', '[[8, 8]]', 'aggTrades', 0, 0)"
         )
-    report = audit.audit(connected, audit.Scope())
+    report = audit.audit(connected, POSTGRESQL, audit.Scope())
     assert [(hour.first_id, hour.last_id, hour.stored, hour.unresolved) for hour in report.hours] == [
         (1, 6, 4, 0),
         (7, 10, 2, 1 + 3),
@@ -82,8 +84,8 @@ def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
     assert report.hours[1].completeness_percent == pytest.approx(100 * 2 / 6)
     assert not report.is_complete
     first_hour = audit.Scope(until_us=report.hours[0].hour_us + 1)
-    assert audit.audit(connected, first_hour).is_complete
-    assert audit.audit(connected, audit.Scope(symbol="OTHER")).hours == ()
+    assert audit.audit(connected, POSTGRESQL, first_hour).is_complete
+    assert audit.audit(connected, POSTGRESQL, audit.Scope(symbol="OTHER")).hours == ()
 
 
 def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_way(
@@ -91,11 +93,11 @@ def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_w
 ) -> None:
     mine = session()
     mine.write(*(hourly(i, 0) for i in range(10)), *(hourly(i, 1) for i in range(10, 20)))
-    assert audit.audit(connected, audit.Scope(), deep=True).is_complete
+    assert audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True).is_complete
     with psycopg.connect(database) as other:
         other.execute("DELETE FROM trades WHERE trade_id IN (3, 4, 15)")
-    assert audit.audit(connected, audit.Scope()).is_complete
-    deep = audit.audit(connected, audit.Scope(), deep=True)
+    assert audit.audit(connected, POSTGRESQL, audit.Scope()).is_complete
+    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
     assert [hour.uncounted for hour in deep.hours] == [2, 1]
     assert not deep.is_complete
 
@@ -225,3 +227,22 @@ def test_times_are_read_as_utc() -> None:
     )
     with pytest.raises(argparse.ArgumentTypeError, match="yesterday"):
         time_us("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("trades", "trade_time_us"),
+        ("book_tickers", "received_time_us"),
+        ("candles_1m", "open_time_us"),
+        ("dead_letters", "stored_time_us"),
+    ],
+)
+def test_the_ttl_expires_a_row_so_many_days_after_its_own_time(
+    database: str, table: str, column: str
+) -> None:
+    """The expression is the same on both, only who evaluates it differs."""
+    (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", retention.row_level_ttl(table, 7))
+    expires = quoted.replace("''", "'")
+    query = f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES (5000000)) AS t ({column})"  # noqa: S608
+    assert rows(database, query) == [(5 + 7 * 86_400,)]

@@ -28,10 +28,10 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     scope = Scope(options.venue, options.symbol, options.since, options.until)
     with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
-        _,
+        dialect,
     ):
         schema.check(connection)
-        report = audited(connection, scope, deep=options.deep)
+        report = audited(connection, dialect, scope, deep=options.deep)
     if options.output == "json":
         json.dump(as_json(report), sys.stdout, indent=2)
         print()

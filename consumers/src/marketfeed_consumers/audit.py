@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from marketfeed_consumers import database
+from marketfeed_consumers.dialects import Dialect
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.transaction import Connection
 
@@ -128,8 +129,8 @@ GROUP BY 1
 """  # noqa: S608 - constants
 
 
-def audit(connection: Connection, scope: Scope, *, deep: bool = False) -> Report:
-    """Look at what is stored, in one snapshot.
+def audit(connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False) -> Report:
+    """Look at what is stored, in one snapshot; on CockroachDB at what was some seconds ago, see `Dialect.snapshot`.
 
     Args:
         connection: its transaction is ended, and it only reads from then on.
@@ -138,7 +139,7 @@ def audit(connection: Connection, scope: Scope, *, deep: bool = False) -> Report
     """
     parameters = _parameters(scope)
     connection.rollback()
-    database.only_reads(connection)
+    database.begin_reading(connection, dialect)
     hours = connection.execute(_HOURS, parameters).fetchall()
     missing = connection.execute(_MISSING, parameters).fetchall()
     absent = connection.execute(_ABSENT, parameters).fetchall()

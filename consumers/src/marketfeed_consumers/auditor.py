@@ -99,9 +99,7 @@ class Auditor:
                 return self.taken
             connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
             connection.commit()
-            database.only_reads(connection)
-            if dialect.snapshot:
-                connection.execute(dialect.snapshot)
+            database.begin_reading(connection, dialect)
             found = figures(connection)
         if len(found) == MAX_SYMBOLS:
             log.warning("more symbols are stored than have metrics", symbols=MAX_SYMBOLS)

@@ -89,13 +89,15 @@ def connect(url: str) -> tuple[Connection, Dialect]:
     return connection, dialect
 
 
-def only_reads(connection: Connection) -> None:
-    """Give `connection`, which is in no transaction, ones that only read, each in one snapshot.
+def begin_reading(connection: Connection, dialect: Dialect) -> None:
+    """Begin a transaction on `connection`, which is in none, that only reads, in one snapshot and in nobody's way.
 
     Under SERIALIZABLE a long reading could fail, and make writers fail for its sake.
     """
     connection.read_only = True
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    if dialect.snapshot:
+        connection.execute(dialect.snapshot)
 
 
 def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[], T]], T]:
