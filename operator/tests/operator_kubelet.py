@@ -44,6 +44,7 @@ class Kubelet:
         self._pods: dict[str, dict[str, Any]] = {}
         self._applied: dict[str, str] = {}
         self._runner = web.AppRunner(self._app(), access_log=None)
+        self._ending = asyncio.Event()
 
     def _app(self) -> web.Application:
         app = web.Application()
@@ -52,11 +53,27 @@ class Kubelet:
 
     async def _run(self) -> None:
         await self._runner.setup()
-        while True:
+        while not self._ending.is_set():
             with contextlib.suppress(ApiError):  # a pod went meanwhile, or the namespace
                 for pod in await self._cluster.list_all(POD, self._namespace, "marketfeed.dev/feed"):
+                    if self._ending.is_set():
+                        return
                     await self._start(pod)
-            await asyncio.sleep(self._pause_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_seconds):
+                    await self._ending.wait()
+
+    async def _close(self) -> None:
+        """Nobody connects any more; who is about to gets in, and is then sent away with the others."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        accepting = [
+            task
+            for task in asyncio.all_tasks()
+            if getattr(task.get_coro(), "__name__", "") == "_accept_connection2"
+        ]
+        await asyncio.gather(*accepting, return_exceptions=True)
+        await self._runner.cleanup()
 
     async def _start(self, pod: dict[str, Any]) -> None:
         image = pod["spec"]["containers"][0]["image"]
@@ -155,6 +172,10 @@ async def kubelet(
     try:
         yield running
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await running._runner.cleanup()
+        # Not cancelled: in the middle of opening a port that would leave the socket to the garbage collector, which
+        # fails whichever test runs by then.
+        running._ending.set()
+        try:
+            await task
+        finally:
+            await running._close()

@@ -1,5 +1,6 @@
 """``kubectl marketfeed`` against a real API server: what it prints is what then happens."""
 
+import asyncio
 import json
 import os
 import re
@@ -126,6 +127,11 @@ def plugin(kubectl):
     return partial(kubectl, "marketfeed")
 
 
+async def said(run, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """What a command says, while the pods of the test go on answering."""
+    return await asyncio.to_thread(run, *arguments, **given)
+
+
 def file(name: str = "feed", **changes) -> str:
     body = {"apiVersion": "marketfeed.dev/v1alpha1", "kind": "MarketFeed", "metadata": {"name": name}}
     return yaml.safe_dump({**body, "spec": {**SPEC, **changes}})
@@ -133,7 +139,7 @@ def file(name: str = "feed", **changes) -> str:
 
 @pytest.mark.integration
 async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugin):
-    before = plugin("plan", "-f", "-", "-o", "json", given=file())
+    before = await said(plugin, "plan", "-f", "-", "-o", "json", given=file())
     assert before.returncode == 0, before.stderr
     assert json.loads(before.stdout)["new"] is True
     async with kubelet(admin.cluster, admin.namespace, PORT):
@@ -147,9 +153,11 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
             return await read() == {"feed-shard-0": ["AA", "BB", "CC", "DD"]}
 
         await eventually(at_first)
-        same = plugin("plan", "-f", "-", given=file())
+        same = await said(plugin, "plan", "-f", "-", given=file())
         assert same.stdout == "MarketFeed feed: nothing would change\n", same.stderr
-        planned = plugin("plan", "-f", "-", given=file(symbols=["AA", "BB", "CC", "EE"], shardSize=2))
+        planned = await said(
+            plugin, "plan", "-f", "-", given=file(symbols=["AA", "BB", "CC", "EE"], shardSize=2)
+        )
         assert "CC  feed-shard-0 -> feed-shard-1" in planned.stdout, planned.stderr
         assert "1 symbol added: EE" in planned.stdout
         assert await read() == {"feed-shard-0": ["AA", "BB", "CC", "DD"]}, "a plan changes nothing"
@@ -161,10 +169,13 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
         await eventually(as_planned)
 
         async def ready():
-            return json.loads(plugin("status", "feed", "-o", "json").stdout)["shards"]["ready"] == 2
+            return (
+                json.loads((await said(plugin, "status", "feed", "-o", "json")).stdout)["shards"]["ready"]
+                == 2
+            )
 
         await eventually(ready)
-        told = plugin("status", "feed").stdout
+        told = (await said(plugin, "status", "feed")).stdout
         assert "feed-shard-1" in told
         assert "AllReady" in told
 
@@ -190,7 +201,7 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
 ):
     """What docs/operator.md shows: kubectl alone, from the file to what it prints."""
     async with kubelet(admin.cluster, admin.namespace, PORT):
-        applied = kubectl("apply", "-f", str(EXAMPLE))
+        applied = await said(kubectl, "apply", "-f", str(EXAMPLE))
         assert applied.returncode == 0, applied.stderr
 
         async def settled():
@@ -202,12 +213,12 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
 
         await eventually(settled)
         assert {kind: await admin.names(kind) for kind in CHILDREN} == CHILDREN
-        heads, row = kubectl("get", "mf", "-o", "wide").stdout.splitlines()
+        heads, row = (await said(kubectl, "get", "mf", "-o", "wide")).stdout.splitlines()
         assert dict(zip(heads.split()[:-1], row.split()[:-1], strict=True)) == {
             "NAME": NAME, "VENUE": "binance_us", "SYMBOLS": "10", "SHARDS": "2", "READY-SHARDS": "2",
             "CONSUMERS": "3", "LAG": "30", "MISSING": "0", "READY": "True", "REASON": "AllReady",
         }  # fmt: skip
-        told = [line.split() for line in plugin("status").stdout.splitlines()]
+        told = [line.split() for line in (await said(plugin, "status")).stdout.splitlines()]
         assert [
             admin.namespace,
             NAME,
@@ -225,16 +236,22 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
             ["market.trades.raw", "2/2", "20"], ["market.book_ticker.raw", "1/1", "10"],
         ):  # fmt: skip
             assert line in [each[: len(line)] for each in told], told
-        described = kubectl("describe", "mf", NAME).stdout
-        assert re.search(
-            r"Normal +AllReady .*Ready is True: every shard and every consumer is ready", described
-        )
+
+        async def event_told():  # after the status
+            described = (await said(kubectl, "describe", "mf", NAME)).stdout
+            return re.search(
+                r"Normal +AllReady .*Ready is True: every shard and every consumer is ready", described
+            )
+
+        await eventually(event_told)
 
         async def canary_says_what_it_is():
-            return "Canary" in kubectl("get", "mf", namespace=SYSTEM).stdout
+            return "Canary" in (await said(kubectl, "get", "mf", namespace=SYSTEM)).stdout
 
         await eventually(canary_says_what_it_is)
-        assert "marketfeed-canary" not in plugin("status", "--all-namespaces", namespace="").stdout
+        assert (
+            "marketfeed-canary" not in (await said(plugin, "status", "--all-namespaces", namespace="")).stdout
+        )
 
 
 @pytest.mark.integration
