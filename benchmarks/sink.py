@@ -169,7 +169,9 @@ def drained(watch: psycopg.Connection[Any], pids: Sequence[int], publish: Callab
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
     began = time.monotonic()
-    sink_stack.until(lambda: watch.execute(_PROGRESS).fetchone() == end, f"{end[0]:,} messages to be stored")
+    sink_stack.until(
+        lambda: watch.execute(_PROGRESS).fetchone() == end, f"{end[0]:,} messages to be stored", 300
+    )
     return time.monotonic() - began
 
 

