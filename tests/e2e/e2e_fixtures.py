@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import e2e_evidence
-import e2e_platform  # puts the folder of the next one into the path
+import e2e_platform
 import kind_programs
 import pytest
 from e2e_kube import Failed, run

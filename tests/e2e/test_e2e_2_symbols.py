@@ -1,11 +1,12 @@
 """Journey 2: symbols come and go and the size of shards changes, under load."""
 
 import collections
+import json
 import time
 
 from e2e_kube import until
 from e2e_ledger import bounds_of, compare, first_stored, last_stored
-from e2e_system import FEED, VENUE, System, names
+from e2e_system import FEED, NAMESPACE, VENUE, System, names
 
 pytest_plugins = ["e2e_fixtures"]
 
@@ -62,19 +63,24 @@ def test_symbols_removed(system: System) -> None:
 
 
 def test_shards_larger(system: System) -> None:
-    _resize(system, 80)
+    assert _resize(system, 80), "fewer shards hold all, and no symbol has moved"
 
 
 def test_shards_smaller(system: System) -> None:
-    _resize(system, 40)
+    assert _resize(system, 40), "no shard can be as large as before, and no symbol has moved"
 
 
 def test_shards_as_before(system: System) -> None:
+    # Shards that are not full are left as they are, unless there are too many of them: nothing need move.
     _resize(system, 50)
 
 
-def _resize(system: System, size: int) -> None:
-    """Change the size of the shards; whoever keeps a shard keeps its pod, and moving symbols are read twice."""
+def _resize(system: System, size: int) -> set[str]:
+    """Change the size of the shards; the trade streams that moved.
+
+    Whoever keeps a shard keeps its pod, and what moves is read by both for a while.
+    """
+    shards = _assigned(system)
     before = {
         pod["metadata"]["labels"]["marketfeed.dev/shard"]: pod["metadata"]["uid"] for pod in system.workers()
     }
@@ -101,7 +107,8 @@ def _resize(system: System, size: int) -> None:
     until(f"MarketFeed {FEED} has shards of {size}", settled, seconds=240, every=0.3)
     system.await_ready()
     system.recovered(f"resharded to {size}", begun)
-    assert overlapped, "no moved symbol was read by both shards"
+    moved = {stream for stream, shard in _assigned(system).items() if shards.get(stream) != shard}
+    assert bool(overlapped) == bool(moved), f"{len(moved)} moved, {len(overlapped)} were read by both shards"
     assert not unread, f"read by nobody for a while: {sorted(unread)[:10]}"
     after = {
         pod["metadata"]["labels"]["marketfeed.dev/shard"]: pod["metadata"]["uid"] for pod in system.workers()
@@ -114,6 +121,17 @@ def _resize(system: System, size: int) -> None:
         seconds=60,
     )
     system.compare()
+    return moved
+
+
+def _assigned(system: System) -> dict[str, str]:
+    """Trade stream -> the ConfigMap of the shard that is to read it."""
+    found = system.kube.get(NAMESPACE, "configmaps", "--selector", f"marketfeed.dev/feed={FEED}")["items"]
+    return {
+        f"{symbol.lower()}@trade": str(each["metadata"]["name"])
+        for each in found
+        for symbol in json.loads(each["data"]["assignment.json"])["symbols"]
+    }
 
 
 def _readers(system: System) -> collections.Counter[str]:
