@@ -62,7 +62,7 @@ class Waiting:
             while not future.done():
                 self.a_while(future)
                 if time.monotonic() > self._stop.at_seconds:
-                    self._writer.give_up()
+                    self._writer.finish([future], 0.0)
         finally:
             self._in_batch = False
             self._since = 0.0
