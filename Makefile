@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full charts platform install uninstall
+.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ e2e: setup ## the whole system on a kind cluster: install, symbols, upgrades, si
 
 e2e-full: setup ## that, and venue faults, feeds side by side, hot-hot, nodes and random kills; writes docs/reliability.md
 	@E2E_COMMAND="make $@" E2E_DOCUMENT=docs/reliability.md $(RUN) pytest $(E2E) $(wildcard tests/e2e/test_e2e_*.py) $(ARGS)
+
+e2e-down: setup ## take away the cluster that E2E_KEEP=1 left, and the Docker engine if it was started for it
+	@$(RUN) python tests/e2e/kind/kind_cluster.py down
+	@$(RUN) python tests/e2e/images/docker_engine.py stop
 
 bench: bench-ingest bench-sink ## every benchmark, with its peers
 

@@ -58,7 +58,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         text += (
             f"\nthe cluster stays (E2E_KEEP). To look at it:\n  export KUBECONFIG={found.kube.kubeconfig}\n"
             f"  {found.kube.kubectl} -n {NAMESPACE} get marketfeeds,pods\nTo end it:\n"
-            "  python tests/e2e/kind/kind_cluster.py down"
+            "  make e2e-down"
         )
     else:
         e2e_platform.stop(found)
