@@ -130,6 +130,10 @@ def without(observed: Observed, kind: str, **changes: Any) -> Observed:
             SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"BB": "not listed"})}),
             "Degraded", ("True", "SymbolsUnknown"),
         ),
+        (  # told by a worker on its way out, of a symbol that the feed has no more
+            SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"GONE": "delisted"})}),
+            "Degraded", ("False", "AsExpected"),
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )  # fmt: skip

@@ -26,6 +26,8 @@ COMPOSE_VERSION: Final = "v2.40.3"
 START_SECONDS: Final = 60.0
 _SYS_RESOURCE: Final = 24  # its bit, see capabilities(7)
 _RUNTIME: Final = "runc-without-sys-resource"
+_outliving: Final[list[subprocess.Popen[bytes]]] = []
+"""Engines that may run on after this process; held, because Python warns of a running child that is forgotten."""
 _PACKAGES: Final = {
     "docker": "docker.io",
     "dockerd": "docker.io",
@@ -109,6 +111,7 @@ def _start() -> None:
         engine = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
+    _outliving.append(engine)
     deadline = time.monotonic() + START_SECONDS
     while not is_running():
         if engine.poll() is not None or time.monotonic() > deadline:

@@ -131,7 +131,7 @@ def _no_strimzi(at: Situation) -> Verdict | None:
 
 
 def _symbols_refused(at: Situation) -> Verdict | None:
-    refused = refused_symbols(at.observed)
+    refused = refused_symbols(at)
     if not refused:
         return None
     first = ", ".join(f"{symbol} ({why})" for symbol, why in list(refused.items())[:5])

@@ -47,7 +47,16 @@ class Situation:
         ]
 
 
-def refused_symbols(observed: Observed) -> dict[str, str]:
-    """Symbols that workers have left out -> why, in order."""
-    found = {symbol: why for report in observed.reports.values() for symbol, why in report.refused.items()}
+def refused_symbols(at: Situation) -> dict[str, str]:
+    """Symbols of the feed that workers have left out -> why, in order.
+
+    A worker on its way out, or one whose file has not reached it yet, still tells of symbols that the feed has no more.
+    """
+    wanted = None if at.plan is None else {symbol for each in at.plan.target.values() for symbol in each}
+    found = {
+        symbol: why
+        for report in at.observed.reports.values()
+        for symbol, why in report.refused.items()
+        if wanted is None or symbol in wanted
+    }
     return dict(sorted(found.items()))

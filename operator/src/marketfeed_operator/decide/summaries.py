@@ -24,7 +24,7 @@ def symbols(at: Situation) -> SymbolsStatus | None:
     """How many symbols are read, and which the venue does not trade; None without a plan."""
     if at.plan is None:
         return None
-    refused = list(refused_symbols(at.observed))
+    refused = list(refused_symbols(at))
     return SymbolsStatus(
         resolved=sum(len(assigned) for assigned in at.plan.target.values()),
         unknown=tuple(refused[:MAX_SYMBOLS_LISTED]),
