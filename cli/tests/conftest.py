@@ -22,8 +22,10 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
     """A folder that another user can pass to: when we are root, PostgreSQL runs as that other user."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    folder = tmp_path
+    while not folder.stat().st_mode & stat.S_IXOTH:  # up to the machine's own folder for temporary files
         folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+        folder = folder.parent
     return tmp_path
 
 

@@ -25,4 +25,4 @@ def test_the_client_writes_to_the_log_whose_repetitions_are_left_out() -> None:
     config = consumer_config(settings.read(ConsumerSettings, environment), lambda _: None)
 
     assert config["logger"].name == "librdkafka"
-    assert [type(one).__name__ for one in config["logger"].filters] == ["RepeatFilter"]
+    assert "RepeatFilter" in [type(one).__name__ for one in config["logger"].filters]
