@@ -18,6 +18,7 @@ SECRET: Final = "marketfeed-database"
 _OWNER: Final = "postgresql://marketfeed:e2e-of-a-thrown-away-cluster"
 DSN: Final = f"{_OWNER}@postgres.data.svc:5432"
 _DSN_IN_THE_POD: Final = f"{_OWNER}@127.0.0.1:5432"
+BROKER: Final = "kafka.data.svc:9092"
 VENUE: Final = "services/simulator:9443"
 PROMETHEUS: Final = "services/prometheus-operated:9090"
 OPERATOR: Final = "app.kubernetes.io/name=marketfeed,app.kubernetes.io/component=operator"
@@ -78,7 +79,7 @@ class System:
             "symbols": list(symbols),
             "shardSize": 50,
             "ingestion": {"resources": {"requests": {"cpu": "50m", "memory": "96Mi"}}},
-            "kafka": {"bootstrapServers": "kafka.data.svc:9092", "topics": {"trades": {"partitions": 4}}},
+            "kafka": {"bootstrapServers": BROKER, "topics": {"trades": {"partitions": 4}}},
             "storage": {"engine": "postgresql", "dsnSecretName": SECRET},
             "consumers": {"trades": {"replicas": 2}, "bookTicker": {"replicas": 1}},
             "monitoring": {"intervalSeconds": 5},

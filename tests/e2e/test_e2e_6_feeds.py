@@ -18,7 +18,7 @@ def test_pause_and_resume(system: System) -> None:
     system.patch_feed({"paused": True})
     system.await_condition("Paused", "SpecPaused")
     # What is asked for while it is paused waits: pods go on as they are.
-    system.patch_feed({"shardSize": 100})
+    system.patch_feed({"shardSize": 150})
     system.trades_flow()
     assert names([*system.workers(), *system.consumers()]) == pods
     assert system.feed()["status"]["shards"]["desired"] == shards

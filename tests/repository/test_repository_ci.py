@@ -58,6 +58,7 @@ def run(
     *,
     test: str = "true",
     lint: str = "true",
+    compose: str = "true",
     e2e: str = "true",
     report: str = REPORT.format(""),
     ci: str = "",
@@ -66,9 +67,11 @@ def run(
     (project / "report.xml").write_text(report)
     (project / "Makefile").write_text(
         "setup:\n\t@echo set up\ntools:\n\t@echo built\n"
-        f"test:\n\t@cat report.xml > $(patsubst --junitxml=%,%,$(ARGS)); {test}\n"
+        "REPORT = $(patsubst --junitxml=%,%,$(filter --junitxml=%,$(ARGS) --junitxml=/dev/null))\n"
+        f"test:\n\t@cat report.xml > $(firstword $(REPORT)); {test}\n"
         f"lint:\n\t@echo linted; {lint}\n"
-        f"e2e:\n\t@cat report.xml > $(patsubst --junitxml=%,%,$(filter --junitxml=%,$(ARGS) /dev/null)); {e2e}\n"
+        f"compose-test:\n\t@cat report.xml > $(firstword $(REPORT)); {compose}\n"
+        f"e2e:\n\t@cat report.xml > $(firstword $(REPORT)); {e2e}\n"
         "e2e-down:\n\t@echo the cluster is gone\n"
     )
     environment = {
@@ -90,7 +93,7 @@ def test_all_passed_is_exit_0_with_the_time_of_each_phase(project: Path) -> None
     assert text.startswith("exit 0\n")
     assert text.endswith("\nall passed\n")
     timed = [line.split()[2] for line in text.split("==> timings")[1].splitlines() if " s  " in line]
-    assert timed == ["components", "setup", "tools", "test", "lint", "e2e", "in"]
+    assert timed == ["components", "setup", "tools", "test", "lint", "compose", "e2e", "in"]
     assert "no test was skipped" in text
     assert [file.name for file in project.iterdir() if file.name.startswith("tmp.")] == []
 
@@ -106,6 +109,7 @@ def test_a_failure_is_named_at_the_end_and_the_later_phases_still_run(project: P
 def test_every_failed_phase_is_named(project: Path) -> None:
     give(project, *COMPONENTS)
     assert run(project, test="false", lint="false").endswith("\nfailed: test lint\n")
+    assert run(project, compose="false").endswith("\nfailed: compose\n")
     text = run(project, e2e="false")
     assert text.endswith("\nfailed: e2e\n")
     assert "once more, only what failed" in text
