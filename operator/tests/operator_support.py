@@ -43,7 +43,9 @@ KINDS = {
 }
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS) -> Any:
+async def eventually(
+    check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS, every: float = 0.1
+) -> Any:
     """The first true answer of `check`; its last AssertionError or answer is the failure after the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -54,7 +56,7 @@ async def eventually(check: Callable[[], Awaitable[Any]], *, seconds: float = PA
         except (AssertionError, ApiError) as error:
             problem = error
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {problem}"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(every)
 
 
 class Admin:

@@ -68,7 +68,7 @@ class Reader:
         Raises:
             ServiceError: a rebalance callback has failed, or Kafka refuses us.
         """
-        records: list[Record] = []
+        polled = 0
         if filling.rows == 0:
             # Returns with the first record, where `consume` would wait for a whole chunk.
             first = self.client.poll(
@@ -79,10 +79,12 @@ class Reader:
             if first is None:
                 self._caught_up = True
                 return
-            records.append(first)
-        asked = min(CHUNK_ROWS, self._bounds.max_rows - filling.rows) - len(records)
-        if asked > 0:
-            records += self.client.consume(asked, wait_seconds(filling, self._bounds))
+            # Into the batch before Kafka is asked again: a rebalance in `consume` takes from the batch what is no
+            # longer ours or is to be read again, and would not know of a record that is only in our hand.
+            self._take([first])
+            polled = 1
+        asked = min(CHUNK_ROWS, self._bounds.max_rows - filling.rows) - polled
+        records = self.client.consume(asked, wait_seconds(filling, self._bounds)) if asked > 0 else []
         self._caught_up = len(records) < asked
         self._take(records)
 
