@@ -35,6 +35,7 @@ def _folder() -> Path:
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     """Everything but a MarketFeed; gone after the run unless E2E_KEEP is set."""
     began = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    commit = _commit()  # of what the images are made of: others may land while the journeys run
     try:
         found = e2e_platform.start()
     except e2e_platform.Skipped as reason:
@@ -42,7 +43,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
             pytest.fail(f"no cluster can be had here: {reason}")
         pytest.skip(f"no cluster can be had here: {reason}")
     yield found
-    report = Report(_COMMAND, began, _versions(found), _rounded(found.timings_seconds), _journeys)
+    report = Report(_COMMAND, began, _versions(found, commit), _rounded(found.timings_seconds), _journeys)
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     report.write(folder / "report.json")
@@ -122,10 +123,16 @@ def _rounded(timings: dict[str, float]) -> dict[str, float]:
     return {name: round(seconds, 1) for name, seconds in timings.items()}
 
 
-def _versions(platform: Platform) -> dict[str, str]:
-    found = {"marketfeed": platform.images["worker"].rpartition(":")[2]}
+def _commit() -> str:
     try:
-        found["commit"] = run(["git", "-C", str(e2e_platform.ROOT), "rev-parse", "--short", "HEAD"]).strip()
+        return run(["git", "-C", str(e2e_platform.ROOT), "rev-parse", "--short", "HEAD"]).strip()
+    except (Failed, OSError):
+        return "unknown"
+
+
+def _versions(platform: Platform, commit: str) -> dict[str, str]:
+    found = {"marketfeed": platform.images["worker"].rpartition(":")[2], "commit": commit}
+    try:
         node = platform.kube.get("default", "nodes")["items"][0]["status"]["nodeInfo"]
         found |= {"Kubernetes": node["kubeletVersion"], "container runtime": node["containerRuntimeVersion"]}
     except Failed as error:
