@@ -15,6 +15,8 @@ from e2e_system import FEED, NAMESPACE, System, conditions
 from marketfeed_monitoring.boards import BOARDS
 
 pytest_plugins = ["e2e_fixtures"]
+SCRAPED_SECONDS = 300.0
+"""A new PodMonitor reaches Prometheus by way of a Secret, which the kubelet brings to a running pod within minutes."""
 
 
 def test_apply_and_ready(system: System) -> None:
@@ -54,13 +56,13 @@ def test_ports_and_metrics(system: System) -> None:
     counted = until(
         "Prometheus reads every pod of the feed",
         lambda: system.prometheus(f'sum(up{{namespace="{NAMESPACE}"}})') or None,
-        seconds=60,
+        seconds=SCRAPED_SECONDS,
     )
     pods = len(system.workers()) + len(system.consumers())
     until(
         f"{pods} pods are up in Prometheus",
         lambda: int(system.prometheus(f'sum(up{{namespace="{NAMESPACE}"}})')[0]["value"][1]) == pods,
-        seconds=60,
+        seconds=SCRAPED_SECONDS,
     )
     assert counted
     system.compare()
@@ -88,7 +90,7 @@ def test_dashboards_have_data(system: System) -> None:
                     ]
     assert queries, "no dashboard asks anything"
     refused, empty = {}, {}
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + SCRAPED_SECONDS
     for title, promql in queries.items():
         while True:
             try:
