@@ -29,7 +29,7 @@ async def test_a_broker_that_was_away_costs_no_trade(
         await pipeline.migrate()
         await pipeline.venue(*MARKET)
         consumer, _ = await pipeline.consumer(TRADES)
-        # With a key: a venue whose socket is held back for long cuts it, and without one gives its newest thousand only.
+        # With a key: a venue cuts a socket that is held back for long, and without one gives its newest thousand only.
         worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000", BINANCE_API_KEY="k" * 64)
         await until(lambda: pipeline.count(TRADES) > 500, "trades in the database")
         kafka.stop(number)
