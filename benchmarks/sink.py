@@ -26,12 +26,15 @@ from typing import Any
 
 import psutil
 import psycopg
+import sink_cores
 import sink_data
 import sink_debezium
 import sink_stack
 
 from marketfeed_consumers import schema
 from marketfeed_consumers.tables import trades as trades_table
+
+_ONE_CORE, _CORE_EACH = "marketfeed held to one core", "marketfeed x2 held to one core each"
 
 
 @dataclass
@@ -137,8 +140,13 @@ def consumers(
     environment: dict[str, str],
     partitions: int,
     processes: int = 1,
+    held_on: Sequence[int] = (),
 ) -> Iterator[list[int]]:
-    """Processes that own `partitions`, each as many as the others; gives their ids."""
+    """Processes that own `partitions`, each as many as the others; gives their ids.
+
+    Args:
+        held_on: the core of each process and of its database session; empty: any.
+    """
     command: list[str | Path] = [
         sys.executable,
         *os.environ.get("BENCH_CONSUMER", "-m marketfeed_consumers").split(),
@@ -146,7 +154,10 @@ def consumers(
     logs = [bench.folder / f"consumer{number}.log" for number in range(processes)]
     shares = [(partitions // processes,)] * processes
     with ExitStack() as stack:
-        pids = [stack.enter_context(sink_stack.running(command, log, env=environment)) for log in logs]
+        pids = []
+        for log, core in zip(logs, held_on or [None] * processes, strict=True):
+            with sink_cores.born_on(core):
+                pids.append(stack.enter_context(sink_stack.running(command, log, env=environment)))
 
         def owned() -> bool:
             for pid, log in zip(pids, logs, strict=True):
@@ -155,6 +166,8 @@ def consumers(
             return watch.execute(_SHARES).fetchall() == shares
 
         sink_stack.until(owned, "the consumers to own their partitions")
+        if held_on:
+            sink_cores.hold_sessions(watch, pids, held_on)
         yield pids
 
 
@@ -179,14 +192,14 @@ Records = Callable[[int], Iterator[tuple[str, bytes]]]
 
 
 def marketfeed(
-    bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, **settings: str
+    bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, held_on: Sequence[int] = ()
 ) -> Run:
     """`marketfeed-consumer`, every guarantee on: a topic a flow, of whose messages `trades` are new trades."""
     url = bench.database()
     topics = {f"{name}-{time.time_ns()}": records for name, records in flows.items()}
     sink_data.create(bench.broker, *topics)
     named = dict(zip(("MARKET_TRADES_TOPIC", "MARKET_BOOK_TOPIC"), topics, strict=False))
-    environment = consumer_environment(bench, url, ",".join(topics), **named, **settings)
+    environment = consumer_environment(bench, url, ",".join(topics), **named)
 
     def publish() -> int:
         return sum(
@@ -195,7 +208,7 @@ def marketfeed(
 
     with psycopg.connect(url, autocommit=True) as watch:
         partitions = sink_data.PARTITIONS * len(topics)
-        with consumers(bench, watch, environment, partitions, processes) as pids:
+        with consumers(bench, watch, environment, partitions, processes, held_on) as pids:
             used = sum(map(cpu, pids)), bench.server_cpu(url)
             seconds = drained(watch, pids, publish)
             client, server = sum(map(cpu, pids)) - used[0], bench.server_cpu(url) - used[1]
@@ -250,10 +263,13 @@ def main() -> None:
 
 def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
     new = {"new": sink_data.plain}
+    cores = sink_cores.cores()[:2]
     contenders: dict[str, Callable[[], Run]] = {
         "floor": lambda: floor(bench),
         "marketfeed": lambda: marketfeed(bench, new, bench.rows),
         "marketfeed x2": lambda: marketfeed(bench, new, bench.rows, processes=2),
+        _ONE_CORE: lambda: marketfeed(bench, new, bench.rows, held_on=cores[:1]),
+        _CORE_EACH: lambda: marketfeed(bench, new, bench.rows, len(cores), held_on=cores),
         "debezium": lambda: debezium(bench),
         "marketfeed 50% duplicates": lambda: marketfeed(
             bench, {"doubled": sink_data.doubled}, bench.rows // 2
@@ -262,13 +278,16 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
             bench, {**new, "quotes": sink_data.quotes}, bench.rows
         ),
     }
+    if len(cores) < 2:
+        print("one core: two processes with a core each are left out", flush=True)
+        del contenders[_CORE_EACH]
     runs: dict[str, list[Run]] = {name: [] for name in contenders if not only or name in only}
     for turn in range(rounds):
         for name, own in runs.items():
             own.append(contenders[name]())
             last = own[-1]
             print(
-                f"round {turn + 1}  {name:28} {last.rate:9,.0f} rows/s   client {last.client_cpu_seconds:5.1f} s"
+                f"round {turn + 1}  {name:35} {last.rate:9,.0f} rows/s   client {last.client_cpu_seconds:5.1f} s"
                 f"   server {last.server_cpu_seconds:5.1f} s",
                 flush=True,
             )
@@ -289,7 +308,12 @@ def summary(own: Sequence[Run]) -> dict[str, float]:
 def ratios(runs: dict[str, list[Run]]) -> dict[str, dict[str, float]]:
     """How contenders compare: their best rates, and the median of the pairs of one round."""
     found = {}
-    for one, other in (("marketfeed", "floor"), ("marketfeed", "debezium"), ("marketfeed x2", "marketfeed")):
+    for one, other in (
+        ("marketfeed", "floor"),
+        ("marketfeed", "debezium"),
+        ("marketfeed x2", "marketfeed"),
+        (_CORE_EACH, _ONE_CORE),
+    ):
         if one in runs and other in runs:
             pairs = [a.rate / b.rate for a, b in zip(runs[one], runs[other], strict=True)]
             best = max(run.rate for run in runs[one]) / max(run.rate for run in runs[other])

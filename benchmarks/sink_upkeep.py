@@ -1,0 +1,188 @@
+"""What upkeep costs on a table that has grown: audits, and retention beside a consumer at full speed.
+
+    python benchmarks/sink_upkeep.py --millions 10 --rounds 3
+
+Fills the table by the consumer, times the audit from the ledger, the figures of the metrics and the audit that counts
+the rows, and then stores a million trades in turns, alone and with the oldest rows being deleted meanwhile. PostgreSQL
+with fsync on. The last line is JSON. The defaults take about six minutes.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sink_data
+import sink_stack
+from sink import Bench, consumer_environment, consumers, drained
+
+from marketfeed_consumers import audit, completeness, database, retention
+
+MILLION = 1_000_000
+
+
+class Deleting:
+    """Retention in a thread, from `start` to `stop`."""
+
+    def __init__(self, url: str, before_us: int) -> None:
+        self.rows = 0
+        self._url, self._before_us = url, before_us
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection, _ = database.connect(self._url)
+        with connection:
+            again = database.again(connection, random.Random(1))  # noqa: S311 - jitter
+            for done in retention.expire(connection, "trades", self._before_us, again):
+                self.rows += done.rows
+                if self._stop.is_set():
+                    return
+        if not self._stop.is_set():
+            print("retention had nothing left to delete: its figure is too low", flush=True)
+
+
+@dataclass
+class Turn:
+    """A million trades stored."""
+
+    seconds: float
+    deleted: int
+
+    @property
+    def rate(self) -> int:
+        return round(MILLION / self.seconds)
+
+    @property
+    def deleted_a_second(self) -> int:
+        return round(self.deleted / self.seconds)
+
+
+class Table:
+    """The growing table, its topic and its consumer."""
+
+    def __init__(self, bench: Bench, watch: psycopg.Connection[Any], pids: list[int], topic: str) -> None:
+        self._bench, self._watch, self._pids, self._topic = bench, watch, pids, topic
+        self._flow = sink_data.cheap_trades()
+        self.millions = 0
+
+    def grow(self, beside: Deleting | None = None) -> Turn:
+        """Store one million more, with `beside` at work as long as that takes."""
+
+        def publish() -> int:
+            count = sink_data.publish(self._bench.broker, self._topic, islice(self._flow, MILLION))
+            if beside is not None:
+                beside.start()
+            return count
+
+        seconds = drained(self._watch, self._pids, publish)
+        if beside is not None:
+            beside.stop()
+        self.millions += 1
+        return Turn(seconds, beside.rows if beside else 0)
+
+
+@contextmanager
+def table(bench: Bench, url: str) -> Iterator[Table]:
+    topic = "kept"
+    sink_data.create(bench.broker, topic)
+    with psycopg.connect(url, autocommit=True) as watch:
+        environment = consumer_environment(bench, url, topic)
+        with consumers(bench, watch, environment, sink_data.PARTITIONS) as pids:
+            yield Table(bench, watch, pids, topic)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long `action` takes at best: the second of two times, when the pages it reads are in memory."""
+    took = 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        action()
+        took = time.monotonic() - began
+    return round(took, 4)
+
+
+def audits(url: str, rows: int) -> dict[str, float]:
+    """Seconds of each way to audit; all of them must find everything."""
+    connection, dialect = database.connect(url)
+
+    def audited(*, deep: bool) -> None:
+        report = audit.audit(connection, dialect, audit.Scope(), deep=deep)
+        if not report.is_complete or sum(hour.stored for hour in report.hours) != rows:
+            raise SystemExit("the audit finds something missing")
+
+    with connection:
+        took = {
+            "ledger_seconds": seconds(lambda: audited(deep=False)),
+            "deep_seconds": seconds(lambda: audited(deep=True)),
+        }
+    connection, dialect = database.connect(url)
+    with connection:
+        return {**took, "metrics_seconds": seconds(lambda: completeness.figures(connection))}
+
+
+def measure(bench: Bench, millions: int, rounds: int) -> dict[str, Any]:
+    url = bench.database()
+    with table(bench, url) as kept:
+        for _ in range(millions):
+            print(f"{kept.millions + 1:3} million rows  {kept.grow().rate:9,} rows/s", flush=True)
+        audited = audits(url, millions * MILLION)
+        print(f"audits: {audited}", flush=True)
+        # What is being stored is younger than all that was there before.
+        before_us = sink_data.BEGIN_US + millions * MILLION * 1000
+        alone: list[Turn] = []
+        beside: list[Turn] = []
+        for _ in range(rounds):
+            alone.append(kept.grow())
+            beside.append(kept.grow(Deleting(url, before_us)))
+            print(
+                f"alone {alone[-1].rate:9,} rows/s   beside retention {beside[-1].rate:9,} rows/s, "
+                f"{beside[-1].deleted_a_second:,} deleted a second",
+                flush=True,
+            )
+    return {
+        "rows": millions * MILLION,
+        "audit": audited,
+        "rows_per_second_alone": [turn.rate for turn in alone],
+        "rows_per_second_beside_retention": [turn.rate for turn in beside],
+        "deleted_per_second": [turn.deleted_a_second for turn in beside],
+        "share_kept_median": round(
+            statistics.median(b.rate / a.rate for a, b in zip(alone, beside, strict=True)), 2
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--millions", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
+        broker = stack.enter_context(sink_stack.kafka(folder))
+        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
+        result = measure(bench, arguments.millions, arguments.rounds)
+        print(json.dumps({"benchmark": "sink_upkeep", **sink_stack.machine(bench.url()), **result}))
+
+
+if __name__ == "__main__":
+    main()
