@@ -117,26 +117,33 @@ WITH derived AS ({DERIVED_CANDLES})
 """
 """Candles that are not what the SQL aggregate of the rows says; none when all is well."""
 
-MARKS_DIFFER = """
-WITH derived AS (
+KEPT = """
+    SELECT t.* FROM trades AS t LEFT JOIN high_water_marks AS m
+        ON m.table_name = 'trades' AND m.venue = t.venue AND m.symbol = t.symbol
+    WHERE t.trade_id >= coalesce(m.expired_below_id, 0)
+"""
+"""Rows that have not expired: retention says so of many and deletes them afterwards, little by little."""
+
+MARKS_DIFFER = f"""
+WITH kept AS ({KEPT}), derived AS (
     SELECT venue, symbol, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS row_count
-    FROM trades GROUP BY 1, 2
+    FROM kept GROUP BY 1, 2
 ), held AS (
     SELECT venue, symbol, first_id, last_id, row_count FROM high_water_marks WHERE table_name = 'trades'
 )
 (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
-"""
+"""  # noqa: S608 - a constant
 
-MISSING_DIFFER = """
-WITH derived AS (
+MISSING_DIFFER = f"""
+WITH kept AS ({KEPT}), derived AS (
     SELECT * FROM (
         SELECT venue, symbol, trade_id + 1 AS first_id,
             lead(trade_id) OVER (PARTITION BY venue, symbol ORDER BY trade_id) - 1 AS last_id
-        FROM trades
+        FROM kept
     ) AS gaps WHERE last_id >= first_id
 ), held AS (SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades)
 (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
-"""
+"""  # noqa: S608 - a constant
 
 TOPS_DIFFER = """
 WITH derived AS (

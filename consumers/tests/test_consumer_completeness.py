@@ -68,6 +68,7 @@ def test_figures_are_the_sums_of_the_audits_hours(
         [("v", "S", 0, 1, 400, 90)],
         [("v", "S", 0 if span[0] < 100 else 1, *span) for span in missing],
         proofs,
+        [],
         None,
     )
     sums: Counter[str] = Counter()

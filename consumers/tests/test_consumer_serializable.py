@@ -154,7 +154,11 @@ class Believer:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(database: str, seed: int) -> None:
+def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(
+    database: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "EXPIRE_ROWS", 20)
+    monkeypatch.setattr(retention, "STEP_ROWS", 6)
     chance = random.Random(seed)  # noqa: S311 - a schedule
     world = World(database, {"trades": trades_topic(chance), "book": quotes_topic(chance)})
     names = (("first", "group"), ("second", "group"), ("third", "another group"))

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_chassis.errors import SettingsError
-from marketfeed_consumers import audit, database, offsets, rebuild, retention
+from marketfeed_consumers import audit, offsets, rebuild, retention
+from marketfeed_consumers import database as databases
 from marketfeed_consumers.commands import time_us
 from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.transaction import Connection
@@ -31,9 +32,7 @@ def hourly(trade_id: int, hour: int, **fields: object) -> object:
 
 @pytest.fixture
 def connected(database: str) -> Connection:  # type: ignore[misc]
-    from marketfeed_consumers.database import connect
-
-    connection, _ = connect(database)
+    connection, _ = databases.connect(database)
     with connection:
         yield connection
 
@@ -102,6 +101,29 @@ def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_w
     assert not deep.is_complete
 
 
+def test_what_retention_has_deleted_is_expired_and_not_uncounted(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    """The deep audit took every trade that had expired for one that was lost."""
+    mine = session()
+    for hour in range(4):
+        mine.write(*(hourly(i, hour) for i in range(hour * 10, hour * 10 + 10) if i != 24))
+    before_us = hourly(15, 1).trade_time_us  # type: ignore[attr-defined] - a trade
+    list(retention.expire(connected, "trades", before_us, database_again(connected)))
+    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
+    assert [(one.expired, one.stored, one.uncounted) for one in deep.hours] == [
+        (True, 10, 0),
+        (True, 10, 0),
+        (False, 9, 0),
+        (False, 10, 0),
+    ]
+    assert [one.unresolved for one in deep.hours] == [0, 0, 1, 0]
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM trades WHERE trade_id IN (16, 21, 22)")
+    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
+    assert [one.uncounted for one in deep.hours] == [0, 0, 2, 0]
+
+
 def test_retention_deletes_the_old_and_they_do_not_come_back(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:
@@ -122,7 +144,14 @@ def test_retention_deletes_the_old_and_they_do_not_come_back(
     assert rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")[:1] == candles[:1]
     list(retention.expire(connected, "book_tickers", quote(15).received_time_us, database_again(connected)))
     assert rows(database, "SELECT min(update_id), max(update_id) FROM book_tickers") == [(15, 19)]
-    assert sum(retention.expire_by_time(connected, "candles_1m", before_us, database_again(connected))) == 1
+    mine.writer.submit_load([]).result(10)
+    result = mine.write(*(quote(i) for i in range(21)), *(quote(i, symbol="NEWUSDT") for i in range(2)))
+    assert result.written.inserted["book_tickers"] == 3
+    assert rows(
+        database, "SELECT min(update_id), max(update_id) FROM book_tickers WHERE symbol <> 'NEWUSDT'"
+    ) == [(15, 20)]
+    expired = retention.expire_candles(connected, before_us, database_again(connected))
+    assert sum(one.rows for one in expired) == 1
 
 
 def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
@@ -137,6 +166,48 @@ def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
     mine.writer.submit_load([]).result(10)
     mine.write(trade(10, "A"), trade(50, "A"))
     assert stored(database, "trades") == 3
+
+
+def test_retention_deletes_what_one_that_was_ended_has_left(
+    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP_ROWS", 4)
+    monkeypatch.setattr(retention, "EXPIRE_ROWS", 20)
+    mine = session()
+    mine.write(*(trade(i) for i in range(0, 60, 2)), *(quote(i) for i in range(50)))
+    for table in ("trades", "book_tickers"):
+        first = next(retention.expire(connected, table, 2**62, database_again(connected)))
+        assert first.rows == 4
+    held = "SELECT table_name, first_id, row_count, expired_below_id FROM high_water_marks ORDER BY 1"
+    assert rows(database, held) == [("book_tickers", 20, 30, 20), ("trades", 40, 10, 40)]
+    assert stored(database, "trades") == 30 - 4
+    mine.writer.submit_load([]).result(10)
+    assert mine.write(trade(2), trade(21), trade(38), quote(3), quote(19)).written.inserted == {
+        "trades": 0,
+        "book_tickers": 0,
+    }
+    for table in ("trades", "book_tickers"):
+        list(retention.expire(connected, table, 0, database_again(connected)))
+    assert stored(database, "trades") == 10
+    assert stored(database, "book_tickers") == 30
+    assert rows(database, held) == [("book_tickers", 20, 30, 20), ("trades", 40, 10, 40)]
+
+
+def test_a_rebuild_leaves_the_candles_whose_trades_retention_deletes_meanwhile(
+    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knew what had expired from before it began, and made candles of the trades that were left."""
+    monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
+    session().write(*(trade(i, trade_time_us=BEGIN_US + i * 10_000_000) for i in range(30)))
+    candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
+    again = database_again(connected)
+    rebuilding = rebuild.candles(connected, rebuild.Scope(), again)
+    next(rebuilding)
+    other, _ = databases.connect(database)
+    with other:
+        list(retention.expire(other, "trades", BEGIN_US + 150_000_000, database_again(other)))
+    list(rebuilding)
+    assert rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us") == candles
 
 
 def test_retention_ends_where_somebody_else_has_written_rows_below_the_mark(
@@ -157,7 +228,7 @@ def test_retention_ends_where_somebody_else_has_written_rows_below_the_mark(
 
 
 def database_again(connection: Connection) -> Callable[..., object]:
-    return database.again(connection, chance)
+    return databases.again(connection, chance)
 
 
 def test_a_table_that_is_rebuilt_is_the_same_as_before(

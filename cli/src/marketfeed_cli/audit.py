@@ -56,6 +56,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "missing": [span._asdict() for span in hour.missing],
                 "duplicates": hour.duplicates,
                 "uncounted": hour.uncounted,
+                "expired": hour.expired,
                 "completeness_percent": hour.completeness_percent,
             }
             for hour in report.hours
@@ -78,18 +79,35 @@ def _print(report: Report) -> None:
             f"{hour.stored:,}",
             str(hour.duplicates),
             _percent(hour.completeness_percent),
-            ", ".join(
-                f"{span.first_id}-{span.last_id} {span.verdict} {span.proof}".rstrip()
-                for span in hour.missing
-            ),
+            ", ".join(_remarks(hour)),
         )
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    stored = sum(hour.stored for hour in report.hours)
-    unresolved = sum(hour.unresolved for hour in report.hours)
+    console.print(_verdict(report))
+
+
+def _remarks(hour: HourReport) -> list[str]:
+    remarks = [
+        f"{span.first_id}-{span.last_id} {span.verdict} {span.proof}".rstrip() for span in hour.missing
+    ]
+    if hour.uncounted:
+        remarks.append(f"{hour.uncounted:,} rows differ from candles_1m")
+    if hour.expired:
+        remarks.append("expired: deleted by retention")
+    return remarks
+
+
+def _verdict(report: Report) -> str:
+    """The last line."""
     how = "the rows were counted" if report.deep else "from the ledger; --deep counts the rows"
-    verdict = "complete" if report.is_complete else f"NOT complete: {unresolved:,} ids are unresolved"
-    console.print(f"{verdict}: {stored:,} trades ({how})" if report.is_complete else f"{verdict} ({how})")
+    if report.is_complete:
+        return f"complete: {sum(hour.stored for hour in report.hours):,} trades ({how})"
+    sums = {
+        "ids are unresolved": sum(hour.unresolved for hour in report.hours),
+        "rows are there twice": sum(hour.duplicates for hour in report.hours),
+        "rows differ from candles_1m": sum(hour.uncounted for hour in report.hours),
+    }
+    return f"NOT complete: {', '.join(f'{count:,} {what}' for what, count in sums.items() if count)} ({how})"
 
 
 def _hour(hour: HourReport) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from marketfeed_consumers import database
 from marketfeed_consumers.dialects import Dialect
 from marketfeed_consumers.knowledge import Key
+from marketfeed_consumers.tables import trades
 from marketfeed_consumers.transaction import Connection
 
 HOUR_US: Final = 3_600_000_000
@@ -50,6 +51,8 @@ class HourReport:
         missing: ranges not stored; each stands in the hour of the trade before it.
         duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
         uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
+        expired: retention has deleted trades of this hour: `stored` is what was, what was missing is not known any
+            more, and `deep` does not compare the rows that are left.
     """
 
     venue: str
@@ -61,6 +64,7 @@ class HourReport:
     missing: tuple[Range, ...]
     duplicates: int = 0
     uncounted: int = 0
+    expired: bool = False
 
     @property
     def unresolved(self) -> int:
@@ -121,6 +125,11 @@ SELECT venue, symbol, absent, proof FROM trade_gaps
 WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, first_id
 """  # noqa: S608 - constants
 
+_EXPIRED: Final = f"""
+SELECT venue, symbol, first_time_us FROM high_water_marks
+WHERE {_WHERE} AND table_name = '{trades.NAME}' AND expired_below_id > 0
+"""  # noqa: S608 - constants
+
 _COUNT: Final = f"""
 SELECT trade_time_us - trade_time_us %% {HOUR_US} AS hour_us, count(*), count(DISTINCT trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first_id)s AND %(last_id)s
@@ -143,9 +152,10 @@ def audit(connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool 
     hours = connection.execute(_HOURS, parameters).fetchall()
     missing = connection.execute(_MISSING, parameters).fetchall()
     absent = connection.execute(_ABSENT, parameters).fetchall()
+    expired = connection.execute(_EXPIRED, parameters).fetchall()
     counted = _deep_counts(connection, hours, parameters) if deep else None
     connection.rollback()
-    return Report(tuple(assemble(hours, missing, absent, counted)), deep)
+    return Report(tuple(assemble(hours, missing, absent, expired, counted)), deep)
 
 
 def _parameters(scope: Scope) -> dict[str, Any]:
@@ -158,6 +168,7 @@ def assemble(
     hours: Iterable[Sequence[Any]],
     missing: Iterable[Sequence[Any]],
     absent: Iterable[Sequence[Any]],
+    expired: Iterable[Sequence[Any]],
     counted: Mapping[tuple[str, str, int], tuple[int, int]] | None,
 ) -> list[HourReport]:
     """The report of what the queries found.
@@ -166,6 +177,7 @@ def assemble(
         hours: (venue, symbol, hour_us, first id, last id, count).
         missing: (venue, symbol, hour_us, first id, last id).
         absent: (venue, symbol, [[first, last], …], proof).
+        expired: (venue, symbol, time of the first trade left), of symbols of which retention has deleted trades.
         counted: (venue, symbol, hour_us) -> rows and distinct ids, where they were counted.
     """
     proven: defaultdict[Key, list[tuple[int, int, str]]] = defaultdict(list)
@@ -175,10 +187,14 @@ def assemble(
     for venue, symbol, hour_us, first, last in missing:
         ranges[venue, symbol, hour_us] += judged(first, last, proven[venue, symbol])
     held = {(venue, symbol, hour_us): rest for venue, symbol, hour_us, *rest in hours}
+    kept_from_us = {(venue, symbol): time_us for venue, symbol, time_us in expired}
     reports = []
     for where in sorted({*held, *ranges, *(counted or {})}):
         first_id, last_id, stored = held.get(where, (None, None, 0))
-        rows, distinct = (counted or {}).get(where, (0, 0)) if counted is not None else (stored, stored)
+        is_expired = where[2] <= kept_from_us.get(where[:2], -1)
+        rows, distinct = (stored, stored)
+        if counted is not None and not is_expired:
+            rows, distinct = counted.get(where, (0, 0))
         reports.append(
             HourReport(
                 *where,
@@ -188,6 +204,7 @@ def assemble(
                 tuple(ranges.get(where, ())),
                 rows - distinct,
                 abs(distinct - stored),
+                is_expired,
             )
         )
     return reports

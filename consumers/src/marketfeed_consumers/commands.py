@@ -99,12 +99,17 @@ def retain(arguments: argparse.Namespace) -> int:
 
 def _delete(connection: Connection, table: str, before_us: int) -> None:
     progress, retry = Progress(f"{table}: rows deleted"), database.again(connection, _CHANCE)
-    if table in ("trades", "book_tickers"):
-        for done in retention.expire(connection, table, before_us, retry):
-            progress.add(done.rows, f"{done.venue} {done.symbol}")
-    else:
-        for rows in retention.expire_by_time(connection, table, before_us, retry):
+    if table == "dead_letters":
+        for rows in retention.expire_dead_letters(connection, before_us, retry):
             progress.add(rows, "")
+    else:
+        steps = (
+            retention.expire_candles(connection, before_us, retry)
+            if table == "candles_1m"
+            else retention.expire(connection, table, before_us, retry)
+        )
+        for done in steps:
+            progress.add(done.rows, f"{done.venue} {done.symbol}")
     progress.end()
 
 

@@ -149,9 +149,14 @@ def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distr
 
 def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:
     above, below = _by_mark(group, NOTHING.last_id if distrust else mark.last_id)
-    made.quotes.duplicates += len(group) - len(above) - len(below)
     if distrust:
         above, below = [], above
+    if below and below[0].update_id < mark.expired_below_id:
+        # Retention has deleted it: looked up, it would seem new.
+        below = [quote for quote in below if quote.update_id >= mark.expired_below_id]
+    made.quotes.duplicates += len(group) - len(above) - len(below)
+    if not (above or below):
+        return
     if below:
         made.quotes.doubtful[key] = below
     if above:

@@ -19,11 +19,17 @@ STRETCH_IDS: Final = 100_000
 """About how many trades one transaction reads."""
 
 _MARKS: Final = """
-SELECT venue, symbol, first_id, last_id, first_time_us, expired_below_id FROM high_water_marks
+SELECT venue, symbol FROM high_water_marks
 WHERE table_name = %(table)s AND first_id <= last_id
     AND (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)
 ORDER BY venue, symbol
 """
+
+_WHOLE_FROM: Final = f"""
+SELECT CASE WHEN expired_below_id = 0 THEN 0 ELSE first_time_us - first_time_us %% {MINUTE_US} + {MINUTE_US} END
+FROM high_water_marks WHERE table_name = '{trades.NAME}' AND venue = %(venue)s AND symbol = %(symbol)s
+"""  # noqa: S608 - constants
+"""When the first minute begins of which retention has not deleted any trade."""
 
 _MINUTES: Final = f"""
 SELECT trade_time_us - trade_time_us %% {MINUTE_US} AS minute_us, count(*) FROM trades
@@ -76,19 +82,23 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
 
     Minutes of which retention has deleted trades are left as they are: there is nothing left to make them of.
     """
-    for venue, symbol, _, _, first_time_us, expired in retry(
-        partial(_read, connection, _MARKS, _scope(trades.NAME, scope))
-    ):
+    for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
-        if expired:
-            since = max(since, (first_time_us // MINUTE_US + 1) * MINUTE_US)
         until = 2**62 if scope.until_us is None else -(-scope.until_us // MINUTE_US) * MINUTE_US
         where = {"venue": venue, "symbol": symbol, "since_us": since, "until_us": until}
         minutes = retry(partial(_read, connection, _MINUTES, where))
         for from_us, to_us in stretches(minutes, since, until):
             bounds = {**where, "from_us": from_us, "to_us": to_us}
-            rows = retry(partial(_anew, connection, _DELETE, _AGGREGATE, bounds))
+            rows = retry(partial(_stretch, connection, bounds))
             yield Rebuilt(venue, symbol, rows)
+
+
+def _stretch(connection: Connection, bounds: dict[str, Any]) -> int:
+    # Retention may be at work: from when on all trades are there is read in the transaction that reads them.
+    (whole_from_us,) = connection.execute(_WHOLE_FROM, bounds).fetchone() or (0,)
+    return _anew(
+        connection, _DELETE, _AGGREGATE, {**bounds, "from_us": max(bounds["from_us"], whole_from_us)}
+    )
 
 
 def stretches(minutes: list[tuple[int, int]], since_us: int, until_us: int) -> list[tuple[int, int]]:
@@ -108,7 +118,7 @@ def stretches(minutes: list[tuple[int, int]], since_us: int, until_us: int) -> l
 
 def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Make top_of_book anew from the newest quote of each symbol."""
-    for venue, symbol, *_ in retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope))):
+    for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope))):
         where = {"venue": venue, "symbol": symbol}
         rows = retry(partial(_anew, connection, _DELETE_TOP, _NEWEST, where))
         yield Rebuilt(venue, symbol, rows)
