@@ -1,9 +1,9 @@
 """Fixtures of the monitoring's tests: Prometheus' own programs."""
 
-import os
-
 import pytest
 
+from marketfeed_devtools.programs import Unavailable
+from marketfeed_devtools.skipping import skip_or_fail
 from marketfeed_monitoring import prometheus
 
 
@@ -12,7 +12,5 @@ def programs() -> prometheus.Programs:
     """prometheus and promtool; skips where they cannot be had, which in CI is a failure."""
     try:
         return prometheus.programs()
-    except prometheus.Unavailable as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
+    except Unavailable as reason:
+        skip_or_fail(reason)

@@ -21,11 +21,14 @@ sys.path += [str(ROOT / "tests/integration"), str(ROOT / "operator/tests")]
 import operator_control_plane  # noqa: E402 - found through the line above
 import operator_kubelet  # noqa: E402
 import operator_support  # noqa: E402
-from integration_pipeline import QUOTES, TRADES, Pipeline, until  # noqa: E402
+from integration_pipeline import QUOTES, TRADES, Pipeline  # noqa: E402
 
 from marketfeed_cli import services  # noqa: E402
 from marketfeed_cli.embedded import postgres  # noqa: E402
 from marketfeed_cli.process import Parts  # noqa: E402
+from marketfeed_devtools.ports import free_port  # noqa: E402
+from marketfeed_devtools.programs import Unavailable  # noqa: E402
+from marketfeed_devtools.waiting import until_async  # noqa: E402
 from marketfeed_monitoring.prometheus import Programs, Prometheus, Target  # noqa: E402
 
 RULES = ROOT / "charts/marketfeed/files/rules/marketfeed.yaml"
@@ -62,7 +65,7 @@ async def stage(folder: Path, programs: Programs, scrape_seconds: float = 1.0) -
             targets.append(
                 _target(FEED, "operator", _address(operator.url("")), namespace="marketfeed-system")
             )
-        except operator_control_plane.Unavailable as reason:
+        except Unavailable as reason:
             without_operator = str(reason)
         servers = []
         for name in ("kubernetes", "compose"):
@@ -71,7 +74,7 @@ async def stage(folder: Path, programs: Programs, scrape_seconds: float = 1.0) -
             servers.append(Prometheus(programs, folder / name, seen, RULES, scrape_seconds=scrape_seconds))
             running.enter_context(servers[-1])
         for server in servers:
-            await until(
+            await until_async(
                 lambda seen=server: _sees(seen, len(targets)), "Prometheus to have scraped everything"
             )
         yield Stage(pipeline, *servers, without_operator)
@@ -89,7 +92,7 @@ async def _pipeline(parts: Parts, folder: Path) -> Pipeline:
     address_file = folder / "broker"
     topics = dict.fromkeys(pipeline.topics.values(), 2)
     parts.start(services.embedded_broker(pipeline.environment, address_file, topics))
-    await until(address_file.exists, "the broker")
+    await until_async(address_file.exists, "the broker")
     symbols = ",".join(symbol for shard in SHARDS for symbol in shard)
     pipeline.environment |= {"KAFKA_BROKER": address_file.read_text().strip(), "LOG_LEVEL": "WARNING"}
     await pipeline.migrate()
@@ -139,10 +142,10 @@ async def _operator(folder: Path, running: AsyncExitStack) -> operator_support.O
     await operator_support.install(plane.kubeconfig)
     token = await operator_support.operator_token(plane.kubeconfig)
     account = plane.kubeconfig_for(folder / "kubeconfig", token)
-    port = operator_kubelet.free_port()
+    port = free_port()
     started = running.enter_context(contextlib.ExitStack())
     operator = operator_support.launch(folder, account, started, POD_METRICS_PORT=str(port))
-    await until(lambda: " leading " in operator.log.read_text(), "the operator to lead")
+    await until_async(lambda: " leading " in operator.log.read_text(), "the operator to lead")
     await _feeds(plane.kubeconfig, port, running)
     return operator
 

@@ -95,6 +95,19 @@ def test_every_member_is_typed_tested_linted_and_under_the_import_contracts(memb
         assert package(member) in contracts["importlinter"]["root_packages"].split()
 
 
+def test_what_users_run_is_installed_without_the_developers_tools(members: list[str]) -> None:
+    """Import contracts see what is imported; this is about what an image would install."""
+    depending = [
+        member
+        for member in members
+        if any(
+            "devtools" in name for name in toml(ROOT / member / "pyproject.toml")["project"]["dependencies"]
+        )
+    ]
+    assert depending == ["monitoring"]
+    assert not (ROOT / "monitoring" / "Dockerfile").exists()
+
+
 def package(member: str) -> str:
     """The import package of a member's folder."""
     return f"marketfeed_{member}"

@@ -1,15 +1,12 @@
 """A Prometheus of our own on a free port, and its HTTP API: what proves the queries and what pictures are made from.
 
 The programs `prometheus` and `promtool` are Debian's: those in PATH, else the package unpacked once into the cache
-(MARKETFEED_CACHE, by default ~/.cache/marketfeed), which needs apt and no rights: nothing is installed, and no service
-is started.
+(``marketfeed_devtools.cache``), which needs apt and no rights: nothing is installed, and no service is started.
 """
 
-import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -24,13 +21,13 @@ from typing import Any, Final, Self
 
 import yaml
 
+from marketfeed_devtools import cache
+from marketfeed_devtools.ports import free_port
+from marketfeed_devtools.programs import CommandFailed, Unavailable, run, say
+
 PACKAGE: Final = "prometheus"
 START_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
-
-
-class Unavailable(Exception):
-    """No Prometheus can be had on this machine; says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +71,32 @@ def programs() -> Programs:
         return Programs(Path(found[0]), Path(found[1]))
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise Unavailable("prometheus and promtool are not in PATH, and without apt they cannot be had")
-    folder = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed") / PACKAGE
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            _unpack(folder)
-            (folder / "complete").touch()
+    folder = cache.once(PACKAGE, _unpack)
     return Programs(folder / "usr/bin/prometheus", folder / "usr/bin/promtool")
 
 
 def _unpack(folder: Path) -> None:
-    print(f"fetching Debian's package {PACKAGE} once into {folder}", flush=True)
-    said = _run(["apt-get", "download", PACKAGE], folder)
-    if said.returncode and os.geteuid() == 0:  # perhaps apt has never been asked what there is
-        said = _run(["apt-get", "update"], folder)
-        said = _run(["apt-get", "download", PACKAGE], folder)
-    if said.returncode:
+    say(f"fetching Debian's package {PACKAGE}, once")
+    try:
+        _download(folder)
+    except CommandFailed as reason:
         raise Unavailable(
-            f"apt does not give the package {PACKAGE}; install it, or run apt-get update first: {said.stderr.strip()}"
-        )
+            f"apt does not give the package {PACKAGE}; install it, or run apt-get update first: {reason}"
+        ) from reason
     for package in folder.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)  # noqa: S603, S607 - a file of apt's
+        run(["dpkg-deb", "--extract", package, folder])
         package.unlink()
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - constants
+def _download(folder: Path) -> None:
+    command = ["apt-get", "download", PACKAGE]
+    try:
+        run(command, cwd=folder)
+    except CommandFailed:
+        if os.geteuid() != 0:
+            raise
+        run(["apt-get", "update"])  # perhaps apt has never been asked what there is
+        run(command, cwd=folder)
 
 
 class Prometheus:
@@ -140,8 +136,7 @@ class Prometheus:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
             str(self._program), f"--config.file={self._config}", f"--storage.tsdb.path={self._folder / 'data'}",

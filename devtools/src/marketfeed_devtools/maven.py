@@ -1,0 +1,31 @@
+"""Java libraries by Maven: what a pom asks for, fetched once into the cache."""
+
+import hashlib
+from pathlib import Path
+
+from marketfeed_devtools import cache
+from marketfeed_devtools.programs import require, run, say
+
+
+def jars(pom: Path, name: str) -> Path:
+    """The folder of the jars that `pom` asks for, with all that they need to run.
+
+    Args:
+        pom: the file.
+        name: of the folder in the cache, before its key.
+
+    Raises:
+        Unavailable: Maven is not installed.
+        CommandFailed: Maven failed; with the end of its words.
+    """
+
+    def make(folder: Path) -> None:
+        mvn = require("mvn", f"fetches {name} (Debian: maven)")
+        say(f"fetching {name} by Maven, once")
+        run(
+            [mvn, "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={folder / 'jars'}",
+             "-DincludeScope=runtime"]
+        )  # fmt: skip
+
+    key = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    return cache.once(f"{name}-{key}", make, ("jars", cache.COMPLETE)) / "jars"
