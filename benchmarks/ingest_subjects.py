@@ -1,7 +1,6 @@
 """Who takes a turn in the ingestion benchmark: each reads the same frames and is measured from outside alike."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import ingest_frames
 import ingest_stack
-import sink_stack
+
+from marketfeed_devtools import cache
 
 CRYPTOFEED = ("cryptofeed==2.4.1", "aiokafka==0.14.0")
 WARM_SECONDS = 2
@@ -213,11 +213,13 @@ def cryptofeed(bench: Bench, events: int) -> Turn:
 
 def cryptofeed_environment() -> Path:
     """The folder of a virtual environment that holds cryptofeed; the first call makes it."""
-    folder = sink_stack.CACHE / CRYPTOFEED[0].replace("==", "-")
-    if not (folder / "complete").exists():
+
+    def make(folder: Path) -> None:
         print(f"installing {' and '.join(CRYPTOFEED)} …", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *CRYPTOFEED], check=True)
-        (folder / "complete").touch()
-    return folder
+        subprocess.run(
+            [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *CRYPTOFEED], check=True
+        )
+
+    # Its scripts name the folder it was made in; its python, which is all that we call, does not.
+    return cache.once(f"benchmarks/{CRYPTOFEED[0].replace('==', '-')}", make)

@@ -1,16 +1,13 @@
 """What the sink benchmark runs on: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
 
-import hashlib
 import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,44 +18,19 @@ import psutil
 import psycopg
 
 from marketfeed_cli.embedded import postgres as embedded
+from marketfeed_devtools import maven
+from marketfeed_devtools.ports import free_port
+from marketfeed_devtools.waiting import until
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "integration"))
 
 import integration_kafka  # noqa: E402 - found through the line above
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "marketfeed" / "benchmarks"
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
-    """Wait for `condition`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"waited {seconds:g} s for {what}")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
 
 def jars(name: str) -> Path:
     """The folder of the jars of maven/NAME.xml; Maven fetches them once."""
-    pom = HERE / "maven" / f"{name}.xml"
-    folder = CACHE / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
-    if not (folder / "complete").exists():
-        print(f"fetching {name} by Maven …", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(
-            ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", f"-DoutputDirectory={folder}",
-             "-DincludeScope=runtime"],
-            check=True,
-        )  # fmt: skip
-        (folder / "complete").touch()
-    return folder
+    return maven.jars(HERE / "maven" / f"{name}.xml", f"benchmarks/{name}")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ mock cluster otherwise. A failed seed is run again alone by MARKETFEED_CHAOS_FIR
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
+
+from marketfeed_devtools.programs import Unavailable
 
 ROOT: Final = Path(__file__).parents[1]
 TESTS: Final = ("consumers/tests/test_consumer_serializable.py", "consumers/tests/test_consumer_killed.py")
@@ -49,11 +50,13 @@ def main() -> int:
 
 def _kafka(stack: ExitStack) -> str:
     """A broker of this run's own; "" where there is no Java."""
-    if not (shutil.which("java") and shutil.which("mvn")):
-        return ""
     sys.path.append(str(ROOT / "tests/integration"))
-    from integration_kafka import ApacheKafka
+    from integration_kafka import ApacheKafka, libraries
 
+    try:
+        libraries()
+    except Unavailable:
+        return ""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-chaos-")))
     return stack.enter_context(ApacheKafka(folder)).address
 

@@ -13,6 +13,7 @@ from typing import Final
 import yaml
 from charts_files import ROOT, write_or_compare
 
+from marketfeed_devtools.programs import Unavailable
 from marketfeed_operator.api.crd import to_yaml
 
 sys.path.append(str(ROOT / "tests/charts"))
@@ -66,7 +67,7 @@ def main() -> int:
     """Write the files, or say which are not as they should be."""
     try:
         return write_or_compare(__doc__, "charts", lambda: manifests(charts_tools.find_tools().helm))
-    except charts_tools.Unavailable as reason:
+    except Unavailable as reason:
         print(reason, file=sys.stderr)
         return 1
 

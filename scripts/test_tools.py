@@ -6,7 +6,6 @@ lacks the tools for is said and left out; whether that skips tests or fails them
 """
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import charts_tools  # noqa: E402 - found through the line above
 import integration_kafka  # noqa: E402 - found through the line above
 import operator_control_plane  # noqa: E402
 
+from marketfeed_devtools.programs import Unavailable  # noqa: E402
 from marketfeed_monitoring import prometheus  # noqa: E402
 
 
@@ -25,22 +25,16 @@ def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    if shutil.which("java") and shutil.which("mvn"):
-        print(f"Apache Kafka: {integration_kafka.libraries()}", flush=True)
-    else:
-        print("Apache Kafka: left out, it needs Java and Maven", flush=True)
-    try:
-        print(f"Kubernetes control plane: {operator_control_plane.find_programs()}", flush=True)
-    except operator_control_plane.Unavailable as reason:
-        print(f"Kubernetes control plane: left out: {reason}", flush=True)
-    try:
-        print(f"helm, helm-unittest, kubeconform: {charts_tools.find_tools().folder}", flush=True)
-    except charts_tools.Unavailable as reason:
-        print(f"helm, helm-unittest, kubeconform: left out: {reason}", flush=True)
-    try:
-        print(f"Prometheus and promtool: {prometheus.programs().promtool.parent}", flush=True)
-    except prometheus.Unavailable as reason:
-        print(f"Prometheus and promtool: left out: {reason}", flush=True)
+    for name, find in (
+        ("Apache Kafka", integration_kafka.libraries),
+        ("Kubernetes control plane", operator_control_plane.find_programs),
+        ("helm, helm-unittest, kubeconform", lambda: charts_tools.find_tools().folder),
+        ("Prometheus and promtool", lambda: prometheus.programs().promtool.parent),
+    ):
+        try:
+            print(f"{name}: {find()}", flush=True)
+        except Unavailable as reason:
+            print(f"{name}: left out: {reason}", flush=True)
 
 
 if __name__ == "__main__":

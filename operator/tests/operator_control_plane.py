@@ -1,17 +1,15 @@
 """A real Kubernetes API server without nodes: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
 
-Where the programs come from, in this order: the folder KUBEBUILDER_ASSETS; the cache (MARKETFEED_CACHE, by default
-~/.cache/marketfeed), built into it once from the Go modules pinned in ``apiserver/`` (about ten minutes on two
-cores). With USE_EXISTING_CLUSTER=true nothing is started and the cluster of KUBECONFIG is used.
+Where the programs come from, in this order: the folder KUBEBUILDER_ASSETS; the cache (``marketfeed_devtools.cache``),
+built into it once from the Go modules pinned in ``apiserver/`` (about ten minutes on two cores). With
+USE_EXISTING_CLUSTER=true nothing is started and the cluster of KUBECONFIG is used.
 """
 
 import contextlib
 import csv
 import http.client
 import os
-import re
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -22,15 +20,16 @@ from typing import Final
 
 import yaml
 
+from marketfeed_devtools import cache, go
+from marketfeed_devtools.ports import free_ports
+from marketfeed_devtools.programs import Unavailable, require, say
+
 HERE: Final = Path(__file__).parent
+ETCD: Final = "go.etcd.io/etcd/server/v3"
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager")
 ADMIN_TOKEN: Final = "admin-of-a-throwaway-api-server"
 MANAGER_TOKEN: Final = "controller-manager-of-a-throwaway-api-server"
 START_SECONDS: Final = 180.0
-
-
-class Unavailable(Exception):
-    """No API server can be had on this machine; says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -84,68 +83,36 @@ def _existing() -> ControlPlane:
 
 
 def find_programs() -> Path:
-    """The folder with the control plane's programs, built first if need be."""
+    """The folder with the control plane's programs, built first if need be.
+
+    Raises:
+        Unavailable: KUBEBUILDER_ASSETS lacks one, or Go is not installed.
+        CommandFailed: a build failed.
+    """
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         folder = Path(assets)
         missing = [program for program in PROGRAMS if not (folder / program).exists()]
         if missing:
             raise Unavailable(f"KUBEBUILDER_ASSETS={assets} has no {', '.join(missing)}")
         return folder
-    cache = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed")
-    kubernetes, etcd = (
-        _version("kubernetes", "k8s.io/kubernetes"),
-        _version("etcd", "go.etcd.io/etcd/server/v3"),
-    )
-    folder = cache / "apiserver" / f"{kubernetes}-etcd-{etcd}"
-    if not all((folder / program).exists() for program in PROGRAMS):
-        _build(folder, kubernetes)
-    return folder
+    kubernetes, etcd = HERE / "apiserver" / "kubernetes", HERE / "apiserver" / "etcd"
+    programs = [
+        go.Program("etcd", ETCD, etcd),
+        *(go.kubernetes(name, kubernetes) for name in (*PROGRAMS[1:], "kubectl")),
+    ]
 
+    def gather(folder: Path) -> None:
+        require("go", "builds the API server (Debian: golang, or go.dev/dl); or set KUBEBUILDER_ASSETS")
+        say("building the Kubernetes control plane once (about ten minutes on two cores)")
+        for program in programs:
+            shutil.copy2(go.built(program), folder)
 
-def _version(module: str, package: str) -> str:
-    found = re.search(
-        rf"^require {re.escape(package)} (\S+)$", (HERE / "apiserver" / module / "go.mod").read_text(), re.M
-    )
-    assert found, f"apiserver/{module}/go.mod does not require {package}"
-    return found.group(1)
-
-
-def _build(folder: Path, version: str) -> None:
-    if shutil.which("go") is None:
-        raise Unavailable("Go is not installed: it builds the API server; or set KUBEBUILDER_ASSETS")
-    print(
-        f"building the Kubernetes control plane once into {folder} (about ten minutes on two cores)",
-        flush=True,
-    )
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    building.mkdir(parents=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-    major, minor = version.removeprefix("v").split(".")[:2]
-    flags = (
-        f"-s -w -X k8s.io/component-base/version.gitVersion={version} "
-        f"-X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
-    )
-    commands = [f"k8s.io/kubernetes/cmd/{name}" for name in (*PROGRAMS[1:], "kubectl")]
-    try:
-        for module, arguments in (
-            ("etcd", ["-o", str(building / "etcd"), "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"]),
-            ("kubernetes", ["-o", f"{building}/", "-ldflags", flags, *commands]),
-        ):
-            subprocess.run(
-                ["go", "build", "-trimpath", *arguments],
-                cwd=HERE / "apiserver" / module,
-                env=environment,
-                check=True,
-            )
-        # Whoever else built the same meanwhile made the same files.
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    versions = f"{go.pinned(kubernetes, 'k8s.io/kubernetes')}-etcd-{go.pinned(etcd, ETCD)}"
+    return cache.once(f"apiserver/{versions}", gather, [program.name for program in programs])
 
 
 def _start(programs: Path, folder: Path, controller_qps: int, running: contextlib.ExitStack) -> ControlPlane:
-    store, peer, port = _free_ports(3)
+    store, peer, port = free_ports(3)
     server, pki = f"https://127.0.0.1:{port}", folder / "pki"
     pki.mkdir(parents=True)
     with (folder / "tokens.csv").open("w", newline="") as tokens:
@@ -185,12 +152,6 @@ def _start(programs: Path, folder: Path, controller_qps: int, running: contextli
         "--kube-api-qps", controller_qps, "--kube-api-burst", 2 * controller_qps,
     ])  # fmt: skip
     return plane
-
-
-def _free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [taken.getsockname()[1] for taken in sockets]
 
 
 def _run(running: contextlib.ExitStack, folder: Path, command: Sequence[object]) -> subprocess.Popen[bytes]:

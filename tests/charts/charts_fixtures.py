@@ -19,26 +19,20 @@ from charts_support import (
     Kubectl,
     Object,
     Render,
-    Unavailable,
     charts_tools,
     control_plane,
 )
 
-
-def _missing(reason: Exception) -> None:
-    """What a test needs cannot be had: a failure in CI, elsewhere a reason to skip."""
-    if os.environ.get("CI", "").lower() == "true":
-        raise reason
-    pytest.skip(str(reason))
+from marketfeed_devtools.programs import Unavailable
+from marketfeed_devtools.skipping import skip_or_fail
 
 
 @pytest.fixture(scope="session")
 def tools() -> charts_tools.Tools:
     try:
         return charts_tools.find_tools()
-    except charts_tools.Unavailable as reason:
-        _missing(reason)
-        raise
+    except Unavailable as reason:
+        skip_or_fail(reason)
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +83,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlan
         try:
             plane = running.enter_context(control_plane(tmp_path_factory.mktemp("apiserver")))
         except Unavailable as reason:
-            _missing(reason)
-            raise
+            skip_or_fail(reason)
         yield plane
 
 

@@ -13,7 +13,7 @@ import charts_cluster  # noqa: E402 - found through the lines above, as the next
 import charts_manifests  # noqa: E402
 import charts_tools  # noqa: E402
 import charts_values  # noqa: E402
-from operator_control_plane import ControlPlane, Unavailable, control_plane  # noqa: E402
+from operator_control_plane import ControlPlane, control_plane  # noqa: E402
 
 CHART: Final = ROOT / "charts/marketfeed"
 NEIGHBOURS: Final = ROOT.parent / "shared/crds"
@@ -24,7 +24,6 @@ KINDS: Final = ("marketfeed.dev/v1alpha1/MarketFeed", "monitoring.coreos.com/v1/
 
 __all__ = [
     "ControlPlane",
-    "Unavailable",
     "charts_cluster",
     "charts_manifests",
     "charts_tools",

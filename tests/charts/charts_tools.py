@@ -1,24 +1,25 @@
-"""helm, helm-unittest and kubeconform, built once from pinned Go modules into the cache.
+"""helm, helm-unittest and kubeconform, built once from pinned Go modules into a folder of the cache."""
 
-The cache is MARKETFEED_CACHE, by default ~/.cache/marketfeed; a folder of it belongs to one set of versions.
-"""
-
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from marketfeed_devtools import cache, go
+from marketfeed_devtools.go import Program
+from marketfeed_devtools.programs import say
+
 HERE: Final = Path(__file__).parent
 HELM: Final = "v4.2.4"
 KUBECONFORM: Final = "v0.8.0"
-HELM_UNITTEST: Final = "v1.1.2"
-"""Runs its suites on the engine of Helm 3, so that both majors render the charts in the tests. Also in tools/."""
-
-
-class Unavailable(Exception):
-    """The programs cannot be had on this machine; says what is missing."""
+_UNITTEST: Final = "github.com/helm-unittest/helm-unittest"
+HELM_UNITTEST: Final = go.pinned(HERE / "tools" / "helm-unittest", _UNITTEST)
+"""Runs its suites on the engine of Helm 3, so that both majors render the charts in the tests."""
+PROGRAMS: Final = (
+    Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", version=KUBECONFORM),
+    Program("helm", "helm.sh/helm/v4/cmd/helm", version=HELM),
+    Program("helm-unittest", f"{_UNITTEST}/cmd/helm-unittest", HERE / "tools" / "helm-unittest"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,33 +49,13 @@ def find_tools() -> Tools:
 
     Raises:
         Unavailable: Go is not installed.
-        subprocess.CalledProcessError: a build failed.
+        CommandFailed: a build failed.
     """
-    cache = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed")
-    tools = Tools(cache / "charts" / f"helm-{HELM}-unittest-{HELM_UNITTEST}-kubeconform-{KUBECONFORM}")
-    if not all(program.exists() for program in (tools.helm, tools.kubeconform, tools.helm_unittest)):
-        _build(tools.folder)
-    return tools
+    name = f"charts/helm-{HELM}-unittest-{HELM_UNITTEST}-kubeconform-{KUBECONFORM}"
+    return Tools(cache.once(name, _gather, [program.name for program in PROGRAMS]))
 
 
-def _build(folder: Path) -> None:
-    if shutil.which("go") is None:
-        raise Unavailable("Go is not installed: it builds helm, helm-unittest and kubeconform")
-    print(f"building helm, helm-unittest and kubeconform once into {folder} (about five minutes)", flush=True)
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    building.mkdir(parents=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOBIN": str(building)}
-    flags = ["-trimpath", "-ldflags", "-s -w"]
-    unittest = "github.com/helm-unittest/helm-unittest/cmd/helm-unittest"
-    try:
-        for where, command in (
-            (HERE, ["install", *flags, f"github.com/yannh/kubeconform/cmd/kubeconform@{KUBECONFORM}"]),
-            (HERE, ["install", *flags, f"helm.sh/helm/v4/cmd/helm@{HELM}"]),
-            (HERE / "tools" / "helm-unittest", ["build", *flags, "-o", f"{building}/", unittest]),
-        ):
-            subprocess.run(["go", *command], cwd=where, env=environment, check=True)
-        # Whoever else built the same meanwhile made the same files.
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+def _gather(folder: Path) -> None:
+    say("building helm, helm-unittest and kubeconform once (about five minutes)")
+    for program in PROGRAMS:
+        shutil.copy2(go.built(program), folder)

@@ -23,12 +23,15 @@ from e2e_platform import Platform
 from e2e_report import Journey, Report, put, table
 from e2e_system import FEED, NAMESPACE, System
 
+from marketfeed_devtools import cache
+from marketfeed_devtools.skipping import skip_or_fail
+
 _COMMAND = os.environ.get("E2E_COMMAND") or shlex.join(["pytest", *sys.argv[1:]])
 _journeys: list[Journey] = []
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("E2E_FOLDER") or kind_programs.cache_folder() / "e2e")
+    return Path(os.environ.get("E2E_FOLDER") or cache.folder() / "e2e")
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +42,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     try:
         found = e2e_platform.start()
     except e2e_platform.Skipped as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no cluster can be had here: {reason}")
-        pytest.skip(f"no cluster can be had here: {reason}")
+        skip_or_fail(f"no cluster can be had here: {reason}")
     yield found
     report = Report(_COMMAND, began, _versions(found, commit), _rounded(found.timings_seconds), _journeys)
     folder = _folder()

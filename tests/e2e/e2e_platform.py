@@ -22,11 +22,12 @@ sys.path += [str(HERE / "kind"), str(HERE / "images"), str(ROOT / "tests" / "cha
 import build_images  # noqa: E402 - found through the line above
 import charts_tools  # noqa: E402
 import docker_engine  # noqa: E402
-import images_tools  # noqa: E402
 import kind_cluster  # noqa: E402
 import kind_images  # noqa: E402
 import kind_programs  # noqa: E402
 from e2e_kube import Kube, run, until  # noqa: E402
+
+from marketfeed_devtools.programs import Unavailable  # noqa: E402
 
 SHARED_CRDS: Final = ROOT.parent / "shared" / "crds"
 CHART: Final = ROOT / "charts" / "marketfeed"
@@ -254,7 +255,7 @@ def start() -> Platform:
             timings["cluster"] = time.monotonic() - begun
             print(f"[e2e] cluster: {timings['cluster']:.0f} s", flush=True)
             platform = Platform(Kube(kubectl, kubeconfig, on_kind=True), images, started_engine=begins_engine)
-    except (kind_programs.Unavailable, charts_tools.Unavailable, images_tools.Unavailable) as reason:
+    except Unavailable as reason:
         raise Skipped(str(reason)) from reason
     platform.timings_seconds.update(timings)
     platform.up()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from integration_kafka import ApacheKafka, require
+from integration_kafka import ApacheKafka, require_kafka
 from integration_pipeline import Pipeline
 from psycopg import sql
 
@@ -58,7 +58,7 @@ def database(postgres: str) -> str:
 @pytest.fixture(scope="session")
 def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """A broker that tests leave as it was."""
-    require("java", "mvn")
+    require_kafka()
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 

@@ -1,23 +1,16 @@
 """Apache Kafka for tests: fetched by Maven into the cache once, then one process or three on free ports."""
 
 import base64
-import fcntl
-import hashlib
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
@@ -30,44 +23,35 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from confluent_kafka.cimpl import NewTopic
 
+from marketfeed_devtools import maven
+from marketfeed_devtools.ports import free_ports
+from marketfeed_devtools.programs import Unavailable, require
+from marketfeed_devtools.skipping import skip_or_fail
+from marketfeed_devtools.waiting import until
+
 POM = Path(__file__).parent / "maven" / "kafka.xml"
 START_SECONDS = 120
 JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """Small, and compiled quickly rather than well: a broker of a test lives for seconds."""
 
 
-def require(*programs: str) -> None:
-    """Skip where a program is missing; in CI that is a failure."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        reason = f"Apache Kafka needs {' and '.join(missing)}, which this machine lacks"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 def libraries() -> Path:
-    """The folder of Kafka's jars; the first call fetches them, keyed by what the pom asks for."""
-    cache = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed")
-    folder = cache / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            print(f"fetching Apache Kafka once into {folder}", flush=True)
-            subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
-                 f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime"],
-                check=True,
-            )  # fmt: skip
-            (folder / "complete").touch()
-    return folder / "jars"
+    """The folder of Kafka's jars; the first call fetches them.
+
+    Raises:
+        Unavailable: Java or Maven is not installed.
+        CommandFailed: Maven failed.
+    """
+    require("java", "runs Apache Kafka (Debian: default-jre-headless)")
+    return maven.jars(POM, "kafka")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def require_kafka() -> None:
+    """Skip where Kafka cannot be had; in CI that is a failure."""
+    try:
+        libraries()
+    except Unavailable as reason:
+        skip_or_fail(reason)
 
 
 class ApacheKafka:
@@ -95,8 +79,8 @@ class ApacheKafka:
         self._folder = folder
         self.node = node
         self._voters = voters or {}
-        self._port, self._sasl_port = free_port(), free_port()
-        self._controller_port = self._voters.get(node) or free_port()
+        self._port, self._sasl_port, own_port = free_ports(3)
+        self._controller_port = self._voters.get(node) or own_port
         self._settings = settings or {}
         self.address = f"127.0.0.1:{self._port}"
         self.sasl_address = f"127.0.0.1:{self._sasl_port}"
@@ -229,7 +213,7 @@ class KafkaCluster:
     """Three brokers that are also the controllers; use it in a ``with`` block. One may be stopped at a time."""
 
     def __init__(self, folder: Path) -> None:
-        voters = {node: free_port() for node in (1, 2, 3)}
+        voters = dict(zip((1, 2, 3), free_ports(3), strict=True))
         self.brokers = {}
         for node in voters:
             own = folder / f"broker-{node}"
@@ -247,7 +231,10 @@ class KafkaCluster:
                 broker.launch()
             for broker in self.brokers.values():
                 broker.await_answer()
-            self._until(lambda: len(self.admin.list_topics(timeout=5).brokers) == len(self.brokers))
+            until(
+                lambda: len(self.admin.list_topics(timeout=5).brokers) == len(self.brokers),
+                "the brokers to come together",
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -283,14 +270,7 @@ class KafkaCluster:
                 for partition in found[topic].partitions.values()
             )
 
-        self._until(in_sync)
-
-    @staticmethod
-    def _until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "the brokers did not come together"
-            time.sleep(0.1)
+        until(in_sync, f"every broker to have {', '.join(topics)}")
 
 
 def read_topic(address: str, topic: str) -> list[tuple[bytes, bytes]]:

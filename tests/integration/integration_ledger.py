@@ -5,10 +5,11 @@ from collections import defaultdict
 from pathlib import Path
 
 from integration_kafka import read_topic
-from integration_pipeline import Pipeline, until, worker_status
+from integration_pipeline import Pipeline, worker_status
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketfeed_cli.process import Part
+from marketfeed_devtools.waiting import until_async
 from marketfeed_wire import decode_book_ticker, decode_trade
 from marketfeed_wire.status import WorkerStatus
 
@@ -24,7 +25,7 @@ async def flowing(pipeline: Pipeline, url: str, trades: int) -> None:
     """Wait until the worker has had that many more trades acknowledged."""
     topic = pipeline.topics["MARKET_TRADES_TOPIC"]
     before = worker_status(url).acknowledged[topic]
-    await until(
+    await until_async(
         lambda: worker_status(url).acknowledged[topic] >= before + trades,
         f"{trades} more trades to be acknowledged: {worker_status(url)}",
     )
@@ -41,7 +42,7 @@ async def market_ended(pipeline: Pipeline, url: str) -> WorkerStatus:
             for symbol in SYMBOLS
         )
 
-    await until(done, f"all of the market to be acknowledged: {worker_status(url)}")
+    await until_async(done, f"all of the market to be acknowledged: {worker_status(url)}")
     return worker_status(url)
 
 

@@ -1,12 +1,9 @@
 """A whole pipeline for tests: simulator, worker, a consumer a topic, each a process of its own on a given broker."""
 
-import asyncio
 import json
 import os
 import signal
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,11 @@ import psycopg
 
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
+from marketfeed_devtools.waiting import until_async
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 TRADES = "trades"
 QUOTES = "book_tickers"
-
-
-async def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Wait until `condition` holds; fails with `what` when it does not come to hold."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        await asyncio.sleep(0.05)
 
 
 class Pipeline:
@@ -81,7 +71,7 @@ class Pipeline:
 
     async def _started(self, command: Command, port_file: Path) -> Part:
         part = self._parts.start(command)
-        await until(lambda: port_file.exists() or part.exit_code is not None, f"{part.name}'s start")
+        await until_async(lambda: port_file.exists() or part.exit_code is not None, f"{part.name}'s start")
         assert part.exit_code is None, part.tail()
         return part
 

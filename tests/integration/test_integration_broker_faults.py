@@ -4,10 +4,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from integration_kafka import ApacheKafka, read_topic, require
-from integration_pipeline import TRADES, Pipeline, until, worker_status
+from integration_kafka import ApacheKafka, read_topic, require_kafka
+from integration_pipeline import TRADES, Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
+from marketfeed_devtools.waiting import until_async
 from marketfeed_wire import decode_trade
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -19,7 +20,7 @@ MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "400")
 async def test_a_broker_that_was_away_costs_no_trade(
     tmp_path: Path, parts: Parts, database: str, number: signal.Signals
 ) -> None:
-    require("java", "mvn")
+    require_kafka()
     folder = tmp_path / "kafka"
     folder.mkdir()
     with ApacheKafka(folder) as kafka:
@@ -31,18 +32,18 @@ async def test_a_broker_that_was_away_costs_no_trade(
         consumer, _ = await pipeline.consumer(TRADES)
         # With a key: a venue cuts a socket that is held back for long, and without one gives its newest thousand only.
         worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000", BINANCE_API_KEY="k" * 64)
-        await until(lambda: pipeline.count(TRADES) > 500, "trades in the database")
+        await until_async(lambda: pipeline.count(TRADES) > 500, "trades in the database")
         kafka.stop(number)
-        await until(lambda: not worker_status(url).ready, "the worker to say that it waits for Kafka")
+        await until_async(lambda: not worker_status(url).ready, "the worker to say that it waits for Kafka")
         assert "acknowledge" in worker_status(url).reason
         assert worker_status(url).pending < 10_000
         kafka.start()
         stored = pipeline.count(TRADES)
-        await until(lambda: pipeline.count(TRADES) > stored + 2000, "trades to flow again")
-        await until(lambda: nothing_missing(url), "what was cut off meanwhile to be repaired")
+        await until_async(lambda: pipeline.count(TRADES) > stored + 2000, "trades to flow again")
+        await until_async(lambda: nothing_missing(url), "what was cut off meanwhile to be repaired")
         assert await pipeline.stop(worker) == 0
         acknowledged = newest_in_topic(pipeline)
-        await until(lambda: newest(pipeline) == acknowledged, "everything acknowledged to be stored")
+        await until_async(lambda: newest(pipeline) == acknowledged, "everything acknowledged to be stored")
         assert await pipeline.stop(consumer) == 0
     for symbol, first, last, rows in pipeline.rows(
         "SELECT symbol, min(trade_id), max(trade_id), count(*) FROM trades GROUP BY symbol"

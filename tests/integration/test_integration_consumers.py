@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig
 from integration_kafka import ApacheKafka
-from integration_pipeline import until
 
 from marketfeed_cli.process import Parts
+from marketfeed_devtools.waiting import until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -37,7 +37,7 @@ async def owning(consumers: list[Consumer], alive: Callable[[], None] = lambda: 
         owned = [one.partitions() if one.is_up() else set() for one in consumers]
         return all(owned) and sum(map(len, owned)) == PARTITIONS and len(set().union(*owned)) == PARTITIONS
 
-    await until(are_shared, "the partitions to be shared out")
+    await until_async(are_shared, "the partitions to be shared out")
     return [one.partitions() for one in consumers]
 
 
@@ -45,16 +45,16 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     """The new topic is as long as the old one, so nothing but its id tells them apart."""
     rig.publish(range(100))
     first = rig.start()
-    await until(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
+    await until_async(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
     assert await rig.stop(first) == 0
     before = rig.everything()
     rig.delete_topic()
-    await until(lambda: not rig.topic_exists(), "the topic to be gone")
+    await until_async(lambda: not rig.topic_exists(), "the topic to be gone")
     rig.kafka.new_topic(rig.topic, PARTITIONS)
     rig.publish(range(100, 200))
     refused = rig.start()
     refused.part.stopped = True  # its end is what is waited for
-    await until(refused.has_ended, "the refusal")
+    await until_async(refused.has_ended, "the refusal")
     assert refused.part.exit_code == 1
     last = refused.part.tail(1)
     assert f"topic {rig.topic} was deleted and created again" in last
@@ -63,7 +63,7 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     printed = await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
     assert printed.count("-> 0") == PARTITIONS
     again = rig.start()
-    await until(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
+    await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
     assert await rig.stop(again) == 0
     rig.check(200)
 
@@ -72,17 +72,17 @@ async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
     """While a consumer runs: it is fenced, ends with exit code 1 and says so; its successor reads all again."""
     rig.publish(range(300))
     running = rig.start()
-    await until(lambda: rig.stored() == 300 * len(SYMBOLS), "the trades")
+    await until_async(lambda: rig.stored() == 300 * len(SYMBOLS), "the trades")
     before = rig.everything()
     running.part.stopped = True
     await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
     assert rig.next_offsets() == 0
     rig.publish(range(299, 300), SYMBOLS[:1])  # a repeat, for which the running one tries to commit
-    await until(running.has_ended, "the running one to notice")
+    await until_async(running.has_ended, "the running one to notice")
     assert running.part.exit_code == 1
     assert "of reset-offsets" in running.part.tail(1)
     successor = rig.start()
-    await until(lambda: rig.next_offsets() == 300 * len(SYMBOLS) + 1, "the end of the topic")
+    await until_async(lambda: rig.next_offsets() == 300 * len(SYMBOLS) + 1, "the end of the topic")
     assert await rig.stop(successor) == 0
     assert rig.everything() == before
 
@@ -95,11 +95,11 @@ async def test_a_restart_within_the_session_timeout_moves_no_partition(rig: Rig)
     for number in (signal.SIGTERM, signal.SIGKILL):
         mine.part.stopped = True
         mine.part.signal(number)
-        await until(mine.has_ended, "the end")
+        await until_async(mine.has_ended, "the end")
         rig.publish(range(50 if number == signal.SIGTERM else 100), SYMBOLS)
         mine = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-1")
         assert (await owning([other, mine]))[1] == owned
-    await until(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
+    await until_async(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
     assert other.rebalances() == said
     assert await rig.stop(mine) == 0
     assert await rig.stop(other) == 0
@@ -115,7 +115,7 @@ async def test_partitions_change_hands_while_trades_flow(rig: Rig) -> None:
         sent += 20
 
     first = rig.start()
-    await until(lambda: flow() or rig.stored() > 0, "the first trades")  # type: ignore[func-returns-value]
+    await until_async(lambda: flow() or rig.stored() > 0, "the first trades")  # type: ignore[func-returns-value]
     second = rig.start()
     await owning([first, second], flow)
     third = rig.start()
@@ -125,7 +125,7 @@ async def test_partitions_change_hands_while_trades_flow(rig: Rig) -> None:
     third.part.stopped = True
     third.part.signal(signal.SIGKILL)
     await owning([first], flow)
-    await until(lambda: rig.stored() == sent * len(SYMBOLS), "all trades")
+    await until_async(lambda: rig.stored() == sent * len(SYMBOLS), "all trades")
     assert await rig.stop(first) == 0
     rig.check(sent)
     assert "taken over" not in first.part.tail(1)

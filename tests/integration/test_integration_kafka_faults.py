@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration_kafka import ApacheKafka, KafkaCluster, require
+from integration_kafka import ApacheKafka, KafkaCluster, require_kafka
 from integration_ledger import (
     assert_quotes_rise,
     ended_whole,
@@ -17,9 +17,10 @@ from integration_ledger import (
     newest_ids,
     resident_bytes,
 )
-from integration_pipeline import Pipeline, until, worker_status
+from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
+from marketfeed_devtools.waiting import until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -32,7 +33,7 @@ MOST_GROWTH_BYTES = 64 * 2**20
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     """A broker that runs again when a test is over."""
-    require("java", "mvn")
+    require_kafka()
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as started:
         yield started
 
@@ -48,14 +49,14 @@ def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, name: str) -
 async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts
 ) -> None:
-    require("java", "mvn")
+    require_kafka()
     with KafkaCluster(tmp_path_factory.mktemp("brokers")) as cluster:
         pipeline = Pipeline(parts, tmp_path, cluster.address, "", "leaders")
         for topic in pipeline.topics.values():
             cluster.new_topic(topic, 3)
         await pipeline.venue(*MARKET)
         worker, url = await pipeline.worker()
-        await until(lambda: worker_status(url).ready, "the worker to be ready")
+        await until_async(lambda: worker_status(url).ready, "the worker to be ready")
         since = newest_ids(pipeline)
         await flowing(pipeline, url, 500)
         for number in (
@@ -83,7 +84,7 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
     pipeline = make_pipeline(kafka, parts, tmp_path, "away")
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000")
-    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 500)
     before_bytes = resident_bytes(worker)
@@ -96,7 +97,7 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
         most_pending = max(most_pending, worker_status(url).pending)
         return time.monotonic() >= gone_at + OUTAGE_SECONDS
 
-    await until(is_over, "the outage to last as long as it should")
+    await until_async(is_over, "the outage to last as long as it should")
     status = worker_status(url)
     assert not status.ready
     assert status.reason.startswith("waiting for Kafka to acknowledge")
@@ -114,15 +115,15 @@ async def test_a_full_queue_holds_the_socket_back_and_bounds_the_memory(
     pipeline = make_pipeline(kafka, parts, tmp_path, "full")
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="1000")
-    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 500)
     before_bytes = resident_bytes(worker)
     kafka.freeze()  # its connections stay open: nothing says that it is away, it only answers no more
     try:
-        await until(lambda: "acknowledge" in worker_status(url).reason, "the socket to be held back")
+        await until_async(lambda: "acknowledge" in worker_status(url).reason, "the socket to be held back")
         received, seen = worker_status(url).received, newest_ids(pipeline)
-        await until(
+        await until_async(
             lambda: all(newest >= seen[symbol] + 1000 for symbol, newest in newest_ids(pipeline).items()),
             "the market to go on without us",
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration_kafka import ApacheKafka, require
+from integration_kafka import ApacheKafka, require_kafka
 from integration_ledger import (
     assert_quotes_rise,
     assert_whole,
@@ -18,10 +18,11 @@ from integration_ledger import (
     metric,
     newest_ids,
 )
-from integration_pipeline import Pipeline, until, worker_status
+from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
+from marketfeed_devtools.waiting import until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -38,7 +39,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    require("java", "mvn")
+    require_kafka()
     folder = tmp_path_factory.mktemp("kafka")
     reauthentication = "listener.name.sasl_plaintext.scram-sha-512.connections.max.reauth.ms"
     with ApacheKafka(folder, settings={reauthentication: REAUTHENTICATION_MS}) as started:
@@ -81,7 +82,7 @@ async def test_credentials_that_are_refused_at_start_end_it_at_once(
     worker = parts.start(
         worker_command(pipeline, tmp_path, **sasl(kafka, OTHER_PASSWORD), START_DEADLINE_SECONDS="300")
     )
-    await until(lambda: worker.exit_code is not None, "the worker to end, long before its deadline", 30)
+    await until_async(lambda: worker.exit_code is not None, "the worker to end, long before its deadline", 30)
     assert worker.exit_code == 1
     worker.stopped = True
     last = log_of(worker).splitlines()[-1]
@@ -95,13 +96,13 @@ async def test_credentials_that_are_refused_while_running_are_told_and_cost_noth
     pipeline = make_pipeline(kafka, parts, tmp_path)
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(**sasl(kafka, PASSWORD), KAFKA_QUEUE_MAX_MESSAGES="2000")
-    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 1000)
     kafka.set_password(USER, OTHER_PASSWORD)
-    await until(lambda: "credentials" in worker_status(url).reason, "the refusal to be told")
+    await until_async(lambda: "credentials" in worker_status(url).reason, "the refusal to be told")
     assert not worker_status(url).ready
-    await until(lambda: worker_status(url).pending >= 2000, "the socket to be held back")
+    await until_async(lambda: worker_status(url).pending >= 2000, "the socket to be held back")
     assert worker_status(url).pending < 3000
     assert metric(url, "marketfeed_kafka_client_errors_total", error="_AUTHENTICATION") >= 1
     kafka.set_password(USER, PASSWORD)
@@ -119,7 +120,7 @@ async def test_a_topic_of_small_batches_is_given_small_batches(
     pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": SMALL_BATCH_BYTES})
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(KAFKA_COMPRESSION="none")
-    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await large_batches(kafka, pipeline, url)
     account = await ended_whole(pipeline, worker, url, kafka.address, since)
@@ -133,15 +134,15 @@ async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_
     trades_topic = pipeline.topics["MARKET_TRADES_TOPIC"]
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(KAFKA_COMPRESSION="none")
-    await until(lambda: worker_status(url).ready, "the worker to be ready")
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 500)
     kafka.alter_topic(trades_topic, **{"max.message.bytes": SMALL_BATCH_BYTES})
     worker.stopped = True  # it ends by itself, and is to
     kafka.freeze()
-    await until(lambda: worker_status(url).pending > 2000, "more to wait than the topic takes at once")
+    await until_async(lambda: worker_status(url).pending > 2000, "more to wait than the topic takes at once")
     kafka.thaw()
-    await until(lambda: worker.exit_code is not None, "the worker to end rather than to leave a hole")
+    await until_async(lambda: worker.exit_code is not None, "the worker to end rather than to leave a hole")
     assert worker.exit_code == 1
     last = log_of(worker).splitlines()[-1]
     assert "stopped because going on would lose data" in last
@@ -161,7 +162,7 @@ async def test_a_topic_that_takes_no_message_of_ours_is_named_at_start(
     pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": "300"})
     await pipeline.venue(*MARKET)
     worker = parts.start(worker_command(pipeline, tmp_path))
-    await until(lambda: worker.exit_code is not None, "the worker to end")
+    await until_async(lambda: worker.exit_code is not None, "the worker to end")
     worker.stopped = True
     assert worker.exit_code == 1
     last = log_of(worker).splitlines()[-1]
@@ -175,7 +176,7 @@ async def large_batches(kafka: ApacheKafka, pipeline: Pipeline, url: str) -> Non
     """Let messages pile up behind a frozen broker: when it goes on the client has full batches to send."""
     kafka.freeze()
     try:
-        await until(lambda: worker_status(url).pending > 2000, "messages to pile up")
+        await until_async(lambda: worker_status(url).pending > 2000, "messages to pile up")
     finally:
         kafka.thaw()
     await flowing(pipeline, url, 1000)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration_pipeline import QUOTES, TRADES, Pipeline, until, worker_status
+from integration_pipeline import QUOTES, TRADES, Pipeline, worker_status
 from integration_recording import TRADE_ROWS, recorded, stored
+
+from marketfeed_devtools.waiting import until_async
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +26,7 @@ async def test_tables_equal_the_recording_row_by_row(pipeline: Pipeline, recordi
     for table in (TRADES, QUOTES):
         await pipeline.consumer(table)
     worker, url = await pipeline.worker()
-    await until(
+    await until_async(
         lambda: (
             pipeline.count(TRADES) >= len(expected.trades) and pipeline.count(QUOTES) >= len(expected.quotes)
         ),
@@ -66,10 +68,10 @@ async def test_a_consumer_killed_three_times_changes_nothing(pipeline: Pipeline,
     await pipeline.worker()
     for kill in (1, 2, 3):
         enough = len(expected.trades) * kill // 4
-        await until(partial(_has, pipeline, enough), f"{enough} trades")
+        await until_async(partial(_has, pipeline, enough), f"{enough} trades")
         pipeline.kill(consumer)
         consumer, _ = await pipeline.consumer(TRADES, BATCH_MAX_ROWS="500")
-    await until(
+    await until_async(
         lambda: (
             pipeline.count(TRADES) >= len(expected.trades) and pipeline.count(QUOTES) >= len(expected.quotes)
         ),
@@ -89,8 +91,8 @@ async def test_a_cut_connection_is_repaired_and_no_lost_id_is_silent(
     # With a key the venue gives old trades by id. Without one it gives the newest thousand, and at this pace they are
     # gone in a third of a second.
     _, url = await pipeline.worker(BINANCE_API_KEY="any")
-    await until(lambda: pipeline.ledger()["finished"], "the end of the recording")
-    await until(lambda: pipeline.count(TRADES) >= len(expected.trades), "every trade")
+    await until_async(lambda: pipeline.ledger()["finished"], "the end of the recording")
+    await until_async(lambda: pipeline.count(TRADES) >= len(expected.trades), "every trade")
     assert pipeline.rows(TRADE_ROWS) == expected.trades
     status = worker_status(url)
     assert status.connections[0].reconnects == 1
@@ -115,7 +117,7 @@ async def test_ids_that_cannot_be_fetched_are_told_as_missing(pipeline: Pipeline
     pipeline.fault("rest_error", status=500, endpoint="aggTrades")
     pipeline.fault("cut", after_frames=30_000, lose_frames=4_000)
     _, url = await pipeline.worker(GAP_HOLD_SECONDS="1")
-    await until(lambda: pipeline.ledger()["finished"], "the end of the recording")
+    await until_async(lambda: pipeline.ledger()["finished"], "the end of the recording")
 
     def unresolved() -> set[tuple[object, ...]]:
         gaps = pipeline.rows("SELECT symbol, first_id, last_id FROM trade_gaps WHERE state = 'unresolved'")
@@ -124,7 +126,9 @@ async def test_ids_that_cannot_be_fetched_are_told_as_missing(pipeline: Pipeline
     def lacking() -> set[tuple[object, ...]]:
         return {row[:2] for row in expected.trades} - {row[:2] for row in pipeline.rows(TRADE_ROWS)}
 
-    await until(lambda: unresolved() and unresolved() == lacking(), "every lost id to be told, and no other")
+    await until_async(
+        lambda: unresolved() and unresolved() == lacking(), "every lost id to be told, and no other"
+    )
     assert sum(each.missing for each in worker_status(url).symbols.values()) == len(lacking())
     code, report = audited(pipeline)
     assert (code, report["complete"]) == (1, False)

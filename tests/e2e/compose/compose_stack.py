@@ -1,22 +1,24 @@
 """A compose stack of a test's own: name, ports and volumes that no other stack has; it is gone when the test ends."""
 
+import functools
 import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
+
+from marketfeed_devtools.ports import free_ports
+from marketfeed_devtools.waiting import until
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests" / "e2e" / "images"))
@@ -35,29 +37,8 @@ _PORTS: Final = (
 )  # fmt: skip
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def eventually(look: Callable[[], T | None], what: str, seconds: float = 180.0) -> T:
-    """What `look` finds, asked again until it finds something.
-
-    Raises:
-        AssertionError: it has not within `seconds`; names `what`.
-    """
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.5)
-    return found
+# A look asks Docker, and a slow machine brings up a stack slowly.
+eventually = functools.partial(until, seconds=180.0, every=0.5)
 
 
 def local_images(*, zookeeper: bool) -> dict[str, Any]:

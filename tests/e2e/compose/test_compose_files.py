@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from compose_stack import ROOT
 
+from marketfeed_devtools.programs import Unavailable
+from marketfeed_devtools.skipping import skip_or_fail
+
 import docker_engine  # isort: skip - found through compose_stack
-from images_tools import Unavailable  # isort: skip
 
 PROFILES = {
     "": {"postgres"},
@@ -40,9 +42,7 @@ def compose() -> Iterator[tuple[list[str], dict[str, str]]]:
         is_ours = docker_engine.start()
         command = docker_engine.compose()
     except Unavailable as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the compose files cannot be read: {reason}")
-        pytest.skip(f"the compose files cannot be read: {reason}")
+        skip_or_fail(f"the compose files cannot be read: {reason}")
     yield command
     if is_ours:
         docker_engine.stop()

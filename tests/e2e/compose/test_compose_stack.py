@@ -5,7 +5,6 @@ with CI=true that is a failure.
 """
 
 import json
-import os
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 import pytest
 from compose_stack import SYMBOLS, Stack, eventually
 
+from marketfeed_devtools.programs import Unavailable
+from marketfeed_devtools.skipping import skip_or_fail
+
 import docker_engine  # isort: skip - found through compose_stack
-from images_tools import Unavailable  # isort: skip
 
 pytestmark = pytest.mark.timeout(2400)
 TOPICS = {"market.trades.raw", "market.book_ticker.raw", "market.gaps", "market.progress"}
@@ -26,9 +27,7 @@ def engine() -> Iterator[None]:
         is_ours = docker_engine.start()
         docker_engine.compose()
     except Unavailable as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the compose stack cannot be tested: {reason}")
-        pytest.skip(f"the compose stack cannot be tested: {reason}")
+        skip_or_fail(f"the compose stack cannot be tested: {reason}")
     yield
     if is_ours:
         docker_engine.stop()

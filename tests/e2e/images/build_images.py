@@ -14,7 +14,11 @@ from pathlib import Path
 
 import images_debian
 from images_recipes import BASE, HERE, RECIPES, Recipe, components
-from images_tools import CommandFailed, Unavailable, build, image_key, locked, say
+from images_tools import KEY_LABEL, image_key
+
+from marketfeed_devtools import docker
+from marketfeed_devtools.cache import locked
+from marketfeed_devtools.programs import exit_code, say
 
 OURS = "components"
 
@@ -46,7 +50,9 @@ def _make(recipe: Recipe) -> None:
             shutil.copytree(HERE / recipe.folder, context, ignore=shutil.ignore_patterns("*.xml"))
             scratch.mkdir()
             recipe.fill(context, scratch)
-            build(context, recipe.reference, recipe.key(), {"BASE_IMAGE": BASE})
+            docker.build(
+                recipe.reference, context, labels={KEY_LABEL: recipe.key()}, arguments={"BASE_IMAGE": BASE}
+            )
     say(f"{recipe.reference}: built in {time.monotonic() - begun:.0f} s")
 
 
@@ -73,17 +79,13 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(names)):
         parser.error(f"no such image: {', '.join(unknown)}; there are {', '.join(names)}")
-    try:
+
+    def work() -> None:
         for name in options.names or names:
             for reference in provide_components() if name == OURS else [provide(name)]:
                 say(reference)
-    except Unavailable as reason:
-        print(f"cannot build here: {reason}", file=sys.stderr)
-        return 3
-    except CommandFailed as reason:
-        print(f"failed: {reason}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

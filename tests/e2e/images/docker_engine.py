@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from images_tools import CommandFailed, Unavailable, cache, docker, locked, require, run, say
+from marketfeed_devtools import cache, docker, go
+from marketfeed_devtools.cache import locked
+from marketfeed_devtools.programs import CommandFailed, Unavailable, exit_code, find, require, run, say
 
 COMPOSE_MODULE: Final = "github.com/docker/compose/v2"
 COMPOSE_VERSION: Final = "v2.40.3"
@@ -52,10 +54,7 @@ def install_missing() -> None:
     Raises:
         Unavailable: something is missing and cannot be installed here.
     """
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = sorted(
-        {package for program, package in _PACKAGES.items() if not shutil.which(program, path=path)}
-    )
+    missing = sorted({package for program, package in _PACKAGES.items() if not find(program)})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -94,7 +93,7 @@ def start() -> bool:
 
 
 def _state() -> Path:
-    folder = cache() / "docker"
+    folder = cache.folder() / "docker"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -177,29 +176,18 @@ def compose() -> tuple[list[str], dict[str, str]]:
     Raises:
         Unavailable: it is not there and cannot be built.
     """
-    client = docker()
+    client = docker.builder()
     if not subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode:
         return [client, "compose"], {}
-    settings = cache() / f"docker-compose-{COMPOSE_VERSION}"
-    plugin = settings / "cli-plugins" / "docker-compose"
-    with locked(settings.name):
-        if not plugin.exists():
-            go = require("go", f"builds docker compose {COMPOSE_VERSION}, which is not installed")
-            say(f"building docker compose {COMPOSE_VERSION}: once, some minutes")
-            environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-            # Its own go.mod has directives that hold only for a main module: so it is built as one, where Go keeps it.
-            told = run(
-                [go, "mod", "download", "-json", f"{COMPOSE_MODULE}@{COMPOSE_VERSION}"], env=environment
-            )
-            flags = f"-s -w -X {COMPOSE_MODULE}/internal.Version={COMPOSE_VERSION}"
-            fresh = plugin.with_suffix(".new")
-            fresh.parent.mkdir(parents=True, exist_ok=True)
-            run(
-                [go, "build", "-p", "2", "-trimpath", "-ldflags", flags, "-o", fresh, "./cmd"],
-                cwd=json.loads(told)["Dir"],
-                env=environment,
-            )
-            fresh.rename(plugin)
+
+    def make(folder: Path) -> None:
+        # Its own go.mod has directives that hold only for a main module: so it is built as one, where Go keeps it.
+        module = go.source(COMPOSE_MODULE, COMPOSE_VERSION)
+        linking = f"-s -w -X {COMPOSE_MODULE}/internal.Version={COMPOSE_VERSION}"
+        go.build(go.Program("docker-compose", "./cmd", module, linking=linking), folder / plugin)
+
+    plugin = "cli-plugins/docker-compose"
+    settings = cache.once(f"docker-compose-{COMPOSE_VERSION}", make, (plugin,))
     return [client, "compose"], {"DOCKER_CONFIG": str(settings)}
 
 
@@ -212,20 +200,16 @@ def main() -> int:
         "action", choices=("start", "stop", "compose"), help="compose: build it, and say how to call it"
     )
     action = parser.parse_args().action
-    try:
+
+    def work() -> None:
         if action == "stop":
             say("stopped" if stop() else "no engine was started from here")
-        else:
-            start()
-            command, variables = compose() if action == "compose" else ([docker()], {})
-            say(" ".join([*(f"{name}={value}" for name, value in variables.items()), *command]))
-    except Unavailable as reason:
-        print(f"not here: {reason}", file=sys.stderr)
-        return 3
-    except CommandFailed as reason:
-        print(f"failed: {reason}", file=sys.stderr)
-        return 1
-    return 0
+            return
+        start()
+        command, variables = compose() if action == "compose" else ([docker.builder()], {})
+        say(" ".join([*(f"{name}={value}" for name, value in variables.items()), *command]))
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from images_tools import KEY_LABEL, CommandFailed, Unavailable, cache, digest, docker, pack, require, run, say
+from images_tools import KEY_LABEL, pack
+
+from marketfeed_devtools import cache, docker
+from marketfeed_devtools.programs import CommandFailed, Unavailable, require, run, say
 
 SUITE: Final = "bookworm"
 MIRROR: Final = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
@@ -20,7 +23,7 @@ _LEFT_OUT: Final = (
 
 def key() -> str:
     """What the root hangs on."""
-    return digest(SUITE, *PACKAGES, *_LEFT_OUT)
+    return cache.digest(SUITE, *PACKAGES, *_LEFT_OUT)
 
 
 def root() -> Path:
@@ -29,19 +32,17 @@ def root() -> Path:
     Raises:
         Unavailable: not root, or no debootstrap.
     """
-    folder = cache() / f"debian-{SUITE}-{key()}"
-    if not folder.exists():
-        if os.geteuid() != 0:
-            raise Unavailable("a Debian root can only be made by root")
-        debootstrap = require("debootstrap", "makes the images' Debian root (Debian: debootstrap)")
-        say(f"debootstrap {SUITE}: once, about a minute")
-        fresh = folder.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        run([debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, fresh, MIRROR])
-        # An interpreter by its usual name, as the official Python images have it.
-        (fresh / "usr/local/bin/python").symlink_to("/usr/bin/python3")
-        fresh.rename(folder)
-    return folder
+    return cache.once(f"debian-{SUITE}-{key()}", _debootstrap, ("etc/debian_version",))
+
+
+def _debootstrap(folder: Path) -> None:
+    if os.geteuid() != 0:
+        raise Unavailable("a Debian root can only be made by root")
+    program = require("debootstrap", "makes the images' Debian root (Debian: debootstrap)")
+    say(f"debootstrap {SUITE}: once, about a minute")
+    run([program, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, folder, MIRROR])
+    # An interpreter by its usual name, as the official Python images have it.
+    (folder / "usr/local/bin/python").symlink_to("/usr/bin/python3")
 
 
 def import_base(reference: str, label: str) -> None:
@@ -51,7 +52,7 @@ def import_base(reference: str, label: str) -> None:
         ["tar", "-C", root(), "--numeric-owner", *left_out, "-c", "."], stdout=subprocess.PIPE
     ) as tar:
         run(
-            [docker(), "import", "--change", f"LABEL {KEY_LABEL}={label}", "--change", 'CMD ["python3"]', "-",
+            [docker.client(), "import", "--change", f"LABEL {KEY_LABEL}={label}", "--change", 'CMD ["python3"]', "-",
              reference],
             stdin=tar.stdout,
         )  # fmt: skip

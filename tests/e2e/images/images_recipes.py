@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import images_debian
-from images_tools import REGISTRY, ROOT, Unavailable, cache, digest, docker, locked, pack, require, run, say
+from images_tools import REGISTRY, ROOT, pack
+
+from marketfeed_devtools import docker, maven
+from marketfeed_devtools.cache import digest
+from marketfeed_devtools.programs import Unavailable, run
 
 HERE: Final = Path(__file__).resolve().parent
 BASE: Final = f"{REGISTRY}/base:{images_debian.SUITE}"
@@ -42,20 +46,6 @@ class Recipe:
         return digest(images_debian.key(), *own, self.inputs())
 
 
-def maven(pom: Path) -> Path:
-    """The folder of the jars a pom asks for; the first call fetches them."""
-    folder = cache() / f"kafka-{digest(pom)}"
-    with locked(folder.name):
-        if not (folder / "complete").exists():
-            say(f"fetching {pom.stem} by Maven")
-            run(
-                [require("mvn", "fetches Apache Kafka (Debian: maven)"), "-q", "-B", "-f", pom,
-                 "dependency:copy-dependencies", f"-DoutputDirectory={folder / 'jars'}", "-DincludeScope=runtime"]
-            )  # fmt: skip
-            (folder / "complete").touch()
-    return folder / "jars"
-
-
 def _tools(text: str, *, is_4: bool) -> list[str]:
     """Lines of a script and its class, out of lines that name a second class where Kafka 3 has it elsewhere."""
     rows = [line.split() for line in text.splitlines()]
@@ -67,7 +57,7 @@ def _kafka(version: str) -> Recipe:
 
     def fill(context: Path, scratch: Path) -> None:
         images_debian.layer(("openjdk-17-jre-headless",), context / "java.tar", scratch)
-        shutil.copytree(maven(pom), context / "jars")
+        shutil.copytree(maven.jars(pom, "kafka"), context / "jars")
         names = context / "bin" / "classes"
         names.write_text("".join(_tools(names.read_text(), is_4=not version.startswith("3."))))
 
@@ -174,7 +164,7 @@ def components() -> list[str]:
     # Whoever calls us may be a make itself: what was meant for its own target is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "ARGS")}
     subprocess.run(
-        ["make", "--no-print-directory", "-C", ROOT, "images", f"DOCKER={docker()}", f"BASE_IMAGE={BASE}",
+        ["make", "--no-print-directory", "-C", ROOT, "images", f"DOCKER={docker.builder()}", f"BASE_IMAGE={BASE}",
          f"BUILD_IMAGE={RECIPES['builder'].reference}"],
         env=environment,
         check=True,

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,9 @@ from typing import Any, Final
 import kind_images
 import kind_node_image
 import kind_programs
-from kind_programs import Unavailable
+
+from marketfeed_devtools import cache, docker
+from marketfeed_devtools.programs import Unavailable, exit_code
 
 CLUSTER: Final = os.environ.get("E2E_CLUSTER", "marketfeed-e2e")
 WORKERS: Final = 2
@@ -32,7 +33,7 @@ _READY_SECONDS: Final = 240.0
 
 def kubeconfig() -> Path:
     """The cluster's kubeconfig; outside the tree, and none of the user's own."""
-    return kind_programs.cache_folder() / "clusters" / CLUSTER / "kubeconfig"
+    return cache.folder() / "clusters" / CLUSTER / "kubeconfig"
 
 
 def nodes() -> list[str]:
@@ -59,21 +60,12 @@ def node_image() -> str:
     Raises:
         Unavailable: it can neither be had nor made; says why.
     """
-    require_docker()
+    docker.client()
     if named := os.environ.get("E2E_NODE_IMAGE"):
         return named
-    if not kind_node_image.exists(kind_node_image.image_name()) and (image := kind_node_image.pulled()):
+    if not docker.has_image(kind_node_image.image_name()) and (image := kind_node_image.pulled()):
         return image
     return kind_node_image.ensure()
-
-
-def require_docker() -> None:
-    """Raises Unavailable: there is no Docker to make nodes in."""
-    if shutil.which("docker") is None:
-        raise Unavailable("docker is not installed, and kind's nodes are containers")
-    asked = subprocess.run(["docker", "info"], capture_output=True, text=True)
-    if asked.returncode:
-        raise Unavailable(f"docker does not answer: {asked.stderr.strip()[-300:]}")
 
 
 def up() -> Path:
@@ -83,7 +75,7 @@ def up() -> Path:
         Unavailable: Docker or a program is missing.
         CalledProcessError: kind failed; its words are on the terminal.
     """
-    require_docker()
+    docker.client()
     file = kubeconfig()
     if nodes() and file.exists():
         _await_nodes()
@@ -196,14 +188,15 @@ def _await_nodes() -> None:
 
 
 def main() -> int:
-    """Run one of the verbs; 1 and the reason where it cannot be."""
+    """Run one of the verbs: exit code 0 when done, 1 when something failed, 3 when the machine lacks something."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("verb", choices=("image", "up", "load", "down"))
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     options = parser.parse_args()
-    try:
+
+    def work() -> None:
         match options.verb:
             case "image":
                 kind_programs.build(kind_programs.ALL)
@@ -214,13 +207,8 @@ def main() -> int:
                 load(options.images)
             case _:
                 down()
-    except Unavailable as reason:
-        print(reason, file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        print(f"{error}\n{error.stderr or ''}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Container images of the cluster's own parts: one program each, from nothing, by ``docker build``."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import kind_programs
+
+from marketfeed_devtools import docker
 
 REGISTRY: Final = "kind.local"
 """Our own registry name: nothing made here claims to be an upstream image."""
@@ -29,21 +30,6 @@ _PROXY_TOOLS: Final = ("/usr/sbin/xtables-nft-multi", "/usr/sbin/nft", "/usr/sbi
 _IPTABLES_NAMES: Final = tuple(
     f"{family}tables{action}" for family in ("ip", "ip6") for action in ("", "-save", "-restore")
 )
-
-
-def docker_build(reference: str, context: Path, *arguments: str) -> None:
-    """Make the image `reference` of the Dockerfile in `context`, pulling nothing.
-
-    Raises:
-        CalledProcessError: Docker refused; its words are in stderr.
-    """
-    subprocess.run(
-        ["docker", "build", "--quiet", "--pull=false", "--tag", reference, *arguments, str(context)],
-        # The classic builder: it is in every engine, the other one wants a plugin.
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-        check=True,
-        capture_output=True,
-    )
 
 
 def build_node_images(programs: Mapping[str, Path], debian: Path, work: Path) -> list[str]:
@@ -125,4 +111,4 @@ def _proxy(reference: str, program: Path, debian: Path, work: Path) -> str:
 
 def _finish(reference: str, context: Path, *lines: str) -> None:
     (context / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY root/ /", *lines, ""]))
-    docker_build(reference, context)
+    docker.build(reference, context)

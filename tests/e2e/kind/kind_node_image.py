@@ -18,8 +18,11 @@ from typing import Final
 
 import kind_images
 import kind_programs
-from kind_images import REGISTRY, docker_build
-from kind_programs import KIND_VERSION, KUBERNETES_VERSION, Unavailable
+from kind_images import REGISTRY
+from kind_programs import KIND_VERSION, KUBERNETES_VERSION
+
+from marketfeed_devtools import cache, docker, go
+from marketfeed_devtools.programs import Unavailable, require, run
 
 HERE: Final = Path(__file__).parent
 DEBIAN_RELEASE: Final = "bookworm"
@@ -44,14 +47,9 @@ PULL_SECONDS: Final = 300.0
 def image_name() -> str:
     """The node image's name; its tag changes with all that it is made of."""
     sources = [*sorted(HERE.glob("kind_*.py")), *sorted((HERE / "files").iterdir())]
-    made_of = [str(kind_programs.path_of(program)) for program in kind_programs.NODE_PROGRAMS]
+    made_of = [go.path_of(program).parent.name for program in kind_programs.NODE_PROGRAMS]
     texts = [file.read_bytes() for file in sources if file.name != "kind_cluster.py"]
-    return f"{REGISTRY}/node:{KUBERNETES_VERSION}-{kind_programs.digest([*made_of, *texts])}"
-
-
-def exists(image: str) -> bool:
-    """Whether Docker has `image`."""
-    return subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
+    return f"{REGISTRY}/node:{KUBERNETES_VERSION}-{cache.digest(*made_of, *texts)[:12]}"
 
 
 def ensure() -> str:
@@ -59,10 +57,10 @@ def ensure() -> str:
 
     Raises:
         Unavailable: something to make it with is missing.
-        CalledProcessError: a step failed.
+        CommandFailed, CalledProcessError: a step failed.
     """
     image = image_name()
-    if exists(image):
+    if docker.has_image(image):
         return image
     begun = time.monotonic()
 
@@ -73,7 +71,7 @@ def ensure() -> str:
     programs = kind_programs.build((kind_programs.KIND, *kind_programs.NODE_PROGRAMS))
     step("Debian root")
     debian = debian_root()
-    with tempfile.TemporaryDirectory(dir=kind_programs.cache_folder(), prefix=".node-image-") as folder:
+    with tempfile.TemporaryDirectory(dir=cache.folder(), prefix=".node-image-") as folder:
         work = Path(folder)
         step("images of the cluster's own parts")
         (work / "images").mkdir()
@@ -90,11 +88,13 @@ def ensure() -> str:
 
 def pulled() -> str | None:
     """The node image of this kind's release, pulled if need be; None where it cannot be had."""
-    text = (_kind_source() / "pkg/apis/config/defaults/image.go").read_text()
+    text = (
+        go.source(kind_programs.KIND.package, KIND_VERSION) / "pkg/apis/config/defaults/image.go"
+    ).read_text()
     found = re.search(r'const Image = "([^"]+)"', text)
     assert found, f"kind {KIND_VERSION} names its node image elsewhere"
     image = found.group(1)
-    if exists(image):
+    if docker.has_image(image):
         return image
     try:
         asked = subprocess.run(
@@ -106,40 +106,30 @@ def pulled() -> str | None:
 
 
 def debian_root() -> Path:
-    """A Debian root with the node's packages, in the cache."""
-    folder = (
-        kind_programs.cache_folder() / f"debian-{kind_programs.digest([DEBIAN_RELEASE, *DEBIAN_PACKAGES])}"
-    )
-    if (folder / "complete").exists():
-        return folder / "root"
-    if shutil.which("debootstrap") is None:
-        raise Unavailable(
-            "debootstrap is not installed: it makes the node's root (apt-get install debootstrap)"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """A Debian root with the node's packages, in the cache.
+
+    Raises:
+        Unavailable: debootstrap is not installed.
+        CommandFailed: it failed; with the end of its words.
+    """
+    key = cache.digest(DEBIAN_RELEASE, *DEBIAN_PACKAGES)[:12]
+    return cache.once(f"debian-{key}", _debootstrap) / "root"
+
+
+def _debootstrap(folder: Path) -> None:
+    program = require("debootstrap", "makes the node's root (Debian: debootstrap)")
     root = folder / "root"
-    include = f"--include={','.join(DEBIAN_PACKAGES)}"
-    with (folder / "debootstrap.log").open("wb") as log:
-        made = subprocess.run(
-            ["debootstrap", "--variant=minbase", include, DEBIAN_RELEASE, root],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    if made.returncode:
-        raise Unavailable(f"debootstrap failed: {(folder / 'debootstrap.log').read_text()[-1500:]}")
-    subprocess.run(["chroot", root, "apt-get", "clean"], check=True)
+    run([program, "--variant=minbase", f"--include={','.join(DEBIAN_PACKAGES)}", DEBIAN_RELEASE, root])
+    run(["chroot", root, "apt-get", "clean"])
     for waste in ("var/lib/apt/lists", *(f"usr/share/{name}" for name in ("doc", "man", "info", "locale"))):
         shutil.rmtree(root / waste, ignore_errors=True)
     (root / "etc/hostname").unlink(missing_ok=True)
-    (folder / "complete").touch()
-    return root
 
 
 def _import_root(image: str, debian: Path, programs: Mapping[str, Path], work: Path) -> None:
     root = work / "root"
     subprocess.run(["cp", "--archive", debian, root], check=True)
-    source = _kind_source()
+    source = go.source(kind_programs.KIND.package, KIND_VERSION)
     subprocess.run(
         ["cp", "-r", "--no-preserve=mode,ownership", f"{source}/images/base/files/.", root], check=True
     )
@@ -176,19 +166,7 @@ def _import_root(image: str, debian: Path, programs: Mapping[str, Path], work: P
         "FROM scratch\nADD root.tar /\nENV container=docker\nSTOPSIGNAL SIGRTMIN+3\n"
         'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]\n'
     )
-    docker_build(image, context)
-
-
-def _kind_source() -> Path:
-    with tempfile.TemporaryDirectory() as folder:  # outside of any module of ours, for Go asks for none then
-        told = subprocess.run(
-            ["go", "mod", "download", "-json", f"{kind_programs.KIND.package}@{KIND_VERSION}"],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    return Path(json.loads(told.stdout)["Dir"])
+    docker.build(image, context)
 
 
 def _settle_services(root: Path) -> None:
