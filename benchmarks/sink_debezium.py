@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg
 import sink_stack
 
+from marketfeed_devtools.ports import free_port
+
 _FIELDS = {
     "venue": "string", "symbol": "string", "trade_id": "int64", "price": "string", "qty": "string",
     "buyer_is_maker": "boolean", "trade_time_us": "int64", "event_time_us": "int64", "received_time_us": "int64",
@@ -43,7 +45,7 @@ def start(stack: ExitStack, folder: Path, broker: str, url: str, topic: str, tas
         worker,
         {
             "bootstrap.servers": broker,
-            "listeners": f"http://127.0.0.1:{sink_stack.free_port()}",
+            "listeners": f"http://127.0.0.1:{free_port()}",
             "key.converter": "org.apache.kafka.connect.storage.StringConverter",
             "value.converter": "org.apache.kafka.connect.json.JsonConverter",
             "value.converter.schemas.enable": "true",

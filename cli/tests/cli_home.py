@@ -10,7 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cli_processes import holding, wait_until
+from cli_processes import holding
+
+from marketfeed_devtools.waiting import until
 
 
 class Run:
@@ -39,7 +41,7 @@ class Run:
 
     def until_it_tells(self, text: str) -> None:
         """Wait until `text` is in its output."""
-        wait_until(lambda: self._tells(text), f"{text!r} in the output")
+        until(lambda: self._tells(text), f"{text!r} in the output")
 
     def _tells(self, text: str) -> bool:
         if text in self.out + self.err:

@@ -1,18 +1,6 @@
 """Looks at the machine's processes from outside, by what their environment or command line holds."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-
-DEADLINE_SECONDS = 60.0
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until `condition` holds; fails with `what` when it does not come to hold."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:

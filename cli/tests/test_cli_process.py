@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_processes import is_alive, wait_until
+from cli_processes import is_alive
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import Command, Layer, Part, PartFailed, Parts
+from marketfeed_devtools.waiting import until
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 OBEDIENT = (
@@ -145,7 +146,7 @@ asyncio.run(main())
         pid = int(starter.stdout.readline())
         assert is_alive(pid)
         starter.kill()
-        wait_until(lambda: not is_alive(pid), "the end of what was started")
+        until(lambda: not is_alive(pid), "the end of what was started")
 
 
 def test_secrets_of_an_environment_are_not_shown() -> None:

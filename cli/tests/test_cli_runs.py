@@ -12,10 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 from cli_home import Home
-from cli_processes import wait_until
 
 from marketfeed_cli import services
 from marketfeed_cli.process import Parts
+from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -113,7 +113,7 @@ def test_a_killed_demo_leaves_no_process(home: Home) -> None:
     run.until_it_tells(" acknowledged ")
     assert len(home.processes()) > 6
     run.ended(signal.SIGKILL)
-    wait_until(lambda: not home.processes(), "the end of every part")
+    until(lambda: not home.processes(), "the end of every part")
 
 
 def test_a_part_that_dies_ends_the_demo_with_its_last_words(home: Home) -> None:
@@ -134,7 +134,7 @@ def test_keep_leaves_it_running_and_says_how_to_reach_it(home: Home) -> None:
     reach = report["reach"]
     before = count_trades(reach["database"])
     assert before >= report["trades"]["committed"]
-    wait_until(lambda: count_trades(reach["database"]) > before, "trades after the report")
+    until(lambda: count_trades(reach["database"]) > before, "trades after the report")
     services_of_it = [url for name, url in reach.items() if name.startswith(("worker", "consumer"))]
     assert len(services_of_it) == 3
     asked = home.run("status", *services_of_it)
@@ -152,7 +152,7 @@ async def test_live_venue_that_loses_trades_is_told_and_the_exit_code_is_1(home:
     run = live(home, venue, GAP_HOLD_SECONDS="1")
     run.until_it_tells("  worker")
     # From within what it reads: ids before the first that it saw would be none of its business.
-    wait_until(lambda: any(each["frames"] for each in control(venue, "connections")), "frames to the worker")
+    until(lambda: any(each["frames"] for each in control(venue, "connections")), "frames to the worker")
     dropped = fault(venue, "drop", streams=["btcusdt@trade"], after_frames=50, count=5)
     assert run.ended() == 1, run.err
     report = run.report()

@@ -25,11 +25,12 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from consumer_pgproxy import Proxy
 from consumer_session import Session
-from consumer_support import Consumer, until
+from consumer_support import Consumer
 from psycopg import sql
 
 from marketfeed_cli.embedded import postgres as embedded
 from marketfeed_consumers import schema
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 _numbers = count(1)

@@ -5,25 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
-import pytest
 from psycopg import sql
 
-
-def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Wait for `condition`, looking often; fail with `what` when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s for {what}")
-        time.sleep(0.02)
+from marketfeed_devtools.waiting import until
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from consumer_market import trade
 from consumer_session import Session
-from consumer_support import stored, until
+from consumer_support import stored
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from marketfeed_consumers import audit, completeness, schema
 from marketfeed_consumers.auditor import Auditor
 from marketfeed_consumers.database import connect
+from marketfeed_devtools.waiting import until
 
 
 class Server(Protocol):

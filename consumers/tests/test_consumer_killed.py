@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from consumer_market import quote, trade
-from consumer_support import differences, everything, rows, until
+from consumer_support import differences, everything, rows
 from msgspec.structs import astuple
 
 from marketfeed_consumers import transaction, writer
+from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
 

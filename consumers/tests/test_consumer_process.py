@@ -3,9 +3,10 @@
 import psycopg
 import pytest
 from consumer_market import quote, trade
-from consumer_support import differences, rows, stored, until
+from consumer_support import differences, rows, stored
 
 from marketfeed_consumers import schema
+from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
 

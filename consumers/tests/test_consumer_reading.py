@@ -6,13 +6,13 @@ import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Message, TopicPartition
 from consumer_market import trade
-from consumer_support import until
 
 from marketfeed_chassis import settings
 from marketfeed_consumers.kafka import consumer_config
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
+from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
 

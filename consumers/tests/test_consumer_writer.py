@@ -9,12 +9,13 @@ import pytest
 from consumer_market import quote, trade
 from consumer_pgproxy import Fault, Proxy
 from consumer_session import Session
-from consumer_support import differences, everything, rows, stored, until
+from consumer_support import differences, everything, rows, stored
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import schema
 from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
+from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,6 @@ real. What a pod answers is built from the ConfigMap that the operator wrote, as
 import asyncio
 import contextlib
 import itertools
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -154,12 +153,6 @@ def _consumer() -> ConsumerStatus:
         partitions=[PartitionStatus(topic="t", partition=0, next_offset=90, end_offset=100)],
         inserted={}, duplicates={}, dead_letters=0, symbols={}, latency_p50_us=None, latency_p99_us=None,
     )  # fmt: skip
-
-
-def free_port() -> int:
-    """A port that is free on every loopback address, as far as one can know."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

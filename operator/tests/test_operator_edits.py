@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from operator_kubelet import free_port, kubelet
+from operator_kubelet import kubelet
 from operator_support import Admin, Operator, eventually
 
+from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from operator_kubelet import free_port, kubelet
+from operator_kubelet import kubelet
 from operator_support import REPOSITORY, SYSTEM, Admin, eventually
 
 from marketfeed_cli.kubectl.preview import as_json, preview
 from marketfeed_cli.kubectl.tables import age
+from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from operator_kubelet import free_port, kubelet
+from operator_kubelet import kubelet
 from operator_support import Admin, Operator, eventually
 
+from marketfeed_devtools.ports import free_port
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import CONFIG_MAP

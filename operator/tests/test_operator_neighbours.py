@@ -9,9 +9,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from operator_kubelet import free_port, kubelet
+from operator_kubelet import kubelet
 from operator_support import ACCOUNT, KINDS, Admin, eventually, launch
 
+from marketfeed_devtools.ports import free_port
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import (

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from operator_kubelet import free_port, kubelet
+from operator_kubelet import kubelet
 from operator_support import KINDS, REPOSITORY, Admin, eventually
 
+from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.environment import consumer, migration, worker

@@ -1,8 +1,6 @@
 """Shared by the simulator's tests: a venue in this process on a free port, and real clients to it."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -72,24 +70,6 @@ async def start() -> AsyncIterator[Callable[..., Awaitable[Venue]]]:
             return Venue(await stack.enter_async_context(simulator), session)
 
         yield begin
-
-
-@pytest.fixture
-def until() -> Callable[..., Awaitable[Any]]:
-    """Polls a condition until it holds, and returns what it gave."""
-
-    async def poll(condition: Callable[[], Any], seconds: float = 10) -> Any:
-        deadline = time.monotonic() + seconds
-        while True:
-            value = condition()
-            if isinstance(value, Awaitable):
-                value = await value
-            if value:
-                return value
-            assert time.monotonic() < deadline, "the condition did not come true in time"
-            await asyncio.sleep(0.01)
-
-    return poll
 
 
 def _trade(symbol: str, number: int, time_ms: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_simulator import faults
 
 Start = Callable[..., Awaitable[Any]]
@@ -279,7 +280,7 @@ async def test_a_ban_is_418_with_its_seconds(start: Start) -> None:
         assert (response.status, response.headers["Retry-After"]) == (418, "90")
 
 
-async def test_a_halted_symbol_is_silent_until_resumed(start: Start, until: Any) -> None:
+async def test_a_halted_symbol_is_silent_until_resumed(start: Start) -> None:
     venue = await start(*BUSY)
 
     async def status() -> str:
@@ -289,7 +290,7 @@ async def test_a_halted_symbol_is_silent_until_resumed(start: Start, until: Any)
     async def trades() -> int:
         return int((await venue.ledger())["symbols"].get("BTCUSDT", {}).get("trades", 0))
 
-    await until(trades)
+    await until_async(trades, "a trade")
     await venue.fault(fault="halt", symbols=["BTCUSDT"])
     assert await status() == "HALT"
     halted_at = await trades()
@@ -297,7 +298,7 @@ async def test_a_halted_symbol_is_silent_until_resumed(start: Start, until: Any)
     assert await trades() == halted_at
     await venue.fault(fault="resume", symbols=["BTCUSDT"])
     assert await status() == "TRADING"
-    await until(lambda: _more(trades, halted_at))
+    await until_async(lambda: _more(trades, halted_at), "trades after the halt")
 
 
 async def _more(count: Callable[[], Awaitable[int]], than: int) -> bool:
@@ -315,7 +316,7 @@ async def test_symbols_are_delisted_and_listed(start: Start) -> None:
     assert [entry["symbol"] for entry in info["symbols"]] == ["BTCUSDT", "NEWUSDT"]
 
 
-async def test_skipped_ids_are_nowhere(start: Start, until: Any) -> None:
+async def test_skipped_ids_are_nowhere(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 3))
@@ -396,7 +397,7 @@ async def test_what_a_recording_cannot_show_is_refused(start: Start, recording_o
 
 
 async def test_a_scenario_is_set_at_the_start_by_frames_and_seconds(
-    start: Start, recording_of: RecordingOf, tmp_path: Path, until: Any
+    start: Start, recording_of: RecordingOf, tmp_path: Path
 ) -> None:
     scenario = tmp_path / "scenario.yaml"
     scenario.write_text(
@@ -412,7 +413,7 @@ async def test_a_scenario_is_set_at_the_start_by_frames_and_seconds(
     async def banned() -> bool:
         return bool((await venue.get("/api/v3/time"))[0] == 418)
 
-    await until(banned)
+    await until_async(banned, "the ban")
 
 
 def test_every_fault_of_the_table_is_in_the_readme() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from marketfeed_devtools.waiting import until_async
+
 Start = Callable[..., Awaitable[Any]]
 RecordingOf = Callable[..., Path]
 ALL = "/stream?streams=btcusdt@trade/btcusdt@bookTicker/ethusdt@trade/ethusdt@bookTicker"
@@ -78,14 +80,14 @@ async def test_max_speed_waits_for_a_reader_and_loses_nothing(
     assert ids == list(range(1, count + 1))
 
 
-async def test_time_stands_still_while_nobody_listens(
-    start: Start, recording_of: RecordingOf, until: Any
-) -> None:
+async def test_time_stands_still_while_nobody_listens(start: Start, recording_of: RecordingOf) -> None:
     count = 20_000
     venue = await start("replay", recording_of(range(1, count + 1)), "--speed", "max")
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
         await ids_until(ws, 100)
-    await until(lambda: venue.simulator.ledger()["state"] == "waiting for subscribers")
+    await until_async(
+        lambda: venue.simulator.ledger()["state"] == "waiting for subscribers", "the replay to stop"
+    )
     stopped_at = (await venue.ledger())["frames"]
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
         ids = await ids_until(ws, count)
@@ -140,9 +142,7 @@ async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
     assert (await venue.ledger())["frames"] == 98_371
 
 
-async def test_paced_time_goes_on_without_a_listener(
-    start: Start, recording_of: RecordingOf, until: Any
-) -> None:
+async def test_paced_time_goes_on_without_a_listener(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of(range(1, 1001)), "--speed", "4")
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
         before = await ids_until(ws, 100)
@@ -151,7 +151,7 @@ async def test_paced_time_goes_on_without_a_listener(
         after = await ids_until(ws, 1000)
     assert before[-1] + 1 < after[0]
     assert after[-1] == 1000
-    await until(lambda: venue.simulator.ledger()["finished"])
+    await until_async(lambda: venue.simulator.ledger()["finished"], "the end")
     _, rows = await venue.get("/api/v3/trades?symbol=BTCUSDT&limit=1000")
     assert [row["id"] for row in rows] == list(range(1, 1001))
 

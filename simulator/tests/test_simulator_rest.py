@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
+from marketfeed_devtools.waiting import until_async
+
 Start = Callable[..., Awaitable[Any]]
 RecordingOf = Callable[..., Path]
 KEY = {"X-MBX-APIKEY": "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"}
 
 
 @pytest.fixture
-def replayed(start: Start, recording_of: RecordingOf, until: Any) -> Callable[..., Awaitable[Any]]:
+def replayed(start: Start, recording_of: RecordingOf) -> Callable[..., Awaitable[Any]]:
     """A venue whose market of trades with `ids` is over."""
 
     async def begin(ids: Iterable[int], *rules: str) -> Any:
         venue = await start(
             *rules, "replay", recording_of(ids), "--speed", "max", "--no-wait-for-subscribers"
         )
-        await until(lambda: venue.simulator.ledger()["finished"])
+        await until_async(lambda: venue.simulator.ledger()["finished"], "the end")
         return venue
 
     return begin
@@ -158,9 +160,9 @@ async def test_time_is_the_market_s_own(start: Start) -> None:
     assert 1_700_000_000_000 <= first["serverTime"] < second["serverTime"] < 1_700_000_060_000
 
 
-async def test_rest_knows_what_no_client_was_there_to_hear(start: Start, until: Any) -> None:
+async def test_rest_knows_what_no_client_was_there_to_hear(start: Start) -> None:
     venue = await start("generate", "--symbols", "BTCUSDT", "--trade-rate", "500")
-    await until(lambda: venue.simulator.ledger()["frames"] > 200)
+    await until_async(lambda: venue.simulator.ledger()["frames"] > 200, "frames")
     _, rows = await venue.get("/api/v3/trades?symbol=BTCUSDT&limit=1000")
     ids = [row["id"] for row in rows]
     assert len(ids) > 20

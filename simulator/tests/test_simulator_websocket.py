@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 import websockets
 
+from marketfeed_devtools.waiting import until_async
+
 Start = Callable[..., Awaitable[Any]]
 BUSY = ("generate", "--symbols", "BTCUSDT,ETHUSDT", "--trade-rate", "200", "--quote-rate", "200")
 QUIET = ("generate", "--symbols", "BTCUSDT", "--trade-rate", "0", "--quote-rate", "0")
@@ -163,9 +165,7 @@ async def test_times_are_in_microseconds_where_the_venue_has_them(start: Start) 
         assert (await ws.receive_json())["data"]["T"] < 10**14
 
 
-async def test_a_client_that_does_not_read_is_cut_and_does_not_hold_up_others(
-    start: Start, until: Any
-) -> None:
+async def test_a_client_that_does_not_read_is_cut_and_does_not_hold_up_others(start: Start) -> None:
     venue = await start(
         "--most-buffered-bytes", "200000", "generate", "--quote-rate", "4000", "--trade-rate", "0"
     )
@@ -180,7 +180,7 @@ async def test_a_client_that_does_not_read_is_cut_and_does_not_hold_up_others(
             assert (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT
             return bool(venue.simulator.ledger()["delivered"].slow_readers_cut)
 
-        await until(cut, 60)
+        await until_async(cut, "the slow reader to be cut off", 60)
         assert (await ws.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT
     writer.close()
     assert not reader.at_eof()

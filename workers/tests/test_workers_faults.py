@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workers_line import Line, Worker, assert_complete, eventually, trade_ids
+from workers_line import Line, Worker, assert_complete, trade_ids
+
+from marketfeed_devtools.waiting import until
 
 TRADES = 150
 HOW_FRAMES_ARE_SPOILED = ("truncated", "not_json", "not_utf8", "missing_field", "wrong_type", "bad_price")
@@ -33,7 +35,7 @@ def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
             for symbol, each in status.symbols.items()
         )
 
-    eventually(enough, f"{count} more trades and nothing missing: {worker.status()}", 60)
+    until(enough, f"{count} more trades and nothing missing: {worker.status()}", 60)
 
 
 def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
@@ -52,7 +54,7 @@ def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
 def test_a_cut_connection_loses_nothing(line: Line, transport: str) -> None:
     worker = line.worker(WS_TRANSPORT=transport)
     line.fault("cut", lose_frames=100)
-    eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+    until(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
     more_trades(line, worker)
     worker.stop()
     assert_complete(line)
@@ -74,7 +76,7 @@ def test_corrupt_frames_are_passed_over_and_their_trades_fetched(line: Line) -> 
     worker = line.worker()
     for number, how in enumerate(HOW_FRAMES_ARE_SPOILED, start=1):
         line.fault("corrupt", streams=["*@trade"], how=how)
-        eventually(
+        until(
             lambda seen=number: worker.metric("vendor_fetch_failure_total", reason="bad_frame") == seen,
             f"a frame spoiled as {how} to be noticed",
         )
@@ -98,7 +100,7 @@ def test_a_restarted_worker_fetches_what_it_missed(line: Line) -> None:
     more_trades(line, first, 30)
     assert first.stop() == 0
     before = {symbol: entry["last_trade_id"] for symbol, entry in line.ledger().items()}
-    eventually(
+    until(
         lambda: all(entry["last_trade_id"] > before[s] + 60 for s, entry in line.ledger().items()),
         "trades that nobody reads",
     )
@@ -128,7 +130,7 @@ def test_an_announced_end_is_no_break(line: Line, fault: str) -> None:
         line.fault("server_shutdown", close_after_seconds=30)
     else:
         line.fault("end_of_life", notice_seconds=30)
-    eventually(lambda: worker.metric("marketfeed_connection_rotations_total") == 1, "a rotation")
+    until(lambda: worker.metric("marketfeed_connection_rotations_total") == 1, "a rotation")
     more_trades(line, worker)
     assert worker.status().connections[0].reconnects == 0
     worker.stop()
@@ -138,7 +140,7 @@ def test_an_announced_end_is_no_break(line: Line, fault: str) -> None:
 
 def test_planned_rotation_is_no_break(line: Line) -> None:
     worker = line.worker(WS_ROTATE_AFTER_SECONDS="2")
-    eventually(lambda: worker.metric("marketfeed_connection_rotations_total") >= 3, "three rotations")
+    until(lambda: worker.metric("marketfeed_connection_rotations_total") >= 3, "three rotations")
     more_trades(line, worker, 30)
     worker.stop()
     assert_complete(line)
@@ -149,7 +151,7 @@ def test_a_mute_connection_is_found_and_replaced(line: Line) -> None:
     worker = line.worker()
     more_trades(line, worker, 100)
     line.fault("stall")
-    eventually(
+    until(
         lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
         "the mute connection to be replaced",
     )
@@ -179,7 +181,7 @@ def test_a_quiet_market_is_no_reason_to_reconnect(line: Line) -> None:
         least = min(least, used)  # it begins at nought again each minute
         return used > before
 
-    eventually(probed, "a probe of the silence")
+    until(probed, "a probe of the silence")
     status = worker.status()
     assert status.connections[0].reconnects == 0
     assert worker.metric("marketfeed_connection_rotations_total") == 0
@@ -194,10 +196,10 @@ def test_a_silence_behind_a_hole_is_no_reason_to_reconnect(line: Line) -> None:
     more_trades(line, worker, 60)
     line.fault("rest_error", endpoint="historicalTrades", status=500, count=1000)
     line.fault("drop", streams=["btcusdt@trade"], count=1)
-    eventually(lambda: worker.status().symbols["BTCUSDT"].missing == 1, "a hole")
+    until(lambda: worker.status().symbols["BTCUSDT"].missing == 1, "a hole")
     line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
     asked = line.requests().get(("trades", "200"), 0)
-    eventually(lambda: line.requests().get(("trades", "200"), 0) >= asked + 2, "probes of both silences")
+    until(lambda: line.requests().get(("trades", "200"), 0) >= asked + 2, "probes of both silences")
     assert worker.metric("marketfeed_connection_rotations_total") == 0
     line.control("DELETE", "faults")
     line.fault("resume", symbols=["BTCUSDT", "ETHUSDT"])
@@ -210,7 +212,7 @@ def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(line: Line) ->
     worker = line.worker(GAP_HOLD_SECONDS="0.5")
     line.fault("rate_limit", seconds=3)
     line.fault("drop", streams=["btcusdt@trade"], count=2)
-    eventually(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up")
+    until(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up")
     more_trades(line, worker, 100)
     worker.stop()
     assert_complete(line, in_order=False)
@@ -240,7 +242,7 @@ def test_a_broker_that_is_away_holds_the_sockets_back_and_nothing_is_lost(tmp_pa
     with Line(tmp_path, "generate", "--trade-rate", "500", "--quote-rate", "2000") as line:
         worker = line.worker(KAFKA_QUEUE_MAX_MESSAGES="2000")
         line.broker_down()
-        eventually(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "reading to be paused")
+        until(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "reading to be paused")
         assert not worker.status().ready
         line.broker_up()
         more_trades(line, worker, 1000)

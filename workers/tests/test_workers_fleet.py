@@ -4,8 +4,9 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from workers_line import Line, assert_complete, eventually
+from workers_line import Line, assert_complete
 
+from marketfeed_devtools.waiting import until
 from marketfeed_wire.assignment import assignment_of, encode_assignment
 from marketfeed_workers.fleet import spread
 
@@ -41,20 +42,18 @@ def test_symbols_come_and_go_without_a_restart_or_a_reconnect(tmp_path: Path) ->
         file = tmp_path / "assignment.json"
         first = write(file, "AAAUSDT", "BBBUSDT")
         worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), WS_SHARD_SIZE="2")
-        eventually(lambda: worker.status().assignment == first, "the first assignment")
+        until(lambda: worker.status().assignment == first, "the first assignment")
         second = write(file, "BBBUSDT", "CCCUSDT", "NOSUCH")
-        eventually(lambda: worker.status().assignment == second, "the second assignment")
+        until(lambda: worker.status().assignment == second, "the second assignment")
         status = worker.status()
         assert sorted(status.symbols) == ["BBBUSDT", "CCCUSDT"]
         assert status.refused_symbols == {"NOSUCH": "unknown to the venue"}
-        eventually(lambda: worker.status().symbols["CCCUSDT"].trades > 50, "trades of the new symbol")
+        until(lambda: worker.status().symbols["CCCUSDT"].trades > 50, "trades of the new symbol")
         third = write(file, "AAAUSDT", "BBBUSDT", "CCCUSDT")
-        eventually(lambda: worker.status().assignment == third, "the third assignment")
-        eventually(lambda: len(worker.status().connections) == 2, "a second connection")
-        eventually(
-            lambda: worker.status().symbols["AAAUSDT"].trades > 50, "trades of the symbol that came back"
-        )
-        eventually(lambda: not any(each.missing for each in worker.status().symbols.values()), "repair")
+        until(lambda: worker.status().assignment == third, "the third assignment")
+        until(lambda: len(worker.status().connections) == 2, "a second connection")
+        until(lambda: worker.status().symbols["AAAUSDT"].trades > 50, "trades of the symbol that came back")
+        until(lambda: not any(each.missing for each in worker.status().symbols.values()), "repair")
         assert all(connection.reconnects == 0 for connection in worker.status().connections)
         assert worker.stop() == 0
         assert_complete(line)
@@ -70,9 +69,9 @@ def test_the_share_of_the_venues_budgets_follows_the_file_and_touches_no_stream(
         worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), VENUE_BUDGET_SHARE="2")
         assert attempts_limit() == 100
         write(file, "BTCUSDT", budget_share=30)
-        eventually(lambda: attempts_limit() == 10, "the smaller share")
+        until(lambda: attempts_limit() == 10, "the smaller share")
         write(file, "BTCUSDT")
-        eventually(lambda: attempts_limit() == 150, "the share of the settings, where the file names none")
+        until(lambda: attempts_limit() == 150, "the share of the settings, where the file names none")
         assert (worker.status().assignment, line.connections()["accepted"]) == (applied, 1)
         assert "symbols change" not in worker.log.read_text()
 
@@ -82,13 +81,13 @@ def test_a_broken_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
         file = tmp_path / "assignment.json"
         applied = write(file, "BTCUSDT")
         worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file))
-        eventually(lambda: worker.status().assignment == applied, "the assignment")
+        until(lambda: worker.status().assignment == applied, "the assignment")
         file.write_text('{"symbols": ["BTCUSDT", "ETH')
-        eventually(lambda: "could not be followed" in worker.log.read_text(), "a word about the broken file")
+        until(lambda: "could not be followed" in worker.log.read_text(), "a word about the broken file")
         assert sorted(worker.status().symbols) == ["BTCUSDT"]
         assert worker.status().ready
         applied = write(file, "BTCUSDT", "ETHUSDT")
-        eventually(lambda: worker.status().assignment == applied, "the whole file")
+        until(lambda: worker.status().assignment == applied, "the whole file")
 
 
 def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
@@ -98,12 +97,12 @@ def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
         write(new_file)
         old = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(old_file), SHARD="0")
         new = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(new_file), SHARD="1")
-        eventually(lambda: old.status().symbols["ETHUSDT"].trades > 50, "trades in the old shard")
+        until(lambda: old.status().symbols["ETHUSDT"].trades > 50, "trades in the old shard")
         moved = write(new_file, "ETHUSDT")
-        eventually(lambda: new.status().assignment == moved, "the new shard to have it")
+        until(lambda: new.status().assignment == moved, "the new shard to have it")
         left = write(old_file, "BTCUSDT")
-        eventually(lambda: old.status().assignment == left, "the old shard to let go")
-        eventually(lambda: new.status().symbols["ETHUSDT"].trades > 100, "trades in the new shard")
+        until(lambda: old.status().assignment == left, "the old shard to let go")
+        until(lambda: new.status().symbols["ETHUSDT"].trades > 100, "trades in the new shard")
         assert old.stop() == new.stop() == 0
         ids = [trade.trade_id for trade in line.trades()["ETHUSDT"]]
         assert set(ids) == set(range(min(ids), max(ids) + 1))
@@ -112,7 +111,7 @@ def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
 def test_only_the_streams_that_are_wanted_are_read(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         quotes = line.worker(BINANCE_STREAMS="bookTicker", BINANCE_SYMBOLS="ETHUSDT")
-        eventually(lambda: quotes.status().symbols["ETHUSDT"].quotes > 50, "quotes")
+        until(lambda: quotes.status().symbols["ETHUSDT"].quotes > 50, "quotes")
         status = quotes.status()
         assert status.ready
         assert status.connections[0].streams == 1

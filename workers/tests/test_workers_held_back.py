@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.server import ServerConnection, serve
-from workers_support import until
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.transports.picows_socket import MOST_FRAMES, open_socket
 from marketfeed_workers.transports.socket import Closed, Socket
 
@@ -61,7 +61,7 @@ async def test_a_long_read_goes_on_in_batches() -> None:
     sink = HoldingSink()
     sink.holds = False
     async with connected(sink):
-        await until(lambda: len(sink.frames) == len(FRAMES), "every frame")
+        await until_async(lambda: len(sink.frames) == len(FRAMES), "every frame")
         assert sink.frames == FRAMES
         assert max(map(len, sink.batches)) == MOST_FRAMES
 
@@ -69,7 +69,7 @@ async def test_a_long_read_goes_on_in_batches() -> None:
 async def test_a_socket_that_is_held_back_hands_on_one_batch_each_time_it_is_let_go() -> None:
     sink = HoldingSink()
     async with connected(sink) as socket:
-        await until(lambda: bool(sink.batches), "the first batch")
+        await until_async(lambda: bool(sink.batches), "the first batch")
         for number in range(1, 5):
             assert [len(batch) for batch in sink.batches] == [MOST_FRAMES] * number
             socket.resume_reading()
@@ -79,7 +79,7 @@ async def test_a_socket_that_is_held_back_hands_on_one_batch_each_time_it_is_let
 async def test_what_is_held_back_is_not_lost_when_the_venue_closes() -> None:
     sink = HoldingSink()
     async with connected(sink, closes=True) as socket:
-        await until(lambda: bool(sink.batches), "the first batch")
+        await until_async(lambda: bool(sink.batches), "the first batch")
         assert await socket.closed == Closed(1001, "going away")
         assert sink.frames == FRAMES
 
@@ -87,7 +87,7 @@ async def test_what_is_held_back_is_not_lost_when_the_venue_closes() -> None:
 async def test_what_is_held_back_is_not_lost_when_the_connection_is_dropped() -> None:
     sink = HoldingSink()
     async with connected(sink) as socket:
-        await until(lambda: bool(sink.batches), "the first batch")
+        await until_async(lambda: bool(sink.batches), "the first batch")
         sink.holds = False
         socket.abort()
         await socket.closed

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from workers_line import Line, Worker, eventually
+from workers_line import Line, Worker
 
 import marketfeed_workers
+from marketfeed_devtools.waiting import until
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, LatencyBuckets
 from marketfeed_workers.metrics import ALWAYS_TOLD
 
@@ -29,8 +30,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Metr
         line.fault("drop", streams=["btcusdt@trade"], count=2)
         line.fault("corrupt", streams=["ethusdt@trade"], how="bad_price")
         line.fault("server_shutdown", close_after_seconds=60)
-        eventually(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="filled") >= 2, "repairs")
-        eventually(lambda: worker.metric("marketfeed_connection_rotations_total") >= 1, "a rotation")
+        until(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="filled") >= 2, "repairs")
+        until(lambda: worker.metric("marketfeed_connection_rotations_total") >= 1, "a rotation")
         yield {family.name: family for family in text_string_to_metric_families(_scrape(worker))}
 
 

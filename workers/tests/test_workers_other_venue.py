@@ -15,8 +15,9 @@ from aiohttp import WSMsgType, web
 from workers_broker import Broker
 from workers_line import Worker
 from workers_other_venue import IN_STREAMS, OVER_REST, PAGE
-from workers_support import MakeSettings, now_us, until
+from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_wire import Trade, decode_gap, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.pipeline import Pipeline
@@ -169,7 +170,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         try:
-            await until(condition, what, 20)
+            await until_async(condition, what, 20)
         except AssertionError as error:
             logs = "\n".join(worker.log.read_text()[-3000:] for worker in self._workers)
             raise AssertionError(f"{error}\n{logs}") from None
@@ -337,9 +338,9 @@ async def test_a_snapshot_does_not_make_a_connection_warm(
         session = Session(other, settings, pipeline, counters, now_us)
         streams = list(other.streams("BTCUSD"))
         await session.open(picows_socket.open_socket, f"ws://{server.address}", streams, streams)
-        await until(lambda: counters.trades.received == SNAPSHOT, "the snapshot")
+        await until_async(lambda: counters.trades.received == SNAPSHOT, "the snapshot")
         assert not session.warm.is_set()
         assert sum(counters.trades.venue_to_socket.counts) == 0
         await server.trade("BTCUSD", 1)
-        await until(session.warm.is_set, "the first live trade")
+        await until_async(session.warm.is_set, "the first live trade")
         session.close()

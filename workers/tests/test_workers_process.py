@@ -7,7 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from workers_line import Line, Worker, assert_complete, eventually
+from workers_line import Line, Worker, assert_complete
+
+from marketfeed_devtools.ports import free_port
+from marketfeed_devtools.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +32,6 @@ def get(worker: Worker, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def free_port() -> int:
-    """A port that nobody listens on; it stays taken while the test needs it unanswered."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> None:
@@ -94,7 +91,7 @@ def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
 ) -> None:
     line.fault("refuse", status=451, count=1)
     worker = line.worker(wait=False, WS_TRANSPORT=transport)
-    eventually(lambda: worker.status().connections[0].state == "refused", "the refusal to be told")
+    until(lambda: worker.status().connections[0].state == "refused", "the refusal to be told")
     # From now on the venue would serve us: whoever asked again would be let in and show itself.
     status, reason = get(worker, "/readyz")
     assert status == 503
@@ -159,14 +156,14 @@ def test_a_stop_while_the_start_waits_is_heeded(line: Line, away: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     variables = {"venue": {"BINANCE_REST_BASE": f"http://{address}"}, "broker": {"KAFKA_BROKER": address}}
     worker = line.worker(wait=False, START_DEADLINE_SECONDS="300", **variables[away])
-    eventually(lambda: "waiting for" in worker.log.read_text(), "it to wait")
+    until(lambda: "waiting for" in worker.log.read_text(), "it to wait")
     assert worker.stop(seconds=10) == 0
     assert "Traceback" not in worker.log.read_text()
 
 
 def test_a_stop_delivers_everything_that_was_read(line: Line) -> None:
     worker = line.worker()
-    eventually(lambda: worker.status().acknowledged[line.topics["trades"]] >= 100, "some trades")
+    until(lambda: worker.status().acknowledged[line.topics["trades"]] >= 100, "some trades")
     before = worker.status()
     assert worker.stop() == 0
     assert "everything read is acknowledged" in worker.log.read_text().splitlines()[-1]
@@ -180,7 +177,7 @@ def test_a_stop_delivers_everything_that_was_read(line: Line) -> None:
 def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(line: Line) -> None:
     worker = line.worker(DRAIN_DEADLINE_SECONDS="1")
     line.broker_down()
-    eventually(lambda: worker.status().pending >= 20, "messages to wait for the broker")
+    until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
     assert worker.stop(seconds=20) == 1
     assert "stopped before Kafka acknowledged everything" in worker.log.read_text().splitlines()[-1]
 
@@ -200,7 +197,7 @@ def test_the_probes_and_the_status_of_a_worker_that_works(line: Line) -> None:
     assert get(worker, "/livez") == (200, "ok\n")
     assert get(worker, "/readyz") == (200, "ok\n")
     assert get(worker, "/nothing")[0] == 404
-    eventually(lambda: all(each.trades and each.quotes for each in worker.status().symbols.values()), "data")
+    until(lambda: all(each.trades and each.quotes for each in worker.status().symbols.values()), "data")
     status = worker.status()
     assert (status.venue, status.shard, status.ready, status.reason) == ("binance_us", "btc-eth", True, "")
     (connection,) = status.connections
@@ -227,7 +224,7 @@ def test_symbols_are_split_over_connections(line: Line) -> None:
 def test_json_logs_are_json_to_the_last_line_and_libraries_keep_quiet(line: Line) -> None:
     worker = line.worker(LOG_FORMAT="json")
     line.fault("cut")
-    eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+    until(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
     assert worker.stop() == 0
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
     assert {each["logger"].partition(".")[0] for each in said} == {"marketfeed_workers"}
@@ -243,8 +240,6 @@ def test_the_client_says_whole_and_once_that_its_broker_is_away(line: Line) -> N
         return [each["event"] for each in entries if each["logger"] == "librdkafka"]
 
     refusals = worker.metric("marketfeed_publish_pending_messages")
-    eventually(lambda: any("Connection refused" in each for each in said()), "the client to say so")
-    eventually(
-        lambda: worker.metric("marketfeed_publish_pending_messages") > refusals + 500, "it to try again"
-    )
+    until(lambda: any("Connection refused" in each for each in said()), "the client to say so")
+    until(lambda: worker.metric("marketfeed_publish_pending_messages") > refusals + 500, "it to try again")
     assert len(said()) < 10, "it tries some times a second"

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workers_line import Line, Worker, eventually, trade_ids
+from workers_line import Line, Worker, trade_ids
+
+from marketfeed_devtools.waiting import until
 
 FIRST_SEED = int(os.environ.get("MARKETFEED_FAULT_SEED", "1"))
 SESSIONS = int(os.environ.get("MARKETFEED_FAULT_SESSIONS", "2"))
@@ -34,7 +36,7 @@ class Session:
             WS_TRANSPORT=transport, BINANCE_API_KEY="k" * 64, WS_IDLE_TIMEOUT_SECONDS="2"
         )
         # A worker that is killed before it has told of its first trade leaves no trace that it ever began.
-        eventually(
+        until(
             lambda: (
                 worker.metric("kafka_publish_success_total", topic=self.line.topics["progress"])
                 >= len(SYMBOLS)
@@ -112,15 +114,13 @@ class Session:
     def read_on(self, trades: int) -> None:
         """Wait until the worker has read that many more."""
         before = self._read()
-        eventually(
-            lambda: self._read() >= before + trades, f"{trades} more trades: {self.worker.status()}", 90
-        )
+        until(lambda: self._read() >= before + trades, f"{trades} more trades: {self.worker.status()}", 90)
 
     def settle(self) -> None:
         """Take back what faults are left and wait until nothing is missing."""
         self.line.control("DELETE", "faults")
         self.read_on(100)
-        eventually(
+        until(
             lambda: not any(each.missing for each in self.worker.status().symbols.values()),
             f"nothing to be missing: {self.worker.status()}",
             90,

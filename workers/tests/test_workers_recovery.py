@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workers_line import Line, Worker, assert_complete, eventually, trade_ids
+from workers_line import Line, Worker, assert_complete, trade_ids
+
+from marketfeed_devtools.waiting import until
 
 API_KEY = "k3y" * 21 + "X"
 
@@ -25,7 +27,7 @@ def seen(worker: Worker) -> int:
 def settled(worker: Worker, further: int = 100) -> None:
     """Wait for that many more trades, with nothing missing at the end."""
     before = seen(worker)
-    eventually(
+    until(
         lambda: (
             seen(worker) >= before + further
             and not any(each.missing for each in worker.status().symbols.values())
@@ -41,13 +43,9 @@ def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -
         settled(first)
         assert first.stop() == 0
         stopped_at = trade_ids(line.trades()["BTCUSDT"])[-1]
-        eventually(
-            lambda: line.ledger()["BTCUSDT"]["last_trade_id"] > stopped_at + 2500, "a gap of three pages"
-        )
+        until(lambda: line.ledger()["BTCUSDT"]["last_trade_id"] > stopped_at + 2500, "a gap of three pages")
         keyless = line.worker(BINANCE_SYMBOLS="BTCUSDT", GAP_HOLD_SECONDS="0.5")
-        eventually(
-            lambda: keyless.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up"
-        )
+        until(lambda: keyless.metric("marketfeed_trade_gaps_total", outcome="unresolved") >= 1, "giving up")
         assert keyless.status().symbols["BTCUSDT"].missing > 0
         assert keyless.stop() == 0
         (gap,) = line.gaps()
@@ -65,7 +63,7 @@ def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -
 
 def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
-        eventually(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        until(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
         first_id = line.ledger()["BTCUSDT"]["first_trade_id"] + 50
         worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(first_id), BINANCE_API_KEY=API_KEY)
         settled(worker)
@@ -85,7 +83,7 @@ def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
 def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_of_it(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         first = line.worker(PROGRESS_INTERVAL_SECONDS="600")
-        eventually(
+        until(
             lambda: (
                 first.metric("kafka_publish_success_total", topic=line.topics["progress"]) >= 2
             ),  # a word of the second symbol may repeat the first
@@ -102,7 +100,7 @@ def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_o
 
 def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
-        eventually(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        until(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
         rows = rest(line, "trades?symbol=BTCUSDT&limit=1000")
         begin_ms = rows[100]["time"]
         expected = next(row["id"] for row in rows if row["time"] >= begin_ms)
@@ -121,7 +119,7 @@ def test_a_venues_clock_is_measured_and_latencies_are_corrected_by_it(
     with Line(tmp_path) as line:
         line.fault("clock_skew", milliseconds=milliseconds)
         worker = line.worker()
-        eventually(
+        until(
             lambda: abs(worker.metric("marketfeed_clock_offset_seconds") - milliseconds / 1000) < 1,
             "the offset",
         )
@@ -152,7 +150,7 @@ def test_a_close_for_breach_of_policy_is_told_and_recovered_from(tmp_path: Path)
     with Line(tmp_path) as line:
         worker = line.worker()
         line.fault("close", code=1008, reason="Too many requests")
-        eventually(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
+        until(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
         settled(worker)
         assert worker.stop() == 0
         assert_complete(line)
@@ -165,7 +163,7 @@ def test_a_ban_is_waited_out_by_everyone_who_asks(tmp_path: Path) -> None:
         settled(worker, 50)
         line.fault("ban", seconds=3)
         line.fault("drop", streams=["*@trade"], count=6, chance=0.5, seed=4)
-        eventually(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban to be met")
+        until(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban to be met")
         settled(worker, 600)
         worker.stop()
         assert_complete(line)
@@ -186,7 +184,7 @@ def test_many_streams_are_subscribed_by_paced_commands_on_one_connection(tmp_pat
         assert len(symbols) == 210
         worker = line.worker(BINANCE_SYMBOLS=",".join(symbols), WS_SHARD_SIZE="210")
         assert [connection.streams for connection in worker.status().connections] == [420]
-        eventually(lambda: all(each.trades for each in worker.status().symbols.values()), "every symbol", 60)
+        until(lambda: all(each.trades for each in worker.status().symbols.values()), "every symbol", 60)
         (connection,) = line.control("GET", "connections")
         assert connection["streams"] == 420 or len(connection["streams"]) == 420
         counted = line.control("GET", "ledger")["connections"]
@@ -200,14 +198,14 @@ def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path:
         worker = line.worker()
         settled(worker, 1000)
         line.fault("delist", symbols=["ETHUSDT"])
-        eventually(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting")
+        until(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting")
         line.fault("stall")
-        eventually(
+        until(
             lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
             "the mute connection to be replaced",
         )
         before = worker.status().symbols["BTCUSDT"].trades
-        eventually(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades again")
+        until(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades again")
         requests = line.control("GET", "ledger")["requests"]["trades"]
         assert requests.get("400", 0) <= 3, "the venue was asked again and again about what it does not have"
         worker.stop()

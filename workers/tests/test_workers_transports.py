@@ -10,8 +10,8 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
-from workers_support import until
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.errors import Limited, Refused, Unreachable
 from marketfeed_workers.transports import picows_socket, websockets_socket
 from marketfeed_workers.transports.socket import Closed, OpenSocket
@@ -85,7 +85,7 @@ async def test_frames_come_whole_and_in_order(open_socket: OpenSocket, sink: Sin
 
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
-        await until(lambda: len(sink.frames) == len(sent), "every frame")
+        await until_async(lambda: len(sink.frames) == len(sent), "every frame")
         assert sink.frames == sent
         socket.close()
         await socket.closed
@@ -99,7 +99,7 @@ async def test_what_one_read_brought_is_handed_over_together(sink: Sink) -> None
 
     async with venue(handler) as url:
         socket = await picows_socket.open_socket(url, sink, 5)
-        await until(lambda: len(sink.frames) == 50, "every frame")
+        await until_async(lambda: len(sink.frames) == 50, "every frame")
         assert [len(read) for read in sink.reads] == [50]
         socket.close()
         await socket.closed
@@ -123,8 +123,8 @@ async def test_a_ping_behind_data_is_answered_and_does_not_hold_the_data_back(
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
         await asyncio.wait_for(answered, 10)
-        await until(lambda: sink.frames == [b"before"], "the frame before the ping")
-        await until(lambda: sink.control_frames == [True, True], "word of both pings")
+        await until_async(lambda: sink.frames == [b"before"], "the frame before the ping")
+        await until_async(lambda: sink.control_frames == [True, True], "word of both pings")
         socket.close()
         await socket.closed
 
@@ -133,7 +133,7 @@ async def test_our_ping_is_answered_and_the_sink_hears_of_it(open_socket: OpenSo
     async with venue(lambda connection: connection.wait_closed()) as url:
         socket = await open_socket(url, sink, 5)
         socket.ping()
-        await until(lambda: sink.control_frames == [False], "the pong")
+        await until_async(lambda: sink.control_frames == [False], "the pong")
         assert sink.frames == []
         socket.close()
         await socket.closed
@@ -155,7 +155,7 @@ async def test_a_fragmented_message_is_one_frame(open_socket: OpenSocket, sink: 
 
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
-        await until(lambda: len(sink.frames) == 4, "every message")
+        await until_async(lambda: len(sink.frames) == 4, "every message")
         assert sink.frames == [b"whole", b"fragmented", b"ping between", b"and after"]
         socket.close()
         await socket.closed
@@ -170,7 +170,7 @@ async def test_commands_reach_the_venue(open_socket: OpenSocket, sink: Sink) -> 
         socket = await open_socket(url, sink, 5)
         socket.send('{"method":"SUBSCRIBE"}')
         socket.send("2")
-        await until(lambda: len(sink.frames) == 2, "both answers")
+        await until_async(lambda: len(sink.frames) == 2, "both answers")
         assert sink.frames == [b"""got '{"method":"SUBSCRIBE"}'""", b"got '2'"]
         socket.close()
         await socket.closed
@@ -191,13 +191,13 @@ async def test_a_paused_socket_is_not_read_and_the_venue_feels_it(
 
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
-        await until(lambda: len(sink.frames) >= 10, "the stream")
+        await until_async(lambda: len(sink.frames) >= 10, "the stream")
         socket.pause_reading()
         await _standstill(lambda: (sent, len(sink.frames)))
         assert sent < count, "the venue wrote everything although nobody read"
         assert len(sink.frames) < count
         socket.resume_reading()
-        await until(lambda: len(sink.frames) == count, "the rest after the pause")
+        await until_async(lambda: len(sink.frames) == count, "the rest after the pause")
         assert set(sink.frames) == {frame}
         socket.close()
         await socket.closed

@@ -5,11 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,16 +15,9 @@ from typing import Any, Self
 import msgspec
 from workers_broker import Broker
 
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_book_ticker, decode_gap, decode_trade
 from marketfeed_wire.status import WorkerStatus
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Wait until `condition` holds; fails with `what` when it does not come to hold."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
 
 
 class Process:
@@ -47,7 +38,7 @@ class Process:
             )
 
     def port(self) -> int:
-        eventually(lambda: self._port_file.exists() or self.process.poll() is not None, f"{self.name}'s port")
+        until(lambda: self._port_file.exists() or self.process.poll() is not None, f"{self.name}'s port")
         assert self._port_file.exists(), self.log.read_text()
         return int(self._port_file.read_text())
 
@@ -146,7 +137,7 @@ class Line:
         worker = Worker(self._folder, f"worker-{len(self._workers)}", command, environment)
         self._workers.append(worker)
         if wait:
-            eventually(worker.ready, f"the worker to be ready; see {worker.log.read_text()}")
+            until(worker.ready, f"the worker to be ready; see {worker.log.read_text()}")
         return worker
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
