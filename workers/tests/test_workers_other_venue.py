@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import workers_other_venue
-from aiohttp import WSMsgType, web
+from aiohttp import ClientConnectionResetError, WSMsgType, web
 from workers_broker import Broker
 from workers_line import Worker
 from workers_other_venue import IN_STREAMS, OVER_REST, PAGE
@@ -90,7 +90,8 @@ class Server:
     ) -> None:
         rows = [{**each, "symbol": names[symbol]} for each in data]
         text = json.dumps({"channel": "trade", "type": kind, "data": rows})
-        await socket.send_str(text.replace("61685.1,", "61685.10,"))  # as this venue writes it
+        with contextlib.suppress(ClientConnectionResetError):  # the worker may be hanging up just now
+            await socket.send_str(text.replace("61685.1,", "61685.10,"))  # as this venue writes it
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
