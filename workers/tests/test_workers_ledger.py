@@ -158,11 +158,10 @@ def test_only_what_has_changed_is_told(teller: Teller) -> None:
 
 
 def test_progress_does_not_pass_a_gap_that_kafka_has_not_heard_of(teller: Teller) -> None:
-    flow = teller.pipeline.add_symbol("BTCUSDT")
-    flow.untold_gaps = 1
+    teller.pipeline.untold_gaps["BTCUSDT"] = 1
     teller.publish("BTCUSDT", 5)
     assert teller.told() == []
-    flow.untold_gaps = 0
+    teller.pipeline.untold_gaps["BTCUSDT"] = 0
     assert teller.told() == [("BTCUSDT", 5)]
 
 

@@ -61,6 +61,14 @@ class Broker:
         """Answer the next Produce requests with these error codes of the Kafka protocol; 0 takes one."""
         self._do("refuse", *codes)
 
+    def leaderless(self, topic: str, partitions: int = 4) -> None:
+        """Take away the leaders of a topic's partitions; see `led`."""
+        self._do("leader", topic, partitions, -1)
+
+    def led(self, topic: str, partitions: int = 4) -> None:
+        """Give them back."""
+        self._do("leader", topic, partitions, 1)
+
     def new_topic(self, name: str, partitions: int = 4) -> str:
         """Create a topic and return its name, made unique, so that tests can share a broker."""
         unique = f"{name}.{uuid.uuid4().hex[:8]}"
@@ -135,6 +143,9 @@ def _do(library: ctypes.CDLL, cluster: int, command: str, *arguments: Any) -> in
     match command, *arguments:
         case ["topic", name, partitions]:
             result = library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1)
+        case ["leader", topic, partitions, leader]:
+            set_leader = library.rd_kafka_mock_partition_set_leader
+            result = max(set_leader(cluster, topic.encode(), each, leader) for each in range(partitions))
         case ["down"]:
             result = library.rd_kafka_mock_broker_set_down(cluster, broker_id)
         case ["up"]:
@@ -168,6 +179,7 @@ def _librdkafka() -> ctypes.CDLL:
     library.rd_kafka_mock_cluster_bootstraps.restype = text
     library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     library.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
+    library.rd_kafka_mock_partition_set_leader.argtypes = [pointer, text, ctypes.c_int32, ctypes.c_int32]
     library.rd_kafka_mock_broker_set_down.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_broker_set_up.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_broker_set_rtt.argtypes = [pointer, ctypes.c_int32, number]

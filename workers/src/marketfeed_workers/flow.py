@@ -19,7 +19,9 @@ class SymbolFlow:
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
         known_times: trade id -> about its time, of trades before holes: where holes are looked for by time.
-        untold_gaps: gap messages that Kafka has not acknowledged: progress must not pass them.
+        jumps: holes that were met and not yet counted.
+        filling: batches of trades that fill a gap and that Kafka has not acknowledged.
+        settled: gaps of which the word waits for those.
     """
 
     symbol: str
@@ -28,7 +30,9 @@ class SymbolFlow:
     gaps: list[GapEntry] = field(default_factory=list)
     beginning: list[Trade] = field(default_factory=list)
     known_times: dict[int, int] = field(default_factory=dict)
-    untold_gaps: int = 0
+    jumps: int = 0
+    filling: int = 0
+    settled: list[GapEntry] = field(default_factory=list)
     trades: int = 0
     quotes: int = 0
     last_trade_time_us: int | None = None
@@ -39,7 +43,8 @@ class SymbolFlow:
 
         `acknowledged_time_us`: about when `trade_id` was matched; None where nobody knows.
         """
-        entries = [restored(gap) for gap in gaps if gap.missing and gap.last_id <= trade_id]
+        # Also those beyond: their words came to Kafka, the progress that passed them did not. They will come to an end.
+        entries = [restored(gap) for gap in gaps if gap.missing]
         late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
         self.sequence.resume_after(trade_id, late)
         self.gaps = entries
@@ -54,7 +59,10 @@ class SymbolFlow:
         ready, hole = self.sequence.arrive(trade)
         if hole is not None:
             after_us = self.last_trade_time_us or self.time_before(hole.first)
-            self.gaps.append(GapEntry(hole, now_us, after_us))
+            known = [entry for entry in self.gaps if entry.ids.first == hole.first]
+            self.gaps = [entry for entry in self.gaps if entry not in known]
+            self.jumps += 1
+            self.gaps.append(GapEntry(hole, now_us, after_us, is_told=bool(known)))
             if after_us is not None:
                 self.known_times[hole.first - 1] = after_us
         return ready

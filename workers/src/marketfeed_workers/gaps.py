@@ -31,7 +31,10 @@ FROM_STREAM = "stream"
 
 @dataclass(slots=True)
 class GapEntry:
-    """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows."""
+    """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows.
+
+    `is_told`: the world has heard of it, so that it must hear of its end.
+    """
 
     ids: IdRange
     detected_time_us: int
@@ -39,12 +42,15 @@ class GapEntry:
     state: GapState = "open"
     absent: list[IdRange] = field(default_factory=list)
     proof: str = FROM_STREAM
+    is_told: bool = False
 
     def judge(self, sequence: TradeSequence) -> bool:
         """Bring `state` up to date; whether it changed."""
         before = self.state
         if not within(sequence.missing(), self.ids):
-            self.state = "absent" if self.absent else "filled"
+            # What came for it may wait behind an earlier hole still.
+            if sequence.expected is not None and sequence.expected > self.ids.last:
+                self.state = "absent" if self.absent else "filled"
         elif within(sequence.late, self.ids):
             self.state = "unresolved"
         return self.state != before
@@ -92,4 +98,5 @@ def restored(gap: Gap) -> GapEntry:
         gap.state,
         [IdRange(*each) for each in gap.absent],
         gap.proof,
+        is_told=True,
     )

@@ -135,8 +135,7 @@ class ProgressTeller:
         now_us = self._now_us()
         records = []
         for symbol, trade_id in self._publisher.acknowledged_trade_ids.items():
-            flow = self._pipeline.flows.get(symbol)
-            if self._told.get(symbol) == trade_id or (flow is not None and flow.untold_gaps):
+            if self._told.get(symbol) == trade_id or self._pipeline.untold_gaps[symbol]:
                 continue
             self._told[symbol] = trade_id
             progress = Progress(self._venue, symbol, trade_id, now_us)

@@ -4,6 +4,7 @@ A plain call from the socket's callback, without a queue, a task or a wait a mes
 this module: when Kafka's queue is full every socket stops being read until half of it is acknowledged.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -28,6 +29,7 @@ class Pipeline:
         flows: the symbols that are read.
         paused: sockets are not read until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
+        untold_gaps: symbol -> words on its gaps that Kafka has not acknowledged: its progress must not pass them.
     """
 
     MOST_BEGINNING: Final = 1000
@@ -39,6 +41,7 @@ class Pipeline:
         self.flows: dict[str, SymbolFlow] = {}
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
+        self.untold_gaps: Counter[str] = Counter()
         self._venue = venue.facts.name
         self._read_all = venue.read_all
         self._contiguous = venue.facts.trade_ids == "contiguous"
@@ -46,7 +49,7 @@ class Pipeline:
         self._counters = counters
         self._now_us = now_us
         self._sockets: set[Socket] = set()
-        self._begun: list[SymbolFlow] = []
+        self._due: list[Callable[[], None]] = []
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
         """Take the symbol's messages from now on."""
@@ -57,8 +60,7 @@ class Pipeline:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
         flow = self.flows.get(symbol)
         if flow is not None:
-            self._begun.append(flow)
-            self._go_on_from_beginnings()
+            self._go_on_from_beginning(flow)
             self.give_up(flow)
             del self.flows[symbol]
 
@@ -84,8 +86,8 @@ class Pipeline:
         if batch.quotes:
             self._publish_quotes(batch.quotes, now_us)
         self._publisher.poll()
-        if self._begun:
-            self._go_on_from_beginnings()
+        if self._due:
+            self.go_on()
         if self._publisher.full:
             self._pause()
         return batch.notices
@@ -93,8 +95,7 @@ class Pipeline:
     def poll(self) -> None:
         """Take in acknowledgements while no frames come; read again when there is room."""
         self._publisher.poll()
-        if self._begun:
-            self._go_on_from_beginnings()
+        self.go_on()
         if self.paused and self._publisher.has_room:
             self.paused = False
             log.info("reading again", pending=self._publisher.pending)
@@ -102,6 +103,12 @@ class Pipeline:
                 socket.resume_reading()
                 if self.paused:  # what this one had held back filled the queue again
                     break
+
+    def go_on(self) -> None:
+        """Do what waited for acknowledgements that have come. Not in their callback: that may not produce."""
+        due, self._due[:] = list(self._due), []
+        for each in due:
+            each()
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""
@@ -124,6 +131,7 @@ class Pipeline:
     def _publish_trades(self, trades: list[Trade], now_us: int) -> None:
         records: list[Record] = []
         newest: dict[str, int] = {}
+        filling: list[SymbolFlow] = []
         flows = self.flows
         counters = self._counters.trades
         counters.received += len(trades)
@@ -141,31 +149,36 @@ class Pipeline:
                 newest[flow.symbol] = trade.trade_id
                 flow.last_trade_time_us = trade.trade_time_us
             else:
-                self._take_in_order(flow, trade, records, newest, now_us)
+                self._take_in_order(flow, trade, records, newest, filling, now_us)
         last = trades[-1]
         if last.event_time_us is not None and last.origin == "stream":
             counters.venue_to_socket.observe(
                 max(0, now_us - last.event_time_us + self._counters.clock_offset_us), 1
             )
         if records:
-            self._publisher.publish(counters, records, now_us, newest)
+            self._publisher.publish(counters, records, now_us, newest, self._once_acknowledged(filling))
 
     def _take_in_order(
-        self, flow: SymbolFlow, trade: Trade, records: list[Record], newest: dict[str, int], now_us: int
+        self,
+        flow: SymbolFlow,
+        trade: Trade,
+        records: list[Record],
+        newest: dict[str, int],
+        filling: list[SymbolFlow],
+        now_us: int,
     ) -> None:
         """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
         if self._is_new(flow, [trade]):
             self._begin(flow, trade, now_us)
             return
-        gaps_before = len(flow.gaps)
         ready = flow.take(trade, now_us)
         for each in ready:
             records.append({"value": encode(each), "key": flow.key})
             newest[flow.symbol] = max(each.trade_id, newest.get(flow.symbol, -1))
             flow.last_trade_time_us = each.trade_time_us
-        if len(flow.gaps) > gaps_before:
-            self._counters.gaps_opened += 1
-            self.on_hole(flow.symbol)
+        if ready:
+            flow.filling += 1
+            filling.append(flow)
         self._tell_gaps(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
@@ -182,33 +195,39 @@ class Pipeline:
         if len(flow.beginning) == 1:
             word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us)
             record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
-            begun = partial(self._begun.append, flow)
+            begun = partial(self._due.append, partial(self._go_on_from_beginning, flow))
             self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
         elif len(flow.beginning) >= self.MOST_BEGINNING:
-            self._begun.append(flow)
+            self._due.append(partial(self._go_on_from_beginning, flow))
 
-    def _go_on_from_beginnings(self) -> None:
-        """Publish the first trades of symbols of which Kafka has word. Not in its callback: that may not produce."""
-        begun, self._begun[:] = list(self._begun), []
+    def _go_on_from_beginning(self, flow: SymbolFlow) -> None:
+        """Publish the first trades of a symbol of which Kafka has word; nothing where it has begun already."""
+        trades, flow.beginning = flow.beginning, []
         now_us = self._now_us()
-        for flow in begun:
-            trades, flow.beginning = flow.beginning, []
-            if not trades:
-                continue  # it has begun already
-            ready = [each for trade in trades for each in flow.take(trade, now_us)]
-            self._publish_ready(flow, ready, now_us)
-            if ready:
-                flow.last_trade_time_us = ready[-1].trade_time_us
-            if flow.gaps:
-                self._counters.gaps_opened += len(flow.gaps)
-                self.on_hole(flow.symbol)
-            self._tell_gaps(flow)
+        ready = [each for trade in trades for each in flow.take(trade, now_us)]
+        self._publish_ready(flow, ready, now_us)
+        if ready:
+            flow.last_trade_time_us = ready[-1].trade_time_us
+        self._tell_gaps(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
+            flow.filling += 1
             records: list[Record] = [{"value": encode(trade), "key": flow.key} for trade in ready]
             newest = {flow.symbol: max(trade.trade_id for trade in ready)}
-            self._publisher.publish(self._counters.trades, records, now_us, newest)
+            self._publisher.publish(
+                self._counters.trades, records, now_us, newest, self._once_acknowledged([flow])
+            )
+
+    def _once_acknowledged(self, filling: list[SymbolFlow]) -> Callable[[], None] | None:
+        """What is called when Kafka has trades that fill gaps of these flows."""
+        return partial(self._filled, filling) if filling else None
+
+    def _filled(self, flows: list[SymbolFlow]) -> None:
+        for flow in flows:
+            flow.filling -= 1
+            if flow.settled and not flow.filling:
+                self._due.append(partial(self._tell_settled, flow))
 
     def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
         counters = self._counters.quotes
@@ -235,12 +254,29 @@ class Pipeline:
             self._publisher.publish(counters, records, now_us, {})
 
     def _tell_gaps(self, flow: SymbolFlow) -> None:
-        """Count, log and publish every gap of the symbol that changed its state."""
+        """Count jumps and have them repaired; count, log and publish every gap that changed its state.
+
+        That a gap is settled is told only once Kafka has the trades that settled it: nobody looks for them afterwards.
+        """
+        if flow.jumps:
+            self._counters.gaps_opened += flow.jumps
+            flow.jumps = 0
+            self.on_hole(flow.symbol)
         for entry in flow.judge_gaps():
-            outcome = "reordered" if entry.is_settled and entry.proof == FROM_STREAM else entry.state
-            self._counters.gap_outcomes[outcome] += 1
-            if outcome != "reordered":
+            is_reordered = entry.is_settled and entry.proof == FROM_STREAM and not entry.is_told
+            self._counters.gap_outcomes["reordered" if is_reordered else entry.state] += 1
+            if is_reordered:
+                continue
+            self.untold_gaps[flow.symbol] += 1
+            if entry.is_settled and flow.filling:
+                flow.settled.append(entry)
+            else:
                 self._tell_gap(flow, entry)
+
+    def _tell_settled(self, flow: SymbolFlow) -> None:
+        entries, flow.settled = flow.settled, []
+        for entry in entries:
+            self._tell_gap(flow, entry)
 
     def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
         message = entry.message(
@@ -255,10 +291,10 @@ class Pipeline:
             count=entry.ids.size,
             proof=entry.proof,
         )
-        flow.untold_gaps += 1
+        entry.is_told = True
 
         def told() -> None:
-            flow.untold_gaps -= 1
+            self.untold_gaps[flow.symbol] -= 1
 
         record: Record = {"value": encode(message), "key": gap_key(message)}
         self._publisher.publish(self._counters.gaps, [record], self._now_us(), {}, told)

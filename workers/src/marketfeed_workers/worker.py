@@ -211,7 +211,10 @@ class _Worker:
         if publisher.refusal:
             publisher.begin_anew(seconds / 2)
         else:
-            publisher.flush(seconds)
+            while not publisher.flush(max(0.0, deadline - time.monotonic())):
+                self._pipeline.go_on()  # words on gaps, which waited for these acknowledgements
+                if not publisher.pending:
+                    break
         self._progress.tell()
         left = publisher.flush(max(0.0, deadline - time.monotonic()))
         counters = self._counters

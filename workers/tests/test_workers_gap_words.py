@@ -1,0 +1,202 @@
+"""What the world is told of a gap is true at that moment, whichever topic answers first."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from workers_broker import Broker
+from workers_support import MakeSettings, now_us
+
+from marketfeed_wire import Gap, Trade, decode_gap, decode_progress, decode_trade
+from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.ledger import ProgressTeller
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues.venue import Fetched
+
+SYMBOL = "BTCUSDT"
+
+
+def fetched(first_id: int, last_id: int, *absent: IdRange) -> Fetched:
+    """Trades of REST."""
+    ids = range(first_id, last_id + 1)
+    rows = [Trade("binance_us", SYMBOL, n, "1", "2", True, n, None, 1, "backfill") for n in ids]
+    return Fetched(rows, list(absent), "trades")
+
+
+def frames(*trade_ids: int) -> list[bytes]:
+    """Trades of the stream."""
+    data = b'{"e":"trade","E":1,"s":"BTCUSDT","t":%d,"p":"1","q":"2","T":1,"m":true,"M":true}'
+    return [b'{"stream":"btcusdt@trade","data":%b}' % (data % n) for n in trade_ids]
+
+
+def unresolved(first_id: int, last_id: int) -> Gap:
+    return Gap(
+        venue="binance_us", symbol=SYMBOL, first_id=first_id, last_id=last_id, state="unresolved",
+        missing=[(first_id, last_id)], absent=[], proof="trades", detected_time_us=1, updated_time_us=1,
+    )  # fmt: skip
+
+
+class Rig:
+    """A pipeline over a real publisher, one symbol, topics of one partition."""
+
+    def __init__(self, make_settings: MakeSettings, broker: Broker) -> None:
+        self.broker = broker
+        self.trades, self.quotes, self.gaps, self.progress = [
+            broker.new_topic(name, 1) for name in ("trades", "quotes", "gaps", "progress")
+        ]
+        self.counters = Counters(
+            StreamCounters("trade", self.trades),
+            StreamCounters("book_ticker", self.quotes),
+            StreamCounters("gaps", self.gaps),
+            StreamCounters("progress", self.progress),
+        )
+        settings = make_settings(KAFKA_BROKER=broker.address)
+        self.publisher = Publisher(settings, now_us)
+        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, now_us)
+        self.teller = ProgressTeller(settings, self.pipeline, self.publisher, self.counters, now_us)
+        self.flow: SymbolFlow = self.pipeline.add_symbol(SYMBOL)
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            self.publisher.poll(0.01)
+            self.pipeline.poll()
+
+    def let(self, topic: str) -> None:
+        """Wait until `topic` has everything that was published to it before now."""
+        stored: list[str] = []
+        mark = StreamCounters("mark", topic)
+        self.publisher.publish(
+            mark, [{"value": b"mark", "key": b"mark"}], now_us(), {}, lambda: stored.append(topic)
+        )
+        self.wait(lambda: bool(stored), f"{topic} to be written")
+
+    def stored(self, topic: str) -> list[bytes]:
+        return [value for key, value in self.broker.read(topic) if key != b"mark"]
+
+    def heard(self) -> dict[int, Gap]:
+        """First id -> the newest word on that gap."""
+        return {gap.first_id: gap for gap in map(decode_gap, self.stored(self.gaps))}
+
+    def told_progress(self) -> list[int]:
+        self.teller.tell()
+        self.let(self.progress)
+        return [decode_progress(value).trade_id for value in self.stored(self.progress)]
+
+    def settle(self) -> None:
+        self.wait(lambda: not self.publisher.pending, "Kafka to answer for everything")
+
+
+@pytest.fixture
+def rig(make_settings: MakeSettings, own_broker: Broker) -> Iterator[Rig]:
+    made = Rig(make_settings, own_broker)
+    yield made
+    own_broker.led(made.trades, 1)
+    own_broker.led(made.gaps, 1)
+
+
+@pytest.mark.parametrize("absent_last", [False, True], ids=["filled", "the last of it proven absent"])
+def test_a_late_gap_is_not_told_as_settled_before_kafka_has_its_trades(rig: Rig, absent_last: bool) -> None:
+    rig.flow.resume(50, [unresolved(10, 19)])
+    rig.broker.leaderless(rig.trades, 1)
+    if absent_last:
+        rig.pipeline.backfill(rig.flow, fetched(10, 18))
+        rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(19, 19)))
+    else:
+        rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.let(rig.gaps)
+    # A worker that is killed now leaves the gap as it was: the next one fetches it.
+    assert rig.heard() == {}
+    rig.broker.led(rig.trades, 1)
+    rig.wait(lambda: bool(rig.counters.gaps.acknowledged), "a word on the gap")
+    assert rig.heard()[10].state == ("absent" if absent_last else "filled")
+    stored = [decode_trade(value).trade_id for value in rig.stored(rig.trades)]
+    assert stored == list(range(10, 19 if absent_last else 20))
+
+
+def test_a_gap_behind_a_hole_is_not_told_as_filled_while_its_trades_wait(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44, 47))
+    rig.pipeline.backfill(rig.flow, fetched(45, 46))
+    rig.let(rig.gaps)
+    assert rig.heard() == {}
+    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.settle()
+    assert {gap.first_id: gap.state for gap in rig.heard().values()} == {42: "filled", 45: "filled"}
+
+
+def test_progress_passes_a_gap_only_after_the_last_word_on_it(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.broker.leaderless(rig.gaps, 1)
+    rig.pipeline.process(frames(44))
+    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.let(rig.trades)
+    assert rig.told_progress() == []
+    rig.broker.led(rig.gaps, 1)
+    rig.settle()
+    assert rig.told_progress() == [44]
+
+
+def test_the_progress_of_a_symbol_that_left_waits_for_the_word_on_its_gap_too(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.broker.leaderless(rig.gaps, 1)
+    rig.pipeline.process(frames(44))
+    rig.pipeline.remove_symbol(SYMBOL)
+    rig.let(rig.trades)
+    assert rig.told_progress() == [], "the next owner would go on after ids that nobody knows to be missing"
+    rig.broker.led(rig.gaps, 1)
+    rig.settle()
+    assert rig.heard()[42].missing == [(42, 43)]
+    assert rig.told_progress() == [44]
+
+
+def test_a_gap_that_was_told_as_unresolved_is_told_as_filled_when_the_stream_brings_it(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44))
+    rig.pipeline.give_up(rig.flow)
+    rig.settle()
+    assert rig.heard()[42].state == "unresolved"
+    rig.pipeline.process(frames(42, 43))
+    rig.settle()
+    assert (rig.heard()[42].state, rig.heard()[42].missing) == ("filled", [])
+
+
+def test_trades_that_only_came_in_another_order_are_no_gap_to_tell_of(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44))
+    rig.pipeline.process(frames(43, 42))
+    rig.settle()
+    assert rig.heard() == {}
+    assert rig.counters.gap_outcomes == {"reordered": 1}
+
+
+@pytest.mark.parametrize("from_stream", [False, True], ids=["by repair", "by the stream"])
+def test_gaps_beyond_the_progress_of_a_killed_worker_get_their_last_word_from_the_next(
+    rig: Rig, from_stream: bool
+) -> None:
+    """It was killed when Kafka had its words on two gaps, and not yet the progress that passed them."""
+    rig.flow.resume(41, [unresolved(42, 43), unresolved(46, 46)])
+    rig.pipeline.process(frames(80))
+    if from_stream:
+        rig.pipeline.process(frames(*range(42, 80)))
+    else:
+        rig.pipeline.backfill(rig.flow, fetched(42, 79))
+    rig.settle()
+    assert {first_id: gap.missing for first_id, gap in rig.heard().items()} == {42: [], 46: []}
+    assert rig.flow.gaps == []
+
+
+def test_a_jump_is_counted_and_repaired_whoever_meets_it(rig: Rig) -> None:
+    woken: list[str] = []
+    rig.pipeline.on_hole = woken.append
+    rig.flow.resume(41, [unresolved(42, 43)])
+    rig.pipeline.process(frames(80))
+    assert (rig.counters.gaps_opened, woken) == (1, [SYMBOL])
+    # The newest trade of a mute stream, which the watch has asked for.
+    rig.pipeline.backfill(rig.flow, fetched(90, 90))
+    assert (rig.counters.gaps_opened, woken) == (2, [SYMBOL] * 2)
