@@ -89,6 +89,7 @@ class Connection:
             self._session = None
             self._state = "connecting"
             self._attempts += 1
+            self._renewal.clear()  # what was asked of the connection before
             got_data = False
             try:
                 session = self._session = await self._open(awaited=set())
@@ -131,8 +132,9 @@ class Connection:
             if removed:
                 await session.unsubscribe(self._streams_of(removed))
         except Unreachable:
-            self.renew("command_failed")
-            raise
+            if self._session is session:  # otherwise it was replaced, by one that follows the change
+                self.renew("command_failed")
+                raise
 
     def cover(self) -> set[str]:
         """The streams that the venue sends to this connection now."""
@@ -146,7 +148,23 @@ class Connection:
         session = Session(parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us)
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
         await session.open(parts.open_socket, base, self._streams(), awaited)
+        await self._bring_up_to_date(session)
         return session
+
+    async def _bring_up_to_date(self, session: Session) -> None:
+        """Have `session` read what is wanted now: symbols can change while it opens. Closes it where that fails."""
+        try:
+            while session.streams != set(self._streams()):
+                wanted = self._streams()
+                added = [stream for stream in wanted if stream not in session.streams]
+                removed = [stream for stream in session.streams if stream not in wanted]
+                if added:
+                    await session.subscribe(added)
+                if removed:
+                    await session.unsubscribe(removed)
+        except (Unreachable, asyncio.CancelledError):
+            session.close()
+            raise
 
     async def _stream(self) -> Closed:
         """Until the session ends by itself; renewals on the way replace it."""
@@ -164,6 +182,7 @@ class Connection:
                     due.cancel()
                     ended.cancel()
         finally:
+            self._state = "waiting"
             self._current().close()
 
     async def _renewal_due(self, session: Session) -> str:
@@ -195,6 +214,7 @@ class Connection:
         while not old_ended.done():
             try:
                 new = await self._open(awaited=self._parts.lively_streams(self.symbols))
+                await self._warm_up(new)
             except Refused as error:
                 self._parts.counters.failures[error.reason] += 1
                 self._log.error("the venue refuses a replacement; keeping the connection", reason=str(error))
@@ -206,19 +226,37 @@ class Connection:
                 self._log.warning("no replacement yet", reason=str(error), retry_in_seconds=round(delay, 2))
                 await asyncio.wait({old_ended}, timeout=delay)
                 continue
-            try:
-                async with asyncio.timeout(self._settings.ws_warm_timeout_seconds):
-                    await new.warm.wait()
-            except TimeoutError:
-                self._log.warning("the new connection lacks some streams' first datum; using it all the same")
-            except asyncio.CancelledError:
-                new.close()
-                raise
             self._session = new
             self._parts.counters.rotations[reason] += 1
             old.close()
             self._log.info("connection replaced", reason=reason, streams=len(new.streams))
             return
+
+    async def _warm_up(self, new: Session) -> None:
+        """Wait until `new` has brought what it waits for, at most WS_WARM_TIMEOUT_SECONDS.
+
+        Raises:
+            Unreachable: it has ended meanwhile.
+        """
+        warm = asyncio.create_task(new.warm.wait(), name="warm")
+        ended = asyncio.create_task(new.ended(), name="new-ended")
+        try:
+            seconds = self._settings.ws_warm_timeout_seconds
+            await asyncio.wait({warm, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ending = ended.result()
+                raise Unreachable(
+                    "connection_closed", f"closed by the venue with {ending.code} {ending.reason}".rstrip()
+                )
+            if not warm.done():
+                self._log.warning("the new connection lacks some streams' first datum; using it all the same")
+        except asyncio.CancelledError:
+            new.close()
+            raise
+        finally:
+            warm.cancel()
+            ended.cancel()
+        await self._bring_up_to_date(new)
 
     def _current(self) -> Session:
         if self._session is None:

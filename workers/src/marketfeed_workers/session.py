@@ -83,7 +83,7 @@ class Session:
         if len(in_url) < len(streams):
             try:
                 await self.subscribe(streams)
-            except Unreachable:
+            except (Unreachable, asyncio.CancelledError):
                 self.close()
                 raise
 
@@ -147,22 +147,29 @@ class Session:
 
     async def _command(self, make: Callable[[int], str]) -> Reply:
         """Send a command, paced as the venue demands, and wait for its reply."""
-        async with self._command_lock:
-            self._last_request_id += 1
-            request_id = self._last_request_id
-            reply = self._replies[request_id] = asyncio.get_running_loop().create_future()
-            self._open_socket().send(make(request_id))
-            self._counters.control_frames["command"] += 1
-            await asyncio.sleep(self._venue.facts.command_interval_seconds)
+        socket = self._open_socket()
+        self._last_request_id += 1
+        request_id = self._last_request_id
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies[request_id] = reply
         try:
-            async with asyncio.timeout(REPLY_SECONDS):
-                answer: Reply = await reply
-        except TimeoutError:
-            raise Unreachable(
-                "command_unanswered", f"the venue did not answer a command within {REPLY_SECONDS:g} s"
-            ) from None
+            async with self._command_lock:
+                socket.send(make(request_id))
+                self._counters.control_frames["command"] += 1
+                await asyncio.sleep(self._venue.facts.command_interval_seconds)
+            await asyncio.wait(
+                {reply, socket.closed}, timeout=REPLY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             self._replies.pop(request_id, None)
+        if not reply.done():
+            raise Unreachable(
+                "command_unanswered",
+                "the connection ended before the venue answered a command"
+                if socket.closed.done()
+                else f"the venue did not answer a command within {REPLY_SECONDS:g} s",
+            )
+        answer = reply.result()
         if answer.error:
             raise Unreachable("command_refused", f"the venue refused a command: {answer.error}")
         return answer
@@ -222,8 +229,6 @@ class Session:
         self._watches.clear()
         if self._socket is not None:
             self._pipeline.detach(self._socket)
-        for waiting in self._replies.values():
-            waiting.cancel()
 
 
 def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
