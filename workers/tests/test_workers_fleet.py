@@ -1,14 +1,23 @@
 """How symbols are spread over connections, and the assignment file that changes them while they run."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 from workers_line import Line, assert_complete
 
+from marketfeed_chassis import settings as chassis_settings
+from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
 from marketfeed_devtools.waiting import until
 from marketfeed_wire.assignment import assignment_of, encode_assignment
+from marketfeed_workers import roster
+from marketfeed_workers import worker as worker_life
 from marketfeed_workers.fleet import spread
+from marketfeed_workers.settings import WorkerSettings
 
 symbols = st.lists(st.sampled_from([f"S{n}" for n in range(30)]), unique=True)
 
@@ -116,3 +125,92 @@ def test_only_the_streams_that_are_wanted_are_read(tmp_path: Path) -> None:
         assert status.ready
         assert status.connections[0].streams == 1
         assert status.symbols["ETHUSDT"].trades == 0
+
+
+THREE = ("generate", "--symbols", "AAAUSDT,BBBUSDT,CCCUSDT", "--trade-rate", "100", "--quote-rate", "20")
+
+
+def test_symbols_that_change_while_kafka_is_away_are_read_when_it_is_back(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        file = tmp_path / "assignment.json"
+        write(file, "BTCUSDT")
+        worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), START_DEADLINE_SECONDS="2")
+        line.broker_down()
+        changed = write(file, "BTCUSDT", "ETHUSDT")
+        until(lambda: "could not be followed" in worker.log.read_text(), "a word about it")
+        line.broker_up()
+        until(lambda: worker.status().assignment == changed, "the change", 60)
+        until(lambda: worker.status().symbols["ETHUSDT"].trades > 50, "trades of the new symbol")
+        assert worker.stop() == 0
+        assert_complete(line)
+
+
+def test_a_symbol_in_a_halt_is_kept_while_others_change(tmp_path: Path) -> None:
+    with Line(tmp_path, *THREE) as line:
+        file = tmp_path / "assignment.json"
+        first = write(file, "AAAUSDT", "BBBUSDT")
+        worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file))
+        until(lambda: worker.status().assignment == first, "the first assignment")
+        line.fault("halt", symbols=["AAAUSDT"])
+        second = write(file, "AAAUSDT", "BBBUSDT", "CCCUSDT")
+        until(lambda: worker.status().assignment == second, "the second assignment")
+        before = worker.status().symbols["AAAUSDT"].trades
+        line.fault("resume", symbols=["AAAUSDT"])
+        until(lambda: worker.status().symbols["AAAUSDT"].trades > before + 50, "trades after the halt")
+        assert worker.stop() == 0
+        assert_complete(line)
+
+
+async def test_a_symbol_that_was_left_out_in_a_halt_is_read_once_it_trades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LOOK_AGAIN_SECONDS", 0.5)
+    with Line(tmp_path, *THREE) as line:
+        await asyncio.to_thread(line.fault, "halt", symbols=["AAAUSDT"])
+        environment = line.environment(BINANCE_SYMBOLS="AAAUSDT,BBBUSDT")
+        life = asyncio.create_task(worker_life.run(chassis_settings.read(WorkerSettings, environment)))
+        await asyncio.to_thread(until, lambda: len(line.trades()["BBBUSDT"]) > 20, "the other symbol")
+        assert line.trades()["AAAUSDT"] == []
+        await asyncio.to_thread(line.fault, "resume", symbols=["AAAUSDT"])
+        await asyncio.to_thread(until, lambda: len(line.trades()["AAAUSDT"]) > 20, "its trades")
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+
+
+def test_a_gap_of_a_symbol_that_is_added_is_repaired_though_the_symbol_is_quiet(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        file = tmp_path / "assignment.json"
+        write(file, "BTCUSDT")
+        worker = line.worker(
+            BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), VALIDATE_ON_START="false", BINANCE_API_KEY="k"
+        )
+        until(lambda: line.ledger()["ETHUSDT"]["trades"] > 100, "some history")
+        line.fault("halt", symbols=["ETHUSDT"])
+        last_id = line.ledger()["ETHUSDT"]["last_trade_id"]
+        gap = Gap(
+            venue="binance_us", symbol="ETHUSDT", first_id=last_id - 20, last_id=last_id - 11,
+            state="unresolved", missing=[(last_id - 20, last_id - 11)], absent=[], proof="trades",
+            detected_time_us=1, updated_time_us=1,
+        )  # fmt: skip
+        progress = Progress("binance_us", "ETHUSDT", last_id, 1)
+        producer = Producer({"bootstrap.servers": line.broker_address})
+        producer.produce(line.topics["gaps"], encode(gap), gap_key(gap))
+        producer.produce(line.topics["progress"], encode(progress), progress_key("binance_us", "ETHUSDT"))
+        assert producer.flush(20) == 0
+        added = write(file, "BTCUSDT", "ETHUSDT")
+        until(lambda: worker.status().assignment == added, "the symbol")
+        until(lambda: {each.state for each in line.gaps()} == {"filled"}, "the repair of its gap")
+
+
+def test_what_is_told_of_a_symbol_goes_with_it(tmp_path: Path) -> None:
+    with Line(tmp_path) as line:
+        file = tmp_path / "assignment.json"
+        write(file, "BTCUSDT", "ETHUSDT")
+        worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file))
+        line.fault("delist", symbols=["ETHUSDT"])
+        until(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting", 60)
+        left = write(file, "BTCUSDT")
+        until(lambda: worker.status().assignment == left, "the change")
+        until(lambda: worker.status().refused_symbols == {}, "no word of a symbol that nobody asks for")
+        assert worker.metric("marketfeed_symbol_refused") == 0

@@ -118,7 +118,21 @@ class Line:
 
     def worker(self, *, wait: bool = True, **variables: str) -> Worker:
         """Start a worker; two symbols, everything else as by default."""
-        environment = {
+        command = [sys.executable, "-m", "marketfeed_workers"]
+        environment = self.environment(**variables)
+        worker = Worker(self._folder, f"worker-{len(self._workers)}", command, environment)
+        self._workers.append(worker)
+        if wait:
+            until(worker.ready, f"the worker to be ready; see {worker.log.read_text()}")
+        return worker
+
+    @property
+    def broker_address(self) -> str:
+        return self._broker.address
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """The variables of a worker on this line."""
+        return {
             "VENUE": self._venue,
             "BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT",
             "BINANCE_WS_BASE": f"ws://{self.url}",
@@ -133,12 +147,6 @@ class Line:
             "PROGRESS_INTERVAL_SECONDS": "0.2",
             **variables,
         }
-        command = [sys.executable, "-m", "marketfeed_workers"]
-        worker = Worker(self._folder, f"worker-{len(self._workers)}", command, environment)
-        self._workers.append(worker)
-        if wait:
-            until(worker.ready, f"the worker to be ready; see {worker.log.read_text()}")
-        return worker
 
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(

@@ -54,7 +54,7 @@ def read_memory(settings: WorkerSettings) -> Memory:
     """Read both topics to their ends.
 
     Raises:
-        StartupError: that took longer than START_DEADLINE_SECONDS.
+        StartupError: one cannot be read, or that took longer than START_DEADLINE_SECONDS.
     """
     memory = Memory()
     deadline = time.monotonic() + settings.start_deadline_seconds
@@ -63,14 +63,22 @@ def read_memory(settings: WorkerSettings) -> Memory:
         settings.market_gaps_topic: memory.take_gap,
     }
     for topic, take in takers.items():
-        for value in _whole_topic(settings, topic, deadline):
-            try:
-                take(settings.venue, value)
-            except DecodeError as error:
-                log.warning(
-                    "a record of our own topic cannot be read; passed over", topic=topic, reason=str(error)
-                )
+        try:
+            for value in _whole_topic(settings, topic, deadline):
+                _take(take, settings.venue, topic, value)
+        except KafkaException as error:
+            # Never taken for a topic without records: what it remembers would be missed without a word.
+            raise StartupError(
+                f"topic {topic} cannot be read: {error.args[0].str()}; check that this user may, and Kafka"
+            ) from None
     return memory
+
+
+def _take(take: Callable[[str, bytes], None], venue: str, topic: str, value: bytes) -> None:
+    try:
+        take(venue, value)
+    except DecodeError as error:
+        log.warning("a record of our own topic cannot be read; passed over", topic=topic, reason=str(error))
 
 
 def _whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
@@ -86,8 +94,8 @@ def _whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Itera
     )
     try:
         metadata = consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
-        if metadata.error is not None or not metadata.partitions:
-            return
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
         unread = set(metadata.partitions)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in unread])
         while unread:

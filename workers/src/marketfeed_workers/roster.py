@@ -10,12 +10,13 @@ file system tells of that.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.errors import SettingsError
+from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup
@@ -31,6 +32,8 @@ from marketfeed_workers.venues.venue import VenueRest
 log = logs.get(__name__)
 
 LOOK_SECONDS: Final = 1.0
+LOOK_AGAIN_SECONDS: Final = 300.0
+"""How often the venue is asked again about symbols that were left out: a halt ends, a listing begins."""
 
 
 def read_assignment(file: str) -> Assignment:
@@ -71,7 +74,8 @@ class Roster:
         self._pipeline = pipeline
         self._fleet = fleet
         self._budgets = budgets
-        self._wanted: Assignment | None = None
+        self._wanted = Assignment((), "")
+        self._look_again_due = 0.0
         self._problem = ""
 
     async def begin(self) -> None:
@@ -84,42 +88,60 @@ class Roster:
         if settings.symbols_file:
             self._wanted = read_assignment(settings.symbols_file)
             self._share_budgets(self._wanted)
-            chosen = await startup.choose_symbols(settings, self._rest, self._wanted.symbols)
         else:
-            chosen = await startup.choose_symbols(settings, self._rest, settings.binance_symbols)
-            if not chosen.accepted:
-                raise startup.nothing_to_read(chosen)
+            self._wanted = Assignment(settings.binance_symbols, "")
+        chosen = await startup.choose_symbols(settings, self._rest, self._wanted.symbols)
+        if not chosen.accepted and not settings.symbols_file:
+            raise startup.nothing_to_read(chosen)
         self.refused = chosen.refused
+        self._look_again_due = time.monotonic() + LOOK_AGAIN_SECONDS
         await self._add(chosen.accepted)
         await self._fleet.read(chosen.accepted)
 
     async def run(self) -> None:
-        """Follow the assignment file until cancelled; nothing to do without one."""
-        while self._settings.symbols_file:
-            if self._wanted is not None and self._fleet.covers(list(self._pipeline.flows)):
+        """Follow the assignment file, where there is one, and the venue's listing, until cancelled."""
+        while True:
+            if self._fleet.covers(list(self._pipeline.flows)):
                 self.applied = self._wanted.hash
             try:
-                found = read_assignment(self._settings.symbols_file)
-                self._share_budgets(found)
-                if self._wanted is None or found.hash != self._wanted.hash:
-                    await self._change(found)
+                await self._look()
                 self._problem = ""
-            except (SettingsError, VenueError) as error:
+            except (SettingsError, StartupError, VenueError) as error:
                 self._say_once(str(error))
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def _look(self) -> None:
+        found = self._wanted
+        if self._settings.symbols_file:
+            found = read_assignment(self._settings.symbols_file)
+            self._share_budgets(found)
+        if found.hash != self._wanted.hash:
+            self.applied = ""
+            await self._change(found)
+        elif self.refused and time.monotonic() >= self._look_again_due:
+            await self._change(found)
+
     async def _change(self, found: Assignment) -> None:
-        self.applied = ""
+        self._look_again_due = time.monotonic() + LOOK_AGAIN_SECONDS
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
-        chosen = validate(found.symbols, listed)
-        added = [symbol for symbol in chosen.accepted if symbol not in self._pipeline.flows]
-        removed = [symbol for symbol in self._pipeline.flows if symbol not in chosen.accepted]
-        log.info("symbols change", added=len(added), removed=len(removed), assignment=found.hash)
+        flows = self._pipeline.flows
+        # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
+        refused = {
+            symbol: reason
+            for symbol, reason in validate(found.symbols, listed).refused.items()
+            if symbol not in flows
+        }
+        accepted = [symbol for symbol in found.symbols if symbol not in refused]
+        added = [symbol for symbol in accepted if symbol not in flows]
+        removed = [symbol for symbol in flows if symbol not in accepted]
+        if added or removed:
+            log.info("symbols change", added=len(added), removed=len(removed), assignment=found.hash)
+            self.applied = ""
         await self._add(added)
-        await self._fleet.read(chosen.accepted)
+        await self._fleet.read(accepted)
         for symbol in removed:
             self._pipeline.remove_symbol(symbol)
-        self.refused = chosen.refused
+        self.refused = refused
         self._wanted = found
 
     def _share_budgets(self, found: Assignment) -> None:
@@ -131,11 +153,18 @@ class Roster:
         if not symbols:
             return
         memory = await asyncio.to_thread(read_memory, self._settings)
+        first_ids = {
+            symbol: await startup.first_id(self._settings, self._rest, symbol)
+            for symbol in symbols
+            if symbol not in memory.progress
+        }
         for symbol in symbols:
             flow = self._pipeline.add_symbol(symbol)
-            await startup.resume(self._settings, memory, flow, self._rest)
+            startup.resume(memory, flow, first_ids.get(symbol))
+            if flow.missing:
+                self._pipeline.on_hole(symbol)
 
     def _say_once(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
-            log.error("the assignment could not be followed; reading on as before", reason=problem)
+            log.error("what is asked for could not be followed; reading on as before", reason=problem)

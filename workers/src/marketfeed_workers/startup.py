@@ -62,29 +62,32 @@ def nothing_to_read(chosen: Validation) -> StartupError:
     return StartupError(f"none of BINANCE_SYMBOLS can be read: {reasons}")
 
 
-async def resume(settings: WorkerSettings, memory: Memory, flow: SymbolFlow, rest: VenueRest) -> None:
-    """Let a symbol go on where Kafka says that it stopped, or begin where BACKFILL_FROM says."""
+def resume(memory: Memory, flow: SymbolFlow, first_id: int | None) -> None:
+    """Let a symbol go on where Kafka says that it stopped, or begin at `first_id` where there is one."""
     known = memory.progress.get(flow.symbol)
     if known is not None:
         acknowledged_us = memory.acknowledged_time_us[flow.symbol]
         flow.resume(known, list(memory.gaps[flow.symbol].values()), acknowledged_us)
         log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
-        return
-    first_id = await _first_id(settings, rest, flow.symbol)
-    if first_id is not None:
+    elif first_id is not None:
         flow.resume(first_id - 1, [])
         log.info("beginning in the past", symbol=flow.symbol, from_trade_id=first_id)
 
 
-async def _first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:
+async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:
+    """The trade id that a symbol begins at which Kafka remembers nothing of, as BACKFILL_FROM says; None: the next.
+
+    Raises:
+        StartupError: the venue could not be asked.
+    """
     start = settings.backfill_from
     if not start:
         return None
     if start.isdecimal():
         return int(start)
-    first_id = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
-    if first_id is None:
+    found = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
+    if found is None:
         log.warning(
             "no trade within an hour of BACKFILL_FROM; beginning now", symbol=symbol, backfill_from=start
         )
-    return first_id
+    return found

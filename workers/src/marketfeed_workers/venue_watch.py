@@ -96,6 +96,7 @@ class VenueWatch:
 
     async def _look(self) -> None:
         now_us = self._now_us()
+        self._forget_what_left()
         silent: list[SymbolFlow] = []
         for symbol, flow in self._pipeline.flows.items():
             seen = flow.trades + flow.quotes
@@ -119,6 +120,12 @@ class VenueWatch:
                 # It may be gone from the venue. Asked about less often from now on, and not in the others' way.
                 self._pulses[flow.symbol].was_quiet(self._now_us())
                 await self._read_symbols()
+
+    def _forget_what_left(self) -> None:
+        flows = self._pipeline.flows
+        for symbol in [*self._pulses.keys() - flows.keys(), *self.not_trading.keys() - flows.keys()]:
+            self._pulses.pop(symbol, None)
+            self.not_trading.pop(symbol, None)
 
     async def _probe(self, flow: SymbolFlow) -> None:
         """Ask the venue whether it has trades that the stream did not bring."""
