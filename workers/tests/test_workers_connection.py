@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us, until
 
@@ -81,7 +82,9 @@ class Rig:
         settings = make_settings(
             KAFKA_BROKER=broker.address, BINANCE_WS_BASE=address, WS_WARM_TIMEOUT_SECONDS="5"
         )
-        self.counters = Counters(*[StreamCounters(name, name) for name in ("trade", "quote", "gap", "progress")])
+        self.counters = Counters(
+            *[StreamCounters(name, name) for name in ("trade", "quote", "gap", "progress")]
+        )
         facts = VENUES["binance_us"]
         parts = ConnectionParts(
             venue=facts,
@@ -92,7 +95,7 @@ class Rig:
             attempts=AttemptBudget(300, 1, 300, asyncio.get_running_loop().time),
             lively_streams=lambda _: set(self.lively),
             now_us=now_us,
-            chance=random.Random(1),
+            chance=random.Random(1),  # noqa: S311 - jitter
         )
         self.fleet = Fleet(parts, 10)
 

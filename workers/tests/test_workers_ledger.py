@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_chassis.errors import StartupError
 from marketfeed_wire import (
     Gap,
     Progress,
@@ -111,6 +112,13 @@ def test_a_record_that_is_not_ours_does_not_keep_a_worker_from_starting(
     store(topic, *progress("BTCUSDT", 42))
     store(chosen.market_gaps_topic, b"k", b'{"venue":"binance_us"}')
     assert read_memory(chosen).progress == {"BTCUSDT": 42}
+
+
+def test_a_topic_that_cannot_be_read_is_not_taken_for_one_without_records(
+    chosen: WorkerSettings,
+) -> None:
+    with pytest.raises(StartupError, match=r"topic nowhere cannot be read: .*Unknown topic"):
+        read_memory(chosen.model_copy(update={"market_progress_topic": "nowhere"}))
 
 
 class Teller:

@@ -1,6 +1,7 @@
 """The worker as its user meets it: a process, its exit code, what it prints, what it answers."""
 
 import json
+import signal
 import socket
 import urllib.error
 import urllib.request
@@ -180,6 +181,15 @@ def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(lin
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
     assert worker.stop(seconds=20) == 1
     assert "stopped before Kafka acknowledged everything" in worker.log.read_text().splitlines()[-1]
+
+
+def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:
+    worker = line.worker(DRAIN_DEADLINE_SECONDS="300")
+    line.broker_down()
+    eventually(lambda: worker.status().pending >= 20, "messages to wait for the broker")
+    worker.process.send_signal(signal.SIGTERM)
+    eventually(lambda: worker.status().reason == "stopping", "the stop")
+    assert worker.stop(signal.SIGTERM, seconds=10) == -signal.SIGTERM
 
 
 def test_the_port_that_is_taken_ends_the_start(line: Line) -> None:

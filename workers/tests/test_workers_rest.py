@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 
 from marketfeed_wire import Trade
 from marketfeed_workers.budget import WeightBudget
@@ -67,7 +68,9 @@ async def make_rest(api: Api) -> AsyncIterator[MakeRest]:
     async with ClientSession() as session:
 
         def make(venue: str = "binance_us", key: str = "", base: str = "") -> VenueRest:
-            return VENUES[venue].rest(RestAccess(base or api.base, session, api.budget, key, lambda: NOW_US))
+            access = RestAccess(base or api.base, session, api.budget, SecretStr(key), lambda: NOW_US)
+            assert "SecretStr('**********')" in repr(access) or not key
+            return VENUES[venue].rest(access)
 
         yield make
 
@@ -176,6 +179,31 @@ async def test_a_symbol_younger_than_a_page_has_no_older_trades(api: Api, make_r
     api.answers["trades"] = [row(n) for n in (3, 4, 6)]
     fetched = await make_rest().trades("BTCUSDT", IdRange(1, 5), NOW_US)
     assert (ids(fetched), fetched.absent) == ([3, 4], [IdRange(1, 2), IdRange(5, 5)])
+
+
+async def test_a_short_memory_of_the_venue_does_not_prove_that_older_trades_are_absent(
+    api: Api, make_rest: MakeRest
+) -> None:
+    api.answers["trades"] = [row(n) for n in range(5_000_000, 5_000_300)]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(4_999_990, 5_000_001), NOW_US)
+    assert (ids(fetched), fetched.absent) == ([5_000_000, 5_000_001], [])
+
+
+async def test_aggregates_are_followed_over_an_hour_without_trades(api: Api, make_rest: MakeRest) -> None:
+    api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
+    pages = {None: [aggregate(7, 90, 98)], "8": [aggregate(8, 99, 99), aggregate(9, 101, 104)]}
+    api.answers["aggTrades"] = lambda asked: pages[asked.get("fromId")]
+    fetched = await make_rest().trades("BTCUSDT", IdRange(99, 103), NOW_US)
+    assert (ids(fetched), fetched.absent) == ([99], [IdRange(100, 100)])
+
+
+async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: MakeRest) -> None:
+    elsewhere = f"{api.base}api/v3/elsewhere"
+    api.answers["time"] = lambda _: web.Response(status=302, headers={"Location": elsewhere})
+    api.answers["elsewhere"] = {"serverTime": TRADE_TIME_MS}
+    with pytest.raises(Unreachable, match="302"):
+        await make_rest(key="k").server_time_us()
+    assert [endpoint for endpoint, _, _ in api.asked] == ["time"]
 
 
 async def test_older_ids_are_proven_by_aggregates_and_filled_where_one_is_one_trade(

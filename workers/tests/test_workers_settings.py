@@ -26,6 +26,13 @@ def refusal(**variables: str) -> str:
         ("BINANCE_WS_BASE", "https://stream.binance.us", "ws:// or wss://"),
         ("BINANCE_WS_BASE", "stream.binance.us:9443", "ws:// or wss://"),
         ("BINANCE_REST_BASE", "wss://api.binance.us", "http:// or https://"),
+        ("BINANCE_WS_BASE", "ws://", "ws:// or wss://"),
+        ("BINANCE_WS_BASE", "ws://:9443", "ws:// or wss://"),
+        ("BINANCE_WS_BASE", "ws://stream.binance.us:99999", "ws:// or wss://"),
+        ("BINANCE_WS_BASE", "ws://stream.binance.us:port", "ws:// or wss://"),
+        ("BINANCE_WS_BASE", "ws://stream..us:9443", "ws:// or wss://"),
+        ("BINANCE_WS_BASE", f"ws://{'x' * 70}:9443", "ws:// or wss://"),
+        ("BINANCE_REST_BASE", "https://[::1", "http:// or https://"),
         ("BINANCE_SYMBOLS", "btcusdt", "in capitals"),
         ("BINANCE_SYMBOLS", "BTCUSDT,BTC USDT", "in capitals"),
         ("BINANCE_SYMBOLS", "BTCUSDT,ETHUSDT,BTCUSDT", "symbols to read"),
@@ -96,6 +103,18 @@ def test_topics_must_differ(variables: dict[str, str]) -> None:
     message = refusal(**variables)
     assert next(iter(variables.values())) in message
     assert "differ" in message
+
+
+def test_an_api_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+    message = refusal(BINANCE_API_KEY="s3cret\nSECOND=line")
+    assert message.startswith("BINANCE_API_KEY=(hidden) cannot be used: ")
+    assert "s3cret" not in message
+
+
+def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
+    message = refusal(BINANCE_WS_BASE="wss://me:s3cret@stream.binance.us:9443")
+    assert message.startswith("BINANCE_WS_BASE='wss://(hidden)@stream.binance.us:9443' cannot be used: ")
+    assert "s3cret" not in message
 
 
 def test_an_api_key_is_never_shown(make_settings: MakeSettings) -> None:

@@ -5,6 +5,7 @@ variable's name, its description is the text of ``--help``. Secrets are `SecretS
 """
 
 import argparse
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from pydantic.fields import FieldInfo
 from marketfeed_chassis.errors import SettingsError
 
 S = TypeVar("S", bound="Settings")
+
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+"""Of an address, which may stand in a variable that is not taken for a secret."""
 
 
 def _split(value: object) -> object:
@@ -89,7 +93,7 @@ def _problem(settings: type[Settings], problem: dict[str, Any], given: Mapping[s
     allowed = field.description or ""
     if problem["type"] == "missing":
         return f"{name.upper()} is not set: {allowed}"
-    shown = "(hidden)" if is_secret(field) else repr(given.get(name, ""))
+    shown = "(hidden)" if is_secret(field) else repr(_CREDENTIALS.sub("//(hidden)@", given.get(name, "")))
     if problem["type"] == "string_pattern_mismatch":  # the pattern in words is the description
         return f"{name.upper()}={shown} cannot be used. Allowed: {allowed}"
     reason = str(problem["msg"]).removeprefix("Value error, ")

@@ -27,7 +27,7 @@ class Pipeline:
 
     Attributes:
         flows: the symbols that are read.
-        paused: sockets are not read until Kafka acknowledges.
+        paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
         untold_gaps: symbol -> words on its gaps that Kafka has not acknowledged: its progress must not pass them.
     """
@@ -120,6 +120,8 @@ class Pipeline:
         missing_before = flow.missing
         self._publish_ready(flow, flow.take_fetched(fetched, now_us), now_us)
         self._tell_gaps(flow)
+        if self._publisher.full:
+            self._pause()
         return missing_before - flow.missing
 
     def give_up(self, flow: SymbolFlow) -> None:

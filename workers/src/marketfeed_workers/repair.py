@@ -93,6 +93,8 @@ class RepairDesk:
         """Ask once; whether something is no longer missing, and else the least delay in seconds."""
         progressed = False
         for hole in _pages([*flow.sequence.holes(), *flow.sequence.late]):
+            while self._pipeline.paused:  # noqa: ASYNC110 - what is fetched must find room, as what is read
+                await asyncio.sleep(SETTLE_SECONDS)
             try:
                 async with self._places:
                     fetched = await self._rest.trades(

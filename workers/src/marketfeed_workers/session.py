@@ -7,7 +7,7 @@ it replaces be closed.
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
@@ -18,6 +18,9 @@ from marketfeed_workers.transports.socket import Closed, OpenSocket, Socket
 from marketfeed_workers.venues.venue import AppPing, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)
+
+_LOOKS: Final = 8
+"""How often within the idle timeout it is looked whether anything has come."""
 
 REPLY_SECONDS: Final = 10.0
 """How long the venue may take to answer a command."""
@@ -157,9 +160,8 @@ class Session:
                 socket.send(make(request_id))
                 self._counters.control_frames["command"] += 1
                 await asyncio.sleep(self._venue.facts.command_interval_seconds)
-            await asyncio.wait(
-                {reply, socket.closed}, timeout=REPLY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
+            either: set[asyncio.Future[Any]] = {reply, socket.closed}
+            await asyncio.wait(either, timeout=REPLY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._replies.pop(request_id, None)
         if not reply.done():
@@ -188,22 +190,26 @@ class Session:
             self.warm.set()
 
     async def _watch_silence(self, socket: Socket) -> None:
-        """Ping a silent peer; drop the connection when it does not answer either."""
-        idle_us = int(self._settings.ws_idle_timeout_seconds * 1_000_000)
-        pinged = False
+        """Ping a silent peer; drop the connection when it does not answer either.
+
+        Silence is counted in looks and not by the clock: a process that was frozen, or whose clock was set, has not
+        looked, and what came meanwhile stands in the socket's buffers.
+        """
+        idle_seconds = self._settings.ws_idle_timeout_seconds
+        seen_us, silent_looks = self.last_frame_time_us, 0
         while True:
-            silent_us = self._now_us() - self.last_frame_time_us
-            if self._pipeline.paused or silent_us < idle_us // 2:
-                pinged = False
-            elif silent_us >= idle_us:
-                log.warning("no frame and no pong came", silent_seconds=round(silent_us / 1e6, 1))
-                socket.abort()
-                return
-            elif not pinged:
+            await asyncio.sleep(idle_seconds / _LOOKS)
+            if self._pipeline.paused or self.last_frame_time_us != seen_us:
+                seen_us, silent_looks = self.last_frame_time_us, 0
+                continue
+            silent_looks += 1
+            if silent_looks == _LOOKS // 2:
                 socket.ping()
                 self._counters.control_frames["ping"] += 1
-                pinged = True
-            await asyncio.sleep(self._settings.ws_idle_timeout_seconds / 8)
+            elif silent_looks == _LOOKS:
+                log.warning("no frame and no pong came", silent_seconds=idle_seconds)
+                socket.abort()
+                return
 
     async def _ask_for_life(self, socket: Socket, ping: AppPing) -> None:
         """Ping as the venue wants it; drop the connection when an answer fails to come though we read."""

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -39,6 +40,24 @@ def parse_time_us(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if text and not parts.hostname:
+        raise ValueError("it names no host")
+    if parts.username is not None:
+        raise ValueError("it holds a user name, and addresses are logged")
+    (parts.hostname or "").encode("idna")  # raises, as this does, ValueError
+    _ = parts.port
+    return text
+
+
+def _header_value(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it holds what no HTTP header takes, such as a line break")
+    return key
+
+
 def _window(text: str) -> str:
     parse_window(text)
     return text
@@ -55,12 +74,12 @@ class WorkerSettings(KafkaSettings):
 
     venue: str = Field(DEFAULT, pattern=f"^({'|'.join(VENUES)})$", description=" or ".join(VENUES))
     shard: str = Field("0", description="name of this worker in metrics and logs, where several share a feed")
-    binance_ws_base: str = Field(
+    binance_ws_base: Annotated[str, AfterValidator(_address)] = Field(
         "",
         pattern=r"^(|wss?://\S+)$",
         description="WebSocket base, ws:// or wss://; empty takes the venue's own",
     )
-    binance_rest_base: str = Field(
+    binance_rest_base: Annotated[str, AfterValidator(_address)] = Field(
         "",
         pattern=r"^(|https?://\S+)$",
         description="REST base, http:// or https://; empty takes the venue's own",
@@ -86,7 +105,7 @@ class WorkerSettings(KafkaSettings):
         30,
         gt=0,
         le=600,
-        description="silence after which a connection is pinged, and given up if nothing comes",
+        description="silence after which a connection is given up; at half of it it is pinged",
     )
     ws_rotate_after_seconds: float = Field(
         23 * 3600, gt=0, le=7 * 86_400, description="age at which a connection is replaced without a break"
@@ -104,11 +123,11 @@ class WorkerSettings(KafkaSettings):
         description="a stream that brings nothing for this long counts as quiet, not as missing",
     )
     validate_on_start: bool = Field(
-        True, description="leave out symbols that the venue does not trade: true or false"
+        True, description="leave out symbols that the venue does not trade, until it does: true or false"
     )
     validate_only: bool = Field(False, description="only check the symbols, print a table, exit 0 or 1")
 
-    binance_api_key: SecretStr = Field(
+    binance_api_key: Annotated[SecretStr, AfterValidator(_header_value)] = Field(
         SecretStr(""),
         description="key for the venue's old trades; without it older gaps can be proven but not filled",
     )

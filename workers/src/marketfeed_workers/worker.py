@@ -249,7 +249,7 @@ def _rest(settings: WorkerSettings, session: ClientSession) -> tuple[VenueRest, 
         settings.binance_rest_base or venue.facts.rest_base,
         session,
         budget,
-        settings.binance_api_key.get_secret_value(),
+        settings.binance_api_key,
         now_us,
     )
     return venue.rest(access), budget
@@ -257,13 +257,21 @@ def _rest(settings: WorkerSettings, session: ClientSession) -> tuple[VenueRest, 
 
 @contextmanager
 def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at SIGTERM or SIGINT while the block runs."""
+    """Set `stop` at the first SIGTERM or SIGINT while the block runs; the next one ends the process."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def heed_no_more() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def heed() -> None:
+        heed_no_more()
+        stop.set()
+
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, heed)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        heed_no_more()

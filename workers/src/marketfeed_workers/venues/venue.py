@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from aiohttp import ClientSession
+from pydantic import SecretStr
 
 from marketfeed_wire import BookTicker, Trade
 from marketfeed_workers.budget import WeightBudget
@@ -126,7 +127,7 @@ class RestAccess(NamedTuple):
     base: str
     session: ClientSession
     budget: WeightBudget
-    api_key: str
+    api_key: SecretStr
     now_us: Callable[[], int]
 
 

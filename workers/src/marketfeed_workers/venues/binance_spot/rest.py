@@ -90,9 +90,9 @@ class BinanceRest:
         self._session = access.session
         self._budget = access.budget
         self._weights = weights
-        self._api_key = access.api_key
+        self._api_key = access.api_key.get_secret_value()
         self._history_needs_key = history_needs_key
-        self._has_history = bool(access.api_key) or not history_needs_key
+        self._has_history = bool(self._api_key) or not history_needs_key
         self._now_us = access.now_us
 
     async def symbols(self) -> dict[str, SymbolInfo]:
@@ -168,8 +168,10 @@ class BinanceRest:
         )
         if not rows or rows[-1].id < ids.first or rows[0].id > ids.last:
             return None
-        # Fewer rows than asked for: this is all that the symbol ever had.
-        rows_from = ids.first if len(rows) < _PAGE else max(ids.first, rows[0].id)
+        # All that the symbol ever had, where its ids have not come further than a page. Fewer rows alone tell nothing:
+        # the endpoint answers from memory, which the venue may have begun anew.
+        is_all = len(rows) < _PAGE and rows[-1].id <= _PAGE
+        rows_from = ids.first if is_all else max(ids.first, rows[0].id)
         return self._of_rows(symbol, ids, rows, IdRange(rows_from, rows[-1].id), "trades")
 
     async def _by_aggregates(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
@@ -187,7 +189,8 @@ class BinanceRest:
                 **where,
             )
             rows += page
-            if len(page) < _PAGE or page[-1].l >= ids.last:
+            # A short page ends the data only where it was asked for by id: by time it ends after an hour.
+            if not page or page[-1].l >= ids.last or (len(page) < _PAGE and "fromId" in where):
                 break
             where = {"fromId": str(page[-1].a + 1)}
         return self._of_aggregates(symbol, ids, rows)
@@ -230,7 +233,10 @@ class BinanceRest:
         await self._budget.take(weight)
         headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
         try:
-            async with self._session.get(url, params=parameters, headers=headers, timeout=_TIMEOUT) as answer:
+            # Redirects are not followed: where data comes from is the user's choice, and a key is for nobody else.
+            async with self._session.get(
+                url, params=parameters, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            ) as answer:
                 used = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
                 if used.isdigit():
                     self._budget.observe(int(used))
