@@ -10,8 +10,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from workers_broker import Broker
-from workers_support import MakeSettings, now_us, until
+from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
@@ -129,63 +130,63 @@ def of(*symbols: str) -> set[str]:
 async def test_symbols_that_change_while_a_connection_opens_are_read_by_it(rig: Rig) -> None:
     rig.venue.handshakes.clear()
     await rig.fleet.read(["AAA", "BBB"])
-    await until(lambda: rig.venue.asked == 1, "a handshake")
+    await until_async(lambda: rig.venue.asked == 1, "a handshake")
     await rig.fleet.read(["BBB", "CCC"])
     rig.venue.handshakes.set()
-    await until(lambda: rig.fleet.covers(["BBB", "CCC"]), "every stream that is wanted now")
+    await until_async(lambda: rig.fleet.covers(["BBB", "CCC"]), "every stream that is wanted now")
     assert rig.venue.streams() == [of("BBB", "CCC")]
 
 
 async def test_symbols_that_change_while_a_connection_is_replaced_are_read_by_the_new_one(rig: Rig) -> None:
     await rig.fleet.read(["AAA"])
-    await until(rig.is_streaming, "a connection")
+    await until_async(rig.is_streaming, "a connection")
     rig.venue.handshakes.clear()
     rig.fleet.connections[0].renew("test")
-    await until(lambda: rig.venue.asked == 2, "a second handshake")
+    await until_async(lambda: rig.venue.asked == 2, "a second handshake")
     await rig.fleet.read(["AAA", "BBB"])
     rig.venue.handshakes.set()
-    await until(lambda: rig.counters.rotations["test"] == 1, "the replacement")
-    await until(lambda: rig.venue.streams() == [of("AAA", "BBB")], "one connection with all of it")
+    await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
+    await until_async(lambda: rig.venue.streams() == [of("AAA", "BBB")], "one connection with all of it")
     assert rig.fleet.covers(["AAA", "BBB"])
 
 
 async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venue(rig: Rig) -> None:
     await rig.fleet.read(["AAA"])
-    await until(rig.is_streaming, "a connection")
+    await until_async(rig.is_streaming, "a connection")
     rig.venue.answering = False
     connection = rig.fleet.connections[0]
     changing = asyncio.create_task(connection.change_symbols(["AAA", "BBB"]))
-    await until(lambda: "SUBSCRIBE" in rig.venue.commands, "the command")
+    await until_async(lambda: "SUBSCRIBE" in rig.venue.commands, "the command")
     rig.venue.answering = True
     next(iter(rig.venue.open)).transport.abort()
     await asyncio.wait({changing}, timeout=5)
     assert changing.done(), "a connection that has ended answers no command any more"
     assert not changing.cancelled(), "whoever changed the symbols would end, too"
     assert isinstance(changing.exception(), Unreachable | None)
-    await until(lambda: rig.fleet.covers(["AAA", "BBB"]), "both symbols, by the next connection")
+    await until_async(lambda: rig.fleet.covers(["AAA", "BBB"]), "both symbols, by the next connection")
 
 
 async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_connection(rig: Rig) -> None:
     await rig.fleet.read(["AAA"])
-    await until(rig.is_streaming, "a connection")
+    await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
     rig.lively = of("AAA")
     rig.venue.most_open = 1
     rig.fleet.connections[0].renew("test")
-    await until(lambda: rig.venue.asked >= 4, "further attempts, soon")
+    await until_async(lambda: rig.venue.asked >= 4, "further attempts, soon")
     assert list(rig.venue.open) == [old]
     assert rig.counters.rotations["test"] == 0
     rig.venue.most_open, rig.lively = 2, set()
-    await until(lambda: rig.counters.rotations["test"] == 1, "a replacement that lives")
+    await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lives")
     assert rig.fleet.connections[0].status().reconnects == 0
 
 
 async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig) -> None:
     await rig.fleet.read(["AAA"])
-    await until(rig.is_streaming, "a connection")
+    await until_async(rig.is_streaming, "a connection")
     await rig.fleet.read([])
-    await until(lambda: not rig.venue.open, "no connection")
+    await until_async(lambda: not rig.venue.open, "no connection")
     await asyncio.wait_for(rig.fleet.read(["BBB"]), 5)
-    await until(lambda: rig.venue.streams() == [of("BBB")], "the new symbol")
-    await until(lambda: rig.fleet.covers(["BBB"]), "the new symbol")
+    await until_async(lambda: rig.venue.streams() == [of("BBB")], "the new symbol")
+    await until_async(lambda: rig.fleet.covers(["BBB"]), "the new symbol")
     assert rig.counters.rotations["command_failed"] == 0

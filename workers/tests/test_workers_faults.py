@@ -260,10 +260,10 @@ def test_repair_takes_no_more_than_there_is_room_for_while_kafka_is_away(tmp_pat
             return int(line.ledger()["BTCUSDT"]["last_trade_id"])
 
         first = line.worker(BINANCE_SYMBOLS="BTCUSDT")
-        eventually(lambda: first.status().symbols["BTCUSDT"].trades > 50, "some trades")
+        until(lambda: first.status().symbols["BTCUSDT"].trades > 50, "some trades")
         assert first.stop() == 0
         stopped_at = last_id()
-        eventually(lambda: last_id() > stopped_at + 8000, "a gap of many pages")
+        until(lambda: last_id() > stopped_at + 8000, "a gap of many pages")
         line.fault("rest_delay", seconds=0.3, endpoint="historicalTrades", count=None)
         worker = line.worker(
             wait=False,
@@ -271,15 +271,15 @@ def test_repair_takes_no_more_than_there_is_room_for_while_kafka_is_away(tmp_pat
             BINANCE_API_KEY="k" * 64,
             KAFKA_QUEUE_MAX_MESSAGES="1000",
         )
-        eventually(lambda: "connected" in worker.log.read_text(), "the connection")
+        until(lambda: "connected" in worker.log.read_text(), "the connection")
         line.broker_down()
-        eventually(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "the queue to be full", 60)
+        until(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "the queue to be full", 60)
         full_at = last_id()
-        eventually(lambda: last_id() > full_at + 4000, "time for many pages")
+        until(lambda: last_id() > full_at + 4000, "time for many pages")
         most = 1000 + 4 * 1000  # the bound, and the pages that were under way
         assert worker.status().pending < most
         line.broker_up()
-        eventually(
+        until(
             lambda: (worker.status().symbols["BTCUSDT"].missing, worker.status().pending < 500) == (0, True),
             "everything",
             90,
@@ -296,9 +296,9 @@ def test_a_worker_that_was_frozen_does_not_take_its_connection_for_dead(tmp_path
             worker.process.send_signal(signal.SIGSTOP)
             # As a node that is moved, or a clock that is put forward by as much.
             frozen_at = time.monotonic()
-            eventually(lambda: time.monotonic() > frozen_at + 3, "longer than the silence that is allowed")  # noqa: B023
+            until(lambda: time.monotonic() > frozen_at + 3, "longer than the silence that is allowed")  # noqa: B023
             worker.process.send_signal(signal.SIGCONT)
-            eventually(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades")  # noqa: B023
+            until(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades")  # noqa: B023
         assert worker.status().connections[0].reconnects == 0
         assert worker.stop() == 0
         assert_complete(line)

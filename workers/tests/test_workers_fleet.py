@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from workers_line import Line, assert_complete
 
 from marketfeed_chassis import settings as chassis_settings
-from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
 from marketfeed_devtools.waiting import until
+from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
 from marketfeed_wire.assignment import assignment_of, encode_assignment
 from marketfeed_workers import roster
 from marketfeed_workers import worker as worker_life

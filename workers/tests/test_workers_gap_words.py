@@ -1,12 +1,12 @@
 """What the world is told of a gap is true at that moment, whichever topic answers first."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_gap, decode_progress, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.flow import SymbolFlow
@@ -61,11 +61,11 @@ class Rig:
         self.flow: SymbolFlow = self.pipeline.add_symbol(SYMBOL)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
-            self.publisher.poll(0.01)
+        def answered() -> bool:
             self.pipeline.poll()
+            return condition()
+
+        until(answered, what)
 
     def let(self, topic: str) -> None:
         """Wait until `topic` has everything that was published to it before now."""
