@@ -172,6 +172,23 @@ async def test_a_topic_that_takes_no_message_of_ours_is_named_at_start(
     )
 
 
+async def test_a_ledger_topic_that_forgets_is_told_at_start(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(kafka, parts, tmp_path)
+    progress, gaps = pipeline.topics["MARKET_PROGRESS_TOPIC"], pipeline.topics["MARKET_GAPS_TOPIC"]
+    kafka.alter_topic(progress, **{"cleanup.policy": "delete"})
+    kafka.alter_topic(gaps, **{"cleanup.policy": "compact,delete"})
+    await pipeline.venue(*MARKET)
+    worker, url = await pipeline.worker()
+    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
+    told = [line for line in log_of(worker).splitlines() if "does not keep what it is told" in line]
+    assert len(told) == 2
+    assert progress in "".join(told)
+    assert gaps in "".join(told)
+    assert await pipeline.stop(worker) == 0
+
+
 async def large_batches(kafka: ApacheKafka, pipeline: Pipeline, url: str) -> None:
     """Let messages pile up behind a frozen broker: when it goes on the client has full batches to send."""
     kafka.freeze()

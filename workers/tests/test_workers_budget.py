@@ -114,3 +114,13 @@ async def test_a_share_of_the_weight_follows_the_number_of_workers() -> None:
     assert weight.wait_seconds(10) == 0
     weight.share = 2
     assert weight.wait_seconds(10) == 60
+
+
+async def test_looking_at_the_attempts_from_another_thread_changes_nothing() -> None:
+    clock = Clock()
+    attempts = AttemptBudget(1, 1, 300, clock)
+    await attempts.take()
+    clock.now += 301
+    assert attempts.used == 0
+    clock.now -= 301
+    assert attempts.used == 1, "a scrape has thrown away what the event loop still needs"

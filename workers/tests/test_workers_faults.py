@@ -302,3 +302,22 @@ def test_a_worker_that_was_frozen_does_not_take_its_connection_for_dead(tmp_path
         assert worker.status().connections[0].reconnects == 0
         assert worker.stop() == 0
         assert_complete(line)
+
+
+def test_a_venue_that_refuses_us_over_rest_is_not_asked_again_and_again(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "30", "--trade-rate", "20", "--quote-rate", "1") as line:
+        symbols = sorted(line.ledger())
+        worker = line.worker(BINANCE_SYMBOLS=",".join(symbols))
+        until(lambda: min(each.trades for each in worker.status().symbols.values()) > 100, "trades of each")
+        line.fault("rest_error", status=451)
+        line.fault("stall")
+
+        def refused() -> int:
+            return sum(count for (_, status), count in line.requests().items() if status == "451")
+
+        until(lambda: refused() >= 1, "the first question")
+        asked_at = line.ledger()[symbols[0]]["last_trade_id"]
+        until(
+            lambda: line.ledger()[symbols[0]]["last_trade_id"] > asked_at + 200, "ten seconds of the market"
+        )
+        assert refused() <= 3, "the region stays refused, however often it is asked"

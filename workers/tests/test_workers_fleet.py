@@ -185,7 +185,7 @@ def test_a_gap_of_a_symbol_that_is_added_is_repaired_though_the_symbol_is_quiet(
         worker = line.worker(
             BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), VALIDATE_ON_START="false", BINANCE_API_KEY="k"
         )
-        until(lambda: line.ledger()["ETHUSDT"]["trades"] > 100, "some history")
+        until(lambda: line.traded("ETHUSDT") > 100, "some history")
         line.fault("halt", symbols=["ETHUSDT"])
         last_id = line.ledger()["ETHUSDT"]["last_trade_id"]
         gap = Gap(

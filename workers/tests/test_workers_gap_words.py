@@ -1,21 +1,26 @@
 """What the world is told of a gap is true at that moment, whichever topic answers first."""
 
+import random
 from collections.abc import Callable, Iterator
 
 import pytest
+from aiohttp import ClientSession
+from pydantic import SecretStr
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_gap, decode_progress, decode_trade
+from marketfeed_workers.budget import WeightBudget
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.ledger import ProgressTeller
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.venues.registry import VENUES
-from marketfeed_workers.venues.venue import Fetched
+from marketfeed_workers.venues.venue import Fetched, RestAccess
 
 SYMBOL = "BTCUSDT"
 
@@ -90,6 +95,16 @@ class Rig:
 
     def settle(self) -> None:
         self.wait(lambda: not self.publisher.pending, "Kafka to answer for everything")
+
+
+class Clock:
+    """A wall clock that can be set."""
+
+    def __init__(self) -> None:
+        self.us = now_us()
+
+    def __call__(self) -> int:
+        return self.us
 
 
 @pytest.fixture
@@ -200,3 +215,22 @@ def test_a_jump_is_counted_and_repaired_whoever_meets_it(rig: Rig) -> None:
     # The newest trade of a mute stream, which the watch has asked for.
     rig.pipeline.backfill(rig.flow, fetched(90, 90))
     assert (rig.counters.gaps_opened, woken) == (2, [SYMBOL] * 2)
+
+
+async def test_a_clock_that_is_set_back_holds_no_trades_for_longer(
+    rig: Rig, make_settings: MakeSettings
+) -> None:
+    clock = Clock()
+    pipeline = Pipeline(VENUES["binance_us"], rig.publisher, rig.counters, clock)
+    flow = pipeline.add_symbol(SYMBOL)
+    async with ClientSession() as session:
+        access = RestAccess("http://127.0.0.1:9", session, WeightBudget(1, clock), SecretStr(""), clock)
+        rest = VENUES["binance_us"].rest(access)
+        desk = RepairDesk(make_settings(), pipeline, rest, rig.counters, clock, random.Random(1))  # noqa: S311
+        flow.resume(41, [])
+        pipeline.process(frames(44))
+        desk.enforce_bounds()
+        assert flow.sequence.waiting
+        clock.us -= 3_600_000_000
+        desk.enforce_bounds()
+        assert not flow.sequence.waiting, "an hour of GAP_HOLD_SECONDS=10"

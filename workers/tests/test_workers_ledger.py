@@ -9,6 +9,7 @@ from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_chassis.errors import StartupError
+from marketfeed_devtools.ports import free_port
 from marketfeed_wire import (
     Gap,
     Progress,
@@ -28,7 +29,7 @@ from marketfeed_workers.ledger import ProgressTeller, read_memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.topics import LEAST_BATCH_BYTES
+from marketfeed_workers.topics import LEAST_BATCH_BYTES, ensure_topics
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched
 
@@ -119,6 +120,14 @@ def test_a_topic_that_cannot_be_read_is_not_taken_for_one_without_records(
 ) -> None:
     with pytest.raises(StartupError, match=r"topic nowhere cannot be read: .*Unknown topic"):
         read_memory(chosen.model_copy(update={"market_progress_topic": "nowhere"}))
+
+
+def test_topics_that_cannot_be_listed_end_the_start_with_a_reason(make_settings: MakeSettings) -> None:
+    settings = make_settings(KAFKA_BROKER=f"127.0.0.1:{free_port()}")
+    with pytest.raises(StartupError, match=r"topics cannot be listed: .*check KAFKA_BROKER"):
+        ensure_topics(settings)
+    with pytest.raises(StartupError, match=r"topic market\.progress cannot be read: "):
+        read_memory(settings)
 
 
 class Teller:

@@ -63,7 +63,7 @@ def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -
 
 def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
-        until(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        until(lambda: line.traded("BTCUSDT") > 300, "some history")
         first_id = line.ledger()["BTCUSDT"]["first_trade_id"] + 50
         worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(first_id), BINANCE_API_KEY=API_KEY)
         settled(worker)
@@ -78,6 +78,15 @@ def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
         again.stop()
         assert_complete(line)
         assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
+
+
+def test_an_id_that_a_symbol_has_not_reached_does_not_keep_it_from_beginning(tmp_path: Path) -> None:
+    with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
+        worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(10**15))
+        settled(worker)
+        assert worker.stop() == 0
+        assert_complete(line)
+        assert "BACKFILL_FROM is beyond the newest trade; beginning now" in worker.log.read_text()
 
 
 def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_of_it(tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_o
 
 def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
-        until(lambda: line.ledger()["BTCUSDT"]["trades"] > 300, "some history")
+        until(lambda: line.traded("BTCUSDT") > 300, "some history")
         rows = rest(line, "trades?symbol=BTCUSDT&limit=1000")
         begin_ms = rows[100]["time"]
         expected = next(row["id"] for row in rows if row["time"] >= begin_ms)

@@ -163,6 +163,10 @@ class Line:
     def ledger(self) -> dict[str, Any]:
         return dict(self.control("GET", "ledger")["symbols"])
 
+    def traded(self, symbol: str) -> int:
+        """How many trades of a symbol the venue has sent; none before its first frame."""
+        return int(self.ledger().get(symbol, {}).get("trades", 0))
+
     def connections(self) -> dict[str, int]:
         """How many connections the venue has accepted and refused since the last renewal."""
         before, now = self._counted_before["connections"], self.control("GET", "ledger")["connections"]

@@ -97,11 +97,9 @@ class AttemptBudget:
 
     @property
     def used(self) -> int:
-        """Attempts within the window that ends now."""
-        now = self._now()
-        while self._taken and self._taken[0] <= now - self._window:
-            self._taken.popleft()
-        return len(self._taken)
+        """Attempts within the window that ends now. Asked from the health server's thread, too: it changes nothing."""
+        since = self._now() - self._window
+        return sum(taken > since for taken in list(self._taken))
 
     def wait_seconds(self) -> float:
         """How long the next attempt must wait."""
@@ -112,4 +110,7 @@ class AttemptBudget:
         """Wait until an attempt may be made, and count it."""
         while (seconds := self.wait_seconds()) > 0:  # noqa: ASYNC110 - it waits for the clock
             await asyncio.sleep(seconds)
-        self._taken.append(self._now())
+        now = self._now()
+        while self._taken and self._taken[0] <= now - self._window:
+            self._taken.popleft()
+        self._taken.append(now)

@@ -7,6 +7,11 @@ VenueError
 └── Refused           451 or 403: the venue does not serve us; trying again only makes it worse
 """
 
+from typing import Final
+
+REFUSED_SECONDS: Final = 900.0
+"""How long a venue that refuses us over REST is left alone: what refuses an address is lifted, if ever, by people."""
+
 
 class VenueError(Exception):
     """Base of everything a venue can do to us.

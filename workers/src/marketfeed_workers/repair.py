@@ -11,7 +11,7 @@ from typing import Final
 
 from marketfeed_chassis import backoff, logs
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import Limited, Refused, VenueError
+from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, VenueError
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.pipeline import Pipeline
@@ -74,7 +74,8 @@ class RepairDesk:
         held = [flow for flow in self._pipeline.flows.values() if flow.sequence.waiting]
         for flow in held:
             since_us = flow.held_since_us
-            if since_us is not None and now_us - since_us >= self._hold_us:
+            # Whichever way the clock was set meanwhile: a hold must end.
+            if since_us is not None and abs(now_us - since_us) >= self._hold_us:
                 self._pipeline.give_up(flow)
         while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:
             self._pipeline.give_up(max(held, key=lambda flow: len(flow.sequence.waiting)))
@@ -118,5 +119,5 @@ def _pages(holes: list[IdRange]) -> list[IdRange]:
 
 def _delay_after(error: VenueError) -> float:
     if isinstance(error, Refused):
-        return LONGEST_RETRY_SECONDS / 4
+        return REFUSED_SECONDS
     return error.retry_after_seconds if isinstance(error, Limited) else 0.0

@@ -21,7 +21,7 @@ from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
-from marketfeed_workers.errors import VenueError
+from marketfeed_workers.errors import REFUSED_SECONDS, Refused, VenueError
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.ledger import read_memory
 from marketfeed_workers.pipeline import Pipeline
@@ -103,12 +103,15 @@ class Roster:
         while True:
             if self._fleet.covers(list(self._pipeline.flows)):
                 self.applied = self._wanted.hash
+            delay = LOOK_SECONDS
             try:
                 await self._look()
                 self._problem = ""
             except (SettingsError, StartupError, VenueError) as error:
                 self._say_once(str(error))
-            await asyncio.sleep(LOOK_SECONDS)
+                if isinstance(error, Refused):
+                    delay = REFUSED_SECONDS
+            await asyncio.sleep(delay)
 
     async def _look(self) -> None:
         found = self._wanted

@@ -84,7 +84,17 @@ async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> in
     if not start:
         return None
     if start.isdecimal():
-        return int(start)
+        # Ids are each symbol's own. One that is not reached would have every trade before it passed over as known.
+        newest = await until_answered(settings, lambda: rest.newest_trade(symbol))
+        if newest is not None and int(start) <= newest.trade_id:
+            return int(start)
+        log.warning(
+            "BACKFILL_FROM is beyond the newest trade; beginning now",
+            symbol=symbol,
+            backfill_from=start,
+            newest_trade_id=newest.trade_id if newest is not None else None,
+        )
+        return None
     found = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
     if found is None:
         log.warning(

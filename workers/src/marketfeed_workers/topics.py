@@ -16,6 +16,7 @@ log = logs.get(__name__)
 
 _ANSWER_SECONDS: Final = 5.0
 _CREATE_SECONDS: Final = 3.0
+_CLEANUP: Final = "cleanup.policy"
 # A broker that cannot create topics by request may still create them when they are asked for (the embedded one does).
 _CANNOT_CREATE: Final = {
     KafkaError._UNSUPPORTED_FEATURE,
@@ -42,10 +43,15 @@ def ensure_topics(settings: WorkerSettings) -> int | None:
     wanted = {
         settings.market_trades_topic: {},
         settings.market_book_topic: {},
-        settings.market_progress_topic: {"cleanup.policy": "compact"},
-        settings.market_gaps_topic: {"cleanup.policy": "compact"},
+        settings.market_progress_topic: {_CLEANUP: "compact"},
+        settings.market_gaps_topic: {_CLEANUP: "compact"},
     }
-    present = admin.list_topics(timeout=_ANSWER_SECONDS).topics
+    try:
+        present = admin.list_topics(timeout=_ANSWER_SECONDS).topics
+    except KafkaException as error:
+        raise StartupError(
+            f"the topics cannot be listed: {error.args[0].str()}; check KAFKA_BROKER, and Kafka"
+        ) from None
     missing = [topic for topic in wanted if topic not in present]
     if missing and settings.kafka_create_topics:
         _create(
@@ -55,17 +61,28 @@ def ensure_topics(settings: WorkerSettings) -> int | None:
     deadline = time.monotonic() + settings.start_deadline_seconds
     for topic in missing:
         _await_topic(admin, topic, deadline)
-    return _most_batch_bytes(admin, list(wanted))
+    return _most_batch_bytes(admin, wanted)
 
 
-def _most_batch_bytes(admin: AdminClient, topics: list[str]) -> int | None:
-    """The smallest max.message.bytes of the topics, which limits whole batches; None where we may not ask."""
+def _most_batch_bytes(admin: AdminClient, wanted: dict[str, dict[str, str]]) -> int | None:
+    """The smallest max.message.bytes of the topics, which limits whole batches; None where we may not ask.
+
+    Warns of a topic that is to be compacted and forgets instead.
+    """
     limits: dict[str, int] = {}
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in wanted]
     try:
         answers = admin.describe_configs(resources, request_timeout=_CREATE_SECONDS)
         for resource, answer in answers.items():
-            limits[resource.name] = int(answer.result()["max.message.bytes"].value)
+            found = answer.result()
+            limits[resource.name] = int(found["max.message.bytes"].value)
+            if wanted[resource.name].get(_CLEANUP, found[_CLEANUP].value) != found[_CLEANUP].value:
+                log.warning(
+                    "a topic does not keep what it is told: a worker that is away for longer begins anew; "
+                    "set its cleanup.policy to compact",
+                    topic=resource.name,
+                    cleanup_policy=found[_CLEANUP].value,
+                )
     except KafkaException as error:
         # Not every user may, not every broker can. The client's own limit, a topic's by default, is then taken.
         log.info("how large a batch the topics take is not known", reason=error.args[0].str())

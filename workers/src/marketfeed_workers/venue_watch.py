@@ -6,7 +6,7 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import Limited, VenueError
+from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, VenueError
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.silence import Pulse
@@ -68,12 +68,15 @@ class VenueWatch:
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
+            delay = seconds
             try:
                 await work()
             except VenueError as error:
+                if isinstance(error, Refused):
+                    delay = max(seconds, REFUSED_SECONDS)
                 self._counters.failures[error.reason] += 1
                 log.warning("the venue's REST side does not answer as it should", reason=str(error))
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(delay)
 
     async def _measure_clock(self) -> None:
         """The venue's time against the middle of the request's (Cristian's algorithm)."""
@@ -113,7 +116,7 @@ class VenueWatch:
         for flow in silent[:PROBES_A_LOOK]:
             try:
                 await self._probe(flow)
-            except Limited:
+            except (Limited, Refused):
                 raise
             except VenueError as error:
                 self._counters.failures[error.reason] += 1
