@@ -80,3 +80,24 @@ def test_a_rebalance_also_takes_the_record_that_was_polled_before_it(
 
     until(all_read, "the records to be read again")
     assert [record.offset() for record in reader.batch.records] == [0, 1, 2]
+
+
+def test_a_partition_that_was_taken_away_during_a_pause_is_read_when_it_comes_back(
+    reader: Reader, publish: Callable[..., None], topic: str
+) -> None:
+    """It was owned and never read again: the client keeps a pause beyond the assignment that it was made in."""
+    publish(topic, trade(1))
+    numbers = reader.client.list_topics(topic, 20).topics[topic].partitions
+    begin = {(topic, number): 0 for number in numbers}
+    reader.begin(begin)
+    reader.keep_our_place()
+    reader.client.incremental_unassign([TopicPartition(topic, number) for number in numbers])
+    reader.drop(set(begin))
+    reader.resume()
+    reader.begin(begin)
+
+    def has_read() -> bool:
+        reader.read(reader.filling(writer_idle=True))
+        return bool(reader.batch.records)
+
+    until(has_read, "a record")

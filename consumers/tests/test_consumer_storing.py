@@ -1,16 +1,17 @@
 """Batches in flight when one is dropped, or time is up: none behind it is stored without it, and nothing hangs."""
 
 import math
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import psycopg
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from consumer_market import record, trade
 from consumer_pgproxy import Fault, Proxy
-from consumer_support import rows
+from consumer_support import rows, until
 
 from marketfeed_chassis import settings
 from marketfeed_consumers.claims import Wanted
@@ -21,16 +22,27 @@ from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
+from marketfeed_wire import encode
 
 pytestmark = pytest.mark.integration
 
 
 class Rewound(Reader):
-    """Notes where it is told to go back to; from then on the database is well and there is time again."""
+    """Notes where it is told to go back to; from then on the database is well and there is time again.
+
+    `when_paused` is called once reading is paused.
+    """
 
     proxy: Proxy
     stop: Stop
     gone_back_to: dict[Partition, int] | None = None
+    when_paused: Callable[[], None] | None = None
+
+    def keep_our_place(self) -> None:
+        super().keep_our_place()
+        if self.when_paused is not None:
+            self.when_paused()
+            self.when_paused = None
 
     def read_again(self, positions: Mapping[Partition, int]) -> None:
         self.gone_back_to = dict(positions)
@@ -39,9 +51,12 @@ class Rewound(Reader):
         super().read_again(positions)
 
 
+OFFSETS = 'SELECT next_offset FROM consumer_offsets ORDER BY "partition"'
+
+
 @dataclass
 class Rig:
-    """A loop's parts, with the first partition of a topic claimed."""
+    """A loop's parts, with the first two partitions of a topic claimed."""
 
     topic: str
     reader: Rewound
@@ -50,8 +65,9 @@ class Rig:
     stop: Stop
     tables: dict[str, str]
 
-    def hand_over(self, trade_id: int, offset: int) -> None:
-        self.reader.batch = batch_of([record(trade(trade_id), offset, self.topic)], self.tables)
+    def hand_over(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
+        one = record(trade(trade_id, symbol), offset, self.topic, partition)
+        self.reader.batch = batch_of([one], self.tables)
         self.storing.hand_over()
 
     def finished(self) -> None:
@@ -65,11 +81,12 @@ def rig(broker: str, topic: str, proxy: Proxy, proxied: str) -> Iterator[Rig]:
     state, writer, stop = State(), Writer(proxied), Stop()
     reader = Rewound(read, state)
     reader.proxy, reader.stop = proxy, stop
-    reader.client.incremental_assign([TopicPartition(topic, 0, 0)])
+    reader.client.incremental_assign([TopicPartition(topic, number, 0) for number in range(2)])
     waiting = Waiting(reader, writer, state, stop)
     storing = Storing(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
-    (claimed,) = writer.submit_claim(read.kafka_group, "me", [Wanted(topic, 0, "", 0, 9)]).result(20)
-    state.partitions[topic, 0] = Progress(claimed.epoch, claimed.next_offset)
+    wanted = [Wanted(topic, number, "", 0, 9) for number in range(2)]
+    for claimed in writer.submit_claim(read.kafka_group, "me", wanted).result(20):
+        state.partitions[topic, claimed.partition] = Progress(claimed.epoch, claimed.next_offset)
     storing.topic_ids[topic] = ""
     storing.forget()
     yield Rig(topic, reader, writer, storing, stop, read.tables_by_topic())
@@ -92,8 +109,8 @@ def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, ri
 
     rig.storing.collect()
 
-    assert rig.reader.gone_back_to == {(rig.topic, 0): 1}
-    assert rows(database, "SELECT next_offset FROM consumer_offsets") == [(1,)]
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
+    assert rows(database, OFFSETS) == [(1,), (0,)]
     assert rows(database, "SELECT trade_id FROM trades") == [(1,)]
 
 
@@ -106,4 +123,86 @@ def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig
 
         assert rig.storing.is_idle
         rival.rollback()
-    assert rows(database, "SELECT next_offset FROM consumer_offsets") == [(0,)]
+    assert rows(database, OFFSETS) == [(0,), (0,)]
+
+
+def test_what_was_stored_behind_a_batch_that_failed_is_not_stored_again(database: str, rig: Rig) -> None:
+    """It was taken for another consumer's: the process ended and said that it was replaced."""
+    rig.hand_over(1, 0)
+    rig.finished()
+    rig.storing.collect()
+    with psycopg.connect(database) as rival:
+        rival.execute("UPDATE high_water_marks SET version = version + 1")
+    rig.hand_over(2, 1)
+    rig.hand_over(1, 0, "ETHUSDT", partition=1)  # its symbol is new, and its partition another one
+
+    rig.finished()
+    rig.storing.collect()
+
+    assert rows(database, OFFSETS) == [(2,), (1,)]
+    assert rows(database, "SELECT symbol, trade_id FROM trades ORDER BY 1, 2") == [
+        ("BTCUSDT", 1),
+        ("BTCUSDT", 2),
+        ("ETHUSDT", 1),
+    ]
+    assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
+
+
+def test_a_commit_that_ends_just_after_its_time_is_no_reason_to_give_up_the_next(
+    database: str, rig: Rig
+) -> None:
+    """The process ended without a word of why when partitions were assigned at that moment."""
+    committing = threading.Event()
+
+    def at(point: str) -> None:
+        if point == "committing":
+            committing.set()
+            rig.writer._give_up.wait(20)
+
+    rig.writer._at = at
+    rig.hand_over(1, 0)
+    assert committing.wait(20)
+
+    rig.storing.settle(0.0)
+
+    assert rows(database, OFFSETS) == [(1,), (0,)]
+    (claimed,) = rig.writer.submit_claim("marketfeed", "me", [Wanted(rig.topic, 0, "", 0, 9)]).result(20)
+    assert claimed.next_offset == 1
+
+
+@pytest.mark.parametrize("outcome", ["stored", "dropped"])
+def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
+    database: str, broker: str, rig: Rig, outcome: str
+) -> None:
+    """After a batch that was planned again, slowly, nothing was read any more, and all seemed well."""
+    rig.hand_over(1, 0)
+    rig.finished()
+    rig.storing.collect()
+    producer = Producer({"bootstrap.servers": broker})
+    for trade_id in (1, 2):
+        producer.produce(rig.topic, encode(trade(trade_id)), partition=0)
+    assert producer.flush(20) == 0
+    with psycopg.connect(database) as rival:
+        rival.execute("UPDATE high_water_marks SET version = version + 1")
+    with psycopg.connect(database) as rival:
+        rival.execute("LOCK TABLE trades")
+
+        def paused() -> None:
+            if outcome == "dropped":
+                rig.stop.at_seconds = time.monotonic()
+            else:
+                rival.rollback()
+
+        rig.reader.when_paused = paused
+        rig.hand_over(2, 1)
+        rig.finished()
+        rig.storing.collect()
+        rival.rollback()
+    assert rig.reader.when_paused is None
+    assert (rig.reader.gone_back_to is not None) == (outcome == "dropped")
+
+    def has_read() -> bool:
+        rig.reader.read(rig.reader.filling(writer_idle=True))
+        return bool(rig.reader.batch.records)
+
+    until(has_read, "a record")

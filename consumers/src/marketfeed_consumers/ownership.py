@@ -95,9 +95,7 @@ class Ownership:
         for one in claimed:
             self._state.partitions[one.topic, one.partition] = Progress(one.epoch, one.next_offset)
             log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
-        self._reader.client.incremental_assign(
-            [TopicPartition(one.topic, one.partition, one.next_offset) for one in claimed]
-        )
+        self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
         self._storing.forget()
 
     def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:

@@ -68,6 +68,7 @@ class Reader:
         Raises:
             ServiceError: a rebalance callback has failed, or Kafka refuses us.
         """
+        self.resume()  # whatever became of what we waited for
         polled = 0
         if filling.rows == 0:
             # Returns with the first record, where `consume` would wait for a whole chunk.
@@ -97,11 +98,15 @@ class Reader:
         """Leave the records of `partitions` to their next owner."""
         self.batch = self.batch.without_partitions(partitions, self._tables)
 
+    def begin(self, positions: Mapping[Partition, int]) -> None:
+        """Read partitions that have become ours, from `positions` on."""
+        self.client.incremental_assign(_at(positions))
+        self.client.resume(_at(positions))  # the client keeps a pause beyond the assignment it was made in
+
     def read_again(self, positions: Mapping[Partition, int]) -> None:
         """Go back to `positions`, of all partitions that are ours."""
-        there = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
-        self.client.incremental_unassign(there)
-        self.client.incremental_assign(there)
+        self.client.incremental_unassign(_at(positions))
+        self.client.incremental_assign(_at(positions))
 
     def keep_our_place(self) -> None:
         """Read nothing, but poll: otherwise the group would think us dead."""
@@ -134,7 +139,7 @@ class Reader:
             if high >= 0:
                 progress.end_offset = high
                 self._state.kafka_trouble = ""
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in stored.items()]
+        offsets = _at(stored)
         stored.clear()
         if offsets:
             try:
@@ -178,3 +183,7 @@ class Reader:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._state.kafka_trouble = f"no Kafka broker can be reached: {error.str()}"
         log.warning("Kafka client", reason=error.str(), code=error.name())
+
+
+def _at(positions: Mapping[Partition, int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]

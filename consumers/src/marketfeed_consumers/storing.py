@@ -103,7 +103,7 @@ class Storing:
             try:
                 result = flight.future.result()
             except BatchError as error:
-                self._redo([flight.batch, *(later.batch for later in self._flights)], error)
+                self._redo(flight.batch, error)
             else:
                 self._note_stored(flight.plan, result)
                 self._waiting.over()
@@ -114,6 +114,7 @@ class Storing:
         Runs in callbacks too, so it does not poll and does not try again what has failed.
         """
         self._writer.finish([flight.future for flight in self._flights], seconds)
+        self._writer.go_on()  # also where all of it was stored after time was up
         self._waiting.interrupt()
         dropped = 0
         while self._flights:
@@ -151,12 +152,18 @@ class Storing:
         epochs = {partition: progress.epoch for partition, progress in self._state.partitions.items()}
         return Owner(self._group, epochs, self.topic_ids)
 
-    def _redo(self, batches: Sequence[Batch], first_error: BatchError) -> None:
-        """Store `batches`, the first of which failed, one after the other and from fresh knowledge.
+    def _redo(self, failed: Batch, first_error: BatchError) -> None:
+        """Store `failed` and what is in flight behind it, one after the other and from fresh knowledge.
 
         Once one of them is dropped, all behind it are: stored without it, they would move the offset past it.
         """
         wait([flight.future for flight in self._flights])
+        batches = [failed]
+        for flight in self._flights:
+            if flight.future.exception() is None:  # of other partitions, and planned after the failure
+                self._note_stored(flight.plan, flight.future.result())
+            else:
+                batches.append(flight.batch)
         self._flights.clear()
         self.forget()
         if isinstance(first_error, Abandoned):
