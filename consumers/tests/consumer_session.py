@@ -61,11 +61,11 @@ class Session:
         self._moved(batch)
         return result
 
-    def store_carefully(self, error: BatchError, *messages: Message) -> tuple[Plan, Stored]:
+    def store_carefully(
+        self, error: BatchError, *messages: Message, wait: careful.Await = lambda future: future.result(30)
+    ) -> tuple[Plan, Stored]:
         batch = self.batch(messages)
-        context = careful.Context(
-            TABLES, self.positions, self.owner, self.writer, lambda future: future.result(30)
-        )
+        context = careful.Context(TABLES, self.positions, self.owner, self.writer, wait)
         result = careful.store(batch, error, context)
         self._moved(batch)
         return result

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowled
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
+T = TypeVar("T")
 
 
 MIXED = [
@@ -175,6 +177,40 @@ def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_
         (30,),
     ]
     assert rows(database, "SELECT first_trade_id FROM missing_trades ORDER BY 1") == [(7,), (30,)]
+
+
+@pytest.mark.parametrize("rival", ["retention", "another consumer"])
+def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
+    session: Callable[..., Session], database: str, rival: str
+) -> None:
+    """Both ended it by an error that nobody expected, at whatever trial it was."""
+    with psycopg.connect(database) as owner:
+        owner.execute("ALTER TABLE trades ADD CONSTRAINT sane CHECK (qty < 1000)")
+    mine = session()
+    mine.write(trade(1))
+    fresh = [trade(i, qty="2000" if i == 7 else "1") for i in range(2, 10)]
+    with pytest.raises(BadData) as caught:
+        mine.write(*fresh)
+    answers: list[object] = []
+
+    def wait(future: "Future[T]") -> T:
+        answers.append(future.exception(30))
+        # The third: after the batch was tried again, what is known was read for the first trial.
+        if len(answers) == 3 and rival == "retention":
+            with psycopg.connect(database) as other:
+                other.execute("UPDATE high_water_marks SET version = version + 1")
+        elif len(answers) == 3:
+            session(name="another")
+        return future.result()
+
+    if rival == "retention":
+        made, _ = mine.store_carefully(caught.value, *fresh, wait=wait)
+        assert any(isinstance(answer, StaleKnowledge) for answer in answers)
+        assert [letter.kafka_offset for letter in made.dead_letters] == [6]
+        assert stored(database, "trades") == 8
+    else:
+        with pytest.raises(Fenced, match="epoch 2 of another"):
+            mine.store_carefully(caught.value, *fresh, wait=wait)
 
 
 def test_a_user_unique_index_that_a_message_breaks_dead_letters_it(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Message as Record
@@ -69,7 +70,10 @@ def _planned(batch: Batch, context: Context, *, distrust: bool) -> Plan:
 
 def _refusal(records: Sequence[Record], offenders: Mapping[Place, str], context: Context) -> BadData | None:
     part = batch_of(records, context.tables, offenders)
-    return context.wait(context.writer.submit_probe(_planned(part, context, distrust=True), context.owner))
+    while True:
+        made = _planned(part, context, distrust=True)
+        with suppress(StaleKnowledge):  # retention, or another group's consumer, came in between
+            return context.wait(context.writer.submit_probe(made, context.owner))
 
 
 R = TypeVar("R")

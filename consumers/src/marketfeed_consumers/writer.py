@@ -173,7 +173,11 @@ class Writer:
 
     def _probe(self, plan: Plan, owner: Owner) -> BadData | None:
         def attempt(connection: Connection) -> None:
-            transaction.write(connection, plan, owner, self._clock_us())
+            try:
+                transaction.write(connection, plan, owner, self._clock_us())
+            except OffsetsMoved:
+                connection.rollback()
+                raise Fenced(fenced(connection, plan, owner)) from None
             connection.rollback()
 
         try:
