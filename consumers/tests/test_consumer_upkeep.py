@@ -87,6 +87,22 @@ def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
     assert audit.audit(connected, POSTGRESQL, audit.Scope(symbol="OTHER")).hours == ()
 
 
+@pytest.mark.parametrize("since", [HOUR, 2 * HOUR, 3 * HOUR, 2 * HOUR + 5])
+def test_the_audit_of_some_hours_tells_what_is_missing_in_them_though_it_begins_before(
+    session: Callable[..., Session], connected: Connection, since: int
+) -> None:
+    """A worker was away from hour 0 to hour 3: of every hour between it was said that all is there."""
+    session().write(hourly(1, 0), hourly(2, 0), hourly(9, 3), hourly(10, 4))
+    begin = BEGIN_US - BEGIN_US % HOUR
+    report = audit.audit(connected, POSTGRESQL, audit.Scope(since_us=begin + since))
+    assert not report.is_complete
+    assert [hour.missing for hour in report.hours if hour.missing] == [(audit.Range(3, 8, "unresolved", ""),)]
+    assert report.hours[0].hour_us == begin + since - since % HOUR
+    one_hour = audit.Scope(since_us=begin + since, until_us=begin + since + 1)
+    assert not audit.audit(connected, POSTGRESQL, one_hour).is_complete
+    assert audit.audit(connected, POSTGRESQL, audit.Scope(since_us=begin + 4 * HOUR)).is_complete
+
+
 def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_way(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:

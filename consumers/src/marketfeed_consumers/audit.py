@@ -48,7 +48,8 @@ class HourReport:
         hour_us: when the hour begins, microseconds since the Unix epoch.
         first_id, last_id: None in an hour that holds nothing but missing trades.
         stored: distinct trades in the table.
-        missing: ranges not stored; each stands in the hour of the trade before it.
+        missing: ranges not stored; each stands in the hour of the trade before it, or in the first hour looked at
+            where that trade is older.
         duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
         uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
         expired: retention has deleted trades of this hour: `stored` is what was, what was missing is not known any
@@ -114,9 +115,10 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 - constants
 
 _MISSING: Final = f"""
-SELECT venue, symbol, after_time_us - after_time_us %% {HOUR_US} AS hour_us, first_trade_id, last_trade_id
+SELECT venue, symbol, greatest(after_time_us - after_time_us %% {HOUR_US}, %(since_us)s) AS hour_us,
+    first_trade_id, last_trade_id
 FROM missing_trades
-WHERE {_WHERE} AND after_time_us >= %(since_us)s AND after_time_us < %(until_us)s
+WHERE {_WHERE} AND before_time_us >= %(since_us)s AND after_time_us < %(until_us)s
 ORDER BY 1, 2, 4
 """  # noqa: S608 - constants
 
