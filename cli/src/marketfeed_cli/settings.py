@@ -3,6 +3,7 @@
 from pydantic import Field, SecretStr, field_validator
 
 from marketfeed_chassis.settings import Settings
+from marketfeed_consumers.settings import check_database_url
 from marketfeed_wire import BOOK_TICKER, TRADES
 from marketfeed_workers.venues.registry import VENUES
 
@@ -46,6 +47,6 @@ class OwnParts(Settings):
     @classmethod
     def _is_a_database_url(cls, value: SecretStr) -> SecretStr:
         url = value.get_secret_value()
-        if url and not url.startswith(("postgresql://", "postgres://")):
-            raise ValueError("it must begin with postgresql://")
+        if url:
+            check_database_url(url)
         return value

@@ -1,5 +1,7 @@
 """The variables of the consumer; see `marketfeed-consumer --help`."""
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
@@ -20,9 +22,32 @@ class DatabaseSettings(CommandSettings):
     @field_validator("database_url")
     @classmethod
     def _is_a_database_url(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("it must begin with postgresql://")
+        check_database_url(value.get_secret_value())
         return value
+
+
+def check_database_url(url: str) -> None:
+    """See that libpq reads of `url` what was meant; what it says itself about one that it cannot read holds passwords.
+
+    Raises:
+        ValueError: it does not, for example because of a password with an @; says nothing of what `url` holds.
+    """
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("it must begin with postgresql://")
+    try:
+        parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    except ProgrammingError:
+        raise ValueError(
+            f"libpq cannot read it: {_ENCODED}, and behind the ? there may be options of libpq only"
+        ) from None
+    ports = parts.get("port", "").split(",")
+    if "@" in parts.get("host", "")[1:] + parts.get("dbname", "") or not all(
+        not port or (port.isascii() and port.isdigit()) for port in ports
+    ):
+        raise ValueError(f"it holds more than one @, or no number as the port: {_ENCODED}")
+
+
+_ENCODED = "write %25, %40 and %2F for the characters % @ / in user and password"
 
 
 class ConsumerSettings(DatabaseSettings, KafkaSettings):

@@ -1,0 +1,46 @@
+"""DATABASE_URL: what libpq would read otherwise than it was meant is refused at once, and not shown."""
+
+import pytest
+
+from marketfeed_chassis import settings
+from marketfeed_chassis.errors import SettingsError
+from marketfeed_consumers.settings import DatabaseSettings
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        pytest.param("mysql://me:hunter2@db/x", "must begin with postgresql://", id="another database's"),
+        pytest.param("postgresql://me:hunter2%zz@db/x", "write %25", id="a % in the password"),
+        pytest.param("postgresql://me:100%hunter2@db/x", "write %25", id="a % and digits that are no code"),
+        pytest.param("postgresql://me:p@hunter2@db/x", "more than one @", id="an @ in the password"),
+        pytest.param("postgresql://me:p/hunter2@db/x", "no number as the port", id="a / in the password"),
+        pytest.param("postgresql://me:123/hunter2@db/x", "more than one @", id="a / behind digits"),
+        pytest.param("postgresql://me:hunter2@db/x?pool=5", "options of libpq only", id="another driver's option"),
+    ],
+)  # fmt: skip
+def test_a_url_that_libpq_reads_otherwise_is_refused_and_its_password_is_not_told(
+    url: str, words: str
+) -> None:
+    """The password, or a part of it, was in the log as what libpq could not read, or as the host."""
+    with pytest.raises(SettingsError) as caught:
+        settings.read(DatabaseSettings, {"DATABASE_URL": url})
+    assert "DATABASE_URL=(hidden) cannot be used" in str(caught.value)
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:p%40ss%2F%25@db.example:5433/x?sslmode=verify-full&sslrootcert=/ca.pem",
+        "postgres://me@[::1]:5432/x",
+        "postgresql://me@a,b:5433,c:5434/x?target_session_attrs=read-write",
+        "postgresql://postgres@/x?host=/run/postgresql",
+        "postgresql://root@localhost:26257/defaultdb?sslmode=disable",
+        "postgresql://",
+    ],
+)
+def test_what_libpq_reads_as_it_was_meant_is_taken(url: str) -> None:
+    read = settings.read(DatabaseSettings, {"DATABASE_URL": url})
+    assert read.database_url.get_secret_value() == url
