@@ -38,6 +38,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._links: list[socket.socket] = []
+        self._frozen = False
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
@@ -52,6 +53,10 @@ class Proxy:
     def forget(self) -> None:
         """No fault any more."""
         self._faults.clear()
+
+    def freeze(self) -> None:
+        """Take new connections and serve none of them."""
+        self._frozen = True
 
     @property
     def pending(self) -> int:
@@ -77,6 +82,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self._frozen:
+                self._links.append(client)
+                continue
             server = socket.socket(socket.AF_UNIX)
             server.connect(self._server)
             self._links += [client, server]

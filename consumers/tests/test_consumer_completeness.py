@@ -14,6 +14,7 @@ from typing import Protocol
 import psycopg
 import pytest
 from consumer_market import trade
+from consumer_pgproxy import Proxy
 from consumer_session import Session
 from consumer_support import stored
 from hypothesis import given
@@ -140,6 +141,18 @@ def test_a_stop_does_not_wait_for_the_database(postgres: Server) -> None:
             until(lambda: waiting(other), "the figures to be waited for")
         assert auditor.failures == 0
         assert "auditor" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.integration
+def test_a_stop_does_not_wait_for_a_server_that_answers_nothing_any_more(
+    database: str, proxy: Proxy, proxied: str
+) -> None:
+    """Also taking a question back is one that can stay without an answer."""
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE high_water_marks")
+        with Auditor(proxied, 0.01, lambda: True):
+            until(lambda: waiting(other), "the figures to be waited for")
+            proxy.freeze()
 
 
 def waiting(connection: psycopg.Connection[tuple[object, ...]]) -> bool:

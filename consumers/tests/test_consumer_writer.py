@@ -1,5 +1,7 @@
 """Whatever the database does to a transaction, its rows are there once, or not at all and its offsets neither."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,8 +15,9 @@ from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
 
 from marketfeed_chassis.errors import StartupError
-from marketfeed_consumers import schema
+from marketfeed_consumers import schema, writer
 from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.database import connect
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 from marketfeed_devtools.waiting import until
 
@@ -242,6 +245,61 @@ def test_a_statement_that_hangs_is_cut_when_time_is_up(
     mine.writer.go_on()
     mine.write(trade(1))
     assert stored(database, "trades") == 1
+
+
+def test_an_answer_that_does_not_come_is_told(
+    session: Callable[..., Session], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a database that hangs it was told that all is well."""
+    monkeypatch.setattr(writer, "_SILENT_SECONDS", 0.2)
+    mine = session()
+    assert mine.writer.why_paused() == ""
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE trades")
+        written = mine.writer.submit_write(mine.planned(mine.batch([trade(1)])), mine.owner)
+        until(lambda: "has not answered for" in mine.writer.why_paused(), "a word")
+        other.rollback()
+    written.result(20)
+    assert mine.writer.why_paused() == ""
+
+
+def test_closing_does_not_wait_for_a_statement_that_hangs(database: str) -> None:
+    mine = Session(database)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE high_water_marks")
+        loading = mine.writer.submit_load([("trades", "v", "S")])
+        mine.writer.close()
+        assert isinstance(loading.exception(0), Abandoned)
+        other.rollback()
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_otherwise(proxied: str) -> None:
+    for url, expected in (
+        (proxied, (1, 30_000)),
+        (f"{proxied}&tcp_user_timeout=7000", (1, 7_000)),
+    ):
+        connection, _ = connect(url)
+        with connection, socket.socket(fileno=os.dup(connection.fileno())) as wire:
+            alive = wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert (alive, wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII", "LATIN1"])
+def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
+    postgres: Any, encoding: str
+) -> None:
+    """In SQL_ASCII nothing could be stored, in LATIN1 the rows had another symbol than their mark."""
+    url = postgres.new_database(f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    schema.migrate(url, 10)
+    mine = Session(url)
+    try:
+        mine.claim()
+        for turn in range(2):
+            mine.write(trade(turn), trade(turn, "CAFÉ"), quote(turn, "CAFÉ"))
+    finally:
+        mine.writer.close()
+    assert differences(url) == {}
+    assert stored(url, "trades") == 4
 
 
 @pytest.mark.parametrize(

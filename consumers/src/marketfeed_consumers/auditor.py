@@ -69,7 +69,7 @@ class Auditor:
         connection = self._connection
         if connection is not None:
             with suppress(psycopg.Error):  # it has ended meanwhile
-                connection.cancel()
+                connection.cancel_safe(timeout=_STOP_SECONDS)
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Message as Record
@@ -48,8 +47,8 @@ def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stor
     distrust = False
     while True:
         distrust = distrust or (isinstance(error, StaleKnowledge) and error.distrust)
-        made = _planned(batch, context, distrust=distrust)
         try:
+            made = _planned(batch, context, distrust=distrust)
             return made, context.wait(context.writer.submit_write(made, context.owner))
         except StaleKnowledge as stale:
             error = stale
@@ -71,9 +70,13 @@ def _planned(batch: Batch, context: Context, *, distrust: bool) -> Plan:
 def _refusal(records: Sequence[Record], offenders: Mapping[Place, str], context: Context) -> BadData | None:
     part = batch_of(records, context.tables, offenders)
     while True:
-        made = _planned(part, context, distrust=True)
-        with suppress(StaleKnowledge):  # retention, or another group's consumer, came in between
+        try:
+            made = _planned(part, context, distrust=True)
             return context.wait(context.writer.submit_probe(made, context.owner))
+        except BadData as error:  # a name that the database cannot even be asked for
+            return error
+        except StaleKnowledge:  # retention, or another group's consumer, came in between
+            continue
 
 
 R = TypeVar("R")

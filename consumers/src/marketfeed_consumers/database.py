@@ -4,12 +4,14 @@ Judged by SQLSTATE, never by text: https://www.postgresql.org/docs/current/errco
 CockroachDB https://www.cockroachlabs.com/docs/stable/common-errors (40001, 40003).
 """
 
+import os
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as sql
@@ -23,7 +25,16 @@ from marketfeed_consumers.transaction import Connection
 log = logs.get(__name__)
 
 T = TypeVar("T")
-_APPLICATION = "marketfeed-consumer"
+_OPTIONS: Final = {
+    "application_name": "marketfeed-consumer",
+    "connect_timeout": 10,
+    # A server that is gone without a word (power, network) is noticed within half a minute, not after two hours.
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told where the URL says nothing; times are seconds, the last one milliseconds."""
 
 
 class Remedy(Enum):
@@ -75,7 +86,13 @@ def connect(url: str) -> tuple[Connection, Dialect]:
     Raises:
         psycopg.Error: it cannot be had.
     """
-    connection = psycopg.connect(url, application_name=_APPLICATION, connect_timeout=10, autocommit=True)
+    # Ours are the encoding that rows are copied in, and what else the URL does not say.
+    options: dict[str, Any] = {
+        **_OPTIONS,
+        **psycopg.conninfo.conninfo_to_dict(url),
+        "client_encoding": "UTF8",
+    }
+    connection = psycopg.connect(autocommit=True, **options)
     try:
         row = connection.execute("SELECT version()").fetchone()
         dialect = dialect_of(str(row[0]) if row else "")
@@ -124,11 +141,15 @@ def reached(
     """A connection for a command: waits for a database that is not up yet, and says so.
 
     Raises:
-        StartupError: none within the deadline, or the server refuses us for a reason that waiting does not mend.
+        StartupError: none within the deadline, the server refuses us for a reason that waiting does not mend, or
+            ends the work done on the connection with an error that nobody else has met.
     """
     connection, dialect = _reach(url, deadline_seconds, stopping)
-    with connection:
-        yield connection, dialect
+    try:
+        with connection:
+            yield connection, dialect
+    except psycopg.Error as error:
+        raise StartupError(f"the database at {server(url)} ended this: {explain(error)}") from error
 
 
 def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> tuple[Connection, Dialect]:
@@ -151,6 +172,15 @@ def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> t
                 "waiting for the database", server=where, reason=reason, seconds_left=round(remaining)
             )
             time.sleep(min(1.0, max(0.0, remaining)))
+
+
+def cut(connection: Connection) -> None:
+    """Make what waits for an answer in another thread end with an error; to close from here would not."""
+    with (
+        suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.fileno())) as wire,
+    ):
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def server(url: str) -> str:

@@ -95,7 +95,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "marketfeed_consumer_paused",
             "1 while the database does not take rows and nothing is read, see /readyz for the reason",
-            value=float(bool(self._writer.trouble)),
+            value=float(bool(self._writer.why_paused())),
         )
 
     def _partitions(self) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.health import HealthServer, Verdict
 from marketfeed_chassis.kafka import wait_for_broker
 from marketfeed_chassis.process import on_stop_signal
@@ -56,7 +57,7 @@ class ConsumerHealth:
 
     def readyz(self) -> Verdict:
         """Whether what is read can be stored."""
-        reason = self.starting or self._writer.trouble or self._state.kafka_trouble
+        reason = self.starting or self._writer.why_paused() or self._state.kafka_trouble
         if not reason and not self._state.joined:
             reason = f"waiting to be assigned partitions in group {self._settings.kafka_group}"
         return Verdict(not reason, reason)
@@ -123,8 +124,16 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
     with HealthServer(health, registry, host=settings.metrics_host, port=settings.metrics_port) as server:
         server.write_port(settings.metrics_port_file)
         health.starting = f"waiting for the database at {database.server(url)}"
-        with database.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (connection, _):
-            schema.check(connection)
+        try:
+            with database.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (
+                connection,
+                _,
+            ):
+                schema.check(connection)
+        except StartupError:
+            if stopped:
+                return 0
+            raise
         health.starting = f"waiting for Kafka at {settings.kafka_broker}"
         wait_for_broker(settings, stopping=lambda: bool(stopped))
         loop = Loop(settings, writer, state, name=_name(settings), observe=metrics.stored)

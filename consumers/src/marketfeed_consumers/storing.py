@@ -1,7 +1,7 @@
 """Batches on their way through the writer: planned ahead of it, noted behind it, done over when one fails."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from marketfeed_chassis import logs
 from marketfeed_consumers import careful
 from marketfeed_consumers.decode import Batch, Partition
-from marketfeed_consumers.errors import Abandoned, BatchError
+from marketfeed_consumers.errors import Abandoned, BadData, BatchError
 from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
@@ -86,6 +86,11 @@ class Storing:
             self._load_unknown(batch)
         except Abandoned:
             self._rewind()
+            return
+        except BadData as error:  # a name that the database cannot even be asked for
+            wait([flight.future for flight in self._flights])
+            self.collect()
+            self._redo(batch, error)
             return
         made = plan(batch, self._known, self._positions)
         self._known.update(made.after())

@@ -71,6 +71,19 @@ class Waiting:
             raise Abandoned
         return future.result()
 
+    def in_callback(self, future: "Future[T]", seconds: float) -> T:
+        """The writer's answer, waited for in a callback of Kafka's, where its client must not be used.
+
+        Raises:
+            Abandoned: it has not come within `seconds`, or within a stop's deadline.
+        """
+        deadline = time.monotonic() + seconds
+        while not future.done() and time.monotonic() < min(deadline, self._stop.at_seconds):
+            wait([future], timeout=IDLE_SECONDS)
+        self._writer.finish([future], 0.0)
+        self._writer.go_on()
+        return future.result()
+
     def interrupt(self) -> None:
         """What is ours changes: a batch in whose middle we wait is not stored."""
         if self._in_batch:

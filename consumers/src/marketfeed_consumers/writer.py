@@ -5,14 +5,11 @@ database does, a plan ends in one of few ways: stored, StaleKnowledge, BadData, 
 loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `trouble` says why.
 """
 
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -37,6 +34,8 @@ CLAIM_POINTS: Final = ("claiming", "claimed")
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
 """Between attempts that met another transaction: about as long as such a transaction takes."""
+_SILENT_SECONDS = 30.0
+"""A batch takes well below a second; after so long without an answer something is wrong."""
 _GIVE_UP_SECONDS = 2.0
 """How long a statement may go on after `give_up` before its connection is cut."""
 _WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS = 0.2, 15.0
@@ -63,6 +62,7 @@ class Writer:
     Attributes:
         trouble: why nothing is stored at the moment; "" when all is well. Read by /readyz.
         retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
+        asked_at: when the database was given the work it has not answered yet, by the monotonic clock.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Writer:
     ) -> None:
         self.trouble = ""
         self.retries: dict[str, int] = {}
+        self.asked_at: float | None = None
         self._url = url
         self._clock_us = clock_us
         self._chance = chance or random.Random()  # noqa: S311 - jitter
@@ -107,6 +108,14 @@ class Writer:
         """Try a plan and roll it back: what the database holds against its content."""
         return self._thread.submit(self._probe, plan, owner)
 
+    def why_paused(self) -> str:
+        """Why nothing is stored: `trouble`, or that an answer does not come; "" when all is well."""
+        asked_at = self.asked_at
+        seconds = 0.0 if asked_at is None else time.monotonic() - asked_at
+        if self.trouble or seconds <= _SILENT_SECONDS:
+            return self.trouble
+        return f"the database has not answered for {seconds:.0f} s"
+
     def give_up(self) -> None:
         """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
         self._give_up.set()
@@ -120,19 +129,13 @@ class Writer:
         if wait(futures, timeout=seconds).not_done:
             self.give_up()
             if wait(futures, timeout=_GIVE_UP_SECONDS).not_done:
-                self._cut()
+                if self._connection is not None and not self._connection.closed:
+                    database.cut(self._connection)
                 wait(futures)
 
-    def _cut(self) -> None:
-        # Makes libpq's wait in the other thread end with an error; closing the connection from here would not.
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        """Wait for the work at hand and close the connection."""
-        self._give_up.set()
+        """Give up the work at hand and close the connection."""
+        self.finish([self._thread.submit(int)], 0.0)
         self._thread.shutdown(wait=True)
         self._disconnect()
 
@@ -196,9 +199,11 @@ class Writer:
         soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._chance)
         later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._chance)
         while not self._give_up.is_set():
+            self.asked_at = time.monotonic()
             try:
                 result = action(self._connected())
             except psycopg.Error as error:
+                self.asked_at = None
                 self._give_up.wait(self._pause_after(error, distrusting, soon, later))
             except BaseException:
                 self._roll_back()
@@ -206,6 +211,8 @@ class Writer:
             else:
                 self._well()
                 return result
+            finally:
+                self.asked_at = None
         raise Abandoned
 
     def _pause_after(

@@ -25,7 +25,9 @@ def to_version(url: str, dialect: Dialect, version: str) -> None:
     """Run the steps up to `version`, for tests that begin at an older release's schema; raises as `to_head`."""
     driver = "postgresql+psycopg" if dialect.name == "postgresql" else "cockroachdb+psycopg"
     # libpq reads the URL, not SQLAlchemy, so that every option of libpq works here too.
-    engine = create_engine(f"{driver}://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    engine = create_engine(
+        f"{driver}://", creator=lambda: psycopg.connect(url, client_encoding="UTF8"), poolclass=NullPool
+    )
     settings = config()
     settings.attributes["dialect"] = dialect
     try:
