@@ -1,5 +1,9 @@
 """The consumer as a process: real Kafka protocol, real PostgreSQL."""
 
+import os
+import subprocess
+import sys
+
 import psycopg
 import pytest
 from consumer_market import quote, trade
@@ -108,6 +112,48 @@ def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
     consumer = start(KAFKA_BROKER="127.0.0.1:1", START_DEADLINE_SECONDS="1")
     assert consumer.process.wait(30) == 1
     assert "error: no Kafka broker answered at 127.0.0.1:1" in consumer.log.read_text()
+
+
+def test_a_stop_that_comes_while_the_database_is_waited_for_is_no_failure(start):
+    consumer = start(DATABASE_URL="postgresql://me@127.0.0.1:1/x")
+    until(lambda: "waiting for the database" in consumer.log.read_text(), "a word")
+    assert consumer.stop() == 0, consumer.log.read_text()
+
+
+def test_a_stop_does_not_wait_for_partitions_that_cannot_be_claimed(start, publish, topic, database):
+    """It took two minutes and more: Kubernetes kills after half of one."""
+    publish(topic, trade(1))
+    with psycopg.connect(database) as rival:
+        rival.execute("LOCK TABLE consumer_offsets")
+        consumer = start(
+            CONSUMER_TOPICS=topic, KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, DRAIN_DEADLINE_SECONDS="1"
+        )
+        until(lambda: rows(database, CLAIMS) == [(1,)], "the claim")
+        assert consumer.stop() == 0, consumer.log.read_text()
+        rival.rollback()
+    assert stored(database, "trades") == 0
+    consumer = start(CONSUMER_TOPICS=topic)
+    until(lambda: stored(database, "trades") == 1, "the trade")
+    assert consumer.stop() == 0
+
+
+CLAIMS = "SELECT count(*) FROM pg_locks WHERE relation = 'consumer_offsets'::regclass AND NOT granted"
+
+
+def test_a_command_that_the_database_refuses_says_so_in_one_line(database):
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("CREATE ROLE weak LOGIN")
+        owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak")
+        owner.execute("INSERT INTO high_water_marks VALUES ('trades', 'v', 'S', 1, 1, 2, 0, 0, 2, 0)")
+        for number in (1, 2):
+            owner.execute("INSERT INTO trades VALUES ('v', 'S', %s, 1, 1, true, 0, 0, 0, 'stream')", [number])
+    environment = {**os.environ, "DATABASE_URL": database.replace("postgres@", "weak@")}
+    argv = [sys.executable, "-m", "marketfeed_consumers", "retain", "--trades-days", "1"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the database at ")
+    assert "permission denied for table trades (SQLSTATE 42501)" in line
 
 
 def test_a_database_that_goes_away_pauses_it_and_nothing_is_lost(start, publish, topic, postgres, tmp_path):

@@ -4,24 +4,29 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from consumer_market import record, trade
 from consumer_pgproxy import Fault, Proxy
-from consumer_support import rows, until
+from consumer_support import rows
 
 from marketfeed_chassis import settings
+from marketfeed_consumers import schema
 from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.decode import Partition, batch_of
+from marketfeed_consumers.ownership import Ownership
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import encode
 
 pytestmark = pytest.mark.integration
@@ -63,6 +68,7 @@ class Rig:
     writer: Writer
     storing: Storing
     stop: Stop
+    ownership: Ownership
     tables: dict[str, str]
 
     def hand_over(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
@@ -76,11 +82,18 @@ class Rig:
 
 @pytest.fixture
 def rig(broker: str, topic: str, proxy: Proxy, proxied: str) -> Iterator[Rig]:
-    environment = {"DATABASE_URL": proxied, "KAFKA_BROKER": broker, "MARKET_TRADES_TOPIC": topic}
+    with rigged(proxied, broker, topic) as made:
+        made.reader.proxy = proxy
+        yield made
+
+
+@contextmanager
+def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
+    environment = {"DATABASE_URL": url, "KAFKA_BROKER": broker, "MARKET_TRADES_TOPIC": topic}
     read = settings.read(ConsumerSettings, environment)
-    state, writer, stop = State(), Writer(proxied), Stop()
+    state, writer, stop = State(), Writer(url), Stop()
     reader = Rewound(read, state)
-    reader.proxy, reader.stop = proxy, stop
+    reader.stop = stop
     reader.client.incremental_assign([TopicPartition(topic, number, 0) for number in range(2)])
     waiting = Waiting(reader, writer, state, stop)
     storing = Storing(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
@@ -89,7 +102,8 @@ def rig(broker: str, topic: str, proxy: Proxy, proxied: str) -> Iterator[Rig]:
         state.partitions[topic, claimed.partition] = Progress(claimed.epoch, claimed.next_offset)
     storing.topic_ids[topic] = ""
     storing.forget()
-    yield Rig(topic, reader, writer, storing, stop, read.tables_by_topic())
+    ownership = Ownership(read, "me", writer, state, reader, storing, waiting, stop)
+    yield Rig(topic, reader, writer, storing, stop, ownership, read.tables_by_topic())
     writer.close()
     reader.client.close()
 
@@ -206,3 +220,53 @@ def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
         return bool(rig.reader.batch.records)
 
     until(has_read, "a record")
+
+
+def test_a_name_that_the_databases_encoding_lacks_is_a_dead_letter(
+    postgres: Any, broker: str, topic: str
+) -> None:
+    """The consumer ended, and each one after it at the same message."""
+    url = postgres.new_database("ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    schema.migrate(url, 10)
+    with rigged(url, broker, topic) as rig:
+        messages = [trade(1), trade(1, "币安人生USDT"), trade(2), trade(3)]
+        made = [record(message, offset, topic) for offset, message in enumerate(messages)]
+        rig.reader.batch = batch_of(made[:1], rig.tables)
+        rig.storing.hand_over()
+        rig.reader.batch = batch_of(made[1:], rig.tables)
+        rig.storing.hand_over()
+        rig.finished()
+        rig.storing.collect()
+    assert rows(url, OFFSETS) == [(4,), (0,)]
+    assert rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 2") == [("BTCUSDT", i) for i in (1, 2, 3)]
+    assert rows(url, "SELECT kafka_offset FROM dead_letters WHERE reason LIKE '%LATIN1%22P05%'") == [(1,)]
+
+
+def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken_topic(
+    database: str, broker: str, rig: Rig
+) -> None:
+    """The end of the topic had been asked for before, and it was told that the topic had been created again."""
+    producer = Producer({"bootstrap.servers": broker})
+    came = []
+
+    def last_owner(point: str) -> None:
+        if point == "claiming" and not came:
+            came.append(point)
+            for trade_id in range(3):
+                producer.produce(rig.topic, encode(trade(trade_id)), partition=2)
+            assert producer.flush(20) == 0
+            with psycopg.connect(database) as other:
+                other.execute(
+                    "INSERT INTO consumer_offsets SELECT consumer_group, topic, 2, topic_id, 3, 0, 1, 'last', 0 "
+                    'FROM consumer_offsets WHERE "partition" = 0'
+                )
+
+    producer.produce(rig.topic, encode(trade(0)), partition=0)
+    assert producer.flush(20) == 0
+    assert len(rig.reader.client.list_topics(rig.topic, 20).topics[rig.topic].partitions) > 2
+    rig.writer._at = last_owner
+    rig.ownership._take_over([TopicPartition(rig.topic, 2)])
+    assert came
+    assert rows(database, 'SELECT owner, next_offset FROM consumer_offsets WHERE "partition" = 2') == [
+        ("me", 3)
+    ]

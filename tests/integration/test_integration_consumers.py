@@ -68,6 +68,41 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     rig.check(200)
 
 
+async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_nothing_is_lost(rig: Rig) -> None:
+    """It read on in the new topic from the old offset, and nobody was told that all before it had been passed over."""
+    rig.publish(range(20))
+    running = rig.start()
+    await until(lambda: rig.stored() == 20 * len(SYMBOLS), "the trades")
+    running.part.stopped = True  # its end is what is waited for
+    rig.delete_topic()
+    await until(lambda: not rig.topic_exists(), "the topic to be gone")
+    rig.kafka.new_topic(rig.topic, PARTITIONS)
+    rig.publish(range(20, 200))
+    await until(running.has_ended, "the end of the consumer")
+    assert running.part.exit_code == 1
+    assert f"topic {rig.topic} was deleted and created again" in running.part.tail(1)
+    await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
+    again = rig.start()
+    await until(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
+    assert await rig.stop(again) == 0
+    rig.check(200)
+
+
+async def test_of_two_with_the_same_name_the_one_that_kafka_has_replaced_ends(rig: Rig) -> None:
+    """It stayed, without partitions, and seemed to be well."""
+    rig.publish(range(10))
+    first = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
+    await owning([first])
+    first.part.stopped = True
+    second = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
+    await until(first.has_ended, "the one that was replaced")
+    assert first.part.exit_code == 1
+    assert "KAFKA_GROUP_INSTANCE_ID" in first.part.tail(1)
+    await owning([second])
+    assert await rig.stop(second) == 0
+    rig.check(10)
+
+
 async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
     """While a consumer runs: it is fenced, ends with exit code 1 and says so; its successor reads all again."""
     rig.publish(range(300))

@@ -1,6 +1,6 @@
 """The Kafka side: how the consumer is configured, and what a topic is known by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -68,8 +68,21 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
         # Ids come from the controller; a broker without one (librdkafka's mock cluster) has none to tell.
         log.warning("the broker has no topic ids: a topic created again is recognised by its offsets only")
         return dict.fromkeys(topics, "")
-    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=_DESCRIBE_SECONDS)
+    futures = ask_topic_ids(admin, topics)
     return {topic: _topic_id(futures[topic]) for topic in topics}
+
+
+def ask_topic_ids(admin: AdminClient, topics: Sequence[str]) -> Mapping[str, Any]:
+    """Topic -> a future for `topic_id_of`."""
+    asked: Mapping[str, Any] = admin.describe_topics(
+        TopicCollection(list(topics)), request_timeout=_DESCRIBE_SECONDS
+    )
+    return asked
+
+
+def topic_id_of(future: Any) -> str:
+    """The id that a done future of `ask_topic_ids` tells; "" where Kafka gave none, or knows no such topic now."""
+    return "" if future.exception() else _topic_id(future)
 
 
 def _topic_id(future: Any) -> str:

@@ -42,7 +42,9 @@ class Loop:
         self._reader = Reader(settings, state)
         waiting = Waiting(self._reader, writer, state, self._stop)
         self._storing = Storing(settings, writer, state, self._reader, waiting, self._stop, observe)
-        self._ownership = Ownership(settings, name, writer, state, self._reader, self._storing)
+        self._ownership = Ownership(
+            settings, name, writer, state, self._reader, self._storing, waiting, self._stop
+        )
 
     def stop(self) -> None:
         """Make `run` store what was read and return, within the drain deadline. May be called from a signal handler."""
@@ -67,6 +69,7 @@ class Loop:
         self._state.last_step = time.monotonic()
         reader, storing = self._reader, self._storing
         storing.collect()
+        self._ownership.look()
         filling = reader.filling(writer_idle=storing.is_idle)
         if not is_full(filling, reader.bounds):
             reader.read(filling)

@@ -4,8 +4,9 @@ Every change ends with nothing in flight: partitions that are taken away are sto
 within the drain deadline, and what was only read is left to the next owner.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, TopicPartition
@@ -15,16 +16,22 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.errors import ServiceError, StartupError
 from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers import kafka
+from marketfeed_consumers.claims import Claimed, Wanted, refusal
+from marketfeed_consumers.errors import Abandoned
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.storing import Storing
+from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
 
 log = logs.get(__name__)
 
 _CLAIM_SECONDS: Final = 120.0
 """Less than kafka.MAX_POLL_INTERVAL_MS, within which Kafka waits for a rebalance callback."""
+
+_LOOK_SECONDS: Final = 5.0
+"""How often it is asked whether a topic is still the same: one small question to the controller."""
 
 
 class Ownership:
@@ -38,6 +45,8 @@ class Ownership:
         state: State,
         reader: Reader,
         storing: Storing,
+        waiting: Waiting,
+        stop: Stop,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -45,6 +54,10 @@ class Ownership:
         self._state = state
         self._reader = reader
         self._storing = storing
+        self._waiting = waiting
+        self._stop = stop
+        self._asked: Mapping[str, Any] | None = None
+        self._looked = time.monotonic()
         self._admin = AdminClient({**client_config(settings), "log_level": 2})
 
     def join(self) -> None:
@@ -55,6 +68,29 @@ class Ownership:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+
+    def look(self) -> None:
+        """Every few seconds see that our topics are still those whose offsets are stored; does not wait.
+
+        A topic can be deleted and created again without a rebalance, and Kafka's client then reads on in the new one
+        from the old offset. What is stored meanwhile is stored rightly, under the old topic's id: with
+        reset-offsets, what was passed over is read.
+
+        Raises:
+            StartupError: one was created again.
+        """
+        if self._asked is None:
+            topics = {topic for topic, _ in self._state.partitions if self._storing.topic_ids[topic]}
+            if topics and time.monotonic() - self._looked >= _LOOK_SECONDS:
+                self._looked = time.monotonic()
+                self._asked = kafka.ask_topic_ids(self._admin, sorted(topics))
+        elif all(future.done() for future in self._asked.values()):
+            asked, self._asked = self._asked, None
+            for (topic, number), progress in self._state.partitions.items():
+                now = kafka.topic_id_of(asked[topic]) if topic in asked else ""
+                found = Wanted(topic, number, now, 0, progress.next_offset)
+                if reason := refusal(found, progress.next_offset, self._storing.topic_ids[topic]):
+                    raise StartupError(reason)
 
     def _on_assign(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._guarded(lambda: self._take_over(partitions))
@@ -80,14 +116,13 @@ class Ownership:
         if not partitions:
             return
         self._storing.settle(self._settings.drain_deadline_seconds)
-        ids = self._storing.topic_ids
-        ids |= kafka.topic_ids(self._admin, sorted({one.topic for one in partitions}))
-        claims = self._writer.submit_claim(
-            self._settings.kafka_group, self._name, kafka.wanted(self._reader.client, partitions, ids)
-        )
         try:
-            claimed = claims.result(timeout=_CLAIM_SECONDS)
-        except TimeoutError:
+            claimed = self._claimed(partitions)
+        except Abandoned:
+            if self._stop.asked:
+                # Without this the client would assign them by itself, and hand out records that we have no place for.
+                self._reader.begin({})
+                return
             raise StartupError(
                 f"partitions were assigned but could not be claimed in {_CLAIM_SECONDS:.0f} s: "
                 f"{self._writer.trouble or 'the database does not answer'}"
@@ -97,6 +132,21 @@ class Ownership:
             log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
         self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
         self._storing.forget()
+
+    def _claimed(self, partitions: Sequence[TopicPartition]) -> Sequence[Claimed]:
+        ids = self._storing.topic_ids
+        ids |= kafka.topic_ids(self._admin, sorted({one.topic for one in partitions}))
+
+        def claim() -> Sequence[Claimed]:
+            wanted = kafka.wanted(self._reader.client, partitions, ids)
+            claims = self._writer.submit_claim(self._settings.kafka_group, self._name, wanted)
+            return self._waiting.in_callback(claims, _CLAIM_SECONDS)
+
+        try:
+            return claim()
+        except StartupError:
+            # Whoever had them may have stored what came after we had asked where they end: once more, from now.
+            return claim()
 
     def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:
         self._storing.settle(seconds)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -18,9 +19,17 @@ from marketfeed_consumers.state import State
 
 log = logs.get(__name__)
 
+_FINAL: Final = (
+    KafkaError._FATAL,  # what a consumer is handed for it does not call itself fatal
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+)
 IDLE_SECONDS: Final = 0.1
 """How long one wait may take when there is nothing to do: also how long a stop signal may wait for its answer."""
 _HINT_SECONDS: Final = 1.0
+_ASK_SECONDS: Final = 0.5
+"""How long a question to Kafka may hold the loop up while it has nothing to read anyway."""
 
 
 class Reader:
@@ -45,6 +54,10 @@ class Reader:
         self._paused = False
         self._said: set[str] = set()
         self._hinted = 0.0
+        name = settings.kafka_group_instance_id
+        self._name_hint = (
+            f" (KAFKA_GROUP_INSTANCE_ID={name}: no two processes may have the same)" if name else ""
+        )
         self.client = KafkaConsumer(consumer_config(settings, self._client_error))
 
     @property
@@ -134,11 +147,7 @@ class Reader:
         if not now and at - self._hinted < _HINT_SECONDS:
             return
         self._hinted = at
-        for (topic, number), progress in self._state.partitions.items():
-            _, high = self.client.get_watermark_offsets(TopicPartition(topic, number), cached=True)
-            if high >= 0:
-                progress.end_offset = high
-                self._state.kafka_trouble = ""
+        self._look_at_ends()
         offsets = _at(stored)
         stored.clear()
         if offsets:
@@ -146,6 +155,25 @@ class Reader:
                 self.client.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
                 log.debug("Kafka did not take the offsets", reason=error.args[0].str())
+
+    def _look_at_ends(self) -> None:
+        """How far the topics go, for /status and the lag; while nothing is read, only Kafka itself can say."""
+        if self._state.kafka_trouble:
+            with suppress(KafkaException):  # it is still away
+                self.client.list_topics(next(iter(self._tables)), timeout=_ASK_SECONDS)
+                self._state.kafka_trouble = ""
+        from_memory = not self._paused or bool(self._state.kafka_trouble)
+        for (topic, number), progress in self._state.partitions.items():
+            partition = TopicPartition(topic, number)
+            try:
+                _, high = self.client.get_watermark_offsets(
+                    partition, timeout=_ASK_SECONDS, cached=from_memory
+                )
+            except KafkaException as error:
+                log.debug("Kafka does not tell where a partition ends", reason=error.args[0].str())
+                return
+            if high >= 0:
+                progress.end_offset = high
 
     def _take(self, records: Sequence[Record]) -> None:
         if self.failure is not None:
@@ -167,11 +195,8 @@ class Reader:
                 f"Kafka does not have the stored offset any more ({error.str()}); to go on with what it has: "
                 "marketfeed-consumer reset-offsets --topic TOPIC --to earliest"
             )
-        if error.fatal() or error.code() in (
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.GROUP_AUTHORIZATION_FAILED,
-        ):
-            raise StartupError(f"Kafka refuses: {error.str()}")
+        if error.fatal() or error.code() in _FINAL:
+            raise StartupError(f"Kafka refuses: {error.str()}{self._name_hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             if error.str() not in self._said:  # comes again with each refresh of the metadata
                 self._said.add(error.str())
