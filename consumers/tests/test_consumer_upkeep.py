@@ -117,6 +117,32 @@ def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_w
     assert not deep.is_complete
 
 
+def test_the_deep_audit_counts_also_what_has_no_candles(
+    session: Callable[..., Session], database: str, connected: Connection
+) -> None:
+    """It looked between the first and the last candle only, and not at all at symbols without any."""
+    session().write(*(hourly(i, i // 10) for i in range(30)), *(hourly(i, 0, symbol="B") for i in range(5)))
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM candles_1m WHERE symbol = 'B' OR first_trade_id IN (0, 20)")
+    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
+    assert [(hour.symbol, hour.uncounted) for hour in deep.hours] == [
+        ("B", 5),
+        ("BTCUSDT", 10),
+        ("BTCUSDT", 0),
+        ("BTCUSDT", 10),
+    ]
+
+
+def test_nothing_stored_is_told_from_a_quiet_hour(
+    session: Callable[..., Session], connected: Connection
+) -> None:
+    session().write(*(hourly(i, 0) for i in range(10)))
+    long_ago = audit.Scope(until_us=HOUR)
+    assert audit.audit(connected, POSTGRESQL, long_ago).is_complete
+    misspelt = audit.audit(connected, POSTGRESQL, audit.Scope(symbol="btcusdt"))
+    assert (misspelt.hours, misspelt.is_complete) == ((), False)
+
+
 def test_what_retention_has_deleted_is_expired_and_not_uncounted(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:

@@ -72,18 +72,18 @@ async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_noth
     """It read on in the new topic from the old offset, and nobody was told that all before it had been passed over."""
     rig.publish(range(20))
     running = rig.start()
-    await until(lambda: rig.stored() == 20 * len(SYMBOLS), "the trades")
+    await until_async(lambda: rig.stored() == 20 * len(SYMBOLS), "the trades")
     running.part.stopped = True  # its end is what is waited for
     rig.delete_topic()
-    await until(lambda: not rig.topic_exists(), "the topic to be gone")
+    await until_async(lambda: not rig.topic_exists(), "the topic to be gone")
     rig.kafka.new_topic(rig.topic, PARTITIONS)
     rig.publish(range(20, 200))
-    await until(running.has_ended, "the end of the consumer")
+    await until_async(running.has_ended, "the end of the consumer")
     assert running.part.exit_code == 1
     assert f"topic {rig.topic} was deleted and created again" in running.part.tail(1)
     await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
     again = rig.start()
-    await until(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
+    await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
     assert await rig.stop(again) == 0
     rig.check(200)
 
@@ -95,7 +95,7 @@ async def test_of_two_with_the_same_name_the_one_that_kafka_has_replaced_ends(ri
     await owning([first])
     first.part.stopped = True
     second = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
-    await until(first.has_ended, "the one that was replaced")
+    await until_async(first.has_ended, "the one that was replaced")
     assert first.part.exit_code == 1
     assert "KAFKA_GROUP_INSTANCE_ID" in first.part.tail(1)
     await owning([second])

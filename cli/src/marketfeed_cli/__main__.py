@@ -116,7 +116,8 @@ def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "audit",
         help="is everything in the database? per symbol and hour",
         description="Ask DATABASE_URL what is stored, what is missing and what the venue proved absent. "
-        "Exit code 0 when no id is unresolved, 1 when one is, 2 when an option or setting is wrong.",
+        "Exit code 0 when no id is unresolved, 1 when one is or nothing at all is stored of what was asked for, "
+        "2 when an option or setting is wrong.",
     )
     audit.add_argument("--venue", help="only this venue, such as binance_us")
     audit.add_argument("--symbol", help="only this symbol, such as BTCUSDT")

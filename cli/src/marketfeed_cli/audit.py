@@ -5,12 +5,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from marketfeed_chassis import settings
+from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers import database, schema
 from marketfeed_consumers.audit import HourReport, Report, Scope
 from marketfeed_consumers.audit import audit as audited
@@ -21,11 +22,13 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     """Print the audit of DATABASE_URL; 0 when nothing is unresolved, otherwise 1.
 
     Raises:
-        SettingsError: DATABASE_URL cannot be used.
+        SettingsError: DATABASE_URL cannot be used, or the times name none.
         StartupError: the database is out of reach, or its schema is not this release's.
     """
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
+    if None not in (options.since, options.until) and options.since >= options.until:
+        raise SettingsError("--until must be a later time than --since")
     with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         dialect,
@@ -83,7 +86,7 @@ def _print(report: Report) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    console.print(_verdict(report))
+    console.print(verdict(report))
 
 
 def _remarks(hour: HourReport) -> list[str]:
@@ -97,8 +100,10 @@ def _remarks(hour: HourReport) -> list[str]:
     return remarks
 
 
-def _verdict(report: Report) -> str:
+def verdict(report: Report) -> str:
     """The last line."""
+    if not report.any_stored:
+        return "NOT complete: no trades are stored of what was asked for; names are as in the rows, such as BTCUSDT"
     how = "the rows were counted" if report.deep else "from the ledger; --deep counts the rows"
     if report.is_complete:
         return f"complete: {sum(hour.stored for hour in report.hours):,} trades ({how})"
@@ -111,7 +116,13 @@ def _verdict(report: Report) -> str:
 
 
 def _hour(hour: HourReport) -> str:
+    if hour.hour_us > _LAST_US:
+        return f"{hour.hour_us} us"
     return datetime.fromtimestamp(hour.hour_us / 1e6, UTC).strftime("%Y-%m-%dT%H:00Z")
+
+
+_LAST_US: Final = 253_402_300_799_999_999
+"""The end of the year 9999, where Python's calendar ends: a time beyond it was in another unit."""
 
 
 def _id(trade_id: int | None) -> str:

@@ -81,15 +81,22 @@ class HourReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole answer."""
+    """The whole answer.
+
+    Attributes:
+        any_stored: whether trades of the venue and symbol asked for are stored at all, at whatever time.
+    """
 
     hours: tuple[HourReport, ...]
     deep: bool
+    any_stored: bool = True
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is unresolved, doubled or uncounted."""
-        return not any(hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours)
+        """Whether something is stored and nothing unresolved, doubled or uncounted."""
+        return self.any_stored and not any(
+            hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +134,9 @@ SELECT venue, symbol, absent, proof FROM trade_gaps
 WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, first_id
 """  # noqa: S608 - constants
 
-_EXPIRED: Final = f"""
-SELECT venue, symbol, first_time_us FROM high_water_marks
-WHERE {_WHERE} AND table_name = '{trades.NAME}' AND expired_below_id > 0
+_MARKS: Final = f"""
+SELECT venue, symbol, first_id, last_id, first_time_us, expired_below_id FROM high_water_marks
+WHERE {_WHERE} AND table_name = '{trades.NAME}' AND first_id <= last_id
 """  # noqa: S608 - constants
 
 _COUNT: Final = f"""
@@ -154,10 +161,11 @@ def audit(connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool 
     hours = connection.execute(_HOURS, parameters).fetchall()
     missing = connection.execute(_MISSING, parameters).fetchall()
     absent = connection.execute(_ABSENT, parameters).fetchall()
-    expired = connection.execute(_EXPIRED, parameters).fetchall()
-    counted = _deep_counts(connection, hours, parameters) if deep else None
+    marks = connection.execute(_MARKS, parameters).fetchall()
+    counted = _deep_counts(connection, _spans(hours, marks, scope), parameters) if deep else None
     connection.rollback()
-    return Report(tuple(assemble(hours, missing, absent, expired, counted)), deep)
+    expired = [(venue, symbol, time_us) for venue, symbol, _, _, time_us, below in marks if below > 0]
+    return Report(tuple(assemble(hours, missing, absent, expired, counted)), deep, bool(marks or hours))
 
 
 def _parameters(scope: Scope) -> dict[str, Any]:
@@ -228,13 +236,24 @@ def judged(first: int, last: int, proven: Iterable[tuple[int, int, str]]) -> lis
     return found
 
 
-def _deep_counts(
-    connection: Connection, hours: Sequence[Sequence[Any]], parameters: Mapping[str, Any]
-) -> dict[tuple[str, str, int], tuple[int, int]]:
-    spans: dict[Key, tuple[int, int]] = {}
+def _spans(
+    hours: Iterable[Sequence[Any]], marks: Iterable[Sequence[Any]], scope: Scope
+) -> dict[Key, tuple[int, int]]:
+    """Which ids to count: all that the marks tell of, as candles may be lost; between times those of the candles."""
+    spans = {(venue, symbol): (first, last) for venue, symbol, first, last, *_ in marks}
+    bounds: dict[Key, tuple[int, int]] = {}
     for venue, symbol, _, first, last, _ in hours:
-        low, high = spans.get((venue, symbol), (first, last))
-        spans[venue, symbol] = (min(low, first), max(high, last))
+        low, high = bounds.get((venue, symbol), (first, last))
+        bounds[venue, symbol] = (min(low, first), max(high, last))
+    for key, (low, high) in bounds.items():
+        first, last = spans.get(key, (low, high))
+        spans[key] = (first if scope.since_us is None else low, last if scope.until_us is None else high)
+    return spans
+
+
+def _deep_counts(
+    connection: Connection, spans: Mapping[Key, tuple[int, int]], parameters: Mapping[str, Any]
+) -> dict[tuple[str, str, int], tuple[int, int]]:
     counted = {}
     for (venue, symbol), (first, last) in spans.items():
         own = {**parameters, "venue": venue, "symbol": symbol, "first_id": first, "last_id": last}

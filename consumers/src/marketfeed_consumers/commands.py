@@ -58,6 +58,8 @@ def migrate() -> int:
 
 def rebuild_table(arguments: argparse.Namespace) -> int:
     """Make a derived table anew from the rows."""
+    if None not in (arguments.since, arguments.until) and arguments.since >= arguments.until:
+        raise SettingsError("--until must be a later time than --since")
     read = _database()
     scope = rebuild.Scope(arguments.venue, arguments.symbol, arguments.since, arguments.until)
     make = rebuild.candles if arguments.table == "candles_1m" else rebuild.tops
