@@ -80,10 +80,10 @@ class Ownership:
             StartupError: one was created again.
         """
         if self._asked is None:
-            topics = {topic for topic, _ in self._state.partitions if self._storing.topic_ids[topic]}
-            if topics and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            if time.monotonic() - self._looked >= _LOOK_SECONDS:
                 self._looked = time.monotonic()
-                self._asked = kafka.ask_topic_ids(self._admin, sorted(topics))
+                topics = {topic for topic, _ in self._state.partitions if self._storing.topic_ids[topic]}
+                self._asked = kafka.ask_topic_ids(self._admin, sorted(topics)) if topics else None
         elif all(future.done() for future in self._asked.values()):
             asked, self._asked = self._asked, None
             for (topic, number), progress in self._state.partitions.items():
