@@ -127,11 +127,11 @@ WITH kept AS ({KEPT}), derived AS (
 
 MISSING_DIFFER = f"""
 WITH kept AS ({KEPT}), derived AS (
-    SELECT * FROM (
-        SELECT venue, symbol, trade_id + 1 AS first_id,
-            lead(trade_id) OVER (PARTITION BY venue, symbol ORDER BY trade_id) - 1 AS last_id
+    SELECT venue, symbol, trade_id + 1 AS first_id, next_id - 1 AS last_id FROM (
+        SELECT venue, symbol, trade_id,
+            lead(trade_id) OVER (PARTITION BY venue, symbol ORDER BY trade_id) AS next_id
         FROM kept
-    ) AS gaps WHERE last_id >= first_id
+    ) AS neighbours WHERE next_id - trade_id > 1
 ), held AS (SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades)
 (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
 """  # noqa: S608 - a constant

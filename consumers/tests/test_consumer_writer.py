@@ -182,6 +182,27 @@ def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_
     assert rows(database, "SELECT first_trade_id FROM missing_trades ORDER BY 1") == [(7,), (30,)]
 
 
+def test_a_message_that_is_refused_at_commit_only_becomes_a_dead_letter(
+    session: Callable[..., Session], database: str
+) -> None:
+    """It was tried again without end and without a pause, because no trial found it."""
+    if "host=" not in database:
+        pytest.skip("CockroachDB defers no constraint")
+    with psycopg.connect(database) as owner:
+        owner.execute('CREATE TABLE listed (symbol text COLLATE "C" PRIMARY KEY)')
+        owner.execute("INSERT INTO listed VALUES ('BTCUSDT')")
+        owner.execute(
+            "ALTER TABLE trades ADD FOREIGN KEY (symbol) REFERENCES listed DEFERRABLE INITIALLY DEFERRED"
+        )
+    mine = session()
+    fresh = [trade(1), trade(1, "DOGE"), trade(2)]
+    with pytest.raises(BadData) as caught:
+        mine.write(*fresh)
+    made, _ = mine.store_carefully(caught.value, *fresh)
+    assert [letter.kafka_offset for letter in made.dead_letters] == [1]
+    assert stored(database, "trades") == 2
+
+
 @pytest.mark.parametrize("rival", ["retention", "another consumer"])
 def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
     session: Callable[..., Session], database: str, rival: str

@@ -79,6 +79,7 @@ class Waiting:
         """
         deadline = time.monotonic() + seconds
         while not future.done() and time.monotonic() < min(deadline, self._stop.at_seconds):
+            self._state.last_step = time.monotonic()
             wait([future], timeout=IDLE_SECONDS)
         self._writer.finish([future], 0.0)
         self._writer.go_on()

@@ -20,6 +20,7 @@ from marketfeed_chassis.backoff import delays
 from marketfeed_consumers import database, transaction
 from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, stands_after
 from marketfeed_consumers.database import Remedy, remedy
+from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 from marketfeed_consumers.knowledge import Mark
 from marketfeed_consumers.load import load_marks
@@ -81,6 +82,7 @@ class Writer:
         self._chance = chance or random.Random()  # noqa: S311 - jitter
         self._at = at
         self._connection: Connection | None = None
+        self._dialect = POSTGRESQL  # until it is connected
         self._give_up = threading.Event()
         self._broken = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -181,6 +183,8 @@ class Writer:
             except OffsetsMoved:
                 connection.rollback()
                 raise Fenced(fenced(connection, plan, owner)) from None
+            if self._dialect.check_deferred:
+                connection.execute(self._dialect.check_deferred)
             connection.rollback()
 
         try:
@@ -244,7 +248,7 @@ class Writer:
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection, _ = database.connect(self._url)
+            self._connection, self._dialect = database.connect(self._url)
         return self._connection
 
     def _roll_back(self) -> None:

@@ -26,6 +26,8 @@ class Dialect:
         snapshot: begins a transaction that only reads and is in no writer's way. A snapshot of PostgreSQL's takes no
             locks; CockroachDB's reading of the present can make writers wait or try again, its reading of a moment
             ago cannot.
+        check_deferred: run at the end of a transaction that is only tried, since what a deferred constraint refuses is
+            told at COMMIT only. CockroachDB defers none.
         migration_lock: held by the one migration that runs. CockroachDB's advisory locks are no-ops.
     """
 
@@ -35,6 +37,7 @@ class Dialect:
     session: tuple[str, ...]
     sharded_key: str
     snapshot: str
+    check_deferred: str
     migration_lock: tuple[str, ...]
 
 
@@ -47,6 +50,7 @@ POSTGRESQL: Final = Dialect(
     session=("SET enable_seqscan = off",),
     sharded_key="",
     snapshot="",
+    check_deferred="SET CONSTRAINTS ALL IMMEDIATE",
     migration_lock=("SELECT pg_advisory_lock(7271664410250101)",),
 )
 
@@ -57,6 +61,7 @@ COCKROACHDB: Final = Dialect(
     session=(),
     sharded_key="USING HASH",
     snapshot="SET TRANSACTION AS OF SYSTEM TIME follower_read_timestamp()",
+    check_deferred="",
     migration_lock=(
         "CREATE TABLE IF NOT EXISTS marketfeed_migration_lock (id INT PRIMARY KEY)",
         "INSERT INTO marketfeed_migration_lock VALUES (1) ON CONFLICT DO NOTHING",

@@ -1,0 +1,107 @@
+"""What the wire lets through at its edges is stored as it is, counted once, audited, rebuilt and shown."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from consumer_market import quote, trade
+from consumer_session import Session
+from consumer_support import differences, everything, rows, stored
+
+from marketfeed_consumers import audit, rebuild, retention
+from marketfeed_consumers.database import again as retrying
+from marketfeed_consumers.database import connect
+from marketfeed_consumers.dialects import POSTGRESQL
+from marketfeed_consumers.transaction import Connection
+from marketfeed_wire import MAX_ID
+
+pytestmark = pytest.mark.integration
+NAMES = (
+    "\\N",
+    "\\.",
+    "a\\tb",
+    "%s",
+    "';--",
+    '"',
+    "BTC|USDT",
+    "{1,2}",
+    "NULL",
+    "币安人生USDT",
+    "\u00e9",
+    "e\u0301",
+    "x" * 64,
+)
+LONG = "9" * 31 + "." + "9" * 32
+chance = random.Random(1)  # noqa: S311 - jitter
+
+
+def test_names_of_any_characters_are_names(session: Callable[..., Session], database: str) -> None:
+    mine = session()
+    for turn in range(2):
+        mine.write(
+            *(trade(turn, name, venue=venue) for name in NAMES for venue in ("v", "w", name)),
+            *(quote(turn, name, venue=venue) for name in NAMES for venue in ("v", "w", name)),
+        )
+    assert rows(database, "SELECT DISTINCT symbol FROM trades ORDER BY 1") == [(n,) for n in sorted(NAMES)]
+    assert stored(database, "trades") == stored(database, "book_tickers") == 2 * 3 * len(NAMES)
+    assert differences(database) == {}
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [MAX_ID, MAX_ID - 1, 0],
+        [0, MAX_ID],
+        [MAX_ID - 2, MAX_ID, MAX_ID - 1],
+        [5, MAX_ID - 5, 6, 7, MAX_ID, 8],
+    ],
+)
+@pytest.mark.parametrize("times", [[0], [MAX_ID // 1000, 0, 1], [253_402_300_799_999_999]])
+def test_ids_times_and_numbers_at_their_edges(
+    session: Callable[..., Session], database: str, ids: list[int], times: list[int]
+) -> None:
+    mine = session()
+    made = [
+        trade(
+            i,
+            trade_time_us=times[at % len(times)],
+            event_time_us=MAX_ID,
+            received_time_us=times[at % len(times)],
+            price=(LONG, "0." + "0" * 61 + "1", "1.", ".5", "0")[at % 5],
+            qty=(LONG, ".1")[at % 2],
+        )
+        for at, i in enumerate(ids)
+    ]
+    for one in made:
+        mine.write(one, quote(one.trade_id, received_time_us=one.received_time_us, bid_price=LONG))
+    mine.write(*made)
+    assert stored(database, "trades") == stored(database, "book_tickers") == len(ids)
+    assert differences(database) == {}
+    before = everything(database)
+    assert len(rows(database, "SELECT * FROM candles_1d")) == len(
+        {one.trade_time_us // 86_400_000_000 for one in made}
+    )
+    with _connected(database) as connection:
+        report = audit.audit(connection, POSTGRESQL, audit.Scope(), deep=True)
+        assert sum(hour.stored for hour in report.hours) == len(ids)
+        assert sum(hour.uncounted for hour in report.hours) == 0
+        assert sum(hour.unresolved for hour in report.hours) == max(ids) - min(ids) + 1 - len(ids)
+    with _connected(database) as connection:
+        for _ in rebuild.candles(connection, rebuild.Scope(), _again(connection)):
+            pass
+        assert everything(database) == before
+        for _ in retention.expire(connection, "trades", MAX_ID, _again(connection)):
+            pass
+    assert rows(database, "SELECT trade_id FROM trades") == [(max(ids),)]
+    mine.writer.submit_load([]).result(20)
+    mine.write(*made)
+    assert rows(database, "SELECT trade_id FROM trades") == [(max(ids),)]
+    assert rows(database, "SELECT sum(trade_count)::int FROM candles_1m") == [(len(ids),)]
+
+
+def _connected(url: str) -> Connection:
+    return connect(url)[0]
+
+
+def _again(connection: Connection) -> Callable[..., object]:
+    return retrying(connection, chance)
