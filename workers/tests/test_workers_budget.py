@@ -61,6 +61,15 @@ async def test_a_request_above_a_whole_share_does_not_wait_for_ever() -> None:
     assert weight.wait_seconds(1) == 60
 
 
+def test_what_was_used_is_told_of_this_minute_only() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    weight.observe(1100)
+    assert weight.used_now == 1100
+    clock.now += 60
+    assert weight.used_now == 0, "a venue that is left alone for an hour is not near its limit"
+
+
 def test_nothing_is_held_back_before_the_limit_is_known() -> None:
     weight = budget(Clock(), limit=None)
     weight.observe(10_000)

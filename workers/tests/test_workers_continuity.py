@@ -130,8 +130,8 @@ def test_holes_are_what_is_not_there_before_the_newest_that_waits(
         assert sequence.holes() == merged(sequence.holes())
         assert all(each >= sequence.expected for each in sequence.waiting), "it would wait for ever"
     published = set(out) | set(ids(sequence.give_up()))
-    assert published >= arrived - absent
-    assert published <= arrived
+    assert published == arrived
+    assert len(out) == len(set(out))
 
 
 @pytest.mark.parametrize("first_comes", ["the trade", "the word that it does not exist"])
@@ -147,6 +147,20 @@ def test_a_trade_that_the_venue_calls_absent_is_published_all_the_same(first_com
         sequence.arrive(trade(2))
         assert ids(sequence.arrive(trade(1)).ready) == [1, 2, 4]
     assert sequence.missing() == []
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["passed over", "late"])
+def test_a_trade_that_comes_after_the_venue_has_called_it_absent_is_published_once(given_up: bool) -> None:
+    sequence = TradeSequence()
+    sequence.arrive(trade(0))
+    sequence.arrive(trade(3))
+    if given_up:
+        assert ids(sequence.give_up()) == [3]
+    assert ids(sequence.mark_absent(IdRange(1, 2))) == ([] if given_up else [3])
+    assert sequence.arrive(trade(0)).ready == sequence.arrive(trade(3)).ready == []
+    assert ids(sequence.arrive(trade(2)).ready) == [2], "what came exists"
+    assert sequence.arrive(trade(2)).ready == []
+    assert (sequence.missing(), sequence.duplicates) == ([], 3)
 
 
 def test_thousands_that_wait_cost_no_more_each_than_one() -> None:

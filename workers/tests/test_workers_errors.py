@@ -35,6 +35,7 @@ def test_a_status_is_told_with_its_reason_and_place(status: int, kind: type[Venu
     [
         pytest.param("7", 7.0, id="seconds"),
         pytest.param("300", 300.0, id="minutes"),
+        pytest.param("1796000000", 259_200.0, id="a moment instead of a delay: the longest ban there is"),
         pytest.param("0", 1.0, id="none at all: a second, or we would ask again at once and for ever"),
         pytest.param(None, 60.0, id="not told: a minute, the venue's own window"),
         pytest.param("", 60.0, id="empty"),

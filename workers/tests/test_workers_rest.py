@@ -197,6 +197,22 @@ async def test_aggregates_are_followed_over_an_hour_without_trades(api: Api, mak
     assert (ids(fetched), fetched.absent) == ([99], [IdRange(100, 100)])
 
 
+@pytest.mark.parametrize("spoiled", [{"price": "n/a"}, {"qty": "1e5"}, {"id": -1}, {"time": 2**62}])
+async def test_a_row_that_nobody_could_store_fills_nothing(
+    api: Api, make_rest: MakeRest, spoiled: dict[str, Any]
+) -> None:
+    api.answers["trades"] = [{**row(7), **spoiled}]
+    with pytest.raises(Unreachable, match="not its format"):
+        await make_rest().newest_trade("BTCUSDT")
+
+
+async def test_a_limit_that_is_none_is_an_answer_that_is_none(api: Api, make_rest: MakeRest) -> None:
+    limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 0, "limit": 1200}
+    api.answers["exchangeInfo"] = {"symbols": [], "rateLimits": [limit]}
+    with pytest.raises(Unreachable, match="not its format"):
+        await make_rest().symbols()
+
+
 async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: MakeRest) -> None:
     elsewhere = f"{api.base}api/v3/elsewhere"
     api.answers["time"] = lambda _: web.Response(status=302, headers={"Location": elsewhere})

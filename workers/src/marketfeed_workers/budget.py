@@ -59,6 +59,11 @@ class WeightBudget:
         self._turn(self._now())
         self.used = used
 
+    @property
+    def used_now(self) -> int:
+        """As `used`, and nothing once that minute is over; changes nothing, for it is asked from another thread."""
+        return self.used if int(self._now() // _MINUTE_SECONDS) == self._minute else 0
+
     def block(self, error: Limited) -> None:
         """The venue asked to be left alone: no request before that time is over."""
         self._blocked_until = max(self._blocked_until, self._now() + error.retry_after_seconds)

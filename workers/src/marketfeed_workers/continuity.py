@@ -38,7 +38,10 @@ class TradeSequence:
         duplicates: how many trades came again.
     """
 
-    __slots__ = ("_absent", "_head", "_holes", "duplicates", "expected", "late", "waiting")
+    MOST_DENIED: Final = 1000
+    """Ranges of absent ids that are remembered after they were passed over: should one come all the same, it is new."""
+
+    __slots__ = ("_absent", "_denied", "_head", "_holes", "duplicates", "expected", "late", "waiting")
 
     def __init__(self) -> None:
         self.expected: int | None = None
@@ -51,6 +54,7 @@ class TradeSequence:
         # Kept and not worked out from what waits: it is looked at for each trade that comes while thousands wait.
         self._holes: list[IdRange] = []
         self._absent: list[IdRange] = []
+        self._denied: list[IdRange] = []
 
     def resume_after(self, trade_id: int, late: list[IdRange]) -> None:
         """Start where an earlier process stopped: `trade_id` was published, the ids in `late` are still missing."""
@@ -87,6 +91,7 @@ class TradeSequence:
 
         What waits exists, whatever the venue says.
         """
+        self._deny(within(self.late, ids))
         self.late = without(self.late, ids)
         self._holes = without(self._holes, ids)
         absent = [ids]
@@ -116,8 +121,10 @@ class TradeSequence:
         self._holes = []
         released = [self.waiting[trade_id] for trade_id in sorted(self.waiting)]
         self.waiting.clear()
-        if released:
-            self.expected = released[-1].trade_id + 1
+        if released and self.expected is not None:
+            newest = released[-1].trade_id
+            self._deny(within(self._absent, IdRange(self.expected, newest)))
+            self.expected = newest + 1
         return released
 
     def _not_absent(self, ids: IdRange) -> list[IdRange]:
@@ -130,8 +137,15 @@ class TradeSequence:
         if holds(self.late, trade.trade_id):
             self.late = without(self.late, IdRange(trade.trade_id, trade.trade_id))
             return Arrival([trade], None)
+        if holds(self._denied, trade.trade_id):
+            self._denied = without(self._denied, IdRange(trade.trade_id, trade.trade_id))
+            return Arrival([trade], None)
         self.duplicates += 1
         return _NOTHING
+
+    def _deny(self, absent: list[IdRange]) -> None:
+        if absent:
+            self._denied = merged([*self._denied, *absent])[-self.MOST_DENIED :]
 
     def _released(self) -> list[Trade]:
         """The trades that wait for nothing any more; moves `expected` past them and past absent ids."""
@@ -148,7 +162,9 @@ class TradeSequence:
             skipped = within(self._absent, IdRange(self.expected, self.expected))
             if not (skipped and self.waiting):
                 break
-            self.expected = next(last for first, last in self._absent if first <= self.expected <= last) + 1
+            last_skipped = next(last for first, last in self._absent if first <= self.expected <= last)
+            self._deny([IdRange(self.expected, last_skipped)])
+            self.expected = last_skipped + 1
         self._absent = [each for each in self._absent if each.last >= self.expected]
         return released
 

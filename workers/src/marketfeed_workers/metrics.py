@@ -203,7 +203,7 @@ class WorkerMetrics(Collector):
         )
         reconnects = CounterMetricFamily(
             "marketfeed_connection_reconnects",
-            "Times that a connection was opened again.",
+            "Times that it was tried to open a connection again.",
             labels=["venue", "shard", "connection"],
         )
         shut_out = GaugeMetricFamily(
@@ -255,7 +255,7 @@ class WorkerMetrics(Collector):
             "marketfeed_request_weight_used",
             "Request weight that this address has used in the current minute, as the venue says.",
             worker,
-            self._weight.used,
+            self._weight.used_now,
         )
         yield _gauge(
             "marketfeed_request_weight_limit",

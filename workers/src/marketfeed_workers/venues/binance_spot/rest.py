@@ -9,13 +9,13 @@ What can repair a hole, in the order tried:
 """
 
 from http import HTTPStatus
-from typing import Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_chassis import logs
-from marketfeed_wire import Trade
+from marketfeed_wire import MAX_ID, Trade
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged, of_ids, without
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
@@ -32,6 +32,13 @@ _KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 
 
+# What a row must be so that it can be stored: a gap that such rows fill is filled.
+_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID // 1000)]
+_Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Weights(NamedTuple):
     """Request weights by endpoint, to plan with; what was really used comes back in each answer."""
 
@@ -45,8 +52,8 @@ class Weights(NamedTuple):
 class _RateLimit(msgspec.Struct, rename="camel"):
     rate_limit_type: str
     interval: str
-    interval_num: int
-    limit: int
+    interval_num: _Positive
+    limit: _Positive
 
 
 class _Symbol(msgspec.Struct):
@@ -60,20 +67,20 @@ class _ExchangeInfo(msgspec.Struct, rename="camel"):
 
 
 class _TradeRow(msgspec.Struct, rename="camel"):
-    id: int
-    price: str
-    qty: str
-    time: int
+    id: _Id
+    price: _Decimal
+    qty: _Decimal
+    time: _TimeMs
     is_buyer_maker: bool
 
 
 class _AggregateRow(msgspec.Struct):
     a: int
-    f: int
-    l: int  # noqa: E741 - the venue's name for it
-    p: str
-    q: str
-    T: int
+    f: _Id
+    l: _Id  # noqa: E741 - the venue's name for it
+    p: _Decimal
+    q: _Decimal
+    T: _TimeMs
     m: bool
 
 
