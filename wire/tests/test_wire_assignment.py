@@ -44,6 +44,7 @@ def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataO
         (b'{"symbols":["A B"],"hash":"0"}', "not a symbol"),
         (b'{"symbols":[""],"hash":"0"}', "length >= 1"),
         (b'{"symbols":["\xff"],"hash":"0"}', "utf-8"),
+        (b'{"symbols":[],"hash":"","x":' + b"[" * 100_000, "recursion"),
     ],
     ids=[
         "empty",
@@ -55,6 +56,7 @@ def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataO
         "a space",
         "no name",
         "no UTF-8",
+        "nested without end",
     ],
 )
 def test_what_is_no_assignment_is_refused_with_the_reason(content: bytes, reason: str) -> None:
