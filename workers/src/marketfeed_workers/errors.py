@@ -9,8 +9,9 @@ VenueError
 
 from typing import Final
 
-REFUSED_SECONDS: Final = 900.0
-"""How long a venue that refuses us over REST is left alone: what refuses an address is lifted, if ever, by people."""
+REFUSED_SECONDS: Final = 300.0
+"""How long a venue that refuses us over REST is left alone: what refuses an address is lifted, if ever, by people. Less
+than the window of the alert MarketfeedVenueRefusing, which would come and go otherwise."""
 
 LONGEST_PAUSE_SECONDS: Final = 3 * 86_400.0
 """The longest ban that exchanges tell of. Whoever names more has not named a delay."""
