@@ -6,9 +6,8 @@ part of a key (a trade repeated with another time must stay one trade). In two s
 1. many rows expire at once: one transaction says in the symbol's mark that everything below an id has expired. A writer
    that meets it plans again, and from then on stores nothing below that id: a trade that is read again later does not
    come back, nor count twice in a candle.
-2. what has expired is deleted, few rows a transaction, and after each as long a rest as it took: the server's cores are
-   the writers'. The mark is not touched any more, so no writer meets that. What a run that was ended left is deleted by
-   the next.
+2. what has expired is deleted, few rows a transaction, with a rest after each: the server's cores are the writers'. The
+   mark is not touched any more, so no writer meets that. What a run that was ended left is deleted by the next.
 
 The first step holds the mark's row locked from before it looks at the rows until it commits, and every writer of the
 symbol must have that row: so READ COMMITTED is enough, and takes no predicate locks on the rows that it reads.
@@ -29,6 +28,9 @@ EXPIRE_ROWS: Final = 100_000
 """How many rows of a symbol expire at once at most: its writer waits some tens of milliseconds, and plans again."""
 STEP_ROWS: Final = 5_000
 """How many rows one transaction deletes at most: a few milliseconds."""
+
+_RESTS: Final = 3.0
+"""How long the rest after a step is, in times of the step: a quarter of a core is ours at most."""
 
 Retry = Callable[[Callable[[], Any]], Any]
 """Runs a transaction, again when it met another one."""
@@ -184,7 +186,7 @@ def _sweep(
             return
         yield Expired(**rows.where, rows=deleted)
         from_id = last_id + 1
-        time.sleep(time.monotonic() - began)
+        time.sleep(_RESTS * (time.monotonic() - began))
 
 
 _DEAD_LETTERS: Final = """
