@@ -188,11 +188,19 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     for table in _RETAINED:
         keep.add_argument(_option(table), dest=f"{table}_days", type=_days, metavar="DAYS")
     reset = commands.add_parser(
-        "reset-offsets", help="read a topic from another offset on (DATABASE_URL, KAFKA_…)"
+        "reset-offsets",
+        help="read a topic from another offset on (DATABASE_URL, KAFKA_…)",
+        description="Set where KAFKA_GROUP goes on reading a topic. What is stored stays, what is read twice changes "
+        "nothing; what is passed over is not stored. A consumer that runs ends at its next commit: start it again.",
     )
-    reset.add_argument("--topic", required=True)
+    reset.add_argument("--topic", required=True, help="one of the MARKET_…_TOPIC ones")
     reset.add_argument("--partition", type=int, help="only this one")
-    reset.add_argument("--to", required=True, metavar="earliest|latest|OFFSET")
+    reset.add_argument(
+        "--to",
+        required=True,
+        metavar="earliest|latest|OFFSET",
+        help="earliest: all that Kafka still has; latest: only what comes; or an offset that the partition has",
+    )
 
 
 def _days(text: str) -> int:
