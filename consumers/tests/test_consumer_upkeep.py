@@ -310,16 +310,33 @@ def test_a_rebuild_touches_only_what_it_is_asked_for(
     assert left[0][1] < 250 <= left[0][1] + 120
 
 
-@given(st.lists(st.tuples(st.just(1), st.integers(1, 300_000)), max_size=30))
+@given(st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 10**9)), max_size=30))
 def test_stretches_cover_everything_and_hold_no_more_than_they_should(counts: list[tuple[int, int]]) -> None:
-    minutes = [(number * 60, count) for number, (_, count) in enumerate(counts)]
+    minutes = [(number * 60, count, low, low + count) for number, (count, low) in enumerate(counts)]
     found = rebuild.stretches(minutes, -10, 10_000)
-    assert found[0][0] == -10
-    assert found[-1][1] == 10_000
-    assert all(first[1] == second[0] for first, second in pairwise(found))
-    for start, end in found:
-        own = [count for minute, count in minutes if start <= minute < end]
-        assert len(own) <= 1 or sum(own) <= rebuild.STRETCH_IDS
+    assert found[0].from_us == -10
+    assert found[-1].to_us == 10_000
+    assert all(first.to_us == second.from_us for first, second in pairwise(found))
+    for stretch in found:
+        own = [minute for minute in minutes if stretch.from_us <= minute[0] < stretch.to_us]
+        assert len(own) <= 1 or sum(count for _, count, _, _ in own) <= rebuild.STRETCH_IDS
+        assert all(stretch.first_id <= low <= high <= stretch.last_id for _, _, low, high in own)
+
+
+def test_a_rebuild_keeps_what_a_consumer_adds_meanwhile(
+    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the look-up of a stretch's ids: late trades on both sides of them, and a minute of their own."""
+    monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
+    mine = session()
+    times = {i: BEGIN_US - BEGIN_US % 60_000_000 + i * 10_000_000 for i in range(40)}
+    late = {12, 17, 18, 19, 20, 21, 22, 23, 24, 29}
+    mine.write(*(trade(i, trade_time_us=times[i]) for i in times if i not in late))
+    rebuilding = rebuild.candles(connected, rebuild.Scope(), database_again(connected))
+    next(rebuilding)
+    mine.write(*(trade(i, trade_time_us=times[i]) for i in late))
+    list(rebuilding)
+    assert differences(database) == {}
 
 
 @pytest.mark.parametrize(("to", "expected"), [("earliest", 5), ("latest", 9), ("7", 7), ("9", 9), ("5", 5)])

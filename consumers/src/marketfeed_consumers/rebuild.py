@@ -4,13 +4,14 @@ A stretch of one symbol at a time: what is derived is deleted and made anew in o
 consumer that adds to the same candle meanwhile either comes before it or after it, never between.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from marketfeed_consumers.candles import MINUTE_US
 from marketfeed_consumers.tables import book_tickers, candles_1m, top_of_book, trades
 from marketfeed_consumers.transaction import Connection
+from marketfeed_wire import MAX_ID
 
 Retry = Callable[[Callable[[], Any]], Any]
 """Runs a transaction, again when it met another one: one that only reads can meet one too."""
@@ -32,7 +33,7 @@ FROM high_water_marks WHERE table_name = '{trades.NAME}' AND venue = %(venue)s A
 """When the first minute begins of which retention has not deleted any trade."""
 
 _MINUTES: Final = f"""
-SELECT trade_time_us - trade_time_us %% {MINUTE_US} AS minute_us, count(*) FROM trades
+SELECT trade_time_us - trade_time_us %% {MINUTE_US} AS minute_us, count(*), min(trade_id), max(trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
 GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - constants
@@ -40,6 +41,7 @@ GROUP BY 1 ORDER BY 1
 _DELETE: Final = """
 DELETE FROM candles_1m WHERE venue = %(venue)s AND symbol = %(symbol)s
     AND open_time_us >= %(from_us)s AND open_time_us < %(to_us)s
+RETURNING first_trade_id, last_trade_id
 """
 
 _AGGREGATE: Final = f"""
@@ -48,7 +50,8 @@ SELECT venue, symbol, trade_time_us - trade_time_us %% {MINUTE_US}, (array_agg(p
     min(price), (array_agg(price ORDER BY trade_id DESC))[1], sum(qty), sum(price * qty),
     sum(CASE WHEN buyer_is_maker THEN 0 ELSE qty END), count(*), min(trade_id), max(trade_id)
 FROM trades
-WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_time_us >= %(from_us)s AND trade_time_us < %(to_us)s
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first_id)s AND %(last_id)s
+    AND trade_time_us >= %(from_us)s AND trade_time_us < %(to_us)s
 GROUP BY 1, 2, 3
 """  # noqa: S608 - constants
 
@@ -68,6 +71,18 @@ class Rebuilt(NamedTuple):
     rows: int
 
 
+class Stretch(NamedTuple):
+    """A part of a symbol's trades: those matched from `from_us` on and before `to_us`, and between which ids they are.
+
+    Without any, `first_id` is above `last_id`.
+    """
+
+    from_us: int
+    to_us: int
+    first_id: int
+    last_id: int
+
+
 class Scope(NamedTuple):
     """Which symbols, and from when until when by trade time; minutes are made whole."""
 
@@ -85,42 +100,48 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
     for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
         until = 2**62 if scope.until_us is None else -(-scope.until_us // MINUTE_US) * MINUTE_US
-        where = {"venue": venue, "symbol": symbol, "since_us": since, "until_us": until}
-        minutes = retry(partial(_read, connection, _MINUTES, where))
-        for from_us, to_us in stretches(minutes, since, until):
-            bounds = {**where, "from_us": from_us, "to_us": to_us}
-            rows = retry(partial(_stretch, connection, bounds))
+        where = {"venue": venue, "symbol": symbol}
+        minutes = retry(partial(_read, connection, _MINUTES, {**where, "since_us": since, "until_us": until}))
+        for stretch in stretches(minutes, since, until):
+            rows = retry(partial(_candles_anew, connection, stretch, where))
             yield Rebuilt(venue, symbol, rows)
 
 
-def _stretch(connection: Connection, bounds: dict[str, Any]) -> int:
+def _candles_anew(connection: Connection, stretch: Stretch, symbol: dict[str, Any]) -> int:
     # Retention may be at work: from when on all trades are there is read in the transaction that reads them.
-    (whole_from_us,) = connection.execute(_WHOLE_FROM, bounds).fetchone() or (0,)
-    return _anew(
-        connection, _DELETE, _AGGREGATE, {**bounds, "from_us": max(bounds["from_us"], whole_from_us)}
-    )
+    (whole_from_us,) = connection.execute(_WHOLE_FROM, symbol).fetchone() or (0,)
+    bounds = {**symbol, **stretch._asdict(), "from_us": max(stretch.from_us, whole_from_us)}
+    # So may a consumer: what it has added since the ids were looked up is in the candles that it has added it to.
+    for first_id, last_id in connection.execute(_DELETE, bounds):
+        bounds |= {"first_id": min(bounds["first_id"], first_id), "last_id": max(bounds["last_id"], last_id)}
+    rows = connection.execute(_AGGREGATE, bounds).rowcount
+    connection.commit()
+    return rows
 
 
-def stretches(minutes: list[tuple[int, int]], since_us: int, until_us: int) -> list[tuple[int, int]]:
-    """Times that part `since_us`..`until_us` into stretches of about STRETCH_IDS trades.
+def stretches(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us: int) -> list[Stretch]:
+    """Parts of `since_us`..`until_us`, of about STRETCH_IDS trades each, which leave nothing out.
 
     Args:
-        minutes: (begin of a minute, trades in it), ascending.
+        minutes: (begin of a minute, trades in it, their lowest and highest id), ascending.
     """
-    edges, held = [since_us], 0
-    for minute_us, count in minutes:
+    parts, held = [Stretch(since_us, until_us, MAX_ID, -1)], 0
+    for minute_us, count, first_id, last_id in minutes:
         if held and held + count > STRETCH_IDS:
-            edges.append(minute_us)
+            parts[-1] = parts[-1]._replace(to_us=minute_us)
+            parts.append(Stretch(minute_us, until_us, MAX_ID, -1))
             held = 0
+        last = parts[-1]
+        parts[-1] = last._replace(first_id=min(last.first_id, first_id), last_id=max(last.last_id, last_id))
         held += count
-    return list(zip(edges, [*edges[1:], until_us], strict=True))
+    return parts
 
 
 def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Make top_of_book anew from the newest quote of each symbol."""
     for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope))):
         where = {"venue": venue, "symbol": symbol}
-        rows = retry(partial(_anew, connection, _DELETE_TOP, _NEWEST, where))
+        rows = retry(partial(_top_anew, connection, where))
         yield Rebuilt(venue, symbol, rows)
 
 
@@ -134,8 +155,8 @@ def _read(connection: Connection, query: str, where: dict[str, Any]) -> list[tup
     return found
 
 
-def _anew(connection: Connection, delete: str, insert: str, where: dict[str, Any]) -> int:
-    connection.execute(delete, where)
-    rows = connection.execute(insert, where).rowcount
+def _top_anew(connection: Connection, symbol: dict[str, Any]) -> int:
+    connection.execute(_DELETE_TOP, symbol)
+    rows = connection.execute(_NEWEST, symbol).rowcount
     connection.commit()
     return rows
