@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
 from pydantic import SecretStr
@@ -45,6 +46,16 @@ def unresolved(first_id: int, last_id: int) -> Gap:
     )  # fmt: skip
 
 
+class Clock:
+    """A wall clock that can be set."""
+
+    def __init__(self) -> None:
+        self.set_by_us = 0
+
+    def __call__(self) -> int:
+        return now_us() + self.set_by_us
+
+
 class Rig:
     """A pipeline over a real publisher, one symbol, topics of one partition."""
 
@@ -60,9 +71,10 @@ class Rig:
             StreamCounters("progress", self.progress),
         )
         settings = make_settings(KAFKA_BROKER=broker.address)
-        self.publisher = Publisher(settings, now_us)
-        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, now_us)
-        self.teller = ProgressTeller(settings, self.pipeline, self.publisher, self.counters, now_us)
+        self.clock = Clock()
+        self.publisher = Publisher(settings, self.clock)
+        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, self.clock)
+        self.teller = ProgressTeller(settings, self.pipeline, self.publisher, self.counters, self.clock)
         self.flow: SymbolFlow = self.pipeline.add_symbol(SYMBOL)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
@@ -95,16 +107,6 @@ class Rig:
 
     def settle(self) -> None:
         self.wait(lambda: not self.publisher.pending, "Kafka to answer for everything")
-
-
-class Clock:
-    """A wall clock that can be set."""
-
-    def __init__(self) -> None:
-        self.us = now_us()
-
-    def __call__(self) -> int:
-        return self.us
 
 
 @pytest.fixture
@@ -217,20 +219,55 @@ def test_a_jump_is_counted_and_repaired_whoever_meets_it(rig: Rig) -> None:
     assert (rig.counters.gaps_opened, woken) == (2, [SYMBOL] * 2)
 
 
+def test_a_word_on_a_gap_is_never_older_than_the_one_before_it_wherever_the_clock_goes(rig: Rig) -> None:
+    """Of two words consumers take the one with the later time: an older one would leave the gap unresolved for good."""
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44))
+    rig.pipeline.give_up(rig.flow)
+    rig.clock.set_by_us -= 3_600_000_000
+    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.settle()
+    first, last = map(decode_gap, rig.stored(rig.gaps))
+    assert (first.state, last.state) == ("unresolved", "filled")
+    assert first.updated_time_us < last.updated_time_us
+
+
+@pytest.mark.parametrize(
+    ("progress", "missing"),
+    [
+        pytest.param(41, [(42, 43)], id="of a gap beyond the progress"),
+        pytest.param(41, [], id="of one that it had settled when it was killed"),
+        pytest.param(80, [(42, 43)], id="of one that is still wanted"),
+    ],
+)
+def test_nor_than_the_word_of_an_earlier_process(
+    rig: Rig, progress: int, missing: list[tuple[int, int]]
+) -> None:
+    told = msgspec.structs.replace(
+        unresolved(42, 43), missing=missing, updated_time_us=now_us() + 3_600_000_000
+    )
+    rig.flow.resume(progress, [told])
+    rig.pipeline.process(frames(81))
+    rig.pipeline.backfill(rig.flow, fetched(42, 80))
+    rig.settle()
+    assert rig.heard()[42].state == "filled"
+    assert rig.heard()[42].updated_time_us > told.updated_time_us
+
+
 async def test_a_clock_that_is_set_back_holds_no_trades_for_longer(
     rig: Rig, make_settings: MakeSettings
 ) -> None:
-    clock = Clock()
-    pipeline = Pipeline(VENUES["binance_us"], rig.publisher, rig.counters, clock)
-    flow = pipeline.add_symbol(SYMBOL)
     async with ClientSession() as session:
-        access = RestAccess("http://127.0.0.1:9", session, WeightBudget(1, clock), SecretStr(""), clock)
+        access = RestAccess(
+            "http://127.0.0.1:9", session, WeightBudget(1, rig.clock), SecretStr(""), rig.clock
+        )
         rest = VENUES["binance_us"].rest(access)
-        desk = RepairDesk(make_settings(), pipeline, rest, rig.counters, clock, random.Random(1))  # noqa: S311
-        flow.resume(41, [])
-        pipeline.process(frames(44))
+        chance = random.Random(1)  # noqa: S311
+        desk = RepairDesk(make_settings(), rig.pipeline, rest, rig.counters, rig.clock, chance)
+        rig.flow.resume(41, [])
+        rig.pipeline.process(frames(44))
         desk.enforce_bounds()
-        assert flow.sequence.waiting
-        clock.us -= 3_600_000_000
+        assert rig.flow.sequence.waiting
+        rig.clock.set_by_us -= 3_600_000_000
         desk.enforce_bounds()
-        assert not flow.sequence.waiting, "an hour of GAP_HOLD_SECONDS=10"
+        assert not rig.flow.sequence.waiting, "an hour of GAP_HOLD_SECONDS=10"

@@ -18,6 +18,7 @@ class SymbolFlow:
         trades, quotes: how many were read.
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
+        told_times: first id -> when an earlier process last told of a gap there, where one may open once more.
         known_times: trade id -> about its time, of trades before holes: where holes are looked for by time.
         jumps: holes that were met and not yet counted.
         filling: batches of trades that fill a gap and that Kafka has not acknowledged.
@@ -29,6 +30,7 @@ class SymbolFlow:
     sequence: TradeSequence = field(default_factory=TradeSequence)
     gaps: list[GapEntry] = field(default_factory=list)
     beginning: list[Trade] = field(default_factory=list)
+    told_times: dict[int, int] = field(default_factory=dict)
     known_times: dict[int, int] = field(default_factory=dict)
     jumps: int = 0
     filling: int = 0
@@ -48,6 +50,7 @@ class SymbolFlow:
         late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
         self.sequence.resume_after(trade_id, late)
         self.gaps = entries
+        self.told_times = {gap.first_id: gap.updated_time_us for gap in gaps if gap.first_id > trade_id}
         self.known_times = {
             entry.ids.first - 1: entry.after_time_us for entry in entries if entry.after_time_us is not None
         }
@@ -62,7 +65,8 @@ class SymbolFlow:
             known = [entry for entry in self.gaps if entry.ids.first == hole.first]
             self.gaps = [entry for entry in self.gaps if entry not in known]
             self.jumps += 1
-            self.gaps.append(GapEntry(hole, now_us, after_us, is_told=bool(known)))
+            told_us = self.told_times.pop(hole.first, -1)
+            self.gaps.append(GapEntry(hole, now_us, after_us, is_told=bool(known), told_time_us=told_us))
             if after_us is not None:
                 self.known_times[hole.first - 1] = after_us
         return ready

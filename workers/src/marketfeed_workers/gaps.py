@@ -34,6 +34,7 @@ class GapEntry:
     """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows.
 
     `is_told`: the world has heard of it, so that it must hear of its end.
+    `told_time_us`: the time that the last word on a gap which begins here bears, whoever said it; -1 before any.
     """
 
     ids: IdRange
@@ -43,6 +44,7 @@ class GapEntry:
     absent: list[IdRange] = field(default_factory=list)
     proof: str = FROM_STREAM
     is_told: bool = False
+    told_time_us: int = -1
 
     def judge(self, sequence: TradeSequence) -> bool:
         """Bring `state` up to date; whether it changed."""
@@ -70,6 +72,7 @@ class GapEntry:
 
         Of more ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
         on from it fetches some trades once more. What is told absent is part of what is: it is proven again.
+        Of two words consumers keep the one with the later time, so a clock that was set back is not followed.
         """
         missing = within(sequence.missing(), self.ids)
         if len(missing) > most:
@@ -84,7 +87,7 @@ class GapEntry:
             absent=[(first, last) for first, last in self.absent[:most]],
             proof=self.proof,
             detected_time_us=self.detected_time_us,
-            updated_time_us=now_us,
+            updated_time_us=max(now_us, self.told_time_us + 1),
             after_time_us=self.after_time_us,
         )
 
@@ -99,4 +102,5 @@ def restored(gap: Gap) -> GapEntry:
         [IdRange(*each) for each in gap.absent],
         gap.proof,
         is_told=True,
+        told_time_us=gap.updated_time_us,
     )

@@ -293,7 +293,7 @@ class Pipeline:
             count=entry.ids.size,
             proof=entry.proof,
         )
-        entry.is_told = True
+        entry.is_told, entry.told_time_us = True, message.updated_time_us
 
         def told() -> None:
             self.untold_gaps[flow.symbol] -= 1
