@@ -79,7 +79,7 @@ class Kubelet:
         conditions = pod.get("status", {}).get("conditions", [])
         if any(found["type"] == "Ready" for found in conditions) or pod["metadata"].get("deletionTimestamp"):
             return
-        job = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "migration"
+        job = pod["metadata"]["labels"]["app.kubernetes.io/component"] in ("migration", "retention")
         address = f"127.0.{next(_addresses) // 250}.{next(_addresses) % 250 + 2}"
         if image in self.broken:
             status = _status_of(image, "Pending", address, ready=False, waiting="ImagePullBackOff")

@@ -40,6 +40,11 @@ def spec(**changes: Any) -> dict[str, Any]:
 SASL = {"secretName": "kafka", "username": "me"}
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2}
 
+
+def kept(**retention: Any) -> dict[str, Any]:
+    return spec(storage={"retention": retention})
+
+
 # Each rule: its message, an example that it refuses, and the nearest one that it lets pass.
 RULES = [
     (
@@ -100,6 +105,8 @@ RULES = [
         spec(consumers={"trades": {"replicas": 1, "autoscaling": AUTOSCALING}}),
         spec(consumers={"trades": {"autoscaling": AUTOSCALING}}),
     ),
+    ("retention names no table", kept(schedule="23 3 * * *"), kept(deadLettersDays=1)),
+    ("retention.schedule is no schedule", kept(tradesDays=1, schedule="@daily"), kept(tradesDays=1)),
     (
         "template.labels may not use keys under marketfeed.dev/",
         spec(template={"labels": {"marketfeed.dev/feed": "mine"}}),
@@ -129,6 +136,9 @@ BOUNDS = [
     ("kafka.bootstrapServers", spec(kafka={"bootstrapServers": "kafka"})),
     ("endpoints.websocket", spec(endpoints={"websocket": "http://simulator"})),
     ("storage.engine", spec(storage={"engine": "mysql"})),
+    ("retention.tradesDays", kept(tradesDays=0)),
+    ("retention.candlesDays", kept(candlesDays=100_000)),
+    ("retention.bookTickersDays", kept(bookTickersDays="7")),
     ("quietWindowUtc", spec(ingestion={"rotation": {"quietWindowUtc": "25:00-26:00"}})),
     ("resources.limits", spec(ingestion={"resources": {"limits": {"memory": "lots"}}})),
 ]

@@ -32,7 +32,7 @@ SPEC: dict[str, Any] = {
     },
     "endpoints": {"websocket": "wss://proxy:8443", "rest": "https://proxy"},
     "ingestion": {"rotation": {"afterMinutes": 60, "quietWindowUtc": "02:00-03:00"}},
-    "storage": {"engine": "cockroachdb", "dsnSecretName": "database"},
+    "storage": {"engine": "cockroachdb", "dsnSecretName": "database", "retention": {"tradesDays": 90}},
     "consumers": {"trades": {"autoscaling": {"maxReplicas": 4}}, "bookTicker": {"replicas": 2}},
     "monitoring": {"labels": {"release": "prometheus"}},
 }
@@ -51,11 +51,17 @@ def children(declared: Feed, kinds: set[str] = EVERYTHING) -> dict[tuple[str, st
 
 
 def pods(declared: Feed) -> dict[str, dict[str, Any]]:
-    return {
-        name: child.body["spec"]["template"]
-        for (_, name), child in children(declared).items()
-        if child.body and "template" in child.body.get("spec", {})
-    }
+    found = {}
+    for (_, name), child in children(declared).items():
+        spec = (child.body or {}).get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        if "template" in spec:
+            found[name] = spec["template"]
+    return found
+
+
+JOBS = {"migrate", "retain"}
+"""Containers that run to their end."""
 
 
 def env(template: dict[str, Any]) -> dict[str, Any]:
@@ -67,13 +73,14 @@ def env(template: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_children_of_a_full_feed():
     assert sorted(children(feed())) == [
-        ("ConfigMap", "feed-shard-0"), ("ConfigMap", "feed-shard-3"),
+        ("ConfigMap", "feed-shard-0"), ("ConfigMap", "feed-shard-3"), ("CronJob", "feed-retain"),
         ("Deployment", "feed-shard-0"), ("Deployment", "feed-shard-3"),
         ("Job", next(name for kind, name in children(feed()) if kind == "Job")),
         ("KafkaTopic", "market-book-ticker-raw-92c3bfae"), ("KafkaTopic", "market.gaps"),
         ("KafkaTopic", "market.progress"), ("KafkaTopic", "market.trades.raw"),
         ("NetworkPolicy", "feed-consumer-book"), ("NetworkPolicy", "feed-consumer-trades"),
         ("NetworkPolicy", "feed-ingestion"), ("NetworkPolicy", "feed-migration"),
+        ("NetworkPolicy", "feed-retention"),
         ("PodDisruptionBudget", "feed-consumer-book"), ("PodDisruptionBudget", "feed-consumer-trades"),
         ("PodDisruptionBudget", "feed-ingestion"), ("PodMonitor", "feed"),
         ("ScaledObject", "feed-consumer-trades"),
@@ -86,13 +93,21 @@ def test_the_children_of_a_full_feed():
 @pytest.mark.parametrize(
     ("changes", "gone"),
     [
-        ({"storage": None, "consumers": None}, {"StatefulSet", "Job", "Service", "ScaledObject"}),
+        ({"storage": None, "consumers": None}, {"StatefulSet", "Job", "CronJob", "Service", "ScaledObject"}),
+        ({"storage": {"engine": "cockroachdb", "dsnSecretName": "database"}}, {"CronJob"}),
         ({"consumers": {}}, {"ScaledObject"}),
         ({"monitoring": {"podMonitor": False}}, {"PodMonitor"}),
         ({"kafka": {"bootstrapServers": "k:9092"}}, {"KafkaTopic"}),
         ({"consumers": {"trades": {"replicas": 1}, "bookTicker": {}}}, {"ScaledObject"}),
     ],
-    ids=["no storage", "nothing said of consumers", "no monitor", "topics not managed", "no autoscaling"],
+    ids=[
+        "no storage",
+        "no retention",
+        "nothing said of consumers",
+        "no monitor",
+        "topics not managed",
+        "no autoscaling",
+    ],
 )
 def test_what_is_switched_off_is_not_there(changes, gone):
     given = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
@@ -127,7 +142,9 @@ def test_every_pod_keeps_the_restricted_standard_and_has_bounds(name):
     assert given == {volume["name"] for volume in spec["volumes"]}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in pods(feed()) if "migrate" not in name))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in pods(feed()) if not any(job in name for job in JOBS))
+)
 def test_every_service_is_probed_and_its_times_add_up(name):
     template = pods(feed())[name]
     container = template["spec"]["containers"][0]
@@ -167,7 +184,7 @@ def test_every_variable_is_one_that_the_service_takes():
     by_image: dict[str, type[BaseModel]] = {
         "worker": WorkerSettings,
         "consumer": ConsumerSettings,
-        "migrate": DatabaseSettings,
+        **dict.fromkeys(JOBS, DatabaseSettings),
     }
     for declared in (feed(), feed(streams=["trade"], consumers={"trades": {}})):
         for template in pods(declared).values():
@@ -188,7 +205,7 @@ def test_every_service_starts_from_what_its_pod_is_told(streams):
     by_image: dict[str, Any] = {
         "worker": WorkerSettings,
         "consumer": ConsumerSettings,
-        "migrate": DatabaseSettings,
+        **dict.fromkeys(JOBS, DatabaseSettings),
     }
     kafka = {**SPEC["kafka"], "credentials": {"sasl": {"secretName": "user", "usernameKey": "name"}}}
     for template in pods(feed(streams=streams, consumers=None, kafka=kafka)).values():
@@ -229,6 +246,9 @@ def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_
     assert job() == job(logging={"level": "DEBUG"}) == job(symbols=["X"])
     assert job() != job(images={"consumer": "consumer:2"})
     assert job() != job(storage={"engine": "cockroachdb", "dsnSecretName": "other"})
+    assert job() == job(storage={"engine": "cockroachdb", "dsnSecretName": "database"}), (
+        "what is kept is no matter"
+    )
 
 
 def test_topics_have_no_owner_and_so_outlive_the_feed():
@@ -243,7 +263,7 @@ def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
 
     assert out("feed-ingestion") == {53, 9093, 8443, 443}
     assert out("feed-consumer-trades") == {53, 9093, 26257}
-    assert out("feed-migration") == {53, 26257}
+    assert out("feed-migration") == out("feed-retention") == {53, 26257}
 
 
 def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
@@ -375,7 +395,7 @@ def test_the_monitor_finds_the_port_and_the_pods_of_every_service():
         assert body["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         container = template["spec"]["containers"][0]
         ports = [port["name"] for port in container.get("ports", [])]
-        assert ports == ([] if container["name"] == "migrate" else [endpoint["port"]])
+        assert ports == ([] if container["name"] in JOBS else [endpoint["port"]])
 
 
 def test_labels_of_a_shard_name_it():

@@ -47,6 +47,10 @@ def image(body: Body) -> str:
     return str(pod(body)["containers"][0]["image"])
 
 
+def command(body: Body) -> list[str]:
+    return list(pod(body["spec"]["jobTemplate"])["containers"][0]["command"])
+
+
 def replicas(body: Body) -> int:
     return int(body["spec"]["replicas"])
 
@@ -95,6 +99,8 @@ EDITS = (
     Edit("kafka", {"bootstrapServers": "other:9095", "credentials": {"tls": {}}}, "Deployment", SHARD,
          env("KAFKA_SECURITY_PROTOCOL"), "SSL"),
     Edit("storage", {"engine": "postgresql", "dsnSecretName": "another"}, "StatefulSet", BOOK, dsn_secret, "another"),
+    Edit("storage", {"engine": "postgresql", "dsnSecretName": "another", "retention": {"candlesDays": 3}}, "CronJob",
+         "edited-retain", command, ["marketfeed-consumer", "retain", "--candles-1m-days", "3"]),
     Edit("consumers", {"trades": {"replicas": 2}, "bookTicker": {}}, "StatefulSet", TRADES, replicas, 2),
     Edit("consumers", {"trades": {}, "bookTicker": {"batch": {"maxRows": 7}}}, "StatefulSet", BOOK,
          env("BATCH_MAX_ROWS"), "7"),

@@ -51,6 +51,7 @@ def test_a_preview_tells_what_comes_goes_and_moves():
 
 
 STORED = {"storage": {"engine": "postgresql", "dsnSecretName": "database"}}
+EXPIRING = {"storage": {**STORED["storage"], "retention": {"bookTickersDays": 7}}}
 CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consumer-trades")}
 
 
@@ -65,13 +66,15 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
             ("feed-consumer-book", "feed-consumer-trades"), True,
         ),
         (STORED, {**STORED, "consumers": {"trades": {"replicas": 3}}}, set(), set(), (), False),
+        (STORED, EXPIRING, {("CronJob", "feed-retain")}, set(), (), False),
+        (EXPIRING, STORED, set(), {("CronJob", "feed-retain")}, (), False),
         ({}, {"images": {"worker": "w:2"}}, set(), set(), ("feed-shard-0",), False),
         ({}, {"monitoring": {"podMonitor": False}}, set(), {("PodMonitor", "feed")}, (), False),
         ({}, {"template": {"labels": {"team": "data"}}, "paused": True}, set(), set(), ("feed-shard-0",), False),
     ],
     ids=[
         "another shard size", "with a database", "without one", "another consumer", "one more consumer",
-        "another worker", "no monitor", "a label, while paused",
+        "with retention", "without it", "another worker", "no monitor", "a label, while paused",
     ],
 )  # fmt: skip
 def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
@@ -80,7 +83,7 @@ def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
     now = {0: Reading(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
     then = sound(**after)
     found = preview("feed", now, sound(**before), then, frozenset(then.symbols or ()), {"PodMonitor"})
-    wanted = ("StatefulSet", "PodMonitor")
+    wanted = ("StatefulSet", "PodMonitor", "CronJob")
     assert {each for each in found.made if each[0] in wanted} == made
     assert {each for each in found.deleted if each[0] in wanted} == deleted
     assert (found.restarted, found.migrated) == (restarted, migrated)

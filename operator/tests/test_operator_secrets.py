@@ -13,7 +13,7 @@ from operator_support import KINDS, REPOSITORY, Admin, eventually
 from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.desired import Defaults, Feed
-from marketfeed_operator.desired.environment import consumer, migration, worker
+from marketfeed_operator.desired.environment import consumer, database_job, worker
 from marketfeed_operator.desired.pods import secret_versions
 from marketfeed_operator.kinds import DEPLOYMENT, SECRET
 from marketfeed_operator.names import SECRET_VERSIONS
@@ -55,7 +55,7 @@ def test_the_secrets_that_are_watched_are_those_that_the_pods_read(changes):
     declared = Feed("default", "feed", "uid", 1, spec, Defaults("w:1", "c:1"))
     around = [
         worker(declared, "s"),
-        migration(declared),
+        database_job(declared),
         consumer(declared, "trade"),
         consumer(declared, "bookTicker"),
     ]

@@ -11,6 +11,7 @@ from charts_support import PROFILES, Kubectl, Object, Render
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.desired.base import Defaults, Feed
 from marketfeed_operator.desired.kafka_topic import kafka_topics
+from marketfeed_operator.kinds import WATCHED, Kind
 from marketfeed_operator.settings import OperatorSettings
 
 pytest_plugins = ["charts_fixtures"]
@@ -49,6 +50,18 @@ def test_nothing_may_write_a_secret_or_list_them(installation: list[Object]) -> 
 
 def test_secrets_are_nobodys_unless_they_are_watched(render: Render) -> None:
     assert not any("secrets" in rule["resources"] for rule in _rules(render()))
+
+
+@pytest.mark.parametrize("kind", WATCHED, ids=lambda kind: kind.plural)
+def test_the_operator_may_watch_make_change_and_delete_each_kind_of_child_and_no_more(
+    installation: list[Object], kind: Kind
+) -> None:
+    (verbs,) = {
+        tuple(sorted(rule["verbs"]))
+        for rule in _rules(installation)
+        if kind.group in rule["apiGroups"] and kind.plural in rule["resources"]
+    }
+    assert set(verbs) == {*READING, "create", "patch", "delete"}
 
 
 def test_nothing_may_raise_its_own_rights(installation: list[Object]) -> None:

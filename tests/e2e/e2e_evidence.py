@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from e2e_kube import Failed, Kube
 
-_OBJECTS: Final = "pods,deployments,statefulsets,jobs,configmaps,pvc,nodes"
+_OBJECTS: Final = "pods,deployments,statefulsets,jobs,cronjobs,configmaps,pvc,nodes"
 _STATUS_PORT: Final = 8000
 
 

@@ -81,7 +81,10 @@ def test_delete(system: System) -> None:
     assert stored > 0
     topics = _topics(system)
     system.kube.run("--namespace", OTHER, "delete", "marketfeed", OTHER)
-    kinds = "deployments,statefulsets,jobs,configmaps,services,podmonitors,networkpolicies,poddisruptionbudgets,pods"
+    kinds = (
+        "deployments,statefulsets,jobs,cronjobs,configmaps,services,podmonitors,networkpolicies,"
+        "poddisruptionbudgets,pods"
+    )
 
     def left() -> list[str]:
         found = system.kube.get(OTHER, kinds, "--selector", f"marketfeed.dev/feed={OTHER}")["items"]

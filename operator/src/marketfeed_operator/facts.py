@@ -76,6 +76,8 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         ready=status.get("readyReplicas", 0),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         replicas_ours=_owns_replicas(metadata.get("managedFields") or []),
+        component=labels.get(COMPONENT, ""),
+        created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
         reading=reading_of(dict(body.get("data") or {})) if kind == "ConfigMap" and SHARD in labels else None,
     )

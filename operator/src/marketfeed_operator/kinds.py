@@ -36,6 +36,7 @@ POD: Final = Kind("v1", "Pod", "pods")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 STATEFUL_SET: Final = Kind("apps/v1", "StatefulSet", "statefulsets")
 JOB: Final = Kind("batch/v1", "Job", "jobs")
+CRON_JOB: Final = Kind("batch/v1", "CronJob", "cronjobs")
 BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 KAFKA_TOPIC: Final = Kind("kafka.strimzi.io/v1", "KafkaTopic", "kafkatopics", optional=True)
@@ -47,7 +48,7 @@ POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", optional=True)
 
 WATCHED: Final = (
-    SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, DEPLOYMENT, STATEFUL_SET, JOB, BUDGET, NETWORK_POLICY,
+    SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB, BUDGET, NETWORK_POLICY,
 )  # fmt: skip
 """Children whose every change is seen at once."""
 OPTIONAL: Final = (KAFKA_TOPIC, POD_MONITOR, SCALED_OBJECT)

@@ -35,6 +35,7 @@ MAX_FEED_NAME: Final = 40
 
 INGESTION: Final = "ingestion"
 MIGRATION: Final = "migration"
+RETENTION: Final = "retention"
 _SHARD_NAME: Final = re.compile(r"-shard-(\d+)$")
 
 

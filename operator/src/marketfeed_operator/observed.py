@@ -46,6 +46,8 @@ class ChildFacts:
         wanted, there, updated, ready: its pods.
         settled: its controller has seen the newest spec.
         replicas_ours: `spec.replicas` is owned by the operator.
+        component: that its label names.
+        created: when it was made, in ISO 8601 to the second.
     """
 
     key: ChildKey
@@ -62,6 +64,8 @@ class ChildFacts:
     settled: bool = True
     secret_versions: str = ""
     replicas_ours: bool = False
+    component: str = ""
+    created: str = ""
     job: JobState = "None"
     reading: Reading | None = None
 

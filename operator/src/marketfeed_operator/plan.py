@@ -8,7 +8,7 @@ from marketfeed_operator.assign import Reading, assign, moves, transition
 from marketfeed_operator.desired import Child, Feed, config_hash, desired, migration_job
 from marketfeed_operator.desired.base import Object
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, STATEFUL_SET
-from marketfeed_operator.names import DESIRED_HASH, shard_of
+from marketfeed_operator.names import DESIRED_HASH, RETENTION, shard_of
 from marketfeed_operator.observed import JobState, Observed
 from marketfeed_wire.assignment import hash_of
 
@@ -75,7 +75,10 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
         found = observed.children.get(job.key)
         state = found.job if found is not None else "Running"
     children, waiting = _staged(
-        [_around_migration(child, state, observed) for child in desired(feed, following, observed.kinds)],
+        [
+            _around_migration(child, state, observed)
+            for child in desired(feed, following, observed.kinds, migrated=state not in ("Running", "Failed"))
+        ],
         observed,
         feed.spec.ingestion.max_updating_shards,
     )
@@ -164,7 +167,10 @@ def _desired_hash(body: Object | None) -> str:
 
 
 def obsolete(wanted: tuple[Child, ...], observed: Observed) -> list[tuple[str, str, str]]:
-    """The children that are there and not wanted. Topics stay: with them would go their data."""
+    """The children that are there and not wanted. Topics stay: with them would go their data.
+
+    The runs of retention are their CronJob's, which keeps a few of them, and go with it.
+    """
     keep = {child.key for child in wanted}
     # A migration that is done with stays until the next one has taken its place.
     has_job = any(key[0] == JOB.kind and key in observed.children for key in keep)
@@ -174,6 +180,7 @@ def obsolete(wanted: tuple[Child, ...], observed: Observed) -> list[tuple[str, s
         if key not in keep
         and key[0] != "KafkaTopic"
         and (key[0] != JOB.kind or has_job or not _has_job(wanted))
+        and not (key[0] == JOB.kind and observed.children[key].component == RETENTION)
     ]
 
 

@@ -17,7 +17,7 @@ SHOWN = 20
 
 
 def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> None:
-    """One line a feed; one feed alone also with its shards, consumers, schema and conditions, their times as ages."""
+    """One line a feed; one feed alone also with its shards, consumers, Jobs and conditions, their times as ages."""
     table = _table(
         "NAMESPACE", "NAME", "VENUE", "SYMBOLS", "SHARDS", "CONSUMERS", "LAG", "MISSING", "READY", "REASON"
     )
@@ -62,6 +62,9 @@ def _details(feed: dict[str, Any], now: datetime) -> RenderableType:
         parts += [Text(), _consumers(consumers)]
     if (migration := found.get("migration", {})).get("job"):
         parts.append(Text(f"\nschema: Job {migration['job']} {migration['state']}"))
+    if retention := found.get("retention"):
+        newest = f", newest Job {retention['job']} {retention['state']}" if retention.get("job") else ""
+        parts.append(Text(f"\nretention: CronJob {retention['cronJob']}{newest}"))
     table = _table("CONDITION", "STATUS", "AGE", "REASON", "MESSAGE")
     for kind, condition in _conditions(feed).items():
         table.add_row(

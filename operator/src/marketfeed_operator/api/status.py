@@ -116,6 +116,16 @@ class MigrationStatus(Declared):
     )
 
 
+class RetentionStatus(Declared):
+    """The deleting of what is older than it is to be kept."""
+
+    cron_job: str = Field(max_length=63, description="The CronJob that has it done.")
+    job: str = Field(default="", max_length=63, description="Its newest Job; empty before the first.")
+    state: Literal["None", "Running", "Succeeded", "Failed"] = Field(
+        default="None", description="How far that is."
+    )
+
+
 class Status(Declared):
     """What is there."""
 
@@ -132,3 +142,6 @@ class Status(Declared):
     shards: ShardsStatus | None = Field(default=None, description="The shards.")
     consumers: ConsumersStatus | None = Field(default=None, description="The consumers.")
     migration: MigrationStatus | None = Field(default=None, description="The database's schema.")
+    retention: RetentionStatus | None = Field(
+        default=None, description="The deleting of what is old; none where everything is kept."
+    )

@@ -1,12 +1,75 @@
 """Parts of the spec about the database and the consumers that write to it."""
 
-from typing import Literal
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from marketfeed_operator.api.pods import Resources
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import Port, SecretKey, SecretName
+
+Days = Annotated[int, Field(ge=1, le=99_999)]
+
+
+def _cron_field(value: str) -> str:
+    """Of values as in `value`, the expression for what one field of cron may be: lists, ranges and steps of them."""
+    part = f"([*]|({value})(-({value}))?)(/[1-9][0-9]?)?"
+    return f"{part}(,{part})*"
+
+
+_MONTHS: Final = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_CRON: Final = " ".join(
+    _cron_field(value)
+    for value in (
+        "[0-5]?[0-9]",
+        "[01]?[0-9]|2[0-3]",
+        "0?[1-9]|[12][0-9]|3[01]",
+        f"0?[1-9]|1[0-2]|{_MONTHS}",
+        "[0-6]|sun|mon|tue|wed|thu|fri|sat",
+    )
+)
+"""What a CronJob takes, in lower case. That a range ends before it begins is for the API server to see."""
+
+
+class Retention(Declared):
+    """What is deleted, and when; a table that is not named is kept for ever."""
+
+    trades_days: Days | None = Field(
+        default=None, description="Days that trades are kept, by their time at the venue."
+    )
+    book_tickers_days: Days | None = Field(
+        default=None, description="Days that quotes are kept, by the time they were received."
+    )
+    candles_days: Days | None = Field(
+        default=None, description="Days that one-minute candles are kept; they do not need their trades."
+    )
+    dead_letters_days: Days | None = Field(
+        default=None, description="Days that messages are kept which could not be stored."
+    )
+    schedule: str = Field(
+        default="23 3 * * *",
+        max_length=100,
+        description="When it is deleted, as the five fields of cron, in UTC; without a word once a day.",
+    )
+
+    rules = (
+        Rule(
+            "has(self.tradesDays) || has(self.bookTickersDays) || has(self.candlesDays) || has(self.deadLettersDays)",
+            "retention names no table: give at least one of tradesDays, bookTickersDays, candlesDays and "
+            "deadLettersDays, or no retention to keep everything",
+            lambda self: (
+                (self.trades_days, self.book_tickers_days, self.candles_days, self.dead_letters_days)
+                != (None, None, None, None)
+            ),
+        ),
+        Rule(
+            f"self.schedule.matches('^({_CRON})$')",
+            "retention.schedule is no schedule: give the five fields of cron in UTC (minute, hour, day of the month, "
+            "month, day of the week) like 23 3 * * *",
+            lambda self: re.fullmatch(_CRON, self.schedule) is not None,
+        ),
+    )
 
 
 class Storage(Declared):
@@ -20,6 +83,11 @@ class Storage(Declared):
     port: Port | None = Field(
         default=None,
         description="The database's port, for the network policy; none means 5432, or 26257 for CockroachDB.",
+    )
+    retention: Retention | None = Field(
+        default=None,
+        description="What is deleted from the database's tables once it is so many days old, whichever feed wrote it; "
+        "none deletes nothing.",
     )
 
 

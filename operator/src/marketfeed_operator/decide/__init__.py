@@ -16,7 +16,7 @@ from marketfeed_operator.api import Status
 from marketfeed_operator.api.status import MigrationStatus
 from marketfeed_operator.decide.conditions import conditions
 from marketfeed_operator.decide.situation import Situation
-from marketfeed_operator.decide.summaries import consumers, shards, symbols
+from marketfeed_operator.decide.summaries import consumers, retention, shards, symbols
 
 __all__ = ["Situation", "decide"]
 
@@ -30,12 +30,12 @@ def decide(at: Situation, now: datetime) -> Status:
         shards=shards(at),
         consumers=consumers(at),
         migration=MigrationStatus(job=at.plan.job, state=at.plan.migration) if at.plan else None,
+        retention=retention(at),
     )
     if at.plan is None:  # what was told stays true until there is a new plan
         before = at.feed.status
-        kept = {
-            name: before[name] for name in ("symbols", "shards", "consumers", "migration") if name in before
-        }
+        parts = ("symbols", "shards", "consumers", "migration", "retention")
+        kept = {name: before[name] for name in parts if name in before}
         return _restored(status, kept)
     return status
 

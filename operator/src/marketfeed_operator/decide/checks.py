@@ -56,6 +56,18 @@ def _migration_running(at: Situation) -> Verdict | None:
     )
 
 
+def _retention_failed(at: Situation) -> Verdict | None:
+    """Told until a run succeeds, also while the next is at it: else it would come and go with each try."""
+    ended = [run for run in at.retention_runs() if run.job != "Running"]
+    if at.retention() is None or not ended or ended[-1].job != "Failed":
+        return None
+    return (
+        "RetentionFailed",
+        f"Job {ended[-1].key[2]} failed, so what is too old is still stored: read its log and mend the cause. The next "
+        f"run is by the schedule, or kubectl create job --from=cronjob/{at.retention()} NAME",
+    )
+
+
 def _shards_not_ready(at: Situation) -> Verdict | None:
     shards = at.shards()
     ready = sum(1 for facts in shards if facts is not None and facts.wanted <= facts.ready)
@@ -147,6 +159,6 @@ READY: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (
-    _invalid_spec, _apply_failed, _migration_failed, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler,
-    _symbols_refused,
+    _invalid_spec, _apply_failed, _migration_failed, _retention_failed, _pods_in_trouble, _venue_silent, _no_strimzi,
+    _no_autoscaler, _symbols_refused,
 )  # fmt: skip

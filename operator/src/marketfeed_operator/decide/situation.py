@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marketfeed_operator.api import Spec
-from marketfeed_operator.kinds import DEPLOYMENT, STATEFUL_SET
-from marketfeed_operator.names import shard_name
+from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, STATEFUL_SET
+from marketfeed_operator.names import RETENTION, shard_name
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Observed
 from marketfeed_operator.plan import Plan
 
@@ -45,6 +45,20 @@ class Situation:
             for child in self.plan.children
             if child.kind is STATEFUL_SET
         ]
+
+    def retention(self) -> str | None:
+        """Name of the CronJob that deletes what is old; None where everything is kept."""
+        wanted = self.plan.children if self.plan is not None else ()
+        return next((child.name for child in wanted if child.kind is CRON_JOB), None)
+
+    def retention_runs(self) -> list[ChildFacts]:
+        """The Jobs that are left of it, the newest last."""
+        found = [
+            facts
+            for facts in self.observed.children.values()
+            if facts.key[0] == JOB.kind and facts.component == RETENTION
+        ]
+        return sorted(found, key=lambda facts: (facts.created, facts.key))
 
 
 def refused_symbols(at: Situation) -> dict[str, str]:

@@ -9,6 +9,7 @@ from marketfeed_operator.api.status import (
     MAX_SYMBOLS_LISTED,
     ConsumerSetStatus,
     ConsumersStatus,
+    RetentionStatus,
     ShardsStatus,
     ShardStatus,
     SymbolsStatus,
@@ -119,6 +120,15 @@ def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus |
         lag=sum(lags) if lags else None,
         selector=f"{FEED}={at.feed.name},{COMPONENT}={component}",
     )
+
+
+def retention(at: Situation) -> RetentionStatus | None:
+    """The CronJob that deletes what is old, and its newest Job; None where everything is kept."""
+    if (name := at.retention()) is None:
+        return None
+    if not (runs := at.retention_runs()):
+        return RetentionStatus(cron_job=name)
+    return RetentionStatus(cron_job=name, job=runs[-1].key[2], state=runs[-1].job)
 
 
 def _declared_replicas(spec: Spec | None, stream: str) -> int:

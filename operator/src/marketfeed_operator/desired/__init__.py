@@ -10,10 +10,16 @@ from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired.base import Child, Defaults, Feed, Object, config_hash, digest
 from marketfeed_operator.desired.budgets import consumer_budget, ingestion_budget
 from marketfeed_operator.desired.config_map import config_map, reading_of
+from marketfeed_operator.desired.cron_job import retention_cron_job
 from marketfeed_operator.desired.deployment import deployment
 from marketfeed_operator.desired.job import migration_job
 from marketfeed_operator.desired.kafka_topic import kafka_topics
-from marketfeed_operator.desired.network_policies import consumer_policy, ingestion_policy, migration_policy
+from marketfeed_operator.desired.network_policies import (
+    consumer_policy,
+    ingestion_policy,
+    migration_policy,
+    retention_policy,
+)
 from marketfeed_operator.desired.pod_monitor import pod_monitor
 from marketfeed_operator.desired.scaled_object import scaled_object
 from marketfeed_operator.desired.service import service
@@ -37,12 +43,15 @@ __all__ = [
 ]
 
 
-def desired(feed: Feed, shards: Mapping[int, Reading], kinds: Set[str]) -> list[Child]:
+def desired(
+    feed: Feed, shards: Mapping[int, Reading], kinds: Set[str], *, migrated: bool = True
+) -> list[Child]:
     """Every child that is to be there, in the order they are made.
 
     Args:
         shards: what each shard reads.
         kinds: the optional kinds that the cluster serves.
+        migrated: the database's schema fits the consumers' image.
     """
     children: list[Child | None] = [
         service_account(feed),
@@ -52,6 +61,8 @@ def desired(feed: Feed, shards: Mapping[int, Reading], kinds: Set[str]) -> list[
         pod_monitor(feed),
         migration_policy(feed),
         migration_job(feed),
+        retention_policy(feed),
+        retention_cron_job(feed, suspended=not migrated),
     ]
     for shard in sorted(shards):
         # The file first: pods wait for a ConfigMap that is not there, and workers for no file.

@@ -160,8 +160,8 @@ def worker(feed: Feed, shard: str) -> Surroundings:
     return around
 
 
-def migration(feed: Feed) -> Surroundings:
-    """Of the Job that brings the database's schema up to date."""
+def database_job(feed: Feed) -> Surroundings:
+    """Of what works on the database alone: the migration, and the runs of retention."""
     around = Surroundings()
     around.set("LOG_LEVEL", feed.spec.logging.level)
     around.set("LOG_FORMAT", feed.spec.logging.format)

@@ -18,8 +18,9 @@ def migration_job(feed: Feed) -> Child | None:
         return None
     images = feed.spec.images
     image = (images and images.consumer) or feed.defaults.consumer_image
-    version = digest([image, storage.model_dump()])[:10]
-    around = environment.migration(feed)
+    # What is kept for how long is no matter of the schema.
+    version = digest([image, storage.model_dump(exclude={"retention"})])[:10]
+    around = environment.database_job(feed)
     container = pods.job_container(
         feed,
         name="migrate",

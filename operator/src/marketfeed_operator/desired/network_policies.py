@@ -7,7 +7,7 @@ from marketfeed_operator.desired.base import Child, Feed, Object, child, selecto
 from marketfeed_operator.desired.environment import bootstrap_servers
 from marketfeed_operator.desired.streams import consumer_spec, stored_streams
 from marketfeed_operator.kinds import NETWORK_POLICY
-from marketfeed_operator.names import INGESTION, MIGRATION, consumer_component, consumer_name
+from marketfeed_operator.names import INGESTION, MIGRATION, RETENTION, consumer_component, consumer_name
 
 _DATABASE_PORTS = {"postgresql": 5432, "cockroachdb": 26257}
 _VENUE_PORTS = (443, 9443)
@@ -33,6 +33,13 @@ def migration_policy(feed: Feed) -> Child | None:
     if not stored_streams(feed):
         return None
     return _policy(feed, f"{feed.name}-{MIGRATION}", MIGRATION, [_database_port(feed)], serves=False)
+
+
+def retention_policy(feed: Feed) -> Child | None:
+    """Of the runs of retention: out to the database; None when everything is kept."""
+    if feed.spec.storage is None or feed.spec.storage.retention is None:
+        return None
+    return _policy(feed, f"{feed.name}-{RETENTION}", RETENTION, [_database_port(feed)], serves=False)
 
 
 def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves: bool) -> Child:
