@@ -1,6 +1,7 @@
 """``kubectl marketfeed`` against a real API server: what it prints is what then happens."""
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import pytest
 import yaml
 from operator_kubelet import kubelet
 from operator_support import REPOSITORY, SYSTEM, Admin, eventually
+from rich.console import Console
 
 from marketfeed_cli.kubectl.preview import as_json, preview
-from marketfeed_cli.kubectl.tables import age
+from marketfeed_cli.kubectl.tables import age, status
 from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
@@ -98,6 +100,28 @@ def test_an_age_is_told_as_kubectl_does(seconds, expected):
     now = datetime(2026, 11, 28, tzinfo=UTC)
     assert age((now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ"), now) == expected
     assert age(None, now) == "-"
+
+
+@pytest.mark.parametrize(
+    ("retention", "line"),
+    [
+        (None, None),
+        ({"cronJob": "feed-retain", "job": "", "state": "None"}, "retention: CronJob feed-retain"),
+        (
+            {"cronJob": "feed-retain", "job": "feed-retain-29", "state": "Failed"},
+            "retention: CronJob feed-retain, newest Job feed-retain-29 Failed",
+        ),
+    ],
+    ids=["everything is kept", "before the first run", "with a run"],
+)
+def test_a_status_names_the_cron_job_of_retention_and_its_newest_run(retention, line):
+    told = {"retention": retention} if retention else {}
+    feed = {"metadata": {"namespace": "n", "name": "feed"}, "spec": {"venue": "binance_us"}, "status": told}
+    written = io.StringIO()
+    status(Console(file=written, width=120), [feed], datetime(2026, 11, 28, tzinfo=UTC))
+    assert [each for each in written.getvalue().splitlines() if "retention" in each] == (
+        [line] if line else []
+    )
 
 
 @pytest.fixture(scope="module")
