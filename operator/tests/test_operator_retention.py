@@ -3,51 +3,21 @@
 import copy
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pytest
-from operator_kubelet import kubelet
-from operator_support import Admin, Operator, eventually
+import yaml
+from operator_retention import FEED, NO_SCHEDULES, SPEC, STORAGE, container, cron_job, feed
+from operator_support import REPOSITORY
 
 from marketfeed_consumers.__main__ import parser
-from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed, desired
-from marketfeed_operator.desired.cron_job import retention_cron_job
-from marketfeed_operator.errors import Invalid
 from marketfeed_operator.facts import child_facts
 from marketfeed_operator.kinds import CRON_JOB, JOB
 from marketfeed_operator.observed import FeedFacts, JobState, Observed
 from marketfeed_operator.plan import obsolete, plan
-
-STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
-SPEC: dict[str, Any] = {"venue": "binance_us", "symbols": ["AA"], "kafka": {"bootstrapServers": "k:9092"}}
-FEED = ("default", "feed")
-
-
-def sound(retention: dict[str, Any] | None, **changes: Any) -> Spec:
-    storage = {**STORAGE, "retention": retention} if retention is not None else STORAGE
-    found = parse({**SPEC, "storage": storage, **changes})
-    assert isinstance(found, Spec), found
-    return found
-
-
-def feed(retention: dict[str, Any] | None, **changes: Any) -> Feed:
-    return Feed(*FEED, "uid", 1, sound(retention, **changes), Defaults("worker:1", "consumer:1"))
-
-
-def cron_job(retention: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    child = retention_cron_job(feed(retention, **changes), suspended=False)
-    assert child is not None
-    assert child.body is not None
-    return child.body
-
-
-def container(body: dict[str, Any]) -> dict[str, Any]:
-    (found,) = body["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    return dict(found)
 
 
 @pytest.mark.parametrize(
@@ -109,19 +79,21 @@ def test_its_pods_are_those_of_the_migration_but_for_the_command():
     assert ours["spec"] == theirs
 
 
+def test_what_the_docs_show_is_a_spec():
+    text = (REPOSITORY / "docs" / "operator.md").read_text().partition("### What is deleted")[2]
+    shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    spec = parse({**SPEC, **shown})
+    assert isinstance(spec, Spec), spec
+    assert spec.storage is not None
+    assert spec.storage.retention is not None
+
+
 @pytest.mark.parametrize(
     "schedule",
     ["0 0 * * *", "*/5 * * * *", "00 04 1,15 * *", "5-55/10 0-6 31 12 0", "30 2 * jan-mar,dec mon-fri", "59 23 1 1 6"],
 )  # fmt: skip
 def test_a_schedule_is_taken(schedule):
     assert cron_job({"tradesDays": 1, "schedule": schedule})["spec"]["schedule"] == schedule
-
-
-NO_SCHEDULES = [
-    "", "daily", "@daily", "@every 1h", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *",
-    "* * * 13 *", "* * * * 7", "*/0 * * * *", "1, * * * *", "TZ=UTC 0 0 * * *", "0 0 * * * ", "0 0\n* * *",
-    "-5 * * * *",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("schedule", NO_SCHEDULES, ids=repr)
@@ -208,220 +180,3 @@ def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
     assert told.reason == ("RetentionFailed" if degraded else "AsExpected")
     assert found.migration is not None
     assert found.migration.state == "Succeeded"
-
-
-PORT = free_port()
-
-
-@pytest.fixture(scope="module")
-def operator(start_operator) -> Operator:
-    return start_operator(POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="1")
-
-
-@pytest.fixture
-async def nodes(admin: Admin, operator: Operator):
-    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
-        yield running
-
-
-async def declare(admin: Admin, name: str, retention: dict[str, Any] | None, **changes: Any) -> None:
-    storage = {**STORAGE, "retention": retention} if retention is not None else STORAGE
-    await admin.feed(name, symbols=["AA"], storage=storage, **changes)
-
-
-def await_status(admin: Admin, name: str, reason: str, **retention: str):
-    """Wait for a reason of Degraded, and for what the status says of retention."""
-
-    async def check():
-        assert (await admin.condition(name, "Degraded"))["reason"] == reason
-        status = (await admin.get("MarketFeed", name))["status"]
-        assert retention.items() <= status.get("retention", {}).items(), status
-        return status
-
-    return eventually(check)
-
-
-def await_runs_allowed(admin: Admin, name: str):
-    """Wait until the schema fits and the CronJob is no longer suspended for it."""
-
-    async def check():
-        assert (await admin.condition(name, "Ready"))["status"] == "True"
-        stored = await admin.get("CronJob", f"{name}-retain")
-        assert stored is not None
-        assert stored["spec"]["suspend"] is False
-        return stored
-
-    return eventually(check)
-
-
-async def await_resyncs(operator: Operator) -> None:
-    """Until the operator has looked at everything a few times more."""
-    before = operator.total("marketfeed_operator_reconciles_total", result="success")
-
-    async def looked():
-        return operator.total("marketfeed_operator_reconciles_total", result="success") >= before + 4
-
-    await eventually(looked)
-
-
-@pytest.mark.integration
-async def test_what_a_schedule_may_be_is_what_a_cron_job_takes(admin: Admin):
-    body = cron_job({"tradesDays": 1})
-    del body["metadata"]["ownerReferences"]
-    body["metadata"]["namespace"] = admin.namespace
-    apply = partial(admin.cluster.apply, CRON_JOB, manager="tests", dry_run=True)
-    for taken in (
-        "0 0 * * *",
-        "*/5 * * * *",
-        "00 04 1,15 * *",
-        "30 2 * jan-mar,dec mon-fri",
-        "5/15 0 1 1 0-6/2",
-    ):
-        sound({"tradesDays": 1, "schedule": taken})
-        await apply({**body, "spec": {**body["spec"], "schedule": taken}})
-    # It takes more than five plain fields.
-    lenient = {"@daily", "@every 1h", "0 0 * * * ", "0 0\n* * *", "1, * * * *"}
-    for refused in sorted(set(NO_SCHEDULES) - lenient):
-        with pytest.raises(Invalid, match="schedule"):
-            await apply({**body, "spec": {**body["spec"], "schedule": refused}})
-
-
-@pytest.mark.integration
-async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, operator):
-    await declare(admin, "expiring", {"tradesDays": 90, "schedule": "* * * * *"})
-    stored = await await_runs_allowed(admin, "expiring")
-    uid = (await admin.get("MarketFeed", "expiring"))["metadata"]["uid"]
-    (owner,) = stored["metadata"]["ownerReferences"]
-    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == (
-        "MarketFeed",
-        "expiring",
-        uid,
-        True,
-    )
-    assert await admin.get("NetworkPolicy", "expiring-retention") is not None
-    # By Kubernetes' own controller, within the minute; its pod has to pass the namespace's restricted standard.
-    status = await await_status(admin, "expiring", "AsExpected", cronJob="expiring-retain", state="Succeeded")
-    run_name = status["retention"]["job"]
-
-    await declare(admin, "expiring", {"tradesDays": 30, "bookTickersDays": 7})
-
-    async def changed():
-        stored = await admin.get("CronJob", "expiring-retain")
-        options = ["--trades-days", "30", "--book-tickers-days", "7"]
-        return stored["spec"]["schedule"] == "23 3 * * *" and container(stored)["command"][2:] == options
-
-    await eventually(changed)
-    await await_resyncs(operator)
-    assert run_name in await admin.names("Job"), "a run is its CronJob's to clear away"
-    migration = [name for name in await admin.names("Job") if "-migrate-" in name]
-
-    await declare(admin, "expiring", None)
-
-    async def gone():
-        assert await admin.names("CronJob") == []
-        assert await admin.get("NetworkPolicy", "expiring-retention") is None
-        assert await admin.names("Job") == migration, (
-            "the schema is where it was; a run goes with its CronJob"
-        )
-        return "retention" not in (await admin.get("MarketFeed", "expiring"))["status"]
-
-    await eventually(gone)
-    assert await admin.names("StatefulSet") == ["expiring-consumer-book", "expiring-consumer-trades"]
-
-
-@pytest.mark.integration
-async def test_what_somebody_changes_is_put_back_but_a_suspension_stays(admin: Admin, nodes, operator):
-    await declare(admin, "guarded", {"tradesDays": 90})
-    path = CRON_JOB.path(admin.namespace, "guarded-retain")
-
-    async def as_declared():
-        stored = await admin.get("CronJob", "guarded-retain")
-        assert stored is not None
-        command = container(stored)["command"][2:]
-        return command == ["--trades-days", "90"] and stored["spec"]["schedule"] == "23 3 * * *"
-
-    await await_runs_allowed(admin, "guarded")
-    await eventually(as_declared)
-    repaired = operator.total("marketfeed_operator_drift_repaired_total", kind="CronJob")
-    await admin.cluster.merge(path, {"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}})
-    await eventually(as_declared)
-    await admin.delete("CronJob", "guarded-retain")
-    await eventually(as_declared)
-
-    async def counted():
-        return operator.total("marketfeed_operator_drift_repaired_total", kind="CronJob") >= repaired + 2
-
-    await eventually(counted)
-    await await_runs_allowed(admin, "guarded")
-    await admin.cluster.merge(path, {"spec": {"suspend": True}})
-    await await_resyncs(operator)
-    (before,) = await admin.names("Job")
-    await declare(admin, "guarded", {"tradesDays": 91}, images={"consumer": "consumer:2"})
-
-    async def migrated():
-        status = (await admin.get("MarketFeed", "guarded"))["status"]
-        return status["migration"]["job"] != before and status["migration"]["state"] == "Succeeded"
-
-    await eventually(migrated)
-    await await_resyncs(operator)
-    stored = await admin.get("CronJob", "guarded-retain")
-    assert container(stored)["command"][-1] == "91"
-    assert stored["spec"]["suspend"] is True, "ours for the migration has ended, theirs has not"
-
-    await admin.delete("MarketFeed", "guarded")
-
-    async def nothing_left():
-        return not [name for kind in ("CronJob", "Job", "NetworkPolicy") for name in await admin.names(kind)]
-
-    await eventually(nothing_left)
-
-
-@pytest.mark.integration
-async def test_a_run_that_failed_is_told_and_the_feed_stays_ready(admin: Admin, nodes, operator):
-    await declare(admin, "troubled", {"tradesDays": 90})
-    stored = await await_runs_allowed(admin, "troubled")
-    await await_status(admin, "troubled", "AsExpected", cronJob="troubled-retain", state="None")
-    owner = {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "name": "troubled-retain",
-        "uid": stored["metadata"]["uid"],
-    }
-
-    async def run_now(name: str) -> str:
-        """As ``kubectl create job --from=cronjob/…`` does."""
-        template = stored["spec"]["jobTemplate"]
-        metadata = {**template["metadata"], "name": name, "ownerReferences": [{**owner, "controller": True}]}
-        metadata["annotations"] = {"cronjob.kubernetes.io/instantiate": "manual"}
-        body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
-        await admin.cluster.create(JOB.path(admin.namespace), body)
-        return JOB.path(admin.namespace, name)
-
-    nodes.failing_jobs = True
-    path = await run_now("first")
-
-    async def started():
-        return (await admin.get("Job", "first")).get("status", {}).get("startTime")
-
-    await eventually(started)
-    failed = [
-        {
-            "type": kind,
-            "status": "True",
-            "reason": "DeadlineExceeded",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-        for kind in ("FailureTarget", "Failed")
-    ]
-    await admin.cluster.merge(
-        f"{path}/status",
-        {"status": {"conditions": failed, "active": 0, "terminating": 0, "ready": 0, "failed": 1}},
-    )
-    status = await await_status(admin, "troubled", "RetentionFailed", job="first", state="Failed")
-    conditions = {each["type"]: each for each in status["conditions"]}
-    assert "--from=cronjob/troubled-retain" in conditions["Degraded"]["message"]
-    assert conditions["Ready"]["status"] == "True", "data flows"
-
-    nodes.failing_jobs = False
-    await run_now("second")
-    await await_status(admin, "troubled", "AsExpected", job="second", state="Succeeded")
