@@ -2,8 +2,11 @@
 
 import pytest
 from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 
 from marketfeed_chassis import settings
+from marketfeed_chassis.errors import StartupError
+from marketfeed_consumers import kafka
 from marketfeed_consumers.kafka import consumer_config
 from marketfeed_consumers.settings import ConsumerSettings
 
@@ -26,3 +29,17 @@ def test_the_client_writes_to_the_log_whose_repetitions_are_left_out() -> None:
 
     assert config["logger"].name == "librdkafka"
     assert "RepeatFilter" in [type(one).__name__ for one in config["logger"].filters]
+
+
+def test_a_broker_that_does_not_answer_for_the_topics_ids_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka, "_DESCRIBE_SECONDS", 0.2)
+    nobody = AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+
+    with pytest.raises(StartupError) as refused:
+        kafka.topic_ids(nobody, ["market.trades.raw"])
+
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("Kafka does not tell the id of market.trades.raw: ")
+    assert "Broker transport failure" in line

@@ -12,10 +12,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig
 from integration_kafka import ApacheKafka
 
+from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import Parts
+from marketfeed_consumers.kafka import topic_ids
 from marketfeed_devtools.waiting import until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -66,6 +69,14 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
     assert await rig.stop(again) == 0
     rig.check(200)
+
+
+def test_the_id_of_a_topic_that_kafka_refuses_is_one_line_with_topic_and_reason(
+    apache_kafka: ApacheKafka,
+) -> None:
+    """It was a traceback of reset-offsets, where the topic was taken away while it asked."""
+    with pytest.raises(StartupError, match=r"the id of gone: Broker: Unknown topic or partition; check"):
+        topic_ids(AdminClient({"bootstrap.servers": apache_kafka.address}), ["gone"])
 
 
 async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_nothing_is_lost(rig: Rig) -> None:

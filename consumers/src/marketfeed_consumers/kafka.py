@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.settings import ConsumerSettings
@@ -61,15 +62,31 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     An id tells a topic from another of the same name that was deleted before it.
 
     Raises:
-        KafkaException: a broker that has ids does not answer.
+        StartupError: no broker answers, or one that has ids does not tell that of a topic.
     """
-    metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
+    try:
+        metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
+    except KafkaException as error:
+        raise untold("id", ", ".join(topics), error.args[0]) from None
     if metadata.controller_id not in metadata.brokers:
         # Ids come from the controller; a broker without one (librdkafka's mock cluster) has none to tell.
         log.warning("the broker has no topic ids: a topic created again is recognised by its offsets only")
         return dict.fromkeys(topics, "")
-    futures = ask_topic_ids(admin, topics)
-    return {topic: _topic_id(futures[topic]) for topic in topics}
+    ids = {}
+    for topic, future in ask_topic_ids(admin, topics).items():
+        try:
+            ids[topic] = _topic_id(future)
+        except KafkaException as error:
+            raise untold("id", topic, error.args[0]) from None
+    return ids
+
+
+def untold(what: str, topic: str, error: KafkaError) -> StartupError:
+    """The one line about something of `topic` that Kafka was asked for."""
+    return StartupError(
+        f"Kafka does not tell the {what} of {topic}: {error.str()}; "
+        "check KAFKA_BROKER, that the topic is there, and that this user may describe it"
+    )
 
 
 def ask_topic_ids(admin: AdminClient, topics: Sequence[str]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers import kafka
 from marketfeed_consumers.claims import read_offsets
 from marketfeed_consumers.transaction import Connection
@@ -44,7 +44,7 @@ def reset(
 
     Raises:
         SettingsError: `to` or `partition` is none that the topic has.
-        StartupError: Kafka does not know the topic.
+        StartupError: Kafka does not answer, or does not tell of the topic.
     """
     bounds = _bounds(admin, topic)
     if partition is not None:
@@ -84,12 +84,12 @@ def _bounds(admin: AdminClient, topic: str) -> Mapping[int, tuple[int, int]]:
     try:
         metadata = admin.list_topics(topic, timeout=10).topics[topic]
         if metadata.error is not None:
-            raise StartupError(f"Kafka has no topic {topic}: {metadata.error.str()}")
+            raise kafka.untold("offsets", topic, metadata.error)
         numbers = sorted(metadata.partitions)
         lows = _ends(admin, topic, numbers, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         highs = _ends(admin, topic, numbers, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     except KafkaException as error:
-        raise StartupError(f"Kafka does not tell the offsets of {topic}: {error.args[0].str()}") from None
+        raise kafka.untold("offsets", topic, error.args[0]) from None
     return {number: (lows[number], highs[number]) for number in lows}
 
 
