@@ -7,13 +7,14 @@ import pytest
 from consumer_market import quote, trade
 from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
+from psycopg import sql
 
 from marketfeed_consumers import audit, rebuild, retention
 from marketfeed_consumers.database import again as retrying
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.transaction import Connection
-from marketfeed_wire import MAX_ID
+from marketfeed_wire import MAX_ID, MAX_TIME_US
 
 pytestmark = pytest.mark.integration
 NAMES = (
@@ -56,7 +57,7 @@ def test_names_of_any_characters_are_names(session: Callable[..., Session], data
         [5, MAX_ID - 5, 6, 7, MAX_ID, 8],
     ],
 )
-@pytest.mark.parametrize("times", [[0], [MAX_ID // 1000, 0, 1], [253_402_300_799_999_999]])
+@pytest.mark.parametrize("times", [[0], [MAX_ID // 1000, 0, 1], [MAX_TIME_US]])
 def test_ids_times_and_numbers_at_their_edges(
     session: Callable[..., Session], database: str, ids: list[int], times: list[int]
 ) -> None:
@@ -65,7 +66,7 @@ def test_ids_times_and_numbers_at_their_edges(
         trade(
             i,
             trade_time_us=times[at % len(times)],
-            event_time_us=MAX_ID,
+            event_time_us=MAX_TIME_US,
             received_time_us=times[at % len(times)],
             price=(LONG, "0." + "0" * 61 + "1", "1.", ".5", "0")[at % 5],
             qty=(LONG, ".1")[at % 2],
@@ -97,6 +98,19 @@ def test_ids_times_and_numbers_at_their_edges(
     mine.write(*made)
     assert rows(database, "SELECT trade_id FROM trades") == [(max(ids),)]
     assert rows(database, "SELECT sum(trade_count)::int FROM candles_1m") == [(len(ids),)]
+
+
+@pytest.mark.parametrize("time_us", [MAX_TIME_US, MAX_TIME_US + 1, 2**62, MAX_ID])
+def test_no_time_makes_a_view_unusable(session: Callable[..., Session], database: str, time_us: int) -> None:
+    """The database itself cannot show the largest number as a time, and Python nothing after the year 9999."""
+    session().write(trade(1), trade(2, trade_time_us=time_us), quote(1), quote(2, received_time_us=time_us))
+    assert stored(database, "dead_letters") == (0 if time_us == MAX_TIME_US else 2)
+    views = rows(database, "SELECT table_name FROM information_schema.views WHERE table_schema = 'public'")
+    assert len(views) >= 6
+    with _connected(database) as connection:
+        connection.execute("SET TIME ZONE 'Pacific/Kiritimati'")  # the first to have the new year
+        for (view,) in views:
+            assert connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(view))).fetchall()
 
 
 def _connected(url: str) -> Connection:

@@ -12,6 +12,7 @@ from wire_strategies import book_tickers, trades
 
 from marketfeed_wire import (
     MAX_ID,
+    MAX_TIME_US,
     BookTicker,
     DecodeError,
     Trade,
@@ -126,6 +127,7 @@ NOT_A_NAME = [
     None,
 ]
 NOT_AN_ID = [-1, MAX_ID + 1, 10**40, 1.0, 1.5, "1", True, None, [1]]
+NOT_A_TIME = [*NOT_AN_ID, MAX_TIME_US + 1, MAX_ID]
 NOT_A_DECIMAL = [
     "", ".", "..", "1.2.3", "-1", "+1", "1e5", "1E5", "NaN", "nan", "Infinity", "0x10", "1,5", "1_000",
     " 1", "1 ", "1\n", "1\x00", "\u0661\u0662", "\uff11", "\u00b2", "1" * 65, 1.5, 1, None, True,
@@ -134,13 +136,13 @@ NOT_A_DECIMAL = [
 WRONG_IN_BOTH = [
     *(("venue", value) for value in NOT_A_NAME),
     *(("symbol", value) for value in NOT_A_NAME),
-    *(("received_time_us", value) for value in NOT_AN_ID),
-    *(("event_time_us", value) for value in NOT_AN_ID if value is not None),
+    *(("received_time_us", value) for value in NOT_A_TIME),
+    *(("event_time_us", value) for value in NOT_A_TIME if value is not None),
 ]
 WRONG_IN_A_TRADE = [
     *WRONG_IN_BOTH,
     *(("trade_id", value) for value in NOT_AN_ID),
-    *(("trade_time_us", value) for value in NOT_AN_ID),
+    *(("trade_time_us", value) for value in NOT_A_TIME),
     *((name, value) for name in ("price", "qty") for value in NOT_A_DECIMAL),
     ("buyer_is_maker", 1),
     ("buyer_is_maker", "true"),

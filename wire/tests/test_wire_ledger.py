@@ -8,13 +8,13 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
-from wire_strategies import ids, names
+from wire_strategies import ids, names, times
 
-from marketfeed_wire import MAX_ID, DecodeError, encode
+from marketfeed_wire import MAX_ID, MAX_TIME_US, DecodeError, encode
 from marketfeed_wire.ledger import Gap, Progress, decode_gap, decode_progress, gap_key, progress_key
 
 ranges = st.tuples(ids, ids).map(lambda pair: (min(pair), max(pair)))
-progresses = st.builds(Progress, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=ids)
+progresses = st.builds(Progress, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=times)
 gaps = st.builds(
     lambda ends, **fields: Gap(first_id=ends[0], last_id=ends[1], **fields),
     ranges,
@@ -24,8 +24,8 @@ gaps = st.builds(
     missing=st.lists(ranges, max_size=3),
     absent=st.lists(ranges, max_size=3),
     proof=st.text(max_size=64),
-    detected_time_us=ids,
-    updated_time_us=ids,
+    detected_time_us=times,
+    updated_time_us=times,
 )
 GAP: dict[str, Any] = {
     "venue": "binance_us",
@@ -86,7 +86,7 @@ WRONG_IN_A_GAP = [
     ("venue", "binance us"), ("symbol", "BTC\x00"), ("symbol", ""), ("first_id", -1), ("first_id", MAX_ID + 1),
     ("first_id", 1.0), ("last_id", 4), ("last_id", None), ("state", "lost"), ("missing", [[6, 5]]),
     ("missing", [[1]]), ("missing", [[-1, 5]]), ("absent", [[2, 1]]), ("absent", "none"), ("proof", "x" * 65),
-    ("detected_time_us", -1), ("updated_time_us", "now"),
+    ("detected_time_us", -1), ("updated_time_us", "now"), ("updated_time_us", MAX_TIME_US + 1),
 ]  # fmt: skip
 
 

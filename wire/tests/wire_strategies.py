@@ -2,9 +2,10 @@
 
 import hypothesis.strategies as st
 
-from marketfeed_wire import MAX_ID, BookTicker, Trade
+from marketfeed_wire import MAX_ID, MAX_TIME_US, BookTicker, Trade
 
 ids = st.integers(0, MAX_ID) | st.sampled_from([0, 1, 2**53 + 1, MAX_ID])
+times = st.integers(0, MAX_TIME_US) | st.sampled_from([0, MAX_TIME_US])
 names = (
     st.text(
         st.characters(codec="utf-8").filter(lambda c: c.isprintable() and c != " "), min_size=1, max_size=64
@@ -20,9 +21,9 @@ trades = st.builds(
     trade_id=ids,
     price=decimals,
     qty=decimals,
-    trade_time_us=ids,
-    event_time_us=ids | st.none(),
-    received_time_us=ids,
+    trade_time_us=times,
+    event_time_us=times | st.none(),
+    received_time_us=times,
     origin=st.sampled_from(["stream", "backfill"]),
     schema_version=st.just(1),
 )
@@ -35,7 +36,7 @@ book_tickers = st.builds(
     bid_qty=decimals,
     ask_price=decimals,
     ask_qty=decimals,
-    event_time_us=ids | st.none(),
-    received_time_us=ids,
+    event_time_us=times | st.none(),
+    received_time_us=times,
     schema_version=st.just(1),
 )

@@ -12,13 +12,14 @@ from marketfeed_wire.codec import (
     is_name,
 )
 from marketfeed_wire.ledger import Gap, GapState, Progress, decode_gap, decode_progress, gap_key, progress_key
-from marketfeed_wire.messages import MAX_ID, SCHEMA_VERSION, BookTicker, Origin, Trade
+from marketfeed_wire.messages import MAX_ID, MAX_TIME_US, SCHEMA_VERSION, BookTicker, Origin, Trade
 from marketfeed_wire.topics import BOOK_TICKER, GAPS, PROGRESS, TRADES, key_for
 
 __all__ = [
     "BOOK_TICKER",
     "GAPS",
     "MAX_ID",
+    "MAX_TIME_US",
     "PROGRESS",
     "SCHEMA_VERSION",
     "TRADES",

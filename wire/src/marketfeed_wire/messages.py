@@ -18,10 +18,17 @@ SCHEMA_VERSION: Final = 1
 """Raised when a field changes its meaning or goes away; added optional fields leave it as it is."""
 
 MAX_ID = 2**63 - 1
-"""The largest id or time a message may hold: what a BIGINT column takes."""
+"""The largest id a message may hold: what a BIGINT column takes."""
+
+MAX_TIME_US = 253_370_764_800_000_000
+"""The largest time a message may hold: the year 9999 begins.
+
+No clock says more but by mistake, and much that reads a database (Python's datetime, for one) fails at the year 10000,
+which is near for a time that a view rounds or shows in another zone: one such row would spoil a view for everybody.
+"""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID, description="microseconds since the Unix epoch")]
+TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US, description="microseconds since the Unix epoch")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Decimal = Annotated[
     str,

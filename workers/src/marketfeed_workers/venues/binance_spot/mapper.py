@@ -4,12 +4,12 @@ A combined frame is ``{"stream":"btcusdt@trade","data":{…}}``. Which kind it i
 the frame's start; looking there first lets each frame be decoded once, straight into the type that it must have.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from marketfeed_wire import MAX_ID, BookTicker, Trade, is_decimal
+from marketfeed_wire import MAX_ID, MAX_TIME_US, BookTicker, Trade, is_decimal
 from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
@@ -29,23 +29,33 @@ _STREAM_FIELD: Final = b'{"stream":"'
 _T = TypeVar("_T")
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-# In microseconds a time must still be a number that a message can hold.
-_Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID // 1000)]
+# In microseconds a time must still be one that a message can hold.
+_TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US)]
+_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US // 1000)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class _TradePayload(msgspec.Struct, gc=False):
-    E: _Time
+    E: _TimeUs
     s: _Text
     t: _Id
     p: _Text
     q: _Text
-    T: _Time
+    T: _TimeUs
     m: bool
 
 
 class _TradeFrame(msgspec.Struct, gc=False):
     data: _TradePayload
+
+
+class _TradePayloadMs(_TradePayload, gc=False):
+    E: _TimeMs
+    T: _TimeMs
+
+
+class _TradeFrameMs(_TradeFrame, gc=False):
+    data: _TradePayloadMs
 
 
 class _BookTickerPayload(msgspec.Struct, gc=False):
@@ -88,8 +98,15 @@ class _FrameInAnyWay(msgspec.Struct, gc=False):
     data: msgspec.Raw
 
 
-_trades: Final = msgspec.json.Decoder(_TradeFrame)
-_all_trades: Final = msgspec.json.Decoder(list[_TradeFrame])
+_read_trade: Final[dict[int, Callable[[bytes], _TradeFrame]]] = {
+    1: msgspec.json.Decoder(_TradeFrame).decode,
+    1000: msgspec.json.Decoder(_TradeFrameMs).decode,
+}
+"""By the unit of their times, in microseconds."""
+_read_trades: Final[dict[int, Callable[[bytes], Sequence[_TradeFrame]]]] = {
+    1: msgspec.json.Decoder(list[_TradeFrame]).decode,
+    1000: msgspec.json.Decoder(list[_TradeFrameMs]).decode,
+}
 _book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
 _all_book_tickers: Final = msgspec.json.Decoder(list[_BookTickerFrame])
 _others: Final = msgspec.json.Decoder(_OtherFrame)
@@ -100,6 +117,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
     """``read(frame, received_time_us)`` for a venue whose times count units of `time_unit_us` microseconds."""
+    read_trade = _read_trade[time_unit_us]
 
     def read(frame: bytes, received_time_us: int) -> Event:
         # Written out in one function, because a call to another costs a tenth of what all of this does.
@@ -113,7 +131,7 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
                     venue, quote.s, quote.u, quote.b, quote.B, quote.a, quote.A, None, received_time_us
                 )
             if frame.find(_TRADE_START, 0, _NAME_END) > 0:
-                trade = _trades.decode(frame).data
+                trade = read_trade(frame).data
                 if is_decimal(trade.p) and is_decimal(trade.q):
                     return Trade(
                         venue,
@@ -146,12 +164,13 @@ def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], 
     read by itself, so that only what is really bad is passed over.
     """
     read = reader(venue, time_unit_us)
+    read_trades = _read_trades[time_unit_us]
 
     def read_all(frames: list[bytes], received_time_us: int) -> Batch:
         try:
             quotes, trades, others = _by_end(frames)
-            tickers = _decoded(_all_book_tickers, quotes, _BOOK_TICKER_START)
-            matches = _decoded(_all_trades, trades, _TRADE_START)
+            tickers = _decoded(_all_book_tickers.decode, quotes, _BOOK_TICKER_START)
+            matches = _decoded(read_trades, trades, _TRADE_START)
         except (*_UNREADABLE, _WrongGuess, IndexError):
             return one_by_one(read, frames, received_time_us)
         batch = one_by_one(read, others, received_time_us)
@@ -200,7 +219,7 @@ def _by_end(frames: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes]]
     return quotes, trades, others
 
 
-def _decoded(decoder: "msgspec.json.Decoder[list[_T]]", frames: list[bytes], start: bytes) -> list[_T]:
+def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start: bytes) -> Sequence[_T]:
     """Frames of one kind, which all have `start`, the end of their stream's name.
 
     Raises:
@@ -210,7 +229,7 @@ def _decoded(decoder: "msgspec.json.Decoder[list[_T]]", frames: list[bytes], sta
     if not frames:
         return []
     joined = b"[%b]" % b",".join(frames)
-    decoded = decoder.decode(joined)
+    decoded = decode(joined)
     if joined.count(start) != len(frames) or len(decoded) != len(frames):
         raise _WrongGuess
     return decoded

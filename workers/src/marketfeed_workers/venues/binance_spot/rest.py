@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_chassis import logs
-from marketfeed_wire import MAX_ID, Trade
+from marketfeed_wire import MAX_ID, MAX_TIME_US, Trade
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged, of_ids, without
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
@@ -34,7 +34,7 @@ _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 
 # What a row must be so that it can be stored: a gap that such rows fill is filled.
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID // 1000)]
+_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US // 1000)]
 _Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
