@@ -99,6 +99,7 @@ WRONG = [
     ("PAUSE_SECONDS", "inf", "finite number"),
     ("PAUSE_SECONDS", "0", "greater than 0"),
     ("START_DEADLINE_SECONDS", "nan", "finite number"),
+    ("DRAIN_DEADLINE_SECONDS", "121", "less than or equal to 120"),
 ]
 
 

@@ -6,7 +6,7 @@ from confluent_kafka.admin import AdminClient
 
 from marketfeed_chassis import settings
 from marketfeed_chassis.errors import StartupError
-from marketfeed_consumers import kafka
+from marketfeed_consumers import kafka, ownership, service
 from marketfeed_consumers.kafka import consumer_config
 from marketfeed_consumers.settings import ConsumerSettings
 
@@ -21,6 +21,13 @@ def test_the_client_takes_every_session_timeout_that_the_settings_allow(session_
     read = settings.read(ConsumerSettings, environment)
 
     Consumer(consumer_config(read, lambda _: None)).close()
+
+
+def test_a_rebalance_that_uses_all_its_time_is_neither_stuck_nor_too_long_for_kafka() -> None:
+    allowed = ConsumerSettings.model_fields["drain_deadline_seconds"].metadata
+    (longest_seconds,) = (one.le for one in allowed if hasattr(one, "le"))
+    assert longest_seconds < service._STUCK_SECONDS
+    assert longest_seconds + ownership._CLAIM_SECONDS < kafka.MAX_POLL_INTERVAL_MS / 1000
 
 
 def test_the_client_writes_to_the_log_whose_repetitions_are_left_out() -> None:

@@ -184,7 +184,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(lin
 
 
 def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:
-    worker = line.worker(DRAIN_DEADLINE_SECONDS="300")
+    worker = line.worker(DRAIN_DEADLINE_SECONDS="100")
     line.broker_down()
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
     worker.process.send_signal(signal.SIGTERM)

@@ -9,7 +9,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -17,6 +17,11 @@ from pydantic.fields import FieldInfo
 from marketfeed_chassis.errors import SettingsError
 
 S = TypeVar("S", bound="Settings")
+
+MOST_DRAIN_SECONDS: Final = 120
+"""A consumer whose partitions change stores for so long what it has read, and takes as long again to claim new ones:
+together that must stay below the max.poll.interval.ms within which Kafka waits for it, and each below what its /livez
+takes for a loop that is stuck."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 """Of an address, which may stand in a variable that is not taken for a secret."""
@@ -61,7 +66,11 @@ class ServiceSettings(CommandSettings):
     )
     metrics_port_file: str = Field("", description="write the port that was taken into this file")
     drain_deadline_seconds: float = Field(
-        20, gt=0, le=600, description="how long a stop may take to deliver what was read"
+        20,
+        gt=0,
+        le=MOST_DRAIN_SECONDS,
+        description="how long a stop, or a consumer whose partitions change, may take to deliver what was read: Kafka "
+        "waits five minutes for that and for the claim of new ones",
     )
 
 

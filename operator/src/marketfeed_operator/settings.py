@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from marketfeed_chassis.settings import CommaSeparated, ServiceSettings
+from marketfeed_chassis.settings import MOST_DRAIN_SECONDS, CommaSeparated, ServiceSettings
 
 
 def _namespaces(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -35,7 +35,10 @@ class OperatorSettings(ServiceSettings):
         8000, ge=1, le=65535, description="port of /metrics, /status and the probes in the feeds' pods"
     )
     pod_drain_seconds: int = Field(
-        20, ge=1, le=600, description="how long a feed's pod may take to deliver what it has read"
+        20,
+        ge=1,
+        le=MOST_DRAIN_SECONDS,
+        description="how long a feed's pod may take to deliver what it has read: its DRAIN_DEADLINE_SECONDS",
     )
     watch_namespaces: Annotated[CommaSeparated, AfterValidator(_namespaces)] = Field(
         (), description="namespaces to serve, comma separated; empty serves all of them"

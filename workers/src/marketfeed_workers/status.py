@@ -22,6 +22,12 @@ VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_US: Final = 30_000_000
 
 
+def moves(silent_us: int, drain_seconds: float) -> Verdict:
+    """Whether an event loop may have stood still for so long; a drain holds it on purpose, for `drain_seconds`."""
+    allowed_us = STUCK_AFTER_US + int(drain_seconds * 1_000_000)
+    return Verdict(silent_us < allowed_us, f"the event loop has not turned for {silent_us / 1e6:.0f} s")
+
+
 class WorkerHealth:
     """See `Health`.
 
@@ -56,10 +62,8 @@ class WorkerHealth:
 
     def livez(self) -> Verdict:
         """Whether the event loop still turns."""
-        silent_us = self._now_us() - self.last_beat_us
-        return Verdict(
-            silent_us < STUCK_AFTER_US, f"the event loop has not turned for {silent_us / 1e6:.0f} s"
-        )
+        drain_seconds = self._settings.drain_deadline_seconds if self.draining else 0.0
+        return moves(self._now_us() - self.last_beat_us, drain_seconds)
 
     def readyz(self) -> Verdict:
         """Whether every stream flows."""
