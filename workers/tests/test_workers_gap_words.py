@@ -24,6 +24,7 @@ from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess
 
 SYMBOL = "BTCUSDT"
+MESSAGE_TOO_LARGE = 10  # error code of the Kafka protocol
 
 
 def fetched(first_id: int, last_id: int, *absent: IdRange) -> Fetched:
@@ -134,6 +135,25 @@ def test_a_late_gap_is_not_told_as_settled_before_kafka_has_its_trades(rig: Rig,
     assert rig.heard()[10].state == ("absent" if absent_last else "filled")
     stored = [decode_trade(value).trade_id for value in rig.stored(rig.trades)]
     assert stored == list(range(10, 19 if absent_last else 20))
+
+
+def test_a_gap_whose_trades_kafka_refuses_for_good_is_left_to_the_next_worker(
+    rig: Rig, make_settings: MakeSettings
+) -> None:
+    """What waits for their acknowledgement waits in vain, and so does nobody: a refusal ends the worker."""
+    rig.flow.resume(50, [unresolved(10, 19)])
+    rig.broker.refuse_produce(MESSAGE_TOO_LARGE)
+    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.wait(lambda: bool(rig.publisher.refusal), "the refusal")
+    rig.publisher.begin_anew(20)
+    assert (rig.flow.filling, rig.heard()) == (1, {}), "it stays as it was: the trades are not in Kafka"
+    rig.publisher = Publisher(make_settings(KAFKA_BROKER=rig.broker.address), rig.clock)
+    rig.pipeline = Pipeline(VENUES["binance_us"], rig.publisher, rig.counters, rig.clock)
+    rig.flow = rig.pipeline.add_symbol(SYMBOL)
+    rig.flow.resume(50, [unresolved(10, 19)])
+    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.settle()
+    assert (rig.flow.filling, rig.heard()[10].state) == (0, "filled")
 
 
 def test_a_gap_behind_a_hole_is_not_told_as_filled_while_its_trades_wait(rig: Rig) -> None:

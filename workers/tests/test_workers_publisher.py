@@ -133,13 +133,17 @@ def test_what_is_counted_is_never_more_than_what_is_stored_wherever_in_a_read_th
     read = [
         trade(symbol, trade_id) for trade_id in range(1, 201) for symbol in SYMBOLS
     ]  # several Kafka batches
-    publisher.publish(stream, records(read), now_us(), dict.fromkeys(SYMBOLS, 200))
+    settled: list[str] = []
+    publisher.publish(
+        stream, records(read), now_us(), dict.fromkeys(SYMBOLS, 200), lambda: settled.append("all")
+    )
     until(publisher, lambda: bool(publisher.refusal))
     publisher.publish(stream, records([trade("ETHUSDT", 201)]), now_us(), {"ETHUSDT": 201})
     publisher.begin_anew(20)
     assert publisher.pending == 0, "what is given back is answered for as well"
     stored = own_broker.read(stream.topic)
     assert 1 < len(stored) < len(read), "the refusal fell into the middle"
+    assert settled == []
     assert stream.acknowledged == 1, "how many of the read were stored before the refusal is not known"
     assert stream.failed == 1, "though no report was asked for the refused ones"
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 0}
