@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -136,11 +137,29 @@ def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
     consumer = start(DATABASE_URL="postgresql://me:secret@127.0.0.1:1/x", START_DEADLINE_SECONDS="1")
     assert consumer.process.wait(30) == 1
     log = consumer.log.read_text()
-    assert "error: no database answered at 127.0.0.1:1/x within 1 s" in log
+    assert "error: no connection to the database at 127.0.0.1:1/x within 1 s" in log
     assert "secret" not in log
     consumer = start(KAFKA_BROKER="127.0.0.1:1", START_DEADLINE_SECONDS="1")
     assert consumer.process.wait(30) == 1
     assert "error: no Kafka broker answered at 127.0.0.1:1" in consumer.log.read_text()
+
+
+def test_a_database_that_refuses_at_start_is_waited_for_and_its_reason_told(start, postgres):
+    """It may be in the making: an operator creates role, password and database one after the other."""
+    name, url = f"later_{uuid4().hex}", postgres.new_database()
+    schema.migrate(url, 10)
+    made = url.split("/")[3].split("?")[0]
+    refused = start(DATABASE_URL=postgres.url(name), START_DEADLINE_SECONDS="1")
+    assert refused.process.wait(30) == 1
+    last = refused.log.read_text().splitlines()[-1]
+    assert last.startswith("error: no connection to the database at ")
+    assert f'database "{name}" does not exist' in last
+    waiting = start(DATABASE_URL=postgres.url(name))
+    until(lambda: "does not exist" in waiting.log.read_text(), "the refusal")
+    with psycopg.connect(postgres.url(), autocommit=True) as owner:
+        owner.execute(f"CREATE DATABASE {name} TEMPLATE {made}")
+    until(lambda: "waiting for the database" not in waiting.get("/readyz")[1], "the start to go on")
+    assert waiting.stop() == 0, waiting.log.read_text()
 
 
 def test_a_stop_that_comes_while_the_database_is_waited_for_is_no_failure(start):

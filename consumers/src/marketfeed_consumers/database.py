@@ -141,8 +141,8 @@ def reached(
     """A connection for a command: waits for a database that is not up yet, and says so.
 
     Raises:
-        StartupError: none within the deadline, the server refuses us for a reason that waiting does not mend, or
-            ends the work done on the connection with an error that nobody else has met.
+        StartupError: none within the deadline, or the server ends the work done on the connection with an error that
+            nobody else has met.
     """
     connection, dialect = _reach(url, deadline_seconds, stopping)
     try:
@@ -161,11 +161,13 @@ def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> t
         except psycopg.Error as error:
             remaining = deadline - time.monotonic()
             reason = explain(error)
-            if error.sqlstate is not None and error.sqlstate[:2] in ("28", "3D", "42"):
-                raise StartupError(f"the database at {where} refuses: {reason}; check DATABASE_URL") from None
+            # A refusal (unknown role, wrong password, no such database) is waited for like silence. libpq hands on no
+            # SQLSTATE of a connection that failed, only words in the server's language; and whoever creates role,
+            # password and database at this moment will be done before long. The words are in the log from the first
+            # attempt on.
             if remaining <= 0 or stopping():
                 raise StartupError(
-                    f"no database answered at {where} within {deadline_seconds:g} s ({reason}); "
+                    f"no connection to the database at {where} within {deadline_seconds:g} s ({reason}); "
                     "check DATABASE_URL, or raise START_DEADLINE_SECONDS"
                 ) from None
             log.warning(
