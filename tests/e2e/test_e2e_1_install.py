@@ -122,6 +122,51 @@ def _filled(promql: str) -> str:
     return re.sub(r"\$(\{\w+(:\w+)?\}|\w+)", ".*", promql)
 
 
+OLD_ROWS = """
+INSERT INTO book_tickers (venue, symbol, update_id, bid_price, bid_qty, ask_price, ask_qty, received_time_us)
+    SELECT venue, symbol, 0, 1, 1, 1, 1, 1 FROM top_of_book ORDER BY symbol LIMIT 1;
+INSERT INTO dead_letters (topic, topic_id, "partition", kafka_offset, reason, stored_time_us)
+    VALUES ('old', '', 0, 0, 'of this test', 1);
+"""
+OLD_ROWS_LEFT = """
+SELECT (SELECT count(*) FROM book_tickers WHERE received_time_us = 1),
+    (SELECT count(*) FROM dead_letters WHERE topic = 'old')
+"""
+
+
+def test_what_is_old_is_deleted(system: System) -> None:
+    """Where the feed says so, by a run of its CronJob, which a user can start at once; what is young stays."""
+
+    def cron_jobs() -> list[str]:
+        return [each["metadata"]["name"] for each in system.kube.get(NAMESPACE, "cronjobs")["items"]]
+
+    def run() -> bool:
+        job = system.kube.get(NAMESPACE, "job", "retain-now")
+        assert not job["status"].get("failed"), job["status"]
+        return bool(job["status"].get("succeeded"))
+
+    assert not cron_jobs()
+    system.database.rows(OLD_ROWS)
+    assert system.database.rows(OLD_ROWS_LEFT) == [["1", "1"]]
+    system.patch_feed({"storage": {"retention": {"bookTickersDays": 30, "deadLettersDays": 30}}})
+    until("the feed's CronJob is there", lambda: cron_jobs() == [f"{FEED}-retain"], seconds=60)
+    system.kube.run(
+        *("--namespace", NAMESPACE, "create", "job", f"--from=cronjob/{FEED}-retain", "retain-now")
+    )
+    until("its run has succeeded", run, seconds=120)
+    assert system.database.rows(OLD_ROWS_LEFT) == [["0", "0"]]
+    until(
+        "the feed tells of the run",
+        lambda: system.feed()["status"].get("retention", {}).get("state") == "Succeeded",
+        seconds=60,
+    )
+    system.patch_feed({"storage": {"retention": None}})
+    until("the CronJob is gone", lambda: not cron_jobs(), seconds=60)
+    system.kube.run("--namespace", NAMESPACE, "delete", "job", "retain-now", "--ignore-not-found")
+    system.await_ready()
+    system.compare()
+
+
 def test_other_operators_kinds(system: System) -> None:
     """The chart's objects for Strimzi and CockroachDB, and the operator's for KEDA, before a real API server."""
     if not system.platform.has_others_kinds:
