@@ -91,6 +91,15 @@ class Bench:
         return sum(cpu(pid) for (pid,) in pids)
 
 
+@contextmanager
+def started(rows: int) -> Iterator[Bench]:
+    """The stack, up and running."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
+        broker = stack.enter_context(sink_stack.kafka(folder))
+        yield Bench(folder, broker, stack.enter_context(sink_stack.postgres()), rows)
+
+
 def cpu(pid: int) -> float:
     try:
         times = psutil.Process(pid).cpu_times()
@@ -249,12 +258,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comma separated names of contenders")
     arguments = parser.parse_args()
     only = set(filter(None, arguments.only.split(",")))
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        if not only or "debezium" in only:
-            sink_stack.jars("debezium")  # fetched before anything is measured
-        broker = stack.enter_context(sink_stack.kafka(folder))
-        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), arguments.rows)
+    if not only or "debezium" in only:
+        sink_stack.jars("debezium")  # fetched before anything is measured
+    with started(arguments.rows) as bench:
         result = measure(bench, arguments.rounds, only)
         print(
             json.dumps({"benchmark": "sink", "rows": bench.rows, **sink_stack.machine(bench.url()), **result})

@@ -10,18 +10,11 @@ millions take about five minutes.
 import argparse
 import json
 import statistics
-import tempfile
 import time
-from contextlib import ExitStack
-from itertools import islice
-from pathlib import Path
 
-import psycopg
-import sink_data
 import sink_stack
-from sink import Bench, consumer_environment, consumers, drained
-
-MILLION = 1_000_000
+from sink import Bench, started
+from sink_table import MILLION, table
 
 
 def main() -> None:
@@ -30,10 +23,7 @@ def main() -> None:
     )
     parser.add_argument("--millions", type=int, default=20)
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        broker = stack.enter_context(sink_stack.kafka(folder))
-        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
+    with started(0) as bench:
         rates, size_bytes = measure(bench, arguments.millions)
         first, last = rates[: max(1, len(rates) // 5)], rates[-max(1, len(rates) // 5) :]
         result = {
@@ -46,22 +36,14 @@ def main() -> None:
 
 def measure(bench: Bench, millions: int) -> tuple[list[int], int]:
     """Rows a second of each million, and bytes of the table with its key in the end."""
-    url, topic = bench.database(), "growing"
-    sink_data.create(bench.broker, topic)
-    flow = sink_data.cheap_trades()
     rates: list[int] = []
-    with psycopg.connect(url, autocommit=True) as watch:
-        environment = consumer_environment(bench, url, topic)
-        with consumers(bench, watch, environment, sink_data.PARTITIONS) as pids:
-            for number in range(1, millions + 1):
-                began = time.monotonic()
-                seconds = drained(
-                    watch, pids, lambda: sink_data.publish(bench.broker, topic, islice(flow, MILLION))
-                )
-                rates.append(round(MILLION / seconds))
-                turn = time.monotonic() - began
-                print(f"{number:3} million rows  {rates[-1]:9,} rows/s   turn {turn:4.1f} s", flush=True)
-        row = watch.execute(
+    with table(bench, bench.database()) as growing:
+        for number in range(1, millions + 1):
+            began = time.monotonic()
+            rates.append(round(MILLION / growing.grow()))
+            turn = time.monotonic() - began
+            print(f"{number:3} million rows  {rates[-1]:9,} rows/s   turn {turn:4.1f} s", flush=True)
+        row = growing.watch.execute(
             "SELECT (SELECT count(*) FROM trades), pg_total_relation_size('trades')"
         ).fetchone()
         assert row is not None  # noqa: S101

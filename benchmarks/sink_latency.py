@@ -12,7 +12,6 @@ import argparse
 import json
 import re
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import defaultdict
@@ -24,7 +23,7 @@ import psycopg
 import sink_data
 import sink_stack
 from confluent_kafka import Producer
-from sink import Bench, consumer_environment, cpu
+from sink import Bench, consumer_environment, cpu, started
 
 from marketfeed_wire import encode
 
@@ -121,10 +120,7 @@ def main() -> None:
     parser.add_argument("--rates", default="1000,10000,50000", help="rows a second, comma separated")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each rate is measured")
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        broker = stack.enter_context(sink_stack.kafka(folder))
-        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
+    with started(0) as bench:
         runs = []
         for rate in map(int, arguments.rates.split(",")):
             runs.append(measure(bench, rate, arguments.seconds))

@@ -12,24 +12,19 @@ import argparse
 import json
 import random
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import sink_data
 import sink_stack
-from sink import Bench, consumer_environment, consumers, drained
+from sink import Bench, started
+from sink_table import MILLION, Table, table
 
 from marketfeed_consumers import audit, completeness, database, retention
-
-MILLION = 1_000_000
 
 
 class Deleting:
@@ -76,38 +71,13 @@ class Turn:
         return round(self.deleted / self.seconds)
 
 
-class Table:
-    """The growing table, its topic and its consumer."""
-
-    def __init__(self, bench: Bench, watch: psycopg.Connection[Any], pids: list[int], topic: str) -> None:
-        self._bench, self._watch, self._pids, self._topic = bench, watch, pids, topic
-        self._flow = sink_data.cheap_trades()
-        self.millions = 0
-
-    def grow(self, beside: Deleting | None = None) -> Turn:
-        """Store one million more, with `beside` at work as long as that takes."""
-
-        def publish() -> int:
-            count = sink_data.publish(self._bench.broker, self._topic, islice(self._flow, MILLION))
-            if beside is not None:
-                beside.start()
-            return count
-
-        seconds = drained(self._watch, self._pids, publish)
-        if beside is not None:
-            beside.stop()
-        self.millions += 1
-        return Turn(seconds, beside.rows if beside else 0)
-
-
-@contextmanager
-def table(bench: Bench, url: str) -> Iterator[Table]:
-    topic = "kept"
-    sink_data.create(bench.broker, topic)
-    with psycopg.connect(url, autocommit=True) as watch:
-        environment = consumer_environment(bench, url, topic)
-        with consumers(bench, watch, environment, sink_data.PARTITIONS) as pids:
-            yield Table(bench, watch, pids, topic)
+def grow(kept: Table, beside: Deleting | None = None) -> Turn:
+    """Store one million more, with `beside` at work as long as that takes."""
+    if beside is None:
+        return Turn(kept.grow(), 0)
+    took = kept.grow(beside.start)
+    beside.stop()
+    return Turn(took, beside.rows)
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -170,7 +140,7 @@ def measure(bench: Bench, millions: int, rounds: int) -> dict[str, Any]:
     url = bench.database()
     with table(bench, url) as kept:
         for _ in range(millions):
-            print(f"{kept.millions + 1:3} million rows  {kept.grow().rate:9,} rows/s", flush=True)
+            print(f"{kept.millions + 1:3} million rows  {grow(kept).rate:9,} rows/s", flush=True)
         audited = audits(url, millions * MILLION)
         print(f"audits: {audited}", flush=True)
         # What is being stored is younger than all that was there before.
@@ -178,8 +148,8 @@ def measure(bench: Bench, millions: int, rounds: int) -> dict[str, Any]:
         alone: list[Turn] = []
         beside: list[Turn] = []
         for _ in range(rounds):
-            alone.append(kept.grow())
-            beside.append(kept.grow(Deleting(url, before_us)))
+            alone.append(grow(kept))
+            beside.append(grow(kept, Deleting(url, before_us)))
             print(
                 f"alone {alone[-1].rate:9,} rows/s   beside retention {beside[-1].rate:9,} rows/s, "
                 f"{beside[-1].deleted_a_second:,} deleted a second",
@@ -205,10 +175,7 @@ def main() -> None:
     parser.add_argument("--millions", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        broker = stack.enter_context(sink_stack.kafka(folder))
-        bench = Bench(folder, broker, stack.enter_context(sink_stack.postgres()), 0)
+    with started(0) as bench:
         result = measure(bench, arguments.millions, arguments.rounds)
         print(json.dumps({"benchmark": "sink_upkeep", **sink_stack.machine(bench.url()), **result}))
 
