@@ -76,6 +76,14 @@ class Rig:
         self.reader.batch = batch_of([one], self.tables)
         self.storing.hand_over()
 
+    def store_one_that_a_rival_knows_better(self, database: str) -> None:
+        """What is planned from now on fails: the mark of the trade stored is not what it was."""
+        self.hand_over(1, 0)
+        self.finished()
+        self.storing.collect()
+        with psycopg.connect(database) as rival:
+            rival.execute("UPDATE high_water_marks SET version = version + 1")
+
     def finished(self) -> None:
         self.writer.submit_load([]).result(20)  # it does one thing after the other
 
@@ -109,11 +117,7 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
 
 
 def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, rig: Rig, proxy: Proxy) -> None:
-    rig.hand_over(1, 0)
-    rig.finished()
-    rig.storing.collect()
-    with psycopg.connect(database) as rival:
-        rival.execute("UPDATE high_water_marks SET version = version + 1")
+    rig.store_one_that_a_rival_knows_better(database)
     rig.hand_over(2, 1)
     rig.hand_over(3, 2)
     rig.finished()
@@ -142,11 +146,7 @@ def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig
 
 def test_what_was_stored_behind_a_batch_that_failed_is_not_stored_again(database: str, rig: Rig) -> None:
     """It was taken for another consumer's: the process ended and said that it was replaced."""
-    rig.hand_over(1, 0)
-    rig.finished()
-    rig.storing.collect()
-    with psycopg.connect(database) as rival:
-        rival.execute("UPDATE high_water_marks SET version = version + 1")
+    rig.store_one_that_a_rival_knows_better(database)
     rig.hand_over(2, 1)
     rig.hand_over(1, 0, "ETHUSDT", partition=1)  # its symbol is new, and its partition another one
 

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from operator_control_plane import ControlPlane, control_plane
+from operator_kubelet import Kubelet, kubelet
 from operator_support import KINDS, Admin, Operator, admin_client, eventually, install, launch, operator_token
 
+from marketfeed_devtools.ports import free_port
 from marketfeed_devtools.programs import Unavailable
 from marketfeed_devtools.skipping import skip_or_fail
 from marketfeed_operator.errors import NotFound
@@ -72,6 +74,19 @@ def start_operator(
             return operator
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def pod_port() -> int:
+    """Where the module's operator asks pods for their /status."""
+    return free_port()
+
+
+@pytest.fixture
+async def nodes(admin: Admin, operator: Operator, pod_port: int) -> AsyncIterator[Kubelet]:
+    """Pods of the test's namespace run; `operator` is the module's own."""
+    async with kubelet(admin.cluster, admin.namespace, pod_port) as running:
+        yield running
 
 
 @pytest.fixture

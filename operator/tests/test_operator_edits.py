@@ -4,17 +4,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from operator_kubelet import kubelet
 from operator_support import Admin, Operator, eventually
 
-from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 
 pytestmark = pytest.mark.integration
 
-PORT = free_port()
 SHARD, TRADES, BOOK = "edited-shard-0", "edited-consumer-trades", "edited-consumer-book"
 BASE: dict[str, Any] = {
     "symbols": ["AA", "BB", "CC"],
@@ -130,14 +127,8 @@ def test_no_section_of_the_spec_is_forgotten():
 
 
 @pytest.fixture(scope="module")
-def operator(start_operator) -> Operator:
-    return start_operator(POD_METRICS_PORT=str(PORT))
-
-
-@pytest.fixture
-async def nodes(admin: Admin, operator: Operator):
-    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
-        yield running
+def operator(start_operator, pod_port) -> Operator:
+    return start_operator(POD_METRICS_PORT=str(pod_port))
 
 
 def changed(admin: Admin, edit: Edit):

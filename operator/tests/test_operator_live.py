@@ -4,10 +4,8 @@ import asyncio
 import json
 
 import pytest
-from operator_kubelet import kubelet
 from operator_support import Admin, Operator, eventually
 
-from marketfeed_devtools.ports import free_port
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET
@@ -16,18 +14,11 @@ from marketfeed_wire.assignment import FILE_NAME
 pytestmark = pytest.mark.integration
 
 STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
-PORT = free_port()
 
 
 @pytest.fixture(scope="module")
-def operator(start_operator) -> Operator:
-    return start_operator(POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="1")
-
-
-@pytest.fixture
-async def nodes(admin: Admin, operator: Operator):
-    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
-        yield running
+def operator(start_operator, pod_port) -> Operator:
+    return start_operator(POD_METRICS_PORT=str(pod_port), RESYNC_SECONDS="1")
 
 
 async def read_by(admin: Admin, feed: str) -> dict[str, set[str]]:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from operator_kubelet import kubelet
 from operator_support import ACCOUNT, KINDS, Admin, eventually, launch
 
-from marketfeed_devtools.ports import free_port
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.kinds import (
@@ -27,18 +25,11 @@ from marketfeed_operator.kinds import (
 pytestmark = pytest.mark.integration
 
 STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
-PORT = free_port()
 
 
 @pytest.fixture(scope="module")
-def operator(start_operator):
-    return start_operator(POD_METRICS_PORT=str(PORT), LISTING_SECONDS="1")
-
-
-@pytest.fixture
-async def nodes(admin: Admin, operator):
-    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
-        yield running
+def operator(start_operator, pod_port):
+    return start_operator(POD_METRICS_PORT=str(pod_port), LISTING_SECONDS="1")
 
 
 async def there(admin: Admin, kind: str, name: str):

@@ -4,28 +4,18 @@ from functools import partial
 from typing import Any
 
 import pytest
-from operator_kubelet import kubelet
 from operator_retention import NO_SCHEDULES, STORAGE, container, cron_job, sound
 from operator_support import Admin, Operator, eventually
 
-from marketfeed_devtools.ports import free_port
 from marketfeed_operator.errors import Invalid
 from marketfeed_operator.kinds import CRON_JOB, JOB
 
 pytestmark = pytest.mark.integration
 
-PORT = free_port()
-
 
 @pytest.fixture(scope="module")
-def operator(start_operator) -> Operator:
-    return start_operator(POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="1")
-
-
-@pytest.fixture
-async def nodes(admin: Admin, operator: Operator):
-    async with kubelet(admin.cluster, admin.namespace, PORT) as running:
-        yield running
+def operator(start_operator, pod_port) -> Operator:
+    return start_operator(POD_METRICS_PORT=str(pod_port), RESYNC_SECONDS="1")
 
 
 async def declare(admin: Admin, name: str, retention: dict[str, Any] | None, **changes: Any) -> None:
