@@ -120,17 +120,12 @@ class Connection:
         Raises:
             Unreachable: the venue refused; the connection is then renewed, which puts it right.
         """
-        added = [symbol for symbol in symbols if symbol not in self.symbols]
-        removed = [symbol for symbol in self.symbols if symbol not in symbols]
         self.symbols = list(symbols)
         session = self._session
         if session is None or self._state != "streaming":
             return
         try:
-            if added:
-                await session.subscribe(self._streams_of(added))
-            if removed:
-                await session.unsubscribe(self._streams_of(removed))
+            await self._bring_up_to_date(session)
         except Unreachable:
             if self._session is session:  # otherwise it was replaced, by one that follows the change
                 self.renew("command_failed")
@@ -148,23 +143,27 @@ class Connection:
         session = Session(parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us)
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
         await session.open(parts.open_socket, base, self._streams(), awaited)
-        await self._bring_up_to_date(session)
+        await self._make_ready(session)
         return session
 
-    async def _bring_up_to_date(self, session: Session) -> None:
-        """Have `session` read what is wanted now: symbols can change while it opens. Closes it where that fails."""
+    async def _make_ready(self, session: Session) -> None:
+        """Bring a session that is not in use yet up to date; closes it where that fails."""
         try:
-            while session.streams != set(self._streams()):
-                wanted = self._streams()
-                added = [stream for stream in wanted if stream not in session.streams]
-                removed = [stream for stream in session.streams if stream not in wanted]
-                if added:
-                    await session.subscribe(added)
-                if removed:
-                    await session.unsubscribe(removed)
+            await self._bring_up_to_date(session)
         except (Unreachable, asyncio.CancelledError):
             session.close()
             raise
+
+    async def _bring_up_to_date(self, session: Session) -> None:
+        """Have `session` read what is wanted now: symbols can change while it opens, or while it is told of others."""
+        while session.streams != set(self._streams()):
+            wanted = self._streams()
+            added = [stream for stream in wanted if stream not in session.streams]
+            removed = [stream for stream in session.streams if stream not in wanted]
+            if added:
+                await session.subscribe(added)
+            if removed:
+                await session.unsubscribe(removed)
 
     async def _stream(self) -> Closed:
         """Until the session ends by itself; renewals on the way replace it."""
@@ -256,7 +255,7 @@ class Connection:
         finally:
             warm.cancel()
             ended.cancel()
-        await self._bring_up_to_date(new)
+        await self._make_ready(new)
 
     def _current(self) -> Session:
         if self._session is None:
@@ -264,10 +263,7 @@ class Connection:
         return self._session
 
     def _streams(self) -> list[str]:
-        return self._streams_of(self.symbols)
-
-    def _streams_of(self, symbols: list[str]) -> list[str]:
-        return [stream for symbol in symbols for stream in self._parts.venue.streams(symbol)]
+        return [stream for symbol in self.symbols for stream in self._parts.venue.streams(symbol)]
 
     def _ended(self, reason: str, message: str, delays: Iterator[float]) -> float:
         self._parts.counters.failures[reason] += 1

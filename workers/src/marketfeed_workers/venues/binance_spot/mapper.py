@@ -5,12 +5,14 @@ the frame's start; looking there first lets each frame be decoded once, straight
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
-from marketfeed_wire import MAX_ID, MAX_TIME_US, BookTicker, Trade, is_decimal
+from marketfeed_wire import BookTicker, Trade, is_decimal
+from marketfeed_wire.messages import Id, Name, TimeUs
 from marketfeed_workers.errors import BadFrame
+from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 _NAME_END: Final = (
@@ -28,20 +30,14 @@ _STREAM_FIELD: Final = b'{"stream":"'
 
 _T = TypeVar("_T")
 
-_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-# In microseconds a time must still be one that a message can hold.
-_TimeUs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US)]
-_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US // 1000)]
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
 
 class _TradePayload(msgspec.Struct, gc=False):
-    E: _TimeUs
-    s: _Text
-    t: _Id
-    p: _Text
-    q: _Text
-    T: _TimeUs
+    E: TimeUs
+    s: Name
+    t: Id
+    p: Name
+    q: Name
+    T: TimeUs
     m: bool
 
 
@@ -50,8 +46,8 @@ class _TradeFrame(msgspec.Struct, gc=False):
 
 
 class _TradePayloadMs(_TradePayload, gc=False):
-    E: _TimeMs
-    T: _TimeMs
+    E: TimeMs
+    T: TimeMs
 
 
 class _TradeFrameMs(_TradeFrame, gc=False):
@@ -59,12 +55,12 @@ class _TradeFrameMs(_TradeFrame, gc=False):
 
 
 class _BookTickerPayload(msgspec.Struct, gc=False):
-    u: _Id
-    s: _Text
-    b: _Text
-    B: _Text
-    a: _Text
-    A: _Text
+    u: Id
+    s: Name
+    b: Name
+    B: Name
+    a: Name
+    A: Name
 
 
 class _BookTickerFrame(msgspec.Struct, gc=False):

@@ -15,9 +15,11 @@ import msgspec
 from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_chassis import logs
-from marketfeed_wire import MAX_ID, MAX_TIME_US, Trade
+from marketfeed_wire import Trade
+from marketfeed_wire.messages import Id
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged, of_ids, without
+from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
 
 log = logs.get(__name__)
@@ -33,8 +35,6 @@ _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 
 
 # What a row must be so that it can be stored: a gap that such rows fill is filled.
-_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
-_TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US // 1000)]
 _Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -67,20 +67,20 @@ class _ExchangeInfo(msgspec.Struct, rename="camel"):
 
 
 class _TradeRow(msgspec.Struct, rename="camel"):
-    id: _Id
+    id: Id
     price: _Decimal
     qty: _Decimal
-    time: _TimeMs
+    time: TimeMs
     is_buyer_maker: bool
 
 
 class _AggregateRow(msgspec.Struct):
     a: int
-    f: _Id
-    l: _Id  # noqa: E741 - the venue's name for it
+    f: Id
+    l: Id  # noqa: E741 - the venue's name for it
     p: _Decimal
     q: _Decimal
-    T: _TimeMs
+    T: TimeMs
     m: bool
 
 
