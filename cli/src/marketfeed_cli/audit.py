@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from marketfeed_chassis import settings
-from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers import database, schema
 from marketfeed_consumers.audit import HourReport, Report, Scope
 from marketfeed_consumers.audit import audit as audited
+from marketfeed_consumers.commands import check_times
 from marketfeed_consumers.settings import DatabaseSettings
 
 
@@ -27,8 +27,7 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     """
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
-    if None not in (options.since, options.until) and options.since >= options.until:
-        raise SettingsError("--until must be a later time than --since")
+    check_times(options.since, options.until)
     with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         dialect,

@@ -39,6 +39,16 @@ def time_us(text: str) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
+def check_times(since_us: int | None, until_us: int | None) -> None:
+    """See that there is time between --since and --until.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if since_us is not None and until_us is not None and since_us >= until_us:
+        raise SettingsError("--until must be a later time than --since")
+
+
 def _database() -> DatabaseSettings:
     read = settings.read(DatabaseSettings, os.environ)
     logs.configure(read.log_level, read.log_format)
@@ -58,8 +68,7 @@ def migrate() -> int:
 
 def rebuild_table(arguments: argparse.Namespace) -> int:
     """Make a derived table anew from the rows."""
-    if None not in (arguments.since, arguments.until) and arguments.since >= arguments.until:
-        raise SettingsError("--until must be a later time than --since")
+    check_times(arguments.since, arguments.until)
     read = _database()
     scope = rebuild.Scope(arguments.venue, arguments.symbol, arguments.since, arguments.until)
     make = rebuild.candles if arguments.table == "candles_1m" else rebuild.tops

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors as sql
@@ -25,6 +25,8 @@ from marketfeed_consumers.transaction import Connection
 log = logs.get(__name__)
 
 T = TypeVar("T")
+Retry: TypeAlias = Callable[[Callable[[], Any]], Any]
+"""Runs a transaction, again when it met another one: one that only reads can meet one too. See `again`."""
 _OPTIONS: Final = {
     "application_name": "marketfeed-consumer",
     "connect_timeout": 10,

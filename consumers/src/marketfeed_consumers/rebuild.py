@@ -4,17 +4,15 @@ A stretch of one symbol at a time: what is derived is deleted and made anew in o
 consumer that adds to the same candle meanwhile either comes before it or after it, never between.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from marketfeed_consumers.candles import MINUTE_US
+from marketfeed_consumers.database import Retry
 from marketfeed_consumers.tables import book_tickers, candles_1m, top_of_book, trades
 from marketfeed_consumers.transaction import Connection
 from marketfeed_wire import MAX_ID
-
-Retry = Callable[[Callable[[], Any]], Any]
-"""Runs a transaction, again when it met another one: one that only reads can meet one too."""
 
 STRETCH_IDS: Final = 100_000
 """About how many trades one transaction reads."""

@@ -14,13 +14,14 @@ symbol must have that row: so READ COMMITTED is enough, and takes no predicate l
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from marketfeed_consumers.database import Retry
 from marketfeed_consumers.tables import book_tickers, trades
 from marketfeed_consumers.transaction import Connection
 
@@ -31,9 +32,6 @@ STEP_ROWS: Final = 5_000
 
 _RESTS: Final = 3.0
 """How long the rest after a step is, in times of the step: a quarter of a core is ours at most."""
-
-Retry = Callable[[Callable[[], Any]], Any]
-"""Runs a transaction, again when it met another one."""
 
 _COLUMNS: Final = {
     trades.NAME: (trades.ID, "trade_time_us"),
