@@ -14,9 +14,7 @@ from confluent_kafka import Producer
 from marketfeed_chassis import kafka, logs
 from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_chassis.kafka import (
-    REPEAT_SECONDS,
     KafkaSettings,
-    RepeatFilter,
     client_config,
     wait_for_broker,
 )
@@ -227,21 +225,3 @@ def test_the_client_librarys_log_goes_through_ours_and_not_to_stderr(
     assert (record.name, record.levelno) == ("librdkafka", logging.ERROR)
     assert "Connection refused" in record.getMessage()
     assert "%3|" not in capfd.readouterr().err
-
-
-def test_the_client_librarys_log_says_a_thing_once_in_a_while() -> None:
-    now = 1000.0
-    repeats = RepeatFilter(lambda: now)
-
-    def passes(text: str) -> bool:
-        return repeats.filter(logging.LogRecord("librdkafka", logging.ERROR, "", 0, "%s", (text,), None))
-
-    refused = "Connect to ipv4#127.0.0.1:9 failed: Connection refused (after {}ms in state CONNECT)"
-    assert passes(refused.format(0))
-    assert not passes(refused.format(12))
-    assert passes("Authentication failed"), "something else is said at once"
-    now += REPEAT_SECONDS - 1
-    assert not passes(refused.format(3))
-    now += 1
-    assert passes(refused.format(3)), "and the same again after a while, for it still is so"
-    assert not passes(refused.format(4))

@@ -1,7 +1,6 @@
 """Kafka access that workers and consumers share: where the broker is, how to prove who we are, is it there."""
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,39 +22,7 @@ ATTEMPT_SECONDS: Final = 1.0
 WORD_SECONDS: Final = 5.0
 """How often a line says what is being waited for."""
 
-REPEAT_SECONDS: Final = 30.0
-"""How often the client's log may say the same thing."""
-
-_MILLISECONDS: Final = re.compile(r"\d+ms")
-
-
-class RepeatFilter(logging.Filter):
-    """Lets each message through once in REPEAT_SECONDS.
-
-    A client that has lost its broker says so at each attempt of each of its connections, some lines a second for as
-    long as the broker is away.
-    """
-
-    def __init__(self, now_seconds: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._now = now_seconds
-        self._passed: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether `record` says something new; how many milliseconds something took is nothing new."""
-        now = self._now()
-        text = _MILLISECONDS.sub("", record.getMessage())
-        self._passed = {
-            each: passed for each, passed in self._passed.items() if now - passed < REPEAT_SECONDS
-        }
-        if text in self._passed:
-            return False
-        self._passed[text] = now
-        return True
-
-
 _client_log: Final = logging.getLogger("librdkafka")
-_client_log.addFilter(RepeatFilter())
 
 
 def _existing_file(value: str) -> str:

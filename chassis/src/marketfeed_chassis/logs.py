@@ -1,10 +1,20 @@
-"""Logging: one call at start; every logger of the process then writes the same text or JSON lines to stderr."""
+"""Logging: one call at start; every logger of the process then writes the same text or JSON lines to stderr.
 
+Repeated lines are summarised, see `log_limit`.
+"""
+
+import atexit
 import logging
 import sys
+import threading
 from types import TracebackType
+from typing import TextIO, cast
 
 import structlog
+
+from marketfeed_chassis.log_limit import SUMMARY_LOGGER, Episode, RepeatLimit, Summary
+
+__all__ = ["Episode", "configure", "get", "json_lines"]
 
 _active: tuple[logging.Handler, str] | None = None
 """Our handler and the format it writes, once configured."""
@@ -43,7 +53,7 @@ def configure(level: str, log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LimitedHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -57,6 +67,7 @@ def configure(level: str, log_format: str) -> None:
     )
     root = logging.getLogger()
     if _active is not None:
+        _active[0].close()
         root.removeHandler(_active[0])
     root.addHandler(handler)
     root.setLevel(level)
@@ -64,6 +75,63 @@ def configure(level: str, log_format: str) -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_crash
+
+
+class _LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes the lines that its limit admits, and a summary of the others at the end of each interval."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._limit = RepeatLimit()
+        self._timer: threading.Timer | None = None
+        atexit.register(self.close)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`, unless it repeats others; the caller holds the handler's lock."""
+        self._write(self._limit.ended())
+        if self._limit.admits(record):
+            super().emit(record)
+        elif self._timer is None:
+            self._start_timer()
+
+    def close(self) -> None:
+        """Write what is left to summarise: a process that ends has counted for nobody otherwise."""
+        with self._lock_held():
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._write(self._limit.ended(all_intervals=True))
+        atexit.unregister(self.close)
+        super().close()
+
+    def _start_timer(self) -> None:
+        # A thread only while lines are being left out: the count comes out also when nothing more is logged.
+        seconds = self._limit.next_end_seconds()
+        if seconds is None:
+            self._timer = None
+            return
+        self._timer = threading.Timer(seconds, self._on_timer)
+        self._timer.daemon = True
+        self._timer.name = "log-summary"
+        self._timer.start()
+
+    def _on_timer(self) -> None:
+        with self._lock_held():
+            if self._timer is not None:  # not closed meanwhile
+                self._write(self._limit.ended())
+                self._start_timer()
+
+    def _lock_held(self) -> threading.RLock:
+        if self.lock is None:  # the base class makes one; the type allows for handlers without
+            self.createLock()
+        return cast("threading.RLock", self.lock)
+
+    def _write(self, summaries: list[Summary]) -> None:
+        # Through the logger, so that summaries are lines like all others; the lock is held, and re-entrant.
+        for kind, count in summaries:
+            get(SUMMARY_LOGGER).log(
+                kind.level, "log lines suppressed", line=kind.text, of=kind.logger, count=count
+            )
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
