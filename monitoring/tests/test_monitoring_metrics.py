@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 import pytest
-from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 
@@ -22,6 +21,7 @@ from marketfeed_monitoring.promql import TARGET_LABELS, base_names, grouping_lab
 from marketfeed_operator.engine.metrics import Metrics as OperatorMetrics
 from marketfeed_workers import worker as workers
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.world import World
 
 Declared = Mapping[str, frozenset[str]]
 """Family -> its labels."""
@@ -57,8 +57,9 @@ async def worker_families() -> Declared:
     settings = chassis_settings.read(
         WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", "KAFKA_BROKER": "127.0.0.1:1", "LOG_LEVEL": "ERROR"}
     )
-    async with ClientSession() as session:
-        made = workers._Worker(settings, *workers._rest(settings, session), 1_000_000)
+    world = World()
+    async with world.http_session() as session:
+        made = workers._Worker(settings, *workers._rest(settings, session, world), 1_000_000, world)
         return dict(families(made._registry))
 
 

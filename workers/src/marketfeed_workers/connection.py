@@ -156,7 +156,7 @@ class Connection:
 
     async def _bring_up_to_date(self, session: Session) -> None:
         """Have `session` read what is wanted now: symbols can change while it opens, or while it is told of others."""
-        while session.streams != set(self._streams()):
+        while session.streams.keys() != set(self._streams()):
             wanted = self._streams()
             added = [stream for stream in wanted if stream not in session.streams]
             removed = [stream for stream in session.streams if stream not in wanted]

@@ -50,7 +50,10 @@ class Memory:
             self.gaps[gap.symbol][gap.first_id] = gap
 
 
-def read_memory(settings: WorkerSettings) -> Memory:
+def read_memory(
+    settings: WorkerSettings,
+    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] | None = None,
+) -> Memory:
     """Read both topics to their ends.
 
     Raises:
@@ -64,7 +67,7 @@ def read_memory(settings: WorkerSettings) -> Memory:
     }
     for topic, take in takers.items():
         try:
-            for value in _whole_topic(settings, topic, deadline):
+            for value in (read_topic or whole_topic)(settings, topic, deadline):
                 _take(take, settings.venue, topic, value)
         except KafkaException as error:
             # Never taken for a topic without records: what it remembers would be missed without a word.
@@ -81,7 +84,13 @@ def _take(take: Callable[[str, bytes], None], venue: str, topic: str, value: byt
         log.warning("a record of our own topic cannot be read; passed over", topic=topic, reason=str(error))
 
 
-def _whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
+def whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
+    """The values of a topic, from its beginning to the end that it has now.
+
+    Raises:
+        StartupError: that was not done at `deadline`, by the monotonic clock.
+        KafkaException: it cannot be read.
+    """
     consumer = Consumer(
         {
             **client_config(settings),

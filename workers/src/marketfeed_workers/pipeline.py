@@ -48,7 +48,7 @@ class Pipeline:
         self._publisher = publisher
         self._counters = counters
         self._now_us = now_us
-        self._sockets: set[Socket] = set()
+        self._sockets: dict[Socket, None] = {}  # in the order of their opening
         self._due: list[Callable[[], None]] = []
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
@@ -66,13 +66,13 @@ class Pipeline:
 
     def attach(self, socket: Socket) -> None:
         """A socket whose frames come here, so that it can be held back."""
-        self._sockets.add(socket)
+        self._sockets[socket] = None
         if self.paused:
             socket.pause_reading()
 
     def detach(self, socket: Socket) -> None:
         """That socket has ended."""
-        self._sockets.discard(socket)
+        self._sockets.pop(socket, None)
 
     def process(self, frames: list[bytes]) -> list[Reply | ShutdownNotice]:
         """Publish what `frames`, delivered by one read, hold; returns what concerns the connection itself."""

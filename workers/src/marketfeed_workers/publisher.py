@@ -139,7 +139,13 @@ class Publisher:
     """
 
     def __init__(
-        self, settings: WorkerSettings, now_us: Callable[[], int], most_batch_bytes: int | None = None
+        self,
+        settings: WorkerSettings,
+        now_us: Callable[[], int],
+        most_batch_bytes: int | None = None,
+        *,
+        make_producer: Callable[[dict[str, Any]], Producer] = Producer,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.acknowledged_trade_ids: dict[str, int] = {}
         self.refusal = ""
@@ -157,7 +163,9 @@ class Publisher:
         self._blamed: set[str] = set()
         self.reports_by_key = settings.kafka_acks == "all"
         self._config = {**producer_config(settings, most_batch_bytes), "error_cb": self._on_error}
-        self._producer = Producer(self._config)
+        self._make_producer = make_producer
+        self._monotonic = monotonic
+        self._producer = make_producer(self._config)
 
     @property
     def pending(self) -> int:
@@ -222,8 +230,8 @@ class Publisher:
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything is answered for; the number of messages that were not in time."""
         # Not the client's own flush: that goes on calling back after it has failed, which Python forbids.
-        deadline = time.monotonic() + timeout_seconds
-        while self._pending and (remaining := deadline - time.monotonic()) > 0:
+        deadline = self._monotonic() + timeout_seconds
+        while self._pending and (remaining := deadline - self._monotonic()) > 0:
             self.poll(min(remaining, _FLUSH_STEP_SECONDS))
         return self._pending
 
@@ -231,7 +239,7 @@ class Publisher:
         """After a refusal: let go of what waits, and open a new client for the last word on progress."""
         self._producer.purge(in_flight=False)
         self.flush(timeout_seconds)
-        self._producer = Producer(self._config)
+        self._producer = self._make_producer(self._config)
 
     def on_refused(self, error: KafkaError, stream: StreamCounters, key: bytes) -> None:
         """Remember that a message was refused for good; the first one is logged.

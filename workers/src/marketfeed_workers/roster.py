@@ -10,7 +10,6 @@ file system tells of that.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.validate import validate
 from marketfeed_workers.venues.venue import VenueRest
+from marketfeed_workers.world import World
 
 log = logs.get(__name__)
 
@@ -66,6 +66,7 @@ class Roster:
         pipeline: Pipeline,
         fleet: Fleet,
         budgets: Sequence[WeightBudget | AttemptBudget],
+        world: World,
     ) -> None:
         self.refused: dict[str, str] = {}
         self.applied = ""
@@ -74,6 +75,7 @@ class Roster:
         self._pipeline = pipeline
         self._fleet = fleet
         self._budgets = budgets
+        self._world = world
         self._wanted = Assignment((), "")
         self._look_again_due = 0.0
         self._problem = ""
@@ -94,7 +96,7 @@ class Roster:
         if not chosen.accepted and not settings.symbols_file:
             raise startup.nothing_to_read(chosen)
         self.refused = chosen.refused
-        self._look_again_due = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._look_again_due = self._world.monotonic() + LOOK_AGAIN_SECONDS
         await self._add(chosen.accepted)
         await self._fleet.read(chosen.accepted)
 
@@ -121,11 +123,11 @@ class Roster:
         if found.hash != self._wanted.hash:
             self.applied = ""
             await self._change(found)
-        elif self.refused and time.monotonic() >= self._look_again_due:
+        elif self.refused and self._world.monotonic() >= self._look_again_due:
             await self._change(found)
 
     async def _change(self, found: Assignment) -> None:
-        self._look_again_due = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._look_again_due = self._world.monotonic() + LOOK_AGAIN_SECONDS
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
         flows = self._pipeline.flows
         # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
@@ -155,7 +157,7 @@ class Roster:
         """Make flows for `symbols`, each going on where Kafka remembers that it stopped."""
         if not symbols:
             return
-        memory = await asyncio.to_thread(read_memory, self._settings)
+        memory = await asyncio.to_thread(read_memory, self._settings, self._world.read_topic)
         first_ids = {
             symbol: await startup.first_id(self._settings, self._rest, symbol)
             for symbol in symbols

@@ -44,7 +44,7 @@ class Session:
         counters: Counters,
         now_us: Callable[[], int],
     ) -> None:
-        self.streams: set[str] = set()
+        self.streams: dict[str, None] = {}  # in the order of their subscription, as a set would not be
         self.connected_time_us = self.last_frame_time_us = now_us()
         self.got_data = False
         self.warm = asyncio.Event()
@@ -78,7 +78,7 @@ class Session:
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
         self._pipeline.attach(self._socket)
         self.connected_time_us = self.last_frame_time_us = self._now_us()
-        self.streams.update(in_url)
+        self.streams.update(dict.fromkeys(in_url))
         self._watches.append(asyncio.create_task(self._watch_silence(self._socket), name="session-watch"))
         if facts.app_ping is not None:
             pinging = self._ask_for_life(self._socket, facts.app_ping)
@@ -132,13 +132,14 @@ class Session:
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
             await self._command(partial(_with_names, self._venue.subscribe, chunk))
         await self._verify(present=streams)
-        self.streams.update(streams)
+        self.streams.update(dict.fromkeys(streams))
 
     async def unsubscribe(self, streams: Sequence[str]) -> None:
         """Take streams away; raises as `subscribe` does."""
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
             await self._command(partial(_with_names, self._venue.unsubscribe, chunk))
-        self.streams.difference_update(streams)
+        for stream in streams:
+            self.streams.pop(stream, None)
         self._awaited.difference_update(streams)
 
     async def _verify(self, present: Sequence[str]) -> None:

@@ -1,19 +1,15 @@
 """A worker's life: check the symbols, remember, open the connections, watch, drain."""
 
 import asyncio
-import random
 import signal
-import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import cast
 
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.health import HealthServer
-from marketfeed_chassis.kafka import wait_for_broker
 from marketfeed_workers import startup, validate
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.connection import ConnectionParts
@@ -27,44 +23,32 @@ from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.roster import Roster, read_assignment
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
-from marketfeed_workers.topics import ensure_topics
-from marketfeed_workers.transports import picows_socket, websockets_socket
-from marketfeed_workers.transports.socket import OpenSocket
 from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
+from marketfeed_workers.world import World
 
 log = logs.get(__name__)
 
-BEAT_SECONDS: Final = 0.02
-"""How often acknowledgements are taken in while no frames come."""
 
-TRANSPORTS: Final[dict[str, OpenSocket]] = {
-    "picows": picows_socket.open_socket,
-    "websockets": websockets_socket.open_socket,
-}
-
-
-def now_us() -> int:
-    """The wall clock, in microseconds since the Unix epoch."""
-    return time.time_ns() // 1000
-
-
-async def print_validation(settings: WorkerSettings) -> int:
+async def print_validation(settings: WorkerSettings, world: World | None = None) -> int:
     """Check the symbols only: print a table; 0 when all of them can be read, otherwise 1.
 
     Raises:
         StartupError: the venue could not be asked.
     """
-    async with ClientSession() as session:
-        rest, _ = _rest(settings, session)
+    world = world or World()
+    async with world.http_session() as session:
+        rest, _ = _rest(settings, session, world)
         listed = await startup.until_answered(settings, rest.symbols)
     print(validate.table(settings.binance_symbols, listed))
     return 1 if validate.validate(settings.binance_symbols, listed).refused else 0
 
 
-async def run(settings: WorkerSettings) -> int:
+async def run(settings: WorkerSettings, world: World | None = None) -> int:
     """Run until SIGTERM or SIGINT, or until Kafka refuses a message for good; the exit code.
+
+    `world` is everything that it depends on outside its own logic; None: the real clocks, clients and random numbers.
 
     Raises:
         SettingsError: the assignment file cannot be used.
@@ -72,19 +56,20 @@ async def run(settings: WorkerSettings) -> int:
     """
     if settings.symbols_file:
         read_assignment(settings.symbols_file)
+    world = world or World()
     stop = asyncio.Event()
     with _stop_signals(stop):
-        async with ClientSession() as session:
-            await asyncio.to_thread(wait_for_broker, settings, stopping=stop.is_set)
+        async with world.http_session() as session:
+            await asyncio.to_thread(world.wait_for_broker, settings, stopping=stop.is_set)
             if stop.is_set():
                 return 0
-            most_batch_bytes = await asyncio.to_thread(ensure_topics, settings)
+            most_batch_bytes = await asyncio.to_thread(world.ensure_topics, settings)
             if settings.kafka_acks != "all":
                 log.warning(
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            worker = _Worker(settings, *_rest(settings, session), most_batch_bytes)
+            worker = _Worker(settings, *_rest(settings, session, world), most_batch_bytes, world)
             if not await _unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
@@ -109,12 +94,18 @@ class _Worker:
     """The parts of a running worker."""
 
     def __init__(
-        self, settings: WorkerSettings, rest: VenueRest, weight: WeightBudget, most_batch_bytes: int | None
+        self,
+        settings: WorkerSettings,
+        rest: VenueRest,
+        weight: WeightBudget,
+        most_batch_bytes: int | None,
+        world: World,
     ) -> None:
         venue = VENUES[settings.venue].reading(
             frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
         )
-        chance = random.Random()  # noqa: S311 - jitter, not a secret
+        now_us, chance = world.now_us, world.rng
+        self._world = world
         self._settings = settings
         self._counters = counters = Counters(
             StreamCounters("trade", settings.market_trades_topic),
@@ -122,7 +113,9 @@ class _Worker:
             StreamCounters("gaps", settings.market_gaps_topic),
             StreamCounters("progress", settings.market_progress_topic),
         )
-        self._publisher = Publisher(settings, now_us, most_batch_bytes)
+        self._publisher = Publisher(
+            settings, now_us, most_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
+        )
         self._pipeline = Pipeline(venue, self._publisher, counters, now_us)
         self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
         self._repair = RepairDesk(settings, self._pipeline, rest, counters, now_us, chance)
@@ -133,12 +126,12 @@ class _Worker:
             venue.facts.connection_attempts,
             settings.venue_budget_share,
             venue.facts.connection_attempts_window_seconds,
-            time.monotonic,
+            world.monotonic,
         )
         parts = ConnectionParts(
             venue=venue,
             settings=settings,
-            open_socket=TRANSPORTS[settings.ws_transport],
+            open_socket=world.open_socket[settings.ws_transport],
             pipeline=self._pipeline,
             counters=counters,
             attempts=attempts,
@@ -148,7 +141,7 @@ class _Worker:
         )
         most = venue.facts.max_streams_per_connection // len(venue.kinds)
         self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
-        self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts))
+        self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts), world)
         self._health = WorkerHealth(
             settings,
             counters,
@@ -166,7 +159,7 @@ class _Worker:
     async def run(self, stop: asyncio.Event) -> int:
         """Work until told to stop; the exit code."""
         settings = self._settings
-        with HealthServer(
+        with self._world.make_health_server(
             self._health, self._registry, host=settings.metrics_host, port=settings.metrics_port
         ) as server:
             server.write_port(settings.metrics_port_file)
@@ -191,32 +184,34 @@ class _Worker:
 
     async def _beat_until(self, stop: asyncio.Event) -> None:
         """Take in acknowledgements until told to stop, or until going on would lose something."""
-        progress_due = time.monotonic()
+        monotonic = self._world.monotonic
+        progress_due = monotonic()
         while not stop.is_set() and not self._publisher.refusal:
             self._pipeline.poll()
             self._repair.enforce_bounds()
-            if time.monotonic() >= progress_due:
+            if monotonic() >= progress_due:
                 self._progress.tell()
-                progress_due = time.monotonic() + self._settings.progress_interval_seconds
-            self._health.last_beat_us = now_us()
+                progress_due = monotonic() + self._settings.progress_interval_seconds
+            self._health.last_beat_us = self._world.now_us()
             try:
-                await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
+                await asyncio.wait_for(stop.wait(), self._world.beat_seconds)
             except TimeoutError:
                 continue
 
     def _drain(self) -> int:
         """Deliver what was read. What waits behind a hole is left: the next start fetches it, in order."""
         publisher, seconds = self._publisher, self._settings.drain_deadline_seconds
-        deadline = time.monotonic() + seconds
+        monotonic = self._world.monotonic
+        deadline = monotonic() + seconds
         if publisher.refusal:
             publisher.begin_anew(seconds / 2)
         else:
-            while not publisher.flush(max(0.0, deadline - time.monotonic())):
+            while not publisher.flush(max(0.0, deadline - monotonic())):
                 self._pipeline.go_on()  # words on gaps, which waited for these acknowledgements
                 if not publisher.pending:
                     break
         self._progress.tell()
-        left = publisher.flush(max(0.0, deadline - time.monotonic()))
+        left = publisher.flush(max(0.0, deadline - monotonic()))
         counters = self._counters
         account = {
             "received": sum(stream.received for stream in counters.topics),
@@ -242,15 +237,15 @@ class _Worker:
             connection.renew(reason)
 
 
-def _rest(settings: WorkerSettings, session: ClientSession) -> tuple[VenueRest, WeightBudget]:
+def _rest(settings: WorkerSettings, session: ClientSession, world: World) -> tuple[VenueRest, WeightBudget]:
     venue = VENUES[settings.venue]
-    budget = WeightBudget(settings.venue_budget_share, time.time)
+    budget = WeightBudget(settings.venue_budget_share, lambda: world.now_us() / 1e6)
     access = RestAccess(
         settings.binance_rest_base or venue.facts.rest_base,
         session,
         budget,
         settings.binance_api_key,
-        now_us,
+        world.now_us,
     )
     return venue.rest(access), budget
 

@@ -1,0 +1,80 @@
+"""What a worker depends on outside its own logic: clocks, random numbers, clients of the venue and of Kafka, endpoints.
+
+`worker.run` takes it as one object, so that a session in virtual time (simtest/) replaces all of it without patches.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from aiohttp import ClientSession
+from confluent_kafka import Producer
+from prometheus_client import CollectorRegistry
+
+from marketfeed_chassis.health import Health, HealthServer
+from marketfeed_chassis.kafka import wait_for_broker
+from marketfeed_workers import ledger
+from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.topics import ensure_topics
+from marketfeed_workers.transports import picows_socket, websockets_socket
+from marketfeed_workers.transports.socket import OpenSocket
+
+TRANSPORTS: Final[dict[str, OpenSocket]] = {
+    "picows": picows_socket.open_socket,
+    "websockets": websockets_socket.open_socket,
+}
+
+
+class MakeHealthServer(Protocol):
+    """What makes a `HealthServer`."""
+
+    def __call__(
+        self, health: Health, registry: CollectorRegistry, *, host: str, port: int
+    ) -> AbstractContextManager[HealthServer]:
+        """The server, which serves while it is entered."""
+
+
+class WaitForBroker(Protocol):
+    """See `marketfeed_chassis.kafka.wait_for_broker`."""
+
+    def __call__(self, settings: WorkerSettings, *, stopping: Callable[[], bool]) -> None:
+        """Return once a broker answers."""
+
+
+def now_us() -> int:
+    """The wall clock, in microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The surroundings of one worker; the defaults are the real ones.
+
+    Attributes:
+        now_us: the wall clock, in microseconds since the epoch; for times that are stored.
+        monotonic: a clock in seconds that is never set; for durations.
+        rng: jitter.
+        open_socket: transport -> what opens a WebSocket connection.
+        http_session: makes the client of the venue's REST side.
+        make_producer: makes a Kafka producer from librdkafka's properties.
+        read_topic: the values of a topic, from its beginning to its end; arguments as `ledger.whole_topic`.
+        wait_for_broker: returns once Kafka answers.
+        ensure_topics: creates and checks the topics; the largest batch that each of them takes.
+        make_health_server: makes the server of the four endpoints.
+        beat_seconds: how often acknowledgements are taken in while no frames come.
+    """
+
+    now_us: Callable[[], int] = now_us
+    monotonic: Callable[[], float] = time.monotonic
+    rng: random.Random = field(default_factory=random.Random)
+    open_socket: dict[str, OpenSocket] = field(default_factory=TRANSPORTS.copy)
+    http_session: Callable[[], AbstractAsyncContextManager[ClientSession]] = ClientSession
+    make_producer: Callable[[dict[str, Any]], Producer] = Producer
+    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = ledger.whole_topic
+    wait_for_broker: WaitForBroker = wait_for_broker
+    ensure_topics: Callable[[WorkerSettings], int | None] = ensure_topics
+    make_health_server: MakeHealthServer = HealthServer
+    beat_seconds: float = 0.02
