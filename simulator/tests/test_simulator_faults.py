@@ -196,6 +196,30 @@ async def test_a_stall_is_over_after_its_seconds(start: Start) -> None:
         assert numbers[-1] > numbers[-2] + 5
 
 
+async def test_a_stall_of_one_stream_leaves_the_other_and_ends_with_the_connection(start: Start) -> None:
+    venue = await start(*BUSY)
+    both = TRADES + "/ethusdt@trade"
+    async with venue.connect(both) as ws:
+        await received(ws, 5)
+        await venue.fault(fault="stall", streams=["btcusdt@*"], seconds=600)
+        await received(ws, 50)  # what was under way
+        symbols = {json.loads(message)["data"]["s"] for message in await received(ws, 50)}
+        assert symbols == {"ETHUSDT"}
+        async with venue.connect(TRADES) as other:
+            assert await received(other, 5)
+
+
+async def test_a_frame_fault_is_over_after_its_seconds(start: Start) -> None:
+    venue = await start(*BUSY)
+    async with venue.connect(TRADES) as ws:
+        before = ids(await received(ws, 5))
+        await venue.fault(fault="drop", count=None, seconds=0.2)
+        numbers = before
+        while numbers[-1] == numbers[-2] + 1:
+            numbers += ids(await received(ws, 1))
+        assert numbers[-1] > numbers[-2] + 5
+
+
 async def test_a_half_open_connection_answers_nothing_and_is_reset_at_last(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
@@ -250,6 +274,58 @@ async def test_rest_answers_a_page_instead_of_json(start: Start, status: int) ->
     async with venue.session.get(f"{venue.http}/api/v3/time") as response:
         assert (response.status, response.content_type) == (status, "text/html")
         assert "<html>" in await response.text()
+
+
+async def test_rest_cuts_the_connection_when_asked(start: Start) -> None:
+    venue = await start(*BUSY)
+    await venue.fault(fault="rest_error", cut=True, endpoint="time")
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await venue.get("/api/v3/time")
+    assert (await venue.get("/api/v3/ping"))[0] == 200
+
+
+async def test_rest_lags_behind_the_streams_when_asked(start: Start) -> None:
+    venue = await start(*BUSY)
+    async with venue.connect(TRADES) as ws:
+        await received(ws, 5)
+        await venue.fault(fault="rest_lag", seconds=600)
+        assert (await venue.get("/api/v3/trades?symbol=BTCUSDT"))[1] == []
+        async with venue.session.delete(f"{venue.http}/control/faults"):
+            assert (await venue.get("/api/v3/trades?symbol=BTCUSDT"))[1] != []
+
+
+async def test_rest_writes_odd_rows_when_asked(start: Start) -> None:
+    venue = await start(*BUSY)
+    async with venue.connect(TRADES) as ws:
+        await received(ws, 1)
+        await venue.fault(fault="odd_rows", symbols=["BTCUSDT"], count=2)
+        seen = [json.loads(message)["data"] for message in await received(ws, 100)]
+    assert all("E" not in each["p"] for each in seen)
+    _, rows = await venue.get("/api/v3/trades?symbol=BTCUSDT&limit=1000")
+    assert [row["price"] for row in rows if "E" in row["price"]] == ["1E-8", "1E-8"]
+
+
+async def test_ids_begin_anew_when_asked(start: Start) -> None:
+    venue = await start(*BUSY)
+    async with venue.connect(TRADES) as ws:
+        before = ids(await received(ws, 5))
+        await venue.fault(fault="restart_ids", symbols=["BTCUSDT"], last_id=40)
+        numbers = ids(await received(ws, 100))
+    assert before[0] > 1_000_000
+    assert 41 in numbers
+    _, rows = await venue.get("/api/v3/trades?symbol=BTCUSDT&limit=1000")
+    assert rows[0]["id"] == 41
+
+
+async def test_milliseconds_come_where_microseconds_were_asked_for_when_asked(start: Start) -> None:
+    venue = await start("--venue", "binance", *BUSY)
+    in_microseconds = TRADES + "&timeUnit=MICROSECOND"
+    async with venue.connect(in_microseconds) as ws:
+        right = json.loads((await received(ws, 1))[0])["data"]["T"]
+    await venue.fault(fault="wrong_unit")
+    async with venue.connect(in_microseconds) as ws:
+        wrong = json.loads((await received(ws, 1))[0])["data"]["T"]
+    assert right // wrong in (999, 1000)
 
 
 async def test_rest_is_slow_when_asked(start: Start) -> None:

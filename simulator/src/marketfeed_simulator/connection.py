@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 
 from marketfeed_chassis import logs
 from marketfeed_simulator.doors import Doors
+from marketfeed_simulator.faults import Refuse
 from marketfeed_simulator.frames import COMBINED, MICROSECONDS, combine, ping_frame, pong_frame, text_frame
 from marketfeed_simulator.hub import Hub, Outlet
 from marketfeed_simulator.keepalive import Due, Keepalive
@@ -203,12 +204,15 @@ class WebSocketSide:
         return await self._serve(request, combined=True, streams=streams_of(request.query.get("streams", "")))
 
     async def _serve(self, request: web.Request, *, combined: bool, streams: list[str]) -> web.StreamResponse:
-        refusal = self._refusal(request, streams)
+        fault = self._doors.refusal()
+        if fault is not None and fault.delay_seconds:
+            await asyncio.sleep(fault.delay_seconds)
+        refusal = self._refusal(request, streams, fault)
         if refusal is not None:
             self.counts.refused += 1
             return refusal
         variant = COMBINED if combined else 0
-        if self._venue.microseconds and request.query.get("timeUnit", "").upper() == "MICROSECOND":
+        if self._gives_microseconds() and request.query.get("timeUnit", "").upper() == "MICROSECOND":
             variant |= MICROSECONDS
         ws = web.WebSocketResponse(autoping=False, compress=False, timeout=_CLOSE_SECONDS)
         await ws.prepare(request)
@@ -227,8 +231,10 @@ class WebSocketSide:
             log.info("disconnected", connection=connection.number, by=connection.ended_by)
         return ws
 
-    def _refusal(self, request: web.Request, streams: list[str]) -> web.Response | None:
-        fault = self._doors.refusal()
+    def _gives_microseconds(self) -> bool:
+        return self._venue.microseconds and not self._doors.milliseconds_only
+
+    def _refusal(self, request: web.Request, streams: list[str], fault: Refuse | None) -> web.Response | None:
         if fault is not None:
             headers = {"Retry-After": str(fault.retry_after_seconds)} if fault.retry_after_seconds else {}
             return web.Response(status=fault.status, text=refusal_text(fault.status), headers=headers)

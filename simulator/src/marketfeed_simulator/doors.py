@@ -23,11 +23,20 @@ class Counted(Generic[F]):
 
 @dataclass(slots=True)
 class Doors:
-    """The faults now at the doors."""
+    """The faults now at the doors.
+
+    Attributes:
+        odd_rows: symbol and trade id of rows whose price REST writes in no documented way.
+        lag_seconds: how much later than the streams REST knows of a trade.
+        milliseconds_only: connections that ask for microseconds do not get them.
+    """
 
     refusals: list[Counted[Refuse]] = field(default_factory=list)
     delays: list[Counted[RestDelay]] = field(default_factory=list)
     errors: list[Counted[RestError]] = field(default_factory=list)
+    odd_rows: set[tuple[str, int]] = field(default_factory=set)
+    lag_seconds: float = 0.0
+    milliseconds_only: bool = False
 
     def refusal(self) -> Refuse | None:
         """The fault that refuses the connection that asks now, if any; counts it."""

@@ -14,7 +14,7 @@ from marketfeed_simulator.fault_effects import Effects, Entry, Parts
 from marketfeed_simulator.faults import AnyFault
 
 _NEVER: Final = 1 << 62
-_PASSING: Final = (faults.Stall, faults.HalfOpen, faults.Halt, faults.Burst)
+_PASSING: Final = (faults.FrameFault, faults.Stall, faults.HalfOpen, faults.Halt, faults.Burst)
 """Faults that are taken back when their seconds are over."""
 
 log = logs.get(__name__)
@@ -106,8 +106,8 @@ class FaultDesk:
         """Refuse what this market cannot show, before the fault is set."""
         parts = self._parts
         match fault:
-            case faults.SkipIds() if parts.market is None:
-                raise ValueError("skip_ids needs a generated market: a recording has the ids it has")
+            case faults.SkipIds() | faults.RestartIds() | faults.OddRows() if parts.market is None:
+                raise ValueError("this fault needs a generated market: a recording has the ids it has")
             case faults.Burst() if not parts.driver.paced:
                 raise ValueError("burst needs a paced market: at speed max there is nothing faster")
             case faults.SymbolFault(symbols=symbols) if not isinstance(fault, faults.List):

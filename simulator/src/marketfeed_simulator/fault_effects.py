@@ -1,15 +1,13 @@
 """What each fault does to which part of the simulator. When it begins and ends is fault_desk's business."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from marketfeed_simulator import faults
-from marketfeed_simulator.connection import Connection, WebSocketSide
 from marketfeed_simulator.doors import Counted, Doors
-from marketfeed_simulator.driver import Driver
 from marketfeed_simulator.faults import AnyFault
 from marketfeed_simulator.frame_faults import ActiveFrameFault
 from marketfeed_simulator.hub import Hub
@@ -50,13 +48,69 @@ class Entry:
         return shown
 
 
+class Abortable(Protocol):
+    """The part of a transport that faults use."""
+
+    def abort(self) -> None:
+        """End the connection now."""
+
+
+class Struck(Protocol):
+    """A client's connection, as faults see it: of the simulator's server, or of its model in simtest/."""
+
+    number: int
+
+    @property
+    def transport(self) -> Abortable:
+        """What the connection runs over."""
+
+    def stall(self) -> None:
+        """Send no market data any more; all else goes on."""
+
+    def unstall(self) -> None:
+        """Send market data again."""
+
+    def freeze(self) -> None:
+        """Neither read nor write any more, and do not close."""
+
+    def cut(self, why: str, *, reset: bool) -> None:
+        """End TCP without a close frame; `reset` drops what is not yet sent."""
+
+    def close_soon(self, code: int, reason: str, why: str, after_seconds: float = 0) -> None:
+        """Close the connection from the venue's side, without waiting for it."""
+
+    def notify_shutdown(self) -> None:
+        """Send the serverShutdown event."""
+
+
+class Sockets(Protocol):
+    """Whoever has the connections."""
+
+    @property
+    def connections(self) -> Mapping[int, Struck]:
+        """Those there are, by number."""
+
+
+class Pace(Protocol):
+    """Whoever has the market's time."""
+
+    skew_us: int
+
+    @property
+    def paced(self) -> bool:
+        """Whether the market's time follows the clock."""
+
+    def accelerate(self, factor: float) -> None:
+        """From now on, let the market's time go by `factor` times as fast as it does now."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Parts:
     """The parts of the simulator that faults show in. `market` is None when a recording is replayed."""
 
     hub: Hub
-    driver: Driver
-    sockets: WebSocketSide
+    driver: Pace
+    sockets: Sockets
     doors: Doors
     limits: RequestLimits
     instruments: dict[str, Instrument]
@@ -102,6 +156,8 @@ class Effects:
                 for connection in struck:
                     connection.cut("cut", reset=reset)
                 self._parts.hub.lose += lose
+            case faults.Stall(streams=streams) if streams:
+                return self._stall_streams(struck, streams)
             case faults.Stall():
                 _each([connection.stall for connection in struck])
                 return partial(_each, [connection.unstall for connection in struck])
@@ -113,7 +169,20 @@ class Effects:
                     _close(connection, fault)
         return None
 
-    def _struck(self, fault: faults.ConnectionFault) -> list[Connection]:
+    def _stall_streams(self, struck: list[Struck], streams: tuple[str, ...]) -> Undo:
+        hub = self._parts.hub
+        drops = [
+            ActiveFrameFault(faults.Drop(streams=streams, connection=connection.number, count=None))
+            for connection in struck
+        ]
+        hub.frame_faults += drops
+
+        def undo() -> None:
+            hub.frame_faults = [other for other in hub.frame_faults if other not in drops]
+
+        return undo
+
+    def _struck(self, fault: faults.ConnectionFault) -> list[Struck]:
         everyone = self._parts.sockets.connections
         if fault.connection is None:
             return list(everyone.values())
@@ -145,11 +214,22 @@ class Effects:
                     self._delist(symbol)
                 case faults.List(trade_rate=trades, quote_rate=quotes):
                     self._list(symbol, Rates(trades, quotes))
-                case faults.SkipIds(count=skipped) if self._parts.market is not None:
-                    self._parts.market.skip_ids(symbol, skipped)
+                case _ if self._parts.market is not None:
+                    self._id_fault(symbol, fault, self._parts.market)
         if isinstance(fault, faults.Halt):
             return partial(_each, [partial(self._set_status, symbol, "TRADING") for symbol in fault.symbols])
         return None
+
+    def _id_fault(self, symbol: str, fault: faults.SymbolFault, market: GeneratedMarket) -> None:
+        match fault:
+            case faults.SkipIds(count=skipped):
+                market.skip_ids(symbol, skipped)
+            case faults.RestartIds(last_id=last_id):
+                market.restart_ids(symbol, last_id)
+                self._parts.hub.exchange.restart(symbol)
+            case faults.OddRows(count=count):
+                first = market.last_trade_id(symbol) + 1
+                self._parts.doors.odd_rows |= {(symbol, number) for number in range(first, first + count)}
 
     def _set_status(self, symbol: str, status: str) -> None:
         known = self._parts.instruments.get(symbol)
@@ -177,6 +257,10 @@ class Effects:
             case faults.Ban(seconds=seconds):
                 parts.limits.force_ban(seconds, now)
                 return parts.limits.forgive
+            case faults.RestLag(seconds=seconds):
+                return self._lag(seconds)
+            case faults.WrongUnit():
+                return self._wrong_unit()
             case faults.ClockSkew(milliseconds=milliseconds):
                 self._skew(milliseconds)
                 return lambda: self._skew(0)
@@ -189,6 +273,24 @@ class Effects:
                 return lambda: market.set_burst(1)
         return None
 
+    def _lag(self, seconds: float) -> Undo:
+        doors = self._parts.doors
+        doors.lag_seconds = seconds
+
+        def undo() -> None:
+            doors.lag_seconds = 0.0
+
+        return undo
+
+    def _wrong_unit(self) -> Undo:
+        doors = self._parts.doors
+        doors.milliseconds_only = True
+
+        def undo() -> None:
+            doors.milliseconds_only = False
+
+        return undo
+
     def _skew(self, milliseconds: int) -> None:
         self._parts.driver.skew_us = milliseconds * 1000
         if self._parts.market is not None:
@@ -200,7 +302,7 @@ def _each(calls: Iterable[Callable[[], None]]) -> None:
         call()
 
 
-def _close(connection: Connection, fault: faults.ConnectionFault) -> None:
+def _close(connection: Struck, fault: faults.ConnectionFault) -> None:
     """Let a connection end in the venue's own ways, at once or after a notice."""
     match fault:
         case faults.Close(code=code, reason=reason):

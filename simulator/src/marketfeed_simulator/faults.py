@@ -28,8 +28,8 @@ class FrameFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """A fault of single frames.
 
     `streams` are patterns such as ``btcusdt@*`` (none: all), `connection` is an id of /control/connections (none: all).
-    It strikes each matching frame with `chance` (drawn from `seed`) until it has struck `count` times (null: until
-    removed).
+    It strikes each matching frame with `chance` (drawn from `seed`) until it has struck `count` times (null: without
+    bound) or `seconds` have passed (null: until removed). A stream without frames is a drop of all of its frames.
     """
 
     streams: tuple[str, ...] = ()
@@ -37,6 +37,7 @@ class FrameFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     count: Positive | None = 1
     chance: Chance = 1.0
     seed: int = 0
+    seconds: Seconds | None = None
 
 
 class Drop(FrameFault, frozen=True, kw_only=True, tag="drop"):
@@ -99,8 +100,12 @@ class ServerShutdown(ConnectionFault, frozen=True, kw_only=True, tag="server_shu
 
 
 class Stall(ConnectionFault, frozen=True, kw_only=True, tag="stall"):
-    """The connection goes mute: no market data for `seconds` (null: until removed), but pings and replies go on."""
+    """The connection goes mute: no market data for `seconds` (null: until removed), but pings and replies go on.
 
+    `streams` are patterns such as ``btcusdt@trade``: only these streams stall (none: all).
+    """
+
+    streams: tuple[str, ...] = ()
     seconds: Seconds | None = None
 
 
@@ -114,11 +119,15 @@ class HalfOpen(ConnectionFault, frozen=True, kw_only=True, tag="half_open"):
 
 
 class Refuse(Fault, frozen=True, kw_only=True, tag="refuse"):
-    """New connections are refused at the handshake with `status`; `count` of them, or all until removed."""
+    """New connections are refused at the handshake with `status`; `count` of them, or all until removed.
+
+    The handshake is answered `delay_seconds` late: more than the client's timeout, and it hangs.
+    """
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 451
     count: Positive | None = None
     retry_after_seconds: Positive | None = None
+    delay_seconds: Seconds = 0
 
 
 class RestDelay(Fault, frozen=True, kw_only=True, tag="rest_delay"):
@@ -130,13 +139,23 @@ class RestDelay(Fault, frozen=True, kw_only=True, tag="rest_delay"):
 
 
 class RestError(Fault, frozen=True, kw_only=True, tag="rest_error"):
-    """REST answers `status`, as JSON or (`html`) as a gateway's page; with `status` 200 the page comes as a success."""
+    """REST answers `status`, as JSON or (`html`) as a gateway's page; with `status` 200 the page comes as a success.
+
+    With `cut` it closes the connection instead of answering.
+    """
 
     status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 500
     html: bool = False
+    cut: bool = False
     endpoint: str = ""
     count: Positive | None = None
     retry_after_seconds: Positive | None = None
+
+
+class RestLag(Fault, frozen=True, kw_only=True, tag="rest_lag"):
+    """REST knows of trades only `seconds` after the streams do; 0 mends it."""
+
+    seconds: Seconds = 1
 
 
 class RateLimit(Fault, frozen=True, kw_only=True, tag="rate_limit"):
@@ -185,6 +204,22 @@ class SkipIds(SymbolFault, frozen=True, kw_only=True, tag="skip_ids"):
     count: Positive = 1
 
 
+class RestartIds(SymbolFault, frozen=True, kw_only=True, tag="restart_ids"):
+    """Trade ids and update ids begin anew after `last_id`, as when a test network is reset; REST forgets what was."""
+
+    last_id: NotNegative = 0
+
+
+class OddRows(SymbolFault, frozen=True, kw_only=True, tag="odd_rows"):
+    """REST writes the price of the next `count` trades as no document says ("1E-8"); the streams write it as ever."""
+
+    count: Positive = 1
+
+
+class WrongUnit(Fault, frozen=True, kw_only=True, tag="wrong_unit"):
+    """New connections that ask for microseconds get milliseconds."""
+
+
 class ClockSkew(Fault, frozen=True, kw_only=True, tag="clock_skew"):
     """The venue's clock is ahead of ours by `milliseconds` (negative: behind); 0 mends it."""
 
@@ -212,6 +247,7 @@ AnyFault: TypeAlias = (
     | Refuse
     | RestDelay
     | RestError
+    | RestLag
     | RateLimit
     | Ban
     | Halt
@@ -219,6 +255,9 @@ AnyFault: TypeAlias = (
     | Delist
     | List
     | SkipIds
+    | RestartIds
+    | OddRows
+    | WrongUnit
     | ClockSkew
     | Burst
 )

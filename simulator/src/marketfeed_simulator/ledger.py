@@ -50,6 +50,11 @@ class Exchange:
         else:
             entry.other_frames += 1
 
+    def restart(self, symbol: str) -> None:
+        """The symbol's ids begin anew: the ledger of what was before is closed, and REST knows nothing of it."""
+        self.symbols.pop(symbol, None)
+        self.histories.pop(symbol, None)
+
     @staticmethod
     def _quote(entry: SymbolLedger, update_id: int) -> None:
         if entry.last_update_id is None:

@@ -177,6 +177,15 @@ class GeneratedMarket:
         """Leave out the next `count` trade ids: the venue itself will never have them. Raises KeyError."""
         self._books[symbol].trade_id += count
 
+    def restart_ids(self, symbol: str, last_id: int) -> None:
+        """Let trade ids and update ids begin anew after `last_id`. Raises KeyError."""
+        book = self._books[symbol]
+        book.trade_id = book.update_id = last_id
+
+    def last_trade_id(self, symbol: str) -> int:
+        """The id of the newest trade, or the one before the first. Raises KeyError."""
+        return self._books[symbol].trade_id
+
     def set_burst(self, factor: float) -> None:
         """Multiply every rate by `factor`; 1 is as usual."""
         self._factor = factor

@@ -3,7 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +21,17 @@ _PAGE: Final = (
     "<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n<center><h1>{status} {reason}</h1></center>"
     "\r\n</body>\r\n</html>\r\n"
 )
+_JSON: Final = "application/json"
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer over HTTP, before a server writes it."""
+
+    status: int
+    body: bytes
+    content_type: str = _JSON
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class RestSide:
@@ -42,38 +56,71 @@ class RestSide:
         delay_seconds = self._doors.delay_seconds(endpoint)
         if delay_seconds:
             await asyncio.sleep(delay_seconds)
-        weight = self._api.venue.weights.get(endpoint, 1)
-        admission = self._limits.admit(request.remote or "", weight, time.monotonic())
-        response = self._respond(endpoint, request, admission)
-        used = str(admission.used_weight)
-        response.headers.update({"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used})
-        self.requests[endpoint, response.status] += 1
-        return response
+        answer = self.answer(endpoint, request.query, request.headers, request.remote or "")
+        if answer is None:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # goes nowhere
+        return web.Response(
+            body=answer.body,
+            status=answer.status,
+            headers=answer.headers,
+            content_type=answer.content_type,
+            charset="utf-8" if answer.content_type != _JSON else None,
+        )
 
-    def _respond(self, endpoint: str, request: web.Request, admission: Admission) -> web.Response:
-        if admission.status != 200:
+    def answer(
+        self, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str], address: str
+    ) -> Answer | None:
+        """The answer to a request; None where the connection is closed instead. Counts it."""
+        weight = self._api.venue.weights.get(endpoint, 1)
+        admission = self._limits.admit(address, weight, time.monotonic())
+        answer = self._respond(endpoint, query, headers, admission)
+        if answer is None:
+            self.requests[endpoint, 0] += 1
+            return None
+        used = str(admission.used_weight)
+        answer.headers |= {"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
+        self.requests[endpoint, answer.status] += 1
+        return answer
+
+    def _respond(
+        self, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str], admission: Admission
+    ) -> Answer | None:
+        if admission.status != HTTPStatus.OK:
             return self._refused(admission)
         fault = self._doors.error(endpoint)
         if fault is not None:
-            return _broken(fault)
-        unit = request.headers.get("X-MBX-TIME-UNIT", "").upper()
+            return None if fault.cut else _broken(fault)
+        unit = headers.get("X-MBX-TIME-UNIT", "").upper()
         microseconds = self._api.venue.microseconds and unit == "MICROSECOND"
         try:
-            self._check_key(endpoint, request)
-            value = self._api.answer(
-                endpoint, request.query, server_us=self._server_us(), microseconds=microseconds
-            )
+            self._check_key(endpoint, headers)
+            value = self._api.answer(endpoint, query, server_us=self._server_us(), microseconds=microseconds)
         except ApiError as error:
             return _json(error.body(), error.status)
+        if isinstance(value, list):
+            value = self._rows_as_told(value, query.get("symbol", ""), 1 if microseconds else 1000)
         return _json(value)
 
-    def _check_key(self, endpoint: str, request: web.Request) -> None:
+    def _rows_as_told(self, rows: list[dict[str, Any]], symbol: str, unit_us: int) -> list[dict[str, Any]]:
+        """`rows` of trades or aggregates as the faults at the door let them through."""
+        doors = self._doors
+        if doors.lag_seconds:
+            newest = (self._server_us() - int(doors.lag_seconds * 1e6)) // unit_us
+            rows = [row for row in rows if row.get("time", row.get("T", 0)) <= newest]
+        for row in rows if doors.odd_rows else ():
+            if (symbol, row.get("id")) in doors.odd_rows:
+                row["price"] = "1E-8"
+        return rows
+
+    def _check_key(self, endpoint: str, headers: Mapping[str, str]) -> None:
         if endpoint == "historicalTrades" and self._api.venue.history_needs_key:
-            key = request.headers.get("X-MBX-APIKEY", "")
+            key = headers.get("X-MBX-APIKEY", "")
             if not (key.isascii() and key.isalnum()):
                 raise ApiError(-2014, "API-key format invalid.", 401)
 
-    def _refused(self, admission: Admission) -> web.Response:
+    def _refused(self, admission: Admission) -> Answer:
         if admission.status == 418:
             until_ms = int((time.time() + admission.retry_after_seconds) * 1000)
             text = (
@@ -85,23 +132,23 @@ class RestSide:
                 f"Too much request weight used; current limit is {self._api.venue.weight_limit} request weight "
                 "per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API."
             )
-        response = _json({"code": -1003, "msg": text}, admission.status)
-        response.headers["Retry-After"] = str(admission.retry_after_seconds)
-        return response
+        answer = _json({"code": -1003, "msg": text}, admission.status)
+        answer.headers["Retry-After"] = str(admission.retry_after_seconds)
+        return answer
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+def _json(value: Any, status: int = 200) -> Answer:
+    return Answer(status, msgspec.json.encode(value))
 
 
-def _broken(fault: RestError) -> web.Response:
+def _broken(fault: RestError) -> Answer:
     if fault.html:
-        response = web.Response(status=fault.status, content_type="text/html")
-        response.text = _PAGE.format(status=fault.status, reason=response.reason)
+        page = _PAGE.format(status=fault.status, reason=responses.get(fault.status, ""))
+        answer = Answer(fault.status, page.encode(), "text/html")
     else:
-        response = _json(
+        answer = _json(
             {"code": -1000, "msg": "An unknown error occurred while processing the request."}, fault.status
         )
     if fault.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(fault.retry_after_seconds)
-    return response
+        answer.headers["Retry-After"] = str(fault.retry_after_seconds)
+    return answer
