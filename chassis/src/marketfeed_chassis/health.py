@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.listening import listen
 
 SHUTDOWN_SECONDS: Final = 1.0
 """How long a stop waits for an answer that is under way; a service's own drain is what the time is for."""
@@ -140,12 +141,7 @@ class HealthServer:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        # The first address only: with port 0 a name of two addresses would get two ports.
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
+        return listen(host, port)
     except OSError as error:
         raise StartupError(
             f"cannot listen on METRICS_HOST={host!r} METRICS_PORT={port}: {error.strerror}; "

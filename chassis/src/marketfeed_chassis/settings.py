@@ -60,7 +60,9 @@ class CommandSettings(Settings):
 class ServiceSettings(CommandSettings):
     """The variables that every long-running service takes."""
 
-    metrics_host: str = Field("0.0.0.0", description="address that /metrics and the probes listen on")
+    metrics_host: str = Field(
+        "::", description="address that /metrics and the probes listen on; :: is every IPv4 and IPv6 address"
+    )
     metrics_port: int = Field(
         8000, ge=0, le=65535, description="port of /metrics, /livez, /readyz, /status; 0 takes a free one"
     )

@@ -37,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
+    top.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on, :: for every IPv4 and IPv6 address [%(default)s]",
+    )
     top.add_argument(
         "--port", type=_port, default=0, help="port to listen on; 0 takes a free one [%(default)s]"
     )

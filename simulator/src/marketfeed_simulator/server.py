@@ -12,6 +12,7 @@ from aiohttp import web
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import ServiceError, SettingsError, StartupError
+from marketfeed_chassis.listening import listen
 from marketfeed_simulator.connection import WebSocketSide
 from marketfeed_simulator.control import Control
 from marketfeed_simulator.doors import Doors
@@ -94,7 +95,7 @@ class Simulator:
         self._runner = web.AppRunner(self._application(desk), access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self.port).start()
+            await web.SockSite(self._runner, listen(self._host, self.port)).start()
         except OSError as error:
             await self._runner.cleanup()
             raise StartupError(

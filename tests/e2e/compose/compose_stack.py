@@ -89,7 +89,7 @@ class Stack:
     @staticmethod
     def _market() -> list[str]:
         rates = ["--trade-rate=10", "--quote-rate=20", "--keep-trades=1000000", "--wait-for-subscribers"]
-        return ["--host=0.0.0.0", "--port=9443", "generate", f"--symbols={','.join(SYMBOLS)}", *rates]
+        return ["--host=::", "--port=9443", "generate", f"--symbols={','.join(SYMBOLS)}", *rates]
 
     def __enter__(self) -> Self:
         try:

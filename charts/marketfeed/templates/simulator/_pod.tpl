@@ -14,7 +14,7 @@ containers:
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     command:
       - marketfeed-simulator
-      - --host=0.0.0.0
+      - "--host=::"
       - --port={{ .Values.simulator.port }}
       - --log-format=json
       - --venue={{ .Values.feed.spec.venue }}
