@@ -1,5 +1,6 @@
 """How a process begins and ends."""
 
+import io
 import json
 import os
 import signal
@@ -52,6 +53,16 @@ def test_ctrl_c_is_130() -> None:
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_code_of(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+def test_what_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """A symbol of another script ended the command in a traceback."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+    assert exit_code_of(lambda: print("币安人生USDT 100 µs …") or 0) == 0
+    text = "币安人生USDT 100 µs …\n"
+    assert raw.getvalue() == text.encode(encoding, "backslashreplace")
 
 
 WAITS = """

@@ -1,5 +1,9 @@
 """What ``marketfeed audit`` prints, and says without asking the database."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from marketfeed_chassis.errors import SettingsError
@@ -38,3 +42,45 @@ def test_times_in_the_wrong_order_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:1/x")
     with pytest.raises(SettingsError, match="--until must be a later time than --since"):
         run(["audit", "--since", "2026-02-01", "--until", "2026-01-01"])
+
+
+PRINTS = r"""
+import sys
+from marketfeed_chassis.process import exit_code_of
+from marketfeed_cli import __main__ as cli, audit
+from marketfeed_cli.kubectl import __main__ as kubectl
+from marketfeed_consumers import __main__ as consumer
+from marketfeed_consumers.audit import HourReport, Report
+from marketfeed_simulator import __main__ as simulator
+from marketfeed_workers import __main__ as worker
+
+def printed(main, *arguments):
+    sys.stdout.reconfigure(errors="strict")
+    sys.argv = ["program", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        print("===", end.code)
+
+printed(cli.main, "demo", "--help")
+printed(kubectl.main, "plan", "--help")
+printed(consumer.main, "--help")
+printed(consumer.main, "reset-offsets", "--help")
+printed(worker.main, "--help")
+printed(simulator.main, "--help")
+report = Report((HourReport("v", "\u5e01\u5b89USDT", 0, 1, 2, 2, ()),), deep=False)
+printed(lambda: exit_code_of(lambda: audit.show(report)))
+print("===", 0)
+"""
+
+
+def test_commands_print_on_a_terminal_that_is_not_utf_8() -> None:
+    """Each ended in a UnicodeEncodeError where its text, or a symbol's name, holds more than the encoding."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS], env=environment, capture_output=True, encoding="ascii", check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("=== 0\n") == 7
+    assert "host:port[,host:port" in done.stdout
+    assert r"\u5e01\u5b89USDT" in done.stdout

@@ -54,6 +54,12 @@ class Postgres:
             connection.execute(create.format(sql.Identifier(name)))
         return self.url(name)
 
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url(), connect_timeout=2):
+            return True
+        return False
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
@@ -83,19 +89,13 @@ def postgres() -> Iterator[Postgres]:
     )
     server = Postgres(process, folder)
     try:
-        until(lambda: _answers(server.url()), "PostgreSQL")
+        until(server.answers, "PostgreSQL")
         yield server
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
         log.close()
         shutil.rmtree(folder)
-
-
-def _answers(url: str) -> bool:
-    with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
-        return True
-    return False
 
 
 @dataclass(frozen=True)

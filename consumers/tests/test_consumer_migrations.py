@@ -4,9 +4,11 @@
 - From each released version, with data in its tables: everything is still there and the new things answer.
 - Two that migrate at once take turns.
 - A step that the database refuses is one clear line, and what was done before it stays.
+- A step whose table others use makes way for them, names who holds it, and is done once they are gone.
 - A schema older than the release is refused by name; a newer one is read on.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -16,10 +18,12 @@ from consumer_market import quote, trade
 from consumer_session import Session
 from consumer_support import differences, everything, rows
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import database, schema
 from marketfeed_consumers.migrations import upgrade
+from marketfeed_devtools.waiting import until
 
 VERSIONS = schema.versions()
 HEAD = VERSIONS[-1]
@@ -119,3 +123,61 @@ def test_a_newer_schema_is_read_on_and_never_taken_back(database: str) -> None:
         other.execute("UPDATE marketfeed_schema_version SET version_num = '9999'")
     checked(database)
     assert schema.migrate(database, 10) == ("9999", "9999")
+
+
+@pytest.mark.integration
+def test_migration_of_a_table_in_use_names_the_holder_and_lets_others_through(postgres) -> None:
+    """It waited without bound or word, and readers and writers queued behind it."""
+    url = postgres.new_database()
+    at_version(url, "0002")
+    holder = psycopg.connect(url, application_name="pg_dump")
+    holder.execute("SELECT count(*) FROM trade_gaps")
+    with (
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(url, autocommit=True) as reader,
+        capture_logs() as logged,
+    ):
+        reader.execute("SET lock_timeout = '5s'")
+        migrating = threads.submit(schema.migrate, url, 60)
+
+        def told() -> list[dict[str, object]]:
+            reader.execute("SELECT count(*) FROM trade_gaps")  # never waits for longer than the step does
+            return [line for line in logged if line["event"] == "migration waits for a lock"]
+
+        (line,) = until(told, "the holder to be named")
+        assert line["tables"] == "trade_gaps"
+        assert re.fullmatch(
+            rf"held by pid {holder.info.backend_pid} \(pg_dump, idle in transaction, transaction open for \d+ s\) "
+            r"on .*trade_gaps.*",
+            str(line["holders"]),
+        )
+        assert not migrating.done()
+        holder.rollback()
+        assert migrating.result(60) == ("0002", HEAD)
+    holder.close()
+
+
+@pytest.mark.integration
+def test_migration_gives_up_after_its_deadline_and_can_be_run_again(postgres) -> None:
+    url = postgres.new_database()
+    at_version(url, "0002")
+    with psycopg.connect(url, application_name="report") as holder:
+        holder.execute("SELECT count(*) FROM trade_gaps")
+        with pytest.raises(
+            StartupError, match=r"no lock on trade_gaps within 1 s; held by pid \d+ \(report, .*again"
+        ):
+            schema.migrate(url, 1)
+    assert schema.stored_version(url) == "0002"
+    assert schema.migrate(url, 10) == ("0002", HEAD)
+
+
+@pytest.mark.integration
+def test_migration_with_two_version_rows_is_one_clear_line(database: str) -> None:
+    with psycopg.connect(database) as other:
+        other.execute("INSERT INTO marketfeed_schema_version VALUES ('0002')")
+    for action in (lambda: schema.migrate(database, 10), lambda: checked(database)):
+        with pytest.raises(
+            StartupError, match=f"holds 2 versions, 0002, {HEAD}, and must hold one"
+        ) as caught:
+            action()
+        assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """How a service's process begins and ends: exit codes, signals, one line for what the user can mend."""
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -11,11 +12,21 @@ from marketfeed_chassis.errors import ServiceError
 log = logs.get(__name__)
 
 
+def escape_unprintable() -> None:
+    """Let stdout print what its encoding lacks as an escape, as stderr does, and not end in an error.
+
+    A terminal or a pipe may be ASCII or Latin-1 (LC_ALL, PYTHONIOENCODING), and symbols are any script's.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def exit_code_of(run: Callable[[], int]) -> int:
     """What `run` returns; a ServiceError becomes its text on stderr and its exit code, Ctrl-C becomes 130.
 
     Whoever asked for JSON lines gets that text as a log entry, so that every line of stderr stays one.
     """
+    escape_unprintable()
     try:
         return run()
     except ServiceError as error:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from marketfeed_chassis import process
 from marketfeed_chassis.errors import SettingsError
 
 S = TypeVar("S", bound="Settings")
@@ -139,6 +140,7 @@ def _default(field: FieldInfo) -> str:
 
 def parser(program: str, description: str, settings: type[Settings]) -> argparse.ArgumentParser:
     """An argument parser whose ``--help`` lists the environment variables of `settings`."""
+    process.escape_unprintable()  # the help holds more than ASCII
     rows = describe(settings)
     width = max(len(name) for name, _, _ in rows)
     lines = "\n".join(

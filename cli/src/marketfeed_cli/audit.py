@@ -32,13 +32,14 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
         connection,
         dialect,
     ):
+        database.only_read(connection)
         schema.check(connection)
         report = audited(connection, dialect, scope, deep=options.deep)
     if options.output == "json":
         json.dump(as_json(report), sys.stdout, indent=2)
         print()
     else:
-        _print(report)
+        show(report)
     return 0 if report.is_complete else 1
 
 
@@ -66,7 +67,8 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(report: Report) -> None:
+def show(report: Report) -> None:
+    """Print the report as a table and its verdict."""
     table = Table("venue", "symbol", "hour (UTC)", box=None, pad_edge=False)
     for title in ("first id", "last id", "stored", "duplicates", "complete"):
         table.add_column(title, justify="right")

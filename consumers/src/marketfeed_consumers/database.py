@@ -108,13 +108,19 @@ def connect(url: str) -> tuple[Connection, Dialect]:
     return connection, dialect
 
 
-def begin_reading(connection: Connection, dialect: Dialect) -> None:
-    """Begin a transaction on `connection`, which is in none, that only reads, in one snapshot and in nobody's way.
+def only_read(connection: Connection) -> None:
+    """Make the transactions of `connection`, which is in none, read only, each in one snapshot and in nobody's way.
 
-    Under SERIALIZABLE a long reading could fail, and make writers fail for its sake.
+    Under SERIALIZABLE a long reading could fail, and make writers fail for its sake; and a hot standby has no
+    SERIALIZABLE at all (0A000: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CAVEATS).
     """
     connection.read_only = True
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+
+
+def begin_reading(connection: Connection, dialect: Dialect) -> None:
+    """Begin a transaction as of `only_read`."""
+    only_read(connection)
     if dialect.snapshot:
         connection.execute(dialect.snapshot)
 

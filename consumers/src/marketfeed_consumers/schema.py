@@ -26,7 +26,8 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
         The version before (None: there was no schema) and after.
 
     Raises:
-        StartupError: the database cannot be reached, or refuses a step.
+        StartupError: the database cannot be reached, or refuses a step; others hold locks on its tables for
+            `deadline_seconds`; the version stored is not one.
     """
     with database.reached(url, deadline_seconds) as (lock, dialect):
         lock.autocommit = True
@@ -37,7 +38,13 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
             if before is None or before in versions():
                 from marketfeed_consumers.migrations import upgrade  # slow to import, and only needed here
 
-                upgrade.to_head(url, dialect)
+                try:
+                    upgrade.to_head(url, dialect, deadline_seconds)
+                except upgrade.LockNotAvailable as error:
+                    raise StartupError(
+                        f"the migration was not done: {error}; end that transaction, or raise START_DEADLINE_SECONDS, "
+                        "and run it again"
+                    ) from error
         except psycopg.Error as error:
             raise StartupError(f"the migration was refused: {database.explain(error)}") from error
         after = stored_version(url)
@@ -65,7 +72,11 @@ def check(connection: Connection) -> None:
 
 
 def stored_version(url: str) -> str | None:
-    """The version in the database; None when it has no schema of ours."""
+    """The version in the database; None when it has no schema of ours.
+
+    Raises:
+        StartupError: there are several.
+    """
     connection, _ = database.connect(url)
     with connection:
         return _read_version(connection)
@@ -73,12 +84,17 @@ def stored_version(url: str) -> str | None:
 
 def _read_version(connection: Connection) -> str | None:
     try:
-        row = connection.execute(_STORED_VERSION).fetchone()
+        found = sorted(str(row[0]) for row in connection.execute(_STORED_VERSION))
     except psycopg.errors.UndefinedTable:
         return None
     finally:
         connection.rollback()
-    return str(row[0]) if row else None
+    if len(found) > 1:
+        raise StartupError(
+            f"the table {VERSION_TABLE} holds {len(found)} versions, {', '.join(found)}, and must hold one; "
+            "delete all but that of the newest migration whose changes are in the database"
+        )
+    return found[0] if found else None
 
 
 def versions() -> list[str]:

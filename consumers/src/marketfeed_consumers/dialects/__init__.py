@@ -29,6 +29,9 @@ class Dialect:
         check_deferred: run at the end of a transaction that is only tried, since what a deferred constraint refuses is
             told at COMMIT only. CockroachDB defers none.
         migration_lock: held by the one migration that runs. CockroachDB's advisory locks are no-ops.
+        lock_timeout: begins each transaction of a migration, {milliseconds} put in. In PostgreSQL whoever comes after
+            a step that waits for its lock queues behind it; CockroachDB changes a schema online, in jobs of its own,
+            that wait for nobody's lock.
     """
 
     name: Literal["postgresql", "cockroachdb"]
@@ -39,6 +42,7 @@ class Dialect:
     snapshot: str
     check_deferred: str
     migration_lock: tuple[str, ...]
+    lock_timeout: str
 
 
 POSTGRESQL: Final = Dialect(
@@ -52,6 +56,7 @@ POSTGRESQL: Final = Dialect(
     snapshot="",
     check_deferred="SET CONSTRAINTS ALL IMMEDIATE",
     migration_lock=("SELECT pg_advisory_lock(7271664410250101)",),
+    lock_timeout="SET LOCAL lock_timeout = '{milliseconds}ms'",
 )
 
 COCKROACHDB: Final = Dialect(
@@ -68,6 +73,7 @@ COCKROACHDB: Final = Dialect(
         "BEGIN",
         "SELECT id FROM marketfeed_migration_lock WHERE id = 1 FOR UPDATE",
     ),
+    lock_timeout="",
 )
 
 
