@@ -133,3 +133,32 @@ async def test_looking_at_the_attempts_from_another_thread_changes_nothing() -> 
     assert attempts.used == 0
     clock.now -= 301
     assert attempts.used == 1, "a scrape has thrown away what the event loop still needs"
+
+
+async def test_weight_minutes_are_the_venues_and_are_not_moved_by_less_than_a_responses_way() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    weight.align(clock.now + 40)
+    await weight.take(1080)
+    assert weight.wait_seconds(1) == 20, "the venue's minute turns in 20 s"
+    weight.align(clock.now + 40.5)
+    assert (weight.used, weight.wait_seconds(1)) == (1080, 20)
+    weight.align(clock.now + 10)
+    assert (weight.used, weight.wait_seconds(1)) == (1080, 50), (
+        "a clock that is put right begins no new minute"
+    )
+    clock.now += 50
+    assert weight.wait_seconds(1) == 0
+
+
+async def test_weight_that_is_not_urgent_leaves_half_of_it() -> None:
+    clock = Clock()
+    weight = budget(clock)
+    await weight.take(540)
+    assert weight.has_spare
+    await weight.take(1)
+    assert not weight.has_spare
+    clock.now += 60
+    assert weight.has_spare
+    weight.observe(541)
+    assert not weight.has_spare, "others behind this address have used it"

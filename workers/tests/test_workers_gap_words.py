@@ -1,29 +1,25 @@
 """What the world is told of a gap is true at that moment, whichever topic answers first."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 from aiohttp import ClientSession
 from pydantic import SecretStr
 from workers_broker import Broker
+from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
-from marketfeed_devtools.waiting import until
-from marketfeed_wire import Gap, Trade, decode_gap, decode_progress, decode_trade
+from marketfeed_wire import Gap, Trade, decode_gap, decode_trade
 from marketfeed_workers.budget import WeightBudget
-from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.ledger import ProgressTeller
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess
 
-SYMBOL = "BTCUSDT"
 MESSAGE_TOO_LARGE = 10  # error code of the Kafka protocol
 
 
@@ -34,80 +30,11 @@ def fetched(first_id: int, last_id: int, *absent: IdRange) -> Fetched:
     return Fetched(rows, list(absent), "trades")
 
 
-def frames(*trade_ids: int) -> list[bytes]:
-    """Trades of the stream."""
-    data = b'{"e":"trade","E":1,"s":"BTCUSDT","t":%d,"p":"1","q":"2","T":1,"m":true,"M":true}'
-    return [b'{"stream":"btcusdt@trade","data":%b}' % (data % n) for n in trade_ids]
-
-
 def unresolved(first_id: int, last_id: int) -> Gap:
     return Gap(
         venue="binance_us", symbol=SYMBOL, first_id=first_id, last_id=last_id, state="unresolved",
         missing=[(first_id, last_id)], absent=[], proof="trades", detected_time_us=1, updated_time_us=1,
     )  # fmt: skip
-
-
-class Clock:
-    """A wall clock that can be set."""
-
-    def __init__(self) -> None:
-        self.set_by_us = 0
-
-    def __call__(self) -> int:
-        return now_us() + self.set_by_us
-
-
-class Rig:
-    """A pipeline over a real publisher, one symbol, topics of one partition."""
-
-    def __init__(self, make_settings: MakeSettings, broker: Broker) -> None:
-        self.broker = broker
-        self.trades, self.quotes, self.gaps, self.progress = [
-            broker.new_topic(name, 1) for name in ("trades", "quotes", "gaps", "progress")
-        ]
-        self.counters = Counters(
-            StreamCounters("trade", self.trades),
-            StreamCounters("book_ticker", self.quotes),
-            StreamCounters("gaps", self.gaps),
-            StreamCounters("progress", self.progress),
-        )
-        settings = make_settings(KAFKA_BROKER=broker.address)
-        self.clock = Clock()
-        self.publisher = Publisher(settings, self.clock)
-        self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, self.clock)
-        self.teller = ProgressTeller(settings, self.pipeline, self.publisher, self.counters, self.clock)
-        self.flow: SymbolFlow = self.pipeline.add_symbol(SYMBOL)
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        def answered() -> bool:
-            self.pipeline.poll()
-            return condition()
-
-        until(answered, what)
-
-    def let(self, topic: str) -> None:
-        """Wait until `topic` has everything that was published to it before now."""
-        stored: list[str] = []
-        mark = StreamCounters("mark", topic)
-        self.publisher.publish(
-            mark, [{"value": b"mark", "key": b"mark"}], now_us(), {}, lambda: stored.append(topic)
-        )
-        self.wait(lambda: bool(stored), f"{topic} to be written")
-
-    def stored(self, topic: str) -> list[bytes]:
-        return [value for key, value in self.broker.read(topic) if key != b"mark"]
-
-    def heard(self) -> dict[int, Gap]:
-        """First id -> the newest word on that gap."""
-        return {gap.first_id: gap for gap in map(decode_gap, self.stored(self.gaps))}
-
-    def told_progress(self) -> list[int]:
-        self.teller.tell()
-        self.let(self.progress)
-        return [decode_progress(value).trade_id for value in self.stored(self.progress)]
-
-    def settle(self) -> None:
-        self.wait(lambda: not self.publisher.pending, "Kafka to answer for everything")
 
 
 @pytest.fixture
@@ -274,20 +201,27 @@ def test_nor_than_the_word_of_an_earlier_process(
     assert rig.heard()[42].updated_time_us > told.updated_time_us
 
 
-async def test_a_clock_that_is_set_back_holds_no_trades_for_longer(
-    rig: Rig, make_settings: MakeSettings
+@pytest.mark.parametrize("set_by_seconds", [-3600, 0, 3600], ids=["set back", "left", "set forward"])
+async def test_trades_are_held_for_as_long_as_they_should_whatever_the_clock_says(
+    rig: Rig, make_settings: MakeSettings, set_by_seconds: int
 ) -> None:
+    elapsed = [100.0]
     async with ClientSession() as session:
         access = RestAccess(
-            "http://127.0.0.1:9", session, WeightBudget(1, rig.clock), SecretStr(""), rig.clock
+            "http://127.0.0.1:9", session, WeightBudget(1, lambda: elapsed[0]), SecretStr(""), rig.clock
         )
         rest = VENUES["binance_us"].rest(access)
-        chance = random.Random(1)  # noqa: S311
-        desk = RepairDesk(make_settings(), rig.pipeline, rest, rig.counters, rig.clock, chance)
+        rng = random.Random(1)  # noqa: S311
+        desk = RepairDesk(
+            make_settings(), rig.pipeline, rest, rig.counters, rig.clock, rng, monotonic=lambda: elapsed[0]
+        )
         rig.flow.resume(41, [])
         rig.pipeline.process(frames(44))
         desk.enforce_bounds()
-        assert rig.flow.sequence.waiting
-        rig.clock.set_by_us -= 3_600_000_000
+        rig.clock.set_by_us += set_by_seconds * 1_000_000
+        elapsed[0] += 9.9
         desk.enforce_bounds()
-        assert not rig.flow.sequence.waiting, "an hour of GAP_HOLD_SECONDS=10"
+        assert rig.flow.sequence.waiting, "let go before GAP_HOLD_SECONDS=10"
+        elapsed[0] += 0.2
+        desk.enforce_bounds()
+        assert not rig.flow.sequence.waiting, "held for longer than GAP_HOLD_SECONDS=10"

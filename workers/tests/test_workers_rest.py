@@ -1,6 +1,7 @@
 """The REST side of Binance's spot venues against a real HTTP server that answers as the venue documents."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Api:
         self.answers: dict[str, Any] = {}
         self.base = ""
         self.budget = WeightBudget(1, lambda: 0.0)
+        self.noted: Counter[str] = Counter()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         endpoint = request.path.rpartition("/")[2]
@@ -68,7 +70,14 @@ async def make_rest(api: Api) -> AsyncIterator[MakeRest]:
     async with ClientSession() as session:
 
         def make(venue: str = "binance_us", key: str = "", base: str = "") -> VenueRest:
-            access = RestAccess(base or api.base, session, api.budget, SecretStr(key), lambda: NOW_US)
+            access = RestAccess(
+                base or api.base,
+                session,
+                api.budget,
+                SecretStr(key),
+                lambda: NOW_US,
+                lambda reason, count: api.noted.update({reason: count}),
+            )
             assert "SecretStr('**********')" in repr(access) or not key
             return VENUES[venue].rest(access)
 
@@ -153,8 +162,43 @@ async def test_the_first_id_since_a_time(api: Api, make_rest: MakeRest) -> None:
     (_, asked, _) = api.asked[0]
     assert asked["startTime"] == str(TRADE_TIME_MS)
     assert int(asked["endTime"]) - int(asked["startTime"]) < 3_600_000, "longer spans are refused (-1127)"
-    api.answers["aggTrades"] = []
-    assert await make_rest().first_id_since("BTCUSDT", TRADE_TIME_MS * 1000) is None
+
+
+@pytest.mark.parametrize(
+    "is_bounded", [False, True], ids=["asked from a time on", "only by windows and by id"]
+)
+@pytest.mark.parametrize("hours", [0, 3, 9000])
+async def test_first_id_since_a_time_is_found_behind_any_quiet_time(
+    api: Api, make_rest: MakeRest, hours: int, is_bounded: bool
+) -> None:
+    start = TRADE_TIME_MS - hours * 3_600_000
+    rows = [
+        {**aggregate(a, 10 * a, 10 * a + 9), "T": start + hours * 3_600_000 + 500 * (a - 50)}
+        for a in range(70)
+    ]
+
+    def answer(asked: dict[str, str]) -> list[dict[str, Any]]:
+        found = [each for each in rows if each["a"] >= int(asked.get("fromId", 0))]
+        since = int(asked.get("startTime", 0))
+        until = int(asked.get("endTime", since + 3_600_000 if is_bounded and since else 1 << 60))
+        found = [each for each in found if since <= each["T"] <= until]
+        return found[: int(asked["limit"])] if asked.keys() & {"fromId", "startTime"} else found[-1:]
+
+    api.answers["aggTrades"] = answer
+    wanted = start if hours else start + 1
+    expected = next(each["f"] for each in rows if each["T"] >= wanted)
+    assert await make_rest().first_id_since("BTCUSDT", wanted * 1000) == expected
+    assert len(api.asked) < 20
+
+
+async def test_first_id_since_a_time_to_come_is_none(api: Api, make_rest: MakeRest) -> None:
+    api.answers["aggTrades"] = lambda asked: [] if "startTime" in asked else [aggregate(900, 41, 43)]
+    assert await make_rest().first_id_since("BTCUSDT", NOW_US) is None
+
+
+async def test_first_id_since_the_year_1_is_the_first_of_all(api: Api, make_rest: MakeRest) -> None:
+    api.answers["aggTrades"] = lambda asked: [aggregate(0, 0, 1)] if int(asked["startTime"]) >= 0 else None
+    assert await make_rest().first_id_since("BTCUSDT", -62_135_596_800_000_000) == 0
 
 
 async def test_recent_ids_come_from_the_newest_trades(api: Api, make_rest: MakeRest) -> None:
@@ -202,15 +246,68 @@ async def test_a_row_that_nobody_could_store_fills_nothing(
     api: Api, make_rest: MakeRest, spoiled: dict[str, Any]
 ) -> None:
     api.answers["trades"] = [{**row(7), **spoiled}]
-    with pytest.raises(Unreachable, match="not its format"):
+    with pytest.raises(Unreachable, match="not in the venue's format"):
         await make_rest().newest_trade("BTCUSDT")
 
 
-async def test_a_limit_that_is_none_is_an_answer_that_is_none(api: Api, make_rest: MakeRest) -> None:
-    limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 0, "limit": 1200}
-    api.answers["exchangeInfo"] = {"symbols": [], "rateLimits": [limit]}
-    with pytest.raises(Unreachable, match="not its format"):
-        await make_rest().symbols()
+GOOD = {"symbol": "BTCUSDT", "status": "TRADING"}
+LIMIT = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 1800}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"symbol": "NEWUSDT"},
+        {"symbol": "NEWUSDT", "status": None},
+        {"symbol": "", "status": "TRADING"},
+        {"symbol": 7, "status": "TRADING"},
+        None,
+        "BTCUSDT",
+        [],
+    ],
+    ids=repr,
+)
+async def test_listing_leaves_out_an_odd_entry_alone(api: Api, make_rest: MakeRest, odd: object) -> None:
+    api.answers["exchangeInfo"] = {"symbols": [odd, GOOD, odd], "rateLimits": [LIMIT]}
+    assert await make_rest().symbols() == {"BTCUSDT": SymbolInfo("TRADING", True)}
+    assert api.budget.limit == 1800
+    assert api.noted == {"bad_listing_entry": 2}
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        pytest.param([LIMIT], 1800, id="as documented"),
+        pytest.param([{**LIMIT, "limit": 0}], 1200, id="0"),
+        pytest.param([{**LIMIT, "limit": -1}], 1200, id="-1"),
+        pytest.param([{**LIMIT, "limit": 1}], 1200, id="less than one request"),
+        pytest.param([{**LIMIT, "limit": 10**30}], 1200, id="huge"),
+        pytest.param([{**LIMIT, "limit": "1800"}], 1200, id="a text"),
+        pytest.param([{**LIMIT, "limit": None}], 1200, id="null"),
+        pytest.param([{**LIMIT, "limit": 2.5}], 1200, id="half"),
+        pytest.param([{**LIMIT, "intervalNum": 0}], 1200, id="in 0 minutes"),
+        pytest.param([{**LIMIT, "interval": "AEON"}], 1200, id="in an unknown unit"),
+        pytest.param(
+            [{**LIMIT, "interval": "SECOND", "intervalNum": 10, "limit": 200}], 1200, id="by the second"
+        ),
+        pytest.param([{**LIMIT, "interval": "HOUR", "limit": 90_000}], 1500, id="by the hour"),
+        pytest.param(
+            [{"rateLimitType": "REQUEST_WEIGHT", "limit": 900}], 900, id="without an interval, as in 2018"
+        ),
+        pytest.param([{"rateLimitType": "CONNECTIONS", "limit": 300}, LIMIT], 1800, id="beside a new kind"),
+        pytest.param([{**LIMIT, "rateLimitType": "ORDERS", "limit": 0}, LIMIT], 1800, id="beside an odd one"),
+        pytest.param([None, 7, LIMIT], 1800, id="beside what is none"),
+        pytest.param([], 1200, id="none"),
+        pytest.param(None, 1200, id="null in place of the list"),
+        pytest.param({"a": 1}, 1200, id="no list"),
+    ],
+)
+async def test_weight_limit_is_the_documented_one_where_the_listing_has_none(
+    api: Api, make_rest: MakeRest, limits: object, expected: int
+) -> None:
+    api.answers["exchangeInfo"] = {"symbols": [GOOD], "rateLimits": limits}
+    assert list(await make_rest().symbols()) == ["BTCUSDT"]
+    assert api.budget.limit == expected
 
 
 async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: MakeRest) -> None:
@@ -310,15 +407,7 @@ async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_r
         pytest.param({"text": "<html>maintenance</html>"}, Unreachable, "bad_answer", id="HTML with 200"),
         pytest.param({"text": ""}, Unreachable, "bad_answer", id="nothing"),
         pytest.param({"text": "[]"}, Unreachable, "bad_answer", id="JSON of another shape"),
-        pytest.param(
-            {"text": '{"symbols":[{"symbol":"A"}]}'}, Unreachable, "bad_answer", id="a field is missing"
-        ),
-        pytest.param(
-            {"body": b'{"symbols":[{"symbol":"\xff","status":"T"}]}'},
-            Unreachable,
-            "bad_answer",
-            id="no UTF-8",
-        ),
+        pytest.param({"text": '{"rateLimits":[]}'}, Unreachable, "bad_answer", id="a field is missing"),
         pytest.param({"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested for ever"),
     ],
 )

@@ -155,7 +155,13 @@ class OtherRest:
         page = await self._page(symbol, time_us * 1000)
         return page[0].trade_id if page else None
 
-    async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
+    @property
+    def newest_only(self) -> None:
+        return None
+
+    async def trades(
+        self, symbol: str, ids: IdRange, near_time_us: int, _also: Sequence[IdRange] = ()
+    ) -> Fetched:
         since_ns, found, seen_to = near_time_us * 1000 - MARGIN_NS, list[Trade](), ids.first - 1
         while page := await self._page(symbol, since_ns):
             if page[0].trade_id > seen_to + 1 and not found and page[0].trade_id > ids.first:

@@ -13,10 +13,15 @@ from marketfeed_workers.errors import Limited
 _RESERVE = 0.9
 """The part of a limit that is used: the rest is for what else runs behind the same address."""
 _MINUTE_SECONDS = 60.0
+_PHASE_TOLERANCE_SECONDS = 1.0
+"""Less is what a response's way takes."""
 
 
 class WeightBudget:
     """Request weight within the venue's own minutes.
+
+    Durations are those of a monotonic clock; where the venue's minutes begin is told by its own clock (`align`), so
+    that nothing here changes when this host's clock is set.
 
     Attributes:
         limit: weight a minute, as the venue's exchangeInfo says; None until it has been read.
@@ -24,11 +29,12 @@ class WeightBudget:
         share: how many workers use this address.
     """
 
-    def __init__(self, share: int, now_seconds: Callable[[], float]) -> None:
+    def __init__(self, share: int, monotonic: Callable[[], float]) -> None:
         self.limit: int | None = None
         self.used = 0
         self.share = share
-        self._now = now_seconds
+        self._now = monotonic
+        self._phase = 0.0
         self._minute = 0
         self._own_used = 0
         self._blocked_until = 0.0
@@ -45,7 +51,7 @@ class WeightBudget:
         # A request above a whole share must not wait for ever: it goes first in a fresh minute.
         own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self.share
         all_fit = self.used == 0 or self.used + weight <= allowed
-        return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - now % _MINUTE_SECONDS
+        return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - (now + self._phase) % _MINUTE_SECONDS
 
     async def take(self, weight: int) -> None:
         """Wait until a request of `weight` may be sent, and count it."""
@@ -59,10 +65,31 @@ class WeightBudget:
         self._turn(self._now())
         self.used = used
 
+    def align(self, venue_seconds: float) -> None:
+        """The venue's clock shows `venue_seconds` now: its minutes turn when that is a multiple of 60."""
+        phase = (venue_seconds - self._now()) % _MINUTE_SECONDS
+        if abs((phase - self._phase + 30) % _MINUTE_SECONDS - 30) > _PHASE_TOLERANCE_SECONDS:
+            used, own_used = self.used_now, self._own_used
+            self._phase = phase
+            self._turn(self._now())
+            self.used, self._own_used = used, own_used  # another count of minutes is no new minute
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether less than half is used: what is not urgent leaves the other half to what is."""
+        now = self._now()
+        if now < self._blocked_until:
+            return False
+        self._turn(now)
+        if self.limit is None:
+            return True
+        half = self.limit * _RESERVE / 2
+        return self._own_used <= half / self.share and self.used <= half
+
     @property
     def used_now(self) -> int:
         """As `used`, and nothing once that minute is over; changes nothing, for it is asked from another thread."""
-        return self.used if int(self._now() // _MINUTE_SECONDS) == self._minute else 0
+        return self.used if self._minute_at(self._now()) == self._minute else 0
 
     def block(self, error: Limited) -> None:
         """The venue asked to be left alone: no request before that time is over."""
@@ -74,9 +101,12 @@ class WeightBudget:
         return max(0.0, self._blocked_until - self._now())
 
     def _turn(self, now: float) -> None:
-        minute = int(now // _MINUTE_SECONDS)
+        minute = self._minute_at(now)
         if minute != self._minute:
             self._minute, self._own_used, self.used = minute, 0, 0
+
+    def _minute_at(self, now: float) -> int:
+        return int((now + self._phase) // _MINUTE_SECONDS)
 
 
 class AttemptBudget:

@@ -108,7 +108,8 @@ class SymbolFlow:
         return total(self.sequence.missing())
 
     @property
-    def held_since_us(self) -> int | None:
-        """Since when trades are held back behind a hole; None when none are."""
-        held = [entry.detected_time_us for entry in self.gaps if entry.state == "open"]
-        return min(held) if held and self.sequence.waiting else None
+    def held_behind(self) -> list[int]:
+        """The first ids of the gaps that trades are held back behind."""
+        if not self.sequence.waiting:
+            return []
+        return [entry.ids.first for entry in self.gaps if entry.state == "open"]

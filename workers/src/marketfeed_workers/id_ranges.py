@@ -1,6 +1,7 @@
 """Ranges of trade ids and what one does with them. A list of ranges is sorted and its ranges do not touch."""
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -19,6 +20,17 @@ class IdRange(NamedTuple):
 def holds(ranges: Iterable[IdRange], trade_id: int) -> bool:
     """Whether an id is in one of `ranges`."""
     return any(first <= trade_id <= last for first, last in ranges)
+
+
+def holder(ranges: Sequence[IdRange]) -> Callable[[int], bool]:
+    """As `holds`, for many questions about the same sorted `ranges`."""
+    firsts = [first for first, _ in ranges]
+
+    def is_held(trade_id: int) -> bool:
+        at = bisect_right(firsts, trade_id)
+        return at > 0 and trade_id <= ranges[at - 1].last
+
+    return is_held
 
 
 def total(ranges: Iterable[IdRange]) -> int:
@@ -45,6 +57,20 @@ def within(ranges: Iterable[IdRange], frame: IdRange) -> list[IdRange]:
         for first, last in ranges
         if first <= frame.last and last >= frame.first
     ]
+
+
+def common(some: Sequence[IdRange], others: Sequence[IdRange]) -> list[IdRange]:
+    """The ids that are in both lists."""
+    result: list[IdRange] = []
+    at = 0
+    for each in some:
+        while at < len(others) and others[at].last < each.first:
+            at += 1
+        found = at
+        while found < len(others) and others[found].first <= each.last:
+            result.append(IdRange(max(each.first, others[found].first), min(each.last, others[found].last)))
+            found += 1
+    return result
 
 
 def merged(ranges: Iterable[IdRange]) -> list[IdRange]:

@@ -1,36 +1,55 @@
-"""Repair: fetches the trade ids that the stream did not bring, within the venue's budget.
+"""Backfill: fetches the trade ids that the stream did not bring over REST, within the venue's budget.
 
-A task a symbol that lacks something, a few at a time. While trades are held back the hole before them comes first;
-once they were let go on, what is late is tried again with growing intervals, for as long as the worker runs.
+One loop picks what is asked for next, among the missing ids of all symbols:
+
+    due now ─▶ what leaves REST's reach soonest first ─▶ at most FRESH_AT_ONCE first requests, RETRIES_AT_ONCE retries
+            ─▶ a response settles every gap that it covers; what it does not settle has a backoff of its own
+
+Retries have places, and half of the request weight, that first requests do not need: whatever cannot be filled never
+delays what can. While trades are held back they go on after GAP_HOLD_SECONDS; their gaps are asked for all the same.
 """
 
 import asyncio
+import math
 import random
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from marketfeed_chassis import backoff, logs
+from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, VenueError
 from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.gap_schedule import SETTLE_SECONDS, GapSchedule, Request
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.venues.venue import VenueRest
+from marketfeed_workers.venues.venue import Fetched, VenueRest
 
 log = logs.get(__name__)
 
-SETTLE_SECONDS: Final = 0.1
-"""Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""
-FIRST_RETRY_SECONDS: Final = 0.5
-LONGEST_RETRY_SECONDS: Final = 3600.0
-AT_ONCE: Final = 4
-PAGE: Final = 1000
-"""Ids asked for at once; what lies beyond comes in further requests."""
+FRESH_AT_ONCE: Final = 4
+RETRIES_AT_ONCE: Final = 2
+PACE_SECONDS: Final = 1.0
+"""How often it is measured how fast a symbol's ids grow."""
+LOOK_AGAIN_SECONDS: Final = 1.0
+GATHER_SECONDS: Final = 0.01
+"""Gaps that are detected within this time are looked at together, however many they are."""
+
+
+class _Candidate(NamedTuple):
+    """A request that may be sent now; the least is the first."""
+
+    out_of_reach: bool
+    seconds_left: float
+    is_retry: bool
+    asked: float
+    first: int
+    symbol: str
+    request: Request
 
 
 class RepairDesk:
-    """Repairs every symbol of a pipeline; run `run` as a task."""
+    """Backfills every symbol of a pipeline; run `run` as a task."""
 
     def __init__(
         self,
@@ -40,84 +59,192 @@ class RepairDesk:
         counters: Counters,
         now_us: Callable[[], int],
         chance: random.Random,
+        *,
+        monotonic: Callable[[], float],
+        has_spare: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._hold_us = int(settings.gap_hold_seconds * 1_000_000)
+        self._hold_seconds = settings.gap_hold_seconds
         self._hold_trades = settings.gap_hold_trades
         self._pipeline = pipeline
         self._rest = rest
         self._counters = counters
         self._now_us = now_us
-        self._chance = chance
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._group: asyncio.TaskGroup | None = None
+        self._monotonic = monotonic
+        self._has_spare = has_spare
+        self._schedules: defaultdict[str, GapSchedule] = defaultdict(lambda: GapSchedule(chance))
+        self._symbols: set[str] = set()
+        self._in_flight: dict[tuple[str, bool], Request] = {}
+        """(symbol, whether a retry) -> the request; a symbol has one of each at most."""
+        self._paces: dict[str, _Pace] = {}
+        self._held_since: dict[tuple[str, int], float] = {}
+        self._blocked_until = 0.0
+        self._woken = asyncio.Event()
+        self._waiting = logs.Episode(log, "backfill waits for the venue", "backfill goes on", monotonic)
         pipeline.on_hole = self.wake
 
     async def run(self) -> None:
-        """Repair until cancelled."""
+        """Backfill until cancelled."""
+        self._symbols.update(symbol for symbol, flow in self._pipeline.flows.items() if flow.missing)
         async with asyncio.TaskGroup() as group:
-            self._group = group
-            for symbol, flow in self._pipeline.flows.items():
-                if flow.missing:
-                    self.wake(symbol)
-            await asyncio.Event().wait()
+            while True:
+                self._woken.clear()
+                seconds = self._send_what_is_due(group)
+                try:
+                    async with asyncio.timeout(seconds):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(GATHER_SECONDS)
 
     def wake(self, symbol: str) -> None:
         """Something of the symbol is missing."""
-        running = self._tasks.get(symbol)
-        if self._group is not None and (running is None or running.done()):
-            self._tasks[symbol] = self._group.create_task(self._repair(symbol), name=f"repair-{symbol}")
+        self._symbols.add(symbol)
+        self._woken.set()
 
     def enforce_bounds(self) -> None:
         """Let trades go on that have waited for too long, or that are too many."""
-        now_us = self._now_us()
+        now = self._monotonic()
         held = [flow for flow in self._pipeline.flows.values() if flow.sequence.waiting]
+        since: dict[tuple[str, int], float] = {}
         for flow in held:
-            since_us = flow.held_since_us
-            # Whichever way the clock was set meanwhile: a hold must end.
-            if since_us is not None and abs(now_us - since_us) >= self._hold_us:
+            gaps = {
+                (flow.symbol, first): self._held_since.get((flow.symbol, first), now)
+                for first in flow.held_behind
+            }
+            since |= gaps
+            if gaps and now - min(gaps.values()) >= self._hold_seconds:
                 self._pipeline.give_up(flow)
+        self._held_since = since
         while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:
             self._pipeline.give_up(max(held, key=lambda flow: len(flow.sequence.waiting)))
 
-    async def _repair(self, symbol: str) -> None:
-        await asyncio.sleep(SETTLE_SECONDS)
-        delays = backoff.delays(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, self._chance)
-        while (flow := self._pipeline.flows.get(symbol)) is not None and flow.missing:
-            progressed, delay = await self._attempt(flow)
-            if progressed:
-                delays = backoff.delays(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, self._chance)
-            else:
-                await asyncio.sleep(max(delay, next(delays)))
+    def _send_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
+        """Send the requests that may be sent now; the seconds until it should be looked again, None: when woken."""
+        now = self._monotonic()
+        for symbol in list(self._symbols):
+            flow = self._pipeline.flows.get(symbol)
+            if flow is None or not flow.missing:
+                self._forget(symbol)
+        if not self._symbols:
+            return None
+        if self._pipeline.paused:
+            return SETTLE_SECONDS  # what is fetched must find room, as what is read
+        if now < self._blocked_until:
+            return self._blocked_until - now
+        may_retry = self._has_spare()
+        candidates, next_due = self._candidates(now)
+        for each in sorted(candidates):
+            if each.is_retry and not may_retry:
+                next_due = min(next_due, now + LOOK_AGAIN_SECONDS)
+                continue
+            place = (each.symbol, each.is_retry)
+            at_once = RETRIES_AT_ONCE if each.is_retry else FRESH_AT_ONCE
+            is_full = sum(is_retry == each.is_retry for _, is_retry in self._in_flight) >= at_once
+            if place not in self._in_flight and not is_full:
+                self._in_flight[place] = each.request
+                group.create_task(self._ask(each.symbol, each.request), name=f"backfill-{each.symbol}")
+        return None if math.isinf(next_due) else max(0.0, next_due - now)
 
-    async def _attempt(self, flow: SymbolFlow) -> tuple[bool, float]:
-        """Ask once; whether something is no longer missing, and else the least delay in seconds."""
-        progressed = False
-        for hole in _pages([*flow.sequence.holes(), *flow.sequence.late]):
-            while self._pipeline.paused:  # noqa: ASYNC110 - what is fetched must find room, as what is read
-                await asyncio.sleep(SETTLE_SECONDS)
-            try:
-                async with self._places:
-                    fetched = await self._rest.trades(
-                        flow.symbol, hole, flow.time_before(hole.first) or self._now_us()
-                    )
-            except VenueError as error:
-                self._counters.failures[error.reason] += 1
-                log.warning("repair has to wait", symbol=flow.symbol, reason=str(error))
-                return progressed, _delay_after(error)
-            self._counters.backfilled += len(fetched.trades)
-            progressed = bool(self._pipeline.backfill(flow, fetched)) or progressed
-            if flow.sequence.waiting and progressed:
-                break  # look again: the hole before the waiting trades comes first
-        return progressed, 0.0
+    def _candidates(self, now: float) -> tuple[list[_Candidate], float]:
+        """What is due, and when the next that is not due yet will be."""
+        due: list[_Candidate] = []
+        next_due = math.inf
+        for symbol in sorted(self._symbols):
+            flow = self._pipeline.flows[symbol]
+            best: dict[bool, _Candidate] = {}
+            oldest, pace = self._reach(flow, now)
+            for request in self._schedules[symbol].update(flow.sequence.missing(), now):
+                if request.due > now:
+                    next_due = min(next_due, request.due)
+                    continue
+                out_of_reach = oldest is not None and request.ids.last < oldest
+                left = math.inf
+                if oldest is not None and not out_of_reach:
+                    left = max(0, request.ids.first - oldest) / pace if pace else math.inf
+                candidate = _Candidate(
+                    out_of_reach, left, request.is_retry, request.asked, request.ids.first, symbol, request
+                )
+                best[request.is_retry] = min(candidate, best.get(request.is_retry, candidate))
+            due.extend(best.values())
+        return due, next_due
+
+    def _reach(self, flow: SymbolFlow, now: float) -> tuple[int | None, float]:
+        """The oldest id that REST still has exactly (None: any), and how many ids a second it moves on by."""
+        newest, kept = flow.sequence.newest, self._rest.newest_only
+        if newest is None or kept is None:
+            return None, 0.0
+        pace = self._paces.setdefault(flow.symbol, _Pace(newest, now))
+        return newest - kept + 1, pace.measure(newest, now)
+
+    async def _ask(self, symbol: str, request: Request) -> None:
+        try:
+            await self._fetch(symbol, request)
+        finally:
+            del self._in_flight[symbol, request.is_retry]
+            self._woken.set()
+
+    async def _fetch(self, symbol: str, request: Request) -> None:
+        flow = self._pipeline.flows[symbol]
+        schedule = self._schedules[symbol]
+        near_us = flow.time_before(request.ids.first) or self._now_us()
+        try:
+            fetched = await self._rest.trades(symbol, request.ids, near_us, flow.sequence.missing())
+        except VenueError as error:
+            self._on_error(symbol, schedule, flow, request, error)
+            return
+        self._waiting.end()
+        while self._pipeline.paused:  # noqa: ASYNC110 - what was fetched must find room, as what is read
+            await asyncio.sleep(SETTLE_SECONDS)
+        if self._pipeline.flows.get(symbol) is not flow:
+            return  # it left meanwhile
+        self._use(flow, fetched)
+        schedule.answered(request, fetched.reach, fetched.asked, flow.sequence.missing(), self._monotonic())
+
+    def _use(self, flow: SymbolFlow, fetched: Fetched) -> None:
+        if fetched.refused:
+            self._counters.failures["bad_row"] += len(fetched.refused)
+            log.warning(
+                "rows of a REST response skipped",
+                symbol=flow.symbol,
+                endpoint=fetched.proof,
+                count=len(fetched.refused),
+                first=fetched.refused[0],
+            )
+        self._counters.backfilled += len(fetched.trades)
+        self._pipeline.backfill(flow, fetched)
+
+    def _on_error(
+        self, symbol: str, schedule: GapSchedule, flow: SymbolFlow, request: Request, error: VenueError
+    ) -> None:
+        now = self._monotonic()
+        self._counters.failures[error.reason] += 1
+        self._waiting.begin(symbol=symbol, reason=str(error))
+        if isinstance(error, Limited | Refused):
+            # It is said to the whole address, and about no gap.
+            seconds = error.retry_after_seconds if isinstance(error, Limited) else REFUSED_SECONDS
+            self._blocked_until = max(self._blocked_until, now + seconds)
+        elif error.reason.startswith("http_4"):
+            # An answer, about this request: that the venue does not have it.
+            schedule.answered(request, request.ids, None, flow.sequence.missing(), now)
+        else:
+            schedule.unanswered(request, flow.sequence.missing(), now)
+
+    def _forget(self, symbol: str) -> None:
+        self._symbols.discard(symbol)
+        self._schedules.pop(symbol, None)
+        self._paces.pop(symbol, None)
 
 
-def _pages(holes: list[IdRange]) -> list[IdRange]:
-    """The first page of each hole, at most as many as are worth asking for before looking again."""
-    return [IdRange(hole.first, min(hole.last, hole.first + PAGE - 1)) for hole in holes[:AT_ONCE]]
+class _Pace:
+    """How fast a symbol's ids grow, in ids a second."""
 
+    def __init__(self, newest: int, now: float) -> None:
+        self._newest, self._at, self._pace = newest, now, 0.0
 
-def _delay_after(error: VenueError) -> float:
-    if isinstance(error, Refused):
-        return REFUSED_SECONDS
-    return error.retry_after_seconds if isinstance(error, Limited) else 0.0
+    def measure(self, newest: int, now: float) -> float:
+        """The pace, with what was seen since the last measure."""
+        elapsed = now - self._at
+        if elapsed >= PACE_SECONDS:
+            self._pace = (self._pace + max(0, newest - self._newest) / elapsed) / 2
+            self._newest, self._at = newest, now
+        return self._pace

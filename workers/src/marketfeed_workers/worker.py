@@ -39,7 +39,7 @@ async def print_validation(settings: WorkerSettings, world: World | None = None)
     """
     world = world or World()
     async with world.http_session() as session:
-        rest, _ = _rest(settings, session, world)
+        rest, _ = _rest(settings, session, world, _counters(settings))
         listed = await startup.until_answered(settings, rest.symbols)
     print(validate.table(settings.binance_symbols, listed))
     return 1 if validate.validate(settings.binance_symbols, listed).refused else 0
@@ -69,7 +69,10 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            worker = _Worker(settings, *_rest(settings, session, world), most_batch_bytes, world)
+            counters = _counters(settings)
+            worker = _Worker(
+                settings, *_rest(settings, session, world, counters), most_batch_bytes, world, counters
+            )
             if not await _unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
@@ -100,6 +103,7 @@ class _Worker:
         weight: WeightBudget,
         most_batch_bytes: int | None,
         world: World,
+        counters: Counters,
     ) -> None:
         venue = VENUES[settings.venue].reading(
             frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
@@ -107,18 +111,22 @@ class _Worker:
         now_us, chance = world.now_us, world.rng
         self._world = world
         self._settings = settings
-        self._counters = counters = Counters(
-            StreamCounters("trade", settings.market_trades_topic),
-            StreamCounters("book_ticker", settings.market_book_topic),
-            StreamCounters("gaps", settings.market_gaps_topic),
-            StreamCounters("progress", settings.market_progress_topic),
-        )
+        self._counters = counters
         self._publisher = Publisher(
             settings, now_us, most_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
         )
         self._pipeline = Pipeline(venue, self._publisher, counters, now_us)
         self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
-        self._repair = RepairDesk(settings, self._pipeline, rest, counters, now_us, chance)
+        self._repair = RepairDesk(
+            settings,
+            self._pipeline,
+            rest,
+            counters,
+            now_us,
+            chance,
+            monotonic=world.monotonic,
+            has_spare=lambda: weight.has_spare,
+        )
         self._watch = VenueWatch(
             venue, rest, self._pipeline, counters, self._connected_since_us, self._renew, now_us
         )
@@ -237,15 +245,27 @@ class _Worker:
             connection.renew(reason)
 
 
-def _rest(settings: WorkerSettings, session: ClientSession, world: World) -> tuple[VenueRest, WeightBudget]:
+def _counters(settings: WorkerSettings) -> Counters:
+    return Counters(
+        StreamCounters("trade", settings.market_trades_topic),
+        StreamCounters("book_ticker", settings.market_book_topic),
+        StreamCounters("gaps", settings.market_gaps_topic),
+        StreamCounters("progress", settings.market_progress_topic),
+    )
+
+
+def _rest(
+    settings: WorkerSettings, session: ClientSession, world: World, counters: Counters
+) -> tuple[VenueRest, WeightBudget]:
     venue = VENUES[settings.venue]
-    budget = WeightBudget(settings.venue_budget_share, lambda: world.now_us() / 1e6)
+    budget = WeightBudget(settings.venue_budget_share, world.monotonic)
     access = RestAccess(
         settings.binance_rest_base or venue.facts.rest_base,
         session,
         budget,
         settings.binance_api_key,
         world.now_us,
+        lambda reason, count: counters.failures.update({reason: count}),
     )
     return venue.rest(access), budget
 

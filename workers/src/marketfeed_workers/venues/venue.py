@@ -89,17 +89,38 @@ class SymbolInfo(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What the venue has of a range of trade ids; ids in neither part are not known about."""
+    """What the venue has of the trade ids that were asked for; ids in neither part are not known about."""
 
     trades: list[Trade]
     absent: list[IdRange]
     """Ids that do not exist at the venue."""
     proof: str
     """The endpoint that said so."""
+    covered: IdRange | None = None
+    """The ids that the response answers for: what is still missing of them is not to be had now. None: the ids from
+    the first to the last in `trades` and `absent`."""
+    asked: IdRange | None = None
+    """The ids that the request was about, where nothing is covered; None: all."""
+    refused: tuple[str, ...] = ()
+    """Why rows could not be used; their ids stay missing."""
+
+    @property
+    def reach(self) -> IdRange | None:
+        """`covered`, or what stands for it."""
+        if self.covered is not None:
+            return self.covered
+        answered = [*(IdRange(each.trade_id, each.trade_id) for each in self.trades), *self.absent]
+        if not answered:
+            return None
+        return IdRange(min(each.first for each in answered), max(each.last for each in answered))
 
 
 class VenueRest(Protocol):
     """The venue's REST side. Every call may raise Unreachable, Limited or Refused."""
+
+    @property
+    def newest_only(self) -> int | None:
+        """How many of a symbol's newest trades can be had exactly; None: as many as the venue keeps."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists."""
@@ -113,12 +134,19 @@ class VenueRest(Protocol):
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         """The id of the first trade at or after a time; None when there is none soon after it."""
 
-    async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
-        """What the venue has of `ids`, or of their beginning.
+    async def trades(
+        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+    ) -> Fetched:
+        """What the venue has of `ids`, or of a part of them, in as few requests as prove something.
 
+        `also`: further ids that are missing; what a response happens to cover of them is part of the answer.
         `near_time_us` is about when the trade before them was matched, for venues that find trades by time: it may be
         late by what an acknowledgement takes.
         """
+
+
+def _ignore(_reason: str, _count: int) -> None:
+    """Nobody counts."""
 
 
 class RestAccess(NamedTuple):
@@ -129,6 +157,8 @@ class RestAccess(NamedTuple):
     budget: WeightBudget
     api_key: SecretStr
     now_us: Callable[[], int]
+    note: Callable[[str, int], None] = _ignore
+    """Counts what could not be used: a constant for metrics, and how many."""
 
 
 class Venue(Protocol):

@@ -8,18 +8,30 @@ What can repair a hole, in the order tried:
   trade, otherwise the trades are known to exist and cannot be had without a key.
 """
 
+import asyncio
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_chassis import logs
+from marketfeed_chassis.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
-from marketfeed_wire.messages import Id
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
-from marketfeed_workers.id_ranges import IdRange, merged, of_ids, without
+from marketfeed_workers.id_ranges import IdRange, merged
+from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
+from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing
+from marketfeed_workers.venues.binance_spot.rows import (
+    UNREADABLE,
+    AggregateRow,
+    Page,
+    Row,
+    RowReader,
+    TradeRow,
+)
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
 
 log = logs.get(__name__)
@@ -32,11 +44,9 @@ _MINUTE_MS: Final = 60_000
 _AGGREGATE_PAGES: Final = 10
 _KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
-
-
-# What a row must be so that it can be stored: a gap that such rows fill is filled.
-_Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_USED_WEIGHT_DIGITS: Final = 10
+_OFF_LOOP_BYTES: Final = 256 * 1024
+"""A body larger than this is decoded in a thread: streams go on being read meanwhile."""
 
 
 class Weights(NamedTuple):
@@ -47,45 +57,15 @@ class Weights(NamedTuple):
     historical_trades: int
     agg_trades: int
     time: int
-
-
-class _RateLimit(msgspec.Struct, rename="camel"):
-    rate_limit_type: str
-    interval: str
-    interval_num: _Positive
-    limit: _Positive
-
-
-class _Symbol(msgspec.Struct):
-    symbol: str
-    status: str
-
-
-class _ExchangeInfo(msgspec.Struct, rename="camel"):
-    symbols: list[_Symbol]
-    rate_limits: list[_RateLimit] = []
-
-
-class _TradeRow(msgspec.Struct, rename="camel"):
-    id: Id
-    price: _Decimal
-    qty: _Decimal
-    time: TimeMs
-    is_buyer_maker: bool
-
-
-class _AggregateRow(msgspec.Struct):
-    a: int
-    f: Id
-    l: Id  # noqa: E741 - the venue's name for it
-    p: _Decimal
-    q: _Decimal
-    T: TimeMs
-    m: bool
+    a_minute: int
+    """The documented limit, for where exchangeInfo names none that can be meant."""
 
 
 class _ServerTime(msgspec.Struct, rename="camel"):
-    server_time: int
+    server_time: TimeMs
+
+
+_server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
 class BinanceRest:
@@ -101,53 +81,100 @@ class BinanceRest:
         self._history_needs_key = history_needs_key
         self._has_history = bool(self._api_key) or not history_needs_key
         self._now_us = access.now_us
+        self._note = access.note
+        self._odd_entries = logs.Episode(
+            log, "entries of the venue's listing skipped", "every entry of the venue's listing can be read"
+        )
+        self._no_limit = logs.Episode(
+            log,
+            "the listing names no usable weight limit; the documented one is assumed",
+            "weight limit read",
+        )
+        self._oldest_of_newest: dict[str, int] = {}
+
+    @property
+    def newest_only(self) -> int | None:
+        """How many of a symbol's newest trades can be had; None: all of them."""
+        return None if self._has_history else _PAGE
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists.
 
         All are fetched and filtered here: asked for by name, one unknown symbol fails the whole request (-1121).
         """
-        info = await self._get(_ExchangeInfo, "exchangeInfo", self._weights.exchange_info)
-        for limit in info.rate_limits:
-            if limit.rate_limit_type == "REQUEST_WEIGHT" and limit.interval == "MINUTE":
-                self._budget.limit = limit.limit // limit.interval_num
-        return {each.symbol: SymbolInfo(each.status, each.status == "TRADING") for each in info.symbols}
+        listing: Listing = await self._get(read_listing, "exchangeInfo", self._weights.exchange_info)
+        if listing.refused:
+            self._note("bad_listing_entry", len(listing.refused))
+            self._odd_entries.begin(count=len(listing.refused), first=listing.refused[0])
+        else:
+            self._odd_entries.end()
+        if listing.minute_weight is None:
+            self._no_limit.begin(assumed=self._weights.a_minute)
+        else:
+            self._no_limit.end(limit=listing.minute_weight)
+        self._budget.limit = listing.minute_weight or self._weights.a_minute
+        return listing.symbols
 
     async def server_time_us(self) -> int:
-        """The venue's clock."""
-        return (await self._get(_ServerTime, "time", self._weights.time)).server_time * 1000
+        """The venue's clock; its minutes are those of the request weight."""
+        found = await self._get(_server_time.decode, "time", self._weights.time)
+        self._budget.align(found.server_time / 1000)
+        return found.server_time * 1000
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         """The newest trade that the venue has of a symbol; None when it has none."""
-        rows = await self._get(list[_TradeRow], "trades", self._weights.trades, symbol=symbol, limit="1")
-        return self._trade(symbol, rows[-1]) if rows else None
+        page = await self._rows(rows.TRADES, "trades", self._weights.trades, symbol=symbol, limit="1")
+        if page.refused:
+            raise Unreachable(
+                "bad_answer", f"the newest trade of {symbol} is not in the venue's format: {page.refused[0]}"
+            )
+        return self._trade(symbol, page.rows[-1]) if page.rows else None
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
-        """The id of the first trade at or after a time; None when there is none within an hour of it."""
-        start_ms = time_us // 1000
-        rows = await self._get(
-            list[_AggregateRow],
-            "aggTrades",
-            self._weights.agg_trades,
-            symbol=symbol,
-            startTime=str(start_ms),
-            endTime=str(start_ms + _AGGREGATE_WINDOW_MS - 1),
-            limit="1",
-        )
-        return rows[0].f if rows else None
+        """The id of the first trade at or after a time; None when there is none.
 
-    async def trades(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
-        """What the venue has of `ids`, or of their beginning; see the module's text for where it is looked for."""
+        Looked for within an hour first, then from that time on, then by halving the aggregates' own ids: what comes
+        after a quiet time is found however long it was.
+        """
+        start_ms = max(0, time_us // 1000)
+        window = {"startTime": str(start_ms), "endTime": str(start_ms + _AGGREGATE_WINDOW_MS - 1)}
+        for where in (window, {"startTime": str(start_ms)}):
+            page = await self._aggregate_rows(symbol, limit="1", **where)
+            if page.rows and start_ms <= page.rows[0].T:
+                return page.rows[0].f
+        return await self._first_id_by_halving(symbol, start_ms)
+
+    async def _first_id_by_halving(self, symbol: str, start_ms: int) -> int | None:
+        newest = await self._aggregate_rows(symbol, limit="1")
+        if not newest.rows or start_ms > newest.rows[-1].T:
+            return None
+        found, low, high = newest.rows[-1], 0, newest.rows[-1].a
+        while low < high:
+            middle = (low + high) // 2
+            page = await self._aggregate_rows(symbol, fromId=str(middle), limit="1")
+            if not page.rows or page.rows[0].a < middle:
+                raise Unreachable("bad_answer", f"{self._base}: aggTrades of {symbol} does not follow fromId")
+            if start_ms > page.rows[0].T:
+                low = page.rows[0].a + 1
+            else:
+                found, high = page.rows[0], middle
+        return found.f
+
+    async def trades(
+        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+    ) -> Fetched:
+        """What the venue has of `ids`, or of a part; see the module's text for where it is looked for."""
+        question = _Question(symbol, ids, merged([ids, *also]), near_time_us)
         if self._has_history:
             try:
-                return await self._by_history(symbol, ids)
+                return await self._by_history(question)
             except Unreachable as error:
                 if error.reason != _KEY_REFUSED or not self._api_key:
                     raise
                 self._do_without_key(error)
-                return await self.trades(symbol, ids, near_time_us)
-        newest = await self._by_newest(symbol, ids)
-        return newest if newest is not None else await self._by_aggregates(symbol, ids, near_time_us)
+                return await self.trades(symbol, ids, near_time_us, also)
+        newest = await self._by_newest(question)
+        return newest if newest is not None else await self._by_aggregates(question)
 
     def _do_without_key(self, error: Unreachable) -> None:
         """A key that is refused must not cost what can be had without one."""
@@ -155,87 +182,95 @@ class BinanceRest:
         self._api_key = ""
         self._has_history = not self._history_needs_key
 
-    async def _by_history(self, symbol: str, ids: IdRange) -> Fetched:
-        rows = await self._get(
-            list[_TradeRow],
+    async def _by_history(self, question: "_Question") -> Fetched:
+        first = question.ids.first
+        asked = IdRange(first, min(question.wanted[-1].last, first + _PAGE - 1))
+        page = await self._rows(
+            rows.TRADES,
             "historicalTrades",
             self._weights.historical_trades,
-            symbol=symbol,
-            fromId=str(ids.first),
-            limit=str(min(_PAGE, ids.size + 1)),  # one more: a row beyond proves that what is before is whole
+            symbol=question.symbol,
+            fromId=str(first),
+            limit=str(
+                min(_PAGE, asked.size + 1)
+            ),  # one more: a row beyond proves that what is before is whole
         )
         # Ids beyond the last row are not absent: the endpoint's database may lag behind the stream.
-        return self._of_rows(
-            symbol, ids, rows, IdRange(ids.first, rows[-1].id) if rows else None, "historicalTrades"
-        )
+        return self._fetched(question, page, page.rows, first, "historicalTrades")._replace(asked=asked)
 
-    async def _by_newest(self, symbol: str, ids: IdRange) -> Fetched | None:
-        rows = await self._get(
-            list[_TradeRow], "trades", self._weights.trades, symbol=symbol, limit=str(_PAGE)
+    async def _by_newest(self, question: "_Question") -> Fetched | None:
+        """None where the newest trades are all newer, or all older, than what is asked for."""
+        oldest_known = self._oldest_of_newest.get(question.symbol, 0)
+        if question.ids.last < oldest_known:
+            return None  # the window only moves on
+        page = await self._rows(
+            rows.TRADES, "trades", self._weights.trades, symbol=question.symbol, limit=str(_PAGE)
         )
-        if not rows or rows[-1].id < ids.first or rows[0].id > ids.last:
+        known = [span for span in page.spans if span is not None]
+        if not known or known[-1].last < question.ids.first or known[0].first > question.ids.last:
+            if len(known) == _PAGE:
+                self._oldest_of_newest[question.symbol] = known[0].first
             return None
         # All that the symbol ever had, where its ids have not come further than a page. Fewer rows alone tell nothing:
         # the endpoint answers from memory, which the venue may have begun anew.
-        is_all = len(rows) < _PAGE and rows[-1].id <= _PAGE
-        rows_from = ids.first if is_all else max(ids.first, rows[0].id)
-        return self._of_rows(symbol, ids, rows, IdRange(rows_from, rows[-1].id), "trades")
+        is_all = len(page.spans) < _PAGE and known[-1].last <= _PAGE
+        return self._fetched(question, page, page.rows, 0 if is_all else None, "trades")
 
-    async def _by_aggregates(self, symbol: str, ids: IdRange, near_time_us: int) -> Fetched:
-        start_ms = near_time_us // 1000 - _MINUTE_MS
+    async def _by_aggregates(self, question: "_Question") -> Fetched:
+        start_ms = max(0, question.near_time_us // 1000 - _MINUTE_MS)
         end_ms = start_ms + _AGGREGATE_WINDOW_MS - 1
         where = {"startTime": str(start_ms), "endTime": str(end_ms)}
-        rows: list[_AggregateRow] = []
+        found: Page[AggregateRow] = Page([], [], [])
         for _ in range(_AGGREGATE_PAGES):
-            page = await self._get(
-                list[_AggregateRow],
-                "aggTrades",
-                self._weights.agg_trades,
-                symbol=symbol,
-                limit=str(_PAGE),
-                **where,
-            )
-            rows += page
+            page = await self._aggregate_rows(question.symbol, limit=str(_PAGE), **where)
+            found = found + page
             # A short page ends the data only where it was asked for by id: by time it ends after an hour.
-            if not page or page[-1].l >= ids.last or (len(page) < _PAGE and "fromId" in where):
+            is_last = len(page.spans) < _PAGE and "fromId" in where
+            if not page.rows or (page.last_id or 0) >= question.ids.last or is_last:
                 break
-            where = {"fromId": str(page[-1].a + 1)}
-        return self._of_aggregates(symbol, ids, rows)
-
-    def _of_aggregates(self, symbol: str, ids: IdRange, rows: list[_AggregateRow]) -> Fetched:
-        if not rows or rows[0].f > ids.first or rows[-1].l < ids.first:
-            return Fetched([], [], "aggTrades")
-        absent = [IdRange(ids.first, min(ids.last, rows[-1].l))]
-        for each in merged(IdRange(row.f, row.l) for row in rows):
-            absent = without(absent, each)
+            following = str(max(row.a for row in page.rows) + 1)
+            if where == {"fromId": following}:
+                break  # it does not follow fromId
+            where = {"fromId": following}
         # A row of one trade is that trade; of a row of several only their sum is known.
-        single = [
-            _TradeRow(row.f, row.p, row.q, row.T, row.m)
-            for row in rows
-            if row.f == row.l and ids.first <= row.f <= ids.last
-        ]
-        return Fetched([self._trade(symbol, row) for row in single], absent, "aggTrades")
+        single = [TradeRow(row.f, row.p, row.q, row.T, row.m) for row in found.rows if row.f == row.l]
+        return self._fetched(question, found, single, None, "aggTrades")
 
-    def _of_rows(
-        self, symbol: str, ids: IdRange, rows: list[_TradeRow], whole: IdRange | None, proof: str
+    def _fetched(
+        self,
+        question: "_Question",
+        page: Page[TradeRow] | Page[AggregateRow],
+        trades: Sequence[TradeRow],
+        since: int | None,
+        proof: str,
     ) -> Fetched:
-        """`whole`: the ids within which every trade that exists is among `rows`."""
-        wanted = [row for row in rows if ids.first <= row.id <= ids.last]
-        absent: list[IdRange] = []
-        if whole is not None and whole.first <= min(whole.last, ids.last):
-            absent = [IdRange(whole.first, min(whole.last, ids.last))]
-            for each in of_ids(row.id for row in wanted):
-                absent = without(absent, each)
-        return Fetched([self._trade(symbol, row) for row in wanted], absent, proof)
+        proven = rows.wanted_part(rows.prove(page.spans, since), question.wanted)
+        wanted = rows.wanted_rows(trades, question.wanted)
+        return Fetched(
+            [self._trade(question.symbol, row) for row in wanted],
+            proven.absent,
+            proof,
+            covered=proven.covered,
+            refused=tuple(page.refused),
+        )
 
-    def _trade(self, symbol: str, row: _TradeRow) -> Trade:
+    def _trade(self, symbol: str, row: TradeRow) -> Trade:
         # REST rows carry no event time: only when the trade was matched, and now, when it was received.
         return Trade(
             self._venue, symbol, row.id, row.price, row.qty, row.is_buyer_maker,
             row.time * 1000, None, self._now_us(), "backfill",
         )  # fmt: skip
 
-    async def _get(self, kind: type[T], endpoint: str, weight: int, **parameters: str) -> T:
+    async def _aggregate_rows(self, symbol: str, **parameters: str) -> Page[AggregateRow]:
+        return await self._rows(
+            rows.AGGREGATES, "aggTrades", self._weights.agg_trades, symbol=symbol, **parameters
+        )
+
+    async def _rows(self, reader: RowReader[Row], endpoint: str, weight: int, **parameters: str) -> Page[Row]:
+        now_ms = self._now_us() // 1000
+        return await self._get(lambda body: reader.read(body, now_ms), endpoint, weight, **parameters)
+
+    async def _get(self, decode: Callable[[bytes], T], endpoint: str, weight: int, **parameters: str) -> T:
         url = f"{self._base}/api/v3/{endpoint}"
         await self._budget.take(weight)
         headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
@@ -245,17 +280,30 @@ class BinanceRest:
                 url, params=parameters, headers=headers, timeout=_TIMEOUT, allow_redirects=False
             ) as answer:
                 used = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
-                if used.isdigit():
+                if used.isascii() and used.isdigit() and len(used) < _USED_WEIGHT_DIGITS:
                     self._budget.observe(int(used))
                 if answer.status != HTTPStatus.OK:
                     raise error_for_status(answer.status, answer.headers.get("Retry-After"), url)
-                body = await answer.read()
+                body = await read_body(answer)
         except Limited as error:
             self._budget.block(error)
             raise
+        except BodyTooLargeError as error:
+            raise Unreachable("bad_answer", f"{url}: {error}") from None
         except (ClientError, TimeoutError) as error:
             raise Unreachable("rest_unreachable", f"{url}: {error or type(error).__name__}") from error
         try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if len(body) > _OFF_LOOP_BYTES:
+                return await asyncio.to_thread(decode, body)
+            return decode(body)
+        except UNREADABLE as error:
             raise Unreachable("bad_answer", f"{url} answered what is not its format: {error}") from None
+
+
+class _Question(NamedTuple):
+    symbol: str
+    ids: IdRange
+    """The ids that must be asked for."""
+    wanted: list[IdRange]
+    """Those and others that are missing, sorted: each is settled that a response happens to cover."""
+    near_time_us: int

@@ -1,0 +1,154 @@
+"""When each missing trade id of a symbol is asked for over REST. Pure: clock and random numbers are handed in.
+
+Every part of a gap has its own backoff, so that one that cannot be filled delays no other:
+
+    missing      ████████████      ███            ███████████
+    requests     │ failed 3x │fresh│ due          │ failed 1x, due in 2 s │
+
+After a response the parts that it answered for and did not settle wait longer; what it did not reach is due at once.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from marketfeed_workers.id_ranges import IdRange
+
+SETTLE_SECONDS: Final = 0.1
+"""Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""
+FIRST_RETRY_SECONDS: Final = 0.5
+MAX_RETRY_SECONDS: Final = 3600.0
+"""Between requests for ids that the venue answered for and did not have."""
+MAX_UNANSWERED_SECONDS: Final = 30.0
+"""Between requests that got no answer: soon after REST is back everything is asked for again."""
+_MAX_DOUBLINGS: Final = 20
+
+
+class Request(NamedTuple):
+    """Ids to be asked for.
+
+    Attributes:
+        failures: how often a response did not have them.
+        unanswered: how often, since then, there was no response.
+        due: when they may be asked for.
+        asked: when something of the same gap was last asked for; before the first time, 0.
+    """
+
+    ids: IdRange
+    failures: int
+    unanswered: int
+    due: float
+    asked: float
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it has failed before."""
+        return bool(self.failures or self.unanswered)
+
+
+class GapSchedule:
+    """The requests for the missing ids of one symbol."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._requests: list[Request] = []
+        self._empty_responses = 0
+
+    def update(self, missing: Sequence[IdRange], now: float) -> list[Request]:
+        """What is to be asked for, in order of id: `missing` and nothing else, each part as it was planned before.
+
+        Parts that are new are due in a moment. `missing` is sorted.
+        """
+        planned: list[Request] = []
+        old, at = self._requests, 0
+        for first, last in missing:
+            start = first
+            while at < len(old) and old[at].ids.last < start:
+                at += 1
+            while start <= last:
+                if at == len(old) or old[at].ids.first > last:
+                    planned.append(_fresh(start, last, now))
+                    break
+                if old[at].ids.first > start:
+                    planned.append(_fresh(start, old[at].ids.first - 1, now))
+                    start = old[at].ids.first
+                end = min(last, old[at].ids.last)
+                planned.append(old[at]._replace(ids=IdRange(start, end)))
+                start = end + 1
+                if old[at].ids.last <= last:
+                    at += 1
+        self._requests = planned
+        return planned
+
+    def answered(
+        self,
+        request: Request,
+        covered: IdRange | None,
+        asked: IdRange | None,
+        missing: Sequence[IdRange],
+        now: float,
+    ) -> None:
+        """A response came: it answered for `covered`; where that is None it had nothing, having been asked for `asked`.
+
+        `missing`: what is missing now that the response was used.
+        """
+        if covered is None:
+            # Of a long gap the next part is tried at once, in growing strides: a venue that has nothing of its
+            # beginning, and nothing of any of it, costs a few requests and not one a page.
+            size = (
+                asked.size << min(self._empty_responses, _MAX_DOUBLINGS)
+                if asked is not None
+                else request.ids.size
+            )
+            covered = IdRange(request.ids.first, min(request.ids.last, request.ids.first + size - 1))
+            self._empty_responses += 1
+        else:
+            self._empty_responses = 0
+        planned: list[Request] = []
+        for each in self.update(missing, now):
+            before, inside, behind = _cut(each, covered)
+            touched = each.ids.first <= request.ids.last and each.ids.last >= request.ids.first
+            planned += [part._replace(asked=now) if touched else part for part in before]
+            planned += [self._later(part, now, is_due=touched or part.due <= now) for part in inside]
+            planned += [part._replace(asked=now) if touched else part for part in behind]
+        self._requests = planned
+
+    def unanswered(self, request: Request, missing: Sequence[IdRange], now: float) -> None:
+        """No response came."""
+        self._requests = [
+            each._replace(
+                unanswered=each.unanswered + 1,
+                due=now + self._delay(each.unanswered, MAX_UNANSWERED_SECONDS),
+                asked=now,
+            )
+            if each.ids.first <= request.ids.last and each.ids.last >= request.ids.first
+            else each
+            for each in self.update(missing, now)
+        ]
+
+    def _later(self, request: Request, now: float, *, is_due: bool) -> Request:
+        """Once more after a delay, which grows only where its own time had come."""
+        failures = request.failures + 1 if is_due else max(1, request.failures)
+        delay = self._delay(failures - 1, MAX_RETRY_SECONDS)
+        return request._replace(failures=failures, unanswered=0, due=now + delay, asked=now)
+
+    def _delay(self, failures: int, cap: float) -> float:
+        return min(cap, FIRST_RETRY_SECONDS * 2.0 ** min(failures, _MAX_DOUBLINGS)) * self._rng.uniform(
+            0.5, 1.0
+        )
+
+
+def _fresh(first: int, last: int, now: float) -> Request:
+    return Request(IdRange(first, last), 0, 0, now + SETTLE_SECONDS, 0.0)
+
+
+def _cut(request: Request, frame: IdRange) -> tuple[list[Request], list[Request], list[Request]]:
+    """The parts of `request` before, inside and behind `frame`; each list holds one or none."""
+    first, last = request.ids
+    parts = (
+        IdRange(first, min(last, frame.first - 1)),
+        IdRange(max(first, frame.first), min(last, frame.last)),
+        IdRange(max(first, frame.last + 1), last),
+    )
+    before, inside, behind = ([request._replace(ids=part)] if part.size > 0 else [] for part in parts)
+    return before, inside, behind

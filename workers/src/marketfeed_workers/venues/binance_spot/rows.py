@@ -1,0 +1,220 @@
+"""Rows of trades in Binance's REST responses, and what a response proves about trade ids. Pure.
+
+A response is a list of rows in ascending order of id, without omissions: ids between two rows do not exist. Sources:
+docs/venues. One row that cannot be used costs that row only; the ids around it are then proven by nobody.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from marketfeed_wire.messages import Id
+from marketfeed_workers.id_ranges import IdRange, common, holder
+from marketfeed_workers.venues.binance_spot.fields import TimeMs
+
+# What a row must be so that it can be stored: a gap that such rows fill is filled.
+_Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
+
+EARLIEST_MS: Final = 1_230_768_000_000
+"""2009-01-01: no trade of a cryptocurrency is older, so an earlier time is in another unit or not a time."""
+MAX_AHEAD_MS: Final = 86_400_000
+"""How far the venue's clock may be ahead of ours before a trade's time is impossible."""
+
+# RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class TradeRow(msgspec.Struct, rename="camel"):
+    """One trade."""
+
+    id: Id
+    price: _Decimal
+    qty: _Decimal
+    time: TimeMs
+    is_buyer_maker: bool
+
+    @property
+    def ids(self) -> IdRange:
+        """The trade ids that the row covers."""
+        return IdRange(self.id, self.id)
+
+    @property
+    def time_ms(self) -> int:
+        """When the venue matched it."""
+        return self.time
+
+
+class AggregateRow(msgspec.Struct):
+    """Trades `f` to `l`, of which only the sum is told."""
+
+    a: int
+    f: Id
+    l: Id  # noqa: E741 - the venue's name for it
+    p: _Decimal
+    q: _Decimal
+    T: TimeMs
+    m: bool
+
+    @property
+    def ids(self) -> IdRange:
+        """The trade ids that the row covers."""
+        return IdRange(self.f, self.l)
+
+    @property
+    def time_ms(self) -> int:
+        """When the venue matched its first trade."""
+        return self.T
+
+
+Row = TypeVar("Row", TradeRow, AggregateRow)
+
+
+class Page(NamedTuple, Generic[Row]):
+    """The rows of one response, or of several that follow one another."""
+
+    rows: list[Row]
+    """Those that can be used."""
+    spans: list[IdRange | None]
+    """The ids of every row, in the order of the response; None where a row does not tell them."""
+    refused: list[str]
+    """Why rows cannot be used."""
+
+    def __add__(self, other: "Page[Row]") -> "Page[Row]":  # type: ignore[override]
+        return Page(self.rows + other.rows, self.spans + other.spans, self.refused + other.refused)
+
+    @property
+    def last_id(self) -> int | None:
+        """The last id that a row tells of; None when none does."""
+        return next((span.last for span in reversed(self.spans) if span is not None), None)
+
+
+class _TradeIds(msgspec.Struct):
+    id: Id
+
+    @property
+    def ids(self) -> IdRange:
+        return IdRange(self.id, self.id)
+
+
+class _AggregateIds(msgspec.Struct):
+    f: Id
+    l: Id  # noqa: E741
+
+    @property
+    def ids(self) -> IdRange:
+        return IdRange(self.f, self.l)
+
+
+class RowReader(Generic[Row]):
+    """Decodes a response that is a list of rows of one kind."""
+
+    def __init__(self, kind: type[Row], ids_only: type[_TradeIds] | type[_AggregateIds]) -> None:
+        self._all: msgspec.json.Decoder[list[Row]] = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+        self._one: msgspec.json.Decoder[Row] = msgspec.json.Decoder(kind)
+        self._ids: msgspec.json.Decoder[_TradeIds | _AggregateIds] = msgspec.json.Decoder(ids_only)
+
+    def read(self, body: bytes, now_ms: int) -> Page[Row]:
+        """The rows of `body`.
+
+        Raises:
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not a list.
+        """
+        try:
+            found: Sequence[Row | str] = self._all.decode(body)
+            raws: Sequence[bytes] = ()
+        except UNREADABLE:
+            raws = [bytes(raw) for raw in _raws.decode(body)]
+            found = [self._row(raw) for raw in raws]
+        page: Page[Row] = Page([], [], [])
+        seen: dict[IdRange, Row] = {}
+        twice: set[IdRange] = set()
+        for number, row in enumerate(found):
+            reason = row if isinstance(row, str) else _impossible(row, now_ms)
+            span = row.ids if not isinstance(row, str) else self._span(raws[number])
+            page.spans.append(span)
+            if reason:
+                page.refused.append(reason)
+            elif not isinstance(row, str) and seen.setdefault(row.ids, row) != row:
+                twice.add(row.ids)
+        page.refused.extend(f"trade {ids.first} twice, with different contents" for ids in sorted(twice))
+        page.rows.extend(row for ids, row in seen.items() if ids not in twice)
+        return page
+
+    def _row(self, raw: bytes) -> Row | str:
+        try:
+            return self._one.decode(raw)
+        except UNREADABLE as error:
+            return f"{error}: {raw[:200]!r}"
+
+    def _span(self, raw: bytes) -> IdRange | None:
+        try:
+            return self._ids.decode(raw).ids
+        except UNREADABLE:
+            return None
+
+
+def _impossible(row: TradeRow | AggregateRow, now_ms: int) -> str:
+    if not EARLIEST_MS <= row.time_ms <= now_ms + MAX_AHEAD_MS:
+        return f"impossible time {row.time_ms} of trade {row.ids.first}"
+    if row.ids.last < row.ids.first:
+        return f"ids {row.ids.first} to {row.ids.last} are no range"
+    return ""
+
+
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
+TRADES: Final = RowReader(TradeRow, _TradeIds)
+AGGREGATES: Final = RowReader(AggregateRow, _AggregateIds)
+
+
+class Proof(NamedTuple):
+    """What a response says about trade ids."""
+
+    covered: IdRange | None
+    """The ids that it answers for."""
+    absent: list[IdRange]
+    """Those of them that do not exist."""
+
+
+def prove(spans: Sequence[IdRange | None], since: int | None) -> Proof:
+    """What rows with these ids prove; `since`: the id from which the venue was asked for them, None: another way.
+
+    Rows that are not in ascending order, or begin before what was asked for, are not the answer that the venue
+    documents: each of them is still a trade, but nothing is proven absent.
+    """
+    known = [span for span in spans if span is not None]
+    if not known:
+        return Proof(None, [])
+    hull = IdRange(min(span.first for span in known), max(span.last for span in known))
+    if hull.last < hull.first:
+        return Proof(None, [])
+    if since is not None:
+        hull = IdRange(min(since, hull.first), hull.last)
+    absent: list[IdRange] = []
+    after: int | None = since - 1 if since is not None else None
+    """The id up to which all is known; None behind a row that does not tell its ids."""
+    newest = -1 if since is None else since - 1
+    for span in spans:
+        if span is None:
+            after = None
+            continue
+        is_repeat = span.last == newest and span.first <= newest
+        if span.last < span.first or (span.first <= newest and not is_repeat):
+            return Proof(hull, [])
+        if after is not None and span.first > after + 1:
+            absent.append(IdRange(after + 1, span.first - 1))
+        after = newest = span.last
+    return Proof(hull, absent)
+
+
+def wanted_part(proof: Proof, wanted: Sequence[IdRange]) -> Proof:
+    """The part of `proof` that is about ids in `wanted`."""
+    reached = common(wanted, [proof.covered]) if proof.covered is not None else []
+    covered = IdRange(reached[0].first, reached[-1].last) if reached else None
+    return Proof(covered, common(wanted, proof.absent))
+
+
+def wanted_rows(rows: Sequence[Row], wanted: Sequence[IdRange]) -> list[Row]:
+    """The rows whose first id is in `wanted`, in order of id."""
+    is_wanted = holder(wanted)
+    return sorted((row for row in rows if is_wanted(row.ids.first)), key=lambda row: row.ids)

@@ -1,0 +1,112 @@
+"""When missing ids are asked for: each part by its own backoff, whatever becomes of the others."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_workers.gap_schedule import (
+    FIRST_RETRY_SECONDS,
+    MAX_RETRY_SECONDS,
+    MAX_UNANSWERED_SECONDS,
+    SETTLE_SECONDS,
+    GapSchedule,
+    Request,
+)
+from marketfeed_workers.id_ranges import IdRange, merged, of_ids
+
+PAGE = 10
+
+
+def schedule() -> GapSchedule:
+    return GapSchedule(random.Random(1))  # noqa: S311
+
+
+def ranges(*pairs: tuple[int, int]) -> list[IdRange]:
+    return [IdRange(*pair) for pair in pairs]
+
+
+def ids(requests: list[Request]) -> list[tuple[int, int]]:
+    return [(request.ids.first, request.ids.last) for request in requests]
+
+
+def test_gap_schedule_asks_for_a_new_gap_in_a_moment() -> None:
+    (request,) = schedule().update(ranges((5, 9)), 100.0)
+    assert (request.ids, request.due, request.is_retry) == (IdRange(5, 9), 100.0 + SETTLE_SECONDS, False)
+
+
+def test_gap_schedule_delays_only_what_the_response_answered_for_and_did_not_have() -> None:
+    made, missing = schedule(), ranges((1, 30), (50, 60))
+    request = made.update(missing, 0.0)[0]
+    left = ranges((3, 3), (11, 30), (50, 60))  # a page came, of which the row of trade 3 was odd
+    made.answered(request, IdRange(1, 10), None, left, 1.0)
+    odd, rest, other = made.update(left, 1.0)
+    assert (odd.failures, 1 < odd.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
+    assert (rest.failures, rest.due <= 1.0) == (0, True)
+    assert (other.failures, other.asked) == (0, 0.0)
+
+
+def test_gap_schedule_skips_in_growing_strides_where_the_venue_has_nothing() -> None:
+    made, missing = schedule(), ranges((1, 1000 * PAGE))
+    for number in range(20):
+        now = float(number) / 100
+        due = [each for each in made.update(missing, now) if not each.is_retry]
+        if not due:
+            break
+        made.answered(due[0], None, IdRange(due[0].ids.first, due[0].ids.first + PAGE - 1), missing, now)
+    assert number == 10, "1,000 pages of which there is nothing cost log2(1000) requests"
+
+
+def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer() -> None:
+    made, missing = schedule(), ranges((1, 1))
+    now, delays = 0.0, []
+    for _ in range(25):
+        (request,) = made.update(missing, now)
+        made.answered(request, request.ids, None, missing, now)
+        (request,) = made.update(missing, now)
+        delays.append(request.due - now)
+        now = request.due
+    assert max(delays) <= MAX_RETRY_SECONDS
+    assert delays[-1] >= MAX_RETRY_SECONDS / 2
+    # Whoever waited n seconds in all waits at most as long again: a gap that REST comes to have is closed by then.
+    assert all(delay <= 4 * sum(delays[:n]) for n, delay in enumerate(delays) if n > 1)
+    made.unanswered(request, missing, now)
+    (request,) = made.update(missing, now)
+    assert request.due - now <= MAX_UNANSWERED_SECONDS
+
+
+missing_ids = st.sets(st.integers(0, 60), max_size=40)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["answered", "empty", "unanswered"]),
+        st.integers(0, 60),
+        st.integers(0, 20),
+        missing_ids,
+    ),
+    max_size=12,
+)
+
+
+@given(first=missing_ids, steps=steps)
+def test_gap_schedule_plans_exactly_what_is_missing(
+    first: set[int], steps: list[tuple[str, int, int, set[int]]]
+) -> None:
+    made, missing, now = schedule(), of_ids(first), 0.0
+    for kind, start, size, still in steps:
+        now += 1.0
+        planned = made.update(missing, now)
+        missing = of_ids(still)
+        if planned:
+            request = planned[start % len(planned)]
+            covered = IdRange(start, start + size)
+            if kind == "unanswered":
+                made.unanswered(request, missing, now)
+            else:
+                made.answered(
+                    request, covered if kind == "answered" else None, IdRange(start, start + 5), missing, now
+                )
+        planned = made.update(missing, now)
+        assert merged(each.ids for each in planned) == missing
+        assert sum(each.ids.size for each in planned) == sum(each.size for each in missing), "planned twice"
+        assert all(each.due <= now + MAX_RETRY_SECONDS for each in planned)
+        assert made.update(missing, now) == planned
