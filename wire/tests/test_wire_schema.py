@@ -32,6 +32,12 @@ def test_the_command_writes_the_committed_files(tmp_path: Path, monkeypatch: pyt
     assert {file.name: file.read_text() for file in (tmp_path / "new").iterdir()} == schemas()
 
 
+def test_a_description_is_the_same_on_every_python() -> None:
+    for text in schemas().values():
+        lines = json.loads(text)["description"].splitlines()
+        assert lines == [line.strip() for line in lines]
+
+
 @given(message=trades | book_tickers)
 def test_each_encoded_message_has_the_fields_and_types_of_its_schema(message: Trade | BookTicker) -> None:
     schema = committed("trade" if isinstance(message, Trade) else "book_ticker")

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import inspect
 import json
 from pathlib import Path
 from typing import Final
@@ -26,10 +27,13 @@ def schemas() -> dict[str, str]:
 def _schema(message: type[msgspec.Struct]) -> dict[str, object]:
     (reference,), definitions = msgspec.json.schema_components([message])
     # msgspec answers a reference into `definitions`; a schema file of one message holds the message itself.
+    definition = definitions[reference["$ref"].rsplit("/", 1)[-1]]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": message.__name__,
-        **definitions[reference["$ref"].rsplit("/", 1)[-1]],
+        **definition,
+        # Python 3.13 removes a docstring's indentation when it compiles a class, older ones keep it.
+        "description": inspect.cleandoc(definition["description"]),
     }
 
 
