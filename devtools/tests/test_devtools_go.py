@@ -65,8 +65,12 @@ def test_the_place_of_a_program_hangs_on_all_that_it_is_built_from(own_cache: Pa
     assert go.path_of(program) == place
     others = [replace(program, tags="a"), replace(program, linking=""), replace(program, name="tool2")]
     assert place not in [go.path_of(other) for other in others]
+    (module / "command").mkdir()
+    (module / "command" / "main.go").write_text(MAIN)
+    with_command = go.path_of(program)
+    assert with_command != place
     (module / "go.sum").write_text("")
-    assert go.path_of(program) != place
+    assert go.path_of(program) not in (place, with_command)
 
 
 def test_the_place_of_a_program_without_a_module_of_ours_is_named_by_its_version(own_cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""helm, helm-unittest and kubeconform, built once from pinned Go modules into a folder of the cache."""
+"""helm, helm-unittest and kubeconform, built once from a pinned Go module into a folder of the cache."""
 
 import shutil
 from dataclasses import dataclass
@@ -9,16 +9,18 @@ from marketfeed_devtools import cache, go
 from marketfeed_devtools.go import Program
 from marketfeed_devtools.programs import say
 
-HERE: Final = Path(__file__).parent
-HELM: Final = "v4.2.4"
-KUBECONFORM: Final = "v0.8.0"
+_MODULE: Final = Path(__file__).parents[1] / "e2e" / "kind" / "modules" / "clients"
+_HELM: Final = "helm.sh/helm/v4"
+_KUBECONFORM: Final = "github.com/yannh/kubeconform"
 _UNITTEST: Final = "github.com/helm-unittest/helm-unittest"
-HELM_UNITTEST: Final = go.pinned(HERE / "tools" / "helm-unittest", _UNITTEST)
+HELM: Final = go.pinned(_MODULE, _HELM)
+KUBECONFORM: Final = go.pinned(_MODULE, _KUBECONFORM)
+HELM_UNITTEST: Final = go.pinned(_MODULE, _UNITTEST)
 """Runs its suites on the engine of Helm 3, so that both majors render the charts in the tests."""
 PROGRAMS: Final = (
-    Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", version=KUBECONFORM),
-    Program("helm", "helm.sh/helm/v4/cmd/helm", version=HELM),
-    Program("helm-unittest", f"{_UNITTEST}/cmd/helm-unittest", HERE / "tools" / "helm-unittest"),
+    Program("kubeconform", f"{_KUBECONFORM}/cmd/kubeconform", _MODULE),
+    Program("helm", f"{_HELM}/cmd/helm", _MODULE),
+    Program("helm-unittest", f"{_UNITTEST}/cmd/helm-unittest", _MODULE),
 )
 
 

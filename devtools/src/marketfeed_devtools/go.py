@@ -85,7 +85,8 @@ def build(program: Program, file: Path) -> None:
     begun = time.monotonic()
     say(f"building {program.name} ...")
     file.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-trimpath", "-tags", program.tags, "-ldflags", program.linking]
+    # What a debugger needs is stripped from the program anyway: not to make it at all saves a seventh of the time.
+    flags = ["-trimpath", "-gcflags=all=-dwarf=false", "-tags", program.tags, "-ldflags", program.linking]
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".go-") as folder:
         if program.module is None:
             where = {**environment(), "GOBIN": folder}
@@ -113,14 +114,18 @@ def source(path: str, version: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What Go builds with: no C, for a dynamic program does not start in an image that holds nothing else."""
-    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    """What Go builds with.
+
+    No C, for a dynamic program does not start in an image that holds nothing else. The compiler's garbage collection
+    is a tenth of its time unless it may use more memory.
+    """
+    return {"GOGC": "400", **os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 
 
 def _folder(program: Program) -> str:
     key = program.version
     if program.module is not None:
-        files = sorted(file for file in program.module.iterdir() if file.suffix in (".go", ".mod", ".sum"))
+        files = sorted(file for file in program.module.rglob("*") if file.suffix in (".go", ".mod", ".sum"))
         texts = [
             file.read_bytes() for file in files if file.name != "tools.go"
         ]  # that only names what is built

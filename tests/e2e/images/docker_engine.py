@@ -169,6 +169,24 @@ def _is_dockerd(pid: int) -> bool:
         return False
 
 
+def compose_plugin() -> Path:
+    """The folder for DOCKER_CONFIG with the plugin `docker compose`, built from its Go module; no engine is needed.
+
+    Raises:
+        Unavailable: Go is not installed.
+        CommandFailed: the build failed.
+    """
+    plugin = "cli-plugins/docker-compose"
+
+    def make(folder: Path) -> None:
+        # Its own go.mod has directives that hold only for a main module: so it is built as one, where Go keeps it.
+        module = go.source(COMPOSE_MODULE, COMPOSE_VERSION)
+        linking = f"-s -w -X {COMPOSE_MODULE}/internal.Version={COMPOSE_VERSION}"
+        go.build(go.Program("docker-compose", "./cmd", module, linking=linking), folder / plugin)
+
+    return cache.once(f"docker-compose-{COMPOSE_VERSION}", make, (plugin,))
+
+
 @functools.cache
 def compose() -> tuple[list[str], dict[str, str]]:
     """The command `docker compose`, and the variables that it needs; built from its Go module where there is none.
@@ -179,16 +197,7 @@ def compose() -> tuple[list[str], dict[str, str]]:
     client = docker.builder()
     if not subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode:
         return [client, "compose"], {}
-
-    def make(folder: Path) -> None:
-        # Its own go.mod has directives that hold only for a main module: so it is built as one, where Go keeps it.
-        module = go.source(COMPOSE_MODULE, COMPOSE_VERSION)
-        linking = f"-s -w -X {COMPOSE_MODULE}/internal.Version={COMPOSE_VERSION}"
-        go.build(go.Program("docker-compose", "./cmd", module, linking=linking), folder / plugin)
-
-    plugin = "cli-plugins/docker-compose"
-    settings = cache.once(f"docker-compose-{COMPOSE_VERSION}", make, (plugin,))
-    return [client, "compose"], {"DOCKER_CONFIG": str(settings)}
+    return [client, "compose"], {"DOCKER_CONFIG": str(compose_plugin())}
 
 
 def main() -> int:

@@ -10,20 +10,24 @@ from marketfeed_devtools.go import Program, kubernetes, pinned
 
 ROOT: Final = Path(__file__).parents[3]
 MODULES: Final = Path(__file__).parent / "modules"
+CLIENTS: Final = MODULES / "clients"
+"""What stands on Kubernetes' client libraries: one module, so that those are built once."""
+
 CONTROL_PLANE: Final = ROOT / "operator" / "tests" / "apiserver"
 """Go modules that the operator's tests pin already: the control plane there and here is the same."""
 
 KUBERNETES_VERSION: Final = pinned(CONTROL_PLANE / "kubernetes", "k8s.io/kubernetes")
 ETCD_VERSION: Final = pinned(CONTROL_PLANE / "etcd", "go.etcd.io/etcd/server/v3")
 PROMETHEUS_OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator"
-PROMETHEUS_OPERATOR_VERSION: Final = pinned(MODULES / "prometheus-operator", PROMETHEUS_OPERATOR)
+PROMETHEUS_OPERATOR_VERSION: Final = pinned(CLIENTS, PROMETHEUS_OPERATOR)
 PROMETHEUS: Final = "github.com/prometheus/prometheus"
-_MAJOR_MINOR, _PATCH = pinned(MODULES / "prometheus-operator", PROMETHEUS).removeprefix("v0.").split(".")
+_MAJOR_MINOR, _PATCH = pinned(CLIENTS, PROMETHEUS).removeprefix("v0.").split(".")
 PROMETHEUS_VERSION: Final = f"v{int(_MAJOR_MINOR[0])}.{int(_MAJOR_MINOR[1:])}.{_PATCH}"
 """Release 3.13.1 is the Go module v0.313.1."""
 KIND_VERSION: Final = "v0.32.0"
-COREDNS_VERSION: Final = "v1.13.1"
-LOCAL_PATH_VERSION: Final = "v0.0.30"  # the newest that is to be had as a Go module
+COREDNS_VERSION: Final = pinned(CLIENTS, "github.com/coredns/coredns")
+LOCAL_PATH: Final = "github.com/rancher/local-path-provisioner"
+LOCAL_PATH_VERSION: Final = pinned(CLIENTS, LOCAL_PATH)  # the newest that is to be had as a Go module
 
 KIND: Final = Program("kind", "sigs.k8s.io/kind", version=KIND_VERSION)
 KUBECTL: Final = kubernetes("kubectl", CONTROL_PLANE / "kubernetes")
@@ -36,21 +40,19 @@ NODE_PROGRAMS: Final = (
     Program("etcd", "go.etcd.io/etcd/server/v3", CONTROL_PLANE / "etcd"),
     Program("pause", ".", MODULES / "pause"),
     Program("podroutes", ".", MODULES / "podroutes"),
-    Program(
-        "local-path-provisioner", "github.com/rancher/local-path-provisioner", version=LOCAL_PATH_VERSION
-    ),
-    Program("coredns", "github.com/coredns/coredns", version=COREDNS_VERSION),
+    Program("local-path-provisioner", LOCAL_PATH, CLIENTS),
+    Program("coredns", "./coredns", CLIENTS),
 )
 MONITORING_PROGRAMS: Final = (
     # Debian's own cannot discover pods: it is built without Kubernetes.
     Program(
         "prometheus",
         f"{PROMETHEUS}/cmd/prometheus",
-        MODULES / "prometheus-operator",
+        CLIENTS,
         tags="remove_all_sd,enable_kubernetes_sd",
     ),
     *(
-        Program(name, f"{PROMETHEUS_OPERATOR}/cmd/{folder}", MODULES / "prometheus-operator")
+        Program(name, f"{PROMETHEUS_OPERATOR}/cmd/{folder}", CLIENTS)
         for name, folder in (
             ("prometheus-operator", "operator"),
             ("prometheus-config-reloader", "prometheus-config-reloader"),
@@ -74,7 +76,7 @@ def module_source(path: str) -> Path:
     """The folder of the Prometheus operator's Go module as it was fetched: its own CRDs and roles are in it."""
     told = subprocess.run(
         ["go", "list", "-m", "-f", "{{.Dir}}", path],
-        cwd=MODULES / "prometheus-operator",
+        cwd=CLIENTS,
         check=True,
         capture_output=True,
         text=True,
