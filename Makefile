@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools test chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e e2e-image test test-services test-kubernetes unit chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,29 @@ demo: setup ## a venue, Kafka, PostgreSQL and marketfeed on this machine for 30 
 tools: setup ## fetch or build once what the tests need beyond Python: Kafka, the Kubernetes control plane
 	@$(RUN) python scripts/test_tools.py
 
+tools-kafka: setup
+	@$(RUN) python scripts/test_tools.py kafka prometheus
+
+tools-e2e: setup ## build once what compose-test and e2e need beyond that: the programs of a cluster's nodes
+	@$(RUN) python scripts/test_tools.py e2e
+
+e2e-image: setup ## the image of a cluster's nodes, once; leaves Docker running (make e2e-down stops it)
+	@$(RUN) python scripts/test_tools.py e2e-image
+
 test: tools ## every test this machine can run (ARGS="-k name")
 	@$(RUN) pytest $(ARGS)
+
+# The same in two halves: the first needs nothing that takes minutes to build.
+ON_KUBERNETES := operator tests/charts
+
+test-services: tools-kafka ## the tests of everything but the operator and the charts
+	@$(RUN) pytest $(addprefix --deselect=,$(ON_KUBERNETES)) $(ARGS)
+
+test-kubernetes: tools ## the tests of the operator and of the charts, on a Kubernetes API server
+	@$(RUN) pytest $(ON_KUBERNETES) $(ARGS)
+
+unit: setup ## the tests that start no process, on another Python too (PYTHON=3.13, ARGS="-k name")
+	@$(RUN) python scripts/unit_tests.py $(addprefix --python=,$(PYTHON)) -- $(ARGS)
 
 chaos: tools ## the consumer killed at every step and against rivals, 200 seeds (MARKETFEED_CHAOS_SEEDS=n, ARGS="-k killed")
 	@$(RUN) python scripts/chaos.py $(ARGS)

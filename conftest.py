@@ -1,5 +1,8 @@
 """What the tests of every package have alike."""
 
+from typing import Final
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shared or busy machine is slow now and then, and that says nothing about the code: no test depends on timing.
@@ -7,3 +10,22 @@ settings.register_profile(
     "marketfeed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("marketfeed")
+
+STARTERS: Final = frozenset(
+    (
+        *("shared_broker", "own_broker", "broker", "apache_kafka", "postgres", "api_server"),
+        *("parts", "home", "programs", "tools"),
+    )
+)
+"""Fixtures that start processes, or need programs that are fetched or built first."""
+STARTING_HELPERS: Final = frozenset(("workers_line",))
+"""Helpers of tests that do the same."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts something, by its fixtures; the rest are the unit tests, which any Python can run."""
+    for item in items:
+        names = vars(item.module).values() if isinstance(item, pytest.Function) else ()
+        helpers = {getattr(value, "__module__", "") for value in names}
+        if STARTERS.intersection(getattr(item, "fixturenames", ())) or helpers & STARTING_HELPERS:
+            item.add_marker("starts")

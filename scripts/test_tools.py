@@ -1,38 +1,80 @@
 #!/usr/bin/env python3
 """What the tests need beyond Python, fetched or built once into the cache, before the tests start and are timed.
 
-Apache Kafka by Maven; the Kubernetes control plane, and helm with what checks the charts, by Go. What this machine
-lacks the tools for is said and left out; whether that skips tests or fails them is for the tests to say.
+    kafka        Apache Kafka, by Maven
+    prometheus   Prometheus and promtool, by apt
+    kubernetes   the Kubernetes control plane, by Go
+    charts       helm and what checks the charts, by Go
+    e2e          the programs of a kind cluster's nodes and of the compose stack, by Go
+    e2e-image    the image of a kind cluster's nodes; starts a Docker engine, which `make e2e-down` stops
+
+What this machine lacks the tools for is said and left out; whether that skips tests or fails them is for the tests to
+say.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests/integration"), str(ROOT / "operator/tests"), str(ROOT / "tests/charts")]
+sys.path += [
+    str(ROOT / folder)
+    for folder in (
+        "tests/integration",
+        "operator/tests",
+        "tests/charts",
+        "tests/e2e/images",
+        "tests/e2e/kind",
+    )
+]
 
 import charts_tools  # noqa: E402 - found through the line above
-import integration_kafka  # noqa: E402 - found through the line above
+import docker_engine  # noqa: E402
+import integration_kafka  # noqa: E402
+import kind_cluster  # noqa: E402
+import kind_programs  # noqa: E402
 import operator_control_plane  # noqa: E402
 
 from marketfeed_devtools.programs import Unavailable  # noqa: E402
 from marketfeed_monitoring import prometheus  # noqa: E402
 
 
+def _e2e() -> str:
+    programs = kind_programs.build(kind_programs.ALL)
+    docker_engine.compose_plugin()
+    return f"{', '.join(programs)}, docker-compose"
+
+
+def _e2e_image() -> str:
+    docker_engine.start()
+    return kind_cluster.node_image()
+
+
+TOOLS: Final[dict[str, Callable[[], object]]] = {
+    "kafka": integration_kafka.libraries,
+    "prometheus": lambda: prometheus.programs().promtool.parent,
+    "kubernetes": operator_control_plane.find_programs,
+    "charts": lambda: charts_tools.find_tools().folder,
+    "e2e": _e2e,
+    "e2e-image": _e2e_image,
+}
+DEFAULT: Final = ("kafka", "prometheus", "kubernetes", "charts")
+
+
 def main() -> None:
-    """Prepare each; a failed fetch or build ends with its own error."""
-    argparse.ArgumentParser(
+    """Prepare each that is named; a failed fetch or build ends with its own error."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    for name, find in (
-        ("Apache Kafka", integration_kafka.libraries),
-        ("Kubernetes control plane", operator_control_plane.find_programs),
-        ("helm, helm-unittest, kubeconform", lambda: charts_tools.find_tools().folder),
-        ("Prometheus and promtool", lambda: prometheus.programs().promtool.parent),
-    ):
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to prepare [{' '.join(DEFAULT)}]")
+    names = parser.parse_args().names or DEFAULT
+    if unknown := sorted(set(names) - TOOLS.keys()):
+        parser.error(f"no such tool: {', '.join(unknown)}; there are {', '.join(TOOLS)}")
+    for name in names:
         try:
-            print(f"{name}: {find()}", flush=True)
+            print(f"{name}: {TOOLS[name]()}", flush=True)
         except Unavailable as reason:
             print(f"{name}: left out: {reason}", flush=True)
 
