@@ -79,9 +79,7 @@ async def pipeline(request: pytest.FixtureRequest, parts: Parts, tmp_path: Path,
     if request.param == "Apache Kafka":
         kafka: ApacheKafka = request.getfixturevalue("apache_kafka")
         line = Pipeline(parts, tmp_path, kafka.address, database, prefix)
-        for variable, topic in line.topics.items():
-            is_ledger = variable in ("MARKET_GAPS_TOPIC", "MARKET_PROGRESS_TOPIC")
-            kafka.new_topic(topic, 4, **({"cleanup.policy": "compact"} if is_ledger else {}))
+        line.create_topics(kafka, 4)
     else:
         address_file = tmp_path / "broker"
         line = Pipeline(parts, tmp_path, "", database, prefix)

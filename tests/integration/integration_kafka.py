@@ -248,9 +248,10 @@ class KafkaCluster:
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
-    def new_topic(self, name: str, partitions: int) -> None:
+    def new_topic(self, name: str, partitions: int, **config: str) -> None:
         """A topic that is on every broker, and takes messages as long as two of them run."""
-        topic = NewTopic(name, partitions, replication_factor=3, config={"min.insync.replicas": "2"})
+        config = {"min.insync.replicas": "2", **config}
+        topic = NewTopic(name, partitions, replication_factor=3, config=config)
         for answer in self.admin.create_topics([topic]).values():
             answer.result()
 

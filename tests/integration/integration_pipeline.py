@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from integration_kafka import ApacheKafka, KafkaCluster
 
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
@@ -43,6 +44,15 @@ class Pipeline:
             **self.topics,
         }
         self.simulator_url = ""
+
+    def create_topics(self, kafka: ApacheKafka | KafkaCluster, partitions: int, **trades_topic: str) -> None:
+        """Create the topics with little more than their cleanup policies; `trades_topic`: configuration of that one."""
+        for variable, topic in self.topics.items():
+            is_ledger = variable in ("MARKET_GAPS_TOPIC", "MARKET_PROGRESS_TOPIC")
+            config = {"cleanup.policy": "compact" if is_ledger else "delete"}
+            if variable == "MARKET_TRADES_TOPIC":
+                config |= trades_topic
+            kafka.new_topic(topic, partitions, **config)
 
     async def venue(self, *arguments: str) -> None:
         """Start the simulator."""

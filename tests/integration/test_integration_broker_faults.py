@@ -25,8 +25,7 @@ async def test_a_broker_that_was_away_costs_no_trade(
     folder.mkdir()
     with ApacheKafka(folder) as kafka:
         pipeline = Pipeline(parts, tmp_path, kafka.address, database, "away")
-        for topic in pipeline.topics.values():
-            kafka.new_topic(topic, 2)
+        pipeline.create_topics(kafka, 2)
         await pipeline.migrate()
         await pipeline.venue(*MARKET)
         consumer, _ = await pipeline.consumer(TRADES)

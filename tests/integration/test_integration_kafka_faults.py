@@ -40,8 +40,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
 
 def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, name: str) -> Pipeline:
     pipeline = Pipeline(parts, tmp_path, kafka.address, "", name)
-    for topic in pipeline.topics.values():
-        kafka.new_topic(topic, 2)
+    pipeline.create_topics(kafka, 2)
     return pipeline
 
 
@@ -52,8 +51,7 @@ async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
     require_kafka()
     with KafkaCluster(tmp_path_factory.mktemp("brokers")) as cluster:
         pipeline = Pipeline(parts, tmp_path, cluster.address, "", "leaders")
-        for topic in pipeline.topics.values():
-            cluster.new_topic(topic, 3)
+        pipeline.create_topics(cluster, 3)
         await pipeline.venue(*MARKET)
         worker, url = await pipeline.worker()
         await until_async(lambda: worker_status(url).ready, "the worker to be ready")

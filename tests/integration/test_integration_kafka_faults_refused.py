@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 from integration_kafka import ApacheKafka, require_kafka
 from integration_ledger import (
     assert_quotes_rise,
@@ -20,9 +21,13 @@ from integration_ledger import (
 )
 from integration_pipeline import Pipeline, worker_status
 
+from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.settings import read
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
 from marketfeed_devtools.waiting import until_async
+from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.topics import ensure_topics, wanted_topics
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -49,8 +54,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
 
 def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, **trades_topic: str) -> Pipeline:
     pipeline = Pipeline(parts, tmp_path, kafka.address, "", f"refused{next(_numbers)}")
-    for variable, topic in pipeline.topics.items():
-        kafka.new_topic(topic, 2, **(trades_topic if variable == "MARKET_TRADES_TOPIC" else {}))
+    pipeline.create_topics(kafka, 2, **trades_topic)
     return pipeline
 
 
@@ -172,21 +176,68 @@ async def test_a_topic_that_takes_no_message_of_ours_is_named_at_start(
     )
 
 
-async def test_a_ledger_topic_that_forgets_is_told_at_start(
-    kafka: ApacheKafka, parts: Parts, tmp_path: Path
+@pytest.mark.parametrize(
+    ("variable", "policy", "reason"),
+    [
+        ("MARKET_TRADES_TOPIC", "compact", "only the last message of each symbol"),
+        ("MARKET_BOOK_TOPIC", "compact,delete", "only the last message of each symbol"),
+        ("MARKET_PROGRESS_TOPIC", "delete", "forget with time"),
+        ("MARKET_GAPS_TOPIC", "compact,delete", "forget with time"),
+    ],
+)
+def test_topic_that_would_lose_data_is_refused_at_start(
+    kafka: ApacheKafka, parts: Parts, tmp_path: Path, variable: str, policy: str, reason: str
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path)
-    progress, gaps = pipeline.topics["MARKET_PROGRESS_TOPIC"], pipeline.topics["MARKET_GAPS_TOPIC"]
-    kafka.alter_topic(progress, **{"cleanup.policy": "delete"})
-    kafka.alter_topic(gaps, **{"cleanup.policy": "compact,delete"})
-    await pipeline.venue(*MARKET)
-    worker, url = await pipeline.worker()
-    await until_async(lambda: worker_status(url).ready, "the worker to be ready")
-    told = [line for line in log_of(worker).splitlines() if "does not keep what it is told" in line]
-    assert len(told) == 2
-    assert progress in "".join(told)
-    assert gaps in "".join(told)
-    assert await pipeline.stop(worker) == 0
+    topic = pipeline.topics[variable]
+    settings = read(WorkerSettings, {**pipeline.environment, "BINANCE_SYMBOLS": "BTCUSDT"})
+    assert ensure_topics(settings) is not None
+    kafka.alter_topic(topic, **{"cleanup.policy": policy})
+    with pytest.raises(StartupError) as caught:
+        ensure_topics(settings)
+    assert f"topic {topic} has cleanup.policy={policy}" in str(caught.value)
+    assert reason in str(caught.value)
+    assert "--add-config cleanup.policy=" in str(caught.value), "the way out is not said"
+
+
+def test_topics_are_created_with_every_policy_whatever_the_brokers_defaults_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a broker whose defaults are each wrong for one of them."""
+    require_kafka()
+    defaults = {
+        "log.cleanup.policy": "compact",
+        "log.retention.ms": "3600000",
+        "log.retention.bytes": "1000000",
+        "message.max.bytes": "2000",
+        "compression.type": "gzip",
+    }
+    with ApacheKafka(tmp_path, settings=defaults) as broker:
+        settings = read(
+            WorkerSettings,
+            {
+                "KAFKA_BROKER": broker.address,
+                "BINANCE_SYMBOLS": "BTCUSDT",
+                "KAFKA_TOPIC_RETENTION_HOURS": "48",
+            },
+        )
+        assert ensure_topics(settings) is not None
+        for topic, policy in wanted_topics(settings).items():
+            resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+            (answer,) = broker.admin.describe_configs([resource]).values()
+            found = {name: entry.value for name, entry in answer.result().items()}
+            assert {name: found[name] for name in policy} == policy
+            is_ledger = topic in (settings.market_progress_topic, settings.market_gaps_topic)
+            assert found["cleanup.policy"] == ("compact" if is_ledger else "delete")
+        trades = settings.market_trades_topic
+        broker.alter_topic(trades, **{"retention.ms": "3600000", "retention.bytes": "1000000"})
+        caplog.clear()
+        ensure_topics(settings)
+        assert "kept for less than a day" in caplog.text
+        assert "bounded by size" in caplog.text
+        broker.alter_topic(trades, **{"min.insync.replicas": "2"})
+        with pytest.raises(StartupError, match=r"min\.insync\.replicas=2 and 1 replicas"):
+            ensure_topics(settings)
 
 
 async def large_batches(kafka: ApacheKafka, pipeline: Pipeline, url: str) -> None:

@@ -1,6 +1,7 @@
 """Kafka access that workers and consumers share: where the broker is, how to prove who we are, is it there."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,10 +35,31 @@ def _existing_file(value: str) -> str:
 File = Annotated[str, AfterValidator(_existing_file)]
 
 
+def _ports(value: str) -> str:
+    for address in value.split(","):
+        port = address.rpartition(":")[2]
+        if not 1 <= int(port) <= 65535:
+            raise ValueError(f"the port {port} is not between 1 and 65535")
+    return value
+
+
+TOPIC_PATTERN: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}$"
+"""What Kafka takes for the name of a topic (org.apache.kafka.common.internals.Topic)."""
+
+
+def _topic_name(value: str) -> str:
+    if not re.fullmatch(TOPIC_PATTERN, value):
+        raise ValueError("a topic's name has 1 to 249 of the characters A-Z a-z 0-9 . _ - and is not . or ..")
+    return value
+
+
+TopicName = Annotated[str, AfterValidator(_topic_name)]
+
+
 class KafkaSettings(ServiceSettings):
     """The variables of a service that speaks to Kafka."""
 
-    kafka_broker: str = Field(
+    kafka_broker: Annotated[str, AfterValidator(_ports)] = Field(
         "localhost:9092",
         description="bootstrap servers, host:port[,host:port…]",
         min_length=3,

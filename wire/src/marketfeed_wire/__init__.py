@@ -13,11 +13,20 @@ from marketfeed_wire.codec import (
 )
 from marketfeed_wire.ledger import Gap, GapState, Progress, decode_gap, decode_progress, gap_key, progress_key
 from marketfeed_wire.messages import MAX_ID, MAX_TIME_US, SCHEMA_VERSION, BookTicker, Origin, Trade
-from marketfeed_wire.topics import BOOK_TICKER, GAPS, PROGRESS, TRADES, key_for
+from marketfeed_wire.topics import (
+    BOOK_TICKER,
+    GAPS,
+    LEDGER_POLICY,
+    PROGRESS,
+    TRADES,
+    key_for,
+    market_data_policy,
+)
 
 __all__ = [
     "BOOK_TICKER",
     "GAPS",
+    "LEDGER_POLICY",
     "MAX_ID",
     "MAX_TIME_US",
     "PROGRESS",
@@ -39,5 +48,6 @@ __all__ = [
     "is_decimal",
     "is_name",
     "key_for",
+    "market_data_policy",
     "progress_key",
 ]

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from marketfeed_chassis.kafka import KafkaSettings
+from marketfeed_chassis.kafka import KafkaSettings, TopicName
 from marketfeed_chassis.settings import CommaSeparated
 from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, TRADES, is_name
 from marketfeed_workers.rotation import parse_window
@@ -47,7 +47,8 @@ def _address(text: str) -> str:
     if parts.username is not None:
         raise ValueError("it holds a user name, and addresses are logged")
     (parts.hostname or "").encode("idna")  # raises, as this does, ValueError
-    _ = parts.port
+    if parts.port == 0:
+        raise ValueError("port 0 is no port to connect to")
     return text
 
 
@@ -151,14 +152,18 @@ class WorkerSettings(KafkaSettings):
         1, ge=1, le=1000, description="how many workers share this address's request and connection budgets"
     )
 
-    market_trades_topic: str = Field(TRADES, min_length=1, description="topic of trades")
-    market_book_topic: str = Field(BOOK_TICKER, min_length=1, description="topic of top-of-book quotes")
-    market_progress_topic: str = Field(
-        PROGRESS, min_length=1, description="compacted topic of what is acknowledged"
-    )
-    market_gaps_topic: str = Field(GAPS, min_length=1, description="compacted topic of gaps in trade ids")
+    market_trades_topic: TopicName = Field(TRADES, description="topic of trades")
+    market_book_topic: TopicName = Field(BOOK_TICKER, description="topic of top-of-book quotes")
+    market_progress_topic: TopicName = Field(PROGRESS, description="compacted topic of what is acknowledged")
+    market_gaps_topic: TopicName = Field(GAPS, description="compacted topic of gaps in trade ids")
     kafka_create_topics: bool = Field(True, description="create topics that are missing: true or false")
     kafka_topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of topics that are created")
+    kafka_topic_retention_hours: int = Field(
+        168,
+        ge=1,
+        le=87_600,
+        description="how long topics of trades and quotes that are created keep messages, in hours",
+    )
     progress_interval_seconds: float = Field(
         1, gt=0, le=600, description="how often progress is published; a restart repeats at most this much"
     )

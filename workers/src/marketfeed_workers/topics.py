@@ -1,6 +1,16 @@
-"""The worker's topics: there before the first message, the ledgers compacted, and how large a batch they take."""
+"""The worker's topics: there before the first message, with the policies that their meaning needs.
+
+A topic that is created gets each policy by name, whatever the broker's defaults are. One that exists is checked:
+
+    trades, quotes compacted          only each symbol's last trade would stay: refused
+    a ledger that is not compacted    what it holds would be forgotten with time: refused
+    a batch limit below our messages  refused
+    fewer replicas than min.insync    no message would ever be acknowledged: refused
+    trades kept for less than a day   a consumer that is away for longer loses data: a warning
+"""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -10,6 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.kafka import client_config
+from marketfeed_wire import LEDGER_POLICY, market_data_policy
 from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
@@ -17,83 +28,137 @@ log = logs.get(__name__)
 _ANSWER_SECONDS: Final = 5.0
 _CREATE_SECONDS: Final = 3.0
 _CLEANUP: Final = "cleanup.policy"
-# A broker that cannot create topics by request may still create them when they are asked for (the embedded one does).
-_CANNOT_CREATE: Final = {
+_MIN_RETENTION_MS: Final = 86_400_000
+_ASSUMED_ON_CREATION: Final = {
+    # A broker that cannot create topics by request may still create them when they are asked for (the embedded one).
     KafkaError._UNSUPPORTED_FEATURE,
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._TIMED_OUT,
+    KafkaError.TOPIC_ALREADY_EXISTS,
 }
+_NO_RIGHT: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
-
-LEAST_BATCH_BYTES: Final = 16_384
+MIN_BATCH_BYTES: Final = 16_384
 """What a topic must take at least: the longest message with room to spare (a gap's note is cut to what they take)."""
 
 _BATCH_RESERVE_BYTES: Final = 512
 """For a batch's own header: how exactly a client counts it differs with the protocol's version."""
 
 
-def ensure_topics(settings: WorkerSettings) -> int | None:
+def wanted_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
+    """The worker's topics, and the configuration that each is created with."""
+    data = market_data_policy(settings.kafka_topic_retention_hours)
+    return {
+        settings.market_trades_topic: data,
+        settings.market_book_topic: data,
+        settings.market_progress_topic: LEDGER_POLICY,
+        settings.market_gaps_topic: LEDGER_POLICY,
+    }
+
+
+def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = time.monotonic) -> int | None:
     """Make sure that every topic is there; the largest batch in bytes that each of them takes, None if not known.
 
     Raises:
-        StartupError: one is missing and could not be created, or takes only messages that are too small; the
-            message names it.
+        StartupError: one is missing and could not be created, or cannot do what it is for; the message names it.
     """
     admin = AdminClient(client_config(settings))
-    wanted = {
-        settings.market_trades_topic: {},
-        settings.market_book_topic: {},
-        settings.market_progress_topic: {_CLEANUP: "compact"},
-        settings.market_gaps_topic: {_CLEANUP: "compact"},
-    }
+    wanted = wanted_topics(settings)
     try:
-        present = admin.list_topics(timeout=_ANSWER_SECONDS).topics
+        cluster = admin.list_topics(timeout=_ANSWER_SECONDS)
     except KafkaException as error:
         raise StartupError(
             f"the topics cannot be listed: {error.args[0].str()}; check KAFKA_BROKER, and Kafka"
         ) from None
-    missing = [topic for topic in wanted if topic not in present]
-    if missing and settings.kafka_create_topics:
+    # Both requests below go to the controller. The embedded broker has none, and each would wait for its timeout.
+    has_controller = cluster.controller_id in cluster.brokers
+    missing = [topic for topic in wanted if topic not in cluster.topics]
+    if missing and settings.kafka_create_topics and has_controller:
         _create(
             admin,
             [NewTopic(topic, settings.kafka_topic_partitions, config=wanted[topic]) for topic in missing],
         )
-    deadline = time.monotonic() + settings.start_deadline_seconds
+    deadline = monotonic() + settings.start_deadline_seconds
     for topic in missing:
-        _await_topic(admin, topic, deadline)
-    return _most_batch_bytes(admin, wanted)
+        _await_topic(admin, topic, deadline, monotonic)
+    if not has_controller:
+        log.info("topic policies not checked: the broker names no controller")
+        return None
+    return _check(admin, wanted)
 
 
-def _most_batch_bytes(admin: AdminClient, wanted: dict[str, dict[str, str]]) -> int | None:
-    """The smallest max.message.bytes of the topics, which limits whole batches; None where we may not ask.
-
-    Warns of a topic that is to be compacted and forgets instead.
-    """
-    limits: dict[str, int] = {}
+def _check(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> int | None:
+    """Check every topic's policies; the smallest max.message.bytes, which limits whole batches, None if not known."""
+    limits: list[int] = []
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in wanted]
     try:
+        topics = admin.list_topics(timeout=_ANSWER_SECONDS).topics
         answers = admin.describe_configs(resources, request_timeout=_CREATE_SECONDS)
         for resource, answer in answers.items():
-            found = answer.result()
-            limits[resource.name] = int(found["max.message.bytes"].value)
-            if wanted[resource.name].get(_CLEANUP, found[_CLEANUP].value) != found[_CLEANUP].value:
-                log.warning(
-                    "a topic does not keep what it is told: a worker that is away for longer begins anew; "
-                    "set its cleanup.policy to compact",
-                    topic=resource.name,
-                    cleanup_policy=found[_CLEANUP].value,
-                )
+            found = {name: entry.value for name, entry in answer.result().items()}
+            partitions = topics[resource.name].partitions.values() if resource.name in topics else ()
+            replicas = min((len(each.replicas) for each in partitions), default=None)
+            limits.append(_check_policy(resource.name, wanted[resource.name], found, replicas))
     except KafkaException as error:
         # Not every user may, not every broker can. The client's own limit, a topic's by default, is then taken.
-        log.info("how large a batch the topics take is not known", reason=error.args[0].str())
+        log.warning(
+            "topic policies not checked; give this user DescribeConfigs to have them checked",
+            reason=error.args[0].str(),
+        )
         return None
-    topic, limit = min(limits.items(), key=lambda each: each[1])
-    if limit < LEAST_BATCH_BYTES:
+    return min(limits) - _BATCH_RESERVE_BYTES
+
+
+def _check_policy(
+    topic: str, wanted: Mapping[str, str], found: Mapping[str, str | None], replicas: int | None
+) -> int:
+    """The largest batch that the topic takes.
+
+    Raises:
+        StartupError: it cannot do what it is for.
+    """
+    policy, limit = found.get(_CLEANUP) or "", int(found.get("max.message.bytes") or 0)
+    if policy != wanted[_CLEANUP]:
+        raise StartupError(
+            f"topic {topic} has {_CLEANUP}={policy}, and would "
+            + (
+                "keep only the last message of each symbol"
+                if wanted[_CLEANUP] == "delete"
+                else "forget with time how far symbols were read and which trades are missing"
+            )
+            + f"; set it to {wanted[_CLEANUP]} (kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
+            f"--add-config {_CLEANUP}={wanted[_CLEANUP]}), or name another topic"
+        )
+    if limit < MIN_BATCH_BYTES:
         raise StartupError(
             f"topic {topic} takes batches of at most max.message.bytes={limit}, which is too little for our "
-            f"messages; set it to {LEAST_BATCH_BYTES} or more"
+            f"messages; set it to {MIN_BATCH_BYTES} or more"
         )
-    return limit - _BATCH_RESERVE_BYTES
+    in_sync = int(found.get("min.insync.replicas") or 1)
+    if replicas is not None and in_sync > replicas:
+        raise StartupError(
+            f"topic {topic} has min.insync.replicas={in_sync} and {replicas} replicas: no message would be "
+            "acknowledged; raise its replicas, or lower min.insync.replicas"
+        )
+    if wanted[_CLEANUP] == "delete":
+        _warn_of_short_retention(topic, found)
+    return limit
+
+
+def _warn_of_short_retention(topic: str, found: Mapping[str, str | None]) -> None:
+    retention_ms = int(found.get("retention.ms") or -1)
+    if 0 <= retention_ms < _MIN_RETENTION_MS:
+        log.warning(
+            "topic is kept for less than a day: a consumer that is away for longer loses data",
+            topic=topic,
+            retention_hours=round(retention_ms / 3_600_000, 2),
+        )
+    if int(found.get("retention.bytes") or -1) >= 0:
+        log.warning(
+            "topic is bounded by size: a consumer that is away may lose data sooner than retention.ms says",
+            topic=topic,
+            retention_bytes=found["retention.bytes"],
+        )
 
 
 def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
@@ -102,7 +167,12 @@ def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
             answer.result()  # bounded by the request's own time-out
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            if reason.code() not in {KafkaError.TOPIC_ALREADY_EXISTS, *_CANNOT_CREATE}:
+            if reason.code() in _NO_RIGHT:
+                raise StartupError(
+                    f"topic {topic} is not to be seen by this user, and it may not be created: {reason.str()}; where "
+                    "the topic exists give the user Describe and Write, otherwise create it, or give the user Create"
+                ) from None
+            if reason.code() not in _ASSUMED_ON_CREATION:
                 raise StartupError(
                     f"topic {topic} could not be created: {reason.str()}; create it, or allow this user to"
                 ) from None
@@ -110,12 +180,19 @@ def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
             log.info("topic created", topic=topic)
 
 
-def _await_topic(admin: AdminClient, topic: str, deadline: float) -> None:
+def _await_topic(
+    admin: AdminClient, topic: str, deadline: float, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     while True:
         answer = admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic]
         if answer.error is None and answer.partitions:
             return
-        if time.monotonic() > deadline:
+        if answer.error is not None and answer.error.code() in _NO_RIGHT:
+            raise StartupError(
+                f"topic {topic} is not to be seen by this user: {answer.error.str()}; give the user Describe and "
+                "Write on it"
+            )
+        if monotonic() > deadline:
             reason = answer.error.str() if answer.error is not None else "it has no partitions"
             raise StartupError(
                 f"topic {topic} is not there ({reason}); create it, or set KAFKA_CREATE_TOPICS=true"

@@ -1,10 +1,12 @@
 """KafkaTopics: what Strimzi is told of the topics."""
 
 import re
+from collections.abc import Mapping
 
 from marketfeed_operator.desired.base import Child, Feed, Object, digest, labels, stamped
 from marketfeed_operator.kinds import KAFKA_TOPIC
 from marketfeed_operator.names import FEED_NAMESPACE
+from marketfeed_wire import LEDGER_POLICY, market_data_policy
 
 
 def kafka_topics(feed: Feed) -> list[Child]:
@@ -17,17 +19,23 @@ def kafka_topics(feed: Feed) -> list[Child]:
     if not kafka.manage_topics or kafka.cluster is None:
         return []
     topics = kafka.topics
-    compacted: Object = {"cleanup.policy": "compact"}
     return [
         *(
-            _topic(feed, data.name, data.partitions, data.replicas, {"retention.ms": data.retention_hours * 3_600_000})
+            _topic(
+                feed, data.name, data.partitions, data.replicas, _config(market_data_policy(data.retention_hours))
+            )
             for data in (topics.trades, topics.book_ticker)
         ),
         *(
-            _topic(feed, ledger.name, ledger.partitions, ledger.replicas, compacted)
+            _topic(feed, ledger.name, ledger.partitions, ledger.replicas, _config(LEDGER_POLICY))
             for ledger in (topics.progress, topics.gaps)
         ),
     ]  # fmt: skip
+
+
+def _config(policy: Mapping[str, str]) -> Object:
+    """A topic's policies as Strimzi's examples write them: numbers are numbers."""
+    return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in policy.items()}
 
 
 def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Object) -> Child:
