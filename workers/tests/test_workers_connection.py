@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,6 +15,7 @@ from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
+from marketfeed_workers import connection as connections
 from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
@@ -24,6 +27,35 @@ from marketfeed_workers.transports.picows_socket import open_socket
 from marketfeed_workers.venues.registry import VENUES
 
 
+class Streams:
+    """What the connections ask about their streams; the test says it. Implements `StreamStates`.
+
+    Attributes:
+        lively: streams that a new session is given time to deliver.
+        ahead: streams of which REST shows something newer.
+        stalled: streams that do not deliver what the venue has.
+        received: stream -> messages over any session.
+    """
+
+    def __init__(self) -> None:
+        self.lively: set[str] = set()
+        self.ahead: set[str] = set()
+        self.stalled: set[str] = set()
+        self.received: Counter[str] = Counter()
+
+    def broken(self, names: list[str]) -> set[str]:
+        return self.stalled & set(names)
+
+    def patience_seconds(self, name: str) -> float:
+        return 60.0 if name in self.lively else 0.0
+
+    def seen(self, name: str) -> int:
+        return self.received[name]
+
+    async def lacking(self, names: list[str]) -> set[str]:
+        return self.ahead & set(names)
+
+
 class Venue:
     """A server that speaks the venue's commands and sends no data by itself.
 
@@ -32,6 +64,8 @@ class Venue:
         handshakes: set while handshakes are answered.
         answering: commands are answered.
         most_open: connections beyond this many are closed at once, with 1013.
+        refusal: an HTTP status that handshakes are answered with; None accepts them.
+        forgets: streams that are acknowledged and not subscribed.
     """
 
     def __init__(self) -> None:
@@ -41,12 +75,24 @@ class Venue:
         self.asked = 0
         self.answering = True
         self.most_open = 1000
+        self.refusal: HTTPStatus | None = None
+        self.forgets: set[str] = set()
         self.commands: list[str] = []
 
-    async def gate(self, _: ServerConnection, __: Request) -> Response | None:
+    async def gate(self, connection: ServerConnection, _: Request) -> Response | None:
         self.asked += 1
         await self.handshakes.wait()
-        return None
+        return None if self.refusal is None else connection.respond(self.refusal, "refused")
+
+    async def deliver(self, stream: str) -> None:
+        """Send a message of a stream to every connection that has it."""
+        symbol = stream.split("@")[0].upper()
+        data = {"u": 1, "s": symbol, "b": "1", "B": "1", "a": "1", "A": "1"}
+        if stream.endswith("@trade"):
+            data = {"E": 1, "s": symbol, "t": 1, "p": "1", "q": "1", "T": 1, "m": True}
+        for connection, streams in self.open.items():
+            if stream in streams:
+                await connection.send(json.dumps({"stream": stream, "data": data}))
 
     async def handle(self, connection: ServerConnection) -> None:
         if len(self.open) >= self.most_open:
@@ -62,7 +108,7 @@ class Venue:
                 names = command.get("params", [])
                 result = sorted(streams) if command["method"] == "LIST_SUBSCRIPTIONS" else None
                 if command["method"] == "SUBSCRIBE":
-                    streams.update(names)
+                    streams.update(set(names) - self.forgets)
                 elif command["method"] == "UNSUBSCRIBE":
                     streams.difference_update(names)
                 if self.answering:
@@ -79,7 +125,7 @@ class Rig:
 
     def __init__(self, make_settings: MakeSettings, broker: Broker, venue: Venue, address: str) -> None:
         self.venue = venue
-        self.lively: set[str] = set()
+        self.streams = Streams()
         settings = make_settings(
             KAFKA_BROKER=broker.address, BINANCE_WS_BASE=address, WS_WARM_TIMEOUT_SECONDS="5"
         )
@@ -94,8 +140,9 @@ class Rig:
             pipeline=Pipeline(facts, Publisher(settings, now_us), self.counters, now_us),
             counters=self.counters,
             attempts=AttemptBudget(300, 1, 300, asyncio.get_running_loop().time),
-            lively_streams=lambda _: set(self.lively),
+            streams=self.streams,
             now_us=now_us,
+            monotonic=asyncio.get_running_loop().time,
             chance=random.Random(1),  # noqa: S311 - jitter
         )
         self.fleet = Fleet(parts, 10)
@@ -107,7 +154,10 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(make_settings: MakeSettings, shared_broker: Broker) -> AsyncIterator[Rig]:
+async def rig(
+    make_settings: MakeSettings, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(connections, "SETTLE_SECONDS", 0.3)
     venue = Venue()
     async with serve(
         venue.handle, "127.0.0.1", 0, process_request=venue.gate, ping_interval=None, close_timeout=1
@@ -154,8 +204,7 @@ async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venu
     await rig.fleet.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.answering = False
-    connection = rig.fleet.connections[0]
-    changing = asyncio.create_task(connection.change_symbols(["AAA", "BBB"]))
+    changing = asyncio.create_task(rig.fleet.connections[0].change_symbols(["AAA", "BBB"]))
     await until_async(lambda: "SUBSCRIBE" in rig.venue.commands, "the command")
     rig.venue.answering = True
     next(iter(rig.venue.open)).transport.abort()
@@ -170,13 +219,13 @@ async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_c
     await rig.fleet.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
-    rig.lively = of("AAA")
+    rig.streams.lively = of("AAA")
     rig.venue.most_open = 1
     rig.fleet.connections[0].renew("test")
     await until_async(lambda: rig.venue.asked >= 4, "further attempts, soon")
     assert list(rig.venue.open) == [old]
     assert rig.counters.rotations["test"] == 0
-    rig.venue.most_open, rig.lively = 2, set()
+    rig.venue.most_open, rig.streams.lively = 2, set()
     await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lives")
     assert rig.fleet.connections[0].status().reconnects == 0
 
@@ -190,3 +239,142 @@ async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig
     await until_async(lambda: rig.venue.streams() == [of("BBB")], "the new symbol")
     await until_async(lambda: rig.fleet.covers(["BBB"]), "the new symbol")
     assert rig.counters.rotations["command_failed"] == 0
+
+
+async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_new_one_lacks(rig: Rig) -> None:
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    (old,) = rig.venue.open
+    rig.streams.lively = {"aaa@trade"}
+    rig.fleet.connections[0].renew("test")
+    await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
+    await rig.venue.deliver("aaa@bookTicker")
+    rig.streams.ahead = {"aaa@trade"}  # REST shows a trade that neither of them has delivered
+    rig.streams.lively = set()
+    await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
+    assert old in rig.venue.open
+    assert rig.counters.rotations["test"] == 0
+    rig.streams.ahead = set()
+    await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lacks nothing")
+
+
+async def test_rotation_keeps_the_connection_whose_messages_the_new_one_does_not_deliver(rig: Rig) -> None:
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.streams.lively = of("AAA")
+    rig.fleet.connections[0].renew("test")
+    await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
+    await asyncio.sleep(2 * connections.SETTLE_SECONDS)  # what comes later is no message that was on its way
+    rig.streams.received["aaa@trade"] += 1  # over the old one only
+    rig.streams.lively = set()
+    await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
+    assert rig.counters.rotations["test"] == 0
+
+
+async def test_rotation_is_not_blocked_by_an_illiquid_symbol(rig: Rig) -> None:
+    await rig.fleet.read(["AAA", "BBB"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.streams.lively = of("AAA")
+    rig.fleet.connections[0].renew("test")
+    await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
+    for stream in of("AAA"):
+        await rig.venue.deliver(stream)
+    await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
+    session = rig.fleet.connections[0].session
+    assert session is not None
+    assert session.proven == of("AAA", "BBB")
+
+
+async def test_rotation_for_a_stalled_stream_takes_only_a_connection_that_delivers_it(rig: Rig) -> None:
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.streams.stalled = {"aaa@trade"}
+    rig.fleet.connections[0].renew("stalled_stream")
+    await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
+    assert rig.counters.rotations["stalled_stream"] == 0
+    rig.streams.lively = {"aaa@trade"}
+    async with asyncio.timeout(60):
+        while not rig.counters.rotations["stalled_stream"]:
+            await rig.venue.deliver("aaa@trade")
+            await asyncio.sleep(0.05)
+
+
+async def test_rotation_for_a_stalled_stream_ends_when_the_stream_delivers_again(rig: Rig) -> None:
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    (old,) = rig.venue.open
+    rig.streams.stalled = {"aaa@trade"}
+    rig.fleet.connections[0].renew("stalled_stream")
+    await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
+    rig.streams.stalled = set()
+    await until_async(lambda: list(rig.venue.open) == [old], "the old connection alone")
+    assert rig.counters.rotations["stalled_stream"] == 0
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.FORBIDDEN, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS])
+async def test_connection_that_was_refused_is_retried_until_it_is_accepted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, status: HTTPStatus
+) -> None:
+    monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.1)
+    rig.venue.refusal = status
+    await rig.fleet.read(["AAA"])
+    await until_async(lambda: rig.venue.asked >= 3, "several attempts")
+    told = rig.fleet.connections[0].status()
+    assert told.state == "refused"
+    assert str(status.value) in told.reason
+    rig.venue.refusal = None
+    await until_async(lambda: rig.fleet.covers(["AAA"]), "the connection")
+
+
+async def test_connection_refused_during_a_replacement_is_retried_while_the_old_one_lives(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.1)
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.venue.refusal = HTTPStatus.FORBIDDEN
+    rig.fleet.connections[0].renew("test")
+    await until_async(lambda: rig.counters.failures["forbidden"] >= 2, "several attempts")
+    rig.venue.refusal = None
+    await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
+
+
+async def test_reconnect_backoff_starts_anew_only_after_data(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delays that are drawn: of one series while the venue accepts and closes at once, of a new one after data."""
+    series: list[int] = []
+
+    def delays(*_: object) -> Iterator[float]:
+        series.append(0)
+        mine = len(series) - 1
+        while True:
+            series[mine] += 1
+            yield 0.01
+
+    monkeypatch.setattr(connections.backoff, "delays", delays)
+    rig.venue.most_open = 0
+    await rig.fleet.read(["AAA"])
+    await until_async(lambda: rig.venue.asked >= 6, "several attempts")
+    assert [drawn for drawn in series if drawn > 1], "every attempt began a series of its own"
+    assert max(series) >= 4
+    rig.venue.most_open = 1000
+    await until_async(rig.is_streaming, "a connection")
+    before = max(series)
+    await rig.venue.deliver("aaa@trade")
+    await until_async(lambda: rig.counters.trades.received > 0 or rig.counters.unexpected > 0, "data")
+    rig.venue.most_open = 0
+    next(iter(rig.venue.open)).transport.abort()
+    asked = rig.venue.asked
+    await until_async(lambda: rig.venue.asked >= asked + 2, "the next attempts")
+    assert series.index(before) < len(series) - 1
+    assert series[series.index(before)] == before, "data came: the old series is over"
+
+
+async def test_subscription_that_the_venue_acknowledges_and_does_not_list_is_lost(rig: Rig) -> None:
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.venue.forgets = {"bbb@trade"}
+    with pytest.raises(Unreachable, match="does not list bbb@trade"):
+        await rig.fleet.connections[0].change_symbols(["AAA", "BBB"])
+    await until_async(lambda: rig.fleet.covers(["BBB"]), "the streams, by a new connection")

@@ -338,7 +338,7 @@ async def test_a_snapshot_does_not_make_a_connection_warm(
         await server.trade("BTCUSD", 5)
         session = Session(other, settings, pipeline, counters, now_us)
         streams = list(other.streams("BTCUSD"))
-        await session.open(picows_socket.open_socket, f"ws://{server.address}", streams, streams)
+        await session.open(picows_socket.open_socket, f"ws://{server.address}", streams, note_deliveries=True)
         await until_async(lambda: counters.trades.received == SNAPSHOT, "the snapshot")
         assert not session.warm.is_set()
         assert sum(counters.trades.venue_to_socket.counts) == 0

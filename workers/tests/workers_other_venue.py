@@ -22,6 +22,7 @@ from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import (
     AppPing,
     Batch,
+    BestQuote,
     Fetched,
     Reply,
     RestAccess,
@@ -150,6 +151,9 @@ class OtherRest:
     async def newest_trade(self, symbol: str) -> Trade | None:
         page = await self._page(symbol, -1)
         return page[-1] if page else None
+
+    async def best_quote(self, _: str) -> BestQuote | None:
+        return None
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         page = await self._page(symbol, time_us * 1000)

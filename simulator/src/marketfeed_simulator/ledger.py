@@ -23,7 +23,7 @@ class SymbolLedger(msgspec.Struct):
 
 
 class Exchange:
-    """What the market produced so far: the ledger, and the history that REST answers from.
+    """What the market produced so far: the ledger, the history and the newest quotes that REST answers from.
 
     Args:
         keep_trades: trades a symbol that the history keeps at least; 0 keeps all.
@@ -32,6 +32,7 @@ class Exchange:
     def __init__(self, keep_trades: int) -> None:
         self.symbols: dict[str, SymbolLedger] = {}
         self.histories: dict[str, TradeHistory] = {}
+        self.quotes: dict[str, Frame] = {}
         self._keep_trades = keep_trades
 
     def record(self, frame: Frame) -> None:
@@ -41,7 +42,8 @@ class Exchange:
             entry = self.symbols[frame.symbol] = SymbolLedger()
             self.histories[frame.symbol] = TradeHistory(self._keep_trades)
         if frame.kind == "quote":
-            self._quote(entry, frame.id)
+            if self._quote(entry, frame.id):
+                self.quotes[frame.symbol] = frame
         elif frame.trade is not None:
             if self.histories[frame.symbol].add(frame.trade):
                 self._trade(entry, frame.id)
@@ -56,14 +58,15 @@ class Exchange:
         self.histories.pop(symbol, None)
 
     @staticmethod
-    def _quote(entry: SymbolLedger, update_id: int) -> None:
+    def _quote(entry: SymbolLedger, update_id: int) -> bool:
         if entry.last_update_id is None:
             entry.first_update_id = update_id
         elif update_id <= entry.last_update_id:
             entry.repeated_frames += 1
-            return
+            return False
         entry.quotes += 1
         entry.last_update_id = update_id
+        return True
 
     @staticmethod
     def _trade(entry: SymbolLedger, trade_id: int) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
+from marketfeed_simulator.frames import Frame
 from marketfeed_simulator.history import TradeHistory, aggregate_json, trade_json
 from marketfeed_simulator.instruments import Instrument
 from marketfeed_simulator.venue import Venue
@@ -41,19 +44,21 @@ class RestApi:
     Attributes:
         instruments: what is listed, by symbol.
         histories: trades by symbol; a listed symbol may have none yet.
+        quotes: the newest quote by symbol; a listed symbol may have none yet.
         recorded_info: exchangeInfo entries of symbols that are listed and have no market here.
     """
 
     venue: Venue
     instruments: dict[str, Instrument]
     histories: Mapping[str, TradeHistory]
+    quotes: Mapping[str, Frame]
     recorded_info: dict[str, dict[str, Any]]
 
     def answer(self, endpoint: str, given: Mapping[str, str], *, server_us: int, microseconds: bool) -> Any:
         """The answer of an endpoint.
 
         Args:
-            endpoint: the last part of its path.
+            endpoint: its path behind /api/v3/.
             given: the query's parameters.
             server_us: the venue's time.
             microseconds: whether times are asked for in microseconds.
@@ -75,15 +80,28 @@ class RestApi:
                 return self._historical_trades(given, microseconds)
             case "aggTrades":
                 return self._aggregates(given, microseconds)
+            case "ticker/bookTicker":
+                return self._book_ticker(given)
         raise ApiError(-1000, f"no such endpoint: {endpoint}", 404)
 
     def _history(self, given: Mapping[str, str]) -> TradeHistory:
+        symbol = self._symbol(given)
+        return self.histories.get(symbol) or TradeHistory()
+
+    def _symbol(self, given: Mapping[str, str]) -> str:
         symbol = given.get("symbol", "")
         if not symbol:
             raise ApiError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if symbol not in self.instruments and symbol not in self.recorded_info:
             raise ApiError(-1121, "Invalid symbol.")
-        return self.histories.get(symbol) or TradeHistory()
+        return symbol
+
+    def _book_ticker(self, given: Mapping[str, str]) -> dict[str, str]:
+        symbol = self._symbol(given)
+        quote = self.quotes.get(symbol)
+        fields = msgspec.json.decode(quote.data) if quote is not None else dict.fromkeys("bBaA", "0.00000000")
+        names = {"bidPrice": "b", "bidQty": "B", "askPrice": "a", "askQty": "A"}
+        return {"symbol": symbol, **{name: fields[field] for name, field in names.items()}}
 
     def _historical_trades(self, given: Mapping[str, str], microseconds: bool) -> list[dict[str, Any]]:
         history, limit, first = self._history(given), _limit(given), _integer(given, "fromId")

@@ -80,7 +80,8 @@ class Simulator:
         self._limits = RequestLimits(plan.venue)
         server_us = self._driver.server_us
         self._sockets = WebSocketSide(self._hub, plan.venue, self._doors, server_us)
-        api = RestApi(plan.venue, plan.instruments, self._exchange.histories, plan.recorded_info)
+        exchange = self._exchange
+        api = RestApi(plan.venue, plan.instruments, exchange.histories, exchange.quotes, plan.recorded_info)
         self._rest = RestSide(api, self._limits, self._doors, server_us)
         self._runner: web.AppRunner | None = None
         self._running: asyncio.Task[None] | None = None
@@ -177,7 +178,7 @@ class Simulator:
                 web.get("/ws", self._sockets.raw),
                 web.get("/ws/{streams:.*}", self._sockets.raw),
                 web.get("/stream", self._sockets.combined),
-                web.get("/api/v3/{endpoint}", self._rest.handle),
+                web.get("/api/v3/{endpoint:.+}", self._rest.handle),
                 *Control(self.ledger, self._sockets, desk).routes(),
             ]
         )

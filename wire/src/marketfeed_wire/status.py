@@ -24,6 +24,22 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why the connection is not streaming; "" while it is."""
 
 
+StreamState = Literal["waiting", "live", "idle", "stalled", "unverified"]
+"""``waiting``: has not delivered since it was subscribed; ``live``: delivers; ``idle``: silent, and the venue has
+nothing newer; ``stalled``: silent, and the venue has newer data; ``unverified``: silent for longer than usual, and REST
+does not respond. A worker is ready when each stream is live or idle."""
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream of a symbol."""
+
+    state: StreamState
+    silent_seconds: float
+    """How long it has delivered nothing, counted from its subscription at most."""
+    bound_seconds: float
+    """After how many seconds of silence the venue is asked over REST whether it has anything newer."""
+
+
 class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has seen of one symbol."""
 
@@ -34,6 +50,8 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     missing: int
     """Trade ids that were jumped over and have not been published since."""
     duplicates: int
+    streams: dict[str, StreamStatus] = {}
+    """``trades`` and ``quotes``, those that are read."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):

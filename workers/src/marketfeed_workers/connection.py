@@ -2,23 +2,25 @@
 
     waiting ──▶ connecting ──▶ streaming ──▶ (cut, silence, close) ──▶ waiting …
                     │              └─ renewal: a second session opens, gets warm, then the first is closed
-                    └─▶ refused: the venue will not serve us; asking again would only make it worse
+                    └─▶ refused: the venue does not serve us (451, 403); every few minutes ──▶ connecting
 
 The delay grows from attempt to attempt and starts anew only when data has come: a venue that accepts a connection
-and closes it at once is not hammered.
+and closes it at once is not hammered. A venue that refuses us (451, 403) is asked again slowly, for ever.
+
+A new session replaces a working one only when each of its streams has delivered, or REST shows nothing newer.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from marketfeed_chassis import backoff, logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
 from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, Unreachable
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.rotation import parse_window, rotation_due
 from marketfeed_workers.session import Session
@@ -32,6 +34,26 @@ FIRST_DELAY_SECONDS: Final = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
 
 
+SETTLE_SECONDS: Final = 1.0
+"""Within which the same message arrives over both of two sessions."""
+
+
+class StreamStates(Protocol):
+    """What a connection asks about its streams, each by its name."""
+
+    def broken(self, names: list[str]) -> set[str]:
+        """Those that do not deliver what the venue has."""
+
+    def patience_seconds(self, name: str) -> float:
+        """How long a new session may take to deliver a first message of the stream before REST is asked."""
+
+    def seen(self, name: str) -> int:
+        """How many messages of a stream have been received, over any session."""
+
+    async def lacking(self, names: list[str]) -> set[str]:
+        """Those of which REST shows something newer than any session has delivered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConnectionParts:
     """What every connection of a worker shares."""
@@ -42,9 +64,9 @@ class ConnectionParts:
     pipeline: Pipeline
     counters: Counters
     attempts: AttemptBudget
-    lively_streams: Callable[[list[str]], set[str]]
-    """Those of the given symbols' streams that bring data all the time, so that a new session must bring them too."""
+    streams: StreamStates
     now_us: Callable[[], int]
+    monotonic: Callable[[], float]
     chance: random.Random
 
 
@@ -63,6 +85,11 @@ class Connection:
         self._renewal_reason = ""
         self._attempts = 0
         self._log = log.bind(connection=number)
+
+    @property
+    def session(self) -> Session | None:
+        """The open session that is in use; None while there is none."""
+        return self._session if self._state == "streaming" else None
 
     def status(self) -> ConnectionStatus:
         """What this connection does now; safe to call from another thread."""
@@ -83,17 +110,21 @@ class Connection:
         self._renewal.set()
 
     async def run(self) -> None:
-        """Connect, and connect again whenever it ends; returns only when the venue refuses us."""
+        """Connect, and connect again whenever it ends, until cancelled."""
         delays = self._new_delays()
+        refused = logs.Episode(
+            self._log, "connection refused by the venue", "connection accepted by the venue"
+        )
         while True:
             self._session = None
-            self._state = "connecting"
+            self._state = "refused" if refused.active else "connecting"
             self._attempts += 1
             self._renewal.clear()  # what was asked of the connection before
             got_data = False
             try:
-                session = self._session = await self._open(awaited=set())
+                session = self._session = await self._open(note_deliveries=False)
                 self._state, self._reason = "streaming", ""
+                refused.end()
                 self._log.info("connected", streams=len(session.streams))
                 ending = await self._stream()
                 got_data = self._session.got_data
@@ -102,8 +133,11 @@ class Connection:
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
                 self._state = "refused"
-                self._log.error("the venue refuses this worker; not trying again", reason=str(error))
-                return
+                # What refuses an address is lifted, if ever, by people. Hours of asking often only make it worse.
+                delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
+                refused.begin(reason=str(error), retry_in_seconds=round(delay))
+                await asyncio.sleep(delay)
+                continue
             except Limited as error:
                 self._ended(error.reason, str(error), delays)
                 delay = error.retry_after_seconds
@@ -133,16 +167,14 @@ class Connection:
 
     def cover(self) -> set[str]:
         """The streams that the venue sends to this connection now."""
-        return (
-            set(self._session.streams) if self._session is not None and self._state == "streaming" else set()
-        )
+        return set(self.session.streams) if self.session is not None else set()
 
-    async def _open(self, awaited: set[str]) -> Session:
+    async def _open(self, *, note_deliveries: bool) -> Session:
         parts = self._parts
         await parts.attempts.take()
         session = Session(parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us)
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
-        await session.open(parts.open_socket, base, self._streams(), awaited)
+        await session.open(parts.open_socket, base, self._streams(), note_deliveries=note_deliveries)
         await self._make_ready(session)
         return session
 
@@ -206,56 +238,111 @@ class Connection:
             asked.cancel()
 
     async def _replace(self, old: Session, reason: str, old_ended: "asyncio.Task[Closed]") -> None:
-        """Open a second session and close `old` once the new one is warm; keep `old` when that fails."""
+        """Open a second session and close `old` once the new one delivers; keep `old` while it does not."""
         self._renewal.clear()
         self._log.info("replacing the connection", reason=reason)
         delays = self._new_delays()
         while not old_ended.done():
-            try:
-                new = await self._open(awaited=self._parts.lively_streams(self.symbols))
-                await self._warm_up(new)
-            except Refused as error:
-                self._parts.counters.failures[error.reason] += 1
-                self._log.error("the venue refuses a replacement; keeping the connection", reason=str(error))
-                await asyncio.wait({old_ended})
+            broken = self._parts.streams.broken(self._streams())
+            if reason.endswith("_stream") and not broken:
+                self._log.info("connection kept: its streams deliver again", reason=reason)
                 return
-            except Unreachable as error:
+            try:
+                new = await self._open(note_deliveries=True)
+                await self._warm_up(new, must_deliver=broken if reason.endswith("_stream") else set())
+            except (Refused, Unreachable) as error:
                 self._parts.counters.failures[error.reason] += 1
                 delay = max(next(delays), getattr(error, "retry_after_seconds", 0.0))
-                self._log.warning("no replacement yet", reason=str(error), retry_in_seconds=round(delay, 2))
+                if isinstance(error, Refused):
+                    delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
+                self._log.warning(
+                    "connection not replaced yet", reason=str(error), retry_in_seconds=round(delay, 2)
+                )
                 await asyncio.wait({old_ended}, timeout=delay)
                 continue
             self._session = new
             self._parts.counters.rotations[reason] += 1
             old.close()
+            self._renewal.clear()  # what was asked for meanwhile was asked of the old session
             self._log.info("connection replaced", reason=reason, streams=len(new.streams))
             return
 
-    async def _warm_up(self, new: Session) -> None:
-        """Wait until `new` has brought what it waits for, at most WS_WARM_TIMEOUT_SECONDS.
+    async def _warm_up(self, new: Session, must_deliver: set[str]) -> None:
+        """Wait until each stream of `new` has delivered, or nothing newer exists; closes `new` where that fails.
+
+        Args:
+            must_deliver: streams for whose sake the session is opened: it is of no use if it delivers none of them.
 
         Raises:
-            Unreachable: it has ended meanwhile.
+            Unreachable: it has ended meanwhile, or does not deliver what the session in use delivers.
         """
-        warm = asyncio.create_task(new.warm.wait(), name="warm")
         ended = asyncio.create_task(new.ended(), name="new-ended")
         try:
-            seconds = self._settings.ws_warm_timeout_seconds
-            await asyncio.wait({warm, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                ending = ended.result()
-                raise Unreachable(
-                    "connection_closed", f"closed by the venue with {ending.code} {ending.reason}".rstrip()
-                )
-            if not warm.done():
-                self._log.warning("the new connection lacks some streams' first datum; using it all the same")
-        except asyncio.CancelledError:
+            await self._deliveries(new, ended, must_deliver)
+            idle = new.lacking - must_deliver
+            await self._make_ready(new)
+            new.use(idle)
+        except (Unreachable, asyncio.CancelledError):
             new.close()
             raise
         finally:
-            warm.cancel()
             ended.cancel()
-        await self._make_ready(new)
+
+    async def _deliveries(self, new: Session, ended: "asyncio.Task[Closed]", must_deliver: set[str]) -> None:
+        """Wait until `new` delivers; raises as `_warm_up` does."""
+        seen = await self._first_messages(new, ended)
+        missing = await self._missing(new, ended, seen)
+        if must_deliver and must_deliver <= new.lacking:
+            raise Unreachable("stream_stalled", _lacks(must_deliver, "either"))
+        missing -= self._parts.streams.broken(self._streams())
+        if missing:
+            raise Unreachable("stream_stalled", _lacks(missing, "though the one in use delivers them"))
+
+    async def _first_messages(self, new: Session, ended: "asyncio.Task[Closed]") -> dict[str, int]:
+        """Wait for first messages while that is of use; return the messages received of each stream before."""
+        parts, started = self._parts, self._parts.monotonic()
+        seen: dict[str, int] = {}
+        while new.lacking:
+            waited = parts.monotonic() - started
+            if waited >= SETTLE_SECONDS and not seen:
+                seen = {name: parts.streams.seen(name) for name in new.lacking}
+            limit = max(map(parts.streams.patience_seconds, new.lacking))
+            # A stream without a history has a bound, too: nothing waits longer than the setting says.
+            left = min(max(limit, 2 * SETTLE_SECONDS), self._settings.ws_warm_timeout_seconds) - waited
+            if left <= 0:
+                break
+            await self._or_ended(new.warm.wait(), ended, min(left, SETTLE_SECONDS / 4))
+        return seen
+
+    async def _missing(self, new: Session, ended: "asyncio.Task[Closed]", seen: dict[str, int]) -> set[str]:
+        """The streams that the venue has something newer of than `new` has delivered."""
+        streams = self._parts.streams
+        missing = {name for name in new.lacking if streams.seen(name) > seen.get(name, streams.seen(name))}
+        if missing:  # delivered by the session in use only, or a moment ago
+            await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
+        behind = await streams.lacking(sorted(new.lacking - missing))
+        if behind:
+            await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
+        return (missing | behind) & new.lacking
+
+    async def _or_ended(
+        self, what: Coroutine[object, object, object], ended: "asyncio.Task[Closed]", seconds: float
+    ) -> None:
+        """Wait for `what`, at most `seconds`.
+
+        Raises:
+            Unreachable: the session has ended.
+        """
+        waiting = asyncio.create_task(what, name="warm")
+        try:
+            await asyncio.wait({waiting, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if ended.done():
+            ending = ended.result()
+            raise Unreachable(
+                "connection_closed", f"closed by the venue with {ending.code} {ending.reason}".rstrip()
+            )
 
     def _current(self) -> Session:
         if self._session is None:
@@ -272,3 +359,7 @@ class Connection:
 
     def _new_delays(self) -> Iterator[float]:
         return backoff.delays(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._parts.chance)
+
+
+def _lacks(missing: set[str], how: str) -> str:
+    return f"the new connection does not deliver {', '.join(sorted(missing)[:5])} {how}"

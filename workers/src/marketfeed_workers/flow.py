@@ -1,12 +1,13 @@
 """One symbol on its way through the worker, whichever connection brings it."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
-from marketfeed_wire import Gap, Trade
+from marketfeed_wire import BookTicker, Gap, Trade
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, of_ids, total, within
-from marketfeed_workers.venues.venue import Fetched
+from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class SymbolFlow:
     quotes: int = 0
     last_trade_time_us: int | None = None
     last_update_id: int = -1
+    last_quote: BookTicker | None = None
 
     def resume(self, trade_id: int, gaps: list[Gap], acknowledged_time_us: int | None = None) -> None:
         """Go on where an earlier process stopped, still wanting what it could not get.
@@ -101,6 +103,13 @@ class SymbolFlow:
         """About when the newest trade before `trade_id` was matched of which that is known; None when of none."""
         before = [known_id for known_id in self.known_times if known_id < trade_id]
         return self.known_times[max(before)] if before else self.last_trade_time_us
+
+    def best_quote(self) -> BestQuote | None:
+        """The newest best bid and ask that the stream has delivered; None before the first."""
+        quote = self.last_quote
+        if quote is None:
+            return None
+        return BestQuote(*map(Decimal, (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)))
 
     @property
     def missing(self) -> int:

@@ -248,7 +248,7 @@ class Pipeline:
                 continue
             flow.quotes += 1
             if quote.update_id > flow.last_update_id:
-                flow.last_update_id = quote.update_id
+                flow.last_update_id, flow.last_quote = quote.update_id, quote
                 records.append({"value": encode(quote), "key": flow.key})
             else:
                 counters.outdated += 1

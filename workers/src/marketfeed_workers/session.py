@@ -1,7 +1,7 @@
 """One WebSocket connection from its opening to its end: streams, commands, liveness.
 
-A session is `warm` when every stream that it waits for has brought its first datum: only then may the session that
-it replaces be closed.
+A session that is to replace another notes which of its streams have delivered: see `Connection`, which decides when the
+other one may be closed.
 """
 
 import asyncio
@@ -32,7 +32,9 @@ class Session:
     Attributes:
         streams: the streams that the venue has confirmed.
         last_frame_time_us: when anything last came, pings and pongs too.
-        warm: set when no awaited stream is left.
+        warm: set when every stream has delivered; of use only while that is noted.
+        lacking: the streams that have not delivered yet; empty unless that is noted.
+        proven: the streams that are known to deliver, or of which nothing newer exists.
         ending_soon: set when the venue announces that it will close.
     """
 
@@ -48,13 +50,15 @@ class Session:
         self.connected_time_us = self.last_frame_time_us = now_us()
         self.got_data = False
         self.warm = asyncio.Event()
+        self.lacking: set[str] = set()
+        self.proven: set[str] = set()
         self.ending_soon = asyncio.Event()
         self._venue = venue
         self._settings = settings
         self._pipeline = pipeline
         self._counters = counters
         self._now_us = now_us
-        self._awaited: set[str] = set()
+        self._notes_deliveries = False
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._last_request_id = 0
         self._command_lock = asyncio.Lock()
@@ -62,18 +66,18 @@ class Session:
         self._watches: list[asyncio.Task[None]] = []
 
     async def open(
-        self, open_socket: OpenSocket, base: str, streams: Sequence[str], awaited: Collection[str]
+        self, open_socket: OpenSocket, base: str, streams: Sequence[str], *, note_deliveries: bool
     ) -> None:
-        """Connect with `streams`; those in `awaited` must bring a datum before the session is warm.
+        """Connect with `streams`; `note_deliveries`: note which of them have delivered.
 
         Raises:
             Unreachable, Limited, Refused: see `errors`; nothing is left open then.
         """
         facts = self._venue.facts
-        self._awaited = set(awaited)
-        if not self._awaited:
-            self.warm.set()
+        self._notes_deliveries = note_deliveries
         in_url = streams if len(streams) <= facts.max_streams_in_url else ()
+        if note_deliveries:
+            self.lacking.update(in_url)  # beforehand: messages come with the response to the handshake
         url = self._venue.stream_url(base, in_url)
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
         self._pipeline.attach(self._socket)
@@ -109,7 +113,7 @@ class Session:
         """Frames that one read delivered."""
         self.last_frame_time_us = self._now_us()
         self.got_data = True
-        if self._awaited:
+        if self.lacking:
             self._note_first_data(frames)
         for notice in self._pipeline.process(frames):
             if isinstance(notice, ShutdownNotice):
@@ -129,6 +133,10 @@ class Session:
         Raises:
             Unreachable: the venue refused a command, did not answer, or does not list the streams.
         """
+        if self._notes_deliveries:
+            self.lacking.update(
+                set(streams) - self.streams.keys()
+            )  # beforehand: messages come before the reply
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
             await self._command(partial(_with_names, self._venue.subscribe, chunk))
         await self._verify(present=streams)
@@ -140,7 +148,13 @@ class Session:
             await self._command(partial(_with_names, self._venue.unsubscribe, chunk))
         for stream in streams:
             self.streams.pop(stream, None)
-        self._awaited.difference_update(streams)
+        self.lacking.difference_update(streams)
+
+    def use(self, idle: Collection[str]) -> None:
+        """Take this session into use: its deliveries are no longer noted; of `idle` nothing newer exists."""
+        self.proven = (self.streams.keys() - self.lacking) | set(idle)
+        self._notes_deliveries = False
+        self.lacking = set()
 
     async def _verify(self, present: Sequence[str]) -> None:
         reply = await self._command(self._venue.list_subscriptions)
@@ -186,8 +200,8 @@ class Session:
 
     def _note_first_data(self, frames: list[bytes]) -> None:
         for frame in frames:
-            self._awaited.discard(self._venue.stream_of(frame))
-        if not self._awaited:
+            self.lacking.discard(self._venue.stream_of(frame))
+        if not self.lacking:
             self.warm.set()
 
     async def _watch_silence(self, socket: Socket) -> None:

@@ -115,13 +115,17 @@ class WorkerSettings(KafkaSettings):
         "", description="hours (UTC) to replace connections in, such as 02:00-04:30; empty for any"
     )
     ws_warm_timeout_seconds: float = Field(
-        30, gt=0, le=600, description="how long a replacing connection may take to bring each lively stream"
+        30,
+        gt=0,
+        le=600,
+        description="seconds that a replacing connection is given to deliver each stream before REST is asked about it",
     )
     ready_quiet_seconds: float = Field(
-        30,
+        5,
         ge=0,
         le=3600,
-        description="a stream that brings nothing for this long counts as quiet, not as missing",
+        description="seconds after which the venue is asked over REST about a stream that has delivered nothing yet; "
+        "it is ready when nothing newer exists",
     )
     validate_on_start: bool = Field(
         True, description="leave out symbols that the venue does not trade, until it does: true or false"

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from marketfeed_chassis.health import Verdict
-from marketfeed_wire.status import SymbolStatus, WorkerStatus
+from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.flow import SymbolFlow
@@ -15,8 +15,8 @@ from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.roster import Roster
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.stream_watch import StreamWatch
 from marketfeed_workers.venue_watch import VenueWatch
-from marketfeed_workers.venues.venue import Venue
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_US: Final = 30_000_000
@@ -40,11 +40,11 @@ class WorkerHealth:
         self,
         settings: WorkerSettings,
         counters: Counters,
-        venue: Venue,
         pipeline: Pipeline,
         publisher: Publisher,
         fleet: Fleet,
         watch: VenueWatch,
+        streams: StreamWatch,
         roster: Roster,
         now_us: Callable[[], int],
     ) -> None:
@@ -52,11 +52,11 @@ class WorkerHealth:
         self.draining = False
         self._settings = settings
         self._counters = counters
-        self._kinds = venue.kinds
         self._pipeline = pipeline
         self._publisher = publisher
         self._fleet = fleet
         self._watch = watch
+        self._streams = streams
         self._roster = roster
         self._now_us = now_us
 
@@ -88,21 +88,7 @@ class WorkerHealth:
         if self._pipeline.paused:
             trouble = self._publisher.trouble
             return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
-        # A copy: symbols may come and go in the event loop's thread while this one looks.
-        silent = [flow.symbol for flow in list(self._pipeline.flows.values()) if self._is_silent(flow)]
-        return f"no first datum yet: {', '.join(sorted(silent)[:10])}" if silent else ""
-
-    def _is_silent(self, flow: SymbolFlow) -> bool:
-        """Whether a stream of the symbol has brought nothing yet, and has not been open long enough to be quiet."""
-        has_all = (flow.trades or "trade" not in self._kinds) and (
-            flow.quotes or "bookTicker" not in self._kinds
-        )
-        if has_all or flow.symbol in self._watch.not_trading:
-            return False
-        since = max(
-            (c.status().connected_time_us or self._now_us() for c in self._fleet.connections), default=0
-        )
-        return self._now_us() - since < self._settings.ready_quiet_seconds * 1_000_000
+        return self._streams.not_ready(self._watch.delisted)
 
     def worker_status(self) -> WorkerStatus:
         """Everything that ``/status`` tells."""
@@ -114,7 +100,10 @@ class WorkerHealth:
             shard=self._settings.shard,
             ready=not reason,
             reason=reason,
-            symbols={symbol: _symbol_status(flow) for symbol, flow in list(self._pipeline.flows.items())},
+            symbols={
+                symbol: _symbol_status(flow, self._streams.status(symbol))
+                for symbol, flow in list(self._pipeline.flows.items())
+            },
             refused_symbols={**self._roster.refused, **self._watch.not_trading},
             connections=[connection.status() for connection in self._fleet.connections],
             received={stream.topic: stream.received for stream in streams},
@@ -125,7 +114,7 @@ class WorkerHealth:
         )
 
 
-def _symbol_status(flow: SymbolFlow) -> SymbolStatus:
+def _symbol_status(flow: SymbolFlow, streams: dict[str, StreamStatus]) -> SymbolStatus:
     expected = flow.sequence.expected
     return SymbolStatus(
         trades=flow.trades,
@@ -134,4 +123,5 @@ def _symbol_status(flow: SymbolFlow) -> SymbolStatus:
         last_trade_time_us=flow.last_trade_time_us,
         missing=flow.missing,
         duplicates=flow.sequence.duplicates,
+        streams=streams,
     )

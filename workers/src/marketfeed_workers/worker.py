@@ -23,6 +23,7 @@ from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.roster import Roster, read_assignment
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
+from marketfeed_workers.stream_watch import StreamWatch
 from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
@@ -127,8 +128,15 @@ class _Worker:
             monotonic=world.monotonic,
             has_spare=lambda: weight.has_spare,
         )
-        self._watch = VenueWatch(
-            venue, rest, self._pipeline, counters, self._connected_since_us, self._renew, now_us
+        self._watch = VenueWatch(rest, self._pipeline, counters, now_us)
+        self._streams = StreamWatch(
+            venue,
+            rest,
+            self._pipeline,
+            counters,
+            world.monotonic,
+            settings.ready_quiet_seconds,
+            self._watch.read_symbols_soon,
         )
         attempts = AttemptBudget(
             venue.facts.connection_attempts,
@@ -143,21 +151,23 @@ class _Worker:
             pipeline=self._pipeline,
             counters=counters,
             attempts=attempts,
-            lively_streams=self._watch.lively_streams,
+            streams=self._streams,
             now_us=now_us,
+            monotonic=world.monotonic,
             chance=chance,
         )
         most = venue.facts.max_streams_per_connection // len(venue.kinds)
         self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
+        self._streams.watch(self._fleet)
         self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts), world)
         self._health = WorkerHealth(
             settings,
             counters,
-            venue,
             self._pipeline,
             self._publisher,
             self._fleet,
             self._watch,
+            self._streams,
             self.roster,
             now_us,
         )
@@ -182,7 +192,7 @@ class _Worker:
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(part.run(), name=type(part).__name__)
-                    for part in (self._fleet, self._repair, self._watch, self.roster)
+                    for part in (self._fleet, self._repair, self._watch, self._streams, self.roster)
                 ]
                 await self._beat_until(stop)
                 self._health.draining = True
@@ -234,15 +244,6 @@ class _Worker:
             return 1
         log.info("stopped; everything read is acknowledged", **account)
         return 0
-
-    def _connected_since_us(self, symbol: str) -> int | None:
-        connection = self._fleet.connection_of(symbol)
-        return connection.status().connected_time_us if connection is not None else None
-
-    def _renew(self, symbol: str, reason: str) -> None:
-        connection = self._fleet.connection_of(symbol)
-        if connection is not None:
-            connection.renew(reason)
 
 
 def _counters(settings: WorkerSettings) -> Counters:

@@ -8,6 +8,7 @@ was the maker.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple, Protocol
 
 from aiohttp import ClientSession
@@ -49,6 +50,15 @@ class Batch(NamedTuple):
 
 StreamKind = Literal["trade", "bookTicker"]
 """Trades, or the best bid and ask."""
+
+
+class BestQuote(NamedTuple):
+    """The best bid and ask over REST, to be compared with what a stream delivered."""
+
+    bid_price: Decimal
+    bid_qty: Decimal
+    ask_price: Decimal
+    ask_qty: Decimal
 
 
 class AppPing(NamedTuple):
@@ -131,6 +141,9 @@ class VenueRest(Protocol):
     async def newest_trade(self, symbol: str) -> Trade | None:
         """The newest trade that the venue has of a symbol; None when it has none."""
 
+    async def best_quote(self, symbol: str) -> BestQuote | None:
+        """The best bid and ask that the venue has of a symbol now; None when it has none."""
+
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         """The id of the first trade at or after a time; None when there is none soon after it."""
 
@@ -172,7 +185,7 @@ class Venue(Protocol):
         """This venue, of which only `kinds` is read."""
 
     def streams(self, symbol: str) -> tuple[str, ...]:
-        """The names of the streams of a symbol, one for each kind that is read."""
+        """The names of the streams of a symbol, one for each of `kinds_of` this venue, in that order."""
 
     def stream_url(self, base: str, streams: Sequence[str]) -> str:
         """The address that opens a connection with these streams; with none it opens bare, to be subscribed."""
@@ -218,3 +231,8 @@ def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], receive
         elif event is not None:
             batch.notices.append(event)
     return batch
+
+
+def kinds_of(venue: Venue) -> list[StreamKind]:
+    """The kinds of streams that are read of each symbol, trades first."""
+    return sorted(venue.kinds, reverse=True)

@@ -22,6 +22,8 @@ VENUE = BinanceSpot(
         connection_attempts_window_seconds=300,
     ),
     time_unit_us=1,
-    weights=Weights(exchange_info=20, trades=25, historical_trades=25, agg_trades=4, time=1, a_minute=6000),
+    weights=Weights(
+        exchange_info=20, trades=25, historical_trades=25, agg_trades=4, book_ticker=2, time=1, a_minute=6000
+    ),
     history_needs_key=False,
 )

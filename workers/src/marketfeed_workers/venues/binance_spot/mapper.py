@@ -237,8 +237,11 @@ class _WrongGuess(Exception):
 
 def stream_of(frame: bytes) -> str:
     """The name of the stream that a combined frame belongs to; "" for anything else."""
-    if not frame.startswith(_STREAM_FIELD):
-        return ""
+    if not frame.startswith(_STREAM_FIELD):  # written in another way, or none
+        try:
+            return _any_way.decode(frame).stream
+        except _UNREADABLE:
+            return ""
     start = len(_STREAM_FIELD)
     return frame[start : frame.find(b'"', start)].decode(errors="replace")
 

@@ -10,6 +10,7 @@ What can repair a hole, in the order tried:
 
 import asyncio
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ from marketfeed_workers.venues.binance_spot.rows import (
     RowReader,
     TradeRow,
 )
-from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo
+from marketfeed_workers.venues.venue import BestQuote, Fetched, RestAccess, SymbolInfo
 
 log = logs.get(__name__)
 
@@ -56,15 +57,24 @@ class Weights(NamedTuple):
     trades: int
     historical_trades: int
     agg_trades: int
+    book_ticker: int
     time: int
     a_minute: int
     """The documented limit, for where exchangeInfo names none that can be meant."""
+
+
+class _BookTicker(msgspec.Struct, rename="camel"):
+    bid_price: rows.DecimalText
+    bid_qty: rows.DecimalText
+    ask_price: rows.DecimalText
+    ask_qty: rows.DecimalText
 
 
 class _ServerTime(msgspec.Struct, rename="camel"):
     server_time: TimeMs
 
 
+_book_ticker: Final = msgspec.json.Decoder(_BookTicker)
 _server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
@@ -129,6 +139,13 @@ class BinanceRest:
                 "bad_answer", f"the newest trade of {symbol} is not in the venue's format: {page.refused[0]}"
             )
         return self._trade(symbol, page.rows[-1]) if page.rows else None
+
+    async def best_quote(self, symbol: str) -> BestQuote | None:
+        """The best bid and ask that the venue has of a symbol now."""
+        row = await self._get(
+            _book_ticker.decode, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol
+        )
+        return BestQuote(*map(Decimal, (row.bid_price, row.bid_qty, row.ask_price, row.ask_qty)))
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         """The id of the first trade at or after a time; None when there is none.

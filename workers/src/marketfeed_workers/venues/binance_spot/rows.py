@@ -14,7 +14,7 @@ from marketfeed_workers.id_ranges import IdRange, common, holder
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 
 # What a row must be so that it can be stored: a gap that such rows fill is filled.
-_Decimal = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
+DecimalText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
 
 EARLIEST_MS: Final = 1_230_768_000_000
 """2009-01-01: no trade of a cryptocurrency is older, so an earlier time is in another unit or not a time."""
@@ -29,8 +29,8 @@ class TradeRow(msgspec.Struct, rename="camel"):
     """One trade."""
 
     id: Id
-    price: _Decimal
-    qty: _Decimal
+    price: DecimalText
+    qty: DecimalText
     time: TimeMs
     is_buyer_maker: bool
 
@@ -51,8 +51,8 @@ class AggregateRow(msgspec.Struct):
     a: int
     f: Id
     l: Id  # noqa: E741 - the venue's name for it
-    p: _Decimal
-    q: _Decimal
+    p: DecimalText
+    q: DecimalText
     T: TimeMs
     m: bool
 

@@ -1,0 +1,303 @@
+"""Watches that each stream delivers: observes every stream, asks REST about silent ones, has stalled ones replaced.
+
+The judgement itself is `liveness`; here is what it needs of the rest: which session carries a stream, how many messages
+were received, and the venue's newest trade or best bid and ask over REST.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
+
+from marketfeed_chassis import logs
+from marketfeed_wire import Trade
+from marketfeed_wire.status import StreamStatus
+from marketfeed_workers.counters import Counters
+from marketfeed_workers.errors import Limited, Refused, VenueError
+from marketfeed_workers.fleet import Fleet
+from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.liveness import StreamLiveness
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.session import Session
+from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venue, VenueRest, kinds_of
+
+log = logs.get(__name__)
+
+LOOK_SECONDS: Final = 0.25
+MAX_PROBES: Final = 4
+"""Requests at a time: that a whole connection is stalled is found by its first streams."""
+PROBE_SECONDS: Final = 10.0
+"""How long REST may take; waiting for request weight included."""
+
+
+class StreamId(NamedTuple):
+    """A stream: what is read of a symbol."""
+
+    symbol: str
+    kind: StreamKind
+
+
+class StreamWatch:
+    """Watches every stream of a pipeline; run `run` as a task."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        rest: VenueRest,
+        pipeline: Pipeline,
+        counters: Counters,
+        monotonic: Callable[[], float],
+        quiet_seconds: float,
+        look_at_symbols: Callable[[], None],
+    ) -> None:
+        self._venue = venue
+        self._rest = rest
+        self._pipeline = pipeline
+        self._counters = counters
+        self._monotonic = monotonic
+        self._quiet_seconds = quiet_seconds
+        self._look_at_symbols = look_at_symbols
+        self._fleet: Fleet | None = None
+        self._streams: dict[StreamId, StreamLiveness] = {}
+        self._carriers: dict[StreamId, Session] = {}
+        self._ids: dict[str, StreamId] = {}
+        self._probes: dict[StreamId, asyncio.Task[None]] = {}
+        self._episodes: dict[StreamId, logs.Episode] = {}
+        self._looked = monotonic()
+        self._now = 0.0
+
+    def watch(self, fleet: Fleet) -> None:
+        """Watch the streams of `fleet`, whose connections ask this object in turn."""
+        self._fleet = fleet
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        self._looked = self._monotonic()
+        async with asyncio.TaskGroup() as probes:
+            while True:
+                for stream in self.observe():
+                    probe = self._probe(stream, self._streams[stream])
+                    self._probes[stream] = probes.create_task(probe, name=f"probe-{stream.symbol}")
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def observe(self) -> list[StreamId]:
+        """Bring every stream's state up to date; return those that REST is to be asked about now."""
+        monotonic = self._monotonic()
+        if not self._pipeline.paused:
+            # Silence is what was observed, not what the clock says: after a freeze the messages wait in the buffers.
+            self._now += min(monotonic - self._looked, 4 * LOOK_SECONDS)
+        self._looked = monotonic
+        self._follow_assignment()
+        self._follow_sessions()
+        for stream in self._carriers:
+            liveness = self._streams[stream]
+            was_broken = self._is_broken(stream)
+            liveness.observe(self._seen(stream), self._now)
+            self._tell(stream, liveness)
+            if self._is_broken(stream) and not was_broken:
+                self._replace(stream, f"{liveness.state}_stream")
+        self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
+        if self._pipeline.paused:
+            return []
+        due = [
+            stream
+            for stream in self._carriers
+            if stream not in self._probes and self._streams[stream].probe_due(self._now)
+        ]
+        due.sort(key=lambda stream: self._streams[stream].bound)
+        return due[: MAX_PROBES - len(self._probes)]
+
+    def not_ready(self, exempt: Collection[str]) -> str:
+        """Why not every stream is ready, "" when each is; `exempt` are delisted. For any thread."""
+        told = [
+            f"{self._name(stream)} {_EXPLAINED[liveness.state]}"
+            for stream, liveness in list(self._streams.items())
+            if not liveness.ready and stream.symbol not in exempt
+        ]
+        return (
+            f"stream {'; '.join(told[:5])}" + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
+            if told
+            else ""
+        )
+
+    def status(self, symbol: str) -> dict[str, StreamStatus]:
+        """The state of each stream of a symbol, by kind. For any thread."""
+        told = {}
+        for kind in kinds_of(self._venue):
+            liveness = self._streams.get(StreamId(symbol, kind))
+            if liveness is not None:
+                silent = liveness.silent_seconds(self._now)
+                told[_STATUS_NAMES[kind]] = StreamStatus(
+                    state=liveness.state,
+                    silent_seconds=round(silent, 1),
+                    bound_seconds=round(liveness.bound, 1),
+                )
+        return told
+
+    def broken(self, names: list[str]) -> set[str]:
+        """Those of the streams that are stalled, or cannot be verified though they usually deliver all the time."""
+        return {
+            name for name in names if (stream := self._ids.get(name)) is not None and self._is_broken(stream)
+        }
+
+    def patience_seconds(self, name: str) -> float:
+        """How long a new session may take to deliver a first message of the stream before REST is asked."""
+        stream = self._ids.get(name)
+        if stream is None or self._streams[stream].state == "idle":
+            return 0.0
+        return self._streams[stream].bound
+
+    def seen(self, name: str) -> int:
+        """How many messages of a stream have been received, over any session."""
+        stream = self._ids.get(name)
+        return 0 if stream is None else self._seen(stream)
+
+    async def lacking(self, names: list[str]) -> set[str]:
+        """Those of the streams of which REST shows something newer than any session has delivered."""
+        behind = await asyncio.gather(*(self._is_behind(name) for name in names))
+        return {name for name, is_behind in zip(names, behind, strict=True) if is_behind}
+
+    async def _is_behind(self, name: str) -> bool:
+        stream = self._ids.get(name)
+        if stream is None:
+            return False
+        seen = self._seen(stream)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                newest = await self._newest(stream)
+        except (VenueError, TimeoutError):
+            return False  # not known; readiness says so, and the stream is asked about again
+        return self._seen(stream) == seen and self._is_newer(stream, newest, self._streams[stream])
+
+    def _is_broken(self, stream: StreamId) -> bool:
+        liveness = self._streams[stream]
+        return liveness.state == "stalled" or (liveness.state == "unverified" and liveness.is_lively)
+
+    def _follow_assignment(self) -> None:
+        kinds = kinds_of(self._venue)
+        wanted = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
+        for stream in [stream for stream in self._streams if stream not in wanted]:
+            self._end_episode(stream)
+            del self._streams[stream]
+            self._carriers.pop(stream, None)
+        for stream in [stream for stream in wanted if stream not in self._streams]:
+            self._streams[stream] = StreamLiveness(self._seen(stream), self._now, self._quiet_seconds)
+            self._ids[self._name(stream)] = stream
+        if len(self._ids) > len(self._streams):
+            self._ids = {self._name(stream): stream for stream in self._streams}
+
+    def _follow_sessions(self) -> None:
+        carriers: dict[StreamId, Session] = {}
+        for connection in self._fleet.connections if self._fleet is not None else ():
+            session = connection.session
+            if session is not None:
+                carriers |= {
+                    stream: session
+                    for name in session.streams
+                    if (stream := self._ids.get(name)) in self._streams
+                }
+        for stream, session in carriers.items():
+            if self._carriers.get(stream) is not session:
+                self._streams[stream].subscribe(self._now, proven=self._name(stream) in session.proven)
+        self._carriers = carriers
+
+    async def _probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
+        """Ask REST for the newest that the venue has of a stream."""
+        seen, session = self._seen(stream), self._carriers[stream]
+        liveness.probing(self._now)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                newest = await self._newest(stream)
+        except (VenueError, TimeoutError) as error:
+            reason = error.reason if isinstance(error, VenueError) else "rest_timeout"
+            self._counters.failures[reason] += 1
+            if not isinstance(error, Limited | Refused):
+                log.warning("stream not verified", stream=self._name(stream), reason=str(error) or reason)
+            liveness.unanswered(self._now)
+            self._look_at_symbols()  # the symbol may be gone from the venue
+            return
+        if self._seen(stream) != seen or self._carriers.get(stream) is not session:
+            return  # it has delivered meanwhile, or another session carries it
+        flow = self._pipeline.flows.get(stream.symbol)
+        if flow is None or flow.beginning:
+            return  # gone; or it has begun, and waits for Kafka
+        if not self._is_newer(stream, newest, liveness):
+            liveness.nothing_newer(self._now)
+            return
+        reference, is_first = liveness.reference, liveness.is_new
+        if liveness.newer(newest, self._now):
+            self._counters.failures["stalled_stream"] += 1
+            self._replace(stream, "stalled_stream")
+        if isinstance(newest, Trade) and (liveness.state == "stalled" or is_first):
+            self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)
+
+    async def _newest(self, stream: StreamId) -> Trade | BestQuote | None:
+        if stream.kind == "trade":
+            return await self._rest.newest_trade(stream.symbol)
+        return await self._rest.best_quote(stream.symbol)
+
+    def _is_newer(self, stream: StreamId, newest: Trade | BestQuote | None, liveness: StreamLiveness) -> bool:
+        """Whether REST shows something newer than the stream has delivered, and than what REST has shown before."""
+        flow = self._pipeline.flows.get(stream.symbol)
+        if newest is None or flow is None:
+            return False
+        reference = liveness.reference
+        if isinstance(newest, Trade):
+            known = [reference.trade_id] if isinstance(reference, Trade) else []
+            # What waits in the reorder buffer, or for Kafka, has been delivered, too.
+            known += [flow.sequence.newest] if flow.sequence.newest is not None else []
+            return not known or newest.trade_id > max(known)
+        # A quote has no id over REST: another best bid or ask is a newer one.
+        return newest != (reference if reference is not None else flow.best_quote())
+
+    def _fetch(self, flow: SymbolFlow, newest: Trade, reference: Trade | None) -> None:
+        """Publish the newest trade; the trades before it are then a gap, which is backfilled."""
+        if flow.sequence.newest is None:
+            if reference is None:
+                return  # from before the subscription, and nothing before it was ever published
+            self._pipeline.backfill(flow, Fetched([reference, newest], [], "trades"))
+        else:
+            self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
+        self._pipeline.on_hole(flow.symbol)
+
+    def _tell(self, stream: StreamId, liveness: StreamLiveness) -> None:
+        """Log once when a stream stops delivering and once when it delivers again."""
+        episode = self._episodes.get(stream)
+        if liveness.state in ("stalled", "unverified") and episode is None:
+            episode = self._episodes[stream] = logs.Episode(log, "stream not delivering", "stream delivering")
+            episode.begin(
+                stream=self._name(stream),
+                state=liveness.state,
+                reason=_EXPLAINED[liveness.state],
+                silent_seconds=round(liveness.silent_seconds(self._now), 1),
+            )
+        elif liveness.ready and episode is not None:
+            self._end_episode(stream)
+
+    def _end_episode(self, stream: StreamId) -> None:
+        episode = self._episodes.pop(stream, None)
+        if episode is not None:
+            episode.end(stream=self._name(stream))
+
+    def _replace(self, stream: StreamId, reason: str) -> None:
+        connection = self._fleet.connection_of(stream.symbol) if self._fleet is not None else None
+        if connection is not None:
+            connection.renew(reason)
+
+    def _name(self, stream: StreamId) -> str:
+        return self._venue.streams(stream.symbol)[kinds_of(self._venue).index(stream.kind)]
+
+    def _seen(self, stream: StreamId) -> int:
+        flow = self._pipeline.flows.get(stream.symbol)
+        if flow is None:
+            return 0
+        return flow.trades if stream.kind == "trade" else flow.quotes
+
+
+_STATUS_NAMES: Final[dict[StreamKind, str]] = {"trade": "trades", "bookTicker": "quotes"}
+_EXPLAINED: Final = {
+    "waiting": "has not delivered since it was subscribed",
+    "live": "delivers",
+    "idle": "is idle: the venue has nothing newer",
+    "stalled": "is stalled: the venue has newer data",
+    "unverified": "has been silent for longer than usual, and REST does not say whether the venue has newer data",
+}

@@ -1,0 +1,259 @@
+"""Whether a stream delivers: judged by its own history and by what REST shows, on a clock that the test turns."""
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfeed_workers.liveness import (
+    CONFIRM_SECONDS,
+    FIRST_PROBE_SECONDS,
+    MAX_BOUND_SECONDS,
+    MIN_BOUND_SECONDS,
+    RETRY_SECONDS,
+    StreamLiveness,
+)
+
+QUIET = 5.0
+
+
+def fresh() -> StreamLiveness:
+    """A stream that has just been subscribed, at second 0."""
+    return StreamLiveness(0, 0.0, QUIET)
+
+
+def after_a_history(per_second: float, seconds: int = 300) -> tuple[StreamLiveness, int, float]:
+    """A stream observed each second while messages came evenly; how many came, and what second it is now."""
+    stream = fresh()
+    for second in range(1, seconds + 1):
+        stream.observe(int(second * per_second), second)
+    return stream, int(seconds * per_second), float(seconds)
+
+
+def stalled() -> tuple[StreamLiveness, int, float]:
+    """A busy stream that has stalled; messages received, and what second it is now."""
+    stream, seen, now = after_a_history(10)
+    stream.observe(seen, now + 4)
+    assert not stream.newer("a", now + 4)
+    assert stream.newer("a", now + 5)
+    return stream, seen, now + 5
+
+
+def seconds_until_probed(stream: StreamLiveness, seen: int, now: float) -> int:
+    for silent in range(1, 2000):
+        stream.observe(seen, now + silent)
+        if stream.probe_due(now + silent):
+            return silent
+    raise AssertionError("never")
+
+
+@pytest.mark.parametrize(
+    ("per_second", "earliest", "latest"),
+    [
+        pytest.param(100, 3, 4, id="a busy stream: within seconds"),
+        pytest.param(5, 3, 6, id="some messages a second"),
+        pytest.param(0.5, 30, 90, id="a message in two seconds: about a minute"),
+        pytest.param(0.05, 200, 500, id="a message in twenty seconds: minutes"),
+    ],
+)
+def test_liveness_asks_rest_after_a_silence_beyond_the_bound_of_the_stream(
+    per_second: float, earliest: int, latest: int
+) -> None:
+    assert earliest <= seconds_until_probed(*after_a_history(per_second)) <= latest
+
+
+def test_liveness_of_a_stalled_stream_does_not_come_to_look_idle_with_time() -> None:
+    stream, seen, now = after_a_history(10)
+    for silent in range(1, 3600):
+        stream.observe(seen, now + silent)
+    assert not stream.ready
+    assert stream.bound < 10 * MIN_BOUND_SECONDS
+
+
+def test_liveness_learns_a_market_that_became_quiet_within_a_few_messages() -> None:
+    stream, seen, now = after_a_history(10)
+    for message in range(1, 12):  # one in five minutes from now on
+        stream.observe(seen + message, now + message * 300)
+    assert stream.bound > 300
+
+
+def test_liveness_asks_less_often_while_the_venue_has_nothing_newer() -> None:
+    stream, seen, now = after_a_history(10)
+    asked: list[int] = []
+    for silent in range(1, 36_000):  # ten hours
+        stream.observe(seen, now + silent)
+        assert stream.ready
+        if stream.probe_due(now + silent):
+            asked.append(silent)
+            stream.nothing_newer(now + silent)
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 10
+    assert pauses[-1] == MAX_BOUND_SECONDS + 1
+    stream.observe(seen + 10, now + 36_001)
+    assert stream.bound < 60, "with the first message the bound is the usual one again"
+
+
+@pytest.mark.parametrize(("per_second", "lively"), [(50, True), (5, True), (0.5, False), (0, False)], ids=str)
+def test_liveness_calls_streams_lively_whose_absence_is_noticed_within_seconds(
+    per_second: float, lively: bool
+) -> None:
+    assert after_a_history(per_second)[0].is_lively is lively
+
+
+@given(st.floats(0.2, 50), st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_liveness_hardly_ever_asks_about_a_quiet_market(per_second: float, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+    stream, seen, next_at, probes = fresh(), 0, 0.0, 0
+    for second in range(1, 1200):
+        while next_at <= second:
+            seen += 1
+            next_at += rng.expovariate(per_second)
+        stream.observe(seen, second)
+        if second > 120 and stream.probe_due(second):
+            probes += 1
+    assert probes == 0
+
+
+def test_liveness_does_not_take_the_first_message_for_a_rate() -> None:
+    stream = fresh()
+    stream.observe(1, 0.25)
+    assert stream.bound >= 20
+    assert not stream.is_lively
+
+
+def test_liveness_of_a_stream_without_messages_is_ready_when_rest_shows_nothing_newer_twice() -> None:
+    stream = fresh()
+    assert not stream.ready
+    assert not stream.probe_due(FIRST_PROBE_SECONDS - 0.1)
+    assert stream.probe_due(FIRST_PROBE_SECONDS)
+    stream.newer("the newest trade, from before", FIRST_PROBE_SECONDS)
+    assert stream.state == "waiting"
+    assert stream.reference == "the newest trade, from before"
+    later = FIRST_PROBE_SECONDS + QUIET
+    assert not stream.probe_due(later - 0.1)
+    assert stream.probe_due(later)
+    stream.nothing_newer(later)
+    assert stream.ready
+
+
+def test_liveness_of_a_stream_that_never_delivers_is_stalled_when_rest_shows_more_than_at_first() -> None:
+    stream = fresh()
+    stream.newer("old", 1.0)
+    assert not stream.newer("new", 6.0), "a message may be on its way"
+    assert stream.probe_due(6.0 + CONFIRM_SECONDS)
+    assert stream.newer("new", 6.0 + CONFIRM_SECONDS)
+    assert stream.state == "stalled"
+
+
+def test_liveness_of_a_symbol_the_venue_has_nothing_of_is_ready_at_once() -> None:
+    stream = fresh()
+    stream.nothing_newer(FIRST_PROBE_SECONDS)
+    assert stream.ready
+
+
+def test_liveness_stall_ends_with_a_message_or_a_subscription_and_not_by_rest() -> None:
+    stream, seen, now = stalled()
+    assert stream.probe_due(now + RETRY_SECONDS)
+    stream.nothing_newer(now + RETRY_SECONDS)  # what it lacked was fetched
+    assert stream.state == "stalled"
+    stream.observe(seen + 1, now + 60)
+    assert stream.ready
+    stream, seen, now = stalled()
+    stream.subscribe(now, proven=False)
+    assert stream.state == "waiting"
+
+
+def test_liveness_stall_is_announced_once() -> None:
+    stream, _, now = stalled()
+    assert not any(stream.newer("a", now + n) for n in range(1, 20))
+
+
+def test_liveness_one_suspicion_is_forgotten_with_the_next_message() -> None:
+    stream, seen, now = after_a_history(10)
+    assert not stream.newer("on its way", now + 4)
+    stream.observe(seen + 1, now + 4.5)
+    assert not stream.newer("on its way", now + 9)
+    assert stream.ready
+
+
+@pytest.mark.parametrize("state", ["live", "idle"])
+def test_liveness_is_unverified_when_rest_does_not_respond_for_another_bound(state: str) -> None:
+    stream, seen, now = after_a_history(10)
+    if state == "idle":
+        stream.nothing_newer(now)
+    bound = stream.bound
+    stream.unanswered(now + bound)
+    stream.observe(seen, now + 1.9 * bound)
+    assert stream.ready
+    stream.observe(seen, now + 2.1 * bound)
+    assert stream.state == "unverified"
+    assert stream.probe_due(now + 2.1 * bound + RETRY_SECONDS)
+    stream.nothing_newer(now + 20)
+    assert stream.ready
+
+
+def test_liveness_of_a_new_stream_is_unverified_when_rest_does_not_respond() -> None:
+    stream = fresh()
+    stream.unanswered(2 * QUIET - 1)
+    assert stream.state == "waiting"
+    stream.unanswered(2 * QUIET + 1)
+    assert stream.state == "unverified"
+    assert not stream.newer("the first response", 2 * QUIET + 2), "is only the reference"
+    stream.nothing_newer(4 * QUIET)
+    assert stream.ready
+
+
+def test_liveness_keeps_its_state_and_history_when_a_proven_session_takes_over() -> None:
+    stream, seen, now = after_a_history(10)
+    stream.subscribe(now, proven=True)
+    assert stream.ready
+    assert seconds_until_probed(stream, seen, now) <= 4
+    idle = fresh()
+    idle.nothing_newer(1.0)
+    idle.subscribe(2.0, proven=True)
+    assert idle.state == "idle"
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["message", "newer", "nothing_newer", "unanswered", "subscribe", "take_over", "wait"]
+        ),
+        st.floats(0.1, 100),
+    ),
+    max_size=60,
+)
+
+
+@given(events)
+def test_liveness_ready_means_delivered_since_the_subscription_or_nothing_newer(
+    history: list[tuple[str, float]],
+) -> None:
+    stream, now, seen = fresh(), 0.0, 0
+    is_proven = False  # the plain definition
+    for event, seconds in history:
+        now += seconds
+        match event:
+            case "message":
+                seen += 1
+            case "newer":
+                stream.newer(now, now)
+            case "nothing_newer":
+                stream.nothing_newer(now)
+                is_proven = True
+            case "unanswered":
+                stream.unanswered(now)
+            case "subscribe":
+                stream.subscribe(now, proven=False)
+                is_proven = False
+            case "take_over":
+                stream.subscribe(now, proven=True)
+                is_proven = True
+        stream.observe(seen, now)
+        is_proven = is_proven or event == "message"
+        assert is_proven or not stream.ready
+        assert event != "message" or stream.state == "live"
