@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -15,7 +15,7 @@ from rich.text import Text
 from marketfeed_cli import figures
 from marketfeed_cli.observe import REQUEST_TIMEOUT
 from marketfeed_cli.screen import Output, Screen
-from marketfeed_wire.status import ConsumerStatus, WorkerStatus
+from marketfeed_wire.status import ConsumerStatus, StreamStatus, WorkerStatus
 
 Answer = WorkerStatus | ConsumerStatus
 
@@ -91,11 +91,12 @@ def _table(first: str, *headings: str) -> Table:
 
 
 def _worker(status: WorkerStatus) -> list[RenderableType]:
-    symbols = _table("symbol", "trades", "quotes", "last trade id", "missing", "duplicates")
+    symbols = _table("symbol", "trades", "quotes", "last trade id", "missing", "duplicates", "streams")
     for symbol, each in status.symbols.items():
         last = figures.NOTHING if each.last_trade_id is None else str(each.last_trade_id)
         counts = map(figures.count, (each.missing, each.duplicates))
-        symbols.add_row(symbol, figures.count(each.trades), figures.count(each.quotes), last, *counts)
+        numbers = (figures.count(each.trades), figures.count(each.quotes), last, *counts)
+        symbols.add_row(symbol, *numbers, _streams(each.streams))
     topics = _table("topic", "received", "acknowledged", "failed")
     for topic, received in status.received.items():
         numbers = (received, status.acknowledged.get(topic, 0), status.failed.get(topic, 0))
@@ -107,6 +108,18 @@ def _worker(status: WorkerStatus) -> list[RenderableType]:
         )
     left_out = [Text(f"left out: {symbol}: {why}", "red") for symbol, why in status.refused_symbols.items()]
     return [symbols, topics, connections, *left_out]
+
+
+def _streams(streams: Mapping[str, StreamStatus]) -> Text:
+    """The state of each stream, and for how long one that is not ready has been silent."""
+    told = Text()
+    for name, stream in streams.items():
+        ready = stream.state in ("live", "idle")
+        silent = "" if ready else f" for {stream.silent_seconds:.0f} s"
+        told.append(f"{', ' if told else ''}{name} ").append(
+            f"{stream.state}{silent}", "green" if ready else "red"
+        )
+    return told
 
 
 def _consumer(status: ConsumerStatus) -> list[RenderableType]:

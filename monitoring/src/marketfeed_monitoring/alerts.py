@@ -65,15 +65,15 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         name="MarketfeedFeedStale",
         group="data",
         severity="critical",
-        expr=f"sum by ({WORKER}) (increase(vendor_fetch_success_total[{config.STALE_WINDOW}])) == 0",
+        expr=f"max by ({WORKER}, symbol, stream) (marketfeed_stream_ready) == 0",
         wait=config.STALE_FOR,
-        reason="Not one message of any symbol and stream of the shard within the window. A single quiet "
-        "symbol is not "
-        "looked at: the worker does that, by the symbol's own history. The wait leaves reconnects and "
-        "rollouts out.",
-        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: nothing has come from the venue for "
-        f"{config.STALE_WINDOW} and more",
-        description="The worker answers, and no stream of its shard brings anything.",
+        reason="A stream that is silent though the venue has newer data, or of which that cannot be verified. "
+        "An idle market is ready: the worker asks REST. Of several workers that read a symbol the best counts. "
+        "The wait leaves reconnects, rotations and rollouts out.",
+        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: the {{{{ $labels.stream }}}} stream of "
+        "{{ $labels.symbol }} does not deliver",
+        description="The stream is stalled, or silent while REST does not respond. Missed trades are backfilled "
+        "over REST as long as it responds; missed quotes are lost.",
     ),
     Alert(
         name="MarketfeedShardDown",
@@ -125,16 +125,15 @@ or
 max by ({WORKER}) (marketfeed_connection_refused) > 0
 """,
         wait="0m",
-        reason="451 (region) and 403 (firewall) are for good and are not tried again, 418 is a ban that "
+        reason="451 (region) and 403 (firewall) are retried every few minutes only, 418 is a ban that "
         "doubles with each "
         "further request: all three ask for a person, so nothing is waited for. The window keeps a series "
         "of bans one "
         "alert.",
         summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: the venue refuses us ({{{{ or $labels.reason "
         '"connection" }})',
-        description="The venue has answered 451, 403 or 418. The connection in question is not tried "
-        "again, or not before "
-        "the ban ends.",
+        description="The venue has answered 451, 403 or 418. The connection in question is retried "
+        "every few minutes, or when the ban ends.",
     ),
     Alert(
         name="MarketfeedWeightBudgetNearEnd",

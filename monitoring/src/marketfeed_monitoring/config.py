@@ -17,12 +17,10 @@ RATE_WINDOW: Final = "5m"
 MISSING_FOR: Final = "10m"
 """A repair over REST takes seconds; one that waits for the next minute's weight, a few minutes. What is missing after
 ten does not come by itself."""
-STALE_WINDOW: Final = "5m"
-"""Of a whole shard, all streams together. The worker itself asks the venue about a silent symbol after seconds and
-renews a mute connection, so five minutes without one message is what it could not mend. A shard of a few quiet symbols
-with BINANCE_STREAMS=trade may need more."""
 STALE_FOR: Final = "2m"
-"""A reconnect or a rollout ends the silence before that."""
+"""The worker finds a stalled stream by the stream's own history, verifies it over REST and replaces the connection,
+which takes seconds for a busy stream. What is still not ready after two minutes was not fixed by that; a reconnect or a
+rollout is over before."""
 FRESH_SECONDS: Final = 60
 """Dashboards: the newest stored trade of the whole feed is younger while a liquid market is read."""
 STALE_SECONDS: Final = 300

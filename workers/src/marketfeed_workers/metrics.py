@@ -178,7 +178,22 @@ class WorkerMetrics(Collector):
             "The venue's time of the newest trade, in seconds since the epoch.",
             labels=labels,
         )
+        delivering = GaugeMetricFamily(
+            "marketfeed_stream_ready",
+            "1 while a stream delivers, or REST shows that the venue has nothing newer; 0 otherwise.",
+            labels=[*labels, "stream"],
+        )
+        silent = GaugeMetricFamily(
+            "marketfeed_stream_silent_seconds",
+            "Seconds since the newest message of a stream, counted from its subscription at most.",
+            labels=[*labels, "stream"],
+        )
+        names = {"trades": self._counters.trades.stream, "quotes": self._counters.quotes.stream}
         for symbol, each in status.symbols.items():
+            for kind, stream in each.streams.items():
+                stream_labels = [*worker, symbol, names[kind]]
+                delivering.add_metric(stream_labels, int(stream.state in ("live", "idle")))
+                silent.add_metric(stream_labels, stream.silent_seconds)
             taken.add_metric([*worker, symbol, self._counters.trades.stream], each.trades)
             taken.add_metric([*worker, symbol, self._counters.quotes.stream], each.quotes)
             missing.add_metric([*worker, symbol], each.missing)
@@ -186,6 +201,8 @@ class WorkerMetrics(Collector):
             if each.last_trade_time_us is not None:
                 newest.add_metric([*worker, symbol], each.last_trade_time_us / 1e6)
         yield taken
+        yield delivering
+        yield silent
         yield missing
         yield repeated
         yield newest
@@ -208,7 +225,7 @@ class WorkerMetrics(Collector):
         )
         shut_out = GaugeMetricFamily(
             "marketfeed_connection_refused",
-            "1 for a connection that the venue refuses for good (451, 403) and that is not tried again.",
+            "1 for a connection that the venue refuses (451, 403); it is retried every few minutes.",
             labels=["venue", "shard", "connection"],
         )
         for connection in status.connections:
