@@ -336,7 +336,7 @@ async def test_a_snapshot_does_not_make_a_connection_warm(
     pipeline.add_symbol("BTCUSD")
     async with Server() as server:
         await server.trade("BTCUSD", 5)
-        session = Session(other, settings, pipeline, counters, now_us)
+        session = Session(other, settings, pipeline, counters, now_us, time.monotonic)
         streams = list(other.streams("BTCUSD"))
         await session.open(picows_socket.open_socket, f"ws://{server.address}", streams, note_deliveries=True)
         await until_async(lambda: counters.trades.received == SNAPSHOT, "the snapshot")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_workers.rotation import DAY_SECONDS, QuietWindow, parse_window, rotation_due
+from marketfeed_workers.rotation import DAY_SECONDS, QuietWindow, parse_window, rotation_age
 
 HOUR = 3600
 MIDNIGHT = 1_723_161_600.0  # 2024-08-09 00:00 UTC
@@ -65,7 +65,7 @@ hours = st.integers(0, 1439).map(lambda minutes: minutes * 60)
 def test_without_a_window_it_is_in_the_last_tenth_of_the_age(
     connected: float, age: float, chance: random.Random
 ) -> None:
-    due = rotation_due(connected, age, None, chance)
+    due = connected + rotation_age(connected, age, None, chance)
     assert connected + 0.9 * age - 1 <= due <= connected + age + 1
 
 
@@ -73,7 +73,7 @@ def test_without_a_window_it_is_in_the_last_tenth_of_the_age(
 def test_it_is_never_later_than_the_age_and_never_in_the_first_half(
     connected: float, age: float, start: int, end: int, chance: random.Random
 ) -> None:
-    due = rotation_due(connected, age, QuietWindow(start, end), chance)
+    due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
     assert connected + age / 2 - 1 <= due <= connected + age + 1
 
 
@@ -82,7 +82,7 @@ def test_it_is_in_the_window_where_the_second_half_of_the_life_has_one(
     connected: float, start: int, end: int, chance: random.Random
 ) -> None:
     age = 3 * DAY_SECONDS  # the second half of such a life holds every hour of the day
-    due = rotation_due(connected, age, QuietWindow(start, end), chance)
+    due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
     assert (due - start) % DAY_SECONDS <= (end - start) % DAY_SECONDS + 1e-3 or (
         start - due
     ) % DAY_SECONDS < 1e-3
@@ -90,8 +90,8 @@ def test_it_is_in_the_window_where_the_second_half_of_the_life_has_one(
 
 def test_a_fleet_that_started_together_does_not_rotate_together() -> None:
     fleet = [random.Random(seed) for seed in range(50)]  # noqa: S311 - jitter, not a secret
-    assert len({rotation_due(MIDNIGHT, 23 * HOUR, None, chance) for chance in fleet}) == 50
+    assert len({rotation_age(MIDNIGHT, 23 * HOUR, None, chance) for chance in fleet}) == 50
     window = QuietWindow(14 * HOUR, 16 * HOUR)
-    in_window = [rotation_due(MIDNIGHT, 23 * HOUR, window, chance) for chance in fleet]
+    in_window = [rotation_age(MIDNIGHT, 23 * HOUR, window, chance) for chance in fleet]
     assert len(set(in_window)) == 50
-    assert all(14 * HOUR <= due - MIDNIGHT <= 16 * HOUR for due in in_window)
+    assert all(14 * HOUR <= age <= 16 * HOUR for age in in_window)

@@ -8,6 +8,7 @@ answers each with "ok", and ends when stdin ends: also when the test run is kill
 import ctypes
 import importlib.metadata
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,14 @@ class Broker:
     def up(self) -> None:
         """Listen again; what was stored is still there."""
         self._do("up")
+
+    def freeze(self) -> None:
+        """Stop its process: connections stay open, nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def delay_answers(self, milliseconds: int) -> None:
         """Answer every request that much later."""

@@ -206,6 +206,12 @@ class Line:
         """Every state that any gap ever was in."""
         return {decode_gap(value).state for _, value in self._broker.read(self.topics["gaps"])}
 
+    def broker_freeze(self) -> None:
+        self._broker.freeze()
+
+    def broker_thaw(self) -> None:
+        self._broker.thaw()
+
     def broker_down(self) -> None:
         self._broker.down()
 

@@ -95,8 +95,8 @@ def _worker(status: WorkerStatus) -> list[RenderableType]:
     for symbol, each in status.symbols.items():
         last = figures.NOTHING if each.last_trade_id is None else str(each.last_trade_id)
         counts = map(figures.count, (each.missing, each.duplicates))
-        numbers = (figures.count(each.trades), figures.count(each.quotes), last, *counts)
-        symbols.add_row(symbol, *numbers, _streams(each.streams))
+        cells = (figures.count(each.trades), figures.count(each.quotes), last, *counts)
+        symbols.add_row(symbol, *cells, _streams(each.streams))
     topics = _table("topic", "received", "acknowledged", "failed")
     for topic, received in status.received.items():
         numbers = (received, status.acknowledged.get(topic, 0), status.failed.get(topic, 0))

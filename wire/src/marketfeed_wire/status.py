@@ -75,6 +75,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Topic -> messages that Kafka has refused for good."""
     pending: int
     """Messages handed to the Kafka client and not answered for yet."""
+    oldest_unacknowledged_seconds: float = 0.0
+    """Age of the oldest message that Kafka has not acknowledged; 0 when there is none."""
     assignment: str = ""
     """Hash of the assignment file that is applied (see `assignment`); "" without such a file, or not yet."""
 

@@ -22,7 +22,7 @@ from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, Unreachable
 from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.rotation import parse_window, rotation_due
+from marketfeed_workers.rotation import parse_window, rotation_age
 from marketfeed_workers.session import Session
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.transports.socket import Closed, OpenSocket
@@ -172,7 +172,9 @@ class Connection:
     async def _open(self, *, note_deliveries: bool) -> Session:
         parts = self._parts
         await parts.attempts.take()
-        session = Session(parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us)
+        session = Session(
+            parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us, parts.monotonic
+        )
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
         await session.open(parts.open_socket, base, self._streams(), note_deliveries=note_deliveries)
         await self._make_ready(session)
@@ -219,7 +221,7 @@ class Connection:
     async def _renewal_due(self, session: Session) -> str:
         """Wait until the session should be replaced; the reason."""
         settings = self._settings
-        due = rotation_due(
+        age_seconds = rotation_age(
             session.connected_time_us / 1e6,
             min(settings.ws_rotate_after_seconds, self._parts.venue.facts.connection_life_seconds),
             parse_window(settings.ws_rotate_window),
@@ -228,7 +230,7 @@ class Connection:
         announced = asyncio.create_task(session.ending_soon.wait(), name="announced")
         asked = asyncio.create_task(self._renewal.wait(), name="asked")
         try:
-            seconds = max(0.0, due - self._parts.now_us() / 1e6)
+            seconds = max(0.0, session.connected_at + age_seconds - self._parts.monotonic())
             await asyncio.wait({announced, asked}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 return self._renewal_reason

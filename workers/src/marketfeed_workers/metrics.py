@@ -126,6 +126,12 @@ class WorkerMetrics(Collector):
         )
         pending.add_metric(worker, status.pending)
         yield pending
+        yield _gauge(
+            "marketfeed_publish_oldest_unacknowledged_seconds",
+            "Age of the oldest message that Kafka has not acknowledged, in seconds; 0 when there is none.",
+            worker,
+            status.oldest_unacknowledged_seconds,
+        )
         errors = CounterMetricFamily(
             "marketfeed_kafka_client_errors",
             "What the client's connections to Kafka met, by librdkafka's name for it; it goes on trying by itself.",

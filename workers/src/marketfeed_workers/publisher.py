@@ -119,7 +119,9 @@ class _Receipt:
         if not self._remaining:
             size = len(self._keys)
             self._stream.acknowledged += size - sum(self._lost.values())
-            self._owner.settle(self._stream, size, self._size_bytes, self._read_time_us, self._last_trade_ids)
+            self._owner.settle(
+                self, self._stream, size, self._size_bytes, self._read_time_us, self._last_trade_ids
+            )
             if self._on_settled is not None and not self._owner.refusal:
                 self._on_settled()
 
@@ -155,6 +157,8 @@ class Publisher:
         self._now_us = now_us
         self._pending = 0
         self._pending_bytes = 0
+        self._unsettled: dict[_Receipt, float] = {}
+        self._oldest: float | None = None
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
         self.most_ranges = most_ranges(most_batch_bytes or _CLIENTS_BATCH_BYTES)
@@ -171,6 +175,12 @@ class Publisher:
     def pending(self) -> int:
         """Messages handed over and not answered for."""
         return self._pending
+
+    @property
+    def oldest_unacknowledged_seconds(self) -> float:
+        """Age of the oldest message that waits for its acknowledgement, 0 when none does. For any thread."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else max(0.0, self._monotonic() - oldest)
 
     @property
     def full(self) -> bool:
@@ -212,6 +222,7 @@ class Publisher:
         receipt = _Receipt(
             self, stream, keys, len(reported), size_bytes, read_time_us, last_trade_ids, on_settled
         )
+        self._unsettled[receipt] = self._monotonic()
         for record in reported:
             record["callback"] = receipt
         if self._producer.produce_batch(stream.topic, records) != len(keys):
@@ -226,6 +237,7 @@ class Publisher:
         except KafkaException as error:  # how the client tells of what it does not go on from
             self._blame(error.args[0].str())
             self._refuse(error.args[0].str())
+        self._oldest = next(iter(self._unsettled.values()), None)
 
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything is answered for; the number of messages that were not in time."""
@@ -278,6 +290,7 @@ class Publisher:
 
     def settle(
         self,
+        receipt: _Receipt,
         stream: StreamCounters,
         size: int,
         size_bytes: int,
@@ -285,6 +298,7 @@ class Publisher:
         last_trade_ids: dict[str, int],
     ) -> None:
         """Close the account of one read."""
+        del self._unsettled[receipt]
         self._pending -= size
         self._pending_bytes -= size_bytes
         stream.socket_to_ack.observe(max(0, self._now_us() - read_time_us), size)
@@ -307,6 +321,8 @@ def producer_config(settings: WorkerSettings, most_batch_bytes: int | None = Non
         "client.id": f"marketfeed-worker-{settings.shard}",
         "acks": settings.kafka_acks,
         "enable.idempotence": is_exact,
+        # A topic that was deleted must not come back with whatever policy the broker gives new topics.
+        "allow.auto.create.topics": False,
         "linger.ms": settings.kafka_linger_ms,
         "compression.type": settings.kafka_compression,
         # Never give a message up: a broker that is away fills the queue, and then the sockets are not read.

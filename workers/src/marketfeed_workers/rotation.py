@@ -39,14 +39,14 @@ def parse_window(text: str) -> QuietWindow | None:
     return QuietWindow(hours[0] * 3600 + hours[1] * 60, hours[2] * 3600 + hours[3] * 60)
 
 
-def rotation_due(
+def rotation_age(
     connected_at: float, after_seconds: float, window: QuietWindow | None, chance: random.Random
 ) -> float:
-    """When a connection of `connected_at` is to be replaced; all in seconds since the epoch.
+    """Return the age in seconds at which a connection of `connected_at` (since the epoch) is to be replaced.
 
     At the age `after_seconds` at the latest, up to a tenth earlier so that a fleet started together does not rotate
     together; in the newest occurrence of the quiet window before that, if there is one in the second half of its life.
     """
     latest = connected_at + after_seconds * chance.uniform(0.9, 1.0)
     stretch = window.newest_between(connected_at + after_seconds / 2, latest) if window is not None else None
-    return latest if stretch is None else chance.uniform(*stretch)
+    return (latest if stretch is None else chance.uniform(*stretch)) - connected_at

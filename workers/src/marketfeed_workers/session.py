@@ -31,6 +31,7 @@ class Session:
 
     Attributes:
         streams: the streams that the venue has confirmed.
+        connected_at: when it was opened, by the monotonic clock.
         last_frame_time_us: when anything last came, pings and pongs too.
         warm: set when every stream has delivered; of use only while that is noted.
         lacking: the streams that have not delivered yet; empty unless that is noted.
@@ -45,9 +46,11 @@ class Session:
         pipeline: Pipeline,
         counters: Counters,
         now_us: Callable[[], int],
+        monotonic: Callable[[], float],
     ) -> None:
         self.streams: dict[str, None] = {}  # in the order of their subscription, as a set would not be
         self.connected_time_us = self.last_frame_time_us = now_us()
+        self.connected_at = monotonic()
         self.got_data = False
         self.warm = asyncio.Event()
         self.lacking: set[str] = set()
@@ -58,6 +61,7 @@ class Session:
         self._pipeline = pipeline
         self._counters = counters
         self._now_us = now_us
+        self._monotonic = monotonic
         self._notes_deliveries = False
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._last_request_id = 0
@@ -82,6 +86,7 @@ class Session:
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
         self._pipeline.attach(self._socket)
         self.connected_time_us = self.last_frame_time_us = self._now_us()
+        self.connected_at = self._monotonic()
         self.streams.update(dict.fromkeys(in_url))
         self._watches.append(asyncio.create_task(self._watch_silence(self._socket), name="session-watch"))
         if facts.app_ping is not None:

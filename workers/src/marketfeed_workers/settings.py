@@ -127,6 +127,12 @@ class WorkerSettings(KafkaSettings):
         description="seconds after which the venue is asked over REST about a stream that has delivered nothing yet; "
         "it is ready when nothing newer exists",
     )
+    ready_ack_seconds: float = Field(
+        5,
+        ge=1,
+        le=60,
+        description="age in seconds of the oldest unacknowledged message from which on the worker is not ready",
+    )
     validate_on_start: bool = Field(
         True, description="leave out symbols that the venue does not trade, until it does: true or false"
     )
@@ -190,6 +196,15 @@ class WorkerSettings(KafkaSettings):
         le=2**31 - 1,
         description="unacknowledged bytes at which sockets are no longer read",
     )
+
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that the worker publishes to."""
+        return (
+            self.market_trades_topic,
+            self.market_book_topic,
+            self.market_progress_topic,
+            self.market_gaps_topic,
+        )
 
     @model_validator(mode="after")
     def _one_source_of_symbols(self) -> Self:

@@ -11,6 +11,7 @@ from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.kafka_watch import KafkaWatch
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.roster import Roster
@@ -19,20 +20,22 @@ from marketfeed_workers.stream_watch import StreamWatch
 from marketfeed_workers.venue_watch import VenueWatch
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
-STUCK_AFTER_US: Final = 30_000_000
+STUCK_AFTER_SECONDS: Final = 30.0
 
 
-def moves(silent_us: int, drain_seconds: float) -> Verdict:
+def moves(silent_seconds: float, drain_seconds: float) -> Verdict:
     """Whether an event loop may have stood still for so long; a drain holds it on purpose, for `drain_seconds`."""
-    allowed_us = STUCK_AFTER_US + int(drain_seconds * 1_000_000)
-    return Verdict(silent_us < allowed_us, f"the event loop has not turned for {silent_us / 1e6:.0f} s")
+    return Verdict(
+        silent_seconds < STUCK_AFTER_SECONDS + drain_seconds,
+        f"the event loop has not turned for {silent_seconds:.0f} s",
+    )
 
 
 class WorkerHealth:
     """See `Health`.
 
     Attributes:
-        last_beat_us: when the event loop last came round; `livez` fails when that is long ago.
+        last_beat: when the event loop last came round, by the monotonic clock; `livez` fails when that is long ago.
         draining: the worker was told to stop and delivers what it has read.
     """
 
@@ -45,10 +48,11 @@ class WorkerHealth:
         fleet: Fleet,
         watch: VenueWatch,
         streams: StreamWatch,
+        kafka: KafkaWatch,
         roster: Roster,
-        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
     ) -> None:
-        self.last_beat_us = now_us()
+        self.last_beat = monotonic()
         self.draining = False
         self._settings = settings
         self._counters = counters
@@ -57,13 +61,14 @@ class WorkerHealth:
         self._fleet = fleet
         self._watch = watch
         self._streams = streams
+        self._kafka = kafka
         self._roster = roster
-        self._now_us = now_us
+        self._monotonic = monotonic
 
     def livez(self) -> Verdict:
         """Whether the event loop still turns."""
         drain_seconds = self._settings.drain_deadline_seconds if self.draining else 0.0
-        return moves(self._now_us() - self.last_beat_us, drain_seconds)
+        return moves(self._monotonic() - self.last_beat, drain_seconds)
 
     def readyz(self) -> Verdict:
         """Whether every stream flows."""
@@ -88,6 +93,8 @@ class WorkerHealth:
         if self._pipeline.paused:
             trouble = self._publisher.trouble
             return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
+        if self._kafka.reason:
+            return self._kafka.reason
         return self._streams.not_ready(self._watch.delisted)
 
     def worker_status(self) -> WorkerStatus:
@@ -110,6 +117,7 @@ class WorkerHealth:
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
             failed={stream.topic: stream.failed for stream in streams},
             pending=self._publisher.pending,
+            oldest_unacknowledged_seconds=round(self._publisher.oldest_unacknowledged_seconds, 1),
             assignment=self._roster.applied,
         )
 

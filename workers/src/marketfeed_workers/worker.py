@@ -15,6 +15,7 @@ from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.fleet import Fleet
+from marketfeed_workers.kafka_watch import KafkaWatch
 from marketfeed_workers.ledger import ProgressTeller
 from marketfeed_workers.metrics import WorkerMetrics
 from marketfeed_workers.pipeline import Pipeline
@@ -138,6 +139,7 @@ class _Worker:
             settings.ready_quiet_seconds,
             self._watch.read_symbols_soon,
         )
+        self._kafka = KafkaWatch(settings, self._publisher, world.make_topic_probe(settings))
         attempts = AttemptBudget(
             venue.facts.connection_attempts,
             settings.venue_budget_share,
@@ -168,8 +170,9 @@ class _Worker:
             self._fleet,
             self._watch,
             self._streams,
+            self._kafka,
             self.roster,
-            now_us,
+            world.monotonic,
         )
         self._registry = CollectorRegistry()
         self._registry.register(WorkerMetrics(counters, self._publisher, self._health, weight, attempts))
@@ -192,7 +195,14 @@ class _Worker:
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(part.run(), name=type(part).__name__)
-                    for part in (self._fleet, self._repair, self._watch, self._streams, self.roster)
+                    for part in (
+                        self._fleet,
+                        self._repair,
+                        self._watch,
+                        self._streams,
+                        self._kafka,
+                        self.roster,
+                    )
                 ]
                 await self._beat_until(stop)
                 self._health.draining = True
@@ -210,7 +220,7 @@ class _Worker:
             if monotonic() >= progress_due:
                 self._progress.tell()
                 progress_due = monotonic() + self._settings.progress_interval_seconds
-            self._health.last_beat_us = self._world.now_us()
+            self._health.last_beat = self._world.monotonic()
             try:
                 await asyncio.wait_for(stop.wait(), self._world.beat_seconds)
             except TimeoutError:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed_chassis.health import Health, HealthServer
 from marketfeed_chassis.kafka import wait_for_broker
 from marketfeed_workers import ledger
+from marketfeed_workers.kafka_watch import TopicProbe, topic_probe
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.topics import ensure_topics
 from marketfeed_workers.transports import picows_socket, websockets_socket
@@ -63,6 +64,7 @@ class World:
         read_topic: the values of a topic, from its beginning to its end; arguments as `ledger.whole_topic`.
         wait_for_broker: returns once Kafka answers.
         ensure_topics: creates and checks the topics; the largest batch that each of them takes.
+        make_topic_probe: makes what asks Kafka whether the topics exist.
         make_health_server: makes the server of the four endpoints.
         beat_seconds: how often acknowledgements are taken in while no frames come.
     """
@@ -76,5 +78,6 @@ class World:
     read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = ledger.whole_topic
     wait_for_broker: WaitForBroker = wait_for_broker
     ensure_topics: Callable[[WorkerSettings], int | None] = ensure_topics
+    make_topic_probe: Callable[[WorkerSettings], TopicProbe] = topic_probe
     make_health_server: MakeHealthServer = HealthServer
     beat_seconds: float = 0.02

@@ -1,0 +1,94 @@
+"""Watches that Kafka takes what is published: the age of the oldest unacknowledged message, and that the topics exist.
+
+Acknowledgements alone say nothing while a feed is quiet, so Kafka is asked for the topics every few seconds as well: a
+broker that refuses connections or is frozen, or a topic that was deleted, shows within seconds whatever is traded.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_chassis import logs
+from marketfeed_chassis.kafka import client_config
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.settings import WorkerSettings
+
+log = logs.get(__name__)
+
+LOOK_SECONDS: Final = 0.5
+PROBE_SECONDS: Final = 3.0
+PROBE_TIMEOUT_SECONDS: Final = 3.0
+
+TopicProbe = Callable[[], str]
+"""Blocks up to some seconds; why messages cannot be published now, as far as the topics show; "" when they can."""
+
+
+def topic_probe(settings: WorkerSettings) -> TopicProbe:
+    """Return what asks Kafka whether every topic of the worker exists."""
+    topics = settings.topics()
+    # Its log would repeat what the producer's says. Asking for a topic must not create it.
+    admin = AdminClient({**client_config(settings), "log_level": 0, "allow.auto.create.topics": False})
+
+    def probe() -> str:
+        for topic in topics:
+            try:
+                error = admin.list_topics(topic, timeout=PROBE_TIMEOUT_SECONDS).topics[topic].error
+            except KafkaException as failure:
+                return f"Kafka does not respond: {failure.args[0].str()}"
+            if error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return f"topic {topic} does not exist; create it, or restart the worker with KAFKA_CREATE_TOPICS=true"
+        return ""
+
+    return probe
+
+
+class KafkaWatch:
+    """Run `run` as a task.
+
+    Attributes:
+        reason: why messages are not being published; "" while they are.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        publisher: Publisher,
+        probe: TopicProbe,
+    ) -> None:
+        self.reason = ""
+        self._bound_seconds = settings.ready_ack_seconds
+        self._publisher = publisher
+        self._probe = probe
+        self._found = ""
+        self._stalled = logs.Episode(log, "Kafka publishing stalled", "Kafka publishing resumed")
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._probe_topics(), name="topics")
+            while True:
+                self.look()
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _probe_topics(self) -> None:
+        while True:
+            self._found = await asyncio.to_thread(self._probe)
+            await asyncio.sleep(PROBE_SECONDS)
+
+    def look(self) -> None:
+        """Bring `reason` up to date; log when it begins and when it ends."""
+        age = self._publisher.oldest_unacknowledged_seconds
+        if age > self._bound_seconds:
+            details = self._publisher.trouble or self._found
+            self.reason = f"Kafka has not acknowledged a message for {age:.0f} s" + (
+                f": {details}" if details else ""
+            )
+        else:
+            self.reason = self._found
+        if self.reason:
+            self._stalled.begin(reason=self.reason, pending=self._publisher.pending)
+        else:
+            self._stalled.end(pending=self._publisher.pending)
