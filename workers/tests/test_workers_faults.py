@@ -149,13 +149,13 @@ def test_planned_rotation_is_no_break(line: Line) -> None:
     assert line.gaps() == []
 
 
-def test_a_mute_connection_is_found_and_replaced(line: Line) -> None:
+def test_stalled_connection_is_found_and_replaced(line: Line) -> None:
     worker = line.worker()
     more_trades(line, worker, 100)
     line.fault("stall")
     until(
-        lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
-        "the mute connection to be replaced",
+        lambda: worker.metric("marketfeed_connection_rotations_total", reason="stalled_stream") >= 1,
+        "the stalled connection to be replaced",
     )
     more_trades(line, worker, 50)
     worker.stop()

@@ -210,8 +210,8 @@ def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path:
         until(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting")
         line.fault("stall")
         until(
-            lambda: worker.metric("marketfeed_connection_rotations_total", reason="mute_stream") >= 1,
-            "the mute connection to be replaced",
+            lambda: worker.metric("marketfeed_connection_rotations_total", reason="stalled_stream") >= 1,
+            "the stalled connection to be replaced",
         )
         before = worker.status().symbols["BTCUSDT"].trades
         until(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades again")

@@ -95,7 +95,7 @@ class WorkerHealth:
             return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
         if self._kafka.reason:
             return self._kafka.reason
-        return self._streams.not_ready(self._watch.delisted)
+        return self._streams.not_ready()
 
     def worker_status(self) -> WorkerStatus:
         """Everything that ``/status`` tells."""

@@ -5,7 +5,7 @@ were received, and the venue's newest trade or best bid and ask over REST.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from marketfeed_chassis import logs
@@ -18,6 +18,7 @@ from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.liveness import StreamLiveness
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.session import Session
+from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venue, VenueRest, kinds_of
 
 log = logs.get(__name__)
@@ -47,7 +48,7 @@ class StreamWatch:
         counters: Counters,
         monotonic: Callable[[], float],
         quiet_seconds: float,
-        look_at_symbols: Callable[[], None],
+        symbols: VenueWatch,
     ) -> None:
         self._venue = venue
         self._rest = rest
@@ -55,7 +56,7 @@ class StreamWatch:
         self._counters = counters
         self._monotonic = monotonic
         self._quiet_seconds = quiet_seconds
-        self._look_at_symbols = look_at_symbols
+        self._symbols = symbols
         self._fleet: Fleet | None = None
         self._streams: dict[StreamId, StreamLiveness] = {}
         self._carriers: dict[StreamId, Session] = {}
@@ -98,20 +99,24 @@ class StreamWatch:
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
         if self._pipeline.paused:
             return []
+        delisted = self._symbols.delisted  # REST has nothing to say about them
         due = [
             stream
             for stream in self._carriers
-            if stream not in self._probes and self._streams[stream].probe_due(self._now)
+            if stream not in self._probes
+            and stream.symbol not in delisted
+            and self._streams[stream].probe_due(self._now)
         ]
         due.sort(key=lambda stream: self._streams[stream].bound)
         return due[: MAX_PROBES - len(self._probes)]
 
-    def not_ready(self, exempt: Collection[str]) -> str:
-        """Why not every stream is ready, "" when each is; `exempt` are delisted. For any thread."""
+    def not_ready(self) -> str:
+        """Why not every stream is ready, "" when each of a listed symbol is. For any thread."""
+        delisted = self._symbols.delisted
         told = [
             f"{self._name(stream)} {_EXPLAINED[liveness.state]}"
             for stream, liveness in list(self._streams.items())
-            if not liveness.ready and stream.symbol not in exempt
+            if not liveness.ready and stream.symbol not in delisted
         ]
         return (
             f"stream {'; '.join(told[:5])}" + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
@@ -213,7 +218,7 @@ class StreamWatch:
             if not isinstance(error, Limited | Refused):
                 log.warning("stream not verified", stream=self._name(stream), reason=str(error) or reason)
             liveness.unanswered(self._now)
-            self._look_at_symbols()  # the symbol may be gone from the venue
+            self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
             return
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
             return  # it has delivered meanwhile, or another session carries it
@@ -226,6 +231,7 @@ class StreamWatch:
         reference, is_first = liveness.reference, liveness.is_new
         if liveness.newer(newest, self._now):
             self._counters.failures["stalled_stream"] += 1
+            self._tell(stream, liveness)
             self._replace(stream, "stalled_stream")
         if isinstance(newest, Trade) and (liveness.state == "stalled" or is_first):
             self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)

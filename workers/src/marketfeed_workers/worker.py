@@ -137,7 +137,7 @@ class _Worker:
             counters,
             world.monotonic,
             settings.ready_quiet_seconds,
-            self._watch.read_symbols_soon,
+            self._watch,
         )
         self._kafka = KafkaWatch(settings, self._publisher, world.make_topic_probe(settings))
         attempts = AttemptBudget(
