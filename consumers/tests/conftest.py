@@ -132,7 +132,7 @@ def database(server: Postgres | Cockroach) -> str:
     return url
 
 
-_BROKER = """
+BROKER_PROGRAM = """
 import sys
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -153,7 +153,7 @@ def broker() -> Iterator[str]:
         yield BROKER
         return
     process = subprocess.Popen(
-        [sys.executable, "-c", _BROKER],
+        [sys.executable, "-c", BROKER_PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

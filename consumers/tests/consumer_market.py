@@ -48,7 +48,11 @@ def quote(update_id: int, symbol: str = "BTCUSDT", **fields: Any) -> BookTicker:
 
 
 def record(
-    message: Trade | BookTicker | bytes, offset: int, topic: str = "trades", partition: int = 0
+    message: Trade | BookTicker | bytes,
+    offset: int,
+    topic: str = "trades",
+    partition: int = 0,
+    leader_epoch: int = 0,
 ) -> Record:
     """A record as librdkafka hands it out."""
     raw = isinstance(message, bytes)
@@ -62,7 +66,7 @@ def record(
         error=None,
         timestamp=(0, 0),
         latency=0.0,
-        leader_epoch=0,
+        leader_epoch=leader_epoch,
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from marketfeed_consumers.decode import Batch, Partition, batch_of
 from marketfeed_consumers.knowledge import NOTHING, Mark
 from marketfeed_consumers.plan import MarkKey, Plan, Step, mark_keys, plan
-from marketfeed_wire import BookTicker, Trade
+from marketfeed_wire import BookTicker, Gap, Trade
 
 TABLES = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}
 symbols = st.sampled_from(["AAA", "BBB"])
@@ -139,11 +139,34 @@ def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> N
 
 
 def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> None:
-    batch = batch_of(
-        [record(trade(1), 7, partition=1), record(trade(2), 9, partition=1), record(b"", 4)], TABLES
-    )
+    records = [
+        record(trade(1), 7, partition=1, leader_epoch=3),
+        record(trade(2), 9, partition=1, leader_epoch=4),
+    ]
+    batch = batch_of([*records, record(b"", 4, leader_epoch=-1)], TABLES)
     made = plan(batch, known(batch), {("trades", 0): 4, ("trades", 1): 5})
-    assert made.steps == [Step("trades", 0, 4, 5), Step("trades", 1, 5, 10)]
+    assert made.steps == [Step("trades", 0, 4, 5, leader_epoch=-1), Step("trades", 1, 5, 10, leader_epoch=4)]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["the newer last", "the newer first"])
+def test_of_two_gap_records_in_one_batch_the_newer_wins_whatever_their_order(order: int) -> None:
+    gaps = [
+        Gap(
+            venue="v",
+            symbol="AAA",
+            first_id=5,
+            last_id=9,
+            state="open",
+            missing=[],
+            absent=[],
+            proof="",
+            detected_time_us=1,
+            updated_time_us=updated,
+        )
+        for updated in (10, 20)
+    ]
+    (kept,) = plan(Batch(gaps=gaps[::order]), {}, {}).gaps
+    assert kept.updated_time_us == 20
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka import Message, TopicPartition
 from consumer_market import trade
 
 from marketfeed_chassis import settings
 from marketfeed_consumers.kafka import consumer_config
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.state import Progress, State
+from marketfeed_consumers.state import State
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -97,51 +97,3 @@ def test_a_partition_that_was_taken_away_during_a_pause_is_read_when_it_comes_ba
         return bool(reader.batch.records)
 
     until(has_read, "a record")
-
-
-def test_how_far_behind_it_is_is_known_during_a_pause_too(
-    reader: Reader, publish: Callable[..., None], topic: str
-) -> None:
-    """The lag stood still for as long as the database was away."""
-    publish(topic, trade(1))
-    numbers = reader.client.list_topics(topic, 20).topics[topic].partitions
-    reader.begin({(topic, number): 0 for number in numbers})
-    for number in numbers:
-        reader._state.partitions[topic, number] = Progress(1, 0)
-    reader.keep_our_place()
-    publish(topic, *(trade(number) for number in range(2, 9)))
-
-    def ends() -> int:
-        reader.hint({}, now=True)
-        return sum(one.end_offset or 0 for one in reader._state.partitions.values())
-
-    until(lambda: ends() == 8, "the end of the topic to be told")
-
-
-def test_that_kafka_is_away_is_told_until_it_answers_again(
-    reader: Reader, publish: Callable[..., None], topic: str
-) -> None:
-    """It was taken back a second later, because of what the client remembered of the topic."""
-    away = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    (address,) = (f"{one.host}:{one.port}" for one in away.list_topics(timeout=20).brokers.values())
-    away.produce("t", b"", partition=0)
-    assert away.flush(20) == 0
-    state = State()
-    lost = Reader(settings.read(ConsumerSettings, {**ENVIRONMENT, "KAFKA_BROKER": address}), state)
-    lost.begin({("t", 0): 0})
-    state.partitions["t", 0] = Progress(1, 0)
-    until(lambda: lost.client.poll(0.1) is not None, "the record")
-    del away
-
-    def told() -> bool:
-        lost.client.poll(0.1)
-        return bool(state.kafka_trouble)
-
-    until(told, "that no broker can be reached")
-    lost.hint({}, now=True)
-    assert "no Kafka broker can be reached" in state.kafka_trouble
-    lost.client.close()
-    publish(topic, trade(1))
-    reader._state.kafka_trouble = state.kafka_trouble  # here a broker answers
-    reader.hint({}, now=True)
-    assert reader._state.kafka_trouble == ""

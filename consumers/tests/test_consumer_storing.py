@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from consumer_market import record, trade
 from consumer_pgproxy import Fault, Proxy
 from consumer_support import rows
@@ -110,7 +111,8 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
         state.partitions[topic, claimed.partition] = Progress(claimed.epoch, claimed.next_offset)
     storing.topic_ids[topic] = ""
     storing.forget()
-    ownership = Ownership(read, "me", writer, state, reader, storing, waiting, stop)
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    ownership = Ownership(read, "me", writer, state, reader, storing, waiting, stop, admin)
     yield Rig(topic, reader, writer, storing, stop, ownership, read.tables_by_topic())
     writer.close()
     reader.client.close()

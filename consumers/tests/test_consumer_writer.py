@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import pytest
@@ -14,11 +14,11 @@ from consumer_pgproxy import Fault, Proxy
 from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import schema, writer
-from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.claims import Wanted, refusal
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
+from marketfeed_consumers.transaction import Owner
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -331,19 +331,68 @@ def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
         pytest.param(5, 100, "", "deleted 3 records", id="a topic whose retention was faster"),
     ],
 )
-def test_a_claim_is_refused_where_the_stored_offset_means_nothing(
-    session: Callable[..., Session], database: str, low: int, high: int, topic_id: str, words: str
+def test_refusal_of_an_offset_that_means_nothing_names_the_way_out(
+    low: int, high: int, topic_id: str, words: str
+) -> None:
+    reason = refusal(Wanted("trades", 0, topic_id, low, high), 2, "a")
+    assert words in reason
+    assert "marketfeed-consumer reset-offsets --topic trades --to earliest" in reason
+    assert refusal(Wanted("trades", 0, "a", 0, 100), 2, "a") == ""
+
+
+def test_refusal_is_stored_by_the_owner_and_found_by_every_later_claim(
+    session: Callable[..., Session], database: str
 ) -> None:
     mine = session()
-    mine.write(trade(1), trade(2))
-    with psycopg.connect(database) as owner:
-        owner.execute("UPDATE consumer_offsets SET topic_id = 'a'")
-    before = rows(database, "SELECT * FROM consumer_offsets ORDER BY topic")
-    wanted = [Wanted("trades", 0, topic_id, low, high)]
-    with pytest.raises(StartupError, match=words) as caught:
-        mine.writer.submit_claim("group", "me", wanted).result(20)
-    assert "reset-offsets" in str(caught.value)
-    assert rows(database, "SELECT * FROM consumer_offsets ORDER BY topic") == before
+    mine.write(trade(1))
+    mine.writer.submit_refuse(mine.owner, {("trades", 0): "cut"}).result(20)
+    mine.writer.submit_refuse(mine.owner, {("trades", 0): "seen again"}).result(20)
+    wanted = [Wanted("trades", 0, "", 0, 1_000_000)]
+    for name in ("me", "another"):
+        (claimed,) = mine.writer.submit_claim("group", name, wanted).result(20)
+        assert (claimed.refusal, claimed.next_offset, claimed.leader_epoch) == ("cut", 1, 0)
+    mine.writer.submit_refuse(mine.owner, {("book", 0): "of another owner"}).result(20)
+    stale = Owner("group", {("book", 0): 0}, {})
+    mine.writer.submit_refuse(stale, {("book", 0): "nobody's"}).result(20)
+    assert rows(database, "SELECT topic, refusal FROM consumer_offsets ORDER BY 1") == [
+        ("book", "of another owner"),
+        ("trades", "cut"),
+    ]
+
+
+def test_fencing_a_transaction_of_a_partition_that_was_never_claimed_leaves_no_row(
+    session: Callable[..., Session], database: str
+) -> None:
+    """The compare-and-set is an INSERT: alone it would make the row that it lacks."""
+    stranger = session(group="stranger")
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM consumer_offsets WHERE consumer_group = 'stranger'")
+    with pytest.raises(Fenced):
+        stranger.write(trade(1))
+    assert rows(database, "SELECT * FROM consumer_offsets") == []
+    assert stored(database, "trades") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("SET next_offset = 1, epoch = 1", id="offsets"),
+        pytest.param("SET next_offset = 1, epoch = 0, owner = 'whoever was before'", id="claim"),
+    ],
+)
+def test_fencing_by_a_database_that_lost_commits_blames_no_other_consumer(
+    session: Callable[..., Session], database: str, change: LiteralString
+) -> None:
+    """After a fail-over to a replica that was behind it said that it had been taken over by itself."""
+    mine = session()
+    mine.write(trade(1))
+    mine.write(trade(2))
+    with psycopg.connect(database) as failed_over:
+        failed_over.execute("UPDATE consumer_offsets " + change + " WHERE topic = 'trades'")
+    with pytest.raises(Fenced, match="lost commits that it had acknowledged") as caught:
+        mine.write(trade(3))
+    assert "another consumer" not in str(caught.value)
+    assert stored(database, "trades") == 2
 
 
 def once_together(gate: threading.Barrier) -> Callable[[str], None]:

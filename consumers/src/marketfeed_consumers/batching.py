@@ -56,9 +56,9 @@ def is_due(filling: Filling, bounds: Bounds) -> bool:
     return filling.caught_up and filling.writer_idle and filling.age_seconds >= bounds.linger_seconds
 
 
-def wait_seconds(filling: Filling, bounds: Bounds) -> float:
-    """How long to wait for more records before looking at the batch again."""
+def wait_seconds(filling: Filling, bounds: Bounds, max_seconds: float) -> float:
+    """How long to wait for more records before looking at the batch again, `max_seconds` at most."""
     if not filling.writer_idle:
         # Short, to notice the writer's end; never nothing, or the wait would be a busy loop.
-        return max(_LEAST_WAIT_SECONDS, bounds.linger_seconds)
-    return max(0.0, bounds.linger_seconds - filling.age_seconds)
+        return min(max(_LEAST_WAIT_SECONDS, bounds.linger_seconds), max_seconds)
+    return min(max(0.0, bounds.linger_seconds - filling.age_seconds), max_seconds)

@@ -154,7 +154,8 @@ def reset_offsets(arguments: argparse.Namespace) -> int:
         )
     for one in moved:
         before = "nothing" if one.before is None else one.before
-        print(f"{one.topic}[{one.partition}]: {before} -> {one.after}")
+        cleared = f"; no longer refused: {one.refusal}" if one.refusal else ""
+        print(f"{one.topic}[{one.partition}]: {before} -> {one.after}{cleared}")
     return 0
 
 

@@ -71,6 +71,7 @@ class Batch:
         records: as they came, partitions mixed.
         size_bytes: of their values.
         next_offsets: where to go on reading in each partition once the batch is stored.
+        leader_epochs: the leader epoch of each partition at its next offset, where it is known.
         trades, quotes: the messages by symbol, in the order they came.
         gaps: what workers say of gaps, in the order it came.
     """
@@ -78,6 +79,7 @@ class Batch:
     records: list[Record] = field(default_factory=list)
     size_bytes: int = 0
     next_offsets: dict[Partition, int] = field(default_factory=dict)
+    leader_epochs: dict[Partition, int] = field(default_factory=dict)
     trades: dict[Key, list[Trade]] = field(default_factory=dict)
     quotes: dict[Key, list[BookTicker]] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
@@ -113,6 +115,8 @@ class Batch:
         last = dict(zip(map(Record.partition, records), records, strict=True))
         for number, record in last.items():
             self.next_offsets[topic, number or 0] = (record.offset() or 0) + 1
+            epoch = record.leader_epoch()
+            self.leader_epochs[topic, number or 0] = -1 if epoch is None else epoch
 
     def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
         kept = []

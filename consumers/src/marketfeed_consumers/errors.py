@@ -3,6 +3,7 @@
 Exception
 ├── ServiceError (chassis)
 │   ├── StartupError        exit 1: broker, database or schema not as they must be at start
+│   ├── LogLost             exit 1: Kafka lacks what was read; stored beside the offset until reset-offsets
 │   └── Fenced              exit 1: another consumer owns the partition now; our batch is dropped
 └── BatchError              the batch was not stored; the loop decides
     ├── StaleKnowledge      what we believed to be stored has changed: read it again, plan again
@@ -12,6 +13,8 @@ Exception
 Nothing is lost by dropping a batch: its offsets were not stored either, so it is read again.
 """
 
+from collections.abc import Mapping
+
 from marketfeed_chassis.errors import ServiceError
 
 
@@ -20,6 +23,18 @@ class Fenced(ServiceError):
 
     Its text names the partition and the new owner; nothing of the batch was written.
     """
+
+
+class LogLost(ServiceError):
+    """Partitions must not be read on from their stored offsets.
+
+    Attributes:
+        reasons: (topic, partition) -> why, with the way out.
+    """
+
+    def __init__(self, reasons: Mapping[tuple[str, int], str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.reasons = reasons
 
 
 class BatchError(Exception):

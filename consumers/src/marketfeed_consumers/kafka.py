@@ -1,16 +1,17 @@
 """The Kafka side: how the consumer is configured, and what a topic is known by."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers.claims import Wanted
+from marketfeed_consumers.decode import Partition
 from marketfeed_consumers.settings import ConsumerSettings
 
 log = logs.get(__name__)
@@ -18,7 +19,6 @@ log = logs.get(__name__)
 MAX_POLL_INTERVAL_MS: Final = 300_000
 """Within which Kafka waits for a rebalance callback; longer where the session is."""
 _DESCRIBE_SECONDS: Final = 10.0
-_WATERMARK_SECONDS: Final = 10.0
 _64_BITS: Final = 2**64 - 1
 
 
@@ -38,6 +38,8 @@ def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]
         "enable.auto.offset.store": False,
         # Never skip or reread on its own: an offset that Kafka does not have is for a person to decide about.
         "auto.offset.reset": "error",
+        # Control records and aborted ones are never handed out: only the partition's end says that they were passed.
+        "enable.partition.eof": True,
         # By far the dearest default there is: after its queue was full, librdkafka waits this long before it
         # fetches again, 1000 ms of every few by default.
         "fetch.queue.backoff.ms": 1,
@@ -65,11 +67,10 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
         StartupError: no broker answers, or one that has ids does not tell that of a topic.
     """
     try:
-        metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
+        has_ids = has_controller(admin)
     except KafkaException as error:
         raise untold("id", ", ".join(topics), error.args[0]) from None
-    if metadata.controller_id not in metadata.brokers:
-        # Ids come from the controller; a broker without one (librdkafka's mock cluster) has none to tell.
+    if not has_ids:
         log.warning("the broker has no topic ids: a topic created again is recognised by its offsets only")
         return dict.fromkeys(topics, "")
     ids = {}
@@ -81,6 +82,16 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     return ids
 
 
+def has_controller(admin: AdminClient) -> bool:
+    """Whether the brokers can tell of topics: the controller does, and librdkafka's mock cluster has none.
+
+    Raises:
+        KafkaException: no broker answers.
+    """
+    metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
+    return metadata.controller_id in metadata.brokers
+
+
 def untold(what: str, topic: str, error: KafkaError) -> StartupError:
     """The one line about something of `topic` that Kafka was asked for."""
     return StartupError(
@@ -89,11 +100,11 @@ def untold(what: str, topic: str, error: KafkaError) -> StartupError:
     )
 
 
-def ask_topic_ids(admin: AdminClient, topics: Sequence[str]) -> Mapping[str, Any]:
+def ask_topic_ids(
+    admin: AdminClient, topics: Sequence[str], seconds: float = _DESCRIBE_SECONDS
+) -> Mapping[str, Any]:
     """Topic -> a future for `topic_id_of`."""
-    asked: Mapping[str, Any] = admin.describe_topics(
-        TopicCollection(list(topics)), request_timeout=_DESCRIBE_SECONDS
-    )
+    asked: Mapping[str, Any] = admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
     return asked
 
 
@@ -109,16 +120,78 @@ def _topic_id(future: Any) -> str:
     return f"{number:032x}" if number else ""
 
 
-def wanted(
-    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], ids: dict[str, str]
-) -> list[Wanted]:
+class End(NamedTuple):
+    """An end of a partition; `leader_epoch` is -1 where it is not told."""
+
+    offset: int
+    leader_epoch: int
+
+
+class Bounds(NamedTuple):
+    """What a partition holds: `low` up to, but not including, `high`; `leader_epoch` is -1 where it is not told."""
+
+    low: int
+    high: int
+    leader_epoch: int
+
+
+def ask_ends(
+    admin: AdminClient, partitions: Iterable[Partition], *, latest: bool, seconds: float = _DESCRIBE_SECONDS
+) -> Mapping[Any, Any]:
+    """TopicPartition -> a future for the first offset that it still has, or for the one after its last."""
+    which = OffsetSpec.latest() if latest else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    asked: Mapping[Any, Any] = admin.list_offsets(
+        {TopicPartition(*partition): which for partition in partitions},
+        request_timeout=seconds,
+    )
+    return asked
+
+
+def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
+    """What the partitions hold now.
+
+    Raises:
+        KafkaException: the broker does not tell.
+    """
+    if not partitions:
+        return {}
+    lows, highs = (
+        {
+            (one.topic, one.partition): future
+            for one, future in ask_ends(admin, partitions, latest=latest).items()
+        }
+        for latest in (False, True)
+    )
+    found = {}
+    for partition in partitions:
+        low, high = end_of(lows[partition]), end_of(highs[partition])
+        if low is None or high is None:
+            error = (lows[partition].exception() or highs[partition].exception()) or KafkaException(
+                KafkaError(
+                    KafkaError._TIMED_OUT, f"no response from the leader of {partition[0]}[{partition[1]}]"
+                )
+            )
+            raise error
+        found[partition] = Bounds(low.offset, high.offset, high.leader_epoch)
+    return found
+
+
+def end_of(future: Any) -> End | None:
+    """What a future of `ask_ends` tells; None where it tells nothing. Waits for it.
+
+    A request that timed out is no exception there, but an offset that cannot be.
+    """
+    if future.exception() is not None or future.result().offset < 0:
+        return None
+    end = future.result()
+    return End(end.offset, -1 if end.leader_epoch is None else end.leader_epoch)
+
+
+def wanted(admin: AdminClient, partitions: Sequence[TopicPartition], ids: Mapping[str, str]) -> list[Wanted]:
     """The partitions as the broker knows them.
 
     Raises:
         KafkaException: it does not answer.
     """
-    found = []
-    for one in partitions:
-        low, high = consumer.get_watermark_offsets(one, timeout=_WATERMARK_SECONDS)
-        found.append(Wanted(one.topic, one.partition, ids.get(one.topic, ""), low, high))
-    return found
+    found = bounds(admin, [(one.topic, one.partition) for one in partitions])
+    return [Wanted(*partition, ids.get(partition[0], ""), *held) for partition, held in found.items()]

@@ -5,14 +5,19 @@ One thread runs it; the writer's thread works on the batch before meanwhile::
     loop      read+decode 3 │ plan 3 │ read+decode 4 │ plan 4 │ …
     writer       transaction 2       │    transaction 3       │ …
 
-reading.py polls and decodes, storing.py plans and hands over, ownership.py answers Kafka's rebalances, waiting.py waits
-for the writer without being thought dead. No transaction is open while Kafka is waited for.
+reading.py polls and decodes, storing.py plans and hands over, ownership.py answers Kafka's rebalances, watch.py asks
+Kafka how it is, waiting.py waits for the writer without being thought dead. No transaction is open while Kafka is
+waited for.
 """
 
 import time
 from collections.abc import Callable
 
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers.batching import is_due, is_full
+from marketfeed_consumers.errors import LogLost
 from marketfeed_consumers.ownership import Ownership
 from marketfeed_consumers.plan import Plan
 from marketfeed_consumers.reading import Reader
@@ -20,6 +25,7 @@ from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
+from marketfeed_consumers.watch import Watch
 from marketfeed_consumers.writer import Stored, Writer
 
 
@@ -42,8 +48,17 @@ class Loop:
         self._reader = Reader(settings, state)
         waiting = Waiting(self._reader, writer, state, self._stop)
         self._storing = Storing(settings, writer, state, self._reader, waiting, self._stop, observe)
+        admin = AdminClient({**client_config(settings), "log_level": 2})
         self._ownership = Ownership(
-            settings, name, writer, state, self._reader, self._storing, waiting, self._stop
+            settings, name, writer, state, self._reader, self._storing, waiting, self._stop, admin
+        )
+        self._watch = Watch(
+            settings.topics(),
+            admin,
+            state,
+            self._reader,
+            self._storing.topic_ids,
+            self._storing.hand_over_ends,
         )
 
     def stop(self) -> None:
@@ -54,13 +69,18 @@ class Loop:
         """Work until stopped, then drain.
 
         Raises:
-            Fenced, StartupError: this process must not go on; what was not stored is dropped.
+            Fenced, LogLost, StartupError: this process must not go on; what was not stored is dropped.
         """
+        self._watch.begin()
         self._ownership.join()
         try:
             while not self._stop.asked:
                 self._step()
             self._drain()
+        except LogLost as lost:
+            # Also where it was stored before: the first reason stays.
+            self._ownership.refuse(lost.reasons)
+            raise
         finally:
             self._writer.give_up()
             self._reader.client.close()
@@ -69,7 +89,7 @@ class Loop:
         self._state.last_step = time.monotonic()
         reader, storing = self._reader, self._storing
         storing.collect()
-        self._ownership.look()
+        self._watch.step()
         filling = reader.filling(writer_idle=storing.is_idle)
         if not is_full(filling, reader.bounds):
             reader.read(filling)

@@ -1,5 +1,6 @@
 """Every metric of the consumer: name, help, unit. Values come from the loop's state when they are asked for."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -102,7 +103,7 @@ class Metrics(Collector):
         labels = ["topic", "partition"]
         lag = GaugeMetricFamily(
             "marketfeed_consumer_lag_messages",
-            "Messages in the partition that are not stored yet",
+            "Messages in the partition that are not stored yet; NaN while Kafka does not tell where it ends",
             labels=labels,
         )
         stored = GaugeMetricFamily(
@@ -110,10 +111,26 @@ class Metrics(Collector):
         )
         for (topic, number), progress in sorted(self._state.partitions.copy().items()):
             stored.add_metric([topic, str(number)], progress.next_offset)
-            if progress.end_offset is not None:
-                lag.add_metric([topic, str(number)], max(0, progress.end_offset - progress.next_offset))
+            end = progress.end_offset
+            lag.add_metric(
+                [topic, str(number)], math.nan if end is None else max(0, end - progress.next_offset)
+            )
         yield lag
         yield stored
+        yield GaugeMetricFamily(
+            "marketfeed_consumer_kafka_reachable",
+            "1 while the Kafka brokers respond, 0 while they do not; see /readyz for the reason",
+            value=float(not self._state.kafka_trouble),
+        )
+        exists = GaugeMetricFamily(
+            "marketfeed_consumer_topic_exists",
+            "1 for a topic that Kafka has, 0 for one that is subscribed to and does not exist",
+            labels=["topic"],
+        )
+        missing = self._state.missing_topics.copy()
+        for topic in sorted({topic for topic, _ in self._state.partitions.copy()} | missing):
+            exists.add_metric([topic], float(topic not in missing))
+        yield exists
         behind = GaugeMetricFamily(
             "marketfeed_consumer_lag_seconds",
             "Age of the newest message stored, by table: how far the table is behind the venue "

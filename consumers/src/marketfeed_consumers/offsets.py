@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers import kafka
@@ -13,22 +12,28 @@ from marketfeed_consumers.claims import read_offsets
 from marketfeed_consumers.transaction import Connection
 
 _SET: Final = """
-INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, epoch, owner,
+INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, leader_epoch, epoch, owner,
     updated_time_us)
-VALUES (%s, %s, %s, %s, %s, 1, 'reset-offsets', %s)
+VALUES (%s, %s, %s, %s, %s, %s, 1, 'reset-offsets', %s)
 ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
-    topic_id = excluded.topic_id, next_offset = excluded.next_offset, epoch = consumer_offsets.epoch + 1,
-    owner = excluded.owner, updated_time_us = excluded.updated_time_us
+    topic_id = excluded.topic_id, next_offset = excluded.next_offset, leader_epoch = excluded.leader_epoch,
+    epoch = consumer_offsets.epoch + 1, owner = excluded.owner, refusal = '', updated_time_us = excluded.updated_time_us
 """
 
 
 class Moved(NamedTuple):
-    """A partition whose stored offset was set; `before` is None where there was none."""
+    """A partition whose stored offset was set.
+
+    Attributes:
+        before: None where there was none.
+        refusal: why it could not be read on from before, which does not hold any more; "" where it could.
+    """
 
     topic: str
     partition: int
     before: int | None
     after: int
+    refusal: str = ""
 
 
 def reset(
@@ -53,16 +58,21 @@ def reset(
                 f"--partition {partition}: {topic} has the partitions {_listed(sorted(bounds))}"
             )
         bounds = {partition: bounds[partition]}
-    targets = {number: target(to, topic, number, *ends) for number, ends in bounds.items()}
+    targets = {number: target(to, topic, number, ends.low, ends.high) for number, ends in bounds.items()}
     topic_id = kafka.topic_ids(admin, [topic])[topic]
     before = read_offsets(connection, group, [topic])
     for number, offset in targets.items():
-        connection.execute(_SET, [group, topic, number, topic_id, offset, now_us])
+        connection.execute(
+            _SET, [group, topic, number, topic_id, offset, bounds[number].leader_epoch, now_us]
+        )
     connection.commit()
-    return [
-        Moved(topic, number, before.get((topic, number), (None, None))[1], offset)
-        for number, offset in sorted(targets.items())
-    ]
+    moved = []
+    for number, offset in sorted(targets.items()):
+        was = before.get((topic, number))
+        moved.append(
+            Moved(topic, number, was.next_offset if was else None, offset, was.refusal if was else "")
+        )
+    return moved
 
 
 def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
@@ -80,24 +90,15 @@ def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
     )
 
 
-def _bounds(admin: AdminClient, topic: str) -> Mapping[int, tuple[int, int]]:
+def _bounds(admin: AdminClient, topic: str) -> Mapping[int, kafka.Bounds]:
     try:
         metadata = admin.list_topics(topic, timeout=10).topics[topic]
         if metadata.error is not None:
             raise kafka.untold("offsets", topic, metadata.error)
-        numbers = sorted(metadata.partitions)
-        lows = _ends(admin, topic, numbers, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        highs = _ends(admin, topic, numbers, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        found = kafka.bounds(admin, [(topic, number) for number in metadata.partitions])
     except KafkaException as error:
         raise kafka.untold("offsets", topic, error.args[0]) from None
-    return {number: (lows[number], highs[number]) for number in lows}
-
-
-def _ends(admin: AdminClient, topic: str, numbers: Sequence[int], which: OffsetSpec) -> dict[int, int]:
-    asked = admin.list_offsets(
-        {TopicPartition(topic, number): which for number in numbers}, request_timeout=10
-    )
-    return {partition.partition: future.result().offset for partition, future in asked.items()}
+    return {number: found[topic, number] for _, number in found}
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -4,9 +4,8 @@ Every change ends with nothing in flight: partitions that are taken away are sto
 within the drain deadline, and what was only read is left to the next owner.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, TopicPartition
@@ -14,14 +13,16 @@ from confluent_kafka.admin import AdminClient
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import ServiceError, StartupError
-from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers import kafka
 from marketfeed_consumers.claims import Claimed, Wanted, refusal
-from marketfeed_consumers.errors import Abandoned
+from marketfeed_consumers.decode import Partition
+from marketfeed_consumers.errors import Abandoned, LogLost
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.storing import Storing
+from marketfeed_consumers.transaction import Owner
+from marketfeed_consumers.truncation import find_truncated
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
 
@@ -30,8 +31,8 @@ log = logs.get(__name__)
 _CLAIM_SECONDS: Final = 120.0
 """Less than kafka.MAX_POLL_INTERVAL_MS, within which Kafka waits for a rebalance callback."""
 
-_LOOK_SECONDS: Final = 5.0
-"""How often it is asked whether a topic is still the same: one small question to the controller."""
+_REFUSE_SECONDS: Final = 10.0
+"""How long the end of the process waits for the database to store why it ends."""
 
 
 class Ownership:
@@ -47,6 +48,7 @@ class Ownership:
         storing: Storing,
         waiting: Waiting,
         stop: Stop,
+        admin: AdminClient,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -56,9 +58,7 @@ class Ownership:
         self._storing = storing
         self._waiting = waiting
         self._stop = stop
-        self._asked: Mapping[str, Any] | None = None
-        self._looked = time.monotonic()
-        self._admin = AdminClient({**client_config(settings), "log_level": 2})
+        self._admin = admin
 
     def join(self) -> None:
         """Become a member of the group; what it assigns to us is taken over while the reader polls."""
@@ -68,29 +68,6 @@ class Ownership:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
-
-    def look(self) -> None:
-        """Every few seconds see that our topics are still those whose offsets are stored; does not wait.
-
-        A topic can be deleted and created again without a rebalance, and Kafka's client then reads on in the new one
-        from the old offset. What is stored meanwhile is stored rightly, under the old topic's id: with
-        reset-offsets, what was passed over is read.
-
-        Raises:
-            StartupError: one was created again.
-        """
-        if self._asked is None:
-            if time.monotonic() - self._looked >= _LOOK_SECONDS:
-                self._looked = time.monotonic()
-                topics = {topic for topic, _ in self._state.partitions if self._storing.topic_ids[topic]}
-                self._asked = kafka.ask_topic_ids(self._admin, sorted(topics)) if topics else None
-        elif all(future.done() for future in self._asked.values()):
-            asked, self._asked = self._asked, None
-            for (topic, number), progress in self._state.partitions.items():
-                now = kafka.topic_id_of(asked[topic]) if topic in asked else ""
-                found = Wanted(topic, number, now, 0, progress.next_offset)
-                if reason := refusal(found, progress.next_offset, self._storing.topic_ids[topic]):
-                    raise StartupError(reason)
 
     def _on_assign(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         self._guarded(lambda: self._take_over(partitions))
@@ -128,25 +105,56 @@ class Ownership:
                 f"{self._writer.trouble or 'the database does not answer'}"
             ) from None
         for one in claimed:
-            self._state.partitions[one.topic, one.partition] = Progress(one.epoch, one.next_offset)
+            self._state.partitions[one.topic, one.partition] = Progress(
+                one.epoch, one.next_offset, leader_epoch=one.leader_epoch
+            )
+            self._state.missing_topics.discard(one.topic)
             log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
         self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
         self._storing.forget()
 
     def _claimed(self, partitions: Sequence[TopicPartition]) -> Sequence[Claimed]:
+        """The partitions, ours in the database and fit to be read on.
+
+        Raises:
+            LogLost: a stored offset means nothing in the log as it is, or meant nothing once; that is stored.
+        """
         ids = self._storing.topic_ids
         ids |= kafka.topic_ids(self._admin, sorted({one.topic for one in partitions}))
+        wanted = kafka.wanted(self._admin, partitions, ids)
+        claims = self._writer.submit_claim(self._settings.kafka_group, self._name, wanted)
+        claimed = self._waiting.in_callback(claims, _CLAIM_SECONDS)
+        if any(self._refusals(claimed, wanted).values()):
+            # Whoever had them may have stored what came after we had asked where they end. Now nobody else can.
+            wanted = kafka.wanted(self._admin, partitions, ids)
+        reasons = {key: reason for key, reason in self._refusals(claimed, wanted).items() if reason}
+        fit = [one for one in claimed if (one.topic, one.partition) not in reasons]
+        config = kafka.consumer_config(self._settings, lambda _: None)
+        reasons |= find_truncated(config, fit, lambda: self._stop.asked)
+        if reasons:
+            self.refuse(reasons, {(one.topic, one.partition): one.epoch for one in claimed})
+            raise LogLost(reasons)
+        return claimed
 
-        def claim() -> Sequence[Claimed]:
-            wanted = kafka.wanted(self._reader.client, partitions, ids)
-            claims = self._writer.submit_claim(self._settings.kafka_group, self._name, wanted)
-            return self._waiting.in_callback(claims, _CLAIM_SECONDS)
+    @staticmethod
+    def _refusals(claimed: Sequence[Claimed], wanted: Sequence[Wanted]) -> dict[Partition, str]:
+        found = {(one.topic, one.partition): one for one in wanted}
+        return {
+            (one.topic, one.partition): one.refusal
+            or refusal(found[one.topic, one.partition], one.next_offset, one.topic_id)
+            for one in claimed
+        }
 
+    def refuse(self, reasons: Mapping[Partition, str], epochs: Mapping[Partition, int] | None = None) -> None:
+        """Store that partitions of ours must not be read on from their offsets; where the database answers."""
+        if epochs is None:
+            epochs = {key: progress.epoch for key, progress in self._state.partitions.items()}
+        ours = {key: reason for key, reason in reasons.items() if key in epochs}
+        owner = Owner(self._settings.kafka_group, epochs, self._storing.topic_ids)
         try:
-            return claim()
-        except StartupError:
-            # Whoever had them may have stored what came after we had asked where they end: once more, from now.
-            return claim()
+            self._waiting.in_callback(self._writer.submit_refuse(owner, ours), _REFUSE_SECONDS)
+        except Abandoned:
+            log.warning("refusal not stored", reason=self._writer.trouble or "the database does not answer")
 
     def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:
         self._storing.settle(seconds)

@@ -38,12 +38,16 @@ class Rows(Generic[M]):
 
 
 class Step(NamedTuple):
-    """A partition's move: the transaction holds only if `expected_offset` is what the database says is next."""
+    """A partition's move: the transaction holds only if `expected_offset` is what the database says is next.
+
+    `leader_epoch` is that of the partition at `next_offset`, -1 where it is unknown.
+    """
 
     topic: str
     partition: int
     expected_offset: int
     next_offset: int
+    leader_epoch: int = -1
 
 
 @dataclass(slots=True)
@@ -84,7 +88,9 @@ def mark_keys(batch: Batch) -> list[MarkKey]:
 def steps(batch: Batch, positions: Mapping[Partition, int]) -> list[Step]:
     """The offsets' moves of `batch`, from where each partition stands."""
     return [
-        Step(topic, number, positions[topic, number], next_offset)
+        Step(
+            topic, number, positions[topic, number], next_offset, batch.leader_epochs.get((topic, number), -1)
+        )
         for (topic, number), next_offset in sorted(batch.next_offsets.items())
     ]
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -12,10 +11,13 @@ from confluent_kafka import Message as Record
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import ServiceError, StartupError
 from marketfeed_consumers.batching import CHUNK_ROWS, Bounds, Filling, wait_seconds
+from marketfeed_consumers.claims import truncated
 from marketfeed_consumers.decode import Batch, Partition
+from marketfeed_consumers.errors import LogLost
 from marketfeed_consumers.kafka import consumer_config
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
+from marketfeed_consumers.truncation import LOG_LOST
 
 log = logs.get(__name__)
 
@@ -28,8 +30,6 @@ _FINAL: Final = (
 IDLE_SECONDS: Final = 0.1
 """How long one wait may take when there is nothing to do: also how long a stop signal may wait for its answer."""
 _HINT_SECONDS: Final = 1.0
-_ASK_SECONDS: Final = 0.5
-"""How long a question to Kafka may hold the loop up while it has nothing to read anyway."""
 
 
 class Reader:
@@ -39,11 +39,13 @@ class Reader:
         client: Kafka's; who changes what is assigned needs it.
         batch: what was read and not handed over yet.
         failure: what a rebalance callback ended in; the next reading raises it.
+        ends: partition -> the offset at which it was read to its end, control records and aborted ones included.
     """
 
     def __init__(self, settings: ConsumerSettings, state: State) -> None:
         self.batch = Batch()
         self.failure: ServiceError | None = None
+        self.ends: dict[Partition, int] = {}
         self._state = state
         self._tables = settings.tables_by_topic()
         self._bounds = Bounds(
@@ -52,7 +54,6 @@ class Reader:
         self._began = 0.0
         self._caught_up = True
         self._paused = False
-        self._said: set[str] = set()
         self._hinted = 0.0
         name = settings.kafka_group_instance_id
         self._name_hint = (
@@ -86,7 +87,7 @@ class Reader:
         if filling.rows == 0:
             # Returns with the first record, where `consume` would wait for a whole chunk.
             first = self.client.poll(
-                IDLE_SECONDS if filling.writer_idle else wait_seconds(filling, self._bounds)
+                IDLE_SECONDS if filling.writer_idle else wait_seconds(filling, self._bounds, IDLE_SECONDS)
             )
             if self.failure is not None:
                 raise self.failure
@@ -98,7 +99,9 @@ class Reader:
             self._take([first])
             polled = 1
         asked = min(CHUNK_ROWS, self._bounds.max_rows - filling.rows) - polled
-        records = self.client.consume(asked, wait_seconds(filling, self._bounds)) if asked > 0 else []
+        records = (
+            self.client.consume(asked, wait_seconds(filling, self._bounds, IDLE_SECONDS)) if asked > 0 else []
+        )
         self._caught_up = len(records) < asked
         self._take(records)
 
@@ -110,16 +113,28 @@ class Reader:
     def drop(self, partitions: set[Partition]) -> None:
         """Leave the records of `partitions` to their next owner."""
         self.batch = self.batch.without_partitions(partitions, self._tables)
+        self.ends = {one: end for one, end in self.ends.items() if one not in partitions}
 
     def begin(self, positions: Mapping[Partition, int]) -> None:
         """Read partitions that have become ours, from `positions` on."""
-        self.client.incremental_assign(_at(positions))
+        self.client.incremental_assign(self._with_epochs(positions))
         self.client.resume(_at(positions))  # the client keeps a pause beyond the assignment it was made in
 
     def read_again(self, positions: Mapping[Partition, int]) -> None:
         """Go back to `positions`, of all partitions that are ours."""
+        self.ends.clear()
         self.client.incremental_unassign(_at(positions))
-        self.client.incremental_assign(_at(positions))
+        self.client.incremental_assign(self._with_epochs(positions))
+
+    def _with_epochs(self, positions: Mapping[Partition, int]) -> list[TopicPartition]:
+        """`positions` with the leader epochs stored beside them, by which Kafka's client validates them."""
+        found = []
+        for partition, offset in positions.items():
+            progress = self._state.partitions.get(partition)
+            known = progress is not None and progress.next_offset == offset
+            epoch = progress.leader_epoch if progress is not None and known else -1
+            found.append(TopicPartition(*partition, offset, leader_epoch=epoch))
+        return found
 
     def keep_our_place(self) -> None:
         """Read nothing, but poll: otherwise the group would think us dead."""
@@ -157,22 +172,13 @@ class Reader:
                 log.debug("Kafka did not take the offsets", reason=error.args[0].str())
 
     def _look_at_ends(self) -> None:
-        """How far the topics go, for /status and the lag; while nothing is read, only Kafka itself can say."""
+        """How far the topics go, as the answers to our reading told; while nothing is read, `watch` asks."""
         if self._state.kafka_trouble:
-            with suppress(KafkaException):  # it is still away
-                self.client.list_topics(next(iter(self._tables)), timeout=_ASK_SECONDS)
-                self._state.kafka_trouble = ""
-        from_memory = not self._paused or bool(self._state.kafka_trouble)
+            return
         for (topic, number), progress in self._state.partitions.items():
             partition = TopicPartition(topic, number)
-            try:
-                _, high = self.client.get_watermark_offsets(
-                    partition, timeout=_ASK_SECONDS, cached=from_memory
-                )
-            except KafkaException as error:
-                log.debug("Kafka does not tell where a partition ends", reason=error.args[0].str())
-                return
-            if high >= 0:
+            _, high = self.client.get_watermark_offsets(partition, cached=True)
+            if high > (progress.end_offset or 0):
                 progress.end_offset = high
 
     def _take(self, records: Sequence[Record]) -> None:
@@ -181,32 +187,36 @@ class Reader:
         good = [record for record in records if record.error() is None]
         if len(good) != len(records):
             for record in records:
-                self._check(record.error())
+                self._check(record)
         if good:
             if not self.batch.records:
                 self._began = time.monotonic()
             self.batch.add(good, self._tables)
 
-    def _check(self, error: KafkaError | None) -> None:
+    def _check(self, record: Record) -> None:
+        error = record.error()
         if error is None:
             return
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise StartupError(
-                f"Kafka does not have the stored offset any more ({error.str()}); to go on with what it has: "
-                "marketfeed-consumer reset-offsets --topic TOPIC --to earliest"
-            )
+        partition = (record.topic() or "", record.partition() or 0)
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.ends[partition] = record.offset() or 0
+            return
+        if error.code() in LOG_LOST:
+            progress = self._state.partitions.get(partition)
+            if progress is None:
+                return  # of an assignment that has ended
+            raise LogLost({partition: truncated(*partition, progress.next_offset, error.str())})
         if error.fatal() or error.code() in _FINAL:
             raise StartupError(f"Kafka refuses: {error.str()}{self._name_hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            if error.str() not in self._said:  # comes again with each refresh of the metadata
-                self._said.add(error.str())
-                log.warning("waiting for a topic that does not exist yet", reason=error.str())
+            self._state.missing_topics.add(partition[0])  # comes again with each refresh of the metadata
             return
         log.warning("Kafka says", reason=error.str(), code=error.name())
 
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._state.kafka_trouble = f"no Kafka broker can be reached: {error.str()}"
+            self._state.brokers_down_at = time.monotonic()
+            return
         log.warning("Kafka client", reason=error.str(), code=error.name())
 
 

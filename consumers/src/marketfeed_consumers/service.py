@@ -58,6 +58,8 @@ class ConsumerHealth:
     def readyz(self) -> Verdict:
         """Whether what is read can be stored."""
         reason = self.starting or self._writer.why_paused() or self._state.kafka_trouble
+        if not reason and self._state.missing_topics:
+            reason = f"topics that do not exist: {', '.join(sorted(self._state.missing_topics.copy()))}"
         if not reason and not self._state.joined:
             reason = f"waiting to be assigned partitions in group {self._settings.kafka_group}"
         return Verdict(not reason, reason)

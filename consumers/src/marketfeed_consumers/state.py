@@ -3,6 +3,7 @@
 Plain values, written by the loop's thread and read by /status and /metrics.
 """
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,21 +24,31 @@ class Progress:
 
     Attributes:
         next_offset: as stored.
-        end_offset: the partition's end as the broker last told it.
+        leader_epoch: of the partition at `next_offset`, as stored; -1 where it is unknown.
+        end_offset: the partition's end as the broker last told it; None while that is not known.
     """
 
     epoch: int
     next_offset: int
     end_offset: int | None = None
+    leader_epoch: int = -1
 
 
 @dataclass(slots=True)
 class State:
-    """Counters since the process began, what it owns now, and what it knows to be stored of the symbols it has seen."""
+    """Counters since the process began, what it owns now, and what it knows to be stored of the symbols it has seen.
+
+    Attributes:
+        kafka_trouble: why nothing can be read at the moment; "" when all is well.
+        missing_topics: those of ours that do not exist.
+        brokers_down_at: when the client last lost its last broker, by the monotonic clock.
+    """
 
     partitions: dict[Partition, Progress] = field(default_factory=dict)
     joined: bool = False
     kafka_trouble: str = ""
+    missing_topics: set[str] = field(default_factory=set)
+    brokers_down_at: float = -math.inf
     inserted: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -53,9 +64,10 @@ class State:
         self.inserted.update(result.written.inserted)
         self.duplicates.update(result.written.duplicates)
         self.dead_letters.update(letter.topic for letter in plan.dead_letters)
-        for topic, number, _, next_offset in plan.steps:
-            if (topic, number) in self.partitions:
-                self.partitions[topic, number].next_offset = next_offset
+        for step in plan.steps:
+            progress = self.partitions.get((step.topic, step.partition))
+            if progress is not None:
+                progress.next_offset, progress.leader_epoch = step.next_offset, step.leader_epoch
         for key, trades in chain(plan.trades.new.items(), plan.trades.doubtful.items()):
             self._stored_rows((TRADES, *key), [one.received_time_us for one in trades], result)
         for key, quotes in chain(plan.quotes.new.items(), plan.quotes.doubtful.items()):

@@ -92,6 +92,23 @@ class Storing:
             self.collect()
             self._redo(batch, error)
             return
+        self._submit(batch)
+
+    def hand_over_ends(self, ends: Mapping[Partition, tuple[int, int]]) -> None:
+        """Store that partitions were read to their ends, past control records and aborted ones, when nothing else is.
+
+        Args:
+            ends: partition -> the next offset and its leader epoch.
+        """
+        batch = Batch()
+        for partition, (next_offset, leader_epoch) in ends.items():
+            if next_offset > self._positions.get(partition, next_offset):
+                batch.next_offsets[partition] = next_offset
+                batch.leader_epochs[partition] = leader_epoch
+        if self.is_idle and batch.next_offsets:
+            self._submit(batch)
+
+    def _submit(self, batch: Batch) -> None:
         made = plan(batch, self._known, self._positions)
         self._known.update(made.after())
         self._positions.update(batch.next_offsets)
@@ -203,5 +220,5 @@ class Storing:
                 offset=letter.kafka_offset,
                 reason=letter.reason,
             )
-        for topic, number, _, next_offset in made.steps:
-            self.hints[topic, number] = next_offset
+        for step in made.steps:
+            self.hints[step.topic, step.partition] = step.next_offset

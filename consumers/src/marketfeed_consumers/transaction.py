@@ -131,10 +131,7 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
     Raises:
         OffsetsMoved: one is not.
     """
-    rows = [
-        (topic, number, expected, next_offset, owner.epochs[topic, number])
-        for topic, number, expected, next_offset in plan.steps
-    ]
+    rows = [(*step, owner.epochs[step.topic, step.partition]) for step in plan.steps]
     moved = connection.execute(consumer_offsets.ADVANCE, [owner.group, now_us, *_columns(rows)]).fetchall()
     if len(moved) != len(rows) or ("",) in moved:
         raise OffsetsMoved

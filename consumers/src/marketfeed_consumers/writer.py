@@ -8,7 +8,7 @@ loop says so. Everything else (lost connection, full disk, restart) is waited ou
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -18,8 +18,9 @@ import psycopg
 from marketfeed_chassis import logs
 from marketfeed_chassis.backoff import delays
 from marketfeed_consumers import database, transaction
-from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, stands_after
+from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, refuse, stands_after
 from marketfeed_consumers.database import Remedy, remedy
+from marketfeed_consumers.decode import Partition
 from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 from marketfeed_consumers.knowledge import Mark
@@ -97,6 +98,12 @@ class Writer:
             return claimed
 
         return self._thread.submit(self._persistently, attempt)
+
+    def submit_refuse(self, owner: Owner, reasons: Mapping[Partition, str]) -> "Future[None]":
+        """Store why partitions must not be read on from their offsets."""
+        return self._thread.submit(
+            self._persistently, lambda connection: refuse(connection, owner, reasons, self._clock_us())
+        )
 
     def submit_load(self, keys: Sequence[MarkKey]) -> "Future[dict[MarkKey, Mark]]":
         """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""

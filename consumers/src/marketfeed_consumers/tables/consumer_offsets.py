@@ -2,6 +2,10 @@
 
 `epoch` is raised by each consumer that is assigned the partition. A commit names the epoch and the offset it
 goes on from: a consumer that was replaced, or one that lost count, finds no such row and writes nothing.
+
+`leader_epoch` is the partition's leader epoch at `next_offset` (-1: unknown). From it Kafka tells whether the log was
+truncated below that offset, also when it has grown past it since. `refusal` says why reading must not go on ("" when it
+may); it stays until reset-offsets, whatever the log looks like meanwhile.
 """
 
 from typing import Final
@@ -11,13 +15,13 @@ NAME: Final = "consumer_offsets"
 CLAIM: Final = """
 UPDATE consumer_offsets SET epoch = epoch + 1, owner = %s, updated_time_us = %s
 WHERE consumer_group = %s AND topic = %s AND "partition" = %s
-RETURNING epoch, next_offset, topic_id
+RETURNING epoch, next_offset, topic_id, leader_epoch, refusal
 """
 
 BEGIN: Final = """
-INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, epoch, owner,
+INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, leader_epoch, epoch, owner,
     updated_time_us)
-VALUES (%s, %s, %s, %s, %s, 1, %s, %s)
+VALUES (%s, %s, %s, %s, %s, %s, 1, %s, %s)
 ON CONFLICT DO NOTHING
 """
 
@@ -27,15 +31,21 @@ WHERE consumer_group = %s AND topic = %s AND "partition" = %s AND topic_id = ''
 """
 """Note the topic's id where the broker did not tell it when the partition was begun."""
 
+REFUSE: Final = """
+UPDATE consumer_offsets SET refusal = %s, updated_time_us = %s
+WHERE consumer_group = %s AND topic = %s AND "partition" = %s AND epoch = %s AND refusal = ''
+"""
+"""Store why reading must not go on; the first reason stays. A newer owner of the partition judges by itself."""
+
 ADVANCE: Final = """
 INSERT INTO consumer_offsets AS held (consumer_group, topic, "partition", topic_id, previous_offset, next_offset,
-    epoch, owner, updated_time_us)
-SELECT %s, n.topic, n.number, '', n.previous_offset, n.next_offset, n.epoch, '', %s
-FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS n (topic, number, previous_offset, next_offset, epoch)
+    leader_epoch, epoch, owner, updated_time_us)
+SELECT %s, n.topic, n.number, '', n.previous_offset, n.next_offset, n.leader_epoch, n.epoch, '', %s
+FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::int[], %s::bigint[])
+    AS n (topic, number, previous_offset, next_offset, leader_epoch, epoch)
 ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
     previous_offset = excluded.previous_offset, next_offset = excluded.next_offset,
-    updated_time_us = excluded.updated_time_us
+    leader_epoch = excluded.leader_epoch, updated_time_us = excluded.updated_time_us
 WHERE held.epoch = excluded.epoch AND held.next_offset = excluded.previous_offset
 RETURNING owner
 """
@@ -47,6 +57,6 @@ PostgreSQL remembers that reading by pages of many rows, and consumers of differ
 """
 
 READ: Final = """
-SELECT topic, "partition", epoch, next_offset, owner FROM consumer_offsets
+SELECT topic, "partition", epoch, next_offset, owner, refusal FROM consumer_offsets
 WHERE consumer_group = %s AND topic = ANY(%s)
 """

@@ -1,0 +1,64 @@
+"""When a batch is stored: full, old enough, or caught up and lingered."""
+
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Message as Record
+from consumer_market import record, trade
+
+from marketfeed_chassis import settings
+from marketfeed_consumers.batching import Bounds, Filling, is_due, wait_seconds
+from marketfeed_consumers.reading import IDLE_SECONDS, Reader
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import State
+
+BOUNDS = Bounds(max_rows=100, max_seconds=1.0, linger_seconds=0.5)
+LINGERING = Filling(rows=1, size_bytes=10, age_seconds=0.4, caught_up=True, writer_idle=True)
+
+
+@pytest.mark.parametrize(
+    ("filling", "due"),
+    [
+        pytest.param(replace(LINGERING, rows=0), False, id="nothing"),
+        pytest.param(LINGERING, False, id="lingering"),
+        pytest.param(replace(LINGERING, age_seconds=0.5), True, id="lingered"),
+        pytest.param(replace(LINGERING, age_seconds=0.9, caught_up=False), False, id="more to read"),
+        pytest.param(replace(LINGERING, age_seconds=0.9, writer_idle=False), False, id="database busy"),
+        pytest.param(replace(LINGERING, age_seconds=1.0, caught_up=False), True, id="old"),
+        pytest.param(replace(LINGERING, rows=100, age_seconds=0.0), True, id="full"),
+    ],
+)
+def test_batch_is_due(filling: Filling, due: bool) -> None:
+    assert is_due(filling, BOUNDS) is due
+
+
+def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
+    """A stop waited for as long as BATCH_LINGER_MS, a minute at most."""
+    assert wait_seconds(LINGERING, BOUNDS, IDLE_SECONDS) == pytest.approx(0.1)
+    assert wait_seconds(replace(LINGERING, age_seconds=2.0), BOUNDS, IDLE_SECONDS) == 0.0
+    long = Bounds(max_rows=100, max_seconds=60.0, linger_seconds=60.0)
+    for idle in (True, False):
+        assert wait_seconds(replace(LINGERING, writer_idle=idle), long, IDLE_SECONDS) == IDLE_SECONDS
+
+
+class Fed(Reader):
+    """A reader into whose batch records are put by hand; its client is connected to nothing."""
+
+    def feed(self, *records: Record) -> None:
+        self._take(records)
+
+
+@pytest.mark.parametrize(("linger_ms", "due"), [("0", True), ("60000", False)])
+def test_batch_lingers_for_as_long_as_batch_linger_ms_says(linger_ms: str, due: bool) -> None:
+    environment = {
+        "DATABASE_URL": "postgresql://nobody@localhost/none",
+        "KAFKA_BROKER": "127.0.0.1:1",
+        "BATCH_LINGER_MS": linger_ms,
+        "BATCH_MAX_MS": "60000",
+    }
+    reader = Fed(settings.read(ConsumerSettings, environment), State())
+    try:
+        reader.feed(record(trade(1), 0, "market.trades.raw"))
+        assert is_due(reader.filling(writer_idle=True), reader.bounds) is due
+    finally:
+        reader.client.close()
