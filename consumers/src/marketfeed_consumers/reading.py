@@ -1,5 +1,6 @@
 """The loop's side of Kafka: records into the batch that is being filled, pauses, and where reading goes on."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -26,6 +27,12 @@ _FINAL: Final = (
     KafkaError.FENCED_INSTANCE_ID,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
+)
+_CONNECTION: Final = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
 )
 IDLE_SECONDS: Final = 0.1
 """How long one wait may take when there is nothing to do: also how long a stop signal may wait for its answer."""
@@ -216,8 +223,9 @@ class Reader:
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._state.brokers_down_at = time.monotonic()
-            return
-        log.warning("Kafka client", reason=error.str(), code=error.name())
+        # Connections that are lost are tried again, a line each time; that no broker responds is told by `watch`.
+        level = logging.DEBUG if error.code() in _CONNECTION else logging.WARNING
+        log.log(level, "Kafka client error", reason=error.str(), code=error.name())
 
 
 def _at(positions: Mapping[Partition, int]) -> list[TopicPartition]:
