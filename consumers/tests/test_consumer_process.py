@@ -209,7 +209,7 @@ def test_a_database_that_goes_away_pauses_it_and_nothing_is_lost(start, publish,
     url = postgres.new_database()
     schema.migrate(url, 10)
     name = url.split("/")[3].split("?")[0]
-    consumer = start(DATABASE_URL=url)
+    consumer = start(DATABASE_URL=url, CONSUMER_TOPICS=topic)
     publish(topic, trade(0))
     until(lambda: stored(url, "trades") == 1, "the first trade")
     with psycopg.connect(postgres.url(), autocommit=True) as admin:
