@@ -166,10 +166,10 @@ def main() -> None:
         asyncio.run(install(plane.kubeconfig))
         token = asyncio.run(operator_token(plane.kubeconfig))
         kubeconfig = plane.kubeconfig_for(folder / "operator.kubeconfig", token)
-        # The times a user has; lease and canary off, whose calls are not those of a change.
+        # The times a user has; the lease off, whose calls are not those of a change.
         operator = launch(
             folder, kubeconfig, running,
-            RESYNC_SECONDS="60", AUDIT_SECONDS="300", REPORT_SECONDS="5", CANARY_SECONDS="0", LEADER_ELECTION="false",
+            RESYNC_SECONDS="60", AUDIT_SECONDS="300", REPORT_SECONDS="5", LEADER_ELECTION="false",
         )  # fmt: skip
         operator.await_log("operator started")
         print(json.dumps(asyncio.run(measure(operator, plane.kubeconfig, arguments))))

@@ -28,7 +28,7 @@ HEAD: Final = (
 )
 FILES: Final = {
     "rbac.yaml": (
-        "service-account", "cluster-role", "cluster-role-binding", "role", "role-binding",
+        "service-account", "cluster-role", "cluster-role-binding", "role", "role-binding", "user-roles",
     ),
     "deployment.yaml": ("deployment", "pod-disruption-budget", "network-policy"),
 }  # fmt: skip

@@ -192,7 +192,7 @@ def launch(folder: Path, kubeconfig: Path, running: contextlib.ExitStack, **envi
     variables = {
         "PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), "METRICS_HOST": "127.0.0.1",
         "METRICS_PORT": "0", "METRICS_PORT_FILE": str(folder / "port"), "RESYNC_SECONDS": "2",
-        "AUDIT_SECONDS": "2", "REPORT_SECONDS": "0.2", "CANARY_SECONDS": "1", "CANARY_DEADLINE_SECONDS": "30",
+        "AUDIT_SECONDS": "2", "REPORT_SECONDS": "0.2",
         "LEASE_SECONDS": "15", "LEASE_RETRY_SECONDS": "0.3", "WORKER_IMAGE": "worker:1",
         "OPERATOR_NAMESPACE": SYSTEM, "CONSUMER_IMAGE": "consumer:1", **environment,
     }  # fmt: skip

@@ -119,6 +119,70 @@ RULES = [
     ),
 ]
 
+RULES += [
+    (
+        "sasl.mechanism PLAIN without tls sends the password in clear text",
+        spec(kafka={"credentials": {"sasl": {**SASL, "mechanism": "PLAIN"}}}),
+        spec(kafka={"credentials": {"sasl": {**SASL, "mechanism": "PLAIN"}, "tls": {}}}),
+    ),
+    *(
+        (
+            f"{path} has a key that Kubernetes takes for none",
+            wrap({key: "x"}),
+            wrap({"example.com/a.b_c": "x"}),
+        )
+        for path, wrap in (
+            ("template.labels", lambda found: spec(template={"labels": found})),
+            ("template.annotations", lambda found: spec(template={"annotations": found})),
+            ("template.nodeSelector", lambda found: spec(template={"nodeSelector": found})),
+            ("monitoring.labels", lambda found: spec(monitoring={"labels": found})),
+            ("serviceAccount.annotations", lambda found: spec(serviceAccount={"annotations": found})),
+        )
+        for key in ("", "a b", "-a", "a/b/c", "UPPER/a", f"{'p' * 254}/a", "n" * 64)
+    ),
+    *(
+        (
+            f"resources.{field} names a resource that there is not",
+            spec(ingestion={"resources": {field: {key: "1"}}}),
+            spec(ingestion={"resources": {field: {"nvidia.com/gpu": "1", "hugepages-2Mi": "4Mi"}}}),
+        )
+        for field in ("requests", "limits")
+        for key in ("gpu", "CPU", "")
+    ),
+    (
+        "a toleration without key needs operator: Exists",
+        spec(template={"tolerations": [{"effect": "NoSchedule"}]}),
+        spec(template={"tolerations": [{"operator": "Exists", "effect": "NoSchedule"}]}),
+    ),
+    (
+        "a toleration with operator Exists has no value",
+        spec(template={"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
+        spec(template={"tolerations": [{"key": "a", "operator": "Equal", "value": "b"}]}),
+    ),
+    (
+        "tolerationSeconds needs effect: NoExecute",
+        spec(template={"tolerations": [{"key": "a", "value": "b", "tolerationSeconds": 1}]}),
+        spec(template={"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 1}]}),
+    ),
+    (
+        "serviceAccount.annotations are of the account that is made for the feed",
+        spec(serviceAccount={"name": "mine", "annotations": {}}),
+        spec(serviceAccount={"annotations": {"eks.amazonaws.com/role-arn": "x"}}),
+    ),
+    (
+        "a peer of networkPolicy.extraEgress is an ipBlock or selectors",
+        spec(
+            networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}]}
+        ),
+        spec(networkPolicy={"extraEgress": [{"to": [{"namespaceSelector": {}, "podSelector": {}}]}]}),
+    ),
+    (
+        "endPort of networkPolicy.extraEgress must not be below port",
+        spec(networkPolicy={"extraEgress": [{"ports": [{"port": 9, "endPort": 8}]}]}),
+        spec(networkPolicy={"extraEgress": [{"ports": [{"port": 8, "endPort": 9}]}]}),
+    ),
+]
+
 # Bounds and patterns: the schema's own refusals.
 BOUNDS = [
     ("venue", spec(venue="kraken")),
@@ -141,10 +205,139 @@ BOUNDS = [
     ("retention.bookTickersDays", kept(bookTickersDays="7")),
     ("quietWindowUtc", spec(ingestion={"rotation": {"quietWindowUtc": "25:00-26:00"}})),
     ("resources.limits", spec(ingestion={"resources": {"limits": {"memory": "lots"}}})),
+    *(
+        ("resources.limits", spec(ingestion={"resources": {"limits": {"cpu": value}}}))
+        for value in (-1, "-1", "1 ", "1.5.2", "1Kib", "0x1", "1e", "1e400", "", ".", "+")
+    ),
+    *(
+        ("bootstrapServers", spec(kafka={"bootstrapServers": value}))
+        for value in (
+            "kafka:90920",
+            "kafka:0",
+            "kafka:65536",
+            "[fd00::1:9092",
+            "fd00::1:9092",
+            "[fd00:::1]:9092",
+            "[::ffff]",
+            "a:1,",
+            "a..b:1",
+            "-a:1",
+            "a b:1",
+            "a\n:1",
+            "user@a:1",
+            "[1:2:3:4:5:6:7:8:9]:1",
+        )
+    ),
+    *(
+        ("websocket", spec(endpoints={"websocket": value}))
+        for value in (
+            "wss://proxy:94430",
+            "wss://[fd00::1",
+            "wss://[fd00::1]x",
+            "wss://",
+            "wss:///ws",
+            "wss://a?b=c",
+            "wss://a#b",
+            "wss://user:secret@a",
+            "wss://a/$(PATH)",
+            "wss://a b",
+            "wss://a\x1b[31m",
+            "wss://[v1.a]",
+            "WSS://a",
+            "wss://a:",
+        )
+    ),
+    *(
+        ("symbols", spec(symbols=[value]))
+        for value in ("BTC\xa0USDT", "A\x1b[31m", "A\u202eB", "A,B", "a", "A/B", "A\0", "\ue000")
+    ),
+    *(
+        ("images.worker", spec(images={"worker": value}))
+        for value in (
+            "a b",
+            "UPPER/Case",
+            "a:tag:tag",
+            "a@sha256:1",
+            "../a",
+            "a//b",
+            "https://a/b",
+            "a:",
+            "a\nb",
+        )
+    ),
+    *(
+        ("dsnSecretName", spec(storage={"dsnSecretName": value}))
+        for value in ("a..b", "a.", "-a", "A", "a/b", "")
+    ),
+    *(("dsnKey", spec(storage={"dsnKey": value})) for value in ("..", ".", "..a", "a/b", "a b", "")),
+    *(
+        ("topics.trades", spec(kafka={"topics": {"trades": {"name": value}}}))
+        for value in (".", "..", "a b", "a/b", "", "x" * 250)
+    ),
+    ("cluster.name", spec(kafka={"cluster": {"name": "x" * 48}, "bootstrapServers": None})),
+    ("priorityClassName", spec(template={"priorityClassName": "Not A Name"})),
+    ("username", spec(kafka={"credentials": {"sasl": {"secretName": "a", "username": "a\nb"}}})),
+    ("cidr", spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "everywhere"}}]}]})),
+    ("runAsUser", spec(template={"securityContext": {"runAsUser": 0}})),
+]
+
+# What is taken: as Kubernetes, Kafka and the venues have it.
+TAKEN = [
+    *(
+        spec(ingestion={"resources": {"requests": {"cpu": value}}})
+        for value in (
+            1,
+            0,
+            "1",
+            "0.5",
+            ".5",
+            "1.",
+            "100m",
+            "100u",
+            "5n",
+            "129e6",
+            "1E3",
+            "1e-3",
+            "1Pi",
+            "2E",
+            "1Ei",
+            "+1",
+        )
+    ),
+    *(
+        spec(kafka={"bootstrapServers": value})
+        for value in (
+            "kafka:9092",
+            "a_b.c:1,d:65535",
+            "[fd00::1]:9092",
+            "[::1]:1",
+            "10.0.0.1:9092",
+            "[::]:9,[1::]:8",
+        )
+    ),
+    *(
+        spec(endpoints={"websocket": f"ws://{value}", "rest": f"https://{value}"})
+        for value in ("a", "a:1", "a/", "a/b/c", "[fd00::1]", "[fd00::1]:9443/base", "proxy.example.com:9443")
+    ),
+    *(spec(symbols=[value]) for value in ("BTCUSDT", "1000SATSUSDT", "BTC-PERP", "币安人生USDT", "A_B.C:D")),
+    *(
+        spec(images={"worker": value})
+        for value in (
+            "a",
+            "a:1",
+            "localhost:5000/a/b_c/d--e:v1",
+            f"r.example/a@sha256:{'0' * 64}",
+            f"a:1@sha256:{'a' * 64}",
+        )
+    ),
 ]
 
 
-@pytest.mark.parametrize(("message", "refused", "accepted"), RULES, ids=[rule[0] for rule in RULES])
+@pytest.mark.parametrize(
+    ("message", "refused", "accepted"),
+    RULES,
+    ids=[f"{rule[0]} {number}" for number, rule in enumerate(RULES)],
+)
 def test_python_keeps_each_rule(message, refused, accepted):
     problems = parse(refused)
     assert isinstance(problems, list)
@@ -157,6 +350,11 @@ def test_python_keeps_each_bound_and_names_the_field(field, refused):
     problems = parse(refused)
     assert isinstance(problems, list)
     assert any(field in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("taken", TAKEN, ids=range(len(TAKEN)))
+def test_python_takes_what_kubernetes_kafka_and_venues_have(taken):
+    assert isinstance(parse(taken), Spec), parse(taken)
 
 
 def test_every_rule_has_its_examples():
@@ -200,7 +398,11 @@ def test_every_field_has_a_description_and_every_collection_a_bound():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("message", "refused", "accepted"), RULES, ids=[rule[0] for rule in RULES])
+@pytest.mark.parametrize(
+    ("message", "refused", "accepted"),
+    RULES,
+    ids=[f"{rule[0]} {number}" for number, rule in enumerate(RULES)],
+)
 async def test_the_api_server_keeps_each_rule_in_the_same_words(admin: Admin, message, refused, accepted):
     with pytest.raises(Invalid, match=message.replace(".", r"\.")):
         await feed(admin, refused)
@@ -212,6 +414,12 @@ async def test_the_api_server_keeps_each_bound(admin: Admin):
     for field, refused in BOUNDS:
         with pytest.raises(ApiError, match=field.rpartition(".")[2]):
             await feed(admin, refused)
+
+
+@pytest.mark.integration
+async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin: Admin):
+    for taken in TAKEN:
+        await feed(admin, taken)
 
 
 CHANGES = [

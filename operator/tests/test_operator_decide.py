@@ -11,9 +11,10 @@ from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.config_map import config_map
 from marketfeed_operator.facts import child_facts
+from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Listing, Observed, PodFacts, PodReport
 from marketfeed_operator.plan import obsolete, plan, resolve
-from marketfeed_operator.reconcile import transitions
+from marketfeed_operator.status_writer import transitions
 from marketfeed_wire.assignment import hash_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -25,6 +26,9 @@ SPEC: dict[str, Any] = {
 STORED = {**SPEC, "storage": {"engine": "postgresql", "dsnSecretName": "database"}}
 
 
+APPLIED = [{"manager": FIELD_MANAGER, "operation": "Apply"}]
+
+
 def sound(spec: dict[str, Any]) -> Spec:
     parsed = parse(spec)
     assert isinstance(parsed, Spec), parsed
@@ -32,7 +36,7 @@ def sound(spec: dict[str, Any]) -> Spec:
 
 
 def facts(spec: dict[str, Any], status: dict[str, Any] | None = None) -> FeedFacts:
-    return FeedFacts("default", "feed", "uid", 4, "1", spec, status or {}, None)
+    return FeedFacts("default", "feed", "uid", 4, "1", spec, status or {})
 
 
 def feed(spec: dict[str, Any]) -> Feed:
@@ -49,7 +53,15 @@ def settled(spec: dict[str, Any], observed: Observed | None = None, *, ready: bo
         for child in planned.children:
             if child.body is None:
                 continue
-            body = {**child.body, "metadata": {**child.body["metadata"], "uid": child.name, "generation": 1}}
+            body = {
+                **child.body,
+                "metadata": {
+                    **child.body["metadata"],
+                    "uid": child.name,
+                    "generation": 1,
+                    "managedFields": APPLIED,
+                },
+            }
             replicas = body.get("spec", {}).get("replicas", 0) if ready else 0
             body["status"] = {
                 "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
@@ -69,7 +81,7 @@ def status(
     ok = isinstance(parsed, Spec)
     at = Situation(
         facts(spec, before), parsed if ok else None, [] if ok else parsed, observed,
-        plan(feed(spec), observed) if ok else None, failure,
+        plan(feed(spec), observed) if ok else None, failure, applied=ok and not failure and not parsed.paused,
     )  # fmt: skip
     return decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json")
 
@@ -186,7 +198,7 @@ def test_planning_again_changes_nothing():
     first, second = plan(feed(STORED), observed), plan(feed(STORED), settled(STORED, observed))
     assert first == second
     assert first is not None
-    assert obsolete(first.children, observed) == []
+    assert obsolete(first.children, observed, "uid") == []
     for child in first.children:
         assert child.body is not None
         wanted = child.body["metadata"]["annotations"]["marketfeed.dev/desired-hash"]
@@ -201,8 +213,8 @@ def test_consumers_stay_as_they_are_until_the_schema_fits():
     assert planned.migration == "Running"
     held = {child.name for child in planned.children if child.body is None}
     assert held == {"feed-consumer-trades", "feed-consumer-book"}
-    assert not any(key[0] == "StatefulSet" for key in obsolete(planned.children, observed))
-    assert not any(key[0] == "Job" for key in obsolete(planned.children, observed)), (
+    assert not any(key[0] == "StatefulSet" for key in obsolete(planned.children, observed, "uid"))
+    assert not any(key[0] == "Job" for key in obsolete(planned.children, observed, "uid")), (
         "the old one stays meanwhile"
     )
 
@@ -217,18 +229,22 @@ def test_a_migration_that_was_made_stays_as_it_was_whatever_else_is_edited():
         assert (bodies["Job"] is None) == kept
         assert bodies["StatefulSet"] is not None
         assert planned.migration == "Succeeded"
-        assert obsolete(planned.children, observed) == []
+        assert obsolete(planned.children, observed, "uid") == []
 
 
 def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
     observed = settled(STORED)
     topic = ("KafkaTopic", "default", "market.trades.raw")
     observed = replace(
-        observed, children={**observed.children, topic: ChildFacts(topic, ("default", "feed"), "u", "1", "d")}
+        observed,
+        children={
+            **observed.children,
+            topic: ChildFacts(topic, ("default", "feed"), "u", "1", "d", ours=True),
+        },
     )
     planned = plan(feed(SPEC), observed)
     assert planned is not None
-    gone = {key[0] for key in obsolete(planned.children, observed)}
+    gone = {key[0] for key in obsolete(planned.children, observed, "uid")}
     assert gone == {"StatefulSet", "Service", "Job", "NetworkPolicy", "PodDisruptionBudget"}
 
 

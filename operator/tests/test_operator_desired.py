@@ -82,10 +82,10 @@ def test_the_children_of_a_full_feed():
         ("NetworkPolicy", "feed-ingestion"), ("NetworkPolicy", "feed-migration"),
         ("NetworkPolicy", "feed-retention"),
         ("PodDisruptionBudget", "feed-consumer-book"), ("PodDisruptionBudget", "feed-consumer-trades"),
-        ("PodDisruptionBudget", "feed-ingestion"), ("PodMonitor", "feed"),
+        ("PodDisruptionBudget", "feed-ingestion"), ("PodMonitor", "feed-pods"),
         ("ScaledObject", "feed-consumer-trades"),
         ("Service", "feed-consumer-book"), ("Service", "feed-consumer-trades"),
-        ("ServiceAccount", "feed"),
+        ("ServiceAccount", "feed-pods"),
         ("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consumer-trades"),
     ]  # fmt: skip
 
@@ -261,9 +261,9 @@ def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
         body = children(feed())[("NetworkPolicy", name)].body
         return {port["port"] for rule in body["spec"]["egress"] for port in rule["ports"]}
 
-    assert out("feed-ingestion") == {53, 9093, 8443, 443}
-    assert out("feed-consumer-trades") == {53, 9093, 26257}
-    assert out("feed-migration") == out("feed-retention") == {53, 26257}
+    assert out("feed-ingestion") == {53, 5353, 9093, 8443, 443}
+    assert out("feed-consumer-trades") == {53, 5353, 9093, 26257}
+    assert out("feed-migration") == out("feed-retention") == {53, 5353, 26257}
 
 
 def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
@@ -293,25 +293,42 @@ def test_the_share_of_the_venues_budgets_comes_by_the_file_and_restarts_nothing(
     assert one_shard["feed-shard-0"].body["spec"]["template"] == many["spec"]["template"]
 
 
+AWAY = {
+    "requiredDuringSchedulingIgnoredDuringExecution": [
+        {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}
+    ]
+}
+
+
 def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():
     template = {
         "labels": {"team": "data"}, "nodeSelector": {"disk": "ssd"}, "priorityClassName": "high",
-        "tolerations": [{"key": "spot", "operator": "Exists", "tolerationSeconds": 5}],
-        "affinity": {"nodeAffinity": {"anything": [1]}}, "imagePullSecrets": ["registry"],
+        "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
+        "affinity": {"podAntiAffinity": AWAY}, "imagePullSecrets": ["registry"],
     }  # fmt: skip
     for pod in pods(feed(template=template)).values():
         assert pod["metadata"]["labels"]["team"] == "data"
         assert pod["metadata"]["labels"][FEED] == "feed"
         assert pod["spec"]["nodeSelector"] == {"disk": "ssd"}
-        assert pod["spec"]["tolerations"] == [{"key": "spot", "operator": "Exists", "tolerationSeconds": 5}]
-        assert pod["spec"]["affinity"] == {"nodeAffinity": {"anything": [1]}}
+        assert pod["spec"]["tolerations"] == [
+            {"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+        ]
+        assert pod["spec"]["affinity"]["podAntiAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ] == [
+            {
+                "labelSelector": {"matchLabels": {"app": "x"}, "matchExpressions": []},
+                "topologyKey": "zone",
+                "namespaces": [],
+            }
+        ]
         assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["spec"]["priorityClassName"] == "high"
 
 
 def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ours():
     def monitor(labels: dict[str, str]) -> dict[str, Any]:
-        return children(feed(monitoring={"labels": labels}))[("PodMonitor", "feed")].body["metadata"]
+        return children(feed(monitoring={"labels": labels}))[("PodMonitor", "feed-pods")].body["metadata"]
 
     before, after = monitor({"release": "a"}), monitor({"release": "b", FEED: "another"})
     assert after["labels"]["release"] == "b"
@@ -372,7 +389,7 @@ def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:
         "__meta_kubernetes_pod_label_" + re.sub("[^a-zA-Z0-9]", "_", name): value
         for name, value in pod_labels.items()
     }
-    (endpoint,) = children(feed())[("PodMonitor", "feed")].body["spec"]["podMetricsEndpoints"]
+    (endpoint,) = children(feed())[("PodMonitor", "feed-pods")].body["spec"]["podMetricsEndpoints"]
     for rule in endpoint["relabelings"]:
         joined = rule.get("separator", ";").join(found.get(name, "") for name in rule["sourceLabels"])
         if matched := re.fullmatch(rule.get("regex", "(.*)"), joined):
@@ -389,7 +406,7 @@ def test_every_series_says_its_feed_and_component_and_that_of_a_worker_its_shard
 
 
 def test_the_monitor_finds_the_port_and_the_pods_of_every_service():
-    body = children(feed())[("PodMonitor", "feed")].body["spec"]
+    body = children(feed())[("PodMonitor", "feed-pods")].body["spec"]
     (endpoint,) = body["podMetricsEndpoints"]
     for template in pods(feed()).values():
         assert body["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()

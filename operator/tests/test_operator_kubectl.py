@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from operator_kubelet import kubelet
-from operator_support import REPOSITORY, SYSTEM, Admin, eventually
+from operator_support import REPOSITORY, Admin, eventually
 from rich.console import Console
 
 from marketfeed_cli.kubectl.preview import as_json, preview
@@ -71,7 +71,7 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
         (STORED, EXPIRING, {("CronJob", "feed-retain")}, set(), (), False),
         (EXPIRING, STORED, set(), {("CronJob", "feed-retain")}, (), False),
         ({}, {"images": {"worker": "w:2"}}, set(), set(), ("feed-shard-0",), False),
-        ({}, {"monitoring": {"podMonitor": False}}, set(), {("PodMonitor", "feed")}, (), False),
+        ({}, {"monitoring": {"podMonitor": False}}, set(), {("PodMonitor", "feed-pods")}, (), False),
         ({}, {"template": {"labels": {"team": "data"}}, "paused": True}, set(), set(), ("feed-shard-0",), False),
     ],
     ids=[
@@ -272,14 +272,6 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
             )
 
         await eventually(event_told)
-
-        async def canary_says_what_it_is():
-            return "Canary" in (await said(kubectl, "get", "mf", namespace=SYSTEM)).stdout
-
-        await eventually(canary_says_what_it_is)
-        assert (
-            "marketfeed-canary" not in (await said(plugin, "status", "--all-namespaces", namespace="")).stdout
-        )
 
 
 @pytest.mark.integration

@@ -26,13 +26,13 @@ WRITES = ("patch", "post", "put", "delete")
 
 @pytest.fixture(scope="module")
 def operator(start_operator) -> Operator:
-    """With neither lease nor canary, whose writes are not those of feeds.
+    """Without the lease, whose writes are not those of feeds.
 
     What comes round by itself comes round as often as leaves a slow machine time for what is asked of it.
     """
     return start_operator(
         POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="20", AUDIT_SECONDS="20", REPORT_SECONDS="20",
-        LEADER_ELECTION="false", CANARY_SECONDS="0", wait=False,
+        LEADER_ELECTION="false", wait=False,
     )  # fmt: skip
 
 

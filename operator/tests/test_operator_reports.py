@@ -4,8 +4,10 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
-from marketfeed_operator.engine.reports import MISSED_ANSWERS, Reports
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.reports import MISSED_RESPONSES, Reports
 from marketfeed_operator.observed import FeedFacts, Key, PodFacts
 from marketfeed_operator.store import Store
 from marketfeed_wire.status import SymbolStatus, WorkerStatus
@@ -30,7 +32,7 @@ class Pod:
     """A pod's /status, on a port of its own."""
 
     def __init__(self) -> None:
-        self.answer: bytes | None = worker_status("first")
+        self.answer: bytes | None = worker_status("f1")
 
     async def handle(self, _: web.Request) -> web.Response:
         return web.Response(status=503) if self.answer is None else web.Response(body=self.answer)
@@ -55,30 +57,30 @@ async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served)
         told.append(key)
 
     store = Store()
-    store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}, None))
+    store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
     store.put_pod(PodFacts("default", "pod", "pod-uid", FEED, "ingestion", 0, ip="127.0.0.1", ready=True))
-    reports = Reports(store, port=port, changed=changed)
+    reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=changed)
     async with aiohttp.ClientSession() as session:
         await reports.ask_all(session)
         assert (reports.by_pod["pod-uid"].assignment, reports.by_pod["pod-uid"].missing_trades) == (
-            "first",
+            "f1",
             2,
         )
         assert told == [FEED]
         for _ in range(2):  # an answer in between begins the count anew
             pod.answer = None
-            for _ in range(MISSED_ANSWERS - 1):
+            for _ in range(MISSED_RESPONSES - 1):
                 await reports.ask_all(session)
             assert "pod-uid" in reports.by_pod
-            pod.answer = worker_status("first")
+            pod.answer = worker_status("f1")
             await reports.ask_all(session)
         assert told == [FEED], "nothing was new"
-        pod.answer = worker_status("second")
+        pod.answer = worker_status("5ec")
         await reports.ask_all(session)
-        assert reports.by_pod["pod-uid"].assignment == "second"
+        assert reports.by_pod["pod-uid"].assignment == "5ec"
         assert told == [FEED] * 2
         pod.answer = None
-        for _ in range(MISSED_ANSWERS):
+        for _ in range(MISSED_RESPONSES):
             await reports.ask_all(session)
         assert reports.by_pod == {}
         assert told == [FEED] * 3

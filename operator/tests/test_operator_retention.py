@@ -171,8 +171,8 @@ def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
     there = replace(there, children={**there.children, **{each.key: each for each in runs if each}})
     planned = plan(declared, there)
     assert planned is not None
-    assert obsolete(planned.children, there) == [], "runs are their CronJob's"
-    facts = FeedFacts(*FEED, "uid", 1, "1", {}, {}, None)
+    assert obsolete(planned.children, there, "uid") == [], "runs are their CronJob's"
+    facts = FeedFacts(*FEED, "uid", 1, "1", {}, {})
     found = decide(Situation(facts, declared.spec, [], there, planned), datetime(2026, 11, 28, tzinfo=UTC))
     assert found.retention is not None
     assert (found.retention.cron_job, found.retention.state) == ("feed-retain", newest)

@@ -15,6 +15,8 @@ from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.engine.rim import Rim
+from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.facts import kafka_listeners
 from marketfeed_operator.observe import Observer
 from marketfeed_operator.observed import KafkaListener
@@ -111,9 +113,17 @@ async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, e
 
     store, metrics = Store(), Metrics(CollectorRegistry())
     async with ApiClient(Configuration()) as client:  # never asked
-        audit = Audit(Cluster(client, metrics), store, metrics, (), changed)
+        audit = Audit(Cluster(client, metrics), store, metrics, Scopes((), metrics), changed)
         audit.kafkas = {("kafka", "market"): (KafkaListener(9092, False, True, "k:9092"),)}
-        observer = Observer(store, Reports(store, port=1, changed=changed), Listings(changed), audit, None)
+        observer = Observer(
+            store,
+            Reports(store, metrics, port=1, changed=changed),
+            Listings(changed, metrics),
+            audit,
+            None,
+            Rim(metrics),
+            Scopes((), metrics),
+        )
         assert (
             len((await observer.observe(("default", "feed"), spec_of(cluster))).kafka_listeners) == expected
         )

@@ -9,9 +9,6 @@
 {{- if gt (mulf .settings.leaseRetrySeconds 3) (float64 .settings.leaseSeconds) }}
 {{- fail (printf "operator.settings.leaseRetrySeconds=%v must be at most a third of leaseSeconds=%v: a leader would lose the Lease to a single slow answer" .settings.leaseRetrySeconds .settings.leaseSeconds) }}
 {{- end }}
-{{- if and .settings.canarySeconds (ge (int .settings.canarySeconds) (int .settings.canaryDeadlineSeconds)) }}
-{{- fail (printf "operator.settings.canarySeconds=%v must be below canaryDeadlineSeconds=%v" .settings.canarySeconds .settings.canaryDeadlineSeconds) }}
-{{- end }}
 {{- end }}
 {{- if and .Values.rbac.create (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: the operator's rights would go to every pod of the namespace, by its ServiceAccount default. Name the ServiceAccount, or set rbac.create=false" }}

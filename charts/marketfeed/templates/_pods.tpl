@@ -1,9 +1,9 @@
 {{- /* What every pod of the chart runs under: the restricted Pod Security Standard. */ -}}
 {{- define "marketfeed.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- with .Values.podSecurityContext }}
+{{ toYaml . }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}

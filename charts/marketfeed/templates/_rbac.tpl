@@ -33,7 +33,7 @@
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list]
 {{- with .Values.operator.watchSecrets }}
 # Their versions are asked for, never their content; RBAC knows no right to the one without the other.
 - apiGroups: [""]
@@ -56,7 +56,7 @@
   verbs: [get, list, create, patch, delete]
 {{- end -}}
 
-{{- /* In its own namespace: the Lease of the leader, and the canary. */ -}}
+{{- /* In its own namespace: the Leases, and the canary of older versions, which is deleted. */ -}}
 {{- define "marketfeed.homeRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -67,11 +67,8 @@
   verbs: [get, update]
 - apiGroups: [marketfeed.dev]
   resources: [marketfeeds]
-  verbs: [create]
-- apiGroups: [marketfeed.dev]
-  resources: [marketfeeds]
   resourceNames: [marketfeed-canary]
-  verbs: [patch]
+  verbs: [get, delete]
 {{- end -}}
 
 {{- /* The namespaces that a namespaced operator serves, its own among them, as JSON. */ -}}

@@ -247,8 +247,17 @@ or
 label_replace(sum by (job) (marketfeed_operator_leader) == 0, "problem", "no process leads", "", "")
 or
 label_replace(
-  time() - max by (job) (marketfeed_operator_canary_timestamp_seconds > 0) > {config.CANARY_SECONDS},
-  "problem", "the canary does not come back", "", ""
+  max by (job) (marketfeed_operator_watch_age_seconds) > {config.WATCH_AGE_SECONDS},
+  "problem", "a watch receives nothing", "", ""
+)
+or
+label_replace(
+  min by (job, namespace) (marketfeed_operator_namespace_available) == 0,
+  "problem", "a namespace is unavailable", "", ""
+)
+or
+label_replace(
+  max by (job, loop) (marketfeed_operator_loop_failing) == 1, "problem", "a part of the operator fails", "", ""
 )
 or
 label_replace(
@@ -260,9 +269,8 @@ or
 label_replace(max by (job) ({up("operator")}) == 0, "problem", "no process answers", "", "")
 """,
         wait=config.OPERATOR_FOR,
-        reason="Every feed is looked at once a minute and the canary every 30 s, so there always is "
-        "something that "
-        "succeeds. A new leader needs 15 s and a listing, a rollout a minute.",
+        reason="Every feed is looked at once a minute, so there always is something that succeeds, and the "
+        "API server sends a bookmark on each watch. A new leader needs 15 s and a listing, a rollout a minute.",
         summary="the operator does not do its work: {{ $labels.problem }}"
         "{{ with $labels.name }} ({{ $labels.namespace }}/{{ . }}){{ end }}",
         description="Changes of MarketFeeds are not carried out and nothing is repaired. Workers and "

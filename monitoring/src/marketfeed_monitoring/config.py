@@ -61,13 +61,13 @@ DEAD_LETTER_WINDOW: Final = "15m"
 
 # Operator
 OPERATOR_WINDOW: Final = "10m"
-"""Each feed is reconciled every 60 s (RESYNC_SECONDS) and the canary every 30 s, so ten minutes without a single
-success is ten times the longest pause."""
+"""Each feed is reconciled every 60 s (RESYNC_SECONDS), so ten minutes without a single success is ten times the longest
+pause."""
 OPERATOR_FOR: Final = "5m"
 """A new leader needs 15 s (LEASE_SECONDS) and its first listing; a rollout a minute."""
-CANARY_SECONDS: Final = 300
-"""The canary is due every 30 s and fails /livez after 120 s, which restarts the pod: older than 300 s, that did not
-help."""
+WATCH_AGE_SECONDS: Final = 300
+"""A watch brings something once a minute, and one that brings nothing for 180 s fails /livez, which restarts the pod: above
+300 s that did not help."""
 FEED_SUCCESS_SECONDS: Final = 900
 """Failures of one feed are tried again within minutes, so a quarter of an hour without a success is one that lasts."""
 FEED_READY_FOR: Final = "15m"

@@ -1,4 +1,12 @@
-"""Make it so: what is planned by server-side apply, what is not wanted away, and no write that changes nothing."""
+"""Make it so: what is planned by server-side apply, what is not wanted away, and no write that changes nothing.
+
+Nothing that the feed has not made is ever changed (see `ownership`):
+
+    not known      GET: 404 → apply without force, which cannot change a field of another manager; if another turns out
+                   to have created the object in between, what was added to it is given up again
+    known, ours    apply with force and the object's uid: a conflict if another has taken the name since
+    not ours       NameConflict, a condition that names the object and its owner
+"""
 
 import asyncio
 import contextlib
@@ -9,11 +17,12 @@ from typing import Final, Literal
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Child, Object
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import Conflict, Invalid, NotFound, Unavailable
-from marketfeed_operator.facts import child_facts
+from marketfeed_operator.errors import Conflict, Invalid, NameConflict, NotFound, Unavailable
+from marketfeed_operator.facts import child_facts, is_ours
 from marketfeed_operator.kinds import BY_NAME, STATEFUL_SET
 from marketfeed_operator.names import DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
 from marketfeed_operator.observed import ChildFacts, ChildKey, Observed
+from marketfeed_operator.ownership import belongs_to, made_only_by_us, owner_text
 from marketfeed_operator.store import Store
 
 Result = Literal["noop", "held", "created", "patched", "deleted", "recreated", "foreign"]
@@ -41,10 +50,11 @@ class Applier:
         self._applied: dict[ChildKey, tuple[str, str]] = {}
         """Child -> (hash of what we wanted, digest of what was then stored)."""
 
-    async def apply(self, child: Child, observed: Observed) -> Outcome:
-        """Bring one child to what is wanted.
+    async def apply(self, child: Child, observed: Observed, uid: str) -> Outcome:
+        """Bring one child of the feed of that uid to what is wanted.
 
         Raises:
+            NameConflict: the name belongs to an object that the feed has not made.
             ApiError: the API server refused or did not answer.
         """
         if child.body is None:
@@ -54,13 +64,21 @@ class Applier:
         known = self._applied.get(child.key)
         if found is not None and known == (wanted, found.digest):
             return Outcome(child.key, "noop")
-        if child.shared and await self._belongs_to_another(child):
-            return Outcome(child.key, "foreign")
+        stored, there = None, found.uid if found is not None else ""
+        if found is None or child.shared or not found.belongs_to(uid):
+            # The watch may be behind, and its facts hold no names of owners.
+            stored = await self._stored(child)
+            if stored is not None and (outcome := self._of_another(child, stored, uid)) is not None:
+                return outcome
+            # Without its labels, which somebody may have taken away, an object of ours has no facts; but it has its
+            # uid.
+            found = child_facts(child.kind.kind, stored) if stored is not None else None
+            there = stored["metadata"]["uid"] if stored is not None else ""
         if found is not None and found.replicas_ours and _leaves_replicas(child):
             await self._hand_over_replicas(child, found)
         result: Result
-        stored, result = await self._apply(child, found)
-        after = child_facts(child.kind.kind, stored)
+        after_body, result = await self._apply(child, there)
+        after = child_facts(child.kind.kind, after_body)
         if after is not None:
             self._store.put_child(after)
             self._applied[child.key] = (wanted, after.digest)
@@ -91,20 +109,69 @@ class Applier:
         for key in keys:
             self._applied.pop(key, None)
 
-    async def _apply(self, child: Child, found: ChildFacts | None) -> tuple[Object, Result]:
+    async def _stored(self, child: Child) -> Object | None:
+        try:
+            return await self._cluster.get(child.kind.path(child.namespace, child.name))
+        except NotFound:
+            return None
+
+    def _of_another(self, child: Child, stored: Object, uid: str) -> Outcome | None:
+        """None when the object may be changed; an outcome when it is shared, and another feed keeps it.
+
+        Raises:
+            NameConflict: somebody else has made it.
+        """
+        metadata = stored["metadata"]
+        if child.shared and is_ours(metadata):
+            return Outcome(child.key, "foreign") if self._other_feed_keeps(child, stored) else None
+        if not child.shared and belongs_to(metadata, uid):
+            return None
+        raise NameConflict(
+            409,
+            f"{child.kind.kind} {child.namespace}/{child.name} is there and not this feed's: it belongs to "
+            f"{owner_text(metadata)}. It is left as it is: rename the feed, or delete that object",
+        )
+
+    def _other_feed_keeps(self, child: Child, stored: Object) -> bool:
+        labels = stored["metadata"].get("labels") or {}
+        owner = (labels.get(FEED_NAMESPACE), labels.get(FEED))
+        ours = (child.body or {})["metadata"]["labels"]
+        if None not in owner and owner not in self._store.feeds and owner[0] == ours[FEED_NAMESPACE]:
+            return False  # whoever declared it is gone
+        return owner != (ours[FEED_NAMESPACE], ours[FEED])
+
+    async def _apply(self, child: Child, there: str) -> tuple[Object, Result]:
+        """Apply to the object of the uid `there`; create one when that is ""."""
+        if not there:
+            return await self._create(child), "created"
         body = child.body or {}
         try:
-            return await self._cluster.apply(child.kind, body), "created" if found is None else "patched"
+            return await self._cluster.apply(child.kind, _only(body, there)), "patched"
         except Invalid:
-            if found is None or child.kind.group != "apps":
+            if child.kind.group != "apps":
                 raise
             # What could be made anew is refused for a field that can never change. Anything else is a mistake in the
             # feed: to delete the workload for it would leave pods that nobody replaces.
             await self._could_be_made(child)
             # Its pods go on, as orphans, and the new one takes them in.
-            await self._cluster.delete(child.kind, child.namespace, child.name, uid=found.uid, orphan=True)
-            await self._gone(child, found)
-            return await self._cluster.apply(child.kind, body), "recreated"
+            await self._cluster.delete(child.kind, child.namespace, child.name, uid=there, orphan=True)
+            await self._gone(child, there)
+            return await self._create(child), "recreated"
+
+    async def _create(self, child: Child) -> Object:
+        stored = await self._cluster.apply(child.kind, child.body or {}, force=False)
+        metadata = stored["metadata"]
+        if made_only_by_us(metadata):
+            return stored
+        # Created by another since we looked. Nothing of theirs was changed, for that takes force; what was added is
+        # given up by applying nothing.
+        bare = {
+            "apiVersion": child.kind.api_version,
+            "kind": child.kind.kind,
+            "metadata": {"name": child.name, "namespace": child.namespace, "uid": metadata["uid"]},
+        }
+        await self._cluster.apply(child.kind, bare)
+        raise Conflict(409, f"{child.kind.kind} {child.name} was created by another at the same moment")
 
     async def _could_be_made(self, child: Child) -> None:
         """Ask the API server whether it would take the object if it were new; nothing is stored.
@@ -116,31 +183,16 @@ class Applier:
         unused = {**body, "metadata": {**body["metadata"], "name": f"{child.name}-new"}}
         await self._cluster.apply(child.kind, unused, dry_run=True)
 
-    async def _gone(self, child: Child, found: ChildFacts) -> None:
+    async def _gone(self, child: Child, uid: str) -> None:
         """Wait until the garbage collector has let the children go and the object with them."""
         for _ in range(GONE_ATTEMPTS):
-            try:
-                stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
-            except NotFound:
-                return
-            if stored["metadata"]["uid"] != found.uid:
+            stored = await self._stored(child)
+            if stored is None or stored["metadata"]["uid"] != uid:
                 return
             await asyncio.sleep(GONE_SECONDS)
         raise Unavailable(
             0, f"{child.kind.kind} {child.name} is being deleted and still there: it is made anew later"
         )
-
-    async def _belongs_to_another(self, child: Child) -> bool:
-        try:
-            stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
-        except NotFound:
-            return False
-        labels = stored["metadata"].get("labels") or {}
-        owner = (labels.get(FEED_NAMESPACE), labels.get(FEED))
-        ours = (child.body or {})["metadata"]["labels"]
-        if None not in owner and owner not in self._store.feeds and owner[0] == ours[FEED_NAMESPACE]:
-            return False  # whoever declared it is gone
-        return owner != (ours[FEED_NAMESPACE], ours[FEED])
 
     async def _hand_over_replicas(self, child: Child, found: ChildFacts) -> None:
         """Keep the number of pods when it stops being ours: a field that nobody owns falls back to its default, 1."""
@@ -149,7 +201,7 @@ class Applier:
             {
                 "apiVersion": child.kind.api_version,
                 "kind": child.kind.kind,
-                "metadata": {"name": child.name, "namespace": child.namespace},
+                "metadata": {"name": child.name, "namespace": child.namespace, "uid": found.uid},
                 "spec": {"replicas": found.wanted},
             },
             manager=HANDOVER_MANAGER,
@@ -159,6 +211,11 @@ class Applier:
         self._metrics.children.labels(child.kind.kind, result).inc()
         if drifted:
             self._metrics.drift_repaired.labels(child.kind.kind).inc()
+
+
+def _only(body: Object, uid: str) -> Object:
+    """`body` for the object of that uid, and for no other that may have its name by now."""
+    return {**body, "metadata": {**body["metadata"], "uid": uid}}
 
 
 def _leaves_replicas(child: Child) -> bool:

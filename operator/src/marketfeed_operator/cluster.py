@@ -101,10 +101,15 @@ class Cluster:
         manager: str = FIELD_MANAGER,
         subresource: str = "",
         dry_run: bool = False,
+        force: bool = True,
     ) -> Object:
         """Server-side apply: the fields in `body` are ours from now on, those that we leave out no longer.
 
-        With `dry_run` everything is checked and nothing stored.
+        A `metadata.uid` in `body` makes it a conflict when another object has the name by now.
+
+        Args:
+            dry_run: everything is checked and nothing stored.
+            force: take fields from other managers; else one that another manager has set differently is a conflict.
         """
         metadata = body["metadata"]
         return await self._request(
@@ -114,7 +119,7 @@ class Cluster:
             body=body,
             content_type="application/apply-patch+yaml",
             field_manager=manager,
-            force_conflicts="true",
+            force_conflicts="true" if force else "false",
             dry_run="All" if dry_run else None,
         )
 
@@ -195,7 +200,7 @@ class Cluster:
         except (DynamicApiError, ApiException) as error:
             self._metrics.api_failures.labels(verb, str(error.status)).inc()
             raise translated(error) from error
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError, ValueError) as error:
             self._metrics.api_failures.labels(verb, "none").inc()
             raise Unavailable(0, f"the API server does not answer: {error!r}") from error
         return answer

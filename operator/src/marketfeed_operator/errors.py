@@ -5,7 +5,8 @@ ApiError            it refused; carries the HTTP status and its own sentence
 ├── Conflict        409
 ├── Invalid         422, or 500 for a field that the kind does not have: the object cannot be so; trying again changes
 │                   nothing
-├── Forbidden       403: a right is missing
+├── Forbidden       403: a right is missing, a quota is full, an admission policy refuses
+├── NameConflict    not an answer but what follows from one: the name belongs to an object that the feed has not made
 └── Unavailable     429, 5xx, no answer at all; worth another try, after `retry_after_seconds` where it says so
 """
 
@@ -41,6 +42,10 @@ class Forbidden(ApiError):
     """The operator's ServiceAccount may not."""
 
 
+class NameConflict(ApiError):
+    """An object of that name is there, and is not the feed's: nothing of it is changed."""
+
+
 class Unavailable(ApiError):
     """The API server is overloaded, faulty or out of reach."""
 
@@ -62,7 +67,7 @@ def translated(error: DynamicApiError | ApiException) -> ApiError:
     causes = (said.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         kind = NotFound
-    return kind(status, sentence, float(after) if after.isdigit() else None)
+    return kind(status, sentence, float(after) if after.isascii() and after.isdecimal() else None)
 
 
 def _status(error: DynamicApiError | ApiException) -> dict[str, Any]:

@@ -1,14 +1,12 @@
 """From a stored object, as the API server sends it, to its facts."""
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from marketfeed_operator.api.values import are_bootstrap_servers
 from marketfeed_operator.desired import digest, reading_of
 from marketfeed_operator.names import (
-    CANARY,
-    CANARY_BEAT,
     COMPONENT,
     CONFIG_HASH,
     DESIRED_HASH,
@@ -19,23 +17,17 @@ from marketfeed_operator.names import (
     SHARD,
 )
 from marketfeed_operator.observed import ChildFacts, FeedFacts, JobState, KafkaListener, PodFacts
+from marketfeed_operator.trouble import pod_trouble, workload_trouble
 
 Body = Mapping[str, Any]
 
-_WAITING_IS_TROUBLE: Final = {
-    "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImagePull", "ImagePullBackOff",
-    "InvalidImageName", "RunContainerError",
-}  # fmt: skip
-
 _BESIDE_CONTENT: Final = ("metadata", "status", "apiVersion", "kind")
 """In a list, objects come without apiVersion and kind: with them each audit would find everything changed."""
-_SERVERS: Final = re.compile(r"[^\s,]+:\d{1,5}(,[^\s,]+:\d{1,5})*")
 
 
 def feed_facts(body: Body) -> FeedFacts:
     """A MarketFeed."""
     metadata = body["metadata"]
-    is_canary = metadata.get("labels", {}).get(CANARY) == "true"
     return FeedFacts(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -45,7 +37,6 @@ def feed_facts(body: Body) -> FeedFacts:
         # Plain copies: what the watch hands over are views on objects far larger.
         spec=json.loads(json.dumps(dict(body.get("spec") or {}))),
         status=json.loads(json.dumps(dict(body.get("status") or {}))),
-        canary_beat=metadata.get("annotations", {}).get(CANARY_BEAT, "") if is_canary else None,
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -59,7 +50,8 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
     namespace = metadata["namespace"]
     spec, status = body.get("spec") or {}, body.get("status") or {}
     annotations = metadata.get("annotations") or {}
-    of_pods = ((spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
+    template = _template(spec)
+    of_pods = (template.get("metadata") or {}).get("annotations") or {}
     wanted = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
     return ChildFacts(
         key=(kind, namespace, metadata["name"]),
@@ -77,10 +69,34 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
         replicas_ours=_owns_replicas(metadata.get("managedFields") or []),
         component=labels.get(COMPONENT, ""),
+        owner=owner_of(metadata),
+        ours=is_ours(metadata),
+        account=(template.get("spec") or {}).get("serviceAccountName", ""),
+        trouble=workload_trouble(kind, body),
         created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
         reading=reading_of(dict(body.get("data") or {})) if kind == "ConfigMap" and SHARD in labels else None,
     )
+
+
+def owner_of(metadata: Body) -> str:
+    """Uid of the object that controls this one; "" when none does."""
+    owners = [owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
+    return str(owners[0]["uid"]) if owners else ""
+
+
+def is_ours(metadata: Body) -> bool:
+    """Whether the operator has applied the object."""
+    return any(
+        entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
+        for entry in metadata.get("managedFields") or []
+    )
+
+
+def _template(spec: Body) -> Body:
+    """The pod template of a workload, wherever it stands; nothing for other kinds."""
+    inner = (spec.get("jobTemplate") or {}).get("spec") or spec
+    return inner.get("template") or {}
 
 
 def _digest(body: Body) -> str:
@@ -139,38 +155,39 @@ def pod_facts(body: Body) -> PodFacts | None:
         shard=int(shard) if shard is not None and shard.isdigit() else None,
         ip=status.get("podIP", "") if not metadata.get("deletionTimestamp") else "",
         ready=conditions.get("Ready", {}).get("status") == "True",
-        trouble=_trouble(status, conditions),
+        trouble=pod_trouble(status, conditions),
+        ended=status.get("phase") in ("Failed", "Succeeded"),
     )
 
 
-def _trouble(status: Body, conditions: Mapping[str, Body]) -> str:
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("reason") == "Unschedulable":
-        return f"cannot be scheduled: {scheduled.get('message', '')}"[:300]
-    for container in status.get("containerStatuses") or []:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in _WAITING_IS_TROUBLE:
-            continue
-        ended = ((container.get("lastState") or {}).get("terminated") or {}).get("message", "")
-        said = ended.strip().splitlines()[-1] if ended.strip() else waiting.get("message", "")
-        return f"{waiting['reason']}: {said}"[:300].rstrip(": ")
-    return ""
-
-
 def kafka_listeners(body: Body) -> tuple[KafkaListener, ...]:
-    """The listeners of a Strimzi Kafka whose place its status tells; none before the cluster is up."""
+    """The listeners of a Strimzi Kafka whose place its status tells; none before the cluster is up.
+
+    The resource is another operator's, in whatever version: what is not of the expected shape tells nothing.
+    """
+    status, spec = _mapping(body.get("status")), _mapping(body.get("spec"))
     told = {
         listener.get("name"): listener.get("bootstrapServers")
-        for listener in (body.get("status") or {}).get("listeners") or []
+        for listener in _mappings(status.get("listeners"))
     }
-    declared = ((body.get("spec") or {}).get("kafka") or {}).get("listeners") or []
     return tuple(
         KafkaListener(
-            port=listener["port"],
+            port=port,
             tls=bool(listener.get("tls")),
             internal=listener.get("type") in ("internal", "cluster-ip"),
             bootstrap_servers=servers,
         )
-        for listener in declared
-        if (servers := told.get(listener["name"])) and _SERVERS.fullmatch(servers)
+        for listener in _mappings(_mapping(spec.get("kafka")).get("listeners"))
+        if isinstance(port := listener.get("port"), int)
+        and 0 < port < 65_536
+        and isinstance(servers := told.get(listener.get("name")), str)
+        and are_bootstrap_servers(servers)
     )
+
+
+def _mapping(value: Any) -> Body:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: Any) -> list[Body]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, Sequence) else []

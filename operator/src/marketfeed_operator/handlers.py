@@ -15,6 +15,7 @@ import kopf
 
 from marketfeed_operator.cluster import FEEDS, Credentials
 from marketfeed_operator.engine.audit import OURS
+from marketfeed_operator.engine.watch_session import watch_session
 from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
 from marketfeed_operator.kinds import POD, WATCHED, Kind
 from marketfeed_operator.names import FIELD_MANAGER
@@ -28,23 +29,25 @@ Changed = Callable[[Key], Awaitable[None]]
 
 
 def registry(
-    store: Store, changed: Changed, credentials: Callable[[], Awaitable[Credentials]]
+    store: Store,
+    changed: Changed,
+    credentials: Callable[[], Awaitable[Credentials]],
+    seen: Callable[[str], None],
 ) -> kopf.OperatorRegistry:
-    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for."""
+    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for.
+
+    Args:
+        seen: is told of a watch's path whenever the API server answers there.
+    """
     handlers = kopf.OperatorRegistry()
 
     # Not kopf's own logins: in a pod they go by a name in DNS, where our requests go to the address we are given.
     @kopf.on.login(registry=handlers, id="as-our-requests")
-    async def login(**_: Any) -> kopf.ConnectionInfo:
+    async def login(**_: Any) -> kopf.AiohttpSession:
         given = await credentials()
-        return kopf.ConnectionInfo(
+        return kopf.AiohttpSession(
             server=given.server,
-            token=given.token,
-            ca_path=given.ca_file,
-            certificate_path=given.certificate_file,
-            private_key_path=given.key_file,
-            insecure=given.insecure,
-            proxy_url=given.proxy_url,
+            aiohttp_session=watch_session(given, seen),
             expiration=datetime.now(UTC) + LOGIN_LIFETIME,
         )
 
@@ -71,7 +74,7 @@ class _NoChanges(kopf.DiffBaseStorage):
         raise AssertionError("kopf writes nothing to any object: there are handlers without state only")
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(inactivity_seconds: float) -> kopf.OperatorSettings:
     """How kopf is to behave: quiet, level-triggered, ours only."""
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True  # we elect by a Lease; a stray peering object must not pause us
@@ -80,9 +83,10 @@ def settings() -> kopf.OperatorSettings:
     chosen.process.ultimate_exiting_timeout = None  # ending is our own affair
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10
-    # kopf's own delays grow to 21 s, by which a watch would be late after a fault, and end within a minute. Whether it
-    # is late is for the canary to judge, and for the Lease.
-    chosen.networking.error_backoffs = (1, 1, 2, 3, *itertools.repeat(5, 60))
+    # kopf's own delays grow to 21 s, by which a watch would be late after a fault. When these are used up its watches
+    # end, and are started again with a list of everything.
+    chosen.networking.error_backoffs = (1, 1, 2, 3, *itertools.repeat(5, 8))
+    chosen.watching.inactivity_timeout = inactivity_seconds
     chosen.queueing.worker_limit = 200
     chosen.watching.chunk_size = 500
     chosen.persistence.diffbase_storage = _NoChanges()
@@ -157,28 +161,40 @@ def _watch_pods(handlers: kopf.OperatorRegistry, store: Store, changed: Changed)
             await changed(feed)
 
 
+def paths(namespace: str | None) -> list[str]:
+    """The path of every list and watch of a scope."""
+    return [kind.path(namespace) for kind in (FEEDS, POD, *WATCHED)]
+
+
 async def watch(
     handlers: kopf.OperatorRegistry,
-    namespaces: tuple[str, ...],
+    namespace: str | None,
     *,
+    inactivity_seconds: float,
     spawned: Callable[[], None],
-    stop: asyncio.Event,
 ) -> None:
-    """Watch until `stop`, or until kopf gives up.
+    """Watch one namespace, or all of them, until kopf gives up or this is cancelled.
 
     Args:
+        inactivity_seconds: silence after which a watch's stream is opened anew.
         spawned: called once kopf has set itself up; it takes SIGTERM and SIGINT for itself by then.
     """
-    others = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=handlers,
-        settings=settings(),
+        settings=settings(inactivity_seconds),
         # Else kopf asks for the user's name, and a container's user has none. Its type is not handed out.
         identity=FIELD_MANAGER,  # type: ignore[arg-type]
         standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        stop_flag=stop,
+        clusterwide=namespace is None,
+        namespaces=() if namespace is None else (namespace,),
     )
     spawned()
-    await kopf.run_tasks(tasks, ignored=others)
+    # Not kopf.run_tasks: when it ends it cancels every task of the loop that was not there when it began.
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()

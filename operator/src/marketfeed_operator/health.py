@@ -5,8 +5,8 @@ import time
 from typing import Final
 
 from marketfeed_chassis.health import Verdict
-from marketfeed_operator.engine.canary import Canary
 from marketfeed_operator.engine.leader import LeaderElection
+from marketfeed_operator.leadership import Leadership
 from marketfeed_operator.store import Store
 
 STUCK_SECONDS: Final = 30.0
@@ -15,32 +15,45 @@ STUCK_SECONDS: Final = 30.0
 class OperatorHealth:
     """See `Health`.
 
+    Args:
+        deadline_seconds: how long feeds may be due without a reconciliation that ends.
+
     Attributes:
         last_beat: the monotonic clock when the event loop last came round.
-        watching: the store is filled and watches run; only ever so in a leader.
+        leadership: what serves the feeds; only ever in a leader.
     """
 
-    def __init__(self, identity: str, election: LeaderElection | None, canary: Canary, store: Store) -> None:
+    def __init__(
+        self, identity: str, election: LeaderElection | None, store: Store, deadline_seconds: float
+    ) -> None:
         self._identity = identity
         self._election = election
-        self._canary = canary
         self._store = store
+        self._deadline_seconds = deadline_seconds
         self.last_beat = time.monotonic()
-        self.watching = False
+        self.leadership: Leadership | None = None
         self.stopping = False
+        self.others: list[str] = []
+        """Other operators that serve the same namespaces."""
 
     def livez(self) -> Verdict:
-        """Whether the loop turns, and a canary's beat comes through API server, watch and queue."""
+        """Whether the loop turns, the watches live and the queue moves."""
         stuck = time.monotonic() - self.last_beat
         if stuck > STUCK_SECONDS:
             return Verdict(False, f"the event loop has not come round for {stuck:.0f} s")
-        return self._canary.verdict()
+        leadership = self.leadership
+        if leadership is None:
+            return Verdict(True)
+        stalled = leadership.workers.stalled_seconds()
+        if stalled > self._deadline_seconds:
+            return Verdict(False, f"feeds are due, and none was reconciled for {stalled:.0f} s")
+        return leadership.watches.verdict()
 
     def readyz(self) -> Verdict:
         """Whether this process acts, or would at once if the leader ended."""
         if self.stopping:
             return Verdict(False, "stopping")
-        if self.watching:
+        if self.leadership is not None:
             return Verdict(True)
         election = self._election
         if election is None or election.leading:
@@ -49,13 +62,16 @@ class OperatorHealth:
         return Verdict(silent < STUCK_SECONDS, f"the API server has not answered for {silent:.0f} s")
 
     def status(self) -> bytes:
-        """Who leads, and how many feeds there are."""
-        leading = self._election is None or self._election.leading
+        """Who leads, how many feeds there are, and which namespaces cannot be served."""
+        leadership = self.leadership
         told = {
             "identity": self._identity,
-            "leading": leading,
-            "watching": self.watching,
+            "leading": self._election is None or self._election.leading,
+            "watching": leadership is not None,
             "feeds": len(self._store.feeds),
+            "unavailableNamespaces": dict(leadership.scopes.problems) if leadership else {},
+            "watchAgeSeconds": round(leadership.watches.oldest_seconds(), 1) if leadership else None,
+            "otherOperators": list(self.others),
             "live": self.livez()._asdict(),
             "ready": self.readyz()._asdict(),
         }

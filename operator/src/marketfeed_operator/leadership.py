@@ -7,22 +7,26 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from marketfeed_operator import handlers
 from marketfeed_operator.apply import Applier
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
-from marketfeed_operator.engine.canary import Canary
+from marketfeed_operator.engine.follow import Follower
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.engine.rim import Rim
+from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.engine.secrets import SecretVersions
+from marketfeed_operator.engine.watches import Watches
 from marketfeed_operator.engine.work import Workers
 from marketfeed_operator.observe import Observer
 from marketfeed_operator.observed import Key
+from marketfeed_operator.policy import Policy
 from marketfeed_operator.reconcile import Reconciler
 from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.status_writer import StatusWriter
 from marketfeed_operator.store import Store
 
 LISTING_RETRY_SECONDS: Final = 10.0
@@ -34,8 +38,12 @@ Task = tuple[str, Coroutine[Any, Any, object]]
 class Leadership:
     """The parts that serve feeds, from the queue to what fills it.
 
+    Args:
+        spawned: called whenever kopf was started, which takes the process's signals for itself.
+
     Attributes:
-        audit: to be done once before `tasks` run: everything is known before anything is changed.
+        audit: its `learn_kinds` is to be done once before `tasks` run.
+        scopes, watches, workers: for the probes.
     """
 
     def __init__(
@@ -44,58 +52,63 @@ class Leadership:
         cluster: Cluster,
         store: Store,
         metrics: Metrics,
-        canary: Canary,
         *,
         identity: str,
-        chance: random.Random,
+        rng: random.Random,
+        spawned: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._cluster = cluster
-        self._store = store
-        self._canary = canary
-        self._queue: WorkQueue[Key] = WorkQueue(now=time.monotonic, chance=chance)
+        self._queue: WorkQueue[Key] = WorkQueue(now=time.monotonic, chance=rng)
         changed = self._queue.add
-        self.audit = Audit(cluster, store, metrics, settings.watch_namespaces, changed)
-        self._reports = Reports(store, port=settings.pod_metrics_port, changed=changed)
-        self._listings = Listings(changed)
+        self.scopes = Scopes(settings.watch_namespaces, metrics)
+        self.watches = Watches(settings.watch_deadline_seconds, time.monotonic)
+        self._rim = Rim(metrics)
+        self.audit = Audit(cluster, store, metrics, self.scopes, changed)
+        self._reports = Reports(store, metrics, port=settings.pod_metrics_port, changed=changed)
+        self._listings = Listings(changed, metrics)
         self._secrets = SecretVersions(cluster, changed) if settings.watch_secrets else None
+        self._follower = Follower(
+            cluster, store, self.audit, self.scopes, self.watches, metrics, changed, spawned=spawned, rng=rng
+        )
         reconciler = Reconciler(
-            cluster,
             store,
-            Observer(store, self._reports, self._listings, self.audit, self._secrets),
+            Observer(store, self._reports, self._listings, self.audit, self._secrets, self._rim, self.scopes),
             Applier(cluster, store, metrics),
+            StatusWriter(cluster, store, metrics, identity),
             metrics,
             _defaults(settings),
-            identity=identity,
+            _policy(settings),
             now=lambda: datetime.now(UTC),
         )
-        self._workers = Workers(
+        self.workers = Workers(
             self._queue,
             reconciler,
-            store,
-            canary,
             metrics,
             resync_seconds=settings.resync_seconds,
-            chance=chance,
+            rng=rng,
+            now=time.monotonic,
         )
 
-    def tasks(self, *, spawned: Callable[[], None], stop_watching: asyncio.Event) -> list[Task]:
+    def tasks(self) -> list[Task]:
         """All that is to run, at the same time and for as long as this process leads."""
         settings = self._settings
-        handling = handlers.registry(self._store, self._queue.add, self._cluster.credentials)
-        watching = handlers.watch(handling, settings.watch_namespaces, spawned=spawned, stop=stop_watching)
         tasks: list[Task] = [
-            ("watch", watching),
-            ("work", self._workers.run(settings.concurrency)),
-            ("audit", self.audit.run(settings.audit_seconds)),
-            ("reports", self._reports.run(settings.report_seconds)),
+            ("watch", self._follower.run()),
+            ("work", self.workers.run(settings.concurrency)),
+            ("audit", self._rim.repeat("audit", self.audit.audit, settings.audit_seconds)),
+            ("reports", self._ask_pods()),
             ("listings", self._listings.run(settings.listing_seconds, LISTING_RETRY_SECONDS)),
         ]
         if self._secrets is not None:
-            tasks.append(("secrets", self._secrets.run(settings.secrets_seconds)))
-        if settings.canary_seconds:
-            tasks.append(("canary", self._canary.run(settings.canary_seconds)))
+            asking = self._rim.repeat("secrets", self._secrets.ask_all, settings.secrets_seconds)
+            tasks.append(("secrets", asking))
         return tasks
+
+    async def _ask_pods(self) -> None:
+        async with self._reports.session() as session:
+            while True:
+                await self._rim.turn("reports", lambda: self._reports.ask_all(session))
+                await asyncio.sleep(self._settings.report_seconds)
 
 
 def _defaults(settings: OperatorSettings) -> Defaults:
@@ -105,4 +118,16 @@ def _defaults(settings: OperatorSettings) -> Defaults:
         image_pull_policy=settings.image_pull_policy,
         metrics_port=settings.pod_metrics_port,
         drain_seconds=settings.pod_drain_seconds,
+        run_as_user=settings.pod_run_as_user or None,
+        run_as_group=settings.pod_run_as_group or None,
+        fs_group=settings.pod_fs_group or None,
+    )
+
+
+def _policy(settings: OperatorSettings) -> Policy:
+    return Policy(
+        images=settings.allowed_images,
+        priority_classes=settings.allowed_priority_classes,
+        topic_namespaces=settings.topic_namespaces,
+        own_endpoints=settings.allow_own_endpoints,
     )

@@ -16,11 +16,10 @@ HANDOVER_MANAGER: Final = "marketfeed-operator-handover"
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 FEED: Final = f"{GROUP}/feed"
+INSTANCE: Final = "app.kubernetes.io/instance"
 COMPONENT: Final = "app.kubernetes.io/component"
 SHARD: Final = f"{GROUP}/shard"
 TOPIC: Final = f"{GROUP}/topic"
-CANARY: Final = f"{GROUP}/canary"
-CANARY_BEAT: Final = f"{GROUP}/canary-beat"
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: the hash of what was applied, so that a change that rolls pods is seen before it is made."""
 CONFIG_HASH: Final = f"{GROUP}/config-hash"
@@ -48,6 +47,15 @@ def shard_of(name: str) -> int | None:
     """The shard's number in a child's name; None when the name is not a shard's."""
     found = _SHARD_NAME.search(name)
     return int(found.group(1)) if found else None
+
+
+def account_name(feed: str) -> str:
+    """Name of the ServiceAccount that a feed's pods run as, and of its PodMonitor.
+
+    With a suffix, as every name of a child has one: a feed may be called as somebody's ServiceAccount is, ``default``
+    before all. No other component of ours ends a name in it.
+    """
+    return f"{feed}-pods"
 
 
 def consumer_name(feed: str, stream: str) -> str:

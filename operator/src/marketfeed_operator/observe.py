@@ -7,6 +7,8 @@ from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.engine.rim import Rim
+from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.engine.secrets import SecretVersions
 from marketfeed_operator.observed import Key, Observed
 from marketfeed_operator.store import Store
@@ -20,13 +22,22 @@ class Observer:
     """
 
     def __init__(
-        self, store: Store, reports: Reports, listings: Listings, audit: Audit, secrets: SecretVersions | None
+        self,
+        store: Store,
+        reports: Reports,
+        listings: Listings,
+        audit: Audit,
+        secrets: SecretVersions | None,
+        rim: Rim,
+        scopes: Scopes,
     ) -> None:
         self._store = store
         self._reports = reports
         self._listings = listings
         self._audit = audit
         self._secrets = secrets
+        self._rim = rim
+        self._scopes = scopes
 
     async def observe(self, key: Key, spec: Spec | None) -> Observed:
         """What is known now; without a spec only what needs none.
@@ -49,6 +60,11 @@ class Observer:
             kinds=self._audit.kinds,
             kafka_listeners=self._audit.kafkas.get(cluster, ()) if cluster is not None else (),
             secret_versions=versions,
+            report_problems={
+                pod.uid: self._reports.problems[pod.uid] for pod in pods if pod.uid in self._reports.problems
+            },
+            scope_problem=self._scopes.problem_of(key[0]),
+            operator_problems=dict(self._rim.problems),
         )
 
     def forget(self, key: Key) -> None:

@@ -24,8 +24,6 @@ class FeedFacts:
     resource_version: str
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
-    canary_beat: str | None
-    """The beat of a canary; None when the object is not one."""
     deleting: bool = False
     """It is on its way out, and waits until its children have gone (``kubectl delete --cascade=foreground``)."""
 
@@ -47,6 +45,10 @@ class ChildFacts:
         settled: its controller has seen the newest spec.
         replicas_ours: `spec.replicas` is owned by the operator.
         component: that its label names.
+        owner: uid of its controlling owner; "" for none.
+        ours: it was applied under the operator's field manager.
+        account: ServiceAccount of its pod template; "" where it has none.
+        trouble: (reason, message) by which its own controller says that it gets no further; None when it does.
         created: when it was made, in ISO 8601 to the second.
     """
 
@@ -65,9 +67,20 @@ class ChildFacts:
     secret_versions: str = ""
     replicas_ours: bool = False
     component: str = ""
+    owner: str = ""
+    ours: bool = False
+    account: str = ""
+    trouble: tuple[str, str] | None = None
     created: str = ""
     job: JobState = "None"
     reading: Reading | None = None
+
+    def belongs_to(self, uid: str) -> bool:
+        """Whether the feed of that uid may change and delete it: it has made it.
+
+        One without an owner is left of a feed that was deleted with ``--cascade=orphan``, and is adopted.
+        """
+        return self.ours and self.owner in ("", uid)
 
     @property
     def rolled(self) -> bool:
@@ -82,7 +95,8 @@ class ChildFacts:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """A pod of a feed; `trouble` is why it cannot run, in one sentence, "" when it can."""
+    """A pod of a feed; `trouble` is why it cannot run, in one sentence, "" when it can; `ended`, that it never will
+    again."""
 
     namespace: str
     name: str
@@ -93,6 +107,7 @@ class PodFacts:
     ip: str
     ready: bool
     trouble: str = ""
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,10 +129,12 @@ class Listing:
     Attributes:
         symbols: symbol -> (status, quote asset); None when the venue has not answered yet.
         problem: why the last question was not answered; "" when it was.
+        skipped: entries of the last response that could not be read.
     """
 
     symbols: Mapping[str, tuple[str, str]] | None
     problem: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,12 @@ class Observed:
     """Of the cluster in spec.kafka.cluster; none where Strimzi has not said."""
     secret_versions: Mapping[str, str] = field(default_factory=dict)
     """Name -> version, of the Secrets that the feed's pods read; without those that cannot be looked at."""
+    report_problems: Mapping[str, str] = field(default_factory=dict)
+    """Pod uid -> why its /status cannot be used."""
+    scope_problem: str = ""
+    """Why the feed's namespace cannot be watched; "" when it is."""
+    operator_problems: Mapping[str, str] = field(default_factory=dict)
+    """Side loop of the operator -> why it fails; concerns every feed."""
 
     def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
         """A child; None when it is not there."""

@@ -1,14 +1,14 @@
 """What is to be done for a feed: symbols to shards, children, and what must wait. Pure; run it twice, get the same."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.assign import Reading, assign, moves, transition
 from marketfeed_operator.desired import Child, Feed, config_hash, desired, migration_job
 from marketfeed_operator.desired.base import Object
-from marketfeed_operator.kinds import DEPLOYMENT, JOB, STATEFUL_SET
-from marketfeed_operator.names import DESIRED_HASH, RETENTION, shard_of
+from marketfeed_operator.kinds import DEPLOYMENT, JOB, SERVICE_ACCOUNT, STATEFUL_SET
+from marketfeed_operator.names import COMPONENT, DESIRED_HASH, RETENTION, shard_of
 from marketfeed_operator.observed import JobState, Observed
 from marketfeed_wire.assignment import hash_of
 
@@ -74,10 +74,11 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
     if job is not None:
         found = observed.children.get(job.key)
         state = found.job if found is not None else "Running"
+    wanted_children = desired(feed, following, observed.kinds, migrated=state not in ("Running", "Failed"))
     children, waiting = _staged(
         [
-            _around_migration(child, state, observed)
-            for child in desired(feed, following, observed.kinds, migrated=state not in ("Running", "Failed"))
+            _after_predecessor(feed, _around_migration(child, state, observed), wanted_children, observed)
+            for child in wanted_children
         ],
         observed,
         feed.spec.ingestion.max_updating_shards,
@@ -133,6 +134,22 @@ def _around_migration(child: Child, state: JobState, observed: Observed) -> Chil
     return child.held() if child.kind is STATEFUL_SET and state in ("Running", "Failed") else child
 
 
+def _after_predecessor(feed: Feed, child: Child, wanted: Sequence[Child], observed: Observed) -> Child:
+    """Hold consumers that an upgrade has renamed until those of the old name are gone: never both at once."""
+    if child.kind is not STATEFUL_SET or child.body is None:
+        return child
+    component = child.body["metadata"]["labels"][COMPONENT]
+    names = {each.key for each in wanted}
+    older = any(
+        key[0] == STATEFUL_SET.kind
+        and facts.component == component
+        and key not in names
+        and facts.belongs_to(feed.uid)
+        for key, facts in observed.children.items()
+    )
+    return child.held() if older else child
+
+
 def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[list[Child], int]:
     """Hold back the roll of shards above `at_once`: a bad setting then stops a few shards and not all of them."""
     rolling = sum(
@@ -166,18 +183,23 @@ def _desired_hash(body: Object | None) -> str:
     return "" if body is None else str(body["metadata"]["annotations"][DESIRED_HASH])
 
 
-def obsolete(wanted: tuple[Child, ...], observed: Observed) -> list[tuple[str, str, str]]:
+def obsolete(wanted: tuple[Child, ...], observed: Observed, uid: str) -> list[tuple[str, str, str]]:
     """The children that are there and not wanted. Topics stay: with them would go their data.
 
-    The runs of retention are their CronJob's, which keeps a few of them, and go with it.
+    Only what the feed of that `uid` has made, whatever labels it carries. The runs of retention are their CronJob's,
+    which keeps a few of them, and go with it. A ServiceAccount stays while a workload names it: one whose roll waits
+    for its turn could start no pod any more.
     """
     keep = {child.key for child in wanted}
     # A migration that is done with stays until the next one has taken its place.
+    accounts = {facts.account for facts in observed.children.values()}
     has_job = any(key[0] == JOB.kind and key in observed.children for key in keep)
     return [
         key
         for key in observed.children
         if key not in keep
+        and observed.children[key].belongs_to(uid)
+        and not (key[0] == SERVICE_ACCOUNT.kind and key[2] in accounts)
         and key[0] != "KafkaTopic"
         and (key[0] != JOB.kind or has_job or not _has_job(wanted))
         and not (key[0] == JOB.kind and observed.children[key].component == RETENTION)

@@ -5,7 +5,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -18,12 +18,12 @@ from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.health import HealthServer
 from marketfeed_operator.cluster import FEEDS, Cluster, connected
 from marketfeed_operator.engine.audit import Audit
-from marketfeed_operator.engine.canary import Canary
 from marketfeed_operator.engine.leader import LeaderElection
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import ApiError
+from marketfeed_operator.errors import ApiError, NotFound
 from marketfeed_operator.health import OperatorHealth
 from marketfeed_operator.leadership import Leadership, Task
+from marketfeed_operator.names import GROUP
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.store import Store
 
@@ -75,18 +75,9 @@ class _Operator:
         self._cluster = cluster
         self._metrics = metrics
         self.identity = settings.operator_name or f"{socket.gethostname()}-{uuid4().hex[:8]}"
-        namespace = settings.operator_namespace or _own_namespace()
+        self._namespace = namespace = settings.operator_namespace or _own_namespace()
         self._store = Store()
-        self._chance = random.Random()  # noqa: S311 - jitter, not a secret
-        self._canary = Canary(
-            cluster,
-            metrics,
-            namespace=namespace,
-            identity=self.identity,
-            deadline_seconds=settings.canary_deadline_seconds,
-            now=time.monotonic,
-            wall=time.time,
-        )
+        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._election = (
             LeaderElection(
                 cluster,
@@ -100,7 +91,9 @@ class _Operator:
             if settings.leader_election
             else None
         )
-        self.health = OperatorHealth(self.identity, self._election, self._canary, self._store)
+        self.health = OperatorHealth(
+            self.identity, self._election, self._store, settings.watch_deadline_seconds
+        )
 
     async def run(self, stop: asyncio.Event) -> int:
         """See `run` of the module."""
@@ -114,7 +107,7 @@ class _Operator:
             return await self._lead(stop)
         finally:
             self.health.stopping = True
-            self.health.watching = False
+            self.health.leadership = None
             if self._election is not None and self._election.leading:
                 await self._election.release()
             beating.cancel()
@@ -126,12 +119,14 @@ class _Operator:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _reach(self, stop: asyncio.Event) -> None:
-        """Return once the API server answers and knows MarketFeeds."""
+        """Return once the API server answers and knows MarketFeeds.
+
+        A namespace that cannot be read is no reason to serve none: see `engine.scopes`.
+        """
         deadline = time.monotonic() + self._settings.start_deadline_seconds
-        namespace = self._settings.watch_namespaces[0] if self._settings.watch_namespaces else None
-        for delay in delays(0.5, 5, self._chance):
+        for delay in delays(0.5, 5, self._rng):
             try:
-                await self._cluster.get(FEEDS.path(namespace), limit=1)
+                await self._look()
             except ApiError as error:
                 if time.monotonic() + delay > deadline:
                     raise StartupError(
@@ -145,41 +140,64 @@ class _Operator:
             if stop.is_set():
                 return
 
+    async def _look(self) -> None:
+        """Read a MarketFeed of any namespace that is served.
+
+        Raises:
+            ApiError: none of them can be read.
+        """
+        failure: ApiError | None = None
+        for namespace in self._settings.watch_namespaces or (None,):
+            try:
+                await self._cluster.get(FEEDS.path(namespace), limit=1)
+            except ApiError as error:
+                failure = failure or error
+            else:
+                return
+        if failure is not None:
+            raise failure
+
     async def _lead(self, stop: asyncio.Event) -> int:
         """Serve every feed; the exit code."""
-        leadership = Leadership(
-            self._settings, self._cluster, self._store, self._metrics, self._canary,
-            identity=self.identity, chance=self._chance,
-        )  # fmt: skip
-        self._metrics.leader.set(1)
-        # The kinds and the children that are not watched too.
-        await self._audit_once(leadership.audit, stop)
-        stop_watching = asyncio.Event()
 
         def take_signals_back() -> None:
             _stop_on_signals(stop)  # a stop is ours to order: the watches first, the lease last
 
-        tasks: list[Task] = [
-            ("stop", stop.wait()),
-            *leadership.tasks(spawned=take_signals_back, stop_watching=stop_watching),
-        ]
+        leadership = Leadership(
+            self._settings, self._cluster, self._store, self._metrics,
+            identity=self.identity, rng=self._rng, spawned=take_signals_back,
+        )  # fmt: skip
+        self._metrics.leader.set(1)
+        await self._remove_canary()
+        await self._learn_kinds(leadership.audit, stop)
+        tasks: list[Task] = [("stop", stop.wait()), *leadership.tasks()]
         if self._election is not None:
             tasks.append(("lease", self._election.hold()))
-        if self._settings.canary_seconds:
-            self._canary.start()
-        self.health.watching = True
-        ended = await _first_of(tasks, before_cancel=stop_watching.set)
-        self._canary.stop()
+        self.health.leadership = leadership
+        ended = await _first_of(tasks)
         self._metrics.leader.set(0)
         if ended == "stop":
             return 0
         log.error("stopped leading, to be started again", ended=ended)
         return 1
 
-    async def _audit_once(self, audit: Audit, stop: asyncio.Event) -> None:
-        for delay in delays(0.5, 10, self._chance):
+    async def _remove_canary(self) -> None:
+        """Delete the MarketFeed by which versions before 0.2 proved that they live."""
+        name = "marketfeed-canary"
+        try:
+            found = await self._cluster.get(FEEDS.path(self._namespace, name))
+            if (found["metadata"].get("labels") or {}).get(f"{GROUP}/canary") == "true":
+                await self._cluster.delete(FEEDS, self._namespace, name, uid=found["metadata"]["uid"])
+                log.info("canary of an older version deleted", namespace=self._namespace)
+        except NotFound:
+            return
+        except ApiError as error:
+            log.warning("canary of an older version not deleted", reason=str(error))
+
+    async def _learn_kinds(self, audit: Audit, stop: asyncio.Event) -> None:
+        for delay in delays(0.5, 10, self._rng):
             try:
-                await audit.audit()
+                await audit.learn_kinds()
             except ApiError as error:
                 log.warning("the cluster cannot be listed", reason=str(error))
             else:
@@ -191,12 +209,10 @@ class _Operator:
 
 async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Return when one of them has ended; the others are cancelled."""
-    await _first_of(
-        [(str(number), each) for number, each in enumerate(coroutines)], before_cancel=lambda: None
-    )
+    await _first_of([(str(number), each) for number, each in enumerate(coroutines)])
 
 
-async def _first_of(coroutines: list[Task], *, before_cancel: Callable[[], None]) -> str:
+async def _first_of(coroutines: list[Task]) -> str:
     """The name of the one that ended first; the others are cancelled and waited for.
 
     Raises:
@@ -206,7 +222,6 @@ async def _first_of(coroutines: list[Task], *, before_cancel: Callable[[], None]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        before_cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

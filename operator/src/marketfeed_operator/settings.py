@@ -46,7 +46,7 @@ class OperatorSettings(ServiceSettings):
     operator_namespace: str = Field(
         "",
         max_length=63,
-        description="namespace of the lease and of the canary; empty takes that of the pod, outside a cluster default",
+        description="namespace of the lease; empty takes that of the pod, outside a cluster default",
     )
     operator_name: str = Field(
         "",
@@ -86,14 +86,43 @@ class OperatorSettings(ServiceSettings):
     secrets_seconds: float = Field(
         60, ge=0.1, le=86_400, description="how often the versions of Secrets are asked for"
     )
-    canary_seconds: float = Field(
-        30,
-        ge=0,
+    watch_deadline_seconds: float = Field(
+        180,
+        ge=2,
         le=3600,
-        description="how often the canary MarketFeed is changed, to see that changes come through; 0 is never",
+        description="how long a watch may receive nothing, or feeds be due without one that is reconciled, before "
+        "/livez fails; a silent watch is opened anew after 70 s, or half of this",
     )
-    canary_deadline_seconds: float = Field(
-        120, ge=1, le=3600, description="how late the canary may be before /livez fails"
+    allowed_images: CommaSeparated = Field(
+        (),
+        description="prefixes of the images that a MarketFeed may name, comma separated: registry.example.com/market; "
+        "empty allows every one",
+    )
+    allowed_priority_classes: CommaSeparated = Field(
+        (), description="PriorityClasses that a MarketFeed may name, comma separated; empty allows every one"
+    )
+    topic_namespaces: CommaSeparated = Field(
+        (),
+        description="namespaces besides its own into which a MarketFeed may declare topics, comma separated; * is "
+        "every one",
+    )
+    allow_own_endpoints: bool = Field(
+        True, description="whether a MarketFeed may say where its venue is: true or false"
+    )
+    pod_run_as_user: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="user id of the feeds' pods; 0 leaves it to the image and the cluster",
+    )
+    pod_run_as_group: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="group id of the feeds' pods; 0 leaves it to the image and the cluster",
+    )
+    pod_fs_group: int = Field(
+        0, ge=0, le=2**31 - 1, description="group id of the volumes of the feeds' pods; 0 sets none"
     )
 
     @model_validator(mode="after")
@@ -102,10 +131,5 @@ class OperatorSettings(ServiceSettings):
             raise ValueError(
                 f"LEASE_RETRY_SECONDS={self.lease_retry_seconds:g} must be at most a third of "
                 f"LEASE_SECONDS={self.lease_seconds:g}: a leader would lose the lease to a single slow answer"
-            )
-        if self.canary_seconds and self.canary_seconds >= self.canary_deadline_seconds:
-            raise ValueError(
-                f"CANARY_SECONDS={self.canary_seconds:g} must be below "
-                f"CANARY_DEADLINE_SECONDS={self.canary_deadline_seconds:g}"
             )
         return self

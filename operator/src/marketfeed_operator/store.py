@@ -36,11 +36,7 @@ class Store:
         ):
             return None
         self.feeds[feed.key] = feed
-        same = before is not None and (before.uid, before.generation, before.canary_beat) == (
-            feed.uid,
-            feed.generation,
-            feed.canary_beat,
-        )
+        same = before is not None and (before.uid, before.generation) == (feed.uid, feed.generation)
         return None if same else feed.key
 
     def remove_feed(self, key: Key) -> Key:
@@ -89,6 +85,10 @@ class Store:
             if not self._pods[feed]:
                 del self._pods[feed]
         return feed
+
+    def pods(self) -> dict[str, Key]:
+        """Uid -> feed, of every pod that is known."""
+        return dict(self._feed_of_pod)
 
     def pod_uids(self) -> set[str]:
         """Every pod that is known."""

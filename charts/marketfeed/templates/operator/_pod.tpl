@@ -76,8 +76,18 @@ volumes:
 - {name: WATCH_NAMESPACES, value: {{ include "marketfeed.namespaces" . | fromJsonArray | join "," | quote }}}
 {{- end }}
 - {name: WATCH_SECRETS, value: {{ not (empty .Values.operator.watchSecrets) | quote }}}
+{{- with .Values.operator.tenants }}
+- {name: ALLOWED_IMAGES, value: {{ join "," .allowedImages | quote }}}
+- {name: ALLOWED_PRIORITY_CLASSES, value: {{ join "," .allowedPriorityClasses | quote }}}
+- {name: TOPIC_NAMESPACES, value: {{ join "," .topicNamespaces | quote }}}
+{{- end }}
 {{- range $name, $value := .Values.operator.settings }}
-- {name: {{ snakecase $name | upper }}, value: {{ $value | toString | quote }}}
+{{- /* Helm reads numbers as floats, and writes large ones with an exponent. */ -}}
+{{- $shown := $value }}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
+{{- $shown = int64 $value }}
+{{- end }}
+- {name: {{ snakecase $name | upper }}, value: {{ $shown | toString | quote }}}
 {{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}

@@ -23,7 +23,7 @@ from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
 from marketfeed_operator.engine.listings import REST_BASES, listed
 from marketfeed_operator.kinds import OPTIONAL
-from marketfeed_operator.names import CANARY, FEED, KIND, SHARD, shard_of
+from marketfeed_operator.names import FEED, KIND, SHARD, shard_of
 from marketfeed_operator.observed import Listing, Observed
 from marketfeed_operator.plan import resolve
 
@@ -75,9 +75,7 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     if options.name and options.all_namespaces:
         raise SettingsError("one feed has one namespace: give its name or --all-namespaces")
     wanted = [options.name] if options.name else (["--all-namespaces"] if options.all_namespaces else [])
-    # The operator's canary is no feed of anybody's.
-    others = [] if options.name else ["--selector", f"{CANARY}!=true"]
-    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted, *others)
+    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted)
     if options.output == "json":
         told = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
         print(json.dumps(told[0] if options.name else told, indent=2))
@@ -150,7 +148,7 @@ def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
         base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
         try:
             listing = Listing(asyncio.run(_ask(base)))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise StartupError(
                 f"{base} does not list its symbols: {error or type(error).__name__}"
             ) from error
@@ -159,7 +157,7 @@ def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
 
 async def _ask(base: str) -> dict[str, tuple[str, str]]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        return await listed(session, base)
+        return (await listed(session, base)).symbols
 
 
 if __name__ == "__main__":

@@ -123,16 +123,14 @@ _OWN_LIFE: Final = (
         {1: ("leads", "green"), 0: ("stands by", "blue")},
     ),
     lines(
-        "Age of the canary's last beat",
-        "A feed that is changed every 30 s only to see that the change comes back through API server, watch "
-        "and queue.",
+        "Age of the oldest watch",
+        "Time since the API server last sent an event, a bookmark or the end of a stream on the watch that was silent "
+        "longest; and the time that the oldest due feed has waited.",
         "s",
-        Query(
-            expr="time() - max(marketfeed_operator_canary_timestamp_seconds > 0)",
-            legend="canary",
-        ),
+        Query(expr="max(marketfeed_operator_watch_age_seconds)", legend="watch"),
+        Query(expr="max(marketfeed_operator_queue_age_seconds)", legend="queue"),
         width=12,
-        thresholds=growing(config.CANARY_SECONDS / 3, config.CANARY_SECONDS),
+        thresholds=growing(config.WATCH_AGE_SECONDS / 3, config.WATCH_AGE_SECONDS),
     ),
 )
 

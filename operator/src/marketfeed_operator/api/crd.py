@@ -137,6 +137,9 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any], rules: dict
             result["x-kubernetes-validations"] = found
     if "items" in schema:
         result["items"] = _structural(schema["items"], definitions, rules)
+    if schema.get("x-kubernetes-int-or-string"):
+        # The one place where a structural schema may have anyOf, and must have it in these words.
+        result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if schema.get("type") == "object" and "properties" not in schema:
         values = schema.get("additionalProperties", True)
         if isinstance(values, dict):
@@ -156,6 +159,8 @@ def _without_null(value: Any) -> Any:
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """`schema` with its reference followed and "or null" dropped: a field that may be null may be left out."""
     own = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
+    if schema.get("x-kubernetes-int-or-string"):
+        return schema
     if "anyOf" in schema:
         (schema,) = (option for option in schema["anyOf"] if option.get("type") != "null")
     target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema

@@ -5,17 +5,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.rules import Declared, Rule
-from marketfeed_operator.api.values import Port, SecretKey, SecretName
+from marketfeed_operator.api.values import SERVERS_PATTERN, DnsLabel, Port, SecretKey, SecretName
 
-TopicName = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
-DnsName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+TopicName = Annotated[
+    str, Field(min_length=1, max_length=249, pattern=r"^[.]{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+]
+"""As Kafka takes it, which refuses . and .."""
+ClusterName = Annotated[str, Field(min_length=1, max_length=47, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""Short enough for Strimzi's Service NAME-kafka-bootstrap, which is a label in DNS."""
 
 
 class StrimziCluster(Declared):
     """A Kafka cluster that Strimzi runs."""
 
-    name: DnsName = Field(description="Name of the Kafka resource.")
-    namespace: DnsName | None = Field(default=None, description="Its namespace; none means the feed's own.")
+    name: ClusterName = Field(description="Name of the Kafka resource.")
+    namespace: DnsLabel | None = Field(default=None, description="Its namespace; none means the feed's own.")
     port: Port | None = Field(
         default=None,
         description="Port of the listener; none means the internal one that has TLS or not as the credentials say, "
@@ -30,7 +34,11 @@ class Sasl(Declared):
         default="SCRAM-SHA-512", description="SASL mechanism."
     )
     username: str | None = Field(
-        default=None, min_length=1, max_length=253, description="User name in clear text."
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="User name in clear text.",
     )
     secret_name: SecretName = Field(
         description="Secret with the password; for a Strimzi KafkaUser its own name."
@@ -72,6 +80,14 @@ class Credentials(Declared):
 
     sasl: Sasl | None = Field(default=None, description="User name and password.")
     tls: Tls | None = Field(default=None, description="Encryption; {} takes the system's CAs.")
+
+    rules = (
+        Rule(
+            "!has(self.sasl) || self.sasl.mechanism != 'PLAIN' || has(self.tls)",
+            "sasl.mechanism PLAIN without tls sends the password in clear text: add tls, or use SCRAM-SHA-512",
+            lambda self: self.sasl is None or self.sasl.mechanism != "PLAIN" or self.tls is not None,
+        ),
+    )
 
 
 class Topic(Declared):
@@ -163,8 +179,8 @@ class Kafka(Declared):
         default=None,
         min_length=3,
         max_length=2048,
-        pattern=r"^[^\s:,]+:[0-9]{1,5}(,[^\s:,]+:[0-9]{1,5})*$",
-        description="Bootstrap servers of any other cluster, host:port[,host:port…].",
+        pattern=SERVERS_PATTERN,
+        description="Bootstrap servers of any other cluster, host:port[,host:port…]; an IPv6 address in brackets.",
     )
     credentials: Credentials | None = Field(default=None, description="How the services prove who they are.")
     topics: Topics = Field(default=Topics(), description="The topics.")

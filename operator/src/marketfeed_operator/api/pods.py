@@ -1,21 +1,58 @@
-"""Parts of the spec that shape pods: resources, placement, logging."""
+"""Parts of the spec that shape pods: resources, identity, placement, logging."""
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from marketfeed_operator.api.affinity import Affinity
 from marketfeed_operator.api.rules import Declared, Rule
-from marketfeed_operator.api.values import LabelValue, SecretName
+from marketfeed_operator.api.values import (
+    KEY_CEL,
+    KEY_PARTS_CEL,
+    MAX_KEY,
+    Key,
+    LabelValue,
+    ObjectName,
+    Quantity,
+    SecretName,
+    are_keys,
+)
 
-Quantity = Annotated[
-    str,
-    Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"),
-]
-Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")]
+_PART: Final = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
+IMAGE_PATTERN: Final = (
+    f"^([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{{1,5}})?/)?{_PART}(/{_PART})*"
+    "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{32,128})?$"
+)
+"""[registry/]name[:tag][@digest], by the grammar of image references."""
+Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=IMAGE_PATTERN)]
 Text = Annotated[str, Field(max_length=1024)]
 
 _OURS = ("marketfeed.dev/", "app.kubernetes.io/")
 _NOT_OURS_CEL = "k, !k.startsWith('marketfeed.dev/') && !k.startsWith('app.kubernetes.io/')"
+_RESOURCE: Final = (
+    "(cpu|memory|ephemeral-storage|hugepages-[0-9]+[KMG]i"
+    "|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
+)
+
+
+def keys_rule(field: str, path: str) -> Rule:
+    """The rule that a mapping's keys can be keys of labels or annotations."""
+    name = "".join(f"_{each.lower()}" if each.isupper() else each for each in field)
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(k, k.matches('^{KEY_PARTS_CEL}$') && k.matches('^{KEY_CEL}$'))",
+        f"{path} has a key that Kubernetes takes for none: [prefix/]name of letters, digits, - _ and .",
+        lambda self: are_keys(getattr(self, name)),
+    )
+
+
+def _resources_rule(field: str) -> Rule:
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(k, k.size() <= {MAX_KEY} && k.matches('^{_RESOURCE}$'))",
+        f"resources.{field} names a resource that there is not: cpu, memory, ephemeral-storage, hugepages-SIZE, or one "
+        "with a domain",
+        lambda self: all(re.fullmatch(_RESOURCE, key) for key in getattr(self, field) or {}),
+    )
 
 
 class Resources(Declared):
@@ -29,6 +66,8 @@ class Resources(Declared):
     limits: dict[str, Quantity] | None = Field(
         default=None, max_length=8, description="Most of each resource that a pod may use."
     )
+
+    rules = (_resources_rule("requests"), _resources_rule("limits"))
 
 
 class Logging(Declared):
@@ -45,13 +84,11 @@ class Logging(Declared):
 class Toleration(Declared):
     """A taint that the pods may be scheduled in spite of."""
 
-    key: str | None = Field(
-        default=None, max_length=316, description="Key of the taint; none means every key."
-    )
+    key: Key | None = Field(default=None, description="Key of the taint; none means every key.")
     operator: Literal["Exists", "Equal"] = Field(
         default="Equal", description="How the taint's value is compared."
     )
-    value: str | None = Field(default=None, max_length=63, description="Value of the taint, for Equal.")
+    value: LabelValue | None = Field(default=None, description="Value of the taint, for Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Effect that is tolerated; none means every effect."
     )
@@ -60,6 +97,55 @@ class Toleration(Declared):
         ge=0,
         le=2**31 - 1,
         description="How long NoExecute is tolerated, in seconds; none means for ever.",
+    )
+
+    rules = (
+        Rule(
+            "has(self.key) || self.operator == 'Exists'",
+            "a toleration without key needs operator: Exists",
+            lambda self: self.key is not None or self.operator == "Exists",
+        ),
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "a toleration with operator Exists has no value",
+            lambda self: self.operator != "Exists" or not self.value,
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds needs effect: NoExecute",
+            lambda self: self.toleration_seconds is None or self.effect == "NoExecute",
+        ),
+    )
+
+
+class SecurityContext(Declared):
+    """User and groups that the pods run as; none of them is set unless given, so that OpenShift may choose."""
+
+    run_as_user: int | None = Field(default=None, ge=1, le=2**31 - 1, description="User id, not root's.")
+    run_as_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group id.")
+    fs_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group id of mounted volumes.")
+
+
+class ServiceAccount(Declared):
+    """Identity of the pods."""
+
+    name: ObjectName | None = Field(
+        default=None,
+        description="Name of an existing ServiceAccount; none means one that is made for the feed, FEED-pods.",
+    )
+    annotations: dict[str, Text] | None = Field(
+        default=None,
+        max_length=32,
+        description="Annotations of the ServiceAccount that is made, for workload identity.",
+    )
+
+    rules = (
+        Rule(
+            "!(has(self.name) && has(self.annotations))",
+            "serviceAccount.annotations are of the account that is made for the feed: not with serviceAccount.name",
+            lambda self: self.name is None or self.annotations is None,
+        ),
+        keys_rule("annotations", "serviceAccount.annotations"),
     )
 
 
@@ -81,11 +167,11 @@ class PodTemplate(Declared):
     tolerations: tuple[Toleration, ...] = Field(
         default=(), max_length=32, description="Taints that the pods may be scheduled in spite of."
     )
-    affinity: dict[str, Any] | None = Field(
-        default=None, description="Affinity of the pods, as in a pod's spec; handed on as it is."
-    )
-    priority_class_name: str | None = Field(
-        default=None, min_length=1, max_length=253, description="PriorityClass of the pods."
+    affinity: Affinity | None = Field(default=None, description="Affinity of the pods, as in a pod's spec.")
+    priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the pods.")
+    security_context: SecurityContext | None = Field(
+        default=None,
+        description="User and groups of the pods; none means those that the operator was installed with.",
     )
     image_pull_secrets: tuple[SecretName, ...] = Field(
         default=(),
@@ -95,6 +181,9 @@ class PodTemplate(Declared):
     )
 
     rules = (
+        keys_rule("labels", "template.labels"),
+        keys_rule("annotations", "template.annotations"),
+        keys_rule("nodeSelector", "template.nodeSelector"),
         Rule(
             f"!has(self.labels) || self.labels.all({_NOT_OURS_CEL})",
             "template.labels may not use keys under marketfeed.dev/ or app.kubernetes.io/: the operator sets those",

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.kafka import Kafka
-from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources
+from marketfeed_operator.api.network import NetworkPolicy
+from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources, ServiceAccount, keys_rule
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.storage import Consumers, Storage
 from marketfeed_operator.api.values import LabelValue
@@ -76,6 +77,8 @@ class Monitoring(Declared):
         default=30, ge=5, le=3600, description="How often metrics are read, in seconds."
     )
 
+    rules = (keys_rule("labels", "monitoring.labels"),)
+
 
 class Images(Declared):
     """Other images than those that the operator was installed with."""
@@ -134,6 +137,10 @@ class Spec(Declared):
         default=False,
         description="Whether the operator leaves everything of this feed as it is. Its pods go on.",
     )
+    network_policy: NetworkPolicy = Field(
+        default=NetworkPolicy(), description="Network policies of the feed's pods."
+    )
+    service_account: ServiceAccount | None = Field(default=None, description="Identity of the feed's pods.")
     template: PodTemplate = Field(default=PodTemplate(), description="What is added to each pod of the feed.")
 
     def secret_names(self) -> frozenset[str]:
@@ -143,6 +150,8 @@ class Spec(Declared):
             named.append(credentials.sasl.secret_name)
         if credentials is not None and credentials.tls is not None:
             named += [credentials.tls.ca_secret_name, credentials.tls.client_secret_name]
+        if self.storage is not None and self.storage.tls is not None:
+            named.append(self.storage.tls.ca_secret_name)
         return frozenset(name for name in named if name)
 
     rules = (

@@ -72,6 +72,16 @@ class Retention(Declared):
     )
 
 
+class DatabaseTls(Declared):
+    """How the database's certificate is verified."""
+
+    ca_secret_name: SecretName = Field(
+        description="Secret with the CA that the database's certificate is verified with. Where the address says "
+        "nothing else, sslmode is verify-full."
+    )
+    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in that Secret.")
+
+
 class Storage(Declared):
     """The database that consumers write to."""
 
@@ -83,6 +93,10 @@ class Storage(Declared):
     port: Port | None = Field(
         default=None,
         description="The database's port, for the network policy; none means 5432, or 26257 for CockroachDB.",
+    )
+    tls: DatabaseTls | None = Field(
+        default=None,
+        description="How the database's certificate is verified; none means what the address says.",
     )
     retention: Retention | None = Field(
         default=None,

@@ -1,10 +1,91 @@
-"""Single values, with their bounds, that several parts of the spec use."""
+"""Single values, with their bounds, that several parts of the spec use. As Kubernetes, Kafka and DNS take them.
 
-from typing import Annotated
+The expressions are evaluated by the API server (Go) and here (Rust): nothing but what both read alike.
+"""
 
-from pydantic import Field
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+_LABEL: Final = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
+_HEX: Final = "[0-9A-Fa-f]{1,4}"
+_IPV6: Final = "|".join(
+    [
+        f"({_HEX}:){{7}}{_HEX}",
+        f"({_HEX}:){{1,7}}:",
+        *(f"({_HEX}:){{1,{7 - after}}}(:{_HEX}){{1,{after}}}" for after in range(1, 7)),
+        f":(:{_HEX}){{1,7}}",
+        "::",
+    ]
+)
+_PORT: Final = (
+    "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1 to 65535
+)
+HOST: Final = rf"({_HOST_NAME}|\[({_IPV6})\])"
+"""A name, an IPv4 address, or an IPv6 address in brackets."""
+SERVERS_PATTERN: Final = f"^{HOST}:{_PORT}(,{HOST}:{_PORT})*$"
+_PATH: Final = "(/[A-Za-z0-9._~%:@!&'*+;=-]*)*"
+
+
+def url_pattern(schemes: str) -> str:
+    """The expression for an address with host, port and path; no credentials, no query, no fragment."""
+    return f"^({schemes})://{HOST}(:{_PORT})?{_PATH}$"
+
+
+_DNS_LABEL: Final = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+DNS_SUBDOMAIN: Final = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
+KEY_CEL: Final = (
+    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+"""Key of a label or an annotation; the lengths of its parts are bounded by `KEY_PARTS_CEL`."""
+KEY_PARTS_CEL: Final = "([^/]{1,253}/)?[^/]{1,63}"
+MAX_KEY: Final = 253 + 1 + 63
+_KEY: Final = re.compile(KEY_CEL)
+_KEY_PARTS: Final = re.compile(KEY_PARTS_CEL)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=f"^{_DNS_LABEL}$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
-SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=f"^{DNS_SUBDOMAIN}$")]
+SecretName = ObjectName
+SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")]
+Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY, pattern=f"^{KEY_CEL}$")]
+
+_QUANTITY: Final = (
+    r"^[+]?([0-9]{1,18}([.][0-9]{0,18})?|[.][0-9]{1,18})([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$"
+)
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[
+    str,
+    Field(max_length=48, pattern=_QUANTITY),
+    BeforeValidator(_as_text),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": _QUANTITY,
+            "maxLength": 48,
+            "minimum": 0,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""As in a pod: ``1``, ``500m``, ``1.5Gi``, ``129e6``; not below 0."""
+
+
+def are_keys(keys: Mapping[str, str] | None) -> bool:
+    """Whether every key of a mapping can be the key of a label or an annotation."""
+    return keys is None or all(_KEY_PARTS.fullmatch(key) and _KEY.fullmatch(key) for key in keys)
+
+
+def are_bootstrap_servers(text: str) -> bool:
+    """Whether `text` is host:port[,host:port…]."""
+    return len(text) <= 2048 and re.fullmatch(SERVERS_PATTERN, text) is not None

@@ -1,23 +1,38 @@
 """Parts of the spec about the venue: where it is, and which of its symbols are read."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from marketfeed_operator.api.rules import Declared
+from marketfeed_operator.api.values import url_pattern
 
-Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\sa-z,]+$")]
-Asset = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\sa-z,]+$")]
+_NAME: Final = "[A-Z0-9_.:\\-\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
+"""Upper case ASCII, and what has no case and is always printable: kana, CJK ideographs (venues do list such), Hangul.
+
+Ranges and not classes, so that Go's, Rust's and Python's expressions agree whatever version of Unicode they know.
+"""
+SYMBOL_PATTERN: Final = f"^{_NAME}{{1,64}}$"
+ASSET_PATTERN: Final = f"^{_NAME}{{1,32}}$"
+
+Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=SYMBOL_PATTERN)]
+Asset = Annotated[str, Field(min_length=1, max_length=32, pattern=ASSET_PATTERN)]
 
 
 class Endpoints(Declared):
     """Where the venue is, instead of its own addresses: a proxy, or the simulator."""
 
     websocket: str | None = Field(
-        default=None, max_length=512, pattern=r"^wss?://\S+$", description="WebSocket base, ws:// or wss://."
+        default=None,
+        max_length=512,
+        pattern=url_pattern("wss?"),
+        description="WebSocket base, ws:// or wss://.",
     )
     rest: str | None = Field(
-        default=None, max_length=512, pattern=r"^https?://\S+$", description="REST base, http:// or https://."
+        default=None,
+        max_length=512,
+        pattern=url_pattern("https?"),
+        description="REST base, http:// or https://.",
     )
 
 

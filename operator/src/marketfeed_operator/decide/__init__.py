@@ -12,6 +12,8 @@ sentence). Reasons are part of the API: people alert on them.
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from marketfeed_operator.api import Status
 from marketfeed_operator.api.status import MigrationStatus
 from marketfeed_operator.decide.conditions import conditions
@@ -24,7 +26,7 @@ __all__ = ["Situation", "decide"]
 def decide(at: Situation, now: datetime) -> Status:
     """The status to be told at `now`; a condition keeps its time while its status stays."""
     status = Status(
-        observed_generation=at.feed.generation,
+        observed_generation=at.feed.generation if at.applied else at.applied_generation,
         conditions=tuple(conditions(at, now)),
         symbols=symbols(at),
         shards=shards(at),
@@ -41,6 +43,8 @@ def decide(at: Situation, now: datetime) -> Status:
 
 
 def _restored(status: Status, kept: dict[str, Any]) -> Status:
-    return Status.model_validate(
-        {**status.model_dump(by_alias=True, exclude_none=True), **kept}, strict=False
-    )
+    told = status.model_dump(by_alias=True, exclude_none=True)
+    try:
+        return Status.model_validate({**told, **kept}, strict=False)
+    except ValidationError:  # somebody else wrote into the status
+        return status

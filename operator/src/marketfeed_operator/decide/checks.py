@@ -8,6 +8,7 @@ from typing import Final
 
 from marketfeed_operator.decide.situation import Situation, refused_symbols
 from marketfeed_operator.kinds import KAFKA_TOPIC, SCALED_OBJECT
+from marketfeed_operator.names import MIGRATION, RETENTION
 
 Verdict = tuple[str, str]
 """Reason and message."""
@@ -15,12 +16,74 @@ Verdict = tuple[str, str]
 Check = Callable[[Situation], Verdict | None]
 
 
+def _fault(at: Situation) -> Verdict | None:
+    if not at.fault:
+        return None
+    return (
+        "ReconcileFailed",
+        f"the operator failed at this feed and tries again; other feeds are not concerned: {at.fault}",
+    )
+
+
 def _invalid_spec(at: Situation) -> Verdict | None:
-    return ("InvalidSpec", "; ".join(at.problems)) if at.problems else None
+    if not at.problems:
+        return None
+    return ("InvalidSpec" if at.spec is None else "NotPermitted", "; ".join(at.problems))
+
+
+def _not_applied(at: Situation) -> Verdict | None:
+    paused = at.spec is not None and at.spec.paused
+    if at.applied or at.applied_generation == at.feed.generation or (paused and at.applied_generation):
+        return None
+    if paused:
+        return ("SpecPaused", "spec.paused is true, and nothing of this feed was applied before")
+    return ("Applying", f"generation {at.feed.generation} of the spec is not applied in full yet")
+
+
+def _name_conflict(at: Situation) -> Verdict | None:
+    if not at.conflicts:
+        return None
+    more = f" (and {len(at.conflicts) - 1} more)" if len(at.conflicts) > 1 else ""
+    return ("NameConflict", f"{at.conflicts[0]}{more}")
+
+
+def _namespace_unavailable(at: Situation) -> Verdict | None:
+    problem = at.observed.scope_problem
+    if not problem:
+        return None
+    return (
+        "NamespaceUnavailable",
+        f"namespace {at.feed.namespace} cannot be listed or watched, so changes in it may go unnoticed: {problem}",
+    )
+
+
+def _operator_failing(at: Situation) -> Verdict | None:
+    failing = [f"{loop}: {reason}" for loop, reason in sorted(at.observed.operator_problems.items())]
+    return ("OperatorDegraded", f"a part of the operator fails: {'; '.join(failing)}") if failing else None
+
+
+def _workloads_in_trouble(at: Situation) -> Verdict | None:
+    troubled = at.troubled_workloads()
+    if not troubled:
+        return None
+    (kind, name), (reason, message) = troubled[0]
+    more = f" (and {len(troubled) - 1} more workloads)" if len(troubled) > 1 else ""
+    return (reason, f"{kind} {name}: {message}{more}")
+
+
+def _reports_rejected(at: Situation) -> Verdict | None:
+    names = {pod.uid: pod.name for pod in at.observed.pods}
+    rejected = [
+        f"{names[uid]}: {why}" for uid, why in sorted(at.observed.report_problems.items()) if uid in names
+    ]
+    if not rejected:
+        return None
+    more = f" (and {len(rejected) - 1} more pods)" if len(rejected) > 1 else ""
+    return ("StatusRejected", f"the /status of {rejected[0]}{more} cannot be used")
 
 
 def _symbols_unknown_yet(at: Situation) -> Verdict | None:
-    if at.plan is not None or at.problems:
+    if at.plan is not None or at.problems or at.spec is None or at.spec.symbol_selector is None:
         return None
     listing = at.observed.listing
     why = f": {listing.problem}" if listing is not None and listing.problem else ""
@@ -34,7 +97,7 @@ def _no_symbols(at: Situation) -> Verdict | None:
 
 
 def _apply_failed(at: Situation) -> Verdict | None:
-    return ("ApplyFailed", at.failure) if at.failure else None
+    return (at.failure_reason, at.failure) if at.failure else None
 
 
 def _migration_failed(at: Situation) -> Verdict | None:
@@ -105,7 +168,14 @@ def _rolling(at: Situation) -> Verdict | None:
 
 
 def _pods_in_trouble(at: Situation) -> Verdict | None:
-    troubled = [pod for pod in at.observed.pods if pod.trouble]
+    # A pod that has ended for good (evicted, say) matters until another does its work. Those of Jobs are the Jobs'
+    # affair.
+    waiting = _shards_not_ready(at) is not None or _consumers_not_ready(at) is not None
+    troubled = [
+        pod
+        for pod in at.observed.pods
+        if pod.trouble and (not pod.ended or (waiting and pod.component not in (MIGRATION, RETENTION)))
+    ]
     if not troubled:
         return None
     more = f" (and {len(troubled) - 1} more pods)" if len(troubled) > 1 else ""
@@ -153,12 +223,13 @@ def _symbols_refused(at: Situation) -> Verdict | None:
 
 READY: Final[tuple[Check, ...]] = (
     # What the user has to mend comes first: while it stands nothing else can be expected to come right.
-    _invalid_spec, _apply_failed, _symbols_unknown_yet, _no_symbols,
+    _fault, _invalid_spec, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
     # Then along the data's way: shards before consumers.
     _migration_failed, _shards_not_ready, _migration_running, _consumers_not_ready,
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (
-    _invalid_spec, _apply_failed, _migration_failed, _retention_failed, _pods_in_trouble, _venue_silent, _no_strimzi,
-    _no_autoscaler, _symbols_refused,
+    _fault, _invalid_spec, _apply_failed, _name_conflict, _namespace_unavailable, _migration_failed, _retention_failed,
+    _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
+    _reports_rejected, _operator_failing,
 )  # fmt: skip

@@ -43,7 +43,10 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
                 reason=reason,
                 message=message[:1024],
                 last_transition_time=since or moment,
-                observed_generation=at.feed.generation,
+                # Ready is never told of a generation that was not applied: of a paused feed, of the one before.
+                observed_generation=(at.applied_generation or at.feed.generation)
+                if kind == "Ready" and holds and not at.applied
+                else at.feed.generation,
             )
         )
     return decided

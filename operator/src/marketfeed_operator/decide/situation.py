@@ -18,6 +18,10 @@ class Situation:
         spec: None when it is not sound; `problems` then says why.
         plan: None when there is none: the spec is not sound, or the symbols are not known yet.
         failure: what the API server refused in this pass, "" when nothing.
+        failure_reason: the reason of the condition that says so.
+        conflicts: objects of others that have the name of a child.
+        fault: what the operator itself failed at, "" when at nothing.
+        applied: everything that this generation wants was applied.
     """
 
     feed: FeedFacts
@@ -26,6 +30,28 @@ class Situation:
     observed: Observed
     plan: Plan | None
     failure: str = ""
+    failure_reason: str = "ApplyFailed"
+    conflicts: Sequence[str] = ()
+    fault: str = ""
+    applied: bool = False
+
+    @property
+    def applied_generation(self) -> int | None:
+        """The newest generation that was applied in full, as the status held it before."""
+        return self.feed.status.get("observedGeneration")
+
+    def troubled_workloads(self) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+        """((kind, name), (reason, message)) of each wanted workload that gets no further.
+
+        A Job that has failed is reported as what it is for.
+        """
+        wanted = self.plan.children if self.plan is not None else ()
+        found = []
+        for child in wanted:
+            facts = self.observed.children.get(child.key)
+            if facts is not None and facts.trouble is not None and facts.job != "Failed":
+                found.append(((child.kind.kind, child.name), facts.trouble))
+        return found
 
     def shards(self) -> list[ChildFacts | None]:
         """The Deployments of the wanted shards; None for one that is not there."""

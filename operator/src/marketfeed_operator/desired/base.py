@@ -16,6 +16,7 @@ from marketfeed_operator.names import (
     FEED,
     FEED_NAMESPACE,
     FIELD_MANAGER,
+    INSTANCE,
     KIND,
     MANAGED_BY,
 )
@@ -32,6 +33,8 @@ class Defaults:
         worker_image, consumer_image: images where a feed names none.
         metrics_port: port of /metrics, /status and the probes in every pod.
         drain_seconds: how long a service may take to deliver what it has read.
+        run_as_user, run_as_group, fs_group: of pods where a feed says nothing; None leaves them to the image and the
+            cluster.
     """
 
     worker_image: str
@@ -39,6 +42,9 @@ class Defaults:
     image_pull_policy: str = "IfNotPresent"
     metrics_port: int = 8000
     drain_seconds: int = 20
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    fs_group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def labels(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -
     """The labels of a child."""
     return {
         "app.kubernetes.io/name": "marketfeed",
-        "app.kubernetes.io/instance": feed.name,
+        INSTANCE: feed.name,
         MANAGED_BY: FIELD_MANAGER,
         **selector(feed, component, extra),
     }
@@ -116,9 +122,10 @@ def child(
     *,
     extra: Mapping[str, str] | None = None,
     wished: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> Child:
     """A child in the feed's namespace, deleted with the feed; labels that the user wished never replace ours."""
-    body = {
+    body: Object = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": {
@@ -138,6 +145,8 @@ def child(
         },
         **content,
     }
+    if annotations:
+        body["metadata"]["annotations"] = dict(annotations)
     return Child(kind, feed.namespace, name, stamped(body))
 
 

@@ -17,6 +17,7 @@ from marketfeed_wire.assignment import FILE_NAME
 ASSIGNMENT_FOLDER: Final = PurePosixPath("/etc/marketfeed/assignment")
 MAX_SHARD_SIZE: Final = 512
 TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/kafka")
+DATABASE_TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/database")
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Surroundings:
         if value is None or value == "":
             return
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        self.env.append({"name": name, "value": text})
+        # The kubelet would put other variables, also those from Secrets, in the place of $(NAME).
+        self.env.append({"name": name, "value": text.replace("$", "$$")})
 
     def from_secret(self, name: str, secret: str, key: str) -> None:
         """Add a variable whose value stands in a Secret."""
@@ -85,6 +87,8 @@ def _listener(
 def _service(feed: Feed, around: Surroundings) -> None:
     around.set("LOG_LEVEL", feed.spec.logging.level)
     around.set("LOG_FORMAT", feed.spec.logging.format)
+    # Both families: a pod of an IPv6-only cluster has no other address to be asked at.
+    around.set("METRICS_HOST", "::")
     around.set("METRICS_PORT", feed.defaults.metrics_port)
     around.set("DRAIN_DEADLINE_SECONDS", feed.defaults.drain_seconds)
 
@@ -199,3 +203,8 @@ def consumer(feed: Feed, stream: str) -> Surroundings:
 def _database(feed: Feed, around: Surroundings) -> None:
     if (storage := feed.spec.storage) is not None:
         around.from_secret("DATABASE_URL", storage.dsn_secret_name, storage.dsn_key)
+        if storage.tls is not None:
+            # libpq's own variables: they hold where the address says nothing else.
+            around.mount_secret("database-ca", DATABASE_TLS_FOLDER, storage.tls.ca_secret_name)
+            around.set("PGSSLROOTCERT", DATABASE_TLS_FOLDER / storage.tls.ca_key)
+            around.set("PGSSLMODE", "verify-full")

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 
+from marketfeed_operator.api.values import DNS_SUBDOMAIN
 from marketfeed_operator.desired.base import Child, Feed, Object, digest, labels, stamped
 from marketfeed_operator.kinds import KAFKA_TOPIC
-from marketfeed_operator.names import FEED_NAMESPACE
+from marketfeed_operator.names import FEED_NAMESPACE, INSTANCE
 from marketfeed_wire import LEDGER_POLICY, market_data_policy
 
 
@@ -50,7 +51,9 @@ def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Objec
             "name": name,
             "namespace": namespace,
             "labels": {
-                **labels(feed, "topic"),
+                # Not app.kubernetes.io/instance: Argo CD takes it for its own mark, and prunes what it does not know,
+                # data included.
+                **{key: value for key, value in labels(feed, "topic").items() if key != INSTANCE},
                 FEED_NAMESPACE: feed.namespace,
                 "strimzi.io/cluster": cluster.name,
             },
@@ -62,6 +65,8 @@ def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Objec
 
 def _object_name(topic: str) -> str:
     """The topic's name where Kubernetes takes it, otherwise one made of it that no other topic gets."""
-    if re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", topic) and ".." not in topic:
+    if re.fullmatch(DNS_SUBDOMAIN, topic):
         return topic
-    return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-")[:200] + f"-{digest(topic)[:8]}"
+    # What is left of a name as ___ is nothing.
+    readable = re.sub(r"[^a-z0-9]+", "-", topic.lower())[:200].strip("-") or "topic"
+    return f"{readable}-{digest(topic)[:8]}"

@@ -1,8 +1,12 @@
-"""NetworkPolicies: in for metrics and status, out to DNS, Kafka, and the venue or the database. Nothing else."""
+"""NetworkPolicies: in for metrics and status, out to DNS, Kafka, and the venue or the database. Nothing else.
+
+None with `spec.networkPolicy.enabled: false`; what `extraEgress` names is let out besides.
+"""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from marketfeed_operator.api.network import EgressRule
 from marketfeed_operator.desired.base import Child, Feed, Object, child, selector
 from marketfeed_operator.desired.environment import bootstrap_servers
 from marketfeed_operator.desired.streams import consumer_spec, stored_streams
@@ -11,9 +15,11 @@ from marketfeed_operator.names import INGESTION, MIGRATION, RETENTION, consumer_
 
 _DATABASE_PORTS = {"postgresql": 5432, "cockroachdb": 26257}
 _VENUE_PORTS = (443, 9443)
+_DNS_PORTS = (53, 5353)
+"""The second is that of OpenShift's DNS pods: a policy is about the port of the pod behind a Service."""
 
 
-def ingestion_policy(feed: Feed) -> Child:
+def ingestion_policy(feed: Feed) -> Child | None:
     """Of the workers: out to Kafka and the venue."""
     return _policy(
         feed, f"{feed.name}-{INGESTION}", INGESTION, [*_kafka_ports(feed), *_venue_ports(feed)], serves=True
@@ -42,7 +48,9 @@ def retention_policy(feed: Feed) -> Child | None:
     return _policy(feed, f"{feed.name}-{RETENTION}", RETENTION, [_database_port(feed)], serves=False)
 
 
-def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves: bool) -> Child:
+def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves: bool) -> Child | None:
+    if not feed.spec.network_policy.enabled:
+        return None
     metrics: Object = {"ports": [{"protocol": "TCP", "port": feed.defaults.metrics_port}]}
     spec = {
         "podSelector": {"matchLabels": selector(feed, component)},
@@ -50,11 +58,17 @@ def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves
         "ingress": [metrics] if serves else [],
         # By port and not by address: where Kafka, the venue and the database are is only known as names.
         "egress": [
-            {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+            {"ports": [{"protocol": kind, "port": port} for port in _DNS_PORTS for kind in ("UDP", "TCP")]},
             {"ports": [{"protocol": "TCP", "port": port} for port in sorted(set(out))]},
+            *(_extra(rule) for rule in feed.spec.network_policy.extra_egress),
         ],
     }
     return child(feed, NETWORK_POLICY, name, component, {"spec": spec})
+
+
+def _extra(rule: EgressRule) -> Object:
+    declared: Object = rule.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return {key: value for key, value in declared.items() if value}
 
 
 def _kafka_ports(feed: Feed) -> list[int]:

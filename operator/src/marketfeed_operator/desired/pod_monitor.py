@@ -2,7 +2,7 @@
 
 from marketfeed_operator.desired.base import Child, Feed, Object, child
 from marketfeed_operator.kinds import POD_MONITOR
-from marketfeed_operator.names import COMPONENT, FEED, SHARD
+from marketfeed_operator.names import COMPONENT, FEED, SHARD, account_name
 
 
 def pod_monitor(feed: Feed) -> Child | None:
@@ -23,7 +23,9 @@ def pod_monitor(feed: Feed) -> Child | None:
             }
         ],
     }
-    return child(feed, POD_MONITOR, feed.name, "monitoring", {"spec": spec}, wished=monitoring.labels)
+    return child(
+        feed, POD_MONITOR, account_name(feed.name), "monitoring", {"spec": spec}, wished=monitoring.labels
+    )
 
 
 def _relabelings() -> list[Object]:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from marketfeed_operator.api.pods import Resources
+from marketfeed_operator.api.pods import Resources, SecurityContext
 from marketfeed_operator.desired.base import Feed, Object, labels, selector, without_none
 from marketfeed_operator.desired.environment import Surroundings
+from marketfeed_operator.desired.service_account import pods_account
 from marketfeed_operator.kinds import Kind
 from marketfeed_operator.names import SECRET_VERSIONS
 
@@ -83,8 +84,11 @@ def secret_versions(feed: Feed, kind: Kind, name: str, around: Surroundings) -> 
 
     A Secret that cannot be looked at, for now or any more, has not changed: its version stays as it is stored.
     """
+    # Anybody who may edit the workload may have written this annotation: what is not NAME=VERSION is no version.
     stored = dict(
-        each.split("=") for each in feed.stored_secret_versions.get((kind.kind, name), "").split(",") if each
+        each.split("=")
+        for each in feed.stored_secret_versions.get((kind.kind, name), "").split(",")
+        if each.count("=") == 1
     )
     known = {**stored, **feed.secret_versions}
     told = ",".join(f"{secret}={known[secret]}" for secret in sorted(around.secrets) if secret in known)
@@ -98,22 +102,18 @@ def pod_template(
     """A pod around `container`, restricted as the Pod Security Standards ask, shaped as the feed asks."""
     wished = feed.spec.template
     spec = {
-        "serviceAccountName": feed.name,
+        "serviceAccountName": pods_account(feed),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _pod_security(feed),
         "containers": [container],
         "volumes": [*around.volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
         "nodeSelector": wished.node_selector,
         "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in wished.tolerations]
         or None,
-        "affinity": wished.affinity,
+        "affinity": wished.affinity.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if wished.affinity
+        else None,
         "priorityClassName": wished.priority_class_name,
         "imagePullSecrets": [{"name": name} for name in wished.image_pull_secrets] or None,
         "topologySpreadConstraints": _spread(feed, component) if spread else None,
@@ -128,6 +128,23 @@ def pod_template(
         ),
         "spec": without_none(spec),
     }
+
+
+def _pod_security(feed: Feed) -> Object:
+    """As the restricted Pod Security Standard asks. The images name a user without rights, so none is set by itself.
+
+    OpenShift refuses a fixed one and chooses its own.
+    """
+    wished, default = feed.spec.template.security_context or SecurityContext(), feed.defaults
+    return without_none(
+        {
+            "runAsNonRoot": True,
+            "runAsUser": wished.run_as_user or default.run_as_user,
+            "runAsGroup": wished.run_as_group or default.run_as_group,
+            "fsGroup": wished.fs_group or default.fs_group,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    )
 
 
 def _spread(feed: Feed, component: str) -> list[Object]:

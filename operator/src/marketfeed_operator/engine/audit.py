@@ -1,17 +1,18 @@
 """The audit: everything of ours is listed now and then and compared with what the watches have brought.
 
 A watch that was cut off for long is taken up again without being told what was deleted meanwhile; and the kinds of
-other operators are not watched at all.
+other operators are not watched at all. Namespaces are audited apart: one that cannot be read keeps none from being
+served.
 """
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.scopes import Scope, Scopes
 from marketfeed_operator.errors import ApiError, NotFound
 from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, POD, WATCHED, Kind
@@ -27,6 +28,9 @@ OURS = f"{MANAGED_BY}={FIELD_MANAGER},{FEED}"
 class Audit:
     """Compares the store with the cluster.
 
+    Args:
+        scopes: namespaces that are served, `None` for all of them at once.
+
     Attributes:
         kinds: the optional kinds that the cluster served at the last audit.
         kafkas: (namespace, name) of each Strimzi Kafka -> the listeners that its status told last.
@@ -37,80 +41,100 @@ class Audit:
         cluster: Cluster,
         store: Store,
         metrics: Metrics,
-        namespaces: tuple[str, ...],
+        scopes: Scopes,
         changed: Callable[[Key], Awaitable[None]],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._metrics = metrics
-        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self._scopes = scopes
         self._changed = changed
+        self._seen: set[Scope] = set()
+        """Scopes that were audited whole at least once."""
         self.kinds: frozenset[str] = frozenset()
         self.kafkas: dict[tuple[str, str], tuple[KafkaListener, ...]] = {}
 
-    async def run(self, interval_seconds: float) -> None:
-        """Audit again and again; a failed one is told and tried at the next turn."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                await self.audit()
-            except ApiError as error:
-                log.warning("audit failed", reason=str(error))
-
     async def audit(self) -> None:
-        """Compare everything once.
+        """Compare everything once, except for scopes that are unavailable: those are tried by whoever watches them.
+
+        Raises:
+            ApiError: the API server refused or did not answer; the other scopes were audited.
+        """
+        await self.learn_kinds()
+        failure: ApiError | None = None
+        for scope in self._scopes.available():
+            try:
+                await self.audit_scope(scope)
+            except ApiError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def learn_kinds(self) -> None:
+        """Look which kinds of other operators the cluster serves now.
 
         Raises:
             ApiError: the API server refused or did not answer.
         """
-        touched: set[Key] = set()
         kinds = await self._cluster.optional_kinds()
         if kinds != self.kinds:
             log.info("kinds of other operators", kinds=sorted(kinds))
             self.kinds = kinds
-            touched |= set(self._store.feeds)
-        touched |= await self._feeds()
-        touched |= await self._kafkas()
+            for feed in list(self._store.feeds):
+                await self._changed(feed)
+
+    async def audit_scope(self, scope: Scope) -> None:
+        """Compare one scope once.
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        touched = await self._feeds(scope) | await self._kafkas(scope)
         for kind in (*WATCHED, *OPTIONAL):
-            if not kind.optional or kind.kind in kinds:
-                touched |= await self._children(kind)
-        touched |= await self._pods()
+            if not kind.optional or kind.kind in self.kinds:
+                touched |= await self._children(kind, scope)
+        touched |= await self._pods(scope)
+        if scope not in self._seen:  # also those that an attempt before, which failed half way, has put there
+            self._seen.add(scope)
+            touched |= {feed for feed in self._store.feeds if _inside(feed[0], scope)}
         for feed in touched:
             await self._changed(feed)
 
-    async def _each(self, kind: Kind, label_selector: str) -> AsyncIterator[dict[str, Any]]:
-        for namespace in self._namespaces:
-            async for item in self._cluster.each(kind, namespace, label_selector):
-                yield item
-
-    async def _feeds(self) -> set[Key]:
-        before = set(self._store.feeds)
-        found = [feed_facts(body) async for body in self._each(FEEDS, "")]
+    async def _feeds(self, scope: Scope) -> set[Key]:
+        before = {key for key in self._store.feeds if _inside(key[0], scope)}
+        found = [feed_facts(body) async for body in self._cluster.each(FEEDS, scope, "")]
         touched = {key for feed in found if (key := self._store.put_feed(feed)) is not None}
         for key in before - {feed.key for feed in found}:
             touched.add(self._store.remove_feed(key))
         self._metrics.audit_found.inc(len(touched))
         return touched
 
-    async def _kafkas(self) -> set[Key]:
-        before, found = self.kafkas, dict[tuple[str, str], tuple[KafkaListener, ...]]()
+    async def _kafkas(self, scope: Scope) -> set[Key]:
+        before = {cluster: told for cluster, told in self.kafkas.items() if _inside(cluster[0], scope)}
+        found = dict[tuple[str, str], tuple[KafkaListener, ...]]()
         with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
             if KAFKA.kind in self.kinds:
-                async for body in self._each(KAFKA, ""):
+                async for body in self._cluster.each(KAFKA, scope, ""):
                     cluster = (body["metadata"]["namespace"], body["metadata"]["name"])
                     # One that tells nothing for now has not moved: to forget where it is would restart every pod.
                     found[cluster] = kafka_listeners(body) or before.get(cluster, ())
-        self.kafkas = found
+        for cluster in before.keys() - found.keys():
+            del self.kafkas[cluster]
+        self.kafkas |= found
         changed = {cluster for cluster in {*before, *found} if before.get(cluster) != found.get(cluster)}
         return {feed for feed, facts in self._store.feeds.items() if _kafka_of(feed, facts.spec) in changed}
 
-    async def _children(self, kind: Kind) -> set[Key]:
-        before = {child.key: child.uid for child in self._store.all_children() if child.key[0] == kind.kind}
+    async def _children(self, kind: Kind, scope: Scope) -> set[Key]:
+        before = {
+            child.key: child.uid
+            for child in self._store.all_children()
+            if child.key[0] == kind.kind and _inside(child.key[1], scope)
+        }
         found: list[ChildFacts] = []
         with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
             found += [
                 facts
-                async for body in self._each(kind, OURS)
+                async for body in self._cluster.each(kind, scope, OURS)
                 if (facts := child_facts(kind.kind, body)) is not None
             ]
         touched = {key for facts in found if (key := self._store.put_child(facts)) is not None}
@@ -123,14 +147,22 @@ class Audit:
             self._metrics.audit_found.inc(len(missed))
         return missed
 
-    async def _pods(self) -> set[Key]:
-        before = self._store.pod_uids()
-        found = [facts async for body in self._each(POD, OURS) if (facts := pod_facts(body)) is not None]
+    async def _pods(self, scope: Scope) -> set[Key]:
+        before = {uid for uid, feed in self._store.pods().items() if _inside(feed[0], scope)}
+        found = [
+            facts
+            async for body in self._cluster.each(POD, scope, OURS)
+            if (facts := pod_facts(body)) is not None
+        ]
         touched = {key for facts in found if (key := self._store.put_pod(facts)) is not None}
         for uid in before - {facts.uid for facts in found}:
             feed = self._store.remove_pod(uid)
             touched |= {feed} if feed is not None else set()
         return touched
+
+
+def _inside(namespace: str, scope: Scope) -> bool:
+    return scope is None or namespace == scope
 
 
 def _kafka_of(feed: Key, spec: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -1,18 +1,29 @@
-"""What venues say of their symbols, for feeds with a symbolSelector: asked every few minutes, beside reconciliation."""
+"""What venues say of their symbols, for feeds with a symbolSelector: requested every few minutes, beside
+reconciliation.
+
+Each address has a task of its own: a venue that answers slowly, or with nonsense, delays nobody's feed but those that
+name it. Addresses that feeds have set themselves share a few slots.
+"""
 
 import asyncio
-import json
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
 
+from marketfeed_chassis import logs
+from marketfeed_chassis.bodies import decoded
 from marketfeed_operator.api import Spec
+from marketfeed_operator.engine.exchange_info import MAX_BYTES, Listed, read_exchange_info
+from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.observed import Key, Listing
 
+log = logs.get(__name__)
+
 REST_BASES: Final = {"binance_us": "https://api.binance.us", "binance": "https://api.binance.com"}
-ANSWER_SECONDS: Final = 20
-MAX_BYTES: Final = 64 * 2**20
+RESPONSE_SECONDS: Final = 20
+OWN_ENDPOINTS_AT_ONCE: Final = 4
 
 
 class Listings:
@@ -22,68 +33,115 @@ class Listings:
         changed: is told of each feed that asked when the answer is new.
     """
 
-    def __init__(self, changed: Callable[[Key], Awaitable[None]]) -> None:
+    def __init__(self, changed: Callable[[Key], Awaitable[None]], metrics: Metrics) -> None:
         self._changed = changed
+        self._metrics = metrics
         self._asked: dict[str, set[Key]] = {}
         self._known: dict[str, Listing] = {}
         self._news = asyncio.Event()
+        self._slots = asyncio.Semaphore(OWN_ENDPOINTS_AT_ONCE)
 
     def of(self, feed: Key, spec: Spec) -> Listing | None:
         """The listing that a feed's selector needs; None when it has none."""
-        self.forget(feed)
-        if spec.symbol_selector is None:
+        base = None
+        if spec.symbol_selector is not None:
+            base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
+        self._leave(feed, other_than=base)
+        if base is None:
             return None
-        base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
-        if base not in self._known:
+        if base not in self._asked:
+            self._asked[base] = set()
             self._news.set()
-        self._asked.setdefault(base, set()).add(feed)
+        self._asked[base].add(feed)
         return self._known.setdefault(base, Listing(None))
 
     def forget(self, feed: Key) -> None:
         """Ask nothing for the feed any more."""
-        for askers in self._asked.values():
-            askers.discard(feed)
+        self._leave(feed, other_than=None)
+
+    def _leave(self, feed: Key, *, other_than: str | None) -> None:
+        for base in [base for base, askers in self._asked.items() if feed in askers and base != other_than]:
+            self._asked[base].discard(feed)
+            if not self._asked[base]:
+                del self._asked[base]
+                self._known.pop(base, None)
+                self._news.set()
 
     async def run(self, interval_seconds: float, retry_seconds: float) -> None:
         """Ask every venue that a feed needs, again and again; sooner after a failure."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
-            while True:
-                self._news.clear()
-                failed = False
-                for base in [base for base, askers in self._asked.items() if askers]:
-                    failed |= not await self._ask(session, base)
-                try:
-                    async with asyncio.timeout(retry_seconds if failed else interval_seconds):
-                        await self._news.wait()
-                except TimeoutError:
-                    continue
+        tasks: dict[str, asyncio.Task[None]] = {}
+        timeout = aiohttp.ClientTimeout(total=RESPONSE_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            try:
+                while True:
+                    self._news.clear()
+                    for base in tasks.keys() - self._asked.keys():
+                        await _ended(tasks.pop(base))
+                    for base in self._asked.keys() - tasks.keys():
+                        following = self._follow(session, base, interval_seconds, retry_seconds)
+                        tasks[base] = asyncio.create_task(following, name=f"listing {base}")
+                    await self._news.wait()
+            finally:
+                for task in tasks.values():
+                    await _ended(task)
+
+    async def _follow(
+        self, session: aiohttp.ClientSession, base: str, interval_seconds: float, retry_seconds: float
+    ) -> None:
+        while True:
+            succeeded = await self._ask(session, base)
+            await asyncio.sleep(interval_seconds if succeeded else retry_seconds)
 
     async def _ask(self, session: aiohttp.ClientSession, base: str) -> bool:
-        before = self._known.get(base, Listing(None))
-        try:
-            after = Listing(await listed(session, base))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            after = Listing(
-                before.symbols, f"{base} does not list its symbols: {error or type(error).__name__}"
-            )
+        own = base not in REST_BASES.values()
+        async with self._slots if own else contextlib.nullcontext():
+            try:
+                found = await listed(session, base)
+                after = Listing(found.symbols, skipped=found.skipped)
+            # The address is a feed's own: whatever comes of it is that feed's condition, and ends nothing.
+            except Exception as error:  # noqa: BLE001
+                self._metrics.listing_failures.inc()
+                said = f"{error}"[:300] or type(error).__name__
+                after = Listing(self._listing(base).symbols, f"{base} does not list its symbols: {said}")
+        before = self._listing(base)
+        if base not in self._asked:  # nobody needs it any more
+            return True
         self._known[base] = after
         if after != before:
-            for feed in list(self._asked.get(base, ())):
+            _report(base, before, after)
+            for feed in list(self._asked[base]):
                 await self._changed(feed)
         return not after.problem
 
+    def _listing(self, base: str) -> Listing:
+        return self._known.get(base, Listing(None))
 
-async def listed(session: aiohttp.ClientSession, base: str) -> dict[str, tuple[str, str]]:
-    """Symbol -> (status, quote asset), as the venue at `base` says (GET /api/v3/exchangeInfo).
+
+def _report(base: str, before: Listing, after: Listing) -> None:
+    if after.problem and not before.problem:
+        log.warning("listing failed", address=base, reason=after.problem)
+    elif before.problem and not after.problem:
+        log.info("listing recovered", address=base)
+    if after.skipped != before.skipped and not after.problem:
+        log.warning("listed symbols skipped", address=base, count=after.skipped)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def listed(session: aiohttp.ClientSession, base: str) -> Listed:
+    """Return the symbols that the venue at `base` lists (GET /api/v3/exchangeInfo). Redirects are not followed.
 
     Raises:
-        aiohttp.ClientError, TimeoutError, OSError: it does not answer.
-        ValueError, KeyError, TypeError: its answer is another.
+        BadBody: the response is too large, or lists nothing that can be read.
+        ValueError: its status is not 200; the address is none.
+        aiohttp.ClientError, TimeoutError, OSError: there is no response.
     """
-    async with session.get(f"{base.rstrip('/')}/api/v3/exchangeInfo") as answer:
-        if answer.status != 200:
-            raise ValueError(f"HTTP {answer.status}")
-        body = await answer.content.read(MAX_BYTES)
-        while not answer.content.at_eof() and len(body) < MAX_BYTES:
-            body += await answer.content.read(MAX_BYTES - len(body))
-    return {found["symbol"]: (found["status"], found["quoteAsset"]) for found in json.loads(body)["symbols"]}
+    url = f"{base.rstrip('/')}/api/v3/exchangeInfo"
+    # Whoever answers must not choose where we ask next: the operator reaches more than the author of a feed.
+    async with session.get(url, allow_redirects=False) as response:
+        if response.status != 200:
+            raise ValueError(f"HTTP {response.status}")
+        return await decoded(response, read_exchange_info, max_bytes=MAX_BYTES)

@@ -68,13 +68,45 @@ class Metrics:
             "marketfeed_operator_audit_corrections", "What an audit found that the watches had missed.",
             registry=registry,
         )  # fmt: skip
+        self.namespace_available = Gauge(
+            "marketfeed_operator_namespace_available",
+            "1 while the MarketFeeds of a namespace can be listed and watched; all namespaces is one scope.",
+            ["namespace"],
+            registry=registry,
+        )
+        self.watch_restarts = Counter(
+            "marketfeed_operator_watch_restarts", "Times that the watches of a scope ended and were started again.",
+            ["namespace"], registry=registry,
+        )  # fmt: skip
+        self.watch_age = Gauge(
+            "marketfeed_operator_watch_age_seconds",
+            "Time since the last event, bookmark or server timeout of the watch that was silent longest.",
+            registry=registry,
+        )
+        self.queue_age = Gauge(
+            "marketfeed_operator_queue_age_seconds",
+            "Time that the oldest feed that is due has waited for its reconciliation.",
+            registry=registry,
+        )
+        self.loop_failures = Counter(
+            "marketfeed_operator_loop_failures", "Failed turns of the operator's side loops.", ["loop"],
+            registry=registry,
+        )  # fmt: skip
+        self.loop_failing = Gauge(
+            "marketfeed_operator_loop_failing", "1 while the last turn of a side loop failed.", ["loop"],
+            registry=registry,
+        )  # fmt: skip
+        self.listing_failures = Counter(
+            "marketfeed_operator_listing_failures",
+            "Requests for a venue's symbols that failed.",
+            registry=registry,
+        )
+        self.pod_status_rejected = Counter(
+            "marketfeed_operator_pod_status_rejected", "Responses of pods' /status that could not be used.",
+            registry=registry,
+        )  # fmt: skip
         self.leader = Gauge(
             "marketfeed_operator_leader", "1 while this process is the leader.", registry=registry
-        )
-        self.canary_beat = Gauge(
-            "marketfeed_operator_canary_timestamp_seconds",
-            "When the canary's last change came back through watch and queue.",
-            registry=registry,
         )
 
     def forget_feed(self, namespace: str, name: str) -> None:

@@ -48,6 +48,11 @@ class WorkQueue(Generic[K]):
         now = self._now()
         return sum(1 for due in tuple(self._due.values()) if due <= now)
 
+    def oldest_seconds(self) -> float:
+        """How long the key that is due longest has waited; 0 for none. May be asked for from another thread."""
+        now = self._now()
+        return max((now - due for due in tuple(self._due.values()) if due <= now), default=0.0)
+
     async def add(self, key: K, *, after_seconds: float = 0) -> None:
         """Have `key` worked on after the delay at the latest; an earlier moment stays."""
         due = self._now() + after_seconds
@@ -73,10 +78,16 @@ class WorkQueue(Generic[K]):
                 except TimeoutError:
                     continue
 
-    async def done(self, key: K, *, again_after_seconds: float | None = None) -> None:
-        """The work on `key` succeeded; have it again after the delay, if one is given."""
+    async def done(
+        self, key: K, *, again_after_seconds: float | None = None, rest_seconds: float = 0
+    ) -> None:
+        """The work on `key` succeeded; have it again after the delay, if one is given.
+
+        Args:
+            rest_seconds: not before that, also where it was added meanwhile.
+        """
         self._backoff.pop(key, None)
-        await self._release(key, again_after_seconds)
+        await self._release(key, again_after_seconds, rest_seconds)
 
     async def failed(self, key: K, *, at_least_seconds: float = 0) -> float:
         """The work on `key` failed; it comes again, later each time. The delay in seconds."""
@@ -90,10 +101,10 @@ class WorkQueue(Generic[K]):
         self._backoff.pop(key, None)
         await self._release(key, None)
 
-    async def _release(self, key: K, again_after_seconds: float | None) -> None:
+    async def _release(self, key: K, again_after_seconds: float | None, rest_seconds: float = 0) -> None:
         async with self._changed:
             self._working.discard(key)
-            dues = [self._again.pop(key)] if key in self._again else []
+            dues = [max(self._again.pop(key), self._now() + rest_seconds)] if key in self._again else []
             if again_after_seconds is not None:
                 dues.append(self._now() + again_after_seconds)
             if dues:

@@ -1,24 +1,30 @@
-"""What the pods say of themselves: their /status, asked for in turns and cut down to what is told of it.
+"""What the pods report of themselves: their /status, requested in turns and cut down to what a feed's status holds.
 
-Beside the reconciliation and never in it: a pod that does not answer must not keep its feed from being changed.
+Beside the reconciliation and never in it: a pod that does not answer must not keep its feed from being changed. And
+whoever may create pods in a namespace may give them a feed's labels: nothing that a pod answers is trusted, see
+`report_of`.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-import msgspec
 
-from marketfeed_operator.names import INGESTION
+from marketfeed_chassis import logs
+from marketfeed_chassis.bodies import BadBody, decoded
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.pod_status import MAX_BYTES, report_of
 from marketfeed_operator.observed import Key, PodFacts, PodReport
 from marketfeed_operator.store import Store
-from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
-ANSWER_SECONDS = 3
-MAX_BYTES = 4 * 2**20
+log = logs.get(__name__)
+
+RESPONSE_SECONDS = 3
 AT_ONCE = 32
-MISSED_ANSWERS = 3
-"""A report stands until this many answers in a row have failed: a busy node is no reason to tell another status."""
+PER_FEED_AT_ONCE = 8
+"""So that the pods of one feed, however slow, never take all of the slots."""
+MISSED_RESPONSES = 3
+"""A report stands until this many responses in a row have failed: a busy node is no reason to report another status."""
 
 
 class Reports:
@@ -27,29 +33,36 @@ class Reports:
     Args:
         port: of /status in every pod.
         changed: is told of a feed when something of its pods' reports matters that was not known.
+
+    Attributes:
+        by_pod: pod uid -> its report.
+        problems: pod uid -> why its response cannot be used, for pods that do respond.
     """
 
-    def __init__(self, store: Store, *, port: int, changed: Callable[[Key], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, *, port: int, changed: Callable[[Key], Awaitable[None]]
+    ) -> None:
         self._store = store
+        self._metrics = metrics
         self._port = port
         self._changed = changed
         self.by_pod: dict[str, PodReport] = {}
+        self.problems: dict[str, str] = {}
         self._missed: dict[str, int] = {}
 
-    async def run(self, interval_seconds: float) -> None:
-        """Ask every pod, again and again."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with aiohttp.ClientSession(
-            timeout=timeout, connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
-        ) as session:
-            while True:
-                await self.ask_all(session)
-                await asyncio.sleep(interval_seconds)
+    def session(self) -> aiohttp.ClientSession:
+        """A session that fits `ask_all`."""
+        return aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=RESPONSE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
     async def ask_all(self, session: aiohttp.ClientSession) -> None:
         """Ask every pod once."""
         known = self._store.pod_uids()
         self.by_pod = {uid: report for uid, report in self.by_pod.items() if uid in known}
+        self.problems = {uid: problem for uid, problem in self.problems.items() if uid in known}
         self._missed = {uid: missed for uid, missed in self._missed.items() if uid in known}
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as asking:
@@ -58,70 +71,59 @@ class Reports:
 
     async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key, gate: asyncio.Semaphore) -> None:
         # At the same time: pods of a node that is gone keep us waiting for each of them.
+        own = asyncio.Semaphore(PER_FEED_AT_ONCE)
         found = await asyncio.gather(
-            *(self._ask_pod(session, pod, gate) for pod in self._store.pods_of(feed))
+            *(self._ask_pod(session, pod, own, gate) for pod in self._store.pods_of(feed))
         )
         if any(found):
             await self._changed(feed)
 
-    async def _ask_pod(self, session: aiohttp.ClientSession, pod: PodFacts, gate: asyncio.Semaphore) -> bool:
-        """Ask one pod; whether its answer matters at once."""
+    async def _ask_pod(
+        self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore, gate: asyncio.Semaphore
+    ) -> bool:
+        """Ask one pod; whether its response matters at once."""
         if not pod.ip:
+            self.problems.pop(pod.uid, None)
             return self.by_pod.pop(pod.uid, None) is not None
-        async with gate:
-            report = await self._ask(session, pod)
-        return self._take(pod.uid, report)
+        async with own, gate:
+            report, problem = await self._ask(session, pod)
+        news = problem != self.problems.get(pod.uid, "")
+        if problem:
+            self._metrics.pod_status_rejected.inc()
+            self.problems[pod.uid] = problem
+        else:
+            self.problems.pop(pod.uid, None)
+        if news and problem:
+            log.warning("pod status rejected", pod=f"{pod.namespace}/{pod.name}", reason=problem)
+        return self._take(pod.uid, report) or news
 
     def _take(self, uid: str, report: PodReport | None) -> bool:
-        """Take in a pod's answer, None for none; whether it matters at once."""
+        """Take in a pod's report, None for none; whether it matters at once."""
         if report is None:
             self._missed[uid] = self._missed.get(uid, 0) + 1
-            return self._missed[uid] >= MISSED_ANSWERS and self.by_pod.pop(uid, None) is not None
+            return self._missed[uid] >= MISSED_RESPONSES and self.by_pod.pop(uid, None) is not None
         self._missed.pop(uid, None)
         before = self.by_pod.get(uid)
         self.by_pod[uid] = report
         return before is None or _telling(before) != _telling(report)
 
-    async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> PodReport | None:
+    async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> tuple[PodReport | None, str]:
+        """The report, or None; and why a response cannot be used, "" where there is none."""
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         try:
             # A pod that sends us elsewhere would choose whom the operator asks.
-            async with session.get(f"http://{host}:{self._port}/status", allow_redirects=False) as answer:
-                if answer.status != 200:
-                    return None
-                body = await answer.content.read(MAX_BYTES)
-                while len(body) < MAX_BYTES and not answer.content.at_eof():
-                    body += await answer.content.read(MAX_BYTES - len(body))
-            return report_of(pod.component, body)
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
-            return None
-
-
-def report_of(component: str, body: bytes) -> PodReport:
-    """The report in a /status body.
-
-    Raises:
-        msgspec.DecodeError: the body is none.
-    """
-    if component == INGESTION:
-        worker = msgspec.json.decode(body, type=WorkerStatus)
-        times = [
-            told.last_trade_time_us for told in worker.symbols.values() if told.last_trade_time_us is not None
-        ]
-        return PodReport(
-            assignment=worker.assignment,
-            last_trade_time_us=max(times, default=None),
-            missing_trades=sum(told.missing for told in worker.symbols.values()),
-            refused=dict(worker.refused_symbols),
-            reason=worker.reason,
-        )
-    consumer = msgspec.json.decode(body, type=ConsumerStatus)
-    behind = [
-        max(0, told.end_offset - told.next_offset)
-        for told in consumer.partitions
-        if told.end_offset is not None
-    ]
-    return PodReport(lag=sum(behind) if behind else None, reason=consumer.reason)
+            async with session.get(f"http://{host}:{self._port}/status", allow_redirects=False) as response:
+                if response.status != 200:
+                    return None, ""
+                decode = lambda body: report_of(pod.component, body)  # noqa: E731 - bound to this pod
+                return await decoded(response, decode, max_bytes=MAX_BYTES), ""
+        except BadBody as error:
+            return None, f"{error}"[:200]
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None, ""
+        except Exception as error:  # whoever answers is anybody: it is this pod's problem, and nobody else's
+            log.exception("pod status failed", pod=f"{pod.namespace}/{pod.name}")
+            return None, f"{type(error).__name__}: {error}"[:200]
 
 
 def _telling(report: PodReport) -> tuple[object, ...]:

@@ -4,12 +4,11 @@ They are asked for one by one and by name, because the right to ``get`` a Secret
 can give: ``list`` and ``watch`` would hand over all of a namespace.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Set
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError, Forbidden, NotFound
+from marketfeed_operator.errors import Forbidden, NotFound
 from marketfeed_operator.kinds import SECRET
 from marketfeed_operator.observed import Key
 
@@ -52,17 +51,8 @@ class SecretVersions:
         """The feed is gone."""
         self._needed.pop(feed, None)
 
-    async def run(self, interval_seconds: float) -> None:
-        """Ask for all of them, again and again; one that is gone for a while, or not told, has not changed."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                await self.ask_all()
-            except ApiError as error:
-                log.warning("the Secrets' versions cannot be asked for", reason=str(error))
-
     async def ask_all(self) -> None:
-        """Ask for all of them once.
+        """Ask for all of them once; one that is gone for a while, or not told, has not changed.
 
         Raises:
             ApiError: the API server does not answer.

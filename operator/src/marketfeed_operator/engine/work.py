@@ -2,42 +2,44 @@
 
 import asyncio
 import random
-import time
+from collections.abc import Callable
 
 from marketfeed_chassis import logs
-from marketfeed_operator.engine.canary import Canary
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.observed import Key
 from marketfeed_operator.reconcile import Reconciler
-from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
 
 
 class Workers:
-    """Reconciles what is in the queue."""
+    """Reconciles what is in the queue.
+
+    Attributes:
+        last_end: the monotonic clock when a reconciliation last ended.
+    """
 
     def __init__(
         self,
         queue: WorkQueue[Key],
         reconciler: Reconciler,
-        store: Store,
-        canary: Canary,
         metrics: Metrics,
         *,
         resync_seconds: float,
-        chance: random.Random,
+        rng: random.Random,
+        now: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._reconciler = reconciler
-        self._store = store
-        self._canary = canary
         self._metrics = metrics
         self._resync_seconds = resync_seconds
-        self._chance = chance
+        self._rng = rng
+        self._now = now
+        self.last_end = now()
         # Read at a scrape: a number set when a key is taken would stand still with the workers.
         metrics.queue_depth.set_function(lambda: len(queue))
+        metrics.queue_age.set_function(queue.oldest_seconds)
 
     async def run(self, number: int) -> None:
         """Work, `number` at a time, until cancelled."""
@@ -45,34 +47,33 @@ class Workers:
             for each in range(number):
                 workers.create_task(self._work(), name=f"worker-{each}")
 
+    def stalled_seconds(self) -> float:
+        """How long feeds have been due without a single reconciliation that ended; 0 while all is well.
+
+        By both: a start with thousands of feeds has old keys for minutes, and works on them.
+        """
+        return min(self._queue.oldest_seconds(), self._now() - self.last_end)
+
     async def _work(self) -> None:
         while True:
             key, waited_seconds = await self._queue.get()
             self._metrics.queue_wait.observe(waited_seconds)
-            feed = self._store.feeds.get(key)
-            if feed is not None and self._canary.is_ours(feed):
-                self._canary.seen(feed)
-                await self._queue.done(key)
-                continue
-            started = time.perf_counter()
+            started = self._now()
             await self._reconcile(key)
-            self._metrics.duration.observe(time.perf_counter() - started)
+            self.last_end = self._now()
+            self._metrics.duration.observe(self.last_end - started)
 
     async def _reconcile(self, key: Key) -> None:
-        # In a task of its own: an error of ours about one feed must not keep the others from being served.
-        task = asyncio.create_task(self._reconciler.reconcile(key), name=f"reconcile {key[0]}/{key[1]}")
+        started = self._now()
         try:
-            await asyncio.wait({task})
-        finally:
-            task.cancel()
-        if (error := task.exception()) is not None:
+            done = await self._reconciler.reconcile(key)
+        except Exception:  # not even its status could be written: others are served all the same
             delay = await self._queue.failed(key)
             self._metrics.reconciles.labels("error").inc()
-            log.error(
-                "reconciliation crashed", feed="/".join(key), again_seconds=round(delay, 1), exc_info=error
-            )
+            log.exception("reconciliation crashed", feed="/".join(key), again_seconds=round(delay, 1))
             return
-        done = task.result()
+        # A feed that keeps changing gets half of a worker's time at most.
+        rest_seconds = self._now() - started
         if done is None:
             self._metrics.reconciles.labels("gone").inc()
             await self._queue.forget(key)
@@ -88,6 +89,7 @@ class Workers:
         else:
             self._metrics.reconciles.labels("success").inc()
             # Not all at the same moment, also after a start that saw all of them at once.
+            resync = self._resync_seconds * self._rng.uniform(0.8, 1.2)
             await self._queue.done(
-                key, again_after_seconds=self._resync_seconds * self._chance.uniform(0.8, 1.2)
+                key, again_after_seconds=rest_seconds if done.more else resync, rest_seconds=rest_seconds
             )

@@ -1,0 +1,111 @@
+"""Carry a plan out: every child applied, then what is not wanted removed, as much as one pass may change."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from marketfeed_chassis import logs
+from marketfeed_operator.apply import Applier
+from marketfeed_operator.desired import Child
+from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
+from marketfeed_operator.observed import ChildKey, FeedFacts, Observed
+from marketfeed_operator.plan import Plan, obsolete
+
+log = logs.get(__name__)
+
+MAX_CHANGES: Final = 100
+"""Children that one pass changes: a feed of thousands of shards takes several, and other feeds come in between."""
+
+
+@dataclass
+class Carried:
+    """What one pass has done.
+
+    Attributes:
+        refusal: the first, for the status and the log.
+        conflicts: objects of others that have the name of a child.
+        changes: children that were created, changed or deleted.
+        cut_short: the rest is for the next pass, so that other feeds have their turn.
+        stopped: the API server is not to be asked for more in this pass.
+    """
+
+    refusal: ApiError | None = None
+    conflicts: list[str] = field(default_factory=list)
+    changes: int = 0
+    cut_short: bool = False
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Everything that was planned is applied."""
+        return self.refusal is None and not self.cut_short
+
+    def refused(self, error: ApiError, *, stop: bool = False) -> None:
+        """Note a refusal."""
+        self.refusal = self.refusal or error
+        self.stopped |= stop
+
+
+class Carrier:
+    """Carries plans out."""
+
+    def __init__(self, applier: Applier) -> None:
+        self._applier = applier
+
+    async def carry_out(self, facts: FeedFacts, planned: Plan, observed: Observed) -> Carried:
+        """Apply and delete; a refusal of one child keeps no other from being done."""
+        done = Carried()
+        for child in planned.children:
+            if self._ends(done):
+                return done
+            await self._apply(child, facts, observed, done)
+        for key in obsolete(planned.children, observed, facts.uid):
+            if self._ends(done):
+                return done
+            await self._delete(key, facts, observed, done)
+        return done
+
+    @staticmethod
+    def _ends(done: Carried) -> bool:
+        done.cut_short |= done.changes >= MAX_CHANGES
+        return done.stopped or done.cut_short
+
+    async def _apply(self, child: Child, facts: FeedFacts, observed: Observed, done: Carried) -> None:
+        what = f"{child.kind.kind} {child.name}"
+        try:
+            outcome = await self._applier.apply(child, observed, facts.uid)
+        except NotFound as error:
+            if (
+                not child.kind.optional
+            ):  # the namespace is going; of an optional one the kind: the next audit knows
+                done.refused(error, stop=True)
+        except NameConflict as error:
+            done.conflicts.append(f"{error}")
+            if not child.shared:
+                done.refused(error)
+        except (Invalid, Forbidden) as error:
+            done.refused(_about(error, what))
+        except ApiError as error:
+            done.refused(_about(error, what), stop=True)
+        else:
+            if outcome.result not in ("noop", "held", "foreign"):
+                done.changes += 1
+                log.info(
+                    "child changed",
+                    result=outcome.result,
+                    feed="/".join(facts.key),
+                    kind=child.kind.kind,
+                    name=child.name,
+                )
+
+    async def _delete(self, key: ChildKey, facts: FeedFacts, observed: Observed, done: Carried) -> None:
+        try:
+            await self._applier.delete(key, observed.children[key])
+        except ApiError as error:
+            done.refused(error)
+        else:
+            done.changes += 1
+            log.info("child deleted", feed="/".join(facts.key), kind=key[0], name=key[2])
+
+
+def _about(error: ApiError, what: str) -> ApiError:
+    return type(error)(error.status, f"{what}: {error}", error.retry_after_seconds)

@@ -1,0 +1,70 @@
+"""What the installer allows feeds to ask for, beyond what the CRD takes from anybody. Pure.
+
+A MarketFeed is written by whoever may write it in a namespace, and is carried out with the operator's rights: these
+settings say how far that goes (docs/security.md). A feed that asks for more is left as it is, and told so.
+"""
+
+from dataclasses import dataclass
+
+from marketfeed_operator.api import Spec
+
+_ENDS = ("/", ":", "@")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The installer's limits; an empty list of images or priority classes allows every one.
+
+    Attributes:
+        images: prefixes of the images that a feed may name. One that does not end in /, : or @ ends where a part of an
+            image's name does: registry.example/team allows registry.example/team/worker:1, not registry.example/teams.
+        priority_classes: PriorityClasses that a feed may name.
+        topic_namespaces: namespaces besides its own into which a feed may declare topics; * allows every one.
+        own_endpoints: a feed may say where its venue is.
+    """
+
+    images: tuple[str, ...] = ()
+    priority_classes: tuple[str, ...] = ()
+    topic_namespaces: tuple[str, ...] = ()
+    own_endpoints: bool = True
+
+    def refusals(self, namespace: str, spec: Spec) -> list[str]:
+        """What a feed of `namespace` asks for and may not have, one sentence each."""
+        found = [
+            f"spec.images.{field}={image!r:.100} is not among the images that the operator allows: "
+            f"{', '.join(self.images)}"
+            for field, image in self._images(spec)
+            if self.images and not any(_begins(image, prefix) for prefix in self.images)
+        ]
+        wished = spec.template.priority_class_name
+        if wished is not None and self.priority_classes and wished not in self.priority_classes:
+            found.append(
+                f"spec.template.priorityClassName={wished!r} is not among those that the operator allows: "
+                f"{', '.join(self.priority_classes)}"
+            )
+        cluster = spec.kafka.cluster
+        elsewhere = cluster.namespace if cluster is not None and spec.kafka.manage_topics else None
+        allowed = {namespace, None, *self.topic_namespaces}
+        if elsewhere not in allowed and "*" not in allowed:
+            found.append(
+                f"spec.kafka.manageTopics declares topics in namespace {elsewhere}, which the operator does not allow "
+                f"feeds of {namespace} (setting TOPIC_NAMESPACES): create the topics there, and set manageTopics: false"
+            )
+        given = spec.endpoints is not None and (spec.endpoints.websocket or spec.endpoints.rest)
+        if given and not self.own_endpoints:
+            found.append(
+                "spec.endpoints is not allowed by the operator (setting ALLOW_OWN_ENDPOINTS): feeds read the "
+                "venue's own addresses"
+            )
+        return found
+
+    @staticmethod
+    def _images(spec: Spec) -> list[tuple[str, str]]:
+        images = spec.images
+        named = [("worker", images.worker), ("consumer", images.consumer)] if images is not None else []
+        return [(field, image) for field, image in named if image is not None]
+
+
+def _begins(image: str, prefix: str) -> bool:
+    rest = image.removeprefix(prefix)
+    return image.startswith(prefix) and (not rest or prefix.endswith(_ENDS) or rest.startswith(_ENDS))
