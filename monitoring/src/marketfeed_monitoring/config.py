@@ -66,8 +66,8 @@ pause."""
 OPERATOR_FOR: Final = "5m"
 """A new leader needs 15 s (LEASE_SECONDS) and its first listing; a rollout a minute."""
 WATCH_AGE_SECONDS: Final = 300
-"""A watch brings something once a minute, and one that brings nothing for 180 s fails /livez, which restarts the pod: above
-300 s that did not help."""
+"""A watch brings something once a minute, and one that brings nothing for 180 s fails /livez, which restarts the pod:
+above 300 s that did not help."""
 FEED_SUCCESS_SECONDS: Final = 900
 """Failures of one feed are tried again within minutes, so a quarter of an hour without a success is one that lasts."""
 FEED_READY_FOR: Final = "15m"
