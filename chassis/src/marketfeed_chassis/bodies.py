@@ -1,8 +1,4 @@
-"""Bodies of HTTP responses, bounded: a server that we ask decides neither our memory nor how long our loop stands.
-
-aiohttp decompresses piece by piece while a body is read, so a bound on what was read is one after decompression; what
-came over the wire is bounded besides, because an empty deflate block costs bytes and yields none.
-"""
+"""What to make of the bodies of HTTP responses: a server that we ask decides neither our memory nor when we end."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,29 +6,13 @@ from typing import TypeVar
 
 import aiohttp
 
+from marketfeed_chassis.http_body import BodyTooLargeError, read_body
+
 T = TypeVar("T")
 
 
 class BadBody(ValueError):
     """A body is larger than it may be, is cut short, or is not what it should be."""
-
-
-async def read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        BadBody: it is larger than `max_bytes`, on the wire or decompressed, or cannot be decompressed.
-        aiohttp.ClientError, TimeoutError, OSError: the connection failed.
-    """
-    body = bytearray()
-    try:
-        while piece := await response.content.readany():
-            body += piece
-            if len(body) > max_bytes or (response.content.total_compressed_bytes or 0) > max_bytes:
-                raise BadBody(f"the response is larger than {max_bytes:,} bytes")
-    except aiohttp.ClientPayloadError as error:
-        raise BadBody(f"the response cannot be read: {error}") from error
-    return bytes(body)
 
 
 async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T], *, max_bytes: int) -> T:
@@ -42,7 +22,11 @@ async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T]
         BadBody: the body is too large, or `decode` cannot make anything of it.
         aiohttp.ClientError, TimeoutError, OSError: the connection failed.
     """
-    return await asyncio.to_thread(interpreted, await read(response, max_bytes), decode)
+    try:
+        body = await read_body(response, max_bytes)
+    except (BodyTooLargeError, aiohttp.ClientPayloadError) as error:
+        raise BadBody(f"the response cannot be read: {error}") from error
+    return await asyncio.to_thread(interpreted, body, decode)
 
 
 def interpreted(body: bytes, decode: Callable[[bytes], T]) -> T:
@@ -50,7 +34,7 @@ def interpreted(body: bytes, decode: Callable[[bytes], T]) -> T:
 
     Raises:
         BadBody: `decode` raised what decoders raise: ValueError (JSON, UTF-8, numbers, times), TypeError, LookupError,
-            RecursionError for deep nesting, OverflowError, MemoryError.
+            RecursionError for deep nesting, ArithmeticError, MemoryError.
     """
     try:
         return decode(body)

@@ -87,8 +87,6 @@ def _listener(
 def _service(feed: Feed, around: Surroundings) -> None:
     around.set("LOG_LEVEL", feed.spec.logging.level)
     around.set("LOG_FORMAT", feed.spec.logging.format)
-    # Both families: a pod of an IPv6-only cluster has no other address to be asked at.
-    around.set("METRICS_HOST", "::")
     around.set("METRICS_PORT", feed.defaults.metrics_port)
     around.set("DRAIN_DEADLINE_SECONDS", feed.defaults.drain_seconds)
 
