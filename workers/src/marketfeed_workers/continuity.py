@@ -13,7 +13,7 @@ No I/O and no clock here.
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade
-from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, within, without
+from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, part_of, within, without
 
 
 class Arrival(NamedTuple):
@@ -114,6 +114,15 @@ class TradeSequence:
     def missing(self) -> list[IdRange]:
         """Every id that is known to be missing, late or not."""
         return [*self.late, *self._holes]
+
+    def unpublished(self, ids: IdRange) -> list[IdRange]:
+        """The part of `ids` that publishing has not come to yet, without what is known to be absent."""
+        if self.expected is None or self.expected > ids.last:
+            return []
+        left = [IdRange(max(self.expected, ids.first), ids.last)]
+        for absent in part_of(self._absent, ids):
+            left = without(left, absent)
+        return left
 
     def give_up(self) -> list[Trade]:
         """Go on without what is missing: every waiting trade, in order."""

@@ -1,12 +1,13 @@
 """One symbol on its way through the worker, whichever connection brings it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from marketfeed_wire import BookTicker, Gap, Trade
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import GapEntry, restored
-from marketfeed_workers.id_ranges import IdRange, of_ids, total, within
+from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 
@@ -22,8 +23,10 @@ class SymbolFlow:
         told_times: first id -> when an earlier process last told of a gap there, where one may open once more.
         known_times: trade id -> about its time, of trades before holes: where holes are looked for by time.
         jumps: holes that were met and not yet counted.
-        filling: batches of trades that fill a gap and that Kafka has not acknowledged.
-        settled: gaps of which the word waits for those.
+        unacknowledged: batch -> ids of gaps that it published and that Kafka has not acknowledged.
+        resumed_id: the trade id that it went on after; -1 where it began anew.
+        is_to_judge: its gaps are looked at soon.
+        known_to: the last id of a gap that an earlier process knew of and that this one has not come to yet.
     """
 
     symbol: str
@@ -34,8 +37,10 @@ class SymbolFlow:
     told_times: dict[int, int] = field(default_factory=dict)
     known_times: dict[int, int] = field(default_factory=dict)
     jumps: int = 0
-    filling: int = 0
-    settled: list[GapEntry] = field(default_factory=list)
+    unacknowledged: dict[int, list[IdRange]] = field(default_factory=dict)
+    resumed_id: int = -1
+    known_to: int = -1
+    is_to_judge: bool = False
     trades: int = 0
     quotes: int = 0
     last_trade_time_us: int | None = None
@@ -51,7 +56,9 @@ class SymbolFlow:
         entries = [restored(gap) for gap in gaps if gap.missing]
         late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
         self.sequence.resume_after(trade_id, late)
+        self.resumed_id = trade_id
         self.gaps = entries
+        self.known_to = max((entry.ids.last for entry in entries), default=-1)
         self.told_times = {gap.first_id: gap.updated_time_us for gap in gaps if gap.first_id > trade_id}
         self.known_times = {
             entry.ids.first - 1: entry.after_time_us for entry in entries if entry.after_time_us is not None
@@ -89,15 +96,26 @@ class SymbolFlow:
             ready += self.sequence.mark_absent(absent)
         return ready
 
+    def note_published(self, batch: int, trades: list[Trade]) -> bool:
+        """Remember which ids of gaps are in `batch`, until Kafka has acknowledged it; whether there are any."""
+        gaps = merged(entry.ids for entry in self.gaps)
+        ids = common(of_ids(trade.trade_id for trade in trades), gaps) if gaps else []
+        if ids:
+            self.unacknowledged[batch] = merged([*self.unacknowledged.get(batch, ()), *ids])
+        return bool(ids)
+
     def judge_gaps(self) -> list[GapEntry]:
-        """The gaps whose state changed; those that are settled are forgotten."""
+        """Bring every gap up to date; those whose state changed."""
         if not self.gaps:
             return []
-        changed = [entry for entry in self.gaps if entry.judge(self.sequence)]
-        self.gaps = [entry for entry in self.gaps if not entry.is_settled]
+        unacknowledged = merged(ids for batch in self.unacknowledged.values() for ids in batch)
+        return [entry for entry in self.gaps if entry.judge(self.sequence, unacknowledged)]
+
+    def forget_gaps(self, *, is_done: Callable[[GapEntry], bool]) -> None:
+        """Forget the gaps that are done."""
+        self.gaps = [entry for entry in self.gaps if not is_done(entry)]
         if not self.gaps:
             self.known_times.clear()
-        return changed
 
     def time_before(self, trade_id: int) -> int | None:
         """About when the newest trade before `trade_id` was matched of which that is known; None when of none."""
@@ -121,4 +139,7 @@ class SymbolFlow:
         """The first ids of the gaps that trades are held back behind."""
         if not self.sequence.waiting:
             return []
-        return [entry.ids.first for entry in self.gaps if entry.state == "open"]
+        expected = self.sequence.expected or 0
+        return [
+            entry.ids.first for entry in self.gaps if entry.state == "open" and entry.ids.last >= expected
+        ]

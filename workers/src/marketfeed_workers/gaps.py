@@ -1,16 +1,17 @@
 """What became of each jump in a symbol's trade ids: the gap ledger's entries, without I/O or clock.
 
-open ──▶ filled       every id was published
+open ──▶ filled       every id was published, and Kafka has acknowledged it
   │ └──▶ absent       the venue proved that what was not published does not exist
   └────▶ unresolved   later trades went on without it; repair goes on ──▶ filled or absent
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketfeed_wire import Gap, GapState
 from marketfeed_workers.continuity import TradeSequence
-from marketfeed_workers.id_ranges import IdRange, merged, within
+from marketfeed_workers.id_ranges import IdRange, common, merged, part_of, within
 
 MOST_RANGES: Final = 5_000
 """Ranges that a note tells one by one, of missing ids and of absent ones. A long gap of which a venue proves only every
@@ -29,12 +30,23 @@ FROM_STREAM = "stream"
 """The proof of a gap whose trades came by themselves, a little late."""
 
 
+class GapContent(NamedTuple):
+    """What a published record says of a gap: any change of it is published, too."""
+
+    state: GapState
+    missing: list[IdRange]
+    absent: list[IdRange]
+
+
 @dataclass(slots=True)
 class GapEntry:
     """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows.
 
-    `is_told`: the world has heard of it, so that it must hear of its end.
-    `told_time_us`: the time that the last word on a gap which begins here bears, whoever said it; -1 before any.
+    `missing`: the ids that are not in Kafka; also those that were published and that it has not acknowledged.
+    `published`: the content of its newest record, this process's or an earlier one's; None before any.
+    `in_flight`: a record of it is not acknowledged; the next one waits for that.
+    `is_told`: there has been a record of a gap that begins here, so there must be one of its end.
+    `told_time_us`: the time that the newest record of a gap which begins here bears, whoever wrote it; -1 before any.
     """
 
     ids: IdRange
@@ -45,17 +57,41 @@ class GapEntry:
     proof: str = FROM_STREAM
     is_told: bool = False
     told_time_us: int = -1
+    missing: list[IdRange] = field(default_factory=list)
+    published: GapContent | None = None
+    in_flight: bool = False
 
-    def judge(self, sequence: TradeSequence) -> bool:
-        """Bring `state` up to date; whether it changed."""
+    def judge(self, sequence: TradeSequence, unacknowledged: Sequence[IdRange]) -> bool:
+        """Bring `missing` and `state` up to date; whether the state changed.
+
+        `unacknowledged`: ids that were published and that Kafka has not acknowledged, sorted. They count as missing:
+        a record never says more than what Kafka holds.
+        """
         before = self.state
-        if not within(sequence.missing(), self.ids):
-            # What came for it may wait behind an earlier hole still.
-            if sequence.expected is not None and sequence.expected > self.ids.last:
-                self.state = "absent" if self.absent else "filled"
-        elif within(sequence.late, self.ids):
+        late = part_of(sequence.late, self.ids)
+        self.missing = merged([*late, *part_of(unacknowledged, self.ids), *sequence.unpublished(self.ids)])
+        if self.published is not None:  # what an earlier process stored of it is not missing again
+            self.missing = common(self.missing, self.published.missing)
+        if not self.missing:
+            self.state = "absent" if self.absent else "filled"
+        elif late:
             self.state = "unresolved"
         return self.state != before
+
+    @property
+    def content(self) -> GapContent:
+        """What a record of it says now."""
+        return GapContent(self.state, self.missing, self.absent)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its state has changed since the newest record."""
+        return self.state != "open" and (self.published is None or self.published.state != self.state)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether anything of it has changed since the newest record."""
+        return self.state != "open" and self.published != self.content
 
     @property
     def is_settled(self) -> bool:
@@ -67,14 +103,14 @@ class GapEntry:
         self.proof = proof
         self.absent = merged([*self.absent, *(part for each in absent for part in within([each], self.ids))])
 
-    def message(self, venue: str, symbol: str, sequence: TradeSequence, now_us: int, most: int) -> Gap:
-        """This entry as it is told to the world, in at most `most` ranges of each kind.
+    def message(self, venue: str, symbol: str, now_us: int, most: int) -> Gap:
+        """The record of this entry, of at most `most` ranges of each kind.
 
         Of more ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
         on from it fetches some trades once more. What is told absent is part of what is: it is proven again.
-        Of two words consumers keep the one with the later time, so a clock that was set back is not followed.
+        Of two records consumers keep the one with the later time, so a clock that was set back is not followed.
         """
-        missing = within(sequence.missing(), self.ids)
+        missing = self.missing
         if len(missing) > most:
             missing = [*missing[: most - 1], IdRange(missing[most - 1].first, missing[-1].last)]
         return Gap(
@@ -93,14 +129,18 @@ class GapEntry:
 
 
 def restored(gap: Gap) -> GapEntry:
-    """The entry that an earlier process told about."""
+    """The entry that an earlier process published."""
+    missing = [IdRange(*each) for each in gap.missing]
+    absent = [IdRange(*each) for each in gap.absent]
     return GapEntry(
         IdRange(gap.first_id, gap.last_id),
         gap.detected_time_us,
         gap.after_time_us,
         gap.state,
-        [IdRange(*each) for each in gap.absent],
+        absent,
         gap.proof,
         is_told=True,
         told_time_us=gap.updated_time_us,
+        missing=missing,
+        published=GapContent(gap.state, missing, absent),
     )

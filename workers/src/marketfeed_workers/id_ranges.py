@@ -1,6 +1,6 @@
 """Ranges of trade ids and what one does with them. A list of ranges is sorted and its ranges do not touch."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -57,6 +57,20 @@ def within(ranges: Iterable[IdRange], frame: IdRange) -> list[IdRange]:
         for first, last in ranges
         if first <= frame.last and last >= frame.first
     ]
+
+
+def part_of(ranges: Sequence[IdRange], frame: IdRange) -> list[IdRange]:
+    """As `within`, for `ranges` that are sorted and many."""
+    at = bisect_left(ranges, frame.first, key=_last_of)
+    result: list[IdRange] = []
+    while at < len(ranges) and ranges[at].first <= frame.last:
+        result.append(IdRange(max(ranges[at].first, frame.first), min(ranges[at].last, frame.last)))
+        at += 1
+    return result
+
+
+def _last_of(each: IdRange) -> int:
+    return each.last
 
 
 def common(some: Sequence[IdRange], others: Sequence[IdRange]) -> list[IdRange]:

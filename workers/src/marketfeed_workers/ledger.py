@@ -149,10 +149,12 @@ class ProgressTeller:
 
     def tell(self) -> None:
         """Publish what has changed since it was last told."""
+        self._pipeline.publish_gap_changes()
         now_us = self._now_us()
         records = []
-        for symbol, trade_id in self._publisher.acknowledged_trade_ids.items():
-            if self._told.get(symbol) == trade_id or self._pipeline.untold_gaps[symbol]:
+        for symbol, acknowledged_id in self._publisher.acknowledged_trade_ids.items():
+            trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)
+            if trade_id <= self._told.get(symbol, self._pipeline.resumed_id(symbol)):
                 continue
             self._told[symbol] = trade_id
             progress = Progress(self._venue, symbol, trade_id, now_us)

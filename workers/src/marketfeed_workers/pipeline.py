@@ -4,9 +4,9 @@ A plain call from the socket's callback, without a queue, a task or a wait a mes
 this module: when Kafka's queue is full every socket stops being read until half of it is acknowledged.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Final
 
 from marketfeed_chassis import logs
@@ -29,7 +29,6 @@ class Pipeline:
         flows: the symbols that are read.
         paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
-        untold_gaps: symbol -> words on its gaps that Kafka has not acknowledged: its progress must not pass them.
     """
 
     MOST_BEGINNING: Final = 1000
@@ -41,7 +40,11 @@ class Pipeline:
         self.flows: dict[str, SymbolFlow] = {}
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
-        self.untold_gaps: Counter[str] = Counter()
+        self._untold_gaps: dict[str, dict[int, int]] = {}
+        """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
+        self._left: dict[str, int] = {}
+        self._numbers = count()
+        self._to_judge: list[SymbolFlow] = []
         self._venue = venue.facts.name
         self._read_all = venue.read_all
         self._contiguous = venue.facts.trade_ids == "contiguous"
@@ -62,6 +65,7 @@ class Pipeline:
         if flow is not None:
             self._go_on_from_beginning(flow)
             self.give_up(flow)
+            self._left[symbol] = flow.resumed_id
             del self.flows[symbol]
 
     def attach(self, socket: Socket) -> None:
@@ -86,7 +90,7 @@ class Pipeline:
         if batch.quotes:
             self._publish_quotes(batch.quotes, now_us)
         self._publisher.poll()
-        if self._due:
+        if self._due or self._to_judge:
             self.go_on()
         if self._publisher.full:
             self._pause()
@@ -109,6 +113,26 @@ class Pipeline:
         due, self._due[:] = list(self._due), []
         for each in due:
             each()
+        flows, self._to_judge[:] = list(self._to_judge), []
+        for flow in flows:
+            flow.is_to_judge = False
+            self._tell_gaps(flow)
+
+    def checkpoint(self, symbol: str, acknowledged_id: int) -> int:
+        """How far a symbol may be told to be stored: up to the first gap of which Kafka has no record yet."""
+        untold = self._untold_gaps.get(symbol, {}).values()
+        return min([acknowledged_id, *(first_id - 1 for first_id in untold)])
+
+    def resumed_id(self, symbol: str) -> int:
+        """The trade id that a symbol went on after, also once it has left; -1 where it began anew."""
+        flow = self.flows.get(symbol)
+        return flow.resumed_id if flow is not None else self._left.get(symbol, -1)
+
+    def publish_gap_changes(self) -> None:
+        """Publish what has changed in gaps without changing their states, such as a part that was filled."""
+        for flow in self.flows.values():
+            if flow.gaps:
+                self._tell_gaps(flow, with_parts=True)
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""
@@ -133,7 +157,8 @@ class Pipeline:
     def _publish_trades(self, trades: list[Trade], now_us: int) -> None:
         records: list[Record] = []
         newest: dict[str, int] = {}
-        filling: list[SymbolFlow] = []
+        filling: dict[str, SymbolFlow] = {}
+        batch = next(self._numbers)
         flows = self.flows
         counters = self._counters.trades
         counters.received += len(trades)
@@ -144,21 +169,27 @@ class Pipeline:
                 continue
             flow.trades += 1
             sequence = flow.sequence
-            if trade.trade_id == sequence.expected and not sequence.waiting:
+            if (
+                trade.trade_id == sequence.expected
+                and not sequence.waiting
+                and trade.trade_id > flow.known_to
+            ):
                 # The straight way, inlined because nearly every trade takes it: the next id, and nothing waits.
                 sequence.expected += 1
                 records.append({"value": encode(trade), "key": flow.key})
                 newest[flow.symbol] = trade.trade_id
                 flow.last_trade_time_us = trade.trade_time_us
             else:
-                self._take_in_order(flow, trade, records, newest, filling, now_us)
+                self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
         last = trades[-1]
         if last.event_time_us is not None and last.origin == "stream":
             counters.venue_to_socket.observe(
                 max(0, now_us - last.event_time_us + self._counters.clock_offset_us), 1
             )
         if records:
-            self._publisher.publish(counters, records, now_us, newest, self._once_acknowledged(filling))
+            self._publisher.publish(
+                counters, records, now_us, newest, self._once_acknowledged(filling, batch)
+            )
 
     def _take_in_order(
         self,
@@ -166,7 +197,8 @@ class Pipeline:
         trade: Trade,
         records: list[Record],
         newest: dict[str, int],
-        filling: list[SymbolFlow],
+        filling: dict[str, SymbolFlow],
+        batch: int,
         now_us: int,
     ) -> None:
         """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
@@ -178,9 +210,8 @@ class Pipeline:
             records.append({"value": encode(each), "key": flow.key})
             newest[flow.symbol] = max(each.trade_id, newest.get(flow.symbol, -1))
             flow.last_trade_time_us = each.trade_time_us
-        if ready:
-            flow.filling += 1
-            filling.append(flow)
+        if ready and flow.note_published(batch, ready):
+            filling[flow.symbol] = flow
         self._tell_gaps(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
@@ -214,22 +245,28 @@ class Pipeline:
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
-            flow.filling += 1
+            batch = next(self._numbers)
+            filling = {flow.symbol: flow} if flow.note_published(batch, ready) else {}
             records: list[Record] = [{"value": encode(trade), "key": flow.key} for trade in ready]
             newest = {flow.symbol: max(trade.trade_id for trade in ready)}
             self._publisher.publish(
-                self._counters.trades, records, now_us, newest, self._once_acknowledged([flow])
+                self._counters.trades, records, now_us, newest, self._once_acknowledged(filling, batch)
             )
 
-    def _once_acknowledged(self, filling: list[SymbolFlow]) -> Callable[[], None] | None:
+    def _once_acknowledged(self, filling: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
         """What is called when Kafka has trades that fill gaps of these flows."""
-        return partial(self._filled, filling) if filling else None
+        return partial(self._filled, list(filling.values()), batch) if filling else None
 
-    def _filled(self, flows: list[SymbolFlow]) -> None:
+    def _filled(self, flows: list[SymbolFlow], batch: int) -> None:
         for flow in flows:
-            flow.filling -= 1
-            if flow.settled and not flow.filling:
-                self._due.append(partial(self._tell_settled, flow))
+            flow.unacknowledged.pop(batch, None)
+            self._judge_soon(flow)
+
+    def _judge_soon(self, flow: SymbolFlow) -> None:
+        """Look at the gaps of `flow` outside Kafka's callback, once however many acknowledgements come together."""
+        if not flow.is_to_judge:
+            flow.is_to_judge = True
+            self._to_judge.append(flow)
 
     def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
         counters = self._counters.quotes
@@ -255,51 +292,57 @@ class Pipeline:
         if records:
             self._publisher.publish(counters, records, now_us, {})
 
-    def _tell_gaps(self, flow: SymbolFlow) -> None:
-        """Count jumps and have them repaired; count, log and publish every gap that changed its state.
+    def _tell_gaps(self, flow: SymbolFlow, *, with_parts: bool = False) -> None:
+        """Count jumps and have them backfilled; count, log and publish every gap that changed its state.
 
-        That a gap is settled is told only once Kafka has the trades that settled it: nobody looks for them afterwards.
+        A record says only what Kafka holds: what was published for a gap counts as missing until it is acknowledged,
+        because nobody looks for it afterwards. `with_parts`: publish other changes as well; of a symbol that has
+        left they are published at once, since nobody comes back to it.
         """
         if flow.jumps:
             self._counters.gaps_opened += flow.jumps
             flow.jumps = 0
             self.on_hole(flow.symbol)
+        if not flow.gaps:
+            return
         for entry in flow.judge_gaps():
-            is_reordered = entry.is_settled and entry.proof == FROM_STREAM and not entry.is_told
-            self._counters.gap_outcomes["reordered" if is_reordered else entry.state] += 1
-            if is_reordered:
-                continue
-            self.untold_gaps[flow.symbol] += 1
-            if entry.is_settled and flow.filling:
-                flow.settled.append(entry)
-            else:
+            outcome = "reordered" if _is_reordered(entry) else entry.state
+            self._counters.gap_outcomes[outcome] += 1
+        with_parts = with_parts or self.flows.get(flow.symbol) is not flow
+        for entry in flow.gaps:
+            is_due = entry.is_outdated if with_parts else entry.is_due
+            if is_due and not entry.in_flight and not _is_reordered(entry):
                 self._tell_gap(flow, entry)
-
-    def _tell_settled(self, flow: SymbolFlow) -> None:
-        entries, flow.settled = flow.settled, []
-        for entry in entries:
-            self._tell_gap(flow, entry)
+        flow.forget_gaps(is_done=_is_done)
 
     def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
-        message = entry.message(
-            self._venue, flow.symbol, flow.sequence, self._now_us(), self._publisher.most_ranges
-        )
-        write = log.error if entry.state == "unresolved" else log.warning
-        write(
-            f"gap in the trade ids {entry.state}",
-            symbol=flow.symbol,
-            first_id=entry.ids.first,
-            last_id=entry.ids.last,
-            count=entry.ids.size,
-            proof=entry.proof,
-        )
+        now_us = self._now_us()
+        message = entry.message(self._venue, flow.symbol, now_us, self._publisher.most_ranges)
+        if entry.is_due:
+            write = log.error if entry.state == "unresolved" else log.warning
+            write(
+                f"gap in the trade ids {entry.state}",
+                symbol=flow.symbol,
+                first_id=entry.ids.first,
+                last_id=entry.ids.last,
+                count=entry.ids.size,
+                proof=entry.proof,
+            )
+        untold, number = self._untold_gaps.setdefault(flow.symbol, {}), next(self._numbers)
+        if entry.published is None:
+            # Until Kafka has the first record of it nobody else knows of the gap, and the checkpoint must not pass it.
+            untold[number] = entry.ids.first
         entry.is_told, entry.told_time_us = True, message.updated_time_us
+        entry.published, entry.in_flight = entry.content, True
 
         def told() -> None:
-            self.untold_gaps[flow.symbol] -= 1
+            entry.in_flight = False
+            untold.pop(number, None)
+            if not _is_done(entry):
+                self._judge_soon(flow)
 
         record: Record = {"value": encode(message), "key": gap_key(message)}
-        self._publisher.publish(self._counters.gaps, [record], self._now_us(), {}, told)
+        self._publisher.publish(self._counters.gaps, [record], now_us, {}, told)
 
     def _pause(self) -> None:
         if not self.paused:
@@ -308,6 +351,15 @@ class Pipeline:
             for socket in self._sockets:
                 socket.pause_reading()
             log.warning("reading paused until Kafka acknowledges", pending=self._publisher.pending)
+
+
+def _is_reordered(entry: GapEntry) -> bool:
+    """Whether its trades only came in another order, before anybody was told."""
+    return entry.is_settled and entry.proof == FROM_STREAM and not entry.is_told
+
+
+def _is_done(entry: GapEntry) -> bool:
+    return entry.is_settled and (_is_reordered(entry) or not entry.is_due)
 
 
 def _ignore(_symbol: str) -> None:

@@ -235,7 +235,8 @@ class _Worker:
             publisher.begin_anew(seconds / 2)
         else:
             while not publisher.flush(max(0.0, deadline - monotonic())):
-                self._pipeline.go_on()  # words on gaps, which waited for these acknowledgements
+                self._pipeline.go_on()  # records of gaps, which waited for these acknowledgements
+                self._pipeline.publish_gap_changes()
                 if not publisher.pending:
                     break
         self._progress.tell()
