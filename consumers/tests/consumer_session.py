@@ -65,7 +65,7 @@ class Session:
         self, error: BatchError, *messages: Message, wait: careful.Await = lambda future: future.result(30)
     ) -> tuple[Plan, Stored]:
         batch = self.batch(messages)
-        context = careful.Context(TABLES, self.positions, self.owner, self.writer, wait)
+        context = careful.Context(TABLES, self.positions, self.owner, self.writer, wait, careful.Refusals())
         result = careful.store(batch, error, context)
         self._moved(batch)
         return result

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Message as Record
 from consumer_market import record, trade
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marketfeed_chassis import settings
-from marketfeed_consumers.batching import Bounds, Filling, is_due, wait_seconds
+from marketfeed_consumers.batching import Bounds, Filling, Pace, is_due, wait_seconds
 from marketfeed_consumers.reading import IDLE_SECONDS, Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
@@ -39,6 +41,24 @@ def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
     long = Bounds(max_rows=100, max_seconds=60.0, linger_seconds=60.0)
     for idle in (True, False):
         assert wait_seconds(replace(LINGERING, writer_idle=idle), long, IDLE_SECONDS) == IDLE_SECONDS
+
+
+@given(st.integers(1, 5_000), st.floats(0.0001, 0.1), st.floats(0.05, 10.0))
+def test_pace_finds_a_size_that_the_timeout_allows_and_no_more_than_halves_it(
+    max_rows: int, seconds_a_row: float, timeout_seconds: float
+) -> None:
+    pace = Pace(max_rows)
+    timeouts = 0
+    for _ in range(60):
+        seconds = pace.rows * seconds_a_row
+        if seconds > timeout_seconds:
+            timeouts += 1
+            pace.timed_out(pace.rows, timeout_seconds)
+        else:
+            pace.stored(pace.rows, seconds)
+    allowed = min(max_rows, timeout_seconds / seconds_a_row)
+    assert timeouts <= max_rows.bit_length() or allowed < 1
+    assert pace.rows >= max(1, int(allowed * 0.4))
 
 
 class Fed(Reader):

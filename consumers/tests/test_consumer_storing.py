@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -15,11 +15,13 @@ from confluent_kafka.admin import AdminClient
 from consumer_market import record, trade
 from consumer_pgproxy import Fault, Proxy
 from consumer_support import rows
+from psycopg import sql
 
 from marketfeed_chassis import settings
-from marketfeed_consumers import schema
+from marketfeed_consumers import careful, schema
 from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.decode import Partition, batch_of
+from marketfeed_consumers.errors import Refused
 from marketfeed_consumers.ownership import Ownership
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
@@ -28,7 +30,7 @@ from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
 from marketfeed_devtools.waiting import until
-from marketfeed_wire import encode
+from marketfeed_wire import Trade, encode
 
 pytestmark = pytest.mark.integration
 
@@ -242,6 +244,68 @@ def test_a_name_that_the_databases_encoding_lacks_is_a_dead_letter(
     assert rows(url, OFFSETS) == [(4,), (0,)]
     assert rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 2") == [("BTCUSDT", i) for i in (1, 2, 3)]
     assert rows(url, "SELECT kafka_offset FROM dead_letters WHERE reason LIKE '%LATIN1%22P05%'") == [(1,)]
+
+
+def _feed(rig: Rig, trades: list[Trade], offset: int) -> None:
+    records = [record(one, offset + number, rig.topic) for number, one in enumerate(trades)]
+    rig.reader.batch = batch_of(records, rig.tables)
+    rig.storing.hand_over()
+    rig.finished()
+    rig.storing.collect()
+
+
+def _refuse(database: str, condition: LiteralString) -> None:
+    with psycopg.connect(database) as owner:
+        owner.execute("ALTER TABLE trades ADD CONSTRAINT strict CHECK (" + condition + ") NOT VALID")
+
+
+@pytest.mark.parametrize("size", [1, 40])
+def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_letters(
+    database: str, rig: Rig, size: int
+) -> None:
+    """A setting of the database made dead letters of all that was good, and the consumer was ready meanwhile."""
+    _refuse(database, "false")
+
+    def feed_all() -> None:
+        for offset in range(0, 80, size):
+            _feed(rig, [trade(offset + number) for number in range(size)], offset)
+
+    with pytest.raises(Refused, match=r"message after message: .*SQLSTATE 23514.*reset-offsets"):
+        feed_all()
+    held = careful.MAX_REFUSALS if size == 1 else 0
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(held,)]
+    assert rows(database, OFFSETS) == [(held,), (0,)]
+
+
+def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, rig: Rig) -> None:
+    _refuse(database, "qty < 1000")
+    run = [*(trade(number, qty="2000") for number in range(careful.MAX_REFUSALS)), trade(99)]
+    for turn in range(3):
+        _feed(rig, run, turn * len(run))
+    for number in range(careful.MAX_REFUSALS):
+        _feed(rig, [trade(number, qty="2000")], 3 * len(run) + number)
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(4 * careful.MAX_REFUSALS,)]
+    assert rows(database, "SELECT trade_id FROM trades") == [(99,)]
+
+
+def test_timeout_that_a_full_batch_cannot_meet_halves_it(database: str, broker: str, topic: str) -> None:
+    """The whole batch was tried again for ever."""
+    name = database.split("/")[3].split("?")[0]
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.02); RETURN new; END $$"
+        )
+        owner.execute("CREATE TRIGGER slow BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION slow()")
+        owner.execute(
+            sql.SQL("ALTER DATABASE {} SET statement_timeout = '600ms'").format(sql.Identifier(name))
+        )
+    with rigged(database, broker, topic) as rig:
+        _feed(rig, [trade(number) for number in range(40)], 0)
+        assert rows(database, "SELECT count(*) FROM trades") == [(40,)]
+        assert rows(database, OFFSETS) == [(40,), (0,)]
+        assert rig.reader.bounds.max_rows <= 20
+        assert rig.writer.why_paused() == ""
 
 
 def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken_topic(

@@ -13,6 +13,7 @@ from consumer_market import quote, trade
 from consumer_pgproxy import Fault, Proxy
 from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
+from structlog.testing import capture_logs
 
 from marketfeed_consumers import schema, writer
 from marketfeed_consumers.claims import Wanted, refusal
@@ -182,6 +183,27 @@ def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_
     assert rows(database, "SELECT first_trade_id FROM missing_trades ORDER BY 1") == [(7,), (30,)]
 
 
+def test_a_message_that_a_trigger_raises_at_becomes_a_dead_letter(
+    session: Callable[..., Session], database: str
+) -> None:
+    """It stopped the partition: a trigger's RAISE was taken for a server in trouble."""
+    with psycopg.connect(database) as owner:
+        owner.execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF new.trade_id = 7 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN new; END $$"
+        )
+        owner.execute("CREATE TRIGGER no BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION no()")
+    mine = session()
+    fresh = [trade(i) for i in range(5, 10)]
+    with pytest.raises(BadData) as caught:
+        mine.write(*fresh)
+    mine.store_carefully(caught.value, *fresh)
+    assert rows(database, "SELECT kafka_offset, reason FROM dead_letters") == [
+        (2, "not this one (SQLSTATE P0001)")
+    ]
+    assert stored(database, "trades") == 4
+
+
 def test_a_message_that_is_refused_at_commit_only_becomes_a_dead_letter(
     session: Callable[..., Session], database: str
 ) -> None:
@@ -275,13 +297,20 @@ def test_an_answer_that_does_not_come_is_told(
     monkeypatch.setattr(writer, "_SILENT_SECONDS", 0.2)
     mine = session()
     assert mine.writer.why_paused() == ""
-    with psycopg.connect(database) as other:
+
+    def paused() -> bool:
+        mine.writer.look()
+        return "has not answered for" in mine.writer.why_paused()
+
+    with capture_logs() as lines, psycopg.connect(database) as other:
         other.execute("LOCK TABLE trades")
         written = mine.writer.submit_write(mine.planned(mine.batch([trade(1)])), mine.owner)
-        until(lambda: "has not answered for" in mine.writer.why_paused(), "a word")
+        until(paused, "a word")
+        assert paused()
         other.rollback()
-    written.result(20)
+        written.result(20)
     assert mine.writer.why_paused() == ""
+    assert [line["event"] for line in lines] == ["writes paused", "writes resumed"]
 
 
 def test_closing_does_not_wait_for_a_statement_that_hangs(database: str) -> None:

@@ -97,9 +97,8 @@ class Auditor:
         with self._connection as connection:
             if self._stop.is_set():  # __exit__ saw no connection yet that it could cancel
                 return self.taken
-            connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
-            connection.commit()
             database.begin_reading(connection, dialect)
+            connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             found = figures(connection)
         if len(found) == MAX_SYMBOLS:
             log.warning("more symbols are stored than have metrics", symbols=MAX_SYMBOLS)

@@ -38,6 +38,32 @@ class Filling:
     writer_idle: bool
 
 
+class Pace:
+    """How many rows a batch may hold: fewer while the database's timeouts end larger ones.
+
+    After a timeout half as many; twice as many again once a batch has taken so little of the time after which the
+    larger one was ended that twice as much would do.
+
+    Attributes:
+        rows: the most at the moment.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self.rows = max_rows
+        self._max_rows = max_rows
+        self._timeout_seconds = 0.0
+
+    def timed_out(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` was ended after `seconds`."""
+        self.rows = max(1, min(self.rows, rows // 2))
+        self._timeout_seconds = seconds
+
+    def stored(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` was stored within `seconds`."""
+        if rows >= self.rows and seconds < 0.4 * self._timeout_seconds:
+            self.rows = min(self._max_rows, 2 * self.rows)
+
+
 def is_full(filling: Filling, bounds: Bounds) -> bool:
     """Whether nothing more may go into the batch."""
     return filling.rows >= bounds.max_rows or filling.size_bytes >= MAX_BYTES

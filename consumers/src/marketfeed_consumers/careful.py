@@ -1,18 +1,21 @@
 """Storing a batch that has failed: from fresh knowledge, and if a message is refused, without that message."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Message as Record
 
 from marketfeed_consumers.decode import Batch, Partition, Place, batch_of, place
-from marketfeed_consumers.errors import BadData, BatchError, StaleKnowledge
+from marketfeed_consumers.errors import BadData, BatchError, Refused, StaleKnowledge
 from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.transaction import Owner
 from marketfeed_consumers.writer import Stored, Writer
 
 T = TypeVar("T")
+
+MAX_REFUSALS: Final = 10
+"""How many messages may be refused one after another, for the same reason and with none stored in between."""
 
 
 class Await(Protocol):
@@ -28,6 +31,7 @@ class Context(NamedTuple):
     Attributes:
         tables: topic -> table.
         positions: the next offset of each partition, as stored.
+        refusals: counts those that come one after another.
     """
 
     tables: Mapping[str, str]
@@ -35,13 +39,48 @@ class Context(NamedTuple):
     owner: Owner
     writer: Writer
     wait: Await
+    refusals: "Refusals"
+
+
+class Refusals:
+    """Tells a fault of messages from one of the database: no message is refused because another one was.
+
+    A role or database setting, a constraint that nothing meets or a wrong encoding refuses all of them; then to put one
+    after another into dead_letters would empty the topic into it.
+    """
+
+    def __init__(self) -> None:
+        self._sqlstate = ""
+        self._count = 0
+
+    def refused(self, error: BadData, at: Place) -> None:
+        """Count a message that was refused.
+
+        Raises:
+            Refused: it is one too many.
+        """
+        self._count = self._count + 1 if error.sqlstate == self._sqlstate else 1
+        self._sqlstate = error.sqlstate
+        if self._count > MAX_REFUSALS:
+            topic, partition, offset = at
+            raise Refused(
+                f"the database refuses message after message: {MAX_REFUSALS} were put into dead_letters or held back, "
+                f"none was stored in between, and now {topic}[{partition}] at offset {offset} is refused as well: "
+                f"{error}. Look for what refuses them all: a constraint, a trigger, the encoding, a setting of the "
+                "role or database. To pass over messages that are wrong: "
+                f"marketfeed-consumer reset-offsets --topic {topic} --partition {partition} --to OFFSET"
+            )
+
+    def stored(self) -> None:
+        """Note that messages were stored, or would be."""
+        self._count = 0
 
 
 def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stored]:
     """Store `batch`, which failed with `error` (or stood behind one that did).
 
     Raises:
-        Abandoned, Fenced: the batch is dropped.
+        Abandoned, Fenced, Refused, TimedOut: the batch is dropped, or the caller tries less at once.
     """
     offenders: dict[Place, str] = {}
     distrust = False
@@ -49,16 +88,22 @@ def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stor
         distrust = distrust or (isinstance(error, StaleKnowledge) and error.distrust)
         try:
             made = _planned(batch, context, distrust=distrust)
-            return made, context.wait(context.writer.submit_write(made, context.owner))
+            result = context.wait(context.writer.submit_write(made, context.owner))
+            if made.size > len(made.dead_letters):
+                context.refusals.stored()
+            return made, result  # noqa: TRY300 - the loop's only end
         except StaleKnowledge as stale:
             error = stale
         except BadData as bad:
             error = bad
-            found = find_offenders(
+            for found in find_offenders(
                 [one for one in batch.records if place(one) not in offenders],
                 lambda records: _refusal(records, offenders, context),
-            )
-            offenders.update({place(record): str(reason) for record, reason in found})
+            ):
+                if found.accepted:
+                    context.refusals.stored()
+                context.refusals.refused(found.reason, place(found.item))
+                offenders[place(found.item)] = str(found.reason)
             batch = batch_of(batch.records, context.tables, offenders)
 
 
@@ -82,7 +127,15 @@ def _refusal(records: Sequence[Record], offenders: Mapping[Place, str], context:
 R = TypeVar("R")
 
 
-def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) -> list[tuple[R, Any]]:
+class Offender(NamedTuple, Generic[R]):
+    """An item that is refused, the reason, and how many between it and the one before it are not."""
+
+    item: R
+    reason: Any
+    accepted: int
+
+
+def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) -> Iterator[Offender[R]]:
     """The items that have to go for the rest to be taken, each with the reason it was refused for.
 
     By halving: the shortest beginning that is refused ends in an offender; without it the search goes on from
@@ -93,7 +146,6 @@ def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) ->
     """
     kept: list[R] = []
     rest = list(items)
-    found = []
     while rest:
         reason = refusal([*kept, *rest])
         if reason is None:
@@ -106,7 +158,6 @@ def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) ->
                 taken = middle
             else:
                 refused, reason = middle, trial
-        found.append((rest[taken], reason))
+        yield Offender(rest[taken], reason, taken)
         kept += rest[:taken]
         rest = rest[refused:]
-    return found

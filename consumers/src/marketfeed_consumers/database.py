@@ -8,13 +8,15 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors as sql
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.backoff import delays
@@ -51,7 +53,9 @@ class Remedy(Enum):
     DISTRUST = auto()
     """A row that should be new is stored (unique key): look every row up."""
     ISOLATE = auto()
-    """The content is refused (classes 22, 23): find the message at fault."""
+    """The content is refused (classes 22, 23, and P0: a trigger's RAISE): find the message at fault."""
+    HALVE = auto()
+    """A timeout of the server's has ended the transaction: less at once, then wait."""
 
 
 def remedy(error: psycopg.Error) -> Remedy:
@@ -64,13 +68,19 @@ def remedy(error: psycopg.Error) -> Remedy:
     if state is None:
         # psycopg refused the value before it was sent, or has a connection in a state it cannot use.
         return Remedy.ISOLATE if isinstance(error, psycopg.DataError) else Remedy.ASK
-    return _BY_CLASS.get(state[:2], Remedy.WAIT)
+    return _BY_CODE.get(state) or _BY_CLASS.get(state[:2], Remedy.WAIT)
 
 
+_BY_CODE = {
+    "57014": Remedy.HALVE,  # statement_timeout
+    "25P03": Remedy.HALVE,  # idle_in_transaction_session_timeout
+    "25P04": Remedy.HALVE,  # transaction_timeout
+}
 _BY_CLASS = {
     "40": Remedy.RETRY,
     "22": Remedy.ISOLATE,
     "23": Remedy.ISOLATE,
+    "P0": Remedy.ISOLATE,
     "08": Remedy.ASK,
     "57": Remedy.ASK,
 }
@@ -82,8 +92,30 @@ def explain(error: psycopg.Error) -> str:
     return f"{text} (SQLSTATE {error.sqlstate})" if error.sqlstate else text
 
 
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection each of whose transactions begins with our settings, in the same round trip as BEGIN.
+
+    Nothing of it is left in the session: see `Dialect.transaction`. psycopg has no hook for it, so this replaces the
+    method that begins its implicit transactions; test_consumer_pooler.py notices when psycopg goes another way.
+    """
+
+    settings = b""
+
+    def _start_query(self) -> Generator[Any, Any, None]:
+        if self.autocommit or self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return
+        self._check_connection_ok()
+        self.pgconn.send_query(self._get_tx_start_command() + self.settings)
+        for result in (yield from execute(self.pgconn)):
+            if result.status != ExecStatus.COMMAND_OK:
+                raise sql.error_from_result(result)
+
+
 def connect(url: str) -> tuple[Connection, Dialect]:
     """A connection whose transactions are SERIALIZABLE, and what it leads to.
+
+    It prepares no statement: behind a pooler the next transaction may run in a session without it, or with another
+    client's of the same name.
 
     Raises:
         psycopg.Error: it cannot be had.
@@ -94,12 +126,11 @@ def connect(url: str) -> tuple[Connection, Dialect]:
         **psycopg.conninfo.conninfo_to_dict(url),
         "client_encoding": "UTF8",
     }
-    connection = psycopg.connect(autocommit=True, **options)
+    connection = _Connection.connect(autocommit=True, prepare_threshold=None, **options)
     try:
         row = connection.execute("SELECT version()").fetchone()
         dialect = dialect_of(str(row[0]) if row else "")
-        for statement in dialect.session:
-            connection.execute(statement)
+        connection.settings = "".join(f"; {statement}" for statement in dialect.transaction).encode()
         connection.autocommit = False
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
     except psycopg.Error:

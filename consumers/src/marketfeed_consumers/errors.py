@@ -4,10 +4,12 @@ Exception
 ├── ServiceError (chassis)
 │   ├── StartupError        exit 1: broker, database or schema not as they must be at start
 │   ├── LogLost             exit 1: Kafka lacks what was read; stored beside the offset until reset-offsets
+│   ├── Refused             exit 1: the database refuses message after message: the fault is not theirs
 │   └── Fenced              exit 1: another consumer owns the partition now; our batch is dropped
 └── BatchError              the batch was not stored; the loop decides
     ├── StaleKnowledge      what we believed to be stored has changed: read it again, plan again
-    ├── BadData             the database refuses a row (classes 22, 23): find it, dead-letter it, plan again
+    ├── BadData             the database refuses a row (classes 22, 23, P0): find it, dead-letter it, plan again
+    ├── TimedOut            a timeout of the database's has ended it: in halves
     └── Abandoned           told to stop trying (revoked, or the drain deadline): the batch is dropped
 
 Nothing is lost by dropping a batch: its offsets were not stored either, so it is read again.
@@ -37,6 +39,10 @@ class LogLost(ServiceError):
         self.reasons = reasons
 
 
+class Refused(ServiceError):
+    """The database has refused message after message for the same reason, and stored none in between."""
+
+
 class BatchError(Exception):
     """Base of what a batch may end in besides being stored."""
 
@@ -59,13 +65,25 @@ class BadData(BatchError):
 
     Attributes:
         sqlstate: the class 22 or 23 code.
-        reason: the database's own words.
+        reason: the database's own words and the code.
     """
 
     def __init__(self, sqlstate: str, reason: str) -> None:
-        super().__init__(f"{reason} (SQLSTATE {sqlstate})")
+        super().__init__(reason)
         self.sqlstate = sqlstate
         self.reason = reason
+
+
+class TimedOut(BatchError):
+    """A timeout of the database's has ended the transaction.
+
+    Attributes:
+        seconds: how long it had taken.
+    """
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 class Abandoned(BatchError):

@@ -89,6 +89,7 @@ class Loop:
         self._state.last_step = time.monotonic()
         reader, storing = self._reader, self._storing
         storing.collect()
+        self._writer.look()
         self._watch.step()
         filling = reader.filling(writer_idle=storing.is_idle)
         if not is_full(filling, reader.bounds):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -72,6 +73,11 @@ class Reader:
     def bounds(self) -> Bounds:
         """How large and how old a batch may get."""
         return self._bounds
+
+    def limit_rows(self, rows: int) -> None:
+        """Let a batch hold `rows` at most from now on."""
+        if rows != self._bounds.max_rows:
+            self._bounds = replace(self._bounds, max_rows=rows)
 
     def filling(self, *, writer_idle: bool) -> Filling:
         """The batch as it stands."""

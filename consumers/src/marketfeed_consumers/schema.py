@@ -1,5 +1,6 @@
 """The schema in the database against the one this release needs."""
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -8,11 +9,14 @@ import psycopg
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import database
+from marketfeed_consumers.dialects import Dialect
 from marketfeed_consumers.transaction import Connection
 
 log = logs.get(__name__)
 
 VERSION_TABLE: Final = "marketfeed_schema_version"
+_TURN_SECONDS: Final = 0.5
+"""Between two looks whether another migration has ended."""
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 _STORED_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 
@@ -20,19 +24,17 @@ _STORED_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S60
 def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
     """Bring the schema to this release's version; does nothing when it is there.
 
-    Two that run at once take turns, and the second finds nothing left to do.
+    Two that run at once take turns, and the second finds nothing left to do. Behind a pooler it takes two sessions.
 
     Returns:
         The version before (None: there was no schema) and after.
 
     Raises:
         StartupError: the database cannot be reached, or refuses a step; others hold locks on its tables for
-            `deadline_seconds`; the version stored is not one.
+            `deadline_seconds`, or another migration runs for so long; the version stored is not one.
     """
     with database.reached(url, deadline_seconds) as (lock, dialect):
-        lock.autocommit = True
-        for statement in dialect.migration_lock:
-            lock.execute(statement)
+        _take_turn(lock, dialect, deadline_seconds)
         try:
             before = stored_version(url)
             if before is None or before in versions():
@@ -51,6 +53,51 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
         if after is None:
             raise StartupError(f"the migration left no version in {VERSION_TABLE}")
         return before, after
+
+
+def _take_turn(lock: Connection, dialect: Dialect, deadline_seconds: float) -> None:
+    """Begin a transaction on `lock` that holds the lock of the one migration which runs.
+
+    A transaction's lock, and not the session's: behind a pooler the session outlives us, and the lock would too. The
+    transaction stays open while the steps run in their own, on another connection.
+    """
+    deadline, told = time.monotonic() + deadline_seconds, False
+    lock.autocommit = True
+    for statement in dialect.migration_lock_made:
+        lock.execute(statement)
+    lock.autocommit = False
+    lock.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # no snapshot is held while it is idle
+    while not _locked(lock, dialect):
+        holder = _migration_holder(lock, dialect)
+        if time.monotonic() >= deadline:
+            raise StartupError(
+                f"another migration has been running for {deadline_seconds:g} s{holder}; run it again when that has "
+                "ended, or raise START_DEADLINE_SECONDS"
+            )
+        if not told:
+            log.warning("migration waits for another", holder=holder.strip(" ()") or "unknown")
+            told = True
+        time.sleep(_TURN_SECONDS)
+    lock.execute(dialect.migration_idle)
+
+
+def _locked(lock: Connection, dialect: Dialect) -> bool:
+    try:
+        row = lock.execute(dialect.migration_lock).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        row = None
+    if row is None or not row[0]:
+        lock.rollback()
+        return False
+    return True
+
+
+def _migration_holder(lock: Connection, dialect: Dialect) -> str:
+    if not dialect.migration_holder:
+        return ""
+    row = lock.execute(dialect.migration_holder).fetchone()
+    lock.rollback()
+    return f" (pid {row[0]}, {row[1] or 'no application_name'}, for {row[2]} s)" if row else ""
 
 
 def check(connection: Connection) -> None:

@@ -8,8 +8,9 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_consumers import careful
-from marketfeed_consumers.decode import Batch, Partition
-from marketfeed_consumers.errors import Abandoned, BadData, BatchError
+from marketfeed_consumers.batching import Pace
+from marketfeed_consumers.decode import Batch, Partition, batch_of
+from marketfeed_consumers.errors import Abandoned, BadData, BatchError, StaleKnowledge, TimedOut
 from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
@@ -63,6 +64,8 @@ class Storing:
         self._observe = observe
         self._known = state.known
         self._positions: dict[Partition, int] = {}
+        self._refusals = careful.Refusals()
+        self._pace = Pace(settings.batch_max_rows)
         self._flights: deque[Flight] = deque()
 
     @property
@@ -201,10 +204,28 @@ class Storing:
             self._rewind()
 
     def _store_carefully(self, batch: Batch, error: BatchError) -> None:
+        """Store one batch, in halves where a timeout of the database's ends it whole."""
+        if isinstance(error, TimedOut) and len(batch.records) > 1:
+            self._pace.timed_out(len(batch.records), error.seconds)
+            self._reader.limit_rows(self._pace.rows)
+            log.warning("batch size reduced", reason=str(error), rows=self._pace.rows)
+            middle = len(batch.records) // 2
+            for records in (batch.records[:middle], batch.records[middle:]):
+                self._store_carefully(batch_of(records, self._tables), StaleKnowledge())
+            return
         context = careful.Context(
-            self._tables, self._positions, self._owner(), self._writer, self._waiting.until_done
+            self._tables,
+            self._positions,
+            self._owner(),
+            self._writer,
+            self._waiting.until_done,
+            self._refusals,
         )
-        made, result = careful.store(batch, error, context)
+        try:
+            made, result = careful.store(batch, error, context)
+        except TimedOut as timed_out:
+            self._store_carefully(batch, timed_out)
+            return
         self._known.update(made.after())
         self._positions.update(batch.next_offsets)
         self._note_stored(made, result)
@@ -212,6 +233,10 @@ class Storing:
     def _note_stored(self, made: Plan, result: Stored) -> None:
         self._state.stored(made, result)
         self._observe(made, result)
+        if made.size > len(made.dead_letters):
+            self._refusals.stored()
+        self._pace.stored(made.size, result.seconds)
+        self._reader.limit_rows(self._pace.rows)
         for letter in made.dead_letters:
             log.warning(
                 "dead letter",

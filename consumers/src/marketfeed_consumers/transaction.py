@@ -145,7 +145,7 @@ def _look_up(
         return {}
     with connection.pipeline():
         cursors = [
-            (key, messages, connection.execute(query, [*key, [id_of(one) for one in messages]], prepare=True))
+            (key, messages, connection.execute(query, [*key, [id_of(one) for one in messages]]))
             for key, messages in doubtful.items()
         ]
     new = {}

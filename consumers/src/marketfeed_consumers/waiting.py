@@ -46,6 +46,7 @@ class Waiting:
         """Let the writer finish `future`; when that takes long, keep our place in the group meanwhile."""
         now = self._state.last_step = time.monotonic()
         self._since = self._since or now
+        self._writer.look()
         done, _ = wait([future], timeout=IDLE_SECONDS)
         if done or self._stop.asked or now - self._since < _PAUSE_AFTER_SECONDS:
             return
@@ -80,6 +81,7 @@ class Waiting:
         deadline = time.monotonic() + seconds
         while not future.done() and time.monotonic() < min(deadline, self._stop.at_seconds):
             self._state.last_step = time.monotonic()
+            self._writer.look()
             wait([future], timeout=IDLE_SECONDS)
         self._writer.finish([future], 0.0)
         self._writer.go_on()

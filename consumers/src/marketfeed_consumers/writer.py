@@ -22,7 +22,7 @@ from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, refuse, 
 from marketfeed_consumers.database import Remedy, remedy
 from marketfeed_consumers.decode import Partition
 from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
+from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge, TimedOut
 from marketfeed_consumers.knowledge import Mark
 from marketfeed_consumers.load import load_marks
 from marketfeed_consumers.plan import MarkKey, Plan
@@ -36,7 +36,7 @@ CLAIM_POINTS: Final = ("claiming", "claimed")
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
 """Between attempts that met another transaction: about as long as such a transaction takes."""
-_SILENT_SECONDS = 30.0
+_SILENT_SECONDS = 8.0
 """A batch takes well below a second; after so long without an answer something is wrong."""
 _GIVE_UP_SECONDS = 2.0
 """How long a statement may go on after `give_up` before its connection is cut."""
@@ -84,6 +84,7 @@ class Writer:
         self._at = at
         self._connection: Connection | None = None
         self._dialect = POSTGRESQL  # until it is connected
+        self._paused = logs.Episode(log, "writes paused", "writes resumed")
         self._give_up = threading.Event()
         self._broken = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -125,6 +126,12 @@ class Writer:
             return self.trouble
         return f"the database has not answered for {seconds:.0f} s"
 
+    def look(self) -> None:
+        """Log once that an answer does not come; who waits for one calls it now and then."""
+        reason = self.why_paused()
+        if reason and not self._paused.active:
+            self._paused.begin(reason=reason, server=database.server(self._url))
+
     def give_up(self) -> None:
         """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
         self._give_up.set()
@@ -159,7 +166,9 @@ class Writer:
         tried: list[Written] = []
         try:
             written = self._persistently(
-                lambda connection: self._attempt(connection, plan, owner, tried), distrusting=plan.distrust
+                lambda connection: self._attempt(connection, plan, owner, tried),
+                distrusting=plan.distrust,
+                divisible=plan.size > 1,
             )
         except BaseException:
             # Whatever was planned on top of this plan does not hold any more.
@@ -195,27 +204,38 @@ class Writer:
             connection.rollback()
 
         try:
-            self._persistently(attempt)
+            self._persistently(attempt, divisible=plan.size > 1)
         except BadData as error:
             return error
         return None
 
-    def _persistently(self, action: Callable[[Connection], T], *, distrusting: bool = True) -> T:
+    def _persistently(
+        self, action: Callable[[Connection], T], *, distrusting: bool = True, divisible: bool = False
+    ) -> T:
         """Run `action` on a connection until the database lets it end.
 
+        Args:
+            action: a transaction.
+            distrusting: whether it looks every row up.
+            divisible: whether it can be done in parts.
+
         Raises:
+            TimedOut: it takes too long for the database, and is divisible.
             BadData, StaleKnowledge, Fenced: what `action` ends in, when trying again would not change it.
             Abandoned: it was told to give up.
         """
         soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._chance)
         later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._chance)
         while not self._give_up.is_set():
-            self.asked_at = time.monotonic()
+            self.asked_at = began = time.monotonic()
             try:
                 result = action(self._connected())
             except psycopg.Error as error:
                 self.asked_at = None
-                self._give_up.wait(self._pause_after(error, distrusting, soon, later))
+                pause = self._pause_after(error, distrusting, soon, later)
+                if divisible and remedy(error) is Remedy.HALVE:
+                    raise TimedOut(time.monotonic() - began, database.explain(error)) from error
+                self._give_up.wait(pause)
             except BaseException:
                 self._roll_back()
                 raise
@@ -242,16 +262,14 @@ class Writer:
             self._roll_back()
             return next(soon)
         reason = f"the database does not take rows: {database.explain(error)}"
-        if not self.trouble:
-            log.warning("storing is paused", reason=reason, server=database.server(self._url))
         self.trouble = reason
+        self._paused.begin(reason=reason, server=database.server(self._url))
         self._disconnect()
         return next(later)
 
     def _well(self) -> None:
-        if self.trouble:
-            log.info("storing goes on", server=database.server(self._url))
         self.trouble = ""
+        self._paused.end(server=database.server(self._url))
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from marketfeed_chassis import logs
+from marketfeed_consumers import database
 from marketfeed_consumers.dialects import Dialect
 
 log = logs.get(__name__)
@@ -87,9 +88,7 @@ def to_version(url: str, dialect: Dialect, version: str) -> None:
     """
     driver = "postgresql+psycopg" if dialect.name == "postgresql" else "cockroachdb+psycopg"
     # libpq reads the URL, not SQLAlchemy, so that every option of libpq works here too.
-    engine = create_engine(
-        f"{driver}://", creator=lambda: psycopg.connect(url, client_encoding="UTF8"), poolclass=NullPool
-    )
+    engine = create_engine(f"{driver}://", creator=lambda: _connect(url), poolclass=NullPool)
     if dialect.lock_timeout:
         event.listen(engine, "begin", lambda connection: _limit(connection, dialect.lock_timeout))
     settings = config()
@@ -104,6 +103,12 @@ def to_version(url: str, dialect: Dialect, version: str) -> None:
         if isinstance(error.orig, psycopg.Error):  # the one place that knows SQLAlchemy is in between
             raise error.orig from error
         raise
+
+
+def _connect(url: str) -> Any:
+    connection, _ = database.connect(url)
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return connection
 
 
 def _limit(connection: Connection, statement: str) -> None:
