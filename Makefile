@@ -3,12 +3,12 @@
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --all-packages
-PACKAGES := wire chassis workers consumers operator simulator cli monitoring devtools
+PACKAGES := wire chassis workers consumers operator simulator cli monitoring devtools simtest
 SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools tools-kafka tools-e2e e2e-image test test-services test-kubernetes unit chaos lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e e2e-image test test-services test-kubernetes unit chaos simtest simtest-mutants lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ unit: setup ## the tests that start no process, on another Python too (PYTHON=3.
 
 chaos: tools ## the consumer killed at every step and against rivals, 200 seeds (MARKETFEED_CHAOS_SEEDS=n, ARGS="-k killed")
 	@$(RUN) python scripts/chaos.py $(ARGS)
+
+SESSIONS ?= 1000
+SEED ?= 0
+
+simtest: setup ## sessions of the worker in virtual time with faults from seeds (SESSIONS=10000 SEED=n, ARGS="--no-shrink")
+	@$(RUN) marketfeed-simtest run --sessions $(SESSIONS) --seed $(SEED) $(ARGS)
 
 lint: setup ## format check, lint, types, import contracts
 	@$(RUN) ruff format --check .

@@ -1,0 +1,100 @@
+"""``marketfeed-simtest``: sessions of the worker in virtual time; see docs/simulation-tests.md."""
+
+import argparse
+import datetime
+import hashlib
+import sys
+from pathlib import Path
+
+from marketfeed_simtest import many
+from marketfeed_simtest.clock import REAL_SECONDS
+from marketfeed_simtest.log_lines import Line
+from marketfeed_simtest.plan import KNOWN, Plan, as_json, draw, from_json
+from marketfeed_simtest.session import Outcome, run
+
+MOST_SHRUNK = 5
+"""Failing seeds that are made smaller; the others are only named."""
+
+
+def seed_of_today() -> int:
+    """The first seed of the day: 20261130000 on 2026-11-30."""
+    return int(datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d")) * 1000
+
+
+def main() -> None:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser("marketfeed-simtest", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sessions = commands.add_parser("run", help="sessions of consecutive seeds; failing ones are made smaller")
+    sessions.add_argument("--sessions", type=int, default=1000)
+    sessions.add_argument("--seed", type=int, default=0, help="the first; 0: by today's date")
+    sessions.add_argument("--jobs", type=int, default=many.cores())
+    sessions.add_argument("--no-shrink", action="store_true")
+    sessions.add_argument("--without-known", action="store_true", help=f"leave out {', '.join(KNOWN)}")
+    plan = commands.add_parser("plan", help="one plan: JSON, or a file that holds it")
+    plan.add_argument("plan")
+    plan.add_argument("--log", action="store_true", help="print the worker's log by the session's clock")
+    one = commands.add_parser("seed", help="print the plan of a seed and run it")
+    one.add_argument("seed", type=int)
+    one.add_argument("--log", action="store_true")
+    given = parser.parse_args()
+    match given.command:
+        case "run":
+            seed = given.seed or seed_of_today()
+            sys.exit(run_many(seed, given, shrinks=not given.no_shrink))
+        case "plan":
+            file = Path(given.plan)
+            text = given.plan if given.plan.lstrip().startswith("{") else file.read_text()
+            sys.exit(run_one(from_json(text), shows_log=given.log))
+        case "seed":
+            drawn = draw(given.seed)
+            sys.stdout.write(f"{as_json(drawn)}\n")
+            sys.exit(run_one(drawn, shows_log=given.log))
+
+
+def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
+    """Run seeds, report, make failing ones smaller; the exit code."""
+    began = REAL_SECONDS()
+
+    def show(number: int, outcome: Outcome) -> None:
+        for name, text in outcome.violations.items():
+            say(f"seed {number} {name}: {text}")
+
+    without = KNOWN if given.without_known else ()
+    tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show, without)
+    for line in many.report(tally, began):
+        say(line)
+    digest = hashlib.sha256("".join(tally.digests[each] for each in sorted(tally.digests)).encode())
+    say(f"digest of all that Kafka holds: {digest.hexdigest()[:16]}")
+    for failure in tally.failures[:MOST_SHRUNK] if shrinks else ():
+        name, small, tries = many.shrunk(failure)
+        say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")
+        say(many.repeat_command(small))
+    return 1 if tally.failures else 0
+
+
+def run_one(plan: Plan, *, shows_log: bool) -> int:
+    """Run a plan; the exit code."""
+    outcome, log = run(plan, keep_log=shows_log)
+    for line in log.lines:
+        say(as_text(line))
+    say(f"{outcome.seconds:.0f} virtual seconds, {outcome.trades} trades, digest {outcome.digest}")
+    for name, text in outcome.violations.items():
+        say(f"{name}: {text}")
+    return 1 if outcome.violations else 0
+
+
+def as_text(line: Line) -> str:
+    """A line of the log."""
+    fields = " ".join(f"{name}={value}" for name, value in line.fields.items())
+    return f"{line.seconds:9.3f} process {line.life} {line.level:7} {line.event} {fields}"
+
+
+def say(text: str) -> None:
+    """A line on stdout, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

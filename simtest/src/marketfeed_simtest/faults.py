@@ -1,0 +1,77 @@
+"""What strikes a session: the simulator's own faults for the venue, and those of the host and of Kafka, defined here.
+
+One vocabulary: a fault is a JSON object whose "fault" names its kind and whose `after_seconds` is when it begins, so
+the venue's part of a plan is a scenario file of the simulator (`plan.scenario`).
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from marketfeed_simulator.faults import AnyFault, Chance, Fault, Positive, Seconds
+
+__all__ = ["Chance", "EachFault", "HostFault", "Positive"]
+
+Topic = Literal["trades", "book_ticker", "progress", "gaps"]
+
+
+class Crash(Fault, frozen=True, kw_only=True, tag="crash"):
+    """The process is killed (SIGKILL, power loss); the next one starts `pause_seconds` later."""
+
+    pause_seconds: Seconds = 1.0
+
+
+class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
+    """The process is told to stop (SIGTERM); the next one starts `pause_seconds` after its end."""
+
+    pause_seconds: Seconds = 1.0
+
+
+class Overlap(Fault, frozen=True, kw_only=True, tag="overlap"):
+    """The next process starts while this one still runs, as a pod that is not gone; it is killed `seconds` later."""
+
+    seconds: Seconds = 5.0
+
+
+class ClockStep(Fault, frozen=True, kw_only=True, tag="clock_step"):
+    """The host's wall clock is set by `seconds`."""
+
+    seconds: float
+
+
+class Freeze(Fault, frozen=True, kw_only=True, tag="freeze"):
+    """The process gets no processor for `seconds`: the world goes on, its event loop does not."""
+
+    seconds: Seconds
+
+
+class KafkaOutage(Fault, frozen=True, kw_only=True, tag="kafka_outage"):
+    """The brokers neither write nor acknowledge for `seconds`."""
+
+    seconds: Seconds
+
+
+class KafkaSlow(Fault, frozen=True, kw_only=True, tag="kafka_slow"):
+    """Writes take about `delay_seconds`, acknowledgements about as long again, until the plan's faults end."""
+
+    delay_seconds: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class KafkaRefuses(Fault, frozen=True, kw_only=True, tag="kafka_refuses"):
+    """The next record of `topic` is refused for good."""
+
+    topic: Topic
+
+
+HostFault: TypeAlias = Crash | Restart | Overlap | ClockStep | Freeze | KafkaOutage | KafkaSlow | KafkaRefuses
+EachFault: TypeAlias = AnyFault | HostFault
+
+
+def kind_of(fault: Fault) -> str:
+    """The name of a fault's kind."""
+    return str(fault.__struct_config__.tag)
+
+
+def begins(fault: Fault) -> float:
+    """When a fault of a plan begins, in seconds since the session began."""
+    return fault.after_seconds or 0.0

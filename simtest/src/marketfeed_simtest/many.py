@@ -1,0 +1,151 @@
+"""Many sessions on all cores, and what they add up to."""
+
+import ast
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import marketfeed_workers
+from marketfeed_simtest.clock import REAL_SECONDS
+from marketfeed_simtest.plan import Plan, as_json, draw, shrink
+from marketfeed_simtest.session import Outcome, run
+
+_GAPS: Final = tuple(
+    f"gap {state} by {proof}"
+    for state in ("filled", "absent", "unresolved")
+    for proof in ("historicalTrades", "trades", "aggTrades")
+)
+_ENDINGS: Final = ("process exited with 0", "process exited with 1", "process killed")
+
+
+@dataclass(slots=True)
+class Failure:
+    """A seed whose session broke an invariant."""
+
+    seed: int
+    violations: dict[str, str]
+    plan: Plan
+
+
+@dataclass(slots=True)
+class Tally:
+    """What sessions add up to."""
+
+    sessions: int = 0
+    virtual_seconds: float = 0.0
+    trades: int = 0
+    records: int = 0
+    lives: int = 0
+    requests: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)
+
+    def add(self, seed: int, plan: Plan, outcome: Outcome) -> None:
+        """Count a session."""
+        self.sessions += 1
+        self.virtual_seconds += outcome.seconds
+        self.trades += outcome.trades
+        self.records += outcome.records
+        self.lives += outcome.lives
+        self.requests += outcome.requests
+        self.faults += outcome.faults
+        self.reached += outcome.reached
+        self.digests[seed] = outcome.digest
+        if outcome.violations:
+            self.failures.append(Failure(seed, outcome.violations, plan))
+
+    def never_reached(self) -> list[str]:
+        """States, kinds of fault and events of the worker's log that no session met."""
+        events = {f"log: {event}" for event in worker_events()}
+        return sorted({*_GAPS, *_ENDINGS, *events} - self.reached.keys())
+
+
+def run_seeds(
+    seeds: Iterable[int],
+    jobs: int,
+    on_done: Callable[[int, Outcome], None],
+    without: tuple[str, ...] = (),
+) -> Tally:
+    """Run the sessions that the seeds stand for, `jobs` at a time; `on_done` is called after each, in order."""
+    tally = Tally()
+    for seed, outcome in _outcomes(list(seeds), jobs, without):
+        tally.add(seed, draw(seed, without), outcome)
+        on_done(seed, outcome)
+    return tally
+
+
+def _outcomes(seeds: list[int], jobs: int, without: tuple[str, ...]) -> Iterator[tuple[int, Outcome]]:
+    run_seed = partial(_run_seed, without=without)
+    if jobs == 1:
+        yield from map(run_seed, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(run_seed, seeds, chunksize=4)
+
+
+def _run_seed(seed: int, without: tuple[str, ...]) -> tuple[int, Outcome]:
+    return seed, run(draw(seed, without))[0]
+
+
+def fails(name: str, plan: Plan) -> bool:
+    """Whether the session of a plan breaks the invariant `name`."""
+    return name in run(plan)[0].violations
+
+
+def shrunk(failure: Failure) -> tuple[str, Plan, int]:
+    """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
+    name = next(iter(failure.violations))
+    small, tries = shrink(failure.plan, partial(fails, name))
+    return name, small, tries
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_events() -> set[str]:
+    """The events that the worker's modules log, as far as they are written out in the source."""
+    found: set[str] = set()
+    for file in sorted(Path(marketfeed_workers.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("info", "warning", "error")
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                found.add(str(node.args[0].value))
+    return found
+
+
+def report(tally: Tally, began: float) -> list[str]:
+    """What the sessions add up to, as lines."""
+    took = REAL_SECONDS() - began
+    lines = [
+        f"{tally.sessions:,} sessions, {tally.virtual_seconds / 3600:,.1f} virtual hours in {took:,.0f} s: "
+        f"{tally.sessions / took:.1f} sessions and {tally.virtual_seconds / took:,.0f} virtual seconds a second",
+        f"{tally.trades:,} trades, {tally.records:,} records in Kafka, {tally.lives:,} worker processes, "
+        f"{tally.requests:,} REST requests",
+        "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in tally.faults.most_common()),
+        "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
+    ]
+    broken = Counter(name for failure in tally.failures for name in failure.violations)
+    lines += [f"{count:6,} {name}" for name, count in broken.most_common()]
+    lines.append(
+        "every invariant held" if not broken else f"{len(tally.failures)} sessions broke an invariant"
+    )
+    return lines
+
+
+def repeat_command(plan: Plan) -> str:
+    """The command that repeats a plan."""
+    return f".venv/bin/marketfeed-simtest plan '{as_json(plan)}'"

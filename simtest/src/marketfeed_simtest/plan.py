@@ -1,0 +1,281 @@
+"""What a seed stands for: a market, settings and a list of faults. A plan is data: drawn, printed, run again."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from marketfeed_simtest import faults
+from marketfeed_simtest.faults import EachFault, HostFault, begins
+from marketfeed_simulator import faults as venue_faults
+
+KNOWN: Final[tuple[str, ...]] = (
+    "restart_ids",
+    "wrong_unit",
+    "odd_rows",
+    "stall_stream",
+    "mute_stream",
+    "clock_step",
+)
+"""Names of `_kinds` whose defects are known and not fixed yet: left out of the sessions that a change has to pass."""
+
+SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "ADAUSDT", "XLMUSDT")
+
+PLAIN: Final[dict[str, str]] = {
+    "gap_hold_seconds": "10",
+    "gap_hold_trades": "50000",
+    "ws_idle_timeout_seconds": "30",
+    "ws_rotate_after_seconds": "82800",
+    "ws_warm_timeout_seconds": "30",
+    "ws_shard_size": "50",
+    "kafka_queue_max_messages": "100000",
+    "progress_interval_seconds": "1",
+    "binance_streams": "trade,bookTicker",
+}
+"""The worker's settings where a plan does not say otherwise."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A session.
+
+    Attributes:
+        has_key: the worker has an API key, with which old trades can be had by id.
+        recent_trades: how many of the newest trades REST gives without one.
+        slow_subscriptions: a stream's data may begin up to a second after its subscription.
+        quantum_seconds: the venue sends what is due at multiples of this.
+        beat_seconds: `World.beat_seconds`.
+        rates: symbol -> trades and quotes a second.
+        settings: those of the worker's that are not `PLAIN`.
+        duration_seconds: for how long faults may begin; then everything is well again.
+    """
+
+    seed: int
+    venue: str = "binance_us"
+    has_key: bool = True
+    recent_trades: int = 1000
+    slow_subscriptions: bool = False
+    quantum_seconds: float = 0.05
+    beat_seconds: float = 0.02
+    rates: dict[str, tuple[float, float]]
+    settings: dict[str, str] = {}
+    duration_seconds: float = 30
+    faults: list[EachFault] = []
+
+    def environment(self) -> dict[str, str]:
+        """The worker's environment variables."""
+        settings = {**PLAIN, **self.settings}
+        return {
+            "BINANCE_SYMBOLS": ",".join(self.rates),
+            "VENUE": self.venue,
+            "BINANCE_API_KEY": "k" * 64 if self.has_key else "",
+            "KAFKA_BROKER": "kafka.invalid:9092",
+            "DRAIN_DEADLINE_SECONDS": "20",
+            **{name.upper(): value for name, value in settings.items()},
+        }
+
+
+def as_json(plan: Plan) -> str:
+    """The plan in one line."""
+    return msgspec.json.encode(plan).decode()
+
+
+def from_json(text: str | bytes) -> Plan:
+    """The plan in a line.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return msgspec.json.decode(text, type=Plan)
+
+
+def draw(seed: int, without: tuple[str, ...] = ()) -> Plan:
+    """The plan that a seed stands for, less the faults that are drawn by the names in `without`."""
+    rng = random.Random(f"plan {seed}")  # noqa: S311 - a test that can be repeated
+    pick = rng.choice
+    names = SYMBOLS[: pick((1, 1, 2, 2, 3, 4))]
+    duration = pick((20, 40, 40, 60, 60, 120, 240))
+    drawn = {
+        "gap_hold_seconds": pick(("1", "5", "10")),
+        "gap_hold_trades": pick(("50000", "50000", "40")),
+        "ws_idle_timeout_seconds": pick(("4", "10", "30")),
+        "ws_rotate_after_seconds": pick(("82800", "82800", "60", "45")),
+        "ws_warm_timeout_seconds": pick(("5", "30")),
+        "ws_shard_size": pick(("50", "1")),
+        "kafka_queue_max_messages": pick(("100000", "1000")),
+        "progress_interval_seconds": pick(("1", "1", "5")),
+        "binance_streams": pick(("trade,bookTicker", "trade,bookTicker", "trade")),
+    }
+    return Plan(
+        seed=seed,
+        venue=pick(("binance_us", "binance_us", "binance")),
+        has_key=rng.random() < 0.4,
+        recent_trades=pick((1000, 1000, 200, 60)),
+        slow_subscriptions=rng.random() < 0.25,
+        quantum_seconds=pick((0.02, 0.05, 0.1, 0.2)),
+        beat_seconds=0.02 if rng.random() < 0.1 else 0.25,
+        rates={name: (pick((0.5, 2, 5, 10)), pick((0, 2, 5, 20))) for name in names},
+        settings={name: value for name, value in drawn.items() if PLAIN[name] != value},
+        duration_seconds=duration,
+        faults=_draw_faults(rng, names, duration, without),
+    )
+
+
+def _draw_faults(
+    rng: random.Random, names: tuple[str, ...], duration: float, without: tuple[str, ...]
+) -> list[EachFault]:
+    """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner."""
+    kinds = _kinds(rng, names)
+    enabled = rng.sample(sorted(kinds), rng.choice((2, 3, 4, 6)))
+    weights = [kinds[name][0] for name in enabled]
+    drawn: list[EachFault] = []
+    for _ in range(rng.choice((0, 2, 4, 8, 12, 20))):
+        name = rng.choices(enabled, weights)[0]
+        at = round(rng.uniform(2, duration), 2)
+        fault = kinds[name][1]()
+        if name not in without:
+            drawn.append(msgspec.structs.replace(fault, after_seconds=at))
+    return sorted(drawn, key=begins)
+
+
+def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int, Callable[[], EachFault]]]:
+    """Name -> its weight and what draws one; two names may be of one kind of fault."""
+    pick = rng.choice
+
+    def seconds() -> float:
+        return pick((1, 3, 8, 20, 60))
+
+    def symbol() -> tuple[str, ...]:
+        return (pick(names),)
+
+    def streams() -> tuple[str, ...]:
+        one = pick(names).lower() + pick(("@trade", "@bookTicker", "@*"))
+        return pick(((one,), ("*@trade",), ()))
+
+    def one_stream() -> tuple[str, ...]:
+        return (pick(names).lower() + pick(("@trade", "@bookTicker")),)
+
+    def struck() -> dict[str, Any]:
+        return {
+            "streams": streams(),
+            "count": pick((1, 3, 20, 300)),
+            "chance": pick((0.1, 0.5, 1.0)),
+            "seed": rng.randrange(1000),
+        }
+
+    return {
+        **_frame_kinds(rng, struck),
+        "cut": (3, lambda: venue_faults.Cut(reset=pick((True, False)), lose_frames=pick((0, 5)))),
+        "close": (2, lambda: venue_faults.Close(code=pick((1000, 1001, 1008)))),
+        "notice": (1, lambda: venue_faults.ServerShutdown(close_after_seconds=pick((1, 5)))),
+        "half_open": (2, lambda: venue_faults.HalfOpen(seconds=pick((20, 60, 200)))),
+        "stall": (1, lambda: venue_faults.Stall(seconds=pick((1, 5, 20, 60, 200)))),
+        "stall_stream": (
+            2,
+            lambda: venue_faults.Stall(streams=one_stream(), seconds=pick((20, 100, 200))),
+        ),
+        "mute_stream": (
+            1,
+            lambda: venue_faults.Drop(streams=one_stream(), count=None, seconds=pick((20, 100, 200))),
+        ),
+        "refuse": (
+            2,
+            lambda: venue_faults.Refuse(status=pick((429, 500, 503)), count=pick((1, 3, 6))),
+        ),
+        "handshake_hangs": (1, lambda: venue_faults.Refuse(status=503, count=pick((1, 2)), delay_seconds=15)),
+        "rest_error": (
+            3,
+            lambda: venue_faults.RestError(
+                status=pick((500, 503, 429, 418)), count=pick((1, 3, 10)), html=pick((True, False))
+            ),
+        ),
+        "rest_cut": (2, lambda: venue_faults.RestError(cut=True, count=pick((1, 5, 30)))),
+        "rest_page": (1, lambda: venue_faults.RestError(status=200, html=True, count=pick((1, 5)))),
+        "rest_delay": (2, lambda: venue_faults.RestDelay(seconds=pick((0.5, 3, 12)), count=pick((1, 10)))),
+        "rest_lag": (1, lambda: venue_faults.RestLag(seconds=pick((0.5, 2)))),
+        "rate_limit": (1, lambda: venue_faults.RateLimit(seconds=pick((5, 30, 60)))),
+        "ban": (1, lambda: venue_faults.Ban(seconds=pick((5, 30, 60)))),
+        "skip_ids": (3, lambda: venue_faults.SkipIds(symbols=symbol(), count=pick((1, 5, 50, 2500)))),
+        "restart_ids": (1, lambda: venue_faults.RestartIds(symbols=symbol(), last_id=pick((0, 500)))),
+        "odd_rows": (1, lambda: venue_faults.OddRows(symbols=symbol(), count=pick((1, 3)))),
+        "wrong_unit": (1, venue_faults.WrongUnit),
+        "burst": (1, lambda: venue_faults.Burst(factor=pick((5, 20)), seconds=pick((2, 10)))),
+        "halt": (1, lambda: venue_faults.Halt(symbols=symbol(), seconds=pick((5, 40)))),
+        "clock_skew": (1, lambda: venue_faults.ClockSkew(milliseconds=pick((-3000, 3000)))),
+        "crash": (3, lambda: faults.Crash(pause_seconds=pick((1, 1, 3, 10)))),
+        "restart": (2, lambda: faults.Restart(pause_seconds=pick((1, 3)))),
+        "overlap": (2, lambda: faults.Overlap(seconds=pick((1, 5, 20)))),
+        "clock_step": (2, lambda: faults.ClockStep(seconds=pick((-3600, -60, -1, 1, 60, 3600)))),
+        "freeze": (1, lambda: faults.Freeze(seconds=pick((2, 12, 40)))),
+        "kafka_outage": (2, lambda: faults.KafkaOutage(seconds=seconds())),
+        "kafka_slow": (1, lambda: faults.KafkaSlow(delay_seconds=pick((0.05, 0.5, 2)))),
+        "kafka_refuses": (
+            1,
+            lambda: faults.KafkaRefuses(topic=pick(("trades", "book_ticker", "progress", "gaps"))),
+        ),
+    }
+
+
+def _frame_kinds(
+    rng: random.Random, struck: Callable[[], dict[str, Any]]
+) -> dict[str, tuple[int, Callable[[], EachFault]]]:
+    pick = rng.choice
+    return {
+        "drop": (3, lambda: venue_faults.Drop(**struck())),
+        "duplicate": (1, lambda: venue_faults.Duplicate(**struck(), copies=pick((1, 3)))),
+        "reorder": (2, lambda: venue_faults.Reorder(**struck(), distance=pick((1, 3, 6)))),
+        "corrupt": (
+            2,
+            lambda: venue_faults.Corrupt(
+                **struck(), how=pick(("truncated", "not_json", "not_utf8", "missing_field", "bad_price"))
+            ),
+        ),
+    }
+
+
+def scenario(plan: Plan) -> dict[str, Any]:
+    """The venue's part of a plan, as a scenario file of the simulator."""
+    return {"faults": [msgspec.to_builtins(each) for each in plan.faults if not isinstance(each, HostFault)]}
+
+
+def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> tuple[Plan, int]:
+    """The same failure with as few faults, symbols and as plain settings as it takes, and the number of tries.
+
+    `fails` runs a plan.
+    """
+    tries, done = 0, False
+    while not done:
+        done = True
+        for smaller in _smaller(plan):
+            tries += 1
+            if fails(smaller):
+                plan, done = smaller, False
+                break
+    return plan, tries
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    replace = msgspec.structs.replace
+    size = len(plan.faults) // 2
+    while size >= 1:
+        for start in range(0, len(plan.faults), size):
+            yield replace(plan, faults=plan.faults[:start] + plan.faults[start + size :])
+        size //= 2
+    for name in plan.rates if len(plan.rates) > 1 else ():
+        rates = {other: rate for other, rate in plan.rates.items() if other != name}
+        left = [each for each in plan.faults if name not in getattr(each, "symbols", ())]
+        yield replace(plan, rates=rates, faults=left)
+    for name in plan.settings:
+        yield replace(plan, settings={key: value for key, value in plan.settings.items() if key != name})
+    if plan.duration_seconds > 30 and all(begins(each) < 30 for each in plan.faults):
+        yield replace(plan, duration_seconds=30)
+    defaults = {
+        "recent_trades": 1000,
+        "slow_subscriptions": False,
+        "beat_seconds": 0.02,
+        "quantum_seconds": 0.05,
+        "has_key": True,
+    }
+    for name, value in defaults.items():
+        if getattr(plan, name) != value:
+            yield replace(plan, **{name: value})

@@ -1,0 +1,311 @@
+"""One session: the real worker in virtual time, its faults, and the oracle's judgement."""
+
+import asyncio
+import hashlib
+import random
+import traceback
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from marketfeed_chassis import settings as chassis_settings
+from marketfeed_simtest import faults
+from marketfeed_simtest.clock import Clock, VirtualLoop
+from marketfeed_simtest.ending import Ending, check_metrics
+from marketfeed_simtest.faults import EachFault, begins, kind_of
+from marketfeed_simtest.kafka_log import USUAL_DELAY_SECONDS, Cluster
+from marketfeed_simtest.life import Life
+from marketfeed_simtest.log_lines import LogLines
+from marketfeed_simtest.oracle import Oracle
+from marketfeed_simtest.plan import Plan
+from marketfeed_simtest.venue_model import VenueModel
+from marketfeed_simtest.watch import Watch
+from marketfeed_simulator.faults import AnyFault
+from marketfeed_workers.settings import WorkerSettings
+
+STOP_SECONDS: Final = 60.0
+_LEVELLING_SECONDS: Final = 8.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a session.
+
+    Attributes:
+        violations: invariant -> where it did not hold.
+        digest: of all that Kafka holds.
+        seconds: how long it was, in virtual time.
+        faults: how often each kind struck.
+        reached: what was met on the way, and how often: states that a set of sessions should reach.
+    """
+
+    violations: dict[str, str]
+    digest: str
+    seconds: float
+    trades: int
+    records: int
+    lives: int
+    requests: int
+    faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+
+
+class Session:
+    """A plan at work."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.clock = clock = Clock()
+        self.settings = chassis_settings.read(WorkerSettings, plan.environment())
+        self.topics = {
+            "trades": self.settings.market_trades_topic,
+            "book_ticker": self.settings.market_book_topic,
+            "progress": self.settings.market_progress_topic,
+            "gaps": self.settings.market_gaps_topic,
+        }
+        self.cluster = Cluster(clock, _rng("kafka", plan))
+        self.lives: dict[int, Life] = {}
+        self.struck: Counter[str] = Counter()
+        self.log = LogLines(clock)
+        self._rng = _rng("world", plan)
+        self._over = False
+        self._pause_seconds = 1.0
+        self._healed_at = 0.0
+        self._slowest_seconds = USUAL_DELAY_SECONDS
+        self.venue = VenueModel(
+            clock,
+            _rng("venue", plan),
+            venue=plan.venue,
+            rates=plan.rates,
+            seed=plan.seed,
+            quantum_seconds=plan.quantum_seconds,
+            recent_trades=plan.recent_trades,
+            slow_subscriptions=plan.slow_subscriptions,
+        )
+        self.oracle = Oracle(
+            clock,
+            self.cluster,
+            self.venue.truth,
+            self.topics,
+            self.settings.gap_hold_seconds,
+        )
+        self.watch = Watch(self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest)
+
+    @property
+    def newest(self) -> Life:
+        """The process that was started last."""
+        return self.lives[len(self.lives)]
+
+    async def run(self) -> None:
+        """From the first process to the last one's end."""
+        market = asyncio.create_task(self.venue.run(), name="market")
+        watching = asyncio.create_task(self.watch.run(), name="watch")
+        for task in (market, watching):
+            task.add_done_callback(self._on_harness_end)
+        try:
+            self.start()
+            await self._strike_all()
+            await self._heal()
+            await self.watch.until_well(self._healed_at)
+            self.watch.check_collections()
+            await self._stop()
+            self._judge()
+        finally:
+            for task in (market, watching):
+                task.cancel()
+            with suppress(BaseException):
+                await asyncio.wait({market, watching})
+
+    def start(self) -> Life:
+        """Start the next process."""
+        number = len(self.lives) + 1
+        life = Life(
+            number,
+            self.settings,
+            self.clock,
+            self.cluster,
+            self.venue,
+            self.plan.seed,
+            self.plan.beat_seconds,
+        )
+        life.on_end = self._on_end
+        self.lives[number] = life
+        self.oracle.fates[number] = life
+        self.log.life = number
+        return life
+
+    def _on_end(self, life: Life) -> None:
+        if life.error is not None:
+            self.oracle.violate("crashed", f"{type(life.error).__name__}: {life.error}")
+        if life is self.newest and not self._over:
+            asyncio.get_running_loop().call_later(self._pause_seconds, self._start_unless_over, life)
+            self._pause_seconds = 1.0
+
+    def _start_unless_over(self, before: Life) -> None:
+        if before is self.newest and not self._over:
+            self.start()
+
+    async def _strike_all(self) -> None:
+        for fault in self.plan.faults:
+            await asyncio.sleep(max(0.0, begins(fault) - self.clock.seconds))
+            self.strike(fault)
+        await asyncio.sleep(max(0.0, self.plan.duration_seconds - self.clock.seconds))
+
+    def strike(self, fault: EachFault) -> None:
+        """Let a fault begin."""
+        self.struck[kind_of(fault)] += 1
+        match fault:
+            case faults.Crash(pause_seconds=pause):
+                self._pause_seconds = pause
+                self.newest.kill()
+            case faults.Restart(pause_seconds=pause):
+                self._pause_seconds = pause
+                self.newest.terminate()
+            case faults.Overlap(seconds=seconds):
+                old = self.newest
+                if old.is_running:
+                    self.start()
+                    asyncio.get_running_loop().call_later(seconds, old.kill)
+            case faults.ClockStep(seconds=seconds):
+                self.clock.step_seconds += seconds
+                self.oracle.clock_was_set = True
+            case faults.Freeze(seconds=seconds):
+                self.clock.advance(seconds)
+                self.oracle.allowance_seconds += seconds
+            case faults.KafkaOutage(seconds=seconds):
+                self.cluster.outage(seconds)
+                self.oracle.allowance_seconds += seconds
+            case faults.KafkaSlow(delay_seconds=delay):
+                self.cluster.delay_seconds = delay
+                self._slowest_seconds = max(self._slowest_seconds, delay)
+                self.oracle.allowance_seconds += 6 * delay
+            case faults.KafkaRefuses(topic=topic):
+                self.cluster.refused_topics.add(self.topics[topic])
+            case _:
+                self.venue.strike(_begun(fault))
+
+    async def _heal(self) -> None:
+        """Take every fault back once bans are over; then lose two trades: what is small and fresh must be put right."""
+        while (wait := max(self.cluster.down_until, self.venue.away_until) - self.clock.seconds) > 0:
+            self.venue.heal()
+            await asyncio.sleep(wait)
+        self.venue.heal()
+        self.cluster.delay_seconds = USUAL_DELAY_SECONDS
+        self.cluster.refused_topics.clear()
+        self._healed_at = self.clock.seconds
+        await asyncio.sleep(_LEVELLING_SECONDS)
+        self.venue.drop_trades(2)
+        await asyncio.sleep(4)
+
+    async def _stop(self) -> None:
+        self._over = True
+        last = self.newest
+        refused = last.was_refused
+        last.terminate()
+        stopping = asyncio.create_task(last.gone(), name="stopping")
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+        if not stopping.done():
+            self.oracle.violate("no_stop", f"the worker did not stop within {STOP_SECONDS:.0f} s")
+            last.kill()
+            await asyncio.wait({stopping})
+        elif last.code and not refused and last.is_serving is False and last.ending == "exited":
+            self.oracle.violate("exit_code", f"a stop while all is well ended with {last.code}")
+        for life in self.lives.values():
+            life.kill()
+
+    def _judge(self) -> None:
+        self.cluster.step()
+        kinds = ",".join(self.settings.binance_streams)
+        Ending(
+            self.oracle,
+            self.venue.truth.symbols,
+            self.lives,
+            healed_at=self._healed_at,
+            slowest_seconds=self._slowest_seconds,
+            progress_seconds=self.settings.progress_interval_seconds,
+            had_faults=bool(self.plan.faults) or self.plan.slow_subscriptions,
+        ).check(self.plan.rates, kinds)
+        last = self.newest
+        if last.ending == "exited" and last.code == 0:
+            check_metrics(self.oracle, last, self.topics, self.venue.frames_delivered[last.number])
+        for complaint in self.venue.complaints[:1]:
+            self.oracle.violate("venue_limits", complaint)
+        if self.log.most_a_minute > self.log.ALLOWED_A_MINUTE:
+            self.oracle.violate("unbounded_log", f"{self.log.most_a_minute} lines within a minute")
+
+    def _on_harness_end(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.oracle.violate("harness", "".join(traceback.format_exception(error)[-3:]))
+
+    def digest(self) -> str:
+        """Of all that Kafka holds: equal sessions have equal ones."""
+        digest = hashlib.sha256()
+        for topic, partitions in sorted(self.cluster.topics.items()):
+            for partition in partitions:
+                for record in partition:
+                    digest.update(
+                        repr(
+                            (topic, record.partition, record.life, record.seconds, record.key, record.value)
+                        ).encode()
+                    )
+        return digest.hexdigest()[:16]
+
+
+def run(plan: Plan, *, keep_log: bool = False) -> tuple[Outcome, LogLines]:
+    """Run a plan to its end."""
+    session = Session(plan)
+    loop = VirtualLoop(session.clock)
+    session.log.keep = keep_log
+    with session.clock.installed(), session.log.captured():
+        try:
+            loop.run_until_complete(session.run())
+        except Exception as error:  # noqa: BLE001 - a failure of the simulation is an outcome, too
+            session.oracle.violate("harness", "".join(traceback.format_exception(error)[-4:]))
+        finally:
+            _end_all_tasks(loop)
+            loop.close()
+    cluster = session.cluster
+    outcome = Outcome(
+        violations=session.oracle.violations,
+        digest=session.digest(),
+        seconds=session.clock.seconds,
+        trades=sum(len(each.trades) for each in session.venue.truth.symbols.values()),
+        records=cluster.writes,
+        lives=len(session.lives),
+        requests=session.venue.requests,
+        faults=session.struck,
+        reached=_reached(session),
+    )
+    return outcome, session.log
+
+
+def _reached(session: Session) -> Counter[str]:
+    """States that were met."""
+    reached: Counter[str] = Counter()
+    for life in session.lives.values():
+        reached[f"process {life.ending}" + (f" with {life.code}" if life.ending == "exited" else "")] += 1
+    for known in session.oracle.symbols.values():
+        for gap, _ in known.gaps.values():
+            reached[f"gap {gap.state} by {gap.proof}"] += 1
+    reached.update(f"log: {event}" for event in session.log.events)
+    return reached
+
+
+def _end_all_tasks(loop: VirtualLoop) -> None:
+    pending = asyncio.all_tasks(loop)
+    for task in pending:
+        task.cancel()
+    if pending:
+        loop.run_until_complete(asyncio.wait(pending, timeout=5))
+
+
+def _begun(fault: AnyFault) -> AnyFault:
+    return msgspec.structs.replace(fault, after_seconds=None)
+
+
+def _rng(part: str, plan: Plan) -> random.Random:
+    """Dice of one part of the world: what is taken away from a plan does not move those of the others."""
+    return random.Random(f"{part} {plan.seed}")  # noqa: S311 - a test that can be repeated

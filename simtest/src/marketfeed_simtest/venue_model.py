@@ -1,0 +1,351 @@
+"""The venue in memory: the simulator's market, history, REST answers, limits, hub and faults; sockets of our own."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, cast
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
+
+from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.network import ClientEnd, VenueEnd, variant_of
+from marketfeed_simtest.truth import Truth
+from marketfeed_simulator.doors import Doors
+from marketfeed_simulator.fault_desk import FaultDesk
+from marketfeed_simulator.fault_effects import Parts
+from marketfeed_simulator.faults import AnyFault, Drop
+from marketfeed_simulator.frames import Frame
+from marketfeed_simulator.hub import Hub
+from marketfeed_simulator.instruments import Instrument, instrument
+from marketfeed_simulator.ledger import Exchange
+from marketfeed_simulator.limits import RequestLimits, SlidingLimit
+from marketfeed_simulator.market import GeneratedMarket, Rates
+from marketfeed_simulator.protocol import Session, streams_of
+from marketfeed_simulator.rest import RestSide
+from marketfeed_simulator.rest_api import RestApi
+from marketfeed_simulator.venue import VENUES, Venue
+from marketfeed_workers.errors import Unreachable, error_for_status
+from marketfeed_workers.transports.socket import FrameSink
+
+_BATCH_FRAMES: Final = 1_000_000
+_MOST_BUFFERED_BYTES: Final = 4 * 2**20
+_ADDRESS: Final = "worker"
+_UNKNOWN_PAUSE_SECONDS: Final = 60
+"""How long a worker stays away after a 429 or 418 that names no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How fast one connection is."""
+
+    latency_seconds: float
+    first_data_seconds: float
+
+
+class _Books(Exchange):
+    """The exchange's books, which tell the truth to the oracle as well."""
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(keep_trades=0)
+        self._truth = truth
+
+    def record(self, frame: Frame) -> None:
+        """Enter a frame that the market just produced."""
+        super().record(frame)
+        self._truth.record(frame)
+
+    def restart(self, symbol: str) -> None:
+        """The symbol's ids begin anew."""
+        super().restart(symbol)
+        self._truth.restart(symbol)
+
+
+class VenueModel:
+    """See `marketfeed_simulator.server.Simulator`; `sockets`, `driver` and the HTTP session are this object itself.
+
+    Attributes:
+        truth: what the venue really had.
+        complaints: limits that a client broke, and requests that it made while it was told to stay away.
+        away_until: until when a client was told to stay away.
+        requests: how many REST requests came.
+        frames_delivered: frames of market data that were handed to each process.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        venue: str,
+        rates: Mapping[str, tuple[float, float]],
+        seed: int,
+        quantum_seconds: float,
+        recent_trades: int,
+        slow_subscriptions: bool,
+    ) -> None:
+        self.truth = Truth(clock)
+        self.complaints: list[str] = []
+        self.away_until = 0.0
+        self.requests = 0
+        self.frames_delivered: Counter[int] = Counter()
+        self.skew_us = 0
+        self.connections: dict[int, VenueEnd] = {}
+        self.rules: Venue = VENUES[venue]
+        self.recent_trades = recent_trades
+        self._clock = clock
+        self._rng = rng
+        self._first_data_seconds = (0.0, 0.0, 0.1, 1.0) if slow_subscriptions else (0.0,)
+        self._quantum_seconds = quantum_seconds
+        self._opened = 0
+        self._told: dict[int, tuple[float, float]] = {}
+        self.instruments: dict[str, Instrument] = {name: instrument(name) for name in rates}
+        self.market = GeneratedMarket(
+            [(self.instruments[name], Rates(*rate)) for name, rate in rates.items()],
+            seed=seed,
+            start_us=clock.true_us(),
+            order_ids=self.rules.order_ids,
+        )
+        self._doors = Doors()
+        self._limits = RequestLimits(self.rules)
+        self._attempts = SlidingLimit(self.rules.attempts, self.rules.attempts_window_seconds)
+        books = _Books(self.truth)
+        self.histories = books.histories
+        self.hub = Hub(books)
+        api = RestApi(self.rules, self.instruments, books.histories, {})
+        self._rest = RestSide(api, self._limits, self._doors, self.server_us)
+        self._desk = FaultDesk(
+            Parts(
+                hub=self.hub,
+                driver=self,
+                sockets=self,
+                doors=self._doors,
+                limits=self._limits,
+                instruments=self.instruments,
+                market=self.market,
+            )
+        )
+
+    # the market
+    @property
+    def paced(self) -> bool:
+        """The market follows the clock."""
+        return True
+
+    def accelerate(self, factor: float) -> None:
+        """Not used: a generated market has its own bursts."""
+        raise NotImplementedError
+
+    def server_us(self) -> int:
+        """The time that the venue's clock shows."""
+        return self._clock.true_us() + self.skew_us
+
+    async def run(self) -> None:
+        """Let the market produce its frames as they fall due, by quanta of time."""
+        quantum = self._quantum_seconds
+        while True:
+            now_us = self._clock.true_us()
+            for frame in self.market.pull(now_us, _BATCH_FRAMES):
+                self.hub.publish(frame)
+            self.hub.flush(_MOST_BUFFERED_BYTES)
+            next_us = self.market.next_us()
+            ahead = 1.0 if next_us is None else max(0.0, (next_us - now_us) / 1e6)
+            await asyncio.sleep(min(1.0, (ahead // quantum + 1) * quantum))
+
+    def strike(self, fault: AnyFault) -> None:
+        """Let a fault begin now; one that this market cannot show at this moment does nothing."""
+        with suppress(ValueError):
+            self._desk.set(fault)
+
+    def heal(self) -> None:
+        """Take every fault back."""
+        self._desk.clear()
+        self._limits.forgive()
+        self.hub.lose = 0
+        for name, each in self.instruments.items():
+            if each.status != "TRADING":
+                self.market.set_status(name, "TRADING")
+
+    def drop_trades(self, count: int) -> None:
+        """Lose the next `count` trades of each symbol on their way."""
+        for name in self.instruments:
+            self._desk.set(Drop(streams=(f"{name.lower()}@trade",), count=count, seconds=4))
+
+    @property
+    def odd_rows(self) -> set[tuple[str, int]]:
+        """Symbol and id of trades that REST writes in no documented way."""
+        return self._doors.odd_rows
+
+    # the socket's side: an `OpenSocket`
+    async def open_socket(self, life: int, url: str, sink: FrameSink, timeout_seconds: float) -> ClientEnd:
+        """A connection of the process `life`.
+
+        Raises:
+            Unreachable, Limited, Refused: as a real one.
+        """
+        times = Times(self._rng.uniform(0.001, 0.05), self._rng.choice(self._first_data_seconds))
+        await asyncio.sleep(3 * times.latency_seconds)
+        if not self._attempts.allows(self._clock.seconds):
+            self.complaints.append("more connection attempts than the venue allows")
+        fault = self._doors.refusal()
+        if fault is not None:
+            await asyncio.sleep(min(fault.delay_seconds, timeout_seconds))
+            if fault.delay_seconds >= timeout_seconds:
+                raise Unreachable("connect_timeout", f"{url}: no connection within {timeout_seconds:g} s")
+            after = str(fault.retry_after_seconds) if fault.retry_after_seconds else None
+            if fault.status in (429, 418):
+                self.away_until = max(
+                    self.away_until,
+                    self._clock.seconds + (fault.retry_after_seconds or _UNKNOWN_PAUSE_SECONDS),
+                )
+            raise error_for_status(fault.status, after, url)
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        session = Session(self.rules, combined=True, streams=streams_of(query.get("streams", [""])[0]))
+        asked = query.get("timeUnit", [""])[0].upper() == "MICROSECOND"
+        given = self.rules.microseconds and not self._doors.milliseconds_only
+        self._opened += 1
+        end = VenueEnd(
+            self._opened,
+            life,
+            self.hub,
+            self.rules,
+            self._clock,
+            session,
+            variant_of(session, microseconds=asked and given),
+            times,
+            self.complaints.append,
+            partial(self._count, life),
+            self._gone,
+        )
+        end.client.sink = sink
+        self.connections[end.number] = end
+        return end.client
+
+    def unplug(self, life: int) -> None:
+        """The process `life` is gone."""
+        for end in list(self.connections.values()):
+            if end.life == life:
+                end.client.unplug()
+
+    def _count(self, life: int, frames: int) -> None:
+        self.frames_delivered[life] += frames
+
+    def _gone(self, end: VenueEnd) -> None:
+        self.connections.pop(end.number, None)
+
+    # the REST side: what a `ClientSession` does
+    def http_session(self, life: int) -> ClientSession:
+        """A client of the process `life`."""
+        return cast(ClientSession, _HttpSession(self, life))
+
+    async def answer(
+        self, life: int, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> "_Response":
+        """Answer a request as the network and the venue do.
+
+        Raises:
+            ClientConnectionError: the connection was cut.
+        """
+        self.requests += 1
+        sent = self._clock.seconds
+        await asyncio.sleep(self._rng.uniform(0.01, 0.04))
+        delay_seconds = self._doors.delay_seconds(endpoint)
+        if delay_seconds:
+            await asyncio.sleep(delay_seconds)
+        if endpoint == "trades":
+            query = {**query, "limit": str(min(int(query.get("limit", "500")), self.recent_trades))}
+        reply = self._rest.answer(endpoint, query, headers, _ADDRESS)
+        if reply is None:
+            raise ClientConnectionError("cut")
+        if reply.status in (429, 418):
+            self._told_away(life, sent, reply.headers.get("Retry-After"))
+        return _Response(reply.status, reply.body, reply.headers)
+
+    def _told_away(self, life: int, sent: float, retry_after: str | None) -> None:
+        """Whoever was told to stay away does not come before; a new process knows nothing of it."""
+        now = self._clock.seconds
+        told_at, told_until = self._told.get(life, (now, 0.0))
+        if told_at < sent < told_until - 0.05:
+            self.complaints.append("asked again before the time that a 429 or 418 named")
+        seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
+        self._told[life] = (now, now + seconds)
+        self.away_until = max(self.away_until, now + seconds)
+
+    def reachable_from(self, symbol: str, *, has_key: bool) -> int:
+        """The lowest id that REST can give: all by history, or the newest ones."""
+        history = self.histories.get(symbol)
+        if has_key or not self.rules.history_needs_key or history is None:
+            return 0
+        recent = history.recent(self.recent_trades)
+        return recent[0].id if recent else 1 << 62
+
+
+class _HttpSession:
+    """The part of an aiohttp session that the worker uses."""
+
+    def __init__(self, venue: VenueModel, life: int) -> None:
+        self._venue = venue
+        self._life = life
+
+    async def __aenter__(self) -> "_HttpSession":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def get(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        timeout: ClientTimeout,
+        **_: Any,
+    ) -> "_Request":
+        """See `aiohttp.ClientSession.get`."""
+        return _Request(
+            self._venue, self._life, url.rsplit("/", 1)[1], params, headers, timeout.total or 300.0
+        )
+
+
+class _Request:
+    def __init__(
+        self,
+        venue: VenueModel,
+        life: int,
+        endpoint: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        total_seconds: float,
+    ) -> None:
+        self._venue = venue
+        self._given = (life, endpoint, query, headers)
+        self._total_seconds = total_seconds
+
+    async def __aenter__(self) -> "_Response":
+        async with asyncio.timeout(self._total_seconds):
+            return await self._venue.answer(*self._given)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class _Response:
+    """The part of an aiohttp response that the worker uses."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+
+    async def read(self) -> bytes:
+        """The body."""
+        return self._body

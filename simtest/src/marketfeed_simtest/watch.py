@@ -1,0 +1,221 @@
+"""What the oracle judges while a session runs: once a second, what the endpoints say, and whether things get well."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.kafka_log import Cluster
+from marketfeed_simtest.life import Life
+from marketfeed_simtest.oracle import Oracle, inside
+from marketfeed_simtest.plan import Plan
+from marketfeed_simtest.truth import TrueQuote, TrueTrade
+from marketfeed_simtest.venue_model import VenueModel
+
+BACKFILL_SECONDS: Final = 60.0
+"""What REST can give or deny for so long must not be missing still, once all is well."""
+WELL_SECONDS: Final = 150.0
+"""For how long it is waited until everything is well."""
+READY_SECONDS: Final = 90.0
+LEFT_OUT_SECONDS: Final = 480.0
+"""A symbol that was left out while it was halted is looked at again within minutes."""
+MOST_ENTRIES: Final = 20_000
+"""The largest that a collection of the worker may be: no cache of it is larger, and a leak is, in a busy session."""
+
+
+class Watch:
+    """Judges the process that serves now; `life` returns the newest."""
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        clock: Clock,
+        cluster: Cluster,
+        venue: VenueModel,
+        plan: Plan,
+        life: Callable[[], Life],
+    ) -> None:
+        self._oracle = oracle
+        self._clock = clock
+        self._venue = venue
+        self._plan = plan
+        self._life = life
+        self._cluster = cluster
+        self._progress_seconds = float(plan.environment()["PROGRESS_INTERVAL_SECONDS"])
+        self._kinds = plan.environment()["BINANCE_STREAMS"]
+
+    async def run(self) -> None:
+        """Judge once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._check_ready()
+            self._check_checkpoints()
+
+    def _check_ready(self) -> None:
+        status = self._life().status()
+        if status is None or not status.ready:
+            return
+        for symbol, each in status.symbols.items():
+            trades, quotes = self._plan.rates[symbol]
+            if not each.missing and "trade" in self._kinds:
+                self._check_current(symbol, "trade", self._trades_behind(symbol), trades)
+            if "bookTicker" in self._kinds:
+                self._check_current(symbol, "bookTicker", self._quotes_behind(symbol), quotes)
+
+    def _check_checkpoints(self) -> None:
+        life = self._life()
+        if not (life.is_serving and self._cluster.is_up):
+            return
+        for symbol, known in self._oracle.symbols.items():
+            if not known.uncovered:
+                continue
+            number, written = known.uncovered[0]
+            age = self._clock.seconds - max(written, life.began)
+            if age > self._progress_seconds + 8 + self._oracle.allowance_seconds:
+                self._oracle.violate(
+                    "checkpoint_behind",
+                    f"{symbol} {number} is in the topic for {age:.0f} s, not in the checkpoint",
+                )
+
+    def _check_current(self, symbol: str, kind: str, behind: float, rate: float) -> None:
+        allowed = max(60.0, 60 / (rate or 1)) + self._oracle.allowance_seconds
+        if behind > allowed:
+            self._oracle.violate(
+                "ready_while_stalled", f"{symbol}@{kind} is {behind:.0f} s behind, and ready"
+            )
+
+    def _trades_behind(self, symbol: str) -> float:
+        """Seconds since the oldest trade after the newest one that is in the topic."""
+        true, known = self._venue.truth.symbol(symbol), self._oracle.symbols[symbol]
+        oldest: TrueTrade | None = None
+        for trade in reversed(true.trades):
+            if (trade.series, trade.id) in known.stored:
+                break
+            oldest = trade
+        return self._since(oldest)
+
+    def _quotes_behind(self, symbol: str) -> float:
+        true, newest = self._venue.truth.symbol(symbol), self._oracle.symbols[symbol].last_quote
+        oldest: TrueQuote | None = None
+        for quote in reversed(true.quotes):
+            if (quote.series, quote.id) <= newest:
+                break
+            oldest = quote
+        return self._since(oldest)
+
+    def _since(self, oldest: TrueTrade | TrueQuote | None) -> float:
+        """For how long this process could have had the oldest that is not in the topic."""
+        return 0.0 if oldest is None else self._clock.seconds - max(oldest.seconds, self._life().began)
+
+    async def until_well(self, healed_at: float) -> None:
+        """Wait until nothing is left to be put right; what could be and was not for too long is a violation."""
+        unready = 0.0
+        reachable: dict[tuple[str, int], float] = defaultdict(float)
+        deadline = self._clock.seconds + WELL_SECONDS
+        while self._clock.seconds < deadline:
+            await asyncio.sleep(1.0)
+            status = self._life().status()
+            if status is None:
+                continue
+            if status.refused_symbols:
+                deadline = max(deadline, healed_at + LEFT_OUT_SECONDS)
+            unready = 0.0 if status.ready else unready + 1
+            if unready > READY_SECONDS:
+                self._oracle.violate("not_ready", f"all is well for {unready:.0f} s: {status.reason}")
+            well = status.ready and not status.refused_symbols
+            for symbol in status.symbols:
+                well = self._is_well(symbol, reachable) and well
+            if well:
+                return
+        self._check_progress()
+
+    def _is_well(self, symbol: str, reachable: dict[tuple[str, int], float]) -> bool:
+        """Whether nothing of a symbol can be put right any more."""
+        if "trade" not in self._kinds:
+            return True
+        reach = self._venue.reachable_from(symbol, has_key=self._plan.has_key)
+        well = self._trades_behind(symbol) < 3
+        for number in self._missing(symbol):
+            key = symbol, number
+            if number < reach or key in self._venue.odd_rows:
+                held = reachable.pop(key, 0.0)
+                if number < reach and held > 15:
+                    self._oracle.violate(
+                        "not_backfilled",
+                        f"{symbol} {number}: REST could give it for {held:.0f} s, and cannot any more",
+                    )
+                continue
+            well = False
+            reachable[key] += 1
+            if reachable[key] > BACKFILL_SECONDS:
+                self._oracle.violate(
+                    "not_backfilled",
+                    f"{symbol} {number}: REST could give or deny it for {BACKFILL_SECONDS:.0f} s",
+                )
+        return well
+
+    def _missing(self, symbol: str) -> Iterable[int]:
+        """Ids that are not in the topic and should be, and one of each range that is reported missing."""
+        known = self._oracle.symbols[symbol]
+        if known.begins is None:
+            return []
+        two_seconds_ago = self._clock.seconds - 2
+        waiting = [
+            number
+            for number, trade in self._oracle.unstored(symbol).items()
+            if number >= known.begins and trade.seconds < two_seconds_ago
+        ]
+        reported = [first for gap, _ in known.gaps.values() for first, _ in gap.missing]
+        return sorted({*waiting, *reported})
+
+    def _check_progress(self) -> None:
+        life = self._life()
+        if life.status() is None:
+            self._oracle.violate("not_ready", f"all is well for {WELL_SECONDS:.0f} s and no process serves")
+            return
+        for symbol in self._plan.rates:
+            behind = self._trades_behind(symbol)
+            if behind > 30 and "trade" in self._kinds:
+                self._oracle.violate("no_progress", f"{symbol} is {behind:.0f} s behind")
+
+    def check_collections(self) -> None:
+        """No collection that the worker reaches is large."""
+        health = self._life().health
+        if health is None:
+            return
+        for place, size in collections_of(health):
+            if size > MOST_ENTRIES:
+                self._oracle.violate("unbounded_collection", f"{place} holds {size} entries")
+
+
+def collections_of(root: object) -> list[tuple[str, int]]:
+    """Every collection that `root` reaches through objects of the product, and how many entries it has."""
+    found: list[tuple[str, int]] = []
+    seen: set[int] = set()
+    todo: list[tuple[str, Any]] = [(type(root).__name__, root)]
+    while todo:
+        place, each = todo.pop()
+        if id(each) in seen or isinstance(each, (str, bytes, int, float, type(None))):
+            continue
+        seen.add(id(each))
+        if isinstance(each, dict):
+            found.append((place, len(each)))
+            todo += [(f"{place}[…]", value) for value in list(each.values())[:50]]
+        elif isinstance(each, (list, tuple, set, frozenset)) or type(each).__name__ == "deque":
+            found.append((place, len(each)))
+            todo += [(f"{place}[…]", value) for value in list(each)[:50]]
+        elif type(each).__module__.startswith("marketfeed_workers"):
+            todo += [(f"{place}.{name}", value) for name, value in _attributes(each)]
+    return found
+
+
+def _attributes(each: object) -> Iterable[tuple[str, Any]]:
+    names = list(getattr(each, "__dict__", {}))
+    for kind in type(each).__mro__:
+        slots = getattr(kind, "__slots__", ())
+        names += [slots] if isinstance(slots, str) else list(slots)
+    return [(name, getattr(each, name)) for name in names if hasattr(each, name)]
+
+
+__all__ = ["Watch", "collections_of", "inside"]

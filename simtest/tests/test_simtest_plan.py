@@ -1,0 +1,97 @@
+"""Plans: drawn from a seed, written as one line, made smaller; and the clock that they run by."""
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from marketfeed_simtest.clock import Clock, Pipe, StuckError, VirtualLoop
+from marketfeed_simtest.faults import begins, kind_of
+from marketfeed_simtest.plan import KNOWN, SYMBOLS, as_json, draw, from_json, scenario, shrink
+from marketfeed_simulator.faults import parse
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plan_is_the_same_after_being_written(seed: int) -> None:
+    plan = draw(seed)
+    assert from_json(as_json(plan)) == plan
+    assert "\n" not in as_json(plan)
+    assert [begins(each) for each in plan.faults] == sorted(begins(each) for each in plan.faults)
+
+
+def test_plan_without_some_faults_is_otherwise_the_same() -> None:
+    for seed in range(50):
+        whole, part = draw(seed), draw(seed, KNOWN)
+        assert part.rates == whole.rates
+        assert [each for each in whole.faults if each in part.faults] == part.faults
+
+
+def test_seeds_reach_every_kind_of_fault_and_every_symbol() -> None:
+    plans = [draw(seed) for seed in range(400)]
+    kinds = {kind_of(each) for plan in plans for each in plan.faults}
+    assert len(kinds) >= 30
+    assert {name for plan in plans for name in plan.rates} == set(SYMBOLS)
+
+
+def test_plan_is_a_scenario_of_the_simulator() -> None:
+    for seed in range(50):
+        for fault in scenario(draw(seed))["faults"]:
+            assert parse(msgspec.json.encode(fault))
+
+
+def test_plan_is_made_smaller_as_long_as_it_fails() -> None:
+    plan = next(plan for plan in map(draw, range(100)) if len(plan.faults) == 20 and len(plan.rates) > 1)
+    kept = plan.faults[7]
+    small, tries = shrink(plan, lambda candidate: kept in candidate.faults)
+    assert small.faults == [kept]
+    assert len(small.rates) == 1
+    assert not small.settings
+    assert tries < 200
+
+
+def test_clock_moves_by_what_is_waited_for_and_by_nothing_else() -> None:
+    clock = Clock()
+    loop = VirtualLoop(clock)
+
+    async def wait() -> tuple[float, float, float]:
+        began = time.monotonic()
+        await asyncio.sleep(3600)
+        time.sleep(60)
+        clock.step_seconds = -100
+        return began, time.monotonic(), time.time() - clock.true_us() / 1e6
+
+    with clock.installed():
+        assert loop.run_until_complete(wait()) == (0.0, 3660.0, -100.0)
+    loop.close()
+    assert time.monotonic() != clock.seconds
+
+
+def test_clock_stops_where_nothing_is_due() -> None:
+    clock = Clock()
+    loop = VirtualLoop(clock)
+
+    async def wait_for_nothing() -> None:
+        await asyncio.Event().wait()
+
+    with clock.installed(), pytest.raises(StuckError):
+        loop.run_until_complete(wait_for_nothing())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+    loop.close()
+
+
+def test_pipe_keeps_the_order_of_what_is_due_at_one_time() -> None:
+    clock = Clock()
+    loop = VirtualLoop(clock)
+    came: list[int] = []
+    pipe = Pipe(loop)
+    for number in range(100):
+        pipe.put(1.0, lambda number=number: came.append(number))  # type: ignore[misc]
+    pipe.put(0.5, lambda: came.append(-1))
+    with clock.installed():
+        loop.run_until_complete(asyncio.sleep(2))
+    loop.close()
+    assert came == [-1, *range(100)]
