@@ -22,9 +22,7 @@ OPEN = ("false_missing", "wrong_metric", "checkpoint_behind", "ready_while_stall
 """Invariants that the worker is known to break and that are being fixed; each fix takes its name away from here."""
 
 
-@pytest.mark.parametrize(
-    "found", [pytest.param(each, id=each["name"]) for each in FOUND if each["fixed"]]
-)
+@pytest.mark.parametrize("found", [pytest.param(each, id=each["name"]) for each in FOUND if each["fixed"]])
 def test_found_plan_breaks_nothing(found: dict[str, Any]) -> None:
     outcome, _ = run(from_json(json.dumps(found["plan"])))
     assert outcome.violations == {}
