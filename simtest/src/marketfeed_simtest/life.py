@@ -98,6 +98,7 @@ class Life:
             read_topic=self._read_topic,
             wait_for_broker=self._wait_for_broker,  # type: ignore[arg-type] # a coroutine function, see VirtualLoop
             ensure_topics=lambda _: None,
+            make_topic_probe=lambda _: self._probe_topics,
             make_health_server=self._make_endpoints,
             beat_seconds=beat,
         )
@@ -193,6 +194,9 @@ class Life:
         if not self._cluster.is_up:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker"))
         return self._cluster.compacted(topic)
+
+    def _probe_topics(self) -> str:
+        return "" if self._cluster.is_up else "Kafka does not respond: the brokers are gone"
 
     def _make_endpoints(self, health: Health, registry: CollectorRegistry, **_: Any) -> HealthServer:
         return cast(HealthServer, Endpoints(self, health, registry))

@@ -13,10 +13,6 @@ from marketfeed_simulator import faults as venue_faults
 KNOWN: Final[tuple[str, ...]] = (
     "restart_ids",
     "wrong_unit",
-    "odd_rows",
-    "stall_stream",
-    "mute_stream",
-    "clock_step",
 )
 """Names of `_kinds` whose defects are known and not fixed yet: left out of the sessions that a change has to pass."""
 

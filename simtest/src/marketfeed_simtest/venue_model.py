@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +117,7 @@ class VenueModel:
         books = _Books(self.truth)
         self.histories = books.histories
         self.hub = Hub(books)
-        api = RestApi(self.rules, self.instruments, books.histories, {})
+        api = RestApi(self.rules, self.instruments, books.histories, books.quotes, {})
         self._rest = RestSide(api, self._limits, self._doors, self.server_us)
         self._desk = FaultDesk(
             Parts(
@@ -310,7 +310,7 @@ class _HttpSession:
     ) -> "_Request":
         """See `aiohttp.ClientSession.get`."""
         return _Request(
-            self._venue, self._life, url.rsplit("/", 1)[1], params, headers, timeout.total or 300.0
+            self._venue, self._life, url.partition("/api/v3/")[2], params, headers, timeout.total or 300.0
         )
 
 
@@ -344,8 +344,18 @@ class _Response:
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.status = status
         self.headers = headers
+        self.content_length = len(body)
+        self.content = self
         self._body = body
 
     async def read(self) -> bytes:
         """The body."""
         return self._body
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """The body as it comes; see `aiohttp.StreamReader`."""
+        yield self._body
+
+    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
+        """The body by chunks."""
+        yield self._body
