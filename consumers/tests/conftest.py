@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from consumer_pgproxy import Proxy
 from consumer_session import Session
-from consumer_support import Consumer
+from consumer_support import BROKER_PROGRAM, Consumer
 from psycopg import sql
 
 from marketfeed_cli.embedded import postgres as embedded
@@ -130,17 +130,6 @@ def database(server: Postgres | Cockroach) -> str:
     url = server.new_database()
     schema.migrate(url, 10)
     return url
-
-
-BROKER_PROGRAM = """
-import sys
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
-producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-(broker,) = producer.list_topics(timeout=10).brokers.values()
-print(f"{broker.host}:{broker.port}", flush=True)
-sys.stdin.read()
-"""
 
 
 BROKER = os.environ.get("MARKETFEED_KAFKA_BROKER", "")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from conftest import BROKER_PROGRAM
 from consumer_market import trade
+from consumer_support import BROKER_PROGRAM
 
 from marketfeed_chassis import settings
 from marketfeed_consumers import watch

@@ -59,7 +59,9 @@ async def worker_families() -> Declared:
     )
     world = World()
     async with world.http_session() as session:
-        made = workers._Worker(settings, *workers._rest(settings, session, world), 1_000_000, world)
+        counters = workers._counters(settings)
+        rest = workers._rest(settings, session, world, counters)
+        made = workers._Worker(settings, *rest, 1_000_000, world, counters)
         return dict(families(made._registry))
 
 

@@ -6,7 +6,13 @@ from hypothesis import given
 from wire_strategies import names
 
 from marketfeed_wire import BOOK_TICKER, TRADES, key_for
-from marketfeed_wire.status import ConsumerStatus, WorkerStatus
+from marketfeed_wire.status import ConsumerStatus, StreamStatus, SymbolStatus, WorkerStatus
+
+# JSON has no infinity, and Hypothesis takes msgspec's mark of an empty dictionary for the default itself.
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(
+    SymbolStatus, st.builds(SymbolStatus, streams=st.dictionaries(st.text(), st.from_type(StreamStatus)))
+)
 
 
 def test_the_topic_names_are_part_of_the_contract() -> None:

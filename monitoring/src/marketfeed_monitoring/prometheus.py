@@ -26,6 +26,8 @@ from marketfeed_devtools.ports import free_port
 from marketfeed_devtools.programs import CommandFailed, Unavailable, run, say
 
 PACKAGE: Final = "prometheus"
+PROMTOOL: Final = "promtool"
+"""A package of its own from Debian 13 on."""
 START_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 
@@ -77,19 +79,25 @@ def programs() -> Programs:
 
 def _unpack(folder: Path) -> None:
     say(f"fetching Debian's package {PACKAGE}, once")
+    _extract(PACKAGE, folder)
+    if not (folder / "usr/bin/promtool").exists():
+        _extract(PROMTOOL, folder)
+
+
+def _extract(package: str, folder: Path) -> None:
     try:
-        _download(folder)
+        _download(package, folder)
     except CommandFailed as reason:
         raise Unavailable(
-            f"apt does not give the package {PACKAGE}; install it, or run apt-get update first: {reason}"
+            f"apt does not give the package {package}; install it, or run apt-get update first: {reason}"
         ) from reason
-    for package in folder.glob("*.deb"):
-        run(["dpkg-deb", "--extract", package, folder])
-        package.unlink()
+    for file in folder.glob("*.deb"):
+        run(["dpkg-deb", "--extract", file, folder])
+        file.unlink()
 
 
-def _download(folder: Path) -> None:
-    command = ["apt-get", "download", PACKAGE]
+def _download(package: str, folder: Path) -> None:
+    command = ["apt-get", "download", package]
     try:
         run(command, cwd=folder)
     except CommandFailed:
