@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools tools-kafka tools-e2e e2e-image test test-services test-kubernetes unit chaos simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,8 @@ tools-kafka: setup
 tools-e2e: setup ## build once what compose-test and e2e need beyond that: the programs of a cluster's nodes
 	@$(RUN) python scripts/test_tools.py e2e
 
-e2e-image: setup ## the image of a cluster's nodes, once; leaves Docker running (make e2e-down stops it)
-	@$(RUN) python scripts/test_tools.py e2e-image
+tools-images: setup ## build once the images that they run, but for our own; Docker stays running (make e2e-down stops it)
+	@$(RUN) python scripts/test_tools.py images
 
 test: tools ## every test this machine can run (ARGS="-k name")
 	@$(RUN) pytest $(ARGS)

@@ -14,7 +14,7 @@ settings.load_profile("marketfeed")
 STARTERS: Final = frozenset(
     (
         *("shared_broker", "own_broker", "broker", "apache_kafka", "postgres", "api_server"),
-        *("parts", "home", "programs", "tools"),
+        *("server", "database", "parts", "home", "programs", "tools"),
     )
 )
 """Fixtures that start processes, or need programs that are fetched or built first."""

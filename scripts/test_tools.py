@@ -6,7 +6,7 @@
     kubernetes   the Kubernetes control plane, by Go
     charts       helm and what checks the charts, by Go
     e2e          the programs of a kind cluster's nodes and of the compose stack, by Go
-    e2e-image    the image of a kind cluster's nodes; starts a Docker engine, which `make e2e-down` stops
+    images       what compose and kind run, but for our own images; starts a Docker engine (make e2e-down stops it)
 
 What this machine lacks the tools for is said and left out; whether that skips tests or fails them is for the tests to
 say.
@@ -30,8 +30,10 @@ sys.path += [
     )
 ]
 
-import charts_tools  # noqa: E402 - found through the line above
+import build_images  # noqa: E402 - found through the line above
+import charts_tools  # noqa: E402
 import docker_engine  # noqa: E402
+import images_recipes  # noqa: E402
 import integration_kafka  # noqa: E402
 import kind_cluster  # noqa: E402
 import kind_programs  # noqa: E402
@@ -47,9 +49,10 @@ def _e2e() -> str:
     return f"{', '.join(programs)}, docker-compose"
 
 
-def _e2e_image() -> str:
+def _images() -> str:
     docker_engine.start()
-    return kind_cluster.node_image()
+    made = [build_images.provide(name) for name in images_recipes.RECIPES]
+    return ", ".join([*made, kind_cluster.node_image()])
 
 
 TOOLS: Final[dict[str, Callable[[], object]]] = {
@@ -58,7 +61,7 @@ TOOLS: Final[dict[str, Callable[[], object]]] = {
     "kubernetes": operator_control_plane.find_programs,
     "charts": lambda: charts_tools.find_tools().folder,
     "e2e": _e2e,
-    "e2e-image": _e2e_image,
+    "images": _images,
 }
 DEFAULT: Final = ("kafka", "prometheus", "kubernetes", "charts")
 

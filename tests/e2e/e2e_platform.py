@@ -112,7 +112,13 @@ class Platform:
         told = run(["docker", "image", "inspect", "--format={{.Id}}", *self.images.values()]).split()
         wanted = dict(zip(self.images.values(), told, strict=True))
         if changed := [image for image, identity in wanted.items() if loaded.get(image) != identity]:
-            kind_cluster.load(changed)
+            venue = [image for image in changed if image == self.images["simulator"]]
+            for images, everywhere in (
+                (venue, True),
+                ([each for each in changed if each not in venue], False),
+            ):
+                if images:
+                    kind_cluster.load(images, everywhere=everywhere)
             loaded_file.write_text(json.dumps(loaded | wanted))
 
     def _crds(self) -> None:

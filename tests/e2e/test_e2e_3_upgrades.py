@@ -36,7 +36,7 @@ def next_images(running: System) -> dict[str, str]:
             capture_output=True,
             check=True,
         )
-    kind_cluster.load(list(made.values()))
+    kind_cluster.load(list(made.values()), everywhere=False)
     return made
 
 

@@ -90,7 +90,7 @@ def run(
     ]
     lines += [
         f"{name}:\n\t@echo made {name}"
-        for name in ("setup", "tools-kafka", "tools", "tools-e2e", "e2e-image")
+        for name in ("setup", "tools-kafka", "tools", "tools-e2e", "tools-images")
     ]
     lines += ["e2e-down:\n\t@echo the cluster is gone"]
     for name in PHASES:
@@ -125,7 +125,7 @@ def test_all_passed_is_exit_0_with_the_time_of_each_phase(project: Path) -> None
     side_by_side = (
         ["kafka", "test-services", "test-kubernetes"],
         ["lint", "unit"],
-        ["tools", "tools-e2e", "e2e-image", "compose"],
+        ["tools", "tools-e2e", "images", "compose"],
     )
     assert sorted(timed[2:-2]) == sorted(name for lane in side_by_side for name in lane)
     for lane in side_by_side:

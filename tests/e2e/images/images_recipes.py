@@ -56,7 +56,7 @@ def _kafka(version: str) -> Recipe:
     pom = HERE / "kafka" / f"kafka-{version}.xml"
 
     def fill(context: Path, scratch: Path) -> None:
-        images_debian.layer(("openjdk-17-jre-headless",), context / "java.tar", scratch)
+        images_debian.layer(("openjdk-21-jre-headless",), context / "java.tar", scratch)
         shutil.copytree(maven.jars(pom, "kafka"), context / "jars")
         names = context / "bin" / "classes"
         names.write_text("".join(_tools(names.read_text(), is_4=not version.startswith("3."))))
@@ -88,8 +88,9 @@ def _postgres(context: Path, scratch: Path) -> None:
 
 
 def _prometheus(context: Path, scratch: Path) -> None:
-    # Not what the package needs besides: the program is one file, and the rest is for its pages' looks.
-    files = [file for file in images_debian.packages("prometheus") if file.name.startswith("prometheus_")]
+    # Not what the packages need besides: each program is one file, and the rest is for its pages' looks.
+    found = images_debian.packages("prometheus", "promtool")
+    files = [file for file in found if file.name.startswith(("prometheus_", "promtool_"))]
     images_debian.unpack(files, scratch / "package")
     for program in ("prometheus", "promtool"):
         (scratch / "layer/usr/bin").mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "kafka-zookeeper": _kafka("3.9.2"),
     "postgres": Recipe(f"{REGISTRY}/postgres:18", "postgres:18", "postgres", _postgres_version, _postgres),
     "prometheus": Recipe(
-        f"{REGISTRY}/prometheus:2.42", "prom/prometheus", "prometheus", lambda: "", _prometheus
+        f"{REGISTRY}/prometheus:2.53", "prom/prometheus", "prometheus", lambda: "", _prometheus
     ),
 }
 

@@ -29,6 +29,12 @@ from marketfeed_devtools.programs import Unavailable, exit_code
 CLUSTER: Final = os.environ.get("E2E_CLUSTER", "marketfeed-e2e")
 WORKERS: Final = 2
 _READY_SECONDS: Final = 240.0
+_KUBELET: Final = {
+    "kind": "KubeletConfiguration",
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "syncFrequency": "10s",
+}
+"""By default a changed ConfigMap or Secret reaches a running pod after a minute or more, and journeys wait for many."""
 
 
 def kubeconfig() -> Path:
@@ -99,13 +105,14 @@ def down() -> None:
     shutil.rmtree(kubeconfig().parent, ignore_errors=True)
 
 
-def load(images: Sequence[str]) -> None:
-    """Bring `images` from the local Docker into every node.
+def load(images: Sequence[str], *, everywhere: bool = True) -> None:
+    """Bring `images` from the local Docker into every node, or into those only that take pods without a toleration.
 
     Raises:
         CalledProcessError: Docker has no such image, or a node did not take it.
     """
-    _kind("load", "docker-image", "--name", CLUSTER, *images)
+    chosen = [] if everywhere else ["--nodes", ",".join(n for n in nodes() if "control-plane" not in n)]
+    _kind("load", "docker-image", "--name", CLUSTER, *chosen, *images)
 
 
 def kubectl(*arguments: str) -> str:
@@ -132,6 +139,7 @@ def _config(image: str) -> dict[str, Any]:
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "networking": {"apiServerAddress": "127.0.0.1"},
         "nodes": [{"role": role, "image": image} for role in roles],
+        "kubeadmConfigPatches": [json.dumps(_KUBELET)],
     }
     if image.startswith(kind_images.REGISTRY):
         settings = {
@@ -140,7 +148,7 @@ def _config(image: str) -> dict[str, Any]:
             "etcd": {"local": {"imageTag": kind_images.ETCD_TAG}},
             "dns": {"imageTag": kind_programs.COREDNS_VERSION},
         }
-        made["kubeadmConfigPatches"] = [json.dumps(settings)]
+        made["kubeadmConfigPatches"].append(json.dumps(settings))
     return made
 
 
