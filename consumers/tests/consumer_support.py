@@ -86,8 +86,8 @@ class Consumer:
 def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """All that is stored, but for who owns what and when it was noted."""
     return {
-        "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, trade_id"),
-        "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, update_id"),
+        "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, id_series, trade_id"),
+        "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, id_series, update_id"),
         "candles_1m": rows(url, "SELECT * FROM candles_1m ORDER BY venue, symbol, open_time_us"),
         "top_of_book": rows(url, "SELECT * FROM top_of_book ORDER BY venue, symbol"),
         "marks": rows(
@@ -108,8 +108,8 @@ DERIVED_CANDLES = """
         (array_agg(price ORDER BY trade_id))[1] AS open, max(price) AS high, min(price) AS low,
         (array_agg(price ORDER BY trade_id DESC))[1] AS close, sum(qty) AS volume, sum(price * qty) AS quote_volume,
         coalesce(sum(qty) FILTER (WHERE NOT buyer_is_maker), 0) AS buy_volume, count(*) AS trade_count,
-        min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id
-    FROM trades GROUP BY 1, 2, 3
+        min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id, id_series
+    FROM trades GROUP BY venue, symbol, 3, id_series
 """
 """Candles as the SQL aggregate of the rows says."""
 
@@ -121,35 +121,35 @@ WITH derived AS ({DERIVED_CANDLES})
 
 KEPT = """
     SELECT t.* FROM trades AS t LEFT JOIN high_water_marks AS m
-        ON m.table_name = 'trades' AND m.venue = t.venue AND m.symbol = t.symbol
+        ON m.table_name = 'trades' AND m.venue = t.venue AND m.symbol = t.symbol AND m.id_series = t.id_series
     WHERE t.trade_id >= coalesce(m.expired_below_id, 0)
 """
 """Rows that have not expired: retention says so of many and deletes them afterwards, little by little."""
 
 MARKS_DIFFER = f"""
 WITH kept AS ({KEPT}), derived AS (
-    SELECT venue, symbol, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS row_count
-    FROM kept GROUP BY 1, 2
+    SELECT venue, symbol, id_series, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS row_count
+    FROM kept GROUP BY 1, 2, 3
 ), held AS (
-    SELECT venue, symbol, first_id, last_id, row_count FROM high_water_marks WHERE table_name = 'trades'
+    SELECT venue, symbol, id_series, first_id, last_id, row_count FROM high_water_marks WHERE table_name = 'trades'
 )
 (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
 """  # noqa: S608 - a constant
 
 MISSING_DIFFER = f"""
 WITH kept AS ({KEPT}), derived AS (
-    SELECT venue, symbol, trade_id + 1 AS first_id, next_id - 1 AS last_id FROM (
-        SELECT venue, symbol, trade_id,
-            lead(trade_id) OVER (PARTITION BY venue, symbol ORDER BY trade_id) AS next_id
+    SELECT venue, symbol, id_series, trade_id + 1 AS first_id, next_id - 1 AS last_id FROM (
+        SELECT venue, symbol, id_series, trade_id,
+            lead(trade_id) OVER (PARTITION BY venue, symbol, id_series ORDER BY trade_id) AS next_id
         FROM kept
     ) AS neighbours WHERE next_id - trade_id > 1
-), held AS (SELECT venue, symbol, first_trade_id, last_trade_id FROM missing_trades)
+), held AS (SELECT venue, symbol, id_series, first_trade_id, last_trade_id FROM missing_trades)
 (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
 """  # noqa: S608 - a constant
 
 TOPS_DIFFER = """
 WITH derived AS (
-    SELECT DISTINCT ON (venue, symbol) * FROM book_tickers ORDER BY venue, symbol, update_id DESC
+    SELECT DISTINCT ON (venue, symbol) * FROM book_tickers ORDER BY venue, symbol, id_series DESC, update_id DESC
 )
 (TABLE derived EXCEPT ALL TABLE top_of_book) UNION ALL (TABLE top_of_book EXCEPT ALL TABLE derived)
 """

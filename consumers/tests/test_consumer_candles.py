@@ -92,5 +92,5 @@ def test_a_candle_is_what_its_definition_says_to_the_last_digit(group: list[Trad
     minutes: defaultdict[int, list[Trade]] = defaultdict(list)
     for one in group:
         minutes[one.trade_time_us // MINUTE_US * MINUTE_US].append(one)
-    made = {candle.open_time_us: as_plain(candle) for candle in candles(("v", "s"), group)}
+    made = {candle.open_time_us: as_plain(candle) for candle in candles(("v", "s", 0), group)}
     assert made == {minute: by_definition(own) for minute, own in minutes.items()}

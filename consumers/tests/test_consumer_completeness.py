@@ -47,9 +47,9 @@ def test_figures_of_one_symbol(
     expected: tuple[int, int, int, float],
 ) -> None:
     (one,) = completeness.assemble(
-        [("v", "S", 90, 7)],
-        [("v", "S", *span) for span in missing] + [("v", "OTHER", 1, 1)],
-        [("v", "S", spans, "proof") for spans in absent],
+        [("v", "S", 0, 90, 7)],
+        [("v", "S", 0, *span) for span in missing] + [("v", "OTHER", 0, 1, 1)],
+        [("v", "S", 0, spans, "proof") for spans in absent],
     )
     unresolved, proven, open_gaps, ratio = expected
     assert one.missing == {"unresolved": unresolved, "absent": proven}
@@ -64,11 +64,11 @@ spans = st.tuples(st.integers(0, 300), st.integers(0, 9)).map(lambda pair: (pair
 def test_figures_are_the_sums_of_the_audits_hours(
     missing: list[tuple[int, int]], absent: list[list[tuple[int, int]]]
 ) -> None:
-    proofs = [("v", "S", spans, "proof") for spans in absent]
-    (one,) = completeness.assemble([("v", "S", 90, 7)], [("v", "S", *span) for span in missing], proofs)
+    proofs = [("v", "S", 0, spans, "proof") for spans in absent]
+    (one,) = completeness.assemble([("v", "S", 0, 90, 7)], [("v", "S", 0, *span) for span in missing], proofs)
     hours = audit.assemble(
-        [("v", "S", 0, 1, 400, 90)],
-        [("v", "S", 0 if span[0] < 100 else 1, *span) for span in missing],
+        [("v", "S", 0, 0, 1, 400, 90)],
+        [("v", "S", 0, 0 if span[0] < 100 else 1, *span) for span in missing],
         proofs,
         [],
         None,

@@ -90,7 +90,7 @@ def test_any_batching_of_any_messages_stores_each_once(
         for one in reversed(sent)
         if isinstance(one, BookTicker)
     }
-    stored = {(table, symbol, i) for (table, _, symbol), held in store.rows.items() for i in held}
+    stored = {(table, symbol, i) for (table, _, symbol, _), held in store.rows.items() for i in held}
     assert stored == {("trades", s, i) for _, s, i in distinct} | {
         ("book_tickers", s, i) for _, s, i in quotes
     }
@@ -112,10 +112,10 @@ def test_the_rows_are_written_as_copy_reads_them() -> None:
     batch = only(trade(3, "A\\B", event_time_us=None), quote(9))
     made = plan(batch, known(batch), from_zero(batch))
     assert made.trades.copy_text == [
-        b"binance_us\tA\\\\B\t3\t60010.03000000\t0.00000004\tt\t1723161601500000\t\\N\t1723161601500500\tstream\n"
+        b"binance_us\tA\\\\B\t0\t3\t60010.03000000\t0.00000004\tt\t1723161601500000\t\\N\t1723161601500500\tstream\n"
     ]
     assert made.quotes.copy_text == [
-        b"binance_us\tBTCUSDT\t9\t60009.5\t1.25000000\t60010\t0.5\t\\N\t1723161600009000\n"
+        b"binance_us\tBTCUSDT\t0\t9\t60009.5\t1.25000000\t60010\t0.5\t\\N\t1723161600009000\n"
     ]
 
 
@@ -187,5 +187,5 @@ def test_a_dead_letter_keeps_the_bytes_and_says_why(value: bytes, reason: str) -
 def test_records_of_a_partition_that_was_taken_away_leave_the_batch() -> None:
     batch = batch_of([record(trade(1), 0), record(trade(2, "ETH"), 0, partition=1)], TABLES)
     rest = batch.without_partitions({("trades", 0)}, TABLES)
-    assert list(rest.trades) == [("binance_us", "ETH")]
+    assert list(rest.trades) == [("binance_us", "ETH", 0)]
     assert rest.next_offsets == {("trades", 1): 1}

@@ -20,6 +20,7 @@ def trade_fields() -> dict[str, Any]:
         "received_time_us": 1_723_161_600_001_234,
         "origin": "stream",
         "schema_version": 1,
+        "id_series": 0,
     }
 
 
@@ -37,4 +38,5 @@ def book_ticker_fields() -> dict[str, Any]:
         "event_time_us": None,
         "received_time_us": 1_723_161_600_001_234,
         "schema_version": 1,
+        "id_series": 0,
     }

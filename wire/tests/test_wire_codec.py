@@ -173,16 +173,17 @@ def test_a_wrong_field_of_a_quote_is_named(book_ticker_fields: Fields, field: st
     assert refused(decode_book_ticker, record).field == field
 
 
-@pytest.mark.parametrize(
-    "field", [name for name in Trade.__struct_fields__ if name not in ("origin", "schema_version")]
-)
+OPTIONAL = ("origin", "schema_version", "id_series")
+
+
+@pytest.mark.parametrize("field", [name for name in Trade.__struct_fields__ if name not in OPTIONAL])
 def test_a_missing_field_of_a_trade_is_named(trade_fields: Fields, field: str) -> None:
     del trade_fields[field]
     error = refused(decode_trade, json.dumps(trade_fields).encode())
     assert (error.field, "missing" in error.reason) == (field, True)
 
 
-@pytest.mark.parametrize("field", [name for name in BookTicker.__struct_fields__ if name != "schema_version"])
+@pytest.mark.parametrize("field", [name for name in BookTicker.__struct_fields__ if name not in OPTIONAL])
 def test_a_missing_field_of_a_quote_is_named(book_ticker_fields: Fields, field: str) -> None:
     del book_ticker_fields[field]
     error = refused(decode_book_ticker, json.dumps(book_ticker_fields).encode())
@@ -190,9 +191,9 @@ def test_a_missing_field_of_a_quote_is_named(book_ticker_fields: Fields, field: 
 
 
 def test_a_trade_without_origin_and_version_is_a_live_one_of_this_version(trade_fields: Fields) -> None:
-    del trade_fields["origin"], trade_fields["schema_version"]
+    del trade_fields["origin"], trade_fields["schema_version"], trade_fields["id_series"]
     trade = decode_trade(json.dumps(trade_fields).encode())
-    assert (trade.origin, trade.schema_version) == ("stream", 1)
+    assert (trade.origin, trade.schema_version, trade.id_series) == ("stream", 1, 0)
 
 
 def test_the_error_reads_as_one_line_with_field_and_reason(trade_fields: Fields) -> None:

@@ -26,6 +26,7 @@ trades = st.builds(
     received_time_us=times,
     origin=st.sampled_from(["stream", "backfill"]),
     schema_version=st.just(1),
+    id_series=st.integers(0, 2**31 - 1),
 )
 book_tickers = st.builds(
     BookTicker,
@@ -39,4 +40,5 @@ book_tickers = st.builds(
     event_time_us=times | st.none(),
     received_time_us=times,
     schema_version=st.just(1),
+    id_series=st.integers(0, 2**31 - 1),
 )

@@ -19,6 +19,8 @@ from marketfeed_consumers.transaction import Connection
 
 HOUR_US: Final = 3_600_000_000
 Verdict: TypeAlias = Literal["absent", "unresolved"]
+Where: TypeAlias = tuple[str, str, int, int]
+"""(venue, symbol, id series, hour_us)."""
 
 
 class Range(NamedTuple):
@@ -42,7 +44,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HourReport:
-    """One symbol in one hour of trade time.
+    """One symbol and id series in one hour of trade time.
 
     Attributes:
         hour_us: when the hour begins, microseconds since the Unix epoch.
@@ -66,6 +68,7 @@ class HourReport:
     duplicates: int = 0
     uncounted: int = 0
     expired: bool = False
+    id_series: int = 0
 
     @property
     def unresolved(self) -> int:
@@ -114,34 +117,35 @@ _WHERE: Final = (
 )
 
 _HOURS: Final = f"""
-SELECT venue, symbol, open_time_us - open_time_us %% {HOUR_US} AS hour_us, min(first_trade_id), max(last_trade_id),
-    sum(trade_count)::bigint
+SELECT venue, symbol, id_series, open_time_us - open_time_us %% {HOUR_US} AS hour_us,
+    min(first_trade_id), max(last_trade_id), sum(trade_count)::bigint
 FROM candles_1m
 WHERE {_WHERE} AND open_time_us >= %(since_us)s AND open_time_us < %(until_us)s
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """  # noqa: S608 - constants
 
 _MISSING: Final = f"""
-SELECT venue, symbol, greatest(after_time_us - after_time_us %% {HOUR_US}, %(since_us)s) AS hour_us,
+SELECT venue, symbol, id_series, greatest(after_time_us - after_time_us %% {HOUR_US}, %(since_us)s) AS hour_us,
     first_trade_id, last_trade_id
 FROM missing_trades
 WHERE {_WHERE} AND before_time_us >= %(since_us)s AND after_time_us < %(until_us)s
-ORDER BY 1, 2, 4
+ORDER BY 1, 2, 3, 5
 """  # noqa: S608 - constants
 
 _ABSENT: Final = f"""
-SELECT venue, symbol, absent, proof FROM trade_gaps
-WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, first_id
+SELECT venue, symbol, id_series, absent, proof FROM trade_gaps
+WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, 3, first_id
 """  # noqa: S608 - constants
 
 _MARKS: Final = f"""
-SELECT venue, symbol, first_id, last_id, first_time_us, expired_below_id FROM high_water_marks
+SELECT venue, symbol, id_series, first_id, last_id, first_time_us, expired_below_id FROM high_water_marks
 WHERE {_WHERE} AND table_name = '{trades.NAME}' AND first_id <= last_id
 """  # noqa: S608 - constants
 
 _COUNT: Final = f"""
 SELECT trade_time_us - trade_time_us %% {HOUR_US} AS hour_us, count(*), count(DISTINCT trade_id) FROM trades
-WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first_id)s AND %(last_id)s
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
+    AND trade_id BETWEEN %(first_id)s AND %(last_id)s
     AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
 GROUP BY 1
 """  # noqa: S608 - constants
@@ -164,7 +168,7 @@ def audit(connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool 
     marks = connection.execute(_MARKS, parameters).fetchall()
     counted = _deep_counts(connection, _spans(hours, marks, scope), parameters) if deep else None
     connection.rollback()
-    expired = [(venue, symbol, time_us) for venue, symbol, _, _, time_us, below in marks if below > 0]
+    expired = [(*mark[:3], mark[5]) for mark in marks if mark[6] > 0]
     return Report(tuple(assemble(hours, missing, absent, expired, counted)), deep, bool(marks or hours))
 
 
@@ -179,35 +183,38 @@ def assemble(
     missing: Iterable[Sequence[Any]],
     absent: Iterable[Sequence[Any]],
     expired: Iterable[Sequence[Any]],
-    counted: Mapping[tuple[str, str, int], tuple[int, int]] | None,
+    counted: Mapping[Where, tuple[int, int]] | None,
 ) -> list[HourReport]:
     """The report of what the queries found.
 
     Args:
-        hours: (venue, symbol, hour_us, first id, last id, count).
-        missing: (venue, symbol, hour_us, first id, last id).
-        absent: (venue, symbol, [[first, last], …], proof).
-        expired: (venue, symbol, time of the first trade left), of symbols of which retention has deleted trades.
-        counted: (venue, symbol, hour_us) -> rows and distinct ids, where they were counted.
+        hours: (venue, symbol, id series, hour_us, first id, last id, count).
+        missing: (venue, symbol, id series, hour_us, first id, last id).
+        absent: (venue, symbol, id series, [[first, last], …], proof).
+        expired: (venue, symbol, id series, time of the first trade left), where retention has deleted trades.
+        counted: (venue, symbol, id series, hour_us) -> rows and distinct ids, where they were counted.
     """
     proven: defaultdict[Key, list[tuple[int, int, str]]] = defaultdict(list)
-    for venue, symbol, spans, proof in absent:
-        proven[venue, symbol] += [(first, last, proof) for first, last in spans]
-    ranges: defaultdict[tuple[str, str, int], list[Range]] = defaultdict(list)
-    for venue, symbol, hour_us, first, last in missing:
-        ranges[venue, symbol, hour_us] += judged(first, last, proven[venue, symbol])
-    held = {(venue, symbol, hour_us): rest for venue, symbol, hour_us, *rest in hours}
-    kept_from_us = {(venue, symbol): time_us for venue, symbol, time_us in expired}
+    for venue, symbol, id_series, spans, proof in absent:
+        proven[venue, symbol, id_series] += [(first, last, proof) for first, last in spans]
+    ranges: defaultdict[Where, list[Range]] = defaultdict(list)
+    for venue, symbol, id_series, hour_us, first, last in missing:
+        ranges[venue, symbol, id_series, hour_us] += judged(first, last, proven[venue, symbol, id_series])
+    held = {(venue, symbol, id_series, hour_us): rest for venue, symbol, id_series, hour_us, *rest in hours}
+    kept_from_us = {(venue, symbol, id_series): time_us for venue, symbol, id_series, time_us in expired}
     reports = []
     for where in sorted({*held, *ranges, *(counted or {})}):
         first_id, last_id, stored = held.get(where, (None, None, 0))
-        is_expired = where[2] <= kept_from_us.get(where[:2], -1)
+        venue, symbol, id_series, hour_us = where
+        is_expired = hour_us <= kept_from_us.get((venue, symbol, id_series), -1)
         rows, distinct = (stored, stored)
         if counted is not None and not is_expired:
             rows, distinct = counted.get(where, (0, 0))
         reports.append(
             HourReport(
-                *where,
+                venue,
+                symbol,
+                hour_us,
                 first_id,
                 last_id,
                 stored,
@@ -215,6 +222,7 @@ def assemble(
                 rows - distinct,
                 abs(distinct - stored),
                 is_expired,
+                id_series,
             )
         )
     return reports
@@ -240,11 +248,13 @@ def _spans(
     hours: Iterable[Sequence[Any]], marks: Iterable[Sequence[Any]], scope: Scope
 ) -> dict[Key, tuple[int, int]]:
     """Which ids to count: all that the marks tell of, as candles may be lost; between times those of the candles."""
-    spans = {(venue, symbol): (first, last) for venue, symbol, first, last, *_ in marks}
+    spans: dict[Key, tuple[int, int]] = {
+        (venue, symbol, id_series): (first, last) for venue, symbol, id_series, first, last, *_ in marks
+    }
     bounds: dict[Key, tuple[int, int]] = {}
-    for venue, symbol, _, first, last, _ in hours:
-        low, high = bounds.get((venue, symbol), (first, last))
-        bounds[venue, symbol] = (min(low, first), max(high, last))
+    for venue, symbol, id_series, _, first, last, _ in hours:
+        low, high = bounds.get((venue, symbol, id_series), (first, last))
+        bounds[venue, symbol, id_series] = (min(low, first), max(high, last))
     for key, (low, high) in bounds.items():
         first, last = spans.get(key, (low, high))
         spans[key] = (first if scope.since_us is None else low, last if scope.until_us is None else high)
@@ -253,10 +263,11 @@ def _spans(
 
 def _deep_counts(
     connection: Connection, spans: Mapping[Key, tuple[int, int]], parameters: Mapping[str, Any]
-) -> dict[tuple[str, str, int], tuple[int, int]]:
-    counted = {}
-    for (venue, symbol), (first, last) in spans.items():
-        own = {**parameters, "venue": venue, "symbol": symbol, "first_id": first, "last_id": last}
+) -> dict[Where, tuple[int, int]]:
+    counted: dict[Where, tuple[int, int]] = {}
+    for key, (first, last) in spans.items():
+        names = dict(zip(("venue", "symbol", "id_series"), key, strict=True))
+        own = {**parameters, **names, "first_id": first, "last_id": last}
         for hour_us, rows, distinct in connection.execute(_COUNT, own):
-            counted[venue, symbol, hour_us] = (rows, distinct)
+            counted[*key, hour_us] = (rows, distinct)
     return counted

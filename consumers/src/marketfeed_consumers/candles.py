@@ -25,6 +25,7 @@ class Candle(NamedTuple):
 
     venue: str
     symbol: str
+    id_series: int
     open_time_us: int
     open: str
     high: str
@@ -39,7 +40,7 @@ class Candle(NamedTuple):
 
 
 def candles(key: Key, trades: Sequence[Trade]) -> list[Candle]:
-    """The candles of `trades`: one symbol's, ascending by id, none twice."""
+    """The candles of `trades`: of one symbol and id series, ascending by id, none twice."""
     times = [trade.trade_time_us for trade in trades]
     if min(times) // MINUTE_US == max(times) // MINUTE_US:
         return [_candle(key, times[0] // MINUTE_US, trades)]
@@ -57,6 +58,7 @@ def _candle(key: Key, minute: int, trades: Sequence[Trade]) -> Candle:
     return Candle(
         venue=key[0],
         symbol=key[1],
+        id_series=key[2],
         open_time_us=minute * MINUTE_US,
         open=trades[0].price,
         high=decimals.text(max(prices), price_scale),

@@ -7,7 +7,8 @@ database refuses one of them, the batch is taken apart and decoded again without
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from confluent_kafka import Message as Record
 
@@ -24,6 +25,7 @@ from marketfeed_wire import (
 from marketfeed_wire.bulk import decode_book_tickers, decode_trades
 
 _M = TypeVar("_M", Trade, BookTicker)
+_ORIGIN: Final[Callable[[Trade | BookTicker], tuple[str, int]]] = attrgetter("venue", "id_series")
 
 Partition: TypeAlias = tuple[str, int]
 """(topic, partition)."""
@@ -72,7 +74,7 @@ class Batch:
         size_bytes: of their values.
         next_offsets: where to go on reading in each partition once the batch is stored.
         leader_epochs: the leader epoch of each partition at its next offset, where it is known.
-        trades, quotes: the messages by symbol, in the order they came.
+        trades, quotes: the messages by symbol and id series, in the order they came.
         gaps: what workers say of gaps, in the order it came.
     """
 
@@ -173,15 +175,17 @@ class Batch:
 
 
 def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
-    """Add `messages` to the groups of their symbols."""
+    """Add `messages` to the groups of their symbols and id series."""
     by_symbol: defaultdict[str, list[_M]] = defaultdict(list)
-    venues = {message.venue for message in messages}
-    for venue in venues:
-        own = messages if len(venues) == 1 else [one for one in messages if one.venue == venue]
+    origins = set(map(_ORIGIN, messages))
+    for origin in origins:
+        # Nearly always one: then there is nothing to pick apart.
+        own = messages if len(origins) == 1 else [one for one in messages if _ORIGIN(one) == origin]
+        venue, id_series = origin
         for message in own:
             by_symbol[message.symbol].append(message)
         for symbol, group in by_symbol.items():
-            held = groups.setdefault((venue, symbol), group)
+            held = groups.setdefault((venue, symbol, id_series), group)
             if held is not group:
                 held += group
         by_symbol.clear()

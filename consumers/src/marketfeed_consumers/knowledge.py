@@ -1,4 +1,4 @@
-"""What is known to be stored of one symbol: enough to tell a new id from a seen one without asking the database.
+"""What is known to be stored of one symbol and id series: enough to tell new ids from seen ones without a query.
 
 Trade ids are contiguous per symbol, so what is stored is a span of ids less the ranges that are missing. Both
 stand in the database (high_water_marks, missing_trades) and change in the same transaction as the rows; the
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from marketfeed_wire import MAX_ID, Trade
 
-Key: TypeAlias = tuple[str, str]
-"""(venue, symbol)."""
+Key: TypeAlias = tuple[str, str, int]
+"""(venue, symbol, id series)."""
 
 
 class Missing(NamedTuple):

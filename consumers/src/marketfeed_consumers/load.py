@@ -12,21 +12,21 @@ from marketfeed_consumers.transaction import Connection
 def load_marks(connection: Connection, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
     """The marks of `keys`, in one snapshot; `NOTHING` for a symbol that was never stored."""
     rows = connection.execute(
-        high_water_marks.LOAD, [[key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys]]
+        high_water_marks.LOAD, [[key[at] for key in keys] for at in range(4)]
     ).fetchall()
-    symbols = [key for key in keys if key[0] == trades.NAME]
+    symbols = [key[1:] for key in keys if key[0] == trades.NAME]
     missing: dict[Key, list[Missing]] = {}
     if symbols:
-        spans = connection.execute(
-            missing_trades.LOAD, [[key[1] for key in symbols], [key[2] for key in symbols]]
-        )
-        for venue, symbol, *span in spans:
-            missing.setdefault((venue, symbol), []).append(Missing(*span))
+        spans = connection.execute(missing_trades.LOAD, [[key[at] for key in symbols] for at in range(3)])
+        for venue, symbol, id_series, *span in spans:
+            missing.setdefault((venue, symbol, id_series), []).append(Missing(*span))
     connection.rollback()
     found = {
-        (table, venue, symbol): replace(Mark(*mark), missing=tuple(missing.get((venue, symbol), ())))
+        (table, venue, symbol, id_series): replace(
+            Mark(*mark), missing=tuple(missing.get((venue, symbol, id_series), ()))
+        )
         if table == trades.NAME
         else Mark(*mark)
-        for table, venue, symbol, *mark in rows
+        for table, venue, symbol, id_series, *mark in rows
     }
     return {key: found.get(key, NOTHING) for key in keys}

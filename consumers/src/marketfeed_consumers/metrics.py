@@ -1,6 +1,7 @@
 """Every metric of the consumer: name, help, unit. Values come from the loop's state when they are asked for."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -166,13 +167,19 @@ class Metrics(Collector):
             labels=labels,
         )
         last = GaugeMetricFamily(
-            "marketfeed_consumer_last_trade_id", "The highest trade id stored, by symbol", labels=labels
+            "marketfeed_consumer_last_trade_id",
+            "The highest trade id stored, by symbol; of its newest id series",
+            labels=labels,
         )
-        for (table, venue, symbol), mark in sorted(self._state.known.copy().items()):
+        ids: Counter[tuple[str, str]] = Counter()
+        newest: dict[tuple[str, str], int] = {}
+        for (table, venue, symbol, _), mark in sorted(self._state.known.copy().items()):
             if table == trades.NAME and not mark.is_empty:
-                ids = sum(span.last_id - span.first_id + 1 for span in mark.missing)
-                missing.add_metric([venue, symbol], ids)
-                last.add_metric([venue, symbol], mark.last_id)
+                ids[venue, symbol] += sum(span.last_id - span.first_id + 1 for span in mark.missing)
+                newest[venue, symbol] = mark.last_id  # of several id series the newest comes last
+        for names, last_id in newest.items():
+            missing.add_metric(names, ids[names])
+            last.add_metric(names, last_id)
         yield missing
         yield last
 

@@ -16,8 +16,8 @@ from marketfeed_consumers.tables import book_tickers, trades
 from marketfeed_wire import BookTicker, Gap, Trade
 
 M = TypeVar("M", Trade, BookTicker)
-MarkKey: TypeAlias = tuple[str, str, str]
-"""(table, venue, symbol)."""
+MarkKey: TypeAlias = tuple[str, str, str, int]
+"""(table, venue, symbol, id series)."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Plan:
     """One transaction's content.
 
     Attributes:
-        marks: (table, venue, symbol) -> what is known before and after.
+        marks: (table, venue, symbol, id series) -> what is known before and after.
         opened, closed: ranges to add to and take from missing_trades, by symbol.
         gaps: what workers say of gaps, the newest word on each.
         size: records in the batch.
@@ -134,7 +134,7 @@ def plan(
 
 def _newest(gaps: Sequence[Gap]) -> list[Gap]:
     ordered = sorted(gaps, key=lambda gap: gap.updated_time_us)
-    return list({(gap.venue, gap.symbol, gap.first_id): gap for gap in ordered}.values())
+    return list({(gap.venue, gap.symbol, gap.id_series, gap.first_id): gap for gap in ordered}.values())
 
 
 def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool) -> None:

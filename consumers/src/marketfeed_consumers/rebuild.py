@@ -18,46 +18,50 @@ STRETCH_IDS: Final = 100_000
 """About how many trades one transaction reads."""
 
 _MARKS: Final = """
-SELECT venue, symbol FROM high_water_marks
+SELECT venue, symbol, id_series FROM high_water_marks
 WHERE table_name = %(table)s AND first_id <= last_id
     AND (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)
-ORDER BY venue, symbol
+ORDER BY venue, symbol, id_series
 """
 
 _WHOLE_FROM: Final = f"""
 SELECT CASE WHEN expired_below_id = 0 THEN 0 ELSE first_time_us - first_time_us %% {MINUTE_US} + {MINUTE_US} END
 FROM high_water_marks WHERE table_name = '{trades.NAME}' AND venue = %(venue)s AND symbol = %(symbol)s
+    AND id_series = %(id_series)s
 """  # noqa: S608 - constants
 """When the first minute begins of which retention has not deleted any trade."""
 
 _MINUTES: Final = f"""
 SELECT trade_time_us - trade_time_us %% {MINUTE_US} AS minute_us, count(*), min(trade_id), max(trade_id) FROM trades
-WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
+    AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
 GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - constants
 
 _DELETE: Final = """
-DELETE FROM candles_1m WHERE venue = %(venue)s AND symbol = %(symbol)s
+DELETE FROM candles_1m WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
     AND open_time_us >= %(from_us)s AND open_time_us < %(to_us)s
 RETURNING first_trade_id, last_trade_id
 """
 
 _AGGREGATE: Final = f"""
 INSERT INTO candles_1m ({", ".join(candles_1m.COLUMNS)})
-SELECT venue, symbol, trade_time_us - trade_time_us %% {MINUTE_US}, (array_agg(price ORDER BY trade_id))[1], max(price),
-    min(price), (array_agg(price ORDER BY trade_id DESC))[1], sum(qty), sum(price * qty),
+SELECT venue, symbol, id_series, trade_time_us - trade_time_us %% {MINUTE_US},
+    (array_agg(price ORDER BY trade_id))[1], max(price), min(price),
+    (array_agg(price ORDER BY trade_id DESC))[1], sum(qty), sum(price * qty),
     sum(CASE WHEN buyer_is_maker THEN 0 ELSE qty END), count(*), min(trade_id), max(trade_id)
 FROM trades
-WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first_id)s AND %(last_id)s
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
+    AND trade_id BETWEEN %(first_id)s AND %(last_id)s
     AND trade_time_us >= %(from_us)s AND trade_time_us < %(to_us)s
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4
 """  # noqa: S608 - constants
 
 _DELETE_TOP: Final = "DELETE FROM top_of_book WHERE venue = %(venue)s AND symbol = %(symbol)s"
 _NEWEST: Final = f"""
 INSERT INTO top_of_book ({", ".join(top_of_book.COLUMNS)})
 SELECT {", ".join(book_tickers.COLUMNS)} FROM book_tickers
-WHERE venue = %(venue)s AND symbol = %(symbol)s ORDER BY update_id DESC LIMIT 1
+WHERE venue = %(venue)s AND symbol = %(symbol)s ORDER BY id_series DESC, update_id DESC LIMIT 1
 """  # noqa: S608 - constants
 
 
@@ -95,10 +99,10 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
 
     Minutes of which retention has deleted trades are left as they are: there is nothing left to make them of.
     """
-    for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
+    for venue, symbol, id_series in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
         until = 2**62 if scope.until_us is None else -(-scope.until_us // MINUTE_US) * MINUTE_US
-        where = {"venue": venue, "symbol": symbol}
+        where = {"venue": venue, "symbol": symbol, "id_series": id_series}
         minutes = retry(partial(_read, connection, _MINUTES, {**where, "since_us": since, "until_us": until}))
         for stretch in stretches(minutes, since, until):
             rows = retry(partial(_candles_anew, connection, stretch, where))
@@ -137,7 +141,8 @@ def stretches(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until
 
 def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Make top_of_book anew from the newest quote of each symbol."""
-    for venue, symbol in retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope))):
+    marks = retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope)))
+    for venue, symbol in dict.fromkeys((venue, symbol) for venue, symbol, _ in marks):
         where = {"venue": venue, "symbol": symbol}
         rows = retry(partial(_top_anew, connection, where))
         yield Rebuilt(venue, symbol, rows)

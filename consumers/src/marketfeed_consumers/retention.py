@@ -22,6 +22,7 @@ import psycopg
 from psycopg import sql
 
 from marketfeed_consumers.database import Retry
+from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.tables import book_tickers, trades
 from marketfeed_consumers.transaction import Connection
 
@@ -46,19 +47,26 @@ class Expired(NamedTuple):
     table: str
     venue: str
     symbol: str
+    id_series: int
     rows: int
 
 
 class _Rows:
     """The rows of one symbol in `table`, in the order of its column `id_name`."""
 
-    def __init__(self, table: str, venue: str, symbol: str, id_name: str, time_name: str = "") -> None:
-        self.where: dict[str, Any] = {"table": table, "venue": venue, "symbol": symbol}
+    def __init__(self, table: str, key: Key, id_name: str, time_name: str = "") -> None:
+        venue, symbol, id_series = key
+        self.where: dict[str, Any] = {
+            "table": table,
+            "venue": venue,
+            "symbol": symbol,
+            "id_series": id_series,
+        }
         self._names = {
             "table": sql.Identifier(table),
             "id": sql.Identifier(id_name),
             "time": sql.Identifier(time_name or id_name),
-            "own": sql.SQL("venue = %(venue)s AND symbol = %(symbol)s"),
+            "own": sql.SQL("venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s"),
         }
 
     def execute(self, connection: Connection, query: str, **values: Any) -> "psycopg.Cursor[tuple[Any, ...]]":
@@ -78,8 +86,8 @@ def expire(connection: Connection, table: str, before_us: int, retry: Retry) -> 
         retry: see `Retry`.
     """
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    for venue, symbol, expired_below_id in retry(partial(_symbols, connection, table)):
-        rows = _Rows(table, venue, symbol, *_COLUMNS[table])
+    for *key, expired_below_id in retry(partial(_symbols, connection, table)):
+        rows = _Rows(table, tuple(key), *_COLUMNS[table])
         yield from _sweep(connection, rows, 0, expired_below_id, retry)
         while (expired := retry(partial(_expire, connection, rows, before_us))) is not None:
             from_id, below_id = expired
@@ -89,14 +97,14 @@ def expire(connection: Connection, table: str, before_us: int, retry: Retry) -> 
 def expire_candles(connection: Connection, before_us: int, retry: Retry) -> Iterator[Expired]:
     """Delete the candles that begin before `before_us`; otherwise as `expire`."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    for venue, symbol, _ in retry(partial(_symbols, connection, trades.NAME)):
-        rows = _Rows("candles_1m", venue, symbol, "open_time_us")
+    for *key, _ in retry(partial(_symbols, connection, trades.NAME)):
+        rows = _Rows("candles_1m", tuple(key), "open_time_us")
         yield from _sweep(connection, rows, 0, before_us, retry)
 
 
 _SYMBOLS: Final = """
-SELECT venue, symbol, expired_below_id FROM high_water_marks
-WHERE table_name = %s AND first_id <= last_id ORDER BY venue, symbol
+SELECT venue, symbol, id_series, expired_below_id FROM high_water_marks
+WHERE table_name = %s AND first_id <= last_id ORDER BY venue, symbol, id_series
 """
 
 
@@ -108,7 +116,7 @@ def _symbols(connection: Connection, table: str) -> list[tuple[Any, ...]]:
 
 _LOCK_MARK: Final = """
 SELECT expired_below_id FROM high_water_marks
-WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s FOR UPDATE
+WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s FOR UPDATE
 """
 
 _OLDEST: Final = """
@@ -123,12 +131,13 @@ UPDATE high_water_marks AS m SET version = version + 1,
     first_time_us = CASE WHEN first_id < %(below_id)s
         THEN (SELECT {time} FROM {table} WHERE {own} AND {id} = %(below_id)s) ELSE first_time_us END,
     first_id = greatest(first_id, %(below_id)s), expired_below_id = %(below_id)s
-WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s
+WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
 """
 """The mark begins above what has expired already when the rows were put there by somebody else."""
 
 _MISSING: Final = """
-DELETE FROM missing_trades WHERE venue = %(venue)s AND symbol = %(symbol)s AND first_trade_id < %(below_id)s
+DELETE FROM missing_trades
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s AND first_trade_id < %(below_id)s
 """
 
 

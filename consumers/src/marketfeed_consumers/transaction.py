@@ -162,7 +162,7 @@ def _set_marks(
     quotes_found: Mapping[Key, Sequence[BookTicker]],
 ) -> None:
     def added(key: MarkKey) -> int:
-        symbol = (key[1], key[2])
+        symbol = key[1:]
         if key[0] == trades.NAME:
             return len(plan.trades.new.get(symbol, ())) + len(trades_found.get(symbol, ()))
         return len(plan.quotes.new.get(symbol, ())) + len(quotes_found.get(symbol, ()))

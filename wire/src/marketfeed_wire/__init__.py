@@ -11,7 +11,20 @@ from marketfeed_wire.codec import (
     is_decimal,
     is_name,
 )
-from marketfeed_wire.ledger import Gap, GapState, Progress, decode_gap, decode_progress, gap_key, progress_key
+from marketfeed_wire.identity import same_quote, same_trade
+from marketfeed_wire.ledger import (
+    Gap,
+    GapState,
+    Progress,
+    QuoteProgress,
+    decode_gap,
+    decode_progress,
+    decode_quote_progress,
+    gap_key,
+    is_quote_progress_key,
+    progress_key,
+    quote_progress_key,
+)
 from marketfeed_wire.messages import MAX_ID, MAX_TIME_US, SCHEMA_VERSION, BookTicker, Origin, Trade
 from marketfeed_wire.topics import (
     BOOK_TICKER,
@@ -38,16 +51,22 @@ __all__ = [
     "GapState",
     "Origin",
     "Progress",
+    "QuoteProgress",
     "Trade",
     "decode_book_ticker",
     "decode_gap",
     "decode_progress",
+    "decode_quote_progress",
     "decode_trade",
     "encode",
     "gap_key",
     "is_decimal",
     "is_name",
+    "is_quote_progress_key",
     "key_for",
     "market_data_policy",
     "progress_key",
+    "quote_progress_key",
+    "same_quote",
+    "same_trade",
 ]

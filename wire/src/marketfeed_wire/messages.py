@@ -7,7 +7,8 @@ are whole microseconds since the Unix epoch and are named for whose clock they a
 - ``event_time_us``: when the venue sent the event, ``None`` where it does not say;
 - ``received_time_us``: when this project's worker read it from the socket.
 
-No time is ever part of a key: a trade is (venue, symbol, trade_id), a quote (venue, symbol, update_id).
+No time is ever part of a key: a trade is (venue, symbol, id_series, trade_id), a quote (venue, symbol, id_series,
+update_id). `id_series` is 0 until the venue begins a symbol's ids again, and is raised by one each time it does.
 """
 
 from typing import Annotated, Final, Literal
@@ -41,12 +42,17 @@ Decimal = Annotated[
     ),
 ]
 
+IdSeries = Annotated[
+    int,
+    msgspec.Meta(ge=0, le=2**31 - 1, description="how often the venue has begun the symbol's ids again"),
+]
+
 Origin = Literal["stream", "backfill"]
 """``stream``: read live from the venue's socket; ``backfill``: fetched later over REST to close a gap."""
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
-    """One trade at a venue; identity is (venue, symbol, trade_id)."""
+    """One trade at a venue; identity is (venue, symbol, id_series, trade_id)."""
 
     venue: Name
     symbol: Name
@@ -59,12 +65,14 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     received_time_us: TimeUs
     origin: Origin = "stream"
     schema_version: Literal[1] = SCHEMA_VERSION
+    id_series: IdSeries = 0
 
 
 class BookTicker(msgspec.Struct, frozen=True, gc=False):
-    """The best bid and ask of a symbol at one update of its book; identity is (venue, symbol, update_id).
+    """The best bid and ask of a symbol at one update of its book; identity is (venue, symbol, id_series, update_id).
 
-    Update ids rise but are not contiguous, so a lost quote cannot be seen, only an old one.
+    Update ids rise but are not contiguous, so a lost quote cannot be seen, only an old one. Their series is not that of
+    the symbol's trades: a venue may begin one kind of ids again and not the other.
     """
 
     venue: Name
@@ -77,3 +85,4 @@ class BookTicker(msgspec.Struct, frozen=True, gc=False):
     event_time_us: TimeUs | None
     received_time_us: TimeUs
     schema_version: Literal[1] = SCHEMA_VERSION
+    id_series: IdSeries = 0

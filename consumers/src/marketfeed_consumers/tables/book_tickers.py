@@ -1,4 +1,4 @@
-"""book_tickers: one row a quote; the key is (venue, symbol, update_id)."""
+"""book_tickers: one row a quote; the key is (venue, symbol, id_series, update_id)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,11 +9,16 @@ from marketfeed_wire import BookTicker
 
 NAME: Final = "book_tickers"
 ID: Final = "update_id"
-COLUMNS: Final = tuple(name for name in BookTicker.__struct_fields__ if name != "schema_version")
+KEY: Final = ("venue", "symbol", "id_series")
+COLUMNS: Final = KEY + tuple(
+    name for name in BookTicker.__struct_fields__ if name != "schema_version" and name not in KEY
+)
 
 COPY: Final = f"COPY book_tickers ({', '.join(COLUMNS)}) FROM STDIN"
 
-STORED: Final = "SELECT update_id FROM book_tickers WHERE venue = %s AND symbol = %s AND update_id = ANY(%s)"
+STORED: Final = """
+SELECT update_id FROM book_tickers WHERE venue = %s AND symbol = %s AND id_series = %s AND update_id = ANY(%s)
+"""
 """Which of some ids are in the table."""
 
 

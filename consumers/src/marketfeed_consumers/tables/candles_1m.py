@@ -1,4 +1,7 @@
-"""candles_1m: one row a symbol and minute, made of the trades stored; the key is (venue, symbol, open_time_us)."""
+"""candles_1m: one row a symbol and minute, made of the trades stored; the key is (venue, symbol, open_time_us,
+id_series): the minute in which a symbol's ids begin again has a candle of each series, the views of wider ones join
+them.
+"""
 
 from typing import Final
 
@@ -9,9 +12,9 @@ COLUMNS: Final = Candle._fields
 
 MERGE: Final = f"""
 INSERT INTO candles_1m AS held ({", ".join(COLUMNS)})
-SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[],
+SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[],
     %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::bigint[], %s::bigint[], %s::bigint[])
-ON CONFLICT (venue, symbol, open_time_us) DO UPDATE SET
+ON CONFLICT (venue, symbol, open_time_us, id_series) DO UPDATE SET
     open = CASE WHEN excluded.first_trade_id < held.first_trade_id THEN excluded.open ELSE held.open END,
     high = greatest(held.high, excluded.high),
     low = least(held.low, excluded.low),

@@ -1,4 +1,5 @@
-"""high_water_marks: what is stored of each symbol in each message table; the key is (table_name, venue, symbol).
+"""high_water_marks: what is stored of each symbol in each message table; the key is (table_name, venue,
+symbol, id_series).
 
 A mark's version is compared and set by every transaction that adds rows of its symbol, so two writers that
 planned on the same knowledge cannot both commit.
@@ -9,18 +10,18 @@ from typing import Final
 NAME: Final = "high_water_marks"
 
 LOAD: Final = """
-SELECT m.table_name, m.venue, m.symbol, m.version, m.first_id, m.last_id, m.first_time_us, m.last_time_us,
+SELECT m.table_name, m.venue, m.symbol, m.id_series, m.version, m.first_id, m.last_id, m.first_time_us, m.last_time_us,
     m.expired_below_id
-FROM unnest(%s::text[], %s::text[], %s::text[]) AS asked (table_name, venue, symbol)
-JOIN high_water_marks AS m USING (table_name, venue, symbol)
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[]) AS asked (table_name, venue, symbol, id_series)
+JOIN high_water_marks AS m USING (table_name, venue, symbol, id_series)
 """
 
 SET: Final = """
-INSERT INTO high_water_marks AS held (table_name, venue, symbol, version, first_id, last_id, first_time_us,
+INSERT INTO high_water_marks AS held (table_name, venue, symbol, id_series, version, first_id, last_id, first_time_us,
     last_time_us, row_count)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::bigint[], %s::bigint[])
-ON CONFLICT (table_name, venue, symbol) DO UPDATE SET
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[],
+    %s::bigint[], %s::bigint[], %s::bigint[])
+ON CONFLICT (table_name, venue, symbol, id_series) DO UPDATE SET
     version = excluded.version, first_id = excluded.first_id, last_id = excluded.last_id,
     first_time_us = excluded.first_time_us, last_time_us = excluded.last_time_us,
     row_count = held.row_count + excluded.row_count

@@ -10,6 +10,7 @@ from typing import Final
 NULL: Final = "\\N"
 
 
-def prefix(*names: str) -> str:
+def prefix(venue: str, symbol: str, id_series: int) -> str:
     """The leading columns of a row, each ended by a tab."""
-    return "".join(name.replace("\\", "\\\\") + "\t" for name in names)
+    names = "".join(name.replace("\\", "\\\\") + "\t" for name in (venue, symbol))
+    return f"{names}{id_series}\t"

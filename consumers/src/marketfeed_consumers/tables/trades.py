@@ -1,4 +1,4 @@
-"""trades: one row a trade; the key is (venue, symbol, trade_id)."""
+"""trades: one row a trade; the key is (venue, symbol, id_series, trade_id)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,11 +9,16 @@ from marketfeed_wire import Trade
 
 NAME: Final = "trades"
 ID: Final = "trade_id"
-COLUMNS: Final = tuple(name for name in Trade.__struct_fields__ if name != "schema_version")
+KEY: Final = ("venue", "symbol", "id_series")
+COLUMNS: Final = KEY + tuple(
+    name for name in Trade.__struct_fields__ if name != "schema_version" and name not in KEY
+)
 
 COPY: Final = f"COPY trades ({', '.join(COLUMNS)}) FROM STDIN"
 
-STORED: Final = "SELECT trade_id FROM trades WHERE venue = %s AND symbol = %s AND trade_id = ANY(%s)"
+STORED: Final = """
+SELECT trade_id FROM trades WHERE venue = %s AND symbol = %s AND id_series = %s AND trade_id = ANY(%s)
+"""
 """Which of some ids are in the table."""
 
 
