@@ -65,7 +65,9 @@ class Bench:
         pieces = []
         while batch := list(islice(trades, 20_000)):
             pieces.append(
-                "".join(trades_table.copy_text((one.venue, one.symbol), [one]) for one in batch).encode()
+                "".join(
+                    trades_table.copy_text((one.venue, one.symbol, one.id_series), [one]) for one in batch
+                ).encode()
             )
         return pieces
 

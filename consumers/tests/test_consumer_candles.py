@@ -84,7 +84,7 @@ def by_definition(group: list[Trade]) -> Plain:
 
 
 def as_plain(candle: Candle) -> Plain:
-    return Plain(*map(Decimal, candle[3:10]), *candle[10:])  # type: ignore[arg-type]
+    return Plain(*map(Decimal, candle[4:11]), *candle[11:])  # type: ignore[arg-type]
 
 
 @given(trades())

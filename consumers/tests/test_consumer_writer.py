@@ -43,12 +43,12 @@ def test_one_batch_is_all_there_together(session: Callable[..., Session], databa
     held = everything(database)
     assert rows(database, "SELECT trades::text FROM trades WHERE trade_id = 1") == [
         (
-            "(binance_us,BTCUSDT,1,60007.01000000,0.00000002,f,1723161600500000,1723161600500100,1723161600500500,stream)",
+            "(binance_us,BTCUSDT,1,60007.01000000,0.00000002,f,1723161600500000,1723161600500100,1723161600500500,stream,0)",
         )
     ]
     assert held["missing"] == [("binance_us", "BTCUSDT", 10, 11)]
     assert held["top_of_book"][0][2] == 21
-    assert held["candles_1m"][0][10:] == (11, 0, 12)
+    assert held["candles_1m"][0][10:] == (11, 0, 12, 0)
     assert held["offsets"] == [("book", 0, 9), ("trades", 0, 13)]
     assert rows(database, "SELECT value, reason <> '' FROM dead_letters") == [(b"junk", True)]
 
@@ -155,7 +155,8 @@ def test_rows_that_somebody_else_put_there_are_skipped_and_counted_once(
     assert caught.value.distrust
     _, result = mine.store_carefully(caught.value, *fresh)
     assert result.written.inserted == {"trades": 2, "book_tickers": 2}
-    assert result.written.duplicates == {"trades": 1, "book_tickers": 1}
+    assert result.written.duplicates == {"trades": 0, "book_tickers": 0}
+    assert [came for came, _ in result.written.conflicts] == [trade(3), quote(3)]
     assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
     assert rows(database, "SELECT count(*) FROM missing_trades") == [(0,)]
     mine.write(trade(5))
@@ -317,7 +318,7 @@ def test_closing_does_not_wait_for_a_statement_that_hangs(database: str) -> None
     mine = Session(database)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE high_water_marks")
-        loading = mine.writer.submit_load([("trades", "v", "S")])
+        loading = mine.writer.submit_load([("trades", "v", "S", 0)])
         mine.writer.close()
         assert isinstance(loading.exception(0), Abandoned)
         other.rollback()

@@ -40,7 +40,7 @@ SELECT min(trade_id), max(trade_id) FROM (
 GROUP BY island ORDER BY 1
 """
 _TRADES = """
-SELECT count(*), count(DISTINCT trade_id) FROM trades
+SELECT count(*), count(DISTINCT (id_series, trade_id)) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first)s AND %(last)s
 """
 _REPAIRED = """
@@ -56,11 +56,11 @@ SELECT min(trade_id), max(trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND received_time_us >= %(since)s
 """
 _QUOTES = """
-SELECT count(*), count(DISTINCT update_id) FROM book_tickers
+SELECT count(*), count(DISTINCT (id_series, update_id)) FROM book_tickers
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND update_id BETWEEN %(first)s AND %(last)s
 """
 _QUOTES_SINCE = """
-SELECT count(*), count(DISTINCT update_id) FROM book_tickers
+SELECT count(*), count(DISTINCT (id_series, update_id)) FROM book_tickers
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND received_time_us >= %(since)s
 """
 

@@ -99,6 +99,7 @@ class Loop:
         # Otherwise the batch is full and the writer has got done meanwhile: it is due now.
         if storing.has_room and is_due(reader.filling(writer_idle=storing.is_idle), reader.bounds):
             storing.hand_over()
+        storing.look()
         reader.hint(storing.hints)
 
     def _drain(self) -> None:

@@ -76,6 +76,24 @@ class Metrics(Collector):
             for table, count in dict(counts).items():
                 family.add_metric([table], count)
             yield family
+        unverifiable = CounterMetricFamily(
+            "marketfeed_consumer_unverifiable",
+            "Messages that repeat an expired row, so that their content could not be compared, by table",
+            labels=["table"],
+        )
+        for table, count in dict(state.unverifiable).items():
+            unverifiable.add_metric([table], count)
+        yield unverifiable
+        conflicts = CounterMetricFamily(
+            "marketfeed_consumer_conflicts",
+            "Messages whose id is stored with another time, price, quantity or side, by table and symbol",
+            labels=["table", "symbol"],
+        )
+        # From 0 on for every symbol of ours: a series that is born as 1 has not increased.
+        held = {(key[0], key[2]): 0 for key in state.known.copy()}
+        for (table, symbol), count in {**held, **state.conflicts}.items():
+            conflicts.add_metric([table, symbol], count)
+        yield conflicts
         letters = CounterMetricFamily(
             "marketfeed_consumer_dead_letters",
             "Messages put into the table dead_letters, by topic",
@@ -182,6 +200,17 @@ class Metrics(Collector):
             last.add_metric(names, last_id)
         yield missing
         yield last
+        series = GaugeMetricFamily(
+            "marketfeed_consumer_id_series",
+            "Newest id series stored, by table and symbol: how often the venue has begun its ids again",
+            labels=["table", *labels],
+        )
+        highest: dict[tuple[str, str, str], int] = {}
+        for table, venue, symbol, id_series in sorted(self._state.known.copy()):
+            highest[table, venue, symbol] = id_series
+        for where, id_series in highest.items():
+            series.add_metric(where, id_series)
+        yield series
 
     def _audit(self) -> Iterator[Metric]:
         """The figures of the whole database; only from the one process that takes them, see auditor.py."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from marketfeed_consumers.candles import Candle, candles
+from marketfeed_consumers.conflicts import Conflict
 from marketfeed_consumers.decode import Batch, DeadLetter, Partition
 from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing, absorb
+from marketfeed_consumers.recent import RecentTrades
 from marketfeed_consumers.tables import book_tickers, trades
-from marketfeed_wire import BookTicker, Gap, Trade
+from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
 MarkKey: TypeAlias = tuple[str, str, str, int]
@@ -28,13 +30,19 @@ class Rows(Generic[M]):
         new: by symbol, what is known not to be stored; ascending by id, no id twice.
         doubtful: by symbol, what may be stored already and is looked up in the transaction.
         copy_text: `new` in COPY's text format, a piece a symbol.
-        duplicates: messages that are known to be stored, or repeat one of this batch.
+        repeats: by symbol, what is stored and has to be compared with the row: its content is not in memory.
+        conflicts: messages whose id is known with another content.
+        duplicates: messages that are known to be stored with the same content, or repeat one of this batch.
+        unverifiable: messages whose id is known and whose row has expired: nothing is left to compare them with.
     """
 
     new: dict[Key, Sequence[M]] = field(default_factory=dict)
     doubtful: dict[Key, Sequence[M]] = field(default_factory=dict)
     copy_text: list[bytes] = field(default_factory=list)
+    repeats: dict[Key, list[M]] = field(default_factory=dict)
+    conflicts: list[Conflict[M]] = field(default_factory=list)
     duplicates: int = 0
+    unverifiable: int = 0
 
 
 class Step(NamedTuple):
@@ -101,6 +109,7 @@ def plan(
     positions: Mapping[Partition, int],
     *,
     distrust: bool = False,
+    recent: RecentTrades | None = None,
 ) -> Plan:
     """What storing `batch` takes.
 
@@ -110,7 +119,10 @@ def plan(
         positions: the next offset of each of its partitions, as the database has it or will have it.
         distrust: look every row up before it is written. For a table that somebody else has written to, so that
             what the marks say of it is not so.
+        recent: trades that are stored, or will be before this batch; those of the plan are added.
     """
+    if recent is None:
+        recent = RecentTrades()
     made = Plan(
         steps=steps(batch, positions),
         trades=Rows(),
@@ -126,10 +138,16 @@ def plan(
         distrust=distrust,
     )
     for key, group in batch.trades.items():
-        _plan_trades(made, key, group, known[trades.NAME, *key], distrust)
+        _plan_trades(made, key, group, known[trades.NAME, *key], distrust, recent)
     for key, quotes in batch.quotes.items():
         _plan_quotes(made, key, quotes, known[book_tickers.NAME, *key], distrust)
+    # A symbol has one top, whatever series a batch brings of it.
+    made.tops = list({(top.venue, top.symbol): top for top in sorted(made.tops, key=_series_of)}.values())
     return made
+
+
+def _series_of(quote: BookTicker) -> int:
+    return quote.id_series
 
 
 def _newest(gaps: Sequence[Gap]) -> list[Gap]:
@@ -137,9 +155,12 @@ def _newest(gaps: Sequence[Gap]) -> list[Gap]:
     return list({(gap.venue, gap.symbol, gap.id_series, gap.first_id): gap for gap in ordered}.values())
 
 
-def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool) -> None:
+def _plan_trades(
+    made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool, recent: RecentTrades
+) -> None:
     new, after, opened, closed = absorb(mark, group)
-    made.trades.duplicates += len(group) - len(new)
+    if len(new) != len(group):
+        _compare_repeats(made.trades, key, group, new, None if distrust else recent)
     if not new:
         return
     made.marks[trades.NAME, *key] = (mark, after)
@@ -149,8 +170,33 @@ def _plan_trades(made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distr
         made.trades.doubtful[key] = new
         return
     made.trades.new[key] = new
+    recent.add(key, new)
     made.trades.copy_text.append(trades.copy_text(key, new).encode())
     made.candles += candles(key, new)
+
+
+def _compare_repeats(
+    rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
+) -> None:
+    """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
+    own = {trade.trade_id: trade for trade in new}
+    unknown: list[Trade] = []
+    for trade in group:
+        first = own.get(trade.trade_id)
+        if first is trade:
+            continue
+        if recent is None:
+            first = None
+        elif first is None:
+            first = recent.find(key, trade.trade_id)
+        if first is None:
+            unknown.append(trade)
+        elif first == trade or same_trade(first, trade):
+            rows.duplicates += 1
+        else:
+            rows.conflicts.append(Conflict(trade, first))
+    if unknown:
+        rows.repeats[key] = unknown
 
 
 def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:
@@ -159,8 +205,11 @@ def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, 
         above, below = [], above
     if below and below[0].update_id < mark.expired_below_id:
         # Retention has deleted it: looked up, it would seem new.
-        below = [quote for quote in below if quote.update_id >= mark.expired_below_id]
-    made.quotes.duplicates += len(group) - len(above) - len(below)
+        kept = [quote for quote in below if quote.update_id >= mark.expired_below_id]
+        made.quotes.unverifiable += len(below) - len(kept)
+        below = kept
+    if len(group) != len(above):
+        _compare_quotes(made.quotes, group)
     if not (above or below):
         return
     if below:
@@ -172,6 +221,19 @@ def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, 
     made.marks[book_tickers.NAME, *key] = (mark, _mark_over(mark, quotes))
     if quotes[-1].update_id > mark.last_id:
         made.tops.append(quotes[-1])
+
+
+def _compare_quotes(rows: Rows[BookTicker], group: Sequence[BookTicker]) -> None:
+    """Tell those of one batch that repeat another of it; whatever may be stored is looked up anyway."""
+    first: dict[int, BookTicker] = {}
+    for quote in group:
+        held = first.setdefault(quote.update_id, quote)
+        if held is quote:
+            continue
+        if held == quote or same_quote(held, quote):
+            rows.duplicates += 1
+        else:
+            rows.conflicts.append(Conflict(quote, held))
 
 
 def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:

@@ -5,7 +5,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from marketfeed_consumers.loop import Loop
 from marketfeed_consumers.metrics import Metrics
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
+from marketfeed_consumers.tables import trades
 from marketfeed_consumers.writer import Writer
 from marketfeed_wire.status import ConsumerStatus, PartitionStatus, StoredSymbolStatus
 
@@ -76,6 +78,8 @@ class ConsumerHealth:
             symbol: total(one for key, one in latencies.items() if key[2] == symbol)
             for symbol in sorted({key[2] for key in latencies})
         }
+        conflicts = state.conflicts.copy()
+        series = {key[2]: key[3] for key in sorted(state.known.copy()) if key[0] == trades.NAME}
         return ConsumerStatus(
             version=__version__,
             group=self._settings.kafka_group,
@@ -92,10 +96,16 @@ class ConsumerHealth:
             ],
             inserted=dict(state.inserted),
             duplicates=dict(state.duplicates),
+            conflicts=_by_table(conflicts),
+            unverifiable=dict(state.unverifiable),
             dead_letters=sum(state.dead_letters.values()),
             symbols={
                 symbol: StoredSymbolStatus(
-                    rows=one.rows, latency_p50_us=one.quantile_us(0.5), latency_p99_us=one.quantile_us(0.99)
+                    rows=one.rows,
+                    latency_p50_us=one.quantile_us(0.5),
+                    latency_p99_us=one.quantile_us(0.99),
+                    conflicts=sum(n for (_, own), n in conflicts.items() if own == symbol),
+                    id_series=series.get(symbol, 0),
                 )
                 for symbol, one in by_symbol.items()
             },
@@ -158,6 +168,13 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
             writer.close()
     log.info("stopped", rows=sum(state.inserted.values()), batches=state.batches)
     return 0
+
+
+def _by_table(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for (table, _), count in counts.items():
+        totals[table] += count
+    return dict(totals)
 
 
 def _calm_garbage_collection() -> None:

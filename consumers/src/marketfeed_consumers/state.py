@@ -16,6 +16,7 @@ from marketfeed_consumers.plan import MarkKey, Plan
 from marketfeed_consumers.tables.book_tickers import NAME as BOOK_TICKERS
 from marketfeed_consumers.tables.trades import NAME as TRADES
 from marketfeed_consumers.writer import Stored
+from marketfeed_wire import Trade
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class State:
         kafka_trouble: why nothing can be read at the moment; "" when all is well.
         missing_topics: those of ours that do not exist.
         brokers_down_at: when the client last lost its last broker, by the monotonic clock.
+        conflicts: (table, symbol) -> messages that contradict what is stored.
+        unverifiable: table -> messages that repeat what has expired.
     """
 
     partitions: dict[Partition, Progress] = field(default_factory=dict)
@@ -51,6 +54,8 @@ class State:
     brokers_down_at: float = -math.inf
     inserted: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
+    conflicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unverifiable: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     latencies: dict[MarkKey, Histogram] = field(default_factory=dict)
@@ -63,6 +68,10 @@ class State:
         self.batches += 1
         self.inserted.update(result.written.inserted)
         self.duplicates.update(result.written.duplicates)
+        self.unverifiable.update(result.written.unverifiable)
+        for came, _ in result.written.conflicts:
+            table = TRADES if isinstance(came, Trade) else BOOK_TICKERS
+            self.conflicts[table, came.symbol] += 1
         self.dead_letters.update(letter.topic for letter in plan.dead_letters)
         for step in plan.steps:
             progress = self.partitions.get((step.topic, step.partition))

@@ -9,10 +9,12 @@ from typing import Final
 from marketfeed_chassis import logs
 from marketfeed_consumers import careful
 from marketfeed_consumers.batching import Pace
+from marketfeed_consumers.conflicts import ConflictLog
 from marketfeed_consumers.decode import Batch, Partition, batch_of
 from marketfeed_consumers.errors import Abandoned, BadData, BatchError, StaleKnowledge, TimedOut
 from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.reading import Reader
+from marketfeed_consumers.recent import RecentTrades
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_consumers.transaction import Owner
@@ -63,6 +65,8 @@ class Storing:
         self._stop = stop
         self._observe = observe
         self._known = state.known
+        self._recent = RecentTrades()
+        self._conflicts = ConflictLog()
         self._positions: dict[Partition, int] = {}
         self._refusals = careful.Refusals()
         self._pace = Pace(settings.batch_max_rows)
@@ -112,7 +116,7 @@ class Storing:
             self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
-        made = plan(batch, self._known, self._positions)
+        made = plan(batch, self._known, self._positions, recent=self._recent)
         self._known.update(made.after())
         self._positions.update(batch.next_offsets)
         self._flights.append(Flight(batch, made, self._writer.submit_write(made, self._owner())))
@@ -132,6 +136,10 @@ class Storing:
             else:
                 self._note_stored(flight.plan, result)
                 self._waiting.over()
+
+    def look(self) -> None:
+        """Report what has ended."""
+        self._conflicts.look()
 
     def settle(self, seconds: float) -> None:
         """Have nothing in flight: wait for the writer, up to `seconds`, then make it give up.
@@ -155,6 +163,7 @@ class Storing:
     def forget(self) -> None:
         """Plan on from what is stored, not from what would have been."""
         self._known.clear()
+        self._recent.clear()
         self._positions = {
             partition: progress.next_offset for partition, progress in self._state.partitions.items()
         }
@@ -237,6 +246,7 @@ class Storing:
             self._refusals.stored()
         self._pace.stored(made.size, result.seconds)
         self._reader.limit_rows(self._pace.rows)
+        self._conflicts.note(result.written.conflicts)
         for letter in made.dead_letters:
             log.warning(
                 "dead letter",

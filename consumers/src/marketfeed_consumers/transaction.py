@@ -3,24 +3,25 @@
 In this order, so that who has no right to write finds out before anything is written:
 
 1. the next offset of each partition, compared and set under our ownership epoch;
-2. look-up of what may be stored already;
+2. look-up of what may be stored already, and of what repeats it;
 3. the high-water mark of each symbol, compared and set by its version;
 4. rows, by COPY;
 5. candles and top of book, from the rows that are new;
 6. missing ranges opened and closed, and what workers say of gaps;
-7. dead letters;
+7. dead letters, and conflicts: messages that contradict what is stored;
 8. COMMIT. Either all of it is visible or nothing.
 
 Nothing here tries again; writer.py does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 
 from marketfeed_consumers.candles import Candle, candles
+from marketfeed_consumers.conflicts import Conflict
 from marketfeed_consumers.decode import Partition
 from marketfeed_consumers.errors import StaleKnowledge
 from marketfeed_consumers.knowledge import Key, Missing
@@ -32,12 +33,15 @@ from marketfeed_consumers.tables import (
     dead_letters,
     high_water_marks,
     missing_trades,
+    quote_conflicts,
     top_of_book,
+    trade_conflicts,
     trade_gaps,
     trades,
 )
-from marketfeed_wire import BookTicker, Gap, Trade
+from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
 
+M = TypeVar("M", Trade, BookTicker)
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 POINTS: Final = (
@@ -77,10 +81,32 @@ class Owner:
 
 @dataclass(slots=True)
 class Written:
-    """What a transaction added: table -> rows; and messages that were stored already: table -> count."""
+    """What a transaction added: table -> rows; and messages that added none: table -> count.
+
+    Attributes:
+        duplicates: stored already, with the same content.
+        conflicts: stored already, with another content.
+        unverifiable: stored once; the row has expired, so their content cannot be compared.
+    """
 
     inserted: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    conflicts: list[Conflict[Trade] | Conflict[BookTicker]] = field(default_factory=list)
+    unverifiable: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _LookedUp(Generic[M]):
+    """What the database said of a table's doubtful messages and repeats.
+
+    Attributes:
+        new: by symbol, the doubtful ones that are not stored.
+    """
+
+    new: dict[Key, list[M]] = field(default_factory=dict)
+    duplicates: int = 0
+    conflicts: list[Conflict[M]] = field(default_factory=list)
+    unverifiable: int = 0
 
 
 def write(
@@ -99,17 +125,18 @@ def write(
     at("begun")
     advance(connection, plan, owner, now_us)
     at("offsets set")
-    looked_up = _look_up(connection, trades.STORED, plan.trades.doubtful, lambda t: t.trade_id)
-    quotes_found = _look_up(connection, book_tickers.STORED, plan.quotes.doubtful, lambda q: q.update_id)
+    trades_found = _look_up(connection, _TRADES, plan.trades)
+    quotes_found = _look_up(connection, _QUOTES, plan.quotes)
+    looked_up, new_quotes = trades_found.new, quotes_found.new
     at("looked up")
-    _set_marks(connection, plan, looked_up, quotes_found)
+    _set_marks(connection, plan, looked_up, new_quotes)
     at("marks set")
     written = Written()
     _copy(connection, trades.COPY, [*plan.trades.copy_text, *_texts(trades.copy_text, looked_up)])
     _copy(
-        connection, book_tickers.COPY, [*plan.quotes.copy_text, *_texts(book_tickers.copy_text, quotes_found)]
+        connection, book_tickers.COPY, [*plan.quotes.copy_text, *_texts(book_tickers.copy_text, new_quotes)]
     )
-    _count(written, trades.NAME, plan.trades, looked_up)
+    _count(written, trades.NAME, plan.trades, trades_found)
     _count(written, book_tickers.NAME, plan.quotes, quotes_found)
     at("rows copied")
     _merge_candles(
@@ -121,6 +148,7 @@ def write(
     _record_gaps(connection, plan.gaps, written)
     at("derived")
     _add_dead_letters(connection, plan, owner, now_us)
+    _add_conflicts(connection, written, now_us)
     at("dead letters")
     return written
 
@@ -137,22 +165,62 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
         raise OffsetsMoved
 
 
-def _look_up(
-    connection: Connection, query: str, doubtful: Mapping[Key, Sequence[Any]], id_of: Callable[[Any], int]
-) -> dict[Key, list[Any]]:
-    """Of each symbol's doubtful messages those that are not stored."""
-    if not doubtful:
-        return {}
+class _Lookup(NamedTuple, Generic[M]):
+    """How the messages of a table are looked up and compared."""
+
+    query: str
+    id_of: Callable[[M], int]
+    stored: Callable[[Key, Sequence[Any]], M]
+    same: Callable[[M, M], bool]
+
+
+_TRADES: Final = _Lookup[Trade](trades.STORED, lambda t: t.trade_id, trades.stored, same_trade)
+_QUOTES: Final = _Lookup[BookTicker](
+    book_tickers.STORED, lambda q: q.update_id, book_tickers.stored, same_quote
+)
+
+
+def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookedUp[M]:
+    """Tell what is stored of the doubtful messages and the repeats of each symbol, and whether it is the same."""
+    found = _LookedUp[M]()
+    keys: list[Key] = list({**rows.doubtful, **rows.repeats})
+    if not keys:
+        return found
+    id_of = how.id_of
+    questions = [_question(how, rows, key) for key in keys]
     with connection.pipeline():
-        cursors = [
-            (key, messages, connection.execute(query, [*key, [id_of(one) for one in messages]]))
-            for key, messages in doubtful.items()
-        ]
-    new = {}
-    for key, messages, cursor in cursors:
-        stored = {row[0] for row in cursor}
-        new[key] = [one for one in messages if id_of(one) not in stored]
-    return new
+        cursors = [connection.execute(how.query, question) for question in questions]
+    for key, cursor in zip(keys, cursors, strict=True):
+        stored = {row[0]: how.stored(key, row) for row in cursor}
+        if key in rows.doubtful:
+            found.new[key] = [one for one in rows.doubtful[key] if id_of(one) not in stored]
+            _compare(found, how, (one for one in rows.doubtful[key] if id_of(one) in stored), stored)
+        # A repeat may also be one of a message that this transaction adds.
+        _compare(
+            found,
+            how,
+            rows.repeats.get(key, ()),
+            {**{id_of(one): one for one in found.new.get(key, ())}, **stored},
+        )
+    return found
+
+
+def _question(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
+    """The parameters of the query for one symbol."""
+    ids = [how.id_of(one) for one in rows.doubtful.get(key, ())]
+    ids += [how.id_of(one) for one in rows.repeats.get(key, ())]
+    return [*key, ids]
+
+
+def _compare(found: _LookedUp[M], how: _Lookup[M], messages: Iterable[M], stored: Mapping[int, M]) -> None:
+    for one in messages:
+        held = stored.get(how.id_of(one))
+        if held is None:
+            found.unverifiable += 1
+        elif how.same(held, one):
+            found.duplicates += 1
+        else:
+            found.conflicts.append(Conflict(one, held))
 
 
 def _set_marks(
@@ -201,11 +269,13 @@ def _joined(pieces: Sequence[bytes]) -> list[bytes]:
     return [whole[start : start + _COPY_PIECE_BYTES] for start in range(0, len(whole), _COPY_PIECE_BYTES)]
 
 
-def _count(written: Written, table: str, rows: Rows[Any], found: Mapping[Key, Sequence[Any]]) -> None:
-    doubtful = sum(map(len, rows.doubtful.values()))
-    late = sum(map(len, found.values()))
+def _count(written: Written, table: str, rows: Rows[M], found: _LookedUp[M]) -> None:
+    late = sum(map(len, found.new.values()))
     written.inserted[table] = sum(map(len, rows.new.values())) + late
-    written.duplicates[table] = rows.duplicates + doubtful - late
+    written.duplicates[table] = rows.duplicates + found.duplicates
+    written.conflicts += rows.conflicts
+    written.conflicts += found.conflicts
+    written.unverifiable[table] = rows.unverifiable + found.unverifiable
 
 
 def _merge_candles(connection: Connection, made: Sequence[Candle]) -> None:
@@ -257,6 +327,20 @@ def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: 
             for d in plan.dead_letters
         ]
         connection.cursor().executemany(dead_letters.ADD, rows)
+
+
+def _add_conflicts(connection: Connection, written: Written, now_us: int) -> None:
+    of_trades: list[list[object]] = []
+    of_quotes: list[list[object]] = []
+    for came, stored in written.conflicts:
+        if isinstance(came, Trade) and isinstance(stored, Trade):
+            of_trades.append(trade_conflicts.parameters(came, stored, now_us))
+        elif isinstance(came, BookTicker) and isinstance(stored, BookTicker):
+            of_quotes.append(quote_conflicts.parameters(came, stored, now_us))
+    if of_trades:
+        connection.cursor().executemany(trade_conflicts.ADD, of_trades)
+    if of_quotes:
+        connection.cursor().executemany(quote_conflicts.ADD, of_quotes)
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -99,6 +99,10 @@ class StoredSymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     latency_p50_us: int | None
     latency_p99_us: int | None
     """Wire to commit: from the worker's socket read to the database's answer to COMMIT."""
+    conflicts: int = 0
+    """Messages that say something else of what is stored."""
+    id_series: int = 0
+    """The newest series of its trade ids that this process has stored."""
 
 
 class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +116,11 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     inserted: dict[str, int]
     """Table -> rows that this process has added."""
     duplicates: dict[str, int]
-    """Table -> messages that were stored already and changed nothing."""
+    """Table -> messages that were stored already, with the same content, and changed nothing."""
+    conflicts: dict[str, int] = msgspec.field(default_factory=dict)
+    """Table -> messages that say something else of what is stored; see trade_conflicts and quote_conflicts."""
+    unverifiable: dict[str, int] = msgspec.field(default_factory=dict)
+    """Table -> messages that repeat what has expired, so that their content could not be compared."""
     dead_letters: int
     symbols: dict[str, StoredSymbolStatus]
     latency_p50_us: int | None

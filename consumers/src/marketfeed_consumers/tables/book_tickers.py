@@ -1,7 +1,7 @@
 """book_tickers: one row a quote; the key is (venue, symbol, id_series, update_id)."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.tables import text
@@ -17,9 +17,20 @@ COLUMNS: Final = KEY + tuple(
 COPY: Final = f"COPY book_tickers ({', '.join(COLUMNS)}) FROM STDIN"
 
 STORED: Final = """
-SELECT update_id FROM book_tickers WHERE venue = %s AND symbol = %s AND id_series = %s AND update_id = ANY(%s)
+SELECT update_id, bid_price, bid_qty, ask_price, ask_qty FROM book_tickers
+WHERE venue = %s AND symbol = %s AND id_series = %s AND update_id = ANY(%s)
 """
-"""Which of some ids are in the table."""
+"""The content of some ids that are in the table."""
+
+
+def stored(key: Key, row: Sequence[Any]) -> BookTicker:
+    """A row of `STORED` as a quote; of its fields only those of its content mean something."""
+    venue, symbol, id_series = key
+    update_id, bid_price, bid_qty, ask_price, ask_qty = row
+    return BookTicker(
+        venue, symbol, update_id, str(bid_price), str(bid_qty), str(ask_price), str(ask_qty), None, 0,
+        id_series=id_series,
+    )  # fmt: skip
 
 
 def copy_text(key: Key, quotes: Sequence[BookTicker]) -> str:

@@ -1,7 +1,7 @@
 """trades: one row a trade; the key is (venue, symbol, id_series, trade_id)."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.tables import text
@@ -17,9 +17,19 @@ COLUMNS: Final = KEY + tuple(
 COPY: Final = f"COPY trades ({', '.join(COLUMNS)}) FROM STDIN"
 
 STORED: Final = """
-SELECT trade_id FROM trades WHERE venue = %s AND symbol = %s AND id_series = %s AND trade_id = ANY(%s)
+SELECT trade_id, price, qty, buyer_is_maker, trade_time_us FROM trades
+WHERE venue = %s AND symbol = %s AND id_series = %s AND trade_id = ANY(%s)
 """
-"""Which of some ids are in the table."""
+"""The content of some ids that are in the table."""
+
+
+def stored(key: Key, row: Sequence[Any]) -> Trade:
+    """A row of `STORED` as a trade; of its fields only those of its content mean something."""
+    venue, symbol, id_series = key
+    trade_id, price, qty, buyer_is_maker, trade_time_us = row
+    return Trade(
+        venue, symbol, trade_id, str(price), str(qty), buyer_is_maker, trade_time_us, None, 0, id_series=id_series
+    )  # fmt: skip
 
 
 def copy_text(key: Key, trades: Sequence[Trade]) -> str:

@@ -1,0 +1,29 @@
+"""trade_conflicts: messages that say something else of a stored trade, and what is stored; a row each content.
+
+The key is (venue, symbol, id_series, trade_id) and the content; `messages` counts how often it came.
+"""
+
+from typing import Final
+
+from marketfeed_consumers.tables import trades
+from marketfeed_wire import Trade
+
+NAME: Final = "trade_conflicts"
+_STORED: Final = ("price", "qty", "buyer_is_maker", "trade_time_us")
+_COLUMNS: Final = (*trades.COLUMNS, *(f"stored_{name}" for name in _STORED), "noticed_time_us")
+
+ADD: Final = f"""
+INSERT INTO trade_conflicts AS held ({", ".join(_COLUMNS)}, messages)
+VALUES ({", ".join(["%s"] * len(_COLUMNS))}, 1)
+ON CONFLICT (venue, symbol, id_series, trade_id, trade_time_us, price, qty, buyer_is_maker)
+DO UPDATE SET messages = held.messages + 1
+"""  # noqa: S608 - names of columns, all ours
+
+
+def parameters(came: Trade, stored: Trade, now_us: int) -> list[object]:
+    """What `ADD` takes."""
+    return [
+        *(getattr(came, name) for name in trades.COLUMNS),
+        *(getattr(stored, name) for name in _STORED),
+        now_us,
+    ]

@@ -1,0 +1,217 @@
+"""A message whose id is stored is a duplicate only if it says the same; otherwise it is a conflict, and kept.
+
+Trades are compared by time, price, quantity and side, numbers by value; quotes by prices and quantities. Ids of another
+series are other ids.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from consumer_market import BEGIN_US, quote, record, trade
+from consumer_session import TABLES, Session
+from consumer_support import differences, rows
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from marketfeed_consumers.conflicts import QUIET_SECONDS, Conflict, ConflictLog
+from marketfeed_consumers.decode import batch_of
+from marketfeed_consumers.knowledge import NOTHING
+from marketfeed_consumers.plan import MarkKey, mark_keys, plan
+from marketfeed_consumers.recent import RecentTrades
+from marketfeed_wire import Trade, same_trade
+
+OTHER = {
+    "another price": {"price": "1"},
+    "another quantity": {"qty": "9"},
+    "the other side": {"buyer_is_maker": False},
+    "another time": {"trade_time_us": BEGIN_US + 77_000_001},
+}
+SAME = {
+    "word for word": {},
+    "a backfilled copy": {"origin": "backfill", "event_time_us": None, "received_time_us": BEGIN_US * 2},
+    "another number of zeros": {"price": "60010.030", "qty": "0.0000000400"},
+    "a time in milliseconds": {"trade_time_us": BEGIN_US + 1_500_000},
+}
+ONE = trade(3, trade_time_us=BEGIN_US + 1_500_123)
+
+
+def outcome(result: Any) -> tuple[int, int, int, int]:
+    """Rows, duplicates, conflicts, unverifiable of what was written."""
+    written = result.written
+    return (
+        sum(written.inserted.values()),
+        sum(written.duplicates.values()),
+        len(written.conflicts),
+        sum(written.unverifiable.values()),
+    )
+
+
+def again(**fields: Any) -> Trade:
+    held = {name: getattr(ONE, name) for name in Trade.__struct_fields__}
+    return Trade(**{**held, **fields})
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("fields", SAME.values(), ids=SAME)
+def test_identity_copy_with_the_same_content_is_a_duplicate(session: Callable[..., Session], fields) -> None:
+    mine = session()
+    mine.write(ONE)
+    assert outcome(mine.write(again(**fields))) == (0, 1, 0, 0)
+    assert outcome(mine.write(trade(9), again(**fields), trade(9))) == (1, 2, 0, 0)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("fields", OTHER.values(), ids=OTHER)
+def test_identity_copy_with_other_content_is_a_conflict(
+    session: Callable[..., Session], database: str, fields
+) -> None:
+    """In one batch, in the next, and in a process that was started again; the stored row stays as it is."""
+    mine = session()
+    assert outcome(mine.write(ONE, again(**fields))) == (1, 0, 1, 0)
+    assert outcome(mine.write(again(**fields))) == (0, 0, 1, 0)
+    mine.claim()  # knows nothing of what it stored
+    assert outcome(mine.write(again(**fields), trade(9), again(**fields))) == (1, 0, 2, 0)
+    kept = "SELECT price, qty, buyer_is_maker, trade_time_us, messages FROM trade_conflicts"
+    ((price, qty, side, time_us, messages),) = rows(database, kept)
+    came = again(**fields)
+    assert (float(price), float(qty)) == (float(came.price), float(came.qty))
+    assert (side, time_us, messages) == (came.buyer_is_maker, came.trade_time_us, 4)
+    stored = "SELECT stored_trade_time_us, stored_buyer_is_maker FROM trade_conflicts"
+    assert rows(database, stored) == [(ONE.trade_time_us, ONE.buyer_is_maker)]
+    assert rows(database, "SELECT trade_time_us FROM trades WHERE trade_id = 3") == [(ONE.trade_time_us,)]
+    assert differences(database) == {}
+
+
+@pytest.mark.integration
+def test_identity_old_trade_repeated_after_many_others(session: Callable[..., Session]) -> None:
+    mine = session()
+    mine.write(*(trade(i) for i in range(1000)))
+    recent = RecentTrades(100)
+    batch = mine.batch([trade(3), trade(4, price="1")])
+    known = mine.writer.submit_load(mark_keys(batch)).result(20)
+    made = plan(batch, known, mine.positions, recent=recent)
+    result = mine.writer.submit_write(made, mine.owner).result(30)
+    assert outcome(result) == (0, 1, 1, 0)
+
+
+@pytest.mark.integration
+def test_identity_repeat_of_an_expired_row_is_unverifiable(
+    session: Callable[..., Session], database: str
+) -> None:
+    mine = session()
+    mine.write(*(trade(i) for i in range(10)))
+    with psycopg.connect(database) as other:
+        other.execute("DELETE FROM trades WHERE trade_id < 5")
+        other.execute("UPDATE high_water_marks SET first_id = 5, expired_below_id = 5, version = version + 1")
+    assert outcome(mine.write(trade(2), trade(3, price="1"), trade(7))) == (0, 1, 0, 2)
+
+
+@pytest.mark.integration
+def test_identity_quote_with_other_prices_is_a_conflict(
+    session: Callable[..., Session], database: str
+) -> None:
+    mine = session()
+    mine.write(quote(5), quote(6))
+    result = mine.write(quote(5, bid_price="1"), quote(6, bid_qty="1.250"), quote(7), quote(7, ask_qty="3"))
+    assert outcome(result) == (1, 1, 2, 0)
+    found = "SELECT update_id, bid_price, stored_bid_price FROM quote_conflicts ORDER BY 1"
+    assert [row[0] for row in rows(database, found)] == [5, 7]
+
+
+@pytest.mark.integration
+def test_identity_series_are_other_ids(session: Callable[..., Session], database: str) -> None:
+    """Two series of one symbol in one batch: each has its own rows, mark, missing ranges and candles."""
+    mine = session()
+    first = [trade(i) for i in range(100, 120) if i != 107]
+    second = [trade(i, id_series=1, price="2") for i in range(90, 130) if i != 111]
+    result = mine.write(*first, *second, *first, *(quote(i) for i in (5, 6)), quote(2, id_series=1))
+    assert outcome(result) == (19 + 39 + 3, 19, 0, 0)
+    spans = "SELECT id_series, first_id, last_id FROM high_water_marks WHERE table_name = 'trades' ORDER BY 1"
+    assert rows(database, spans) == [(0, 100, 119), (1, 90, 129)]
+    missing = "SELECT id_series, first_trade_id, last_trade_id FROM missing_trades ORDER BY 1"
+    assert rows(database, missing) == [(0, 107, 107), (1, 111, 111)]
+    assert rows(database, "SELECT id_series, update_id FROM top_of_book") == [(1, 2)]
+    assert rows(database, "SELECT close, last_trade_id FROM candles_1d") == [(2, 129)]
+    assert differences(database) == {}
+
+
+def test_identity_recent_trades_are_bounded() -> None:
+    recent = RecentTrades(100)
+    key = ("v", "S", 0)
+    for start in range(0, 1000, 10):
+        recent.add(key, [trade(i) for i in range(start, start + 10) if i % 10 != 5])
+    assert recent.find(key, 999) == trade(999)
+    assert recent.find(key, 995) is None
+    assert recent.find(key, 3) is None
+    assert recent.find(("v", "S", 1), 999) is None
+    held = sum(recent.find(key, i) is not None for i in range(1000))
+    assert 90 <= held <= 100
+    recent.clear()
+    assert recent.find(key, 999) is None
+
+
+def test_identity_conflicts_are_logged_once_an_episode() -> None:
+    now = [0.0]
+    conflicts = ConflictLog(lambda: now[0])
+    with capture_logs() as logged:
+        for _ in range(50):
+            conflicts.note([Conflict(again(price="1"), ONE)])
+            conflicts.look()
+        now[0] = QUIET_SECONDS
+        conflicts.look()
+        conflicts.look()
+    assert [line["event"] for line in logged] == [
+        "conflicting messages received",
+        "conflicting messages ended",
+    ]
+    assert logged[1]["occurrences"] == 50
+
+
+variants = st.sampled_from(
+    [{}, {"price": "7"}, {"qty": "7.0"}, {"qty": "7.00"}, {"origin": "backfill"}, {"buyer_is_maker": True}]
+)
+sent = st.lists(
+    st.builds(lambda i, s, f: trade(i, id_series=s, **f), st.integers(0, 12), st.integers(0, 2), variants),
+    max_size=40,
+)
+
+
+@given(sent, st.lists(st.integers(1, 9)), st.integers(1, 30))
+def test_identity_any_interleaving_is_told_by_the_plain_definition(
+    trades: list[Trade], sizes: list[int], most: int
+) -> None:
+    """The first message of an id is stored; each later one is a duplicate where it says the same, else a conflict."""
+    recent, known, stored = RecentTrades(most), dict[MarkKey, Any](), dict[tuple[int, int], Trade]()
+    duplicates, conflicts = 0, 0
+    chance = random.Random(len(trades))  # noqa: S311 - when a process starts again
+    records = [record(one, offset) for offset, one in enumerate(trades)]
+    while records:
+        size = sizes.pop() if sizes else 5
+        batch = batch_of(records[:size], TABLES)
+        records = records[size:]
+        if chance.random() < 0.2:
+            recent.clear()
+        marks = {key: known.get(key, NOTHING) for key in mark_keys(batch)}
+        made = plan(batch, marks, {("trades", 0): 0}, recent=recent)
+        known |= made.after()
+        for key, new in made.trades.new.items():
+            for one in new:
+                assert stored.setdefault((key[2], one.trade_id), one) is one
+        for key, unknown in made.trades.repeats.items():
+            for one in unknown:
+                same = same_trade(stored[key[2], one.trade_id], one)
+                duplicates, conflicts = duplicates + same, conflicts + (not same)
+        assert all(stored[c.came.id_series, c.came.trade_id] == c.stored for c in made.trades.conflicts)
+        duplicates, conflicts = duplicates + made.trades.duplicates, conflicts + len(made.trades.conflicts)
+    first: dict[tuple[int, int], Trade] = {}
+    expected = [0, 0]
+    for one in trades:
+        held = first.setdefault((one.id_series, one.trade_id), one)
+        if held is not one:
+            expected[not same_trade(held, one)] += 1
+    assert stored == first
+    assert [duplicates, conflicts] == expected

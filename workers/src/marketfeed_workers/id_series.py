@@ -1,0 +1,150 @@
+"""Whether a venue has begun a symbol's ids again: the rule, without I/O and clock.
+
+A trade is suspect when its id is known (or lies below all that is known) and its time is later than that of the newest
+trade: ids and times rise together, so either the trade is odd or the ids begin again. From the first such trade on the
+symbol's trades are held back, in a bounded buffer, until it is decided:
+
+    the venue's newest trade by REST has an id below ours and a later time  ─▶ the ids begin again
+    it is ours, or ours is still there with the same content                ─▶ odd trades, published as they are
+    a held trade goes on where ours stopped                                 ─▶ the same
+    REST does not answer: DECISIVE trades whose ids and times rise          ─▶ the ids begin again
+
+The new series is the old one's number plus one. It begins at the first id that REST has after the old series' newest
+trade, or at the lowest that was held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from marketfeed_wire import BookTicker, Trade, same_trade
+
+DECISIVE: Final = 10
+"""Trades in a row that decide where REST does not answer."""
+MAX_HELD: Final = 1000
+"""Trades of a symbol that are held back at most; then they decide, whatever REST says later."""
+DECISIVE_QUOTES: Final = 3
+QUOTES_SECONDS: Final = 5.0
+"""Quotes with rising ids below the newest one, over so long a time without any above it, decide: no connection lags so
+far behind another that has ended."""
+MAX_HELD_QUOTES: Final = 1000
+
+
+class Verdict(Enum):
+    """What was found out."""
+
+    SAME = auto()
+    """The ids go on; what was held is odd."""
+    NEW = auto()
+    """The ids begin again."""
+    UNKNOWN = auto()
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """The trades of a symbol that are held back since a suspect one came.
+
+    Attributes:
+        after_time_us: when the newest trade before was matched.
+        expected: the id that would come next if the ids go on.
+        since: by the monotonic clock.
+        unanswered: whether REST has been asked in vain.
+    """
+
+    after_time_us: int
+    expected: int
+    since: float
+    trades: list[Trade] = field(default_factory=list)
+    unanswered: bool = False
+
+    def hold(self, trade: Trade) -> bool:
+        """Take `trade`; False where it is an identical copy of one that is held."""
+        for held in reversed(self.trades):
+            if held.trade_id == trade.trade_id and same_trade(held, trade):
+                return False
+        self.trades.append(trade)
+        return True
+
+    def judge(self) -> Verdict:
+        """What the held trades themselves decide."""
+        before: Trade | None = None
+        rising = 0
+        for trade in self.trades:
+            if trade.trade_id == self.expected and (before is None or before.trade_id + 1 != trade.trade_id):
+                return Verdict.SAME
+            if before is None or (
+                trade.trade_id > before.trade_id and trade.trade_time_us >= before.trade_time_us
+            ):
+                rising += 1
+                before = trade
+        is_decided = rising >= DECISIVE and (self.unanswered or len(self.trades) >= MAX_HELD)
+        if is_decided:
+            return Verdict.NEW
+        return Verdict.SAME if len(self.trades) >= MAX_HELD else Verdict.UNKNOWN
+
+
+def judge_newest(newest: Trade | None, after_time_us: int, expected: int, is_missing: bool) -> Verdict:
+    """What the venue's newest trade by REST says.
+
+    Args:
+        newest: None where the venue has none.
+        after_time_us: when the newest trade of the series so far was matched.
+        expected: the id after that.
+        is_missing: whether the id of `newest` is one that this series lacks.
+    """
+    if newest is None or is_missing:
+        return Verdict.UNKNOWN
+    if newest.trade_id < expected and newest.trade_time_us > after_time_us + MS_US:
+        return Verdict.NEW
+    return Verdict.UNKNOWN
+
+
+MS_US: Final = 1000
+"""REST tells times in milliseconds: what is later by less may be the same."""
+
+
+def judge_known(row: Trade | None, known_time_us: int | None) -> Verdict:
+    """What the venue's row of the newest id of the series says, of which the time is known."""
+    if row is None or known_time_us is None:
+        return Verdict.UNKNOWN
+    if row.trade_time_us > known_time_us + MS_US:
+        return Verdict.NEW
+    return Verdict.SAME
+
+
+@dataclass(slots=True)
+class LowQuotes:
+    """Quotes below the newest update id, which may be the first of a new series.
+
+    Attributes:
+        below: the newest update id when the first came.
+        since: when it came, by the monotonic clock.
+    """
+
+    below: int
+    since: float
+    quotes: list[BookTicker] = field(default_factory=list)
+
+    def hold(self, quote: BookTicker) -> bool:
+        """Take `quote`; False where it does not go on from those held."""
+        if self.quotes and quote.update_id <= self.quotes[-1].update_id:
+            return False
+        self.quotes.append(quote)
+        if len(self.quotes) > MAX_HELD_QUOTES:
+            del self.quotes[0]
+        return True
+
+    def is_decided(self, now: float, *, trades_began_again: bool) -> bool:
+        """Whether the update ids begin again; `trades_began_again`: the trade ids of the symbol did, just now."""
+        if trades_began_again:
+            return bool(self.quotes)
+        return len(self.quotes) >= DECISIVE_QUOTES and now - self.since >= QUOTES_SECONDS
+
+
+def begins_at(first_since: int | None, held: Sequence[Trade]) -> int | None:
+    """The first id of a new series: as REST has it where that is sound, otherwise the lowest that is held."""
+    lowest = min((trade.trade_id for trade in held), default=None)
+    if first_since is None or (lowest is not None and first_since > lowest):
+        return lowest
+    return first_since

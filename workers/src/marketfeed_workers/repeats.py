@@ -1,0 +1,51 @@
+"""The trades that were read last, held in memory to tell an identical repeat from one that cannot be proven to be one.
+
+Whole reads are kept as they came: a trade that is never repeated costs nothing. They are put into an index only when
+something is looked for.
+"""
+
+from collections import deque
+from typing import Final
+
+from marketfeed_wire import Trade
+
+MAX_TRADES: Final = 50_000
+"""Trades held at most, all symbols together: about 20 MB, and some seconds of a venue's whole market."""
+
+
+class RecentTrades:
+    """The newest reads."""
+
+    def __init__(self, most: int = MAX_TRADES) -> None:
+        self._most = most
+        self._held = 0
+        self._reads: deque[list[Trade]] = deque()
+        self._indexed = 0  # how many of the reads, from the oldest on, are in the index
+        self._index: dict[tuple[str, int], Trade] = {}
+
+    def add(self, trades: list[Trade]) -> None:
+        """Hold what one read brought; the list must not change any more."""
+        self._reads.append(trades)
+        self._held += len(trades)
+        while self._held > self._most and len(self._reads) > 1:
+            oldest = self._reads.popleft()
+            self._held -= len(oldest)
+            if self._indexed:
+                self._indexed -= 1
+                for trade in oldest:
+                    if self._index.get((trade.symbol, trade.trade_id)) is trade:
+                        del self._index[trade.symbol, trade.trade_id]
+
+    def find(self, symbol: str, trade_id: int) -> Trade | None:
+        """The first trade of that id that is held; None where there is none."""
+        while self._indexed < len(self._reads):
+            for trade in self._reads[self._indexed]:
+                self._index.setdefault((trade.symbol, trade.trade_id), trade)
+            self._indexed += 1
+        return self._index.get((symbol, trade_id))
+
+    def clear(self) -> None:
+        """Forget all: ids of a symbol begin again."""
+        self._reads.clear()
+        self._index.clear()
+        self._held = self._indexed = 0
