@@ -12,7 +12,7 @@ No I/O and no clock here.
 
 from typing import Final, NamedTuple
 
-from marketfeed_wire import Trade
+from marketfeed_wire import Trade, same_trade
 from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, part_of, within, without
 
 
@@ -24,6 +24,9 @@ class Arrival(NamedTuple):
     hole: IdRange | None
     """Ids that were jumped over just now."""
 
+
+MAX_ALSO: Final = 3
+"""Trades of one id and other contents that wait together; of more the newest counts."""
 
 _NOTHING: Final = Arrival([], None)
 
@@ -41,7 +44,17 @@ class TradeSequence:
     MOST_DENIED: Final = 1000
     """Ranges of absent ids that are remembered after they were passed over: should one come all the same, it is new."""
 
-    __slots__ = ("_absent", "_denied", "_head", "_holes", "duplicates", "expected", "late", "waiting")
+    __slots__ = (
+        "_absent",
+        "_also",
+        "_denied",
+        "_head",
+        "_holes",
+        "duplicates",
+        "expected",
+        "late",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.expected: int | None = None
@@ -55,11 +68,25 @@ class TradeSequence:
         self._holes: list[IdRange] = []
         self._absent: list[IdRange] = []
         self._denied: list[IdRange] = []
+        self._also: dict[int, list[Trade]] = {}
 
     def resume_after(self, trade_id: int, late: list[IdRange]) -> None:
         """Start where an earlier process stopped: `trade_id` was published, the ids in `late` are still missing."""
         self.expected = trade_id + 1
         self.late = merged(late)
+
+    def is_known(self, trade_id: int) -> bool:
+        """Whether a trade of this id was let go on before, and is not one that is still missing."""
+        return (
+            self.expected is not None
+            and trade_id < self.expected
+            and not holds(self.late, trade_id)
+            and not holds(self._denied, trade_id)
+        )
+
+    def lacks(self, trade_id: int) -> bool:
+        """Whether the id is known to be missing, or absent."""
+        return any(holds(ids, trade_id) for ids in (self.late, self._holes, self._denied, self._absent))
 
     def arrive(self, trade: Trade) -> Arrival:
         """Take in a trade, from the stream or fetched later."""
@@ -71,7 +98,11 @@ class TradeSequence:
         if trade_id < self.expected:
             return self._from_before(trade)
         if trade_id in self.waiting:
-            self.duplicates += 1
+            if same_trade(self.waiting[trade_id], trade):
+                self.duplicates += 1
+            else:
+                # Goes on behind the first, for whoever stores them to tell of.
+                self._also.setdefault(trade_id, [])[MAX_ALSO:] = [trade]
             return _NOTHING
         newest = self._head if self.waiting else self.expected - 1
         self.waiting[trade_id] = trade
@@ -130,11 +161,11 @@ class TradeSequence:
         self._holes = []
         released = [self.waiting[trade_id] for trade_id in sorted(self.waiting)]
         self.waiting.clear()
+        newest_id = released[-1].trade_id if released else -1
         if released and self.expected is not None:
-            newest = released[-1].trade_id
-            self._deny(within(self._absent, IdRange(self.expected, newest)))
-            self.expected = newest + 1
-        return released
+            self._deny(within(self._absent, IdRange(self.expected, newest_id)))
+            self.expected = newest_id + 1
+        return self._with_others(released)
 
     def _not_absent(self, ids: IdRange) -> list[IdRange]:
         left = [ids] if ids.size else []
@@ -175,7 +206,13 @@ class TradeSequence:
             self._deny([IdRange(self.expected, last_skipped)])
             self.expected = last_skipped + 1
         self._absent = [each for each in self._absent if each.last >= self.expected]
-        return released
+        return self._with_others(released)
+
+    def _with_others(self, released: list[Trade]) -> list[Trade]:
+        """`released`, each followed by what came with its id and another content."""
+        if not self._also:
+            return released
+        return [each for trade in released for each in (trade, *self._also.pop(trade.trade_id, ()))]
 
 
 class IncreasingIds(TradeSequence):
@@ -194,6 +231,10 @@ class IncreasingIds(TradeSequence):
         super().__init__()
         self._known_to = -1
         self._remembered: dict[int, None] = {}
+
+    def is_known(self, trade_id: int) -> bool:
+        """Whether a trade of this id was let go on before, or is as old as those."""
+        return trade_id <= self._known_to or trade_id in self._remembered
 
     def resume_after(self, trade_id: int, _late: list[IdRange]) -> None:
         """Start where an earlier process stopped: `trade_id` was published."""

@@ -61,6 +61,7 @@ class Counters:
         rotations: reason -> connections that were replaced by a new one before they were closed.
         control_frames: command, ping or pong -> frames of that kind that we sent.
         clock_offset_us: the venue's clock minus ours.
+        series_begun: (stream, symbol) -> how often its ids began again.
     """
 
     trades: StreamCounters
@@ -76,6 +77,7 @@ class Counters:
     rotations: Counter[str] = field(default_factory=Counter)
     control_frames: Counter[str] = field(default_factory=Counter)
     clock_offset_us: int = 0
+    series_begun: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def topics(self) -> tuple[StreamCounters, ...]:

@@ -3,12 +3,37 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Final
 
-from marketfeed_wire import BookTicker, Gap, Trade
+from msgspec.structs import replace
+
+from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
+from marketfeed_workers.id_series import LowQuotes, Suspicion
 from marketfeed_workers.venues.venue import BestQuote, Fetched
+
+_SERIES_MARK: Final = "\0"
+"""No part of a symbol."""
+
+
+def acknowledged_as(symbol: str, id_series: int) -> str:
+    """The name that acknowledgements of a symbol's trades are noted by."""
+    return f"{symbol}{_SERIES_MARK}{id_series}" if id_series else symbol
+
+
+def symbol_and_series(name: str) -> tuple[str, int]:
+    """What `acknowledged_as` made the name of."""
+    symbol, _, id_series = name.partition(_SERIES_MARK)
+    return symbol, int(id_series or 0)
+
+
+def encoder(id_series: int) -> Callable[[Trade | BookTicker], bytes]:
+    """What encodes messages of a series; those that the venue's mapper makes are of the first."""
+    if not id_series:
+        return encode
+    return lambda message: encode(replace(message, id_series=id_series))
 
 
 @dataclass(slots=True)
@@ -26,7 +51,16 @@ class SymbolFlow:
         unacknowledged: batch -> ids of gaps that it published and that Kafka has not acknowledged.
         resumed_id: the trade id that it went on after; -1 where it began anew.
         is_to_judge: its gaps are looked at soon.
-        known_to: the last id of a gap that an earlier process knew of and that this one has not come to yet.
+        known_to: the last id of a gap that an earlier process knew of and that this one has not come to yet;
+            MAX_ID while trades are held back.
+        id_series, quote_series: of its trades' and its quotes' ids: how often the venue has begun them again.
+        first_id: where a new series of trades begins, until Kafka has word of that.
+        suspicion: trades that are held back until it is known whether the ids begin again.
+        low_quotes: quotes below the newest update id, likewise.
+        checkpoint_time_us: when the trade was matched after which an earlier process stopped, or a time soon after.
+        checkpoint_is_exact: whether it is that trade's own time.
+        conflicts: repeats with another content than was read before.
+        unproven: repeats that were published because nothing is left here to compare them with.
     """
 
     symbol: str
@@ -46,6 +80,44 @@ class SymbolFlow:
     last_trade_time_us: int | None = None
     last_update_id: int = -1
     last_quote: BookTicker | None = None
+    id_series: int = 0
+    quote_series: int = 0
+    first_id: int | None = None
+    suspicion: Suspicion | None = None
+    low_quotes: LowQuotes | None = None
+    checkpoint_time_us: int | None = None
+    checkpoint_is_exact: bool = False
+    conflicts: int = 0
+    unproven: int = 0
+    acknowledged_as: str = ""
+    encode: Callable[[Trade | BookTicker], bytes] = encode
+    encode_quote: Callable[[Trade | BookTicker], bytes] = encode
+
+    def __post_init__(self) -> None:
+        """Have messages carry the series."""
+        self.acknowledged_as = acknowledged_as(self.symbol, self.id_series)
+        self.encode = encoder(self.id_series)
+        self.encode_quote = encoder(self.quote_series)
+
+    @property
+    def newest_time_us(self) -> int | None:
+        """About when the newest trade was matched that was published, by this process or the one before."""
+        return self.checkpoint_time_us if self.last_trade_time_us is None else self.last_trade_time_us
+
+    def resume_series(self, checkpoint: Progress | None, quotes: QuoteProgress | None) -> None:
+        """Go on in the id series in which an earlier process stopped."""
+        if checkpoint is not None:
+            self.id_series = checkpoint.id_series
+            self.checkpoint_is_exact = checkpoint.trade_time_us is not None
+            self.checkpoint_time_us = (
+                checkpoint.acknowledged_time_us
+                if checkpoint.trade_time_us is None
+                else checkpoint.trade_time_us
+            )
+        if quotes is not None:
+            self.quote_series = quotes.id_series
+            self.last_update_id = quotes.update_id
+        self.__post_init__()
 
     def resume(self, trade_id: int, gaps: list[Gap], acknowledged_time_us: int | None = None) -> None:
         """Go on where an earlier process stopped, still wanting what it could not get.
@@ -95,6 +167,13 @@ class SymbolFlow:
         for absent in fetched.absent:
             ready += self.sequence.mark_absent(absent)
         return ready
+
+    def note_times(self, published: list[Trade]) -> None:
+        """Remember when the newest trade was matched: a late one or a repeat does not set it back."""
+        if published:
+            newest_us = max(trade.trade_time_us for trade in published)
+            if self.last_trade_time_us is None or newest_us > self.last_trade_time_us:
+                self.last_trade_time_us = newest_us
 
     def note_published(self, batch: int, trades: list[Trade]) -> bool:
         """Remember which ids of gaps are in `batch`, until Kafka has acknowledged it; whether there are any."""

@@ -26,6 +26,9 @@ def most_ranges(most_batch_bytes: int) -> int:
     return min(MOST_RANGES, most_batch_bytes // _RANGE_BYTES)
 
 
+SERIES_ENDED = "id series ended"
+"""The proof of a gap that cannot be closed any more: the venue has begun the symbol's ids again."""
+
 FROM_STREAM = "stream"
 """The proof of a gap whose trades came by themselves, a little late."""
 

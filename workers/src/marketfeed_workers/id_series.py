@@ -50,6 +50,10 @@ class Suspicion:
         expected: the id that would come next if the ids go on.
         since: by the monotonic clock.
         unanswered: whether REST has been asked in vain.
+        asked: how often REST has answered and that decided nothing.
+        known_to: what `SymbolFlow.known_to` was before.
+        is_jump: nothing but a jump is suspect: the first ids of this process lie beyond those of the one before, and
+            the venue may have begun again and come further meanwhile. Without an answer the ids go on.
     """
 
     after_time_us: int
@@ -57,6 +61,9 @@ class Suspicion:
     since: float
     trades: list[Trade] = field(default_factory=list)
     unanswered: bool = False
+    asked: int = 0
+    is_jump: bool = False
+    known_to: int = -1
 
     def hold(self, trade: Trade) -> bool:
         """Take `trade`; False where it is an identical copy of one that is held."""
@@ -68,6 +75,8 @@ class Suspicion:
 
     def judge(self) -> Verdict:
         """What the held trades themselves decide."""
+        if self.is_jump:
+            return Verdict.SAME if self.unanswered or len(self.trades) >= MAX_HELD else Verdict.UNKNOWN
         before: Trade | None = None
         rising = 0
         for trade in self.trades:

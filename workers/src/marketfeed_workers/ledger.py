@@ -14,8 +14,20 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.kafka import client_config
-from marketfeed_wire import DecodeError, Gap, Progress, decode_gap, decode_progress, encode, progress_key
+from marketfeed_wire import (
+    DecodeError,
+    Gap,
+    Progress,
+    QuoteProgress,
+    decode_gap,
+    decode_progress,
+    decode_quote_progress,
+    encode,
+    progress_key,
+    quote_progress_key,
+)
 from marketfeed_workers.counters import Counters
+from marketfeed_workers.flow import symbol_and_series
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
@@ -23,6 +35,8 @@ from marketfeed_workers.settings import WorkerSettings
 log = logs.get(__name__)
 
 _METADATA_SECONDS: Final = 5.0
+QUOTES_EVERY: Final = 30
+"""Checkpoints of quotes are told with every so many of the trades': they only have to show ids that begin again."""
 
 
 @dataclass(slots=True)
@@ -34,19 +48,36 @@ class Memory:
     acknowledged_time_us: dict[str, int] = field(default_factory=dict)
     """Symbol -> when it did."""
     gaps: dict[str, dict[int, Gap]] = field(default_factory=lambda: defaultdict(dict))
-    """Symbol -> first id -> the newest word on that gap."""
+    """Symbol -> first id -> the newest word on that gap, of the newest series that has one there."""
+    checkpoints: dict[str, Progress] = field(default_factory=dict)
+    """Symbol -> its newest checkpoint."""
+    quotes: dict[str, QuoteProgress] = field(default_factory=dict)
+    """Symbol -> the newest checkpoint of its quotes."""
+
+    def _take_quotes(self, venue: str, value: bytes) -> None:
+        progress = decode_quote_progress(value)
+        held = self.quotes.get(progress.symbol)
+        if progress.venue == venue and (held is None or progress.id_series >= held.id_series):
+            self.quotes[progress.symbol] = progress
 
     def take_progress(self, venue: str, value: bytes) -> None:
         """A record of the progress topic."""
+        if b'"update_id"' in value:
+            self._take_quotes(venue, value)
+            return
         progress = decode_progress(value)
-        if progress.venue == venue:
+        held = self.checkpoints.get(progress.symbol)
+        # Of two workers of a symbol one may still tell of the series that has ended.
+        if progress.venue == venue and (held is None or progress.id_series >= held.id_series):
+            self.checkpoints[progress.symbol] = progress
             self.progress[progress.symbol] = progress.trade_id
             self.acknowledged_time_us[progress.symbol] = progress.acknowledged_time_us
 
     def take_gap(self, venue: str, value: bytes) -> None:
         """A record of the gaps topic."""
         gap = decode_gap(value)
-        if gap.venue == venue:
+        held = self.gaps[gap.symbol].get(gap.first_id)
+        if gap.venue == venue and (held is None or gap.id_series >= held.id_series):
             self.gaps[gap.symbol][gap.first_id] = gap
 
 
@@ -146,18 +177,46 @@ class ProgressTeller:
         self._counters = counters
         self._now_us = now_us
         self._told: dict[str, int] = {}
+        self._told_quotes: dict[str, tuple[int, int]] = {}
+        self._calls = 0
 
-    def tell(self) -> None:
-        """Publish what has changed since it was last told."""
+    def tell(self, *, finally_: bool = False) -> None:
+        """Publish what has changed since it was last told; `finally_`: also what is told now and then only."""
         self._pipeline.publish_gap_changes()
         now_us = self._now_us()
         records = []
-        for symbol, acknowledged_id in self._publisher.acknowledged_trade_ids.items():
+        for name, acknowledged_id in self._publisher.acknowledged_trade_ids.items():
+            symbol, id_series = symbol_and_series(name)
+            flow = self._pipeline.flows.get(symbol)
+            if flow is not None and flow.id_series != id_series:
+                continue  # of a series that has ended
             trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)
-            if trade_id <= self._told.get(symbol, self._pipeline.resumed_id(symbol)):
+            if trade_id <= self._told.get(name, self._pipeline.resumed_id(symbol)):
                 continue
-            self._told[symbol] = trade_id
-            progress = Progress(self._venue, symbol, trade_id, now_us)
+            self._told[name] = trade_id
+            is_newest = flow is not None and flow.sequence.newest == trade_id
+            progress = Progress(
+                self._venue,
+                symbol,
+                trade_id,
+                now_us,
+                id_series,
+                flow.last_trade_time_us if flow is not None and is_newest else None,
+            )
             records.append({"value": encode(progress), "key": progress_key(self._venue, symbol)})
+        records += self._quotes(now_us, all_of_them=finally_ or self._calls % QUOTES_EVERY == 0)
+        self._calls += 1
         if records:
             self._publisher.publish(self._counters.progress, records, now_us, {})
+
+    def _quotes(self, now_us: int, *, all_of_them: bool) -> Iterator[dict[str, bytes]]:
+        """The checkpoints of quotes: of all symbols, or of those whose series has changed."""
+        for symbol, flow in self._pipeline.flows.items():
+            now = (flow.quote_series, flow.last_update_id)
+            told = self._told_quotes.get(symbol)
+            is_new_series = bool(flow.quote_series) and (told is None or told[0] != flow.quote_series)
+            if flow.last_update_id < 0 or told == now or not (all_of_them or is_new_series):
+                continue
+            self._told_quotes[symbol] = now
+            word = QuoteProgress(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
+            yield {"value": encode(word), "key": quote_progress_key(self._venue, symbol)}

@@ -4,18 +4,33 @@ A plain call from the socket's callback, without a queue, a task or a wait a mes
 this module: when Kafka's queue is full every socket stops being read until half of it is acknowledged.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Final
 
+from msgspec.structs import replace
+
 from marketfeed_chassis import logs
-from marketfeed_wire import BookTicker, Progress, Trade, encode, gap_key, key_for, progress_key
+from marketfeed_wire import (
+    MAX_ID,
+    BookTicker,
+    Progress,
+    Trade,
+    encode,
+    gap_key,
+    key_for,
+    progress_key,
+    same_trade,
+)
 from marketfeed_workers.continuity import IncreasingIds, TradeSequence
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.gaps import FROM_STREAM, GapEntry
+from marketfeed_workers.flow import SymbolFlow, encoder
+from marketfeed_workers.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
+from marketfeed_workers.id_series import LowQuotes, Suspicion, Verdict
 from marketfeed_workers.publisher import Publisher, Record
+from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.transports.socket import Socket
 from marketfeed_workers.venues.venue import Fetched, Reply, ShutdownNotice, Venue
 
@@ -29,17 +44,24 @@ class Pipeline:
         flows: the symbols that are read.
         paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
+        on_suspicion: called when the ids of a symbol may have begun again; see `id_series`.
     """
 
     MOST_BEGINNING: Final = 1000
     """First trades of a symbol that wait for Kafka's word; more go on without it, so that memory stays bounded."""
 
     def __init__(
-        self, venue: Venue, publisher: Publisher, counters: Counters, now_us: Callable[[], int]
+        self,
+        venue: Venue,
+        publisher: Publisher,
+        counters: Counters,
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.flows: dict[str, SymbolFlow] = {}
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
+        self.on_suspicion: Callable[[], None] = _ignore_suspicion
         self._untold_gaps: dict[str, dict[int, int]] = {}
         """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
         self._left: dict[str, int] = {}
@@ -51,6 +73,8 @@ class Pipeline:
         self._publisher = publisher
         self._counters = counters
         self._now_us = now_us
+        self._monotonic = monotonic
+        self._recent = RecentTrades()
         self._sockets: dict[Socket, None] = {}  # in the order of their opening
         self._due: list[Callable[[], None]] = []
 
@@ -136,13 +160,21 @@ class Pipeline:
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""
+        if self.flows.get(flow.symbol) is not flow:
+            return 0  # it left, or its ids began again, while the venue was asked
         now_us = self._now_us()
         if self._is_new(flow, fetched.trades):
             for trade in fetched.trades:
                 self._begin(flow, trade, now_us)
             return 0
         missing_before = flow.missing
-        self._publish_ready(flow, flow.take_fetched(fetched, now_us), now_us)
+        known = [trade for trade in fetched.trades if flow.sequence.is_known(trade.trade_id)]
+        if known:
+            fetched = fetched._replace(trades=[trade for trade in fetched.trades if trade not in known])
+        ready = flow.take_fetched(fetched, now_us)
+        self._publish_ready(
+            flow, ready + [trade for trade in known if self._is_unproven(flow, trade)], now_us
+        )
         self._tell_gaps(flow)
         if self._publisher.full:
             self._pause()
@@ -162,6 +194,7 @@ class Pipeline:
         flows = self.flows
         counters = self._counters.trades
         counters.received += len(trades)
+        self._recent.add(trades)
         for trade in trades:
             flow = flows.get(trade.symbol)
             if flow is None:
@@ -176,8 +209,8 @@ class Pipeline:
             ):
                 # The straight way, inlined because nearly every trade takes it: the next id, and nothing waits.
                 sequence.expected += 1
-                records.append({"value": encode(trade), "key": flow.key})
-                newest[flow.symbol] = trade.trade_id
+                records.append({"value": flow.encode(trade), "key": flow.key})
+                newest[flow.acknowledged_as] = trade.trade_id
                 flow.last_trade_time_us = trade.trade_time_us
             else:
                 self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
@@ -202,20 +235,39 @@ class Pipeline:
         now_us: int,
     ) -> None:
         """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
+        if flow.suspicion is not None and trade.trade_time_us > flow.suspicion.after_time_us:
+            if not flow.suspicion.hold(trade):
+                flow.sequence.duplicates += 1
+            self._judge(flow)
+            return
         if self._is_new(flow, [trade]):
             self._begin(flow, trade, now_us)
             return
-        ready = flow.take(trade, now_us)
+        if flow.sequence.is_known(trade.trade_id):
+            if not self._is_unproven(flow, trade):
+                return
+            if self._is_suspect(flow, trade):
+                self._suspect(flow, trade)
+                return
+            ready = [trade]
+        elif self._is_unchecked_jump(flow, trade):
+            self._suspect(flow, trade, is_jump=True)
+            return
+        else:
+            ready = flow.take(trade, now_us)
         for each in ready:
-            records.append({"value": encode(each), "key": flow.key})
-            newest[flow.symbol] = max(each.trade_id, newest.get(flow.symbol, -1))
-            flow.last_trade_time_us = each.trade_time_us
+            records.append({"value": flow.encode(each), "key": flow.key})
+            name = flow.acknowledged_as
+            newest[name] = max(each.trade_id, newest.get(name, -1))
+        flow.note_times(ready)
         if ready and flow.note_published(batch, ready):
             filling[flow.symbol] = flow
         self._tell_gaps(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
-        """Whether nobody knows of the symbol yet, here or in Kafka; before id 0 there is nothing to remember."""
+        """Whether nobody knows of the series yet, here or in Kafka; before id 0 there is nothing to remember."""
+        if flow.first_id is not None:
+            return bool(trades)
         return self._contiguous and flow.sequence.expected is None and bool(trades and trades[0].trade_id)
 
     def _begin(self, flow: SymbolFlow, trade: Trade, now_us: int) -> None:
@@ -225,7 +277,7 @@ class Pipeline:
         next one would begin anew, from its own first trade, and what came between would be missing unnoticed.
         """
         flow.beginning.append(trade)
-        if len(flow.beginning) == 1:
+        if len(flow.beginning) == 1 and flow.first_id is None:
             word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us)
             record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
             begun = partial(self._due.append, partial(self._go_on_from_beginning, flow))
@@ -237,18 +289,25 @@ class Pipeline:
         """Publish the first trades of a symbol of which Kafka has word; nothing where it has begun already."""
         trades, flow.beginning = flow.beginning, []
         now_us = self._now_us()
-        ready = [each for trade in trades for each in flow.take(trade, now_us)]
+        if flow.first_id is not None:
+            flow.sequence.resume_after(flow.first_id - 1, [])
+            flow.first_id = None
+        ready: list[Trade] = []
+        for trade in trades:
+            if not flow.sequence.is_known(trade.trade_id):
+                ready += flow.take(trade, now_us)
+            elif self._is_unproven(flow, trade):
+                ready.append(trade)
         self._publish_ready(flow, ready, now_us)
-        if ready:
-            flow.last_trade_time_us = ready[-1].trade_time_us
+        flow.note_times(ready)
         self._tell_gaps(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
             batch = next(self._numbers)
             filling = {flow.symbol: flow} if flow.note_published(batch, ready) else {}
-            records: list[Record] = [{"value": encode(trade), "key": flow.key} for trade in ready]
-            newest = {flow.symbol: max(trade.trade_id for trade in ready)}
+            records: list[Record] = [{"value": flow.encode(trade), "key": flow.key} for trade in ready]
+            newest = {flow.acknowledged_as: max(trade.trade_id for trade in ready)}
             self._publisher.publish(
                 self._counters.trades, records, now_us, newest, self._once_acknowledged(filling, batch)
             )
@@ -286,9 +345,10 @@ class Pipeline:
             flow.quotes += 1
             if quote.update_id > flow.last_update_id:
                 flow.last_update_id, flow.last_quote = quote.update_id, quote
-                records.append({"value": encode(quote), "key": flow.key})
+                records.append({"value": flow.encode_quote(quote), "key": flow.key})
             else:
                 counters.outdated += 1
+                self._take_low_quote(flow, quote)
         if records:
             self._publisher.publish(counters, records, now_us, {})
 
@@ -318,6 +378,8 @@ class Pipeline:
     def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
         now_us = self._now_us()
         message = entry.message(self._venue, flow.symbol, now_us, self._publisher.most_ranges)
+        if flow.id_series:
+            message = replace(message, id_series=flow.id_series)
         if entry.is_due:
             write = log.error if entry.state == "unresolved" else log.warning
             write(
@@ -344,6 +406,185 @@ class Pipeline:
         record: Record = {"value": encode(message), "key": gap_key(message)}
         self._publisher.publish(self._counters.gaps, [record], now_us, {}, told)
 
+    def _is_unproven(self, flow: SymbolFlow, trade: Trade) -> bool:
+        """Whether a trade whose id is known has another content than before, or nothing is left to compare it with.
+
+        It is then published, for the consumer to compare it with what is stored.
+        """
+        first = self._recent.find(trade.symbol, trade.trade_id)
+        if first is not None and first is not trade:
+            if same_trade(first, trade):
+                flow.sequence.duplicates += 1
+                return False
+            flow.conflicts += 1
+        else:
+            flow.unproven += 1
+        return True
+
+    def _is_suspect(self, flow: SymbolFlow, trade: Trade) -> bool:
+        newest_us = flow.newest_time_us
+        return trade.origin == "stream" and newest_us is not None and trade.trade_time_us > newest_us
+
+    def _is_unchecked_jump(self, flow: SymbolFlow, trade: Trade) -> bool:
+        return (
+            flow.checkpoint_is_exact
+            and flow.last_trade_time_us is None
+            and flow.sequence.expected is not None
+            and trade.trade_id > flow.sequence.expected
+            and trade.origin == "stream"
+            and self.on_suspicion is not _ignore_suspicion
+        )
+
+    def _suspect(self, flow: SymbolFlow, trade: Trade, *, is_jump: bool = False) -> None:
+        """Hold the symbol's trades back, from this one on, until it is known whether its ids begin again."""
+        newest = flow.sequence.newest
+        after_us = flow.newest_time_us
+        flow.checkpoint_is_exact = flow.checkpoint_is_exact and not is_jump
+        flow.known_to, known_to = MAX_ID, flow.known_to
+        flow.suspicion = Suspicion(
+            -1 if after_us is None else after_us,
+            0 if newest is None else newest + 1,
+            self._monotonic(),
+            [trade],
+            is_jump=is_jump,
+            known_to=known_to,
+        )
+        self.on_suspicion()
+
+    def _judge(self, flow: SymbolFlow) -> None:
+        """Go on where what is held decides by itself."""
+        if flow.suspicion is not None:
+            verdict = flow.suspicion.judge()
+            if verdict is not Verdict.UNKNOWN:
+                self._due.append(partial(self.decide, flow, verdict, None))
+
+    def decide(self, flow: SymbolFlow, verdict: Verdict, first_id: int | None) -> None:
+        """Go on with what is held: in the series that it is known to belong to.
+
+        `first_id`: where a new series begins, None: with what is held.
+        """
+        suspicion = flow.suspicion
+        if suspicion is None or self.flows.get(flow.symbol) is not flow:
+            return
+        if verdict is Verdict.NEW:
+            self.begin_series(flow, first_id)
+            return
+        flow.suspicion, flow.known_to = None, suspicion.known_to
+        if not suspicion.is_jump:
+            log.warning(
+                "trades with known or low ids published as they came",
+                symbol=flow.symbol,
+                count=len(suspicion.trades),
+                first_id=suspicion.trades[0].trade_id,
+            )
+        now_us = self._now_us()
+        ready: list[Trade] = []
+        for trade in suspicion.trades:
+            ready += [trade] if flow.sequence.is_known(trade.trade_id) else flow.take(trade, now_us)
+        self._publish_ready(flow, ready, now_us)
+        flow.note_times(ready)
+        self._tell_gaps(flow)
+
+    def begin_series(self, flow: SymbolFlow, first_id: int | None) -> None:
+        """The symbol's trade ids begin again: go on in a new series, from `first_id` or what is held.
+
+        Kafka has word of the series before it gets a trade of it, as with a symbol that is new.
+        """
+        now_us = self._now_us()
+        held = flow.suspicion.trades if flow.suspicion is not None else []
+        flow.suspicion = None
+        lowest = min((trade.trade_id for trade in held), default=0)
+        first = lowest if first_id is None else first_id
+        after_id = flow.sequence.newest
+        self._go_on_from_beginning(flow)
+        self.give_up(flow)
+        for entry in flow.gaps:
+            if entry.state == "unresolved":
+                entry.proof = SERIES_ENDED
+                self._tell_gap(flow, entry)
+        self._untold_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
+        new = SymbolFlow(
+            flow.symbol,
+            flow.key,
+            TradeSequence() if self._contiguous else IncreasingIds(),
+            beginning=held,
+            trades=flow.trades,
+            quotes=flow.quotes,
+            last_update_id=flow.last_update_id,
+            id_series=flow.id_series + 1,
+            quote_series=flow.quote_series,
+            low_quotes=flow.low_quotes,
+            first_id=first,
+            checkpoint_time_us=flow.newest_time_us,
+            conflicts=flow.conflicts,
+            unproven=flow.unproven,
+            resumed_id=first - 1,
+            last_quote=flow.last_quote,
+        )
+        new.sequence.duplicates = flow.sequence.duplicates
+        self.flows[flow.symbol] = new
+        self._recent.clear()
+        self._counters.series_begun["trade", flow.symbol] += 1
+        log.error(
+            "trade ids begin again",
+            symbol=flow.symbol,
+            id_series=new.id_series,
+            first_id=first,
+            after_id=after_id,
+            held=len(held),
+        )
+        word = Progress(
+            self._venue,
+            flow.symbol,
+            max(0, first - 1),
+            now_us,
+            id_series=new.id_series,
+            next_id=first if first == 0 else None,
+        )
+        record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
+        begun = partial(self._due.append, partial(self._go_on_from_beginning, new))
+        self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
+        if new.low_quotes is not None:
+            self._judge_quotes(new, trades_began_again=True)
+
+    def _take_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
+        low = flow.low_quotes
+        if low is None or low.below != flow.last_update_id:
+            low = flow.low_quotes = LowQuotes(flow.last_update_id, self._monotonic())
+        if quote.update_id < low.below and low.hold(quote):
+            self._judge_quotes(flow)
+
+    def look_at_quotes(self) -> None:
+        """See of which symbols the quotes have stayed below the newest for long enough."""
+        for flow in list(self.flows.values()):
+            if flow.low_quotes is not None:
+                self._judge_quotes(flow)
+
+    def _judge_quotes(self, flow: SymbolFlow, *, trades_began_again: bool = False) -> None:
+        low = flow.low_quotes
+        if low is None:
+            return
+        if low.below != flow.last_update_id:
+            flow.low_quotes = None  # a higher one has come
+            return
+        if not low.is_decided(self._monotonic(), trades_began_again=trades_began_again):
+            return
+        flow.low_quotes = None
+        flow.quote_series += 1
+        flow.encode_quote = encoder(flow.quote_series)
+        flow.last_update_id = low.quotes[-1].update_id
+        self._counters.quotes.outdated -= len(low.quotes)
+        self._counters.series_begun["book_ticker", flow.symbol] += 1
+        log.error(
+            "quotes' update ids begin again",
+            symbol=flow.symbol,
+            id_series=flow.quote_series,
+            first_id=low.quotes[0].update_id,
+            after_id=low.below,
+        )
+        records: list[Record] = [{"value": flow.encode_quote(quote), "key": flow.key} for quote in low.quotes]
+        self._publisher.publish(self._counters.quotes, records, self._now_us(), {})
+
     def _pause(self) -> None:
         if not self.paused:
             self.paused = True
@@ -364,3 +605,7 @@ def _is_done(entry: GapEntry) -> bool:
 
 def _ignore(_symbol: str) -> None:
     """Nobody repairs."""
+
+
+def _ignore_suspicion() -> None:
+    """Nobody asks the venue."""

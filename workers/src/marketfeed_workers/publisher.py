@@ -25,6 +25,7 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.kafka import client_config
 from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
+from marketfeed_workers.flow import symbol_and_series
 from marketfeed_workers.gaps import most_ranges
 from marketfeed_workers.settings import WorkerSettings
 
@@ -130,7 +131,7 @@ class Publisher:
     """A producer that knows what it has delivered.
 
     Attributes:
-        acknowledged_trade_ids: symbol -> the last trade id that Kafka has acknowledged.
+        acknowledged_trade_ids: symbol and id series, see `flow.acknowledged_as` -> the last trade id acknowledged.
         refusal: why Kafka refused a message for good, "" while it has not; what was refused is not lost as long
             as the process then ends, because the next one starts after the last acknowledged trade id.
         trouble: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
@@ -309,7 +310,9 @@ class Publisher:
         known = self.acknowledged_trade_ids
         refused = self._refused_symbols
         for symbol, trade_id in last_trade_ids.items():
-            if trade_id > known.get(symbol, -1) and not (refused and key_for(symbol) in refused):
+            if trade_id > known.get(symbol, -1) and not (
+                refused and key_for(symbol_and_series(symbol)[0]) in refused
+            ):
                 known[symbol] = trade_id
 
 

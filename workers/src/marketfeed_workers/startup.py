@@ -65,9 +65,16 @@ def nothing_to_read(chosen: Validation) -> StartupError:
 def resume(memory: Memory, flow: SymbolFlow, first_id: int | None) -> None:
     """Let a symbol go on where Kafka says that it stopped, or begin at `first_id` where there is one."""
     known = memory.progress.get(flow.symbol)
-    if known is not None:
+    checkpoint = memory.checkpoints.get(flow.symbol)
+    quotes = memory.quotes.get(flow.symbol)
+    if checkpoint is not None or quotes is not None:
+        flow.resume_series(checkpoint, quotes)
+    if known is not None and checkpoint is not None:
         acknowledged_us = memory.acknowledged_time_us[flow.symbol]
-        flow.resume(known, list(memory.gaps[flow.symbol].values()), acknowledged_us)
+        gaps = [gap for gap in memory.gaps[flow.symbol].values() if gap.id_series == checkpoint.id_series]
+        if checkpoint.next_id is not None:
+            known = checkpoint.next_id - 1
+        flow.resume(known, gaps, acknowledged_us)
         log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
     elif first_id is not None:
         flow.resume(first_id - 1, [])

@@ -22,6 +22,7 @@ from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.roster import Roster, read_assignment
+from marketfeed_workers.series_watch import SeriesWatch
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
 from marketfeed_workers.stream_watch import StreamWatch
@@ -117,7 +118,7 @@ class _Worker:
         self._publisher = Publisher(
             settings, now_us, most_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
         )
-        self._pipeline = Pipeline(venue, self._publisher, counters, now_us)
+        self._pipeline = Pipeline(venue, self._publisher, counters, now_us, world.monotonic)
         self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
         self._repair = RepairDesk(
             settings,
@@ -129,6 +130,7 @@ class _Worker:
             monotonic=world.monotonic,
             has_spare=lambda: weight.has_spare,
         )
+        self._series = SeriesWatch(self._pipeline, rest, counters, lambda: weight.has_spare)
         self._watch = VenueWatch(rest, self._pipeline, counters, now_us)
         self._streams = StreamWatch(
             venue,
@@ -201,6 +203,7 @@ class _Worker:
                         self._watch,
                         self._streams,
                         self._kafka,
+                        self._series,
                         self.roster,
                     )
                 ]
@@ -239,7 +242,7 @@ class _Worker:
                 self._pipeline.publish_gap_changes()
                 if not publisher.pending:
                     break
-        self._progress.tell()
+        self._progress.tell(finally_=True)
         left = publisher.flush(max(0.0, deadline - monotonic()))
         counters = self._counters
         account = {

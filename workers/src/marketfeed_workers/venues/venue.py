@@ -132,6 +132,9 @@ class VenueRest(Protocol):
     def newest_only(self) -> int | None:
         """How many of a symbol's newest trades can be had exactly; None: as many as the venue keeps."""
 
+    def ids_began_again(self, symbol: str) -> None:
+        """Forget what was noted of the symbol's ids: the venue has begun them again."""
+
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists."""
 

@@ -107,6 +107,10 @@ class BinanceRest:
         """How many of a symbol's newest trades can be had; None: all of them."""
         return None if self._has_history else _PAGE
 
+    def ids_began_again(self, symbol: str) -> None:
+        """Forget which ids were the oldest that can be had exactly."""
+        self._oldest_of_newest.pop(symbol, None)
+
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists.
 

@@ -1,0 +1,169 @@
+"""Finding out over REST whether a venue has begun the ids of a symbol again; the rule itself is in `id_series`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from marketfeed_chassis import logs
+from marketfeed_workers.counters import Counters
+from marketfeed_workers.errors import VenueError
+from marketfeed_workers.flow import SymbolFlow
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.id_series import Verdict, begins_at, judge_known, judge_newest
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.venues.venue import VenueRest
+
+log = logs.get(__name__)
+
+LOOK_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 3.0
+"""How long an answer of REST is waited for before the held trades may decide without it."""
+ASKED_AT_MOST: Final = 5
+"""Answers that decide nothing, a second apart: REST may lag behind the stream. Then the ids go on."""
+AT_ONCE: Final = 4
+PAGE: Final = 1000
+"""Ids that are looked at for the beginning of a series where the venue does not find it by time."""
+
+
+class SeriesWatch:
+    """Run `run` as a task."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        rest: VenueRest,
+        counters: Counters,
+        has_spare: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._pipeline = pipeline
+        self._rest = rest
+        self._counters = counters
+        self._has_spare = has_spare
+        self._woken = asyncio.Event()
+        self._checked: set[int] = set()
+        self._places = asyncio.Semaphore(AT_ONCE)
+        pipeline.on_suspicion = self._woken.set
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._check_resumed(), name="id-series-at-start")
+            while True:
+                self._woken.clear()
+                await self.look()
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+
+    async def look(self) -> None:
+        """Find out about every symbol whose trades are held back, as far as the venue answers now."""
+        suspects = [flow for flow in self._pipeline.flows.values() if flow.suspicion is not None]
+        await asyncio.gather(*(self._find_out(flow) for flow in suspects))
+        self._pipeline.look_at_quotes()
+
+    async def _find_out(self, flow: SymbolFlow) -> None:
+        suspicion = flow.suspicion
+        if suspicion is None:
+            return
+        if not suspicion.asked and not suspicion.unanswered:
+            log.warning(
+                "trades held back: their ids may begin again",
+                symbol=flow.symbol,
+                first_id=suspicion.trades[0].trade_id,
+                expected_id=suspicion.expected,
+            )
+        verdict, first_id = Verdict.UNKNOWN, None
+        try:
+            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
+                verdict = await self._verdict(
+                    flow, suspicion.after_time_us, suspicion.expected, only_known=suspicion.is_jump
+                )
+                suspicion.asked += 1
+                suspicion.unanswered = False
+        except VenueError as error:
+            self._counters.failures[error.reason] += 1
+            suspicion.unanswered = True
+        except TimeoutError:
+            suspicion.unanswered = True
+        if verdict is Verdict.NEW:
+            first_id = await self._first_id(flow, suspicion.after_time_us)
+            first_id = begins_at(first_id, suspicion.trades)
+        elif verdict is Verdict.UNKNOWN:
+            verdict = suspicion.judge()
+            if verdict is Verdict.UNKNOWN and suspicion.asked >= ASKED_AT_MOST:
+                verdict = Verdict.SAME
+        if verdict is not Verdict.UNKNOWN:
+            if verdict is Verdict.NEW:
+                self._rest.ids_began_again(flow.symbol)
+            self._pipeline.decide(flow, verdict, first_id)
+
+    async def _verdict(
+        self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known: bool = False
+    ) -> Verdict:
+        """Ask for the newest trade, and where that lies beyond ours for the newest of ours."""
+        newest = None if only_known else await self._rest.newest_trade(flow.symbol)
+        lacks = newest is not None and flow.sequence.lacks(newest.trade_id)
+        verdict = judge_newest(newest, after_time_us, expected, lacks)
+        is_beyond = only_known or (newest is not None and newest.trade_id >= expected)
+        if verdict is not Verdict.UNKNOWN or not is_beyond:
+            return verdict
+        known_id = expected - 1
+        exact = flow.checkpoint_is_exact or flow.last_trade_time_us is not None or only_known
+        if known_id < 0 or not exact:
+            return Verdict.UNKNOWN
+        fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
+        row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
+        return judge_known(row, after_time_us)
+
+    async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
+        """The first id of the new series, where REST has it."""
+        try:
+            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
+                # From the next millisecond on: REST's times are no finer.
+                first_id = await self._rest.first_id_since(flow.symbol, (after_time_us // 1000 + 1) * 1000)
+                return first_id if first_id is not None else await self._lowest(flow, after_time_us)
+        except (VenueError, TimeoutError) as error:
+            log.warning(
+                "the beginning of an id series is not known; it begins with the first trade received",
+                symbol=flow.symbol,
+                reason=str(error) or type(error).__name__,
+            )
+            return None
+
+    async def _lowest(self, flow: SymbolFlow, after_time_us: int) -> int | None:
+        """The lowest id before those held that REST has of the new series, of a page."""
+        held = flow.suspicion.trades if flow.suspicion is not None else []
+        last = min((trade.trade_id for trade in held), default=0) - 1
+        if last < 0:
+            return None
+        fetched = await self._rest.trades(flow.symbol, IdRange(max(0, last - PAGE + 1), last), after_time_us)
+        newer = [trade.trade_id for trade in fetched.trades if trade.trade_time_us > after_time_us]
+        return min(newer, default=None)
+
+    async def _check_resumed(self) -> None:
+        """Compare the newest id of each symbol that goes on after an earlier process with the venue's, once."""
+        while True:
+            for flow in list(self._pipeline.flows.values()):
+                if flow.checkpoint_time_us is None or id(flow) in self._checked or not self._has_spare():
+                    continue
+                self._checked.add(id(flow))
+                await self._check(flow)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _check(self, flow: SymbolFlow) -> None:
+        after_us, expected = flow.checkpoint_time_us, flow.sequence.expected
+        if after_us is None or expected is None or flow.last_trade_time_us is not None or flow.suspicion:
+            return  # the stream has shown already how it goes on
+        try:
+            verdict = await self._verdict(flow, after_us, expected)
+        except VenueError as error:
+            self._counters.failures[error.reason] += 1
+            return  # the first trades of the stream will show it
+        is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
+        if verdict is Verdict.NEW and is_ours and flow.last_trade_time_us is None:
+            first_id = await self._first_id(flow, after_us)
+            if first_id is not None and flow.suspicion is None and flow.last_trade_time_us is None:
+                self._rest.ids_began_again(flow.symbol)
+                self._pipeline.begin_series(flow, first_id)

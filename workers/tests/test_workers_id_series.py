@@ -1,0 +1,453 @@
+"""Ids that a venue begins again are found by the first such trade, and no odd trade is taken for that.
+
+A model of the venue answers as its REST side does; broker and publisher are real.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from workers_broker import Broker
+from workers_rig import SYMBOL, Rig
+from workers_support import MakeSettings
+
+from marketfeed_wire import (
+    BookTicker,
+    Gap,
+    Progress,
+    Trade,
+    decode_book_ticker,
+    decode_gap,
+    decode_trade,
+    encode,
+)
+from marketfeed_wire.ledger import decode_progress
+from marketfeed_workers import startup
+from marketfeed_workers.errors import Unreachable
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.id_series import DECISIVE, QUOTES_SECONDS, Suspicion, Verdict
+from marketfeed_workers.ledger import Memory
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.repeats import RecentTrades
+from marketfeed_workers.series_watch import ASKED_AT_MOST, SeriesWatch
+from marketfeed_workers.venues.venue import Fetched, SymbolInfo
+
+BEGIN_US = 1_700_000_000_000_000
+
+
+class VenueModel:
+    """A venue that makes trades of one symbol, and its REST side."""
+
+    newest_only = None
+
+    def __init__(self, first_id: int) -> None:
+        self.rows: list[Trade] = []
+        self.answers = True
+        self.next_id = first_id
+        self.time_us = BEGIN_US
+
+    def trade(self, trade_id: int | None = None, **fields: object) -> Trade:
+        """The next trade; another one, that REST does not have, where an id is given."""
+        self.time_us += 5_000
+        made = a_trade(
+            self.next_id if trade_id is None else trade_id, **{"trade_time_us": self.time_us, **fields}
+        )
+        if trade_id is None:
+            self.rows.append(made)
+            self.next_id += 1
+        return made
+
+    def begin_again(self, first_id: int) -> None:
+        self.rows, self.next_id = [], first_id
+
+    def ids_began_again(self, symbol: str) -> None:
+        """Nothing is noted."""
+
+    async def symbols(self) -> dict[str, SymbolInfo]:
+        return {SYMBOL: SymbolInfo("TRADING", True)}
+
+    async def server_time_us(self) -> int:
+        return self.time_us
+
+    async def best_quote(self, symbol: str) -> None:
+        return None
+
+    async def newest_trade(self, symbol: str) -> Trade | None:
+        self._answer()
+        return self.rows[-1] if self.rows else None
+
+    async def first_id_since(self, symbol: str, time_us: int) -> int | None:
+        self._answer()
+        return next((row.trade_id for row in self.rows if row.trade_time_us >= time_us), None)
+
+    async def trades(
+        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+    ) -> Fetched:
+        self._answer()
+        return Fetched([row for row in self.rows if ids.first <= row.trade_id <= ids.last], [], "model")
+
+    def _answer(self) -> None:
+        if not self.answers:
+            raise Unreachable("rest_unreachable", "the venue is away")
+
+
+def a_trade(trade_id: int, **fields: object) -> Trade:
+    made = {"price": f"{trade_id + 1}.0", "qty": "2.0", "buyer_is_maker": True, "origin": "stream", **fields}
+    return Trade(
+        "binance_us",
+        SYMBOL,
+        trade_id,
+        event_time_us=None,
+        received_time_us=1,
+        **made,  # type: ignore[arg-type]
+    )
+
+
+class Stage:
+    """A worker's line from the trade to the topics, with the watch of id series."""
+
+    def __init__(self, rig: Rig, venue: VenueModel) -> None:
+        self.rig, self.venue = rig, venue
+        self.clock = [0.0]
+        rig.pipeline = Pipeline(_BinanceUs(), rig.publisher, rig.counters, rig.clock, lambda: self.clock[0])
+        rig.teller._pipeline = rig.pipeline
+        rig.pipeline.add_symbol(SYMBOL)
+        self.watch = SeriesWatch(rig.pipeline, venue, rig.counters)
+
+    def come(self, *trades: Trade) -> None:
+        """Trades that one read brings."""
+        self.rig.pipeline._publish_trades(list(trades), 1)
+        self.rig.pipeline.poll()
+
+    def quotes(self, *update_ids: int) -> None:
+        quotes = [BookTicker("binance_us", SYMBOL, u, "1", "1", "2", "1", None, 1) for u in update_ids]
+        self.rig.pipeline._publish_quotes(quotes, 1)
+        self.rig.pipeline.poll()
+
+    def look(self) -> None:
+        asyncio.run(self.watch.look())
+        self.settle()
+
+    def settle(self) -> None:
+        self.rig.settle()
+        self.rig.pipeline.poll()
+        self.rig.settle()
+
+    def published(self) -> list[tuple[int, int]]:
+        """(series, id) of every trade in the topic."""
+        self.settle()
+        return [(one.id_series, one.trade_id) for one in map(decode_trade, self.rig.stored(self.rig.trades))]
+
+    def restarted(self) -> "Stage":
+        """The next process, which knows what Kafka holds."""
+        self.settle()
+        self.rig.teller.tell(finally_=True)
+        self.settle()
+        memory = Memory()
+        for value in self.rig.stored(self.rig.progress):
+            memory.take_progress("binance_us", value)
+        for value in self.rig.stored(self.rig.gaps):
+            memory.take_gap("binance_us", value)
+        rig = Rig.__new__(Rig)
+        rig.__dict__.update(self.rig.__dict__)
+        new = Stage(rig, self.venue)
+        startup.resume(memory, rig.pipeline.flows[SYMBOL], None)
+        return new
+
+
+def _BinanceUs():  # noqa: N802 - stands for a class
+    from marketfeed_workers.venues.registry import VENUES
+
+    return VENUES["binance_us"]
+
+
+@pytest.fixture
+def begin(make_settings: MakeSettings, shared_broker: Broker) -> Callable[[int], Stage]:
+    """A stage whose venue has made ten trades, from an id on, all published."""
+
+    def one(first_id: int = 1000) -> Stage:
+        venue = VenueModel(first_id)
+        stage = Stage(Rig(make_settings, shared_broker), venue)
+        for _ in range(10):
+            stage.come(venue.trade())
+        stage.settle()
+        assert stage.published() == [(0, first_id + n) for n in range(10)]
+        return stage
+
+    return one
+
+
+def series(first: int, *ids: int) -> list[tuple[int, int]]:
+    return [(first, each) for each in ids]
+
+
+OLD = series(0, *range(1000, 1010))
+
+
+@pytest.mark.parametrize("first_id", [0, 1, 500, 1005, 1009])
+def test_id_series_begins_with_the_first_trade_of_ids_that_begin_again(begin, first_id: int) -> None:
+    stage = begin()
+    stage.venue.begin_again(first_id)
+    stage.come(stage.venue.trade())
+    assert stage.published() == OLD
+    stage.look()
+    stage.come(*(stage.venue.trade() for _ in range(20)))
+    assert stage.published() == OLD + series(1, *range(first_id, first_id + 21))
+    assert stage.rig.counters.series_begun["trade", SYMBOL] == 1
+
+
+def test_id_series_can_begin_again_twice(begin) -> None:
+    stage = begin()
+    for _ in range(2):
+        stage.venue.begin_again(3)
+        stage.come(*(stage.venue.trade() for _ in range(5)))
+        stage.look()
+    assert stage.published() == OLD + series(1, *range(3, 8)) + series(2, *range(3, 8))
+
+
+def test_id_series_beginning_is_fetched_where_the_stream_was_away(begin) -> None:
+    """The first trades of the new series were not received: they are a gap of it."""
+    stage = begin()
+    stage.venue.begin_again(0)
+    missed = [stage.venue.trade() for _ in range(30)]
+    stage.come(stage.venue.trade())
+    stage.look()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    assert flow.sequence.missing() == [IdRange(0, 29)]
+    stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
+    assert sorted(stage.published()) == OLD + series(1, *range(31))
+
+
+@pytest.mark.parametrize("first_id", [1, 1003])
+def test_id_series_is_found_by_the_next_process(begin, first_id: int) -> None:
+    """Also where the new ids have passed the checkpoint meanwhile."""
+    stage = begin()
+    stage.venue.begin_again(first_id)
+    missed = [stage.venue.trade() for _ in range(8)]
+    stage = stage.restarted()
+    stage.come(stage.venue.trade())
+    stage.look()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    assert (flow.id_series, flow.sequence.missing()) == (1, [IdRange(first_id, first_id + 7)])
+    stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
+    assert sorted(stage.published()) == OLD + series(1, *range(first_id, first_id + 9))
+
+
+def test_id_series_goes_on_in_the_next_process(begin) -> None:
+    stage = begin()
+    stage.venue.begin_again(0)
+    stage.come(stage.venue.trade())
+    stage.look()
+    stage = stage.restarted()
+    stage.come(stage.venue.trade())
+    assert stage.published() == OLD + series(1, 0, 1)
+
+
+def test_id_series_of_a_killed_process_is_known_before_its_first_trade(begin) -> None:
+    stage = begin()
+    stage.venue.begin_again(0)
+    stage.come(stage.venue.trade())
+    stage.look()
+    words = [decode_progress(value) for value in stage.rig.stored(stage.rig.progress)]
+    assert [(word.id_series, word.next_id) for word in words][-1] == (1, 0)
+
+
+def test_id_series_of_a_worker_that_lags_never_goes_back() -> None:
+    memory = Memory()
+    for id_series, trade_id in ((0, 1009), (1, 20), (0, 1009)):
+        memory.take_progress("binance_us", encode(Progress("binance_us", SYMBOL, trade_id, 1, id_series)))
+    assert memory.checkpoints[SYMBOL].id_series == 1
+    older = b'{"venue":"binance_us","symbol":"X","trade_id":7,"acknowledged_time_us":5}'
+    memory.take_progress("binance_us", older)
+    assert memory.checkpoints["X"].id_series == 0
+
+
+def test_id_series_that_ends_leaves_its_gaps_unresolved_with_that_reason(begin) -> None:
+    stage = begin()
+    stage.venue.next_id = 1013
+    stage.come(stage.venue.trade())
+    stage.venue.begin_again(1)
+    stage.come(stage.venue.trade())
+    stage.look()
+    assert stage.published() == [*OLD, (0, 1013), (1, 1)]
+    gaps = [decode_gap(value) for value in stage.rig.stored(stage.rig.gaps)]
+    last: Gap = gaps[-1]
+    assert (last.state, last.proof, last.missing) == ("unresolved", "id series ended", [(1010, 1012)])
+    assert stage.rig.pipeline.flows[SYMBOL].missing == 0
+
+
+ODD = {
+    "a known id, later, with another price": {"trade_id": 1004},
+    "an id before all that was received": {"trade_id": 5},
+}
+
+
+@pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("rest_answers", [True, False])
+def test_id_series_goes_on_after_one_odd_trade(begin, fields, rest_answers: bool) -> None:
+    """Published as it came, for the consumer to compare; what follows goes on in the same series."""
+    stage = begin()
+    stage.venue.answers = rest_answers
+    stage.come(stage.venue.trade(**fields))
+    stage.look()
+    stage.come(*(stage.venue.trade() for _ in range(12)))
+    stage.look()
+    stage.look()
+    expected = OLD + series(0, fields["trade_id"], *range(1010, 1022))
+    assert stage.published() == expected
+    assert stage.rig.counters.series_begun.total() == 0
+
+
+def test_id_series_goes_on_when_rest_shows_nothing_newer(begin) -> None:
+    """An odd trade of a symbol that then falls silent: REST may lag, so it is asked some times."""
+    stage = begin()
+    stage.come(stage.venue.trade(7))
+    for _ in range(ASKED_AT_MOST):
+        assert stage.published() == OLD
+        stage.look()
+    assert stage.published() == [*OLD, (0, 7)]
+
+
+def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin) -> None:
+    stage = begin()
+    stage.venue.answers = False
+    stage.venue.begin_again(4)
+    for _ in range(DECISIVE - 1):
+        stage.come(stage.venue.trade())
+        stage.look()
+    assert stage.published() == OLD
+    stage.come(stage.venue.trade())
+    stage.look()
+    assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE))
+
+
+def test_id_series_of_quotes_begins_again_by_themselves(begin) -> None:
+    stage = begin()
+    stage.quotes(*range(100, 110))
+    stage.quotes(5, 6, 7, 8)
+    stage.look()
+    stage.clock[0] += QUOTES_SECONDS
+    stage.look()
+    stage.quotes(9)
+    stage.settle()
+    found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
+    expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in range(5, 10)]
+    assert [(one.id_series, one.update_id) for one in found] == expected
+
+
+def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:
+    stage = begin()
+    for newest in range(100, 200):
+        stage.quotes(newest, newest - 50)
+        stage.clock[0] += 1
+        stage.look()
+    assert stage.rig.counters.quotes.outdated == 100
+    assert stage.rig.counters.series_begun.total() == 0
+
+
+def test_repeats_that_are_proven_identical_are_not_published(begin) -> None:
+    stage = begin()
+    held = [replace(row, origin="stream") for row in stage.venue.rows]
+    again = [replace(row, price=f"{row.price}0", received_time_us=2) for row in stage.venue.rows]
+    stage.come(*held, *again)
+    assert stage.published() == OLD
+    assert stage.rig.pipeline.flows[SYMBOL].sequence.duplicates == 20
+
+
+CONFLICTS = {
+    "price": {"price": "9"},
+    "quantity": {"qty": "9"},
+    "side": {"buyer_is_maker": False},
+    "earlier": None,
+}
+
+
+@pytest.mark.parametrize("fields", CONFLICTS.values(), ids=CONFLICTS)
+def test_repeats_with_other_content_are_published(begin, fields) -> None:
+    stage = begin()
+    held = stage.venue.rows[3]
+    fields = {
+        "trade_time_us": held.trade_time_us,
+        **(fields or {"trade_time_us": held.trade_time_us - 9_000}),
+    }
+    stage.come(a_trade(1003, **fields))
+    assert stage.published() == [*OLD, (0, 1003)]
+    assert stage.rig.pipeline.flows[SYMBOL].conflicts == 1
+    assert stage.rig.counters.series_begun.total() == 0
+
+
+def test_repeats_of_trades_before_this_process_are_published(begin) -> None:
+    stage = begin()
+    held = list(stage.venue.rows)
+    stage = stage.restarted()
+    stage.come(held[4], stage.venue.trade(), held[2], held[3])
+    assert stage.published() == [*OLD, (0, 1004), (0, 1010), (0, 1002), (0, 1003)]
+    assert stage.rig.pipeline.flows[SYMBOL].last_trade_time_us == stage.venue.time_us
+
+
+def test_repeats_are_held_in_bounded_memory() -> None:
+    recent = RecentTrades(100)
+    trades = [a_trade(n, trade_time_us=n) for n in range(1000)]
+    for start in range(0, 1000, 10):
+        recent.add(trades[start : start + 10])
+        assert recent.find(SYMBOL, start) is trades[start]
+    assert recent.find(SYMBOL, 899) is None
+    assert recent.find(SYMBOL, 900) is trades[900]
+    assert len(recent._index) == 100
+
+
+def test_suspicion_is_bounded() -> None:
+    suspicion = Suspicion(0, 10_000, 0.0)
+    for n in range(2000):
+        if suspicion.judge() is not Verdict.UNKNOWN:
+            break
+        suspicion.hold(a_trade(5, trade_time_us=n + 1))
+    assert suspicion.judge() is Verdict.SAME
+    assert len(suspicion.trades) <= 1000
+
+
+steps = st.lists(
+    st.one_of(
+        st.sampled_from(["trade", "trade", "trade", "repeat", "conflict", "look", "restart"]),
+        st.integers(0, 40),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, drawn: list[str | int]) -> None:
+    """The oracle: the venue numbers its series itself; what it traded is in the topic under that number, each once.
+
+    Repeats and conflicting messages of ids before never change that.
+    """
+    stage = begin(30)
+    expected = series(0, *range(30, 40))
+    number = 0
+    for step in drawn:
+        if isinstance(step, int):
+            if step >= stage.venue.next_id or not stage.venue.rows:
+                continue
+            stage.venue.begin_again(step)
+            number += 1
+            continue
+        if step == "trade":
+            made = stage.venue.trade()
+            stage.come(made)
+            expected.append((number, made.trade_id))
+            if stage.rig.pipeline.flows[SYMBOL].suspicion is not None:
+                stage.look()
+        elif step == "repeat" and stage.venue.rows:
+            stage.come(stage.venue.rows[-1])
+        elif step == "conflict" and stage.venue.rows:
+            held = stage.venue.rows[0]
+            stage.come(a_trade(held.trade_id, price="77", trade_time_us=held.trade_time_us))
+        elif step == "look":
+            stage.look()
+        elif step == "restart":
+            stage = stage.restarted()
+    assert sorted(set(stage.published())) == sorted(set(expected))
