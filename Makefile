@@ -59,6 +59,9 @@ SEED ?= 0
 simtest: setup ## sessions of the worker in virtual time with faults from seeds (SESSIONS=10000 SEED=n, ARGS="--no-shrink")
 	@$(RUN) marketfeed-simtest run --sessions $(SESSIONS) --seed $(SEED) $(ARGS)
 
+retention-check: setup ## retention and audit under generated interleavings, against an oracle in SQL (RUNS=10000 SEED=1 ARGS="--case FILE")
+	@$(RUN) python scripts/retention_check.py $(addprefix --runs=,$(RUNS)) $(addprefix --seed=,$(SEED)) $(ARGS)
+
 lint: setup ## format check, lint, types, import contracts
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .

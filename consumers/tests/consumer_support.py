@@ -119,33 +119,44 @@ WITH derived AS ({DERIVED_CANDLES})
 """
 """Candles that are not what the SQL aggregate of the rows says; none when all is well."""
 
-KEPT = """
-    SELECT t.* FROM trades AS t LEFT JOIN high_water_marks AS m
-        ON m.table_name = 'trades' AND m.venue = t.venue AND m.symbol = t.symbol AND m.id_series = t.id_series
-    WHERE t.trade_id >= coalesce(m.expired_below_id, 0)
-"""
-"""Rows that have not expired: retention says so of many and deletes them afterwards, little by little."""
-
-MARKS_DIFFER = f"""
-WITH kept AS ({KEPT}), derived AS (
-    SELECT venue, symbol, id_series, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS row_count
-    FROM kept GROUP BY 1, 2, 3
-), held AS (
-    SELECT venue, symbol, id_series, first_id, last_id, row_count FROM high_water_marks WHERE table_name = 'trades'
+MARKS_DIFFER = """
+WITH kept AS (
+    SELECT venue, symbol, id_series, min(trade_id) AS first_id, max(trade_id) AS last_id, count(*) AS rows
+    FROM trades GROUP BY 1, 2, 3
+), gaps AS (
+    SELECT venue, symbol, id_series, sum(last_trade_id - first_trade_id + 1) AS ids FROM missing_trades GROUP BY 1, 2, 3
 )
-(TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
-"""  # noqa: S608 - a constant
+SELECT m.*, k.*, g.ids FROM (
+    SELECT m.*, coalesce(r.deleted_rows, 0) AS deleted FROM high_water_marks AS m
+    LEFT JOIN retention_state AS r USING (table_name, venue, symbol, id_series) WHERE m.table_name = 'trades'
+) AS m
+FULL JOIN kept AS k USING (venue, symbol, id_series) LEFT JOIN gaps AS g USING (venue, symbol, id_series)
+WHERE m.row_count - m.deleted IS DISTINCT FROM k.rows
+    OR m.last_id::numeric - m.first_id + 1 IS DISTINCT FROM m.row_count + coalesce(g.ids, 0)
+    OR k.first_id < m.first_id OR k.last_id > m.last_id
+    OR (m.deleted = 0 AND (k.first_id, k.last_id) IS DISTINCT FROM (m.first_id, m.last_id))
+"""
+"""Marks that do not say how many rows there are and were, and between which ids; and rows without a mark."""
 
-MISSING_DIFFER = f"""
-WITH kept AS ({KEPT}), derived AS (
+MISSING_DIFFER = """
+WITH derived AS (
     SELECT venue, symbol, id_series, trade_id + 1 AS first_id, next_id - 1 AS last_id FROM (
         SELECT venue, symbol, id_series, trade_id,
             lead(trade_id) OVER (PARTITION BY venue, symbol, id_series ORDER BY trade_id) AS next_id
-        FROM kept
+        FROM trades
     ) AS neighbours WHERE next_id - trade_id > 1
-), held AS (SELECT venue, symbol, id_series, first_trade_id, last_trade_id FROM missing_trades)
-(TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
-"""  # noqa: S608 - a constant
+), held AS (SELECT venue, symbol, id_series, first_trade_id AS first_id, last_trade_id AS last_id FROM missing_trades),
+differing AS (
+    (TABLE derived EXCEPT ALL TABLE held) UNION ALL (TABLE held EXCEPT ALL TABLE derived)
+)
+SELECT d.* FROM differing AS d LEFT JOIN retention_state AS r
+    ON r.table_name = 'trades' AND (r.venue, r.symbol, r.id_series) = (d.venue, d.symbol, d.id_series)
+WHERE coalesce(r.deleted_rows, 0) = 0
+UNION ALL
+SELECT h.* FROM held AS h JOIN trades AS t USING (venue, symbol, id_series)
+WHERE t.trade_id BETWEEN h.first_id AND h.last_id
+"""
+"""Missing ranges that are not what the rows of a symbol leave out, where none were deleted; and that hold a row."""
 
 TOPS_DIFFER = """
 WITH derived AS (

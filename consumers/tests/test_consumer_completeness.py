@@ -22,8 +22,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketfeed_consumers import audit, completeness, schema
+from marketfeed_consumers.audit import HOUR_US
 from marketfeed_consumers.auditor import Auditor
 from marketfeed_consumers.database import connect
+from marketfeed_consumers.judgement import MARGIN_US, VERDICTS, Ledger, judge
+from marketfeed_consumers.plausible import EARLIEST_US
 from marketfeed_devtools.waiting import until
 
 
@@ -46,13 +49,17 @@ def test_figures_of_one_symbol(
     absent: list[list[tuple[int, int]]],
     expected: tuple[int, int, int, float],
 ) -> None:
-    (one,) = completeness.assemble(
-        [("v", "S", 0, 90, 7)],
-        [("v", "S", 0, *span) for span in missing] + [("v", "OTHER", 0, 1, 1)],
-        [("v", "S", 0, spans, "proof") for spans in absent],
+    ledger = Ledger(
+        marks=[("v", "S", 0, 0, 100)],
+        missing=[("v", "S", 0, *span, 7, 8) for span in missing],
+        absent=[("v", "S", 0, spans, "proof") for spans in absent],
+        rejected=[],
+        limits={},
+        now_us=9,
     )
+    (one,) = completeness.assemble(ledger, {("v", "S", 0): 90}, {("v", "S", 0): 7})
     unresolved, proven, open_gaps, ratio = expected
-    assert one.missing == {"unresolved": unresolved, "absent": proven}
+    assert one.missing == {"unresolved": unresolved, "absent": proven, "rejected": 0, "expired": 0}
     assert one.open_gaps == open_gaps
     assert one.completeness_ratio == pytest.approx(ratio)
 
@@ -60,24 +67,30 @@ def test_figures_of_one_symbol(
 spans = st.tuples(st.integers(0, 300), st.integers(0, 9)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
-@given(st.lists(spans, max_size=12), st.lists(st.lists(spans, max_size=3), max_size=6))
+@given(
+    st.lists(spans, max_size=12),
+    st.lists(st.lists(spans, max_size=3), max_size=6),
+    st.lists(spans, max_size=3),
+)
 def test_figures_are_the_sums_of_the_audits_hours(
-    missing: list[tuple[int, int]], absent: list[list[tuple[int, int]]]
+    missing: list[tuple[int, int]], absent: list[list[tuple[int, int]]], rejected: list[tuple[int, int]]
 ) -> None:
-    proofs = [("v", "S", 0, spans, "proof") for spans in absent]
-    (one,) = completeness.assemble([("v", "S", 0, 90, 7)], [("v", "S", 0, *span) for span in missing], proofs)
-    hours = audit.assemble(
-        [("v", "S", 0, 0, 1, 400, 90)],
-        [("v", "S", 0, 0 if span[0] < 100 else 1, *span) for span in missing],
-        proofs,
-        [],
-        None,
+    ledger = Ledger(
+        marks=[("v", "S", 0, 0, 400)],
+        missing=[("v", "S", 0, *span, EARLIEST_US + span[0], EARLIEST_US + span[1]) for span in missing],
+        absent=[("v", "S", 0, spans, "proof") for spans in absent],
+        rejected=[("v", "S", 0, *span, EARLIEST_US + 200) for span in rejected],
+        limits={("v", "S", 0): EARLIEST_US + MARGIN_US + 100},
+        now_us=EARLIEST_US + 1000,
     )
+    (one,) = completeness.assemble(ledger, {("v", "S", 0): 90}, {("v", "S", 0): 7})
+    ranges = audit.located(judge(ledger), 0, 2**63 - 1)
+    hours = audit.assemble([("v", "S", 0, EARLIEST_US // HOUR_US * HOUR_US, 1, 400, 90)], ranges, [], None)
     sums: Counter[str] = Counter()
     for hour in hours:
         for span in hour.missing:
             sums[span.verdict] += span.size
-    assert one.missing == {"absent": sums["absent"], "unresolved": sums["unresolved"]}
+    assert one.missing == {verdict: sums[verdict] for verdict in VERDICTS}
     assert (one.completeness_ratio == 1.0) == all(hour.completeness_percent == 100.0 for hour in hours)
 
 
@@ -94,9 +107,14 @@ def test_figures_are_read_from_the_ledger(session: Callable[..., Session], datab
         other.execute(GAP)
     connection, _ = connect(database)
     with connection:
-        found = {one.symbol: one for one in completeness.figures(connection)}
+        found = {one.symbol: one for one in completeness.figures(connection, trade(99).trade_time_us)[0]}
     assert found["BTCUSDT"] == completeness.Figures(
-        "binance_us", "BTCUSDT", 6, {"absent": 2, "unresolved": 2}, 1, trade(10).trade_time_us
+        "binance_us",
+        "BTCUSDT",
+        6,
+        {"absent": 2, "unresolved": 2, "rejected": 0, "expired": 0},
+        1,
+        trade(10).trade_time_us,
     )
     assert found["ETHUSDT"].completeness_ratio == 1.0
     assert found["ETHUSDT"].stored == 50

@@ -13,6 +13,7 @@ from marketfeed_consumers import audit, rebuild, retention
 from marketfeed_consumers.database import again as retrying
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.dialects import POSTGRESQL
+from marketfeed_consumers.plausible import EARLIEST_US
 from marketfeed_consumers.transaction import Connection
 from marketfeed_wire import MAX_ID, MAX_TIME_US
 
@@ -91,12 +92,16 @@ def test_ids_times_and_numbers_at_their_edges(
         for _ in rebuild.candles(connection, rebuild.Scope(), _again(connection)):
             pass
         assert everything(database) == before
-        for _ in retention.expire(connection, "trades", MAX_ID, _again(connection)):
+        limit = retention.Limit(MAX_TIME_US + 1, MAX_TIME_US)
+        for _ in retention.expire(connection, "trades", limit, _again(connection), lambda _: None):
             pass
-    assert rows(database, "SELECT trade_id FROM trades") == [(max(ids),)]
+    kept = sorted(
+        (one.trade_id,) for one in made if one.trade_time_us < EARLIEST_US or one.trade_id == max(ids)
+    )
+    assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == kept
     mine.writer.submit_load([]).result(20)
     mine.write(*made)
-    assert rows(database, "SELECT trade_id FROM trades") == [(max(ids),)]
+    assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == kept
     assert rows(database, "SELECT sum(trade_count)::int FROM candles_1m") == [(len(ids),)]
 
 

@@ -1,7 +1,7 @@
 """What is new is told from ranges alone: the same as a set of all ids would tell."""
 
 import pytest
-from consumer_market import batches_of_ids, ids, trade
+from consumer_market import batches_of_ids, trade
 from hypothesis import given
 
 from marketfeed_consumers.knowledge import NOTHING, Mark, Missing, absorb
@@ -41,13 +41,14 @@ def test_a_missing_range_tells_between_which_trades_it_lies(batches: list[list[i
     assert mark.last_time_us == trade(mark.last_id).trade_time_us
 
 
-@given(batches_of_ids, ids)
-def test_what_retention_has_deleted_does_not_come_back(batches: list[list[int]], horizon: int) -> None:
-    mark = Mark(3, horizon, horizon - 1, 0, 0, expired_below_id=horizon)
-    for batch in batches:
-        result = absorb(mark, [trade(i) for i in batch])
-        assert all(one.trade_id >= horizon for one in result.new)
-        mark = result.mark
+def test_ids_that_an_older_release_has_deleted_come_back_only_where_they_are_young() -> None:
+    """It wrote off what was missing among them, also what was young."""
+    mark = Mark(3, 50, 60, 9_000, 9_500, 50, 9_000)
+    times = {10: 8_999, 11: 9_000, 12: 100, 49: 9_001, 61: 1}
+    result = absorb(mark, [trade(i, trade_time_us=time_us) for i, time_us in times.items()])
+    assert [one.trade_id for one in result.new] == [11, 49, 61]
+    again = absorb(result.mark, [trade(10, trade_time_us=8_999), trade(12, trade_time_us=9_000), trade(11)])
+    assert [one.trade_id for one in again.new] == [12]
 
 
 def test_the_version_rises_only_when_something_is_new() -> None:

@@ -121,7 +121,7 @@ def test_the_rows_are_written_as_copy_reads_them() -> None:
 
 def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -> None:
     batch = only(quote(7), quote(12), quote(12), quote(5))
-    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0)), from_zero(batch))
+    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0, 0)), from_zero(batch))
     (doubtful,), (new,) = made.quotes.doubtful.values(), made.quotes.new.values()
     assert [one.update_id for one in doubtful] == [5, 7]
     assert [one.update_id for one in new] == [12]

@@ -1,8 +1,7 @@
-"""Audit, retention, rebuild and the setting of offsets."""
+"""Audit, rebuild and the setting of offsets."""
 
 import argparse
 import random
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -11,7 +10,7 @@ import psycopg
 import pytest
 from consumer_market import BEGIN_US, quote, trade
 from consumer_session import Session
-from consumer_support import differences, everything, rows, stored
+from consumer_support import differences, everything, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from marketfeed_consumers import audit, offsets, rebuild, retention
 from marketfeed_consumers import database as databases
 from marketfeed_consumers.commands import time_us
 from marketfeed_consumers.dialects import POSTGRESQL
+from marketfeed_consumers.judgement import Range, judged
 from marketfeed_consumers.transaction import Connection
 
 HOUR = audit.HOUR_US
@@ -44,7 +44,7 @@ spans = st.tuples(st.integers(0, 50), st.integers(0, 10)).map(lambda pair: (pair
 def test_a_missing_range_is_divided_into_what_is_proven_absent_and_the_rest(
     asked: tuple[int, int], proven: list[tuple[int, int, str]]
 ) -> None:
-    ranges = audit.judged(*asked, proven)
+    ranges = judged(*asked, proven)
     assert [i for one in ranges for i in range(one.first_id, one.last_id + 1)] == list(
         range(asked[0], asked[1] + 1)
     )
@@ -73,12 +73,12 @@ def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
         (7, 10, 2, 1 + 3),
         (14, 15, 2, 0),
     ]
-    assert report.hours[0].missing == (audit.Range(4, 5, "absent", "historicalTrades"),)
+    assert report.hours[0].missing == (Range(4, 5, "absent", "historicalTrades"),)
     assert report.hours[0].completeness_percent == 100.0
     assert report.hours[1].missing == (
-        audit.Range(8, 8, "absent", "aggTrades"),
-        audit.Range(9, 9, "unresolved", ""),
-        audit.Range(11, 13, "unresolved", ""),
+        Range(8, 8, "absent", "aggTrades"),
+        Range(9, 9, "unresolved", ""),
+        Range(11, 13, "unresolved", ""),
     )
     assert report.hours[1].completeness_percent == pytest.approx(100 * 2 / 6)
     assert not report.is_complete
@@ -96,7 +96,7 @@ def test_the_audit_of_some_hours_tells_what_is_missing_in_them_though_it_begins_
     begin = BEGIN_US - BEGIN_US % HOUR
     report = audit.audit(connected, POSTGRESQL, audit.Scope(since_us=begin + since))
     assert not report.is_complete
-    assert [hour.missing for hour in report.hours if hour.missing] == [(audit.Range(3, 8, "unresolved", ""),)]
+    assert [hour.missing for hour in report.hours if hour.missing] == [(Range(3, 8, "unresolved", ""),)]
     assert report.hours[0].hour_us == begin + since - since % HOUR
     one_hour = audit.Scope(since_us=begin + since, until_us=begin + since + 1)
     assert not audit.audit(connected, POSTGRESQL, one_hour).is_complete
@@ -143,98 +143,6 @@ def test_nothing_stored_is_told_from_a_quiet_hour(
     assert (misspelt.hours, misspelt.is_complete) == ((), False)
 
 
-def test_what_retention_has_deleted_is_expired_and_not_uncounted(
-    session: Callable[..., Session], database: str, connected: Connection
-) -> None:
-    """The deep audit took every trade that had expired for one that was lost."""
-    mine = session()
-    for hour in range(4):
-        mine.write(*(hourly(i, hour) for i in range(hour * 10, hour * 10 + 10) if i != 24))
-    before_us = hourly(15, 1).trade_time_us  # type: ignore[attr-defined] - a trade
-    list(retention.expire(connected, "trades", before_us, database_again(connected)))
-    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
-    assert [(one.expired, one.stored, one.uncounted) for one in deep.hours] == [
-        (True, 10, 0),
-        (True, 10, 0),
-        (False, 9, 0),
-        (False, 10, 0),
-    ]
-    assert [one.unresolved for one in deep.hours] == [0, 0, 1, 0]
-    with psycopg.connect(database) as other:
-        other.execute("DELETE FROM trades WHERE trade_id IN (16, 21, 22)")
-    deep = audit.audit(connected, POSTGRESQL, audit.Scope(), deep=True)
-    assert [one.uncounted for one in deep.hours] == [0, 0, 2, 0]
-
-
-def test_retention_deletes_the_old_and_they_do_not_come_back(
-    session: Callable[..., Session], database: str, connected: Connection
-) -> None:
-    mine = session()
-    old, young = [hourly(i, 0) for i in range(0, 30, 3)], [hourly(i, 5) for i in range(30, 40)]
-    mine.write(*old, *young, *(quote(i) for i in range(20)))
-    before_us = BEGIN_US - BEGIN_US % HOUR + 4 * HOUR
-    candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
-    done = list(retention.expire(connected, "trades", before_us, database_again(connected)))
-    assert sum(one.rows for one in done) == 10
-    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 10)]
-    assert "missing" not in differences(database)
-    assert "marks" not in differences(database)
-    mine.writer.submit_load([]).result(10)
-    result = mine.write(*old, *young, hourly(4, 0), hourly(40, 5))
-    assert result.written.inserted["trades"] == 1
-    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 11)]
-    assert rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")[:1] == candles[:1]
-    list(retention.expire(connected, "book_tickers", quote(15).received_time_us, database_again(connected)))
-    assert rows(database, "SELECT min(update_id), max(update_id) FROM book_tickers") == [(15, 19)]
-    mine.writer.submit_load([]).result(10)
-    result = mine.write(*(quote(i) for i in range(21)), *(quote(i, symbol="NEWUSDT") for i in range(2)))
-    assert result.written.inserted["book_tickers"] == 3
-    assert rows(
-        database, "SELECT min(update_id), max(update_id) FROM book_tickers WHERE symbol <> 'NEWUSDT'"
-    ) == [(15, 20)]
-    expired = retention.expire_candles(connected, before_us, database_again(connected))
-    assert sum(one.rows for one in expired) == 1
-
-
-def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
-    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "STEP_ROWS", 7)
-    mine = session()
-    mine.write(*(trade(i, symbol) for i in range(50) for symbol in ("A", "B")))
-    done = list(retention.expire(connected, "trades", 2**62, database_again(connected)))
-    assert max(one.rows for one in done) == 7
-    assert rows(database, "SELECT symbol, trade_id FROM trades ORDER BY 1") == [("A", 49), ("B", 49)]
-    mine.writer.submit_load([]).result(10)
-    mine.write(trade(10, "A"), trade(50, "A"))
-    assert stored(database, "trades") == 3
-
-
-def test_retention_deletes_what_one_that_was_ended_has_left(
-    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "STEP_ROWS", 4)
-    monkeypatch.setattr(retention, "EXPIRE_ROWS", 20)
-    mine = session()
-    mine.write(*(trade(i) for i in range(0, 60, 2)), *(quote(i) for i in range(50)))
-    for table in ("trades", "book_tickers"):
-        first = next(retention.expire(connected, table, 2**62, database_again(connected)))
-        assert first.rows == 4
-    held = "SELECT table_name, first_id, row_count, expired_below_id FROM high_water_marks ORDER BY 1"
-    assert rows(database, held) == [("book_tickers", 20, 30, 20), ("trades", 40, 10, 40)]
-    assert stored(database, "trades") == 30 - 4
-    mine.writer.submit_load([]).result(10)
-    assert mine.write(trade(2), trade(21), trade(38), quote(3), quote(19)).written.inserted == {
-        "trades": 0,
-        "book_tickers": 0,
-    }
-    for table in ("trades", "book_tickers"):
-        list(retention.expire(connected, table, 0, database_again(connected)))
-    assert stored(database, "trades") == 10
-    assert stored(database, "book_tickers") == 30
-    assert rows(database, held) == [("book_tickers", 20, 30, 20), ("trades", 40, 10, 40)]
-
-
 def test_a_rebuild_leaves_the_candles_whose_trades_retention_deletes_meanwhile(
     session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,26 +155,13 @@ def test_a_rebuild_leaves_the_candles_whose_trades_retention_deletes_meanwhile(
     next(rebuilding)
     other, _ = databases.connect(database)
     with other:
-        list(retention.expire(other, "trades", BEGIN_US + 150_000_000, database_again(other)))
+        list(retention.expire(other, "trades", old(BEGIN_US + 150_000_000), database_again(other)))
     list(rebuilding)
     assert rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us") == candles
 
 
-def test_retention_ends_where_somebody_else_has_written_rows_below_the_mark(
-    session: Callable[..., Session], database: str, connected: Connection
-) -> None:
-    """It went on forever: the mark could not be moved back to where the rows are."""
-    session().write(*(hourly(i, 5) for i in range(30, 40)))
-    with psycopg.connect(database) as other:
-        other.execute(
-            "INSERT INTO trades SELECT venue, symbol, 7, price, qty, buyer_is_maker, 1, NULL, 1, origin "
-            "FROM trades WHERE trade_id = 30"
-        )
-    before_us = BEGIN_US - BEGIN_US % HOUR + 4 * HOUR
-    done = list(retention.expire(connected, "trades", before_us, database_again(connected)))
-    assert [one.rows for one in done] == [1]
-    assert rows(database, "SELECT min(trade_id), count(*) FROM trades") == [(30, 10)]
-    assert rows(database, "SELECT first_id, last_id FROM high_water_marks") == [(30, 39)]
+def old(before_us: int) -> retention.Limit:
+    return retention.Limit(before_us, BEGIN_US + 30 * 24 * HOUR)
 
 
 def database_again(connection: Connection) -> Callable[..., object]:
@@ -357,22 +252,3 @@ def test_times_are_read_as_utc() -> None:
     )
     with pytest.raises(argparse.ArgumentTypeError, match="yesterday"):
         time_us("yesterday")
-
-
-@pytest.mark.parametrize(
-    ("table", "column"),
-    [
-        ("trades", "trade_time_us"),
-        ("book_tickers", "received_time_us"),
-        ("candles_1m", "open_time_us"),
-        ("dead_letters", "stored_time_us"),
-    ],
-)
-def test_the_ttl_expires_a_row_so_many_days_after_its_own_time(
-    database: str, table: str, column: str
-) -> None:
-    """The expression is the same on both, only who evaluates it differs."""
-    (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", retention.row_level_ttl(table, 7))
-    expires = quoted.replace("''", "'")
-    query = f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES (5000000)) AS t ({column})"  # noqa: S608
-    assert rows(database, query) == [(5 + 7 * 86_400,)]

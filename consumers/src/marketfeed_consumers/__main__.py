@@ -11,7 +11,8 @@ from marketfeed_consumers.settings import ConsumerSettings
 
 _DESCRIPTION = """Stores what marketfeed's topics hold in PostgreSQL or CockroachDB, each message exactly once.
 
-Exit codes: 0 done or stopped when asked to, 1 something it needs is out of reach or refuses it, 2 wrong settings."""
+Exit codes: 0 done or stopped when asked to, 1 something it needs is out of reach or refuses it, 2 wrong settings,
+3 (retain) done, but for rows whose times cannot be."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,45 +1,28 @@
 """Is everything there? Per symbol and hour, from the ledger; no row of `trades` is read unless asked for.
 
 candles_1m holds how many trades each minute has, between which ids; missing_trades holds, exactly, the ranges of ids
-inside what is stored that are not; trade_gaps what workers proved of them. The three are written in the transaction
-that writes the rows, so the answer costs the same for a thousand rows and for a billion an hour. With `deep`, the rows
-themselves are counted and compared.
+inside what is stored that are not; trade_gaps what workers proved of them; dead_letters which of them were there and
+could not be stored. They are written in the transaction that writes the rows, so the answer costs the same for a
+thousand rows and for a billion an hour. With `deep`, the rows themselves are counted and compared.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from marketfeed_consumers import database
 from marketfeed_consumers.dialects import Dialect
+from marketfeed_consumers.judgement import Judged, Ledger, Range, judge
 from marketfeed_consumers.knowledge import Key
-from marketfeed_consumers.tables import trades
+from marketfeed_consumers.plausible import EARLIEST_US
+from marketfeed_consumers.tables import candles_1m, dead_letters, trades
 from marketfeed_consumers.transaction import Connection
 
 HOUR_US: Final = 3_600_000_000
-Verdict: TypeAlias = Literal["absent", "unresolved"]
 Where: TypeAlias = tuple[str, str, int, int]
 """(venue, symbol, id series, hour_us)."""
-
-
-class Range(NamedTuple):
-    """Trade ids that are not stored, and what is known of them.
-
-    Attributes:
-        verdict: "absent" when the venue proved that they do not exist; "unresolved" otherwise.
-        proof: where a verdict comes from, "" where there is none.
-    """
-
-    first_id: int
-    last_id: int
-    verdict: Verdict
-    proof: str
-
-    @property
-    def size(self) -> int:
-        """How many ids."""
-        return self.last_id - self.first_id + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +37,8 @@ class HourReport:
             where that trade is older.
         duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
         uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
-        expired: retention has deleted trades of this hour: `stored` is what was, what was missing is not known any
-            more, and `deep` does not compare the rows that are left.
+        expired: retention deletes trades of this hour, or of its beginning: `stored` is what was, and `deep` does not
+            compare the rows that are left.
     """
 
     venue: str
@@ -72,8 +55,8 @@ class HourReport:
 
     @property
     def unresolved(self) -> int:
-        """Ids that are missing and not proven absent."""
-        return sum(span.size for span in self.missing if span.verdict == "unresolved")
+        """Ids that are missing, not proven absent, and not older than what is kept."""
+        return sum(span.size for span in self.missing if span.is_open)
 
     @property
     def completeness_percent(self) -> float:
@@ -87,7 +70,7 @@ class Report:
     """The whole answer.
 
     Attributes:
-        any_stored: whether trades of the venue and symbol asked for are stored at all, at whatever time.
+        any_stored: whether anything is known of trades of the venue and symbol asked for, at whatever time.
     """
 
     hours: tuple[HourReport, ...]
@@ -125,21 +108,23 @@ GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """  # noqa: S608 - constants
 
 _MISSING: Final = f"""
-SELECT venue, symbol, id_series, greatest(after_time_us - after_time_us %% {HOUR_US}, %(since_us)s) AS hour_us,
-    first_trade_id, last_trade_id
-FROM missing_trades
-WHERE {_WHERE} AND before_time_us >= %(since_us)s AND after_time_us < %(until_us)s
-ORDER BY 1, 2, 3, 5
+SELECT venue, symbol, id_series, first_trade_id, last_trade_id, after_time_us, before_time_us
+FROM missing_trades WHERE {_WHERE}
 """  # noqa: S608 - constants
 
 _ABSENT: Final = f"""
 SELECT venue, symbol, id_series, absent, proof FROM trade_gaps
-WHERE {_WHERE} AND absent <> '[]'::jsonb ORDER BY 1, 2, 3, first_id
+WHERE {_WHERE} AND absent <> '[]'::jsonb
 """  # noqa: S608 - constants
 
 _MARKS: Final = f"""
-SELECT venue, symbol, id_series, first_id, last_id, first_time_us, expired_below_id FROM high_water_marks
+SELECT venue, symbol, id_series, first_id, last_id FROM high_water_marks
 WHERE {_WHERE} AND table_name = '{trades.NAME}' AND first_id <= last_id
+"""  # noqa: S608 - constants
+
+_RETAINED: Final = f"""
+SELECT venue, symbol, id_series, table_name, limit_time_us, expired_before_time_us FROM retention_state
+WHERE {_WHERE} AND table_name IN ('{trades.NAME}', '{candles_1m.NAME}')
 """  # noqa: S608 - constants
 
 _COUNT: Final = f"""
@@ -151,25 +136,38 @@ GROUP BY 1
 """  # noqa: S608 - constants
 
 
-def audit(connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False) -> Report:
+def audit(
+    connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False, now_us: int | None = None
+) -> Report:
     """Look at what is stored, in one snapshot; on CockroachDB at what was some seconds ago, see `Dialect.snapshot`.
 
     Args:
         connection: its transaction is ended, and it only reads from then on.
         scope: the hours that `since_us` and `until_us` touch are looked at whole.
         deep: count the rows themselves, by ranges of their key.
+        now_us: the time; None asks this machine's clock.
     """
     parameters = _parameters(scope)
     connection.rollback()
     database.begin_reading(connection, dialect)
     hours = connection.execute(_HOURS, parameters).fetchall()
-    missing = connection.execute(_MISSING, parameters).fetchall()
-    absent = connection.execute(_ABSENT, parameters).fetchall()
-    marks = connection.execute(_MARKS, parameters).fetchall()
-    counted = _deep_counts(connection, _spans(hours, marks, scope), parameters) if deep else None
+    retained = connection.execute(_RETAINED, parameters).fetchall()
+    ledger = Ledger(
+        marks=connection.execute(_MARKS, parameters).fetchall(),
+        missing=connection.execute(_MISSING, parameters).fetchall(),
+        absent=connection.execute(_ABSENT, parameters).fetchall(),
+        rejected=connection.execute(dead_letters.REJECTED, parameters).fetchall(),
+        limits={(*key,): limit for *key, table, limit, _ in retained if table == trades.NAME},
+        now_us=time.time_ns() // 1000 if now_us is None else now_us,
+    )
+    counted = _deep_counts(connection, _spans(hours, ledger.marks, scope), parameters) if deep else None
     connection.rollback()
-    expired = [(*mark[:3], mark[5]) for mark in marks if mark[6] > 0]
-    return Report(tuple(assemble(hours, missing, absent, expired, counted)), deep, bool(marks or hours))
+    ranges = located(judge(ledger), parameters["since_us"], parameters["until_us"])
+    return Report(
+        tuple(assemble(hours, ranges, retained, counted)),
+        deep,
+        bool(ledger.marks or hours or ledger.rejected),
+    )
 
 
 def _parameters(scope: Scope) -> dict[str, Any]:
@@ -178,37 +176,43 @@ def _parameters(scope: Scope) -> dict[str, Any]:
     return {"venue": scope.venue, "symbol": scope.symbol, "since_us": since, "until_us": until}
 
 
+def located(ranges: Iterable[Judged], since_us: int, until_us: int) -> dict[Where, list[Range]]:
+    """Each range that may lie between the times, in its hour; one of which nothing is known may lie anywhere."""
+    found: defaultdict[Where, list[Range]] = defaultdict(list)
+    for key, span, lower_us, upper_us in ranges:
+        if (upper_us is None or upper_us >= since_us) and (lower_us is None or lower_us < until_us):
+            at = next((time_us for time_us in (lower_us, upper_us) if time_us is not None), since_us)
+            at = min(max(at, since_us), until_us - 1)
+            found[*key, at - at % HOUR_US].append(span)
+    return found
+
+
 def assemble(
     hours: Iterable[Sequence[Any]],
-    missing: Iterable[Sequence[Any]],
-    absent: Iterable[Sequence[Any]],
-    expired: Iterable[Sequence[Any]],
+    ranges: Mapping[Where, Sequence[Range]],
+    retained: Iterable[Sequence[Any]],
     counted: Mapping[Where, tuple[int, int]] | None,
 ) -> list[HourReport]:
     """The report of what the queries found.
 
     Args:
         hours: (venue, symbol, id series, hour_us, first id, last id, count).
-        missing: (venue, symbol, id series, hour_us, first id, last id).
-        absent: (venue, symbol, id series, [[first, last], …], proof).
-        expired: (venue, symbol, id series, time of the first trade left), where retention has deleted trades.
-        counted: (venue, symbol, id series, hour_us) -> rows and distinct ids, where they were counted.
+        ranges: what is not stored.
+        retained: (venue, symbol, id series, table, limit, highest limit ever), where retention deletes rows.
+        counted: rows and distinct ids, where they were counted.
     """
-    proven: defaultdict[Key, list[tuple[int, int, str]]] = defaultdict(list)
-    for venue, symbol, id_series, spans, proof in absent:
-        proven[venue, symbol, id_series] += [(first, last, proof) for first, last in spans]
-    ranges: defaultdict[Where, list[Range]] = defaultdict(list)
-    for venue, symbol, id_series, hour_us, first, last in missing:
-        ranges[venue, symbol, id_series, hour_us] += judged(first, last, proven[venue, symbol, id_series])
     held = {(venue, symbol, id_series, hour_us): rest for venue, symbol, id_series, hour_us, *rest in hours}
-    kept_from_us = {(venue, symbol, id_series): time_us for venue, symbol, id_series, time_us in expired}
+    expired_before: dict[tuple[Any, ...], int] = {(*key, table): most for *key, table, _, most in retained}
     reports = []
     for where in sorted({*held, *ranges, *(counted or {})}):
         first_id, last_id, stored = held.get(where, (None, None, 0))
         venue, symbol, id_series, hour_us = where
-        is_expired = hour_us <= kept_from_us.get((venue, symbol, id_series), -1)
+
+        def is_before(table: str, where: Where = where) -> bool:
+            return EARLIEST_US <= where[3] < expired_before.get((*where[:3], table), 0)
+
         rows, distinct = (stored, stored)
-        if counted is not None and not is_expired:
+        if counted is not None and not is_before(trades.NAME) and not is_before(candles_1m.NAME):
             rows, distinct = counted.get(where, (0, 0))
         reports.append(
             HourReport(
@@ -221,27 +225,11 @@ def assemble(
                 tuple(ranges.get(where, ())),
                 rows - distinct,
                 abs(distinct - stored),
-                is_expired,
+                is_before(trades.NAME),
                 id_series,
             )
         )
     return reports
-
-
-def judged(first: int, last: int, proven: Iterable[tuple[int, int, str]]) -> list[Range]:
-    """The ids `first`..`last` as ranges: those that were proven absent, and the rest."""
-    found, at = [], first
-    for start, end, proof in sorted(proven):
-        start, end = max(start, at), min(end, last)
-        if start > end:
-            continue
-        if at < start:
-            found.append(Range(at, start - 1, "unresolved", ""))
-        found.append(Range(start, end, "absent", proof))
-        at = end + 1
-    if at <= last:
-        found.append(Range(at, last, "unresolved", ""))
-    return found
 
 
 def _spans(
@@ -249,7 +237,7 @@ def _spans(
 ) -> dict[Key, tuple[int, int]]:
     """Which ids to count: all that the marks tell of, as candles may be lost; between times those of the candles."""
     spans: dict[Key, tuple[int, int]] = {
-        (venue, symbol, id_series): (first, last) for venue, symbol, id_series, first, last, *_ in marks
+        (venue, symbol, id_series): (first, last) for venue, symbol, id_series, first, last in marks
     }
     bounds: dict[Key, tuple[int, int]] = {}
     for venue, symbol, id_series, _, first, last, _ in hours:

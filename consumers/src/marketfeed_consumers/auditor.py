@@ -15,7 +15,7 @@ import psycopg
 
 from marketfeed_chassis import logs
 from marketfeed_consumers import database
-from marketfeed_consumers.completeness import MAX_SYMBOLS, Figures, figures
+from marketfeed_consumers.completeness import MAX_SYMBOLS, Figures, Retained, figures
 from marketfeed_consumers.transaction import Connection
 
 log = logs.get(__name__)
@@ -32,11 +32,13 @@ class Taken:
     """The newest figures.
 
     Attributes:
+        retained: what retention has done to each table.
         time_seconds: when they were taken, since the Unix epoch.
         seconds: how long that took.
     """
 
     figures: Sequence[Figures] = ()
+    retained: Sequence[Retained] = ()
     time_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -99,7 +101,7 @@ class Auditor:
                 return self.taken
             database.begin_reading(connection, dialect)
             connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
-            found = figures(connection)
+            found, retained = figures(connection, time.time_ns() // 1000)
         if len(found) == MAX_SYMBOLS:
             log.warning("more symbols are stored than have metrics", symbols=MAX_SYMBOLS)
-        return Taken(found, time.time(), time.monotonic() - began)
+        return Taken(found, retained, time.time(), time.monotonic() - began)

@@ -3,7 +3,9 @@
 import argparse
 import os
 import random
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -15,10 +17,14 @@ from marketfeed_chassis.errors import SettingsError
 from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers import database, offsets, rebuild, retention, schema
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
+from marketfeed_consumers.tables import dead_letters
 from marketfeed_consumers.transaction import Connection
 
 _DAY_US: Final = 86_400_000_000
 _PROGRESS_SECONDS: Final = 2.0
+_CLOCKS_DIFFER_US: Final = 60_000_000
+IMPOSSIBLE_TIMES: Final = 3
+"""Exit code of a run that did all it could, and has something for a person to look at."""
 _CHANCE: Final = random.Random()  # noqa: S311 - jitter
 
 
@@ -85,43 +91,60 @@ def rebuild_table(arguments: argparse.Namespace) -> int:
 
 
 def retain(arguments: argparse.Namespace) -> int:
-    """Delete what is older than it is to be kept."""
+    """Delete what is older than it is to be kept; 3 when rows were kept because their times are impossible."""
     days = {table: getattr(arguments, f"{table}_days") for table in _RETAINED}
     if not any(value is not None for value in days.values()):
         raise SettingsError("name at least one of " + ", ".join(_option(table) for table in _RETAINED))
     read = _database()
-    now_us = time.time_ns() // 1000
+    impossible: Counter[tuple[str, str, str]] = Counter()
     with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         dialect,
     ):
         schema.check(connection)
+        clocks = retention.clocks(connection, time.time_ns() // 1000)
+        if abs(clocks.here_us - clocks.there_us) > _CLOCKS_DIFFER_US:
+            print(
+                f"this machine's clock and the database's differ by {(clocks.here_us - clocks.there_us) / 1e6:,.0f} s: "
+                "rows are judged by the one that deletes less",
+                file=sys.stderr,
+            )
         for table, kept in days.items():
             if kept is None:
                 continue
+            limit, retry = clocks.limit(kept * _DAY_US), database.again(connection, _CHANCE)
             if dialect.name == "cockroachdb":
                 connection.execute(retention.row_level_ttl(table, kept))
                 connection.commit()
+                retention.note_limit(connection, table, limit, retry)
                 print(f"{table}: the database deletes rows older than {kept} days from now on")
             else:
-                _delete(connection, table, now_us - kept * _DAY_US)
-    return 0
-
-
-def _delete(connection: Connection, table: str, before_us: int) -> None:
-    progress, retry = Progress(f"{table}: rows deleted"), database.again(connection, _CHANCE)
-    if table == "dead_letters":
-        for rows in retention.expire_dead_letters(connection, before_us, retry):
-            progress.add(rows, "")
-    else:
-        steps = (
-            retention.expire_candles(connection, before_us, retry)
-            if table == "candles_1m"
-            else retention.expire(connection, table, before_us, retry)
+                impossible += _delete(connection, table, limit, retry)
+    for (table, venue, symbol), rows in sorted(impossible.items()):
+        print(
+            f"{table}: {rows:,} rows of {venue} {symbol} have a time that cannot be, and were kept: "
+            "see docs/persistence.md, What is deleted",
+            file=sys.stderr,
         )
-        for done in steps:
-            progress.add(done.rows, f"{done.venue} {done.symbol}")
+    return IMPOSSIBLE_TIMES if impossible else 0
+
+
+def _delete(
+    connection: Connection, table: str, limit: retention.Limit, retry: database.Retry
+) -> "Counter[tuple[str, str, str]]":
+    """Delete the old rows of `table`; (table, venue, symbol) -> rows that were kept for their impossible times."""
+    progress = Progress(f"{table}: rows deleted")
+    impossible: Counter[tuple[str, str, str]] = Counter()
+    for done in (
+        retention.expire_dead_letters(connection, limit, retry)
+        if table == dead_letters.NAME
+        else retention.expire(connection, table, limit, retry)
+    ):
+        progress.add(done.deleted, f"{done.venue} {done.symbol}".strip())
+        if done.impossible:
+            impossible[table, done.venue, done.symbol] += done.impossible
     progress.end()
+    return impossible
 
 
 def reset_offsets(arguments: argparse.Namespace) -> int:
@@ -194,7 +217,12 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     again.add_argument("--until", type=time_us, help="only minutes before this time")
     again.add_argument("--venue")
     again.add_argument("--symbol")
-    keep = commands.add_parser("retain", help="delete what is older than so many days (DATABASE_URL)")
+    keep = commands.add_parser(
+        "retain",
+        help="delete what is older than so many days (DATABASE_URL)",
+        description="Delete rows that are older than so many days, each by its own time. Exit code 3: done, and rows "
+        "were kept because their times cannot be (1970, or far ahead); they are named.",
+    )
     for table in _RETAINED:
         keep.add_argument(_option(table), dest=f"{table}_days", type=_days, metavar="DAYS")
     reset = commands.add_parser(

@@ -5,14 +5,13 @@ touch one of them. Rows and candles are not read, so the cost does not grow with
 same by the hour, with ranges and proof.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from marketfeed_consumers.audit import Verdict, judged
+from marketfeed_consumers.judgement import VERDICTS, Ledger, Verdict, judge
 from marketfeed_consumers.knowledge import Key
-from marketfeed_consumers.tables import trades
+from marketfeed_consumers.tables import dead_letters, trades
 from marketfeed_consumers.transaction import Connection
 
 MAX_SYMBOLS: Final = 5_000
@@ -25,8 +24,8 @@ class Figures:
 
     Attributes:
         stored: trades in the table.
-        missing: verdict -> ids between the first and the last trade stored that are not stored.
-        open_gaps: ranges of ids that are missing and not proven absent.
+        missing: verdict -> ids that are not stored, between the first and the last trade stored or rejected.
+        open_gaps: ranges of ids that are missing, neither proven absent nor older than what is kept.
         newest_trade_time_us: when the trade with the highest id was matched.
         id_series: the newest series of its trade ids.
     """
@@ -42,19 +41,18 @@ class Figures:
     @property
     def completeness_ratio(self) -> float:
         """What is stored of what exists, as far as is known: 1 when nothing is unresolved."""
-        whole = self.stored + self.missing["unresolved"]
+        whole = self.stored + self.missing["unresolved"] + self.missing["rejected"]
         return 1.0 if whole == 0 else self.stored / whole
 
 
 _MARKS: Final = """
-SELECT venue, symbol, id_series, row_count, last_time_us FROM high_water_marks
+SELECT venue, symbol, id_series, row_count, first_id, last_id, last_time_us FROM high_water_marks
 WHERE table_name = %s AND first_id <= last_id
 ORDER BY last_time_us DESC LIMIT %s
 """
 
 _MISSING: Final = """
-SELECT venue, symbol, id_series, first_trade_id, last_trade_id FROM missing_trades
-ORDER BY venue, symbol, id_series, first_trade_id
+SELECT venue, symbol, id_series, first_trade_id, last_trade_id, after_time_us, before_time_us FROM missing_trades
 """
 
 _ABSENT: Final = """
@@ -66,46 +64,98 @@ WHERE g.absent <> '[]'::jsonb AND EXISTS (
 )
 """
 
+_RETAINED: Final = """
+SELECT table_name, venue, symbol, id_series, limit_time_us, deleted_rows, impossible_rows, started_time_us,
+    finished_time_us
+FROM retention_state
+"""
 
-def figures(connection: Connection) -> list[Figures]:
-    """Every symbol's figures, in one snapshot; the transaction is ended."""
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What retention has done to a table.
+
+    Attributes:
+        deleted: rows, since ever.
+        impossible: (venue, symbol) -> rows of it that the newest run kept because their times are impossible.
+        unfinished: symbols of which the newest run has not come to the end, or has not yet.
+        finished_time_us: when a run came to the end of a symbol last.
+    """
+
+    table: str
+    deleted: int
+    impossible: Mapping[tuple[str, str], int]
+    unfinished: int
+    finished_time_us: int
+
+
+def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Retained]]:
+    """Every symbol's figures and what retention has done, in one snapshot; the transaction is ended."""
+    everything = {"venue": None, "symbol": None}
+    retained = connection.execute(_RETAINED).fetchall()
+    limits: dict[Key, int] = {}
+    deleted: dict[Key, int] = {}
+    for table, venue, symbol, id_series, limit_us, rows, *_ in retained:
+        if table == trades.NAME:
+            limits[venue, symbol, id_series], deleted[venue, symbol, id_series] = limit_us, rows
     marks = connection.execute(_MARKS, [trades.NAME, MAX_SYMBOLS]).fetchall()
     missing = connection.execute(_MISSING).fetchall()
-    absent = connection.execute(_ABSENT).fetchall() if missing else []
+    ledger = Ledger(
+        marks=[(*key, first, last) for *key, _, first, last, _ in marks],
+        missing=missing,
+        absent=connection.execute(_ABSENT).fetchall() if missing else [],
+        rejected=connection.execute(dead_letters.REJECTED, everything).fetchall(),
+        limits=limits,
+        now_us=now_us,
+    )
     connection.rollback()
-    return assemble(marks, missing, absent)
+    stored = {
+        (venue, symbol, id_series): rows - deleted.get((venue, symbol, id_series), 0)
+        for venue, symbol, id_series, rows, *_ in marks
+    }
+    newest = {(*key,): time_us for *key, _, _, _, time_us in marks}
+    return assemble(ledger, stored, newest), summed(retained)
 
 
 def assemble(
-    marks: Iterable[Sequence[Any]], missing: Iterable[Sequence[Any]], absent: Iterable[Sequence[Any]]
+    ledger: Ledger, stored: Mapping[Key, int], newest_us: Mapping[tuple[Any, ...], int]
 ) -> list[Figures]:
-    """The figures of what the queries found.
-
-    Args:
-        marks: (venue, symbol, id series, rows, newest trade's time in microseconds).
-        missing: (venue, symbol, id series, first id, last id).
-        absent: (venue, symbol, id series, [[first, last], …], proof).
-    """
-    proven: defaultdict[Key, list[tuple[int, int, str]]] = defaultdict(list)
-    for venue, symbol, id_series, spans, proof in absent:
-        proven[venue, symbol, id_series] += [(first, last, proof) for first, last in spans]
+    """The figures of what the queries found, the rows in the table, and when the newest trades were matched."""
     found: dict[tuple[str, str], Figures] = {}
-    for venue, symbol, id_series, stored, newest_us in marks:
-        one = found.get((venue, symbol))
-        if one is None:
-            one = found[venue, symbol] = Figures(venue, symbol, 0, {"absent": 0, "unresolved": 0}, 0, 0)
+    for venue, symbol, id_series, *_ in ledger.marks:
+        one = found.get((venue, symbol)) or _none(venue, symbol)
         found[venue, symbol] = replace(
             one,
-            stored=one.stored + stored,
-            newest_trade_time_us=max(one.newest_trade_time_us, newest_us),
+            stored=one.stored + stored[venue, symbol, id_series],
+            newest_trade_time_us=max(one.newest_trade_time_us, newest_us[venue, symbol, id_series]),
             id_series=max(one.id_series, id_series),
         )
-    for venue, symbol, id_series, first, last in missing:
-        one = found.get((venue, symbol))
-        if one is None:
-            continue  # beyond MAX_SYMBOLS
-        for span in judged(first, last, proven[venue, symbol, id_series]):
-            one.missing[span.verdict] += span.size
-            if span.verdict == "unresolved":
-                one = found[venue, symbol] = replace(one, open_gaps=one.open_gaps + 1)
+    for (venue, symbol, _), span, *_ in judge(ledger):
+        if (venue, symbol) not in found and len(found) >= MAX_SYMBOLS:
+            continue
+        one = found.get((venue, symbol)) or _none(venue, symbol)
+        one.missing[span.verdict] += span.size
+        found[venue, symbol] = replace(one, open_gaps=one.open_gaps + span.is_open)
     return list(found.values())
+
+
+def _none(venue: str, symbol: str) -> Figures:
+    return Figures(venue, symbol, 0, dict.fromkeys(VERDICTS, 0), 0, 0)
+
+
+def summed(rows: Iterable[Sequence[Any]]) -> list[Retained]:
+    """What retention has done, by table; `rows` are those of _RETAINED."""
+    found: dict[str, Retained] = {}
+    for table, venue, symbol, _, _, deleted, impossible, started_us, finished_us in rows:
+        one = found.get(table) or Retained(table, 0, {}, 0, 0)
+        kept = dict(one.impossible)
+        if impossible:
+            kept[venue, symbol] = kept.get((venue, symbol), 0) + impossible
+        found[table] = Retained(
+            table,
+            one.deleted + deleted,
+            kept,
+            one.unfinished + (finished_us < started_us),
+            max(one.finished_time_us, finished_us),
+        )
+    return [found[table] for table in sorted(found)]

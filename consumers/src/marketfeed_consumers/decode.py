@@ -21,6 +21,7 @@ from marketfeed_wire import (
     decode_book_ticker,
     decode_gap,
     decode_trade,
+    trade_identity,
 )
 from marketfeed_wire.bulk import decode_book_tickers, decode_trades
 
@@ -32,7 +33,11 @@ Partition: TypeAlias = tuple[str, int]
 
 
 class DeadLetter(NamedTuple):
-    """A record that could not be stored as what it should be, and why."""
+    """A record that could not be stored as what it should be, and why.
+
+    Attributes:
+        trade: (venue, symbol, id series, trade id) where so much of a trade can be read.
+    """
 
     topic: str
     partition: int
@@ -40,6 +45,7 @@ class DeadLetter(NamedTuple):
     message_key: bytes | None
     value: bytes | None
     reason: str
+    trade: tuple[str, str, int, int] | None = None
 
 
 Place: TypeAlias = tuple[str, int, int]
@@ -51,12 +57,13 @@ def place(record: Record) -> Place:
     return record.topic() or "", record.partition() or 0, record.offset() or 0
 
 
-def dead(record: Record, reason: str) -> DeadLetter:
-    """The dead letter of `record`; `reason` is made fit for a text column."""
+def dead(record: Record, reason: str, table: str) -> DeadLetter:
+    """The dead letter of `record`, which belongs to `table`; `reason` is made fit for a text column."""
     clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    key = record.key()
+    key, value = record.key(), _bytes(record)
+    trade = trade_identity(value) if table == "trades" and value else None
     return DeadLetter(
-        *place(record), key.encode() if isinstance(key, str) else key, _bytes(record), clean[:2000]
+        *place(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
     )
 
 
@@ -109,7 +116,7 @@ class Batch:
             own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
             self._note_offsets(topic, own)
             if offenders:
-                own = self._without(own, offenders)
+                own = self._without(own, offenders, tables[topic])
             self._decode(own, tables[topic])
 
     def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
@@ -120,23 +127,25 @@ class Batch:
             epoch = record.leader_epoch()
             self.leader_epochs[topic, number or 0] = -1 if epoch is None else epoch
 
-    def _without(self, records: Sequence[Record], offenders: Mapping[Place, str]) -> list[Record]:
+    def _without(self, records: Sequence[Record], offenders: Mapping[Place, str], table: str) -> list[Record]:
         kept = []
         for record in records:
             reason = offenders.get(place(record))
             if reason is None:
                 kept.append(record)
             else:
-                self.dead_letters.append(dead(record, reason))
+                self.dead_letters.append(dead(record, reason, table))
         return kept
 
     def _decode(self, records: Sequence[Record], table: str) -> None:
         values = [record.value() or b"" for record in records]
         self.size_bytes += sum(map(len, values))
         if table == "trades":
-            _group(self.trades, self._decoded(records, values, decode_trades, decode_trade))
+            _group(self.trades, self._decoded(records, values, table, decode_trades, decode_trade))
         elif table == "book_tickers":
-            _group(self.quotes, self._decoded(records, values, decode_book_tickers, decode_book_ticker))
+            _group(
+                self.quotes, self._decoded(records, values, table, decode_book_tickers, decode_book_ticker)
+            )
         else:
             self._decode_gaps(records)
 
@@ -144,6 +153,7 @@ class Batch:
         self,
         records: Sequence[Record],
         values: Sequence[bytes],
+        table: str,
         decode_all: Callable[[Sequence[bytes]], list[_M]],
         decode_one: Callable[[bytes], _M],
     ) -> list[_M]:
@@ -156,7 +166,7 @@ class Batch:
             try:
                 messages.append(decode_one(value))
             except DecodeError as error:
-                self.dead_letters.append(dead(record, str(error)))
+                self.dead_letters.append(dead(record, str(error), table))
         return messages
 
     def _decode_gaps(self, records: Sequence[Record]) -> None:
@@ -167,7 +177,7 @@ class Batch:
             try:
                 self.gaps.append(decode_gap(value))
             except DecodeError as error:
-                self.dead_letters.append(dead(record, str(error)))
+                self.dead_letters.append(dead(record, str(error), "trade_gaps"))
 
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
         """This batch less the records of the partitions `gone`."""

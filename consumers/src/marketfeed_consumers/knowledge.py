@@ -4,6 +4,8 @@ Trade ids are contiguous per symbol, so what is stored is a span of ids less the
 stand in the database (high_water_marks, missing_trades) and change in the same transaction as the rows; the
 mark's version, compared and set there, proves that what is held here is still so. Quotes' update ids have
 holes by nature: of them only the span is kept, and an id inside the span has to be looked up.
+
+A row that retention has deleted was stored: its id stays inside the span and is no missing one.
 """
 
 from bisect import bisect_right
@@ -38,7 +40,9 @@ class Mark:
         version: raised by each change; 0 when the row does not exist yet.
         first_id, last_id: the span of ids stored; meaningless at version 0.
         first_time_us, last_time_us: when the trades at its two ends were matched.
-        expired_below_id: ids below it were stored and deleted by retention, and never come back.
+        expired_below_id: retention of an older release has deleted what was stored below it, and did not keep what
+            had been missing there.
+        expired_before_us: retention has deleted rows that are older.
         missing: ranges inside the span that are not stored, ascending.
     """
 
@@ -48,6 +52,7 @@ class Mark:
     first_time_us: int
     last_time_us: int
     expired_below_id: int
+    expired_before_us: int
     missing: tuple[Missing, ...] = ()
 
     @property
@@ -56,7 +61,7 @@ class Mark:
         return self.last_id < self.first_id
 
 
-NOTHING: Final = Mark(0, 0, -1, 0, 0, 0)
+NOTHING: Final = Mark(0, 0, -1, 0, 0, 0, 0)
 """The mark of a symbol that was never stored."""
 
 
@@ -97,6 +102,7 @@ def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
         mark.first_time_us,
         last.trade_time_us,
         mark.expired_below_id,
+        mark.expired_before_us,
         mark.missing + opened,
     )
     return Absorbed(trades, after, opened, ())
@@ -112,6 +118,9 @@ def _spread(mark: Mark, trades: Iterable[Trade]) -> Absorbed:
         at = bisect_right(starts, trade_id) - 1
         if at < 0 or trade_id > unstored[at].last_id:
             continue
+        # It may have been stored, and deleted since.
+        if trade_id < mark.expired_below_id and by_id[trade_id].trade_time_us < mark.expired_before_us:
+            continue
         new.append(by_id[trade_id])
         parts = _split(unstored[at], by_id[trade_id])
         unstored[at : at + 1] = parts
@@ -125,9 +134,9 @@ def _spread(mark: Mark, trades: Iterable[Trade]) -> Absorbed:
 
 def _unstored(mark: Mark) -> list[Missing]:
     if mark.is_empty:
-        return [Missing(mark.expired_below_id, MAX_ID, None, None)]
+        return [Missing(0, MAX_ID, None, None)]
     ends = (
-        Missing(mark.expired_below_id, mark.first_id - 1, None, mark.first_time_us),
+        Missing(0, mark.first_id - 1, None, mark.first_time_us),
         Missing(mark.last_id + 1, MAX_ID, mark.last_time_us, None),
     )
     return [span for span in (ends[0], *mark.missing, ends[1]) if span.first_id <= span.last_id]
@@ -151,5 +160,12 @@ def _mark_of(mark: Mark, unstored: Sequence[Missing], new: Sequence[Trade]) -> M
         last_id, last_time_us = mark.last_id, mark.last_time_us
     inside = tuple(span for span in unstored if first_id < span.first_id and span.last_id < last_id)
     return Mark(
-        mark.version + 1, first_id, last_id, first_time_us, last_time_us, mark.expired_below_id, inside
+        mark.version + 1,
+        first_id,
+        last_id,
+        first_time_us,
+        last_time_us,
+        mark.expired_below_id,
+        mark.expired_before_us,
+        inside,
     )

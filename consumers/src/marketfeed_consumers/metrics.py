@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from marketfeed_consumers.auditor import Auditor
-from marketfeed_consumers.completeness import Figures
+from marketfeed_consumers.completeness import Figures, Retained
 from marketfeed_consumers.latency import BOUNDS_US, total
 from marketfeed_consumers.plan import Plan
 from marketfeed_consumers.state import State
@@ -70,6 +70,11 @@ class Metrics(Collector):
                 "duplicates",
                 "Messages that were stored already and changed nothing, by table",
                 state.duplicates,
+            ),
+            (
+                "expired",
+                "Messages older than what is kept, which retention has deleted or would, by table",
+                state.expired,
             ),
         ):
             family = CounterMetricFamily(f"marketfeed_consumer_{name}", text, labels=["table"])
@@ -236,8 +241,8 @@ class Metrics(Collector):
         labels = ["venue", "symbol"]
         missing = GaugeMetricFamily(
             "marketfeed_consumer_audit_missing_trades",
-            "Trade ids between the first and the last stored that are not stored, by verdict: "
-            "absent (the venue has none) or unresolved",
+            "Trade ids that are not stored, by verdict: absent (the venue has none), "
+            "expired (older than what is kept), rejected (dead letters) or unresolved",
             labels=[*labels, "verdict"],
         )
         for one in taken.figures:
@@ -249,12 +254,43 @@ class Metrics(Collector):
             for one in taken.figures:
                 gauge.add_metric([one.venue, one.symbol], value(one))
             yield gauge
+        yield from _retention(taken.retained)
+
+
+def _retention(retained: Sequence[Retained]) -> Iterator[Metric]:
+    """What `marketfeed-consumer retain` has done, as the database has it."""
+    prefix = "marketfeed_consumer_retention"
+    deleted = CounterMetricFamily(
+        f"{prefix}_deleted_rows", "Rows that retention has deleted", labels=["table"]
+    )
+    finished = GaugeMetricFamily(
+        f"{prefix}_finished_timestamp_seconds",
+        "When retention came to the end of a symbol last, seconds since the Unix epoch",
+        labels=["table"],
+    )
+    unfinished = GaugeMetricFamily(
+        f"{prefix}_unfinished_symbols",
+        "Symbols of which the newest run of retention has not come to the end",
+        labels=["table"],
+    )
+    impossible = GaugeMetricFamily(
+        f"{prefix}_impossible_rows",
+        "Rows that the newest run of retention kept because their times cannot be",
+        labels=["table", "venue", "symbol"],
+    )
+    for one in retained:
+        deleted.add_metric([one.table], one.deleted)
+        finished.add_metric([one.table], one.finished_time_us / 1e6)
+        unfinished.add_metric([one.table], one.unfinished)
+        for (venue, symbol), rows in one.impossible.items():
+            impossible.add_metric([one.table, venue, symbol], rows)
+    yield from (deleted, finished, unfinished, impossible)
 
 
 _BY_SYMBOL: Final[tuple[tuple[str, str, Callable[[Figures], float]], ...]] = (
     (
         "open_gaps",
-        "Ranges of trade ids that are missing and not proven absent",
+        "Ranges of trade ids that are missing, neither proven absent nor older than what is kept",
         lambda one: one.open_gaps,
     ),
     (

@@ -13,6 +13,7 @@ from marketfeed_consumers.candles import Candle, candles
 from marketfeed_consumers.conflicts import Conflict
 from marketfeed_consumers.decode import Batch, DeadLetter, Partition
 from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing, absorb
+from marketfeed_consumers.plausible import EARLIEST_US
 from marketfeed_consumers.recent import RecentTrades
 from marketfeed_consumers.tables import book_tickers, trades
 from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
@@ -34,6 +35,7 @@ class Rows(Generic[M]):
         conflicts: messages whose id is known with another content.
         duplicates: messages that are known to be stored with the same content, or repeat one of this batch.
         unverifiable: messages whose id is known and whose row has expired: nothing is left to compare them with.
+        expired: messages that came late and are older than what is kept: retention has deleted them, or would.
     """
 
     new: dict[Key, Sequence[M]] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Rows(Generic[M]):
     conflicts: list[Conflict[M]] = field(default_factory=list)
     duplicates: int = 0
     unverifiable: int = 0
+    expired: int = 0
 
 
 class Step(NamedTuple):
@@ -203,11 +206,12 @@ def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, 
     above, below = _by_mark(group, NOTHING.last_id if distrust else mark.last_id)
     if distrust:
         above, below = [], above
-    if below and below[0].update_id < mark.expired_below_id:
-        # Retention has deleted it: looked up, it would seem new.
-        kept = [quote for quote in below if quote.update_id >= mark.expired_below_id]
-        made.quotes.unverifiable += len(below) - len(kept)
-        below = kept
+    kept = below
+    if below and mark.expired_before_us:
+        # Retention has deleted them: looked up, they would seem new.
+        kept = [quote for quote in below if not _has_expired(quote, mark)]
+    made.quotes.expired += len(below) - len(kept)
+    below = kept
     if len(group) != len(above):
         _compare_quotes(made.quotes, group)
     if not (above or below):
@@ -234,6 +238,11 @@ def _compare_quotes(rows: Rows[BookTicker], group: Sequence[BookTicker]) -> None
             rows.duplicates += 1
         else:
             rows.conflicts.append(Conflict(quote, held))
+
+
+def _has_expired(quote: BookTicker, mark: Mark) -> bool:
+    """Whether retention has deleted the quote, or would."""
+    return EARLIEST_US <= quote.received_time_us < mark.expired_before_us
 
 
 def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
@@ -265,4 +274,6 @@ def _mark_over(mark: Mark, quotes: Sequence[BookTicker]) -> Mark:
     last_time_us = (
         mark.last_time_us if ids[1] == mark.last_id and not mark.is_empty else last.received_time_us
     )
-    return Mark(mark.version + 1, *ids, first_time_us, last_time_us, mark.expired_below_id)
+    return Mark(
+        mark.version + 1, *ids, first_time_us, last_time_us, mark.expired_below_id, mark.expired_before_us
+    )

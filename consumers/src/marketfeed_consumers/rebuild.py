@@ -25,8 +25,8 @@ ORDER BY venue, symbol, id_series
 """
 
 _WHOLE_FROM: Final = f"""
-SELECT CASE WHEN expired_below_id = 0 THEN 0 ELSE first_time_us - first_time_us %% {MINUTE_US} + {MINUTE_US} END
-FROM high_water_marks WHERE table_name = '{trades.NAME}' AND venue = %(venue)s AND symbol = %(symbol)s
+SELECT expired_before_time_us + {MINUTE_US - 1} - (expired_before_time_us + {MINUTE_US - 1}) %% {MINUTE_US}
+FROM retention_state WHERE table_name = '{trades.NAME}' AND venue = %(venue)s AND symbol = %(symbol)s
     AND id_series = %(id_series)s
 """  # noqa: S608 - constants
 """When the first minute begins of which retention has not deleted any trade."""

@@ -1,20 +1,17 @@
 """Deleting what is older than it is kept, little by little and beside writers at full speed.
 
 By bounded deletes and not by dropping partitions: a table can only be partitioned by columns of its key, and no time is
-part of a key (a trade repeated with another time must stay one trade). In two steps, for each symbol:
+part of a key (a trade repeated with another time must stay one trade).
 
-1. many rows expire at once: one transaction says in the symbol's mark that everything below an id has expired. A writer
-   that meets it plans again, and from then on stores nothing below that id: a trade that is read again later does not
-   come back, nor count twice in a candle.
-2. what has expired is deleted, few rows a transaction, with a rest after each: the server's cores are the writers'. The
-   mark is not touched any more, so no writer meets that. What a run that was ended left is deleted by the next.
-
-The first step holds the mark's row locked from before it looks at the rows until it commits, and every writer of the
-symbol must have that row: so READ COMMITTED is enough, and takes no predicate locks on the rows that it reads.
+Each row is judged by its own time, never by its id or by its neighbours: one with an impossible time is kept and
+counted, and decides nothing for the others. What is known to have been stored (high_water_marks, missing_trades) is not
+touched: a trade that was deleted is a duplicate when it is read again, and one that was missing is still missing, and
+stored whenever it comes. So writers need not hear of a run, and READ COMMITTED is enough; what the run did is in
+retention_state, for the audit, for `rebuild` and for the metrics.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -23,13 +20,17 @@ from psycopg import sql
 
 from marketfeed_consumers.database import Retry
 from marketfeed_consumers.knowledge import Key
-from marketfeed_consumers.tables import book_tickers, trades
+from marketfeed_consumers.plausible import AHEAD_US, EARLIEST_US
+from marketfeed_consumers.tables import book_tickers, candles_1m, dead_letters, retention_state, trades
 from marketfeed_consumers.transaction import Connection
 
-EXPIRE_ROWS: Final = 100_000
-"""How many rows of a symbol expire at once at most: its writer waits some tens of milliseconds, and plans again."""
 STEP_ROWS: Final = 5_000
-"""How many rows one transaction deletes at most: a few milliseconds."""
+"""How many rows one transaction looks at, and deletes at most: a few milliseconds."""
+YOUNG_ROWS: Final = 50_000
+"""After so many young rows in a row of their ids, none of them old, a symbol has no old ones behind them."""
+
+END: Final = -1
+"""In the place of an id: there are no more rows."""
 
 _RESTS: Final = 3.0
 """How long the rest after a step is, in times of the step: a quarter of a core is ours at most."""
@@ -37,35 +38,65 @@ _RESTS: Final = 3.0
 _COLUMNS: Final = {
     trades.NAME: (trades.ID, "trade_time_us"),
     book_tickers.NAME: (book_tickers.ID, "received_time_us"),
+    candles_1m.NAME: ("open_time_us", "open_time_us"),
 }
 """Table -> its columns of the id and of the time that counts."""
 
 
-class Expired(NamedTuple):
-    """What one transaction deleted."""
+class Limit(NamedTuple):
+    """What is old.
+
+    Attributes:
+        before_us: rows older than this are deleted.
+        now_us: the time of the run: a row whose time is far ahead of it has an impossible one.
+    """
+
+    before_us: int
+    now_us: int
+
+
+class Step(NamedTuple):
+    """What one transaction did: rows that it deleted, and rows that it kept because their times are impossible."""
 
     table: str
     venue: str
     symbol: str
     id_series: int
-    rows: int
+    deleted: int
+    impossible: int = 0
+
+
+class Clocks(NamedTuple):
+    """This machine's and the database's, in microseconds since the Unix epoch."""
+
+    here_us: int
+    there_us: int
+
+    def limit(self, kept_us: int) -> Limit:
+        """The limit of rows that are kept for `kept_us`; where the clocks differ, by that which deletes less."""
+        return Limit(min(self) - kept_us, max(self))
+
+
+def clocks(connection: Connection, here_us: int) -> Clocks:
+    """Read the database's clock beside `here_us`; the transaction is ended."""
+    row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+    connection.rollback()
+    return Clocks(here_us, row[0] if row else here_us)
 
 
 class _Rows:
-    """The rows of one symbol in `table`, in the order of its column `id_name`."""
+    """The rows of one symbol and id series in `table`, in the order of its column of the id."""
 
-    def __init__(self, table: str, key: Key, id_name: str, time_name: str = "") -> None:
+    def __init__(self, table: str, key: Key) -> None:
         venue, symbol, id_series = key
         self.where: dict[str, Any] = {
-            "table": table,
-            "venue": venue,
-            "symbol": symbol,
-            "id_series": id_series,
-        }
+            "table": table, "venue": venue, "symbol": symbol, "id_series": id_series
+        }  # fmt: skip
+        id_name, time_name = _COLUMNS[table]
         self._names = {
             "table": sql.Identifier(table),
             "id": sql.Identifier(id_name),
-            "time": sql.Identifier(time_name or id_name),
+            "time": sql.Identifier(time_name),
             "own": sql.SQL("venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s"),
         }
 
@@ -74,38 +105,38 @@ class _Rows:
         return connection.execute(sql.SQL(query).format(**self._names), {**self.where, **values})
 
 
-def expire(connection: Connection, table: str, before_us: int, retry: Retry) -> Iterator[Expired]:
-    """Delete the rows of `table` that are older than `before_us`, a step at a time, symbol by symbol.
+_SYMBOLS: Final = """
+SELECT venue, symbol, id_series, last_id FROM high_water_marks
+WHERE table_name = %s AND first_id <= last_id ORDER BY venue, symbol, id_series
+"""
 
-    A symbol's rows go in the order of their ids, up to the first that is young enough. The newest row of a symbol
-    always stays: what is stored must be known by something.
+
+def expire(
+    connection: Connection,
+    table: str,
+    limit: Limit,
+    retry: Retry,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Step]:
+    """Delete the rows of `table` that are older than the limit, a step at a time, symbol by symbol.
+
+    The newest row of a symbol always stays, so that there is something to look at and to make the top of the book of.
 
     Args:
         connection: in no transaction; READ COMMITTED from then on.
-        table: "trades" or "book_tickers".
+        table: "trades", "book_tickers" or "candles_1m".
         retry: see `Retry`.
+        sleep: rests between the steps.
     """
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    for *key, expired_below_id in retry(partial(_symbols, connection, table)):
-        rows = _Rows(table, tuple(key), *_COLUMNS[table])
-        yield from _sweep(connection, rows, 0, expired_below_id, retry)
-        while (expired := retry(partial(_expire, connection, rows, before_us))) is not None:
-            from_id, below_id = expired
-            yield from _sweep(connection, rows, from_id, below_id, retry)
-
-
-def expire_candles(connection: Connection, before_us: int, retry: Retry) -> Iterator[Expired]:
-    """Delete the candles that begin before `before_us`; otherwise as `expire`."""
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    for *key, _ in retry(partial(_symbols, connection, trades.NAME)):
-        rows = _Rows("candles_1m", tuple(key), "open_time_us")
-        yield from _sweep(connection, rows, 0, before_us, retry)
-
-
-_SYMBOLS: Final = """
-SELECT venue, symbol, id_series, expired_below_id FROM high_water_marks
-WHERE table_name = %s AND first_id <= last_id ORDER BY venue, symbol, id_series
-"""
+    marked = trades.NAME if table == candles_1m.NAME else table
+    for *key, last_id in retry(partial(_symbols, connection, marked)):
+        rows = _Rows(table, (key[0], key[1], key[2]))
+        if table == candles_1m.NAME:
+            last_id = limit.before_us  # a candle's id is its time, and there are no newest ones to keep
+        retry(partial(_note, connection, rows, retention_state.BEGIN, limit))
+        yield from _sweep(connection, rows, last_id, limit, retry, sleep)
+        retry(partial(_note, connection, rows, retention_state.END, limit))
 
 
 def _symbols(connection: Connection, table: str) -> list[tuple[Any, ...]]:
@@ -114,123 +145,121 @@ def _symbols(connection: Connection, table: str) -> list[tuple[Any, ...]]:
     return found
 
 
-_LOCK_MARK: Final = """
-SELECT expired_below_id FROM high_water_marks
-WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s FOR UPDATE
-"""
-
-_OLDEST: Final = """
-SELECT min({id}), min({id}) FILTER (WHERE {time} >= %(before_us)s), max({id}) FROM (
-    SELECT {id}, {time} FROM {table} WHERE {own} AND {id} >= %(from_id)s ORDER BY {id} LIMIT %(limit)s
-) AS oldest
-"""
-
-_MARK: Final = """
-UPDATE high_water_marks AS m SET version = version + 1,
-    row_count = row_count - (SELECT count(*) FROM {table} WHERE {own} AND {id} >= m.first_id AND {id} < %(below_id)s),
-    first_time_us = CASE WHEN first_id < %(below_id)s
-        THEN (SELECT {time} FROM {table} WHERE {own} AND {id} = %(below_id)s) ELSE first_time_us END,
-    first_id = greatest(first_id, %(below_id)s), expired_below_id = %(below_id)s
-WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
-"""
-"""The mark begins above what has expired already when the rows were put there by somebody else."""
-
-_MISSING: Final = """
-DELETE FROM missing_trades
-WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s AND first_trade_id < %(below_id)s
-"""
-
-
-def _expire(connection: Connection, rows: _Rows, before_us: int) -> tuple[int, int] | None:
-    """Let the oldest rows expire: those from the first id up to, not including, the second; None when all are young."""
-    (from_id,) = rows.execute(connection, _LOCK_MARK).fetchone() or (0,)
-    oldest = rows.execute(
-        connection, _OLDEST, from_id=from_id, before_us=before_us, limit=EXPIRE_ROWS + 1
-    ).fetchone()
-    lowest, young, highest = oldest or (None, None, None)
-    below_id = highest if young is None else young
-    if lowest == below_id:
-        connection.rollback()
-        return None
-    rows.execute(connection, _MARK, below_id=below_id)
-    if rows.where["table"] == trades.NAME:
-        rows.execute(connection, _MISSING, below_id=below_id)
+def _note(connection: Connection, rows: _Rows, statement: str, limit: Limit) -> None:
+    connection.execute(statement, {**rows.where, **limit._asdict()})
     connection.commit()
-    return from_id, below_id
 
 
-_STEP: Final = """
-SELECT max({id}) FROM (
-    SELECT {id} FROM {table} WHERE {own} AND {id} >= %(from_id)s AND {id} < %(below_id)s ORDER BY {id} LIMIT %(limit)s
-) AS step
+_WINDOW: Final = """
+SELECT max(id), count(*), count(*) FILTER (WHERE time_us >= %(earliest_us)s AND time_us < %(before_us)s),
+    count(*) FILTER (WHERE time_us < %(earliest_us)s OR time_us > %(latest_us)s)
+FROM (
+    SELECT {id} AS id, {time} AS time_us FROM {table} WHERE {own} AND {id} >= %(from_id)s ORDER BY {id} LIMIT %(limit)s
+) AS rows
 """
-_DELETE: Final = "DELETE FROM {table} WHERE {own} AND {id} >= %(from_id)s AND {id} <= %(last_id)s"
+_DELETE: Final = """
+DELETE FROM {table} WHERE {own} AND {id} >= %(from_id)s AND {id} <= %(to_id)s AND {id} < %(below_id)s
+    AND {time} >= %(earliest_us)s AND {time} < %(before_us)s
+"""
 
 
 def _sweep(
-    connection: Connection, rows: _Rows, from_id: int, below_id: int, retry: Retry
-) -> Iterator[Expired]:
-    """Delete the rows from `from_id` up to, not including, `below_id`; nobody adds any there.
+    connection: Connection,
+    rows: _Rows,
+    below_id: int,
+    limit: Limit,
+    retry: Retry,
+    sleep: Callable[[float], None],
+) -> Iterator[Step]:
+    """Delete the old rows below `below_id`, up to where there are only young ones.
 
     Each step begins where the one before ended: what that has deleted stays in the index until it is vacuumed, and to
     pass over it again and again would cost more than the deleting.
     """
+    bounds = {
+        "earliest_us": EARLIEST_US, "before_us": limit.before_us, "latest_us": limit.now_us + AHEAD_US
+    }  # fmt: skip
 
-    def step() -> tuple[int | None, int]:
-        (last_id,) = rows.execute(
-            connection, _STEP, from_id=from_id, below_id=below_id, limit=STEP_ROWS
-        ).fetchone() or (None,)
+    def step(from_id: int) -> tuple[int, int, int, int, int]:
+        window = rows.execute(connection, _WINDOW, from_id=from_id, limit=STEP_ROWS, **bounds).fetchone()
+        last_id, count, old, impossible = window or (0, 0, 0, 0)
         deleted = 0
-        if last_id is not None:
-            deleted = rows.execute(connection, _DELETE, from_id=from_id, last_id=last_id).rowcount
+        if old:
+            deleted = rows.execute(
+                connection, _DELETE, from_id=from_id, to_id=last_id, below_id=below_id, **bounds
+            ).rowcount
+        if deleted or impossible:
+            rows.execute(connection, retention_state.ADD, deleted=deleted, impossible=impossible)
         connection.commit()
-        return last_id, deleted
+        return last_id if count == STEP_ROWS else END, deleted, impossible, old, count - old - impossible
 
-    while True:
+    from_id, young_rows = 0, 0
+    while young_rows < YOUNG_ROWS:
         began = time.monotonic()
-        last_id, deleted = retry(step)
-        if last_id is None:
+        last_id, deleted, impossible, old, young = retry(partial(step, from_id))
+        if deleted or impossible:
+            yield Step(**rows.where, deleted=deleted, impossible=impossible)
+        if last_id == END:
             return
-        yield Expired(**rows.where, rows=deleted)
+        young_rows = 0 if old else young_rows + young
         from_id = last_id + 1
-        time.sleep(_RESTS * (time.monotonic() - began))
+        sleep(_RESTS * (time.monotonic() - began))
 
 
-_DEAD_LETTERS: Final = """
-DELETE FROM dead_letters WHERE (topic, topic_id, "partition", kafka_offset) IN (
-    SELECT topic, topic_id, "partition", kafka_offset FROM dead_letters WHERE stored_time_us < %(before_us)s
-    LIMIT %(limit)s
-)
-"""
+def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> Iterator[Step]:
+    """Delete the dead letters that were stored before the limit, a step at a time.
 
+    One that is all that is known of a trade which is not stored stays for as long as that trade may be young: it is why
+    the audit does not call the symbol complete.
+    """
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    where: dict[str, Any] = {"table": dead_letters.NAME, "venue": "", "symbol": "", "id_series": 0}
+    values = {**where, **limit._asdict(), "limit": STEP_ROWS}
 
-def expire_dead_letters(connection: Connection, before_us: int, retry: Retry) -> Iterator[int]:
-    """Delete the dead letters that were stored before `before_us`; yields the rows of each step."""
+    def note(statement: str) -> None:
+        connection.execute(statement, values)
+        connection.commit()
 
     def step() -> int:
-        deleted = connection.execute(_DEAD_LETTERS, {"before_us": before_us, "limit": STEP_ROWS}).rowcount
+        deleted = connection.execute(dead_letters.EXPIRE, values).rowcount
+        connection.execute(retention_state.ADD, {**values, "deleted": deleted, "impossible": 0})
         connection.commit()
         return deleted
 
+    retry(partial(note, retention_state.BEGIN))
     while deleted := retry(step):
-        yield deleted
+        yield Step(**where, deleted=deleted)
+    retry(partial(note, retention_state.END))
 
 
 _TTL_TIMES: Final = {
     **{name: time for name, (_, time) in _COLUMNS.items()},
-    "candles_1m": "open_time_us",
-    "dead_letters": "stored_time_us",
+    dead_letters.NAME: "stored_time_us",
 }
+
+
+def note_limit(connection: Connection, table: str, limit: Limit, retry: Retry) -> None:
+    """Note that rows of `table` older than the limit are deleted, where the database itself does it."""
+    marked = book_tickers.NAME if table == book_tickers.NAME else trades.NAME
+    for venue, symbol, id_series, _ in retry(partial(_symbols, connection, marked)):
+        rows = _Rows(table, (venue, symbol, id_series))
+        for statement in (retention_state.BEGIN, retention_state.END):
+            retry(partial(_note, connection, rows, statement, limit))
 
 
 def row_level_ttl(table: str, days: int) -> str:
     """CockroachDB's way: the statement after which the database itself deletes rows older than `days`.
 
     https://www.cockroachlabs.com/docs/stable/row-level-ttl: `ttl_expiration_expression` is an expression over the
-    row's columns that says when it expires. Its default of 100 rows a second and node would never catch up with a busy
-    feed; what is deleted yields to everything else by the cluster's admission control, so it has no limit here.
+    row's columns that says when it expires; of one with an impossible time it is NULL, and the row stays. Its default
+    of 100 rows a second and node would never catch up with a busy feed; what is deleted yields to everything else by
+    the cluster's admission control, so it has no limit here.
     """
-    expires = f"(timestamptz ''epoch'' + {_TTL_TIMES[table]} * interval ''1 microsecond'') + interval ''{days} days''"
+    column = _TTL_TIMES[table]
+    expires = (
+        f"CASE WHEN {column} >= {EARLIEST_US} THEN "
+        f"(timestamptz ''epoch'' + {column} * interval ''1 microsecond'') + interval ''{days} days'' END"
+    )
     return (
         f"ALTER TABLE {table} SET (ttl_expiration_expression = '{expires}', ttl_job_cron = '@hourly', "
         "ttl_delete_rate_limit = 0)"

@@ -56,6 +56,7 @@ class State:
     duplicates: Counter[str] = field(default_factory=Counter)
     conflicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     unverifiable: Counter[str] = field(default_factory=Counter)
+    expired: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     latencies: dict[MarkKey, Histogram] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class State:
         for came, _ in result.written.conflicts:
             table = TRADES if isinstance(came, Trade) else BOOK_TICKERS
             self.conflicts[table, came.symbol] += 1
+        self.expired.update(result.written.expired)
         self.dead_letters.update(letter.topic for letter in plan.dead_letters)
         for step in plan.steps:
             progress = self.partitions.get((step.topic, step.partition))

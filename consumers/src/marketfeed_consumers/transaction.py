@@ -87,12 +87,14 @@ class Written:
         duplicates: stored already, with the same content.
         conflicts: stored already, with another content.
         unverifiable: stored once; the row has expired, so their content cannot be compared.
+        expired: came late, and are older than what is kept.
     """
 
     inserted: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     conflicts: list[Conflict[Trade] | Conflict[BookTicker]] = field(default_factory=list)
     unverifiable: dict[str, int] = field(default_factory=dict)
+    expired: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -276,6 +278,7 @@ def _count(written: Written, table: str, rows: Rows[M], found: _LookedUp[M]) -> 
     written.conflicts += rows.conflicts
     written.conflicts += found.conflicts
     written.unverifiable[table] = rows.unverifiable + found.unverifiable
+    written.expired[table] = rows.expired
 
 
 def _merge_candles(connection: Connection, made: Sequence[Candle]) -> None:
@@ -323,6 +326,7 @@ def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: 
                 d.value,
                 d.reason,
                 now_us,
+                *(d.trade if d.trade and _can_be_named(connection, d.trade) else [None] * 4),
             )
             for d in plan.dead_letters
         ]
@@ -341,6 +345,12 @@ def _add_conflicts(connection: Connection, written: Written, now_us: int) -> Non
         connection.cursor().executemany(trade_conflicts.ADD, of_trades)
     if of_quotes:
         connection.cursor().executemany(quote_conflicts.ADD, of_quotes)
+
+
+def _can_be_named(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
+    """Whether the database has the characters of a trade's names: it may have been rejected because it has not."""
+    encoding = connection.info.parameter_status("server_encoding")
+    return encoding == "UTF8" or (trade[0].isascii() and trade[1].isascii())
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

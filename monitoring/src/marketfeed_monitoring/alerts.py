@@ -46,7 +46,9 @@ ALERTS: Final[tuple[Alert, ...]] = (
         group="data",
         severity="critical",
         expr=f"""
-max by ({_SYMBOL}) (marketfeed_consumer_audit_missing_trades{{verdict="unresolved"}}) > 0
+max by ({_SYMBOL}) (
+  sum without (verdict) (marketfeed_consumer_audit_missing_trades{{verdict=~"unresolved|rejected"}})
+) > 0
 or
 min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
 """,
@@ -233,6 +235,21 @@ sum by ({FEED}, job) (rate(marketfeed_consumer_commit_seconds_count[{config.RATE
         summary=f"{_WHERE}topic {{{{ $labels.topic }}}}: messages could not be stored",
         description="They are in the table dead_letters with the reason, and consumers have gone on behind "
         "them.",
+    ),
+    Alert(
+        name="MarketfeedRetentionIncomplete",
+        group="persistence",
+        severity="warning",
+        expr=f"""
+max by ({FEED}, table) (marketfeed_consumer_retention_unfinished_symbols) > 0
+or
+sum by ({FEED}, table) (max by ({FEED}, table, venue, symbol) (marketfeed_consumer_retention_impossible_rows)) > 0
+""",
+        wait=config.RETENTION_FOR,
+        reason="A run that is killed or fails leaves a symbol unfinished, and rows with an impossible time are never "
+        "deleted. The next daily run settles the first by itself; neither loses data, so a day is soon enough.",
+        summary=f"{_WHERE}table {{{{ $labels.table }}}}: retention does not delete everything that is old",
+        description="A run of retention did not come to its end, or rows have a time that cannot be and are kept.",
     ),
     Alert(
         name="MarketfeedOperatorNotReconciling",

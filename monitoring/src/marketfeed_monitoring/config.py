@@ -58,6 +58,8 @@ DATABASE_FOR: Final = "5m"
 """A database fails over within a minute or two; meanwhile Kafka keeps the messages."""
 DEAD_LETTER_WINDOW: Final = "15m"
 """How long one dead letter keeps the alert up; there is no `for`, because each one is a message that is not stored."""
+RETENTION_FOR: Final = "24h"
+"""Retention runs once a day, and a first run over a large table takes hours; what the next does not settle stays."""
 
 # Operator
 OPERATOR_WINDOW: Final = "10m"

@@ -10,6 +10,7 @@ from marketfeed_wire.codec import (
     encode,
     is_decimal,
     is_name,
+    trade_identity,
 )
 from marketfeed_wire.identity import same_quote, same_trade
 from marketfeed_wire.ledger import (
@@ -69,4 +70,5 @@ __all__ = [
     "quote_progress_key",
     "same_quote",
     "same_trade",
+    "trade_identity",
 ]

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_wire.messages import SCHEMA_VERSION, BookTicker, Trade
+from marketfeed_wire.messages import SCHEMA_VERSION, BookTicker, Id, IdSeries, Name, Trade
 
 
 class _Version(msgspec.Struct):
@@ -19,10 +19,20 @@ class _Version(msgspec.Struct):
     schema_version: int = SCHEMA_VERSION
 
 
+class _Identity(msgspec.Struct):
+    """What says which trade it is, even of a message that cannot be read otherwise."""
+
+    venue: Name
+    symbol: Name
+    trade_id: Id
+    id_series: IdSeries = 0
+
+
 _encoder: Final = msgspec.json.Encoder()
 _trades: Final = msgspec.json.Decoder(Trade)
 _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 _versions: Final = msgspec.json.Decoder(_Version)
+_identities: Final = msgspec.json.Decoder(_Identity)
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no message; the last for deep nesting, also where it would pass over it."""
 _PATH: Final = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
@@ -73,6 +83,17 @@ def decode_trade(value: bytes) -> Trade:
     if is_name(trade.venue + trade.symbol) and is_decimal(trade.price) and is_decimal(trade.qty):
         return trade
     raise _not_storable(trade, "price", "qty")
+
+
+def trade_identity(value: bytes) -> tuple[str, str, int, int] | None:
+    """(venue, symbol, id series, trade id) of a value that need not be a whole trade; None where it does not say."""
+    try:
+        found = _identities.decode(value)
+    except UNREADABLE:
+        return None
+    if not is_name(found.venue + found.symbol):
+        return None
+    return found.venue, found.symbol, found.id_series, found.trade_id
 
 
 def decode_book_ticker(value: bytes) -> BookTicker:

@@ -61,14 +61,15 @@ def to_head(
                 raise LockNotAvailable(
                     f"no lock on {', '.join(timeout.tables) or 'a table'} within {deadline_seconds:g} s; {held}"
                 ) from timeout
-            if held != told:
+            who = re.sub(r" for \d+ s", "", held)
+            if who != told:
                 log.warning(
                     "migration waits for a lock",
                     tables=", ".join(timeout.tables),
                     holders=held,
                     seconds_left=round(deadline - clock()),
                 )
-                told = held
+                told = who
             sleep(PAUSE_SECONDS)
         else:
             return

@@ -11,9 +11,14 @@ NAME: Final = "high_water_marks"
 
 LOAD: Final = """
 SELECT m.table_name, m.venue, m.symbol, m.id_series, m.version, m.first_id, m.last_id, m.first_time_us, m.last_time_us,
-    m.expired_below_id
+    m.expired_below_id,
+    coalesce(CASE m.table_name WHEN 'trades' THEN r.expired_before_time_us ELSE r.limit_time_us END, 0)
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[]) AS asked (table_name, venue, symbol, id_series)
 JOIN high_water_marks AS m USING (table_name, venue, symbol, id_series)
+LEFT JOIN retention_state AS r USING (table_name, venue, symbol, id_series)
+"""
+"""The last column is what `Mark.expired_before_us` says: of trades, which must not come back, by the highest limit
+that there ever was; of quotes, which may, by that of the newest run.
 """
 
 SET: Final = """

@@ -21,8 +21,8 @@ from marketfeed_monitoring.model import Board, Column, Panel, Query, Row
 from marketfeed_monitoring.promql import WORKER, up
 
 _MISSING: Final = (
-    "max by (namespace, feed, venue, symbol)"
-    f' (marketfeed_consumer_audit_missing_trades{{{FEEDS},verdict="%s"}})'
+    "sum by (namespace, feed, venue, symbol) (max by (namespace, feed, venue, symbol, verdict)"
+    f' (marketfeed_consumer_audit_missing_trades{{{FEEDS},verdict=~"%s"}}))'
 )
 _READY: Final = f"max by ({WORKER}) (marketfeed_worker_ready{{{FEEDS}}})"
 _DOWN: Final = f"sum(({up('worker', f',{FEEDS}')}) == bool 0)"
@@ -42,7 +42,7 @@ _VERDICTS: Final = (
         "has not proven absent, all symbols together. Taken from the database every minute. 0 means that "
         "nothing is missing.",
         "suffix: missing",
-        Query(expr=f"sum({_MISSING % 'unresolved'})"),
+        Query(expr=f"sum({_MISSING % 'unresolved|rejected'})"),
         ZERO_IS_GOOD,
         {0: ("complete", "green")},
     ),
@@ -158,7 +158,7 @@ _TRENDS: Final = (
             expr=f"sum(min by (namespace, feed, venue, symbol) (marketfeed_trade_ids_missing{{{FEEDS}}}))",
             legend="in repair",
         ),
-        Query(expr=f"sum({_MISSING % 'unresolved'})", legend="unresolved in the database"),
+        Query(expr=f"sum({_MISSING % 'unresolved|rejected'})", legend="unresolved in the database"),
         Query(expr=f"sum({_MISSING % 'absent'})", legend="absent at the venue"),
         height=6,
     ),
@@ -199,7 +199,7 @@ _TABLES: Final = (
                 expr="min by (namespace, feed, venue, symbol)"
                 f" (marketfeed_consumer_audit_completeness_ratio{{{FEEDS}}})"
             ),
-            Query(expr=_MISSING % "unresolved"),
+            Query(expr=_MISSING % "unresolved|rejected"),
             Query(expr=_MISSING % "absent"),
             Query(expr=_AGE),
         ),

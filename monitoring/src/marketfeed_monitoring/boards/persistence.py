@@ -187,7 +187,8 @@ _IN_THE_DATABASE: Final = (
             ),
             Query(
                 expr="max by (namespace, feed, venue, symbol)"
-                f' (marketfeed_consumer_audit_missing_trades{{{FEEDS},verdict="unresolved"}})'
+                f" (sum without (verdict) (marketfeed_consumer_audit_missing_trades"
+                f'{{{FEEDS},verdict=~"unresolved|rejected"}}))'
             ),
             Query(
                 expr="max by (namespace, feed, venue, symbol)"
@@ -212,6 +213,48 @@ _IN_THE_DATABASE: Final = (
     ),
 )
 
+_RETENTION: Final = (
+    lines(
+        "Rows deleted",
+        "Rows that retention deleted within the interval, by table.",
+        "short",
+        Query(
+            expr=f"sum by (table) (max by (namespace, feed, table) "
+            f"(increase(marketfeed_consumer_retention_deleted_rows_total{{{FEEDS}}}[$__rate_interval])))",
+            legend="{{table}}",
+        ),
+        width=8,
+    ),
+    lines(
+        "Retention finished",
+        "Time since retention came to the end of a symbol, by table. It runs once a day.",
+        "s",
+        Query(
+            expr="time() - max by (namespace, feed, table) "
+            f"(marketfeed_consumer_retention_finished_timestamp_seconds{{{FEEDS}}})",
+            legend="{{feed}} {{table}}",
+        ),
+        width=8,
+    ),
+    lines(
+        "Retention incomplete",
+        "Symbols of which the newest run did not come to the end, and rows that are kept because their times are "
+        "impossible.",
+        "short",
+        Query(
+            expr="max by (namespace, feed, table) "
+            f"(marketfeed_consumer_retention_unfinished_symbols{{{FEEDS}}})",
+            legend="{{feed}} {{table}} symbols unfinished",
+        ),
+        Query(
+            expr="sum by (namespace, feed, table) (max by (namespace, feed, table, venue, symbol) "
+            f"(marketfeed_consumer_retention_impossible_rows{{{FEEDS}}}))",
+            legend="{{feed}} {{table}} rows with impossible times",
+        ),
+        width=8,
+    ),
+)
+
 PERSISTENCE: Final = Board(
     uid="marketfeed-persistence",
     title="Marketfeed / Persistence",
@@ -230,5 +273,6 @@ PERSISTENCE: Final = Board(
         Row("Transactions", _TRANSACTIONS),
         Row("Retries, dead letters, repeats", _TROUBLE),
         Row("In the database", _IN_THE_DATABASE),
+        Row("Retention", _RETENTION),
     ),
 )

@@ -6,7 +6,7 @@ A process of the release before goes on writing: for it both columns have their 
 from alembic import op
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:

@@ -1,0 +1,33 @@
+"""Retention and audit against their plain definition, under generated interleavings; see consumer_interleavings.py.
+
+`make retention-check RUNS=10000 SEED=1` plays as many as one likes. What it is worth was tried by putting back, one at
+a time, what was wrong.
+"""
+
+import json
+from contextlib import ExitStack
+
+import pytest
+from consumer_interleavings import Case, Stage, group, smallest
+
+pytestmark = pytest.mark.integration
+SIZE = 40
+
+
+@pytest.mark.parametrize(("seed", "small_steps"), [(1, False), (2, True)])
+def test_retention_and_audit_keep_their_definition_in_any_interleaving(
+    database: str, seed: int, small_steps: bool
+) -> None:
+    with ExitStack() as stack:
+        stage = Stage(database, stack)
+        wrong = stage.play(group(seed, SIZE), small_steps=small_steps)
+        if wrong:
+            failing = [case for case in group(seed, SIZE) if case["symbol"] == wrong[0].split(": ")[1]]
+
+            def fails(case: Case) -> bool:
+                return bool(stage.play([case], small_steps=small_steps))
+
+            shown = smallest(failing[0], fails) if failing and fails(failing[0]) else failing
+            pytest.fail("\n".join([*wrong[:5], json.dumps(shown)]))
+    for name in ("deleted", "impossible", "named", "x", "a", "q"):
+        assert stage.counts[name], f"no {name} in all of it"
