@@ -40,9 +40,10 @@ test: tools ## every test this machine can run (ARGS="-k name")
 
 # The same in two halves: the first needs nothing that takes minutes to build.
 ON_KUBERNETES := operator tests/charts
+SERVICES := $(filter-out operator,$(PACKAGES)) tests/integration tests/repository
 
 test-services: tools-kafka ## the tests of everything but the operator and the charts
-	@$(RUN) pytest $(addprefix --deselect=,$(ON_KUBERNETES)) $(ARGS)
+	@$(RUN) pytest $(SERVICES) $(ARGS)
 
 test-kubernetes: tools ## the tests of the operator and of the charts, on a Kubernetes API server
 	@$(RUN) pytest $(ON_KUBERNETES) $(ARGS)

@@ -50,6 +50,23 @@ def test_the_folder_operator_is_no_package() -> None:
     assert [file.name for file in ROOT.glob("operator/*.py")] == []
 
 
+def test_the_two_halves_of_the_tests_are_all_of_them() -> None:
+    """`make test-services` and `make test-kubernetes`, which CI runs, and `make test`."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "test-services", "test-kubernetes"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "ARGS")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    halves = [line.split(" pytest ")[1].split() for line in shown.splitlines() if " pytest " in line]
+    assert len(halves) == 2
+    assert sorted(halves[0] + halves[1]) == sorted(
+        toml(ROOT / "pyproject.toml")["tool"]["pytest"]["ini_options"]["testpaths"]
+    )
+
+
 def test_test_files_have_names_of_their_own(tracked: list[Path]) -> None:
     """pytest imports them by their name alone."""
     tests = [file for file in tracked if "tests" in file.relative_to(ROOT).parts]
