@@ -67,4 +67,8 @@ class Policy:
 
 def _begins(image: str, prefix: str) -> bool:
     rest = image.removeprefix(prefix)
-    return image.startswith(prefix) and (not rest or prefix.endswith(_ENDS) or rest.startswith(_ENDS))
+    if not image.startswith(prefix):
+        return False
+    # A colon before a slash begins a port: another port of a registry's host is another registry.
+    ends_a_part = rest.startswith(_ENDS) and not (rest.startswith(":") and "/" in rest)
+    return not rest or prefix.endswith(_ENDS) or ends_a_part
