@@ -153,6 +153,7 @@ def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Ca
                 "METRICS_HOST": "127.0.0.1",
                 "METRICS_PORT": "0",
                 "MARKET_GAPS_TOPIC": f"{topic}-gaps",
+                "MARKET_REJECTED_TOPIC": f"{topic}-rejected",
                 "CONSUMER_TOPICS": f"{topic},{topic}-book",
                 **environment,
             },

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from marketfeed_consumers.decode import Batch, Partition, batch_of
 from marketfeed_consumers.knowledge import NOTHING, Mark
 from marketfeed_consumers.plan import MarkKey, Plan, Step, mark_keys, plan
-from marketfeed_wire import BookTicker, Gap, Trade
+from marketfeed_wire import BookTicker, Gap, RejectedMessage, Trade, decode_rejected, encode
 
 TABLES = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}
 symbols = st.sampled_from(["AAA", "BBB"])
@@ -182,6 +182,21 @@ def test_a_dead_letter_keeps_the_bytes_and_says_why(value: bytes, reason: str) -
     assert (letter.value, letter.message_key, letter.kafka_offset) == (value, b"junk", 0)
     assert reason in letter.reason
     assert "\x00" not in letter.reason
+
+
+def test_rejected_message_becomes_a_dead_letter_with_the_reason_of_the_worker() -> None:
+    message = RejectedMessage(
+        venue="binance", symbol="BTCUSDT", stream="trade", trade_id=7, reason="impossible_time",
+        details="trade time 1970-01-21 is impossible", raw=b"\xff{}", received_time_us=1,
+    )  # fmt: skip
+    values = [encode(message), b"junk"]
+    sent = [record(value, offset, "rejected") for offset, value in enumerate(values)]
+    batch = batch_of(sent, {"rejected": "dead_letters"})
+    assert [letter.value for letter in batch.dead_letters] == values
+    assert batch.dead_letters[0].reason.startswith("rejected by the worker: impossible_time: trade time 1970")
+    assert "rejected by the worker" not in batch.dead_letters[1].reason
+    assert batch.next_offsets == {("rejected", 0): 2}
+    assert decode_rejected(values[0]) == message
 
 
 def test_records_of_a_partition_that_was_taken_away_leave_the_batch() -> None:

@@ -77,7 +77,8 @@ def test_the_children_of_a_full_feed():
         ("Deployment", "feed-shard-0"), ("Deployment", "feed-shard-3"),
         ("Job", next(name for kind, name in children(feed()) if kind == "Job")),
         ("KafkaTopic", "market-book-ticker-raw-92c3bfae"), ("KafkaTopic", "market.gaps"),
-        ("KafkaTopic", "market.progress"), ("KafkaTopic", "market.trades.raw"),
+        ("KafkaTopic", "market.progress"), ("KafkaTopic", "market.rejected.raw"),
+        ("KafkaTopic", "market.trades.raw"),
         ("NetworkPolicy", "feed-consumer-book"), ("NetworkPolicy", "feed-consumer-trades"),
         ("NetworkPolicy", "feed-ingestion"), ("NetworkPolicy", "feed-migration"),
         ("NetworkPolicy", "feed-retention"),
@@ -359,7 +360,7 @@ def test_each_topic_has_a_consumer_group_of_its_own_whose_members_keep_their_nam
     trades, book = told.values()
     assert trades["KAFKA_GROUP"] == "marketfeed.default.feed.trades"
     assert book["KAFKA_GROUP"] == "marketfeed.default.feed.book"
-    assert trades["CONSUMER_TOPICS"] == "market.trades.raw,market.gaps"
+    assert trades["CONSUMER_TOPICS"] == "market.trades.raw,market.gaps,market.rejected.raw"
     assert book["CONSUMER_TOPICS"] == "market.book_ticker.raw"
     for each in told.values():
         assert each["KAFKA_GROUP_INSTANCE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}

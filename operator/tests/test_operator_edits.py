@@ -92,7 +92,7 @@ EDITS = (
     Edit("kafka", {"bootstrapServers": "other:9095", "lingerMs": 20}, "Deployment", SHARD,
          env("KAFKA_LINGER_MS"), "20"),
     Edit("kafka", {"bootstrapServers": "other:9095", "topics": {"trades": {"name": "t"}}}, "StatefulSet", TRADES,
-         env("CONSUMER_TOPICS"), "t,market.gaps"),
+         env("CONSUMER_TOPICS"), "t,market.gaps,market.rejected.raw"),
     Edit("kafka", {"bootstrapServers": "other:9095", "credentials": {"tls": {}}}, "Deployment", SHARD,
          env("KAFKA_SECURITY_PROTOCOL"), "SSL"),
     Edit("storage", {"engine": "postgresql", "dsnSecretName": "another"}, "StatefulSet", BOOK, dsn_secret, "another"),

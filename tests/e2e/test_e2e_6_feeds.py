@@ -51,6 +51,7 @@ def test_two_feeds_and_a_wrong_one(system: System) -> None:
         "bookTicker": {"name": "other.quotes"},
         "progress": {"name": "other.progress"},
         "gaps": {"name": "other.gaps"},
+        "rejected": {"name": "other.rejected"},
     }
     system.apply_feed(spec, OTHER, OTHER, database="other")
     try:
@@ -58,7 +59,8 @@ def test_two_feeds_and_a_wrong_one(system: System) -> None:
         wrong = system.spec(["BTCUSDT"])
         wrong["images"] = {"worker": "nowhere.invalid/marketfeed-worker:none"}
         wrong["kafka"]["topics"] = {"trades": {"name": "wrong.trades"}, "bookTicker": {"name": "wrong.quotes"},
-                                    "progress": {"name": "wrong.progress"}, "gaps": {"name": "wrong.gaps"}}  # fmt: skip
+                                    "progress": {"name": "wrong.progress"}, "gaps": {"name": "wrong.gaps"},
+                                    "rejected": {"name": "wrong.rejected"}}  # fmt: skip
         system.apply_feed(wrong, "wrong", OTHER, database="other")
         told = system.await_condition("Degraded", "PodsFailing", "wrong", OTHER, seconds=180)
         assert "Image" in told["message"], told

@@ -33,6 +33,7 @@ class Pipeline:
             "MARKET_BOOK_TOPIC": f"{prefix}.quotes",
             "MARKET_GAPS_TOPIC": f"{prefix}.gaps",
             "MARKET_PROGRESS_TOPIC": f"{prefix}.progress",
+            "MARKET_REJECTED_TOPIC": f"{prefix}.rejected",
         }
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -75,7 +76,11 @@ class Pipeline:
         """Start the consumer of a table's topic."""
         file = self._port_file()
         topic = self.topics["MARKET_TRADES_TOPIC" if table == TRADES else "MARKET_BOOK_TOPIC"]
-        topics = [topic, self.topics["MARKET_GAPS_TOPIC"]] if table == TRADES else [topic]
+        topics = (
+            [topic, self.topics["MARKET_GAPS_TOPIC"], self.topics["MARKET_REJECTED_TOPIC"]]
+            if table == TRADES
+            else [topic]
+        )
         command = services.consumer({**self.environment, **variables}, file, topics)
         return await self._started(command, file), _url(file)
 

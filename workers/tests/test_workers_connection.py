@@ -89,7 +89,15 @@ class Venue:
         symbol = stream.split("@")[0].upper()
         data = {"u": 1, "s": symbol, "b": "1", "B": "1", "a": "1", "A": "1"}
         if stream.endswith("@trade"):
-            data = {"E": 1, "s": symbol, "t": 1, "p": "1", "q": "1", "T": 1, "m": True}
+            data = {
+                "E": 1_723_161_600_000,
+                "s": symbol,
+                "t": 1,
+                "p": "1",
+                "q": "1",
+                "T": 1_723_161_600_000,
+                "m": True,
+            }
         for connection, streams in self.open.items():
             if stream in streams:
                 await connection.send(json.dumps({"stream": stream, "data": data}))

@@ -59,7 +59,7 @@ def test_metrics_are_declared_in_one_file() -> None:
         for file in SOURCES.rglob("*.py")
         if re.search(r"^(from|import) prometheus_client", file.read_text(), re.MULTILINE)
     }
-    assert users == {"metrics.py", "worker.py"}, "worker.py only makes the registry"
+    assert users == {"metrics.py", "worker.py", "world.py"}, "the last two only make the registry"
     assert "CollectorRegistry" in (SOURCES / "worker.py").read_text()
 
 
@@ -102,6 +102,10 @@ def test_every_sample_names_its_worker(scraped: dict[str, Metric]) -> None:
         ("marketfeed_connection_refused", {"connection"}),
         ("marketfeed_symbol_refused", {"symbol", "reason"}),
         ("marketfeed_publish_pending_messages", set()),
+        ("marketfeed_publish_oldest_unacknowledged_seconds", set()),
+        ("marketfeed_stream_ready", {"symbol", "stream"}),
+        ("marketfeed_stream_silent_seconds", {"symbol", "stream"}),
+        ("marketfeed_messages_rejected", {"reason"}),
         ("marketfeed_request_weight_limit", set()),
     ],
 )
@@ -115,7 +119,7 @@ def test_labels_that_dashboards_and_alerts_build_on(
 def test_histograms_are_cumulative_and_end_at_their_count(scraped: dict[str, Metric]) -> None:
     latency = scraped["marketfeed_socket_to_ack_seconds"]
     topics = {sample.labels["topic"] for sample in latency.samples}
-    assert len(topics) == 4
+    assert len(topics) == 5
     for topic in topics:
         of_topic = [sample for sample in latency.samples if sample.labels["topic"] == topic]
         buckets = [sample for sample in of_topic if sample.name.endswith("_bucket")]
@@ -138,7 +142,7 @@ def value(scraped: dict[str, Metric], name: str, **labels: str) -> float:
 
 
 def test_what_happened_is_what_is_counted(scraped: dict[str, Metric]) -> None:
-    assert value(scraped, "vendor_fetch_failure", reason="bad_frame") == 1
+    assert value(scraped, "vendor_fetch_failure", reason="bad_frame") >= 1, "over one connection or over two"
     assert value(scraped, "marketfeed_trades_backfilled") >= 3
     assert value(scraped, "marketfeed_trade_gaps", outcome="unresolved") == 0
     assert value(scraped, "marketfeed_trade_ids_missing") == 0

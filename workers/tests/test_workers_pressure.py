@@ -15,7 +15,16 @@ from marketfeed_workers.venues.registry import VENUES
 
 
 def trade(symbol: str, trade_id: int) -> bytes:
-    data = {"e": "trade", "E": 1, "s": symbol, "t": trade_id, "p": "1.0", "q": "2.0", "T": 1, "m": True}
+    data = {
+        "e": "trade",
+        "E": 1_723_161_600_000,
+        "s": symbol,
+        "t": trade_id,
+        "p": "1.0",
+        "q": "2.0",
+        "T": 1_723_161_600_000,
+        "m": True,
+    }
     return json.dumps({"stream": f"{symbol.lower()}@trade", "data": data}, separators=(",", ":")).encode()
 
 

@@ -19,7 +19,7 @@ SYMBOL = "BTCUSDT"
 
 def frames(*trade_ids: int) -> list[bytes]:
     """Trades of the stream."""
-    data = b'{"e":"trade","E":1,"s":"BTCUSDT","t":%d,"p":"1","q":"2","T":1,"m":true,"M":true}'
+    data = b'{"e":"trade","E":1723161600000,"s":"BTCUSDT","t":%d,"p":"1","q":"2","T":1723161600000,"m":true,"M":true}'
     return [b'{"stream":"btcusdt@trade","data":%b}' % (data % n) for n in trade_ids]
 
 

@@ -38,6 +38,12 @@ class OwnParts(Settings):
         "", pattern=f"^$|{_TOPIC}", description="topic of gaps; unset takes the usual one for a live venue"
     )
 
+    market_rejected_topic: str = Field(
+        "",
+        pattern=f"^$|{_TOPIC}",
+        description="topic of rejected messages; unset takes the usual one for a live venue",
+    )
+
     @property
     def any(self) -> bool:
         """Whether what passes stays somewhere after the run."""

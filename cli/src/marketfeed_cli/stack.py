@@ -21,7 +21,7 @@ from marketfeed_cli.process import Part, Parts
 from marketfeed_cli.screen import Screen
 from marketfeed_cli.settings import OwnParts
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
-from marketfeed_wire.topics import GAPS, PROGRESS
+from marketfeed_wire.topics import GAPS, PROGRESS, REJECTED
 
 START_SECONDS: Final = 90.0
 """How long a part may take until it answers; the services have START_DEADLINE_SECONDS of their own below that."""
@@ -50,7 +50,7 @@ class Stack:
         psql: a psql that fits it.
         broker: None when Kafka is the user's own.
         simulator, simulator_url: None and "" when the venue is the real one.
-        trades_topic, book_topic, gaps_topic, progress_topic: names.
+        trades_topic, book_topic, gaps_topic, progress_topic, rejected_topic: names.
         consumers: topic of trades or quotes -> its consumer.
         messages_before: topic -> how many messages it had before this run.
     """
@@ -78,6 +78,7 @@ class Stack:
         self._run_id = secrets.token_hex(4)
         self.progress_topic = own.market_progress_topic or self._memory_topic(PROGRESS)
         self.gaps_topic = own.market_gaps_topic or self._memory_topic(GAPS)
+        self.rejected_topic = own.market_rejected_topic or self._memory_topic(REJECTED)
         self.broker: Part | None = None
         self.simulator: Part | None = None
         self.simulator_url = ""
@@ -93,15 +94,16 @@ class Stack:
             "BINANCE_SYMBOLS": ",".join(market.symbols),
             "MARKET_PROGRESS_TOPIC": self.progress_topic,
             "MARKET_GAPS_TOPIC": self.gaps_topic,
+            "MARKET_REJECTED_TOPIC": self.rejected_topic,
         }
         if not own.kafka_broker:
             # In a database of the user's own, the offsets of the last run's embedded broker mean nothing to this one.
             self._environment["KAFKA_GROUP"] = f"marketfeed-{self._run_id}"
 
     @property
-    def stored_topics(self) -> tuple[str, str, str]:
+    def stored_topics(self) -> tuple[str, ...]:
         """Every topic that ends in the database."""
-        return self.trades_topic, self.book_topic, self.gaps_topic
+        return self.trades_topic, self.book_topic, self.gaps_topic, self.rejected_topic
 
     @cached_property
     def kafka(self) -> Kafka:
@@ -205,7 +207,7 @@ class Stack:
             return None
         address_file = self._folder / "run" / "broker.address"
         topics = dict.fromkeys((self.trades_topic, self.book_topic), PARTITIONS)
-        topics |= dict.fromkeys((self.progress_topic, self.gaps_topic), 1)
+        topics |= dict.fromkeys((self.progress_topic, self.gaps_topic, self.rejected_topic), 1)
         self.broker = self.parts.start(services.embedded_broker(self._environment, address_file, topics))
         return address_file
 
@@ -232,10 +234,12 @@ class Stack:
         with screen.step("Kafka") as tell:
             if self.broker is None or address_file is None:
                 tell(f"your own, {self.kafka_broker}")
-                names = (self.trades_topic, self.book_topic)
+                names = (self.trades_topic, self.book_topic, self.rejected_topic)
                 await self.kafka.create_topics(names, compacted=(self.progress_topic, self.gaps_topic))
                 self._passing_topics = [
-                    name for name in (self.progress_topic, self.gaps_topic) if name.endswith(self._run_id)
+                    name
+                    for name in (self.progress_topic, self.gaps_topic, self.rejected_topic)
+                    if name.endswith(self._run_id)
                 ]
             else:
                 self.kafka_broker = await self._told(address_file, self.broker)
@@ -246,7 +250,8 @@ class Stack:
 
     async def _bring_up_consumers(self) -> None:
         # The few messages about gaps go with the trades they are about.
-        read = {self.trades_topic: [self.trades_topic, self.gaps_topic], self.book_topic: [self.book_topic]}
+        with_trades = [self.trades_topic, self.gaps_topic, self.rejected_topic]
+        read = {self.trades_topic: with_trades, self.book_topic: [self.book_topic]}
         port_files = {
             topic: self._folder / "run" / f"consumer-{number}.port" for number, topic in enumerate(read)
         }

@@ -20,6 +20,7 @@ from marketfeed_wire import (
     Trade,
     decode_book_ticker,
     decode_gap,
+    decode_rejected,
     decode_trade,
     trade_identity,
 )
@@ -146,6 +147,8 @@ class Batch:
             _group(
                 self.quotes, self._decoded(records, values, table, decode_book_tickers, decode_book_ticker)
             )
+        elif table == "dead_letters":
+            self.dead_letters += [dead(record, _why_rejected(record), table) for record in records]
         else:
             self._decode_gaps(records)
 
@@ -182,6 +185,14 @@ class Batch:
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
         """This batch less the records of the partitions `gone`."""
         return batch_of((one for one in self.records if place(one)[:2] not in gone), tables)
+
+
+def _why_rejected(record: Record) -> str:
+    try:
+        rejected = decode_rejected(_bytes(record) or b"")
+    except DecodeError as error:
+        return str(error)
+    return f"rejected by the worker: {rejected.reason}: {rejected.details}"
 
 
 def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:

@@ -53,7 +53,7 @@ class Loop:
             settings, name, writer, state, self._reader, self._storing, waiting, self._stop, admin
         )
         self._watch = Watch(
-            settings.topics(),
+            settings.required_topics(),
             admin,
             state,
             self._reader,

@@ -56,6 +56,7 @@ class Reader:
         self.ends: dict[Partition, int] = {}
         self._state = state
         self._tables = settings.tables_by_topic()
+        self._rejected_topic = settings.market_rejected_topic
         self._bounds = Bounds(
             settings.batch_max_rows, settings.batch_max_ms / 1000, settings.batch_linger_ms / 1000
         )
@@ -222,6 +223,8 @@ class Reader:
         if error.fatal() or error.code() in _FINAL:
             raise StartupError(f"Kafka refuses: {error.str()}{self._name_hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if partition[0] == self._rejected_topic:
+                return  # workers of an earlier version have none
             self._state.missing_topics.add(partition[0])  # comes again with each refresh of the metadata
             return
         log.warning("Kafka says", reason=error.str(), code=error.name())

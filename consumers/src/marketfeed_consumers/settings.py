@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
 from marketfeed_chassis.settings import CommandSettings, CommaSeparated
-from marketfeed_wire import BOOK_TICKER, GAPS, TRADES
+from marketfeed_wire import BOOK_TICKER, GAPS, REJECTED, TRADES
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
@@ -78,6 +78,11 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of the trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of the quotes")
     market_gaps_topic: str = Field(GAPS, pattern=_TOPIC, description="topic of what became of missing trades")
+    market_rejected_topic: str = Field(
+        REJECTED,
+        pattern=_TOPIC,
+        description="topic of messages that workers have rejected; they become dead letters",
+    )
     batch_max_rows: int = Field(20_000, ge=1, le=1_000_000, description="messages in one transaction at most")
     batch_max_ms: int = Field(
         1_000,
@@ -119,6 +124,10 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         """Topic -> the table its messages are stored in, for every topic that has one."""
         return {getattr(self, field): table for field, table in _TOPIC_FIELDS.items()}
 
+    def required_topics(self) -> tuple[str, ...]:
+        """Those of them that must exist: workers of an earlier version publish nothing that they reject."""
+        return tuple(topic for topic in self.topics() if topic != self.market_rejected_topic)
+
     def topics(self) -> tuple[str, ...]:
         """The topics this process reads."""
         return self.consumer_topics or tuple(self.tables_by_topic())
@@ -128,4 +137,5 @@ _TOPIC_FIELDS = {
     "market_trades_topic": "trades",
     "market_book_topic": "book_tickers",
     "market_gaps_topic": "trade_gaps",
+    "market_rejected_topic": "dead_letters",
 }

@@ -18,7 +18,13 @@ from marketfeed_devtools.skipping import skip_or_fail
 import docker_engine  # isort: skip - found through compose_stack
 
 pytestmark = pytest.mark.timeout(2400)
-TOPICS = {"market.trades.raw", "market.book_ticker.raw", "market.gaps", "market.progress"}
+TOPICS = {
+    "market.trades.raw",
+    "market.book_ticker.raw",
+    "market.gaps",
+    "market.progress",
+    "market.rejected.raw",
+}
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,13 @@ from marketfeed_wire.ledger import (
     quote_progress_key,
 )
 from marketfeed_wire.messages import MAX_ID, MAX_TIME_US, SCHEMA_VERSION, BookTicker, Origin, Trade
+from marketfeed_wire.rejected import MAX_RAW_BYTES, RejectedMessage, decode_rejected
 from marketfeed_wire.topics import (
     BOOK_TICKER,
     GAPS,
     LEDGER_POLICY,
     PROGRESS,
+    REJECTED,
     TRADES,
     key_for,
     market_data_policy,
@@ -42,8 +44,10 @@ __all__ = [
     "GAPS",
     "LEDGER_POLICY",
     "MAX_ID",
+    "MAX_RAW_BYTES",
     "MAX_TIME_US",
     "PROGRESS",
+    "REJECTED",
     "SCHEMA_VERSION",
     "TRADES",
     "BookTicker",
@@ -53,11 +57,13 @@ __all__ = [
     "Origin",
     "Progress",
     "QuoteProgress",
+    "RejectedMessage",
     "Trade",
     "decode_book_ticker",
     "decode_gap",
     "decode_progress",
     "decode_quote_progress",
+    "decode_rejected",
     "decode_trade",
     "encode",
     "gap_key",

@@ -75,6 +75,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Topic -> messages that Kafka has refused for good."""
     pending: int
     """Messages handed to the Kafka client and not answered for yet."""
+    rejected: dict[str, int] = {}
+    """Reason -> messages that cannot be true and were kept as they came; "impossible_time"."""
+    unexpected: int = 0
+    """Messages of symbols or streams that this worker does not read."""
     oldest_unacknowledged_seconds: float = 0.0
     """Age of the oldest message that Kafka has not acknowledged; 0 when there is none."""
     assignment: str = ""

@@ -10,6 +10,7 @@ TRADES: Final = "market.trades.raw"
 BOOK_TICKER: Final = "market.book_ticker.raw"
 PROGRESS: Final = "market.progress"
 GAPS: Final = "market.gaps"
+REJECTED: Final = "market.rejected.raw"
 
 _ALWAYS: Final = {
     # Whole batches as the worker sends them: a broker's own default may be smaller, or compress once more.

@@ -117,6 +117,21 @@ class TradeSequence:
             ready, IdRange(newest + 1, trade_id - 1) if trade_id > newest + 1 and not ready else None
         )
 
+    def skip(self, trade_id: int) -> IdRange | None:
+        """Go on without `trade_id`, which exists and cannot be used, and without the ids before it; those given up now.
+
+        None where it changes nothing: it has come, it is missing already, or what comes next will show it to be. While
+        trades wait in the reorder buffer, the next one does.
+        """
+        if self.expected is None or trade_id < self.expected or self.waiting:
+            return None
+        skipped = IdRange(self.expected, trade_id)
+        self.late = merged([*self.late, *self._not_absent(skipped)])
+        self._holes = []
+        self.expected = trade_id + 1
+        self._absent = [each for each in self._absent if each.last >= self.expected]
+        return skipped
+
     def mark_absent(self, ids: IdRange) -> list[Trade]:
         """The venue says that `ids` do not exist; the trades that may be published now.
 
@@ -235,6 +250,10 @@ class IncreasingIds(TradeSequence):
     def is_known(self, trade_id: int) -> bool:
         """Whether a trade of this id was let go on before, or is as old as those."""
         return trade_id <= self._known_to or trade_id in self._remembered
+
+    def skip(self, _trade_id: int) -> IdRange | None:
+        """Nothing is known to be missing where ids only increase."""
+        return None
 
     def resume_after(self, trade_id: int, _late: list[IdRange]) -> None:
         """Start where an earlier process stopped: `trade_id` was published."""

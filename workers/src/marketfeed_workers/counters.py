@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from marketfeed_wire import REJECTED
+
 LATENCY_BOUNDS_US: Final = (
     250, 500, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 35_000,
     50_000, 75_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000,
@@ -52,6 +54,8 @@ class Counters:
 
     Attributes:
         gaps, progress: notes that the worker publishes about itself.
+        rejected: messages that cannot be true, which are kept as they came.
+        rejections: reason -> messages that were rejected.
         failures: reason -> failures of fetching from the venue.
         gaps_opened: jumps in trade ids.
         gap_outcomes: filled, absent, unresolved or reordered -> gaps that came to it.
@@ -68,6 +72,8 @@ class Counters:
     quotes: StreamCounters
     gaps: StreamCounters
     progress: StreamCounters
+    rejected: StreamCounters = field(default_factory=lambda: StreamCounters("rejected", REJECTED))
+    rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     gaps_opened: int = 0
     gap_outcomes: Counter[str] = field(default_factory=Counter)
@@ -82,4 +88,4 @@ class Counters:
     @property
     def topics(self) -> tuple[StreamCounters, ...]:
         """The counters of every topic that is published to."""
-        return self.trades, self.quotes, self.gaps, self.progress
+        return self.trades, self.quotes, self.gaps, self.progress, self.rejected

@@ -9,10 +9,14 @@ from msgspec.structs import replace
 
 from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode
 from marketfeed_workers.continuity import TradeSequence
-from marketfeed_workers.gaps import GapEntry, restored
+from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_workers.id_series import LowQuotes, Suspicion
 from marketfeed_workers.venues.venue import BestQuote, Fetched
+
+REJECTING: Final = 3
+"""So many rejected messages without a good one between them are no odd message, but an odd feed."""
+MAX_KEPT: Final = 1000
 
 _SERIES_MARK: Final = "\0"
 """No part of a symbol."""
@@ -61,6 +65,7 @@ class SymbolFlow:
         checkpoint_is_exact: whether it is that trade's own time.
         conflicts: repeats with another content than was read before.
         unproven: repeats that were published because nothing is left here to compare them with.
+        rejected_in_a_row: messages that were rejected since the last good one before them.
     """
 
     symbol: str
@@ -92,6 +97,10 @@ class SymbolFlow:
     acknowledged_as: str = ""
     encode: Callable[[Trade | BookTicker], bytes] = encode
     encode_quote: Callable[[Trade | BookTicker], bytes] = encode
+    rejected_in_a_row: int = 0
+    _rejected_after: int = -1
+    _rejected_ahead: tuple[int, str] = (-1, "")
+    _kept: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Have messages carry the series."""
@@ -142,15 +151,57 @@ class SymbolFlow:
         """The trades that may be published now that `trade` came."""
         ready, hole = self.sequence.arrive(trade)
         if hole is not None:
-            after_us = self.last_trade_time_us or self.time_before(hole.first)
-            known = [entry for entry in self.gaps if entry.ids.first == hole.first]
-            self.gaps = [entry for entry in self.gaps if entry not in known]
             self.jumps += 1
-            told_us = self.told_times.pop(hole.first, -1)
-            self.gaps.append(GapEntry(hole, now_us, after_us, is_told=bool(known), told_time_us=told_us))
-            if after_us is not None:
-                self.known_times[hole.first - 1] = after_us
+            rejected_id, why = self._rejected_ahead
+            self._open_gap(hole, now_us, why if hole.first <= rejected_id <= hole.last else FROM_STREAM)
         return ready
+
+    def reject(self, trade_id: int, reason: str, now_us: int) -> None:
+        """A trade of that id exists and cannot be used: its id is missing, unless another copy of it has come."""
+        if self._rejected_after != self.trades:
+            self._rejected_after, self.rejected_in_a_row = self.trades, 0
+        self.rejected_in_a_row += 1
+        hole, why = self.sequence.skip(trade_id), f"rejected: {reason}"
+        if hole is None:
+            known = next(
+                (entry for entry in self.gaps if entry.ids.first <= trade_id <= entry.ids.last), None
+            )
+            if known is not None and known.proof == FROM_STREAM:
+                known.proof = why
+            elif trade_id > (self.sequence.newest or 0):
+                self._rejected_ahead = (trade_id, why)  # the next trade shows it to be missing
+            return
+        last = self.gaps[-1] if self.gaps else None
+        if last is not None and last.proof == why and last.ids.last == hole.first - 1:
+            # One gap that grows, and not one for each message of an odd feed; published anew with what was added.
+            last.ids, last.state, last.published = IdRange(last.ids.first, hole.last), "open", None
+            return
+        self._open_gap(hole, now_us, why)
+
+    def _open_gap(self, hole: IdRange, now_us: int, proof: str) -> None:
+        after_us = self.last_trade_time_us or self.time_before(hole.first)
+        known = [entry for entry in self.gaps if entry.ids.first == hole.first]
+        self.gaps = [entry for entry in self.gaps if entry not in known]
+        told_us = self.told_times.pop(hole.first, -1)
+        self.gaps.append(
+            GapEntry(hole, now_us, after_us, proof=proof, is_told=bool(known), told_time_us=told_us)
+        )
+        if after_us is not None:
+            self.known_times[hole.first - 1] = after_us
+
+    @property
+    def is_rejecting(self) -> bool:
+        """Whether the newest messages of the symbol were rejected, several in a row. For any thread."""
+        return self.rejected_in_a_row >= REJECTING and self._rejected_after == self.trades
+
+    def keeps(self, message: str) -> bool:
+        """Whether a message that REST returns again and again is to be kept: the first time it is seen."""
+        if message in self._kept:
+            return False
+        self._kept[message] = None
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return True
 
     def take_fetched(self, fetched: Fetched, now_us: int) -> list[Trade]:
         """The trades that may be published now that the venue answered."""

@@ -71,6 +71,14 @@ class WorkerMetrics(Collector):
         for reason, count in sorted(failures.items()):
             failed.add_metric([*worker, "all", reason], count)
         yield failed
+        rejected = CounterMetricFamily(
+            "marketfeed_messages_rejected",
+            "Messages that cannot be true, such as of an impossible time, and were kept as they came.",
+            labels=["venue", "shard", "reason"],
+        )
+        for reason, count in sorted({"impossible_time": 0, **self._counters.rejections}.items()):
+            rejected.add_metric([*worker, reason], count)
+        yield rejected
         quotes = self._counters.quotes
         yield _counter(
             "marketfeed_quotes_outdated",

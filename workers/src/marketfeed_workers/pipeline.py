@@ -15,8 +15,10 @@ from msgspec.structs import replace
 from marketfeed_chassis import logs
 from marketfeed_wire import (
     MAX_ID,
+    MAX_RAW_BYTES,
     BookTicker,
     Progress,
+    RejectedMessage,
     Trade,
     encode,
     gap_key,
@@ -32,9 +34,19 @@ from marketfeed_workers.id_series import LowQuotes, Suspicion, Verdict
 from marketfeed_workers.publisher import Publisher, Record
 from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.transports.socket import Socket
+from marketfeed_workers.venue_clock import (
+    EARLIEST_US,
+    MAX_EVENT_DELAY_US,
+    TOLERANCE_US,
+    VenueClock,
+    is_possible,
+)
 from marketfeed_workers.venues.venue import Fetched, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)
+
+IMPOSSIBLE_TIME: Final = "impossible_time"
+"""Why a message was rejected, in metrics."""
 
 
 class Pipeline:
@@ -45,6 +57,7 @@ class Pipeline:
         paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
         on_suspicion: called when the ids of a symbol may have begun again; see `id_series`.
+        on_rejected: called when a message was rejected for its time.
     """
 
     MOST_BEGINNING: Final = 1000
@@ -57,11 +70,13 @@ class Pipeline:
         counters: Counters,
         now_us: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
+        clock: VenueClock | None = None,
     ) -> None:
         self.flows: dict[str, SymbolFlow] = {}
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
         self.on_suspicion: Callable[[], None] = _ignore_suspicion
+        self.on_rejected: Callable[[], None] = _do_nothing
         self._untold_gaps: dict[str, dict[int, int]] = {}
         """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
         self._left: dict[str, int] = {}
@@ -75,6 +90,8 @@ class Pipeline:
         self._now_us = now_us
         self._monotonic = monotonic
         self._recent = RecentTrades()
+        self._clock = clock or VenueClock(now_us, monotonic)
+        self._kinds = venue.kinds
         self._sockets: dict[Socket, None] = {}  # in the order of their opening
         self._due: list[Callable[[], None]] = []
 
@@ -109,8 +126,11 @@ class Pipeline:
         for error in batch.refused:
             self._counters.failures[error.reason] += 1
             log.warning("frame passed over", reason=str(error))
+        if batch.unexpected:
+            self._counters.unexpected += len(batch.unexpected)
+            log.warning("frame of no stream that is read", frame=repr(batch.unexpected[0][:200]))
         if batch.trades:
-            self._publish_trades(batch.trades, now_us)
+            self._publish_trades(batch.trades, now_us, frames)
         if batch.quotes:
             self._publish_quotes(batch.quotes, now_us)
         self._publisher.poll()
@@ -163,6 +183,8 @@ class Pipeline:
         if self.flows.get(flow.symbol) is not flow:
             return 0  # it left, or its ids began again, while the venue was asked
         now_us = self._now_us()
+        self._keep_refused(flow, fetched.refused, now_us)
+        fetched = self._without_impossible(flow, fetched, now_us)
         if self._is_new(flow, fetched.trades):
             for trade in fetched.trades:
                 self._begin(flow, trade, now_us)
@@ -186,7 +208,10 @@ class Pipeline:
         self._publish_ready(flow, flow.sequence.give_up(), now_us)
         self._tell_gaps(flow)
 
-    def _publish_trades(self, trades: list[Trade], now_us: int) -> None:
+    def _publish_trades(self, trades: list[Trade], now_us: int, frames: list[bytes]) -> None:
+        latest_us = self._clock.latest_us()
+        reads_trades = "trade" in self._kinds
+        rejected: list[Trade] = []
         records: list[Record] = []
         newest: dict[str, int] = {}
         filling: dict[str, SymbolFlow] = {}
@@ -197,8 +222,23 @@ class Pipeline:
         self._recent.add(trades)
         for trade in trades:
             flow = flows.get(trade.symbol)
-            if flow is None:
-                self._counters.unexpected += 1
+            if flow is None or not reads_trades:
+                self._note_unexpected("trade", trade.symbol)
+                continue
+            time_us, event_us = trade.trade_time_us, trade.event_time_us
+            if not (
+                # `is_possible`, inlined because every trade passes here.
+                EARLIEST_US <= time_us <= latest_us
+                and (
+                    event_us is None
+                    or (
+                        time_us - TOLERANCE_US <= event_us <= time_us + MAX_EVENT_DELAY_US
+                        and event_us <= latest_us
+                    )
+                )
+            ):
+                rejected.append(trade)
+                flow.reject(trade.trade_id, IMPOSSIBLE_TIME, now_us)
                 continue
             flow.trades += 1
             sequence = flow.sequence
@@ -211,18 +251,82 @@ class Pipeline:
                 sequence.expected += 1
                 records.append({"value": flow.encode(trade), "key": flow.key})
                 newest[flow.acknowledged_as] = trade.trade_id
-                flow.last_trade_time_us = trade.trade_time_us
+                if flow.last_trade_time_us is None or time_us > flow.last_trade_time_us:
+                    flow.last_trade_time_us = time_us
             else:
                 self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
-        last = trades[-1]
-        if last.event_time_us is not None and last.origin == "stream":
-            counters.venue_to_socket.observe(
-                max(0, now_us - last.event_time_us + self._counters.clock_offset_us), 1
-            )
         if records:
             self._publisher.publish(
                 counters, records, now_us, newest, self._once_acknowledged(filling, batch)
             )
+        if rejected:
+            self._reject_trades(rejected, frames, now_us)
+            return
+        last = trades[-1]
+        if last.event_time_us is not None and last.origin == "stream":
+            self._clock.accept(last.event_time_us)
+            counters.venue_to_socket.observe(max(0, self._clock.time_us() - last.event_time_us), 1)
+
+    def _reject_trades(self, trades: list[Trade], frames: list[bytes], now_us: int) -> None:
+        """Keep trades of an impossible time as they came; their ids are missing now."""
+        raws: dict[tuple[str, int], bytes] = {}
+        for frame in frames:
+            raws |= {
+                (trade.symbol, trade.trade_id): frame for trade in self._read_all([frame], now_us).trades
+            }
+        for trade in trades:
+            raw, fault = raws[trade.symbol, trade.trade_id], self._clock.fault(trade)
+            self._reject(self.flows[trade.symbol], trade.trade_id, IMPOSSIBLE_TIME, fault, raw, now_us)
+        self._recent.forget(trades)
+        for symbol in dict.fromkeys(trade.symbol for trade in trades):
+            flow = self.flows[symbol]
+            if flow.missing:
+                self.on_hole(symbol)
+            self._tell_gaps(flow)
+        self.on_rejected()
+
+    def _without_impossible(self, flow: SymbolFlow, fetched: Fetched, now_us: int) -> Fetched:
+        """`fetched` less the trades whose time is impossible: their ids stay missing."""
+        latest_us = self._clock.latest_us()
+        kept = [
+            trade
+            for trade in fetched.trades
+            if is_possible(trade.trade_time_us, trade.event_time_us, latest_us)
+        ]
+        if len(kept) == len(fetched.trades):
+            return fetched
+        for trade in fetched.trades:
+            fault = self._clock.fault(trade)
+            if fault and flow.keeps(f"{trade.trade_id} {trade.trade_time_us}"):
+                self._reject(flow, trade.trade_id, IMPOSSIBLE_TIME, fault, encode(trade), now_us)
+        self.on_rejected()
+        return fetched._replace(trades=kept)
+
+    def _keep_refused(self, flow: SymbolFlow, refused: tuple[str, ...], now_us: int) -> None:
+        """Keep what REST returned and nobody could use; it is returned again at each attempt, and kept once."""
+        for row in refused:
+            if flow.keeps(row):
+                reason = IMPOSSIBLE_TIME if row.startswith(IMPOSSIBLE_TIME.replace("_", " ")) else "bad_row"
+                self._reject(flow, None, reason, row, row.encode(errors="replace"), now_us)
+
+    def _reject(
+        self, flow: SymbolFlow, trade_id: int | None, reason: str, details: str, raw: bytes, now_us: int
+    ) -> None:
+        self._counters.rejections[reason] += 1
+        self._counters.rejected.received += 1
+        log.error("message rejected", symbol=flow.symbol, trade_id=trade_id, reason=reason, details=details)
+        message = RejectedMessage(
+            venue=self._venue,
+            symbol=flow.symbol,
+            stream="trade",
+            trade_id=trade_id if trade_id is not None and 0 <= trade_id <= MAX_ID else None,
+            reason=reason,
+            details=details[:1024],
+            raw=raw[:MAX_RAW_BYTES],
+            received_time_us=now_us,
+        )
+        record: Record = {"value": encode(message), "key": flow.key}
+        self._publisher.publish(self._counters.rejected, [record], now_us, {})
 
     def _take_in_order(
         self,
@@ -304,6 +408,8 @@ class Pipeline:
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
+            if flow.last_trade_time_us is not None:  # otherwise the stream has not gone on yet
+                flow.note_times(ready)
             batch = next(self._numbers)
             filling = {flow.symbol: flow} if flow.note_published(batch, ready) else {}
             records: list[Record] = [{"value": flow.encode(trade), "key": flow.key} for trade in ready]
@@ -328,6 +434,7 @@ class Pipeline:
             self._to_judge.append(flow)
 
     def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
+        reads_quotes = "bookTicker" in self._kinds
         counters = self._counters.quotes
         counters.received += len(quotes)
         if self._publisher.is_pressed:
@@ -339,8 +446,8 @@ class Pipeline:
         flows = self.flows
         for quote in quotes:
             flow = flows.get(quote.symbol)
-            if flow is None:
-                self._counters.unexpected += 1
+            if flow is None or not reads_quotes:
+                self._note_unexpected("quote", quote.symbol)
                 continue
             flow.quotes += 1
             if quote.update_id > flow.last_update_id:
@@ -351,6 +458,10 @@ class Pipeline:
                 self._take_low_quote(flow, quote)
         if records:
             self._publisher.publish(counters, records, now_us, {})
+
+    def _note_unexpected(self, kind: str, symbol: str) -> None:
+        self._counters.unexpected += 1
+        log.warning("message of a stream that is not read", kind=kind, symbol=symbol)
 
     def _tell_gaps(self, flow: SymbolFlow, *, with_parts: bool = False) -> None:
         """Count jumps and have them backfilled; count, log and publish every gap that changed its state.
@@ -609,3 +720,7 @@ def _ignore(_symbol: str) -> None:
 
 def _ignore_suspicion() -> None:
     """Nobody asks the venue."""
+
+
+def _do_nothing() -> None:
+    """Nobody looks at the venue's clock."""

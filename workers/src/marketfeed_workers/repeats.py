@@ -44,6 +44,16 @@ class RecentTrades:
             self._indexed += 1
         return self._index.get((symbol, trade_id))
 
+    def forget(self, trades: list[Trade]) -> None:
+        """Do not hold these of the newest read: they were rejected."""
+        numbers = {id(trade) for trade in trades}
+        kept = [trade for trade in self._reads[-1] if id(trade) not in numbers]
+        self._held -= len(self._reads[-1]) - len(kept)
+        self._reads[-1] = kept
+        for trade in trades:
+            if self._index.get((trade.symbol, trade.trade_id)) is trade:
+                del self._index[trade.symbol, trade.trade_id]
+
     def clear(self) -> None:
         """Forget all: ids of a symbol begin again."""
         self._reads.clear()

@@ -1,5 +1,6 @@
 """The worker's settings: environment variables, read once."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -8,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings, TopicName
 from marketfeed_chassis.settings import CommaSeparated
-from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, TRADES, is_name
+from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, REJECTED, TRADES, is_name
 from marketfeed_workers.rotation import parse_window
 from marketfeed_workers.venues.registry import DEFAULT, VENUES
 
@@ -49,7 +50,25 @@ def _address(text: str) -> str:
     (parts.hostname or "").encode("idna")  # raises, as this does, ValueError
     if parts.port == 0:
         raise ValueError("port 0 is no port to connect to")
+    for mark, part in (("?", "a query"), ("#", "a fragment")):
+        if mark in text:
+            raise ValueError(
+                f"it holds {part} ({mark}): give the base alone, what belongs behind it is added"
+            )
     return text
+
+
+def _base_without(*added: str) -> Callable[[str], str]:
+    """Check a base address that somebody has copied with a part of the path that is added to it."""
+
+    def check(text: str) -> str:
+        path = urlsplit(_address(text)).path
+        for part in added:
+            if f"{path}/".find(f"/{part}/") >= 0:
+                raise ValueError(f"its path holds /{part}, which is added: give the base alone")
+        return text
+
+    return check
 
 
 def _header_value(key: SecretStr) -> SecretStr:
@@ -75,12 +94,12 @@ class WorkerSettings(KafkaSettings):
 
     venue: str = Field(DEFAULT, pattern=f"^({'|'.join(VENUES)})$", description=" or ".join(VENUES))
     shard: str = Field("0", description="name of this worker in metrics and logs, where several share a feed")
-    binance_ws_base: Annotated[str, AfterValidator(_address)] = Field(
+    binance_ws_base: Annotated[str, AfterValidator(_base_without("ws", "stream"))] = Field(
         "",
         pattern=r"^(|wss?://\S+)$",
         description="WebSocket base, ws:// or wss://; empty takes the venue's own",
     )
-    binance_rest_base: Annotated[str, AfterValidator(_address)] = Field(
+    binance_rest_base: Annotated[str, AfterValidator(_base_without("api"))] = Field(
         "",
         pattern=r"^(|https?://\S+)$",
         description="REST base, http:// or https://; empty takes the venue's own",
@@ -166,6 +185,10 @@ class WorkerSettings(KafkaSettings):
     market_book_topic: TopicName = Field(BOOK_TICKER, description="topic of top-of-book quotes")
     market_progress_topic: TopicName = Field(PROGRESS, description="compacted topic of what is acknowledged")
     market_gaps_topic: TopicName = Field(GAPS, description="compacted topic of gaps in trade ids")
+    market_rejected_topic: TopicName = Field(
+        REJECTED,
+        description="topic of messages that cannot be true, such as of an impossible time, as they came",
+    )
     kafka_create_topics: bool = Field(True, description="create topics that are missing: true or false")
     kafka_topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of topics that are created")
     kafka_topic_retention_hours: int = Field(
@@ -204,6 +227,7 @@ class WorkerSettings(KafkaSettings):
             self.market_book_topic,
             self.market_progress_topic,
             self.market_gaps_topic,
+            self.market_rejected_topic,
         )
 
     @model_validator(mode="after")
@@ -218,7 +242,7 @@ class WorkerSettings(KafkaSettings):
 
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
-        names = ("market_trades_topic", "market_book_topic", "market_progress_topic", "market_gaps_topic")
+        names = [f"market_{name}_topic" for name in ("trades", "book", "progress", "gaps", "rejected")]
         topics = [getattr(self, name) for name in names]
         for name, topic in zip(names, topics, strict=True):
             if topics.count(topic) > 1:

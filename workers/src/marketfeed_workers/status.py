@@ -95,6 +95,9 @@ class WorkerHealth:
             return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
         if self._kafka.reason:
             return self._kafka.reason
+        rejecting = [flow.symbol for flow in list(self._pipeline.flows.values()) if flow.is_rejecting]
+        if rejecting:
+            return f"every message of {', '.join(sorted(rejecting)[:5])} is rejected: impossible times; see the log"
         return self._streams.not_ready()
 
     def worker_status(self) -> WorkerStatus:
@@ -117,6 +120,8 @@ class WorkerHealth:
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
             failed={stream.topic: stream.failed for stream in streams},
             pending=self._publisher.pending,
+            rejected=dict(self._counters.rejections),
+            unexpected=self._counters.unexpected,
             oldest_unacknowledged_seconds=round(self._publisher.oldest_unacknowledged_seconds, 1),
             assignment=self._roster.applied,
         )

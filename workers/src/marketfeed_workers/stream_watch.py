@@ -5,6 +5,7 @@ were received, and the venue's newest trade or best bid and ask over REST.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ from marketfeed_chassis import logs
 from marketfeed_wire import Trade
 from marketfeed_wire.status import StreamStatus
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import Limited, Refused, VenueError
+from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, Unreachable, VenueError
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.liveness import StreamLiveness
@@ -24,7 +25,7 @@ from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venu
 log = logs.get(__name__)
 
 LOOK_SECONDS: Final = 0.25
-MAX_PROBES: Final = 4
+MAX_PROBES: Final = 2
 """Requests at a time: that a whole connection is stalled is found by its first streams."""
 PROBE_SECONDS: Final = 10.0
 """How long REST may take; waiting for request weight included."""
@@ -64,6 +65,8 @@ class StreamWatch:
         self._probes: dict[StreamId, asyncio.Task[None]] = {}
         self._episodes: dict[StreamId, logs.Episode] = {}
         self._looked = monotonic()
+        self._places = asyncio.Semaphore(MAX_PROBES)
+        self._refused_until = -math.inf
         self._now = 0.0
 
     def watch(self, fleet: Fleet) -> None:
@@ -97,7 +100,7 @@ class StreamWatch:
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
-        if self._pipeline.paused:
+        if self._pipeline.paused or monotonic < self._refused_until:
             return []
         delisted = self._symbols.delisted  # REST has nothing to say about them
         due = [
@@ -167,8 +170,7 @@ class StreamWatch:
             return False
         seen = self._seen(stream)
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                newest = await self._newest(stream)
+            newest = await self._newest(stream)
         except (VenueError, TimeoutError):
             return False  # not known; readiness says so, and the stream is asked about again
         return self._seen(stream) == seen and self._is_newer(stream, newest, self._streams[stream])
@@ -210,15 +212,14 @@ class StreamWatch:
         seen, session = self._seen(stream), self._carriers[stream]
         liveness.probing(self._now)
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                newest = await self._newest(stream)
+            newest = await self._newest(stream)
         except (VenueError, TimeoutError) as error:
             reason = error.reason if isinstance(error, VenueError) else "rest_timeout"
             self._counters.failures[reason] += 1
             if not isinstance(error, Limited | Refused):
                 log.warning("stream not verified", stream=self._name(stream), reason=str(error) or reason)
+                self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
             liveness.unanswered(self._now)
-            self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
             return
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
             return  # it has delivered meanwhile, or another session carries it
@@ -237,9 +238,23 @@ class StreamWatch:
             self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)
 
     async def _newest(self, stream: StreamId) -> Trade | BestQuote | None:
-        if stream.kind == "trade":
-            return await self._rest.newest_trade(stream.symbol)
-        return await self._rest.best_quote(stream.symbol)
+        """The newest trade or the best bid and ask over REST, as the kind of the stream is.
+
+        Raises:
+            VenueError, TimeoutError: REST did not respond, or refuses us.
+        """
+        async with asyncio.timeout(PROBE_SECONDS), self._places:
+            if self._monotonic() < self._refused_until:
+                raise Unreachable(
+                    "rest_refused", "REST has refused this address and is not asked for some minutes"
+                )
+            try:
+                if stream.kind == "trade":
+                    return await self._rest.newest_trade(stream.symbol)
+                return await self._rest.best_quote(stream.symbol)
+            except Refused:
+                self._refused_until = self._monotonic() + REFUSED_SECONDS
+                raise
 
     def _is_newer(self, stream: StreamId, newest: Trade | BestQuote | None, liveness: StreamLiveness) -> bool:
         """Whether REST shows something newer than the stream has delivered, and than what REST has shown before."""

@@ -53,6 +53,7 @@ def wanted_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
         settings.market_book_topic: data,
         settings.market_progress_topic: LEDGER_POLICY,
         settings.market_gaps_topic: LEDGER_POLICY,
+        settings.market_rejected_topic: data,
     }
 
 

@@ -9,11 +9,13 @@ from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import REFUSED_SECONDS, Refused, VenueError
 from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venues.venue import VenueRest
 
 log = logs.get(__name__)
 
 CLOCK_SECONDS: Final = 60.0
+MIN_CLOCK_SECONDS: Final = 1.0
 SYMBOLS_SECONDS: Final = 300.0
 MIN_SYMBOLS_SECONDS: Final = 20.0
 DELISTED: Final = "delisted"
@@ -27,22 +29,30 @@ class VenueWatch:
     """
 
     def __init__(
-        self, rest: VenueRest, pipeline: Pipeline, counters: Counters, now_us: Callable[[], int]
+        self,
+        rest: VenueRest,
+        pipeline: Pipeline,
+        counters: Counters,
+        clock: VenueClock,
+        monotonic: Callable[[], float],
     ) -> None:
         self.not_trading: dict[str, str] = {}
         self._symbols_due = asyncio.Event()
         self._rest = rest
         self._pipeline = pipeline
         self._counters = counters
-        self._now_us = now_us
+        self._clock = clock
+        self._clock_due = asyncio.Event()
+        self._monotonic = monotonic
+        pipeline.on_rejected = self._clock_due.set
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(CLOCK_SECONDS, self._measure_clock), name="clock")
-            group.create_task(
-                self._every(SYMBOLS_SECONDS, self._read_symbols, self._symbols_due), name="symbols"
-            )
+            clock = self._every(CLOCK_SECONDS, MIN_CLOCK_SECONDS, self._measure_clock, self._clock_due)
+            symbols = self._every(SYMBOLS_SECONDS, MIN_SYMBOLS_SECONDS, self._read_symbols, self._symbols_due)
+            group.create_task(clock, name="clock")
+            group.create_task(symbols, name="symbols")
 
     def read_symbols_soon(self) -> None:
         """Have the listing read before its time, at most every MIN_SYMBOLS_SECONDS."""
@@ -54,8 +64,9 @@ class VenueWatch:
         return [symbol for symbol, status in list(self.not_trading.items()) if status == DELISTED]
 
     async def _every(
-        self, seconds: float, work: Callable[[], Awaitable[None]], due: asyncio.Event | None = None
+        self, seconds: float, min_seconds: float, work: Callable[[], Awaitable[None]], due: asyncio.Event
     ) -> None:
+        """Do `work` every `seconds`, or when it is `due`; at most every `min_seconds`."""
         while True:
             delay = seconds
             try:
@@ -65,19 +76,19 @@ class VenueWatch:
                     delay = max(seconds, REFUSED_SECONDS)
                 self._counters.failures[error.reason] += 1
                 log.warning("the venue's REST side does not answer as it should", reason=str(error))
-            await asyncio.sleep(min(delay, MIN_SYMBOLS_SECONDS))
-            if due is not None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(due.wait(), max(0.0, delay - MIN_SYMBOLS_SECONDS))
-                due.clear()
-            else:
-                await asyncio.sleep(max(0.0, delay - MIN_SYMBOLS_SECONDS))
+            # What refuses us is not asked again before its time, whatever is due.
+            soonest = min_seconds if delay == seconds else delay
+            await asyncio.sleep(soonest)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(due.wait(), max(0.0, delay - soonest))
+            due.clear()
 
     async def _measure_clock(self) -> None:
         """The venue's time against the middle of the request's (Cristian's algorithm)."""
-        sent_us = self._now_us()
+        sent = self._monotonic()
         venue_us = await self._rest.server_time_us()
-        self._counters.clock_offset_us = venue_us - (sent_us + self._now_us()) // 2
+        self._clock.measure(venue_us, (sent + self._monotonic()) / 2)
+        self._counters.clock_offset_us = self._clock.ahead_us()
 
     async def _read_symbols(self) -> None:
         listed = await self._rest.symbols()

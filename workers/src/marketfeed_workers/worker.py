@@ -26,6 +26,7 @@ from marketfeed_workers.series_watch import SeriesWatch
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
 from marketfeed_workers.stream_watch import StreamWatch
+from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
@@ -42,7 +43,9 @@ async def print_validation(settings: WorkerSettings, world: World | None = None)
     """
     world = world or World()
     async with world.http_session() as session:
-        rest, _ = _rest(settings, session, world, _counters(settings))
+        rest, _ = _rest(
+            settings, session, world, _counters(settings), VenueClock(world.now_us, world.monotonic)
+        )
         listed = await startup.until_answered(settings, rest.symbols)
     print(validate.table(settings.binance_symbols, listed))
     return 1 if validate.validate(settings.binance_symbols, listed).refused else 0
@@ -72,10 +75,9 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            counters = _counters(settings)
-            worker = _Worker(
-                settings, *_rest(settings, session, world, counters), most_batch_bytes, world, counters
-            )
+            counters, clock = _counters(settings), VenueClock(world.now_us, world.monotonic)
+            rest, weight = _rest(settings, session, world, counters, clock)
+            worker = _Worker(settings, rest, weight, most_batch_bytes, world, counters, clock)
             if not await _unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
@@ -107,6 +109,7 @@ class _Worker:
         most_batch_bytes: int | None,
         world: World,
         counters: Counters,
+        clock: VenueClock,
     ) -> None:
         venue = VENUES[settings.venue].reading(
             frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
@@ -118,7 +121,7 @@ class _Worker:
         self._publisher = Publisher(
             settings, now_us, most_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
         )
-        self._pipeline = Pipeline(venue, self._publisher, counters, now_us, world.monotonic)
+        self._pipeline = Pipeline(venue, self._publisher, counters, now_us, world.monotonic, clock)
         self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
         self._repair = RepairDesk(
             settings,
@@ -131,7 +134,7 @@ class _Worker:
             has_spare=lambda: weight.has_spare,
         )
         self._series = SeriesWatch(self._pipeline, rest, counters, lambda: weight.has_spare)
-        self._watch = VenueWatch(rest, self._pipeline, counters, now_us)
+        self._watch = VenueWatch(rest, self._pipeline, counters, clock, world.monotonic)
         self._streams = StreamWatch(
             venue,
             rest,
@@ -266,11 +269,12 @@ def _counters(settings: WorkerSettings) -> Counters:
         StreamCounters("book_ticker", settings.market_book_topic),
         StreamCounters("gaps", settings.market_gaps_topic),
         StreamCounters("progress", settings.market_progress_topic),
+        StreamCounters("rejected", settings.market_rejected_topic),
     )
 
 
 def _rest(
-    settings: WorkerSettings, session: ClientSession, world: World, counters: Counters
+    settings: WorkerSettings, session: ClientSession, world: World, counters: Counters, clock: VenueClock
 ) -> tuple[VenueRest, WeightBudget]:
     venue = VENUES[settings.venue]
     budget = WeightBudget(settings.venue_budget_share, world.monotonic)
@@ -281,6 +285,7 @@ def _rest(
         settings.binance_api_key,
         world.now_us,
         lambda reason, count: counters.failures.update({reason: count}),
+        clock.latest_us,
     )
     return venue.rest(access), budget
 

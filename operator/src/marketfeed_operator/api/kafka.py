@@ -148,6 +148,15 @@ class GapsTopic(LedgerTopic):
     name: TopicName = Field(default="market.gaps", description="Name of the topic.")
 
 
+class RejectedTopic(Topic):
+    """Messages that workers have rejected."""
+
+    name: TopicName = Field(default="market.rejected.raw", description="Name of the topic.")
+    partitions: int = Field(
+        default=1, ge=1, le=10_000, description="Partitions, where the operator manages the topic."
+    )
+
+
 class Topics(Declared):
     """The topics that the feed publishes to."""
 
@@ -157,15 +166,26 @@ class Topics(Declared):
         default=ProgressTopic(), description="How far each symbol's trades are acknowledged."
     )
     gaps: GapsTopic = Field(default=GapsTopic(), description="What became of missing trades.")
+    rejected: RejectedTopic = Field(
+        default=RejectedTopic(), description="Messages that workers have rejected, as they came."
+    )
 
     rules = (
         Rule(
-            "![self.bookTicker.name, self.progress.name, self.gaps.name].exists(n, n == self.trades.name) && "
-            "![self.progress.name, self.gaps.name].exists(n, n == self.bookTicker.name) && "
-            "self.progress.name != self.gaps.name",
+            "![self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
+            ".exists(n, n == self.trades.name) && "
+            "![self.progress.name, self.gaps.name, self.rejected.name].exists(n, n == self.bookTicker.name) && "
+            "![self.gaps.name, self.rejected.name].exists(n, n == self.progress.name) && "
+            "self.gaps.name != self.rejected.name",
             "the names of kafka.topics must differ: each topic holds one kind of message",
             lambda self: (
-                len({self.trades.name, self.book_ticker.name, self.progress.name, self.gaps.name}) == 4
+                len(
+                    {
+                        each.name
+                        for each in (self.trades, self.book_ticker, self.progress, self.gaps, self.rejected)
+                    }
+                )
+                == 5
             ),
         ),
     )

@@ -97,6 +97,7 @@ def _kafka(feed: Feed, around: Surroundings) -> None:
     around.set("MARKET_TRADES_TOPIC", kafka.topics.trades.name)
     around.set("MARKET_BOOK_TOPIC", kafka.topics.book_ticker.name)
     around.set("MARKET_GAPS_TOPIC", kafka.topics.gaps.name)
+    around.set("MARKET_REJECTED_TOPIC", kafka.topics.rejected.name)
     if kafka.credentials is not None:
         _credentials(kafka.credentials, around)
 
@@ -189,7 +190,9 @@ def consumer(feed: Feed, stream: str) -> Surroundings:
     around.from_field("KAFKA_GROUP_INSTANCE_ID", "metadata.name")
     around.set(
         "CONSUMER_TOPICS",
-        f"{topics.trades.name},{topics.gaps.name}" if stream == "trade" else topics.book_ticker.name,
+        f"{topics.trades.name},{topics.gaps.name},{topics.rejected.name}"
+        if stream == "trade"
+        else topics.book_ticker.name,
     )
     if (declared := consumer_spec(feed, stream)) is not None:
         around.set("BATCH_MAX_ROWS", declared.batch.max_rows)

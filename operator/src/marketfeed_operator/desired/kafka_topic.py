@@ -25,7 +25,7 @@ def kafka_topics(feed: Feed) -> list[Child]:
             _topic(
                 feed, data.name, data.partitions, data.replicas, _config(market_data_policy(data.retention_hours))
             )
-            for data in (topics.trades, topics.book_ticker)
+            for data in (topics.trades, topics.book_ticker, topics.rejected)
         ),
         *(
             _topic(feed, ledger.name, ledger.partitions, ledger.replicas, _config(LEDGER_POLICY))

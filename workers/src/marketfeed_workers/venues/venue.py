@@ -46,6 +46,8 @@ class Batch(NamedTuple):
     """What concerns the connection itself."""
     refused: list[BadFrame]
     """Why frames were passed over."""
+    unexpected: Sequence[bytes] = ()
+    """Frames that are neither a message of a stream that can be asked for, nor about the connection."""
 
 
 StreamKind = Literal["trade", "bookTicker"]
@@ -175,6 +177,8 @@ class RestAccess(NamedTuple):
     now_us: Callable[[], int]
     note: Callable[[str, int], None] = _ignore
     """Counts what could not be used: a constant for metrics, and how many."""
+    latest_us: Callable[[], int] | None = None
+    """The latest time that a trade can bear now, as `VenueClock`; None: what the host's clock says, and a day."""
 
 
 class Venue(Protocol):
@@ -220,7 +224,8 @@ class Venue(Protocol):
 
 def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int) -> Batch:
     """`Venue.read_all` for a venue whose frames mean one thing each; `read` raises BadFrame."""
-    batch = Batch([], [], [], [])
+    unexpected: list[bytes] = []
+    batch = Batch([], [], [], [], unexpected)
     for frame in frames:
         try:
             event = read(frame, received_time_us)
@@ -233,6 +238,8 @@ def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], receive
             batch.trades.append(event)
         elif event is not None:
             batch.notices.append(event)
+        else:
+            unexpected.append(frame)
     return batch
 
 

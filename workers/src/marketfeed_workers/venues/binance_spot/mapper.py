@@ -5,14 +5,13 @@ the frame's start; looking there first lets each frame be decoded once, straight
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from marketfeed_wire import BookTicker, Trade, is_decimal
-from marketfeed_wire.messages import Id, Name, TimeUs
+from marketfeed_wire.messages import Id, Name
 from marketfeed_workers.errors import BadFrame
-from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 _NAME_END: Final = (
@@ -31,27 +30,22 @@ _STREAM_FIELD: Final = b'{"stream":"'
 _T = TypeVar("_T")
 
 
+_Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Whether a time is possible is for `VenueClock` to say: what is not is kept with its id, which needs to be read."""
+
+
 class _TradePayload(msgspec.Struct, gc=False):
-    E: TimeUs
     s: Name
     t: Id
     p: Name
     q: Name
-    T: TimeUs
+    T: _Time
     m: bool
+    E: _Time | None = None
 
 
 class _TradeFrame(msgspec.Struct, gc=False):
     data: _TradePayload
-
-
-class _TradePayloadMs(_TradePayload, gc=False):
-    E: TimeMs
-    T: TimeMs
-
-
-class _TradeFrameMs(_TradeFrame, gc=False):
-    data: _TradePayloadMs
 
 
 class _BookTickerPayload(msgspec.Struct, gc=False):
@@ -94,15 +88,8 @@ class _FrameInAnyWay(msgspec.Struct, gc=False):
     data: msgspec.Raw
 
 
-_read_trade: Final[dict[int, Callable[[bytes], _TradeFrame]]] = {
-    1: msgspec.json.Decoder(_TradeFrame).decode,
-    1000: msgspec.json.Decoder(_TradeFrameMs).decode,
-}
-"""By the unit of their times, in microseconds."""
-_read_trades: Final[dict[int, Callable[[bytes], Sequence[_TradeFrame]]]] = {
-    1: msgspec.json.Decoder(list[_TradeFrame]).decode,
-    1000: msgspec.json.Decoder(list[_TradeFrameMs]).decode,
-}
+_read_trade: Final = msgspec.json.Decoder(_TradeFrame).decode
+_read_trades: Final = msgspec.json.Decoder(list[_TradeFrame]).decode
 _book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
 _all_book_tickers: Final = msgspec.json.Decoder(list[_BookTickerFrame])
 _others: Final = msgspec.json.Decoder(_OtherFrame)
@@ -113,7 +100,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
     """``read(frame, received_time_us)`` for a venue whose times count units of `time_unit_us` microseconds."""
-    read_trade = _read_trade[time_unit_us]
+    read_trade = _read_trade
 
     def read(frame: bytes, received_time_us: int) -> Event:
         # Written out in one function, because a call to another costs a tenth of what all of this does.
@@ -137,7 +124,7 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
                         trade.q,
                         trade.m,
                         trade.T * time_unit_us,
-                        trade.E * time_unit_us,
+                        trade.E * time_unit_us if trade.E is not None else None,
                         received_time_us,
                     )
                 field = "q" if is_decimal(trade.p) else "p"
@@ -160,7 +147,7 @@ def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], 
     read by itself, so that only what is really bad is passed over.
     """
     read = reader(venue, time_unit_us)
-    read_trades = _read_trades[time_unit_us]
+    read_trades = _read_trades
 
     def read_all(frames: list[bytes], received_time_us: int) -> Batch:
         try:
@@ -190,7 +177,7 @@ def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], 
                     trade.q,
                     trade.m,
                     trade.T * time_unit_us,
-                    trade.E * time_unit_us,
+                    trade.E * time_unit_us if trade.E is not None else None,
                     received_time_us,
                 )
             )

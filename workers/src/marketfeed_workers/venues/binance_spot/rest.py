@@ -9,6 +9,7 @@ What can repair a hole, in the order tried:
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from marketfeed_chassis.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged
+from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing
@@ -91,6 +93,7 @@ class BinanceRest:
         self._history_needs_key = history_needs_key
         self._has_history = bool(self._api_key) or not history_needs_key
         self._now_us = access.now_us
+        self._latest_us = access.latest_us or VenueClock(access.now_us, time.monotonic).latest_us
         self._note = access.note
         self._odd_entries = logs.Episode(
             log, "entries of the venue's listing skipped", "every entry of the venue's listing can be read"
@@ -288,8 +291,10 @@ class BinanceRest:
         )
 
     async def _rows(self, reader: RowReader[Row], endpoint: str, weight: int, **parameters: str) -> Page[Row]:
-        now_ms = self._now_us() // 1000
-        return await self._get(lambda body: reader.read(body, now_ms), endpoint, weight, **parameters)
+        def read(body: bytes) -> Page[Row]:
+            return reader.read(body, self._latest_us() // 1000)
+
+        return await self._get(read, endpoint, weight, **parameters)
 
     async def _get(self, decode: Callable[[bytes], T], endpoint: str, weight: int, **parameters: str) -> T:
         url = f"{self._base}/api/v3/{endpoint}"

@@ -11,15 +11,11 @@ import msgspec
 
 from marketfeed_wire.messages import Id
 from marketfeed_workers.id_ranges import IdRange, common, holder
+from marketfeed_workers.venue_clock import EARLIEST_US
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 
 # What a row must be so that it can be stored: a gap that such rows fill is filled.
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
-
-EARLIEST_MS: Final = 1_230_768_000_000
-"""2009-01-01: no trade of a cryptocurrency is older, so an earlier time is in another unit or not a time."""
-MAX_AHEAD_MS: Final = 86_400_000
-"""How far the venue's clock may be ahead of ours before a trade's time is impossible."""
 
 # RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -114,8 +110,8 @@ class RowReader(Generic[Row]):
         self._one: msgspec.json.Decoder[Row] = msgspec.json.Decoder(kind)
         self._ids: msgspec.json.Decoder[_TradeIds | _AggregateIds] = msgspec.json.Decoder(ids_only)
 
-    def read(self, body: bytes, now_ms: int) -> Page[Row]:
-        """The rows of `body`.
+    def read(self, body: bytes, latest_ms: int) -> Page[Row]:
+        """The rows of `body`; `latest_ms`: the latest time that one can bear.
 
         Raises:
             msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not a list.
@@ -130,7 +126,7 @@ class RowReader(Generic[Row]):
         seen: dict[IdRange, Row] = {}
         twice: set[IdRange] = set()
         for number, row in enumerate(found):
-            reason = row if isinstance(row, str) else _impossible(row, now_ms)
+            reason = row if isinstance(row, str) else _impossible(row, latest_ms)
             span = row.ids if not isinstance(row, str) else self._span(raws[number])
             page.spans.append(span)
             if reason:
@@ -154,8 +150,8 @@ class RowReader(Generic[Row]):
             return None
 
 
-def _impossible(row: TradeRow | AggregateRow, now_ms: int) -> str:
-    if not EARLIEST_MS <= row.time_ms <= now_ms + MAX_AHEAD_MS:
+def _impossible(row: TradeRow | AggregateRow, latest_ms: int) -> str:
+    if not EARLIEST_US // 1000 <= row.time_ms <= latest_ms:
         return f"impossible time {row.time_ms} of trade {row.ids.first}"
     if row.ids.last < row.ids.first:
         return f"ids {row.ids.first} to {row.ids.last} are no range"

@@ -1,0 +1,175 @@
+"""Messages of an impossible time: kept as they came, their ids missing until REST gives a row that can be."""
+
+import json
+import time
+
+import pytest
+from workers_broker import Broker
+from workers_support import MakeSettings, now_us
+
+from marketfeed_devtools.waiting import until
+from marketfeed_wire import Gap, RejectedMessage, Trade, decode_gap, decode_rejected, decode_trade
+from marketfeed_workers.counters import Counters, StreamCounters
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues.venue import Fetched
+
+SYMBOL = "BTCUSDT"
+NOW_MS = 1_796_000_000_000
+
+
+def frame(trade_id: int, trade_ms: int = NOW_MS, event_ms: int | None = NOW_MS) -> bytes:
+    data = {
+        "e": "trade",
+        "E": event_ms,
+        "s": SYMBOL,
+        "t": trade_id,
+        "p": "1.0",
+        "q": "2.0",
+        "T": trade_ms,
+        "m": True,
+    }
+    return json.dumps({"stream": "btcusdt@trade", "data": data}, separators=(",", ":")).encode()
+
+
+class Rig:
+    """A pipeline whose venue's clock shows NOW_MS, and the topics behind it."""
+
+    def __init__(self, make_settings: MakeSettings, broker: Broker, venue: str = "binance_us") -> None:
+        self.broker = broker
+        self.topics = {
+            name: broker.new_topic(name) for name in ("trades", "quotes", "gaps", "progress", "rejected")
+        }
+        settings = make_settings(KAFKA_BROKER=broker.address)
+        self.counters = Counters(
+            *(StreamCounters(name, topic) for name, topic in self.topics.items()),
+        )
+        clock = VenueClock(now_us, time.monotonic)
+        clock.measure(NOW_MS * 1000, time.monotonic())
+        self.publisher = Publisher(settings, now_us)
+        self.pipeline = Pipeline(VENUES[venue], self.publisher, self.counters, now_us, clock)
+        self.flow = self.pipeline.add_symbol(SYMBOL)
+
+    def acknowledged(self) -> None:
+        def settled() -> bool:
+            self.pipeline.poll()
+            return not self.publisher.pending
+
+        until(settled, "acknowledgements")
+
+    def trades(self) -> list[Trade]:
+        return [decode_trade(value) for _, value in self.broker.read(self.topics["trades"])]
+
+    def rejected(self) -> list[RejectedMessage]:
+        return [decode_rejected(value) for _, value in self.broker.read(self.topics["rejected"])]
+
+    def gaps(self) -> list[Gap]:
+        newest = {key: decode_gap(value) for key, value in self.broker.read(self.topics["gaps"])}
+        return list(newest.values())
+
+
+@pytest.fixture
+def rig(make_settings: MakeSettings, shared_broker: Broker) -> Rig:
+    made = Rig(make_settings, shared_broker)
+    made.pipeline.process([frame(100)])
+    made.acknowledged()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("trade_ms", "event_ms"),
+    [
+        pytest.param(0, NOW_MS, id="T of 0"),
+        pytest.param(NOW_MS // 1000, NOW_MS // 1000, id="seconds"),
+        pytest.param(NOW_MS * 1000, NOW_MS * 1000, id="microseconds of a venue of milliseconds"),
+        pytest.param(NOW_MS * 10**6, NOW_MS * 10**6, id="nanoseconds"),
+        pytest.param(NOW_MS + 10 * 365 * 86_400_000, NOW_MS, id="ten years ahead"),
+        pytest.param(NOW_MS + 3_600_000, None, id="an hour ahead, without an event time"),
+    ],
+)
+def test_rejected_message_is_kept_and_its_id_is_a_gap_that_rest_fills(
+    rig: Rig, trade_ms: int, event_ms: int | None
+) -> None:
+    odd = frame(101, trade_ms, event_ms)
+    rig.pipeline.process([odd, frame(102)])
+    rig.acknowledged()
+    assert [trade.trade_id for trade in rig.trades()] == [100, 102]
+    (kept,) = rig.rejected()
+    assert (kept.symbol, kept.trade_id, kept.reason, kept.raw) == (SYMBOL, 101, "impossible_time", odd)
+    (gap,) = rig.gaps()
+    assert (gap.state, gap.missing, gap.proof) == ("unresolved", [(101, 101)], "rejected: impossible_time")
+    assert rig.counters.rejections == {"impossible_time": 1}
+    assert rig.flow.missing == 1
+    row = Trade("binance_us", SYMBOL, 101, "1.0", "2.0", True, NOW_MS * 1000, None, now_us(), "backfill")
+    assert rig.pipeline.backfill(rig.flow, Fetched([row], [], "trades")) == 1
+    rig.acknowledged()
+    rig.pipeline.poll()
+    rig.acknowledged()
+    assert [trade.trade_id for trade in rig.trades()] == [100, 102, 101]
+    assert [gap.state for gap in rig.gaps()] == ["filled"]
+
+
+def test_rejected_row_of_rest_is_kept_once_and_its_id_stays_missing(rig: Rig) -> None:
+    rig.pipeline.process([frame(101, 0), frame(102)])
+    row = Trade("binance_us", SYMBOL, 101, "1.0", "2.0", True, 5, None, now_us(), "backfill")
+    for _ in range(3):
+        assert (
+            rig.pipeline.backfill(
+                rig.flow, Fetched([row], [], "trades", refused=("impossible time 5 of trade 101",))
+            )
+            == 0
+        )
+    rig.acknowledged()
+    assert rig.flow.missing == 1
+    assert [trade.trade_id for trade in rig.trades()] == [100, 102]
+    assert [kept.trade_id for kept in rig.rejected()] == [101, None, 101]
+    assert [gap.state for gap in rig.gaps()] == ["unresolved"]
+
+
+def test_rejected_feed_is_one_gap_that_grows_and_is_told(rig: Rig) -> None:
+    for trade_id in range(101, 141):
+        rig.pipeline.process([frame(trade_id, NOW_MS // 1000, NOW_MS // 1000)])
+        rig.acknowledged()
+    assert rig.flow.is_rejecting
+    assert rig.flow.trades == 1, "a stream whose messages are rejected delivers nothing"
+    (gap,) = rig.gaps()
+    assert (gap.first_id, gap.missing) == (101, [(101, 140)])
+    assert len(rig.rejected()) == 40
+    rig.pipeline.process([frame(141)])
+    assert not rig.flow.is_rejecting
+
+
+def test_rejected_copy_of_a_trade_that_has_come_changes_nothing(rig: Rig) -> None:
+    rig.pipeline.process([frame(100, 0)])
+    assert rig.flow.sequence.missing() == []
+    rig.pipeline.process([frame(102), frame(102, 0)])
+    assert rig.flow.sequence.missing() == [IdRange(101, 101)]
+
+
+def test_rejected_milliseconds_of_a_venue_of_microseconds(
+    make_settings: MakeSettings, shared_broker: Broker
+) -> None:
+    rig = Rig(make_settings, shared_broker, "binance")
+    rig.pipeline.process([frame(1), frame(2), frame(3)])
+    rig.acknowledged()
+    assert rig.trades() == []
+    assert "milliseconds for microseconds" in rig.rejected()[0].details
+    assert rig.flow.is_rejecting
+
+
+def test_last_trade_time_is_the_newest_and_never_moves_back(rig: Rig) -> None:
+    rig.pipeline.process([frame(101, NOW_MS + 5)])
+    for each in (frame(103, NOW_MS + 9), frame(102, NOW_MS + 7), frame(104, NOW_MS + 2)):
+        rig.pipeline.process([each])
+        assert rig.flow.last_trade_time_us is not None
+    assert rig.flow.last_trade_time_us == (NOW_MS + 9) * 1000
+    rig.pipeline.process([frame(106, NOW_MS + 20)])
+    rig.pipeline.give_up(rig.flow)
+    late = Trade(
+        "binance_us", SYMBOL, 105, "1.0", "2.0", True, (NOW_MS + 11) * 1000, None, now_us(), "backfill"
+    )
+    rig.pipeline.backfill(rig.flow, Fetched([late], [], "trades"))
+    assert rig.flow.last_trade_time_us == (NOW_MS + 20) * 1000
