@@ -50,7 +50,7 @@ class Rig:
         clock = VenueClock(now_us, time.monotonic)
         clock.measure(NOW_MS * 1000, time.monotonic())
         self.publisher = Publisher(settings, now_us)
-        self.pipeline = Pipeline(VENUES[venue], self.publisher, self.counters, now_us, clock)
+        self.pipeline = Pipeline(VENUES[venue], self.publisher, self.counters, now_us, clock=clock)
         self.flow = self.pipeline.add_symbol(SYMBOL)
 
     def acknowledged(self) -> None:
