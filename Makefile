@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ simtest: setup ## sessions of the worker in virtual time with faults from seeds 
 
 retention-check: setup ## retention and audit under generated interleavings, against an oracle in SQL (RUNS=10000 SEED=1 ARGS="--case FILE")
 	@$(RUN) python scripts/retention_check.py $(addprefix --runs=,$(RUNS)) $(addprefix --seed=,$(SEED)) $(ARGS)
+
+fuzz: tools ## 10,000 random responses to each HTTP client, 10,000 random specs (MARKETFEED_FUZZ_SEED=n, MARKETFEED_FUZZ_ROUNDS=n)
+	@MARKETFEED_FUZZ_ROUNDS=$${MARKETFEED_FUZZ_ROUNDS:-10000} $(RUN) pytest -s --timeout=3600 $(wildcard */tests/test_*_fuzz*.py) $(ARGS)
 
 lint: setup ## format check, lint, types, import contracts
 	@$(RUN) ruff format --check .

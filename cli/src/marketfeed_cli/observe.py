@@ -7,11 +7,14 @@ import aiohttp
 import msgspec
 import psycopg
 
+from marketfeed_chassis.bodies import BadBody, decoded
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 T = TypeVar("T")
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=5)
+MAX_STATUS_BYTES = 32 * 2**20
+"""A ledger of a long run, or the status of a worker with 5,000 symbols, has a few."""
 
 
 class SymbolLedger(msgspec.Struct):
@@ -45,11 +48,13 @@ class Price:
 
 
 async def fetch(session: aiohttp.ClientSession, url: str, body: type[T]) -> T | None:
-    """The JSON that `url` answers; None when nobody answers there."""
+    """The JSON that `url` answers; None when nobody answers there, or answers something else."""
     try:
-        async with session.get(url, timeout=REQUEST_TIMEOUT) as response:
-            return msgspec.json.decode(await response.read(), type=body)
-    except (aiohttp.ClientError, TimeoutError):
+        async with session.get(url, timeout=REQUEST_TIMEOUT, allow_redirects=False) as response:
+            return await decoded(
+                response, lambda found: msgspec.json.decode(found, type=body), max_bytes=MAX_STATUS_BYTES
+            )
+    except (BadBody, aiohttp.ClientError, TimeoutError, OSError):
         return None
 
 

@@ -12,9 +12,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from marketfeed_chassis.bodies import BadBody, decoded
 from marketfeed_cli import figures
-from marketfeed_cli.observe import REQUEST_TIMEOUT
+from marketfeed_cli.observe import MAX_STATUS_BYTES, REQUEST_TIMEOUT
 from marketfeed_cli.screen import Output, Screen
+from marketfeed_cli.terminal import shown
+from marketfeed_wire.codec import UNREADABLE
 from marketfeed_wire.status import ConsumerStatus, StreamStatus, WorkerStatus
 
 Answer = WorkerStatus | ConsumerStatus
@@ -34,7 +37,7 @@ async def status(urls: Sequence[str], output: Output) -> int:
     else:
         screen = Screen("text")
         for base, answer in zip(bases, answers, strict=True):
-            for piece in _render(base, answer):
+            for piece in _render(base, _printable(answer)):
                 screen.line(piece)
     return 0 if all(not isinstance(answer, str) and answer.ready for answer in answers) else 1
 
@@ -47,17 +50,22 @@ def _base(url: str) -> str:
 async def _ask(session: aiohttp.ClientSession, base: str) -> Answer | str:
     """The service's answer, or why there is none."""
     try:
-        async with session.get(f"{base}/status") as response:
-            body = await response.read()
+        async with session.get(f"{base}/status", allow_redirects=False) as response:
             if response.status != 200:
                 return f"answered HTTP {response.status} to /status"
-        return read_answer(body)
+            return await decoded(response, read_answer, max_bytes=MAX_STATUS_BYTES)
     except aiohttp.InvalidURL:
         return "is no URL"
     except TimeoutError:
         return "did not answer in time"
-    except (aiohttp.ClientError, OSError) as error:
-        return f"cannot be reached: {error}"
+    except (BadBody, aiohttp.ClientError, OSError, ValueError) as error:
+        return f"cannot be reached: {shown(str(error))}"
+
+
+def _printable(answer: Answer | str) -> Answer | str:
+    if isinstance(answer, str):
+        return answer
+    return msgspec.convert(shown(msgspec.to_builtins(answer)), type(answer))
 
 
 def read_answer(body: bytes) -> Answer | str:
@@ -67,8 +75,8 @@ def read_answer(body: bytes) -> Answer | str:
         if isinstance(fields, dict) and "connections" in fields:
             return msgspec.convert(fields, WorkerStatus)
         return msgspec.convert(fields, ConsumerStatus)
-    except msgspec.MsgspecError as error:
-        return f"its /status is not that of a marketfeed service: {error}"
+    except (*UNREADABLE, msgspec.MsgspecError) as error:
+        return f"its /status is not that of a marketfeed service: {shown(str(error))}"
 
 
 def _render(base: str, answer: Answer | str) -> list[RenderableType]:

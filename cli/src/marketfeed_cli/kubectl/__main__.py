@@ -18,6 +18,7 @@ from marketfeed_chassis.process import exit_code_of
 from marketfeed_cli.kubectl import tables
 from marketfeed_cli.kubectl.access import Kubectl
 from marketfeed_cli.kubectl.preview import as_json, preview
+from marketfeed_cli.terminal import shown
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import reading_of
@@ -82,7 +83,7 @@ def _status(options: argparse.Namespace, console: Console) -> int:
     elif not feeds:
         console.print("no MarketFeed here; --all-namespaces looks everywhere")
     else:
-        tables.status(console, feeds, datetime.now(UTC))
+        tables.status(console, shown(feeds), datetime.now(UTC))
     return 0
 
 
@@ -125,7 +126,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     if options.output == "json":
         print(json.dumps(as_json(found), indent=2))
     else:
-        tables.preview(console, found)
+        tables.preview(console, shown(found))
     return 0
 
 
@@ -149,9 +150,8 @@ def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
         try:
             listing = Listing(asyncio.run(_ask(base)))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise StartupError(
-                f"{base} does not list its symbols: {error or type(error).__name__}"
-            ) from error
+            said = shown(f"{error}" or type(error).__name__)
+            raise StartupError(f"{base} does not list its symbols: {said}") from error
     return frozenset(resolve(spec, Observed(listing=listing), assigned) or ())
 
 

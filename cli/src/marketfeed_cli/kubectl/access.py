@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from marketfeed_chassis.errors import StartupError
+from marketfeed_cli.terminal import shown_lines
 
 PROGRAM = "kubectl"
 
@@ -64,6 +65,7 @@ class Kubectl:
             ) from None
         if done.returncode:
             raise StartupError(
-                done.stderr.strip().removeprefix("error: ") or f"kubectl ended with {done.returncode}"
+                shown_lines(done.stderr.strip().removeprefix("error: "))
+                or f"kubectl ended with {done.returncode}"
             )
         return done.stdout

@@ -18,6 +18,7 @@ from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.exchange_info import MAX_BYTES, Listed, read_exchange_info
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.observed import Key, Listing
+from marketfeed_operator.text import printable
 
 log = logs.get(__name__)
 
@@ -101,7 +102,7 @@ class Listings:
             # The address is a feed's own: whatever comes of it is that feed's condition, and ends nothing.
             except Exception as error:  # noqa: BLE001
                 self._metrics.listing_failures.inc()
-                said = f"{error}"[:300] or type(error).__name__
+                said = printable(f"{error}", 300) or type(error).__name__
                 after = Listing(self._listing(base).symbols, f"{base} does not list its symbols: {said}")
         before = self._listing(base)
         if base not in self._asked:  # nobody needs it any more

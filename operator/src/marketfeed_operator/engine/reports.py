@@ -16,6 +16,7 @@ from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.pod_status import MAX_BYTES, report_of
 from marketfeed_operator.observed import Key, PodFacts, PodReport
 from marketfeed_operator.store import Store
+from marketfeed_operator.text import printable
 
 log = logs.get(__name__)
 
@@ -118,12 +119,12 @@ class Reports:
                 decode = lambda body: report_of(pod.component, body)  # noqa: E731 - bound to this pod
                 return await decoded(response, decode, max_bytes=MAX_BYTES), ""
         except BadBody as error:
-            return None, f"{error}"[:200]
+            return None, printable(f"{error}", 200)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None, ""
         except Exception as error:  # whoever answers is anybody: it is this pod's problem, and nobody else's
             log.exception("pod status failed", pod=f"{pod.namespace}/{pod.name}")
-            return None, f"{type(error).__name__}: {error}"[:200]
+            return None, printable(f"{type(error).__name__}: {error}", 200)
 
 
 def _telling(report: PodReport) -> tuple[object, ...]:

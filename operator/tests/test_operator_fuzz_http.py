@@ -1,0 +1,163 @@
+"""Whatever a venue or a pod answers, the operator's clients end with a value or with what that feed is told."""
+
+import gzip
+import json
+import tracemalloc
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from test_operator_decide import NOW
+from test_operator_reports import worker_status
+
+from marketfeed_chassis.bodies import BadBody
+from marketfeed_devtools.hostile import Hostile
+from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.decide import Situation, decide
+from marketfeed_operator.desired import Defaults, Feed
+from marketfeed_operator.engine.exchange_info import read_exchange_info
+from marketfeed_operator.engine.listings import Listings, listed
+from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.reports import Reports
+from marketfeed_operator.observed import FeedFacts, Key, Observed, PodFacts
+from marketfeed_operator.plan import plan
+from marketfeed_operator.store import Store
+
+CONSUMER = {
+    "version": "1", "group": "g", "ready": True, "reason": "",
+    "partitions": [{"topic": "t", "partition": 0, "next_offset": 90, "end_offset": 100}],
+    "inserted": {}, "duplicates": {}, "dead_letters": 0, "symbols": {}, "latency_p50_us": None, "latency_p99_us": None,
+}  # fmt: skip
+LISTING = {
+    "timezone": "UTC",
+    "symbols": [
+        {"symbol": "BTCUSDT", "status": "TRADING", "quoteAsset": "USDT", "permissionSets": [["SPOT"]]},
+        {"symbol": "ETHUSDT", "status": "BREAK", "quoteAsset": "USDT"},
+    ],
+}
+FEED = ("default", "feed")
+
+
+async def ignored(_: Key) -> None:
+    return None
+
+
+async def test_no_response_of_a_venue_ends_the_listings():
+    rng = fuzz_rng("venue")
+    hostile = Hostile(rng, [LISTING])
+    listings = Listings(ignored, Metrics(CollectorRegistry()))
+    spec = parse({"venue": "binance_us", "symbolSelector": {}, "kafka": {"bootstrapServers": "k:9092"}})
+    assert isinstance(spec, Spec)
+    read = failed = 0
+    async with hostile.serving() as base, aiohttp.ClientSession() as session:
+        spec = spec.model_copy(update={"endpoints": parse_endpoints(base)})
+        for _ in range(fuzz_rounds()):
+            listings.of(FEED, spec)
+            succeeded = await listings._ask(session, base)
+            found = listings.of(FEED, spec)
+            assert found is not None
+            assert succeeded == (not found.problem)
+            assert len(found.problem) < 500
+            read, failed = read + succeeded, failed + (not succeeded)
+            if found.symbols:
+                # What got through can be planned with, and holds nothing that a terminal obeys.
+                assert all(name.isprintable() and name.strip() == name for name in found.symbols)
+                feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
+                assert plan(feed, Observed(listing=found)) is not None
+    assert read > 0
+    assert failed > 0
+    assert hostile.redirected == 0, "nobody chooses where the operator asks next"
+
+
+def parse_endpoints(base: str):
+    spec = parse(
+        {
+            "venue": "binance_us",
+            "symbols": ["A"],
+            "endpoints": {"rest": base},
+            "kafka": {"bootstrapServers": "k:1"},
+        }
+    )
+    assert isinstance(spec, Spec)
+    return spec.endpoints
+
+
+async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cannot_be_written():
+    rng = fuzz_rng("pods")
+    samples = [json.loads(worker_status("0123456789abcdef")), CONSUMER]
+    hostile = Hostile(rng, samples)
+    store, metrics = Store(), Metrics(CollectorRegistry())
+    store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
+    spec = parse(
+        {
+            "venue": "binance_us", "symbols": ["AA"], "kafka": {"bootstrapServers": "k:9092"},
+            "storage": {"engine": "postgresql", "dsnSecretName": "d"},
+        }
+    )  # fmt: skip
+    assert isinstance(spec, Spec)
+    feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
+    for number, component in enumerate(("ingestion", "consumer-trades")):
+        store.put_pod(
+            PodFacts("default", f"p{number}", f"u{number}", FEED, component, 0, ip="127.0.0.1", ready=True)
+        )
+    seen = rejected = 0
+    async with hostile.serving() as base:
+        reports = Reports(store, metrics, port=int(base.rpartition(":")[2]), changed=ignored)
+        async with reports.session() as session:
+            for _ in range(fuzz_rounds()):
+                await reports.ask_all(session)
+                seen, rejected = seen + len(reports.by_pod), rejected + len(reports.problems)
+                observed = Observed(
+                    pods=store.pods_of(FEED),
+                    reports=dict(reports.by_pod),
+                    report_problems=dict(reports.problems),
+                )
+                planned = plan(feed, observed)
+                at = Situation(store.feeds[FEED], spec, [], observed, planned, applied=True)
+                told = json.dumps(decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json"))
+                assert "\\u001b" not in told
+                assert len(told) < 20_000
+    assert seen > 0
+    assert rejected > 0
+    assert hostile.redirected == 0
+
+
+def test_a_listing_of_nothing_but_commas_is_refused_before_it_is_decoded():
+    body = b'{"symbols":[' + b"[]," * (10 * 2**20) + b"[]]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadBody, match="more than"):
+            read_exchange_info(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_odd_entry_costs_itself_only():
+    odd = [7, None, {}, {"symbol": 7}, {"symbol": "a\x1b", "status": "TRADING", "quoteAsset": "USDT"}, [[[]]]]
+    body = msgspec.json.encode({"symbols": [*odd, *LISTING["symbols"]]})
+    found = read_exchange_info(body)
+    assert found.symbols == {"BTCUSDT": ("TRADING", "USDT"), "ETHUSDT": ("BREAK", "USDT")}
+    assert found.skipped == len(odd)
+
+
+async def test_a_gzip_bomb_is_given_up_at_the_bound():
+    body = gzip.compress(b'{"symbols":[' + b"[]," * (20 * 2**20) + b"[]]}", 9)
+    app = web.Application()
+
+    async def bomb(_: web.Request) -> web.Response:
+        return web.Response(
+            body=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        )
+
+    app.router.add_get("/api/v3/exchangeInfo", bomb)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(BadBody, match="more than"):
+            await listed(session, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    await runner.cleanup()

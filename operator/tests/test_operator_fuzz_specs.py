@@ -1,0 +1,84 @@
+"""Whatever the API server takes of a spec, the operator can use: nothing passes the CRD and then raises."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from operator_specs import Specs
+from operator_support import Admin
+from test_operator_decide import NOW
+
+from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
+from marketfeed_operator.api import Spec, parse
+from marketfeed_operator.api.crd import crd
+from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.decide import Situation, decide
+from marketfeed_operator.desired import Defaults, Feed
+from marketfeed_operator.errors import ApiError
+from marketfeed_operator.facts import feed_facts
+from marketfeed_operator.kinds import OPTIONAL
+from marketfeed_operator.observed import Listing, Observed
+from marketfeed_operator.plan import plan
+from marketfeed_operator.policy import Policy
+
+AT_ONCE = 8
+KINDS = frozenset(kind.kind for kind in OPTIONAL)
+LISTING = Listing({"BTCUSDT": ("TRADING", "USDT"), "ETHBTC": ("TRADING", "BTC")})
+STRICT = Policy(("registry.example",), ("high",), ("kafka",), own_endpoints=False)
+
+
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
+
+
+def used(stored: dict[str, Any]) -> str:
+    """Do with a stored MarketFeed what a pass does; "" or what was wrong."""
+    facts = feed_facts(stored)
+    spec = parse(facts.spec)
+    if not isinstance(spec, Spec):
+        return f"the API server took it, and the operator does not: {spec}"
+    for observed in (Observed(listing=LISTING, kinds=KINDS), Observed()):
+        feed = Feed(facts.namespace, facts.name, facts.uid, 1, spec, Defaults("w", "c"))
+        planned = plan(feed, observed)
+        at = Situation(facts, spec, STRICT.refusals(facts.namespace, spec), observed, planned, applied=True)
+        json.dumps(decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json"))
+    return ""
+
+
+@pytest.mark.integration
+async def test_whatever_passes_the_crd_can_be_planned(admin: Admin):
+    specs = Specs(schema(), fuzz_rng("specs"))
+    gate = asyncio.Semaphore(AT_ONCE)
+    taken: list[dict[str, Any]] = []
+    refused: list[tuple[int, str]] = []
+
+    async def dry_run(declared: Any) -> None:
+        body = {
+            "apiVersion": FEEDS.api_version, "kind": FEEDS.kind,
+            "metadata": {"name": "fuzz", "namespace": admin.namespace}, "spec": declared,
+        }  # fmt: skip
+        async with gate:
+            try:
+                stored = await admin.cluster._request(
+                    "post", FEEDS.path(admin.namespace), body=body, dry_run="All"
+                )
+            except ApiError as error:
+                refused.append((error.status, f"{error}"))
+            else:
+                taken.append(stored)
+
+    for start in range(0, fuzz_rounds(), 100):
+        await asyncio.gather(*(dry_run(specs.draw()) for _ in range(min(100, fuzz_rounds() - start))))
+    print(f"{len(taken)} taken, {len(refused)} refused")
+    # Whatever is refused is refused as what it is, the mistake of whoever wrote it.
+    assert {status for status, _ in refused} <= {400, 422}, refused
+    for stored in taken:
+        try:
+            problem = used(stored)
+        except Exception as error:
+            raise AssertionError(f"raised with {json.dumps(stored['spec'])}") from error
+        assert not problem, (problem, json.dumps(stored["spec"]))
+    assert len(taken) >= fuzz_rounds() // 10
+    assert refused, "none was beyond a bound"
