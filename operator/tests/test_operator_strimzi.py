@@ -125,6 +125,7 @@ async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, e
             Scopes((), metrics),
         )
         assert (
-            len((await observer.observe(("default", "feed"), spec_of(cluster))).kafka_listeners) == expected
+            len((await observer.observe(("default", "feed"), "uid", spec_of(cluster))).kafka_listeners)
+            == expected
         )
-        assert (await observer.observe(("default", "feed"), None)).kafka_listeners == ()
+        assert (await observer.observe(("default", "feed"), "uid", None)).kafka_listeners == ()

@@ -10,7 +10,9 @@ from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.engine.secrets import SecretVersions
-from marketfeed_operator.observed import Key, Observed
+from marketfeed_operator.kinds import JOB
+from marketfeed_operator.names import RETENTION
+from marketfeed_operator.observed import ChildFacts, ChildKey, Key, Observed
 from marketfeed_operator.store import Store
 
 
@@ -39,7 +41,18 @@ class Observer:
         self._rim = rim
         self._scopes = scopes
 
-    async def observe(self, key: Key, spec: Spec | None) -> Observed:
+    def children(self, key: Key, uid: str) -> dict[ChildKey, ChildFacts]:
+        """The children of the feed of that uid. Labels prove nothing: what it has not made is none of them.
+
+        The runs of retention are their CronJob's.
+        """
+        return {
+            name: facts
+            for name, facts in self._store.children_of(key).items()
+            if facts.belongs_to(uid) or (name[0] == JOB.kind and facts.component == RETENTION)
+        }
+
+    async def observe(self, key: Key, uid: str, spec: Spec | None) -> Observed:
         """What is known now; without a spec only what needs none.
 
         Raises:
@@ -53,7 +66,7 @@ class Observer:
         named = spec.kafka.cluster if spec is not None else None
         cluster = (named.namespace or key[0], named.name) if named is not None else None
         return Observed(
-            children=self._store.children_of(key),
+            children=self.children(key, uid),
             pods=pods,
             reports={pod.uid: known[pod.uid] for pod in pods if pod.uid in known},
             listing=self._listings.of(key, spec) if spec is not None else None,

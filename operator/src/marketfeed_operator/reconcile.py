@@ -120,7 +120,7 @@ class Reconciler:
             problems = self._policy.refusals(facts.namespace, spec)
         observed = Observed()
         try:
-            observed = await self._observer.observe(key, spec)
+            observed = await self._observer.observe(key, facts.uid, spec)
         except ApiError as error:
             at = Situation(facts, spec, problems, observed, None, failure=self._worth_telling(key, error))
             return _Pass(at, error)
@@ -133,7 +133,7 @@ class Reconciler:
             planned = await asyncio.to_thread(plan, feed, observed) if large else plan(feed, observed)
             if planned is not None and not spec.paused:
                 done = await self._carrier.carry_out(facts, planned, observed)
-            observed = replace(observed, children=self._store.children_of(key))
+            observed = replace(observed, children=self._observer.children(key, facts.uid))
         at = Situation(
             facts, spec, problems, observed, planned,
             conflicts=tuple(done.conflicts),

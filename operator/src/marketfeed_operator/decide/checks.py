@@ -229,7 +229,7 @@ READY: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (
-    _fault, _invalid_spec, _apply_failed, _name_conflict, _namespace_unavailable, _migration_failed, _retention_failed,
+    _fault, _invalid_spec, _name_conflict, _apply_failed, _namespace_unavailable, _migration_failed, _retention_failed,
     _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
     _reports_rejected, _operator_failing,
 )  # fmt: skip
