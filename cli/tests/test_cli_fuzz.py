@@ -28,6 +28,8 @@ CONSUMER = {
     "inserted": {"trades": 1}, "duplicates": {}, "dead_letters": 0, "symbols": {}, "latency_p50_us": 1,
     "latency_p99_us": None,
 }  # fmt: skip
+SHORT = aiohttp.ClientTimeout(total=2)
+"""Some responses end a connection in a way that a client can only wait out; users have such a bound, a longer one."""
 STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,7 +48,7 @@ def fit_for_a_terminal(text: str) -> bool:
 async def test_no_response_ends_a_command_or_reaches_the_terminal_raw():
     hostile = Hostile(fuzz_rng("cli"), [WORKER, CONSUMER])
     answered = 0
-    async with hostile.serving() as base, aiohttp.ClientSession() as session:
+    async with hostile.serving() as base, aiohttp.ClientSession(timeout=SHORT) as session:
         for _ in range(fuzz_rounds()):
             answer = await _ask(session, base)
             answered += not isinstance(answer, str)

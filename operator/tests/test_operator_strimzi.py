@@ -1,5 +1,6 @@
 """Where a Kafka that Strimzi runs is: by its status where that tells, else by the name of its Service."""
 
+import time
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.environment import bootstrap_servers, worker
 from marketfeed_operator.desired.network_policies import ingestion_policy
 from marketfeed_operator.engine.audit import Audit
+from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
@@ -121,8 +124,10 @@ async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, e
             Listings(changed, metrics),
             audit,
             None,
+            Refusals(Cluster(client, metrics), store, changed),
             Rim(metrics),
             Scopes((), metrics),
+            Claims(Cluster(client, metrics), metrics, "ns/operator", now=time.monotonic),
         )
         assert (
             len((await observer.observe(("default", "feed"), "uid", spec_of(cluster))).kafka_listeners)

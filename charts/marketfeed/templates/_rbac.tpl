@@ -27,6 +27,14 @@
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+# The claim on a namespace with feeds, by which two operators tell one another.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [marketfeed-scope]
+  verbs: [get, update]
 # Pods are looked at only: are they ready, and if not, why.
 - apiGroups: [""]
   resources: [pods]

@@ -148,11 +148,13 @@ class Hostile:
             await server.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            request = await reader.readuntil(b"\r\n\r\n")
-            self.redirected += b"/redirected" in request.split(b"\r\n", 1)[0]
-            writer.write(self.response())
-            await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                request = await reader.readuntil(b"\r\n\r\n")
+                self.redirected += b"/redirected" in request.split(b"\r\n", 1)[0]
+                writer.write(self.response())
+                await writer.drain()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()

@@ -63,7 +63,7 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         config_hash=of_pods.get(CONFIG_HASH, ""),
         secret_versions=of_pods.get(SECRET_VERSIONS, ""),
         wanted=wanted,
-        there=status.get("replicas", 0),
+        there=status.get("active" if kind == "Job" else "replicas", 0),
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),

@@ -33,8 +33,6 @@ class OperatorHealth:
         self.last_beat = time.monotonic()
         self.leadership: Leadership | None = None
         self.stopping = False
-        self.others: list[str] = []
-        """Other operators that serve the same namespaces."""
 
     def livez(self) -> Verdict:
         """Whether the loop turns, the watches live and the queue moves."""
@@ -71,7 +69,7 @@ class OperatorHealth:
             "feeds": len(self._store.feeds),
             "unavailableNamespaces": dict(leadership.scopes.problems) if leadership else {},
             "watchAgeSeconds": round(leadership.watches.oldest_seconds(), 1) if leadership else None,
-            "otherOperators": list(self.others),
+            "otherOperators": leadership.claims.others() if leadership else [],
             "live": self.livez()._asdict(),
             "ready": self.readyz()._asdict(),
         }

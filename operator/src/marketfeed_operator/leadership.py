@@ -11,10 +11,12 @@ from marketfeed_operator.apply import Applier
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
+from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.follow import Follower
 from marketfeed_operator.engine.listings import Listings
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
+from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
@@ -39,11 +41,12 @@ class Leadership:
     """The parts that serve feeds, from the queue to what fills it.
 
     Args:
+        installation: what this operator is called among others, the same for all of its processes.
         spawned: called whenever kopf was started, which takes the process's signals for itself.
 
     Attributes:
         audit: its `learn_kinds` is to be done once before `tasks` run.
-        scopes, watches, workers: for the probes.
+        scopes, watches, workers, claims: for the probes.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Leadership:
         metrics: Metrics,
         *,
         identity: str,
+        installation: str,
         rng: random.Random,
         spawned: Callable[[], None],
     ) -> None:
@@ -63,21 +67,35 @@ class Leadership:
         self.scopes = Scopes(settings.watch_namespaces, metrics)
         self.watches = Watches(settings.watch_deadline_seconds, time.monotonic)
         self._rim = Rim(metrics)
+        self.claims = Claims(cluster, metrics, installation, now=time.monotonic)
+        self._store = store
         self.audit = Audit(cluster, store, metrics, self.scopes, changed)
         self._reports = Reports(store, metrics, port=settings.pod_metrics_port, changed=changed)
         self._listings = Listings(changed, metrics)
+        self._refusals = Refusals(cluster, store, changed)
         self._secrets = SecretVersions(cluster, changed) if settings.watch_secrets else None
         self._follower = Follower(
             cluster, store, self.audit, self.scopes, self.watches, metrics, changed, spawned=spawned, rng=rng
         )
         reconciler = Reconciler(
             store,
-            Observer(store, self._reports, self._listings, self.audit, self._secrets, self._rim, self.scopes),
+            Observer(
+                store,
+                self._reports,
+                self._listings,
+                self.audit,
+                self._secrets,
+                self._refusals,
+                self._rim,
+                self.scopes,
+                self.claims,
+            ),
             Applier(cluster, store, metrics),
             StatusWriter(cluster, store, metrics, identity),
             metrics,
             _defaults(settings),
             _policy(settings),
+            self.claims,
             now=lambda: datetime.now(UTC),
         )
         self.workers = Workers(
@@ -97,12 +115,17 @@ class Leadership:
             ("work", self.workers.run(settings.concurrency)),
             ("audit", self._rim.repeat("audit", self.audit.audit, settings.audit_seconds)),
             ("reports", self._ask_pods()),
+            ("claims", self._rim.repeat("claims", self._renew_claims, settings.claim_seconds)),
+            ("refusals", self._rim.repeat("refusals", self._refusals.ask_all, settings.report_seconds)),
             ("listings", self._listings.run(settings.listing_seconds, LISTING_RETRY_SECONDS)),
         ]
         if self._secrets is not None:
             asking = self._rim.repeat("secrets", self._secrets.ask_all, settings.secrets_seconds)
             tasks.append(("secrets", asking))
         return tasks
+
+    async def _renew_claims(self) -> None:
+        await self.claims.renew_all({namespace for namespace, _ in self._store.feeds})
 
     async def _ask_pods(self) -> None:
         async with self._reports.session() as session:

@@ -5,7 +5,9 @@ Only a Secret that was never looked at is waited for: without its version pods w
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.audit import Audit
+from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.listings import Listings
+from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
@@ -30,16 +32,20 @@ class Observer:
         listings: Listings,
         audit: Audit,
         secrets: SecretVersions | None,
+        refusals: Refusals,
         rim: Rim,
         scopes: Scopes,
+        claims: Claims,
     ) -> None:
         self._store = store
         self._reports = reports
         self._listings = listings
         self._audit = audit
         self._secrets = secrets
+        self._refusals = refusals
         self._rim = rim
         self._scopes = scopes
+        self._claims = claims
 
     def children(self, key: Key, uid: str) -> dict[ChildKey, ChildFacts]:
         """The children of the feed of that uid. Labels prove nothing: what it has not made is none of them.
@@ -73,10 +79,12 @@ class Observer:
             kinds=self._audit.kinds,
             kafka_listeners=self._audit.kafkas.get(cluster, ()) if cluster is not None else (),
             secret_versions=versions,
+            refusals=dict(self._refusals.by_uid),
             report_problems={
                 pod.uid: self._reports.problems[pod.uid] for pod in pods if pod.uid in self._reports.problems
             },
             scope_problem=self._scopes.problem_of(key[0]),
+            other_operator=self._claims.other(key[0]),
             operator_problems=dict(self._rim.problems),
         )
 

@@ -169,10 +169,14 @@ class Observed:
     """Of the cluster in spec.kafka.cluster; none where Strimzi has not said."""
     secret_versions: Mapping[str, str] = field(default_factory=dict)
     """Name -> version, of the Secrets that the feed's pods read; without those that cannot be looked at."""
+    refusals: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Uid of a workload -> (reason, message) of why its pods are not created."""
     report_problems: Mapping[str, str] = field(default_factory=dict)
     """Pod uid -> why its /status cannot be used."""
     scope_problem: str = ""
     """Why the feed's namespace cannot be watched; "" when it is."""
+    other_operator: str = ""
+    """Another installation of the operator that would serve the feed's namespace too; "" for none."""
     operator_problems: Mapping[str, str] = field(default_factory=dict)
     """Side loop of the operator -> why it fails; concerns every feed."""
 

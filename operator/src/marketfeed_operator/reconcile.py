@@ -12,6 +12,7 @@ from marketfeed_operator.apply import Applier
 from marketfeed_operator.carry_out import Carried, Carrier
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
+from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
 from marketfeed_operator.observe import Observer
@@ -70,6 +71,7 @@ class Reconciler:
         metrics: Metrics,
         defaults: Defaults,
         policy: Policy,
+        claims: Claims,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -81,6 +83,7 @@ class Reconciler:
         self._metrics = metrics
         self._defaults = defaults
         self._policy = policy
+        self._claims = claims
         self._now = now
         self._failures: dict[Key, int] = {}
         """Feed -> passes in a row in which the API server has refused something."""
@@ -96,7 +99,11 @@ class Reconciler:
             self._forget(key)
             return None
         try:
+            if await self._claims.holder(key[0]):
+                return Done()  # another operator's, which also writes the status
             outcome = await self._pass(key, facts)
+        except ApiError as error:
+            return Done(f"{error}", error.retry_after_seconds or 0)
         except Exception as error:
             log.exception("reconciliation crashed", feed="/".join(key))
             outcome = _Pass(Situation(facts, None, [], Observed(), None, fault=_fault(error)), None)

@@ -93,6 +93,13 @@ class OperatorSettings(ServiceSettings):
         description="how long a watch may receive nothing, or feeds be due without one that is reconciled, before "
         "/livez fails; a silent watch is opened anew after 70 s, or half of this",
     )
+    claim_seconds: float = Field(
+        30,
+        ge=0.1,
+        le=30,
+        description="how often the claims on namespaces with MarketFeeds are renewed, by which two operators "
+        "tell one another; one that is not renewed for 90 s may be taken over",
+    )
     allowed_images: CommaSeparated = Field(
         (),
         description="prefixes of the images that a MarketFeed may name, comma separated: registry.example.com/market; "

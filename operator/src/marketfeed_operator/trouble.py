@@ -30,6 +30,8 @@ def workload_trouble(kind: str, body: Body) -> Trouble | None:
         return _deployment(spec, conditions)
     if kind == "Job":
         return _job(spec, conditions)
+    if kind == "CronJob" and spec.get("suspend"):
+        return ("RetentionSuspended", "it is suspended, so nothing that is too old is deleted")
     return None
 
 

@@ -57,6 +57,16 @@ def _namespace_unavailable(at: Situation) -> Verdict | None:
     )
 
 
+def _several_operators(at: Situation) -> Verdict | None:
+    if not at.observed.other_operator:
+        return None
+    return (
+        "SeveralOperators",
+        f"operator {at.observed.other_operator} would serve namespace {at.feed.namespace} too, and stands aside: "
+        "install one operator for each namespace",
+    )
+
+
 def _operator_failing(at: Situation) -> Verdict | None:
     failing = [f"{loop}: {reason}" for loop, reason in sorted(at.observed.operator_problems.items())]
     return ("OperatorDegraded", f"a part of the operator fails: {'; '.join(failing)}") if failing else None
@@ -231,5 +241,5 @@ PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_runnin
 DEGRADED: Final[tuple[Check, ...]] = (
     _fault, _invalid_spec, _name_conflict, _apply_failed, _namespace_unavailable, _migration_failed, _retention_failed,
     _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
-    _reports_rejected, _operator_failing,
+    _reports_rejected, _several_operators, _operator_failing,
 )  # fmt: skip

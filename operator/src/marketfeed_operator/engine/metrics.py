@@ -88,6 +88,11 @@ class Metrics:
             "Time that the oldest feed that is due has waited for its reconciliation.",
             registry=registry,
         )
+        self.other_operators = Gauge(
+            "marketfeed_operator_other_operators",
+            "Other installations of the operator that serve, or would serve, a namespace with feeds of this one.",
+            registry=registry,
+        )
         self.loop_failures = Counter(
             "marketfeed_operator_loop_failures", "Failed turns of the operator's side loops.", ["loop"],
             registry=registry,

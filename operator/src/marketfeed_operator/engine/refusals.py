@@ -1,0 +1,80 @@
+"""Why the pods of a StatefulSet or a Job are not even created: its controller says so in Events, and nowhere else.
+
+A Deployment has a condition for it (ReplicaFailure); these two kinds have none. Their newest Event is asked for only
+while pods are missing.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from marketfeed_chassis import logs
+from marketfeed_operator.cluster import EVENTS, Cluster
+from marketfeed_operator.errors import Forbidden, NotFound
+from marketfeed_operator.kinds import JOB, STATEFUL_SET
+from marketfeed_operator.observed import ChildFacts, Key
+from marketfeed_operator.store import Store
+from marketfeed_operator.trouble import Trouble, refusal
+
+log = logs.get(__name__)
+
+FAILED_CREATE = "FailedCreate"
+NEWEST = 20
+
+
+class Refusals:
+    """The newest refusal for each workload whose pods are missing.
+
+    Args:
+        changed: is told of a feed when a refusal is new or over.
+
+    Attributes:
+        by_uid: uid of a StatefulSet or a Job -> why its pods are refused.
+    """
+
+    def __init__(self, cluster: Cluster, store: Store, changed: Callable[[Key], Awaitable[None]]) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._changed = changed
+        self.by_uid: dict[str, Trouble] = {}
+
+    async def ask_all(self) -> None:
+        """Ask once for every workload that misses pods.
+
+        Raises:
+            ApiError: the API server does not answer.
+        """
+        missing = {facts.uid: facts for facts in _missing(self._store.all_children())}
+        for uid in self.by_uid.keys() - missing.keys():
+            del self.by_uid[uid]  # its status has changed, and with it its feed was told
+        for facts in missing.values():
+            found = await self._newest(facts)
+            if found != self.by_uid.get(facts.uid):
+                if found is None:
+                    del self.by_uid[facts.uid]
+                else:
+                    self.by_uid[facts.uid] = found
+                await self._changed(facts.feed)
+
+    async def _newest(self, facts: ChildFacts) -> Trouble | None:
+        selector = f"involvedObject.uid={facts.uid},reason={FAILED_CREATE}"
+        try:
+            page = await self._cluster.get(EVENTS.path(facts.key[1]), field_selector=selector, limit=NEWEST)
+        except (Forbidden, NotFound):  # roles of an older installation; the namespace is going
+            return None
+        events = page.get("items") or []
+        if not events:
+            return None
+        newest = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return refusal(str(newest.get("message", "")))
+
+
+def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:
+    """The workloads that have fewer pods than they want: of a Job that runs none."""
+    return [
+        facts
+        for facts in children
+        if facts.ours
+        and (
+            (facts.key[0] == STATEFUL_SET.kind and facts.there < facts.wanted)
+            or (facts.key[0] == JOB.kind and facts.job == "Running" and not facts.there)
+        )
+    ]

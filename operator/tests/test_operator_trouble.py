@@ -1,0 +1,222 @@
+"""A feed reports what its workloads' own conditions, events and pods say; on the API server, with its controllers."""
+
+import json
+from typing import Any
+
+import pytest
+from operator_support import Admin, eventually
+
+from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, POD, Kind
+from marketfeed_operator.trouble import pod_trouble, refusal
+
+STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
+QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
+LIMITS = Kind("v1", "LimitRange", "limitranges")
+
+
+@pytest.fixture(scope="module")
+def operator(start_operator, pod_port):
+    return start_operator(POD_METRICS_PORT=str(pod_port), RESYNC_SECONDS="1")
+
+
+async def make(admin: Admin, kind: Kind, name: str, **body: Any) -> None:
+    await admin.cluster.apply(
+        kind,
+        {
+            "apiVersion": kind.api_version, "kind": kind.kind,
+            "metadata": {"name": name, "namespace": admin.namespace}, **body,
+        },
+        manager="tests",
+    )  # fmt: skip
+
+
+async def no_pods(admin: Admin) -> None:
+    await make(admin, QUOTA, "pods", spec={"hard": {"pods": "0"}})
+
+
+async def small_containers(admin: Admin) -> None:
+    await make(admin, LIMITS, "small", spec={"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]})
+
+
+async def nothing(_: Admin) -> None:
+    return None
+
+
+async def first_pod(admin: Admin, component: str) -> dict[str, Any]:
+    async def found():
+        pods = await admin.cluster.list_all(POD, admin.namespace, f"app.kubernetes.io/component={component}")
+        return pods[0] if pods else None
+
+    return await eventually(found)
+
+
+def pod_status(component: str, **status: Any):
+    async def change(admin: Admin) -> None:
+        pod = await first_pod(admin, component)
+        path = POD.path(admin.namespace, pod["metadata"]["name"])
+        await admin.cluster.merge(f"{path}/status", {"status": status})
+
+    return change
+
+
+def container(**state: Any) -> list[dict[str, Any]]:
+    return [{"name": "worker", "image": "w", "imageID": "x", "ready": False, "restartCount": 7, **state}]
+
+
+async def rollout_paused(admin: Admin) -> None:
+    path = DEPLOYMENT.path(admin.namespace, "troubled-shard-0")
+    await eventually(lambda: admin.get("Deployment", "troubled-shard-0"))
+    await admin.cluster.merge(path, {"spec": {"paused": True}})
+
+
+async def out_of_time(admin: Admin) -> None:
+    """As the Deployment's controller reports after 600 s, which no test waits for."""
+    path = DEPLOYMENT.path(admin.namespace, "troubled-shard-0")
+    await eventually(lambda: admin.get("Deployment", "troubled-shard-0"))
+    await rollout_paused(admin)  # so that the controller leaves the condition as it is
+    found = await admin.cluster.get(path)
+    conditions = [each for each in found["status"].get("conditions", []) if each["type"] != "Progressing"]
+    late = {
+        "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+        "message": 'ReplicaSet "x" has timed out progressing.',
+    }  # fmt: skip
+    await admin.cluster.merge(f"{path}/status", {"status": {"conditions": [*conditions, late]}})
+
+
+TABLE = {
+    "quota": (no_pods, {}, "QuotaExceeded", "exceeded quota: pods"),
+    "quota of consumers and the migration": (no_pods, {"storage": STORAGE}, "QuotaExceeded", "and 1 more workloads"),
+    "limit range": (small_containers, {}, "LimitRangeRefused", "maximum memory usage per Container is 64Mi"),
+    "priority class": (
+        nothing, {"template": {"priorityClassName": "absent"}}, "PriorityClassRefused",
+        "no PriorityClass with name absent",
+    ),
+    "service account": (nothing, {"serviceAccount": {"name": "absent"}}, "ServiceAccountMissing", '"absent" not found'),
+    "rollout paused": (rollout_paused, {}, "RolloutPaused", "kubectl rollout resume"),
+    "progress deadline": (out_of_time, {}, "ProgressDeadlineExceeded", "has timed out progressing"),
+    "image pull": (
+        pod_status(
+            "ingestion", phase="Pending",
+            containerStatuses=container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+        ),
+        {}, "PodsFailing", "ImagePullBackOff: no such image",
+    ),
+    "out of memory": (
+        pod_status(
+            "ingestion", phase="Running",
+            containerStatuses=container(
+                state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}},
+                lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+            ),
+        ),
+        {}, "PodsFailing", "OOMKilled",
+    ),
+    "evicted": (
+        pod_status("ingestion", phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        {}, "PodsFailing", "Evicted: The node was low on resource",
+    ),
+    "unschedulable": (
+        pod_status(
+            "ingestion", phase="Pending",
+            conditions=[{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/3 nodes are available",
+            }],
+        ),
+        {}, "PodsFailing", "cannot be scheduled: 0/3 nodes are available",
+    ),
+    "secret missing": (
+        pod_status(
+            "ingestion", phase="Pending",
+            containerStatuses=container(
+                state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "database" not found'}}
+            ),
+        ),
+        {}, "PodsFailing", 'CreateContainerConfigError: secret "database" not found',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("case", TABLE)
+async def test_degraded_says_what_kubernetes_itself_says(admin: Admin, operator, case):
+    change, spec, reason, said = TABLE[case]
+    if change in (no_pods, small_containers):
+        await change(admin)
+    await admin.feed("troubled", symbols=["AA"], **spec)
+    if change not in (no_pods, small_containers):
+        await change(admin)
+
+    async def told():
+        found = await admin.condition("troubled", "Degraded")
+        assert found["reason"] == reason, found
+        assert said in found["message"], found
+        return found
+
+    assert (await eventually(told))["status"] == "True"
+    assert (await admin.condition("troubled", "Ready"))["status"] == "False"
+
+
+@pytest.mark.integration
+async def test_degraded_is_over_when_the_quota_is_raised(admin: Admin, operator):
+    await no_pods(admin)
+    await admin.feed("raised", symbols=["AA"], storage=STORAGE)
+
+    async def reason(expected: str):
+        async def told():
+            found = await admin.condition("raised", "Degraded")
+            assert found["reason"] == expected, found
+            return found
+
+        await eventually(told)
+
+    await reason("QuotaExceeded")
+    await make(admin, QUOTA, "pods", spec={"hard": {"pods": "50"}})
+    await reason("AsExpected")
+
+
+@pytest.mark.integration
+async def test_retention_that_somebody_has_suspended_is_told(admin: Admin, nodes, operator):
+    await admin.feed("suspended", symbols=["AA"], storage={**STORAGE, "retention": {"tradesDays": 7}})
+    await eventually(lambda: admin.get("CronJob", "suspended-retain"))
+
+    async def resumed():
+        found = await admin.get("CronJob", "suspended-retain")
+        return found is not None and not found["spec"].get("suspend")
+
+    await eventually(resumed)
+    await admin.cluster.merge(CRON_JOB.path(admin.namespace, "suspended-retain"), {"spec": {"suspend": True}})
+
+    async def told():
+        found = await admin.condition("suspended", "Degraded")
+        assert found["reason"] == "RetentionSuspended", found
+        return found
+
+    await eventually(told)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('pods "x" is forbidden: exceeded quota: compute, requested: pods=1, limited: pods=4', "QuotaExceeded"),
+        ('pods "x" is forbidden: failed quota: compute: must specify limits.cpu', "QuotaExceeded"),
+        ('pods "x" is forbidden: maximum memory usage per Container is 256Mi, but limit is 512Mi', "LimitRangeRefused"),
+        ('pods "x" is forbidden: no PriorityClass with name high was found', "PriorityClassRefused"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', "PodSecurityRefused"),
+        ('error looking up service account ns/x: serviceaccount "x" not found', "ServiceAccountMissing"),
+        ('admission webhook "policy.example" denied the request: label team is missing', "PodsRefused"),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_reason_that_people_search_for(message, reason):
+    assert refusal(message)[0] == reason
+
+
+def test_the_trouble_of_a_pod_is_in_one_printable_line():
+    status = {
+        "containerStatuses": [{
+            "name": "w", "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "Traceback:\n\x1b[31mValueError: no\x07\n"}},
+        }]
+    }  # fmt: skip
+    assert pod_trouble(status, {}) == "CrashLoopBackOff: \\x1b[31mValueError: no\\x07"
+    assert pod_trouble(json.loads(json.dumps({"phase": "Running"})), {}) == ""
