@@ -82,7 +82,9 @@ class Claims:
     def others(self) -> list[str]:
         """Every other installation that is in sight. May be asked for from another thread."""
         found = {seen.holder for seen in list(self._seen.values())}
-        return sorted((found | {self.other(namespace) for namespace in list(self._seen)}) - {""})
+        return sorted(
+            (found | {self.other(namespace) for namespace in list(self._seen)}) - {"", self._installation}
+        )
 
     async def renew_all(self, served: set[str]) -> None:
         """Renew the claims on namespaces that have feeds, and forget the others.
