@@ -16,6 +16,20 @@ from marketfeed_consumers.settings import DatabaseSettings
         pytest.param("postgresql://me:p@hunter2@db/x", "more than one @", id="an @ in the password"),
         pytest.param("postgresql://me:p/hunter2@db/x", "no number as the port", id="a / in the password"),
         pytest.param("postgresql://me:123/hunter2@db/x", "more than one @", id="a / behind digits"),
+        pytest.param("postgresql://me:hunter2@db:99999/x", "from 1 to 65535", id="a port that cannot be"),
+        pytest.param("postgresql://me:hunter2@db:0/x", "from 1 to 65535", id="port 0"),
+        pytest.param("postgresql://me:hunter2@a,b:5433,c:65536/x", "from 1 to 65535", id="one of several ports"),
+        pytest.param("postgresql://me:hunter2@db/x?sslmode=on", "it gives sslmode", id="an sslmode that cannot be"),
+        pytest.param("postgresql://me:hunter2@db/x?gssencmode=y", "it gives gssencmode", id="another option"),
+        pytest.param(
+            "postgresql://me:hunter2@a,b/x?sslmode=require&target_session_attrs=rw",
+            "it gives target_session_attrs",
+            id="an option of several hosts",
+        ),
+        pytest.param("postgresql://me:hunter2@db/x?keepalives=yes", "it gives keepalives", id="no number"),
+        pytest.param(
+            "postgresql://me:hunter2@db/x?sslmode=require&sslrootcert=system", "it gives one of", id="two at odds"
+        ),
         pytest.param("postgresql://me:hunter2@db/x?pool=5", "options of libpq only", id="another driver's option"),
     ],
 )  # fmt: skip
@@ -35,6 +49,9 @@ def test_a_url_that_libpq_reads_otherwise_is_refused_and_its_password_is_not_tol
     [
         "postgresql://me:p%40ss%2F%25@db.example:5433/x?sslmode=verify-full&sslrootcert=/ca.pem",
         "postgres://me@[::1]:5432/x",
+        "postgresql://me@db:65535/x?sslmode=require&channel_binding=require&connect_timeout=5&keepalives_idle=10",
+        "postgresql://me@/x?host=a,b&hostaddr=127.0.0.1,::1&port=1,2&load_balance_hosts=random&gssencmode=disable",
+        "postgresql://me@db/x?sslmode=verify-full&sslrootcert=/not/there.pem&options=-c%20search_path%3Dx",
         "postgresql://me@a,b:5433,c:5434/x?target_session_attrs=read-write",
         "postgresql://postgres@/x?host=/run/postgresql",
         "postgresql://root@localhost:26257/defaultdb?sslmode=disable",

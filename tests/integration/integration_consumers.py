@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,20 @@ class Consumer:
 
     def partitions(self) -> set[int]:
         """Those of the trades' topic that are its own."""
-        url = f"http://127.0.0.1:{self._port_file.read_text().strip()}/status"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            status: dict[str, Any] = json.loads(answer.read())
+        status: dict[str, Any] = json.loads(self.get("/status")[1])
         return {one["partition"] for one in status["partitions"]}
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of its answer; (0, "") while it does not serve."""
+        if not self.is_up():
+            return 0, ""
+        url = f"http://127.0.0.1:{self._port_file.read_text().strip()}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def rebalances(self) -> list[str]:
         """What it has said of partitions that came and went."""

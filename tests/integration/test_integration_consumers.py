@@ -1,6 +1,7 @@
 """The consumer on Apache Kafka, as far as its broker is what counts.
 
 - A topic that was deleted and created again under its name is refused by its id, with the way out, which works.
+- A topic that does not exist makes a consumer unready, and transactions leave no lag.
 - Reading a topic again from its beginning adds nothing.
 - A member with a name of its own comes back within the session timeout, and nobody is rebalanced.
 - Two processes share the partitions while trades flow, one leaves in order, one by SIGKILL: each trade is there once.
@@ -12,14 +13,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig
+from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig, trade
 from integration_kafka import ApacheKafka
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import Parts
 from marketfeed_consumers.kafka import topic_ids
 from marketfeed_devtools.waiting import until_async
+from marketfeed_wire import encode, key_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -97,6 +100,55 @@ async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_noth
     await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
     assert await rig.stop(again) == 0
     rig.check(200)
+
+
+async def test_topic_that_does_not_exist_makes_a_consumer_unready_until_it_does(rig: Rig) -> None:
+    """It was ready for ever, with a topic misspelt or deleted beneath it."""
+    book = f"{rig.topic}-book"
+    consumer = rig.start(MARKET_BOOK_TOPIC=book, CONSUMER_TOPICS=f"{rig.topic},{book}")
+    unready = (503, f"topics that do not exist: {book}\n")
+    await until_async(lambda: consumer.get("/readyz") == unready, "the missing topic to be told of")
+    assert f'marketfeed_consumer_topic_exists{{topic="{book}"}} 0.0' in consumer.get("/metrics")[1]
+    rig.kafka.new_topic(book, 1)
+    await until_async(lambda: consumer.get("/readyz") == (200, "ok\n"), "the topic to be found")
+    for answer in rig.kafka.admin.delete_topics([book]).values():
+        answer.result()
+    await until_async(lambda: consumer.get("/readyz") == unready, "the deleted topic to be told of")
+    assert await rig.stop(consumer) == 0
+    lines = consumer.part.log.read_text()
+    assert (lines.count("topic missing"), lines.count("topic found")) == (2, 1)
+
+
+async def test_lag_of_a_topic_with_transactions_reaches_0_and_no_loss_is_told_of_afterwards(rig: Rig) -> None:
+    """Control records and aborted ones stayed as a lag for ever, and as a loss once retention had deleted them."""
+    producer = Producer(
+        {"bootstrap.servers": rig.kafka.address, "transactional.id": rig.topic, "log_level": 0}
+    )
+    producer.init_transactions(30)
+    for trade_id, commits in ((0, True), (1, False), (2, True), (3, False)):
+        producer.begin_transaction()
+        for symbol in SYMBOLS:
+            producer.produce(rig.topic, encode(trade(trade_id, symbol)), key_for(symbol))
+        producer.flush(30)
+        (producer.commit_transaction if commits else producer.abort_transaction)(30)
+    consumer = rig.start()
+    partitions = [TopicPartition(rig.topic, number) for number in range(PARTITIONS)]
+
+    def lags() -> list[str]:
+        lines = consumer.get("/metrics")[1].splitlines()
+        return [line.split()[-1] for line in lines if line.startswith("marketfeed_consumer_lag_messages{")]
+
+    await until_async(lambda: rig.stored() == 2 * len(SYMBOLS), "the trades that were committed")
+    await until_async(lambda: lags() == ["0.0"] * PARTITIONS, "the lag to be 0")
+    assert await rig.stop(consumer) == 0
+    for one in partitions:
+        one.offset = -1  # up to the end
+    for answer in rig.kafka.admin.delete_records(partitions).values():
+        answer.result()
+    consumer = rig.start()
+    await until_async(lambda: consumer.get("/readyz")[0] == 200, "a restart after retention")
+    assert await rig.stop(consumer) == 0
+    assert rig.stored() == 2 * len(SYMBOLS)
 
 
 async def test_of_two_with_the_same_name_the_one_that_kafka_has_replaced_ends(rig: Rig) -> None:

@@ -77,6 +77,7 @@ class Ownership:
 
     def _on_lost(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         # Somebody else may own them already; what is in flight is stored or fenced, it cannot do harm.
+        self._state.joined = False
         self._guarded(lambda: self._let_go(partitions, 0.0))
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -108,7 +109,6 @@ class Ownership:
             self._state.partitions[one.topic, one.partition] = Progress(
                 one.epoch, one.next_offset, leader_epoch=one.leader_epoch
             )
-            self._state.missing_topics.discard(one.topic)
             log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
         self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
         self._storing.forget()

@@ -225,7 +225,7 @@ class Reader:
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             if partition[0] == self._rejected_topic:
                 return  # workers of an earlier version have none
-            self._state.missing_topics.add(partition[0])  # comes again with each refresh of the metadata
+            self._state.unknown_topics.add(partition[0])  # comes again with each refresh of the metadata
             return
         log.warning("Kafka says", reason=error.str(), code=error.name())
 

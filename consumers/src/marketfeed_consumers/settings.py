@@ -1,7 +1,11 @@
 """The variables of the consumer; see `marketfeed-consumer --help`."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from marketfeed_chassis.kafka import KafkaSettings
@@ -45,6 +49,47 @@ def check_database_url(url: str) -> None:
         not port or (port.isascii() and port.isdigit()) for port in ports
     ):
         raise ValueError(f"it holds more than one @, or no number as the port: {_ENCODED}")
+    if not all(0 < int(port or 5432) < 65_536 for port in ports):
+        raise ValueError("a port must be a number from 1 to 65535")
+    if name := _refused_option(parts):
+        raise ValueError(f"libpq does not take the value that it gives {name}")
+
+
+_WHOLE_NUMBERS: Final = (
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
+
+
+def _refused_option(parts: Mapping[str, str]) -> str:
+    """The option whose value libpq would refuse when it connects, "" when it takes them all. Connects to nothing.
+
+    libpq checks its options before it looks for a server: so of two attempts at a socket that is not there, with the
+    options and without them, one that ends otherwise has ended before that, whatever the language of its messages.
+    """
+    for name in _WHOLE_NUMBERS:
+        if not parts.get(name, "0").strip().lstrip("+-").isdecimal():
+            return name
+    hosts = 1 + max(parts.get(name, "").count(",") for name in ("host", "hostaddr"))
+    nowhere = {"host": ",".join(["/nonexistent"] * hosts), "port": ",".join(["5432"] * hosts)}
+    options = {name: value for name, value in parts.items() if name not in ("host", "hostaddr", "port")}
+    usual = _attempt(nowhere)
+    if _attempt({**nowhere, **options}) == usual:
+        return ""
+    found = (name for name, value in options.items() if _attempt({**nowhere, name: value}) != usual)
+    return next(found, "one of " + ", ".join(options))
+
+
+def _attempt(options: Mapping[str, str]) -> bytes:
+    connection = PGconn.connect_start(make_conninfo(**options).encode())
+    try:
+        return connection.error_message
+    finally:
+        connection.finish()
 
 
 _ENCODED = "write %25, %40 and %2F for the characters % @ / in user and password"

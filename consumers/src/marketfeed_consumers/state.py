@@ -42,6 +42,7 @@ class State:
     Attributes:
         kafka_trouble: why nothing can be read at the moment; "" when all is well.
         missing_topics: those of ours that do not exist.
+        unknown_topics: those that the client has not found once; it does not say when it has.
         brokers_down_at: when the client last lost its last broker, by the monotonic clock.
         conflicts: (table, symbol) -> messages that contradict what is stored.
         unverifiable: table -> messages that repeat what has expired.
@@ -51,6 +52,7 @@ class State:
     joined: bool = False
     kafka_trouble: str = ""
     missing_topics: set[str] = field(default_factory=set)
+    unknown_topics: set[str] = field(default_factory=set)
     brokers_down_at: float = -math.inf
     inserted: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)

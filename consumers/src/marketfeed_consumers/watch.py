@@ -80,6 +80,8 @@ class Watch:
         """
         if self._state.brokers_down_at > self._asked_at:
             self._judge_answer("no broker can be reached", at_once=True)
+        if not self._describes:
+            self._take_missing()
         futures = [*self._asked.values(), *self._asked_ends.values()]
         if not futures:
             if self._monotonic() - self._answered_at >= _LOOK_SECONDS:
@@ -138,6 +140,12 @@ class Watch:
             found = Wanted(topic, number, now, 0, progress.next_offset)
             if reason := refusal(found, progress.next_offset, self._topic_ids.get(topic, "")):
                 raise LogLost({(topic, number): reason})
+
+    def _take_missing(self) -> None:
+        """Of brokers that cannot be asked: what the client has not found is missing until a partition of it is ours."""
+        self._state.unknown_topics -= {topic for topic, _ in self._state.partitions}
+        for topic in self._topics:
+            self._note_topic(topic, missing=topic in self._state.unknown_topics)
 
     def _note_topic(self, topic: str, *, missing: bool) -> None:
         if missing:

@@ -36,7 +36,7 @@ CLAIM_POINTS: Final = ("claiming", "claimed")
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
 """Between attempts that met another transaction: about as long as such a transaction takes."""
-_SILENT_SECONDS = 8.0
+_SILENT_SECONDS = 5.0
 """A batch takes well below a second; after so long without an answer something is wrong."""
 _GIVE_UP_SECONDS = 2.0
 """How long a statement may go on after `give_up` before its connection is cut."""
