@@ -218,6 +218,22 @@ def test_one_process_of_a_group_shows_the_figures(start, publish, topic, databas
         assert shown["stored_trades", *labels] == 49
         assert shown["completeness_ratio", *labels] == 0.98
         assert shown["newest_trade_timestamp_seconds", *labels] == trade(49).trade_time_us / 1e6
+    with psycopg.connect(database) as direct:
+        direct.execute(
+            "INSERT INTO retention_state VALUES ('trades', 'binance_us', 'SYM0', 0, 5, 5, 7, 2, 20, 9), "
+            "('trades', 'binance_us', 'SYM1', 0, 5, 5, 1, 0, 10, 30)"
+        )
+    until(lambda: owner.status()["retention"], "what retention has done")
+    told = {"deleted_rows": 8, "impossible_rows": 2, "unfinished_symbols": 1, "finished_time_us": 30}
+    assert owner.status()["retention"] == {"trades": told}
+    text = owner.get("/metrics")[1]
+    for line in (
+        'retention_deleted_rows_total{table="trades"} 8.0',
+        'retention_finished_timestamp_seconds{table="trades"} 3e-05',
+        'retention_unfinished_symbols{table="trades"} 1.0',
+        'retention_impossible_rows{symbol="SYM0",table="trades",venue="binance_us"} 2.0',
+    ):
+        assert f"marketfeed_consumer_{line}" in text
     other = both[1 - both.index(owner)]
     owner.kill()
     until(lambda: "audit_open_gaps{" in other.get("/metrics")[1], "the other to show them", 60)

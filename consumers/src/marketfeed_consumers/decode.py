@@ -62,7 +62,8 @@ def dead(record: Record, reason: str, table: str) -> DeadLetter:
     """The dead letter of `record`, which belongs to `table`; `reason` is made fit for a text column."""
     clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     key, value = record.key(), _bytes(record)
-    trade = trade_identity(value) if table == "trades" and value else None
+    # What a worker has rejected goes to the table dead_letters, and names its trade in the same fields.
+    trade = trade_identity(value) if table in ("trades", "dead_letters") and value else None
     return DeadLetter(
         *place(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
     )

@@ -26,7 +26,12 @@ from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_consumers.tables import trades
 from marketfeed_consumers.writer import Writer
-from marketfeed_wire.status import ConsumerStatus, PartitionStatus, StoredSymbolStatus
+from marketfeed_wire.status import (
+    ConsumerStatus,
+    PartitionStatus,
+    RetentionStatus,
+    StoredSymbolStatus,
+)
 
 log = logs.get(__name__)
 
@@ -44,10 +49,11 @@ With Python's default (5 ms) the database waits so long for each piece of COPY, 
 class ConsumerHealth:
     """What a consumer process tells about itself."""
 
-    def __init__(self, settings: ConsumerSettings, state: State, writer: Writer) -> None:
+    def __init__(self, settings: ConsumerSettings, state: State, writer: Writer, auditor: Auditor) -> None:
         self._settings = settings
         self._state = state
         self._writer = writer
+        self._auditor = auditor
         self.starting = "starting"
 
     def livez(self) -> Verdict:
@@ -98,6 +104,8 @@ class ConsumerHealth:
             duplicates=dict(state.duplicates),
             conflicts=_by_table(conflicts),
             unverifiable=dict(state.unverifiable),
+            expired=dict(state.expired),
+            retention=self._retention(),
             dead_letters=sum(state.dead_letters.values()),
             symbols={
                 symbol: StoredSymbolStatus(
@@ -112,6 +120,18 @@ class ConsumerHealth:
             latency_p50_us=whole.quantile_us(0.5),
             latency_p99_us=whole.quantile_us(0.99),
         )
+
+    def _retention(self) -> dict[str, RetentionStatus]:
+        taken = self._auditor.taken
+        return {
+            one.table: RetentionStatus(
+                deleted_rows=one.deleted,
+                impossible_rows=sum(one.impossible.values()),
+                unfinished_symbols=one.unfinished,
+                finished_time_us=one.finished_time_us,
+            )
+            for one in (taken.retained if taken else ())
+        }
 
 
 def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) -> int:
@@ -130,7 +150,7 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
     first = (settings.market_trades_topic, 0)
     auditor = Auditor(url, settings.audit_interval_seconds, lambda: first in state.partitions)
     metrics = Metrics(registry, state, writer, auditor, lambda: time.time_ns() // 1000)
-    health = ConsumerHealth(settings, state, writer)
+    health = ConsumerHealth(settings, state, writer, auditor)
     stopped: list[bool] = []
     on_stop_signal(lambda: stopped.append(True))
     with HealthServer(health, registry, host=settings.metrics_host, port=settings.metrics_port) as server:

@@ -109,6 +109,18 @@ class StoredSymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The newest series of its trade ids that this process has stored."""
 
 
+class RetentionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What `marketfeed-consumer retain` has done to a table, as the database has it."""
+
+    deleted_rows: int
+    impossible_rows: int
+    """Rows that the newest run kept because their times cannot be."""
+    unfinished_symbols: int
+    """Symbols of which the newest run has not come to the end."""
+    finished_time_us: int
+    """When a run came to the end of a symbol last; 0 when none has."""
+
+
 class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A consumer process."""
 
@@ -125,6 +137,10 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Table -> messages that say something else of what is stored; see trade_conflicts and quote_conflicts."""
     unverifiable: dict[str, int] = msgspec.field(default_factory=dict)
     """Table -> messages that repeat what has expired, so that their content could not be compared."""
+    expired: dict[str, int] = msgspec.field(default_factory=dict)
+    """Table -> late messages older than what is kept, which were not stored."""
+    retention: dict[str, RetentionStatus] = msgspec.field(default_factory=dict)
+    """By table; from the process that takes the audit's figures."""
     dead_letters: int
     symbols: dict[str, StoredSymbolStatus]
     latency_p50_us: int | None
