@@ -10,6 +10,7 @@ from marketfeed_chassis.errors import SettingsError
 from marketfeed_cli.__main__ import run
 from marketfeed_cli.audit import as_json, verdict
 from marketfeed_consumers.audit import HourReport, Report
+from marketfeed_consumers.judgement import Range
 
 MONDAY_US = 1_785_715_200_000_000
 
@@ -35,6 +36,20 @@ def test_what_is_not_stored_at_all_is_not_complete() -> None:
     assert not report.is_complete
     assert "no trades are stored of what was asked for" in verdict(report)
     assert verdict(Report((), deep=False)).startswith("complete: 0 trades")
+
+
+def test_the_verdict_tells_what_was_rejected_from_what_never_came_and_from_what_is_older_than_kept() -> None:
+    missing = (
+        Range(1, 4, "unresolved", ""),
+        Range(5, 6, "rejected", "dead_letters"),
+        Range(7, 9, "expired", ""),
+    )
+    report = Report((HourReport("v", "S", MONDAY_US, 1, 20, 11, missing),), deep=False)
+    assert verdict(report).startswith("NOT complete: 4 ids are unresolved, 2 ids were rejected (")
+    report = Report((HourReport("v", "S", MONDAY_US, 1, 20, 11, missing[2:]),), deep=True)
+    assert verdict(report) == (
+        "complete: 11 trades; 3 older ids than are kept were never stored (the rows were counted)"
+    )
 
 
 def test_times_in_the_wrong_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -106,10 +107,16 @@ def verdict(report: Report) -> str:
     if not report.any_stored:
         return "NOT complete: no trades are stored of what was asked for; names are as in the rows, such as BTCUSDT"
     how = "the rows were counted" if report.deep else "from the ledger; --deep counts the rows"
+    ids: Counter[str] = Counter()
+    for hour in report.hours:
+        for span in hour.missing:
+            ids[span.verdict] += span.size
     if report.is_complete:
-        return f"complete: {sum(hour.stored for hour in report.hours):,} trades ({how})"
+        older = f"; {ids['expired']:,} older ids than are kept were never stored" if ids["expired"] else ""
+        return f"complete: {sum(hour.stored for hour in report.hours):,} trades{older} ({how})"
     sums = {
-        "ids are unresolved": sum(hour.unresolved for hour in report.hours),
+        "ids are unresolved": ids["unresolved"],
+        "ids were rejected": ids["rejected"],
         "rows are there twice": sum(hour.duplicates for hour in report.hours),
         "rows differ from candles_1m": sum(hour.uncounted for hour in report.hours),
     }
