@@ -184,6 +184,49 @@ async def operator_token(kubeconfig: Path) -> str:
     return str(answer["status"]["token"])
 
 
+async def serve_in(admin: Admin, namespace: str) -> None:
+    """Give the account `narrow` of the test's namespace the operator's rights in a namespace."""
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "narrow", "namespace": namespace},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "marketfeed-operator",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": admin.namespace}],
+    }  # fmt: skip
+    await admin.cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
+
+
+async def narrow_token(admin: Admin) -> str:
+    """A token of an account `narrow` that has the operator's rights in the test's own namespace, and nowhere else."""
+    account = {
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "narrow", "namespace": admin.namespace},
+    }  # fmt: skip
+    await admin.cluster.apply(ACCOUNT, account, manager="tests")
+    await serve_in(admin, admin.namespace)
+    home = await admin.cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
+    role = {
+        "apiVersion": home["apiVersion"], "kind": "Role",
+        "metadata": {"name": "narrow-home", "namespace": admin.namespace}, "rules": home["rules"],
+    }  # fmt: skip
+    await admin.cluster.apply(KINDS["Role"], role, manager="tests")
+    binding = {
+        "apiVersion": home["apiVersion"], "kind": "RoleBinding",
+        "metadata": {"name": "narrow-home", "namespace": admin.namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "narrow-home"},
+        "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": admin.namespace}],
+    }  # fmt: skip
+    await admin.cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
+    answer = await admin.cluster.create(
+        ACCOUNT.path(admin.namespace, "narrow") + "/token",
+        {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600},
+        },
+    )  # fmt: skip
+    return str(answer["status"]["token"])
+
+
 def launch(folder: Path, kubeconfig: Path, running: contextlib.ExitStack, **environment: str) -> Operator:
     """Start an operator with short times; it ends with `running`.
 

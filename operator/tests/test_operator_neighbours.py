@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from operator_support import ACCOUNT, KINDS, Admin, eventually, launch
+from operator_support import Admin, eventually, launch, narrow_token
 
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
@@ -262,36 +262,8 @@ async def test_an_operator_for_one_namespace_needs_rights_in_that_one_only(
 ):
     """Another ServiceAccount, bound by a RoleBinding; where it has no right it does nothing and asks for nothing."""
     await asyncio.to_thread(operator.stop)
-    account = {
-        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "narrow", "namespace": admin.namespace},
-    }  # fmt: skip
-    await admin.cluster.apply(ACCOUNT, account, manager="tests")
-    for binding, role_kind, role, namespace in (
-        ("narrow", "ClusterRole", "marketfeed-operator", admin.namespace),
-        ("narrow-home", "Role", "narrow-home", admin.namespace),
-    ):
-        body = {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": binding, "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": admin.namespace}],
-        }  # fmt: skip
-        await admin.cluster.apply(KINDS["RoleBinding"], body, manager="tests")
-    home = await admin.cluster.get(KINDS["Role"].path("marketfeed-system", "marketfeed-operator"))
-    role = {
-        "apiVersion": home["apiVersion"], "kind": "Role",
-        "metadata": {"name": "narrow-home", "namespace": admin.namespace}, "rules": home["rules"],
-    }  # fmt: skip
-    await admin.cluster.apply(KINDS["Role"], role, manager="tests")
-    answer = await admin.cluster.create(
-        ACCOUNT.path(admin.namespace, "narrow") + "/token",
-        {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 3600},
-        },
-    )
-    kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", answer["status"]["token"])
+    token = await narrow_token(admin)
+    kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", token)
     with contextlib.ExitStack() as running:
         narrow = launch(
             tmp_path,
