@@ -49,7 +49,7 @@ def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> 
     assert bad.log.read_text().splitlines() == [
         "SYMBOL    STATUS          RESULT",
         "BTCUSDT   TRADING         ok",
-        "ETHUSDT   HALT            left out: not trading: HALT",
+        "ETHUSDT   HALT            not trading: HALT",
         "NOPEUSDT  -               left out: unknown to the venue",
     ]
     assert line.connections()["accepted"] == 0
@@ -87,7 +87,7 @@ def test_a_region_that_is_refused_over_rest_ends_the_start_after_one_request(lin
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
-def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
+def test_a_region_that_is_refused_at_the_handshake_is_told_and_asked_again_slowly(
     line: Line, transport: str
 ) -> None:
     line.fault("refuse", status=451, count=1)
@@ -102,7 +102,7 @@ def test_a_region_that_is_refused_at_the_handshake_is_told_and_not_asked_again(
     assert worker.metric("marketfeed_connection_refused", connection="0") == 1
     probes = worker.metric("marketfeed_connection_attempts_used")
     assert probes == 1
-    told = [each for each in worker.log.read_text().splitlines() if "refuses this worker" in each]
+    told = [each for each in worker.log.read_text().splitlines() if "connection refused by the venue" in each]
     assert len(told) == 1
     assert worker.stop() == 0
     assert line.connections() == {"refused": 1, "accepted": 0}

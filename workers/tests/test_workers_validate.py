@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from marketfeed_workers.validate import table, validate
+from marketfeed_workers.validate import readable, table, validate
 from marketfeed_workers.venues.venue import SymbolInfo
 
 LISTED = {
@@ -39,12 +39,18 @@ def test_symbols_are_sorted_by_what_the_venue_lists(
     assert validate(asked, LISTED) == (accepted, refused)
 
 
+def test_halted_symbol_is_subscribed_and_an_unknown_one_is_left_out() -> None:
+    asked = ("NOPE", "HALTUSDT", "BTCUSDT")
+    assert readable(asked, LISTED) == (["HALTUSDT", "BTCUSDT"], {"NOPE": "unknown to the venue"})
+    assert readable(asked, None) == (list(asked), {})
+
+
 def test_the_table_has_a_line_a_symbol_in_columns() -> None:
     assert table(("BTCUSDT", "NOPE", "AVERYLONGSYMBOLUSDT"), LISTED).splitlines() == [
         "SYMBOL               STATUS          RESULT",
         "BTCUSDT              TRADING         ok",
         "NOPE                 -               left out: unknown to the venue",
-        "AVERYLONGSYMBOLUSDT  BREAK           left out: not trading: BREAK",
+        "AVERYLONGSYMBOLUSDT  BREAK           not trading: BREAK",
     ]
 
 

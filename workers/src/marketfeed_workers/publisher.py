@@ -69,7 +69,6 @@ class _Receipt:
         "_lost",
         "_on_settled",
         "_owner",
-        "_read_time_us",
         "_remaining",
         "_size_bytes",
         "_stream",
@@ -82,7 +81,6 @@ class _Receipt:
         keys: list[bytes],
         reports: int,
         size_bytes: int,
-        read_time_us: int,
         last_trade_ids: dict[str, int],
         on_settled: Callable[[], None] | None,
     ) -> None:
@@ -92,7 +90,6 @@ class _Receipt:
         self._lost: dict[bytes, int] = {}
         self._remaining = reports
         self._size_bytes = size_bytes
-        self._read_time_us = read_time_us
         self._last_trade_ids = last_trade_ids
         self._on_settled = on_settled
 
@@ -120,9 +117,7 @@ class _Receipt:
         if not self._remaining:
             size = len(self._keys)
             self._stream.acknowledged += size - sum(self._lost.values())
-            self._owner.settle(
-                self, self._stream, size, self._size_bytes, self._read_time_us, self._last_trade_ids
-            )
+            self._owner.settle(self, self._stream, size, self._size_bytes, self._last_trade_ids)
             if self._on_settled is not None and not self._owner.refusal:
                 self._on_settled()
 
@@ -202,7 +197,7 @@ class Publisher:
         self,
         stream: StreamCounters,
         records: list[Record],
-        read_time_us: int,
+        _read_time_us: int,
         last_trade_ids: dict[str, int],
         on_settled: Callable[[], None] | None = None,
     ) -> None:
@@ -220,9 +215,7 @@ class Publisher:
         # The last message of each key speaks for those before it: one key goes to one partition, and where the client
         # keeps a partition without a gap nothing after a message that was refused is ever acknowledged.
         reported = list(dict(zip(keys, records, strict=True)).values()) if self.reports_by_key else records
-        receipt = _Receipt(
-            self, stream, keys, len(reported), size_bytes, read_time_us, last_trade_ids, on_settled
-        )
+        receipt = _Receipt(self, stream, keys, len(reported), size_bytes, last_trade_ids, on_settled)
         self._unsettled[receipt] = self._monotonic()
         for record in reported:
             record["callback"] = receipt
@@ -295,14 +288,13 @@ class Publisher:
         stream: StreamCounters,
         size: int,
         size_bytes: int,
-        read_time_us: int,
         last_trade_ids: dict[str, int],
     ) -> None:
         """Close the account of one read."""
-        del self._unsettled[receipt]
+        began = self._unsettled.pop(receipt)
         self._pending -= size
         self._pending_bytes -= size_bytes
-        stream.socket_to_ack.observe(max(0, self._now_us() - read_time_us), size)
+        stream.socket_to_ack.observe(int((self._monotonic() - began) * 1e6), size)
         if self.trouble:
             self.trouble, self.is_locked_out = "", False
         # A symbol's messages stand in one partition, and a partition is acknowledged in order: the newest id of a

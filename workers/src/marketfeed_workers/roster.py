@@ -25,7 +25,7 @@ from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.ledger import read_memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.validate import validate
+from marketfeed_workers.validate import readable
 from marketfeed_workers.venues.venue import VenueRest
 from marketfeed_workers.world import World
 
@@ -133,7 +133,7 @@ class Roster:
         # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
         refused = {
             symbol: reason
-            for symbol, reason in validate(found.symbols, listed).refused.items()
+            for symbol, reason in readable(found.symbols, listed).refused.items()
             if symbol not in flows
         }
         accepted = [symbol for symbol in found.symbols if symbol not in refused]

@@ -153,7 +153,9 @@ class WorkerSettings(KafkaSettings):
         description="age in seconds of the oldest unacknowledged message from which on the worker is not ready",
     )
     validate_on_start: bool = Field(
-        True, description="leave out symbols that the venue does not trade, until it does: true or false"
+        True,
+        description="leave out symbols that the venue does not list, until it does; halted ones are subscribed: "
+        "true or false",
     )
     validate_only: bool = Field(False, description="only check the symbols, print a table, exit 0 or 1")
 

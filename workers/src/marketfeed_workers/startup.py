@@ -11,7 +11,7 @@ from marketfeed_workers.errors import Limited, Refused, Unreachable
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.ledger import Memory
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
-from marketfeed_workers.validate import Validation, validate
+from marketfeed_workers.validate import Validation, readable
 from marketfeed_workers.venues.venue import VenueRest
 
 log = logs.get(__name__)
@@ -50,7 +50,7 @@ async def choose_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Seq
         StartupError: the venue could not be asked.
     """
     listed = await until_answered(settings, rest.symbols) if settings.validate_on_start else None
-    chosen = validate(symbols, listed)
+    chosen = readable(symbols, listed)
     for symbol, reason in chosen.refused.items():
         log.error("symbol left out", symbol=symbol, reason=reason)
     return chosen

@@ -28,6 +28,16 @@ def validate(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) ->
     return Validation([symbol for symbol in symbols if symbol not in refused], refused)
 
 
+def readable(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) -> Validation:
+    """Sort `symbols` likewise, but accept one that is halted: subscribed, nothing of its opening is missed."""
+    if listed is None:
+        return Validation(list(symbols), {})
+    refused = {
+        symbol: reason for symbol, reason in validate(symbols, listed).refused.items() if symbol not in listed
+    }
+    return Validation([symbol for symbol in symbols if symbol not in refused], refused)
+
+
 def table(symbols: tuple[str, ...], listed: Mapping[str, SymbolInfo]) -> str:
     """A line a symbol: name, the venue's status, whether it would be read."""
     width = max(len("SYMBOL"), *(len(symbol) for symbol in symbols))
@@ -35,6 +45,6 @@ def table(symbols: tuple[str, ...], listed: Mapping[str, SymbolInfo]) -> str:
     lines = [f"{'SYMBOL':<{width}}  {'STATUS':<14}  RESULT"]
     for symbol in symbols:
         status = listed[symbol].status if symbol in listed else "-"
-        result = f"left out: {refused[symbol]}" if symbol in refused else "ok"
+        result = refused.get(symbol, "ok") if symbol in listed else f"left out: {refused[symbol]}"
         lines.append(f"{symbol:<{width}}  {status:<14}  {result}")
     return "\n".join(lines)

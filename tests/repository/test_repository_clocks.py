@@ -1,0 +1,126 @@
+"""Durations are measured by the monotonic clock: no arithmetic on what the wall clock shows.
+
+The wall clock may be set at any moment, also while a duration is measured. It is for times that are stored. This test
+reads the sources of every member and looks for sums, differences and comparisons of a reading of the wall clock: of the
+call itself, or of a name or attribute that was assigned from one within the same function. What is listed as an
+exception is arithmetic on stored times, or shows a difference to people; each has its reason.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(file for file in ROOT.glob("*/src/**/*.py") if ".venv" not in file.parts)
+WALL = {"now_us", "_now_us", "wall_us", "time_ns", "utcnow"}
+"""Functions and attributes that read the wall clock, by their last name."""
+WALL_QUALIFIED = {("time", "time"), ("datetime", "now"), ("date", "today")}
+
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    (
+        "operator/src/marketfeed_operator/handlers.py",
+        "registry",
+    ): "kopf wants the moment at which a login ends",
+    ("operator/src/marketfeed_operator/handlers.py", "login"): "the same, in the function itself",
+    (
+        "simulator/src/marketfeed_simulator/rest.py",
+        "_refused",
+    ): "the venue tells the moment at which a ban ends",
+    (
+        "workers/src/marketfeed_workers/venue_clock.py",
+        "ahead_us",
+    ): "how far two clocks are apart, which is shown",
+}
+
+
+def reads_wall_clock(node: ast.AST) -> bool:
+    """Whether `node` is a reading of the wall clock, perhaps divided, rounded or converted."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)) if (
+            module,
+            name,
+        ) in WALL_QUALIFIED:
+            return True
+        case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)) if name in WALL:
+            return True
+        case ast.Call(func=ast.Name(id="int" | "float" | "round"), args=[inner, *_]):
+            return reads_wall_clock(inner)
+        case ast.BinOp(op=ast.Div() | ast.FloorDiv() | ast.Mult(), left=left, right=right):
+            return reads_wall_clock(left) or reads_wall_clock(right)
+        case ast.Call(func=ast.Attribute(value=inner, attr="timestamp")):
+            return reads_wall_clock(inner)
+    return False
+
+
+def arithmetic(function: ast.AST) -> Iterator[int]:
+    """The lines of `function` that add, subtract or compare readings of the wall clock."""
+    read = {
+        ast.unparse(target)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and reads_wall_clock(node.value)
+        for target in node.targets
+    }
+
+    def is_reading(node: ast.AST) -> bool:
+        if reads_wall_clock(node):
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mult):
+            return is_reading(node.left) or is_reading(node.right)
+        return isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in read
+
+    for node in ast.walk(function):
+        operands: list[ast.expr] = []
+        if not isinstance(node, ast.expr | ast.stmt):
+            continue
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            operands = [node.left, node.right]
+        elif isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
+            operands = [node.value]
+        if any(map(is_reading, operands)):
+            yield node.lineno
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node
+
+
+def findings() -> dict[tuple[str, str], list[int]]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for file in SOURCES:
+        for name, function in functions(ast.parse(file.read_text())):
+            if lines := sorted(set(arithmetic(function))):
+                found[str(file.relative_to(ROOT)), name] = lines
+    return found
+
+
+def test_no_arithmetic_on_the_wall_clock() -> None:
+    wrong = {place: lines for place, lines in findings().items() if place not in EXCEPTIONS}
+    assert not wrong, f"measure durations by time.monotonic, or give a reason in EXCEPTIONS: {wrong}"
+
+
+def test_every_exception_is_still_one() -> None:
+    assert EXCEPTIONS.keys() <= findings().keys(), "take away what is no arithmetic any more"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_found"),
+    [
+        ("time.time() - start", True),
+        ("deadline = time.time() + 5", True),
+        ("now = self._now_us()\nif now > self.due: pass", True),
+        ("elapsed = world.now_us() / 1e6 - self.since", True),
+        ("started = datetime.now(UTC)\nage = datetime.now(UTC) - started", True),
+        ("time.monotonic() - start", False),
+        ("stored_time_us = now_us()", False),
+        ("publish(now_us())", False),
+    ],
+)
+def test_arithmetic_is_found(code: str, is_found: bool) -> None:
+    body = "".join(f"    {line}\n" for line in code.splitlines())
+    assert bool(list(arithmetic(ast.parse(f"def f():\n{body}")))) is is_found
