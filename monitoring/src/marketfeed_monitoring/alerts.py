@@ -78,6 +78,18 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         "over REST as long as it responds; missed quotes are lost.",
     ),
     Alert(
+        name="MarketfeedMessagesRejected",
+        group="data",
+        severity="warning",
+        expr=f"sum by ({WORKER}, reason) (increase(marketfeed_messages_rejected_total[{config.REJECTED_WINDOW}])) > 0",
+        wait="0m",
+        reason="Each is a message of the venue that cannot be true, so one is enough and nothing is waited for. "
+        "The window keeps the alert up long enough to be seen.",
+        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: messages were rejected ({{{{ $labels.reason }}}})",
+        description="They are kept as they came on the topic of rejected messages and in the table dead_letters. "
+        "Their trade ids are gaps, which REST may fill.",
+    ),
+    Alert(
         name="MarketfeedShardDown",
         group="ingestion",
         severity="critical",

@@ -17,6 +17,8 @@ RATE_WINDOW: Final = "5m"
 MISSING_FOR: Final = "10m"
 """A repair over REST takes seconds; one that waits for the next minute's weight, a few minutes. What is missing after
 ten does not come by itself."""
+REJECTED_WINDOW: Final = "15m"
+"""How long one rejected message keeps the alert up: long enough to be seen."""
 STALE_FOR: Final = "2m"
 """The worker finds a stalled stream by the stream's own history, verifies it over REST and replaces the connection,
 which takes seconds for a busy stream. What is still not ready after two minutes was not fixed by that; a reconnect or a

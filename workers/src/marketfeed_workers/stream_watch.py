@@ -134,8 +134,11 @@ class StreamWatch:
             liveness = self._streams.get(StreamId(symbol, kind))
             if liveness is not None:
                 silent = liveness.silent_seconds(self._now)
+                flow = self._pipeline.flows.get(symbol)
+                rejecting = kind == "trade" and flow is not None and flow.is_rejecting
                 told[_STATUS_NAMES[kind]] = StreamStatus(
-                    state=liveness.state,
+                    # What is rejected is not delivered, whatever REST makes up for.
+                    state="stalled" if rejecting else liveness.state,
                     silent_seconds=round(silent, 1),
                     bound_seconds=round(liveness.bound, 1),
                 )
