@@ -47,8 +47,9 @@ class Deleting:
         connection, _ = database.connect(self._url)
         with connection:
             again = database.again(connection, random.Random(1))  # noqa: S311 - jitter
-            for done in retention.expire(connection, "trades", self._before_us, again):
-                self.rows += done.rows
+            limit = retention.Limit(self._before_us, time.time_ns() // 1000)
+            for done in retention.expire(connection, "trades", limit, again):
+                self.rows += done.deleted
                 if self._stop.is_set():
                     return
         if not self._stop.is_set():
@@ -106,7 +107,10 @@ def audits(url: str, rows: int) -> dict[str, float]:
         }
     connection, dialect = database.connect(url)
     with connection:
-        return {**took, "metrics_seconds": seconds(lambda: completeness.figures(connection))}
+        return {
+            **took,
+            "metrics_seconds": seconds(lambda: completeness.figures(connection, time.time_ns() // 1000)),
+        }
 
 
 _CANDLES = """
