@@ -1,9 +1,9 @@
 """Retention and audit against their plain definition, under generated interleavings; see consumer_interleavings.py.
 
-`make retention-check RUNS=10000 SEED=1` plays as many as one likes. What it is worth was tried by breaking one thing at a
-time: candles rebuilt where rows are gone; one neighbour enough to write a range off; 1970 taken for old; rows deleted
-by id; dead letters deleted by age alone; late quotes all taken for expired; what is missing among old rows forgotten;
-rejected ids at the ends left out; a run noted after its deletes. Each was found within nine groups of twenty.
+`make retention-check RUNS=10000 SEED=1` plays as many as one likes. What it is worth was tried by breaking one thing
+at a time: candles rebuilt where rows are gone; one neighbour enough to write a range off; 1970 taken for old; rows
+deleted by id; dead letters deleted by age alone; late quotes all taken for expired; what is missing among old rows
+forgotten; rejected ids at the ends left out; a run noted after its deletes. Each was found within nine groups of 20.
 """
 
 import json

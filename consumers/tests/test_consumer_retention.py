@@ -10,19 +10,21 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from consumer_market import BEGIN_US, quote, trade
+from consumer_market import BEGIN_US, quote, record, trade
 from consumer_session import Session
 from consumer_support import differences, rows, stored
+from msgspec import structs
 
 from marketfeed_chassis import logs
 from marketfeed_consumers import audit, commands, completeness, retention
 from marketfeed_consumers import database as databases
+from marketfeed_consumers.decode import batch_of
 from marketfeed_consumers.dialects import POSTGRESQL
 from marketfeed_consumers.plausible import AHEAD_US, EARLIEST_US
 from marketfeed_consumers.retention import Clocks, Limit, Step
 from marketfeed_consumers.tables import dead_letters
 from marketfeed_consumers.transaction import Connection
-from marketfeed_wire import encode
+from marketfeed_wire import RejectedMessage, encode
 
 pytestmark = pytest.mark.integration
 DAY = 86_400_000_000
@@ -313,6 +315,30 @@ def test_a_range_whose_message_was_rejected_is_never_called_complete(
     mine.write(*dated(4, 7, 30, 34))
     assert ranges(audited()) == [(8, 19)]
     assert [step.deleted for step in retain(Limit(NOW - DAY, NOW), "dead_letters")] == [3]
+
+
+def test_what_a_worker_rejected_is_named_in_its_id_series_also_where_nothing_follows(
+    database: str, audited: Callable[..., audit.Report]
+) -> None:
+    """The worker's topic of rejected messages goes to dead_letters; their ids are missing until they are stored."""
+    rejected = RejectedMessage(
+        venue="binance_us", symbol="BTCUSDT", stream="trade", trade_id=7, reason="impossible_time", details="1970",
+        raw=b"{", received_time_us=NOW, id_series=2,
+    )  # fmt: skip
+    batch = batch_of([record(encode(rejected), 0, "rejected")], {"rejected": "dead_letters"})
+    assert [one.trade for one in batch.dead_letters] == [("binance_us", "BTCUSDT", 2, 7)]
+    unknown = structs.replace(rejected, trade_id=None)
+    assert (
+        batch_of([record(encode(unknown), 0, "rejected")], {"rejected": "dead_letters"}).dead_letters[0].trade
+        is None
+    )
+    with psycopg.connect(database) as other:
+        other.execute(
+            dead_letters.ADD,
+            ["rejected", "", 0, 0, None, b"", "rejected by the worker", NOW, "binance_us", "BTCUSDT", 2, 7],
+        )
+    report = audited()
+    assert (report.is_complete, ranges(report, "rejected")) == (False, [(7, 7)])
 
 
 def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from marketfeed_wire.codec import UNREADABLE, explained, not_a_name
-from marketfeed_wire.messages import Id, Name, TimeUs
+from marketfeed_wire.messages import Id, IdSeries, Name, TimeUs
 
 MAX_RAW_BYTES: Final = 4096
 """How much of a message is kept."""
@@ -30,6 +30,8 @@ class RejectedMessage(msgspec.Struct, frozen=True, kw_only=True):
     raw: Annotated[bytes, msgspec.Meta(max_length=MAX_RAW_BYTES)]
     """Its beginning, as it came."""
     received_time_us: TimeUs
+    id_series: IdSeries = 0
+    """Of the trade's id."""
 
 
 _rejected: Final = msgspec.json.Decoder(RejectedMessage)

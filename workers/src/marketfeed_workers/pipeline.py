@@ -324,6 +324,7 @@ class Pipeline:
             details=details[:1024],
             raw=raw[:MAX_RAW_BYTES],
             received_time_us=now_us,
+            id_series=flow.id_series,
         )
         record: Record = {"value": encode(message), "key": flow.key}
         self._publisher.publish(self._counters.rejected, [record], now_us, {})
