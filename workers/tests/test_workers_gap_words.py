@@ -11,6 +11,7 @@ from workers_broker import Broker
 from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_gap, decode_trade
 from marketfeed_workers.budget import WeightBudget
 from marketfeed_workers.id_ranges import IdRange
@@ -20,6 +21,7 @@ from marketfeed_workers.repair import RepairDesk
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess
 
+NOT_ENOUGH_REPLICAS = 19  # error code of the Kafka protocol; the client tries again
 MESSAGE_TOO_LARGE = 10  # error code of the Kafka protocol
 
 
@@ -227,3 +229,59 @@ async def test_trades_are_held_for_as_long_as_they_should_whatever_the_clock_say
         elapsed[0] += 0.2
         desk.enforce_bounds()
         assert not rig.flow.sequence.waiting, "held for longer than GAP_HOLD_SECONDS=10"
+
+
+def test_gap_record_follows_each_part_that_is_filled(rig: Rig) -> None:
+    """F1: a part of an unresolved gap that was filled later stood as missing for ever, and was fetched once more."""
+    rig.flow.resume(50, [unresolved(10, 19)])
+    rig.broker.leaderless(rig.trades, 1)
+    rig.pipeline.backfill(rig.flow, fetched(10, 14))
+    rig.teller.tell()
+    rig.let(rig.gaps)
+    assert rig.heard() == {}, "what Kafka has not acknowledged is missing still"
+    rig.broker.led(rig.trades, 1)
+    rig.settle()
+    rig.teller.tell()
+    rig.settle()
+    assert (rig.heard()[10].state, rig.heard()[10].missing) == ("unresolved", [(15, 19)])
+    rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(17, 17)))
+    rig.teller.tell()
+    rig.settle()
+    assert (rig.heard()[10].missing, rig.heard()[10].absent) == ([(15, 16), (18, 19)], [(17, 17)])
+    before = len(rig.stored(rig.gaps))
+    rig.teller.tell()
+    rig.settle()
+    assert len(rig.stored(rig.gaps)) == before, "a record without a change"
+
+
+def test_gap_record_does_not_wait_for_what_fills_other_gaps(rig: Rig) -> None:
+    """F2: with trades always on their way no gap was ever reported, and the checkpoint stood still with it."""
+    rig.flow.resume(50, [unresolved(10, 19), unresolved(30, 39)])
+    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    until(lambda: len(rig.stored(rig.trades)) == 10, "the first ten trades in the topic")
+    rig.broker.refuse_produce(*[NOT_ENOUGH_REPLICAS] * 20)
+    rig.pipeline.backfill(rig.flow, fetched(30, 38))
+    rig.wait(lambda: [entry.ids.first for entry in rig.flow.gaps] == [30], "a record of the first gap")
+    assert rig.flow.unacknowledged, "nothing is on its way"
+
+
+def test_checkpoint_passes_a_gap_that_kafka_knows_while_a_newer_record_is_in_flight(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44))
+    rig.pipeline.give_up(rig.flow)
+    rig.settle()
+    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.pipeline.process(frames(45))
+    rig.wait(lambda: not rig.flow.gaps, "the record of its end")
+    assert rig.counters.gaps.acknowledged == 1
+    # What the topic says of the gap is more than what is missing.
+    assert rig.pipeline.checkpoint(SYMBOL, 45) == 45
+
+
+def test_checkpoint_stops_before_a_gap_and_not_at_where_it_was(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(42, 43, 46))
+    rig.pipeline.give_up(rig.flow)
+    assert rig.pipeline.checkpoint(SYMBOL, 46) == 43
+    rig.settle()
+    assert rig.told_progress() == [46]
