@@ -1,9 +1,14 @@
 """Both WebSocket libraries behind the seam, against a real server on a real socket."""
 
 import asyncio
+import base64
+import hashlib
 import logging
+import re
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import pytest
@@ -321,7 +326,7 @@ async def test_abort_ends_a_connection_whose_peer_is_mute(open_socket: OpenSocke
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
         socket.abort()
-        assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "")
+        assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "", by_us=True)
 
 
 async def test_an_error_of_the_sink_ends_the_socket_and_is_raised_to_whoever_waits(
@@ -478,3 +483,95 @@ async def test_a_connection_says_nothing_at_info(
             socket.close()
             await socket.closed
     assert [record.getMessage() for record in caplog.records if record.name != "websockets.server"] == []
+
+
+class RawVenue:
+    """A server that accepts the handshake and then writes whatever it likes, for as long as it is let."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
+        self.url = ""
+
+    async def __aenter__(self) -> "RawVenue":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", head)
+        assert key is not None
+        accept = base64.b64encode(
+            hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()  # noqa: S324 - RFC 6455
+        )
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        with suppress(ConnectionError):
+            writer.write(b"".join(self._parts[:-1]))
+            block = self._parts[-1] * max(1, 2**16 // len(self._parts[-1]))
+            while not writer.transport.is_closing():
+                writer.write(block)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+
+def raw_frame(opcode: int, payload: bytes, *, fin: bool = False, compressed: bool = False) -> bytes:
+    first = (0x80 if fin else 0) | (0x40 if compressed else 0) | opcode
+    size = len(payload)
+    if size < 126:
+        return bytes([first, size]) + payload
+    return (
+        bytes([first, 126]) + size.to_bytes(2, "big") + payload
+        if size < 2**16
+        else (bytes([first, 127]) + size.to_bytes(8, "big") + payload)
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        pytest.param(
+            [raw_frame(1, b"x" * 2**20), raw_frame(0, b"x" * 2**20)],
+            1009,
+            id="fragments of a mebibyte, without end",
+        ),
+        pytest.param([raw_frame(1, b""), raw_frame(0, b"")], 1009, id="empty fragments without end"),
+        pytest.param(
+            [raw_frame(1, b"x"), raw_frame(0, b"x") + raw_frame(9, b"", fin=True)],
+            1009,
+            id="fragments with pings between",
+        ),
+        pytest.param(
+            [bytes([0x81, 127]) + (2**40).to_bytes(8, "big"), b"x" * 2**16],
+            1009,
+            id="one frame of a tebibyte",
+        ),
+        pytest.param(
+            [raw_frame(1, zlib.compress(bytes(2**22)), fin=True, compressed=True)],
+            1002,
+            id="a compressed message that nobody agreed to",
+        ),
+        pytest.param([raw_frame(0, b"x", fin=True)], 1002, id="the end of a message that never began"),
+    ],
+)
+async def test_message_without_bound_ends_the_connection_by_us(
+    open_socket: OpenSocket, sink: Sink, parts: list[bytes], code: int
+) -> None:
+    async with RawVenue(*parts) as venue:
+        socket = await open_socket(venue.url, sink, 5)
+        tracemalloc.start()
+        try:
+            async with asyncio.timeout(20):
+                ending = await socket.closed
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (ending.code, ending.by_us) == (code, True), ending
+    assert "closed by this worker" in str(ending)
+    assert peak < 64 * 2**20
+    assert sum(map(len, sink.frames)) < 2**20

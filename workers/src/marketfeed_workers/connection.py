@@ -128,7 +128,7 @@ class Connection:
                 self._log.info("connected", streams=len(session.streams))
                 ending = await self._stream()
                 got_data = self._session.got_data
-                message = f"closed by the venue with {ending.code} {ending.reason}".rstrip()
+                message = str(ending)
                 delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
@@ -342,9 +342,7 @@ class Connection:
             waiting.cancel()
         if ended.done():
             ending = ended.result()
-            raise Unreachable(
-                "connection_closed", f"closed by the venue with {ending.code} {ending.reason}".rstrip()
-            )
+            raise Unreachable("connection_closed", str(ending))
 
     def _current(self) -> Session:
         if self._session is None:

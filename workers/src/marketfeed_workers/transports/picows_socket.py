@@ -18,7 +18,15 @@ from picows import (
 )
 
 from marketfeed_workers.errors import Unreachable, error_for_status
-from marketfeed_workers.transports.socket import Closed, FrameSink, Socket
+from marketfeed_workers.transports.socket import (
+    MAX_FRAGMENTS,
+    MAX_MESSAGE_BYTES,
+    NO_CLOSE_FRAME,
+    TOO_BIG,
+    Closed,
+    FrameSink,
+    Socket,
+)
 
 _TEXT: Final = WSMsgType.TEXT  # a member of an enumeration is looked up at some cost, and this once a frame
 MOST_FRAMES: Final = 512
@@ -43,6 +51,8 @@ class _PicowsSocket(WSListener):
         self._sink = sink
         self._frames: list[bytes] = []
         self._fragments: list[bytes] = []
+        self._fragments_bytes = 0
+        self._own_ending: Closed | None = None
         self._transport: WSTransport | None = None
         self._held_back = False
 
@@ -52,7 +62,7 @@ class _PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind is _TEXT and frame.fin:
+        if kind is _TEXT and frame.fin and not frame.rsv1:
             self._frames.append(frame.get_payload_as_bytes())
         else:
             self._on_other_frame(transport, frame, kind)
@@ -85,10 +95,33 @@ class _PicowsSocket(WSListener):
                 transport.send_close(WSCloseCode.OK if code is WSCloseCode.NO_INFO else code)
                 transport.disconnect()
             case _:
-                self._fragments.append(frame.get_payload_as_bytes())
-                if frame.fin:
-                    self._frames.append(b"".join(self._fragments))
-                    self._fragments = []
+                self._gather(frame)
+
+    def _gather(self, frame: WSFrame) -> None:
+        """A fragment of a message; the library bounds a frame and not a message, and does not ask where one begins."""
+        if self._own_ending is not None:
+            return
+        payload = frame.get_payload_as_bytes()
+        self._fragments_bytes += len(payload)
+        if frame.rsv1:
+            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a compressed message, which was not agreed to")
+        elif (frame.msg_type is WSMsgType.CONTINUATION) != bool(self._fragments):
+            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a fragment out of place")
+        elif self._fragments_bytes > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
+            reason = f"a message of more than {MAX_MESSAGE_BYTES} bytes or {MAX_FRAGMENTS} frames"
+            self._break_off(WSCloseCode(TOO_BIG), reason)
+        else:
+            self._fragments.append(payload)
+            if frame.fin:
+                self._frames.append(b"".join(self._fragments))
+                self._fragments, self._fragments_bytes = [], 0
+
+    def _break_off(self, code: WSCloseCode, reason: str) -> None:
+        self._fragments, self._fragments_bytes = [], 0
+        self._own_ending = Closed(code.value, reason, by_us=True)
+        transport = self._open_transport()
+        transport.send_close(code)
+        transport.disconnect()
 
     def send(self, text: str) -> None:
         self._open_transport().send(WSMsgType.TEXT, text.encode())
@@ -115,6 +148,7 @@ class _PicowsSocket(WSListener):
         transport.disconnect()
 
     def abort(self) -> None:
+        self._own_ending = self._own_ending or Closed(NO_CLOSE_FRAME, "", by_us=True)
         self._open_transport().underlying_transport.abort()
 
     def _open_transport(self) -> WSTransport:
@@ -128,7 +162,8 @@ class _PicowsSocket(WSListener):
             await transport.wait_disconnected()
             ending = _how_it_ended(transport)
         except WSProtocolError as error:  # the peer broke the protocol, and the library the connection
-            ending = Closed(int(error.code), str(error))
+            ending = Closed(int(error.code), str(error), by_us=True)
+        ending = self._own_ending or ending
         while self._frames:  # the end comes first, the sink's wish to hold back second
             self._held_back = False
             self._hand_on()
@@ -138,7 +173,7 @@ class _PicowsSocket(WSListener):
 def _how_it_ended(transport: WSTransport) -> Closed:
     handshake = transport.close_handshake
     if handshake is None or handshake.recv is None:
-        return Closed(1006, "")
+        return Closed(NO_CLOSE_FRAME, "")
     return Closed(int(handshake.recv.code.value) or _NO_CODE, handshake.recv.reason or "")
 
 
@@ -151,6 +186,7 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
                 url,
                 websocket_handshake_timeout=timeout_seconds,
                 enable_auto_pong=False,
+                max_frame_size=MAX_MESSAGE_BYTES,
                 max_redirects=0,
             )
     except WSHandshakeError as error:

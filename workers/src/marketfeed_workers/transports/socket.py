@@ -2,14 +2,31 @@
 
 from asyncio import Future
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+MAX_MESSAGE_BYTES: Final = 10 * 2**20
+"""A message of more is not read: the venue's largest documented one has some hundred bytes."""
+MAX_FRAGMENTS: Final = 1024
+"""Frames of one message; empty ones without end would cost memory, too."""
+NO_CLOSE_FRAME: Final = 1006
+"""What RFC 6455 (7.1.5) calls the code of a connection that ended without a close frame."""
+TOO_BIG: Final = 1009
 
 
 class Closed(NamedTuple):
-    """How a connection ended: the close code and reason, as far as the peer told them (1006: it did not)."""
+    """How a connection ended: the close code and reason of whoever closed it (1006: without a close frame)."""
 
     code: int
     reason: str
+    by_us: bool = False
+
+    def __str__(self) -> str:
+        """As a sentence for logs and status."""
+        if self.code == NO_CLOSE_FRAME:
+            how = "given up by this worker" if self.by_us else "lost without a close frame"
+        else:
+            how = f"closed by {'this worker' if self.by_us else 'the venue'} with {self.code}"
+        return f"{how} {self.reason}".rstrip()
 
 
 class FrameSink(Protocol):

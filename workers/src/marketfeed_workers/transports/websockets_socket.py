@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -9,13 +10,31 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
 from marketfeed_workers.errors import Unreachable, error_for_status
-from marketfeed_workers.transports.socket import Closed, FrameSink, Socket
+from marketfeed_workers.transports.socket import (
+    MAX_MESSAGE_BYTES,
+    NO_CLOSE_FRAME,
+    Closed,
+    FrameSink,
+    Socket,
+)
+
+_CLOSE_SECONDS: Final = 2.0
 
 
 def _telling(sink: FrameSink) -> type[ClientConnection]:
     """A connection that tells of pings and pongs, which the library keeps to itself, from its first one on."""
 
     class Telling(ClientConnection):
+        is_ending = False
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # The library enforces its close timeout only inside calls of its user. A peer that goes on sending after
+            # it broke the protocol, or after a message that is too large, would be kept for ever.
+            if self.protocol.close_expected() and not self.is_ending:
+                self.is_ending = True
+                self.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
+
         def process_event(self, event: Event) -> None:
             super().process_event(event)
             if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
@@ -39,6 +58,7 @@ class _WebsocketsSocket:
         self._sink = sink
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._own_ending: Closed | None = None
         self._sends: set[asyncio.Task[None]] = set()
         self.closed: asyncio.Future[Closed] = asyncio.create_task(self._read(), name="websockets-reader")
 
@@ -48,7 +68,7 @@ class _WebsocketsSocket:
                 await self._may_read.wait()
                 self._sink.on_frames([await self._connection.recv(decode=False)])
         except ConnectionClosed as error:
-            return Closed(error.rcvd.code, error.rcvd.reason) if error.rcvd else Closed(1006, "")
+            return self._own_ending or _how_it_ended(error)
 
     def send(self, text: str) -> None:
         self._in_background(self._connection.send(text))
@@ -67,6 +87,7 @@ class _WebsocketsSocket:
         self._in_background(self._connection.close())
 
     def abort(self) -> None:
+        self._own_ending = Closed(NO_CLOSE_FRAME, "", by_us=True)
         self._may_read.set()
         self._connection.transport.abort()
 
@@ -82,6 +103,15 @@ class _WebsocketsSocket:
         task.add_done_callback(self._sends.discard)
 
 
+def _how_it_ended(error: ConnectionClosed) -> Closed:
+    """Whoever sent a close frame first closed it."""
+    if error.rcvd is not None and error.rcvd_then_sent is not False:
+        return Closed(error.rcvd.code, error.rcvd.reason)
+    if error.sent is not None:
+        return Closed(error.sent.code, error.sent.reason, by_us=True)
+    return Closed(NO_CLOSE_FRAME, "")
+
+
 async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Socket:
     """Open `url`; see `OpenSocket`."""
     try:
@@ -92,8 +122,8 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
             ping_interval=None,
             proxy=None,  # as the other transport and REST: what the environment says of proxies is not for us
             compression=None,
-            max_size=10 * 2**20,
-            close_timeout=2,
+            max_size=MAX_MESSAGE_BYTES,  # of a message; the library bounds its fragments, too
+            close_timeout=_CLOSE_SECONDS,
         )
     except InvalidStatus as error:
         response = error.response

@@ -317,7 +317,7 @@ class BinanceRest:
         except BodyTooLargeError as error:
             raise Unreachable("bad_answer", f"{url}: {error}") from None
         except (ClientError, TimeoutError) as error:
-            raise Unreachable("rest_unreachable", f"{url}: {error or type(error).__name__}") from error
+            raise Unreachable("rest_unreachable", f"{url}: {str(error) or type(error).__name__}") from error
         try:
             if len(body) > _OFF_LOOP_BYTES:
                 return await asyncio.to_thread(decode, body)
