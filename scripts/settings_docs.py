@@ -75,6 +75,18 @@ def _bounds(field: FieldInfo) -> str:
     return ", ".join(said)
 
 
+PROXIES_AND_CERTIFICATES: Final = (
+    "## Proxies and certificates",
+    "The worker connects to the venue directly, over the WebSocket and over REST: `HTTP_PROXY`, `HTTPS_PROXY` and "
+    "`NO_PROXY` are not read. Where only a proxy may reach the venue, let it forward the addresses themselves (TCP, or "
+    "a reverse proxy) and name it in `BINANCE_WS_BASE` and `BINANCE_REST_BASE`. Redirects are not followed.",
+    "The venue's certificate is verified against the system's CAs. For another CA (a proxy that ends TLS) set "
+    "`SSL_CERT_FILE` to a PEM file, or `SSL_CERT_DIR` to a folder of them, as OpenSSL reads them; both replace the "
+    "system's, so the file must hold every CA that is needed. Kafka has `KAFKA_SSL_CA_LOCATION`, the database "
+    "`sslrootcert` in its URL; neither reads these two.",
+)
+
+
 def settings_md() -> str:
     """The text of docs/settings.md."""
     parts = [
@@ -93,7 +105,7 @@ def settings_md() -> str:
             for v in variables
         ]
         parts.append("\n".join(rows))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *PROXIES_AND_CERTIFICATES]) + "\n"
 
 
 def env_example() -> str:

@@ -26,6 +26,7 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
         StartupError: it did not answer by then, or refuses us.
     """
     deadline = time.monotonic() + settings.start_deadline_seconds
+    said = ""
     while True:
         try:
             return await ask()
@@ -39,7 +40,9 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
                     f"the venue did not answer within {settings.start_deadline_seconds:g} s: {error}; check "
                     "BINANCE_REST_BASE, raise START_DEADLINE_SECONDS, or set VALIDATE_ON_START=false"
                 ) from None
-            log.warning("waiting for the venue", reason=str(error), seconds_left=round(remaining))
+            if str(error) != said:  # asked every second, and mostly for the same reason
+                said = str(error)
+                log.warning("waiting for the venue", reason=said, seconds_left=round(remaining))
             await asyncio.sleep(delay)
 
 
