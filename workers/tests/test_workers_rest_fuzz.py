@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from marketfeed_devtools import fuzz
+from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_wire import MAX_TIME_US, Trade, encode
 from marketfeed_wire.codec import decode_trade
 from marketfeed_workers.budget import WeightBudget
@@ -137,12 +138,11 @@ async def ask(rest: VenueRest, rng: random.Random) -> str:
 
 
 async def test_rest_client_survives_any_response(server: HostileServer) -> None:
-    seed = fuzz.seed()
-    server.rng = rng = random.Random(seed)  # noqa: S311
+    server.rng = rng = fuzz_rng("the worker's REST client")
     outcomes: Counter[str] = Counter()
     async with ClientSession() as session:
         for venue in ("binance", "binance_us"):
-            for _ in range(fuzz.runs() // 2):
+            for _ in range(fuzz_rounds() // 2):
                 # A budget of its own each time: one that was told to wait is waited for.
                 access = RestAccess(
                     server.base, session, WeightBudget(1, lambda: 0.0), SecretStr(""), lambda: NOW_US

@@ -1,23 +1,6 @@
-"""How many random inputs a fuzz test tries, and from which seed: few in `make test`, many by `make fuzz`."""
+"""Random responses for the tests of our HTTP clients; how many, and from which seed: see `seeds`."""
 
-import os
 import random
-import secrets
-from typing import Final
-
-DEFAULT_RUNS: Final = 500
-
-
-def runs() -> int:
-    """How many inputs to try: MARKETFEED_FUZZ_ROUNDS, 500 without it."""
-    return int(os.environ.get("MARKETFEED_FUZZ_ROUNDS", DEFAULT_RUNS))
-
-
-def seed() -> int:
-    """Where the random numbers begin: MARKETFEED_FUZZ_SEED, otherwise drawn. It is printed, so that a failure can be repeated."""
-    chosen = int(os.environ.get("MARKETFEED_FUZZ_SEED", secrets.randbelow(2**32)))
-    print(f"MARKETFEED_FUZZ_SEED={chosen} MARKETFEED_FUZZ_ROUNDS={runs()}")
-    return chosen
 
 
 def mutated(body: bytes, rng: random.Random) -> bytes:
