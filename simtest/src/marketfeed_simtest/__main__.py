@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marketfeed_simtest import many
 from marketfeed_simtest.clock import REAL_SECONDS
+from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
 from marketfeed_simtest.plan import KNOWN, Plan, as_json, draw, from_json
 from marketfeed_simtest.session import Outcome, run
@@ -37,11 +38,18 @@ def main() -> None:
     one = commands.add_parser("seed", help="print the plan of a seed and run it")
     one.add_argument("seed", type=int)
     one.add_argument("--log", action="store_true")
+    crash = commands.add_parser("crash-points", help="short sessions whose process dies at every write")
+    crash.add_argument("--sessions", type=int, default=10)
+    crash.add_argument("--seed", type=int, default=1)
+    crash.add_argument("--stride", type=int, default=1, help="try every n-th point only")
+    crash.add_argument("--jobs", type=int, default=many.cores())
     given = parser.parse_args()
     match given.command:
         case "run":
             seed = given.seed or seed_of_today()
             sys.exit(run_many(seed, given, shrinks=not given.no_shrink))
+        case "crash-points":
+            sys.exit(run_crashes(given))
         case "plan":
             file = Path(given.plan)
             text = given.plan if given.plan.lstrip().startswith("{") else file.read_text()
@@ -71,6 +79,19 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
         say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")
         say(many.repeat_command(small))
     return 1 if tally.failures else 0
+
+
+def run_crashes(given: argparse.Namespace) -> int:
+    """Let processes die at every write; the exit code."""
+    began = REAL_SECONDS()
+    tally = crash_sessions(range(given.seed, given.seed + given.sessions), given.stride, given.jobs)
+    for each in tally.broken:
+        for name, text in each.violations.items():
+            say(f"seed {each.seed}, crash number {each.number} when {each.point}: {name}: {text}")
+    points = ", ".join(f"{count:,} {point}" for point, count in sorted(tally.points.items()))
+    say(f"{given.sessions} sessions, crashes: {points}, in {REAL_SECONDS() - began:.0f} s")
+    say(f"{len(tally.broken)} broke an invariant" if tally.broken else "every invariant held")
+    return 1 if tally.broken else 0
 
 
 def run_one(plan: Plan, *, shows_log: bool) -> int:

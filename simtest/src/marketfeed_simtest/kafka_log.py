@@ -44,6 +44,7 @@ class Cluster:
         down_until: nothing is written or acknowledged before.
         refused_topics: the next record of each of these is refused for good.
         on_write: called with each record that is written.
+        on_report: called after each delivery report of an acknowledged record.
     """
 
     def __init__(self, clock: Clock, rng: random.Random, partitions: int = 3) -> None:
@@ -53,6 +54,7 @@ class Cluster:
         self.down_until = 0.0
         self.refused_topics: set[str] = set()
         self.on_write: list[Callable[[Record], None]] = []
+        self.on_report: list[Callable[[], None]] = []
         self.writes = 0
         self._partitions = partitions
         self._topics: dict[str, list[list[Record]]] = {}

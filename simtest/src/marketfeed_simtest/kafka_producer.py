@@ -113,6 +113,8 @@ class ProducerModel:
             called += 1
             if item.report is not None and not self.is_dead:
                 item.report(error, Delivery(item, self._cluster.partition_of(item.key)))
+                for call in self._cluster.on_report if error is None else ():
+                    call()
         return called
 
     def purge(self, *, in_queue: bool = True, in_flight: bool = True, blocking: bool = True) -> None:

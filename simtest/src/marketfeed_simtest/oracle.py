@@ -93,7 +93,7 @@ class SymbolRecords:
         gaps: first id -> the newest record of that gap.
         gaps_ever: ranges that ever had a record.
         newest: (process, series) -> highest id that it published.
-        uncovered: trades beyond the checkpoint, and when they were written.
+        uncovered: trades beyond the checkpoint: id, when it was written, by which process.
         suspects: trades out of order so far, unless a gap record covers them: id, highest id before, when.
     """
 
@@ -107,7 +107,7 @@ class SymbolRecords:
     repeats: list[tuple[tuple[int, int], Stored, Stored]] = field(default_factory=list)
     checked: int = 0
     unstored: dict[int, TrueTrade] = field(default_factory=dict)
-    uncovered: deque[tuple[int, float]] = field(default_factory=deque)
+    uncovered: deque[tuple[int, float, int]] = field(default_factory=deque)
     newest_quote: dict[tuple[int, int], int] = field(default_factory=dict)
     last_quote: tuple[int, int] = (-1, -1)
 
@@ -177,7 +177,7 @@ class Oracle:
         if not true.series:
             known.unstored.pop(true.id, None)
             if known.checkpoint is None or true.id > known.checkpoint:
-                known.uncovered.append((true.id, record.seconds))
+                known.uncovered.append((true.id, record.seconds, record.life))
 
     def _true_trade(self, trade: Trade) -> TrueTrade | None:
         """The venue's trade that was published; the series of its ids is told by its content and time."""

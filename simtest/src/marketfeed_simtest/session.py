@@ -165,10 +165,7 @@ class Session:
                 self._pause_seconds = pause
                 self.newest.terminate()
             case faults.Overlap(seconds=seconds):
-                old = self.newest
-                if old.is_running:
-                    self.start()
-                    asyncio.get_running_loop().call_later(seconds, old.kill)
+                self.start_beside(seconds)
             case faults.ClockStep(seconds=seconds):
                 self.clock.step_seconds += seconds
                 self.oracle.clock_was_set = True
@@ -186,6 +183,13 @@ class Session:
                 self.cluster.refused_topics.add(self.topics[topic])
             case _:
                 self.venue.strike(_begun(fault))
+
+    def start_beside(self, seconds: float) -> None:
+        """Start the next process beside the one that runs, which is killed later."""
+        old = self.newest
+        if old.is_running:
+            self.start()
+            asyncio.get_running_loop().call_later(seconds, old.kill)
 
     async def _heal(self) -> None:
         """Take every fault back once bans are over; then lose two trades: what is small and fresh must be put right."""
@@ -256,7 +260,11 @@ class Session:
 
 def run(plan: Plan, *, keep_log: bool = False) -> tuple[Outcome, LogLines]:
     """Run a plan to its end."""
-    session = Session(plan)
+    return run_session(Session(plan), keep_log=keep_log)
+
+
+def run_session(session: Session, *, keep_log: bool = False) -> tuple[Outcome, LogLines]:
+    """Run a session to its end."""
     loop = VirtualLoop(session.clock)
     session.log.keep = keep_log
     with session.clock.installed(), session.log.captured():

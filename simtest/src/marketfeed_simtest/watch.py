@@ -42,6 +42,7 @@ class Watch:
         self._plan = plan
         self._life = life
         self._cluster = cluster
+        self._taken_up: dict[tuple[int, str], float] = {}
         self._progress_seconds = float(plan.environment()["PROGRESS_INTERVAL_SECONDS"])
         self._kinds = plan.environment()["BINANCE_STREAMS"]
 
@@ -57,6 +58,7 @@ class Watch:
         if status is None or not status.ready:
             return
         for symbol, each in status.symbols.items():
+            self._taken_up.setdefault((self._life().number, symbol), self._clock.seconds)
             trades, quotes = self._plan.rates[symbol]
             if not each.missing and "trade" in self._kinds:
                 self._check_current(symbol, "trade", self._trades_behind(symbol), trades)
@@ -68,10 +70,12 @@ class Watch:
         if not (life.is_serving and self._cluster.is_up):
             return
         for symbol, known in self._oracle.symbols.items():
+            while known.uncovered and known.uncovered[0][2] < life.number:
+                known.uncovered.popleft()  # of a process that is gone, or goes: the newest one has its own
             if not known.uncovered:
                 continue
-            number, written = known.uncovered[0]
-            age = self._clock.seconds - max(written, life.began)
+            number, written, _ = known.uncovered[0]
+            age = self._clock.seconds - written
             if age > self._progress_seconds + 8 + self._oracle.allowance_seconds:
                 self._oracle.violate(
                     "checkpoint_behind",
@@ -93,7 +97,7 @@ class Watch:
             if (trade.series, trade.id) in known.stored:
                 break
             oldest = trade
-        return self._since(oldest)
+        return self._since(symbol, oldest)
 
     def _quotes_behind(self, symbol: str) -> float:
         true, newest = self._venue.truth.symbol(symbol), self._oracle.symbols[symbol].last_quote
@@ -102,11 +106,15 @@ class Watch:
             if (quote.series, quote.id) <= newest:
                 break
             oldest = quote
-        return self._since(oldest)
+        return self._since(symbol, oldest)
 
-    def _since(self, oldest: TrueTrade | TrueQuote | None) -> float:
+    def _since(self, symbol: str, oldest: TrueTrade | TrueQuote | None) -> float:
         """For how long this process could have had the oldest that is not in the topic."""
-        return 0.0 if oldest is None else self._clock.seconds - max(oldest.seconds, self._life().began)
+        if oldest is None:
+            return 0.0
+        life = self._life()
+        taken_up = self._taken_up.get((life.number, symbol), life.began)
+        return self._clock.seconds - max(oldest.seconds, taken_up)
 
     async def until_well(self, healed_at: float) -> None:
         """Wait until nothing is left to be put right; what could be and was not for too long is a violation."""
