@@ -6,7 +6,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from marketfeed_simtest import many
+from marketfeed_simtest import many, mutants
 from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
@@ -43,6 +43,14 @@ def main() -> None:
     crash.add_argument("--seed", type=int, default=1)
     crash.add_argument("--stride", type=int, default=1, help="try every n-th point only")
     crash.add_argument("--jobs", type=int, default=many.cores())
+    battery = commands.add_parser("battery", help="the sessions that mutants have to pass")
+    battery.add_argument("--seeds", type=int, default=100)
+    judged = commands.add_parser(
+        "mutants", help="put one defect at a time into the worker; each must be found"
+    )
+    judged.add_argument("--seeds", type=int, default=100)
+    judged.add_argument("--jobs", type=int, default=many.cores())
+    judged.add_argument("-k", dest="word", default="", help="only those whose name has this in it")
     given = parser.parse_args()
     match given.command:
         case "run":
@@ -50,6 +58,12 @@ def main() -> None:
             sys.exit(run_many(seed, given, shrinks=not given.no_shrink))
         case "crash-points":
             sys.exit(run_crashes(given))
+        case "battery":
+            invariant, where = mutants.battery(given.seeds)
+            say(f"{invariant}\t{where}" if invariant else "every invariant held")
+            sys.exit(bool(invariant))
+        case "mutants":
+            sys.exit(run_mutants(given))
         case "plan":
             file = Path(given.plan)
             text = given.plan if given.plan.lstrip().startswith("{") else file.read_text()
@@ -92,6 +106,28 @@ def run_crashes(given: argparse.Namespace) -> int:
     say(f"{given.sessions} sessions, crashes: {points}, in {REAL_SECONDS() - began:.0f} s")
     say(f"{len(tally.broken)} broke an invariant" if tally.broken else "every invariant held")
     return 1 if tally.broken else 0
+
+
+def run_mutants(given: argparse.Namespace) -> int:
+    """Judge every mutant; the exit code."""
+    began = REAL_SECONDS()
+    verdicts = mutants.judge_all(given.seeds, given.jobs, lambda mutant: given.word in mutant.name)
+    original = next(verdicts)
+    if original.invariant:
+        say(f"the worker as it is breaks {original.invariant}: {original.where}")
+        return 1
+    wrong = killed = explained = 0
+    for each in verdicts:
+        killed += bool(each.invariant)
+        explained += not each.invariant and each.is_as_expected
+        wrong += not each.is_as_expected
+        fate = f"killed by {each.invariant} ({each.where[:100]})" if each.invariant else "SURVIVED"
+        say(
+            f"{each.mutant.name}: {fate}"
+            + (f", explained: {each.mutant.survives}" if not each.invariant else "")
+        )
+    say(f"{killed} killed, {explained} explained, {wrong} not found, in {REAL_SECONDS() - began:.0f} s")
+    return 1 if wrong else 0
 
 
 def run_one(plan: Plan, *, shows_log: bool) -> int:

@@ -1,0 +1,144 @@
+"""The sessions that mutants have to pass: plans made for one situation each, then drawn seeds, then crashes."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from marketfeed_simtest.crash_points import CrashTally, crash_everywhere
+from marketfeed_simtest.faults import (
+    ClockStep,
+    Crash,
+    KafkaOutage,
+    KafkaRefuses,
+    KafkaSlow,
+    Restart,
+)
+from marketfeed_simtest.plan import KNOWN, Plan, draw
+from marketfeed_simtest.session import run
+from marketfeed_simulator.faults import (
+    Burst,
+    Corrupt,
+    Drop,
+    Duplicate,
+    RateLimit,
+    Reorder,
+    RestError,
+    SkipIds,
+    Stall,
+)
+
+FIRST_SEED: Final = 70_000
+_BUSY: Final = {"BTCUSDT": (10.0, 20.0)}
+_ONE: Final = ("btcusdt@trade",)
+
+SITUATIONS: Final[dict[str, Plan]] = {
+    "nothing happens, but rotations": Plan(
+        seed=1, rates=_BUSY, duration_seconds=80, settings={"ws_rotate_after_seconds": "45"}
+    ),
+    "milliseconds and microseconds": Plan(seed=2, venue="binance", rates=_BUSY),
+    "gaps that REST fills": Plan(
+        seed=3,
+        rates=_BUSY,
+        faults=[
+            Drop(after_seconds=5, streams=_ONE, count=3),
+            SkipIds(after_seconds=9, symbols=("BTCUSDT",), count=5),
+            Drop(after_seconds=14, streams=_ONE, count=30),
+            Restart(after_seconds=20),
+        ],
+    ),
+    "gaps that outlast their hold": Plan(
+        seed=4,
+        rates=_BUSY,
+        duration_seconds=60,
+        settings={"gap_hold_seconds": "1"},
+        faults=[
+            RestError(after_seconds=5, cut=True, count=8),
+            Drop(after_seconds=6, streams=_ONE, count=3),
+            Crash(after_seconds=9),
+            RestError(after_seconds=20, cut=True, count=60),
+            Drop(after_seconds=21, streams=_ONE, count=3),
+            ClockStep(after_seconds=30, seconds=-3600),
+        ],
+    ),
+    "gaps without a key": Plan(
+        seed=5,
+        has_key=False,
+        recent_trades=60,
+        rates={"ETHUSDT": (2.0, 5.0)},
+        duration_seconds=60,
+        settings={"gap_hold_trades": "40"},
+        faults=[
+            Burst(after_seconds=40, factor=20, seconds=10),
+            Corrupt(after_seconds=40.1, streams=("*@trade",), count=300),
+        ],
+    ),
+    "Kafka is slow and the order is mixed": Plan(
+        seed=6,
+        rates=_BUSY,
+        faults=[
+            KafkaSlow(after_seconds=4, delay_seconds=0.3),
+            Reorder(after_seconds=5, streams=_ONE, count=300, chance=0.5, distance=6),
+            Duplicate(after_seconds=10, count=30, copies=2),
+            Reorder(after_seconds=12, streams=("*@bookTicker",), count=100, distance=3),
+            Crash(after_seconds=20),
+        ],
+    ),
+    "Kafka is away": Plan(
+        seed=7,
+        rates={"BTCUSDT": (10.0, 20.0), "ETHUSDT": (10.0, 20.0)},
+        duration_seconds=80,
+        settings={"kafka_queue_max_messages": "1000"},
+        faults=[KafkaOutage(after_seconds=5, seconds=40), Crash(after_seconds=60)],
+    ),
+    "Kafka refuses": Plan(
+        seed=8,
+        rates=_BUSY,
+        faults=[
+            KafkaRefuses(after_seconds=8, topic="trades"),
+            KafkaRefuses(after_seconds=18, topic="gaps"),
+            Drop(after_seconds=18.1, streams=_ONE, count=3),
+        ],
+    ),
+    "streams stall": Plan(
+        seed=9,
+        rates=_BUSY,
+        duration_seconds=150,
+        faults=[
+            Stall(after_seconds=30, streams=_ONE, seconds=100),
+            Drop(after_seconds=31, streams=_ONE, count=None, seconds=110),
+            RestError(after_seconds=31, cut=True, count=500),
+        ],
+    ),
+    "the venue wants to be left alone": Plan(
+        seed=10,
+        rates=_BUSY,
+        faults=[
+            RateLimit(after_seconds=5, seconds=30),
+            Drop(after_seconds=6, streams=_ONE, count=3),
+            Drop(after_seconds=16, streams=_ONE, count=3),
+        ],
+        duration_seconds=60,
+    ),
+    "a stop while Kafka is slow": Plan(
+        seed=11,
+        rates=_BUSY,
+        faults=[
+            KafkaSlow(after_seconds=4, delay_seconds=1),
+            Restart(after_seconds=12, pause_seconds=3),
+        ],
+    ),
+}
+
+
+def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where, and what was violated there."""
+    for name, plan in SITUATIONS.items():
+        yield name, run(plan)[0].violations
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds // 2):
+        yield f"seed {seed}", run(draw(seed, KNOWN))[0].violations
+    for seed in (1, 14) if seeds else ():
+        tally = CrashTally()
+        crash_everywhere(seed, stride=4, jobs=2, tally=tally)
+        for each in tally.broken:
+            yield f"seed {seed}, crash {each.number} when {each.point}", each.violations
+    for seed in range(FIRST_SEED + seeds // 2, FIRST_SEED + seeds):
+        yield f"seed {seed}", run(draw(seed, KNOWN))[0].violations

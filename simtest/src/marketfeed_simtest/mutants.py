@@ -1,0 +1,315 @@
+"""Does the oracle bite? Defects of one line, put into a copy of the worker one at a time: each must break an invariant.
+
+A mutant is a replacement of text, so that it survives when the code around it moves; a test looks that each of them
+still applies. Those that nothing can notice are explained, and stay in the list.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import marketfeed_workers
+
+SOURCE: Final = Path(marketfeed_workers.__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A defect.
+
+    Attributes:
+        file: below marketfeed_workers.
+        old, new: the text that is replaced wherever it stands in the file, and by what.
+        survives: why no session can notice it; "" where one must.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    survives: str = ""
+
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "a start forgets what is still missing",
+        "flow.py",
+        "self.sequence.resume_after(trade_id, late)",
+        "self.sequence.resume_after(trade_id, [])",
+    ),
+    Mutant(
+        "a symbol begins without a record of it",
+        "pipeline.py",
+        "return self._contiguous and flow.sequence.expected is None and bool(",
+        "return False and bool(",
+    ),
+    Mutant(
+        "gaps that are given up are forgotten",
+        "continuity.py",
+        "self.late = merged([*self.late, *self._holes])",
+        "self.late = merged([*self.late])",
+    ),
+    Mutant(
+        "the checkpoint does not wait for records of gaps",
+        "pipeline.py",
+        "return min([acknowledged_id, *(first_id - 1 for first_id in untold)])",
+        "return acknowledged_id",
+    ),
+    Mutant(
+        "the checkpoint does not wait for acknowledgements",
+        "ledger.py",
+        "trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)",
+        "trade_id = self._pipeline.flows[symbol].sequence.expected - 1",
+    ),
+    Mutant(
+        "a gap is filled before Kafka has its trades",
+        "gaps.py",
+        "*part_of(unacknowledged, self.ids), ",
+        "",
+    ),
+    Mutant(
+        "what is unpublished does not count as missing",
+        "gaps.py",
+        ", *sequence.unpublished(self.ids)]",
+        "]",
+    ),
+    Mutant(
+        "the id after the last row of a page is absent, too",
+        "venues/binance_spot/rows.py",
+        "    return Proof(hull, absent)\n\n\ndef wanted_part",
+        "    return Proof(hull, [*absent, IdRange(newest + 1, newest + 1)])\n\n\ndef wanted_part",
+    ),
+    Mutant(
+        "a 429 is not heeded",
+        "venues/binance_spot/rest.py",
+        "self._budget.block(error)",
+        "pass",
+    ),
+    Mutant(
+        "records of gaps bear the wall clock",
+        "gaps.py",
+        "updated_time_us=max(now_us, self.told_time_us + 1),",
+        "updated_time_us=now_us,",
+    ),
+    Mutant(
+        "a hold never ends",
+        "repair.py",
+        "if gaps and now - min(gaps.values()) >= self._hold_seconds:",
+        "if False:",
+    ),
+    Mutant(
+        "sockets are not read again after a pause",
+        "pipeline.py",
+        "                socket.resume_reading()\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "the pipeline never leaves its pause",
+        "pipeline.py",
+        "if self.paused and self._publisher.has_room:",
+        "if self.paused and not self._publisher.pending < 0:\n            pass\n        elif self.paused:",
+    ),
+    Mutant(
+        "a trade from before is published again",
+        "continuity.py",
+        "        self.duplicates += 1\n        return _NOTHING\n\n    def _deny",
+        "        self.duplicates += 1\n        return Arrival([trade], None)\n\n    def _deny",
+    ),
+    Mutant(
+        "held trades are let go in another order",
+        "continuity.py",
+        "for trade_id in sorted(self.waiting)]",
+        "for trade_id in sorted(self.waiting, reverse=True)]",
+    ),
+    Mutant(
+        "an older quote is published, too",
+        "pipeline.py",
+        "if quote.update_id > flow.last_update_id:",
+        "if quote.update_id != flow.last_update_id:",
+    ),
+    Mutant(
+        "quotes stop after a thousand",
+        "pipeline.py",
+        "            flow.quotes += 1\n",
+        "            flow.quotes += 1\n            if flow.quotes > 1000:\n                continue\n",
+    ),
+    Mutant(
+        "a refusal does not end the process",
+        "worker.py",
+        "while not stop.is_set() and not self._publisher.refusal:",
+        "while not stop.is_set():",
+    ),
+    Mutant(
+        "a stop does not wait for acknowledgements",
+        "worker.py",
+        "        left = publisher.flush(max(0.0, deadline - monotonic()))\n",
+        "        left = 0\n",
+    ),
+    Mutant(
+        "a stop leaves the checkpoint where it was",
+        "worker.py",
+        "        self._progress.tell()\n        left =",
+        "        left =",
+    ),
+    Mutant(
+        "the event time stands for the trade's time",
+        "venues/binance_spot/mapper.py",
+        "trade.T * time_unit_us,",
+        "trade.E * time_unit_us,",
+    ),
+    Mutant(
+        "a fetched trade has the other side",
+        "venues/binance_spot/rest.py",
+        "row.qty, row.is_buyer_maker,",
+        "row.qty, not row.is_buyer_maker,",
+    ),
+    Mutant(
+        "a fetched price loses its last digits",
+        "venues/binance_spot/rest.py",
+        "self._venue, symbol, row.id, row.price, ",
+        "self._venue, symbol, row.id, row.price[:-2], ",
+    ),
+    Mutant(
+        "acknowledged counts one too many",
+        "publisher.py",
+        "self._stream.acknowledged += size - ",
+        "self._stream.acknowledged += 1 + size - ",
+    ),
+    Mutant(
+        "received counts reads",
+        "pipeline.py",
+        "counters.received += len(trades)",
+        "counters.received += 1",
+    ),
+    Mutant(
+        "the checkpoint passes what Kafka refused",
+        "publisher.py",
+        " and not (refused and key_for(symbol) in refused):",
+        ":",
+        survives="the client gives every later record back, so no acknowledgement of such a symbol ever comes",
+    ),
+    Mutant(
+        "a reader of the log leaks receipts",
+        "publisher.py",
+        "        del self._unsettled[receipt]\n",
+        "",
+    ),
+    Mutant(
+        "a jump is not backfilled",
+        "pipeline.py",
+        "            self.on_hole(flow.symbol)\n",
+        "",
+    ),
+    Mutant(
+        "ready whatever the streams do",
+        "status.py",
+        "return self._streams.not_ready()",
+        'return ""',
+    ),
+    Mutant(
+        "never ready because of the streams",
+        "status.py",
+        "return self._streams.not_ready()",
+        'return self._streams.not_ready() or "streams"',
+    ),
+    Mutant(
+        "stalled streams are not replaced",
+        "stream_watch.py",
+        "if self._is_broken(stream) and not was_broken:",
+        "if False:",
+    ),
+    Mutant(
+        "a silent peer is not dropped",
+        "session.py",
+        "                socket.abort()\n                return\n\n    async def _ask",
+        "                return\n\n    async def _ask",
+        survives="the watch over single streams replaces the connection as well, within its own bound",
+    ),
+    Mutant(
+        "a frame of the wrong kind ends the process",
+        "pipeline.py",
+        "            self._counters.failures[error.reason] += 1\n",
+        "            raise error\n",
+    ),
+    Mutant(
+        "changes of a gap's parts are not published",
+        "pipeline.py",
+        "is_due = entry.is_outdated if with_parts else entry.is_due",
+        "is_due = entry.is_due",
+    ),
+)
+
+
+class DoesNotApplyError(Exception):
+    """The text that a mutant replaces is gone."""
+
+
+def mutated(mutant: Mutant) -> str:
+    """The mutant's file with its defect.
+
+    Raises:
+        DoesNotApplyError: the text that it replaces is not in the file.
+    """
+    text = (SOURCE / mutant.file).read_text()
+    if mutant.old not in text:
+        raise DoesNotApplyError(f"{mutant.name}: {mutant.file} has no {mutant.old!r}")
+    return text.replace(mutant.old, mutant.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a mutant: the invariant that it broke and where; both "" when it survived."""
+
+    mutant: Mutant
+    invariant: str
+    where: str
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether it was killed, or is explained."""
+        return bool(self.invariant) or bool(self.mutant.survives)
+
+
+def battery(seeds: int) -> tuple[str, str]:
+    """What every mutant has to pass: fixed sessions; the invariant that broke first and where, "" where all held."""
+    from marketfeed_simtest.battery import sessions
+
+    for where, violations in sessions(seeds):
+        for name, text in violations.items():
+            return name, f"{where}: {text}"
+    return "", ""
+
+
+def judge(mutant: Mutant | None, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
+    """Run the battery in a process that has the mutant; None: the worker as it is."""
+    with tempfile.TemporaryDirectory(prefix="simtest-mutant-") as folder:
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        if mutant is not None:
+            copy = Path(folder) / SOURCE.name
+            shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            (copy / mutant.file).write_text(mutated(mutant))
+            environment["PYTHONPATH"] = folder
+        command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
+        ran = subprocess.run(  # noqa: S603 - no shell
+            command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
+        )
+    unmutated = mutant or Mutant("the worker as it is", "worker.py", "", "", "it is")
+    if ran.returncode == 0:
+        return Verdict(unmutated, "", "")
+    invariant, _, where = ran.stdout.strip().partition("\t")
+    return Verdict(unmutated, invariant or "harness", where or ran.stderr[-300:])
+
+
+def judge_all(seeds: int, jobs: int, wanted: Callable[[Mutant], bool]) -> Iterator[Verdict]:
+    """The worker as it is, which must pass, then each mutant, in order."""
+    yield judge(None, seeds)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(partial(judge, seeds=seeds), filter(wanted, MUTANTS))
