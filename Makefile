@@ -10,6 +10,8 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
+.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos simtest simtest-mutants simtest-crashes lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -65,6 +67,12 @@ retention-check: setup ## retention and audit under generated interleavings, aga
 
 fuzz: tools ## 10,000 random responses to each HTTP client, 10,000 random specs (MARKETFEED_FUZZ_SEED=n, MARKETFEED_FUZZ_ROUNDS=n)
 	@MARKETFEED_FUZZ_ROUNDS=$${MARKETFEED_FUZZ_ROUNDS:-10000} $(RUN) pytest -s --timeout=3600 $(wildcard */tests/test_*_fuzz*.py) $(ARGS)
+
+simtest-mutants: setup ## defects of one line in a copy of the worker: sessions in virtual time must find each (ARGS="-k gap")
+	@$(RUN) marketfeed-simtest mutants $(ARGS)
+
+simtest-crashes: setup ## short sessions in virtual time whose process dies at every write (SESSIONS=10 SEED=n)
+	@$(RUN) marketfeed-simtest crash-points --sessions $(SESSIONS) --seed $(or $(filter-out 0,$(SEED)),1) $(ARGS)
 
 lint: setup ## format check, lint, types, import contracts
 	@$(RUN) ruff format --check .

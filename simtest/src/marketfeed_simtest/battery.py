@@ -59,6 +59,19 @@ SITUATIONS: Final[dict[str, Plan]] = {
             ClockStep(after_seconds=30, seconds=-3600),
         ],
     ),
+    "a crash before the first checkpoint": Plan(
+        seed=12, rates=_BUSY, faults=[Crash(after_seconds=0.6), Crash(after_seconds=2.2)]
+    ),
+    "gaps that outlast their hold while Kafka is slow": Plan(
+        seed=13,
+        rates=_BUSY,
+        settings={"gap_hold_seconds": "1"},
+        faults=[
+            KafkaSlow(after_seconds=3, delay_seconds=0.5),
+            RestError(after_seconds=4, cut=True, count=300),
+            *(Drop(after_seconds=5 + 2 * number, streams=_ONE, count=2) for number in range(10)),
+        ],
+    ),
     "gaps without a key": Plan(
         seed=5,
         has_key=False,
