@@ -100,7 +100,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         rates={"BTCUSDT": (10.0, 20.0), "ETHUSDT": (10.0, 20.0)},
         duration_seconds=80,
         settings={"kafka_queue_max_messages": "1000"},
-        faults=[KafkaOutage(after_seconds=5, seconds=40), Crash(after_seconds=60)],
+        faults=[KafkaOutage(after_seconds=5, seconds=40)],
     ),
     "Kafka refuses": Plan(
         seed=8,
@@ -125,11 +125,11 @@ SITUATIONS: Final[dict[str, Plan]] = {
         seed=10,
         rates=_BUSY,
         faults=[
-            RateLimit(after_seconds=5, seconds=30),
+            RateLimit(after_seconds=5, seconds=90),
             Drop(after_seconds=6, streams=_ONE, count=3),
             Drop(after_seconds=16, streams=_ONE, count=3),
         ],
-        duration_seconds=60,
+        duration_seconds=110,
     ),
     "a stop while Kafka is slow": Plan(
         seed=11,

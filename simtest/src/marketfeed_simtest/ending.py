@@ -71,7 +71,7 @@ class Ending:
                 self._violate("false_missing", f"{symbol} {trade.id} is in the topic")
             elif not stored and not trade.series and inside(absent, trade.id):
                 self._violate("false_absent", f"{symbol} {trade.id}: the venue had it")
-            elif not stored and begun and not (known.is_reported(trade.id)):
+            elif not stored and begun and not known.is_reported(trade.id, is_first_series=not trade.series):
                 self._violate(
                     "lost_unreported",
                     f"{symbol} {trade.id} of series {trade.series}, made t={trade.seconds:.2f}",

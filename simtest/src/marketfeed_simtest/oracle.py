@@ -32,6 +32,7 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "invented_trade": "no trade is published that the venue never had",
     "wrong_content": "price, quantity and side are the venue's",
     "wrong_time": "the trade's time is the venue's",
+    "identity_reused": "id series and id together stand for one trade, also when the venue begins ids again",
     "published_twice": "no process publishes a trade twice",
     "repeated_after_clean_stop": "what a process published that exited with 0 is not published again by the next",
     "repeated_too_much": "after a crash only what the checkpoint had not covered is published again",
@@ -90,7 +91,8 @@ class SymbolRecords:
         unstored: series 0, ids that the venue had and the topic has not, in order.
         begins: the id at which the symbol begins; None before anything of it is known.
         checkpoint: the newest one.
-        gaps: first id -> the newest record of that gap.
+        gaps: (id series of the messages, first id) -> the newest record of that gap.
+        identities: (id series of the messages, id) -> the venue's series that it stands for.
         gaps_ever: ranges that ever had a record.
         newest: (process, series) -> highest id that it published.
         uncovered: trades beyond the checkpoint: id, when it was written, by which process.
@@ -100,8 +102,9 @@ class SymbolRecords:
     stored: dict[tuple[int, int], list[Stored]] = field(default_factory=dict)
     begins: int | None = None
     checkpoint: int | None = None
-    gaps: dict[int, tuple[Gap, Record]] = field(default_factory=dict)
+    gaps: dict[tuple[int, int], tuple[Gap, Record]] = field(default_factory=dict)
     gaps_ever: list[tuple[int, int]] = field(default_factory=list)
+    identities: dict[tuple[int, int], int] = field(default_factory=dict)
     newest: dict[tuple[int, int], int] = field(default_factory=dict)
     suspects: list[tuple[int, int, float]] = field(default_factory=list)
     repeats: list[tuple[tuple[int, int], Stored, Stored]] = field(default_factory=list)
@@ -111,9 +114,13 @@ class SymbolRecords:
     newest_quote: dict[tuple[int, int], int] = field(default_factory=dict)
     last_quote: tuple[int, int] = (-1, -1)
 
-    def is_reported(self, number: int) -> bool:
+    def is_reported(self, number: int, *, is_first_series: bool = True) -> bool:
         """Whether the newest gap records report an id missing."""
-        return any(inside(gap.missing, number) for gap, _ in self.gaps.values())
+        return any(
+            inside(gap.missing, number)
+            for (series, _), (gap, _) in self.gaps.items()
+            if (series == 0) == is_first_series
+        )
 
 
 class Oracle:
@@ -168,6 +175,9 @@ class Oracle:
         self._check_time(trade, true, record)
         known = self.symbols[trade.symbol]
         known.begins = true.id if known.begins is None and not true.series else known.begins
+        series = known.identities.setdefault((trade.id_series, trade.trade_id), true.series)
+        if series != true.series:
+            self.violate("identity_reused", f"{trade.symbol} {trade.trade_id} of id series {trade.id_series}")
         self._check_repeats(known, trade, true, record)
         place = record.life, true.series
         before = known.newest.get(place, -1)
@@ -242,7 +252,7 @@ class Oracle:
     def _gap(self, record: Record) -> None:
         gap = decode_gap(record.value or b"")
         known = self.symbols[gap.symbol]
-        before = known.gaps.get(gap.first_id)
+        before = known.gaps.get((gap.id_series, gap.first_id))
         if (
             before is not None
             and gap.updated_time_us < before[0].updated_time_us
@@ -251,13 +261,18 @@ class Oracle:
             self.violate(
                 "gap_order", f"{gap.symbol} gap {gap.first_id}: {gap.state} is older than the one before"
             )
-        known.gaps[gap.first_id] = gap, record
+        known.gaps[gap.id_series, gap.first_id] = gap, record
         known.gaps_ever.append((gap.first_id, gap.last_id))
         self._check_checkpoint(gap.symbol, known)
 
     def _progress(self, record: Record) -> None:
+        if record.key.endswith(b"|quotes"):
+            return
         told = decode_progress(record.value or b"")
         known = self.symbols[told.symbol]
+        if told.id_series:
+            known.uncovered.clear()  # the checkpoint is one of a later series
+            return
         if known.begins is None:
             known.begins = told.trade_id + 1
         known.checkpoint = told.trade_id
