@@ -111,7 +111,9 @@ class SymbolFlow:
     @property
     def newest_time_us(self) -> int | None:
         """About when the newest trade was matched that was published, by this process or the one before."""
-        return self.checkpoint_time_us if self.last_trade_time_us is None else self.last_trade_time_us
+        known_us = self.checkpoint_time_us if self.last_trade_time_us is None else self.last_trade_time_us
+        newest = self.sequence.waiting.get(self.sequence.newest or 0)  # the newest may wait behind a hole
+        return known_us if newest is None else max(newest.trade_time_us, known_us or 0)
 
     def resume_series(self, checkpoint: Progress | None, quotes: QuoteProgress | None) -> None:
         """Go on in the id series in which an earlier process stopped."""

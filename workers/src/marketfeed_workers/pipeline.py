@@ -194,6 +194,10 @@ class Pipeline:
         if known:
             fetched = fetched._replace(trades=[trade for trade in fetched.trades if trade not in known])
         ready = flow.take_fetched(fetched, now_us)
+        if fetched.trades:
+            self._recent.add(
+                list(fetched.trades)
+            )  # the stream may bring them yet, and they are its repeats then
         self._publish_ready(
             flow, ready + [trade for trade in known if self._is_unproven(flow, trade)], now_us
         )
@@ -404,11 +408,12 @@ class Pipeline:
             elif self._is_unproven(flow, trade):
                 ready.append(trade)
         self._publish_ready(flow, ready, now_us)
-        flow.note_times(ready)
         self._tell_gaps(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
+            # Also of fetched trades: what comes later is compared with the newest, id and time alike.
+            flow.note_times(ready)
             if flow.last_trade_time_us is not None:  # otherwise the stream has not gone on yet
                 flow.note_times(ready)
             batch = next(self._numbers)
@@ -594,7 +599,6 @@ class Pipeline:
         for trade in suspicion.trades:
             ready += [trade] if flow.sequence.is_known(trade.trade_id) else flow.take(trade, now_us)
         self._publish_ready(flow, ready, now_us)
-        flow.note_times(ready)
         self._tell_gaps(flow)
 
     def begin_series(self, flow: SymbolFlow, first_id: int | None) -> None:
