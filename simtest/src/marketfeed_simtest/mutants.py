@@ -225,7 +225,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "stream_watch.py",
         "if self._is_broken(stream) and not was_broken:",
         "if False:",
-        survives="REST brings the trades and readiness tells the truth meanwhile; that a connection is replaced in time "
+        survives="REST brings the trades and readiness tells the truth meanwhile; a replacement in time "
         "is what the process tests of stalled streams look at",
     ),
     Mutant(
