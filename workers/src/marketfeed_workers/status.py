@@ -100,6 +100,11 @@ class WorkerHealth:
             return f"every message of {', '.join(sorted(rejecting)[:5])} is rejected: impossible times; see the log"
         return self._streams.not_ready()
 
+    def _not_trading(self) -> dict[str, str]:
+        """The symbols that are read and do not trade -> their status."""
+        flows = self._pipeline.flows
+        return {symbol: status for symbol, status in list(self._watch.not_trading.items()) if symbol in flows}
+
     def worker_status(self) -> WorkerStatus:
         """Everything that ``/status`` tells."""
         reason = self.not_ready_reason()
@@ -114,7 +119,7 @@ class WorkerHealth:
                 symbol: _symbol_status(flow, self._streams.status(symbol))
                 for symbol, flow in list(self._pipeline.flows.items())
             },
-            refused_symbols={**self._roster.refused, **self._watch.not_trading},
+            refused_symbols={**self._roster.refused, **self._not_trading()},
             connections=[connection.status() for connection in self._fleet.connections],
             received={stream.topic: stream.received for stream in streams},
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
