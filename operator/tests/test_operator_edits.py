@@ -102,10 +102,14 @@ EDITS = (
     Edit("consumers", {"trades": {}, "bookTicker": {"batch": {"maxRows": 7}}}, "StatefulSet", BOOK,
          env("BATCH_MAX_ROWS"), "7"),
     Edit("logging", {"level": "DEBUG"}, "StatefulSet", BOOK, env("LOG_LEVEL"), "DEBUG"),
-    Edit("monitoring", {"labels": {"release": "prometheus"}}, "PodMonitor", "edited",
+    Edit("monitoring", {"labels": {"release": "prometheus"}}, "PodMonitor", "edited-pods",
          lambda body: body["metadata"]["labels"].get("release"), "prometheus"),
-    Edit("monitoring", {"intervalSeconds": 10}, "PodMonitor", "edited",
+    Edit("monitoring", {"intervalSeconds": 10}, "PodMonitor", "edited-pods",
          lambda body: body["spec"]["podMetricsEndpoints"][0]["interval"], "10s"),
+    Edit("networkPolicy", {"extraEgress": [{"ports": [{"port": 3128}]}]}, "NetworkPolicy", "edited-ingestion",
+         lambda body: body["spec"]["egress"][-1], {"ports": [{"protocol": "TCP", "port": 3128}]}),
+    Edit("serviceAccount", {"annotations": {"example.com/role": "x"}}, "ServiceAccount", "edited-pods",
+         lambda body: body["metadata"]["annotations"].get("example.com/role"), "x"),
     Edit("images", {"worker": "worker:2"}, "Deployment", SHARD, image, "worker:2"),
     Edit("images", {"consumer": "consumer:2"}, "StatefulSet", TRADES, image, "consumer:2"),
     Edit("template", {"priorityClassName": "high"}, "Deployment", SHARD,
@@ -150,7 +154,7 @@ async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Ad
         ("Deployment", SHARD),
         ("StatefulSet", TRADES),
         ("StatefulSet", BOOK),
-        ("PodMonitor", "edited"),
+        ("PodMonitor", "edited-pods"),
     ):
         await eventually(lambda kind=kind, name=name: admin.get(kind, name))
     for edit in EDITS:

@@ -53,7 +53,7 @@ async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_u
     await declare(admin, "neighbour", spec)
     topic = await there(admin, "KafkaTopic", "market.trades.raw")
     assert topic["spec"]["topicName"] == "market.trades.raw"
-    await there(admin, "PodMonitor", "neighbour")
+    await there(admin, "PodMonitor", "neighbour-pods")
     await there(admin, "ScaledObject", "neighbour-consumer-trades")
     await admin.cluster.merge(
         KAFKA_TOPIC.path(admin.namespace, "market.trades.raw"), {"spec": {"partitions": 1}}
@@ -66,7 +66,7 @@ async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_u
     await declare(
         admin, "neighbour", {**spec, "consumers": {"trades": {}}, "monitoring": {"podMonitor": False}}
     )
-    await gone(admin, "PodMonitor", "neighbour")
+    await gone(admin, "PodMonitor", "neighbour-pods")
     await gone(admin, "ScaledObject", "neighbour-consumer-trades")
     await admin.delete("MarketFeed", "neighbour")
     await gone(admin, "Deployment", "neighbour-shard-0")
