@@ -80,7 +80,7 @@ EDITS = (
     Edit("shardSize", 2, "ConfigMap", "edited-shard-1", read, "DD"),
     Edit("endpoints", {"websocket": "wss://proxy:8443"}, "Deployment", SHARD, env("BINANCE_WS_BASE"), "wss://proxy:8443"),
     Edit("endpoints", {"websocket": "wss://proxy:8444"}, "NetworkPolicy", "edited-ingestion", out_ports,
-         {53, 443, 8444, 9092, 9443}),
+         {53, 5353, 443, 8444, 9092, 9443}),
     Edit("ingestion", {"maxUpdatingShards": 100, "replicas": 2}, "Deployment", SHARD, replicas, 2),
     Edit("ingestion", {"maxUpdatingShards": 100, "validateOnStart": False}, "Deployment", SHARD,
          env("VALIDATE_ON_START"), "false"),
