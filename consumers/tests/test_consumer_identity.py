@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from marketfeed_consumers import audit
 from marketfeed_consumers.conflicts import QUIET_SECONDS, Conflict, ConflictLog
+from marketfeed_consumers.database import connect
 from marketfeed_consumers.decode import batch_of
 from marketfeed_consumers.knowledge import NOTHING
 from marketfeed_consumers.plan import MarkKey, mark_keys, plan
@@ -214,3 +216,21 @@ def test_identity_any_interleaving_is_told_by_the_plain_definition(
             expected[not same_trade(held, one)] += 1
     assert stored == first
     assert [duplicates, conflicts] == expected
+
+
+@pytest.mark.integration
+def test_identity_conflicts_are_named_by_the_audit(session: Callable[..., Session], database: str) -> None:
+    mine = session()
+    mine.write(
+        trade(1), trade(2), trade(2, price="1"), quote(1), quote(1, bid_qty="7"), trade(1, id_series=1)
+    )
+    connection, dialect = connect(database)
+    with connection:
+        found = audit.audit(connection, dialect, audit.Scope())
+    assert not found.is_complete
+    assert [(each.table, each.ids, each.first_id, each.messages) for each in found.conflicts] == [
+        ("trades", 1, 2, 1),
+        ("book_tickers", 1, 1, 1),
+    ]
+    assert [hour.id_series for hour in found.hours] == [0, 1]
+    assert not any(hour.unresolved for hour in found.hours)

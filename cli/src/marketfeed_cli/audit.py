@@ -13,7 +13,7 @@ from rich.table import Table
 
 from marketfeed_chassis import settings
 from marketfeed_consumers import database, schema
-from marketfeed_consumers.audit import HourReport, Report, Scope
+from marketfeed_consumers.audit import ConflictReport, HourReport, Report, Scope
 from marketfeed_consumers.audit import audit as audited
 from marketfeed_consumers.commands import check_times
 from marketfeed_consumers.settings import DatabaseSettings
@@ -53,6 +53,7 @@ def as_json(report: Report) -> dict[str, Any]:
             {
                 "venue": hour.venue,
                 "symbol": hour.symbol,
+                "id_series": hour.id_series,
                 "hour": _hour(hour),
                 "first_id": hour.first_id,
                 "last_id": hour.last_id,
@@ -65,6 +66,7 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for hour in report.hours
         ],
+        "conflicts": [each._asdict() for each in report.conflicts],
     }
 
 
@@ -77,7 +79,7 @@ def show(report: Report) -> None:
     for hour in report.hours:
         table.add_row(
             hour.venue,
-            hour.symbol,
+            f"{hour.symbol} (id series {hour.id_series})" if hour.id_series else hour.symbol,
             _hour(hour),
             _id(hour.first_id),
             _id(hour.last_id),
@@ -88,7 +90,18 @@ def show(report: Report) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
+    for each in report.conflicts:
+        console.print(_conflict(each))
     console.print(verdict(report))
+
+
+def _conflict(each: ConflictReport) -> str:
+    series = f" (id series {each.id_series})" if each.id_series else ""
+    table = "trade_conflicts" if each.table == "trades" else "quote_conflicts"
+    return (
+        f"conflicts: {each.messages:,} messages contradict {each.ids:,} rows of {each.table}: {each.venue} "
+        f"{each.symbol}{series}, ids {each.first_id}-{each.last_id}; see the table {table}"
+    )
 
 
 def _remarks(hour: HourReport) -> list[str]:
@@ -118,6 +131,7 @@ def verdict(report: Report) -> str:
         "ids are unresolved": ids["unresolved"],
         "ids were rejected": ids["rejected"],
         "rows are there twice": sum(hour.duplicates for hour in report.hours),
+        "ids are contradicted by other messages": sum(each.ids for each in report.conflicts),
         "rows differ from candles_1m": sum(hour.uncounted for hour in report.hours),
     }
     return f"NOT complete: {', '.join(f'{count:,} {what}' for what, count in sums.items() if count)} ({how})"

@@ -65,23 +65,46 @@ class HourReport:
         return 100.0 if whole == 0 else 100.0 * self.stored / whole
 
 
+class ConflictReport(NamedTuple):
+    """Messages of one symbol and series that contradict what is stored under their ids.
+
+    Attributes:
+        table: "trades" or "book_tickers".
+        ids: how many ids, between `first_id` and `last_id`.
+        messages: how many messages.
+    """
+
+    table: str
+    venue: str
+    symbol: str
+    id_series: int
+    ids: int
+    first_id: int
+    last_id: int
+    messages: int
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The whole answer.
 
     Attributes:
         any_stored: whether anything is known of trades of the venue and symbol asked for, at whatever time.
+        conflicts: of what was received about ids of these hours, what contradicts the rows.
     """
 
     hours: tuple[HourReport, ...]
     deep: bool
     any_stored: bool = True
+    conflicts: tuple[ConflictReport, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """Whether something is stored and nothing unresolved, doubled or uncounted."""
-        return self.any_stored and not any(
-            hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours
+        """Whether something is stored and nothing unresolved, contradicted, doubled or uncounted."""
+        return (
+            self.any_stored
+            and not self.conflicts
+            and not any(hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours)
         )
 
 
@@ -127,6 +150,22 @@ SELECT venue, symbol, id_series, table_name, limit_time_us, expired_before_time_
 WHERE {_WHERE} AND table_name IN ('{trades.NAME}', '{candles_1m.NAME}')
 """  # noqa: S608 - constants
 
+_TRADE_CONFLICTS: Final = f"""
+SELECT 'trades', venue, symbol, id_series, count(DISTINCT trade_id), min(trade_id), max(trade_id), sum(messages)::bigint
+FROM trade_conflicts
+WHERE {_WHERE} AND greatest(trade_time_us, stored_trade_time_us) >= %(since_us)s
+    AND least(trade_time_us, stored_trade_time_us) < %(until_us)s
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - constants
+
+_QUOTE_CONFLICTS: Final = f"""
+SELECT 'book_tickers', venue, symbol, id_series, count(DISTINCT update_id), min(update_id), max(update_id),
+    sum(messages)::bigint
+FROM quote_conflicts
+WHERE {_WHERE} AND received_time_us >= %(since_us)s AND received_time_us < %(until_us)s
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - constants
+
 _COUNT: Final = f"""
 SELECT trade_time_us - trade_time_us %% {HOUR_US} AS hour_us, count(*), count(DISTINCT trade_id) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
@@ -160,6 +199,11 @@ def audit(
         limits={(*key,): limit for *key, table, limit, _ in retained if table == trades.NAME},
         now_us=time.time_ns() // 1000 if now_us is None else now_us,
     )
+    conflicts = [
+        ConflictReport(*row)
+        for query in (_TRADE_CONFLICTS, _QUOTE_CONFLICTS)
+        for row in connection.execute(query, parameters)
+    ]
     counted = _deep_counts(connection, _spans(hours, ledger.marks, scope), parameters) if deep else None
     connection.rollback()
     ranges = located(judge(ledger), parameters["since_us"], parameters["until_us"])
@@ -167,6 +211,7 @@ def audit(
         tuple(assemble(hours, ranges, retained, counted)),
         deep,
         bool(ledger.marks or hours or ledger.rejected),
+        tuple(conflicts),
     )
 
 

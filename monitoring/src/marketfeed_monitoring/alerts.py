@@ -90,6 +90,31 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         "Their trade ids are gaps, which REST may fill.",
     ),
     Alert(
+        name="MarketfeedConflictingMessages",
+        group="data",
+        severity="warning",
+        expr=f"sum by ({FEED}, table, symbol)"
+        f" (increase(marketfeed_consumer_conflicts_total[{config.IDENTITY_WINDOW}])) > 0",
+        wait="0m",
+        reason="One is enough: the venue, or whoever else writes to the topics, says two things of one id. The window "
+        "keeps the alert up long enough to be seen.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: messages contradict rows of {{{{ $labels.table }}}}",
+        description="The stored rows were left as they are; the messages are in trade_conflicts or quote_conflicts.",
+    ),
+    Alert(
+        name="MarketfeedIdSeriesBegun",
+        group="data",
+        severity="warning",
+        expr=f"max by (namespace, feed, venue, symbol, stream)"
+        f" (increase(marketfeed_id_series_begun_total[{config.IDENTITY_WINDOW}])) > 0",
+        wait="0m",
+        reason="A venue begins ids again when a test network is reset or a symbol is listed anew; queries by id need "
+        "to know. Of several workers that read a symbol each begins the series, so the highest counts.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: the venue has begun the ids of its {{{{ $labels.stream }}}} "
+        "stream again",
+        description="The symbol goes on in a new id series. Gaps of the old one that were still open stay unresolved.",
+    ),
+    Alert(
         name="MarketfeedShardDown",
         group="ingestion",
         severity="critical",

@@ -27,6 +27,9 @@ FRESH_SECONDS: Final = 60
 """Dashboards: the newest stored trade of the whole feed is younger while a liquid market is read."""
 STALE_SECONDS: Final = 300
 
+IDENTITY_WINDOW: Final = "1h"
+"""A conflict or a new id series is one event: the window keeps its alert up long enough to be seen."""
+
 # Workers
 SHARD_DOWN_FOR: Final = "3m"
 """A pod that is rescheduled is back within a minute, and fetches what it missed. The venue gives old trades back only

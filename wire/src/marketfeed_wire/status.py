@@ -52,6 +52,16 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int
     streams: dict[str, StreamStatus] = {}
     """``trades`` and ``quotes``, those that are read."""
+    id_series: int = 0
+    """Of its trade ids: how often the venue has begun them again."""
+    quote_series: int = 0
+    """Likewise of its quotes' update ids."""
+    conflicts: int = 0
+    """Trades that came again with another time, price, quantity or side."""
+    unproven: int = 0
+    """Trades with known ids that were published, because nothing was left to compare them with."""
+    held: int = 0
+    """Trades that are held back until it is known whether the ids begin again."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -187,6 +187,26 @@ class WorkerMetrics(Collector):
             "Trades that came again and were not published again.",
             labels=labels,
         )
+        unproven = CounterMetricFamily(
+            "marketfeed_trades_unproven",
+            "Trades with known ids that were published: with other content, or with nothing left to compare them with.",
+            labels=[*labels, "kind"],
+        )
+        held = GaugeMetricFamily(
+            "marketfeed_trades_held",
+            "Trades held back until it is known whether the venue has begun the symbol's ids again.",
+            labels=labels,
+        )
+        series = GaugeMetricFamily(
+            "marketfeed_id_series",
+            "Id series of a stream: how often the venue has begun its ids again.",
+            labels=[*labels, "stream"],
+        )
+        begun = CounterMetricFamily(
+            "marketfeed_id_series_begun",
+            "Id series that this worker has begun, because the venue began the stream's ids again.",
+            labels=[*labels, "stream"],
+        )
         newest = GaugeMetricFamily(
             "marketfeed_last_trade_time_seconds",
             "The venue's time of the newest trade, in seconds since the epoch.",
@@ -212,6 +232,12 @@ class WorkerMetrics(Collector):
             taken.add_metric([*worker, symbol, self._counters.quotes.stream], each.quotes)
             missing.add_metric([*worker, symbol], each.missing)
             repeated.add_metric([*worker, symbol], each.duplicates)
+            unproven.add_metric([*worker, symbol, "conflict"], each.conflicts)
+            unproven.add_metric([*worker, symbol, "unknown"], each.unproven)
+            held.add_metric([*worker, symbol], each.held)
+            for name, number in ((names["trades"], each.id_series), (names["quotes"], each.quote_series)):
+                series.add_metric([*worker, symbol, name], number)
+                begun.add_metric([*worker, symbol, name], self._counters.series_begun[name, symbol])
             if each.last_trade_time_us is not None:
                 newest.add_metric([*worker, symbol], each.last_trade_time_us / 1e6)
         yield taken
@@ -219,6 +245,10 @@ class WorkerMetrics(Collector):
         yield silent
         yield missing
         yield repeated
+        yield unproven
+        yield held
+        yield series
+        yield begun
         yield newest
 
     def _connections(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:

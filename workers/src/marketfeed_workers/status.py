@@ -142,4 +142,9 @@ def _symbol_status(flow: SymbolFlow, streams: dict[str, StreamStatus]) -> Symbol
         missing=flow.missing,
         duplicates=flow.sequence.duplicates,
         streams=streams,
+        id_series=flow.id_series,
+        quote_series=flow.quote_series,
+        conflicts=flow.conflicts,
+        unproven=flow.unproven,
+        held=len(flow.suspicion.trades) if flow.suspicion is not None else 0,
     )
