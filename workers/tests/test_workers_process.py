@@ -180,7 +180,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(lin
     line.broker_down()
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
     assert worker.stop(seconds=20) == 1
-    assert "stopped before Kafka acknowledged everything" in worker.log.read_text().splitlines()[-1]
+    assert "stopped before Kafka acknowledged everything" in worker.log.read_text()
 
 
 def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:

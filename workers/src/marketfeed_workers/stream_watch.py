@@ -169,7 +169,7 @@ class StreamWatch:
 
     async def _is_behind(self, name: str) -> bool:
         stream = self._ids.get(name)
-        if stream is None:
+        if stream is None or stream.symbol in self._symbols.delisted:
             return False
         seen = self._seen(stream)
         try:
@@ -180,6 +180,8 @@ class StreamWatch:
 
     def _is_broken(self, stream: StreamId) -> bool:
         liveness = self._streams[stream]
+        if stream.symbol in self._symbols.delisted:
+            return False  # no connection delivers it
         return liveness.state == "stalled" or (liveness.state == "unverified" and liveness.is_lively)
 
     def _follow_assignment(self) -> None:

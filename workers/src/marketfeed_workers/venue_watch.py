@@ -17,7 +17,7 @@ log = logs.get(__name__)
 CLOCK_SECONDS: Final = 60.0
 MIN_CLOCK_SECONDS: Final = 1.0
 SYMBOLS_SECONDS: Final = 300.0
-MIN_SYMBOLS_SECONDS: Final = 20.0
+MIN_SYMBOLS_SECONDS: Final = 5.0
 DELISTED: Final = "delisted"
 
 
