@@ -119,7 +119,7 @@ class Stage:
 
     def come(self, *trades: Trade) -> None:
         """Trades that one read brings."""
-        self.rig.pipeline._publish_trades(list(trades), 1)
+        self.rig.pipeline._publish_trades(list(trades), 1, [])
         self.rig.pipeline.poll()
 
     def quotes(self, *update_ids: int) -> None:
