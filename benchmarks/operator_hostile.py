@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from operator_scale import FEEDS, NAMESPACE, body, edit, quiet, symbols_of
+from operator_scale import FEEDS, NAMESPACE, body, edit, made, symbols_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operator" / "tests"))
 
@@ -138,6 +138,16 @@ async def worst(cluster: Cluster, venue: str) -> None:
     await cluster._request("delete", KINDS["Namespace"].path(None, "deleted"))
 
 
+async def nothing_created(operators: list[Operator]) -> None:
+    """Wait until neither operator has created a child for some seconds; leases go on being renewed."""
+    before, still = -1.0, 0
+    while still < 5:
+        await asyncio.sleep(1)
+        now = sum([await made(operator) for operator in operators])
+        still = still + 1 if now == before else 0
+        before = now
+
+
 async def measure(
     operators: list[Operator], cluster: Cluster, pod_port: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
@@ -152,7 +162,7 @@ async def measure(
         return len(found) == SHARDS * arguments.feeds
 
     await eventually(converged, seconds=600)
-    await quiet(operators[0])
+    await nothing_created(operators)
     hostile = Hostile(rng, [{"symbols": [{"symbol": "AUSDT", "status": "TRADING", "quoteAsset": "USDT"}]}])
     async with hostile.serving() as venue, hostile_pod_after(cluster, pod_port, rng, venue):
         latencies = []
