@@ -28,7 +28,10 @@ MESSAGE_TOO_LARGE = 10  # error code of the Kafka protocol
 def fetched(first_id: int, last_id: int, *absent: IdRange) -> Fetched:
     """Trades of REST."""
     ids = range(first_id, last_id + 1)
-    rows = [Trade("binance_us", SYMBOL, n, "1", "2", True, n, None, 1, "backfill") for n in ids]
+    rows = [
+        Trade("binance_us", SYMBOL, n, "1", "2", True, 1_723_161_600_000_000 + n, None, 1, "backfill")
+        for n in ids
+    ]
     return Fetched(rows, list(absent), "trades")
 
 
