@@ -219,7 +219,7 @@ CHILDREN = {
         f"{NAME}-{each}" for each in ("consumer-book", "consumer-trades", "ingestion", "migration")
     ],
     "PodDisruptionBudget": [f"{NAME}-{each}" for each in ("consumer-book", "consumer-trades", "ingestion")],
-    "ServiceAccount": [NAME],
+    "ServiceAccount": [f"{NAME}-pods"],
 }
 
 
