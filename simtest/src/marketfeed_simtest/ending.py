@@ -67,7 +67,7 @@ class Ending:
             if not begun and trade.seconds > self._last_end - 30:
                 continue
             stored = (trade.series, trade.id) in known.stored
-            if stored and not trade.series and known.is_reported(trade.id):
+            if stored and not trade.series and self._could_know(known, trade.id):
                 self._violate("false_missing", f"{symbol} {trade.id} is in the topic")
             elif not stored and not trade.series and inside(absent, trade.id):
                 self._violate("false_absent", f"{symbol} {trade.id}: the venue had it")
@@ -78,6 +78,23 @@ class Ending:
                 )
             elif trade.series not in begins:
                 self._violate("lost_unreported", f"{symbol}: no trade of series {trade.series} was published")
+
+    def _could_know(self, known: SymbolRecords, number: int) -> bool:
+        """Whether an id is reported missing by a process that published it, or followed one that ended well.
+
+        What a process published that was killed, or that still runs beside, the next one learns from REST only.
+        """
+        for gap, record in known.gaps.values():
+            if gap.id_series or not inside(gap.missing, number):
+                continue
+            for stored in known.stored[0, number]:
+                writer = self._lives[stored.life]
+                ended_well = writer.ending == "exited" and writer.code == 0
+                if stored.life == record.life or (
+                    ended_well and writer.ended <= self._lives[record.life].began
+                ):
+                    return True
+        return False
 
     def _check_repeats(self, symbol: str, known: SymbolRecords) -> None:
         for key, before, again in known.repeats:
