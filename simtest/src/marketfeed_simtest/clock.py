@@ -17,6 +17,9 @@ from typing import Any, Final
 START_SECONDS: Final = 1_790_000_000.0
 """The wall clock at the beginning of each session, in seconds since the epoch."""
 
+TURN_SECONDS: Final = 1e-6
+"""What a turn of the event loop takes at least."""
+
 REAL_SECONDS: Final = time.perf_counter
 """A clock of the machine, for what a session costs."""
 
@@ -94,8 +97,8 @@ class _Selector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise StuckError("no timer is set and no task is ready")
-        if timeout > 0:
-            self._clock.seconds += timeout
+        # A turn of the loop takes time, as on a machine: who waits for less than a float can tell would never end.
+        self._clock.seconds += max(timeout, TURN_SECONDS)
         return []
 
 
