@@ -6,7 +6,6 @@ that when it validates the position to fetch from. It does so when it learns who
 knows that already, as a member of a group does, would not: therefore a client of its own, for a moment.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -22,7 +21,9 @@ LOG_LOST: Final = (
     KafkaError._LOG_TRUNCATION,
 )
 """What a consumer is handed when the log does not hold its position."""
-_VALIDATE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.1
+_MAX_EMPTY_POLLS: Final = 300
+"""How many polls in a row may bring nothing; polls and not seconds, of which a process that is held has none."""
 
 
 def find_truncated(
@@ -32,13 +33,13 @@ def find_truncated(
 
     Args:
         config: of the group's consumer.
-        claimed: of those without a leader epoch nothing can be told.
+        claimed: of those without a leader epoch nothing can be told, and those just begun (epoch 1) were never read.
         stopping: whether to give up; what was not validated is then taken for good.
 
     Raises:
         KafkaException: no answer.
     """
-    asked = {(one.topic, one.partition): one for one in claimed if one.leader_epoch >= 0}
+    asked = {(one.topic, one.partition): one for one in claimed if one.leader_epoch >= 0 and one.epoch > 1}
     if not asked:
         return {}
     small = {
@@ -56,13 +57,19 @@ def find_truncated(
                 for partition, one in asked.items()
             ]
         )
-        unknown, deadline = set(asked), time.monotonic() + _VALIDATE_SECONDS
+        unknown, empty_polls = set(asked), 0
         while unknown and not stopping():
-            if time.monotonic() > deadline:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "validating the stored offsets"))
-            record = client.poll(0.1)
+            record = client.poll(_POLL_SECONDS)
             if record is None:
+                empty_polls += 1
+                if empty_polls > _MAX_EMPTY_POLLS:
+                    raise KafkaException(
+                        KafkaError(
+                            KafkaError._TIMED_OUT, "no response to the validation of the stored offsets"
+                        )
+                    )
                 continue
+            empty_polls = 0
             partition, error = (record.topic() or "", record.partition() or 0), record.error()
             if error is None or error.code() == KafkaError._PARTITION_EOF:
                 unknown.discard(partition)
