@@ -197,10 +197,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "False",
     ),
     Mutant(
-        "a reader of the log leaks receipts",
+        "receipts are kept for ever",
         "publisher.py",
-        "        del self._unsettled[receipt]\n",
-        "",
+        "self._unsettled.pop(receipt)",
+        "self._unsettled[receipt]",
     ),
     Mutant(
         "a jump is not backfilled",
