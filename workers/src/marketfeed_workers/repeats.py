@@ -9,8 +9,9 @@ from typing import Final
 
 from marketfeed_wire import Trade
 
-MAX_TRADES: Final = 50_000
-"""Trades held at most, all symbols together: about 20 MB, and some seconds of a venue's whole market."""
+MAX_TRADES: Final = 10_000
+"""Trades held at most, all symbols together: about 4 MB, and seconds of a venue's whole market, where connections that
+overlap are milliseconds apart. More would slow every trade down: they do not fit the processor's cache."""
 
 
 class RecentTrades:
