@@ -59,9 +59,7 @@ async def worker_families() -> Declared:
     )
     world = World()
     async with world.http_session() as session:
-        counters = workers._counters(settings)
-        rest = workers._rest(settings, session, world, counters)
-        made = workers._Worker(settings, *rest, 1_000_000, world, counters)
+        made = workers._make(settings, session, world, 1_000_000)
         return dict(families(made._registry))
 
 

@@ -75,9 +75,7 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
                     "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
                     acks=settings.kafka_acks,
                 )
-            counters, clock = _counters(settings), VenueClock(world.now_us, world.monotonic)
-            rest, weight = _rest(settings, session, world, counters, clock)
-            worker = _Worker(settings, rest, weight, most_batch_bytes, world, counters, clock)
+            worker = _make(settings, session, world, most_batch_bytes)
             if not await _unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
@@ -271,6 +269,14 @@ def _counters(settings: WorkerSettings) -> Counters:
         StreamCounters("progress", settings.market_progress_topic),
         StreamCounters("rejected", settings.market_rejected_topic),
     )
+
+
+def _make(
+    settings: WorkerSettings, session: ClientSession, world: World, most_batch_bytes: int | None
+) -> _Worker:
+    counters, clock = _counters(settings), VenueClock(world.now_us, world.monotonic)
+    rest, weight = _rest(settings, session, world, counters, clock)
+    return _Worker(settings, rest, weight, most_batch_bytes, world, counters, clock)
 
 
 def _rest(
