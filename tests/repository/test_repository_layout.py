@@ -140,8 +140,10 @@ def test_links_in_the_documentation_lead_somewhere(tracked: list[Path]) -> None:
     assert broken == []
 
 
-# What docs/kubernetes.md calls by name: Secrets, Kafka users, the operator's own MarketFeed.
-CLUSTER_OBJECTS = {f"marketfeed-{name}" for name in ("database", "feed", "admin", "canary", "scram")}
+# What the pages call by name on a cluster: Secrets, Kafka users, the operator's own MarketFeed, ClusterRoles, a Lease.
+CLUSTER_OBJECTS = {
+    f"marketfeed-{name}" for name in ("database", "feed", "admin", "canary", "scram", "view", "edit", "scope")
+}
 
 
 def test_the_documentation_names_only_make_targets_and_commands_that_exist(
