@@ -67,7 +67,8 @@ class SeriesWatch:
         suspicion = flow.suspicion
         if suspicion is None:
             return
-        if not suspicion.asked and not suspicion.unanswered:
+        # A first jump is how every process begins that was away: nothing to tell yet.
+        if not (suspicion.asked or suspicion.unanswered or suspicion.is_jump):
             log.warning(
                 "trades held back: their ids may begin again",
                 symbol=flow.symbol,
