@@ -8,9 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz simtest lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
-
-.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos simtest simtest-mutants simtest-crashes lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz retention-check simtest simtest-mutants simtest-crashes lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
