@@ -1,5 +1,9 @@
 """DATABASE_URL: what libpq would read otherwise than it was meant is refused at once, and not shown."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from marketfeed_chassis import settings
@@ -61,3 +65,23 @@ def test_a_url_that_libpq_reads_otherwise_is_refused_and_its_password_is_not_tol
 def test_what_libpq_reads_as_it_was_meant_is_taken(url: str) -> None:
     read = settings.read(DatabaseSettings, {"DATABASE_URL": url})
     assert read.database_url.get_secret_value() == url
+
+
+AS_A_USER_WITHOUT_A_NAME = """
+import os
+from marketfeed_consumers.settings import check_database_url
+os.setuid(65532)
+check_database_url("postgresql://me:secret@db.example:5433/x?sslmode=verify-full&connect_timeout=5")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without a name")
+def test_database_url_is_taken_in_a_container_whose_user_has_no_name() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", AS_A_USER_WITHOUT_A_NAME],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -75,7 +75,10 @@ def _refused_option(parts: Mapping[str, str]) -> str:
         if not parts.get(name, "0").strip().lstrip("+-").isdecimal():
             return name
     hosts = 1 + max(parts.get(name, "").count(",") for name in ("host", "hostaddr"))
-    nowhere = {"host": ",".join(["/nonexistent"] * hosts), "port": ",".join(["5432"] * hosts)}
+    # A user is always given: without one libpq asks for the name of the process's, which a container's may not have.
+    nowhere = {
+        "host": ",".join(["/nonexistent"] * hosts), "port": ",".join(["5432"] * hosts), "user": "nobody"
+    }  # fmt: skip
     options = {name: value for name, value in parts.items() if name not in ("host", "hostaddr", "port")}
     usual = _attempt(nowhere)
     if _attempt({**nowhere, **options}) == usual:
