@@ -5,9 +5,11 @@ transaction writes. Its `marks` are what is known once it is stored, so the next
 this one is still being written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from itertools import compress
+from operator import attrgetter, eq, not_
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from marketfeed_consumers.candles import Candle, candles
 from marketfeed_consumers.conflicts import Conflict
@@ -19,6 +21,7 @@ from marketfeed_consumers.tables import book_tickers, trades
 from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
+_TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
 MarkKey: TypeAlias = tuple[str, str, str, int]
 """(table, venue, symbol, id series)."""
 
@@ -182,22 +185,23 @@ def _compare_repeats(
     rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
 ) -> None:
     """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
-    own = {trade.trade_id: trade for trade in new}
+    own = dict(zip(map(_TRADE_ID, new), new, strict=True))
+    first_of_each = list(map(own.get, map(_TRADE_ID, group)))
+    same_in_every_field = list(map(eq, first_of_each, group))
     unknown: list[Trade] = []
-    for trade in group:
-        first = own.get(trade.trade_id)
-        if first is trade:
-            continue
-        if recent is None:
-            first = None
-        elif first is None:
-            first = recent.find(key, trade.trade_id)
-        if first is None:
-            unknown.append(trade)
-        elif first == trade or same_trade(first, trade):
-            rows.duplicates += 1
-        else:
-            rows.conflicts.append(Conflict(trade, first))
+    if recent is None:
+        unknown += [trade for first, trade in zip(first_of_each, group, strict=True) if first is not trade]
+    else:
+        # Nearly all repeats are of this batch, word for word; each new trade is the same as itself.
+        rows.duplicates += sum(same_in_every_field) - len(new)
+        for trade in compress(group, map(not_, same_in_every_field)):
+            first = own.get(trade.trade_id) or recent.find(key, trade.trade_id)
+            if first is None:
+                unknown.append(trade)
+            elif first == trade or same_trade(first, trade):
+                rows.duplicates += 1
+            else:
+                rows.conflicts.append(Conflict(trade, first))
     if unknown:
         rows.repeats[key] = unknown
 
