@@ -213,6 +213,8 @@ _IN_THE_DATABASE: Final = (
     ),
 )
 
+_NO_RETENTION: Final = "nothing is deleted unless a retention is set"
+
 _RETENTION: Final = (
     lines(
         "Rows deleted",
@@ -222,6 +224,7 @@ _RETENTION: Final = (
             expr=f"sum by (table) (max by (namespace, feed, table) "
             f"(increase(marketfeed_consumer_retention_deleted_rows_total{{{FEEDS}}}[$__rate_interval])))",
             legend="{{table}}",
+            may_be_empty=_NO_RETENTION,
         ),
         width=8,
     ),
@@ -233,6 +236,7 @@ _RETENTION: Final = (
             expr="time() - max by (namespace, feed, table) "
             f"(marketfeed_consumer_retention_finished_timestamp_seconds{{{FEEDS}}})",
             legend="{{feed}} {{table}}",
+            may_be_empty=_NO_RETENTION,
         ),
         width=8,
     ),
@@ -245,11 +249,13 @@ _RETENTION: Final = (
             expr="max by (namespace, feed, table) "
             f"(marketfeed_consumer_retention_unfinished_symbols{{{FEEDS}}})",
             legend="{{feed}} {{table}} symbols unfinished",
+            may_be_empty=_NO_RETENTION,
         ),
         Query(
             expr="sum by (namespace, feed, table) (max by (namespace, feed, table, venue, symbol) "
             f"(marketfeed_consumer_retention_impossible_rows{{{FEEDS}}}))",
             legend="{{feed}} {{table}} rows with impossible times",
+            may_be_empty=_NO_RETENTION,
         ),
         width=8,
     ),
