@@ -167,7 +167,7 @@ def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
         child_facts("Job", run(f"run-{9 - day}", f"2026-11-0{day + 1}T03:23:00Z", state))
         for day, state in enumerate(states)
     ]
-    there = made(declared, Observed())
+    there = made(declared, made(declared, Observed()))  # once more after the migration: no longer suspended
     there = replace(there, children={**there.children, **{each.key: each for each in runs if each}})
     planned = plan(declared, there)
     assert planned is not None

@@ -92,7 +92,7 @@ def _different(value: charts_values.Value) -> Any:
     if isinstance(default, bool):
         return not _in_everything(value)
     if isinstance(default, int | float):
-        return default + 1
+        return default + 1 if default < value.schema.get("maximum", default + 1) else default - 1
     if isinstance(default, list):
         return ["other"]
     return {"other": "value"} if isinstance(default, dict) else "other"

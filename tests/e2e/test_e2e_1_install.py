@@ -124,12 +124,12 @@ def _filled(promql: str) -> str:
 
 OLD_ROWS = """
 INSERT INTO book_tickers (venue, symbol, update_id, bid_price, bid_qty, ask_price, ask_qty, received_time_us)
-    SELECT venue, symbol, 0, 1, 1, 1, 1, 1 FROM top_of_book ORDER BY symbol LIMIT 1;
+    SELECT venue, symbol, 0, 1, 1, 1, 1, 1577836800000000 FROM top_of_book ORDER BY symbol LIMIT 1;
 INSERT INTO dead_letters (topic, topic_id, "partition", kafka_offset, reason, stored_time_us)
-    VALUES ('old', '', 0, 0, 'of this test', 1);
+    VALUES ('old', '', 0, 0, 'of this test', 1577836800000000);
 """
 OLD_ROWS_LEFT = """
-SELECT (SELECT count(*) FROM book_tickers WHERE received_time_us = 1),
+SELECT (SELECT count(*) FROM book_tickers WHERE received_time_us = 1577836800000000),
     (SELECT count(*) FROM dead_letters WHERE topic = 'old')
 """
 

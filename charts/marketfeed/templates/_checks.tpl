@@ -32,8 +32,8 @@
 {{- if and (gt $copies 1) (eq (int .minInsyncReplicas) $copies) }}
 {{- fail (printf "kafka.minInsyncReplicas and kafka.replicationFactor are both %d: the restart of one broker would stop everything. Set kafka.minInsyncReplicas=%d" $copies (sub $copies 1)) }}
 {{- end }}
-{{- $names := list .topics.trades.name .topics.bookTicker.name .topics.progress.name .topics.gaps.name }}
-{{- if lt (len (uniq $names)) 4 }}
+{{- $names := list .topics.trades.name .topics.bookTicker.name .topics.progress.name .topics.gaps.name .topics.rejected.name }}
+{{- if lt (len (uniq $names)) 5 }}
 {{- fail (printf "the names of kafka.topics must differ, each topic holds one kind of message: %s" (join ", " $names)) }}
 {{- end }}
 {{- end }}

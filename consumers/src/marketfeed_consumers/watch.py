@@ -27,6 +27,10 @@ _LOOK_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 4.0
 """A broker that has not answered for so long is told of; with the time between looks below ten seconds."""
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+"""The client asked by metadata from before a broker's restart. It does not renew that by itself for a request of this
+kind, so it would be told the same for ever: seen on librdkafka 2.16 after a broker was killed."""
+_REFRESH_SECONDS: Final = 1.0
 _SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
@@ -90,6 +94,8 @@ class Watch:
             self._answered_at = self._monotonic()
             asked, self._asked = self._asked, {}
             ends, self._asked_ends = self._asked_ends, {}
+            if any(_code(future.exception()) in _STALE for future in ends.values()):
+                self._refresh()
             self._judge_answer(*_failure(asked, ends))
             self._take_topics(asked)
             self._take_ends(ends)
@@ -103,6 +109,11 @@ class Watch:
             self._asked_ends = kafka.ask_ends(
                 self._admin, self._state.partitions.copy(), latest=True, seconds=_ANSWER_SECONDS
             )
+
+    def _refresh(self) -> None:
+        # The one request here that is waited for, once after a change of leaders; silence is told by the others.
+        with suppress(KafkaException):
+            self._admin.list_topics(timeout=_REFRESH_SECONDS)
 
     def _judge_answer(self, failure: str, at_once: bool) -> None:
         """Note why Kafka did not answer, "" when it did.
@@ -186,7 +197,7 @@ def _failure(asked: Mapping[str, Any], ends: Mapping[Any, Any]) -> tuple[str, bo
         if one.topic in missing:
             continue
         error = future.exception()
-        if error is not None and _code(error) not in _MISSING:
+        if error is not None and _code(error) not in (*_MISSING, *_STALE):
             return f"{one.topic}[{one.partition}]: {_text(error)}", _code(error) in _SILENT
         if error is None and kafka.end_of(future) is None:
             return f"{one.topic}[{one.partition}]: no response from its leader", True

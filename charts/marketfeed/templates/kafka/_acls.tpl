@@ -3,7 +3,7 @@
 {{- /* Workers write every topic, and at their start read the two that say where they had got to. */ -}}
 {{- define "marketfeed.acls.worker" -}}
 {{- with .Values.kafka.topics -}}
-{{- range (list .trades .bookTicker) }}
+{{- range (list .trades .bookTicker .rejected) }}
 - resource: {type: topic, name: {{ .name }}}
   operations: [Write]
 {{- end }}
@@ -20,7 +20,7 @@
 {{- /* Consumers read what is stored, in their groups. */ -}}
 {{- define "marketfeed.acls.consumer" -}}
 {{- with .Values.kafka.topics -}}
-{{- range (list .trades .bookTicker .gaps) }}
+{{- range (list .trades .bookTicker .gaps .rejected) }}
 - resource: {type: topic, name: {{ .name }}}
   operations: [Read]
 {{- end }}
@@ -40,7 +40,7 @@
 - resource: {type: cluster}
   operations: [Describe, DescribeConfigs]
 {{- with .Values.kafka.topics }}
-{{- range (list .trades .bookTicker .progress .gaps) }}
+{{- range (list .trades .bookTicker .progress .gaps .rejected) }}
 - resource: {type: topic, name: {{ .name }}}
   operations: [Read, Create, Delete, Alter, DescribeConfigs, AlterConfigs]
 {{- end }}

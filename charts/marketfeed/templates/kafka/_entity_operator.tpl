@@ -19,7 +19,7 @@ template:
 {{- define "marketfeed.topicsRegex" -}}
 {{- $names := list -}}
 {{- with .Values.kafka.topics -}}
-{{- range (list .trades .bookTicker .progress .gaps) -}}
+{{- range (list .trades .bookTicker .progress .gaps .rejected) -}}
 {{- $names = append $names (regexQuoteMeta .name) -}}
 {{- end -}}
 {{- end -}}
