@@ -6,7 +6,7 @@ from hypothesis import given
 from wire_strategies import names
 
 from marketfeed_wire import BOOK_TICKER, TRADES, key_for
-from marketfeed_wire.status import ConsumerStatus, StreamStatus, SymbolStatus, WorkerStatus
+from marketfeed_wire.status import ConsumerStatus, RetentionStatus, StreamStatus, SymbolStatus, WorkerStatus
 
 # JSON has no infinity, and Hypothesis takes msgspec's mark of an empty dictionary for the default itself.
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
@@ -26,10 +26,19 @@ def test_two_symbols_share_a_key_only_when_they_are_the_same(one: str, other: st
 
 
 counts = st.dictionaries(st.text(), st.integers())
-consumer_statuses = st.builds(ConsumerStatus, conflicts=counts, unverifiable=counts)
+consumer_statuses = st.builds(
+    ConsumerStatus,
+    conflicts=counts,
+    unverifiable=counts,
+    expired=counts,
+    retention=st.dictionaries(st.text(), st.from_type(RetentionStatus)),
+)
 
 
-@given(st.from_type(WorkerStatus) | consumer_statuses)
+worker_statuses = st.builds(WorkerStatus, rejected=counts)
+
+
+@given(worker_statuses | consumer_statuses)
 def test_a_status_comes_back_as_it_was_sent(status: WorkerStatus | ConsumerStatus) -> None:
     assert msgspec.json.decode(msgspec.json.encode(status), type=type(status)) == status
 

@@ -76,7 +76,7 @@ def test_topic_that_does_not_exist_is_named_and_not_created(
 ) -> None:
     topics = {
         f"MARKET_{name}_TOPIC": shared_broker.new_topic(name.lower())
-        for name in ("TRADES", "BOOK", "PROGRESS", "GAPS")
+        for name in ("TRADES", "BOOK", "PROGRESS", "GAPS", "REJECTED")
     }
     assert topic_probe(make_settings(KAFKA_BROKER=shared_broker.address, **topics))() == ""
     topics["MARKET_GAPS_TOPIC"] = "no.such.topic"
