@@ -6,7 +6,7 @@ so that an older consumer reads a newer worker's messages.
 """
 
 import re
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -123,6 +123,31 @@ def not_a_name(venue: str, symbol: str) -> DecodeError | None:
         if not is_name(text):
             return DecodeError(field, f"{text!r} is not a name: it holds a space or an unprintable character")
     return None
+
+
+class _Named(Protocol):
+    @property
+    def venue(self) -> str: ...
+    @property
+    def symbol(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def decode_named(decoder: msgspec.json.Decoder[N], value: bytes) -> N:
+    """What `decoder` reads in a record's value, if venue and symbol are names.
+
+    Raises:
+        DecodeError: it is no such message; names the field.
+    """
+    try:
+        message = decoder.decode(value)
+    except UNREADABLE as error:
+        raise explained(error, value) from None
+    if wrong := not_a_name(message.venue, message.symbol):
+        raise wrong
+    return message
 
 
 def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from marketfeed_wire.codec import UNREADABLE, DecodeError, explained, not_a_name
+from marketfeed_wire.codec import DecodeError, decode_named
 from marketfeed_wire.messages import Id, IdSeries, Name, TimeUs
 
 GapState = Literal["open", "filled", "absent", "unresolved"]
@@ -102,13 +102,7 @@ def decode_progress(value: bytes) -> Progress:
     Raises:
         DecodeError: the value is no `Progress`; names the field.
     """
-    try:
-        progress = _progress.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
-    if wrong := not_a_name(progress.venue, progress.symbol):
-        raise wrong
-    return progress
+    return decode_named(_progress, value)
 
 
 def decode_quote_progress(value: bytes) -> QuoteProgress:
@@ -117,13 +111,7 @@ def decode_quote_progress(value: bytes) -> QuoteProgress:
     Raises:
         DecodeError: the value is no `QuoteProgress`; names the field.
     """
-    try:
-        progress = _quote_progress.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
-    if wrong := not_a_name(progress.venue, progress.symbol):
-        raise wrong
-    return progress
+    return decode_named(_quote_progress, value)
 
 
 def decode_gap(value: bytes) -> Gap:
@@ -132,12 +120,7 @@ def decode_gap(value: bytes) -> Gap:
     Raises:
         DecodeError: the value is no `Gap`, or a range of it ends before it starts; names the field.
     """
-    try:
-        gap = _gaps.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
-    if wrong := not_a_name(gap.venue, gap.symbol):
-        raise wrong
+    gap = decode_named(_gaps, value)
     ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}
     for field, each in ranges.items():
         if any(last < first for first, last in each):

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from marketfeed_wire.codec import UNREADABLE, explained, not_a_name
+from marketfeed_wire.codec import decode_named
 from marketfeed_wire.messages import Id, IdSeries, Name, TimeUs
 
 MAX_RAW_BYTES: Final = 4096
@@ -43,10 +43,4 @@ def decode_rejected(value: bytes) -> RejectedMessage:
     Raises:
         DecodeError: the value is no `RejectedMessage`; names the field.
     """
-    try:
-        rejected = _rejected.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
-    if wrong := not_a_name(rejected.venue, rejected.symbol):
-        raise wrong
-    return rejected
+    return decode_named(_rejected, value)
