@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 from confluent_kafka import Producer
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ from integration_pipeline import QUOTES, TRADES, Pipeline  # noqa: E402
 from marketfeed_cli import services  # noqa: E402
 from marketfeed_cli.embedded import postgres  # noqa: E402
 from marketfeed_cli.process import Parts  # noqa: E402
+from marketfeed_consumers import commands  # noqa: E402
 from marketfeed_devtools.ports import free_port  # noqa: E402
 from marketfeed_devtools.programs import Unavailable  # noqa: E402
 from marketfeed_devtools.waiting import until_async  # noqa: E402
@@ -33,7 +35,7 @@ from marketfeed_monitoring.prometheus import Programs, Prometheus, Target  # noq
 
 RULES = ROOT / "charts/marketfeed/files/rules/marketfeed.yaml"
 FEED, NAMESPACE = "binance-us", "market"
-STORED_TOPICS = 3
+STORED_TOPICS = 4
 SHARDS = (("BTCUSDT", "ETHUSDT", "SOLUSDT"), ("ADAUSDT", "XRPUSDT", "DOGEUSDT"))
 
 
@@ -96,10 +98,29 @@ async def _pipeline(parts: Parts, folder: Path) -> Pipeline:
     symbols = ",".join(symbol for shard in SHARDS for symbol in shard)
     pipeline.environment |= {"KAFKA_BROKER": address_file.read_text().strip(), "LOG_LEVEL": "WARNING"}
     await pipeline.migrate()
+    await _retain_a_row_with_an_impossible_time(pipeline)
     await pipeline.venue(
         "generate", "--symbols", symbols, "--trade-rate", "8", "--quote-rate", "40", "--seed", "7"
     )
     return pipeline
+
+
+ROW_WITH_AN_IMPOSSIBLE_TIME = """
+INSERT INTO trades (venue, symbol, trade_id, price, qty, buyer_is_maker, trade_time_us, received_time_us, origin)
+VALUES ('binance_us', 'LTCUSDT', 1, 1, 1, true, 5, 5, 'stream');
+INSERT INTO high_water_marks
+(table_name, venue, symbol, version, first_id, last_id, first_time_us, last_time_us, row_count)
+VALUES ('trades', 'binance_us', 'LTCUSDT', 1, 1, 1, 5, 5, 1)
+"""
+
+
+async def _retain_a_row_with_an_impossible_time(pipeline: Pipeline) -> None:
+    """A run of retention, so that its metrics exist, and a row that it keeps because of its time."""
+    with psycopg.connect(pipeline.database) as connection:
+        connection.execute(ROW_WITH_AN_IMPOSSIBLE_TIME)
+    retain = (sys.executable, "-m", "marketfeed_consumers", "retain", "--trades-days", "1")
+    process = await asyncio.create_subprocess_exec(*retain, env=pipeline.environment)
+    assert await process.wait() == commands.IMPOSSIBLE_TIMES
 
 
 async def _services(pipeline: Pipeline) -> list[Target]:

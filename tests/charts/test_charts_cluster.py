@@ -105,7 +105,7 @@ def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
     assert "kubectl -n " in said
     feeds = _get(kubectl, namespace, "marketfeeds")["items"]
     assert [feed["metadata"]["name"] for feed in feeds] == ["first" if profile == "local" else "binance-us"]
-    assert len(_get(kubectl, namespace, "kafkatopics.kafka.strimzi.io")["items"]) == 4
+    assert len(_get(kubectl, namespace, "kafkatopics.kafka.strimzi.io")["items"]) == 5
     assert len(_get(kubectl, namespace, "kafkausers.kafka.strimzi.io")["items"]) == (
         0 if profile == "local" else 4
     )

@@ -194,10 +194,10 @@ def test_other_operators_kinds(system: System) -> None:
     try:
         system.apply_feed(autoscaled, "others", "others")
         until(
-            "the ScaledObject and four KafkaTopics are accepted",
+            "the ScaledObject and five KafkaTopics are accepted",
             lambda: (
                 system.kube.get("others", "scaledobjects")["items"]
-                and len(system.kube.get("others", "kafkatopics")["items"]) == 4
+                and len(system.kube.get("others", "kafkatopics")["items"]) == 5
             ),
             seconds=60,
         )
