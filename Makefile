@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz retention-check simtest simtest-mutants simtest-crashes lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
+.PHONY: help setup demo tools tools-kafka tools-e2e tools-images test test-services test-kubernetes unit chaos fuzz retention-check simtest simtest-consumers simtest-mutants simtest-crashes lint format bench bench-ingest bench-sink generate dashboards images compose-test e2e e2e-full e2e-down charts platform install uninstall
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ SEED ?= 0
 
 simtest: setup ## sessions of the worker in virtual time with faults from seeds (SESSIONS=10000 SEED=n, ARGS="--no-shrink")
 	@$(RUN) marketfeed-simtest run --sessions $(SESSIONS) --seed $(SEED) $(ARGS)
+
+simtest-consumers: setup ## sessions of consumers with faults from seeds (SESSIONS=2000 SEED=n POSTGRES=1 PLAN='{...}' ARGS="--no-shrink")
+	@$(RUN) marketfeed-simtest consumers --sessions $(SESSIONS) --seed $(SEED) $(if $(POSTGRES),--postgres) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
 
 retention-check: setup ## retention and audit under generated interleavings, against an oracle in SQL (RUNS=10000 SEED=1 ARGS="--case FILE")
 	@$(RUN) python scripts/retention_check.py $(addprefix --runs=,$(RUNS)) $(addprefix --seed=,$(SEED)) $(ARGS)

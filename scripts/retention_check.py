@@ -23,9 +23,9 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "consumers/tests"))
 
 from consumer_interleavings import Case, Stage, group, smallest  # noqa: E402
-from consumer_postgres import running  # noqa: E402
 
 from marketfeed_consumers import schema  # noqa: E402
+from marketfeed_simtest.postgres_server import running  # noqa: E402
 
 GROUP: Final = 50
 PROGRESS_SECONDS: Final = 10.0

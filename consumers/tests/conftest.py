@@ -19,13 +19,13 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from consumer_pgproxy import Proxy
-from consumer_postgres import Postgres, running
 from consumer_session import Session
 from consumer_support import BROKER_PROGRAM, Consumer
 from psycopg import sql
 
 from marketfeed_consumers import schema
+from marketfeed_devtools.pgproxy import Proxy
+from marketfeed_simtest.postgres_server import Postgres, running
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 
 _numbers = count(1)

@@ -14,7 +14,6 @@ from typing import Protocol
 import psycopg
 import pytest
 from consumer_market import trade
-from consumer_pgproxy import Proxy
 from consumer_session import Session
 from consumer_support import stored
 from hypothesis import given
@@ -27,6 +26,7 @@ from marketfeed_consumers.auditor import Auditor
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.judgement import MARGIN_US, VERDICTS, Ledger, judge
 from marketfeed_consumers.plausible import EARLIEST_US
+from marketfeed_devtools.pgproxy import Proxy
 from marketfeed_devtools.waiting import until
 
 

@@ -5,13 +5,13 @@ from argparse import Namespace
 import psycopg
 import pytest
 from consumer_market import trade
-from consumer_postgres import Postgres, running
 from consumer_session import Session
 from consumer_support import rows
 
 from marketfeed_cli.audit import audit
 from marketfeed_consumers import schema
 from marketfeed_devtools.waiting import until
+from marketfeed_simtest.postgres_server import Postgres, running
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,6 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from consumer_market import record, trade
-from consumer_pgproxy import Fault, Proxy
 from consumer_support import rows
 from psycopg import sql
 
@@ -29,6 +28,7 @@ from marketfeed_consumers.state import Progress, State
 from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.writer import Writer
+from marketfeed_devtools.pgproxy import Fault, Proxy
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Trade, encode
 

@@ -10,7 +10,6 @@ from typing import Any, LiteralString, TypeVar
 import psycopg
 import pytest
 from consumer_market import quote, trade
-from consumer_pgproxy import Fault, Proxy
 from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
 from structlog.testing import capture_logs
@@ -20,6 +19,7 @@ from marketfeed_consumers.claims import Wanted, refusal
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
 from marketfeed_consumers.transaction import Owner
+from marketfeed_devtools.pgproxy import Fault, Proxy
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration

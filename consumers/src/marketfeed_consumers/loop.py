@@ -13,8 +13,6 @@ waited for.
 import time
 from collections.abc import Callable
 
-from confluent_kafka.admin import AdminClient
-
 from marketfeed_chassis.kafka import client_config
 from marketfeed_consumers.batching import is_due, is_full
 from marketfeed_consumers.errors import LogLost
@@ -26,6 +24,7 @@ from marketfeed_consumers.state import State
 from marketfeed_consumers.storing import Storing
 from marketfeed_consumers.waiting import Stop, Waiting
 from marketfeed_consumers.watch import Watch
+from marketfeed_consumers.world import REAL, World
 from marketfeed_consumers.writer import Stored, Writer
 
 
@@ -40,17 +39,27 @@ class Loop:
         *,
         name: str,
         observe: Callable[[Plan, Stored], None] = lambda _plan, _stored: None,
+        world: World = REAL,
     ) -> None:
         self._drain_seconds = settings.drain_deadline_seconds
         self._writer = writer
         self._state = state
         self._stop = Stop()
-        self._reader = Reader(settings, state)
+        self._reader = Reader(settings, state, world.make_client)
         waiting = Waiting(self._reader, writer, state, self._stop)
         self._storing = Storing(settings, writer, state, self._reader, waiting, self._stop, observe)
-        admin = AdminClient({**client_config(settings), "log_level": 2})
+        admin = world.make_admin({**client_config(settings), "log_level": 2})
         self._ownership = Ownership(
-            settings, name, writer, state, self._reader, self._storing, waiting, self._stop, admin
+            settings,
+            name,
+            writer,
+            state,
+            self._reader,
+            self._storing,
+            waiting,
+            self._stop,
+            admin,
+            world.make_client,
         )
         self._watch = Watch(
             settings.required_topics(),
@@ -59,6 +68,7 @@ class Loop:
             self._reader,
             self._storing.topic_ids,
             self._storing.hand_over_ends,
+            world.monotonic,
         )
 
     def stop(self) -> None:

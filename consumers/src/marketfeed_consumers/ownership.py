@@ -5,7 +5,7 @@ within the drain deadline, and what was only read is left to the next owner.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, TopicPartition
@@ -49,6 +49,7 @@ class Ownership:
         waiting: Waiting,
         stop: Stop,
         admin: AdminClient,
+        make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -59,6 +60,7 @@ class Ownership:
         self._waiting = waiting
         self._stop = stop
         self._admin = admin
+        self._make_client = make_client
 
     def join(self) -> None:
         """Become a member of the group; what it assigns to us is taken over while the reader polls."""
@@ -130,7 +132,7 @@ class Ownership:
         reasons = {key: reason for key, reason in self._refusals(claimed, wanted).items() if reason}
         fit = [one for one in claimed if (one.topic, one.partition) not in reasons]
         config = kafka.consumer_config(self._settings, lambda _: None)
-        reasons |= find_truncated(config, fit, lambda: self._stop.asked)
+        reasons |= find_truncated(config, fit, lambda: self._stop.asked, self._make_client)
         if reasons:
             self.refuse(reasons, {(one.topic, one.partition): one.epoch for one in claimed})
             raise LogLost(reasons)

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -50,7 +50,12 @@ class Reader:
         ends: partition -> the offset at which it was read to its end, control records and aborted ones included.
     """
 
-    def __init__(self, settings: ConsumerSettings, state: State) -> None:
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        state: State,
+        make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
+    ) -> None:
         self.batch = Batch()
         self.failure: ServiceError | None = None
         self.ends: dict[Partition, int] = {}
@@ -68,7 +73,7 @@ class Reader:
         self._name_hint = (
             f" (KAFKA_GROUP_INSTANCE_ID={name}: no two processes may have the same)" if name else ""
         )
-        self.client = KafkaConsumer(consumer_config(settings, self._client_error))
+        self.client = make_client(consumer_config(settings, self._client_error))
 
     @property
     def bounds(self) -> Bounds:

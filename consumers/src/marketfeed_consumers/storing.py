@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,7 +95,7 @@ class Storing:
             self._rewind()
             return
         except BadData as error:  # a name that the database cannot even be asked for
-            wait([flight.future for flight in self._flights])
+            self._writer.wait([flight.future for flight in self._flights])
             self.collect()
             self._redo(batch, error)
             return
@@ -191,7 +191,7 @@ class Storing:
 
         Once one of them is dropped, all behind it are: stored without it, they would move the offset past it.
         """
-        wait([flight.future for flight in self._flights])
+        self._writer.wait([flight.future for flight in self._flights])
         batches = [failed]
         for flight in self._flights:
             if flight.future.exception() is None:  # of other partitions, and planned after the failure

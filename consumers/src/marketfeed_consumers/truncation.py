@@ -27,7 +27,10 @@ _MAX_EMPTY_POLLS: Final = 300
 
 
 def find_truncated(
-    config: dict[str, Any], claimed: Sequence[Claimed], stopping: Callable[[], bool]
+    config: dict[str, Any],
+    claimed: Sequence[Claimed],
+    stopping: Callable[[], bool],
+    make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
 ) -> dict[Partition, str]:
     """Partition -> why it must not be read on from its stored offset, of those whose log was cut below it.
 
@@ -35,6 +38,7 @@ def find_truncated(
         config: of the group's consumer.
         claimed: of those without a leader epoch nothing can be told, and those just begun (epoch 1) were never read.
         stopping: whether to give up; what was not validated is then taken for good.
+        make_client: makes a Kafka consumer from librdkafka's properties.
 
     Raises:
         KafkaException: no answer.
@@ -48,7 +52,7 @@ def find_truncated(
         "fetch.message.max.bytes": 1024,
         "group.instance.id": "",
     }
-    client = KafkaConsumer({name: value for name, value in {**config, **small}.items() if value != ""})
+    client = make_client({name: value for name, value in {**config, **small}.items() if value != ""})
     found: dict[Partition, str] = {}
     try:
         client.assign(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -47,7 +47,7 @@ class Waiting:
         now = self._state.last_step = time.monotonic()
         self._since = self._since or now
         self._writer.look()
-        done, _ = wait([future], timeout=IDLE_SECONDS)
+        done, _ = self._writer.wait([future], IDLE_SECONDS)
         if done or self._stop.asked or now - self._since < _PAUSE_AFTER_SECONDS:
             return
         self._reader.keep_our_place()
@@ -82,7 +82,7 @@ class Waiting:
         while not future.done() and time.monotonic() < min(deadline, self._stop.at_seconds):
             self._state.last_step = time.monotonic()
             self._writer.look()
-            wait([future], timeout=IDLE_SECONDS)
+            self._writer.wait([future], IDLE_SECONDS)
         self._writer.finish([future], 0.0)
         self._writer.go_on()
         return future.result()

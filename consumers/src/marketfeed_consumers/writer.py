@@ -6,10 +6,9 @@ loop says so. Everything else (lost connection, full disk, restart) is waited ou
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -27,6 +26,7 @@ from marketfeed_consumers.knowledge import Mark
 from marketfeed_consumers.load import load_marks
 from marketfeed_consumers.plan import MarkKey, Plan
 from marketfeed_consumers.transaction import Connection, OffsetsMoved, Owner, Written
+from marketfeed_consumers.world import REAL, World
 
 log = logs.get(__name__)
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class Writer:
     Attributes:
         trouble: why nothing is stored at the moment; "" when all is well. Read by /readyz.
         retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
+        wait: waits for futures of this writer.
         asked_at: when the database was given the work it has not answered yet, by the monotonic clock.
     """
 
@@ -74,7 +75,9 @@ class Writer:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         chance: random.Random | None = None,
         at: Callable[[str], None] = lambda _: None,
+        world: World = REAL,
     ) -> None:
+        self.wait = world.wait
         self.trouble = ""
         self.retries: dict[str, int] = {}
         self.asked_at: float | None = None
@@ -82,12 +85,13 @@ class Writer:
         self._clock_us = clock_us
         self._chance = chance or random.Random()  # noqa: S311 - jitter
         self._at = at
+        self._world = world
         self._connection: Connection | None = None
         self._dialect = POSTGRESQL  # until it is connected
         self._paused = logs.Episode(log, "writes paused", "writes resumed")
-        self._give_up = threading.Event()
+        self._give_up = world.make_event()
         self._broken = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._thread = world.make_thread()
 
     def submit_claim(self, group: str, owner: str, wanted: Sequence[Wanted]) -> "Future[list[Claimed]]":
         """Take over partitions."""
@@ -142,12 +146,12 @@ class Writer:
 
     def finish(self, futures: "Sequence[Future[Any]]", seconds: float) -> None:
         """Wait for `futures` up to `seconds`; then give up, and cut the connection of what still hangs."""
-        if wait(futures, timeout=seconds).not_done:
+        if self.wait(futures, seconds).not_done:
             self.give_up()
-            if wait(futures, timeout=_GIVE_UP_SECONDS).not_done:
+            if self.wait(futures, _GIVE_UP_SECONDS).not_done:
                 if self._connection is not None and not self._connection.closed:
-                    database.cut(self._connection)
-                wait(futures)
+                    self._world.cut(self._connection)
+                self.wait(futures)
 
     def close(self) -> None:
         """Give up the work at hand and close the connection."""
@@ -273,7 +277,7 @@ class Writer:
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection, self._dialect = database.connect(self._url)
+            self._connection, self._dialect = self._world.connect(self._url)
         return self._connection
 
     def _roll_back(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marketfeed_simtest import many, mutants
 from marketfeed_simtest.clock import REAL_SECONDS
+from marketfeed_simtest.consumers import command as consumers_command
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
 from marketfeed_simtest.plan import KNOWN, Plan, as_json, draw, from_json
@@ -51,11 +52,16 @@ def main() -> None:
     judged.add_argument("--seeds", type=int, default=100)
     judged.add_argument("--jobs", type=int, default=many.cores())
     judged.add_argument("-k", dest="word", default="", help="only those whose name has this in it")
+    consumers_command.add_arguments(
+        commands.add_parser("consumers", help="sessions of consumers"), many.cores()
+    )
     given = parser.parse_args()
     match given.command:
         case "run":
             seed = given.seed or seed_of_today()
             sys.exit(run_many(seed, given, shrinks=not given.no_shrink))
+        case "consumers":
+            sys.exit(consumers_command.main(given, seed_of_today(), say, as_text))
         case "crash-points":
             sys.exit(run_crashes(given))
         case "battery":

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -239,13 +239,21 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> tuple[Plan, int]:
 
     `fails` runs a plan.
     """
+    return smallest(plan, fails, _smaller)
+
+
+P = TypeVar("P")
+
+
+def smallest(plan: P, fails: Callable[[P], bool], smaller: Callable[[P], Iterator[P]]) -> tuple[P, int]:
+    """The first of what `smaller` gives that fails, and so on until none does; and the number of tries."""
     tries, done = 0, False
     while not done:
         done = True
-        for smaller in _smaller(plan):
+        for candidate in smaller(plan):
             tries += 1
-            if fails(smaller):
-                plan, done = smaller, False
+            if fails(candidate):
+                plan, done = candidate, False
                 break
     return plan, tries
 

@@ -44,10 +44,12 @@ class Proxy:
 
     @property
     def address(self) -> tuple[str, int]:
+        """Where it listens."""
         host, port = self._listener.getsockname()[:2]
         return host, port
 
     def plan(self, statement: str, fault: Fault, sqlstate: str = "") -> None:
+        """Let a fault happen to the next statement that begins so."""
         self._faults.append((statement.encode(), fault, sqlstate))
 
     def forget(self) -> None:
@@ -64,6 +66,7 @@ class Proxy:
         return len(self._faults)
 
     def close(self) -> None:
+        """End it, and every connection through it."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -29,6 +29,7 @@ class Postgres:
     folder: Path
 
     def url(self, database: str = "postgres") -> str:
+        """How a database of it is reached."""
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def new_database(self, options: LiteralString = "") -> str:
@@ -64,10 +65,12 @@ def running(follows: Postgres | None = None) -> Iterator[Postgres]:
             *(binaries / "pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync"),
             *("-h", follows.folder, "-U", "postgres"),
         ]
-    subprocess.run(made, check=True, user=user, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(  # noqa: S603 - no shell
+        made, check=True, user=user, env=environment, stdout=subprocess.DEVNULL
+    )
     options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - no shell
             [binaries / "postgres", "-D", data, *options],
             user=user, env=environment, stderr=log, stdout=log,
         )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Many sessions of consumers on all cores, and what they add up to."""
+
+import ast
+import hashlib
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import marketfeed_consumers
+from marketfeed_simtest.clock import REAL_SECONDS
+from marketfeed_simtest.consumers import postgres
+from marketfeed_simtest.consumers.database import MakeDatabase, StoreDatabase
+from marketfeed_simtest.consumers.faults import KINDS
+from marketfeed_simtest.consumers.plan import Plan, as_json, draw, smaller
+from marketfeed_simtest.consumers.session import Outcome, run
+from marketfeed_simtest.plan import smallest
+
+_LOOKED_FOR: Final = (
+    "process ended: stopped",
+    "process ended: Fenced",
+    "process ended: LogLost",
+    "refusal ended by reset-offsets",
+    "audit complete",
+    "audit not complete",
+    *(f"command {name}" for name in ("retain", "rebuild", "reset", "audit")),
+)
+
+
+@dataclass(slots=True)
+class Failure:
+    """A seed whose session broke an invariant."""
+
+    seed: int
+    violations: dict[str, str]
+    plan: Plan
+
+
+@dataclass(slots=True)
+class Tally:
+    """What sessions add up to."""
+
+    sessions: int = 0
+    virtual_seconds: float = 0.0
+    records: int = 0
+    commits: int = 0
+    lives: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)
+
+    def add(self, seed: int, outcome: Outcome) -> None:
+        """Count a session."""
+        self.sessions += 1
+        self.virtual_seconds += outcome.seconds
+        self.records += outcome.records
+        self.commits += outcome.commits
+        self.lives += outcome.lives
+        self.faults += outcome.faults
+        self.reached += outcome.reached
+        self.digests[seed] = outcome.digest
+        if outcome.violations:
+            self.failures.append(Failure(seed, outcome.violations, draw(seed)))
+
+    def never_reached(self) -> list[str]:
+        """Kinds of fault, ends and events of the consumer's log that no session met."""
+        met = self.reached.keys() | self.faults.keys()
+        return sorted({*KINDS, *_LOOKED_FOR, *(f"log: {event}" for event in consumer_events())} - met)
+
+    def digest(self) -> str:
+        """Of all digests."""
+        return hashlib.sha256(
+            "".join(self.digests[each] for each in sorted(self.digests)).encode()
+        ).hexdigest()[:16]
+
+
+def consumer_events() -> set[str]:
+    """The events that the modules of the consumer's loop log, as far as they are written out in the source."""
+    found: set[str] = set()
+    folder = Path(marketfeed_consumers.__file__).parent
+    for name in ("careful", "conflicts", "ownership", "reading", "storing", "watch", "writer"):
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text())):
+            if isinstance(node, ast.Call) and (event := _event(node)):
+                found.add(event)
+    return found
+
+
+def _event(call: ast.Call) -> str:
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in (
+        "info",
+        "warning",
+        "error",
+        "Episode",
+    ):
+        return ""
+    texts = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return texts[0] if texts else ""
+
+
+def made(*, with_postgres: bool) -> AbstractContextManager[MakeDatabase]:
+    """What makes the databases of sessions."""
+    return postgres.databases() if with_postgres else nullcontext(StoreDatabase)
+
+
+def run_seeds(
+    seeds: Iterable[int],
+    jobs: int,
+    on_done: Callable[[int, Outcome], None] = lambda *_: None,
+    *,
+    with_postgres: bool = False,
+) -> Tally:
+    """Run the sessions that the seeds stand for, `jobs` at a time; `on_done` is called after each, in order."""
+    tally = Tally()
+    for seed, outcome in _outcomes(list(seeds), jobs, with_postgres=with_postgres):
+        tally.add(seed, outcome)
+        on_done(seed, outcome)
+    return tally
+
+
+def _outcomes(seeds: list[int], jobs: int, *, with_postgres: bool) -> Iterator[tuple[int, Outcome]]:
+    if jobs == 1:
+        yield from _run_seeds(seeds, with_postgres=with_postgres)
+        return
+    size = 10
+    parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for found in pool.imap(partial(_run_part, with_postgres=with_postgres), parts):
+            yield from found
+
+
+def _run_part(seeds: list[int], *, with_postgres: bool) -> list[tuple[int, Outcome]]:
+    return list(_run_seeds(seeds, with_postgres=with_postgres))
+
+
+def _run_seeds(seeds: list[int], *, with_postgres: bool) -> Iterator[tuple[int, Outcome]]:
+    with made(with_postgres=with_postgres) as make_database:
+        for seed in seeds:
+            yield seed, run(draw(seed), make_database)[0]
+
+
+def shrunk(failure: Failure, *, with_postgres: bool) -> tuple[str, Plan, int]:
+    """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
+    name = next(iter(failure.violations))
+    with made(with_postgres=with_postgres) as make_database:
+        small, tries = smallest(
+            failure.plan, lambda plan: name in run(plan, make_database)[0].violations, smaller
+        )
+    return name, small, tries
+
+
+def report(tally: Tally, began: float) -> list[str]:
+    """What the sessions add up to, as lines."""
+    took = REAL_SECONDS() - began
+    lines = [
+        f"{tally.sessions:,} sessions, {tally.virtual_seconds / 3600:,.1f} virtual hours in {took:,.0f} s: "
+        f"{tally.sessions / took:.1f} sessions a second",
+        f"{tally.records:,} records, {tally.commits:,} commits, {tally.lives:,} consumer processes",
+        "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in tally.faults.most_common()),
+        "reached: "
+        + ", ".join(
+            f"{name} {count:,}" for name, count in tally.reached.most_common() if not name.startswith("log:")
+        ),
+        "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
+    ]
+    broken = Counter(name for failure in tally.failures for name in failure.violations)
+    lines += [f"{count:6,} {name}" for name, count in broken.most_common()]
+    lines.append(
+        "every invariant held" if not broken else f"{len(tally.failures)} sessions broke an invariant"
+    )
+    return lines
+
+
+def repeat_command(plan: Plan, *, with_postgres: bool) -> str:
+    """The command that repeats a plan."""
+    return f"make simtest-consumers {'POSTGRES=1 ' if with_postgres else ''}PLAN='{as_json(plan)}'"

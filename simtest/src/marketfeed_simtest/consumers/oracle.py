@@ -1,0 +1,367 @@
+"""The plain definition of each table, held against every transaction that the database commits.
+
+Nothing of the consumer's is asked: what was published is told by whoever published it, what Kafka holds by the model,
+and what is stored by the rows themselves.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.consumers.meaning import Content, Meaning, Symbol
+from marketfeed_simtest.consumers.store import KEYS, Changes, Key, Row
+from marketfeed_simtest.consumers.topics import Brokers, Entry, Partition
+
+INVARIANTS: Final = {
+    "offset_passed": "no stored offset passes a record that is neither stored nor a dead letter",
+    "read_on": "a partition whose log was lost below the stored offset is not read on from it until reset-offsets",
+    "false_refusal": "nobody refuses a partition whose log was not lost",
+    "lost": "once all is well, what Kafka holds is stored",
+    "invented": "no row that was not published, nothing that was published otherwise",
+    "changed": "no stored trade or quote changes",
+    "resurrected": "a trade that retention has deleted does not come back",
+    "deleted_young": "only retention deletes, nothing younger than its limit and no newest row of a symbol",
+    "retention_left": "what was old when retention began is gone when it has ended",
+    "false_dead_letter": "nothing is a dead letter that could be stored",
+    "false_conflict": "no conflict but of a stored row with a message that says something else of it",
+    "conflict_lost": "each message that contradicts a stored row is counted, once",
+    "candles": "candles are the aggregate of all trades that were ever stored",
+    "missing": "missing_trades are the ids between those that were ever stored",
+    "marks": "high_water_marks span and count what was ever stored",
+    "tops": "top_of_book is the newest quote of each symbol",
+    "audit": "the audit names what is missing and nothing else, and says complete only where it is",
+    "hint_passed": "Kafka is told no offset that is not stored",
+    "not_complete": "within two minutes after the last fault all is stored",
+    "not_refused": "within a minute after the last fault a lost log is refused",
+    "crash": "no process ends but when told to, fenced, refused its log, or kept from Kafka at start",
+    "no_stop": "who is told to stop, stops in time",
+}
+"""Name -> what must hold."""
+
+KNOWING_SECONDS: Final = 15.0
+"""How long after a log was lost a claim may have asked before it."""
+_EARLIEST_US: Final = 1_230_768_000_000_000
+
+
+@dataclass(slots=True)
+class Standing:
+    """One group's partition.
+
+    Attributes:
+        begins: the lowest offset that is to be stored.
+        changed_at: when the log was last cut, expired or created again.
+        lost_at: since when what stood below the stored offset is not there, or is another's.
+        claimed_at: of the current epoch.
+        peak: the highest offset that was ever stored.
+    """
+
+    begins: int = 0
+    changed_at: float | None = None
+    lost_at: float | None = None
+    claimed_at: float = 0.0
+    peak: int = 0
+
+
+@dataclass(slots=True)
+class RetentionRun:
+    """A run of `retain`.
+
+    Attributes:
+        old: keys of what was old when it began, but for the newest of each symbol.
+    """
+
+    table: str
+    limit_us: int
+    old: set[Key] = field(default_factory=set)
+
+
+class Oracle:
+    """Judges a session.
+
+    Attributes:
+        violations: invariant -> the first time that it did not hold.
+        tables: the rows as they stand.
+        ever: "trades" and "book_tickers" -> key -> the row as it was stored first.
+        resets: how often offsets were set anew.
+    """
+
+    def __init__(self, clock: Clock, brokers: Brokers, groups: int) -> None:
+        self.violations: dict[str, str] = {}
+        self.tables: dict[str, dict[Key, Row]] = {name: {} for name in KEYS}
+        self.ever: dict[str, dict[Key, Row]] = {"trades": {}, "book_tickers": {}}
+        self.resets = 0
+        self.runs: list[RetentionRun] = []
+        self.standings: defaultdict[Key, Standing] = defaultdict(Standing)
+        self.meanings: dict[int, Meaning] = {}
+        self.changed_topics: set[str] = set()
+        self._clock = clock
+        self._brokers = brokers
+        self._groups = groups
+        self._published: defaultdict[tuple[str, Symbol, int], list[Content]] = defaultdict(list)
+        self._times: dict[Content, int] = {}
+        self._letters: dict[tuple[str, int, int], set[bytes | None]] = defaultdict(set)
+        self._letters_stored: set[tuple[str, int, int]] = set()
+        self._gone: set[tuple[str, Key]] = set()
+
+    def violate(self, name: str, text: str) -> None:
+        """Note that an invariant did not hold."""
+        self.violations.setdefault(name, f"{self._clock.seconds:.3f} s: {text}")
+
+    # --- what happens ---
+
+    def published(self, entry: Entry, meaning: Meaning) -> None:
+        """A record that a reader can see."""
+        self.meanings[entry.number] = meaning
+        if meaning.kind in ("trade", "quote") and meaning.id is not None:
+            self._published[meaning.kind, meaning.symbol, meaning.id].append(meaning.content)
+        if meaning.kind == "letter":
+            self._letters[entry.topic, entry.partition, entry.offset].add(entry.value)
+
+    def log_changed(self, topic: str, *, is_new: bool = False) -> None:
+        """The logs of a topic were cut or expired, or begin again."""
+        self.changed_topics.add(topic)
+        for (group, name, number), row in self.tables["consumer_offsets"].items():
+            if name == topic:
+                standing = self.standings[group, name, number]
+                standing.changed_at = self._clock.seconds
+                if is_new or not self._is_where_it_was(row):
+                    standing.lost_at = self._clock.seconds
+
+    def _is_where_it_was(self, row: Row) -> bool:
+        log = self._brokers.log((row["topic"], row["partition"]))
+        epoch = row["leader_epoch"]
+        return (
+            log is not None
+            and log.low <= row["next_offset"] <= log.end
+            and (epoch < 0 or row["next_offset"] <= log.end_of(epoch))
+        )
+
+    def hinted(self, group: str, partition: Partition, offset: int) -> None:
+        """Kafka was told an offset."""
+        if offset > self.standings[group, *partition].peak:
+            self.violate(
+                "hint_passed", f"{partition} at {offset}, stored {self.standings[group, *partition].peak}"
+            )
+
+    def reset(self, group: str, topic: str) -> None:
+        """Offsets were set anew."""
+        self.resets += 1
+        for (own, name, _), standing in self.standings.items():
+            if (own, name) == (group, topic):
+                standing.lost_at = standing.changed_at = None
+
+    def ended(self, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
+        """A process has ended by itself."""
+        name = type(error).__name__
+        if name == "LogLost":
+            if not self.changed_topics:
+                self.violate("false_refusal", f"{text}: {error}")
+        elif name not in ("Fenced", "NoneType") and not (name == "StartupError" and kafka_was_away):
+            self.violate("crash", f"{text} ended in {name}: {error}")
+
+    def committed(self, changes: Changes) -> None:
+        """The database has committed."""
+        old = {(table, key): self.tables[table].get(key) for table, key in changes}
+        for (table, key), row in changes.items():
+            if row is None:
+                self.tables[table].pop(key, None)
+            else:
+                self.tables[table][key] = row
+        for (table, key), row in changes.items():
+            if table in self.ever:
+                self._row(table, key, old[table, key], row)
+            elif table == "dead_letters" and row is not None and old[table, key] is None:
+                self._letter(row)
+            elif table in ("trade_conflicts", "quote_conflicts") and row is not None:
+                self._conflict(table, key, row)
+        for (table, key), row in changes.items():
+            if table == "consumer_offsets" and row is not None:
+                self._offsets(key, old[table, key], row)
+
+    # --- rows ---
+
+    def _row(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
+        if row is None:
+            self._deleted(table, key, old)
+            return
+        content = self._content(table, row)
+        if old is not None and self._content(table, old) != content:
+            self.violate("changed", f"{table} {key}: {old} became {row}")
+        if (table, key) in self._gone and table == "trades":
+            self.violate("resurrected", f"{table} {key}")
+        kind = "trade" if table == "trades" else "quote"
+        contents = self._published[kind, key[:3], key[3]]
+        topic_changed = table in self.changed_topics
+        expected = contents if topic_changed or (table, key) in self._gone else contents[:1]
+        if content not in expected:
+            self.violate("invented", f"{table} {key} is {content}; published was {contents}")
+        self.ever[table].setdefault(key, row)
+
+    @staticmethod
+    def _content(table: str, row: Row) -> Content:
+        if table == "trades":
+            return row["price"], row["qty"], row["buyer_is_maker"], row["trade_time_us"]
+        return row["bid_price"], row["bid_qty"], row["ask_price"], row["ask_qty"]
+
+    def _deleted(self, table: str, key: Key, old: Row | None) -> None:
+        self._gone.add((table, key))
+        limit = self.limit(table)
+        newest = max(other[3] for other in self.ever[table] if other[:3] == key[:3])
+        if old is None or not _EARLIEST_US <= self._time(table, old) < limit or key[3] == newest:
+            self.violate("deleted_young", f"{table} {key}: {old}, limit {limit}, newest id {newest}")
+
+    @staticmethod
+    def _time(table: str, row: Row) -> int:
+        names = {"trades": "trade_time_us", "book_tickers": "received_time_us", "candles_1m": "open_time_us"}
+        return int(row[names.get(table, "stored_time_us")])
+
+    def limit(self, table: str) -> int:
+        """The highest limit of retention that there ever was."""
+        return max((run.limit_us for run in self.runs if run.table == table), default=0)
+
+    def retention_begins(self, table: str, limit_us: int) -> RetentionRun:
+        """A run of `retain`, before it does anything."""
+        run = RetentionRun(table, limit_us)
+        self.runs.append(run)
+        newest: dict[Key, int] = {}
+        if table in self.ever:
+            for key in self.tables[table]:
+                newest[key[:3]] = max(newest.get(key[:3], -1), key[3])
+        if table != "dead_letters":
+            run.old = {
+                key
+                for key, row in self.tables[table].items()
+                if _EARLIEST_US <= self._time(table, row) < limit_us and newest.get(key[:3]) != key[3]
+            }
+        return run
+
+    def retention_ends(self, run: RetentionRun) -> None:
+        """It has come to its end."""
+        for key in run.old:
+            row = self.tables[run.table].get(key)
+            if row is not None and not (
+                run.table == "candles_1m" or self._time(run.table, row) >= run.limit_us
+            ):
+                self.violate("retention_left", f"{run.table} {key}, limit {run.limit_us}")
+
+    def _letter(self, row: Row) -> None:
+        place = (row["topic"], row["partition"], row["kafka_offset"])
+        self._letters_stored.add(place)
+        value = None if row["value"] is None else bytes(row["value"])
+        if value not in self._letters.get(place, ()):
+            self.violate("false_dead_letter", f"{place}: {row['reason']}")
+
+    def _conflict(self, table: str, key: Key, row: Row) -> None:
+        of, kind = ("trades", "trade") if table == "trade_conflicts" else ("book_tickers", "quote")
+        content = self._content(of, row)
+        held = self.ever[of].get(key[:4])
+        published = self._published[kind, key[:3], key[3]]
+        if held is None or content not in published or self._content(of, held) == content:
+            self.violate("false_conflict", f"{table} {row}; stored {held}")
+
+    # --- offsets ---
+
+    def is_settled(self, entry: Entry, meaning: Meaning) -> bool:
+        """Whether what had to become of a record has."""
+        if meaning.kind == "letter":
+            return (entry.topic, entry.partition, entry.offset) in self._letters_stored
+        if meaning.kind == "gap":
+            row = self.tables["trade_gaps"].get((*meaning.symbol, meaning.id))
+            return row is not None and row["updated_time_us"] >= meaning.content[0]
+        table = "trades" if meaning.kind == "trade" else "book_tickers"
+        key = (*meaning.symbol, meaning.id)
+        return key in self.ever[table] or (table == "book_tickers" and meaning.time_us < self.limit(table))
+
+    def _unsettled(self, partition: Partition, first: int, end: int) -> list[tuple[Entry, Meaning]]:
+        log = self._brokers.log(partition)
+        found = [(one, self.meanings.get(one.number)) for one in (log.between(first, end) if log else ())]
+        return [
+            (entry, meaning)
+            for entry, meaning in found
+            if meaning is not None and not self.is_settled(entry, meaning)
+        ]
+
+    def _offsets(self, key: Key, old: Row | None, row: Row) -> None:
+        standing, now = self.standings[key], self._clock.seconds
+        if old is None or old["epoch"] != row["epoch"]:
+            standing.claimed_at = now
+        standing.peak = max(standing.peak, row["next_offset"])
+        if old is None:
+            standing.begins = row["next_offset"]
+            return
+        if row["next_offset"] < old["next_offset"] or row["owner"] == "reset-offsets":
+            standing.begins = row["next_offset"]
+            standing.lost_at = standing.changed_at = None
+            return
+        if row["next_offset"] > old["next_offset"]:
+            self._advanced(key, standing, old, row)
+
+    def _advanced(self, key: Key, standing: Standing, old: Row, row: Row) -> None:
+        if old["refusal"]:
+            self.violate("read_on", f"{key} {old['next_offset']} -> {row['next_offset']}: it is refused")
+        if standing.lost_at is not None:
+            if standing.claimed_at > standing.lost_at + KNOWING_SECONDS:
+                self.violate("read_on", f"{key}: lost at {standing.lost_at:.3f} s; {row['owner']} stores")
+            return
+        if left := self._unsettled((key[1], key[2]), old["next_offset"], row["next_offset"]):
+            changed_at = standing.changed_at
+            if changed_at is not None and standing.claimed_at <= changed_at + KNOWING_SECONDS:
+                standing.lost_at = changed_at
+                return
+            self.violate("offset_passed", f"{key} {old['next_offset']} -> {row['next_offset']}: {left[0]}")
+        elif standing.changed_at is not None and not self._is_where_it_was(row):
+            standing.lost_at = standing.changed_at
+
+    # --- at the end ---
+
+    def unfinished(self) -> str:
+        """What is not stored yet; "" when all is."""
+        rows = self.tables["consumer_offsets"]
+        for group in {f"g{number}" for number in range(self._groups)}:
+            for name, topic in self._brokers.topics.items():
+                for number, log in enumerate(topic.logs):
+                    row = rows.get((group, name, number))
+                    if row is None or row["next_offset"] != log.end or row["refusal"]:
+                        return f"{group} {name}[{number}] ends at {log.end}, stored is {row}"
+        return ""
+
+    def not_refused(self) -> str:
+        """A partition whose log is lost, and that nobody has refused."""
+        for key, standing in self.standings.items():
+            row = self.tables["consumer_offsets"].get(key)
+            if standing.lost_at is not None and row is not None and not row["refusal"]:
+                return f"{key}, lost at {standing.lost_at:.3f} s"
+        return ""
+
+    def judge_end(self) -> None:
+        """Hold all tables against their definitions, once all is stored."""
+        for (_, name, number), standing in self.standings.items():
+            log = self._brokers.log((name, number))
+            if log is not None and (left := self._unsettled((name, number), standing.begins, log.end)):
+                self.violate("lost", f"{left[0]} and {len(left) - 1} more")
+        from marketfeed_simtest.consumers.definitions import judge_tables
+
+        judge_tables(self)
+
+    def repeats(self, table: str) -> dict[Key, Counter[Content]]:
+        """Key -> contents of visible records that differ from the row, where a conflict must tell of them."""
+        kind = "trade" if table == "trades" else "quote"
+        found: dict[Key, Counter[Content]] = {}
+        for key, row in self.ever[table].items():
+            if (table, key) in self._gone or self._time(table, row) < self.limit(table):
+                continue
+            held = self._content(table, row)
+            others = Counter(one for one in self._published[kind, key[:3], key[3]] if one != held)
+            if others:
+                found[key] = others
+        return found
+
+    def is_counted(self, table: str) -> bool:
+        """Whether each message was read once, so that it is known how often one must have been counted."""
+        return (
+            not self.resets
+            and not self.changed_topics
+            and self._groups == 1
+            and table not in self.changed_topics
+        )
