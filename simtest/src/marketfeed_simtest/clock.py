@@ -1,17 +1,19 @@
 """Virtual time: one clock for the event loop and for the module `time`; nothing waits for real.
 
-The loop asks its selector to wait until the next timer. Ours moves the clock instead of waiting. Threads are refused,
-because their timing would be the machine's; what the code under test gives to a thread runs at once, in its place.
+Where asyncio's loop waits for the next timer, ours moves the clock. Threads are refused, because their timing would be
+the machine's; what the code under test gives to a thread runs at once, in its place.
 """
 
 import asyncio
 import heapq
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
+from itertools import count
 from typing import Any, Final
 
 START_SECONDS: Final = 1_790_000_000.0
@@ -19,6 +21,8 @@ START_SECONDS: Final = 1_790_000_000.0
 
 TURN_SECONDS: Final = 1e-6
 """What a turn of the event loop takes at least."""
+_RESOLUTION_SECONDS: Final = 1e-9
+"""What is due so shortly after the clock's time is due."""
 
 REAL_SECONDS: Final = time.perf_counter
 """A clock of the machine, for what a session costs."""
@@ -76,11 +80,10 @@ class StuckError(Exception):
     """Nothing is scheduled, so nothing will ever happen again."""
 
 
-class _Selector(selectors.BaseSelector):
-    """Waits by moving the clock. Only the loop's own wake-up pipe registers here, and nobody writes to it."""
+class _NoSelector(selectors.BaseSelector):
+    """For what asyncio wants to watch: the loop's own wake-up pipe registers here, and nobody writes to it."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._keys: dict[Any, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -95,24 +98,100 @@ class _Selector(selectors.BaseSelector):
         return self._keys
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise StuckError("no timer is set and no task is ready")
-        # A turn of the loop takes time, as on a machine: who waits for less than a float can tell would never end.
-        self._clock.seconds += max(timeout, TURN_SECONDS)
-        return []
+        raise NotImplementedError(f"nothing is waited for in virtual time, and not for {timeout} s")
+
+
+class _Call(asyncio.TimerHandle):
+    """A call that is due at `due`; as asyncio's own handles, without what they keep for debugging."""
+
+    __slots__ = ("_arguments", "_call", "_due", "_is_off", "_within")
+
+    def __init__(
+        self, due: float, call: Callable[..., object], arguments: tuple[Any, ...], context: Context | None
+    ) -> None:
+        # Not asyncio's __init__: half of a session's time is spent in its event loop, and much of it there.
+        self._due = due
+        self._call = call
+        self._arguments = arguments
+        self._within = copy_context() if context is None else context
+        self._is_off = False
+
+    def cancel(self) -> None:
+        self._is_off = True
+        self._call, self._arguments = _do_nothing, ()
+
+    def cancelled(self) -> bool:
+        return self._is_off
+
+    def when(self) -> float:
+        return self._due
+
+    def __repr__(self) -> str:
+        return f"<call of {self._call!r} at {self._due}>"
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that jumps to whatever is due next."""
+    """An event loop that jumps to whatever is due next; what is due at one time is called in the order of its setting.
+
+    Timers, turns and what is called soon are its own: asyncio's compare handles in Python and ask a selector each turn.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._virtual = clock
-        super().__init__(_Selector(clock))
-        self._clock_resolution = 1e-9
+        self._soon: deque[_Call] = deque()
+        self._timers: list[tuple[float, int, _Call]] = []
+        self._numbers = count()
+        super().__init__(_NoSelector())
 
     def time(self) -> float:
         """The monotonic clock."""
         return self._virtual.seconds
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call in the next turn."""
+        call = _Call(self._virtual.seconds, callback, args, context)
+        self._soon.append(call)
+        return call
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call when the clock shows `when`."""
+        call = _Call(when, callback, args, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), call))
+        return call
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call after `delay` seconds."""
+        return self.call_at(self._virtual.seconds + delay, callback, *args, context=context)
+
+    def _run_once(self) -> None:
+        """One turn: move the clock to what is due next, and call all that is due then. asyncio calls it for ever."""
+        soon, timers, clock = self._soon, self._timers, self._virtual
+        while timers and timers[0][2]._is_off:
+            heapq.heappop(timers)
+        if not soon and not timers:
+            raise StuckError("no timer is set and no task is ready")
+        wait = 0.0 if soon else timers[0][0] - clock.seconds
+        # A turn of the loop takes time, as on a machine: who waits for less than a float can tell would never end.
+        clock.seconds += max(wait, TURN_SECONDS)
+        until = clock.seconds + _RESOLUTION_SECONDS
+        while timers and timers[0][0] < until:
+            soon.append(heapq.heappop(timers)[2])
+        for _ in range(len(soon)):
+            call = soon.popleft()
+            if call._is_off:
+                continue
+            try:
+                call._within.run(call._call, *call._arguments)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's own loop
+                self.call_exception_handler({"message": f"exception in {call!r}", "exception": error})
 
     def run_in_executor(  # type: ignore[override]
         self, _executor: Any, function: Callable[..., Any], *arguments: Any
@@ -173,3 +252,7 @@ class Pipe:
         while self._calls and self._calls[0][0] <= now:
             heapq.heappop(self._calls)[2]()
         self._arm()
+
+
+def _do_nothing(*_: object) -> None:
+    """What a cancelled call does."""

@@ -55,6 +55,7 @@ class Ending:
 
     def _check_trades(self, symbol: str, true: TrueSymbol, known: SymbolRecords) -> None:
         absent = [each for gap, _ in known.gaps.values() for each in gap.absent]
+        missing = [each for gap, _ in known.gaps.values() for each in gap.missing]
         begins: dict[int, int] = {}
         for series, number in known.stored:
             begins[series] = min(number, begins.get(series, number))
@@ -67,7 +68,12 @@ class Ending:
             if not begun and trade.seconds > self._last_end - 30:
                 continue
             stored = (trade.series, trade.id) in known.stored
-            if stored and not trade.series and self._could_know(known, trade.id):
+            if (
+                stored
+                and not trade.series
+                and inside(missing, trade.id)
+                and self._could_know(known, trade.id)
+            ):
                 self._violate("false_missing", f"{symbol} {trade.id} is in the topic")
             elif not stored and not trade.series and inside(absent, trade.id):
                 self._violate("false_absent", f"{symbol} {trade.id}: the venue had it")

@@ -8,16 +8,14 @@ each key and, until the cleaner has come by, older ones, too; a tombstone may st
 import random
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketfeed_simtest.clock import Clock
 
 USUAL_DELAY_SECONDS: Final = 0.004
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as it stands in a partition.
 
     Attributes:

@@ -8,9 +8,11 @@ that is refused for good ends the client (enable.gapless.guarantee): nothing aft
 and what waits is given back. Polls block the caller, and with it the process.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -71,6 +73,9 @@ class ProducerModel:
         self._due: deque[tuple[_Item, KafkaError | None]] = deque()
         self._fatal: KafkaError | None = None
         self._told_outage_until = 0.0
+        self._heads: list[tuple[float, int, deque[_Item]]] = []
+        """A heap of the queues that hold something: when the first of each is written, number, queue."""
+        self._numbers = count()
         self.is_dead = False
         self.has_failed = False
         cluster.attach(self.step)
@@ -95,6 +100,8 @@ class ProducerModel:
             queue.append(
                 _Item(topic, record["key"], bytes(record["value"]), record.get("callback"), write_at)
             )
+            if len(queue) == 1:
+                self._push_head(queue)
         return taken
 
     def poll(self, timeout: float = 0) -> int:
@@ -120,9 +127,12 @@ class ProducerModel:
     def purge(self, *, in_queue: bool = True, in_flight: bool = True, blocking: bool = True) -> None:
         """Give back what waits."""
         del in_flight, blocking
-        for queue in self._all_queues() if in_queue else ():
+        if not in_queue:
+            return
+        for queue in self._all_queues():
             self._due.extend((item, KafkaError(KafkaError._PURGE_QUEUE, "purged")) for item in queue)
             queue.clear()
+        self._heads.clear()
 
     def step(self) -> None:
         """Write what has fallen due."""
@@ -130,10 +140,13 @@ class ProducerModel:
         if not cluster.is_up or self.is_dead or self.has_failed:
             return
         now = cluster.clock.seconds
-        while (queue := self._next_queue()) is not None and queue[0].write_at <= now:
+        while self._heads and self._heads[0][0] <= now:
             if self._is_gone():  # whoever watches the writes ended the process
                 return
+            queue = heapq.heappop(self._heads)[2]
             item = queue.popleft()
+            if queue:
+                self._push_head(queue)
             if item.topic in cluster.refused_topics:
                 cluster.refused_topics.discard(item.topic)
                 self._fail(item)
@@ -169,8 +182,8 @@ class ProducerModel:
     def _all_queues(self) -> list[deque[_Item]]:
         return [queue for topics in self._queues.values() for queue in topics.values()]
 
-    def _next_queue(self) -> deque[_Item] | None:
-        return min((queue for queue in self._all_queues() if queue), key=_head, default=None)
+    def _push_head(self, queue: deque[_Item]) -> None:
+        heapq.heappush(self._heads, (queue[0].write_at, next(self._numbers), queue))
 
     def _next_due(self) -> float:
         """Seconds until the next write or report."""
@@ -211,7 +224,3 @@ class ProducerModel:
             if self._on_error is not None:
                 self._on_error(KafkaError(KafkaError._TRANSPORT, "the brokers are gone"))
                 self._on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
-
-
-def _head(queue: deque[_Item]) -> float:
-    return queue[0].write_at

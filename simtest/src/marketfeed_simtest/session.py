@@ -1,11 +1,13 @@
 """One session: the real worker in virtual time, its faults, and the oracle's judgement."""
 
 import asyncio
+import gc
 import hashlib
 import random
 import traceback
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +30,7 @@ from marketfeed_workers.settings import WorkerSettings
 
 STOP_SECONDS: Final = 60.0
 _LEVELLING_SECONDS: Final = 8.0
+_OBJECTS_A_COLLECTION: Final = 50_000
 
 
 @dataclass(slots=True)
@@ -248,13 +251,12 @@ class Session:
         """Of all that Kafka holds: equal sessions have equal ones."""
         digest = hashlib.sha256()
         for topic, partitions in sorted(self.cluster.topics.items()):
-            for partition in partitions:
+            for number, partition in enumerate(partitions):
+                digest.update(b"%s %d " % (topic.encode(), number))
                 for record in partition:
-                    digest.update(
-                        repr(
-                            (topic, record.partition, record.life, record.seconds, record.key, record.value)
-                        ).encode()
-                    )
+                    digest.update(b"%d %r " % (record.life, record.seconds))
+                    digest.update(record.key)
+                    digest.update(record.value or b"")
         return digest.hexdigest()[:16]
 
 
@@ -267,7 +269,7 @@ def run_session(session: Session, *, keep_log: bool = False) -> tuple[Outcome, L
     """Run a session to its end."""
     loop = VirtualLoop(session.clock)
     session.log.keep = keep_log
-    with session.clock.installed(), session.log.captured():
+    with session.clock.installed(), session.log.captured(), _rare_collections():
         try:
             loop.run_until_complete(session.run())
         except Exception as error:  # noqa: BLE001 - a failure of the simulation is an outcome, too
@@ -288,6 +290,17 @@ def run_session(session: Session, *, keep_log: bool = False) -> tuple[Outcome, L
         reached=_reached(session),
     )
     return outcome, session.log
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage in cycles seldom: nearly all that a session makes is kept until its end."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_A_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _reached(session: Session) -> Counter[str]:

@@ -65,7 +65,10 @@ class Truth:
 
     def symbol(self, name: str) -> TrueSymbol:
         """That symbol's history; empty when nothing was made."""
-        return self.symbols.setdefault(name, TrueSymbol())
+        known = self.symbols.get(name)
+        if known is None:
+            known = self.symbols[name] = TrueSymbol()
+        return known
 
     def record(self, frame: Frame) -> None:
         """Enter a frame of the market."""

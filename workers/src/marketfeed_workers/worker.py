@@ -226,7 +226,8 @@ class _Worker:
                 progress_due = monotonic() + self._settings.progress_interval_seconds
             self._health.last_beat = self._world.monotonic()
             try:
-                await asyncio.wait_for(stop.wait(), self._world.beat_seconds)
+                async with asyncio.timeout(self._world.beat_seconds):  # costs no task, as `wait_for` does
+                    await stop.wait()
             except TimeoutError:
                 continue
 

@@ -131,8 +131,8 @@ class RowReader(Generic[Row]):
             page.spans.append(span)
             if reason:
                 page.refused.append(reason)
-            elif not isinstance(row, str) and seen.setdefault(row.ids, row) != row:
-                twice.add(row.ids)
+            elif not isinstance(row, str) and span is not None and seen.setdefault(span, row) != row:
+                twice.add(span)
         page.refused.extend(f"trade {ids.first} twice, with different contents" for ids in sorted(twice))
         page.rows.extend(row for ids, row in seen.items() if ids not in twice)
         return page
