@@ -1,11 +1,15 @@
 """The list of mutants, and a crash at every write of one short session."""
 
+import subprocess
+import sys
+
 import pytest
 
 from marketfeed_simtest.battery import SITUATIONS
 from marketfeed_simtest.crash_points import CrashTally, crash_everywhere, short_plan
-from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated
-from marketfeed_simtest.plan import as_json, from_json
+from marketfeed_simtest.faults import kind_of
+from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated, mutated_worker
+from marketfeed_simtest.plan import as_json, draw, from_json
 from marketfeed_simtest.session import run
 
 
@@ -24,6 +28,28 @@ def test_situation_breaks_nothing_in_the_worker_as_it_is(name: str) -> None:
     plan = SITUATIONS[name]
     assert from_json(as_json(plan)) == plan
     assert run(plan)[0].violations == {}
+
+
+def test_seed_that_a_defect_fails_is_made_smaller_to_a_plan_that_fails_with_the_defect_only() -> None:
+    seed = 967
+    mutant = next(each for each in MUTANTS if each.name == "A3: a repeat is told by its id alone")
+    simtest = (sys.executable, "-m", "marketfeed_simtest")
+    with mutated_worker(mutant) as environment:
+        command = [*simtest, "run", "--sessions", "1", "--seed", str(seed), "--jobs", "1"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 1, ran.stderr
+        (printed,) = [line for line in ran.stdout.splitlines() if line.startswith(".venv/bin/")]
+        text = printed.partition("plan ")[2].strip("'")
+        again = subprocess.run(
+            [*simtest, "plan", text], env=environment, capture_output=True, text=True, check=False
+        )
+    small = from_json(text)
+    assert len(draw(seed).faults) > 3
+    assert [kind_of(each) for each in small.faults] == ["restart_ids"]
+    assert len(small.rates) == 1
+    assert not small.settings
+    assert (again.returncode, "ready_while_stalled" in again.stdout) == (1, True)
+    assert run(small)[0].violations == {}
 
 
 def test_crash_at_writes_of_a_short_session_breaks_nothing() -> None:

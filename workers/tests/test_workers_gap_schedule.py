@@ -35,6 +35,14 @@ def test_gap_schedule_asks_for_a_new_gap_in_a_moment() -> None:
     assert (request.ids, request.due, request.is_retry) == (IdRange(5, 9), 100.0 + SETTLE_SECONDS, False)
 
 
+def test_gap_schedule_leaves_a_gap_that_grows_to_be_asked_for_as_one() -> None:
+    made = schedule()
+    made.settle_seconds = 5.0
+    for newest in range(1, 50):
+        (first, *_) = made.update(ranges((1, newest)), newest / 10)
+        assert (first.ids, first.due) == (IdRange(1, 1), 0.1 + 5.0)
+
+
 def test_gap_schedule_delays_only_what_the_response_answered_for_and_did_not_have() -> None:
     made, missing = schedule(), ranges((1, 30), (50, 60))
     request = made.update(missing, 0.0)[0]

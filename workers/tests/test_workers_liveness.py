@@ -207,6 +207,17 @@ def test_liveness_of_a_new_stream_is_unverified_when_rest_does_not_respond() -> 
     assert stream.ready
 
 
+def test_liveness_stays_unverified_when_another_session_takes_over_and_rest_still_does_not_respond() -> None:
+    stream, seen, now = after_a_history(10)
+    stream.observe(seen, now + 3 * stream.bound)
+    assert stream.state == "unverified"
+    stream.subscribe(now + 30, proven=True)
+    stream.observe(seen, now + 31)
+    assert not stream.ready
+    stream.observe(seen + 1, now + 32)
+    assert stream.ready
+
+
 def test_liveness_keeps_its_state_and_history_when_a_proven_session_takes_over() -> None:
     stream, seen, now = after_a_history(10)
     stream.subscribe(now, proven=True)

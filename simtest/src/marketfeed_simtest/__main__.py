@@ -11,7 +11,7 @@ from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.consumers import command as consumers_command
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
-from marketfeed_simtest.plan import KNOWN, Plan, as_json, draw, from_json
+from marketfeed_simtest.plan import Plan, as_json, draw, from_json
 from marketfeed_simtest.session import Outcome, run
 
 MOST_SHRUNK = 5
@@ -32,7 +32,6 @@ def main() -> None:
     sessions.add_argument("--seed", type=int, default=0, help="the first; 0: by today's date")
     sessions.add_argument("--jobs", type=int, default=many.cores())
     sessions.add_argument("--no-shrink", action="store_true")
-    sessions.add_argument("--without-known", action="store_true", help=f"leave out {', '.join(KNOWN)}")
     plan = commands.add_parser("plan", help="one plan: JSON, or a file that holds it")
     plan.add_argument("plan")
     plan.add_argument("--log", action="store_true", help="print the worker's log by the session's clock")
@@ -88,8 +87,7 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
         for name, text in outcome.violations.items():
             say(f"seed {number} {name}: {text}")
 
-    without = KNOWN if given.without_known else ()
-    tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show, without)
+    tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show)
     for line in many.report(tally, began):
         say(line)
     digest = hashlib.sha256("".join(tally.digests[each] for each in sorted(tally.digests)).encode())

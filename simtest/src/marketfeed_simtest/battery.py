@@ -12,18 +12,25 @@ from marketfeed_simtest.faults import (
     KafkaSlow,
     Restart,
 )
-from marketfeed_simtest.plan import KNOWN, Plan, draw
+from marketfeed_simtest.plan import Plan, draw
 from marketfeed_simtest.session import run
 from marketfeed_simulator.faults import (
     Burst,
+    Close,
     Corrupt,
+    Cut,
     Drop,
     Duplicate,
+    Halt,
+    OddRows,
     RateLimit,
+    Refuse,
     Reorder,
+    RestartIds,
     RestError,
     SkipIds,
     Stall,
+    WrongUnit,
 )
 
 FIRST_SEED: Final = 70_000
@@ -131,6 +138,87 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
         duration_seconds=110,
     ),
+    "one broker is slow": Plan(
+        seed=14,
+        rates=_BUSY,
+        settings={"gap_hold_seconds": "1"},
+        faults=[
+            KafkaSlow(after_seconds=3, delay_seconds=2, topics=("gaps",)),
+            RestError(after_seconds=4, cut=True, count=300),
+            *(Drop(after_seconds=5 + 4 * number, streams=_ONE, count=2) for number in range(5)),
+        ],
+    ),
+    "the order stays mixed while Kafka is slow": Plan(
+        seed=15,
+        rates=_BUSY,
+        duration_seconds=90,
+        settings={"gap_hold_seconds": "1"},
+        faults=[
+            KafkaSlow(after_seconds=4, delay_seconds=0.5),
+            RestError(after_seconds=4, cut=True, count=1000),
+            Reorder(after_seconds=5, streams=_ONE, count=None, chance=0.5, distance=6, seconds=80),
+        ],
+    ),
+    "the clock is set": Plan(
+        seed=16,
+        rates={"BTCUSDT": (10.0, 20.0), "ETHUSDT": (5.0, 0.0)},
+        duration_seconds=200,
+        faults=[
+            ClockStep(after_seconds=8, seconds=-3600),
+            RestError(after_seconds=10, cut=True, count=20),
+            Drop(after_seconds=11, streams=_ONE, count=3),
+            Stall(after_seconds=30, seconds=150),
+        ],
+    ),
+    "ids begin again": Plan(
+        seed=17,
+        rates=_BUSY,
+        duration_seconds=40,
+        faults=[RestartIds(after_seconds=15, symbols=("BTCUSDT",), last_id=500)],
+    ),
+    "the wrong unit": Plan(
+        seed=18,
+        venue="binance",
+        rates=_BUSY,
+        duration_seconds=20,
+        faults=[WrongUnit(after_seconds=5), Close(after_seconds=6)],
+    ),
+    "odd rows beside gaps": Plan(
+        seed=19,
+        rates=_BUSY,
+        faults=[
+            OddRows(after_seconds=5, symbols=("BTCUSDT",), count=3),
+            Drop(after_seconds=5, streams=_ONE, count=20),
+        ],
+    ),
+    "the venue refuses": Plan(
+        seed=20,
+        rates=_BUSY,
+        duration_seconds=20,
+        faults=[Refuse(after_seconds=5, status=451, count=1), Cut(after_seconds=6)],
+    ),
+    "a long jump": Plan(
+        seed=21,
+        rates=_BUSY,
+        faults=[SkipIds(after_seconds=8, symbols=("BTCUSDT",), count=200_000)],
+    ),
+    "a start while a symbol is halted": Plan(
+        seed=22,
+        has_key=False,
+        recent_trades=60,
+        rates={"BTCUSDT": (5.0, 5.0), "ETHUSDT": (5.0, 5.0)},
+        duration_seconds=70,
+        faults=[
+            Halt(after_seconds=20, symbols=("BTCUSDT",), seconds=40),
+            Restart(after_seconds=25),
+        ],
+    ),
+    "rotations while a stream has not begun": Plan(
+        seed=23,
+        rates={"ETHUSDT": (5.0, 0.0)},
+        duration_seconds=80,
+        settings={"ws_rotate_after_seconds": "25", "ws_warm_timeout_seconds": "5"},
+    ),
     "a stop while Kafka is slow": Plan(
         seed=11,
         rates=_BUSY,
@@ -147,11 +235,11 @@ def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
     for name, plan in SITUATIONS.items():
         yield name, run(plan)[0].violations
     for seed in range(FIRST_SEED, FIRST_SEED + seeds // 2):
-        yield f"seed {seed}", run(draw(seed, KNOWN))[0].violations
+        yield f"seed {seed}", run(draw(seed))[0].violations
     for seed in (1, 14) if seeds else ():
         tally = CrashTally()
         crash_everywhere(seed, stride=4, jobs=2, tally=tally)
         for each in tally.broken:
             yield f"seed {seed}, crash {each.number} when {each.point}", each.violations
     for seed in range(FIRST_SEED + seeds // 2, FIRST_SEED + seeds):
-        yield f"seed {seed}", run(draw(seed, KNOWN))[0].violations
+        yield f"seed {seed}", run(draw(seed))[0].violations

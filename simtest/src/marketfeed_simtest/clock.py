@@ -24,6 +24,9 @@ TURN_SECONDS: Final = 1e-6
 _RESOLUTION_SECONDS: Final = 1e-9
 """What is due so shortly after the clock's time is due."""
 
+_SHOWN_SECONDS: Final = 1e-3
+"""Within which two times are one: what is shown has microseconds."""
+
 REAL_SECONDS: Final = time.perf_counter
 """A clock of the machine, for what a session costs."""
 
@@ -43,6 +46,8 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.step_seconds = 0.0
+        self._steps: list[tuple[float, float]] = [(0.0, 0.0)]
+        """When the wall clock was set, and how far it was from the true time then."""
 
     def true_us(self) -> int:
         """The true time, which the venue's clock shows, in microseconds since the epoch."""
@@ -51,6 +56,21 @@ class Clock:
     def wall_us(self) -> int:
         """What the host's wall clock shows."""
         return int((START_SECONDS + self.seconds + self.step_seconds) * 1e6)
+
+    def step(self, seconds: float) -> None:
+        """Set the host's wall clock by `seconds`."""
+        self.step_seconds += seconds
+        self._steps.append((self.seconds, self.step_seconds))
+
+    def shown_at(self, wall_us: int, until: float) -> float | None:
+        """When, last before `until`, the host's wall clock showed `wall_us`; None where it never did."""
+        for number in reversed(range(len(self._steps))):
+            begins, step = self._steps[number]
+            ends = self._steps[number + 1][0] if number + 1 < len(self._steps) else until
+            seconds = wall_us / 1e6 - START_SECONDS - step
+            if begins - _SHOWN_SECONDS <= seconds <= min(ends, until) + _SHOWN_SECONDS:
+                return seconds
+        return None
 
     def advance(self, seconds: float) -> None:
         """Let time pass while nothing runs: a call that blocks the process, or a process without processor."""

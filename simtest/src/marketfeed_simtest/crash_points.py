@@ -85,6 +85,7 @@ class _CrashSession(Session):
         if not self.newest.is_running or not self._on_point(point, self._seen[point]):
             return
         self._is_child = True
+        self.gaps_since = min(self.gaps_since, self.clock.seconds)
         if point == "side by side":
             self.start_beside(SIDE_BY_SIDE_SECONDS)
         else:

@@ -52,9 +52,13 @@ class KafkaOutage(Fault, frozen=True, kw_only=True, tag="kafka_outage"):
 
 
 class KafkaSlow(Fault, frozen=True, kw_only=True, tag="kafka_slow"):
-    """Writes take about `delay_seconds`, acknowledgements about as long again, until the plan's faults end."""
+    """Writes take about `delay_seconds`, acknowledgements about as long again, until the plan's faults end.
+
+    `topics`: of these only, as when one broker is slow that leads them (none: of all).
+    """
 
     delay_seconds: Annotated[float, msgspec.Meta(gt=0)]
+    topics: tuple[Topic, ...] = ()
 
 
 class KafkaRefuses(Fault, frozen=True, kw_only=True, tag="kafka_refuses"):
@@ -63,7 +67,19 @@ class KafkaRefuses(Fault, frozen=True, kw_only=True, tag="kafka_refuses"):
     topic: Topic
 
 
-HostFault: TypeAlias = Crash | Restart | Overlap | ClockStep | Freeze | KafkaOutage | KafkaSlow | KafkaRefuses
+class Assign(Fault, frozen=True, kw_only=True, tag="assign"):
+    """The assignment file (SYMBOLS_FILE) names `symbols` from now on; with `broken` it is cut short while it does.
+
+    A session with such a fault has its symbols from that file, all of them at first.
+    """
+
+    symbols: tuple[str, ...]
+    broken: bool = False
+
+
+HostFault: TypeAlias = (
+    Crash | Restart | Overlap | ClockStep | Freeze | KafkaOutage | KafkaSlow | KafkaRefuses | Assign
+)
 EachFault: TypeAlias = AnyFault | HostFault
 
 

@@ -39,6 +39,7 @@ class Cluster:
 
     Attributes:
         delay_seconds: about what a write takes; an acknowledgement takes about as long again.
+        slow_topics: topic -> the same for its records, where it is another.
         down_until: nothing is written or acknowledged before.
         refused_topics: the next record of each of these is refused for good.
         on_write: called with each record that is written.
@@ -49,6 +50,7 @@ class Cluster:
         self.clock = clock
         self.rng = rng
         self.delay_seconds = USUAL_DELAY_SECONDS
+        self.slow_topics: dict[str, float] = {}
         self.down_until = 0.0
         self.refused_topics: set[str] = set()
         self.on_write: list[Callable[[Record], None]] = []
@@ -73,6 +75,10 @@ class Cluster:
         """All records of a topic that were ever written, in the order of their writing."""
         partitions = self.topics.get(topic, [])
         return sorted((record for partition in partitions for record in partition), key=_number)
+
+    def delay_of(self, topic: str) -> float:
+        """About what a write to a topic takes now."""
+        return self.slow_topics.get(topic, self.delay_seconds)
 
     def partition_of(self, key: bytes) -> int:
         """The partition that a key's records go to."""

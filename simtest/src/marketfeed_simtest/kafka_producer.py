@@ -94,7 +94,7 @@ class ProducerModel:
             taken += 1
             partition = cluster.partition_of(record["key"])
             queue = self._queues.setdefault(partition, {}).setdefault(topic, deque())
-            write_at = now + cluster.delay_seconds * cluster.rng.uniform(0.5, 3)
+            write_at = now + cluster.delay_of(topic) * cluster.rng.uniform(0.5, 3)
             if queue:
                 write_at = max(write_at, queue[-1].write_at)
             queue.append(
@@ -194,7 +194,7 @@ class ProducerModel:
 
     def _write(self, item: _Item, seconds: float) -> None:
         cluster = self._cluster
-        item.report_at = seconds + cluster.delay_seconds * cluster.rng.uniform(0.2, 2)
+        item.report_at = seconds + cluster.delay_of(item.topic) * cluster.rng.uniform(0.2, 2)
         self._unreported.append(item)
         record = cluster.append(item.topic, item.key, item.value, seconds=seconds, life=self._life)
         item.offset = record.offset

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from confluent_kafka import KafkaError, KafkaException, Producer
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis.errors import StartupError
+from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_chassis.health import Health, HealthServer
 from marketfeed_simtest.clock import Clock, Handlers, signal_handlers
 from marketfeed_simtest.kafka_log import Cluster
@@ -71,6 +71,7 @@ class Life:
         venue: VenueModel,
         seed: int,
         beat: float,
+        files: Mapping[str, bytes],
     ) -> None:
         self.number = number
         self.began = clock.seconds
@@ -100,6 +101,7 @@ class Life:
             ensure_topics=lambda _: None,
             make_topic_probe=lambda _: self._probe_topics,
             make_health_server=self._make_endpoints,
+            read_file=files.__getitem__,
             beat_seconds=beat,
         )
         self._context = copy_context()
@@ -152,6 +154,8 @@ class Life:
             self.code = await worker.run(self._settings, self._world)
         except StartupError:
             self.code = 1
+        except SettingsError:
+            self.code = 2
         except asyncio.CancelledError:
             if self.ending != "killed":
                 raise

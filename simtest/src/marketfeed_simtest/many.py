@@ -71,27 +71,25 @@ def run_seeds(
     seeds: Iterable[int],
     jobs: int,
     on_done: Callable[[int, Outcome], None],
-    without: tuple[str, ...] = (),
 ) -> Tally:
     """Run the sessions that the seeds stand for, `jobs` at a time; `on_done` is called after each, in order."""
     tally = Tally()
-    for seed, outcome in _outcomes(list(seeds), jobs, without):
-        tally.add(seed, draw(seed, without), outcome)
+    for seed, outcome in _outcomes(list(seeds), jobs):
+        tally.add(seed, draw(seed), outcome)
         on_done(seed, outcome)
     return tally
 
 
-def _outcomes(seeds: list[int], jobs: int, without: tuple[str, ...]) -> Iterator[tuple[int, Outcome]]:
-    run_seed = partial(_run_seed, without=without)
+def _outcomes(seeds: list[int], jobs: int) -> Iterator[tuple[int, Outcome]]:
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(_run_seed, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(run_seed, seeds, chunksize=4)
+        yield from pool.imap(_run_seed, seeds, chunksize=4)
 
 
-def _run_seed(seed: int, without: tuple[str, ...]) -> tuple[int, Outcome]:
-    return seed, run(draw(seed, without))[0]
+def _run_seed(seed: int) -> tuple[int, Outcome]:
+    return seed, run(draw(seed))[0]
 
 
 def fails(name: str, plan: Plan) -> bool:

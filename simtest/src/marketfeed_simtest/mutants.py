@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ class Mutant:
     """A defect.
 
     Attributes:
+        name: begins with the name of the defect of the first list of failing cases that it puts back, if it does.
         file: below marketfeed_workers.
         old, new: the text that is replaced wherever it stands in the file, and by what.
         survives: why no session can notice it; "" where one must.
@@ -123,6 +125,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "continuity.py",
         "        self.duplicates += 1\n        return _NOTHING\n\n    def _deny",
         "        self.duplicates += 1\n        return Arrival([trade], None)\n\n    def _deny",
+        survives="nothing comes here: whoever takes a trade asks `is_known` first, and what that says no to is "
+        "not from before, or is late or denied, which is looked at in the lines above",
+    ),
+    Mutant(
+        "a repeat is published again",
+        "pipeline.py",
+        "            if same_trade(first, trade):\n",
+        "            if False:\n",
     ),
     Mutant(
         "held trades are let go in another order",
@@ -242,7 +252,121 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            raise error\n",
     ),
     Mutant(
-        "changes of a gap's parts are not published",
+        "a hold is measured by the wall clock",
+        "repair.py",
+        "        now = self._monotonic()\n        held =",
+        "        now = self._now_us() / 1e6\n        held =",
+    ),
+    Mutant(
+        "A3: a repeat is told by its id alone",
+        "pipeline.py",
+        "            if not self._is_unproven(flow, trade):\n                return\n",
+        "            if not self._is_unproven(flow, trade) or True:\n                return\n",
+    ),
+    Mutant(
+        "A3: quotes below the newest are passed over for ever",
+        "pipeline.py",
+        "                self._take_low_quote(flow, quote)\n",
+        "",
+    ),
+    Mutant(
+        "A4: liveness is judged by symbol and not by stream",
+        "stream_watch.py",
+        'return flow.trades if stream.kind == "trade" else flow.quotes',
+        "return flow.trades + flow.quotes",
+    ),
+    Mutant(
+        "A5: an odd row costs its page",
+        "venues/binance_spot/rows.py",
+        "            raws = [bytes(raw) for raw in _raws.decode(body)]\n",
+        "            raise\n",
+    ),
+    Mutant(
+        "A5: one backoff for all gaps of a symbol",
+        "gap_schedule.py",
+        "        self._requests = planned\n        return planned\n",
+        "        latest = max((each.due for each in planned), default=now)\n"
+        "        self._requests = planned = [each._replace(due=latest) for each in planned]\n"
+        "        return planned\n",
+    ),
+    Mutant(
+        "A6: a unit is taken on trust",
+        "pipeline.py",
+        "                EARLIEST_US <= time_us <= latest_us\n                and (",
+        "                True\n                or (",
+    ),
+    Mutant(
+        "A6: a connection in the wrong unit is kept",
+        "stream_watch.py",
+        "        self._renew_rejecting()\n",
+        "",
+    ),
+    Mutant(
+        "B1: ready while Kafka does not answer",
+        "status.py",
+        "        if self._kafka.reason:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "B8: a proof covers what was asked for, and not what it proves",
+        "venues/binance_spot/rest.py",
+        "self._fetched(question, page, page.rows, first,",
+        "self._fetched(question._replace(wanted=[asked]), page, page.rows, first,",
+    ),
+    Mutant(
+        "B9: a connection that is refused once is not tried again",
+        "connection.py",
+        "                await asyncio.sleep(delay)\n                continue\n",
+        "                await asyncio.sleep(1e9)\n                continue\n",
+    ),
+    Mutant(
+        "B10: a late trade sets the time of the newest back",
+        "flow.py",
+        "if self.last_trade_time_us is None or newest_us > self.last_trade_time_us:",
+        "if True:",
+    ),
+    Mutant(
+        "F2: gaps are looked at only while nothing that fills them is on its way",
+        "pipeline.py",
+        "        if not flow.gaps:\n            return\n        for entry in flow.judge_gaps():",
+        "        if not flow.gaps or flow.unacknowledged:\n            return\n        for entry in flow.judge_gaps():",
+    ),
+    Mutant(
+        "F2: the checkpoint waits while anything that fills a gap is on its way",
+        "ledger.py",
+        "            if flow is not None and flow.id_series != id_series:\n",
+        "            if flow is not None and (flow.id_series != id_series or flow.unacknowledged):\n",
+    ),
+    Mutant(
+        "F3: bans are measured by the wall clock",
+        "worker.py",
+        "WeightBudget(settings.venue_budget_share, world.monotonic)",
+        "WeightBudget(settings.venue_budget_share, lambda: world.now_us() / 1e6)",
+    ),
+    Mutant(
+        "F4, F5: silence is measured by the wall clock",
+        "worker.py",
+        "            world.monotonic,\n            settings.ready_quiet_seconds,\n",
+        "            lambda: world.now_us() / 1e6,\n            settings.ready_quiet_seconds,\n",
+    ),
+    Mutant(
+        "F6: a stream that has not spoken makes every new connection unready for half a minute",
+        "status.py",
+        "        return self._streams.not_ready()\n",
+        "        sessions = [each.session for each in self._fleet.connections if each.session is not None]\n"
+        "        newest = max((each.connected_at for each in sessions), default=0.0)\n"
+        "        silent = any(not flow.quotes for flow in self._pipeline.flows.values())\n"
+        "        is_early = silent and self._monotonic() - newest < 30\n"
+        '        return self._streams.not_ready() or ("no first message yet" if is_early else "")\n',
+    ),
+    Mutant(
+        "F7: a symbol that is halted at the start is left out",
+        "validate.py",
+        "in validate(symbols, listed).refused.items() if symbol not in listed\n",
+        "in validate(symbols, listed).refused.items()\n",
+    ),
+    Mutant(
+        "F1: changes of a gap's parts are not published",
         "pipeline.py",
         "is_due = entry.is_outdated if with_parts else entry.is_due",
         "is_due = entry.is_due",
@@ -290,8 +414,9 @@ def battery(seeds: int) -> tuple[str, str]:
     return "", ""
 
 
-def judge(mutant: Mutant | None, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
-    """Run the battery in a process that has the mutant; None: the worker as it is."""
+@contextmanager
+def mutated_worker(mutant: Mutant | None) -> Iterator[dict[str, str]]:
+    """The environment of processes that import a worker with the mutant's defect; None: the worker as it is."""
     with tempfile.TemporaryDirectory(prefix="simtest-mutant-") as folder:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if mutant is not None:
@@ -299,6 +424,12 @@ def judge(mutant: Mutant | None, seeds: int, timeout_seconds: float = 900.0) -> 
             shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
             (copy / mutant.file).write_text(mutated(mutant))
             environment["PYTHONPATH"] = folder
+        yield environment
+
+
+def judge(mutant: Mutant | None, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
+    """Run the battery in a process that has the mutant; None: the worker as it is."""
+    with mutated_worker(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
         ran = subprocess.run(  # noqa: S603 - no shell
             command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds

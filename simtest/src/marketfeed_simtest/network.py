@@ -61,7 +61,7 @@ class VenueEnd:
         variant: int,
         times: Times,
         complain: Callable[[str], None],
-        count: Callable[[int], None],
+        count: Callable[[list[bytes]], None],
         gone: Callable[["VenueEnd"], None],
     ) -> None:
         self.number = number
@@ -145,7 +145,7 @@ class VenueEnd:
     def delivered(self, texts: list[bytes]) -> None:
         """Frames were handed to the client: count those that are market data, spoiled or not."""
         self._count(
-            sum(1 for text in texts if not text.startswith(_REPLIES) and b"serverShutdown" not in text)
+            [text for text in texts if not text.startswith(_REPLIES) and b"serverShutdown" not in text]
         )
 
     def receive_ping(self) -> None:

@@ -5,18 +5,18 @@ fate of a process, or the whole log, is judged at the end (`check_end`). What th
 (watch.py).
 """
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from marketfeed_simtest.clock import START_SECONDS, Clock
+from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.excuses import Excuses
 from marketfeed_simtest.kafka_log import Cluster, Record
+from marketfeed_simtest.records import SeriesRecords, Stored, SymbolRecords
 from marketfeed_simtest.truth import TrueTrade, Truth
 from marketfeed_wire import (
     BookTicker,
     DecodeError,
-    Gap,
     Trade,
     decode_book_ticker,
     decode_gap,
@@ -33,6 +33,7 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "wrong_content": "price, quantity and side are the venue's",
     "wrong_time": "the trade's time is the venue's",
     "identity_reused": "id series and id together stand for one trade, also when the venue begins ids again",
+    "identity_split": "the ids of one series of the venue's are published as one id series",
     "published_twice": "no process publishes a trade twice",
     "repeated_after_clean_stop": "what a process published that exited with 0 is not published again by the next",
     "repeated_too_much": "after a crash only what the checkpoint had not covered is published again",
@@ -51,8 +52,12 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "not_backfilled": "once all is well, what REST can give or deny is not missing for longer than a minute",
     "no_progress": "once all is well, the newest trade arrives",
     "not_ready": "once all is well, the worker is ready",
+    "unready_without_fault": "a worker that is ready stays so until something strikes, rotations included",
+    "ready_without_kafka": "a worker is not ready while the brokers have been away for longer than some seconds",
+    "last_time_backwards": "the time of the newest trade that the status tells of never moves back",
     "ready_while_stalled": "a ready worker is not behind on a stream for longer than a minute",
     "venue_limits": "messages, attempts, request weight and Retry-After are respected",
+    "too_many_requests": "what is missing of a symbol costs few REST requests, however long its gaps are",
     "exit_code": "a stop while all is well exits with 0",
     "no_stop": "a stop ends within its deadline",
     "crashed": "the worker ends by no exception",
@@ -65,6 +70,12 @@ INVARIANTS: Final[Mapping[str, str]] = {
 """Name -> what has to hold."""
 
 
+_ASKING_SECONDS: Final = 8.0
+"""For how long it may take to ask REST whether ids have begun again, at a process's first jump."""
+_BEGINNING_SECONDS: Final = 60.0
+"""The same where they have, and REST does not answer: until ten trades have come."""
+
+
 class Fate(Protocol):
     """What the oracle has to know of a process; see `life.Life`."""
 
@@ -74,69 +85,25 @@ class Fate(Protocol):
     code: int
 
 
-@dataclass(slots=True)
-class Stored:
-    """What the trades topic holds of one trade, beyond its first record."""
-
-    life: int
-    seconds: float
-
-
-@dataclass(slots=True)
-class SymbolRecords:
-    """What the topics hold of one symbol.
-
-    Attributes:
-        stored: (series, id) -> its records.
-        unstored: series 0, ids that the venue had and the topic has not, in order.
-        begins: the id at which the symbol begins; None before anything of it is known.
-        checkpoint: the newest one.
-        gaps: (id series of the messages, first id) -> the newest record of that gap.
-        identities: (id series of the messages, id) -> the venue's series that it stands for.
-        gaps_ever: ranges that ever had a record.
-        newest: (process, series) -> highest id that it published.
-        uncovered: trades beyond the checkpoint: id, when it was written, by which process.
-        suspects: trades out of order so far, unless a gap record covers them: id, highest id before, when.
-    """
-
-    stored: dict[tuple[int, int], list[Stored]] = field(default_factory=dict)
-    begins: int | None = None
-    checkpoint: int | None = None
-    gaps: dict[tuple[int, int], tuple[Gap, Record]] = field(default_factory=dict)
-    gaps_ever: list[tuple[int, int]] = field(default_factory=list)
-    identities: dict[tuple[int, int], int] = field(default_factory=dict)
-    newest: dict[tuple[int, int], int] = field(default_factory=dict)
-    suspects: list[tuple[int, int, float]] = field(default_factory=list)
-    repeats: list[tuple[tuple[int, int], Stored, Stored]] = field(default_factory=list)
-    checked: int = 0
-    unstored: dict[int, TrueTrade] = field(default_factory=dict)
-    uncovered: deque[tuple[int, float, int]] = field(default_factory=deque)
-    newest_quote: dict[tuple[int, int], int] = field(default_factory=dict)
-    last_quote: tuple[int, int] = (-1, -1)
-
-    def is_reported(self, number: int, *, is_first_series: bool = True) -> bool:
-        """Whether the newest gap records report an id missing."""
-        return any(
-            inside(gap.missing, number)
-            for (series, _), (gap, _) in self.gaps.items()
-            if (series == 0) == is_first_series
-        )
-
-
 class Oracle:
     """Judges a session.
 
     Attributes:
         violations: invariant -> the first time that it did not hold, in a sentence.
-        allowance_seconds: what outages, slow brokers and frozen processes excuse, in all.
+        excuses: what outages, slow brokers and frozen processes excuse.
     """
 
     def __init__(
-        self, clock: Clock, cluster: Cluster, truth: Truth, topics: Mapping[str, str], hold_seconds: float
+        self,
+        clock: Clock,
+        cluster: Cluster,
+        truth: Truth,
+        topics: Mapping[str, str],
+        hold_seconds: float,
+        progress_seconds: float,
     ) -> None:
         self.violations: dict[str, str] = {}
-        self.allowance_seconds = 0.0
-        self.clock_was_set = False
+        self.excuses = Excuses()
         self.undecodable_quotes = 0
         self.symbols: dict[str, SymbolRecords] = defaultdict(SymbolRecords)
         self.written_by: dict[tuple[int, str], int] = defaultdict(int)
@@ -144,7 +111,8 @@ class Oracle:
         self._clock = clock
         self._cluster = cluster
         self._truth = truth
-        self._hold_seconds = hold_seconds
+        self.hold_seconds = hold_seconds
+        self._progress_seconds = progress_seconds
         self._judges: dict[str, Callable[[Record], None]] = {
             topics["trades"]: self._trade,
             topics["book_ticker"]: self._quote,
@@ -174,20 +142,26 @@ class Oracle:
             return
         self._check_time(trade, true, record)
         known = self.symbols[trade.symbol]
-        known.begins = true.id if known.begins is None and not true.series else known.begins
+        one = known.series[trade.id_series]
+        if one.stands_for is None:
+            if known.standing_for(true.series) is not None:
+                self.violate(
+                    "identity_split", f"{trade.symbol} {trade.trade_id}: id series {trade.id_series}, too"
+                )
+            one.stands_for = true.series
+        one.begins = true.id if one.begins is None else one.begins
         series = known.identities.setdefault((trade.id_series, trade.trade_id), true.series)
         if series != true.series:
             self.violate("identity_reused", f"{trade.symbol} {trade.trade_id} of id series {trade.id_series}")
-        self._check_repeats(known, trade, true, record)
+        repeats = self._check_repeats(known, trade, true, record)
         place = record.life, true.series
         before = known.newest.get(place, -1)
-        if true.id < before:
-            known.suspects.append((true.id, before, record.seconds))
+        if true.id < before and not repeats:
+            known.suspects.append(((true.series, true.id), before, record.seconds))
         known.newest[place] = max(true.id, before)
-        if not true.series:
-            known.unstored.pop(true.id, None)
-            if known.checkpoint is None or true.id > known.checkpoint:
-                known.uncovered.append((true.id, record.seconds, record.life))
+        known.unstored[true.series].pop(true.id, None)
+        if one.checkpoint is None or true.id > one.checkpoint:
+            one.uncovered.append((true.id, record.seconds, record.life))
 
     def _true_trade(self, trade: Trade) -> TrueTrade | None:
         """The venue's trade that was published; the series of its ids is told by its content and time."""
@@ -213,21 +187,39 @@ class Oracle:
         event_us = trade.event_time_us
         if event_us is not None and not -1000 <= event_us - true.time_us <= 2000:
             self.violate("wrong_time", f"{trade.symbol} {trade.trade_id}: event time {event_us}")
-        waited = START_SECONDS + record.seconds - trade.received_time_us / 1e6
-        if not self.clock_was_set and waited > self._hold_seconds + 3 + self.allowance_seconds:
+        received = self._clock.shown_at(trade.received_time_us, record.seconds)
+        if received is None:
+            self.violate(
+                "wrong_time", f"{trade.symbol} {trade.trade_id}: no clock showed its time of receipt"
+            )
+            return
+        waited = record.seconds - received
+        # What a series begins with is held back until REST has told, or ten trades have; so is a process's first jump.
+        most = self.hold_seconds + (_BEGINNING_SECONDS if true.series else _ASKING_SECONDS)
+        if waited > most + self.excuses.between(received, record.seconds):
             self.violate(
                 "held_too_long", f"{trade.symbol} {trade.trade_id}: written {waited:.1f} s after receipt"
             )
 
-    def _check_repeats(self, known: SymbolRecords, trade: Trade, true: TrueTrade, record: Record) -> None:
+    def _check_repeats(self, known: SymbolRecords, trade: Trade, true: TrueTrade, record: Record) -> bool:
+        """Whether this process has published the trade before."""
         records = known.stored.setdefault((true.series, true.id), [])
         now = Stored(record.life, record.seconds)
         for before in records:
-            if before.life == record.life:
-                self.violate("published_twice", f"{trade.symbol} {trade.trade_id} by process {record.life}")
-            else:
+            if before.life != record.life:
                 known.repeats.append(((true.series, true.id), before, now))
+            elif not self._came_back(known, before.seconds, now.seconds):
+                self.violate("published_twice", f"{trade.symbol} {trade.trade_id} by process {record.life}")
         records.append(now)
+        return any(before.life == record.life for before in records[:-1])
+
+    def _came_back(self, known: SymbolRecords, before: float, now: float) -> bool:
+        """Whether the symbol left this process and came back, and the trade was new when it left."""
+        return any(left - before < self.known_after(before, left) and left < now for left in known.left)
+
+    def known_after(self, since: float, until: float) -> float:
+        """How long after a record was written the checkpoint and the records of gaps tell of it, in seconds."""
+        return self._progress_seconds + 5 + self.excuses.between(since, until)
 
     # quotes
     def _quote(self, record: Record) -> None:
@@ -252,7 +244,8 @@ class Oracle:
     def _gap(self, record: Record) -> None:
         gap = decode_gap(record.value or b"")
         known = self.symbols[gap.symbol]
-        before = known.gaps.get((gap.id_series, gap.first_id))
+        one = known.series[gap.id_series]
+        before = one.gaps.get(gap.first_id)
         if (
             before is not None
             and gap.updated_time_us < before[0].updated_time_us
@@ -261,56 +254,54 @@ class Oracle:
             self.violate(
                 "gap_order", f"{gap.symbol} gap {gap.first_id}: {gap.state} is older than the one before"
             )
-        known.gaps[gap.id_series, gap.first_id] = gap, record
-        known.gaps_ever.append((gap.first_id, gap.last_id))
-        self._check_checkpoint(gap.symbol, known)
+        one.gaps[gap.first_id] = gap, record
+        one.gaps_ever.setdefault((gap.first_id, gap.last_id), record.seconds)
+        self._check_checkpoint(gap.symbol, one)
 
     def _progress(self, record: Record) -> None:
         if record.key.endswith(b"|quotes"):
             return
         told = decode_progress(record.value or b"")
-        known = self.symbols[told.symbol]
-        if told.id_series:
-            known.uncovered.clear()  # the checkpoint is one of a later series
-            return
-        if known.begins is None:
-            known.begins = told.trade_id + 1
-        known.checkpoint = told.trade_id
-        while known.uncovered and known.uncovered[0][0] <= told.trade_id:
-            known.uncovered.popleft()
-        self._check_checkpoint(told.symbol, known)
+        one = self.symbols[told.symbol].series[told.id_series]
+        checkpoint = told.trade_id if told.next_id is None else told.next_id - 1
+        if one.begins is None:
+            one.begins = checkpoint + 1
+        one.checkpoint = checkpoint
+        while one.uncovered and one.uncovered[0][0] <= checkpoint:
+            one.uncovered.popleft()
+        self._check_checkpoint(told.symbol, one)
 
-    def unstored(self, symbol: str) -> dict[int, TrueTrade]:
-        """The ids of series 0 that the venue had since the symbol began and the topic has not, in order."""
+    def unstored(self, symbol: str, series: int) -> dict[int, TrueTrade]:
+        """The ids of the venue's series that the topic has not, in order."""
         known = self.symbols[symbol]
         trades = self._truth.symbol(symbol).trades
         for trade in trades[known.checked :]:
-            if not trade.series and (0, trade.id) not in known.stored:
-                known.unstored[trade.id] = trade
+            if (trade.series, trade.id) not in known.stored:
+                known.unstored[trade.series][trade.id] = trade
         known.checked = len(trades)
-        return known.unstored
+        return known.unstored[series]
 
-    def _check_checkpoint(self, symbol: str, known: SymbolRecords) -> None:
+    def made_since(self, symbol: str, seconds: float) -> int:
+        """How many ids that the topic has not are so young that no record need tell of them."""
+        series = self._truth.symbol(symbol).series
+        return sum(trade.seconds > seconds for trade in self.unstored(symbol, series).values())
+
+    def _check_checkpoint(self, symbol: str, one: SeriesRecords) -> None:
         """What the next process would begin with, were this one killed now."""
-        if known.begins is None or known.checkpoint is None:
+        if one.begins is None or one.checkpoint is None or one.stands_for is None:
             return
-        for number in self.unstored(symbol):
-            if number > known.checkpoint:
+        for number in self.unstored(symbol, one.stands_for):
+            if number > one.checkpoint:
                 break
-            if number >= known.begins and not known.is_reported(number):
+            if number >= one.begins and not one.is_reported(number):
                 self.violate(
-                    "checkpoint_past_gap", f"{symbol}: {known.checkpoint} is told, {number} is nowhere"
+                    "checkpoint_past_gap", f"{symbol}: {one.checkpoint} is told, {number} is nowhere"
                 )
                 break
 
     def _side_by_side(self, first: int, second: int) -> bool:
         one, other = self.fates.get(first), self.fates.get(second)
         return one is not None and other is not None and one is not other and one.ended > other.began
-
-
-def inside(ranges: Iterable[tuple[int, int]], number: int) -> bool:
-    """Whether a number is in one of the ranges, both ends included."""
-    return any(first <= number <= last for first, last in ranges)
 
 
 def _prices(quote: BookTicker) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """What a seed stands for: a market, settings and a list of faults. A plan is data: drawn, printed, run again."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
@@ -7,15 +8,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from marketfeed_simtest import faults
-from marketfeed_simtest.faults import EachFault, HostFault, begins
+from marketfeed_simtest.faults import EachFault, HostFault, begins, kind_of
 from marketfeed_simulator import faults as venue_faults
 
-KNOWN: Final[tuple[str, ...]] = (
-    "restart_ids",
-    "wrong_unit",
-)
-"""Names of `_kinds` whose defects are known and not fixed yet: left out of the sessions that a change has to pass."""
-
+RESTARTS_APART_SECONDS: Final = 120.0
+"""Ids of a symbol do not begin again sooner: two restarts that come to the worker as one are taken for one."""
+SYMBOLS_FILE: Final = "/session/assignment.json"
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "ADAUSDT", "XLMUSDT")
 
 PLAIN: Final[dict[str, str]] = {
@@ -61,8 +59,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def environment(self) -> dict[str, str]:
         """The worker's environment variables."""
         settings = {**PLAIN, **self.settings}
+        is_assigned = any(isinstance(fault, faults.Assign) for fault in self.faults)
         return {
-            "BINANCE_SYMBOLS": ",".join(self.rates),
+            "BINANCE_SYMBOLS": "" if is_assigned else ",".join(self.rates),
+            "SYMBOLS_FILE": SYMBOLS_FILE if is_assigned else "",
             "VENUE": self.venue,
             "BINANCE_API_KEY": "k" * 64 if self.has_key else "",
             "KAFKA_BROKER": "kafka.invalid:9092",
@@ -85,8 +85,8 @@ def from_json(text: str | bytes) -> Plan:
     return msgspec.json.decode(text, type=Plan)
 
 
-def draw(seed: int, without: tuple[str, ...] = ()) -> Plan:
-    """The plan that a seed stands for, less the faults that are drawn by the names in `without`."""
+def draw(seed: int) -> Plan:
+    """The plan that a seed stands for."""
     rng = random.Random(f"plan {seed}")  # noqa: S311 - a test that can be repeated
     pick = rng.choice
     names = SYMBOLS[: pick((1, 1, 2, 2, 3, 4))]
@@ -113,13 +113,11 @@ def draw(seed: int, without: tuple[str, ...] = ()) -> Plan:
         rates={name: (pick((0.5, 2, 5, 10)), pick((0, 2, 5, 20))) for name in names},
         settings={name: value for name, value in drawn.items() if PLAIN[name] != value},
         duration_seconds=duration,
-        faults=_draw_faults(rng, names, duration, without),
+        faults=_draw_faults(rng, names, duration),
     )
 
 
-def _draw_faults(
-    rng: random.Random, names: tuple[str, ...], duration: float, without: tuple[str, ...]
-) -> list[EachFault]:
+def _draw_faults(rng: random.Random, names: tuple[str, ...], duration: float) -> list[EachFault]:
     """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner."""
     kinds = _kinds(rng, names)
     enabled = rng.sample(sorted(kinds), rng.choice((2, 3, 4, 6)))
@@ -128,10 +126,21 @@ def _draw_faults(
     for _ in range(rng.choice((0, 2, 4, 8, 12, 20))):
         name = rng.choices(enabled, weights)[0]
         at = round(rng.uniform(2, duration), 2)
-        fault = kinds[name][1]()
-        if name not in without:
-            drawn.append(msgspec.structs.replace(fault, after_seconds=at))
-    return sorted(drawn, key=begins)
+        drawn.append(msgspec.structs.replace(kinds[name][1](), after_seconds=at))
+    return _without_double_restarts(sorted(drawn, key=begins))
+
+
+def _without_double_restarts(drawn: list[EachFault]) -> list[EachFault]:
+    """`drawn` without ids that begin again a second time while nobody may have seen them do so the first time."""
+    kept: list[EachFault] = []
+    newest: dict[tuple[str, ...], float] = {}
+    for fault in drawn:
+        if isinstance(fault, venue_faults.RestartIds):
+            if begins(fault) < newest.get(fault.symbols, -math.inf) + RESTARTS_APART_SECONDS:
+                continue
+            newest[fault.symbols] = begins(fault)
+        kept.append(fault)
+    return kept
 
 
 def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int, Callable[[], EachFault]]]:
@@ -178,6 +187,7 @@ def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int
             2,
             lambda: venue_faults.Refuse(status=pick((429, 500, 503)), count=pick((1, 3, 6))),
         ),
+        "region_refused": (1, lambda: _refusal(pick)),
         "handshake_hangs": (1, lambda: venue_faults.Refuse(status=503, count=pick((1, 2)), delay_seconds=15)),
         "rest_error": (
             3,
@@ -191,7 +201,10 @@ def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int
         "rest_lag": (1, lambda: venue_faults.RestLag(seconds=pick((0.5, 2)))),
         "rate_limit": (1, lambda: venue_faults.RateLimit(seconds=pick((5, 30, 60)))),
         "ban": (1, lambda: venue_faults.Ban(seconds=pick((5, 30, 60)))),
-        "skip_ids": (3, lambda: venue_faults.SkipIds(symbols=symbol(), count=pick((1, 5, 50, 2500)))),
+        "skip_ids": (
+            3,
+            lambda: venue_faults.SkipIds(symbols=symbol(), count=pick((1, 5, 50, 2500, 200_000))),
+        ),
         "restart_ids": (1, lambda: venue_faults.RestartIds(symbols=symbol(), last_id=pick((0, 500)))),
         "odd_rows": (1, lambda: venue_faults.OddRows(symbols=symbol(), count=pick((1, 3)))),
         "wrong_unit": (1, venue_faults.WrongUnit),
@@ -204,12 +217,32 @@ def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int
         "clock_step": (2, lambda: faults.ClockStep(seconds=pick((-3600, -60, -1, 1, 60, 3600)))),
         "freeze": (1, lambda: faults.Freeze(seconds=pick((2, 12, 40)))),
         "kafka_outage": (2, lambda: faults.KafkaOutage(seconds=seconds())),
-        "kafka_slow": (1, lambda: faults.KafkaSlow(delay_seconds=pick((0.05, 0.5, 2)))),
+        "kafka_slow": (
+            1,
+            lambda: faults.KafkaSlow(
+                delay_seconds=pick((0.05, 0.5, 2)),
+                topics=pick(((), (), ("gaps",), ("progress",), ("trades",))),
+            ),
+        ),
+        "assign": (
+            1,
+            lambda: faults.Assign(
+                symbols=tuple(name for name in names if rng.random() < 0.6), broken=rng.random() < 0.2
+            ),
+        ),
         "kafka_refuses": (
             1,
             lambda: faults.KafkaRefuses(topic=pick(("trades", "book_ticker", "progress", "gaps"))),
         ),
     }
+
+
+def _refusal(pick: Callable[[Any], Any]) -> EachFault:
+    """451 or 403, at the handshake or over REST."""
+    status, count = pick((451, 403)), pick((1, 3))
+    if pick((True, False)):
+        return venue_faults.Refuse(status=status, count=count)
+    return venue_faults.RestError(status=status, count=count)
 
 
 def _frame_kinds(
@@ -227,6 +260,38 @@ def _frame_kinds(
             ),
         ),
     }
+
+
+_NO_GAPS: Final = frozenset(
+    {
+        "duplicate",
+        "refuse",
+        "rest_error",
+        "rest_delay",
+        "rest_lag",
+        "rate_limit",
+        "ban",
+        "odd_rows",
+        "burst",
+        "halt",
+        "clock_skew",
+        "clock_step",
+        "freeze",
+        "kafka_outage",
+        "kafka_slow",
+    }
+)
+"""Kinds of faults that lose no message and change no order on the way from the venue to the worker."""
+
+
+def gaps_since(plan: Plan) -> float:
+    """From when on there may be gaps, in seconds: what strikes before gives no cause for one."""
+    causes = [begins(fault) for fault in plan.faults if kind_of(fault) not in _NO_GAPS]
+    if plan.slow_subscriptions and "ws_rotate_after_seconds" in plan.settings:
+        causes.append(
+            0.0
+        )  # what comes before a new connection's first data is lost where the old one had nothing
+    return min(causes, default=math.inf)
 
 
 def scenario(plan: Plan) -> dict[str, Any]:
@@ -267,7 +332,11 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         size //= 2
     for name in plan.rates if len(plan.rates) > 1 else ():
         rates = {other: rate for other, rate in plan.rates.items() if other != name}
-        left = [each for each in plan.faults if name not in getattr(each, "symbols", ())]
+        left = [
+            each
+            for each in plan.faults
+            if isinstance(each, faults.Assign) or name not in getattr(each, "symbols", ())
+        ]
         yield replace(plan, rates=rates, faults=left)
     for name in plan.settings:
         yield replace(plan, settings={key: value for key, value in plan.settings.items() if key != name})

@@ -6,7 +6,7 @@ import hashlib
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,13 +22,16 @@ from marketfeed_simtest.kafka_log import USUAL_DELAY_SECONDS, Cluster
 from marketfeed_simtest.life import Life
 from marketfeed_simtest.log_lines import LogLines
 from marketfeed_simtest.oracle import Oracle
-from marketfeed_simtest.plan import Plan
+from marketfeed_simtest.plan import SYMBOLS_FILE, Plan, gaps_since
 from marketfeed_simtest.venue_model import VenueModel
 from marketfeed_simtest.watch import Watch
-from marketfeed_simulator.faults import AnyFault
+from marketfeed_simulator.faults import AnyFault, RestartIds
+from marketfeed_wire.assignment import assignment_of, encode_assignment
 from marketfeed_workers.settings import WorkerSettings
 
 STOP_SECONDS: Final = 60.0
+MOST_REQUESTS: Final = 100
+"""Within ten seconds, about one symbol; sessions with many gaps and without a key come to about fifty."""
 _LEVELLING_SECONDS: Final = 8.0
 _OBJECTS_A_COLLECTION: Final = 50_000
 
@@ -57,7 +60,11 @@ class Outcome:
 
 
 class Session:
-    """A plan at work."""
+    """A plan at work.
+
+    Attributes:
+        gaps_since: before that nothing struck that makes a gap.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -70,14 +77,15 @@ class Session:
             "gaps": self.settings.market_gaps_topic,
         }
         self.cluster = Cluster(clock, _rng("kafka", plan))
+        self.files = {SYMBOLS_FILE: encode_assignment(assignment_of(plan.rates))}
         self.lives: dict[int, Life] = {}
         self.struck: Counter[str] = Counter()
         self.log = LogLines(clock)
         self._rng = _rng("world", plan)
+        self.gaps_since = gaps_since(plan)
         self._over = False
         self._pause_seconds = 1.0
         self._healed_at = 0.0
-        self._slowest_seconds = USUAL_DELAY_SECONDS
         self.venue = VenueModel(
             clock,
             _rng("venue", plan),
@@ -87,6 +95,7 @@ class Session:
             quantum_seconds=plan.quantum_seconds,
             recent_trades=plan.recent_trades,
             slow_subscriptions=plan.slow_subscriptions,
+            keeps_deliveries=any(isinstance(fault, RestartIds) for fault in plan.faults),
         )
         self.oracle = Oracle(
             clock,
@@ -94,6 +103,7 @@ class Session:
             self.venue.truth,
             self.topics,
             self.settings.gap_hold_seconds,
+            self.settings.progress_interval_seconds,
         )
         self.watch = Watch(self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest)
 
@@ -112,7 +122,7 @@ class Session:
             self.start()
             await self._strike_all()
             await self._heal()
-            await self.watch.until_well(self._healed_at)
+            await self.watch.until_well()
             self.watch.check_collections()
             await self._stop()
             self._judge()
@@ -133,6 +143,7 @@ class Session:
             self.venue,
             self.plan.seed,
             self.plan.beat_seconds,
+            self.files,
         )
         life.on_end = self._on_end
         self.lives[number] = life
@@ -170,22 +181,36 @@ class Session:
             case faults.Overlap(seconds=seconds):
                 self.start_beside(seconds)
             case faults.ClockStep(seconds=seconds):
-                self.clock.step_seconds += seconds
-                self.oracle.clock_was_set = True
+                self.clock.step(seconds)
             case faults.Freeze(seconds=seconds):
+                self.oracle.excuses.add(self.clock.seconds, seconds)
                 self.clock.advance(seconds)
-                self.oracle.allowance_seconds += seconds
-            case faults.KafkaOutage(seconds=seconds):
-                self.cluster.outage(seconds)
-                self.oracle.allowance_seconds += seconds
-            case faults.KafkaSlow(delay_seconds=delay):
-                self.cluster.delay_seconds = delay
-                self._slowest_seconds = max(self._slowest_seconds, delay)
-                self.oracle.allowance_seconds += 6 * delay
-            case faults.KafkaRefuses(topic=topic):
-                self.cluster.refused_topics.add(self.topics[topic])
+            case faults.KafkaOutage() | faults.KafkaSlow() | faults.KafkaRefuses():
+                self._strike_kafka(fault)
+            case faults.Assign(symbols=symbols, broken=broken):
+                self._assign(set(symbols) & self.plan.rates.keys(), broken=broken)
             case _:
                 self.venue.strike(_begun(fault))
+
+    def _assign(self, symbols: Set[str], *, broken: bool) -> None:
+        content = encode_assignment(assignment_of(symbols))
+        self.files[SYMBOLS_FILE] = content[: len(content) // 2] if broken else content
+        for name in self.plan.rates.keys() - symbols if not broken else ():
+            self.oracle.symbols[name].left.append(self.clock.seconds)
+
+    def _strike_kafka(self, fault: faults.KafkaOutage | faults.KafkaSlow | faults.KafkaRefuses) -> None:
+        match fault:
+            case faults.KafkaOutage(seconds=seconds):
+                self.cluster.outage(seconds)
+                self.oracle.excuses.add(self.clock.seconds, seconds)
+            case faults.KafkaSlow(delay_seconds=delay, topics=topics):
+                if topics:
+                    self.cluster.slow_topics.update({self.topics[topic]: delay for topic in topics})
+                else:
+                    self.cluster.delay_seconds = delay
+                self.oracle.excuses.slow_down(delay)
+            case faults.KafkaRefuses(topic=topic):
+                self.cluster.refused_topics.add(self.topics[topic])
 
     def start_beside(self, seconds: float) -> None:
         """Start the next process beside the one that runs, which is killed later."""
@@ -201,7 +226,9 @@ class Session:
             await asyncio.sleep(wait)
         self.venue.heal()
         self.cluster.delay_seconds = USUAL_DELAY_SECONDS
+        self.cluster.slow_topics.clear()
         self.cluster.refused_topics.clear()
+        self.files[SYMBOLS_FILE] = encode_assignment(assignment_of(self.plan.rates))
         self._healed_at = self.clock.seconds
         await asyncio.sleep(_LEVELLING_SECONDS)
         self.venue.drop_trades(2)
@@ -230,16 +257,16 @@ class Session:
             self.oracle,
             self.venue.truth.symbols,
             self.lives,
-            healed_at=self._healed_at,
-            slowest_seconds=self._slowest_seconds,
-            progress_seconds=self.settings.progress_interval_seconds,
-            had_faults=bool(self.plan.faults) or self.plan.slow_subscriptions,
+            deliveries=self.venue.delivered,
+            gaps_since=min(self.gaps_since, self._healed_at),
         ).check(self.plan.rates, kinds)
         last = self.newest
         if last.ending == "exited" and last.code == 0:
             check_metrics(self.oracle, last, self.topics, self.venue.frames_delivered[last.number])
         for complaint in self.venue.complaints[:1]:
             self.oracle.violate("venue_limits", complaint)
+        if self.venue.most_requests > MOST_REQUESTS:
+            self.oracle.violate("too_many_requests", f"{self.venue.most_requests} of one symbol within 10 s")
         if self.log.most_a_minute > self.log.ALLOWED_A_MINUTE:
             self.oracle.violate("unbounded_log", f"{self.log.most_a_minute} lines within a minute")
 
@@ -309,7 +336,7 @@ def _reached(session: Session) -> Counter[str]:
     for life in session.lives.values():
         reached[f"process {life.ending}" + (f" with {life.code}" if life.ending == "exited" else "")] += 1
     for known in session.oracle.symbols.values():
-        for gap, _ in known.gaps.values():
+        for gap, _ in (each for one in known.series.values() for each in one.gaps.values()):
             reached[f"gap {gap.state} by {gap.proof}"] += 1
     reached.update(f"log: {event}" for event in session.log.events)
     return reached

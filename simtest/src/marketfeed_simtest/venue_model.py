@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
 
 from marketfeed_simtest.clock import Clock
@@ -36,6 +37,10 @@ from marketfeed_workers.transports.socket import FrameSink
 _BATCH_FRAMES: Final = 1_000_000
 _MOST_BUFFERED_BYTES: Final = 4 * 2**20
 _ADDRESS: Final = "worker"
+_REFUSALS: Final = (451, 403)
+_REFUSED_PAUSE_SECONDS: Final = 360.0
+"""How long a worker stays away at most after a refusal (451, 403): five minutes, and a fifth more by chance."""
+_WINDOW_SECONDS: Final = 10.0
 _UNKNOWN_PAUSE_SECONDS: Final = 60
 """How long a worker stays away after a 429 or 418 that names no time."""
 
@@ -46,6 +51,29 @@ class Times:
 
     latency_seconds: float
     first_data_seconds: float
+
+
+class Delivered(NamedTuple):
+    """A trade that was handed to the process `life`."""
+
+    symbol: str
+    series: int
+    id: int
+    life: int
+    seconds: float
+
+
+class _TradeData(msgspec.Struct):
+    s: str
+    t: int
+    T: int
+
+
+class _TradeFrame(msgspec.Struct):
+    data: _TradeData
+
+
+_trade_frame: Final = msgspec.json.Decoder(_TradeFrame)
 
 
 class _Books(Exchange):
@@ -74,7 +102,9 @@ class VenueModel:
         complaints: limits that a client broke, and requests that it made while it was told to stay away.
         away_until: until when a client was told to stay away.
         requests: how many REST requests came.
+        most_requests: the most of them within ten seconds of one process and about one symbol.
         frames_delivered: frames of market data that were handed to each process.
+        delivered: the trades among them, where that is kept.
     """
 
     def __init__(
@@ -88,12 +118,17 @@ class VenueModel:
         quantum_seconds: float,
         recent_trades: int,
         slow_subscriptions: bool,
+        keeps_deliveries: bool,
     ) -> None:
         self.truth = Truth(clock)
         self.complaints: list[str] = []
         self.away_until = 0.0
         self.requests = 0
+        self.most_requests = 0
+        self._asked: defaultdict[tuple[int, str], deque[float]] = defaultdict(deque)
         self.frames_delivered: Counter[int] = Counter()
+        self.delivered: list[Delivered] = []
+        self._keeps_deliveries = keeps_deliveries
         self.skew_us = 0
         self.connections: dict[int, VenueEnd] = {}
         self.rules: Venue = VENUES[venue]
@@ -136,10 +171,6 @@ class VenueModel:
     def paced(self) -> bool:
         """The market follows the clock."""
         return True
-
-    def accelerate(self, factor: float) -> None:
-        """Not used: a generated market has its own bursts."""
-        raise NotImplementedError
 
     def server_us(self) -> int:
         """The time that the venue's clock shows."""
@@ -199,10 +230,9 @@ class VenueModel:
                 raise Unreachable("connect_timeout", f"{url}: no connection within {timeout_seconds:g} s")
             after = str(fault.retry_after_seconds) if fault.retry_after_seconds else None
             if fault.status in (429, 418):
-                self.away_until = max(
-                    self.away_until,
-                    self._clock.seconds + (fault.retry_after_seconds or _UNKNOWN_PAUSE_SECONDS),
-                )
+                self._away_for(fault.retry_after_seconds or _UNKNOWN_PAUSE_SECONDS)
+            elif fault.status in _REFUSALS:
+                self._away_for(_REFUSED_PAUSE_SECONDS)
             raise error_for_status(fault.status, after, url)
         parts = urlsplit(url)
         query = parse_qs(parts.query)
@@ -233,8 +263,16 @@ class VenueModel:
             if end.life == life:
                 end.client.unplug()
 
-    def _count(self, life: int, frames: int) -> None:
-        self.frames_delivered[life] += frames
+    def _count(self, life: int, frames: list[bytes]) -> None:
+        self.frames_delivered[life] += len(frames)
+        for frame in frames if self._keeps_deliveries else ():
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # spoiled on its way
+                trade = _trade_frame.decode(frame).data
+                rows = self.truth.symbol(trade.s).trades_by_id.get(trade.t, [])
+                for row in rows:
+                    if trade.T in (row.time_us, row.time_us // 1000):
+                        at = self._clock.seconds
+                        self.delivered.append(Delivered(trade.s, row.series, trade.t, life, at))
 
     def _gone(self, end: VenueEnd) -> None:
         self.connections.pop(end.number, None)
@@ -252,8 +290,8 @@ class VenueModel:
         Raises:
             ClientConnectionError: the connection was cut.
         """
-        self.requests += 1
         sent = self._clock.seconds
+        self._count_request((life, query.get("symbol", "")), sent)
         await asyncio.sleep(self._rng.uniform(0.01, 0.04))
         delay_seconds = self._doors.delay_seconds(endpoint)
         if delay_seconds:
@@ -265,7 +303,17 @@ class VenueModel:
             raise ClientConnectionError("cut")
         if reply.status in (429, 418):
             self._told_away(life, sent, reply.headers.get("Retry-After"))
+        elif reply.status in _REFUSALS:
+            self._away_for(_REFUSED_PAUSE_SECONDS)
         return _Response(reply.status, reply.body, reply.headers)
+
+    def _count_request(self, about: tuple[int, str], now: float) -> None:
+        self.requests += 1
+        asked = self._asked[about]
+        asked.append(now)
+        while asked[0] < now - _WINDOW_SECONDS:
+            asked.popleft()
+        self.most_requests = max(self.most_requests, len(asked))
 
     def _told_away(self, life: int, sent: float, retry_after: str | None) -> None:
         """Whoever was told to stay away does not come before; a new process knows nothing of it."""
@@ -275,7 +323,10 @@ class VenueModel:
             self.complaints.append("asked again before the time that a 429 or 418 named")
         seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
         self._told[life] = (now, now + seconds)
-        self.away_until = max(self.away_until, now + seconds)
+        self._away_for(seconds)
+
+    def _away_for(self, seconds: float) -> None:
+        self.away_until = max(self.away_until, self._clock.seconds + seconds)
 
     def reachable_from(self, symbol: str, *, has_key: bool) -> int:
         """The lowest id that REST can give: all by history, or the newest ones."""

@@ -1,14 +1,15 @@
 """What the oracle judges while a session runs: once a second, what the endpoints say, and whether things get well."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.faults import begins
 from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.life import Life
-from marketfeed_simtest.oracle import Oracle, inside
+from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.plan import Plan
 from marketfeed_simtest.truth import TrueQuote, TrueTrade
 from marketfeed_simtest.venue_model import VenueModel
@@ -18,8 +19,10 @@ BACKFILL_SECONDS: Final = 60.0
 WELL_SECONDS: Final = 150.0
 """For how long it is waited until everything is well."""
 READY_SECONDS: Final = 90.0
-LEFT_OUT_SECONDS: Final = 480.0
-"""A symbol that was left out while it was halted is looked at again within minutes."""
+BEHIND_LOOKS: Final = 5
+"""For so many looks, a second each, a stream that delivers again may still lack what it has not delivered before."""
+KAFKA_LOOKS: Final = 8
+"""For so many looks, a second each, a worker may take brokers that are away for brokers that are slow."""
 MOST_ENTRIES: Final = 20_000
 """The largest that a collection of the worker may be: no cache of it is larger, and a leak is, in a busy session."""
 
@@ -43,6 +46,11 @@ class Watch:
         self._life = life
         self._cluster = cluster
         self._taken_up: dict[tuple[int, str], float] = {}
+        self._looks_without_kafka = 0
+        self._behind_looks: Counter[tuple[str, str]] = Counter()
+        self._was_ready: set[int] = set()
+        self._last_times: dict[tuple[int, str, int], int] = {}
+        self._struck_at = min(map(begins, plan.faults), default=plan.duration_seconds)
         self._progress_seconds = float(plan.environment()["PROGRESS_INTERVAL_SECONDS"])
         self._kinds = plan.environment()["BINANCE_STREAMS"]
 
@@ -52,6 +60,7 @@ class Watch:
             await asyncio.sleep(1.0)
             self._check_ready()
             self._check_checkpoints()
+            self._check_told()
 
     def _check_ready(self) -> None:
         status = self._life().status()
@@ -60,7 +69,7 @@ class Watch:
         for symbol, each in status.symbols.items():
             self._taken_up.setdefault((self._life().number, symbol), self._clock.seconds)
             trades, quotes = self._plan.rates[symbol]
-            if not each.missing and "trade" in self._kinds:
+            if not (each.missing or each.held) and "trade" in self._kinds:
                 self._check_current(symbol, "trade", self._trades_behind(symbol), trades)
             if "bookTicker" in self._kinds:
                 self._check_current(symbol, "bookTicker", self._quotes_behind(symbol), quotes)
@@ -70,21 +79,49 @@ class Watch:
         if not (life.is_serving and self._cluster.is_up):
             return
         for symbol, known in self._oracle.symbols.items():
-            while known.uncovered and known.uncovered[0][2] < life.number:
-                known.uncovered.popleft()  # of a process that is gone, or goes: the newest one has its own
-            if not known.uncovered:
+            uncovered = known.latest.uncovered if known.latest is not None else deque()
+            while uncovered and uncovered[0][2] < life.number:
+                uncovered.popleft()  # of a process that is gone, or goes: the newest one has its own
+            if not uncovered:
                 continue
-            number, written, _ = known.uncovered[0]
+            number, written, _ = uncovered[0]
             age = self._clock.seconds - written
-            if age > self._progress_seconds + 8 + self._oracle.allowance_seconds:
+            excused = self._oracle.excuses.between(written, self._clock.seconds)
+            if age > self._progress_seconds + 8 + excused:
                 self._oracle.violate(
                     "checkpoint_behind",
                     f"{symbol} {number} is in the topic for {age:.0f} s, not in the checkpoint",
                 )
 
+    def _check_told(self) -> None:
+        """What the status tells, against itself a second ago, and against the brokers."""
+        self._looks_without_kafka = 0 if self._cluster.is_up else self._looks_without_kafka + 1
+        status = self._life().status()
+        if status is None:
+            return
+        number = self._life().number
+        if status.ready and self._looks_without_kafka > KAFKA_LOOKS:
+            self._oracle.violate("ready_without_kafka", f"for {self._looks_without_kafka} s, and ready")
+        if self._clock.seconds < self._struck_at and number in self._was_ready and not status.ready:
+            self._oracle.violate("unready_without_fault", status.reason)
+        if status.ready:
+            self._was_ready.add(number)
+        for symbol, each in status.symbols.items():
+            told, key = each.last_trade_time_us, (number, symbol, each.id_series)
+            if told is not None and told < self._last_times.get(key, told):
+                self._oracle.violate("last_time_backwards", f"{symbol}: {told} after {self._last_times[key]}")
+            self._last_times[key] = told or 0
+        for life, symbol in list(self._taken_up):
+            if life == number and symbol not in status.symbols:
+                del self._taken_up[life, symbol]  # it left, and is taken up again when it comes back
+
     def _check_current(self, symbol: str, kind: str, behind: float, rate: float) -> None:
-        allowed = max(60.0, 60 / (rate or 1)) + self._oracle.allowance_seconds
-        if behind > allowed:
+        now = self._clock.seconds
+        allowed = max(60.0, 60 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
+        looks = self._behind_looks[symbol, kind] = (
+            self._behind_looks[symbol, kind] + 1 if behind > allowed else 0
+        )
+        if looks > BEHIND_LOOKS:
             self._oracle.violate(
                 "ready_while_stalled", f"{symbol}@{kind} is {behind:.0f} s behind, and ready"
             )
@@ -116,7 +153,7 @@ class Watch:
         taken_up = self._taken_up.get((life.number, symbol), life.began)
         return self._clock.seconds - max(oldest.seconds, taken_up)
 
-    async def until_well(self, healed_at: float) -> None:
+    async def until_well(self) -> None:
         """Wait until nothing is left to be put right; what could be and was not for too long is a violation."""
         unready = 0.0
         reachable: dict[tuple[str, int], float] = defaultdict(float)
@@ -126,13 +163,11 @@ class Watch:
             status = self._life().status()
             if status is None:
                 continue
-            if status.refused_symbols:
-                deadline = max(deadline, healed_at + LEFT_OUT_SECONDS)
             unready = 0.0 if status.ready else unready + 1
             if unready > READY_SECONDS:
                 self._oracle.violate("not_ready", f"all is well for {unready:.0f} s: {status.reason}")
-            well = status.ready and not status.refused_symbols
-            for symbol in status.symbols:
+            well = status.ready
+            for symbol in self._plan.rates:
                 well = self._is_well(symbol, reachable) and well
             if well:
                 return
@@ -165,16 +200,17 @@ class Watch:
 
     def _missing(self, symbol: str) -> Iterable[int]:
         """Ids that are not in the topic and should be, and one of each range that is reported missing."""
-        known = self._oracle.symbols[symbol]
-        if known.begins is None:
+        series = self._venue.truth.symbol(symbol).series
+        one = self._oracle.symbols[symbol].standing_for(series)
+        if one is None or one.begins is None:
             return []
         two_seconds_ago = self._clock.seconds - 2
         waiting = [
             number
-            for number, trade in self._oracle.unstored(symbol).items()
-            if number >= known.begins and trade.seconds < two_seconds_ago
+            for number, trade in self._oracle.unstored(symbol, series).items()
+            if number >= one.begins and trade.seconds < two_seconds_ago
         ]
-        reported = [first for gap, _ in known.gaps.values() for first, _ in gap.missing]
+        reported = [first for gap, _ in one.gaps.values() for first, _ in gap.missing]
         return sorted({*waiting, *reported})
 
     def _check_progress(self) -> None:
@@ -224,6 +260,3 @@ def _attributes(each: object) -> Iterable[tuple[str, Any]]:
         slots = getattr(kind, "__slots__", ())
         names += [slots] if isinstance(slots, str) else list(slots)
     return [(name, getattr(each, name)) for name in names if hasattr(each, name)]
-
-
-__all__ = ["Watch", "collections_of", "inside"]

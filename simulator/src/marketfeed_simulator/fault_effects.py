@@ -100,13 +100,17 @@ class Pace(Protocol):
     def paced(self) -> bool:
         """Whether the market's time follows the clock."""
 
+
+class Replay(Protocol):
+    """Whoever replays a recording."""
+
     def accelerate(self, factor: float) -> None:
         """From now on, let the market's time go by `factor` times as fast as it does now."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The parts of the simulator that faults show in. `market` is None when a recording is replayed."""
+    """The parts of the simulator that faults show in. The market is generated (`market`) or replayed (`replay`)."""
 
     hub: Hub
     driver: Pace
@@ -114,7 +118,8 @@ class Parts:
     doors: Doors
     limits: RequestLimits
     instruments: dict[str, Instrument]
-    market: GeneratedMarket | None
+    market: GeneratedMarket | None = None
+    replay: Replay | None = None
 
 
 class Effects:
@@ -265,12 +270,17 @@ class Effects:
                 self._skew(milliseconds)
                 return lambda: self._skew(0)
             case faults.Burst(factor=factor):
-                if parts.market is None:
-                    parts.driver.accelerate(factor)
-                    return lambda: parts.driver.accelerate(1 / factor)
-                market = parts.market
-                market.set_burst(factor)
-                return lambda: market.set_burst(1)
+                return self._burst(factor)
+        return None
+
+    def _burst(self, factor: float) -> Undo | None:
+        market, replay = self._parts.market, self._parts.replay
+        if market is not None:
+            market.set_burst(factor)
+            return lambda: market.set_burst(1)
+        if replay is not None:
+            replay.accelerate(factor)
+            return lambda: replay.accelerate(1 / factor)
         return None
 
     def _lag(self, seconds: float) -> Undo:

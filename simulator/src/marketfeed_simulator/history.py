@@ -1,6 +1,6 @@
 """The trades of one symbol that REST can still tell, and their aggregates."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from decimal import Decimal
 from typing import Any
 
@@ -56,9 +56,12 @@ class TradeHistory:
         self._folded, self._next_aggregate_id = 0, 1
         return True
 
-    def recent(self, limit: int) -> list[TradeRow]:
-        """The newest `limit` trades, oldest first."""
-        return self._rows[-limit:]
+    def recent(self, limit: int, until_us: int | None = None) -> list[TradeRow]:
+        """The newest `limit` trades, oldest first; none of them after `until_us`."""
+        end = len(self._rows)
+        if until_us is not None:
+            end = bisect_right(self._rows, until_us, key=_time)
+        return self._rows[max(0, end - limit) : end]
 
     def since(self, first_id: int, limit: int) -> list[TradeRow]:
         """Up to `limit` trades with ids from `first_id` on."""
@@ -106,8 +109,8 @@ class TradeHistory:
         del self._aggregates[: bisect_left(self._aggregates, oldest, key=lambda aggregate: aggregate.last_id)]
 
 
-def _time(aggregate: Aggregate) -> int:
-    return aggregate.time_us
+def _time(row: Aggregate | TradeRow) -> int:
+    return row.time_us
 
 
 def _belongs(row: TradeRow, last: Aggregate) -> bool:

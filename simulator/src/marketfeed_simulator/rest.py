@@ -96,7 +96,14 @@ class RestSide:
         microseconds = self._api.venue.microseconds and unit == "MICROSECOND"
         try:
             self._check_key(endpoint, headers)
-            value = self._api.answer(endpoint, query, server_us=self._server_us(), microseconds=microseconds)
+            now_us, lag_us = self._server_us(), int(self._doors.lag_seconds * 1e6)
+            value = self._api.answer(
+                endpoint,
+                query,
+                server_us=now_us,
+                microseconds=microseconds,
+                until_us=now_us - lag_us if lag_us else None,
+            )
         except ApiError as error:
             return _json(error.body(), error.status)
         if isinstance(value, list):

@@ -54,7 +54,15 @@ class RestApi:
     quotes: Mapping[str, Frame]
     recorded_info: dict[str, dict[str, Any]]
 
-    def answer(self, endpoint: str, given: Mapping[str, str], *, server_us: int, microseconds: bool) -> Any:
+    def answer(
+        self,
+        endpoint: str,
+        given: Mapping[str, str],
+        *,
+        server_us: int,
+        microseconds: bool,
+        until_us: int | None = None,
+    ) -> Any:
         """The answer of an endpoint.
 
         Args:
@@ -62,6 +70,7 @@ class RestApi:
             given: the query's parameters.
             server_us: the venue's time.
             microseconds: whether times are asked for in microseconds.
+            until_us: the newest trades are those until then: REST may lag behind the streams.
 
         Raises:
             ApiError: the request is refused.
@@ -74,7 +83,7 @@ class RestApi:
             case "exchangeInfo":
                 return self._exchange_info(given, server_us if microseconds else server_us // 1000)
             case "trades":
-                rows = self._history(given).recent(_limit(given))
+                rows = self._history(given).recent(_limit(given), until_us)
                 return [trade_json(row, microseconds=microseconds) for row in rows]
             case "historicalTrades":
                 return self._historical_trades(given, microseconds)

@@ -168,6 +168,7 @@ class Simulator:
                 limits=self._limits,
                 instruments=self._plan.instruments,
                 market=source if isinstance(source, GeneratedMarket) else None,
+                replay=None if isinstance(source, GeneratedMarket) else self._driver,
             )
         )
 

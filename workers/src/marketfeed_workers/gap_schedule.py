@@ -47,9 +47,14 @@ class Request(NamedTuple):
 
 
 class GapSchedule:
-    """The requests for the missing ids of one symbol."""
+    """The requests for the missing ids of one symbol.
+
+    Attributes:
+        settle_seconds: how long what is newly missing is left to the stream.
+    """
 
     def __init__(self, rng: random.Random) -> None:
+        self.settle_seconds = SETTLE_SECONDS
         self._rng = rng
         self._requests: list[Request] = []
         self._empty_responses = 0
@@ -67,10 +72,10 @@ class GapSchedule:
                 at += 1
             while start <= last:
                 if at == len(old) or old[at].ids.first > last:
-                    planned.append(_fresh(start, last, now))
+                    planned.append(self._fresh(start, last, now))
                     break
                 if old[at].ids.first > start:
-                    planned.append(_fresh(start, old[at].ids.first - 1, now))
+                    planned.append(self._fresh(start, old[at].ids.first - 1, now))
                     start = old[at].ids.first
                 end = min(last, old[at].ids.last)
                 planned.append(old[at]._replace(ids=IdRange(start, end)))
@@ -132,14 +137,13 @@ class GapSchedule:
         delay = self._delay(failures - 1, MAX_RETRY_SECONDS)
         return request._replace(failures=failures, unanswered=0, due=now + delay, asked=now)
 
+    def _fresh(self, first: int, last: int, now: float) -> Request:
+        return Request(IdRange(first, last), 0, 0, now + self.settle_seconds, 0.0)
+
     def _delay(self, failures: int, cap: float) -> float:
         return min(cap, FIRST_RETRY_SECONDS * 2.0 ** min(failures, _MAX_DOUBLINGS)) * self._rng.uniform(
             0.5, 1.0
         )
-
-
-def _fresh(first: int, last: int, now: float) -> Request:
-    return Request(IdRange(first, last), 0, 0, now + SETTLE_SECONDS, 0.0)
 
 
 def _cut(request: Request, frame: IdRange) -> tuple[list[Request], list[Request], list[Request]]:

@@ -118,7 +118,8 @@ class StreamLiveness:
         self._suspicions = 0
         if not proven:
             self.state, self.reference, self._patience, self.is_new = "waiting", None, 1.0, True
-        elif self.state != "idle":
+        elif self.state not in ("idle", "unverified"):
+            # Where REST does not respond nobody knows that nothing newer exists: a message shows it, or its response.
             self.state = "live"
 
     def observe(self, seen: int, now: float) -> None:

@@ -32,6 +32,8 @@ RETRIES_AT_ONCE: Final = 2
 PACE_SECONDS: Final = 1.0
 """How often it is measured how fast a symbol's ids grow."""
 LOOK_AGAIN_SECONDS: Final = 1.0
+REJECTING_SECONDS: Final = 5.0
+"""While every message of a symbol is rejected its trades are fetched by so many seconds, and not one by one."""
 GATHER_SECONDS: Final = 0.01
 """Gaps that are detected within this time are looked at together, however many they are."""
 
@@ -153,7 +155,9 @@ class RepairDesk:
             flow = self._pipeline.flows[symbol]
             best: dict[bool, _Candidate] = {}
             oldest, pace = self._reach(flow, now)
-            for request in self._schedules[symbol].update(flow.sequence.missing(), now):
+            schedule = self._schedules[symbol]
+            schedule.settle_seconds = REJECTING_SECONDS if flow.is_rejecting else SETTLE_SECONDS
+            for request in schedule.update(flow.sequence.missing(), now):
                 if request.due > now:
                     next_due = min(next_due, request.due)
                     continue

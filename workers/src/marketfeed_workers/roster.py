@@ -11,7 +11,6 @@ file system tells of that.
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from marketfeed_chassis import logs
@@ -36,14 +35,14 @@ LOOK_AGAIN_SECONDS: Final = 300.0
 """How often the venue is asked again about symbols that were left out: a halt ends, a listing begins."""
 
 
-def read_assignment(file: str) -> Assignment:
+def read_assignment(file: str, world: World) -> Assignment:
     """The assignment in `file`.
 
     Raises:
         SettingsError: it cannot be read, or is not what the operator writes.
     """
     try:
-        return decode_assignment(Path(file).read_bytes())
+        return decode_assignment(world.read_file(file))
     except OSError as error:
         raise SettingsError(f"SYMBOLS_FILE={file!r} cannot be read: {error.strerror}") from None
     except DecodeError as error:
@@ -88,7 +87,7 @@ class Roster:
         """
         settings = self._settings
         if settings.symbols_file:
-            self._wanted = read_assignment(settings.symbols_file)
+            self._wanted = read_assignment(settings.symbols_file, self._world)
             self._share_budgets(self._wanted)
         else:
             self._wanted = Assignment(settings.binance_symbols, "")
@@ -118,7 +117,7 @@ class Roster:
     async def _look(self) -> None:
         found = self._wanted
         if self._settings.symbols_file:
-            found = read_assignment(self._settings.symbols_file)
+            found = read_assignment(self._settings.symbols_file, self._world)
             self._share_budgets(found)
         if found.hash != self._wanted.hash:
             self.applied = ""

@@ -27,6 +27,9 @@ log = logs.get(__name__)
 LOOK_SECONDS: Final = 0.25
 MAX_PROBES: Final = 2
 """Requests at a time: that a whole connection is stalled is found by its first streams."""
+RENEW_REJECTING_SECONDS: Final = 60.0
+"""How often a connection is replaced whose messages are rejected one and all: with another one they may be right, as
+when the venue writes times in another unit than was asked for at the handshake."""
 PROBE_SECONDS: Final = 10.0
 """How long REST may take; waiting for request weight included."""
 
@@ -64,6 +67,7 @@ class StreamWatch:
         self._ids: dict[str, StreamId] = {}
         self._probes: dict[StreamId, asyncio.Task[None]] = {}
         self._episodes: dict[StreamId, logs.Episode] = {}
+        self._rejecting_since: dict[Session, float] = {}
         self._looked = monotonic()
         self._places = asyncio.Semaphore(MAX_PROBES)
         self._refused_until = -math.inf
@@ -99,6 +103,7 @@ class StreamWatch:
             self._tell(stream, liveness)
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
+        self._renew_rejecting()
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
         if self._pipeline.paused or monotonic < self._refused_until:
             return []
@@ -211,6 +216,18 @@ class StreamWatch:
             if self._carriers.get(stream) is not session:
                 self._streams[stream].subscribe(self._now, proven=self._name(stream) in session.proven)
         self._carriers = carriers
+
+    def _renew_rejecting(self) -> None:
+        """Try another connection, now and then, where every message of a symbol is rejected."""
+        before, self._rejecting_since = self._rejecting_since, {}
+        for stream, session in self._carriers.items():
+            flow = self._pipeline.flows.get(stream.symbol)
+            if flow is None or not flow.is_rejecting or session in self._rejecting_since:
+                continue
+            since = self._rejecting_since[session] = before.get(session, self._now)
+            if self._now - since >= RENEW_REJECTING_SECONDS:
+                self._rejecting_since[session] = self._now
+                self._replace(stream, "rejected_messages")
 
     async def _probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
         """Ask REST for the newest that the venue has of a stream."""

@@ -60,9 +60,9 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
         SettingsError: the assignment file cannot be used.
         StartupError: venue or broker out of reach until the deadline, or no symbol left to read.
     """
-    if settings.symbols_file:
-        read_assignment(settings.symbols_file)
     world = world or World()
+    if settings.symbols_file:
+        read_assignment(settings.symbols_file, world)
     stop = asyncio.Event()
     with _stop_signals(stop):
         async with world.http_session() as session:

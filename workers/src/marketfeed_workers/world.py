@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aiohttp import ClientSession
@@ -50,6 +51,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def read_file(path: str) -> bytes:
+    """The content of a file."""
+    return Path(path).read_bytes()
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """The surroundings of one worker; the defaults are the real ones.
@@ -66,6 +72,7 @@ class World:
         ensure_topics: creates and checks the topics; the largest batch that each of them takes.
         make_topic_probe: makes what asks Kafka whether the topics exist.
         make_health_server: makes the server of the four endpoints.
+        read_file: the content of a file, here of SYMBOLS_FILE; raises OSError.
         beat_seconds: how often acknowledgements are taken in while no frames come.
     """
 
@@ -80,4 +87,5 @@ class World:
     ensure_topics: Callable[[WorkerSettings], int | None] = ensure_topics
     make_topic_probe: Callable[[WorkerSettings], TopicProbe] = topic_probe
     make_health_server: MakeHealthServer = HealthServer
+    read_file: Callable[[str], bytes] = read_file
     beat_seconds: float = 0.02

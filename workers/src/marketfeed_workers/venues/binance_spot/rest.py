@@ -235,10 +235,9 @@ class BinanceRest:
             if len(known) == _PAGE:
                 self._oldest_of_newest[question.symbol] = known[0].first
             return None
-        # All that the symbol ever had, where its ids have not come further than a page. Fewer rows alone tell nothing:
-        # the endpoint answers from memory, which the venue may have begun anew.
-        is_all = len(page.spans) < _PAGE and known[-1].last <= _PAGE
-        return self._fetched(question, page, page.rows, 0 if is_all else None, "trades")
+        # Nothing is proven of the ids before the first row, however few rows there are: the endpoint answers from
+        # memory, which the venue may have begun anew, and ids that begin again need not begin at 1.
+        return self._fetched(question, page, page.rows, None, "trades")
 
     async def _by_aggregates(self, question: "_Question") -> Fetched:
         start_ms = max(0, question.near_time_us // 1000 - _MINUTE_MS)

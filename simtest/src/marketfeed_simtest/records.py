@@ -1,0 +1,86 @@
+"""What the topics hold of each symbol, as the oracle keeps it."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from marketfeed_simtest.kafka_log import Record
+from marketfeed_simtest.truth import TrueTrade
+from marketfeed_wire import Gap
+
+
+@dataclass(slots=True)
+class Stored:
+    """A record of a trade: who wrote it, and when."""
+
+    life: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class SeriesRecords:
+    """One id series of a symbol, as the messages number them.
+
+    Attributes:
+        stands_for: the venue's series; None before a trade of it is in the topic.
+        begins: its first id; None before anything of it is known.
+        checkpoint: the newest one.
+        gaps: first id -> the newest record of that gap.
+        gaps_ever: ranges that ever had a record, and when the first of them was written.
+        uncovered: trades beyond the checkpoint: id, when it was written, by which process.
+    """
+
+    stands_for: int | None = None
+    begins: int | None = None
+    checkpoint: int | None = None
+    gaps: dict[int, tuple[Gap, Record]] = field(default_factory=dict)
+    gaps_ever: dict[tuple[int, int], float] = field(default_factory=dict)
+    uncovered: deque[tuple[int, float, int]] = field(default_factory=deque)
+
+    def is_reported(self, number: int) -> bool:
+        """Whether the newest records of gaps report an id missing."""
+        return any(inside(gap.missing, number) for gap, _ in self.gaps.values())
+
+
+@dataclass(slots=True)
+class SymbolRecords:
+    """One symbol. Trades are named by the venue's series of their ids, and the id.
+
+    Attributes:
+        series: the id series of the messages.
+        stored: trade -> its records.
+        unstored: the venue's series -> ids that the venue had and the topic has not, in order.
+        identities: (id series of the messages, id) -> the venue's series that it stands for.
+        newest: (process, series) -> highest id that it published.
+        suspects: trades out of order so far, unless a gap record covers them: trade, highest id before, when.
+        repeats: trades that two processes published: the first record and the later one.
+        left: when the symbol was taken out of the assignment.
+    """
+
+    series: dict[int, SeriesRecords] = field(default_factory=lambda: defaultdict(SeriesRecords))
+    stored: dict[tuple[int, int], list[Stored]] = field(default_factory=dict)
+    unstored: dict[int, dict[int, TrueTrade]] = field(default_factory=lambda: defaultdict(dict))
+    identities: dict[tuple[int, int], int] = field(default_factory=dict)
+    newest: dict[tuple[int, int], int] = field(default_factory=dict)
+    suspects: list[tuple[tuple[int, int], int, float]] = field(default_factory=list)
+    repeats: list[tuple[tuple[int, int], Stored, Stored]] = field(default_factory=list)
+    checked: int = 0
+    newest_quote: dict[tuple[int, int], int] = field(default_factory=dict)
+    last_quote: tuple[int, int] = (-1, -1)
+    left: list[float] = field(default_factory=list)
+
+    def standing_for(self, series: int) -> SeriesRecords | None:
+        """The newest id series of the messages that stands for one of the venue's."""
+        return next(
+            (one for _, one in sorted(self.series.items(), reverse=True) if one.stands_for == series), None
+        )
+
+    @property
+    def latest(self) -> SeriesRecords | None:
+        """The newest id series of the messages; None before the first."""
+        return self.series[max(self.series)] if self.series else None
+
+
+def inside(ranges: Iterable[tuple[int, int]], number: int) -> bool:
+    """Whether a number is in one of the ranges, both ends included."""
+    return any(first <= number <= last for first, last in ranges)
