@@ -145,14 +145,15 @@ def test_identity_recent_trades_are_bounded() -> None:
     key = ("v", "S", 0)
     for start in range(0, 1000, 10):
         recent.add(key, [trade(i) for i in range(start, start + 10) if i % 10 != 5])
-    assert recent.find(key, 999) == trade(999)
-    assert recent.find(key, 995) is None
-    assert recent.find(key, 3) is None
-    assert recent.find(("v", "S", 1), 999) is None
-    held = sum(recent.find(key, i) is not None for i in range(1000))
-    assert 90 <= held <= 100
+    everything = [trade(i) for i in range(1000)]
+    held = recent.held(key, everything)
+    assert 90 <= len(held) <= 100
+    assert held[999] == trade(999)
+    assert {3, 995}.isdisjoint(held)
+    assert set(recent.held(key, [trade(990)])) == set(range(990, 1000)) - {995}
+    assert recent.held(("v", "S", 1), everything) == {}
     recent.clear()
-    assert recent.find(key, 999) is None
+    assert recent.held(key, everything) == {}
 
 
 def test_identity_conflicts_are_logged_once_an_episode() -> None:

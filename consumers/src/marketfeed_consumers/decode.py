@@ -7,6 +7,7 @@ database refuses one of them, the batch is taken apart and decoded again without
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
@@ -199,11 +200,11 @@ def _why_rejected(record: Record) -> str:
 def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
     """Add `messages` to the groups of their symbols and id series."""
     by_symbol: defaultdict[str, list[_M]] = defaultdict(list)
-    origins = set(map(_ORIGIN, messages))
-    for origin in origins:
-        # Nearly always one: then there is nothing to pick apart.
-        own = messages if len(origins) == 1 else [one for one in messages if _ORIGIN(one) == origin]
-        venue, id_series = origin
+    venues, series = {one.venue for one in messages}, {one.id_series for one in messages}
+    # Nearly always one of each: then there is nothing to pick apart.
+    is_one = len(venues) == len(series) == 1
+    for venue, id_series in product(venues, series):
+        own = messages if is_one else [one for one in messages if _ORIGIN(one) == (venue, id_series)]
         for message in own:
             by_symbol[message.symbol].append(message)
         for symbol, group in by_symbol.items():

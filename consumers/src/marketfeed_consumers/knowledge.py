@@ -9,7 +9,7 @@ A row that retention has deleted was stored: its id stays inside the span and is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -86,11 +86,21 @@ def absorb(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
     first = ids[0]
     if first > mark.last_id and not mark.is_empty and ids == list(range(first, first + len(ids))):
         return _appended(mark, trades)
-    return _spread(mark, trades)
+    by_id = dict(zip(reversed(ids), reversed(trades), strict=True))  # the first of each id
+    ordered = sorted(by_id)
+    above = bisect_right(ordered, mark.last_id)
+    if mark.is_empty or (above and (mark.missing or ordered[0] < mark.first_id)):
+        return _spread(mark, by_id, ordered)
+    # What is not above all that is stored repeats it.
+    if above == len(ordered):
+        return Absorbed((), mark, (), ())
+    if ordered[-1] - ordered[above] == len(ordered) - 1 - above:
+        return _appended(mark, [by_id[trade_id] for trade_id in ordered[above:]])
+    return _spread(mark, by_id, ordered)
 
 
 def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
-    # The way nearly every batch goes: one run of ids above all that is stored.
+    # The way nearly every batch goes: one run of ids above all that is stored, once what repeats it is left out.
     first, last = trades[0], trades[-1]
     opened: tuple[Missing, ...] = ()
     if first.trade_id > mark.last_id + 1:
@@ -108,13 +118,12 @@ def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
     return Absorbed(trades, after, opened, ())
 
 
-def _spread(mark: Mark, trades: Iterable[Trade]) -> Absorbed:
+def _spread(mark: Mark, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> Absorbed:
     # Everything else: what is not stored, seen as ranges with open ends, is split by each new id.
     unstored = _unstored(mark)
     starts = [span.first_id for span in unstored]
     new: list[Trade] = []
-    by_id = {trade.trade_id: trade for trade in reversed(list(trades))}
-    for trade_id in sorted(by_id):
+    for trade_id in ordered:
         at = bisect_right(starts, trade_id) - 1
         if at < 0 or trade_id > unstored[at].last_id:
             continue

@@ -8,7 +8,7 @@ this one is still being written.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from operator import attrgetter, eq, not_
+from operator import attrgetter, eq, is_not, not_
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from marketfeed_consumers.candles import Candle, candles
@@ -22,6 +22,7 @@ from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
+_CONTENT: Final = attrgetter("price", "qty", "buyer_is_maker", "trade_time_us")
 MarkKey: TypeAlias = tuple[str, str, str, int]
 """(table, venue, symbol, id series)."""
 
@@ -185,25 +186,25 @@ def _compare_repeats(
     rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
 ) -> None:
     """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
-    own = dict(zip(map(_TRADE_ID, new), new, strict=True))
-    first_of_each = list(map(own.get, map(_TRADE_ID, group)))
-    same_in_every_field = list(map(eq, first_of_each, group))
-    unknown: list[Trade] = []
-    if recent is None:
-        unknown += [trade for first, trade in zip(first_of_each, group, strict=True) if first is not trade]
-    else:
-        # Nearly all repeats are of this batch, word for word; each new trade is the same as itself.
-        rows.duplicates += sum(same_in_every_field) - len(new)
-        for trade in compress(group, map(not_, same_in_every_field)):
-            first = own.get(trade.trade_id) or recent.find(key, trade.trade_id)
-            if first is None:
-                unknown.append(trade)
-            elif first == trade or same_trade(first, trade):
-                rows.duplicates += 1
-            else:
-                rows.conflicts.append(Conflict(trade, first))
+    first_of_each = dict(zip(map(_TRADE_ID, new), new, strict=True))
+    if recent is not None and len(new) < len(set(map(_TRADE_ID, group))):
+        first_of_each = recent.held(key, group) | first_of_each
+    firsts = list(map(first_of_each.get, map(_TRADE_ID, group)))
+    is_repeat = list(map(is_not, firsts, group))
+    repeats, firsts = list(compress(group, is_repeat)), list(compress(firsts, is_repeat))
+    unknown = [trade for trade, first in zip(repeats, firsts, strict=True) if recent is None or first is None]
     if unknown:
         rows.repeats[key] = unknown
+        is_known = [recent is not None and first is not None for first in firsts]
+        repeats, firsts = list(compress(repeats, is_known)), list(compress(firsts, is_known))
+    # Nearly all repeat word for word: those are counted in a few calls for all of them.
+    is_same = list(map(eq, map(_CONTENT, firsts), map(_CONTENT, repeats)))
+    rows.duplicates += sum(is_same)
+    for first, trade in compress(zip(firsts, repeats, strict=True), map(not_, is_same)):
+        if first is not None and same_trade(first, trade):
+            rows.duplicates += 1
+        elif first is not None:
+            rows.conflicts.append(Conflict(trade, first))
 
 
 def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:

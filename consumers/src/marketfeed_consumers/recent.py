@@ -4,9 +4,9 @@ Runs of new rows are kept as they were planned, whole batches of a symbol, so no
 never repeated. What is older is looked up, once a batch.
 """
 
-from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from marketfeed_consumers.knowledge import Key
@@ -15,6 +15,8 @@ from marketfeed_wire import Trade
 MAX_TRADES: Final = 20_000
 """Trades held at most, all symbols together: about 10 MB. More would cost every new row: what is held does not fit the
 processor's cache any more (50,000 make planning half as fast again)."""
+
+_TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
 
 
 class RecentTrades:
@@ -38,24 +40,18 @@ class RecentTrades:
             if not runs:
                 del self._runs[oldest]
 
-    def find(self, key: Key, trade_id: int) -> Trade | None:
-        """The trade of that id; None where it is not held."""
-        for run in reversed(self._runs.get(key, ())):
-            first = run[0].trade_id
-            if first <= trade_id <= run[-1].trade_id:
-                at = trade_id - first  # where it stands in a run without a gap
-                if at >= len(run) or run[at].trade_id != trade_id:
-                    at = bisect_left(run, trade_id, key=_id_of)
-                if run[at].trade_id == trade_id:
-                    return run[at]
-        return None
+    def held(self, key: Key, like: Sequence[Trade]) -> dict[int, Trade]:
+        """By id, what is held of the trades whose ids those of `like` have; others of their neighbourhood, too."""
+        ids = list(map(_TRADE_ID, like))
+        lowest, highest = min(ids), max(ids)
+        found: dict[int, Trade] = {}
+        for run in self._runs.get(key, ()):
+            if run[0].trade_id <= highest and lowest <= run[-1].trade_id:
+                found |= zip(map(_TRADE_ID, run), run, strict=True)
+        return found
 
     def clear(self) -> None:
         """Forget all: what was planned may not be stored."""
         self._runs.clear()
         self._order.clear()
         self._held = 0
-
-
-def _id_of(trade: Trade) -> int:
-    return trade.trade_id
