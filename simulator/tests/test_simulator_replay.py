@@ -123,8 +123,9 @@ async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
     assert received == 5000
     again = await venue.connect(halves[1])
     await asyncio.sleep(0.1)  # the market has every chance to go on, and must not
-    assert (await venue.ledger())["frames"] == 5000
-    other = await venue.connect(halves[0])
+    at_the_cut = await venue.ledger()
+    assert at_the_cut["frames"] == 5000
+    other = await venue.connect(halves[0])  # from here on it goes on
 
     async def read(ws: aiohttp.ClientWebSocketResponse, frames: int) -> None:
         for _ in range(frames):
@@ -133,7 +134,7 @@ async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
     per_half = [
         sum(
             entry["trades"] + entry["quotes"]
-            for name, entry in (await venue.ledger())["symbols"].items()
+            for name, entry in at_the_cut["symbols"].items()
             if name == symbol
         )
         for symbol in ("BTCUSDT", "ETHUSDT")

@@ -189,7 +189,7 @@ class ApacheKafka:
             answer.result()
 
     def alter_topic(self, name: str, **config: str) -> None:
-        """Set values of a topic's configuration."""
+        """Set values of a topic's configuration; they are in force on return: a broker applies them a little later."""
         changes = [
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
             for key, value in config.items()
@@ -197,6 +197,12 @@ class ApacheKafka:
         resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes)
         for answer in self.admin.incremental_alter_configs([resource]).values():
             answer.result()
+        until(lambda: config.items() <= self.topic_config(name).items(), f"{name} to have {config}")
+
+    def topic_config(self, name: str) -> dict[str, str]:
+        """A topic's configuration as the broker describes it."""
+        (answer,) = self.admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
+        return {key: entry.value for key, entry in answer.result().items()}
 
     def set_password(self, user: str, password: str) -> None:
         """Let `user` in at the SASL address by that password, and by no other."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 from integration_kafka import ApacheKafka, require_kafka
 from integration_ledger import (
     assert_quotes_rise,
@@ -226,9 +225,7 @@ def test_topics_are_created_with_every_policy_whatever_the_brokers_defaults_are(
         )
         assert ensure_topics(settings) is not None
         for topic, policy in wanted_topics(settings).items():
-            resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-            (answer,) = broker.admin.describe_configs([resource]).values()
-            found = {name: entry.value for name, entry in answer.result().items()}
+            found = broker.topic_config(topic)
             assert {name: found[name] for name in policy} == policy
             is_ledger = topic in (settings.market_progress_topic, settings.market_gaps_topic)
             assert found["cleanup.policy"] == ("compact" if is_ledger else "delete")
