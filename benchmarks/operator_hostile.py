@@ -11,10 +11,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
-import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from operator_scale import FEEDS, NAMESPACE, body, edit, made, symbols_of
+from operator_scale import FEEDS, NAMESPACE, body, edit, edit_to_child, made, symbols_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operator" / "tests"))
 
@@ -33,6 +31,7 @@ from operator_support import (
     Operator,
     admin_client,
     eventually,
+    home_in,
     install,
     launch,
     operator_token,
@@ -56,19 +55,6 @@ async def namespace(cluster: Cluster, name: str) -> None:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
         manager="benchmark",
     )
-
-
-async def second_home(cluster: Cluster) -> None:
-    """The rights that a second operator has in its own namespace."""
-    home = await cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
-    rbac = {"apiVersion": home["apiVersion"], "metadata": {"name": "home", "namespace": SECOND}}
-    await cluster.apply(KINDS["Role"], {**rbac, "kind": "Role", "rules": home["rules"]}, manager="benchmark")
-    binding = {
-        **rbac, "kind": "RoleBinding",
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "home"},
-        "subjects": [{"kind": "ServiceAccount", "name": "marketfeed-operator", "namespace": SYSTEM}],
-    }  # fmt: skip
-    await cluster.apply(KINDS["RoleBinding"], binding, manager="benchmark")
 
 
 async def feed(cluster: Cluster, where: str, name: str, **spec: Any) -> None:
@@ -170,7 +156,6 @@ async def measure(
             number = rng.randrange(arguments.feeds)
             latencies.append(await edit(cluster, number, symbols, f"NEW{count:04}USDT"))
         made = len(await cluster.list_all(CONFIG_MAP, HOSTILE, "marketfeed.dev/feed"))
-    latencies.sort()
     return {
         "benchmark": "operator_hostile",
         "seed": arguments.seed,
@@ -178,9 +163,7 @@ async def measure(
         "cores": os.cpu_count(),
         "edits": arguments.edits,
         "hostile_shards_made_meanwhile": made,
-        "edit_to_child_p50_ms": round(statistics.median(latencies) * 1000),
-        "edit_to_child_p99_ms": round(latencies[math.ceil(len(latencies) * 0.99) - 1] * 1000),
-        "edit_to_child_max_ms": round(latencies[-1] * 1000),
+        **edit_to_child(latencies),
         "operators_alive": [operator.process.poll() is None for operator in operators],
     }
 
@@ -221,7 +204,7 @@ async def _run(
 ) -> int:
     async with admin_client(plane.kubeconfig) as cluster:
         await namespace(cluster, SECOND)
-        await second_home(cluster)
+        await home_in(cluster, SECOND)
         operators = []
         for name, where in (("first", SYSTEM), ("second", SECOND)):
             place = folder / name

@@ -113,6 +113,16 @@ async def edit(cluster: Cluster, number: int, symbols: list[str], new: str) -> f
         await asyncio.sleep(POLL_SECONDS)
 
 
+def edit_to_child(latencies: list[float]) -> dict[str, int]:
+    """The figures of so many seconds from an edit to its child."""
+    ordered = sorted(latencies)
+    return {
+        "edit_to_child_p50_ms": round(statistics.median(ordered) * 1000),
+        "edit_to_child_p99_ms": round(ordered[math.ceil(len(ordered) * 0.99) - 1] * 1000),
+        "edit_to_child_max_ms": round(ordered[-1] * 1000),
+    }
+
+
 def memory_mib(process: int) -> tuple[float, float]:
     """Resident memory of a process now and at most, in MiB."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
@@ -135,7 +145,6 @@ async def measure(operator: Operator, kubeconfig: Path, arguments: argparse.Name
         await quiet(operator)
         after = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
         now, peak = memory_mib(operator.process.pid)
-    latencies.sort()
     return {
         "benchmark": "operator_scale",
         "feeds": arguments.feeds,
@@ -144,9 +153,7 @@ async def measure(operator: Operator, kubeconfig: Path, arguments: argparse.Name
         "converge_seconds": round(seconds, 1),
         "api_calls_per_symbol_change": round((after - calls) / arguments.edits, 2),
         "edits": arguments.edits,
-        "edit_to_child_p50_ms": round(statistics.median(latencies) * 1000),
-        "edit_to_child_p99_ms": round(latencies[math.ceil(len(latencies) * 0.99) - 1] * 1000),
-        "edit_to_child_max_ms": round(latencies[-1] * 1000),
+        **edit_to_child(latencies),
         "operator_rss_mib": round(now),
         "operator_peak_rss_mib": round(peak),
     }

@@ -43,6 +43,17 @@ KINDS = {
 }
 
 
+class Clock:
+    """A clock that goes when it is told to, and by `step` each time it is read."""
+
+    def __init__(self, *, at: float = 1000.0, step: float = 0.0) -> None:
+        self.seconds, self.step = at, step
+
+    def __call__(self) -> float:
+        self.seconds += self.step
+        return self.seconds
+
+
 async def eventually(
     check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS, every: float = 0.1
 ) -> Any:
@@ -197,6 +208,21 @@ async def serve_in(admin: Admin, namespace: str) -> None:
     await admin.cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
 
 
+async def home_in(
+    cluster: Cluster, namespace: str, account: tuple[str, str] = ("marketfeed-operator", SYSTEM)
+) -> None:
+    """Give an account, by name and namespace, the rights that an operator has in its own namespace."""
+    home = await cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
+    rbac = {"apiVersion": home["apiVersion"], "metadata": {"name": "home", "namespace": namespace}}
+    await cluster.apply(KINDS["Role"], {**rbac, "kind": "Role", "rules": home["rules"]}, manager="tests")
+    binding = {
+        **rbac, "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "home"},
+        "subjects": [{"kind": "ServiceAccount", "name": account[0], "namespace": account[1]}],
+    }  # fmt: skip
+    await cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
+
+
 async def narrow_token(admin: Admin) -> str:
     """A token of an account `narrow` that has the operator's rights in the test's own namespace, and nowhere else."""
     account = {
@@ -204,19 +230,7 @@ async def narrow_token(admin: Admin) -> str:
     }  # fmt: skip
     await admin.cluster.apply(ACCOUNT, account, manager="tests")
     await serve_in(admin, admin.namespace)
-    home = await admin.cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
-    role = {
-        "apiVersion": home["apiVersion"], "kind": "Role",
-        "metadata": {"name": "narrow-home", "namespace": admin.namespace}, "rules": home["rules"],
-    }  # fmt: skip
-    await admin.cluster.apply(KINDS["Role"], role, manager="tests")
-    binding = {
-        "apiVersion": home["apiVersion"], "kind": "RoleBinding",
-        "metadata": {"name": "narrow-home", "namespace": admin.namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "narrow-home"},
-        "subjects": [{"kind": "ServiceAccount", "name": "narrow", "namespace": admin.namespace}],
-    }  # fmt: skip
-    await admin.cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
+    await home_in(admin.cluster, admin.namespace, ("narrow", admin.namespace))
     answer = await admin.cluster.create(
         ACCOUNT.path(admin.namespace, "narrow") + "/token",
         {

@@ -5,9 +5,11 @@ import json
 import urllib.request
 
 import pytest
-from operator_support import KINDS, SYSTEM, Admin, eventually
+from operator_failpoints import Failpoints
+from operator_support import SYSTEM, Admin, Clock, eventually, home_in
 from prometheus_client import CollectorRegistry
 
+from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.engine.claims import DURATION_SECONDS, NAME, RENEW_SECONDS, Claims
 from marketfeed_operator.engine.leader import LEASES, LeaderElection
 from marketfeed_operator.engine.metrics import Metrics
@@ -15,18 +17,10 @@ from marketfeed_operator.engine.metrics import Metrics
 pytestmark = pytest.mark.integration
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def claims(admin: Admin, clock: Clock, name: str) -> Claims:
-    return Claims(admin.cluster, Metrics(CollectorRegistry()), f"{name}/marketfeed-operator", now=clock)
+def claims(admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None) -> Claims:
+    return Claims(
+        cluster or admin.cluster, Metrics(CollectorRegistry()), f"{name}/marketfeed-operator", now=clock
+    )
 
 
 async def test_claim_is_kept_by_who_renews_it_and_taken_over_when_nobody_does(admin: Admin):
@@ -48,6 +42,22 @@ async def test_claim_is_kept_by_who_renews_it_and_taken_over_when_nobody_does(ad
     assert await second.holder(where) == ""
     await first.renew_all({where})
     assert await first.holder(where) == "b/marketfeed-operator", "one serves, whoever it is"
+
+
+async def test_claims_at_the_same_moment_have_one_winner_at_once(admin: Admin):
+    """Both have seen that there is no Lease: whoever loses must not serve the namespace until its next look."""
+    clock, both_looked = Clock(), asyncio.Barrier(2)
+
+    async def wait(_: str) -> None:
+        await both_looked.wait()
+
+    async def claimed(name: str) -> str:
+        cluster = Failpoints(admin.cluster)
+        cluster.after_not_found = wait
+        return await claims(admin, clock, name, cluster).holder(admin.namespace)
+
+    holders = await asyncio.gather(claimed("a"), claimed("b"))
+    assert sorted(holders) in (["", "a/marketfeed-operator"], ["", "b/marketfeed-operator"])
 
 
 async def test_other_operator_that_is_gone_is_reported_no_longer(admin: Admin):
@@ -130,19 +140,7 @@ async def test_leader_releases_only_what_it_holds(admin: Admin):
 
 
 async def test_two_operators_detect_one_another_and_one_stands_aside(admin: Admin, start_operator):
-    home = await admin.cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
-    role = {
-        "apiVersion": home["apiVersion"], "kind": "Role",
-        "metadata": {"name": "second-home", "namespace": admin.namespace}, "rules": home["rules"],
-    }  # fmt: skip
-    await admin.cluster.apply(KINDS["Role"], role, manager="tests")
-    binding = {
-        "apiVersion": home["apiVersion"], "kind": "RoleBinding",
-        "metadata": {"name": "second-home", "namespace": admin.namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "second-home"},
-        "subjects": [{"kind": "ServiceAccount", "name": "marketfeed-operator", "namespace": SYSTEM}],
-    }  # fmt: skip
-    await admin.cluster.apply(KINDS["RoleBinding"], binding, manager="tests")
+    await home_in(admin.cluster, admin.namespace)
     first = start_operator(WORKER_IMAGE="first:1", CLAIM_SECONDS="0.5")
     await admin.feed("contested", symbols=["AA"])
     deployment = await eventually(lambda: admin.get("Deployment", "contested-shard-0"))

@@ -144,10 +144,26 @@ RULES += [
         (
             f"resources.{field} names a resource that there is not",
             spec(ingestion={"resources": {field: {key: "1"}}}),
-            spec(ingestion={"resources": {field: {"nvidia.com/gpu": "1", "hugepages-2Mi": "4Mi"}}}),
+            spec(ingestion={"resources": {field: {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}}}),
         )
         for field in ("requests", "limits")
-        for key in ("gpu", "CPU", "")
+        for key in ("gpu", "CPU", "", "nvidia.com/gpu", "hugepages-2Mi")
+    ),
+    *(
+        (
+            "resources.requests of a resource is above its limit",
+            spec(ingestion={"resources": {"requests": {name: above}, "limits": {name: limit}}}),
+            spec(ingestion={"resources": {"requests": {name: limit}, "limits": {name: above}}}),
+        )
+        for name, above, limit in (
+            ("cpu", 2, "1999m"),
+            ("cpu", "1e3", 999),
+            ("cpu", "1.", "900000u"),
+            ("memory", "1Gi", "1G"),
+            ("memory", "129e6", "128M"),
+            ("memory", "+1Ei", "1E"),
+            ("memory", ".5k", 499),
+        )
     ),
     (
         "a toleration without key needs operator: Exists",
@@ -180,6 +196,109 @@ RULES += [
         "endPort of networkPolicy.extraEgress must not be below port",
         spec(networkPolicy={"extraEgress": [{"ports": [{"port": 9, "endPort": 8}]}]}),
         spec(networkPolicy={"extraEgress": [{"ports": [{"port": 8, "endPort": 9}]}]}),
+    ),
+]
+
+SELECTED = {"labelSelector": {}, "topologyKey": "kubernetes.io/hostname"}
+
+
+def near(**selector: Any) -> dict[str, Any]:
+    return spec(
+        template={
+            "affinity": {
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {**SELECTED, "labelSelector": selector}
+                    ]
+                }
+            }
+        }
+    )
+
+
+def on_nodes(**term: Any) -> dict[str, Any]:
+    terms = {"nodeSelectorTerms": [term]}
+    return spec(
+        template={"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+    )
+
+
+def compared(operator: str, *values: str) -> list[dict[str, Any]]:
+    return [{"key": "a", "operator": operator, "values": list(values)}]
+
+
+# What the CRD took before, and the API server then refused of a child.
+RULES += [
+    *(
+        (
+            f"the path of endpoints.{field} holds",
+            spec(endpoints={field: refused}),
+            spec(endpoints={field: taken}),
+        )
+        for field, refused, taken in (
+            ("websocket", "wss://proxy/ws", "wss://ws"),
+            ("websocket", "wss://proxy:1/a//stream/", "wss://stream:1/a/streams"),
+            ("websocket", "wss://[::1]/stream/b", "wss://a/wsx"),
+            ("rest", "https://proxy/api", "https://api/v1"),
+            ("rest", "https://proxy/a/api/v3", "https://api.example.com"),
+        )
+    ),
+    *(
+        (
+            "retention.schedule has a range that ends before",
+            kept(tradesDays=1, schedule=refused),
+            kept(tradesDays=1, schedule=taken),
+        )
+        for refused, taken in (
+            ("9-8 * * * *", "8-9 * * * *"),
+            ("0 22-2 * * *", "0 22-23,0-2 * * *"),
+            ("0 0 * * fri-mon", "0 0 * * mon-fri"),
+            ("0 0 * nov-feb *", "0 0 * feb-nov *"),
+            ("0 0 1,31-1/2 * *", "0 0 1,1-31/2 * *"),
+            ("0 0 * * 6-sun", "0 0 * * sun-6"),
+            ("0 09-8 * * *", "0 08-9 * * *"),
+        )
+    ),
+    (
+        "a name of kafka.topics begins with __",
+        spec(kafka={"topics": {"gaps": {"name": "__consumer_offsets"}}}),
+        spec(kafka={"topics": {"gaps": {"name": "_gaps"}}}),
+    ),
+    *(
+        (
+            "template.labels may not use keys that the controllers of Kubernetes set",
+            spec(template={"labels": {key: "x"}}),
+            spec(template={"labels": {"job": "x"}}),
+        )
+        for key in ("job-name", "controller-uid", "pod-template-hash", "batch.kubernetes.io/job-name")
+    ),
+    *(
+        (
+            "an expression of a label selector needs values",
+            near(matchExpressions=compared(*refused)),
+            near(matchExpressions=compared(*taken)),
+        )
+        for refused, taken in (
+            (("In",), ("In", "x")),
+            (("NotIn",), ("NotIn", "x")),
+            (("Exists", "x"), ("Exists",)),
+            (("DoesNotExist", "x"), ("DoesNotExist",)),
+        )
+    ),
+    ("matchLabels has a key", near(matchLabels={"a b": "x"}), near(matchLabels={"example.com/a": "x"})),
+    *(
+        (
+            "an expression of a node selector needs values",
+            on_nodes(matchExpressions=compared(*refused)),
+            on_nodes(matchExpressions=compared(*taken)),
+        )
+        for refused, taken in (
+            (("In",), ("In", "x")),
+            (("Exists", "x"), ("Exists",)),
+            (("Gt",), ("Gt", "5")),
+            (("Lt", "5", "6"), ("Lt", "6")),
+            (("Gt", "many"), ("Gt", "0")),
+        )
     ),
 ]
 
@@ -277,7 +396,21 @@ BOUNDS = [
     ("cluster.name", spec(kafka={"cluster": {"name": "x" * 48}, "bootstrapServers": None})),
     ("priorityClassName", spec(template={"priorityClassName": "Not A Name"})),
     ("username", spec(kafka={"credentials": {"sasl": {"secretName": "a", "username": "a\nb"}}})),
-    ("cidr", spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "everywhere"}}]}]})),
+    *(
+        ("cidr", spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": value}}]}]}))
+        for value in (
+            "everywhere",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "256.0.0.0/8",
+            "1.2.3/8",
+            "fd00::/129",
+            "fd00:::/8",
+        )
+    ),
+    ("values", on_nodes(matchExpressions=compared("In", "a b"))),
+    ("key", on_nodes(matchFields=[{"key": "spec.name", "operator": "In", "values": ["x"]}])),
+    ("values", on_nodes(matchFields=[{"key": "metadata.name", "operator": "In", "values": []}])),
     ("runAsUser", spec(template={"securityContext": {"runAsUser": 0}})),
 ]
 

@@ -15,6 +15,7 @@ from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Listing, Observed, PodFacts, PodReport
 from marketfeed_operator.plan import obsolete, plan, resolve
 from marketfeed_operator.status_writer import transitions
+from marketfeed_operator.trouble import workload_trouble
 from marketfeed_wire.assignment import hash_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -137,6 +138,21 @@ def without(observed: Observed, kind: str, **changes: Any) -> Observed:
         (
             {**SPEC, "kafka": {"cluster": {"name": "c"}, "manageTopics": True}}, lambda o: o,
             "Degraded", ("True", "StrimziMissing"),
+        ),
+        (
+            {**SPEC, "kafka": {"cluster": {"name": "c"}}}, lambda o: replace(o, unreadable_kinds={"Kafka": "HTTP 500"}),
+            "Degraded", ("True", "KindUnavailable"),
+        ),
+        (  # nothing that this feed uses
+            SPEC, lambda o: replace(o, unreadable_kinds={"Kafka": "HTTP 500", "ScaledObject": "forbidden"}),
+            "Degraded", ("False", "AsExpected"),
+        ),
+        (  # a reason that no condition holds, written by whoever may write the status of a Deployment
+            SPEC,
+            lambda o: without(o, "Deployment", trouble=workload_trouble("Deployment", {"status": {"conditions": [
+                {"type": "Progressing", "status": "False", "reason": "x " * 200, "message": "m"},
+            ]}})),
+            "Degraded", ("True", "ProgressDeadlineExceeded"),
         ),
         (
             SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"BB": "not listed"})}),

@@ -75,7 +75,7 @@ async def test_refused_writes_are_tried_again_until_they_are_taken(admin: Admin,
     refused = []
 
     def refuse(method: str, path: str) -> int | None:
-        if method == "PATCH" and f"/namespaces/{admin.namespace}/configmaps" in path and len(refused) < 3:
+        if method == "POST" and f"/namespaces/{admin.namespace}/configmaps" in path and len(refused) < 3:
             refused.append(path)
             return status
         return None
@@ -139,7 +139,7 @@ async def test_conflicts_on_a_child_or_on_the_status_are_no_news_and_the_feed_co
 
 
 async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin: Admin, operator, proxy):
-    proxy.refuse = lambda method, path: 403 if method == "PATCH" and "/networkpolicies/" in path else None
+    proxy.refuse = lambda method, path: 403 if method == "POST" and "/networkpolicies" in path else None
     await admin.feed("refused", symbols=["AA"])
 
     async def told():
@@ -182,7 +182,7 @@ async def test_a_fault_that_stays_is_told_after_a_while_and_taken_back_when_it_h
     refused = []
 
     def refuse(method: str, path: str) -> int | None:
-        if method != "PATCH" or f"/namespaces/{admin.namespace}/deployments" not in path:
+        if method != "POST" or f"/namespaces/{admin.namespace}/deployments" not in path:
             return None
         refused.append(path)
         return 500

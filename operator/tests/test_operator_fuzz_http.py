@@ -1,5 +1,7 @@
 """Whatever a venue or a pod answers, the operator's clients end with a value or with what that feed is told."""
 
+import asyncio
+import contextlib
 import gzip
 import json
 import tracemalloc
@@ -19,7 +21,7 @@ from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.engine.exchange_info import read_exchange_info
-from marketfeed_operator.engine.listings import Listings, listed
+from marketfeed_operator.engine.listings import RESPONSE_SECONDS, Listings, listed
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.observed import FeedFacts, Key, Observed, PodFacts
@@ -127,6 +129,52 @@ async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cann
     assert hostile.redirected == 0
 
 
+async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():
+    """Thirty feeds of one namespace, each with an address of its own that takes the request and is silent."""
+    waiting = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async def venue(_: web.Request) -> web.Response:
+        return web.json_response(LISTING)
+
+    app = web.Application()
+    app.router.add_get("/api/v3/exchangeInfo", venue)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    told = asyncio.Queue[Key]()
+    listings = Listings(told.put, Metrics(CollectorRegistry()))
+    bases = [(("hostile", f"f{number}"), f"http://127.0.0.1:{port}/{number}") for number in range(30)]
+    patient = (("patient", "feed"), f"http://127.0.0.1:{runner.addresses[0][1]}")
+    for key, base in bases:
+        listings.of(key, selecting(base))
+    running = asyncio.create_task(listings.run(60, 60))
+    await waiting.wait()
+    listings.of(patient[0], selecting(patient[1]))
+    try:
+        assert await asyncio.wait_for(told.get(), RESPONSE_SECONDS / 2) == patient[0]
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        server.close()
+        await runner.cleanup()
+
+
+def selecting(base: str) -> Spec:
+    kafka = {"bootstrapServers": "k:9092"}
+    declared = {"venue": "binance_us", "symbolSelector": {}, "kafka": kafka, "endpoints": {"rest": base}}
+    spec = parse(declared)
+    assert isinstance(spec, Spec), spec
+    return spec
+
+
 def test_a_listing_of_nothing_but_commas_is_refused_before_it_is_decoded():
     body = b'{"symbols":[' + b"[]," * (10 * 2**20) + b"[]]}"
     tracemalloc.start()
@@ -136,6 +184,11 @@ def test_a_listing_of_nothing_but_commas_is_refused_before_it_is_decoded():
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_listing_of_half_a_million_odd_entries_is_refused_by_their_number():
+    with pytest.raises(BadBody, match="lists more than 20,000 symbols"):
+        read_exchange_info(b'{"symbols":[' + b"0," * 500_000 + b"0]}")
 
 
 def test_an_odd_entry_costs_itself_only():

@@ -4,21 +4,14 @@ import asyncio
 import random
 
 import pytest
+from operator_support import Clock
 
 from marketfeed_operator.engine.queue import WorkQueue
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(at=0)
 
 
 @pytest.fixture

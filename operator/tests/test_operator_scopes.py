@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from operator_support import KINDS, Admin, Operator, eventually, launch, narrow_token, serve_in
+from operator_support import KINDS, Admin, Clock, Operator, eventually, launch, narrow_token, serve_in
 from prometheus_client import CollectorRegistry
 
 from marketfeed_operator.engine.metrics import Metrics
@@ -65,16 +65,6 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
         assert operator.process.poll() is None
         assert await asyncio.to_thread(operator.stop) == 0
         await admin.cluster._request("delete", KINDS["Namespace"].path(None, gone))
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def test_watch_age_is_that_of_the_watch_that_was_silent_longest():

@@ -5,6 +5,7 @@ For tests of HTTP clients: whatever comes back, a client of ours ends with a val
 
 import asyncio
 import contextlib
+import functools
 import gzip
 import json
 import random
@@ -17,6 +18,11 @@ _SCALARS: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2**31, 2**53, -(2**63), 2**63, 2**64, 10**40, 0.5, 1e308, "", "x", "\x00",
     "\x1b[31mred", "\n", "\u202e", "\ud800", "é", "币安", "9" * 5000, "TRADING", "USDT", "BTCUSDT", [], {},
 )  # fmt: skip
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(b"[" + b" " * 100 * MIB + b"]", 1)
 
 
 class Hostile:
@@ -106,12 +112,7 @@ class Hostile:
         squeezed = self._rng.random()
         if squeezed < 0.1:
             # A bomb now and then: some kilobytes on the wire, many megabytes behind them.
-            plain = (
-                self._rng.choice([body, b"[" + b" " * 100 * MIB + b"]"])
-                if self._rng.random() < 0.02
-                else body
-            )
-            body = gzip.compress(plain, 1)
+            body = _bomb() if self._rng.random() < 0.01 else gzip.compress(body, 1)
             headers.append(b"Content-Encoding: gzip")
         elif squeezed < 0.15:
             headers.append(

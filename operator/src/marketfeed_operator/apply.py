@@ -2,15 +2,18 @@
 
 Nothing that the feed has not made is ever changed (see `ownership`):
 
-    not known      GET: 404 → apply without force, which cannot change a field of another manager; if another turns out
-                   to have created the object in between, what was added to it is given up again
+    not known      GET: 404 → POST, which the API server refuses when another has created the object in between; then as
+                   one that is known
     known, ours    apply with force and the object's uid: a conflict if another has taken the name since
     not ours       NameConflict, a condition that names the object and its owner
+
+A server-side apply cannot create: it has no way to say that nothing must be there, and merges with what is. A POST owns
+its fields by an entry of its own in `managedFields`, which is released once an apply owns them.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,18 +21,20 @@ from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Child, Object
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import Conflict, Invalid, NameConflict, NotFound, Unavailable
-from marketfeed_operator.facts import child_facts, is_ours
+from marketfeed_operator.facts import child_facts, creation_entry, is_ours
 from marketfeed_operator.kinds import BY_NAME, STATEFUL_SET
 from marketfeed_operator.names import DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
 from marketfeed_operator.observed import ChildFacts, ChildKey, Observed
-from marketfeed_operator.ownership import belongs_to, made_only_by_us, owner_text
+from marketfeed_operator.ownership import belongs_to, owner_text
 from marketfeed_operator.store import Store
 
 Result = Literal["noop", "held", "created", "patched", "deleted", "recreated", "foreign"]
 
 
-GONE_ATTEMPTS: Final = 50
-GONE_SECONDS: Final = 0.1
+RELEASE_ATTEMPTS: Final = 5
+GONE_SECONDS: Final = 5.0
+"""How long a pass waits for an object that is being deleted, before the feed is tried again later."""
+POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,14 @@ class Outcome:
 
 
 class Applier:
-    """Applies children and remembers what they were when it had, to know later whether they still are."""
+    """Applies children and remembers what they were when it had, to know later whether they still are.
 
-    def __init__(self, cluster: Cluster, store: Store, metrics: Metrics) -> None:
+    Args:
+        now: a clock in seconds that never goes back.
+    """
+
+    def __init__(self, cluster: Cluster, store: Store, metrics: Metrics, *, now: Callable[[], float]) -> None:
+        self._now = now
         self._cluster = cluster
         self._store = store
         self._metrics = metrics
@@ -124,7 +134,7 @@ class Applier:
         metadata = stored["metadata"]
         if child.shared and is_ours(metadata):
             return Outcome(child.key, "foreign") if self._other_feed_keeps(child, stored) else None
-        if not child.shared and belongs_to(metadata, uid):
+        if not child.shared and belongs_to(metadata, uid, (child.body or {})["metadata"]["labels"]):
             return None
         raise NameConflict(
             409,
@@ -144,9 +154,8 @@ class Applier:
         """Apply to the object of the uid `there`; create one when that is ""."""
         if not there:
             return await self._create(child), "created"
-        body = child.body or {}
         try:
-            return await self._cluster.apply(child.kind, _only(body, there)), "patched"
+            stored = await self._cluster.apply(child.kind, _only(child.body or {}, there))
         except Invalid:
             if child.kind.group != "apps":
                 raise
@@ -157,21 +166,31 @@ class Applier:
             await self._cluster.delete(child.kind, child.namespace, child.name, uid=there, orphan=True)
             await self._gone(child, there)
             return await self._create(child), "recreated"
+        return await self._released(child, stored), "patched"
 
     async def _create(self, child: Child) -> Object:
-        stored = await self._cluster.apply(child.kind, child.body or {}, force=False)
-        metadata = stored["metadata"]
-        if made_only_by_us(metadata):
-            return stored
-        # Created by another since we looked. Nothing of theirs was changed, for that takes force; what was added is
-        # given up by applying nothing.
-        bare = {
-            "apiVersion": child.kind.api_version,
-            "kind": child.kind.kind,
-            "metadata": {"name": child.name, "namespace": child.namespace, "uid": metadata["uid"]},
-        }
-        await self._cluster.apply(child.kind, bare)
-        raise Conflict(409, f"{child.kind.kind} {child.name} was created by another at the same moment")
+        """Create an object that is not there.
+
+        Raises:
+            Conflict: by now it is; it was not changed.
+        """
+        created = await self._cluster.create(child.kind.path(child.namespace), child.body or {})
+        stored = await self._cluster.apply(child.kind, _only(child.body or {}, created["metadata"]["uid"]))
+        return await self._released(child, stored)
+
+    async def _released(self, child: Child, stored: Object) -> Object:
+        """Release what is owned by a creation, for good: what is applied is owned by that."""
+        uid = stored["metadata"]["uid"]
+        for _ in range(RELEASE_ATTEMPTS):
+            if (entry := creation_entry(stored["metadata"])) is None:
+                return stored
+            try:
+                return await self._cluster.release_fields(
+                    child.kind, child.namespace, child.name, uid=uid, entry=entry
+                )
+            except (Invalid, Conflict):  # its controller has written in between, and moved the entry
+                stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
+        raise Conflict(409, f"{child.kind.kind} {child.name} changes faster than its fields can be released")
 
     async def _could_be_made(self, child: Child) -> None:
         """Ask the API server whether it would take the object if it were new; nothing is stored.
@@ -185,11 +204,12 @@ class Applier:
 
     async def _gone(self, child: Child, uid: str) -> None:
         """Wait until the garbage collector has let the children go and the object with them."""
-        for _ in range(GONE_ATTEMPTS):
+        deadline = self._now() + GONE_SECONDS
+        while self._now() < deadline:
             stored = await self._stored(child)
             if stored is None or stored["metadata"]["uid"] != uid:
                 return
-            await asyncio.sleep(GONE_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         raise Unavailable(
             0, f"{child.kind.kind} {child.name} is being deleted and still there: it is made anew later"
         )

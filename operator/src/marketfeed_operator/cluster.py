@@ -16,8 +16,9 @@ from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from marketfeed_chassis.errors import StartupError
+from marketfeed_operator import nesting
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import Unavailable, translated
+from marketfeed_operator.errors import NotFound, Unavailable, translated
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
 
@@ -129,6 +130,26 @@ class Cluster:
             "patch", path, body=body, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER
         )
 
+    async def release_fields(self, kind: Kind, namespace: str, name: str, *, uid: str, entry: int) -> Object:
+        """Remove our entry of that number from an object's `managedFields`, if it is that of a creation by us.
+
+        What a creation owns would stay when a later apply leaves it out: an apply owns by an entry of its own.
+        """
+        at = f"/metadata/managedFields/{entry}"
+        body = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": f"{at}/manager", "value": FIELD_MANAGER},
+            {"op": "test", "path": f"{at}/operation", "value": "Update"},
+            {"op": "remove", "path": at},
+        ]
+        return await self._request(
+            "patch",
+            kind.path(namespace, name),
+            body=body,
+            content_type="application/json-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+
     async def create(self, path: str, body: Object) -> Object:
         """Create an object in the collection at `path`."""
         return await self._request("post", path, body=body, field_manager=FIELD_MANAGER)
@@ -163,10 +184,11 @@ class Cluster:
                 "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, **feed},
                 "type": "Warning" if warning else "Normal",
                 "reason": reason,
-                "message": message[:1000],
+                # Its bounds are in bytes, and a venue may list symbols in Chinese.
+                "message": message.encode()[:1000].decode(errors="ignore"),
                 "source": {"component": FIELD_MANAGER},
                 "reportingComponent": FIELD_MANAGER,
-                "reportingInstance": instance,
+                "reportingInstance": instance[:128],
                 "action": "Reconcile",
                 "eventTime": moment,
                 "firstTimestamp": moment[:19] + "Z",
@@ -183,20 +205,24 @@ class Cluster:
         for kind in (*OPTIONAL, KAFKA):
             if kind.api_version not in served:
                 continue
-            resources = (await self.get(f"/apis/{kind.api_version}"))["resources"]
+            try:
+                resources = (await self.get(f"/apis/{kind.api_version}"))["resources"]
+            except NotFound:  # taken away since
+                continue
             found |= {kind.kind for resource in resources if resource["name"] == kind.plural}
         return frozenset(found)
 
     async def _request(self, verb: str, path: str, **arguments: Any) -> Object:
         self._metrics.api_requests.labels(verb).inc()
         try:
-            answer: Object = await self._dynamic.request(
+            response = await self._dynamic.request(
                 verb,
                 path,
-                serializer=lambda _, data: data,
+                serialize=False,
                 _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
                 **arguments,
             )
+            answer: Object = nesting.loads(await response.read())
         except (DynamicApiError, ApiException) as error:
             self._metrics.api_failures.labels(verb, str(error.status)).inc()
             raise translated(error) from error

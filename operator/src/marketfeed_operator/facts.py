@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from marketfeed_operator.api.values import are_bootstrap_servers
 from marketfeed_operator.desired import digest, reading_of
+from marketfeed_operator.kinds import BY_NAME, KAFKA_TOPIC
 from marketfeed_operator.names import (
     COMPONENT,
     CONFIG_HASH,
@@ -48,14 +49,16 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
     if FEED not in labels:
         return None
     namespace = metadata["namespace"]
-    spec, status = body.get("spec") or {}, body.get("status") or {}
+    # Of another operator's kind only the metadata has a shape that can be relied on.
+    beside = {} if BY_NAME[kind].optional else body
+    spec, status = beside.get("spec") or {}, beside.get("status") or {}
     annotations = metadata.get("annotations") or {}
     template = _template(spec)
     of_pods = (template.get("metadata") or {}).get("annotations") or {}
     wanted = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
     return ChildFacts(
         key=(kind, namespace, metadata["name"]),
-        feed=(labels.get(FEED_NAMESPACE, namespace), labels[FEED]),
+        feed=(_feed_namespace(kind, namespace, labels), labels[FEED]),
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
         digest=_digest(body),
@@ -72,11 +75,19 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         owner=owner_of(metadata),
         ours=is_ours(metadata),
         account=(template.get("spec") or {}).get("serviceAccountName", ""),
-        trouble=workload_trouble(kind, body),
+        trouble=workload_trouble(kind, beside),
         created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
         reading=reading_of(dict(body.get("data") or {})) if kind == "ConfigMap" and SHARD in labels else None,
     )
+
+
+def _feed_namespace(kind: str, namespace: str, labels: Body) -> str:
+    """The namespace of a child's feed: only topics may live in another one than their feed.
+
+    Else whoever may create a ConfigMap anywhere could have a say in what the shards of any feed read.
+    """
+    return str(labels.get(FEED_NAMESPACE, namespace)) if kind == KAFKA_TOPIC.kind else namespace
 
 
 def owner_of(metadata: Body) -> str:
@@ -86,10 +97,25 @@ def owner_of(metadata: Body) -> str:
 
 
 def is_ours(metadata: Body) -> bool:
-    """Whether the operator has applied the object."""
+    """Whether the operator has created or applied the object."""
     return any(
-        entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
+        entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")
         for entry in metadata.get("managedFields") or []
+    )
+
+
+def creation_entry(metadata: Body) -> int | None:
+    """Place in `managedFields` of what the operator owns by having created the object; None where that was released."""
+    entries = metadata.get("managedFields") or []
+    return next(
+        (
+            place
+            for place, entry in enumerate(entries)
+            if entry.get("manager") == FIELD_MANAGER
+            and entry.get("operation") == "Update"
+            and not entry.get("subresource")
+        ),
+        None,
     )
 
 

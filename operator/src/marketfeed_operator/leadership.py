@@ -90,7 +90,7 @@ class Leadership:
                 self.scopes,
                 self.claims,
             ),
-            Applier(cluster, store, metrics),
+            Applier(cluster, store, metrics, now=time.monotonic),
             StatusWriter(cluster, store, metrics, identity),
             metrics,
             _defaults(settings),

@@ -12,8 +12,7 @@ from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.engine.secrets import SecretVersions
-from marketfeed_operator.kinds import JOB
-from marketfeed_operator.names import RETENTION
+from marketfeed_operator.kinds import CRON_JOB, JOB
 from marketfeed_operator.observed import ChildFacts, ChildKey, Key, Observed
 from marketfeed_operator.store import Store
 
@@ -52,11 +51,11 @@ class Observer:
 
         The runs of retention are their CronJob's.
         """
-        return {
-            name: facts
-            for name, facts in self._store.children_of(key).items()
-            if facts.belongs_to(uid) or (name[0] == JOB.kind and facts.component == RETENTION)
-        }
+        named = self._store.children_of(key)
+        made = {name: facts for name, facts in named.items() if facts.belongs_to(uid)}
+        crons = {facts.uid for (kind, _, _), facts in made.items() if kind == CRON_JOB.kind}
+        runs = {name: facts for name, facts in named.items() if name[0] == JOB.kind and facts.owner in crons}
+        return made | runs
 
     async def observe(self, key: Key, uid: str, spec: Spec | None) -> Observed:
         """What is known now; without a spec only what needs none.
@@ -85,6 +84,7 @@ class Observer:
             },
             scope_problem=self._scopes.problem_of(key[0]),
             other_operator=self._claims.other(key[0]),
+            unreadable_kinds=self._audit.unreadable_kinds(key[0]),
             operator_problems=dict(self._rim.problems),
         )
 

@@ -177,6 +177,8 @@ class Observed:
     """Why the feed's namespace cannot be watched; "" when it is."""
     other_operator: str = ""
     """Another installation of the operator that would serve the feed's namespace too; "" for none."""
+    unreadable_kinds: Mapping[str, str] = field(default_factory=dict)
+    """Optional kind -> why its objects in the feed's namespace cannot be listed."""
     operator_problems: Mapping[str, str] = field(default_factory=dict)
     """Side loop of the operator -> why it fails; concerns every feed."""
 

@@ -1,6 +1,6 @@
 """Whose an object is, from its metadata. Pure.
 
-An object is a feed's when the operator has applied it and the feed controls it (its uid is that of the controlling
+An object is a feed's when the operator has made it and the feed controls it (its uid is that of the controlling
 owner reference). Labels prove nothing: anybody may set them.
 """
 
@@ -8,24 +8,25 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from marketfeed_operator.facts import is_ours, owner_of
-from marketfeed_operator.names import FEED, FEED_NAMESPACE, FIELD_MANAGER, KIND
+from marketfeed_operator.names import FEED, FEED_NAMESPACE, KIND
 from marketfeed_operator.text import printable
 
 _HELM_NAME: Final = "meta.helm.sh/release-name"
 _HELM_NAMESPACE: Final = "meta.helm.sh/release-namespace"
 
 
-def belongs_to(metadata: Mapping[str, Any], uid: str) -> bool:
-    """Whether the feed of that uid may change the object; as `ChildFacts.belongs_to`."""
-    return is_ours(metadata) and owner_of(metadata) in ("", uid)
+def belongs_to(metadata: Mapping[str, Any], uid: str, wanted: Mapping[str, str]) -> bool:
+    """Whether the feed of that uid may change the object; as `ChildFacts.belongs_to`.
 
-
-def made_only_by_us(metadata: Mapping[str, Any]) -> bool:
-    """Whether nobody else has set a field of the object; what controllers write into its status is no field of it."""
-    return all(
-        entry.get("manager") == FIELD_MANAGER
-        for entry in metadata.get("managedFields") or []
-        if entry.get("subresource") != "status"
+    Args:
+        wanted: labels that the feed gives the object. One without an owner is adopted only when it names that feed.
+    """
+    if not is_ours(metadata):
+        return False
+    owner, labels = owner_of(metadata), metadata.get("labels") or {}
+    names_feed = labels.get(FEED) == wanted[FEED]
+    return owner == uid or (
+        not owner and names_feed and labels.get(FEED_NAMESPACE) in (None, wanted[FEED_NAMESPACE])
     )
 
 

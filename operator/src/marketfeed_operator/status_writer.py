@@ -7,7 +7,7 @@ from marketfeed_chassis import logs
 from marketfeed_operator.api import Status
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import Conflict, Forbidden, NotFound
+from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
 from marketfeed_operator.observed import FeedFacts
 from marketfeed_operator.store import Store
 
@@ -66,7 +66,12 @@ class StatusWriter:
                 message=f"{condition['type']} is {condition['status']}: {condition['message']}",
                 instance=self._identity,
             )
-        except (Conflict, NotFound, Forbidden) as error:  # the namespace is going; the status has it all
+        except (
+            Conflict,
+            NotFound,
+            Forbidden,
+            Invalid,
+        ) as error:  # the namespace is going; the status has it all
             log.warning("event not told", feed=f"{facts.namespace}/{facts.name}", reason=str(error))
 
 

@@ -4,6 +4,7 @@ What is reported are the conditions and states that Kubernetes itself sets; thei
 has one, because people search for those.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ _WAITING_IS_TROUBLE: Final = {
 }  # fmt: skip
 _PULL: Final = {"ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"}
 _TEXT: Final = 400
+_REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
 
 def workload_trouble(kind: str, body: Body) -> Trouble | None:
@@ -41,8 +43,9 @@ def _deployment(spec: Body, conditions: Mapping[Any, Body]) -> Trouble | None:
         return refusal(str(refused.get("message", "")))
     progressing = conditions.get("Progressing", {})
     if progressing.get("status") == "False":
+        reason = str(progressing.get("reason"))
         return (
-            str(progressing.get("reason") or "ProgressDeadlineExceeded"),
+            reason if _REASON.fullmatch(reason) else "ProgressDeadlineExceeded",
             printable(str(progressing.get("message", "")), _TEXT),
         )
     if spec.get("paused"):

@@ -4,25 +4,57 @@ Not an object that is handed on as it is: that could be of any depth, and no cli
 which one object is nested some thousand times.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.rules import Declared
-from marketfeed_operator.api.values import DnsLabel, Key, LabelValue
+from marketfeed_operator.api.rules import Declared, Rule, keys_rule
+from marketfeed_operator.api.values import DnsLabel, Key, LabelValue, ObjectName
 
-Text = Annotated[str, Field(max_length=253)]
-Values = Annotated[tuple[Text, ...], Field(max_length=64)]
+_IN_HAS_VALUES: Final = Rule(
+    "(self.operator == 'In' || self.operator == 'NotIn') == (self.values.size() > 0)",
+    "an expression of a label selector needs values with operator In or NotIn, and has none with Exists or "
+    "DoesNotExist",
+    lambda self: (self.operator in ("In", "NotIn")) == bool(self.values),
+)
 
 
 class NodeRequirement(Declared):
-    """A requirement of a node's labels or fields."""
+    """A requirement of a node's labels."""
 
     key: Key = Field(description="Label key.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(
         description="Relation of the key to the values."
     )
-    values: Values = Field(default=(), description="Values, for In, NotIn, Gt and Lt.")
+    values: Annotated[tuple[LabelValue, ...], Field(max_length=64)] = Field(
+        default=(), description="Values, for In, NotIn, Gt and Lt."
+    )
+
+    rules = (
+        Rule(
+            "self.operator == 'Gt' || self.operator == 'Lt' "
+            "? self.values.size() == 1 && self.values[0].matches('^[0-9]{1,18}$') "
+            ": (self.operator == 'In' || self.operator == 'NotIn') == (self.values.size() > 0)",
+            "an expression of a node selector needs values with operator In or NotIn, one whole number with Gt or Lt, "
+            "and has none with Exists or DoesNotExist",
+            lambda self: (
+                len(self.values) == 1 and re.fullmatch("[0-9]{1,18}", self.values[0]) is not None
+                if self.operator in ("Gt", "Lt")
+                else (self.operator in ("In", "NotIn")) == bool(self.values)
+            ),
+        ),
+    )
+
+
+class NodeFieldRequirement(Declared):
+    """A requirement of a node's fields, of which Kubernetes knows the name alone."""
+
+    key: Literal["metadata.name"] = Field(description="Field, metadata.name.")
+    operator: Literal["In", "NotIn"] = Field(description="Relation of the field to the value.")
+    values: Annotated[tuple[ObjectName, ...], Field(min_length=1, max_length=1)] = Field(
+        description="Name of a node."
+    )
 
 
 class NodeTerm(Declared):
@@ -31,7 +63,7 @@ class NodeTerm(Declared):
     match_expressions: tuple[NodeRequirement, ...] = Field(
         default=(), max_length=32, description="Requirements of the node's labels."
     )
-    match_fields: tuple[NodeRequirement, ...] = Field(
+    match_fields: tuple[NodeFieldRequirement, ...] = Field(
         default=(), max_length=8, description="Requirements of the node's fields."
     )
 
@@ -73,6 +105,8 @@ class LabelRequirement(Declared):
         default=(), description="Values, for In and NotIn."
     )
 
+    rules = (_IN_HAS_VALUES,)
+
 
 class LabelSelector(Declared):
     """Objects by their labels."""
@@ -83,6 +117,8 @@ class LabelSelector(Declared):
     match_expressions: tuple[LabelRequirement, ...] = Field(
         default=(), max_length=32, description="Requirements of an object's labels."
     )
+
+    rules = (keys_rule("matchLabels", "matchLabels"),)
 
 
 class PodTerm(Declared):

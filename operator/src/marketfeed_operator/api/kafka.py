@@ -188,6 +188,17 @@ class Topics(Declared):
                 == 5
             ),
         ),
+        Rule(
+            "![self.trades.name, self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
+            ".exists(n, n.startsWith('__'))",
+            "a name of kafka.topics begins with __, which is for topics of Kafka's own",
+            lambda self: (
+                not any(
+                    each.name.startswith("__")
+                    for each in (self.trades, self.book_ticker, self.progress, self.gaps, self.rejected)
+                )
+            ),
+        ),
     )
 
 

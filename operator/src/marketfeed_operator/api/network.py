@@ -6,9 +6,9 @@ from pydantic import Field
 
 from marketfeed_operator.api.affinity import LabelSelector
 from marketfeed_operator.api.rules import Declared, Rule
-from marketfeed_operator.api.values import Port
+from marketfeed_operator.api.values import CIDR_PATTERN, Port
 
-Cidr = Annotated[str, Field(min_length=3, max_length=49, pattern=r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$")]
+Cidr = Annotated[str, Field(min_length=3, max_length=49, pattern=CIDR_PATTERN)]
 
 
 class IpBlock(Declared):

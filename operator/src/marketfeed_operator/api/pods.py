@@ -1,23 +1,12 @@
 """Parts of the spec that shape pods: resources, identity, placement, logging."""
 
-import re
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from marketfeed_operator.api.affinity import Affinity
-from marketfeed_operator.api.rules import Declared, Rule
-from marketfeed_operator.api.values import (
-    KEY_CEL,
-    KEY_PARTS_CEL,
-    MAX_KEY,
-    Key,
-    LabelValue,
-    ObjectName,
-    Quantity,
-    SecretName,
-    are_keys,
-)
+from marketfeed_operator.api.rules import Declared, Rule, keys_rule
+from marketfeed_operator.api.values import Key, LabelValue, ObjectName, Quantity, SecretName, amount
 
 _PART: Final = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
 IMAGE_PATTERN: Final = (
@@ -30,28 +19,34 @@ Text = Annotated[str, Field(max_length=1024)]
 
 _OURS = ("marketfeed.dev/", "app.kubernetes.io/")
 _NOT_OURS_CEL = "k, !k.startsWith('marketfeed.dev/') && !k.startsWith('app.kubernetes.io/')"
-_RESOURCE: Final = (
-    "(cpu|memory|ephemeral-storage|hugepages-[0-9]+[KMG]i"
-    "|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
+_SET_BY_CONTROLLERS: Final = (
+    "job-name", "controller-uid", "pod-template-hash", "controller-revision-hash", "pod-template-generation",
+)  # fmt: skip
+_CONTROLLERS: Final = ("batch.kubernetes.io/", "apps.kubernetes.io/", "statefulset.kubernetes.io/")
+_NOT_SET_CEL: Final = "k, " + " && ".join(
+    [
+        *(f"k != '{key}'" for key in _SET_BY_CONTROLLERS),
+        *(f"!k.startsWith('{prefix}')" for prefix in _CONTROLLERS),
+    ]
 )
-
-
-def keys_rule(field: str, path: str) -> Rule:
-    """The rule that a mapping's keys can be keys of labels or annotations."""
-    name = "".join(f"_{each.lower()}" if each.isupper() else each for each in field)
-    return Rule(
-        f"!has(self.{field}) || self.{field}.all(k, k.matches('^{KEY_PARTS_CEL}$') && k.matches('^{KEY_CEL}$'))",
-        f"{path} has a key that Kubernetes takes for none: [prefix/]name of letters, digits, - _ and .",
-        lambda self: are_keys(getattr(self, name)),
-    )
+_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
 
 
 def _resources_rule(field: str) -> Rule:
+    known = " || ".join(f"k == '{each}'" for each in _RESOURCES)
     return Rule(
-        f"!has(self.{field}) || self.{field}.all(k, k.size() <= {MAX_KEY} && k.matches('^{_RESOURCE}$'))",
-        f"resources.{field} names a resource that there is not: cpu, memory, ephemeral-storage, hugepages-SIZE, or one "
-        "with a domain",
-        lambda self: all(re.fullmatch(_RESOURCE, key) for key in getattr(self, field) or {}),
+        f"!has(self.{field}) || self.{field}.all(k, {known})",
+        f"resources.{field} names a resource that there is not for a feed: cpu, memory and ephemeral-storage",
+        lambda self: set(getattr(self, field) or {}) <= set(_RESOURCES),
+    )
+
+
+def _within_limits(resources: "Resources") -> bool:
+    limits = resources.limits or {}
+    return all(
+        amount(asked) <= amount(limits[name])
+        for name, asked in (resources.requests or {}).items()
+        if name in limits
     )
 
 
@@ -67,7 +62,16 @@ class Resources(Declared):
         default=None, max_length=8, description="Most of each resource that a pod may use."
     )
 
-    rules = (_resources_rule("requests"), _resources_rule("limits"))
+    rules = (
+        _resources_rule("requests"),
+        _resources_rule("limits"),
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
+            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+            "resources.requests of a resource is above its limit in resources.limits",
+            _within_limits,
+        ),
+    )
 
 
 class Logging(Declared):
@@ -188,6 +192,15 @@ class PodTemplate(Declared):
             f"!has(self.labels) || self.labels.all({_NOT_OURS_CEL})",
             "template.labels may not use keys under marketfeed.dev/ or app.kubernetes.io/: the operator sets those",
             lambda self: not any(key.startswith(_OURS) for key in self.labels or {}),
+        ),
+        Rule(
+            f"!has(self.labels) || self.labels.all({_NOT_SET_CEL})",
+            "template.labels may not use keys that the controllers of Kubernetes set, such as job-name",
+            lambda self: (
+                not any(
+                    key in _SET_BY_CONTROLLERS or key.startswith(_CONTROLLERS) for key in self.labels or {}
+                )
+            ),
         ),
         Rule(
             f"!has(self.annotations) || self.annotations.all({_NOT_OURS_CEL})",

@@ -1,6 +1,6 @@
 """Rules over several fields: one text for the API server (CEL) and one check for Python, side by side.
 
-Written in CEL's standard functions only, so that they also run outside an API server.
+Written in CEL's standard functions, and those that Kubernetes 1.30 adds to them.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
+
+from marketfeed_operator.api.values import KEY_CEL, KEY_PARTS_CEL, are_keys
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,13 @@ class Declared(BaseModel):
         if broken:
             raise ValueError("; ".join(broken))
         return self
+
+
+def keys_rule(field: str, path: str) -> Rule:
+    """The rule that a mapping's keys can be keys of labels or annotations."""
+    name = "".join(f"_{each.lower()}" if each.isupper() else each for each in field)
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(k, k.matches('^{KEY_PARTS_CEL}$') && k.matches('^{KEY_CEL}$'))",
+        f"{path} has a key that Kubernetes takes for none: [prefix/]name of letters, digits, - _ and .",
+        lambda self: are_keys(getattr(self, name)),
+    )

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from marketfeed_operator.api.kafka import Kafka
 from marketfeed_operator.api.network import NetworkPolicy
-from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources, ServiceAccount, keys_rule
-from marketfeed_operator.api.rules import Declared, Rule
+from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources, ServiceAccount
+from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.storage import Consumers, Storage
 from marketfeed_operator.api.values import LabelValue
 from marketfeed_operator.api.venue import Endpoints, Symbol, SymbolSelector

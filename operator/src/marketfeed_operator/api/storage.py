@@ -18,6 +18,7 @@ def _cron_field(value: str) -> str:
     return f"{part}(,{part})*"
 
 
+_DAYS: Final = "sun|mon|tue|wed|thu|fri|sat"
 _MONTHS: Final = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _CRON: Final = " ".join(
     _cron_field(value)
@@ -26,10 +27,26 @@ _CRON: Final = " ".join(
         "[01]?[0-9]|2[0-3]",
         "0?[1-9]|[12][0-9]|3[01]",
         f"0?[1-9]|1[0-2]|{_MONTHS}",
-        "[0-6]|sun|mon|tue|wed|thu|fri|sat",
+        f"[0-6]|{_DAYS}",
     )
 )
-"""What a CronJob takes, in lower case. That a range ends before it begins is for the API server to see."""
+"""What a CronJob takes, in lower case."""
+_NUMBERS: Final = [
+    *zip(_MONTHS.split("|"), range(1, 13), strict=True), *zip(_DAYS.split("|"), range(7), strict=True),
+]  # fmt: skip
+_NUMBERED_CEL: Final = "self.schedule" + "".join(
+    f".replace('{name}', '{number}')" for name, number in _NUMBERS
+)
+_FORWARD_CEL: Final = (
+    f"{_NUMBERED_CEL}.split(' ').all(f, f.split(',').all(r, !r.matches('^[0-9]+-[0-9]+(/[0-9]+)?$') || "
+    "int(r.split('/')[0].split('-')[0]) <= int(r.split('/')[0].split('-')[1])))"
+)
+
+
+def _ranges_go_forward(schedule: str) -> bool:
+    for name, number in _NUMBERS:
+        schedule = schedule.replace(name, str(number))
+    return all(int(first) <= int(last) for first, last in re.findall("([0-9]+)-([0-9]+)", schedule))
 
 
 class Retention(Declared):
@@ -68,6 +85,11 @@ class Retention(Declared):
             "retention.schedule is no schedule: give the five fields of cron in UTC (minute, hour, day of the month, "
             "month, day of the week) like 23 3 * * *",
             lambda self: re.fullmatch(_CRON, self.schedule) is not None,
+        ),
+        Rule(
+            _FORWARD_CEL,
+            "retention.schedule has a range that ends before it begins: give two, like fri-sat,sun-mon for fri-mon",
+            lambda self: _ranges_go_forward(self.schedule),
         ),
     )
 

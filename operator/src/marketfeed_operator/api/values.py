@@ -5,6 +5,7 @@ The expressions are evaluated by the API server (Go) and here (Rust): nothing bu
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -34,6 +35,12 @@ def url_pattern(schemes: str) -> str:
     """The expression for an address with host, port and path; no credentials, no query, no fragment."""
     return f"^({schemes})://{HOST}(:{_PORT})?{_PATH}$"
 
+
+_OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+CIDR_PATTERN: Final = (
+    rf"^({_OCTET}(\.{_OCTET}){{3}}/(3[0-2]|[12]?[0-9])|({_IPV6})/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$"
+)
+"""A range of addresses, IPv4 or IPv6."""
 
 _DNS_LABEL: Final = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 DNS_SUBDOMAIN: Final = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
@@ -79,6 +86,24 @@ Quantity = Annotated[
     ),
 ]
 """As in a pod: ``1``, ``500m``, ``1.5Gi``, ``129e6``; not below 0."""
+
+
+_SUFFIXES: Final = {
+    **{
+        suffix: Decimal(10) ** (3 * power)
+        for power, suffix in enumerate(["n", "u", "m", "", "k", "M", "G", "T", "P", "E"], -3)
+    },
+    **{f"{suffix}i": Decimal(2) ** (10 * power) for power, suffix in enumerate("KMGTPE", 1)},
+}
+
+
+def amount(quantity: str) -> Decimal:
+    """The number that a quantity stands for."""
+    found = re.fullmatch(r"([+]?[0-9.]+)(?:[eE]([-+]?[0-9]+)|([a-zA-Z]*))", quantity)
+    if found is None:
+        raise ValueError(f"not a quantity: {quantity!r}")
+    number, exponent, suffix = found.groups()
+    return Decimal(number).scaleb(int(exponent)) if exponent else Decimal(number) * _SUFFIXES[suffix]
 
 
 def are_keys(keys: Mapping[str, str] | None) -> bool:

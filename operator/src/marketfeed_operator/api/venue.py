@@ -1,10 +1,11 @@
 """Parts of the spec about the venue: where it is, and which of its symbols are read."""
 
+import re
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.rules import Declared
+from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import url_pattern
 
 _NAME: Final = "[A-Z0-9_.:\\-\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
@@ -17,6 +18,20 @@ ASSET_PATTERN: Final = f"^{_NAME}{{1,32}}$"
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=SYMBOL_PATTERN)]
 Asset = Annotated[str, Field(min_length=1, max_length=32, pattern=ASSET_PATTERN)]
+
+
+def _has_part(*parts: str) -> str:
+    """The expression for an address whose path holds one of the parts."""
+    return f"^[a-z]+://[^/]+(/[^/]*)*/({'|'.join(parts)})(/|$)"
+
+
+def _base_rule(field: Literal["websocket", "rest"], *parts: str) -> Rule:
+    """The rule that a base address was not copied with what workers add to it."""
+    return Rule(
+        f"!has(self.{field}) || !self.{field}.matches('{_has_part(*parts)}')",
+        f"the path of endpoints.{field} holds /{' or /'.join(parts)}, which is added: give the base alone",
+        lambda self: not re.search(_has_part(*parts), getattr(self, field) or ""),
+    )
 
 
 class Endpoints(Declared):
@@ -34,6 +49,8 @@ class Endpoints(Declared):
         pattern=url_pattern("https?"),
         description="REST base, http:// or https://.",
     )
+
+    rules = (_base_rule("websocket", "ws", "stream"), _base_rule("rest", "api"))
 
 
 class SymbolSelector(Declared):

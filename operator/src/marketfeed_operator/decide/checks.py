@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from marketfeed_operator.decide.situation import Situation, refused_symbols
-from marketfeed_operator.kinds import KAFKA_TOPIC, SCALED_OBJECT
+from marketfeed_operator.kinds import KAFKA, KAFKA_TOPIC, SCALED_OBJECT
 from marketfeed_operator.names import MIGRATION, RETENTION
 
 Verdict = tuple[str, str]
@@ -212,6 +212,19 @@ def _no_autoscaler(at: Situation) -> Verdict | None:
     )
 
 
+def _kind_unreadable(at: Situation) -> Verdict | None:
+    used = {child.kind.kind for child in at.plan.children} if at.plan is not None else set()
+    if at.spec is not None and at.spec.kafka.cluster is not None:
+        used.add(KAFKA.kind)
+    found = [f"{kind}: {why}" for kind, why in sorted(at.observed.unreadable_kinds.items()) if kind in used]
+    if not found:
+        return None
+    return (
+        "KindUnavailable",
+        f"objects of a kind that this feed uses cannot be listed, so changes of them may go unnoticed: {found[0]}",
+    )
+
+
 def _no_strimzi(at: Situation) -> Verdict | None:
     if at.spec is None or not at.spec.kafka.manage_topics or KAFKA_TOPIC.kind in at.observed.kinds:
         return None
@@ -241,5 +254,5 @@ PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_runnin
 DEGRADED: Final[tuple[Check, ...]] = (
     _fault, _invalid_spec, _name_conflict, _apply_failed, _namespace_unavailable, _migration_failed, _retention_failed,
     _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
-    _reports_rejected, _several_operators, _operator_failing,
+    _kind_unreadable, _reports_rejected, _several_operators, _operator_failing,
 )  # fmt: skip

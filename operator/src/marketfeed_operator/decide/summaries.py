@@ -18,6 +18,7 @@ from marketfeed_operator.decide.situation import Situation, refused_symbols
 from marketfeed_operator.kinds import STATEFUL_SET
 from marketfeed_operator.names import COMPONENT, FEED, consumer_component, consumer_name, shard_name
 from marketfeed_operator.observed import PodReport
+from marketfeed_operator.text import printable
 from marketfeed_wire.assignment import hash_of
 
 
@@ -128,7 +129,7 @@ def retention(at: Situation) -> RetentionStatus | None:
         return None
     if not (runs := at.retention_runs()):
         return RetentionStatus(cron_job=name)
-    return RetentionStatus(cron_job=name, job=runs[-1].key[2], state=runs[-1].job)
+    return RetentionStatus(cron_job=name, job=printable(runs[-1].key[2], 63), state=runs[-1].job)
 
 
 def _declared_replicas(spec: Spec | None, stream: str) -> int:

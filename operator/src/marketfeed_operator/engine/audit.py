@@ -12,13 +12,14 @@ from typing import Any
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.scopes import Scope, Scopes
-from marketfeed_operator.errors import ApiError, NotFound
+from marketfeed_operator.engine.scopes import Scope, Scopes, name_of
+from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, POD, WATCHED, Kind
 from marketfeed_operator.names import FEED, FIELD_MANAGER, MANAGED_BY
 from marketfeed_operator.observed import ChildFacts, KafkaListener, Key
 from marketfeed_operator.store import Store
+from marketfeed_operator.text import printable
 
 log = logs.get(__name__)
 
@@ -50,7 +51,8 @@ class Audit:
         self._scopes = scopes
         self._changed = changed
         self._seen: set[Scope] = set()
-        """Scopes that were audited whole at least once."""
+        """Scopes whose last audit went through to its end."""
+        self._unreadable: dict[tuple[str, Scope], str] = {}
         self.kinds: frozenset[str] = frozenset()
         self.kafkas: dict[tuple[str, str], tuple[KafkaListener, ...]] = {}
 
@@ -58,15 +60,21 @@ class Audit:
         """Compare everything once, except for scopes that are unavailable: those are tried by whoever watches them.
 
         Raises:
-            ApiError: the API server refused or did not answer; the other scopes were audited.
+            ApiError: the API server did not answer; the other scopes were audited.
         """
         await self.learn_kinds()
-        failure: ApiError | None = None
+        failure: Exception | None = None
         for scope in self._scopes.available():
             try:
                 await self.audit_scope(scope)
-            except ApiError as error:
+            except (Forbidden, NotFound) as error:
+                # The rights in it were taken away; its watches go on until they are opened anew. That is this scope's
+                # affair: feeds of others must not be told that the operator fails.
+                self._scopes.refused(scope, f"{error}")
+            except Exception as error:  # noqa: BLE001 - raised below: first the other scopes
                 failure = failure or error
+            else:
+                self._scopes.read(scope)
         if failure is not None:
             raise failure
 
@@ -89,16 +97,45 @@ class Audit:
         Raises:
             ApiError: the API server refused or did not answer.
         """
-        touched = await self._feeds(scope) | await self._kafkas(scope)
-        for kind in (*WATCHED, *OPTIONAL):
-            if not kind.optional or kind.kind in self.kinds:
-                touched |= await self._children(kind, scope)
+        after_failure = scope not in self._seen
+        self._seen.discard(scope)
+        touched = await self._feeds(scope) | await self._optional(KAFKA, scope, self._kafkas(scope))
+        for kind in WATCHED:
+            touched |= await self._children(kind, scope)
+        for kind in OPTIONAL:
+            if kind.kind in self.kinds:
+                touched |= await self._optional(kind, scope, self._children(kind, scope))
         touched |= await self._pods(scope)
-        if scope not in self._seen:  # also those that an attempt before, which failed half way, has put there
-            self._seen.add(scope)
+        self._seen.add(scope)
+        if after_failure:  # what failed half way has put feeds there; and others wait for their next try
             touched |= {feed for feed in self._store.feeds if _inside(feed[0], scope)}
         for feed in touched:
             await self._changed(feed)
+
+    def unreadable_kinds(self, namespace: str) -> dict[str, str]:
+        """Kind of another operator -> why its objects in a namespace cannot be listed."""
+        return {
+            kind: reason for (kind, scope), reason in self._unreadable.items() if _inside(namespace, scope)
+        }
+
+    async def _optional(self, kind: Kind, scope: Scope, comparing: Awaitable[set[Key]]) -> set[Key]:
+        """Compare a kind of another operator; one that cannot be listed keeps nothing else from being compared."""
+        try:
+            touched = await comparing
+        except ApiError as error:
+            touched = set()
+            self._metrics.loop_failures.labels(f"list {kind.plural}").inc()
+            if (kind.kind, scope) not in self._unreadable:
+                log.warning(
+                    "kind not listed", kind=kind.kind, namespace=name_of(scope), reason=f"{error}"[:300]
+                )
+            self._unreadable[kind.kind, scope] = printable(f"{error}", 300)
+        else:
+            if self._unreadable.pop((kind.kind, scope), None) is not None:
+                log.info("kind listed again", kind=kind.kind, namespace=name_of(scope))
+        failing = any(kind.kind == unreadable for unreadable, _ in self._unreadable)
+        self._metrics.loop_failing.labels(f"list {kind.plural}").set(failing)
+        return touched
 
     async def _feeds(self, scope: Scope) -> set[Key]:
         before = {key for key in self._store.feeds if _inside(key[0], scope)}
@@ -167,5 +204,6 @@ def _inside(namespace: str, scope: Scope) -> bool:
 
 def _kafka_of(feed: Key, spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """The Strimzi Kafka that a stored spec, sound or not, names."""
-    named = (spec.get("kafka") or {}).get("cluster")
-    return (named.get("namespace") or feed[0], named.get("name", "")) if named else None
+    kafka = spec.get("kafka")
+    named = kafka.get("cluster") if isinstance(kafka, Mapping) else None
+    return (named.get("namespace") or feed[0], named.get("name", "")) if isinstance(named, Mapping) else None

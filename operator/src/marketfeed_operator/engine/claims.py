@@ -28,6 +28,8 @@ OTHER: Final = f"{GROUP}/other-operator"
 """Annotation of the Lease: the installation that does not hold it and would serve the namespace too, and when."""
 DURATION_SECONDS: Final = 90.0
 RENEW_SECONDS: Final = 30.0
+ATTEMPTS: Final = 3
+"""Looks at a Lease that others write to at the same time, before the feed is tried again later."""
 
 
 @dataclass
@@ -106,19 +108,24 @@ class Claims:
 
     async def _look(self, namespace: str) -> None:
         """Take or renew the claim on a namespace if we may; else note in it that we are there."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._look_once(namespace)
+            except Conflict:  # somebody was faster: see who
+                if attempt == ATTEMPTS:
+                    raise
+                continue
+            except (Forbidden, NotFound):
+                # Roles of an older installation, or a namespace on its way out: served as before there were claims.
+                self._seen[namespace] = _Seen()
+            return
+
+    async def _look_once(self, namespace: str) -> None:
         before = self._seen.get(namespace)
         seen = replace(before) if before is not None else _Seen(renewed_at=self._now())
-        try:
-            lease = await self._lease(namespace)
-            ours = self._follow(seen, lease)
-            await self._cluster.replace(LEASES.path(namespace, NAME), self._written(lease, ours=ours))
-        except Conflict:  # somebody was faster; the next look tells who
-            self._seen.setdefault(namespace, seen)
-            return
-        except (Forbidden, NotFound):
-            # Roles of an older installation, or a namespace on its way out: served as before there were claims.
-            self._seen[namespace] = _Seen()
-            return
+        lease = await self._lease(namespace)
+        ours = self._follow(seen, lease)
+        await self._cluster.replace(LEASES.path(namespace, NAME), self._written(lease, ours=ours))
         self._report(namespace, before, seen, ours=ours)
         self._seen[namespace] = seen
 

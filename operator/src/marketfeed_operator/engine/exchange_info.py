@@ -17,6 +17,8 @@ from marketfeed_wire.codec import UNREADABLE
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 2_000_000
 """More than three times what the largest venue lists (3,500 symbols with some 170 values each)."""
+MAX_ENTRIES: Final = 20_000
+"""Six times what the largest venue lists: each entry is decoded by itself, which half a million odd ones make long."""
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN)
 _ASSET: Final = re.compile(ASSET_PATTERN)
 _STATUS: Final = re.compile(r"[A-Z_]{1,32}")
@@ -49,12 +51,14 @@ def read_exchange_info(body: bytes) -> Listed:
     """Return the symbols in a response; an entry that is odd is counted and left out.
 
     Raises:
-        BadBody: it holds too many values, or not a single readable symbol.
+        BadBody: it holds too many values or entries, or not a single readable symbol.
         ValueError, RecursionError: it is no such JSON.
     """
     if body.count(b",") >= MAX_VALUES:
         raise BadBody(f"the response holds more than {MAX_VALUES:,} values")
     entries = msgspec.json.decode(body, type=_Response).symbols
+    if len(entries) > MAX_ENTRIES:
+        raise BadBody(f"the response lists more than {MAX_ENTRIES:,} symbols")
     found: dict[str, tuple[str, str]] = {}
     skipped = 0
     for raw in entries:

@@ -2,12 +2,13 @@
 reconciliation.
 
 Each address has a task of its own: a venue that answers slowly, or with nonsense, delays nobody's feed but those that
-name it. Addresses that feeds have set themselves share a few slots.
+name it. Addresses that feeds have set themselves share a few slots, of which one namespace never takes all.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import aiohttp
@@ -24,7 +25,8 @@ log = logs.get(__name__)
 
 REST_BASES: Final = {"binance_us": "https://api.binance.us", "binance": "https://api.binance.com"}
 RESPONSE_SECONDS: Final = 20
-OWN_ENDPOINTS_AT_ONCE: Final = 4
+OWN_ENDPOINTS_AT_ONCE: Final = 16
+PER_NAMESPACE_AT_ONCE: Final = 2
 
 
 class Listings:
@@ -41,6 +43,7 @@ class Listings:
         self._known: dict[str, Listing] = {}
         self._news = asyncio.Event()
         self._slots = asyncio.Semaphore(OWN_ENDPOINTS_AT_ONCE)
+        self._slots_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(PER_NAMESPACE_AT_ONCE))
 
     def of(self, feed: Key, spec: Spec) -> Listing | None:
         """The listing that a feed's selector needs; None when it has none."""
@@ -94,8 +97,7 @@ class Listings:
             await asyncio.sleep(interval_seconds if succeeded else retry_seconds)
 
     async def _ask(self, session: aiohttp.ClientSession, base: str) -> bool:
-        own = base not in REST_BASES.values()
-        async with self._slots if own else contextlib.nullcontext():
+        async with self._slot(base):
             try:
                 found = await listed(session, base)
                 after = Listing(found.symbols, skipped=found.skipped)
@@ -113,6 +115,16 @@ class Listings:
             for feed in list(self._asked[base]):
                 await self._changed(feed)
         return not after.problem
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, base: str) -> AsyncIterator[None]:
+        """Wait for a turn to ask at `base`, where that is an address of a feed's own."""
+        askers = self._asked.get(base)
+        if base in REST_BASES.values() or not askers:
+            yield
+            return
+        async with self._slots_of[min(askers)[0]], self._slots:
+            yield
 
     def _listing(self, base: str) -> Listing:
         return self._known.get(base, Listing(None))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import EVENTS, Cluster
-from marketfeed_operator.errors import Forbidden, NotFound
+from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import JOB, STATEFUL_SET
 from marketfeed_operator.observed import ChildFacts, Key
 from marketfeed_operator.store import Store
@@ -40,19 +40,26 @@ class Refusals:
         """Ask once for every workload that misses pods.
 
         Raises:
-            ApiError: the API server does not answer.
+            ApiError: the API server does not answer; the others were asked for.
         """
+        failure: ApiError | None = None
         missing = {facts.uid: facts for facts in _missing(self._store.all_children())}
         for uid in self.by_uid.keys() - missing.keys():
             del self.by_uid[uid]  # its status has changed, and with it its feed was told
         for facts in missing.values():
-            found = await self._newest(facts)
+            try:
+                found = await self._newest(facts)
+            except ApiError as error:
+                failure = failure or error
+                continue
             if found != self.by_uid.get(facts.uid):
                 if found is None:
                     del self.by_uid[facts.uid]
                 else:
                     self.by_uid[facts.uid] = found
                 await self._changed(facts.feed)
+        if failure is not None:
+            raise failure
 
     async def _newest(self, facts: ChildFacts) -> Trouble | None:
         selector = f"involvedObject.uid={facts.uid},reason={FAILED_CREATE}"

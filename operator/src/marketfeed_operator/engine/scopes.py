@@ -42,8 +42,12 @@ class Scopes:
             log.info("namespace available", namespace=name_of(scope))
 
     def failed(self, scope: Scope, reason: str) -> None:
-        """A scope cannot be listed or watched."""
+        """A scope cannot be listed or watched; whoever follows it tries again."""
         self._ready.discard(scope)
+        self.refused(scope, reason)
+
+    def refused(self, scope: Scope, reason: str) -> None:
+        """A scope that is watched cannot be listed; the next audit tries again."""
         self._metrics.namespace_available.labels(name_of(scope)).set(0)
         if name_of(scope) not in self.problems:
             log.warning("namespace unavailable", namespace=name_of(scope), reason=reason)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Set
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import Forbidden, NotFound
+from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import SECRET
 from marketfeed_operator.observed import Key
 
@@ -55,18 +55,25 @@ class SecretVersions:
         """Ask for all of them once; one that is gone for a while, or not told, has not changed.
 
         Raises:
-            ApiError: the API server does not answer.
+            ApiError: the API server does not answer; the others were asked for.
         """
+        failure: ApiError | None = None
         needed = frozenset[SecretKey]().union(*self._needed.values())
         self._known = {secret: version for secret, version in self._known.items() if secret in needed}
         for secret in sorted(needed):
-            version = await self._ask(secret)
+            try:
+                version = await self._ask(secret)
+            except ApiError as error:
+                failure = failure or error
+                continue
             if version is None or version == self._known.get(secret):
                 continue
             self._known[secret] = version
             log.info("a Secret has another version", secret="/".join(secret))
             for feed in [feed for feed, wanted in self._needed.items() if secret in wanted]:
                 await self._changed(feed)
+        if failure is not None:
+            raise failure
 
     async def _ask(self, secret: SecretKey) -> str | None:
         try:

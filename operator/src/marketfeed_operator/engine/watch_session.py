@@ -1,7 +1,8 @@
-"""The HTTP session that kopf's lists and watches go through: it notes when the API server answers.
+"""The HTTP session that kopf's lists and watches go through: it notes when the API server answers, and cuts what is
+nested too deep for kopf (see `nesting`).
 
-kopf takes a session of ours (`kopf.AiohttpSession`), and aiohttp a middleware around each of its requests; so nothing
-of either is reached into.
+kopf takes a session of ours (`kopf.AiohttpSession`), and aiohttp a middleware around each of its requests and a class
+of its responses; so nothing of either is reached into.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from typing import Any, cast
 import aiohttp
 import kopf
 
+from marketfeed_operator import nesting
 from marketfeed_operator.cluster import Credentials
 
 
@@ -45,11 +47,26 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
         headers=how.as_http_headers(),
         proxy=given.proxy_url,
         middlewares=(note,),
+        response_class=_ShallowResponse,
     )
 
 
+class _ShallowResponse(aiohttp.ClientResponse):
+    """A response whose JSON can be decoded however deep it is nested."""
+
+    async def json(
+        self,
+        *,
+        encoding: str | None = None,
+        loads: Callable[[str], Any] = nesting.loads,
+        content_type: str | None = "application/json",
+    ) -> Any:
+        """What kopf reads a list by."""
+        return await super().json(encoding=encoding, loads=loads, content_type=content_type)
+
+
 class _NotedStream:
-    """A response's stream that notes each piece that arrives, and its regular end."""
+    """The stream of a watch, an event a line: notes each piece that arrives, and its regular end."""
 
     def __init__(self, stream: aiohttp.StreamReader, note: Callable[[], None]) -> None:
         self._stream = stream
@@ -60,7 +77,12 @@ class _NotedStream:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """What kopf reads a watch by."""
+        rest = b""
         async for piece in self._stream.iter_chunked(size):
             self._note()
-            yield piece
+            *events, rest = (rest + piece).split(b"\n")
+            if events:
+                yield b"".join(nesting.shallow(event) + b"\n" for event in events)
+        if rest:
+            yield nesting.shallow(rest)
         self._note()
