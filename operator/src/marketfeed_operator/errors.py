@@ -2,7 +2,7 @@
 
 ApiError            it refused; carries the HTTP status and its own sentence
 ├── NotFound        404: the object, or the kind itself; 403 where the namespace is on its way out
-├── Conflict        409
+├── Conflict        409; 422 where another object has the name by now
 ├── Invalid         422, or 500 for a field that the kind does not have: the object cannot be so; trying again changes
 │                   nothing
 ├── Forbidden       403: a right is missing, a quota is full, an admission policy refuses
@@ -67,6 +67,8 @@ def translated(error: DynamicApiError | ApiException) -> ApiError:
     causes = (said.get("details") or {}).get("causes") or []
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         kind = NotFound
+    if any(cause.get("field") == "metadata.uid" for cause in causes):
+        kind = Conflict
     return kind(status, sentence, float(after) if after.isascii() and after.isdecimal() else None)
 
 

@@ -126,6 +126,8 @@ _KEPT: Final = (
 def _structural(schema: dict[str, Any], definitions: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
     schema = _resolved(schema, definitions)
     result = {key: schema[key] for key in _KEPT if schema.get(key) is not None}
+    if "const" in schema:  # a Literal of one value
+        result["enum"] = [schema["const"]]
     result |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     if "properties" in schema:
         if "default" in result:

@@ -12,6 +12,7 @@ from typing import Any
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.rim import REPORTED_FAILURES
 from marketfeed_operator.engine.scopes import Scope, Scopes, name_of
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts
@@ -52,7 +53,8 @@ class Audit:
         self._changed = changed
         self._seen: set[Scope] = set()
         """Scopes whose last audit went through to its end."""
-        self._unreadable: dict[tuple[str, Scope], str] = {}
+        self._unreadable: dict[tuple[str, Scope], tuple[int, str]] = {}
+        """Kind and scope -> how many lists in a row have failed, and the last reason."""
         self.kinds: frozenset[str] = frozenset()
         self.kafkas: dict[tuple[str, str], tuple[KafkaListener, ...]] = {}
 
@@ -113,25 +115,32 @@ class Audit:
             await self._changed(feed)
 
     def unreadable_kinds(self, namespace: str) -> dict[str, str]:
-        """Kind of another operator -> why its objects in a namespace cannot be listed."""
+        """Kind of another operator -> why its objects in a namespace cannot be listed, once that has stayed."""
         return {
-            kind: reason for (kind, scope), reason in self._unreadable.items() if _inside(namespace, scope)
+            kind: reason
+            for (kind, scope), (failures, reason) in self._unreadable.items()
+            if _inside(namespace, scope) and failures >= REPORTED_FAILURES
         }
 
     async def _optional(self, kind: Kind, scope: Scope, comparing: Awaitable[set[Key]]) -> set[Key]:
         """Compare a kind of another operator; one that cannot be listed keeps nothing else from being compared."""
+        at = (kind.kind, scope)
         try:
             touched = await comparing
         except ApiError as error:
             touched = set()
+            failures = self._unreadable[at][0] + 1 if at in self._unreadable else 1
+            self._unreadable[at] = (failures, printable(f"{error}", 300))
             self._metrics.loop_failures.labels(f"list {kind.plural}").inc()
-            if (kind.kind, scope) not in self._unreadable:
+            if failures == REPORTED_FAILURES:
                 log.warning(
-                    "kind not listed", kind=kind.kind, namespace=name_of(scope), reason=f"{error}"[:300]
+                    "kind not listed",
+                    kind=kind.kind,
+                    namespace=name_of(scope),
+                    reason=self._unreadable[at][1],
                 )
-            self._unreadable[kind.kind, scope] = printable(f"{error}", 300)
         else:
-            if self._unreadable.pop((kind.kind, scope), None) is not None:
+            if self._unreadable.pop(at, (0, ""))[0] >= REPORTED_FAILURES:
                 log.info("kind listed again", kind=kind.kind, namespace=name_of(scope))
         failing = any(kind.kind == unreadable for unreadable, _ in self._unreadable)
         self._metrics.loop_failing.labels(f"list {kind.plural}").set(failing)
