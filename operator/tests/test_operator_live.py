@@ -306,7 +306,7 @@ async def test_symbols_that_the_venue_does_not_trade_are_named(admin: Admin, nod
     assert "NOSUCH1 (not listed), NOSUCH2 (not listed)" in degraded["message"]
     status = (await admin.get("MarketFeed", "unknown"))["status"]
     assert status["symbols"] == {"resolved": 3, "unknown": ["NOSUCH1", "NOSUCH2"], "unknownCount": 2}
-    assert (await admin.condition("unknown", "Ready"))["status"] == "True"
+    await await_condition(admin, "unknown", "Ready", "True")
 
 
 async def test_events_are_told_once_a_transition(admin: Admin, nodes, operator):

@@ -23,7 +23,7 @@ from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import Conflict, Invalid, NameConflict, NotFound, Unavailable
 from marketfeed_operator.facts import child_facts, creation_entry, is_ours
 from marketfeed_operator.kinds import BY_NAME, STATEFUL_SET
-from marketfeed_operator.names import DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
+from marketfeed_operator.names import CREATION_MANAGER, DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
 from marketfeed_operator.observed import ChildFacts, ChildKey, Observed
 from marketfeed_operator.ownership import belongs_to, owner_text
 from marketfeed_operator.store import Store
@@ -174,7 +174,9 @@ class Applier:
         Raises:
             Conflict: by now it is; it was not changed.
         """
-        created = await self._cluster.create(child.kind.path(child.namespace), child.body or {})
+        created = await self._cluster.create(
+            child.kind.path(child.namespace), child.body or {}, manager=CREATION_MANAGER
+        )
         stored = await self._cluster.apply(child.kind, _only(child.body or {}, created["metadata"]["uid"]))
         return await self._released(child, stored)
 

@@ -20,7 +20,7 @@ from marketfeed_operator import nesting
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import NotFound, Unavailable, translated
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
-from marketfeed_operator.names import API_VERSION, FIELD_MANAGER, KIND, PLURAL
+from marketfeed_operator.names import API_VERSION, CREATION_MANAGER, FIELD_MANAGER, KIND, PLURAL
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
 EVENTS: Final = Kind("v1", "Event", "events")
@@ -131,15 +131,14 @@ class Cluster:
         )
 
     async def release_fields(self, kind: Kind, namespace: str, name: str, *, uid: str, entry: int) -> Object:
-        """Remove our entry of that number from an object's `managedFields`, if it is that of a creation by us.
+        """Remove the entry of that number from an object's `managedFields`, if it is that of a creation by us.
 
         What a creation owns would stay when a later apply leaves it out: an apply owns by an entry of its own.
         """
         at = f"/metadata/managedFields/{entry}"
         body = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": f"{at}/manager", "value": FIELD_MANAGER},
-            {"op": "test", "path": f"{at}/operation", "value": "Update"},
+            {"op": "test", "path": f"{at}/manager", "value": CREATION_MANAGER},
             {"op": "remove", "path": at},
         ]
         return await self._request(
@@ -150,9 +149,9 @@ class Cluster:
             field_manager=FIELD_MANAGER,
         )
 
-    async def create(self, path: str, body: Object) -> Object:
-        """Create an object in the collection at `path`."""
-        return await self._request("post", path, body=body, field_manager=FIELD_MANAGER)
+    async def create(self, path: str, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
+        """Create an object in the collection at `path`; a conflict when it is there."""
+        return await self._request("post", path, body=body, field_manager=manager)
 
     async def replace(self, path: str, body: Object) -> Object:
         """Replace an object; a conflict when it has changed since it was read."""

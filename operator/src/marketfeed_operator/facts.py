@@ -10,6 +10,7 @@ from marketfeed_operator.kinds import BY_NAME, KAFKA_TOPIC
 from marketfeed_operator.names import (
     COMPONENT,
     CONFIG_HASH,
+    CREATION_MANAGER,
     DESIRED_HASH,
     FEED,
     FEED_NAMESPACE,
@@ -98,8 +99,8 @@ def owner_of(metadata: Body) -> str:
 
 def is_ours(metadata: Body) -> bool:
     """Whether the operator has created or applied the object."""
-    return any(
-        entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")
+    return creation_entry(metadata) is not None or any(
+        entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
         for entry in metadata.get("managedFields") or []
     )
 
@@ -108,13 +109,7 @@ def creation_entry(metadata: Body) -> int | None:
     """Place in `managedFields` of what the operator owns by having created the object; None where that was released."""
     entries = metadata.get("managedFields") or []
     return next(
-        (
-            place
-            for place, entry in enumerate(entries)
-            if entry.get("manager") == FIELD_MANAGER
-            and entry.get("operation") == "Update"
-            and not entry.get("subresource")
-        ),
+        (place for place, entry in enumerate(entries) if entry.get("manager") == CREATION_MANAGER),
         None,
     )
 

@@ -11,6 +11,8 @@ PLURAL: Final = "marketfeeds"
 
 FIELD_MANAGER: Final = "marketfeed-operator"
 """Owner of the fields that the operator applies; anything else in a child is left alone."""
+CREATION_MANAGER: Final = "marketfeed-operator-creation"
+"""Owner of the fields of an object that was created and not applied yet, see `apply`."""
 HANDOVER_MANAGER: Final = "marketfeed-operator-handover"
 """Holds `spec.replicas` while an autoscaler takes it over, see `apply`."""
 
