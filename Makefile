@@ -69,7 +69,7 @@ retention-check: setup ## retention and audit under generated interleavings, aga
 fuzz: tools ## 10,000 random responses to each HTTP client, 10,000 random specs (MARKETFEED_FUZZ_SEED=n, MARKETFEED_FUZZ_ROUNDS=n)
 	@MARKETFEED_FUZZ_ROUNDS=$${MARKETFEED_FUZZ_ROUNDS:-10000} $(RUN) pytest -s --timeout=3600 $(wildcard */tests/test_*_fuzz*.py) $(ARGS)
 
-simtest-mutants: setup ## defects of one line in a copy of the worker: sessions in virtual time must find each (ARGS="-k gap")
+simtest-mutants: setup ## defects of one line in a copy of worker or consumer: sessions must find each (ARGS="-k gap", ARGS="-k consumer")
 	@$(RUN) marketfeed-simtest mutants $(ARGS)
 
 simtest-crashes: setup ## short sessions in virtual time whose process dies at every write (SESSIONS=10 SEED=n)

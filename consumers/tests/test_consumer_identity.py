@@ -13,7 +13,7 @@ import pytest
 from consumer_market import BEGIN_US, quote, record, trade
 from consumer_session import TABLES, Session
 from consumer_support import differences, rows
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -24,7 +24,7 @@ from marketfeed_consumers.decode import batch_of
 from marketfeed_consumers.knowledge import NOTHING
 from marketfeed_consumers.plan import MarkKey, mark_keys, plan
 from marketfeed_consumers.recent import RecentTrades
-from marketfeed_wire import Trade, same_trade
+from marketfeed_wire import BookTicker, Trade, same_quote, same_trade
 
 OTHER = {
     "another price": {"price": "1"},
@@ -124,6 +124,19 @@ def test_identity_quote_with_other_prices_is_a_conflict(
 
 
 @pytest.mark.integration
+def test_identity_quotes_of_one_batch_are_compared_with_what_is_stored(
+    session: Callable[..., Session], database: str
+) -> None:
+    """Found by a session in virtual time: the first of a batch is not what is stored, where its id was seen before."""
+    mine = session()
+    mine.write(quote(5), quote(6))
+    twice = [quote(5, bid_qty="9"), quote(5, bid_qty="9"), quote(6, bid_qty="9"), quote(6)]
+    assert outcome(mine.write(*twice)) == (0, 1, 3, 0)
+    found = "SELECT update_id, bid_qty, stored_bid_qty, messages FROM quote_conflicts ORDER BY 1"
+    assert [tuple(map(float, row)) for row in rows(database, found)] == [(5, 9, 1.25, 2), (6, 9, 1.25, 1)]
+
+
+@pytest.mark.integration
 def test_identity_series_are_other_ids(session: Callable[..., Session], database: str) -> None:
     """Two series of one symbol in one batch: each has its own rows, mark, missing ranges and candles."""
     mine = session()
@@ -217,6 +230,45 @@ def test_identity_any_interleaving_is_told_by_the_plain_definition(
             expected[not same_trade(held, one)] += 1
     assert stored == first
     assert [duplicates, conflicts] == expected
+
+
+@example([quote(0), quote(0), quote(0, bid_price="2"), quote(0, bid_price="2")], [2], False)
+@given(
+    st.lists(st.builds(quote, st.integers(0, 5), bid_price=st.sampled_from(["1", "1.0", "2"])), max_size=40),
+    st.lists(st.integers(1, 9)),
+    st.booleans(),
+)
+def test_identity_any_interleaving_of_quotes_is_told_by_the_plain_definition(
+    quotes: list[BookTicker], sizes: list[int], distrust: bool
+) -> None:
+    known, stored = dict[MarkKey, Any](), dict[int, BookTicker]()
+    told = [0, 0]
+    records = [record(one, offset, "book") for offset, one in enumerate(quotes)]
+    while records:
+        size = sizes.pop() if sizes else 5
+        batch = batch_of(records[:size], TABLES)
+        records = records[size:]
+        marks = {key: known.get(key, NOTHING) for key in mark_keys(batch)}
+        rows_of = plan(batch, marks, {("book", 0): 0}, distrust=distrust).quotes
+        known |= plan(batch, marks, {("book", 0): 0}, distrust=distrust).after()
+        told[0] += rows_of.duplicates
+        told[1] += len(rows_of.conflicts)
+        new = [one for own in rows_of.new.values() for one in own]
+        assert not stored.keys() & {one.update_id for one in new}
+        doubtful = [one for own in rows_of.doubtful.values() for one in own]
+        compared = [one for one in doubtful if one.update_id in stored]
+        stored |= {one.update_id: one for one in [*new, *doubtful] if one.update_id not in stored}
+        for one in [*compared, *(one for own in rows_of.repeats.values() for one in own)]:
+            told[not same_quote(stored[one.update_id], one)] += 1
+        assert all(stored[c.came.update_id] == c.stored for c in rows_of.conflicts)
+    first: dict[int, BookTicker] = {}
+    expected = [0, 0]
+    for one in quotes:
+        held = first.setdefault(one.update_id, one)
+        if held is not one:
+            expected[not same_quote(held, one)] += 1
+    assert stored == first
+    assert told == expected
 
 
 @pytest.mark.integration

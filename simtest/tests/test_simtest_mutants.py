@@ -8,7 +8,7 @@ import pytest
 from marketfeed_simtest.battery import SITUATIONS
 from marketfeed_simtest.crash_points import CrashTally, crash_everywhere, short_plan
 from marketfeed_simtest.faults import kind_of
-from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated, mutated_worker
+from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated, mutated_package
 from marketfeed_simtest.plan import as_json, draw, from_json
 from marketfeed_simtest.session import run
 
@@ -34,7 +34,7 @@ def test_seed_that_a_defect_fails_is_made_smaller_to_a_plan_that_fails_with_the_
     seed = 967
     mutant = next(each for each in MUTANTS if each.name == "A3: a repeat is told by its id alone")
     simtest = (sys.executable, "-m", "marketfeed_simtest")
-    with mutated_worker(mutant) as environment:
+    with mutated_package(mutant) as environment:
         command = [*simtest, "run", "--sessions", "1", "--seed", str(seed), "--jobs", "1"]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 1, ran.stderr

@@ -18,7 +18,7 @@ from marketfeed_consumers.knowledge import NOTHING, Key, Mark, Missing, absorb
 from marketfeed_consumers.plausible import EARLIEST_US
 from marketfeed_consumers.recent import RecentTrades
 from marketfeed_consumers.tables import book_tickers, trades
-from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
+from marketfeed_wire import MAX_ID, BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
@@ -218,7 +218,7 @@ def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, 
     made.quotes.expired += len(below) - len(kept)
     below = kept
     if len(group) != len(above):
-        _compare_quotes(made.quotes, group)
+        _compare_quotes(made.quotes, key, group, MAX_ID if distrust else mark.last_id)
     if not (above or below):
         return
     if below:
@@ -232,14 +232,16 @@ def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, 
         made.tops.append(quotes[-1])
 
 
-def _compare_quotes(rows: Rows[BookTicker], group: Sequence[BookTicker]) -> None:
-    """Tell those of one batch that repeat another of it; whatever may be stored is looked up anyway."""
+def _compare_quotes(rows: Rows[BookTicker], key: Key, group: Sequence[BookTicker], last_id: int) -> None:
+    """Tell those of one batch that repeat another of it; up to `last_id` the first one need not be what is stored."""
     first: dict[int, BookTicker] = {}
     for quote in group:
         held = first.setdefault(quote.update_id, quote)
         if held is quote:
             continue
-        if held == quote or same_quote(held, quote):
+        if quote.update_id <= last_id:
+            rows.repeats.setdefault(key, []).append(quote)
+        elif held == quote or same_quote(held, quote):
             rows.duplicates += 1
         else:
             rows.conflicts.append(Conflict(quote, held))

@@ -9,6 +9,7 @@ from pathlib import Path
 from marketfeed_simtest import many, mutants
 from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.consumers import command as consumers_command
+from marketfeed_simtest.consumers.mutants import CONSUMER_MUTANTS
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
 from marketfeed_simtest.plan import Plan, as_json, draw, from_json
@@ -45,8 +46,9 @@ def main() -> None:
     crash.add_argument("--jobs", type=int, default=many.cores())
     battery = commands.add_parser("battery", help="the sessions that mutants have to pass")
     battery.add_argument("--seeds", type=int, default=100)
+    battery.add_argument("--package", default="marketfeed_workers", choices=sorted(mutants.SOURCES))
     judged = commands.add_parser(
-        "mutants", help="put one defect at a time into the worker; each must be found"
+        "mutants", help="put one defect at a time into worker and consumer; each must be found"
     )
     judged.add_argument("--seeds", type=int, default=100)
     judged.add_argument("--jobs", type=int, default=many.cores())
@@ -64,7 +66,7 @@ def main() -> None:
         case "crash-points":
             sys.exit(run_crashes(given))
         case "battery":
-            invariant, where = mutants.battery(given.seeds)
+            invariant, where = mutants.battery(given.seeds, given.package)
             say(f"{invariant}\t{where}" if invariant else "every invariant held")
             sys.exit(bool(invariant))
         case "mutants":
@@ -115,13 +117,14 @@ def run_crashes(given: argparse.Namespace) -> int:
 def run_mutants(given: argparse.Namespace) -> int:
     """Judge every mutant; the exit code."""
     began = REAL_SECONDS()
-    verdicts = mutants.judge_all(given.seeds, given.jobs, lambda mutant: given.word in mutant.name)
-    original = next(verdicts)
-    if original.invariant:
-        say(f"the worker as it is breaks {original.invariant}: {original.where}")
-        return 1
+    every = (*mutants.MUTANTS, *CONSUMER_MUTANTS)
     wrong = killed = explained = 0
-    for each in verdicts:
+    for each in mutants.judge_all(every, given.seeds, given.jobs, lambda mutant: given.word in mutant.name):
+        if not each.mutant.old:
+            if each.invariant:
+                say(f"{each.mutant.name} breaks {each.invariant}: {each.where}")
+                return 1
+            continue
         killed += bool(each.invariant)
         explained += not each.invariant and each.is_as_expected
         wrong += not each.is_as_expected

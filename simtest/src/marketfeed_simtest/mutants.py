@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import marketfeed_consumers
 import marketfeed_workers
 
-SOURCE: Final = Path(marketfeed_workers.__file__).parent
+SOURCES: Final = {
+    package.__name__: Path(package.__file__ or "").parent
+    for package in (marketfeed_workers, marketfeed_consumers)
+}
+"""Package -> where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,10 @@ class Mutant:
 
     Attributes:
         name: begins with the name of the defect of the first list of failing cases that it puts back, if it does.
-        file: below marketfeed_workers.
+        file: below the package.
         old, new: the text that is replaced wherever it stands in the file, and by what.
         survives: why no session can notice it; "" where one must.
+        package: whose defect it is.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Mutant:
     old: str
     new: str
     survives: str = ""
+    package: str = "marketfeed_workers"
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -384,7 +391,7 @@ def mutated(mutant: Mutant) -> str:
     Raises:
         DoesNotApplyError: the text that it replaces is not in the file.
     """
-    text = (SOURCE / mutant.file).read_text()
+    text = (SOURCES[mutant.package] / mutant.file).read_text()
     if mutant.old not in text:
         raise DoesNotApplyError(f"{mutant.name}: {mutant.file} has no {mutant.old!r}")
     return text.replace(mutant.old, mutant.new)
@@ -404,9 +411,12 @@ class Verdict:
         return bool(self.invariant) or bool(self.mutant.survives)
 
 
-def battery(seeds: int) -> tuple[str, str]:
+def battery(seeds: int, package: str) -> tuple[str, str]:
     """What every mutant has to pass: fixed sessions; the invariant that broke first and where, "" where all held."""
-    from marketfeed_simtest.battery import sessions
+    if package == marketfeed_consumers.__name__:
+        from marketfeed_simtest.consumers.battery import sessions
+    else:
+        from marketfeed_simtest.battery import sessions
 
     for where, violations in sessions(seeds):
         for name, text in violations.items():
@@ -415,34 +425,43 @@ def battery(seeds: int) -> tuple[str, str]:
 
 
 @contextmanager
-def mutated_worker(mutant: Mutant | None) -> Iterator[dict[str, str]]:
-    """The environment of processes that import a worker with the mutant's defect; None: the worker as it is."""
+def mutated_package(mutant: Mutant) -> Iterator[dict[str, str]]:
+    """The environment of processes that import a package with the mutant's defect; without a text: as it is."""
     with tempfile.TemporaryDirectory(prefix="simtest-mutant-") as folder:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        if mutant is not None:
-            copy = Path(folder) / SOURCE.name
-            shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant.old:
+            source = SOURCES[mutant.package]
+            copy = Path(folder) / source.name
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
             (copy / mutant.file).write_text(mutated(mutant))
             environment["PYTHONPATH"] = folder
         yield environment
 
 
-def judge(mutant: Mutant | None, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
-    """Run the battery in a process that has the mutant; None: the worker as it is."""
-    with mutated_worker(mutant) as environment:
+def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
+    """Run the battery in a process that has the mutant."""
+    with mutated_package(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
+        command += ["--package", mutant.package]
         ran = subprocess.run(  # noqa: S603 - no shell
             command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
         )
-    unmutated = mutant or Mutant("the worker as it is", "worker.py", "", "", "it is")
     if ran.returncode == 0:
-        return Verdict(unmutated, "", "")
+        return Verdict(mutant, "", "")
     invariant, _, where = ran.stdout.strip().partition("\t")
-    return Verdict(unmutated, invariant or "harness", where or ran.stderr[-300:])
+    return Verdict(mutant, invariant or "harness", where or ran.stderr[-300:])
 
 
-def judge_all(seeds: int, jobs: int, wanted: Callable[[Mutant], bool]) -> Iterator[Verdict]:
-    """The worker as it is, which must pass, then each mutant, in order."""
-    yield judge(None, seeds)
+def as_it_is(package: str) -> Mutant:
+    """No defect."""
+    return Mutant(f"{package} as it is", "", "", "", "it is", package)
+
+
+def judge_all(
+    mutants: Sequence[Mutant], seeds: int, jobs: int, wanted: Callable[[Mutant], bool]
+) -> Iterator[Verdict]:
+    """Each package as it is, which must pass, then each of its mutants, in order."""
+    chosen = list(filter(wanted, mutants))
+    whole = [as_it_is(package) for package in dict.fromkeys(mutant.package for mutant in chosen)]
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(judge, seeds=seeds), filter(wanted, MUTANTS))
+        yield from pool.map(partial(judge, seeds=seeds), [*whole, *chosen])

@@ -29,7 +29,6 @@ class Commands:
     Attributes:
         running: how many have not ended yet.
         reached: which have, and what audits said.
-        refused: (group, topic) of which a process has said that it was refused.
     """
 
     def __init__(
@@ -41,10 +40,10 @@ class Commands:
         groups: list[str],
         rng: random.Random,
         step_seconds: Callable[[], float],
+        start_again: Callable[[str], None],
     ) -> None:
         self.running = 0
         self.reached: Counter[str] = Counter()
-        self.refused: set[tuple[str, str]] = set()
         self._tasks = tasks
         self._brokers = brokers
         self._database = database
@@ -52,6 +51,7 @@ class Commands:
         self._groups = groups
         self._rng = rng
         self._step_seconds = step_seconds
+        self._start_again = start_again
         self._resetting: set[tuple[str, str]] = set()
 
     def begin(self, fault: EachFault) -> None:
@@ -126,13 +126,12 @@ class Commands:
         )
         self._database.look()
         self._oracle.reset(group, topic)
+        self._start_again(group)  # as the command's help says: who has nothing to commit would not notice
 
     def watch(self) -> None:
         """Whoever runs the system: sees refusals, and some time later resets the topic's offsets."""
         rows = self._oracle.tables["consumer_offsets"]
-        for group, topic in sorted(
-            {(key[0], key[1]) for key, row in rows.items() if row["refusal"]} | self.refused
-        ):
+        for group, topic in sorted({(key[0], key[1]) for key, row in rows.items() if row["refusal"]}):
             if (group, topic) not in self._resetting:
                 self._resetting.add((group, topic))
                 self.running += 1
@@ -153,6 +152,5 @@ class Commands:
             self.reached["refusal ended by reset-offsets"] += 1
             self._resetting.discard((group, topic))
             self.running -= 1
-            self.refused.discard((group, topic))
 
         self._tasks.spawn("reset-offsets", work)

@@ -116,11 +116,14 @@ class Old(_Fault, frozen=True, kw_only=True):
     count: int = 20
 
 
+Poisonous: TypeAlias = Literal["trade", "named", "quote", "gap", "refused", "told"]
+
+
 class Poison(_Fault, frozen=True, kw_only=True):
     """Records that nobody can store: `what` of a trade, a quote, a gap; refused: by the database; told: by a worker."""
 
     symbol: int = 0
-    what: Literal["trade", "named", "quote", "gap", "refused", "told"] = "trade"
+    what: Poisonous = "trade"
     count: int = 1
 
 

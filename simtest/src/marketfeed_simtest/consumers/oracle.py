@@ -30,6 +30,7 @@ INVARIANTS: Final = {
     "missing": "missing_trades are the ids between those that were ever stored",
     "marks": "high_water_marks span and count what was ever stored",
     "tops": "top_of_book is the newest quote of each symbol",
+    "false_fence": "nobody is fenced whose partitions are still its own",
     "audit": "the audit names what is missing and nothing else, and says complete only where it is",
     "hint_passed": "Kafka is told no offset that is not stored",
     "not_complete": "within two minutes after the last fault all is stored",
@@ -103,6 +104,7 @@ class Oracle:
         self._letters: dict[tuple[str, int, int], set[bytes | None]] = defaultdict(set)
         self._letters_stored: set[tuple[str, int, int]] = set()
         self._gone: set[tuple[str, Key]] = set()
+        self._claims: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
 
     def violate(self, name: str, text: str) -> None:
         """Note that an invariant did not hold."""
@@ -151,9 +153,13 @@ class Oracle:
             if (own, name) == (group, topic):
                 standing.lost_at = standing.changed_at = None
 
-    def ended(self, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
+    def ended(self, group: str, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
         """A process has ended by itself."""
         name = type(error).__name__
+        if name == "Fenced" and all(
+            self.tables["consumer_offsets"][key]["owner"] == text for key in self._claims[group, text]
+        ):
+            self.violate("false_fence", f"{text}: {error}")
         if name == "LogLost":
             if not self.changed_topics:
                 self.violate("false_refusal", f"{text}: {error}")
@@ -286,6 +292,7 @@ class Oracle:
         standing, now = self.standings[key], self._clock.seconds
         if old is None or old["epoch"] != row["epoch"]:
             standing.claimed_at = now
+            self._claims[key[0], row["owner"]].add(key)
         standing.peak = max(standing.peak, row["next_offset"])
         if old is None:
             standing.begins = row["next_offset"]

@@ -78,6 +78,7 @@ class Session:
             list(self._groups),
             self._rng,
             self._step_seconds,
+            self._stop_group,
         )
         self._slots: dict[tuple[str, int], Life | None] = {}
         self.publisher = Publisher(plan, self.clock, self.brokers, self.oracle.published, self.tasks.call_in)
@@ -113,9 +114,7 @@ class Session:
         self.endings.append(f"{life.name} {name}")
         self.reached[f"process ended: {name}"] += 1
         away = self.clock.seconds - self._kafka_away_at < 30 or "Kafka" in self._topics_missing()
-        self.oracle.ended(life.name, life.error, kafka_was_away=away)
-        reasons = getattr(life.error, "reasons", {})
-        self.commands.refused |= {(group, topic) for topic, _ in reasons}
+        self.oracle.ended(group, life.name, life.error, kafka_was_away=away)
         self._slots[group, slot] = None
         self.tasks.call_in(self._rng.uniform(0.5, 3), lambda: self._start(group, slot))
 
@@ -127,6 +126,11 @@ class Session:
         if self.clock.seconds < until:
             return self._steps.uniform(0, 2 * seconds)
         return self._steps.choice((0.0, 0.0, 0.0, 0.0, 0.001, 0.01))
+
+    def _stop_group(self, group: str) -> None:
+        for (own, _), life in self._slots.items():
+            if own == group and life is not None:
+                life.stop()
 
     def _each(self, number: int) -> Iterator[tuple[str, int, Life]]:
         for (group, slot), life in list(self._slots.items()):

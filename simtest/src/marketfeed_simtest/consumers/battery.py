@@ -1,0 +1,173 @@
+"""The sessions that mutants of the consumer have to pass: plans made for one situation each, then drawn seeds."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from marketfeed_simtest.consumers.faults import (
+    Audit,
+    Crash,
+    Cut,
+    DatabaseDown,
+    DatabaseSlow,
+    Expire,
+    Hole,
+    Isolate,
+    Old,
+    Poison,
+    Poisonous,
+    Rebuild,
+    Recreate,
+    Repeat,
+    Retain,
+    Scale,
+    Statement,
+    Transaction,
+)
+from marketfeed_simtest.consumers.plan import Plan, draw
+from marketfeed_simtest.consumers.session import run
+
+FIRST_SEED: Final = 70_000
+_POISONS: Final[tuple[Poisonous, ...]] = ("trade", "refused", "quote", "gap", "named", "told", "refused")
+_BUSY: Final = ((12.0, 6.0), (4.0, 2.0))
+
+SITUATIONS: Final[dict[str, Plan]] = {
+    "nothing happens": Plan(seed=1, rates=_BUSY),
+    "COMMIT fails in every way": Plan(
+        seed=2,
+        rates=_BUSY,
+        faults=[
+            Statement(after_seconds=3, count=2),
+            Statement(after_seconds=6, how="cut_before"),
+            Statement(after_seconds=9, how="cut_after"),
+            Statement(after_seconds=12, how="done_but_error", sqlstate="40003"),
+            Statement(after_seconds=15, how="refused", sqlstate="40003"),
+            Statement(after_seconds=18, how="cut_before", count=3),
+            Statement(after_seconds=21, how="refused", sqlstate="57014", count=2),
+        ],
+    ),
+    "partitions move while the database is slow": Plan(
+        seed=3,
+        rates=_BUSY,
+        partitions=3,
+        faults=[
+            DatabaseSlow(after_seconds=2, step_seconds=0.3, seconds=20),
+            Scale(after_seconds=4, processes=3),
+            Scale(after_seconds=8, processes=1),
+            Scale(after_seconds=12, processes=2),
+            DatabaseSlow(after_seconds=14, step_seconds=2, seconds=12),
+            Scale(after_seconds=18, processes=3),
+            Crash(after_seconds=20),
+        ],
+    ),
+    "a process does not reach Kafka": Plan(
+        seed=4,
+        rates=_BUSY,
+        processes=2,
+        faults=[
+            DatabaseSlow(after_seconds=4, step_seconds=2, seconds=20),
+            Isolate(after_seconds=5, seconds=15),
+            Isolate(after_seconds=22, process=1, seconds=9),
+        ],
+    ),
+    "a log is cut": Plan(seed=5, rates=_BUSY, faults=[Cut(after_seconds=8, records=5)]),
+    "a log is cut and grows again while nobody reads": Plan(
+        seed=6,
+        rates=_BUSY,
+        partitions=1,
+        faults=[
+            Scale(after_seconds=8, processes=0),
+            Cut(after_seconds=12, records=5),
+            Scale(after_seconds=18, processes=1),
+        ],
+    ),
+    "a topic is created again": Plan(seed=7, rates=_BUSY, faults=[Recreate(after_seconds=8)]),
+    "a topic is created again while nobody reads": Plan(
+        seed=8,
+        rates=_BUSY,
+        history=1,
+        faults=[
+            Scale(after_seconds=4, processes=0),
+            Recreate(after_seconds=6),
+            Scale(after_seconds=24, processes=1),
+        ],
+    ),
+    "Kafka has deleted what was not read": Plan(
+        seed=9,
+        rates=_BUSY,
+        faults=[
+            Scale(after_seconds=4, processes=0),
+            Expire(after_seconds=12, kept=3),
+            Scale(after_seconds=14, processes=1),
+        ],
+    ),
+    "records that nobody can store": Plan(
+        seed=10,
+        rates=_BUSY,
+        faults=[
+            *(
+                Poison(after_seconds=3 + 2 * number, what=what, count=2)
+                for number, what in enumerate(_POISONS)
+            ),
+            Transaction(after_seconds=20, count=20),
+            Transaction(after_seconds=22, commits=False),
+        ],
+    ),
+    "a control record is the last": Plan(
+        seed=11, rates=((0.0, 2.0),), faults=[Transaction(after_seconds=14, count=3)], duration_seconds=15
+    ),
+    "holes, repeats and another content": Plan(
+        seed=12,
+        rates=_BUSY,
+        faults=[
+            Hole(after_seconds=3, count=5),
+            Hole(after_seconds=8, count=5, fill_seconds=6),
+            Repeat(after_seconds=12, count=40),
+            Repeat(after_seconds=15, count=5, differing=True),
+            Repeat(after_seconds=17, count=5, differing=True, quotes=True),
+            Hole(after_seconds=19, count=3, absent=True),
+            Old(after_seconds=20),
+            Audit(after_seconds=26),
+        ],
+    ),
+    "a hole and nothing else": Plan(seed=13, faults=[Hole(after_seconds=3), Audit(after_seconds=20)]),
+    "retention, then candles anew": Plan(
+        seed=14,
+        rates=_BUSY,
+        faults=[
+            Retain(after_seconds=4, kept_hours=24),
+            Retain(after_seconds=6, table="book_tickers", kept_hours=24),
+            Rebuild(after_seconds=8),
+            Rebuild(after_seconds=9, table="top_of_book"),
+            Retain(after_seconds=15, kept_hours=0),
+            Retain(after_seconds=17, table="candles_1m", kept_hours=24),
+            Rebuild(after_seconds=20),
+        ],
+    ),
+    "two groups, one database": Plan(
+        seed=15,
+        rates=_BUSY,
+        groups=2,
+        faults=[
+            DatabaseSlow(after_seconds=5, step_seconds=0.1, seconds=10),
+            Repeat(after_seconds=9, count=40),
+        ],
+    ),
+    "the database is away": Plan(
+        seed=16,
+        rates=_BUSY,
+        processes=2,
+        faults=[
+            DatabaseDown(after_seconds=5, seconds=12),
+            Scale(after_seconds=7, processes=1),
+            DatabaseDown(after_seconds=20, seconds=1),
+        ],
+    ),
+}
+
+
+def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where, and what was violated there."""
+    for name, plan in SITUATIONS.items():
+        yield name, run(plan)[0].violations
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        yield f"seed {seed}", run(draw(seed))[0].violations

@@ -1,0 +1,191 @@
+"""Defects of one line of the consumer, as in `marketfeed_simtest.mutants`: sessions of consumers must find each."""
+
+from typing import Final
+
+from marketfeed_simtest.mutants import Mutant
+
+
+def _mutant(name: str, file: str, old: str, new: str, survives: str = "") -> Mutant:
+    return Mutant(f"consumer: {name}", file, old, new, survives, "marketfeed_consumers")
+
+
+CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
+    _mutant(
+        "offsets are committed before the rows",
+        "transaction.py",
+        '    at("offsets set")\n',
+        '    connection.commit()\n    at("offsets set")\n',
+    ),
+    _mutant(
+        "an unknown outcome is taken for success",
+        "writer.py",
+        "        connection.commit()\n        self._at(",
+        "        try:\n            connection.commit()\n        except psycopg.OperationalError as lost:\n"
+        "            if lost.sqlstate != '40001':\n                connection.close()\n            else:\n"
+        "                raise\n        self._at(",
+    ),
+    _mutant(
+        "a serialization failure at COMMIT drops the batch",
+        "writer.py",
+        "        connection.commit()\n        self._at(",
+        "        try:\n            connection.commit()\n        except psycopg.errors.SerializationFailure:\n"
+        "            connection.rollback()\n        self._at(",
+    ),
+    _mutant(
+        "an outcome that was unknown is not asked for",
+        "writer.py",
+        "if tried and stands_after(connection, plan, owner):",
+        "if False:",
+    ),
+    _mutant(
+        "a lost ownership is not noticed",
+        "transaction.py",
+        'if len(moved) != len(rows) or ("",) in moved:',
+        "if False:",
+    ),
+    _mutant(
+        "batches behind a failed one are dropped",
+        "storing.py",
+        "                batches.append(flight.batch)\n",
+        "                pass\n",
+    ),
+    _mutant(
+        "what was dropped is not read again",
+        "storing.py",
+        "            self._reader.read_again(self._positions)\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "records of revoked partitions stay in the batch",
+        "ownership.py",
+        "        self._reader.drop(gone)\n",
+        "        pass\n",
+    ),
+    _mutant(
+        "a revocation does not wait for what is in flight",
+        "ownership.py",
+        "    def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:\n"
+        "        self._storing.settle(seconds)\n",
+        "    def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:\n        pass\n",
+    ),
+    _mutant(
+        "a batch in whose middle partitions are revoked is stored",
+        "waiting.py",
+        "            self._interrupted = True\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "a truncated log is read on from the stored offset",
+        "truncation.py",
+        "                found[partition] = truncated(*partition, asked[partition].next_offset, error.str())\n",
+        "                pass\n",
+    ),
+    _mutant(
+        "a refusal is not stored",
+        "ownership.py",
+        "            self._waiting.in_callback(self._writer.submit_refuse(owner, ours), _REFUSE_SECONDS)\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "a topic that was created again is read on at start",
+        "claims.py",
+        "if topic_id and wanted.topic_id and topic_id != wanted.topic_id:",
+        "if False:",
+    ),
+    _mutant(
+        "records that Kafka has deleted are passed over",
+        "claims.py",
+        "    if next_offset < wanted.low:\n",
+        "    if False:\n",
+    ),
+    _mutant(
+        "reading is not ended by a log that is lost",
+        "reading.py",
+        "            raise LogLost({partition: truncated(*partition, progress.next_offset, error.str())})\n",
+        "            return\n",
+    ),
+    _mutant(
+        "an offset is one too far",
+        "decode.py",
+        "(record.offset() or 0) + 1",
+        "(record.offset() or 0) + 2",
+    ),
+    _mutant(
+        "Kafka is told one too many",
+        "storing.py",
+        "self.hints[step.topic, step.partition] = step.next_offset",
+        "self.hints[step.topic, step.partition] = step.next_offset + 1",
+    ),
+    _mutant(
+        "what cannot be decoded is dropped",
+        "decode.py",
+        "                self.dead_letters.append(dead(record, str(error), table))\n        return messages",
+        "                pass\n        return messages",
+    ),
+    _mutant(
+        "the neighbour of a refused message is rejected",
+        "careful.py",
+        "        yield Offender(rest[taken], reason, taken)",
+        "        yield Offender(rest[taken - 1], reason, taken)",
+    ),
+    _mutant(
+        "a dead letter is stored, and its record too",
+        "decode.py",
+        "            if reason is None:\n                kept.append(record)",
+        "            if True:\n                kept.append(record)",
+    ),
+    _mutant(
+        "a hole is not noted",
+        "knowledge.py",
+        "        opened = (Missing(mark.last_id + 1, first.trade_id - 1, mark.last_time_us, first.trade_time_us),)\n",
+        "        opened = ()\n",
+    ),
+    _mutant(
+        "conflicts are not stored",
+        "transaction.py",
+        "    _add_conflicts(connection, written, now_us)\n",
+        "",
+    ),
+    _mutant(
+        "a late trade is in no candle",
+        "transaction.py",
+        "        [*plan.candles, *(one for key, new in looked_up.items() if new for one in candles(key, new))],",
+        "        [*plan.candles],",
+    ),
+    _mutant(
+        "control records at the end are not passed",
+        "watch.py",
+        "            self._passed(passed)\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "retention deletes the newest row",
+        "retention.py",
+        "yield from _sweep(connection, rows, last_id, limit, retry, sleep)",
+        "yield from _sweep(connection, rows, last_id + 1, limit, retry, sleep)",
+    ),
+    _mutant(
+        "candles are made anew of what retention has left",
+        "rebuild.py",
+        'bounds = {**symbol, **stretch._asdict(), "from_us": max(stretch.from_us, whole_from_us)}',
+        'bounds = {**symbol, **stretch._asdict(), "from_us": stretch.from_us}',
+    ),
+    _mutant(
+        "reset-offsets to earliest goes to the end",
+        "offsets.py",
+        'return low if to == "earliest" else high',
+        "return high",
+    ),
+    _mutant(
+        "the audit takes every hole for old",
+        "judgement.py",
+        "    old = limit_us - MARGIN_US\n",
+        "    old = now_us\n",
+    ),
+    _mutant(
+        "the audit does not look at conflicts",
+        "audit.py",
+        "            and not self.conflicts\n",
+        "",
+    ),
+)
