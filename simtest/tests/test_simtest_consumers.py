@@ -11,14 +11,17 @@ import pytest
 
 from marketfeed_simtest.__main__ import seed_of_today
 from marketfeed_simtest.consumers import many, postgres
+from marketfeed_simtest.consumers.battery import SITUATIONS
 from marketfeed_simtest.consumers.faults import KINDS, Cut, Statement, begins, kind_of
+from marketfeed_simtest.consumers.mutants import CONSUMER_MUTANTS
 from marketfeed_simtest.consumers.oracle import INVARIANTS
 from marketfeed_simtest.consumers.plan import Plan, as_json, draw, from_json, smaller
 from marketfeed_simtest.consumers.session import run
+from marketfeed_simtest.mutants import Mutant, mutated
 from marketfeed_simtest.plan import smallest
 
 FOUND: list[dict[str, Any]] = json.loads((Path(__file__).parent / "found_consumers.json").read_text())
-FRESH, FRESH_IN_POSTGRES = 40, 5
+FRESH, FRESH_IN_POSTGRES = 30, 5
 
 
 def _broken(tally: many.Tally, *, with_postgres: bool) -> list[str]:
@@ -52,6 +55,18 @@ def test_found_plan_breaks_nothing(found: dict[str, Any]) -> None:
     assert found["invariant"] in INVARIANTS
     outcome, _ = run(from_json(json.dumps(found["plan"])))
     assert outcome.violations == {}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_situation_breaks_nothing_in_the_consumer_as_it_is(name: str) -> None:
+    plan = SITUATIONS[name]
+    assert from_json(as_json(plan)) == plan
+    assert run(plan)[0].violations == {}
+
+
+@pytest.mark.parametrize("mutant", CONSUMER_MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_still_applies(mutant: Mutant) -> None:
+    compile(mutated(mutant), mutant.file, "exec")
 
 
 def test_fresh_seeds_break_nothing() -> None:

@@ -59,6 +59,16 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Crash(after_seconds=20),
         ],
     ),
+    "partitions move while marks are read": Plan(
+        seed=17,
+        rates=_BUSY,
+        partitions=3,
+        batch_rows=1,
+        faults=[
+            DatabaseSlow(after_seconds=2, step_seconds=1.5, seconds=20),
+            *(Scale(after_seconds=3 + 2 * number, processes=1 + number % 3) for number in range(9)),
+        ],
+    ),
     "a process does not reach Kafka": Plan(
         seed=4,
         rates=_BUSY,
@@ -76,8 +86,8 @@ SITUATIONS: Final[dict[str, Plan]] = {
         partitions=1,
         faults=[
             Scale(after_seconds=8, processes=0),
-            Cut(after_seconds=12, records=5),
-            Scale(after_seconds=18, processes=1),
+            Cut(after_seconds=8.4, records=40),
+            Scale(after_seconds=25, processes=1),
         ],
     ),
     "a topic is created again": Plan(seed=7, rates=_BUSY, faults=[Recreate(after_seconds=8)]),

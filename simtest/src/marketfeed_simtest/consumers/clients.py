@@ -38,9 +38,10 @@ class Reach:
 
 
 class _Position:
-    """Where a client reads a partition."""
+    """Where a client reads a partition; `leader_epoch` is that under which the position was last validated."""
 
-    def __init__(self, offset: int, epoch: int) -> None:
+    def __init__(self, offset: int, epoch: int, leader_epoch: int) -> None:
+        self.leader_epoch = leader_epoch
         self.offset = offset
         self.epoch = epoch
         self.fetched: deque[Entry] = deque()
@@ -165,7 +166,10 @@ class Client:
         """See `Consumer.incremental_assign`."""
         for one in partitions:
             epoch = -1 if one.leader_epoch is None else one.leader_epoch
-            self._positions[one.topic, one.partition] = _Position(one.offset, epoch)
+            log = self._brokers.log((one.topic, one.partition))
+            # A member of a group knows the leader, and validates a position only when there is another one.
+            known = log.epoch if log and self._calls else -1
+            self._positions[one.topic, one.partition] = _Position(one.offset, epoch, known)
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
         """See `Consumer.incremental_unassign`."""
@@ -256,7 +260,8 @@ class Client:
         if log is None or not self._reach.is_there:
             return None
         offset, epoch = position.fetch_offset, position.fetch_epoch
-        cut = epoch >= 0 and offset > log.end_of(epoch)
+        cut = position.leader_epoch != log.epoch and epoch >= 0 and offset > log.end_of(epoch)
+        position.leader_epoch = log.epoch
         if cut or not log.low <= offset <= log.end:
             position.is_broken = True
             code = KafkaError._LOG_TRUNCATION if cut else KafkaError._AUTO_OFFSET_RESET

@@ -118,7 +118,7 @@ class Life:
             make_admin=lambda _: Admin(self._tasks, self._brokers, self.reach),  # type: ignore[arg-type, return-value]
             connect=self._connect,
             cut=self._cut,
-            make_thread=lambda: Thread(self._tasks, self._spawn),
+            make_thread=lambda: Thread(self._tasks, self._spawn, self._take_a_step),
             make_event=self._tasks.event,
             wait=self._tasks.wait,
             monotonic=lambda: self._tasks.clock.seconds,
@@ -149,6 +149,9 @@ class Life:
     def _cut(self, connection: Connection) -> None:
         self._database.cut(connection)
         self._is_cut.set()
+
+    def _take_a_step(self) -> None:
+        self._tasks.sleep(self._step_seconds())
 
     def _at(self, point: str) -> None:
         """A step of a transaction: it takes its time, in which others run."""

@@ -93,10 +93,11 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "if False:",
     ),
     _mutant(
-        "records that Kafka has deleted are passed over",
+        "a start does not look whether Kafka has deleted records",
         "claims.py",
         "    if next_offset < wanted.low:\n",
         "    if False:\n",
+        survives="Kafka's client says so as soon as it reads, and that is a refusal, too",
     ),
     _mutant(
         "reading is not ended by a log that is lost",

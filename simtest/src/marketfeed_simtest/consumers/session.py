@@ -271,7 +271,7 @@ class Session:
     def _settle(self) -> None:
         began = self.clock.seconds
         self._advance(10.0)
-        while self.oracle.unfinished() or self.commands.running:
+        while self.oracle.unfinished() or self.oracle.not_refused() or self.commands.running:
             took = self.clock.seconds - began
             if took > _REFUSING_SECONDS and (text := self.oracle.not_refused()):
                 self.oracle.violate("not_refused", text)

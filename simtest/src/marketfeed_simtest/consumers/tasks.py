@@ -233,12 +233,15 @@ class Answer(Future[Any]):
 
 
 class Thread(Executor):
-    """Runs what it is given, a piece at a time, in a task of its own."""
+    """Runs what it is given, a piece at a time and after a pause, in a task of its own."""
 
     _STOP: Final = None
 
-    def __init__(self, tasks: Tasks, spawn: Callable[[str, Callable[[], None]], Task]) -> None:
+    def __init__(
+        self, tasks: Tasks, spawn: Callable[[str, Callable[[], None]], Task], pause: Callable[[], None]
+    ) -> None:
         self._tasks = tasks
+        self._pause = pause
         self._work: deque[tuple[Future[Any], Callable[[], Any]] | None] = deque()
         self._wake: Callable[[], None] = lambda: None
         self._task = spawn("writer", self._serve)
@@ -266,6 +269,7 @@ class Thread(Executor):
             if piece is self._STOP:
                 return
             future, call = piece
+            self._pause()
             try:
                 result = call()
             except Killed:
