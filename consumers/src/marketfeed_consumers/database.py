@@ -21,6 +21,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from marketfeed_chassis import logs
 from marketfeed_chassis.backoff import delays
 from marketfeed_chassis.errors import StartupError
+from marketfeed_consumers.authentication import refusal_code
 from marketfeed_consumers.dialects import Dialect, dialect_of
 from marketfeed_consumers.transaction import Connection
 
@@ -39,6 +40,10 @@ _OPTIONS: Final = {
     "tcp_user_timeout": 30_000,
 }
 """What libpq is told where the URL says nothing; times are seconds, the last one milliseconds."""
+
+
+_NOT_AUTHORIZED: Final = "28"
+"""The class of SQLSTATEs that says who we are is not who may connect."""
 
 
 class Remedy(Enum):
@@ -120,13 +125,7 @@ def connect(url: str) -> tuple[Connection, Dialect]:
     Raises:
         psycopg.Error: it cannot be had.
     """
-    # Ours are the encoding that rows are copied in, and what else the URL does not say.
-    options: dict[str, Any] = {
-        **_OPTIONS,
-        **psycopg.conninfo.conninfo_to_dict(url),
-        "client_encoding": "UTF8",
-    }
-    connection = _Connection.connect(autocommit=True, prepare_threshold=None, **options)
+    connection = _Connection.connect(autocommit=True, prepare_threshold=None, **_options(url))
     try:
         row = connection.execute("SELECT version()").fetchone()
         dialect = dialect_of(str(row[0]) if row else "")
@@ -137,6 +136,11 @@ def connect(url: str) -> tuple[Connection, Dialect]:
         connection.close()
         raise
     return connection, dialect
+
+
+def _options(url: str) -> dict[str, Any]:
+    # Ours are the encoding that rows are copied in, and what else the URL does not say.
+    return {**_OPTIONS, **psycopg.conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
 
 
 def only_read(connection: Connection) -> None:
@@ -193,17 +197,17 @@ def reached(
 
 def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> tuple[Connection, Dialect]:
     deadline = time.monotonic() + deadline_seconds
-    where = server(url)
+    where, said = server(url), ""
     while True:
         try:
             return connect(url)
         except psycopg.Error as error:
             remaining = deadline - time.monotonic()
             reason = explain(error)
-            # A refusal (unknown role, wrong password, no such database) is waited for like silence. libpq hands on no
-            # SQLSTATE of a connection that failed, only words in the server's language; and whoever creates role,
-            # password and database at this moment will be done before long. The words are in the log from the first
-            # attempt on.
+            if reason != said:
+                said = reason
+                _check_refusal(error, url, reason)
+            # A database that does not exist is waited for like silence: who creates it will be done before long.
             if remaining <= 0 or stopping():
                 raise StartupError(
                     f"no connection to the database at {where} within {deadline_seconds:g} s ({reason}); "
@@ -213,6 +217,20 @@ def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> t
                 "waiting for the database", server=where, reason=reason, seconds_left=round(remaining)
             )
             time.sleep(min(1.0, max(0.0, remaining)))
+
+
+def _check_refusal(error: psycopg.Error, url: str, reason: str) -> None:
+    """See that the server has not refused who we are, which waiting does not change.
+
+    Raises:
+        StartupError: it has.
+    """
+    code = error.sqlstate or refusal_code(psycopg.conninfo.make_conninfo(**_options(url)))
+    if code.startswith(_NOT_AUTHORIZED):
+        raise StartupError(
+            f"the database at {server(url)} refuses this user or password ({reason}): correct user and password in "
+            "DATABASE_URL, or what the server allows that user (pg_hba.conf, LOGIN)"
+        ) from None
 
 
 def cut(connection: Connection) -> None:

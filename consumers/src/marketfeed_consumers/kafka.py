@@ -1,6 +1,7 @@
 """The Kafka side: how the consumer is configured, and what a topic is known by."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -19,6 +20,12 @@ log = logs.get(__name__)
 MAX_POLL_INTERVAL_MS: Final = 300_000
 """Within which Kafka waits for a rebalance callback; longer where the session is."""
 _DESCRIBE_SECONDS: Final = 10.0
+_REFRESH_SECONDS: Final = 1.0
+STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+"""The client sent a leader epoch from before a broker's restart. It does not refresh its metadata by itself after this
+error of ListOffsets, so every later request would get it, too: seen on librdkafka 2.16 after a broker was killed."""
+_STALE_ATTEMPTS: Final = 3
+"""Brokers learn of a new leader one after another."""
 _64_BITS: Final = 2**64 - 1
 
 
@@ -138,13 +145,51 @@ class Bounds(NamedTuple):
 def ask_ends(
     admin: AdminClient, partitions: Iterable[Partition], *, latest: bool, seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[Any, Any]:
-    """TopicPartition -> a future for the first offset that it still has, or for the one after its last."""
+    """TopicPartition -> a future for the first offset that it still has, or for the one after its last.
+
+    The futures are for `take_ends`.
+    """
     which = OffsetSpec.latest() if latest else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
     asked: Mapping[Any, Any] = admin.list_offsets(
         {TopicPartition(*partition): which for partition in partitions},
         request_timeout=seconds,
     )
     return asked
+
+
+class Ends(NamedTuple):
+    """The responses to `ask_ends`.
+
+    Attributes:
+        found: partition -> its end.
+        errors: partition -> why there is none.
+        stale: whether all of the errors came of old metadata, which has been refreshed: the next request gets an end.
+    """
+
+    found: dict[Partition, End]
+    errors: dict[Partition, KafkaError]
+    stale: bool = False
+
+
+def take_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
+    """Return what the futures of `ask_ends` tell; waits for them, and for the metadata where that is stale."""
+    ends = Ends({}, {})
+    for one, future in asked.items():
+        partition, end = (one.topic, one.partition), end_of(future)
+        if end is not None:
+            ends.found[partition] = end
+        elif isinstance(error := future.exception(), KafkaException):
+            ends.errors[partition] = error.args[0]
+        else:
+            ends.errors[partition] = KafkaError(
+                KafkaError._TIMED_OUT, f"no response from the leader of {one.topic}[{one.partition}]"
+            )
+    codes = {error.code() for error in ends.errors.values()}
+    if codes.intersection(STALE):
+        # The one request here that is waited for even by who must not wait, once after a change of leaders.
+        with suppress(KafkaException):
+            admin.list_topics(timeout=_REFRESH_SECONDS)
+    return ends._replace(stale=bool(codes) and codes.issubset(STALE))
 
 
 def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
@@ -155,25 +200,21 @@ def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partitio
     """
     if not partitions:
         return {}
-    lows, highs = (
-        {
-            (one.topic, one.partition): future
-            for one, future in ask_ends(admin, partitions, latest=latest).items()
-        }
-        for latest in (False, True)
-    )
-    found = {}
-    for partition in partitions:
-        low, high = end_of(lows[partition]), end_of(highs[partition])
-        if low is None or high is None:
-            error = (lows[partition].exception() or highs[partition].exception()) or KafkaException(
-                KafkaError(
-                    KafkaError._TIMED_OUT, f"no response from the leader of {partition[0]}[{partition[1]}]"
-                )
-            )
-            raise error
-        found[partition] = Bounds(low.offset, high.offset, high.leader_epoch)
-    return found
+    lows, highs = (_all_ends(admin, partitions, latest=latest) for latest in (False, True))
+    return {
+        partition: Bounds(lows[partition].offset, highs[partition].offset, highs[partition].leader_epoch)
+        for partition in partitions
+    }
+
+
+def _all_ends(admin: AdminClient, partitions: Sequence[Partition], *, latest: bool) -> dict[Partition, End]:
+    for _ in range(_STALE_ATTEMPTS):
+        ends = take_ends(admin, ask_ends(admin, partitions, latest=latest))
+        if not ends.stale:
+            break
+    for error in ends.errors.values():
+        raise KafkaException(error)
+    return ends.found
 
 
 def end_of(future: Any) -> End | None:

@@ -27,10 +27,6 @@ _LOOK_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 4.0
 """A broker that has not answered for so long is told of; with the time between looks below ten seconds."""
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
-"""The client asked by metadata from before a broker's restart. It does not renew that by itself for a request of this
-kind, so it would be told the same for ever: seen on librdkafka 2.16 after a broker was killed."""
-_REFRESH_SECONDS: Final = 1.0
 _SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
@@ -93,9 +89,8 @@ class Watch:
         elif all(future.done() for future in futures):
             self._answered_at = self._monotonic()
             asked, self._asked = self._asked, {}
-            ends, self._asked_ends = self._asked_ends, {}
-            if any(_code(future.exception()) in _STALE for future in ends.values()):
-                self._refresh()
+            asked_ends, self._asked_ends = self._asked_ends, {}
+            ends = kafka.take_ends(self._admin, asked_ends)
             self._judge_answer(*_failure(asked, ends))
             self._take_topics(asked)
             self._take_ends(ends)
@@ -109,11 +104,6 @@ class Watch:
             self._asked_ends = kafka.ask_ends(
                 self._admin, self._state.partitions.copy(), latest=True, seconds=_ANSWER_SECONDS
             )
-
-    def _refresh(self) -> None:
-        # The one request here that is waited for, once after a change of leaders; silence is told by the others.
-        with suppress(KafkaException):
-            self._admin.list_topics(timeout=_REFRESH_SECONDS)
 
     def _judge_answer(self, failure: str, at_once: bool) -> None:
         """Note why Kafka did not answer, "" when it did.
@@ -166,16 +156,14 @@ class Watch:
             self._state.missing_topics.discard(topic)
             self._missing[topic].end(topic=topic)
 
-    def _take_ends(self, ends: Mapping[Any, Any]) -> None:
+    def _take_ends(self, ends: kafka.Ends) -> None:
         passed: dict[Partition, tuple[int, int]] = {}
-        for one, future in ends.items():
-            partition = (one.topic, one.partition)
+        for partition in ends.errors:
+            if partition in self._state.partitions:
+                self._state.partitions[partition].end_offset = None
+        for partition, end in ends.found.items():
             progress = self._state.partitions.get(partition)
             if progress is None:
-                continue
-            end = kafka.end_of(future)
-            if end is None:
-                progress.end_offset = None
                 continue
             progress.end_offset = end.offset
             read = self._ends_read.get(partition, -1)
@@ -186,21 +174,16 @@ class Watch:
             self._passed(passed)
 
 
-def _failure(asked: Mapping[str, Any], ends: Mapping[Any, Any]) -> tuple[str, bool]:
+def _failure(asked: Mapping[str, Any], ends: kafka.Ends) -> tuple[str, bool]:
     """Why Kafka does not answer, "" when it does, and whether it is silent; that a topic is not there is an answer."""
     missing = {topic for topic, future in asked.items() if _code(future.exception()) in _MISSING}
     for future in asked.values():
         error = future.exception()
         if error is not None and _code(error) not in _MISSING:
             return _text(error), _code(error) in _SILENT
-    for one, future in ends.items():
-        if one.topic in missing:
-            continue
-        error = future.exception()
-        if error is not None and _code(error) not in (*_MISSING, *_STALE):
-            return f"{one.topic}[{one.partition}]: {_text(error)}", _code(error) in _SILENT
-        if error is None and kafka.end_of(future) is None:
-            return f"{one.topic}[{one.partition}]: no response from its leader", True
+    for (topic, number), error in ends.errors.items():
+        if topic not in missing and error.code() not in (*_MISSING, *kafka.STALE):
+            return f"{topic}[{number}]: {error.str()}", error.code() in _SILENT
     return "", False
 
 

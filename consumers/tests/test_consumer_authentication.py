@@ -1,0 +1,90 @@
+"""A server that refuses user or password is told at once; whatever may still come up is waited for."""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from consumer_postgres import Postgres
+from psycopg import sql
+
+from marketfeed_chassis.errors import StartupError
+from marketfeed_consumers import database
+from marketfeed_consumers.authentication import refusal_code
+from marketfeed_devtools.waiting import until
+
+pytestmark = pytest.mark.integration
+
+LONG_SECONDS = 3600.0
+"""Of the deadline: a test that waited for it would not end."""
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres: Postgres) -> Iterator[Callable[..., str]]:
+    """The URL of a role, let in as the words for pg_hba.conf say."""
+    file = postgres.folder / "data" / "pg_hba.conf"
+    original = file.read_text()
+
+    def loaded() -> object:
+        with psycopg.connect(postgres.url()) as new_session:  # which has the postmaster's time
+            return new_session.execute("SELECT pg_conf_load_time()").fetchone()
+
+    def allow(text: str) -> None:
+        before = loaded()
+        file.write_text(text)
+        with psycopg.connect(postgres.url(), autocommit=True) as owner:
+            owner.execute("SELECT pg_reload_conf()")
+        until(lambda: loaded() != before, "pg_hba.conf to be read")
+
+    def one(method: str, password: str, *, login: str = "LOGIN", known: bool = True) -> str:
+        role = f"guarded_{uuid4().hex}"
+        if known:
+            with psycopg.connect(postgres.url(), autocommit=True) as owner:
+                create = sql.SQL("CREATE ROLE {} " + login + " PASSWORD 'right'")
+                owner.execute(create.format(sql.Identifier(role)))
+        allow(f"local all {role} {method}\n{file.read_text()}")
+        return postgres.url().replace("postgres@", f"{role}{':' if password else ''}{password}@")
+
+    yield one
+    allow(original)
+
+
+@pytest.mark.parametrize(
+    ("method", "password", "login", "known", "words"),
+    [
+        ("scram-sha-256", "wrong-one", "LOGIN", True, "password authentication failed"),
+        ("password", "wrong-one", "LOGIN", True, "password authentication failed"),
+        ("scram-sha-256", "", "LOGIN", True, "no password supplied"),
+        ("scram-sha-256", "wrong-one", "LOGIN", False, "password authentication failed"),
+        ("trust", "", "LOGIN", False, "does not exist"),
+        ("trust", "", "NOLOGIN", True, "is not permitted to log in"),
+        ("reject", "right", "LOGIN", True, "pg_hba.conf rejects connection"),
+    ],
+    ids=["SCRAM", "as it is", "no password", "SCRAM of nobody", "nobody", "no LOGIN", "pg_hba.conf"],
+)
+def test_database_that_refuses_who_we_are_is_told_at_once(
+    guarded: Callable[..., str], method: str, password: str, login: str, known: bool, words: str
+) -> None:
+    """It was waited for until START_DEADLINE_SECONDS, and then advised to raise them."""
+    url = guarded(method, password, login=login, known=known)
+    with pytest.raises(StartupError) as refused, database.reached(url, LONG_SECONDS):
+        pass
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"the database at {database.server(url)} refuses this user or password (")
+    assert words in line
+    assert "DATABASE_URL" in line
+    assert "START_DEADLINE_SECONDS" not in line
+    assert "wrong-one" not in line
+
+
+def test_database_that_lets_us_in_or_does_not_exist_or_answer_refuses_nobody(
+    guarded: Callable[..., str], postgres: Postgres
+) -> None:
+    url = guarded("scram-sha-256", "right")
+    with database.reached(url, LONG_SECONDS):
+        pass
+    assert refusal_code(url) == ""
+    assert refusal_code(postgres.url("not_made_yet")) == "3D000"
+    assert refusal_code("postgresql://me@127.0.0.1:1/x") == ""
+    with pytest.raises(StartupError, match="does not exist.*raise START_DEADLINE_SECONDS"):
+        database._reach(postgres.url("not_made_yet"), 0.0, lambda: False)
