@@ -86,5 +86,5 @@ def test_database_that_lets_us_in_or_does_not_exist_or_answer_refuses_nobody(
     assert refusal_code(url) == ""
     assert refusal_code(postgres.url("not_made_yet")) == "3D000"
     assert refusal_code("postgresql://me@127.0.0.1:1/x") == ""
-    with pytest.raises(StartupError, match="does not exist.*raise START_DEADLINE_SECONDS"):
+    with pytest.raises(StartupError, match=r"does not exist.*raise START_DEADLINE_SECONDS"):
         database._reach(postgres.url("not_made_yet"), 0.0, lambda: False)

@@ -50,6 +50,8 @@ def retain(connected: Connection) -> Callable[..., list[Step]]:
         again = databases.again(connected, random.Random(3))  # noqa: S311 - jitter
         if table == dead_letters.NAME:
             return list(retention.expire_dead_letters(connected, limit, again))
+        if table in retention.CONFLICTS.values():
+            return list(retention.expire_conflicts(connected, table, limit, again))
         return list(retention.expire(connected, table, limit, again, lambda _: None))
 
     return run
@@ -355,6 +357,37 @@ def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
     assert [step.deleted for step in retain(table="dead_letters")] == [1]
 
 
+def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
+    session: Callable[..., Session],
+    database: str,
+    retain: Callable[..., list[Step]],
+    audited: Callable[..., audit.Report],
+) -> None:
+    """They were never deleted: one message that contradicted a row kept an audit incomplete for ever."""
+    early = session(clock_us=lambda: NOW - 9 * DAY)
+    early.write(*dated(10, 1, 2, 3, 4), *dated(0, 5), trade(6, trade_time_us=7), quote(1), quote(2))
+    old, young = NOW - 10 * DAY, NOW
+    early.write(
+        trade(1, trade_time_us=old, price="1"),  # goes
+        trade(2, trade_time_us=young, price="1"),  # the message is young
+        trade(5, trade_time_us=old, price="1"),  # the row is young
+        trade(6, trade_time_us=old, price="1"),  # the row's time cannot be: the row stays, too
+        quote(1, bid_qty="7", received_time_us=old),  # goes
+        quote(2, bid_qty="7", received_time_us=young),
+    )
+    session(clock_us=lambda: NOW).write(trade(3, trade_time_us=old, price="1"))  # was noticed only now
+    retain()
+    assert [step.deleted for step in retain(table="trade_conflicts")] == [1]
+    assert [step.deleted for step in retain(table="quote_conflicts")] == [1]
+    assert rows(database, "SELECT trade_id FROM trade_conflicts ORDER BY 1") == [(2,), (3,), (5,), (6,)]
+    assert rows(database, "SELECT update_id FROM quote_conflicts") == [(2,)]
+    assert not audited().is_complete
+    assert sum(step.deleted for step in retain(Limit(NOW + DAY // 2, NOW + 7 * DAY), "trade_conflicts")) == 3
+    assert sum(step.deleted for step in retain(Limit(NOW + DAY // 2, NOW + 7 * DAY), "quote_conflicts")) == 1
+    assert retain(table="trade_conflicts") == []
+    assert [(one.table, one.ids) for one in audited().conflicts] == [("trades", 1)]
+
+
 def test_the_limit_is_by_the_clock_that_deletes_less() -> None:
     assert Clocks(100 * DAY, 90 * DAY).limit(7 * DAY) == Limit(83 * DAY, 100 * DAY)
     assert Clocks(90 * DAY, 100 * DAY).limit(7 * DAY) == Limit(83 * DAY, 100 * DAY)
@@ -379,6 +412,8 @@ def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own
     shown = capsys.readouterr()
     assert "trades: 2 rows of binance_us B have a time that cannot be, and were kept" in shown.err
     assert shown.out.count("trades: rows deleted: 0") == 2
+    assert shown.out.count("trade_conflicts: rows deleted: 0") == 2
+    assert shown.out.count("quote_conflicts: rows deleted: 0") == 2
 
 
 @pytest.mark.parametrize(
@@ -388,6 +423,8 @@ def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own
         ("book_tickers", "received_time_us"),
         ("candles_1m", "open_time_us"),
         ("dead_letters", "stored_time_us"),
+        ("trade_conflicts", "trade_time_us, stored_trade_time_us, noticed_time_us"),
+        ("quote_conflicts", "received_time_us, noticed_time_us"),
     ],
 )
 def test_the_ttl_expires_a_row_so_many_days_after_its_own_time(
@@ -395,8 +432,9 @@ def test_the_ttl_expires_a_row_so_many_days_after_its_own_time(
 ) -> None:
     """The expression is the same on both, only who evaluates it differs."""
     (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", retention.row_level_ttl(table, 7))
-    expires = quoted.replace("''", "'")
+    expires, columns = quoted.replace("''", "'"), column.count(",") + 1
     query = (  # of 2009, and of an impossible time: that one never expires
-        f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES ({EARLIEST_US}), (5)) AS t ({column})"  # noqa: S608
+        f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES ({', '.join([str(EARLIEST_US)] * columns)}), "  # noqa: S608
+        f"({', '.join(['5'] * columns)})) AS t ({column})"
     )
     assert rows(database, query) == [(EARLIEST_US // 10**6 + 7 * 86_400,), (None,)]

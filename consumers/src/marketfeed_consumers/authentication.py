@@ -1,9 +1,10 @@
 """Whether a server refuses who we are: by the SQLSTATE of the refusal, which libpq does not hand on.
 
-Of a connection that fails libpq returns words only, in the server's language. But it writes each message of the protocol
-to a trace (https://www.postgresql.org/docs/current/libpq-control.html#LIBPQ-PQTRACE), the ErrorResponse with its SQLSTATE
-among them. So a refused connection is attempted once more with a trace into memory. The trace can hold a password that
-the server wants as it is; nothing but SQLSTATEs is read from it.
+Of a connection that fails libpq returns words only, in the server's language. But it writes each message of the
+protocol to a trace, the ErrorResponse with its SQLSTATE among them:
+https://www.postgresql.org/docs/current/libpq-control.html#LIBPQ-PQTRACE
+So a refused connection is attempted once more with a trace into memory. The trace can hold a password that the server
+wants as it is; nothing but SQLSTATEs is read from it.
 """
 
 import os
@@ -20,7 +21,7 @@ _ATTEMPT_SECONDS: Final = 5.0
 _ERROR_RESPONSE: Final = re.compile(
     rb'^B\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "(\w{5})"', re.MULTILINE
 )
-NO_PASSWORD: Final = "28P01"
+NOT_AUTHENTICATED: Final = "28P01"
 """Also where the server asks for a password and the URL has none, of which the server is not told."""
 
 
@@ -41,7 +42,7 @@ def refusal_code(conninfo: str) -> str:
             _poll(connection, time.monotonic() + _ATTEMPT_SECONDS)
             connection.untrace()
         if connection.needs_password:
-            return NO_PASSWORD
+            return NOT_AUTHENTICATED
         os.lseek(trace, 0, os.SEEK_SET)
         with os.fdopen(os.dup(trace), "rb") as text:
             codes = _ERROR_RESPONSE.findall(text.read())

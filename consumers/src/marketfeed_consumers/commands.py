@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -109,10 +109,9 @@ def retain(arguments: argparse.Namespace) -> int:
                 "rows are judged by the one that deletes less",
                 file=sys.stderr,
             )
-        for table, kept in days.items():
-            if kept is None:
-                continue
-            limit, retry = clocks.limit(kept * _DAY_US), database.again(connection, _CHANCE)
+        retry = database.again(connection, _CHANCE)
+        for table, kept in _with_conflicts(days):
+            limit = clocks.limit(kept * _DAY_US)
             if dialect.name == "cockroachdb":
                 connection.execute(retention.row_level_ttl(table, kept))
                 connection.commit()
@@ -129,17 +128,28 @@ def retain(arguments: argparse.Namespace) -> int:
     return IMPOSSIBLE_TIMES if impossible else 0
 
 
+def _with_conflicts(days: Mapping[str, int | None]) -> Iterator[tuple[str, int]]:
+    """Each table of which something is deleted, and for how many days its rows are kept."""
+    for table, kept in days.items():
+        if kept is not None:
+            yield table, kept
+            if table in retention.CONFLICTS:
+                yield retention.CONFLICTS[table], kept
+
+
 def _delete(
     connection: Connection, table: str, limit: retention.Limit, retry: database.Retry
 ) -> "Counter[tuple[str, str, str]]":
     """Delete the old rows of `table`; (table, venue, symbol) -> rows that were kept for their impossible times."""
     progress = Progress(f"{table}: rows deleted")
     impossible: Counter[tuple[str, str, str]] = Counter()
-    for done in (
-        retention.expire_dead_letters(connection, limit, retry)
-        if table == dead_letters.NAME
-        else retention.expire(connection, table, limit, retry)
-    ):
+    if table == dead_letters.NAME:
+        steps = retention.expire_dead_letters(connection, limit, retry)
+    elif table in retention.CONFLICTS.values():
+        steps = retention.expire_conflicts(connection, table, limit, retry)
+    else:
+        steps = retention.expire(connection, table, limit, retry)
+    for done in steps:
         progress.add(done.deleted, f"{done.venue} {done.symbol}".strip())
         if done.impossible:
             impossible[table, done.venue, done.symbol] += done.impossible

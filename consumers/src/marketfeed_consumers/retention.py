@@ -21,7 +21,15 @@ from psycopg import sql
 from marketfeed_consumers.database import Retry
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.plausible import AHEAD_US, EARLIEST_US
-from marketfeed_consumers.tables import book_tickers, candles_1m, dead_letters, retention_state, trades
+from marketfeed_consumers.tables import (
+    book_tickers,
+    candles_1m,
+    dead_letters,
+    quote_conflicts,
+    retention_state,
+    trade_conflicts,
+    trades,
+)
 from marketfeed_consumers.transaction import Connection
 
 STEP_ROWS: Final = 5_000
@@ -212,16 +220,42 @@ def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> I
     One that is all that is known of a trade which is not stored stays for as long as that trade may be young: it is why
     the audit does not call the symbol complete.
     """
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    where: dict[str, Any] = {"table": dead_letters.NAME, "venue": "", "symbol": "", "id_series": 0}
-    values = {**where, **limit._asdict(), "limit": STEP_ROWS}
+    return _expire_whole(connection, dead_letters.NAME, dead_letters.EXPIRE, limit, retry)
 
-    def note(statement: str) -> None:
-        connection.execute(statement, values)
+
+def expire_conflicts(connection: Connection, table: str, limit: Limit, retry: Retry) -> Iterator[Step]:
+    """Delete the conflicts that are older than the limit, a step at a time.
+
+    One with an impossible time stays, as the row does that has it.
+
+    Args:
+        table: one of `CONFLICTS`.
+    """
+    return _expire_whole(connection, table, _EXPIRE_CONFLICTS[table], limit, retry)
+
+
+CONFLICTS: Final = {trades.NAME: trade_conflicts.NAME, book_tickers.NAME: quote_conflicts.NAME}
+"""Table -> the one of what contradicts its rows, and is kept for as long as they are."""
+_EXPIRE_CONFLICTS: Final = {
+    trade_conflicts.NAME: trade_conflicts.EXPIRE,
+    quote_conflicts.NAME: quote_conflicts.EXPIRE,
+}
+
+
+def _expire_whole(
+    connection: Connection, table: str, statement: str, limit: Limit, retry: Retry
+) -> Iterator[Step]:
+    """Delete what is old of a table that is small, and so is not gone through symbol by symbol."""
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    where: dict[str, Any] = {"table": table, "venue": "", "symbol": "", "id_series": 0}
+    values = {**where, **limit._asdict(), "earliest_us": EARLIEST_US, "limit": STEP_ROWS}
+
+    def note(noted: str) -> None:
+        connection.execute(noted, values)
         connection.commit()
 
     def step() -> int:
-        deleted = connection.execute(dead_letters.EXPIRE, values).rowcount
+        deleted = connection.execute(statement, values).rowcount
         connection.execute(retention_state.ADD, {**values, "deleted": deleted, "impossible": 0})
         connection.commit()
         return deleted
@@ -233,14 +267,18 @@ def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> I
 
 
 _TTL_TIMES: Final = {
-    **{name: time for name, (_, time) in _COLUMNS.items()},
-    dead_letters.NAME: "stored_time_us",
+    **{name: (time, time) for name, (_, time) in _COLUMNS.items()},
+    dead_letters.NAME: ("stored_time_us", "stored_time_us"),
+    trade_conflicts.NAME: (trade_conflicts.OLDEST, trade_conflicts.NEWEST),
+    quote_conflicts.NAME: (quote_conflicts.OLDEST, quote_conflicts.NEWEST),
 }
+"""Table -> the time by which a row must be possible, and the time from which it is kept for so many days."""
 
 
 def note_limit(connection: Connection, table: str, limit: Limit, retry: Retry) -> None:
     """Note that rows of `table` older than the limit are deleted, where the database itself does it."""
-    marked = book_tickers.NAME if table == book_tickers.NAME else trades.NAME
+    of_quotes = table in (book_tickers.NAME, quote_conflicts.NAME)
+    marked = book_tickers.NAME if of_quotes else trades.NAME
     for venue, symbol, id_series, _ in retry(partial(_symbols, connection, marked)):
         rows = _Rows(table, (venue, symbol, id_series))
         for statement in (retention_state.BEGIN, retention_state.END):
@@ -255,10 +293,10 @@ def row_level_ttl(table: str, days: int) -> str:
     of 100 rows a second and node would never catch up with a busy feed; what is deleted yields to everything else by
     the cluster's admission control, so it has no limit here.
     """
-    column = _TTL_TIMES[table]
+    oldest, newest = _TTL_TIMES[table]
     expires = (
-        f"CASE WHEN {column} >= {EARLIEST_US} THEN "
-        f"(timestamptz ''epoch'' + {column} * interval ''1 microsecond'') + interval ''{days} days'' END"
+        f"CASE WHEN {oldest} >= {EARLIEST_US} THEN "
+        f"(timestamptz ''epoch'' + {newest} * interval ''1 microsecond'') + interval ''{days} days'' END"
     )
     return (
         f"ALTER TABLE {table} SET (ttl_expiration_expression = '{expires}', ttl_job_cron = '@hourly', "

@@ -19,6 +19,17 @@ ON CONFLICT (venue, symbol, id_series, update_id, bid_price, bid_qty, ask_price,
 DO UPDATE SET messages = held.messages + 1
 """  # noqa: S608 - names of columns, all ours
 
+OLDEST: Final = "received_time_us"
+NEWEST: Final = "greatest(received_time_us, noticed_time_us)"
+"""A conflict is as old as its message, and as the moment when it was noticed."""
+
+_KEY: Final = "venue, symbol, id_series, update_id, bid_price, bid_qty, ask_price, ask_qty"
+EXPIRE: Final = f"""
+DELETE FROM quote_conflicts WHERE ({_KEY}) IN (
+    SELECT {_KEY} FROM quote_conflicts WHERE {OLDEST} >= %(earliest_us)s AND {NEWEST} < %(before_us)s LIMIT %(limit)s
+)
+"""  # noqa: S608 - names of columns, all ours
+
 
 def parameters(came: BookTicker, stored: BookTicker, now_us: int) -> list[object]:
     """What `ADD` takes."""

@@ -19,6 +19,17 @@ ON CONFLICT (venue, symbol, id_series, trade_id, trade_time_us, price, qty, buye
 DO UPDATE SET messages = held.messages + 1
 """  # noqa: S608 - names of columns, all ours
 
+OLDEST: Final = "least(trade_time_us, stored_trade_time_us)"
+NEWEST: Final = "greatest(trade_time_us, stored_trade_time_us, noticed_time_us)"
+"""A conflict is as old as the younger of both trades, and as the moment when it was noticed."""
+
+_KEY: Final = "venue, symbol, id_series, trade_id, trade_time_us, price, qty, buyer_is_maker"
+EXPIRE: Final = f"""
+DELETE FROM trade_conflicts WHERE ({_KEY}) IN (
+    SELECT {_KEY} FROM trade_conflicts WHERE {OLDEST} >= %(earliest_us)s AND {NEWEST} < %(before_us)s LIMIT %(limit)s
+)
+"""  # noqa: S608 - names of columns, all ours
+
 
 def parameters(came: Trade, stored: Trade, now_us: int) -> list[object]:
     """What `ADD` takes."""
