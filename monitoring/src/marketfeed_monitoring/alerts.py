@@ -115,6 +115,19 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         description="The symbol goes on in a new id series. Gaps of the old one that were still open stay unresolved.",
     ),
     Alert(
+        name="MarketfeedTradesHeld",
+        group="data",
+        severity="warning",
+        expr=f"min by ({_SYMBOL}) (marketfeed_trades_held) > 0",
+        wait=config.HELD_FOR,
+        reason="A worker holds trades back while it is not known whether the venue has begun their ids again. REST "
+        "says so within seconds, and without REST ten trades decide: it is a quiet symbol, and REST that does not "
+        "respond. Of several workers that read a symbol the one that publishes counts.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: {{{{ $value }}}} trades are held back",
+        description="Their ids may begin again, and the venue's REST side does not say. They are published as soon as "
+        "it responds, or when ten have come.",
+    ),
+    Alert(
         name="MarketfeedShardDown",
         group="ingestion",
         severity="critical",
@@ -226,6 +239,29 @@ sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_mes
         summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: no consumer answers",
         description="Nothing of its topics is stored. Kafka keeps the messages as long as its retention "
         "says.",
+    ),
+    Alert(
+        name="MarketfeedKafkaUnreachable",
+        group="persistence",
+        severity="critical",
+        expr=f"max by ({FEED}, component, job) (marketfeed_consumer_kafka_reachable) == 0",
+        wait=config.KAFKA_FOR,
+        reason="No consumer of the component gets a response from Kafka; where one does it is not Kafka. Brokers that "
+        "restart one after another are back within a minute or two.",
+        summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: Kafka does not respond to consumers",
+        description="Nothing of its topics is stored, and the lag is not known. Consumers go on by themselves when "
+        "Kafka responds.",
+    ),
+    Alert(
+        name="MarketfeedTopicMissing",
+        group="persistence",
+        severity="critical",
+        expr=f"max by ({FEED}, topic) (marketfeed_consumer_topic_exists) == 0",
+        wait=config.KAFKA_FOR,
+        reason="A topic that a consumer subscribes to is not there: its name is wrong, or it was deleted. A new "
+        "installation's workers create it within a minute.",
+        summary=f"{_WHERE}topic {{{{ $labels.topic }}}} does not exist",
+        description="Nothing of it is stored. Messages that were in a deleted topic and not stored are lost.",
     ),
     Alert(
         name="MarketfeedDatabaseUnavailable",

@@ -30,6 +30,10 @@ STALE_SECONDS: Final = 300
 IDENTITY_WINDOW: Final = "1h"
 """A conflict or a new id series is one event: the window keeps its alert up long enough to be seen."""
 
+HELD_FOR: Final = "2m"
+"""REST decides about trades that are held back within five seconds, and ten trades in a row decide without it: what is
+held for longer waits for REST, and for trades."""
+
 # Workers
 SHARD_DOWN_FOR: Final = "3m"
 """A pod that is rescheduled is back within a minute, and fetches what it missed. The venue gives old trades back only
@@ -61,6 +65,10 @@ means that two writers are in each other's way all the time."""
 RETRIES_FOR: Final = "10m"
 DATABASE_FOR: Final = "5m"
 """A database fails over within a minute or two; meanwhile Kafka keeps the messages."""
+KAFKA_FOR: Final = "5m"
+"""Brokers that restart one after another, or a partition that changes its leader, are back within a minute or two; a
+new installation's topics are created by its workers within one. Workers stand still meanwhile, and say so themselves
+(PUBLISH_FOR)."""
 DEAD_LETTER_WINDOW: Final = "15m"
 """How long one dead letter keeps the alert up; there is no `for`, because each one is a message that is not stored."""
 RETENTION_FOR: Final = "24h"

@@ -160,6 +160,38 @@ _BY_SYMBOL: Final = (
             legend="{{symbol}}",
         ),
     ),
+    states(
+        f"Streams, {_TOP} that deliver least",
+        "Whether each stream of a symbol delivers, or REST shows that the venue has nothing newer. Those that do not "
+        "come first; of several workers that read a symbol the best counts.",
+        Query(
+            expr=f"bottomk({_TOP}, max by (venue, symbol, stream) (marketfeed_stream_ready{{{_SYMBOLS}}}))",
+            legend="{{symbol}} {{stream}}",
+        ),
+        {1: ("delivers or idle", "green"), 0: ("not delivering", "red")},
+        width=8,
+    ),
+    lines(
+        f"Silence by stream, longest {_TOP}",
+        "Since the newest message of a stream, counted from its subscription at most. A quiet symbol is silent without "
+        "anything being wrong.",
+        "s",
+        Query(
+            expr=f"topk({_TOP}, min by (venue, symbol, stream) (marketfeed_stream_silent_seconds{{{_SYMBOLS}}}))",
+            legend="{{symbol}} {{stream}}",
+        ),
+    ),
+    lines(
+        "Trades held back",
+        "Trades of a symbol that are held back until it is known whether the venue has begun its ids again; shown "
+        "while there are any.",
+        "short",
+        Query(
+            expr=f"topk({_TOP}, min by (venue, symbol) (marketfeed_trades_held{{{_SYMBOLS}}}) > 0)",
+            legend="{{symbol}}",
+            may_be_empty=NOTHING_WRONG,
+        ),
+    ),
     Panel(
         title="Symbols",
         description="Every symbol: messages a second, age of the newest trade, trade ids missing and "

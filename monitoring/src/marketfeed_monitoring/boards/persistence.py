@@ -59,6 +59,28 @@ _FROM_KAFKA: Final = (
     ),
 )
 
+_KAFKA: Final = (
+    states(
+        "Kafka",
+        "Whether Kafka responds to each consumer: the topics and their ends are asked for every few seconds.",
+        Query(
+            expr="max by (feed, component, pod, job, instance)"
+            f" (marketfeed_consumer_kafka_reachable{{{FEEDS}}})",
+            legend="{{job}} {{pod}}",
+        ),
+        {1: ("responds", "green"), 0: ("does not respond", "red")},
+    ),
+    states(
+        "Topics",
+        "Whether each topic that consumers subscribe to exists.",
+        Query(
+            expr=f"max by (feed, topic) (marketfeed_consumer_topic_exists{{{_TOPICS}}})",
+            legend="{{feed}} {{topic}}",
+        ),
+        {1: ("exists", "green"), 0: ("missing", "red")},
+    ),
+)
+
 _TRANSACTIONS: Final = (
     lines(
         "Stored by partition",
@@ -276,6 +298,7 @@ PERSISTENCE: Final = Board(
     ),
     rows=(
         Row("From Kafka: lag", _FROM_KAFKA),
+        Row("Kafka and its topics", _KAFKA),
         Row("Transactions", _TRANSACTIONS),
         Row("Retries, dead letters, repeats", _TROUBLE),
         Row("In the database", _IN_THE_DATABASE),
