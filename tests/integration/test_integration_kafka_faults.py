@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from integration_kafka import ApacheKafka, KafkaCluster, require_kafka
 from integration_ledger import (
     assert_quotes_rise,
@@ -20,6 +22,7 @@ from integration_ledger import (
 from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
+from marketfeed_consumers.kafka import STALE, ask_ends, bounds, take_ends
 from marketfeed_devtools.waiting import until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -74,6 +77,30 @@ async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
         quotes = assert_quotes_rise(pipeline, cluster.address)
         assert quotes == account.acknowledged[pipeline.topics["MARKET_BOOK_TOPIC"]]
         assert not any(account.failed.values())
+
+
+def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_bounds(
+    kafka: ApacheKafka,
+) -> None:
+    """A consumer that was assigned partitions ended with "Leader epoch is older than broker epoch", each time anew."""
+    topic, partitions = "epochs", [("epochs", 0), ("epochs", 1)]
+    kafka.new_topic(topic, len(partitions))
+    producer = Producer({"bootstrap.servers": kafka.address, "log_level": 0})
+    for _, number in partitions:
+        producer.produce(topic, b"once", partition=number)
+    assert producer.flush(60) == 0
+    admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
+    before = bounds(admin, partitions)
+    assert [before[one][:2] for one in partitions] == [(0, 1), (0, 1)]
+    kafka.stop(signal.SIGKILL)
+    kafka.start()
+    asked = ask_ends(admin, partitions, latest=True)
+    codes = {error.args[0].code() for future in asked.values() if (error := future.exception())}
+    assert codes.intersection(STALE), "otherwise this is about nothing"
+    after = bounds(admin, partitions)
+    assert [after[one][:2] for one in partitions] == [(0, 1), (0, 1)]
+    assert all(after[one].leader_epoch > before[one].leader_epoch for one in partitions)
+    assert not take_ends(admin, ask_ends(admin, partitions, latest=True)).errors
 
 
 async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(

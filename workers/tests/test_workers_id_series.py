@@ -46,6 +46,7 @@ class VenueModel:
     def __init__(self, first_id: int) -> None:
         self.rows: list[Trade] = []
         self.answers = True
+        self.update_id: int | None = None
         self.next_id = first_id
         self.time_us = BEGIN_US
 
@@ -74,6 +75,10 @@ class VenueModel:
 
     async def best_quote(self, symbol: str) -> None:
         return None
+
+    async def newest_update_id(self, symbol: str) -> int | None:
+        self._answer()
+        return self.update_id
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         self._answer()
@@ -324,8 +329,14 @@ def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin
     assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE))
 
 
-def test_id_series_of_quotes_begins_again_by_themselves(begin) -> None:
+@pytest.mark.parametrize(
+    ("update_id", "answers"),
+    [(8, True), (None, True), (0, False)],
+    ids=["REST shows it", "the venue does not say", "REST is away"],
+)
+def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | None, answers: bool) -> None:
     stage = begin()
+    stage.venue.update_id, stage.venue.answers = update_id, answers
     stage.quotes(*range(100, 110))
     stage.quotes(5, 6, 7, 8)
     stage.look()
@@ -336,6 +347,29 @@ def test_id_series_of_quotes_begins_again_by_themselves(begin) -> None:
     found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
     expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in range(5, 10)]
     assert [(one.id_series, one.update_id) for one in found] == expected
+
+
+def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_lags(begin) -> None:
+    """The connection that was ahead has ended: five seconds of quotes below its newest began a series."""
+    stage = begin()
+    stage.quotes(*range(100, 110))
+    stage.venue.update_id = 150
+    for first in (50, 60, 70):
+        stage.quotes(*range(first, first + 8))
+        stage.clock[0] += QUOTES_SECONDS
+        stage.look()
+    assert stage.rig.counters.series_begun.total() == 0
+    assert stage.rig.counters.quotes.outdated == 24
+    stage.quotes(110)
+    stage.venue.update_id = 5
+    stage.quotes(1, 2, 3, 4, 5)
+    stage.clock[0] += QUOTES_SECONDS
+    stage.look()
+    stage.settle()
+    found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
+    expected = [(0, u) for u in range(100, 111)] + [(1, u) for u in range(1, 6)]
+    assert [(one.id_series, one.update_id) for one in found] == expected
+    assert stage.rig.counters.quotes.outdated == 24
 
 
 def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:

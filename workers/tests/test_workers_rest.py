@@ -201,6 +201,16 @@ async def test_first_id_since_the_year_1_is_the_first_of_all(api: Api, make_rest
     assert await make_rest().first_id_since("BTCUSDT", -62_135_596_800_000_000) == 0
 
 
+async def test_newest_update_id_is_that_of_the_order_book(api: Api, make_rest: MakeRest) -> None:
+    api.answers["depth"] = {"lastUpdateId": 1027024, "bids": [["4.0", "431.0"]], "asks": []}
+    assert await make_rest().newest_update_id("BTCUSDT") == 1027024
+    assert api.asked[-1][1] == {"symbol": "BTCUSDT", "limit": "5"}
+    for odd in ({}, {"lastUpdateId": "7"}, {"lastUpdateId": -1}, []):
+        api.answers["depth"] = odd
+        with pytest.raises(Unreachable):
+            await make_rest().newest_update_id("BTCUSDT")
+
+
 async def test_recent_ids_come_from_the_newest_trades(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(1001, 2001) if n not in (1050, 1051)]
     fetched = await make_rest().trades("BTCUSDT", IdRange(1048, 1053), NOW_US)

@@ -155,6 +155,9 @@ class OtherRest:
     async def best_quote(self, _: str) -> BestQuote | None:
         return None
 
+    async def newest_update_id(self, _: str) -> None:
+        return None
+
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         page = await self._page(symbol, time_us * 1000)
         return page[0].trade_id if page else None

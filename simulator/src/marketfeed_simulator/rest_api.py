@@ -91,6 +91,8 @@ class RestApi:
                 return self._aggregates(given, microseconds)
             case "ticker/bookTicker":
                 return self._book_ticker(given)
+            case "depth":
+                return self._depth(given)
         raise ApiError(-1000, f"no such endpoint: {endpoint}", 404)
 
     def _history(self, given: Mapping[str, str]) -> TradeHistory:
@@ -111,6 +113,15 @@ class RestApi:
         fields = msgspec.json.decode(quote.data) if quote is not None else dict.fromkeys("bBaA", "0.00000000")
         names = {"bidPrice": "b", "bidQty": "B", "askPrice": "a", "askQty": "A"}
         return {"symbol": symbol, **{name: fields[field] for name, field in names.items()}}
+
+    def _depth(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """The order book as far as there is one here: the best bid and ask, under their update id."""
+        quote = self.quotes.get(self._symbol(given))
+        if quote is None:
+            return {"lastUpdateId": 0, "bids": [], "asks": []}
+        fields = msgspec.json.decode(quote.data)
+        best = {"bids": [[fields["b"], fields["B"]]], "asks": [[fields["a"], fields["A"]]]}
+        return {"lastUpdateId": fields["u"], **best}
 
     def _historical_trades(self, given: Mapping[str, str], microseconds: bool) -> list[dict[str, Any]]:
         history, limit, first = self._history(given), _limit(given), _integer(given, "fromId")

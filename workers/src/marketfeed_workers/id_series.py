@@ -26,8 +26,8 @@ MAX_HELD: Final = 1000
 """Trades of a symbol that are held back at most; then they decide, whatever REST says later."""
 DECISIVE_QUOTES: Final = 3
 QUOTES_SECONDS: Final = 5.0
-"""Quotes with rising ids below the newest one, over so long a time without any above it, decide: no connection lags so
-far behind another that has ended."""
+"""Quotes with rising ids below the newest one, over so long a time without any above it, decide, unless REST's newest
+update id shows that a connection lags so far behind another that has ended."""
 MAX_HELD_QUOTES: Final = 1000
 
 
@@ -122,6 +122,11 @@ def judge_known(row: Trade | None, known_time_us: int | None) -> Verdict:
     return Verdict.SAME
 
 
+def judge_newest_update(newest_id: int | None, below: int) -> Verdict:
+    """What the venue's newest update id by REST says of quotes that stay below `below`; without one they decide."""
+    return Verdict.NEW if newest_id is None or newest_id < below else Verdict.SAME
+
+
 @dataclass(slots=True)
 class LowQuotes:
     """Quotes below the newest update id, which may be the first of a new series.
@@ -144,10 +149,8 @@ class LowQuotes:
             del self.quotes[0]
         return True
 
-    def is_decided(self, now: float, *, trades_began_again: bool) -> bool:
-        """Whether the update ids begin again; `trades_began_again`: the trade ids of the symbol did, just now."""
-        if trades_began_again:
-            return bool(self.quotes)
+    def is_decided(self, now: float) -> bool:
+        """Whether so many have come, over so long a time, that a new series is likely."""
         return len(self.quotes) >= DECISIVE_QUOTES and now - self.since >= QUOTES_SECONDS
 
 

@@ -414,8 +414,6 @@ class Pipeline:
         if ready:
             # Also of fetched trades: what comes later is compared with the newest, id and time alike.
             flow.note_times(ready)
-            if flow.last_trade_time_us is not None:  # otherwise the stream has not gone on yet
-                flow.note_times(ready)
             batch = next(self._numbers)
             filling = {flow.symbol: flow} if flow.note_published(batch, ready) else {}
             records: list[Record] = [{"value": flow.encode(trade), "key": flow.key} for trade in ready]
@@ -660,31 +658,45 @@ class Pipeline:
         record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
         begun = partial(self._due.append, partial(self._go_on_from_beginning, new))
         self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
-        if new.low_quotes is not None:
-            self._judge_quotes(new, trades_began_again=True)
+        low = new.low_quotes
+        if low is not None and low.quotes and low.below == new.last_update_id:
+            self._begin_quote_series(new, low)  # the trades' ids have begun again, so these have, too
 
     def _take_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
         low = flow.low_quotes
         if low is None or low.below != flow.last_update_id:
             low = flow.low_quotes = LowQuotes(flow.last_update_id, self._monotonic())
-        if quote.update_id < low.below and low.hold(quote):
-            self._judge_quotes(flow)
+        if quote.update_id < low.below and low.hold(quote) and low.is_decided(self._monotonic()):
+            self.on_suspicion()
 
-    def look_at_quotes(self) -> None:
-        """See of which symbols the quotes have stayed below the newest for long enough."""
-        for flow in list(self.flows.values()):
-            if flow.low_quotes is not None:
-                self._judge_quotes(flow)
+    def quotes_that_stay_low(self) -> list[tuple[SymbolFlow, LowQuotes]]:
+        """The symbols whose quotes have stayed below the newest update id for long enough."""
+        now, found = self._monotonic(), []
+        for flow in self.flows.values():
+            low = flow.low_quotes
+            if low is not None and low.below != flow.last_update_id:
+                flow.low_quotes = None  # a higher one has come
+            elif low is not None and low.is_decided(now):
+                found.append((flow, low))
+        return found
 
-    def _judge_quotes(self, flow: SymbolFlow, *, trades_began_again: bool = False) -> None:
-        low = flow.low_quotes
-        if low is None:
+    def decide_quotes(self, flow: SymbolFlow, low: LowQuotes, verdict: Verdict) -> None:
+        """Begin a new series with the quotes that are held, or leave them out: they are of a connection that lags."""
+        is_ours = self.flows.get(flow.symbol) is flow and flow.low_quotes is low
+        if not is_ours or low.below != flow.last_update_id:
             return
-        if low.below != flow.last_update_id:
-            flow.low_quotes = None  # a higher one has come
-            return
-        if not low.is_decided(self._monotonic(), trades_began_again=trades_began_again):
-            return
+        if verdict is Verdict.NEW:
+            self._begin_quote_series(flow, low)
+        else:
+            log.warning(
+                "quotes left out: they lag behind the venue's newest update id",
+                symbol=flow.symbol,
+                update_id=low.quotes[-1].update_id,
+                newest_id=low.below,
+            )
+            flow.low_quotes = LowQuotes(low.below, self._monotonic())
+
+    def _begin_quote_series(self, flow: SymbolFlow, low: LowQuotes) -> None:
         flow.low_quotes = None
         flow.quote_series += 1
         flow.encode_quote = encoder(flow.quote_series)

@@ -9,7 +9,14 @@ from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import VenueError
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.id_series import Verdict, begins_at, judge_known, judge_newest
+from marketfeed_workers.id_series import (
+    LowQuotes,
+    Verdict,
+    begins_at,
+    judge_known,
+    judge_newest,
+    judge_newest_update,
+)
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.venues.venue import VenueRest
 
@@ -60,8 +67,23 @@ class SeriesWatch:
     async def look(self) -> None:
         """Find out about every symbol whose trades are held back, as far as the venue answers now."""
         suspects = [flow for flow in self._pipeline.flows.values() if flow.suspicion is not None]
-        await asyncio.gather(*(self._find_out(flow) for flow in suspects))
-        self._pipeline.look_at_quotes()
+        low_quotes = self._pipeline.quotes_that_stay_low()
+        await asyncio.gather(
+            *(self._find_out(flow) for flow in suspects),
+            *(self._find_out_quotes(flow, low) for flow, low in low_quotes),
+        )
+
+    async def _find_out_quotes(self, flow: SymbolFlow, low: LowQuotes) -> None:
+        """Decide by the venue's newest update id, and by the quotes themselves where REST does not respond."""
+        newest_id = None
+        try:
+            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
+                newest_id = await self._rest.newest_update_id(flow.symbol)
+        except VenueError as error:
+            self._counters.failures[error.reason] += 1
+        except TimeoutError:
+            self._counters.failures["rest_timeout"] += 1
+        self._pipeline.decide_quotes(flow, low, judge_newest_update(newest_id, low.below))
 
     async def _find_out(self, flow: SymbolFlow) -> None:
         suspicion = flow.suspicion

@@ -149,6 +149,9 @@ class VenueRest(Protocol):
     async def best_quote(self, symbol: str) -> BestQuote | None:
         """The best bid and ask that the venue has of a symbol now; None when it has none."""
 
+    async def newest_update_id(self, symbol: str) -> int | None:
+        """The newest update id of a symbol's quotes; None where the venue does not say."""
+
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         """The id of the first trade at or after a time; None when there is none soon after it."""
 

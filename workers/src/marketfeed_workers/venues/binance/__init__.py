@@ -23,7 +23,14 @@ VENUE = BinanceSpot(
     ),
     time_unit_us=1,
     weights=Weights(
-        exchange_info=20, trades=25, historical_trades=25, agg_trades=4, book_ticker=2, time=1, a_minute=6000
+        exchange_info=20,
+        trades=25,
+        historical_trades=25,
+        agg_trades=4,
+        book_ticker=2,
+        depth=5,
+        time=1,
+        a_minute=6000,
     ),
     history_needs_key=False,
 )

@@ -21,6 +21,7 @@ from aiohttp import ClientError, ClientTimeout
 from marketfeed_chassis import logs
 from marketfeed_chassis.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
+from marketfeed_wire.messages import Id
 from marketfeed_workers.errors import Limited, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged
 from marketfeed_workers.venue_clock import VenueClock
@@ -60,6 +61,7 @@ class Weights(NamedTuple):
     historical_trades: int
     agg_trades: int
     book_ticker: int
+    depth: int
     time: int
     a_minute: int
     """The documented limit, for where exchangeInfo names none that can be meant."""
@@ -72,11 +74,16 @@ class _BookTicker(msgspec.Struct, rename="camel"):
     ask_qty: rows.DecimalText
 
 
+class _Depth(msgspec.Struct, rename="camel"):
+    last_update_id: Id
+
+
 class _ServerTime(msgspec.Struct, rename="camel"):
     server_time: TimeMs
 
 
 _book_ticker: Final = msgspec.json.Decoder(_BookTicker)
+_depth: Final = msgspec.json.Decoder(_Depth)
 _server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
@@ -153,6 +160,11 @@ class BinanceRest:
             _book_ticker.decode, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol
         )
         return BestQuote(*map(Decimal, (row.bid_price, row.bid_qty, row.ask_price, row.ask_qty)))
+
+    async def newest_update_id(self, symbol: str) -> int | None:
+        """The update id of the symbol's order book, which its best bid and ask share."""
+        found = await self._get(_depth.decode, "depth", self._weights.depth, symbol=symbol, limit="5")
+        return found.last_update_id
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
         """The id of the first trade at or after a time; None when there is none.

@@ -20,7 +20,14 @@ VENUE = BinanceSpot(
     ),
     time_unit_us=1000,
     weights=Weights(
-        exchange_info=10, trades=1, historical_trades=5, agg_trades=1, book_ticker=2, time=1, a_minute=1200
+        exchange_info=10,
+        trades=1,
+        historical_trades=5,
+        agg_trades=1,
+        book_ticker=2,
+        depth=5,
+        time=1,
+        a_minute=1200,
     ),
     history_needs_key=True,
 )
