@@ -141,11 +141,12 @@ class Rig:
             *[StreamCounters(name, name) for name in ("trade", "quote", "gap", "progress")]
         )
         facts = VENUES["binance_us"]
+        self.pipeline = Pipeline(facts, Publisher(settings, now_us), self.counters, now_us)
         parts = ConnectionParts(
             venue=facts,
             settings=settings,
             open_socket=open_socket,
-            pipeline=Pipeline(facts, Publisher(settings, now_us), self.counters, now_us),
+            pipeline=self.pipeline,
             counters=self.counters,
             attempts=AttemptBudget(300, 1, 300, asyncio.get_running_loop().time),
             streams=self.streams,
@@ -236,6 +237,22 @@ async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_c
     rig.venue.most_open, rig.streams.lively = 2, set()
     await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lives")
     assert rig.fleet.connections[0].status().reconnects == 0
+
+
+@pytest.mark.parametrize(("outage_seconds", "is_long"), [(0.0, True), (60.0, False)])
+async def test_trade_ids_may_have_begun_again_after_a_long_outage_only(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, outage_seconds: float, is_long: bool
+) -> None:
+    monkeypatch.setattr(connections, "OUTAGE_SECONDS", outage_seconds)
+    flow, new = rig.pipeline.add_symbol("AAA"), rig.pipeline.add_symbol("BBB")
+    flow.sequence.resume_after(5, [])
+    flow.last_trade_time_us = 1
+    await rig.fleet.read(["AAA", "BBB"])
+    await until_async(rig.is_streaming, "a connection")
+    assert not flow.is_jump_unchecked
+    next(iter(rig.venue.open)).transport.abort()
+    await until_async(lambda: rig.venue.asked == 2 and rig.is_streaming(), "the next connection")
+    assert (flow.is_jump_unchecked, new.is_jump_unchecked) == (is_long, False)
 
 
 async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig) -> None:

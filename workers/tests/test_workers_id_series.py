@@ -329,6 +329,50 @@ def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin
     assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE))
 
 
+@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
+@pytest.mark.parametrize("first_id", [0, 1])
+def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
+    begin, first_id: int, comes: bool
+) -> None:
+    """The jump was taken for missed trades: ids of the new series up to ours were lost without a word."""
+    stage = begin()
+    stage.venue.begin_again(first_id)
+    for _ in range(2000):
+        stage.venue.trade()
+    stage.rig.pipeline.note_outage([SYMBOL])
+    if comes:
+        stage.come(stage.venue.trade())
+        stage.look()
+    else:
+        asyncio.run(stage.watch.check_after_outages())
+        stage.come(stage.venue.trade())
+    stage.settle()
+    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    assert stage.published() == OLD + series(1, first_id + 2000)
+    assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(first_id, first_id + 1999)]
+
+
+@pytest.mark.parametrize("rest_answers", [True, False])
+@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
+def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(
+    begin, comes: bool, rest_answers: bool
+) -> None:
+    stage = begin()
+    for _ in range(90):
+        stage.venue.trade()
+    stage.venue.answers = rest_answers
+    stage.rig.pipeline.note_outage([SYMBOL])
+    if not comes:
+        asyncio.run(stage.watch.check_after_outages())
+    stage.come(stage.venue.trade())
+    stage.look()
+    stage.come(stage.venue.trade())
+    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    assert stage.published() == OLD + series(0, 1100, 1101)
+    assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(1010, 1099)]
+    assert stage.rig.counters.series_begun.total() == 0
+
+
 @pytest.mark.parametrize(
     ("update_id", "answers"),
     [(8, True), (None, True), (0, False)],

@@ -34,6 +34,8 @@ FIRST_DELAY_SECONDS: Final = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
 
 
+OUTAGE_SECONDS: Final = 60.0
+"""After so long without a connection the venue may have begun ids again: a reset takes it minutes at least."""
 SETTLE_SECONDS: Final = 1.0
 """Within which the same message arrives over both of two sessions."""
 
@@ -112,6 +114,7 @@ class Connection:
     async def run(self) -> None:
         """Connect, and connect again whenever it ends, until cancelled."""
         delays = self._new_delays()
+        ended_at: float | None = None
         refused = logs.Episode(
             self._log, "connection refused by the venue", "connection accepted by the venue"
         )
@@ -121,12 +124,15 @@ class Connection:
             self._attempts += 1
             self._renewal.clear()  # what was asked of the connection before
             got_data = False
+            if ended_at is not None and self._parts.monotonic() - ended_at >= OUTAGE_SECONDS:
+                self._parts.pipeline.note_outage(self.symbols)  # beforehand: messages come with the handshake
             try:
                 session = self._session = await self._open(note_deliveries=False)
                 self._state, self._reason = "streaming", ""
                 refused.end()
                 self._log.info("connected", streams=len(session.streams))
                 ending = await self._stream()
+                ended_at = self._parts.monotonic()
                 got_data = self._session.got_data
                 message = str(ending)
                 delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)

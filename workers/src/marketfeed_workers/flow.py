@@ -63,6 +63,8 @@ class SymbolFlow:
         low_quotes: quotes below the newest update id, likewise.
         checkpoint_time_us: when the trade was matched after which an earlier process stopped, or a time soon after.
         checkpoint_is_exact: whether it is that trade's own time.
+        is_jump_unchecked: its connection was away for so long that the venue may have begun the ids again and have come
+            further meanwhile; until REST has shown, or a trade has come.
         conflicts: repeats with another content than was read before.
         unproven: repeats that were published because nothing is left here to compare them with.
         rejected_in_a_row: messages that were rejected since the last good one before them.
@@ -92,6 +94,7 @@ class SymbolFlow:
     low_quotes: LowQuotes | None = None
     checkpoint_time_us: int | None = None
     checkpoint_is_exact: bool = False
+    is_jump_unchecked: bool = False
     conflicts: int = 0
     unproven: int = 0
     acknowledged_as: str = ""

@@ -100,6 +100,13 @@ class Pipeline:
         sequence = TradeSequence() if self._contiguous else IncreasingIds()
         return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol), sequence))
 
+    def note_outage(self, symbols: list[str]) -> None:
+        """The symbols were not read for a while: their ids may have begun again and have passed the newest known."""
+        for symbol in symbols:
+            flow = self.flows.get(symbol)
+            if flow is not None and self._contiguous and flow.sequence.newest is not None:
+                flow.is_jump_unchecked = flow.newest_time_us is not None
+
     def remove_symbol(self, symbol: str) -> None:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
         flow = self.flows.get(symbol)
@@ -542,8 +549,7 @@ class Pipeline:
 
     def _is_unchecked_jump(self, flow: SymbolFlow, trade: Trade) -> bool:
         return (
-            flow.checkpoint_is_exact
-            and flow.last_trade_time_us is None
+            (flow.is_jump_unchecked or (flow.checkpoint_is_exact and flow.last_trade_time_us is None))
             and flow.sequence.expected is not None
             and trade.trade_id > flow.sequence.expected
             and trade.origin == "stream"
@@ -555,6 +561,7 @@ class Pipeline:
         newest = flow.sequence.newest
         after_us = flow.newest_time_us
         flow.checkpoint_is_exact = flow.checkpoint_is_exact and not is_jump
+        flow.is_jump_unchecked = False
         flow.known_to, known_to = MAX_ID, flow.known_to
         flow.suspicion = Suspicion(
             -1 if after_us is None else after_us,

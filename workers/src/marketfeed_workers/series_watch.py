@@ -41,11 +41,14 @@ class SeriesWatch:
         rest: VenueRest,
         counters: Counters,
         has_spare: Callable[[], bool] = lambda: True,
+        is_read: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """Args: whether request weight is left for what is not urgent, and whether a symbol is read now."""
         self._pipeline = pipeline
         self._rest = rest
         self._counters = counters
         self._has_spare = has_spare
+        self._is_read = is_read
         self._woken = asyncio.Event()
         self._checked: set[int] = set()
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -173,7 +176,28 @@ class SeriesWatch:
                     continue
                 self._checked.add(id(flow))
                 await self._check(flow)
+            await self.check_after_outages()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def check_after_outages(self) -> None:
+        """Compare the newest trade of each symbol that was not read for a while with what the venue has of that id."""
+        for flow in list(self._pipeline.flows.values()):
+            after_us, newest = flow.newest_time_us, flow.sequence.newest
+            if not flow.is_jump_unchecked or flow.suspicion is not None or after_us is None or newest is None:
+                continue
+            if not (self._is_read(flow.symbol) and self._has_spare()):
+                continue
+            try:
+                verdict = await self._verdict(flow, after_us, newest + 1, only_known=True)
+                is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
+                if not is_ours or flow.sequence.newest != newest:
+                    continue  # a trade has come meanwhile, and is held back or shows that the ids go on
+                flow.is_jump_unchecked = False
+                if verdict is Verdict.NEW:
+                    await self._begin_unheld(flow, after_us)
+            except VenueError as error:
+                self._counters.failures[error.reason] += 1
+                return  # the first trade that jumps is held back until it is known
 
     async def _check(self, flow: SymbolFlow) -> None:
         after_us, expected = flow.checkpoint_time_us, flow.sequence.expected
@@ -186,7 +210,13 @@ class SeriesWatch:
             return  # the first trades of the stream will show it
         is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
         if verdict is Verdict.NEW and is_ours and flow.last_trade_time_us is None:
-            first_id = await self._first_id(flow, after_us)
-            if first_id is not None and flow.suspicion is None and flow.last_trade_time_us is None:
-                self._rest.ids_began_again(flow.symbol)
-                self._pipeline.begin_series(flow, first_id)
+            await self._begin_unheld(flow, after_us)
+
+    async def _begin_unheld(self, flow: SymbolFlow, after_us: int) -> None:
+        """Begin a new series before any trade of it has come over the stream."""
+        newest = flow.sequence.newest
+        first_id = await self._first_id(flow, after_us)
+        is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
+        if first_id is not None and is_ours and flow.sequence.newest == newest:
+            self._rest.ids_began_again(flow.symbol)
+            self._pipeline.begin_series(flow, first_id)

@@ -246,8 +246,8 @@ class StreamWatch:
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
             return  # it has delivered meanwhile, or another session carries it
         flow = self._pipeline.flows.get(stream.symbol)
-        if flow is None or flow.beginning:
-            return  # gone; or it has begun, and waits for Kafka
+        if flow is None or flow.beginning or flow.is_jump_unchecked:
+            return  # gone; or it has begun, and waits for Kafka; or its ids may have begun again
         if not self._is_newer(stream, newest, liveness):
             liveness.nothing_newer(self._now)
             return

@@ -131,7 +131,13 @@ class _Worker:
             monotonic=world.monotonic,
             has_spare=lambda: weight.has_spare,
         )
-        self._series = SeriesWatch(self._pipeline, rest, counters, lambda: weight.has_spare)
+        self._series = SeriesWatch(
+            self._pipeline,
+            rest,
+            counters,
+            lambda: weight.has_spare,
+            lambda symbol: self._fleet.covers([symbol]),
+        )
         self._watch = VenueWatch(rest, self._pipeline, counters, clock, world.monotonic)
         self._streams = StreamWatch(
             venue,
