@@ -352,6 +352,65 @@ def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
     assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(first_id, first_id + 1999)]
 
 
+def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(begin) -> None:
+    """REST answered for the gap with trades of the new series, and they were published as those that were missed."""
+    stage = begin()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    missed = [stage.venue.trade() for _ in range(3)]
+    stage.come(stage.venue.trade())
+    stage.rig.pipeline.give_up(flow)
+    gap = IdRange(missed[0].trade_id, missed[-1].trade_id)
+    assert flow.sequence.missing() == [gap]
+    stage.venue.begin_again(0)
+    for _ in range(1200):
+        stage.venue.trade()
+    fetched = asyncio.run(stage.venue.trades(SYMBOL, gap, 0))
+    assert len(fetched.trades) == 3
+    stage.rig.pipeline.backfill(flow, fetched)
+    asyncio.run(stage.watch.check_after_outages())
+    stage.come(stage.venue.trade())
+    stage.settle()
+    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    assert stage.published() == OLD + series(0, 1013) + series(1, 1200)
+    (word, *_) = [
+        gap for gap in map(decode_gap, stage.rig.stored(stage.rig.gaps)) if gap.proof == "id series ended"
+    ]
+    assert (word.first_id, word.last_id, word.state) == (gap.first, gap.last, "unresolved")
+
+
+def test_id_series_goes_on_where_the_venue_gives_missed_trades_late_times(begin) -> None:
+    stage = begin()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    stage.venue.trade()
+    stage.come(stage.venue.trade())
+    stage.rig.pipeline.give_up(flow)
+    late = Fetched([a_trade(1010, trade_time_us=stage.venue.time_us + 50_000)], [], "model")
+    stage.rig.pipeline.backfill(flow, late)
+    assert stage.published() == OLD + series(0, 1011)
+    stage.rig.pipeline._clock.measure(stage.venue.time_us + 60_000, stage.clock[0])
+    asyncio.run(stage.watch.check_after_outages())
+    stage.rig.pipeline.backfill(flow, late)
+    assert stage.published() == OLD + series(0, 1011, 1010)
+    assert stage.rig.counters.series_begun.total() == 0
+    assert flow.missing == 0
+
+
+def test_id_series_goes_on_where_the_newest_trade_was_rejected_and_an_odd_one_follows(begin) -> None:
+    """The row of the rejected id is later than the newest trade that came, and was taken for a new series."""
+    stage = begin()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    rejected = stage.venue.trade()
+    flow.reject(rejected.trade_id, "impossible_time", 1)
+    assert flow.sequence.newest == rejected.trade_id
+    stage.venue.trade()
+    stage.come(stage.venue.trade(1005, price="77"))
+    stage.look()
+    assert stage.rig.counters.series_begun.total() == 0
+    assert stage.published() == OLD + series(0, 1005)
+    stage.rig.pipeline.backfill(flow, asyncio.run(stage.venue.trades(SYMBOL, IdRange(1010, 1011), 0)))
+    assert stage.published() == OLD + series(0, 1005, 1010, 1011)
+
+
 @pytest.mark.parametrize("rest_answers", [True, False])
 @pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
 def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(

@@ -153,6 +153,16 @@ class TradeSequence:
             return None
         return self._head if self.waiting else self.expected - 1
 
+    @property
+    def newest_held(self) -> int:
+        """The newest id whose trade has come, and not only one beyond it or one that cannot be used; -1: none."""
+        newest = -1 if self.newest is None else self.newest
+        for first, last in reversed(self.missing()):
+            if last < newest:
+                break
+            newest = first - 1
+        return newest
+
     def holes(self) -> list[IdRange]:
         """The missing ids before the newest trade that waits."""
         return list(self._holes)

@@ -11,7 +11,7 @@ from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, enc
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
-from marketfeed_workers.id_series import LowQuotes, Suspicion
+from marketfeed_workers.id_series import MS_US, LowQuotes, Suspicion
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 REJECTING: Final = 3
@@ -63,8 +63,9 @@ class SymbolFlow:
         low_quotes: quotes below the newest update id, likewise.
         checkpoint_time_us: when the trade was matched after which an earlier process stopped, or a time soon after.
         checkpoint_is_exact: whether it is that trade's own time.
-        is_jump_unchecked: its connection was away for so long that the venue may have begun the ids again and have come
-            further meanwhile; until REST has shown, or a trade has come.
+        is_jump_unchecked: the venue may have begun the ids again, and have come further than ours meanwhile: the
+            connection was away for long, or fetched trades were late for their ids; until REST or a trade has shown.
+        verified_us: the venue's time when REST last showed that the ids go on.
         conflicts: repeats with another content than was read before.
         unproven: repeats that were published because nothing is left here to compare them with.
         rejected_in_a_row: messages that were rejected since the last good one before them.
@@ -95,6 +96,7 @@ class SymbolFlow:
     checkpoint_time_us: int | None = None
     checkpoint_is_exact: bool = False
     is_jump_unchecked: bool = False
+    verified_us: int = -1
     conflicts: int = 0
     unproven: int = 0
     acknowledged_as: str = ""
@@ -263,6 +265,14 @@ class SymbolFlow:
         if quote is None:
             return None
         return BestQuote(*map(Decimal, (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)))
+
+    def is_of_new_series(self, fetched: Fetched) -> bool:
+        """Whether a fetched trade is later than the newest, though its id is lower: the ids may have begun again."""
+        newest_us, newest_id = self.newest_time_us, self.sequence.newest_held
+        if newest_us is None:
+            return False
+        latest_us = max(newest_us, self.verified_us) + MS_US
+        return any(trade.trade_id < newest_id and trade.trade_time_us > latest_us for trade in fetched.trades)
 
     @property
     def missing(self) -> int:

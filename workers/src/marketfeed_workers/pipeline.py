@@ -100,6 +100,10 @@ class Pipeline:
         sequence = TradeSequence() if self._contiguous else IncreasingIds()
         return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol), sequence))
 
+    def note_verified(self, flow: SymbolFlow) -> None:
+        """REST has shown that the ids of a symbol go on."""
+        flow.is_jump_unchecked, flow.verified_us = False, self._clock.time_us()
+
     def note_outage(self, symbols: list[str]) -> None:
         """The symbols were not read for a while: their ids may have begun again and have passed the newest known."""
         for symbol in symbols:
@@ -195,6 +199,11 @@ class Pipeline:
         if self._is_new(flow, fetched.trades):
             for trade in fetched.trades:
                 self._begin(flow, trade, now_us)
+            return 0
+        if flow.is_of_new_series(fetched):
+            # Published, they would fill gaps of the old series. They are fetched again where they do belong to it.
+            flow.is_jump_unchecked = True
+            self.on_suspicion()
             return 0
         missing_before = flow.missing
         known = [trade for trade in fetched.trades if flow.sequence.is_known(trade.trade_id)]

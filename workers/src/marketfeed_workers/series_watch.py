@@ -135,7 +135,7 @@ class SeriesWatch:
         is_beyond = only_known or (newest is not None and newest.trade_id >= expected)
         if verdict is not Verdict.UNKNOWN or not is_beyond:
             return verdict
-        known_id = expected - 1
+        known_id = min(expected - 1, flow.sequence.newest_held)
         exact = flow.checkpoint_is_exact or flow.last_trade_time_us is not None or only_known
         if known_id < 0 or not exact:
             return Verdict.UNKNOWN
@@ -180,7 +180,7 @@ class SeriesWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def check_after_outages(self) -> None:
-        """Compare the newest trade of each symbol that was not read for a while with what the venue has of that id."""
+        """Compare the newest trade of each symbol whose ids may have begun again with what the venue has of that id."""
         for flow in list(self._pipeline.flows.values()):
             after_us, newest = flow.newest_time_us, flow.sequence.newest
             if not flow.is_jump_unchecked or flow.suspicion is not None or after_us is None or newest is None:
@@ -195,6 +195,8 @@ class SeriesWatch:
                 flow.is_jump_unchecked = False
                 if verdict is Verdict.NEW:
                     await self._begin_unheld(flow, after_us)
+                elif verdict is Verdict.SAME:
+                    self._pipeline.note_verified(flow)
             except VenueError as error:
                 self._counters.failures[error.reason] += 1
                 return  # the first trade that jumps is held back until it is known
