@@ -8,15 +8,23 @@ from consumer_market import trade
 from consumer_session import Session
 from consumer_support import rows
 
+from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.audit import audit
-from marketfeed_consumers import schema
+from marketfeed_consumers import database, schema
 from marketfeed_devtools.waiting import until
 from marketfeed_simtest.postgres_server import Postgres, running
 
 pytestmark = pytest.mark.integration
 
 
-def test_audit_runs_on_a_hot_standby(postgres: Postgres, capsys: pytest.CaptureFixture[str]) -> None:
+def _only_reach(url: str) -> None:
+    with database.reached(url, 0.0):
+        pass
+
+
+def test_audit_runs_on_a_hot_standby_and_what_writes_names_the_primary(
+    postgres: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It ended with 0A000: a hot standby has no SERIALIZABLE."""
     url = postgres.new_database()
     schema.migrate(url, 10)
@@ -36,6 +44,12 @@ def test_audit_runs_on_a_hot_standby(postgres: Postgres, capsys: pytest.CaptureF
                 return False
 
         until(copied, "the rows on the standby")
+        refused: list[str] = []
+        for work in (lambda: schema.migrate(there, 0.0), lambda: _only_reach(there)):
+            with pytest.raises(StartupError) as told:
+                work()
+            refused.append(str(told.value))
+        assert all("a hot standby, which takes no rows; name the primary" in line for line in refused)
         for deep in (False, True):
             options = Namespace(venue=None, symbol=None, since=None, until=None, deep=deep, output="table")
             assert audit(options, {"DATABASE_URL": there}) == 1

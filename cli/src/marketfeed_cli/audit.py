@@ -29,10 +29,9 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
     check_times(options.since, options.until)
-    with database.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
-        connection,
-        dialect,
-    ):
+    with database.reached(
+        read.database_url.get_secret_value(), read.start_deadline_seconds, only_reads=True
+    ) as (connection, dialect):
         database.only_read(connection)
         schema.check(connection)
         report = audited(connection, dialect, scope, deep=options.deep)

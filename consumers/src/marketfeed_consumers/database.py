@@ -46,6 +46,12 @@ _NOT_AUTHORIZED: Final = "28"
 """The class of SQLSTATEs that says who we are is not who may connect."""
 
 
+_HOT_STANDBY: Final = (
+    "it is a hot standby, which takes no rows; name the primary, "
+    "or several hosts and target_session_attrs=read-write"
+)
+
+
 class Remedy(Enum):
     """What to do about a database error."""
 
@@ -179,15 +185,22 @@ def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[
 
 @contextmanager
 def reached(
-    url: str, deadline_seconds: float, stopping: Callable[[], bool] = lambda: False
+    url: str,
+    deadline_seconds: float,
+    stopping: Callable[[], bool] = lambda: False,
+    *,
+    only_reads: bool = False,
 ) -> Iterator[tuple[Connection, Dialect]]:
     """A connection for a command: waits for a database that is not up yet, and says so.
+
+    Args:
+        only_reads: a hot standby will do; otherwise it is waited for like one that is not up, as it may be promoted.
 
     Raises:
         StartupError: none within the deadline, or the server ends the work done on the connection with an error that
             nobody else has met.
     """
-    connection, dialect = _reach(url, deadline_seconds, stopping)
+    connection, dialect = _reach(url, deadline_seconds, stopping, only_reads=only_reads)
     try:
         with connection:
             yield connection, dialect
@@ -195,28 +208,42 @@ def reached(
         raise StartupError(f"the database at {server(url)} ended this: {explain(error)}") from error
 
 
-def _reach(url: str, deadline_seconds: float, stopping: Callable[[], bool]) -> tuple[Connection, Dialect]:
+def _reach(
+    url: str, deadline_seconds: float, stopping: Callable[[], bool], *, only_reads: bool = False
+) -> tuple[Connection, Dialect]:
     deadline = time.monotonic() + deadline_seconds
     where, said = server(url), ""
     while True:
         try:
-            return connect(url)
+            connection, dialect = connect(url)
+            if only_reads or not _is_hot_standby(connection, dialect):
+                return connection, dialect
+            connection.close()
+            reason = _HOT_STANDBY
         except psycopg.Error as error:
-            remaining = deadline - time.monotonic()
             reason = explain(error)
             if reason != said:
-                said = reason
                 _check_refusal(error, url, reason)
-            # A database that does not exist is waited for like silence: who creates it will be done before long.
-            if remaining <= 0 or stopping():
-                raise StartupError(
-                    f"no connection to the database at {where} within {deadline_seconds:g} s ({reason}); "
-                    "check DATABASE_URL, or raise START_DEADLINE_SECONDS"
-                ) from None
-            log.warning(
-                "waiting for the database", server=where, reason=reason, seconds_left=round(remaining)
+        said = reason
+        # A database that does not exist is waited for like silence: who creates it will be done before long.
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or stopping():
+            raise StartupError(
+                f"no connection to the database at {where} within {deadline_seconds:g} s ({reason}); "
+                "check DATABASE_URL, or raise START_DEADLINE_SECONDS"
             )
-            time.sleep(min(1.0, max(0.0, remaining)))
+        log.warning("waiting for the database", server=where, reason=reason, seconds_left=round(remaining))
+        time.sleep(min(1.0, max(0.0, remaining)))
+
+
+def _is_hot_standby(connection: Connection, dialect: Dialect) -> bool:
+    """Whether the server takes no rows until it is promoted; `connection` is in no transaction."""
+    if dialect.name == "cockroachdb":
+        return False
+    connection.autocommit = True  # a hot standby has no transaction of the isolation level that is set
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    connection.autocommit = False
+    return row == (True,)
 
 
 def _check_refusal(error: psycopg.Error, url: str, reason: str) -> None:
