@@ -324,6 +324,8 @@ def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin
         stage.come(stage.venue.trade())
         stage.look()
     assert stage.published() == OLD
+    stage.clock[0] += 7
+    assert (stage.rig.pipeline.held_back(6.9), stage.rig.pipeline.held_back(7)) == ([SYMBOL], [])
     stage.come(stage.venue.trade())
     stage.look()
     assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE))

@@ -173,6 +173,14 @@ class Pipeline:
             flow.is_to_judge = False
             self._tell_gaps(flow)
 
+    def held_back(self, seconds: float) -> list[str]:
+        """The symbols whose trades have been held back for longer than that. For any thread."""
+        now = self._monotonic()
+        held = [(flow.symbol, flow.suspicion) for flow in list(self.flows.values())]
+        return [
+            symbol for symbol, suspicion in held if suspicion is not None and now - suspicion.since > seconds
+        ]
+
     def checkpoint(self, symbol: str, acknowledged_id: int) -> int:
         """How far a symbol may be told to be stored: up to the first gap of which Kafka has no record yet."""
         untold = self._untold_gaps.get(symbol, {}).values()

@@ -21,6 +21,8 @@ from marketfeed_workers.venue_watch import VenueWatch
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_SECONDS: Final = 30.0
+HELD_BACK_SECONDS: Final = 10.0
+"""REST says within five seconds whether ids begin again."""
 
 
 def moves(silent_seconds: float, drain_seconds: float) -> Verdict:
@@ -98,6 +100,12 @@ class WorkerHealth:
         rejecting = [flow.symbol for flow in list(self._pipeline.flows.values()) if flow.is_rejecting]
         if rejecting:
             return f"every message of {', '.join(sorted(rejecting)[:5])} is rejected: impossible times; see the log"
+        held = self._pipeline.held_back(HELD_BACK_SECONDS)
+        if held:
+            return (
+                f"trades of {', '.join(sorted(held)[:5])} are held back: their ids may begin again, and the venue's "
+                "REST side does not say"
+            )
         return self._streams.not_ready()
 
     def _not_trading(self) -> dict[str, str]:
