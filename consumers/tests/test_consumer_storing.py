@@ -277,6 +277,25 @@ def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_le
     assert rows(database, OFFSETS) == [(held,), (0,)]
 
 
+def test_refusal_for_reasons_that_alternate_ends_the_consumer_as_well(database: str, rig: Rig) -> None:
+    """Each other code began the count again, and the topic went into dead_letters."""
+    with psycopg.connect(database) as owner:
+        owner.execute(
+            "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF new.trade_id % 2 = 0 THEN RAISE EXCEPTION 'no'; END IF; RETURN new; END $$"
+        )
+        owner.execute("CREATE TRIGGER odd BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION odd()")
+    _refuse(database, "false")
+
+    def feed_all() -> None:
+        for offset in range(40):
+            _feed(rig, [trade(offset)], offset)
+
+    with pytest.raises(Refused, match="message after message"):
+        feed_all()
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(careful.MAX_REFUSALS,)]
+
+
 def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, rig: Rig) -> None:
     _refuse(database, "qty < 1000")
     run = [*(trade(number, qty="2000") for number in range(careful.MAX_REFUSALS)), trade(99)]

@@ -15,7 +15,7 @@ from marketfeed_consumers.writer import Stored, Writer
 T = TypeVar("T")
 
 MAX_REFUSALS: Final = 10
-"""How many messages may be refused one after another, for the same reason and with none stored in between."""
+"""How many messages may be refused one after another, for whatever reasons, with none stored in between."""
 
 
 class Await(Protocol):
@@ -50,7 +50,6 @@ class Refusals:
     """
 
     def __init__(self) -> None:
-        self._sqlstate = ""
         self._count = 0
 
     def refused(self, error: BadData, at: Place) -> None:
@@ -59,8 +58,7 @@ class Refusals:
         Raises:
             Refused: it is one too many.
         """
-        self._count = self._count + 1 if error.sqlstate == self._sqlstate else 1
-        self._sqlstate = error.sqlstate
+        self._count += 1
         if self._count > MAX_REFUSALS:
             topic, partition, offset = at
             raise Refused(

@@ -40,7 +40,7 @@ class LogLost(ServiceError):
 
 
 class Refused(ServiceError):
-    """The database has refused message after message for the same reason, and stored none in between."""
+    """The database has refused message after message, and stored none in between."""
 
 
 class BatchError(Exception):
