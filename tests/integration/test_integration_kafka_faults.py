@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 from integration_kafka import ApacheKafka, KafkaCluster, require_kafka
 from integration_ledger import (
@@ -22,8 +22,8 @@ from integration_ledger import (
 from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
-from marketfeed_consumers.kafka import STALE, ask_ends, bounds, take_ends
-from marketfeed_devtools.waiting import until_async
+from marketfeed_consumers.kafka import ask_ends, bounds, take_ends
+from marketfeed_devtools.waiting import until, until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 
@@ -94,9 +94,13 @@ def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_b
     assert [before[one][:2] for one in partitions] == [(0, 1), (0, 1)]
     kafka.stop(signal.SIGKILL)
     kafka.start()
-    asked = ask_ends(admin, partitions, latest=True)
-    codes = {error.args[0].code() for future in asked.values() if (error := future.exception())}
-    assert codes.intersection(STALE), "otherwise this is about nothing"
+
+    def refusals() -> set[int]:
+        asked = ask_ends(admin, partitions, latest=True)
+        return {error.args[0].code() for future in asked.values() if (error := future.exception())}
+
+    until(lambda: refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "the client's metadata to be of no use")
+    assert refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "and it does not refresh it"
     after = bounds(admin, partitions)
     assert [after[one][:2] for one in partitions] == [(0, 1), (0, 1)]
     assert all(after[one].leader_epoch > before[one].leader_epoch for one in partitions)

@@ -1,5 +1,6 @@
 """The Kafka side: how the consumer is configured, and what a topic is known by."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -21,11 +22,13 @@ MAX_POLL_INTERVAL_MS: Final = 300_000
 """Within which Kafka waits for a rebalance callback; longer where the session is."""
 _DESCRIBE_SECONDS: Final = 10.0
 _REFRESH_SECONDS: Final = 1.0
-STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
-"""The client sent a leader epoch from before a broker's restart. It does not refresh its metadata by itself after this
-error of ListOffsets, so every later request would get it, too: seen on librdkafka 2.16 after a broker was killed."""
-_STALE_ATTEMPTS: Final = 3
-"""Brokers learn of a new leader one after another."""
+STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._NOENT)
+"""The client sent a leader epoch from before a broker's restart, or has metadata from a moment at which the broker did
+not know its topics yet. It does not refresh it by itself after this error of ListOffsets, so every later request would
+get it, too: seen on librdkafka 2.16 after a broker was killed."""
+_STALE_SECONDS: Final = 5.0
+"""For how long metadata is refreshed again and again: brokers learn of a new leader one after another."""
+_STALE_PAUSE_SECONDS: Final = 0.1
 _64_BITS: Final = 2**64 - 1
 
 
@@ -208,10 +211,11 @@ def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partitio
 
 
 def _all_ends(admin: AdminClient, partitions: Sequence[Partition], *, latest: bool) -> dict[Partition, End]:
-    for _ in range(_STALE_ATTEMPTS):
+    deadline = time.monotonic() + _STALE_SECONDS
+    ends = take_ends(admin, ask_ends(admin, partitions, latest=latest))
+    while ends.stale and time.monotonic() < deadline:
+        time.sleep(_STALE_PAUSE_SECONDS)
         ends = take_ends(admin, ask_ends(admin, partitions, latest=latest))
-        if not ends.stale:
-            break
     for error in ends.errors.values():
         raise KafkaException(error)
     return ends.found
