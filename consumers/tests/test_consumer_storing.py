@@ -20,7 +20,7 @@ from marketfeed_chassis import settings
 from marketfeed_consumers import careful, schema
 from marketfeed_consumers.claims import Wanted
 from marketfeed_consumers.decode import Partition, batch_of
-from marketfeed_consumers.errors import Refused
+from marketfeed_consumers.errors import LogLost, Refused
 from marketfeed_consumers.ownership import Ownership
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.settings import ConsumerSettings
@@ -325,6 +325,27 @@ def test_timeout_that_a_full_batch_cannot_meet_halves_it(database: str, broker: 
         assert rows(database, OFFSETS) == [(40,), (0,)]
         assert rig.reader.bounds.max_rows <= 20
         assert rig.writer.why_paused() == ""
+
+
+def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, broker: str, rig: Rig) -> None:
+    """It was ready from the assignment on, also where the claim then ended it: each restart was ready for a moment."""
+    with psycopg.connect(database) as owner:
+        owner.execute(
+            "INSERT INTO consumer_offsets SELECT consumer_group, topic, 2, topic_id, 50, 0, 1, 'last', 0 "
+            'FROM consumer_offsets WHERE "partition" = 0'
+        )
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce(rig.topic, encode(trade(0)), partition=0)
+    assert producer.flush(20) == 0
+    state = rig.ownership._state
+    assert not state.joined
+    seen: list[bool] = []
+    rig.writer._at = lambda _point: seen.append(state.joined)
+    with pytest.raises(LogLost, match="ends at offset 0, before the stored offset 50"):
+        rig.ownership._take_over([TopicPartition(rig.topic, 2)])
+    assert not any([*seen, state.joined])
+    rig.ownership._take_over([TopicPartition(rig.topic, 3)])
+    assert state.joined
 
 
 def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken_topic(

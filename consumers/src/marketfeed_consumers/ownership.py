@@ -92,8 +92,8 @@ class Ownership:
             )
 
     def _take_over(self, partitions: Sequence[TopicPartition]) -> None:
-        self._state.joined = True
         if not partitions:
+            self._state.joined = True
             return
         self._storing.settle(self._settings.drain_deadline_seconds)
         try:
@@ -114,6 +114,7 @@ class Ownership:
             log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
         self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
         self._storing.forget()
+        self._state.joined = True
 
     def _claimed(self, partitions: Sequence[TopicPartition]) -> Sequence[Claimed]:
         """The partitions, ours in the database and fit to be read on.
