@@ -57,16 +57,18 @@ DEFAULTS = (
 class PgBouncer:
     """A running pooler; `url` takes that of a database of the server behind it."""
 
-    def __init__(self, folder: Path, server: Path) -> None:
+    def __init__(self, folder: Path, server: Path, password: str = "") -> None:
         program = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             skip_or_fail("pgbouncer is not installed (Debian: pgbouncer)")
         (self.port,) = free_ports(1)
         self._program, self._ini, self._log = program, folder / "ini", folder / "log"
-        (folder / "users").write_text('"postgres" ""\n')
+        self._password = f":{password}" if password else ""
+        (folder / "users").write_text(f'"postgres" "{password}"\n')
+        auth_type = "scram-sha-256" if password else "trust"
         self._ini.write_text(
-            f"[databases]\n* = host={server} port=5432\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {folder / 'users'}\n"
+            f"[databases]\n* = host={server} port=5432 user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = {auth_type}\nauth_file = {folder / 'users'}\n"
             f"pool_mode = transaction\ndefault_pool_size = {SESSIONS}\nmax_client_conn = 100\n"
         )
         nobody = embedded.unprivileged_user()
@@ -88,7 +90,7 @@ class PgBouncer:
 
     def url(self, direct: str) -> str:
         name = direct.split("/")[3].split("?")[0]
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://postgres{self._password}@127.0.0.1:{self.port}/{name}"
 
     def spoil(self, direct: str) -> None:
         """Leave settings and a prepared statement in each of the sessions that clients share."""
@@ -111,15 +113,38 @@ class PgBouncer:
         return False
 
 
-@pytest.fixture(scope="module")
-def pgbouncer(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+def folder_of_pooler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pgbouncer")
     for parent in (folder, *folder.parents):  # it runs as another user when we are root
         if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
-    made = PgBouncer(folder, postgres.folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PgBouncer]:
+    made = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder)
     yield made
     made.stop()
+
+
+def test_pooler_that_refuses_the_password_is_told_at_once(
+    postgres: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its SQLSTATE is the same for all that it refuses; a database that does not exist is waited for as ever."""
+    direct = postgres.new_database()
+    pooler = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder, "right")
+    try:
+        with databases.reached(pooler.url(direct), 3600):
+            pass
+        wrong = pooler.url(direct).replace(":right@", ":wrong@")
+        for url in (wrong, wrong.replace("postgres:", "nobody:")):
+            with pytest.raises(StartupError, match="refuses this user or password"):
+                databases._reach(url, 3600, lambda: False)
+        with pytest.raises(StartupError, match="raise START_DEADLINE_SECONDS"):
+            databases._reach(pooler.url("///not_made_yet"), 0.0, lambda: False)
+    finally:
+        pooler.stop()
 
 
 def test_pooler_migrations_take_turns_and_leave_no_lock_behind(postgres: Any, pgbouncer: PgBouncer) -> None:

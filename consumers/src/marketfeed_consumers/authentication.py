@@ -21,6 +21,12 @@ _ATTEMPT_SECONDS: Final = 5.0
 _ERROR_RESPONSE: Final = re.compile(
     rb'^B\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "(\w{5})"', re.MULTILINE
 )
+_AFTER_SCRAM: Final = re.compile(
+    rb'^F\t\d+\tSASLResponse\t[^\n]*\nB\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "08P01"',
+    re.MULTILINE,
+)
+"""PgBouncer up to 1.18 gives one SQLSTATE to all that it refuses. But one that comes in the place of the server's
+signature (RFC 5802) says that the password is wrong; after the signature it would be about something else."""
 NOT_AUTHENTICATED: Final = "28P01"
 """Also where the server asks for a password and the URL has none, of which the server is not told."""
 
@@ -44,8 +50,11 @@ def refusal_code(conninfo: str) -> str:
         if connection.needs_password:
             return NOT_AUTHENTICATED
         os.lseek(trace, 0, os.SEEK_SET)
-        with os.fdopen(os.dup(trace), "rb") as text:
-            codes = _ERROR_RESPONSE.findall(text.read())
+        with os.fdopen(os.dup(trace), "rb") as file:
+            text = file.read()
+        if _AFTER_SCRAM.search(text):
+            return NOT_AUTHENTICATED
+        codes = _ERROR_RESPONSE.findall(text)
         return codes[-1].decode() if codes else ""
     finally:
         connection.finish()
