@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from consumer_postgres import Postgres
 from psycopg import sql
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import database
 from marketfeed_consumers.authentication import refusal_code
 from marketfeed_devtools.waiting import until
+from marketfeed_simtest.postgres_server import Postgres
 
 pytestmark = pytest.mark.integration
 
