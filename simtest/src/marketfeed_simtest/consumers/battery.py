@@ -60,13 +60,19 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
     "partitions move while marks are read": Plan(
-        seed=17,
+        seed=6,
         rates=_BUSY,
-        partitions=3,
-        batch_rows=1,
+        batch_rows=50,
+        duration_seconds=40,
         faults=[
-            DatabaseSlow(after_seconds=2, step_seconds=1.5, seconds=20),
-            *(Scale(after_seconds=3 + 2 * number, processes=1 + number % 3) for number in range(9)),
+            DatabaseSlow(after_seconds=2, step_seconds=0.3, seconds=38),
+            *(
+                Scale(after_seconds=at, processes=processes)
+                for at, processes in (
+                    *((3, 1), (6.16, 2), (10.3, 1), (10.83, 3), (11.73, 1), (19.62, 2)),
+                    *((25.44, 1), (25.66, 3), (26.27, 3)),
+                )
+            ),
         ],
     ),
     "a process does not reach Kafka": Plan(

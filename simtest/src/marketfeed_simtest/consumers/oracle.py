@@ -298,11 +298,17 @@ class Oracle:
             standing.begins = row["next_offset"]
             return
         if row["next_offset"] < old["next_offset"] or row["owner"] == "reset-offsets":
-            standing.begins = row["next_offset"]
+            standing.begins = self._earliest(key, standing, row)
             standing.lost_at = standing.changed_at = None
             return
         if row["next_offset"] > old["next_offset"]:
             self._advanced(key, standing, old, row)
+
+    def _earliest(self, key: Key, standing: Standing, row: Row) -> int:
+        """Where reading begins after `reset-offsets --to earliest`; it may have asked before the log changed."""
+        log, changed_at = self._brokers.log((key[1], key[2])), standing.changed_at
+        has_changed = changed_at is not None and self._clock.seconds - changed_at < KNOWING_SECONDS
+        return int(row["next_offset"]) if log is None or has_changed else log.low
 
     def _advanced(self, key: Key, standing: Standing, old: Row, row: Row) -> None:
         if old["refusal"]:
