@@ -136,6 +136,50 @@ def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, ri
     assert rows(database, "SELECT trade_id FROM trades") == [(1,)]
 
 
+def test_commit_that_was_not_heard_of_is_found_by_the_halves_of_its_batch(
+    database: str, rig: Rig, proxy: Proxy
+) -> None:
+    """The process ended and said that another one had taken over; found by a session in virtual time."""
+    records = [record(trade(one), one - 1, rig.topic, 0) for one in (1, 2)]
+    rig.reader.batch = batch_of(records, rig.tables)
+    proxy.plan("COMMIT", Fault.CUT_AFTER)
+    proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "57014")
+    rig.storing.hand_over()
+    rig.finished()
+
+    rig.storing.collect()
+
+    assert proxy.pending == 0
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 2, (rig.topic, 1): 0}
+    rig.hand_over(3, 2)
+    rig.finished()
+    rig.storing.collect()
+    assert rows(database, OFFSETS) == [(3,), (0,)]
+
+
+def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
+    database: str, rig: Rig, proxy: Proxy
+) -> None:
+    proxy.plan("COMMIT", Fault.CUT_AFTER)
+    for _ in range(100):
+        proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
+    rig.hand_over(1, 0)
+    until(lambda: proxy.pending < 100, "the second attempt")
+    rig.storing.settle(0.0)
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 0, (rig.topic, 1): 0}
+
+    rig.hand_over(1, 0)
+    rig.finished()
+    rig.storing.collect()
+
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
+    rig.hand_over(2, 1)
+    rig.finished()
+    rig.storing.collect()
+    assert rows(database, OFFSETS) == [(2,), (0,)]
+    assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == [(1,), (2,)]
+
+
 def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig) -> None:
     with psycopg.connect(database) as rival:
         rival.execute("LOCK TABLE high_water_marks")

@@ -55,6 +55,7 @@ class StoredOffset(NamedTuple):
     next_offset: int
     owner: str
     refusal: str
+    leader_epoch: int
 
 
 def claim(
@@ -149,6 +150,22 @@ def stands_after(connection: Connection, plan: Plan, owner: Owner) -> bool:
         for step in plan.steps
     }
     return all(key in stored and stored[key][:2] == offset for key, offset in expected.items())
+
+
+def overtaken(connection: Connection, plan: Plan, owner: Owner) -> dict[Partition, tuple[int, int]]:
+    """Next offsets and leader epochs as stored, where they are ahead of `plan` under our own epoch; {} otherwise.
+
+    Nobody else can have set them, so what comes before them is stored.
+    """
+    stored = read_offsets(connection, owner.group, [step.topic for step in plan.steps])
+    found = {}
+    for step in plan.steps:
+        key = (step.topic, step.partition)
+        row = stored.get(key)
+        if row is None or row.epoch != owner.epochs[key] or row.next_offset < step.expected_offset:
+            return {}
+        found[key] = (row.next_offset, row.leader_epoch)
+    return found
 
 
 def fenced(connection: Connection, plan: Plan, owner: Owner) -> str:

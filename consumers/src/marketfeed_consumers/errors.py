@@ -11,6 +11,7 @@ Exception
     ├── BadData             the database refuses a row (classes 22, 23, P0): find it, dead-letter it, plan again
     ├── TimedOut            a timeout of the database's has ended it: in halves
     └── Abandoned           told to stop trying (revoked, or the drain deadline): the batch is dropped
+        └── Overtaken       an earlier attempt of ours was committed without our hearing of it: read on from there
 
 Nothing is lost by dropping a batch: its offsets were not stored either, so it is read again.
 """
@@ -88,3 +89,17 @@ class TimedOut(BatchError):
 
 class Abandoned(BatchError):
     """The attempt was given up because the process was told to; the batch will be read again."""
+
+
+class Overtaken(Abandoned):
+    """What is stored under our own epoch is ahead of what the batch goes on from.
+
+    An earlier attempt was committed without our hearing of it, and was then given up or done over in parts.
+
+    Attributes:
+        positions: (topic, partition) -> its next offset and leader epoch as stored.
+    """
+
+    def __init__(self, positions: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        super().__init__(f"positions={dict(positions)}")
+        self.positions = positions

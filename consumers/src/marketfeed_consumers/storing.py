@@ -11,7 +11,7 @@ from marketfeed_consumers import careful
 from marketfeed_consumers.batching import Pace
 from marketfeed_consumers.conflicts import ConflictLog
 from marketfeed_consumers.decode import Batch, Partition, batch_of
-from marketfeed_consumers.errors import Abandoned, BadData, BatchError, StaleKnowledge, TimedOut
+from marketfeed_consumers.errors import Abandoned, BadData, BatchError, Overtaken, StaleKnowledge, TimedOut
 from marketfeed_consumers.plan import Plan, mark_keys, plan
 from marketfeed_consumers.reading import Reader
 from marketfeed_consumers.recent import RecentTrades
@@ -91,8 +91,8 @@ class Storing:
         batch = self._reader.take_batch()
         try:
             self._load_unknown(batch)
-        except Abandoned:
-            self._rewind()
+        except Abandoned as error:
+            self._rewind(error)
             return
         except BadData as error:  # a name that the database cannot even be asked for
             self._writer.wait([flight.future for flight in self._flights])
@@ -168,8 +168,14 @@ class Storing:
             partition: progress.next_offset for partition, progress in self._state.partitions.items()
         }
 
-    def _rewind(self) -> None:
+    def _rewind(self, error: Abandoned | None = None) -> None:
         """Drop what was read and read it again from the stored offsets."""
+        if isinstance(error, Overtaken):
+            log.info("an earlier commit was found", positions=error.positions)
+            for partition, (next_offset, leader_epoch) in error.positions.items():
+                progress = self._state.partitions.get(partition)
+                if progress is not None:
+                    progress.next_offset, progress.leader_epoch = next_offset, leader_epoch
         self._writer.go_on()
         self._reader.take_batch()
         self.forget()
@@ -201,7 +207,7 @@ class Storing:
         self._flights.clear()
         self.forget()
         if isinstance(first_error, Abandoned):
-            self._rewind()
+            self._rewind(first_error)
             return
         log.info(
             "planning again", reason=str(first_error) or type(first_error).__name__, batches=len(batches)
@@ -209,8 +215,8 @@ class Storing:
         try:
             for batch in batches:
                 self._store_carefully(batch, first_error)
-        except Abandoned:
-            self._rewind()
+        except Abandoned as error:
+            self._rewind(error)
 
     def _store_carefully(self, batch: Batch, error: BatchError) -> None:
         """Store one batch, in halves where a timeout of the database's ends it whole."""

@@ -17,11 +17,11 @@ import psycopg
 from marketfeed_chassis import logs
 from marketfeed_chassis.backoff import delays
 from marketfeed_consumers import database, transaction
-from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, refuse, stands_after
+from marketfeed_consumers.claims import Claimed, Wanted, claim, fenced, overtaken, refuse, stands_after
 from marketfeed_consumers.database import Remedy, remedy
 from marketfeed_consumers.decode import Partition
 from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge, TimedOut
+from marketfeed_consumers.errors import Abandoned, BadData, Fenced, Overtaken, StaleKnowledge, TimedOut
 from marketfeed_consumers.knowledge import Mark
 from marketfeed_consumers.load import load_marks
 from marketfeed_consumers.plan import MarkKey, Plan
@@ -189,7 +189,7 @@ class Writer:
             if tried and stands_after(connection, plan, owner):
                 # An earlier attempt was committed without our hearing of it.
                 return tried[-1]
-            raise Fenced(fenced(connection, plan, owner)) from None
+            raise _moved(connection, plan, owner) from None
         tried.append(written)
         self._at("committing")
         connection.commit()
@@ -202,7 +202,7 @@ class Writer:
                 transaction.write(connection, plan, owner, self._clock_us())
             except OffsetsMoved:
                 connection.rollback()
-                raise Fenced(fenced(connection, plan, owner)) from None
+                raise _moved(connection, plan, owner) from None
             if self._dialect.check_deferred:
                 connection.execute(self._dialect.check_deferred)
             connection.rollback()
@@ -291,3 +291,9 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _moved(connection: Connection, plan: Plan, owner: Owner) -> Overtaken | Fenced:
+    """What it means that the partitions of `plan` do not stand where it goes on from."""
+    positions = overtaken(connection, plan, owner)
+    return Overtaken(positions) if positions else Fenced(fenced(connection, plan, owner))

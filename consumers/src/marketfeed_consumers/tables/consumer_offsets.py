@@ -57,6 +57,6 @@ PostgreSQL remembers that reading by pages of many rows, and consumers of differ
 """
 
 READ: Final = """
-SELECT topic, "partition", epoch, next_offset, owner, refusal FROM consumer_offsets
+SELECT topic, "partition", epoch, next_offset, owner, refusal, leader_epoch FROM consumer_offsets
 WHERE consumer_group = %s AND topic = ANY(%s)
 """

@@ -53,6 +53,7 @@ class Standing:
         begins: the lowest offset that is to be stored.
         changed_at: when the log was last cut, expired or created again.
         lost_at: since when what stood below the stored offset is not there, or is another's.
+        is_another: the topic is.
         claimed_at: of the current epoch.
         peak: the highest offset that was ever stored.
     """
@@ -60,6 +61,7 @@ class Standing:
     begins: int = 0
     changed_at: float | None = None
     lost_at: float | None = None
+    is_another: bool = False
     claimed_at: float = 0.0
     peak: int = 0
 
@@ -104,6 +106,7 @@ class Oracle:
         self._letters: dict[tuple[str, int, int], set[bytes | None]] = defaultdict(set)
         self._letters_stored: set[tuple[str, int, int]] = set()
         self._gone: set[tuple[str, Key]] = set()
+        self._written: dict[tuple[str, int, int], tuple[Entry, Meaning]] = {}
         self._claims: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
 
     def violate(self, name: str, text: str) -> None:
@@ -115,6 +118,7 @@ class Oracle:
     def published(self, entry: Entry, meaning: Meaning) -> None:
         """A record that a reader can see."""
         self.meanings[entry.number] = meaning
+        self._written[entry.topic, entry.partition, entry.offset] = (entry, meaning)
         if meaning.kind in ("trade", "quote") and meaning.id is not None:
             self._published[meaning.kind, meaning.symbol, meaning.id].append(meaning.content)
         if meaning.kind == "letter":
@@ -128,7 +132,7 @@ class Oracle:
                 standing = self.standings[group, name, number]
                 standing.changed_at = self._clock.seconds
                 if is_new or not self._is_where_it_was(row):
-                    standing.lost_at = self._clock.seconds
+                    standing.lost_at, standing.is_another = self._clock.seconds, is_new or standing.is_another
 
     def _is_where_it_was(self, row: Row) -> bool:
         log = self._brokers.log((row["topic"], row["partition"]))
@@ -151,7 +155,7 @@ class Oracle:
         self.resets += 1
         for (own, name, _), standing in self.standings.items():
             if (own, name) == (group, topic):
-                standing.lost_at = standing.changed_at = None
+                standing.lost_at, standing.changed_at, standing.is_another = None, None, False
 
     def ended(self, group: str, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
         """A process has ended by itself."""
@@ -299,10 +303,19 @@ class Oracle:
             return
         if row["next_offset"] < old["next_offset"] or row["owner"] == "reset-offsets":
             standing.begins = self._earliest(key, standing, row)
-            standing.lost_at = standing.changed_at = None
+            standing.lost_at, standing.changed_at, standing.is_another = None, None, False
             return
         if row["next_offset"] > old["next_offset"]:
             self._advanced(key, standing, old, row)
+
+    def _was_read(self, old: Row, row: Row) -> bool:
+        """Whether what Kafka's retention has deleted was read before, and is stored now."""
+        passed = (
+            self._written.get((row["topic"], row["partition"], offset))
+            for offset in range(old["next_offset"], row["next_offset"])
+        )
+        settled = (self.is_settled(*one) for one in passed if one is not None)
+        return self._is_where_it_was(row) and all(settled)
 
     def _earliest(self, key: Key, standing: Standing, row: Row) -> int:
         """Where reading begins after `reset-offsets --to earliest`; it may have asked before the log changed."""
@@ -316,6 +329,8 @@ class Oracle:
         if standing.lost_at is not None:
             if standing.claimed_at > standing.lost_at + KNOWING_SECONDS:
                 self.violate("read_on", f"{key}: lost at {standing.lost_at:.3f} s; {row['owner']} stores")
+            elif not standing.is_another and self._was_read(old, row):
+                standing.lost_at = None
             return
         if left := self._unsettled((key[1], key[2]), old["next_offset"], row["next_offset"]):
             changed_at = standing.changed_at

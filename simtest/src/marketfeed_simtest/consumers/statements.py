@@ -108,7 +108,7 @@ def _advance(t: Transaction, p: Any) -> Found:
 
 def _read_offsets(t: Transaction, p: Any) -> Found:
     group, topics = p
-    names = ("topic", "partition", "epoch", "next_offset", "owner", "refusal")
+    names = ("topic", "partition", "epoch", "next_offset", "owner", "refusal", "leader_epoch")
     rows = t.rows("consumer_offsets", consumer_group=group)
     return [[row[name] for name in names] for row in rows if row["topic"] in topics]
 
