@@ -97,12 +97,18 @@ class Commands:
     def _retain(self, fault: faults.Retain, connection: Any, retry: Any) -> None:
         now_us = self._tasks.clock.wall_us()
         limit = retention.Limit(now_us - fault.kept_hours * _HOUR_US, now_us)
-        run = self._oracle.retention_begins(fault.table, limit.before_us)
-        steps = (
-            retention.expire_dead_letters(connection, limit, retry)
-            if fault.table == "dead_letters"
-            else retention.expire(connection, fault.table, limit, retry, self._tasks.sleep)
-        )
+        self._delete(fault.table, connection, limit, retry)
+        if fault.table in retention.CONFLICTS:
+            self._delete(retention.CONFLICTS[fault.table], connection, limit, retry)
+
+    def _delete(self, table: str, connection: Any, limit: retention.Limit, retry: Any) -> None:
+        run = self._oracle.retention_begins(table, limit.before_us)
+        if table == "dead_letters":
+            steps = retention.expire_dead_letters(connection, limit, retry)
+        elif table in retention.CONFLICTS.values():
+            steps = retention.expire_conflicts(connection, table, limit, retry)
+        else:
+            steps = retention.expire(connection, table, limit, retry, self._tasks.sleep)
         for _ in steps:
             self._database.look()
             self._tasks.sleep(self._step_seconds())

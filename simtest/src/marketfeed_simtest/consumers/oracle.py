@@ -183,8 +183,8 @@ class Oracle:
                 self._row(table, key, old[table, key], row)
             elif table == "dead_letters" and row is not None and old[table, key] is None:
                 self._letter(row)
-            elif table in ("trade_conflicts", "quote_conflicts") and row is not None:
-                self._conflict(table, key, row)
+            elif table in ("trade_conflicts", "quote_conflicts"):
+                self._conflict(table, key, old[table, key], row)
         for (table, key), row in changes.items():
             if table == "consumer_offsets" and row is not None:
                 self._offsets(key, old[table, key], row)
@@ -238,7 +238,7 @@ class Oracle:
         if table in self.ever:
             for key in self.tables[table]:
                 newest[key[:3]] = max(newest.get(key[:3], -1), key[3])
-        if table != "dead_letters":
+        if table not in ("dead_letters", "trade_conflicts", "quote_conflicts"):
             run.old = {
                 key
                 for key, row in self.tables[table].items()
@@ -262,7 +262,11 @@ class Oracle:
         if value not in self._letters.get(place, ()):
             self.violate("false_dead_letter", f"{place}: {row['reason']}")
 
-    def _conflict(self, table: str, key: Key, row: Row) -> None:
+    def _conflict(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
+        if row is None:
+            if old is not None and old["noticed_time_us"] >= self.limit(table):
+                self.violate("deleted_young", f"{table} {key}: limit {self.limit(table)}")
+            return
         of, kind = ("trades", "trade") if table == "trade_conflicts" else ("book_tickers", "quote")
         content = self._content(of, row)
         held = self.ever[of].get(key[:4])

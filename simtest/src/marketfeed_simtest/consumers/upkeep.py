@@ -94,6 +94,21 @@ def _expire_letters(t: Transaction, p: Any) -> Found:
     return len(old)
 
 
+def _expire_conflicts(table: str, times: Sequence[str]) -> Statement:
+    def expire(t: Transaction, p: Any) -> Found:
+        old = [
+            row
+            for row in t.rows(table)
+            if min(row[name] for name in times) >= p["earliest_us"]
+            and max(row["noticed_time_us"], *(row[name] for name in times)) < p["before_us"]
+        ][: p["limit"]]
+        for row in old:
+            t.delete(table, row)
+        return len(old)
+
+    return expire
+
+
 def _is_letter_old(t: Transaction, row: Row, before_us: int) -> bool:
     if row["stored_time_us"] >= before_us:
         return False
@@ -243,6 +258,10 @@ UPKEEP: Final[dict[str, Statement]] = {
     retention_state.ADD: _add_retention,
     retention_state.END: _end_retention,
     dead_letters.EXPIRE: _expire_letters,
+    trade_conflicts.EXPIRE: _expire_conflicts(
+        trade_conflicts.NAME, ("trade_time_us", "stored_trade_time_us")
+    ),
+    quote_conflicts.EXPIRE: _expire_conflicts(quote_conflicts.NAME, ("received_time_us", "received_time_us")),
     rebuild._MARKS: _marked_symbols,
     rebuild._WHOLE_FROM: _whole_from,
     rebuild._MINUTES: _minutes,
