@@ -12,10 +12,13 @@ class Failpoints(Cluster):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster._client, cluster._metrics)
+        self.before_get: Callable[[], None] | None = None
         self.after_not_found: Callable[[str], Awaitable[None]] | None = None
         self.before_apply: Callable[[], None] | None = None
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
+        if self.before_get is not None:
+            self.before_get()
         try:
             return await super().get(path, **query)
         except NotFound:

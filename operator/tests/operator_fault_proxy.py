@@ -40,6 +40,7 @@ class FaultProxy:
         self.seen: list[tuple[str, str]] = []
         self.port = 0
         self._watches: set[asyncio.Task[None]] = set()
+        self._frozen: set[asyncio.Task[None]] = set()
         self._ending = b""
         self._session: aiohttp.ClientSession | None = None
 
@@ -47,6 +48,12 @@ class FaultProxy:
     def watches(self) -> int:
         """How many watches run."""
         return len(self._watches)
+
+    def freeze_watches(self) -> None:
+        """Forward nothing more of the watches that run, and leave their connections open; new ones go through."""
+        self._frozen |= self._watches
+        for watch in list(self._watches):
+            watch.cancel()
 
     def cut_watches(self, ending: bytes = b"") -> None:
         """End every watch that runs, after `ending`."""
@@ -100,13 +107,15 @@ class FaultProxy:
             with contextlib.suppress(ConnectionError):  # whoever asked has gone
                 await response.prepare(request)
                 if watch:
-                    await self._stream(answer, response)
+                    await self._stream(request, answer, response)
                 else:
                     await response.write(await answer.read())
                 await response.write_eof()
             return response
 
-    async def _stream(self, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+    async def _stream(
+        self, request: web.Request, answer: aiohttp.ClientResponse, response: web.StreamResponse
+    ) -> None:
         if self.blocked:  # since we asked
             return
         task = asyncio.create_task(_pump(answer, response))
@@ -116,7 +125,11 @@ class FaultProxy:
         finally:
             self._watches.discard(task)
             task.cancel()
-        if task.cancelled() and self._ending:
+        if task in self._frozen:
+            # aiohttp has no event for a client that goes.
+            while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        elif task.cancelled() and self._ending:
             await response.write(self._ending)
 
 

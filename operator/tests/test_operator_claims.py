@@ -13,6 +13,7 @@ from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.engine.claims import DURATION_SECONDS, NAME, RENEW_SECONDS, Claims
 from marketfeed_operator.engine.leader import LEASES, LeaderElection
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.errors import Unavailable
 
 pytestmark = pytest.mark.integration
 
@@ -89,10 +90,10 @@ async def test_lease_of_nonsense_ends_nothing(admin: Admin):
     assert await held.holder(admin.namespace) == ""
 
 
-def election(admin: Admin, clock: Clock, name: str, lease: str = "elected") -> LeaderElection:
+def election(admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None) -> LeaderElection:
     return LeaderElection(
-        admin.cluster, namespace=admin.namespace, name=lease, identity=name, lease_seconds=15, retry_seconds=0.01,
-        now=clock,
+        cluster or admin.cluster, namespace=admin.namespace, name="elected", identity=name, lease_seconds=15,
+        retry_seconds=0.01, now=clock,
     )  # fmt: skip
 
 
@@ -125,6 +126,36 @@ async def test_leader_stops_before_another_may_start(admin: Admin):
     holding = asyncio.create_task(first.hold())
     await renewals_fail()
     await asyncio.wait_for(holding, 60)
+    assert not first.leading
+
+
+async def test_leader_that_cannot_renew_stops_while_the_lease_is_still_its_own(admin: Admin):
+    clock, cluster = Clock(), Failpoints(admin.cluster)
+    first, second = election(admin, clock, "first", cluster), election(admin, clock, "second")
+    await first.acquire()
+    assert await second._try() == "first"
+    acquired = clock.seconds
+
+    def a_second_without_an_answer() -> None:
+        clock.seconds += 1
+        raise Unavailable(0, "a partition of the network")
+
+    cluster.before_get = a_second_without_an_answer
+    await asyncio.wait_for(first.hold(), 60)
+    assert not first.leading
+    assert clock.seconds - acquired == 10, "two thirds of the Lease's duration"
+    assert await second._try() == "first", "nobody else leads yet"
+
+
+async def test_leader_takes_a_lease_that_says_nothing(admin: Admin):
+    body = {
+        "apiVersion": LEASES.api_version, "kind": LEASES.kind,
+        "metadata": {"name": "elected", "namespace": admin.namespace},
+    }  # fmt: skip
+    await admin.cluster.apply(LEASES, body, manager="mallory")
+    first = election(admin, Clock(), "first")
+    await asyncio.wait_for(first.acquire(), 60)
+    await first.release()
     assert not first.leading
 
 

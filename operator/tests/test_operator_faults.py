@@ -56,6 +56,31 @@ async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator,
     assert operator.process.poll() is None
 
 
+async def test_a_watch_that_hangs_silently_is_opened_anew_and_what_it_missed_is_done(
+    admin: Admin, start_operator, proxy
+):
+    """Connections that stay open and bring nothing, as behind a firewall that has forgotten them."""
+    operator = await asyncio.to_thread(
+        start_operator, server=f"http://127.0.0.1:{proxy.port}", wait=False, WATCH_DEADLINE_SECONDS="8",
+        AUDIT_SECONDS="3600", RESYNC_SECONDS="3600",
+    )  # fmt: skip
+    await asyncio.to_thread(operator.await_log, " leading ")
+    await admin.feed("one", symbols=["AA"])
+    await there(admin, "one-shard-0")
+
+    async def all_watched():
+        return proxy.watches >= 10
+
+    await eventually(all_watched)
+    proxy.freeze_watches()
+    await admin.feed("two", symbols=["AA"])
+    await admin.delete("ConfigMap", "one-shard-0")
+    await there(admin, "one-shard-0", "two-shard-0")
+    restarts = await asyncio.to_thread(operator.total, "marketfeed_operator_watch_restarts_total")
+    assert restarts == 0, "each stream by itself"
+    assert await asyncio.to_thread(operator.stop) == 0
+
+
 async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
     admin: Admin, operator, proxy
 ):

@@ -8,6 +8,7 @@ from typing import Any
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.terminal import shown_lines
+from marketfeed_operator import nesting
 
 PROGRAM = "kubectl"
 
@@ -28,7 +29,7 @@ class Kubectl:
         Raises:
             StartupError: kubectl is not there, or says why not.
         """
-        answer = json.loads(self._run(["get", *arguments, "--output", "json"]))
+        answer = nesting.loads(self._run(["get", *arguments, "--output", "json"]))
         items: list[dict[str, Any]] = answer.get("items", [answer])
         return items
 

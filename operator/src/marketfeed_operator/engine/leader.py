@@ -89,7 +89,7 @@ class LeaderElection:
         self.leading = False
         try:
             lease = await self._cluster.get(self._path)
-            if lease["spec"].get("holderIdentity") != self._identity:
+            if _spec(lease).get("holderIdentity") != self._identity:
                 return
             # A duration of a second, as client-go does, for those that look at nothing but times.
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
@@ -104,7 +104,7 @@ class LeaderElection:
         try:
             lease = await self._read()
             self.last_contact = self._now()
-            spec = lease["spec"]
+            spec = _spec(lease)
             holder = spec.get("holderIdentity") or ""
             version = lease["metadata"]["resourceVersion"]
             if version != self._seen[0]:
@@ -140,7 +140,7 @@ class LeaderElection:
             )
 
     def _ours(self, lease: dict[str, Any], *, changed: bool) -> dict[str, Any]:
-        spec = lease["spec"]
+        spec = _spec(lease)
         moment = _moment()
         return {
             **lease,
@@ -152,6 +152,11 @@ class LeaderElection:
                 "leaseTransitions": (spec.get("leaseTransitions") or 0) + int(changed),
             },
         }
+
+
+def _spec(lease: dict[str, Any]) -> dict[str, Any]:
+    """What a Lease says; one that somebody has made may have no spec."""
+    return lease.get("spec") or {}
 
 
 def _moment() -> str:
