@@ -13,7 +13,7 @@ from marketfeed_cli import observe
 from marketfeed_cli.kubectl import tables
 from marketfeed_cli.status import _ask, _printable, _render, read_answer
 from marketfeed_cli.terminal import shown, shown_lines
-from marketfeed_devtools.hostile import Hostile
+from marketfeed_devtools.hostile import meet
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_wire.status import WorkerStatus
 
@@ -46,17 +46,20 @@ def fit_for_a_terminal(text: str) -> bool:
 
 
 async def test_no_response_ends_a_command_or_reaches_the_terminal_raw():
-    hostile = Hostile(fuzz_rng("cli"), [WORKER, CONSUMER])
     answered = 0
-    async with hostile.serving() as base, aiohttp.ClientSession(timeout=SHORT) as session:
-        for _ in range(fuzz_rounds()):
-            answer = await _ask(session, base)
-            answered += not isinstance(answer, str)
-            assert fit_for_a_terminal(rendered(answer)), answer
-            await observe.worker_status(session, base)
-            await observe.consumer_status(session, base)
+
+    async def commands(base: str, rounds: int) -> None:
+        nonlocal answered
+        async with aiohttp.ClientSession(timeout=SHORT) as session:
+            for _ in range(rounds):
+                answer = await _ask(session, base)
+                answered += not isinstance(answer, str)
+                assert fit_for_a_terminal(rendered(answer)), answer
+                await observe.worker_status(session, base)
+                await observe.consumer_status(session, base)
+
+    await meet(fuzz_rng("cli"), [WORKER, CONSUMER], fuzz_rounds(), commands)
     assert answered > 0
-    assert hostile.redirected == 0
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.config_map import config_map
+from marketfeed_operator.engine.pod_status import MAX_COUNT
 from marketfeed_operator.facts import child_facts
 from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Listing, Observed, PodFacts, PodReport
 from marketfeed_operator.plan import obsolete, plan, resolve
 from marketfeed_operator.status_writer import transitions
+from marketfeed_operator.store import Store
 from marketfeed_operator.trouble import workload_trouble
 from marketfeed_wire.assignment import hash_of
 
@@ -340,6 +342,28 @@ def test_a_status_of_five_thousand_shards_is_bounded():
     assert found.shards is not None
     assert found.shards.desired == 5000
     assert len(found.model_dump_json()) < 100_000
+
+
+def test_what_pods_report_never_outgrows_a_status():
+    spec = {**STORED, "symbols": [f"S{number}" for number in range(2000)], "shardSize": 1}
+    observed = settled(spec)
+    workers = [pod(f"w{number}", number) for number in range(2000)]
+    consumers = [pod(f"c{number}", None, component="consumer-trades") for number in range(2000)]
+    reports = {
+        **{each.uid: PodReport(missing_trades=MAX_COUNT) for each in workers},
+        **{each.uid: PodReport(lag=MAX_COUNT) for each in consumers},
+    }
+    found = status(spec, replace(observed, pods=[*workers, *consumers], reports=reports))
+    assert found["shards"]["missingTrades"] == found["consumers"]["lag"] == MAX_COUNT
+
+
+def test_a_pod_whose_label_names_another_feed_is_no_longer_one_of_the_first():
+    store = Store()
+    store.put_pod(pod())
+    assert store.put_pod(pod(feed=("default", "other"))) == ("default", "other")
+    assert store.pods_of(("default", "feed")) == []
+    assert store.remove_pod("p") == ("default", "other")
+    assert store.pods_of(("default", "other")) == []
 
 
 def test_a_damaged_file_is_assigned_anew():

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import tracemalloc
+from collections import Counter
 
 import aiohttp
 import msgspec
@@ -15,7 +16,7 @@ from test_operator_decide import NOW
 from test_operator_reports import worker_status
 
 from marketfeed_chassis.bodies import BadBody
-from marketfeed_devtools.hostile import Hostile
+from marketfeed_devtools.hostile import meet
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.decide import Situation, decide
@@ -50,70 +51,58 @@ async def ignored(_: Key) -> None:
 
 
 async def test_no_response_of_a_venue_ends_the_listings():
-    rng = fuzz_rng("venue")
-    hostile = Hostile(rng, [LISTING])
-    listings = Listings(ignored, Metrics(CollectorRegistry()))
-    spec = parse({"venue": "binance_us", "symbolSelector": {}, "kafka": {"bootstrapServers": "k:9092"}})
-    assert isinstance(spec, Spec)
-    read = failed = 0
-    async with hostile.serving() as base, aiohttp.ClientSession(timeout=SHORT) as session:
-        spec = spec.model_copy(update={"endpoints": parse_endpoints(base)})
-        for _ in range(fuzz_rounds()):
-            listings.of(FEED, spec)
-            succeeded = await listings._ask(session, base)
-            found = listings.of(FEED, spec)
-            assert found is not None
-            assert succeeded == (not found.problem)
-            assert len(found.problem) < 500
-            read, failed = read + succeeded, failed + (not succeeded)
-            if found.symbols:
-                # What got through can be planned with, and holds nothing that a terminal obeys.
-                assert all(name.isprintable() and name.strip() == name for name in found.symbols)
-                feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
-                assert plan(feed, Observed(listing=found)) is not None
-    assert read > 0
-    assert failed > 0
-    assert hostile.redirected == 0, "nobody chooses where the operator asks next"
+    outcomes: Counter[bool] = Counter()
 
+    async def asks(base: str, rounds: int) -> None:
+        listings = Listings(ignored, Metrics(CollectorRegistry()))
+        spec = selecting(base)
+        async with aiohttp.ClientSession(timeout=SHORT) as session:
+            for _ in range(rounds):
+                listings.of(FEED, spec)
+                succeeded = await listings._ask(session, base)
+                found = listings.of(FEED, spec)
+                assert found is not None
+                assert succeeded == (not found.problem)
+                assert len(found.problem) < 500
+                outcomes[succeeded] += 1
+                if found.symbols:
+                    # What got through can be planned with, and holds nothing that a terminal obeys.
+                    assert all(name.isprintable() and name.strip() == name for name in found.symbols)
+                    feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
+                    assert plan(feed, Observed(listing=found)) is not None
 
-def parse_endpoints(base: str):
-    spec = parse(
-        {
-            "venue": "binance_us",
-            "symbols": ["A"],
-            "endpoints": {"rest": base},
-            "kafka": {"bootstrapServers": "k:1"},
-        }
-    )
-    assert isinstance(spec, Spec)
-    return spec.endpoints
+    await meet(fuzz_rng("venue"), [LISTING], fuzz_rounds(), asks)
+    assert outcomes.keys() == {True, False}
 
 
 async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cannot_be_written():
-    rng = fuzz_rng("pods")
     samples = [json.loads(worker_status("0123456789abcdef")), CONSUMER]
-    hostile = Hostile(rng, samples)
-    store, metrics = Store(), Metrics(CollectorRegistry())
-    store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
-    spec = parse(
-        {
-            "venue": "binance_us", "symbols": ["AA"], "kafka": {"bootstrapServers": "k:9092"},
-            "storage": {"engine": "postgresql", "dsnSecretName": "d"},
-        }
-    )  # fmt: skip
-    assert isinstance(spec, Spec)
-    feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
-    for number, component in enumerate(("ingestion", "consumer-trades")):
-        store.put_pod(
-            PodFacts("default", f"p{number}", f"u{number}", FEED, component, 0, ip="127.0.0.1", ready=True)
-        )
-    seen = rejected = 0
-    async with hostile.serving() as base:
-        reports = Reports(store, metrics, port=int(base.rpartition(":")[2]), changed=ignored)
+    outcomes: Counter[str] = Counter()
+
+    async def asks(base: str, rounds: int) -> None:
+        store = Store()
+        store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
+        spec = parse(
+            {
+                "venue": "binance_us", "symbols": ["AA"], "kafka": {"bootstrapServers": "k:9092"},
+                "storage": {"engine": "postgresql", "dsnSecretName": "d"},
+            }
+        )  # fmt: skip
+        assert isinstance(spec, Spec)
+        feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
+        for number, component in enumerate(("ingestion", "consumer-trades")):
+            store.put_pod(
+                PodFacts(
+                    "default", f"p{number}", f"u{number}", FEED, component, 0, ip="127.0.0.1", ready=True
+                )
+            )
+        port = int(base.rpartition(":")[2])
+        reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=ignored)
         async with reports.session() as session:
-            for _ in range(fuzz_rounds()):
+            for _ in range(rounds):
                 await reports.ask_all(session)
-                seen, rejected = seen + len(reports.by_pod), rejected + len(reports.problems)
+                outcomes["seen"] += len(reports.by_pod)
+                outcomes["rejected"] += len(reports.problems)
                 observed = Observed(
                     pods=store.pods_of(FEED),
                     reports=dict(reports.by_pod),
@@ -124,9 +113,10 @@ async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cann
                 told = json.dumps(decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json"))
                 assert "\\u001b" not in told
                 assert len(told) < 20_000
-    assert seen > 0
-    assert rejected > 0
-    assert hostile.redirected == 0
+
+    await meet(fuzz_rng("pods"), samples, fuzz_rounds(), asks)
+    assert outcomes["seen"] > 0
+    assert outcomes["rejected"] > 0
 
 
 async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():

@@ -246,6 +246,58 @@ async def test_a_kind_of_another_operator_that_cannot_be_listed_concerns_those_w
         assert await asyncio.to_thread(operator.stop) == 0
 
 
+async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone(
+    admin: Admin, api_server, start_operator
+):
+    """As the webhook of an admission policy makes that is down for that namespace."""
+    other = Admin(admin.cluster, f"{admin.namespace}-b")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
+    await admin.cluster.apply(KINDS["Namespace"], namespace, manager="tests")
+    async with FaultProxy(api_server.server, api_server.ca_file).running() as proxy:
+        settings = {
+            "server": f"http://127.0.0.1:{proxy.port}", "AUDIT_SECONDS": "1", "RESYNC_SECONDS": "1",
+            "CLAIM_SECONDS": "0.3",
+        }  # fmt: skip
+        operator: Operator = await asyncio.to_thread(lambda: start_operator(**settings))
+        await is_served(admin, "claimed")
+        await is_served(other, "beside")
+        proxy.refuse = lambda _, path: 500 if f"/namespaces/{admin.namespace}/leases" in path else None
+
+        async def told() -> bool:
+            found = await admin.condition("claimed", "Degraded")
+            assert found["reason"] == "OperatorDegraded", found
+            assert f"claim on namespace {admin.namespace}: " in found["message"]
+            return True
+
+        await eventually(told)
+        await is_served(other, "later")
+        assert (await other.condition("beside", "Degraded"))["reason"] == "AsExpected"
+        assert (
+            await asyncio.to_thread(operator.total, "marketfeed_operator_loop_failures_total", loop="claims")
+            == 0
+        )
+        assert await asyncio.to_thread(operator.stop) == 0
+
+        # One that starts now cannot know whose the namespace is: it changes nothing there, and says so.
+        operator = await asyncio.to_thread(lambda: start_operator(**settings))
+
+        async def said() -> bool:
+            ready = await admin.condition("claimed", "Ready")
+            assert ready["status"] == "False", "nothing is known of its children"
+            return bool(ready["reason"] == "ApplyFailed")
+
+        await eventually(said)
+        await is_served(other, "new")
+        proxy.refuse = lambda _, __: None
+
+        async def over() -> bool:
+            return bool((await admin.condition("claimed", "Degraded"))["reason"] == "AsExpected")
+
+        await eventually(over)
+        assert await asyncio.to_thread(operator.stop) == 0
+    await admin.cluster._request("delete", KINDS["Namespace"].path(None, other.namespace))
+
+
 async def test_rights_that_are_taken_away_in_one_namespace_and_given_back(admin: Admin, api_server, tmp_path):
     kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", await narrow_token(admin))
     other = Admin(admin.cluster, f"{admin.namespace}-b")

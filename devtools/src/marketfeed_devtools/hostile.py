@@ -10,10 +10,11 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 MIB: Final = 2**20
+AT_ONCE: Final = 16
 _SCALARS: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2**31, 2**53, -(2**63), 2**63, 2**64, 10**40, 0.5, 1e308, "", "x", "\x00",
     "\x1b[31mred", "\n", "\u202e", "\ud800", "é", "币安", "9" * 5000, "TRADING", "USDT", "BTCUSDT", [], {},
@@ -159,3 +160,25 @@ class Hostile:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+async def meet(
+    rng: random.Random, samples: Sequence[Any], rounds: int, client: Callable[[str, int], Awaitable[None]]
+) -> None:
+    """Run `client` (address, number of requests) against several servers at once, the same each time for the same seed.
+
+    Some responses (a chunk that is none before the end of the connection) a client can only wait out: one after another
+    that would take most of an hour for 10,000 of them.
+
+    Raises:
+        AssertionError: a client followed a redirect.
+    """
+    servers = [Hostile(random.Random(rng.random()), samples) for _ in range(AT_ONCE)]  # noqa: S311 - drawn from the seed
+
+    async def one(number: int, hostile: Hostile) -> None:
+        async with hostile.serving() as base:
+            await client(base, len(range(number, rounds, AT_ONCE)))
+
+    await asyncio.gather(*(one(number, hostile) for number, hostile in enumerate(servers)))
+    if any(hostile.redirected for hostile in servers):
+        raise AssertionError("nobody chooses where a client of ours asks next")

@@ -86,6 +86,7 @@ class Observer:
             other_operator=self._claims.other(key[0]),
             unreadable_kinds=self._audit.unreadable_kinds(key[0]),
             operator_problems=dict(self._rim.problems),
+            claim_problem=self._claims.problems.get(key[0], ""),
         )
 
     def forget(self, key: Key) -> None:

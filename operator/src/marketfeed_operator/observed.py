@@ -179,6 +179,8 @@ class Observed:
     """Another installation of the operator that would serve the feed's namespace too; "" for none."""
     unreadable_kinds: Mapping[str, str] = field(default_factory=dict)
     """Optional kind -> why its objects in the feed's namespace cannot be listed."""
+    claim_problem: str = ""
+    """Why the claim on the feed's namespace cannot be renewed; "" when it is."""
     operator_problems: Mapping[str, str] = field(default_factory=dict)
     """Side loop of the operator -> why it fails; concerns every feed."""
 

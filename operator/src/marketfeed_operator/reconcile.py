@@ -102,11 +102,17 @@ class Reconciler:
             if await self._claims.holder(key[0]):
                 return Done()  # another operator's, which also writes the status
             outcome = await self._pass(key, facts)
-        except ApiError as error:
-            return Done(f"{error}", error.retry_after_seconds or 0)
+        except (
+            ApiError
+        ) as error:  # nobody can say whose the namespace is: nothing is applied until somebody can
+            at = Situation(facts, None, [], Observed(), None, failure=self._worth_telling(key, error))
+            outcome = _Pass(at, error)
         except Exception as error:
             log.exception("reconciliation crashed", feed="/".join(key))
             outcome = _Pass(Situation(facts, None, [], Observed(), None, fault=_fault(error)), None)
+        if outcome.refusal is not None and outcome.situation.plan is None and not outcome.situation.failure:
+            # What was told stands until the refusal has stayed: without a plan nothing is known of the feed's children.
+            return Done(f"{outcome.refusal}", outcome.refusal.retry_after_seconds or 0)
         try:
             await self._writer.write(facts, self._status(outcome.situation))
         except NotFound:  # deleted meanwhile

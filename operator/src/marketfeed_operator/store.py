@@ -73,6 +73,8 @@ class Store:
     def put_pod(self, pod: PodFacts) -> Key | None:
         """Take in a pod; None when nothing of it is new."""
         before = self._pods.get(pod.feed, {}).get(pod.uid)
+        if self._feed_of_pod.get(pod.uid, pod.feed) != pod.feed:  # its label was changed to another feed
+            self.remove_pod(pod.uid)
         self._pods[pod.feed][pod.uid] = pod
         self._feed_of_pod[pod.uid] = pod.feed
         return None if before == pod else pod.feed

@@ -69,6 +69,8 @@ def _several_operators(at: Situation) -> Verdict | None:
 
 def _operator_failing(at: Situation) -> Verdict | None:
     failing = [f"{loop}: {reason}" for loop, reason in sorted(at.observed.operator_problems.items())]
+    if at.observed.claim_problem:
+        failing.append(f"claim on namespace {at.feed.namespace}: {at.observed.claim_problem}")
     return ("OperatorDegraded", f"a part of the operator fails: {'; '.join(failing)}") if failing else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.api.status import (
@@ -20,6 +21,9 @@ from marketfeed_operator.names import COMPONENT, FEED, consumer_component, consu
 from marketfeed_operator.observed import PodReport
 from marketfeed_operator.text import printable
 from marketfeed_wire.assignment import hash_of
+
+MAX_TOTAL: Final = 2**53
+"""An integer of a status has 64 bits, and other readers of JSON keep 53."""
 
 
 def symbols(at: Situation) -> SymbolsStatus | None:
@@ -64,9 +68,14 @@ def shards(at: Situation) -> ShardsStatus | None:
         ready=sum(1 for facts in found if facts is not None and facts.wanted <= facts.ready),
         updated=sum(1 for facts in found if facts is not None and facts.rolled),
         moving_symbols=sum(len(reading.leaving) for reading in at.plan.readings.values()),
-        missing_trades=sum(item.missing_trades for item in items),
+        missing_trades=_total(item.missing_trades for item in items),
         items=tuple(items[:MAX_SHARDS_LISTED]),
     )
+
+
+def _total(counts: Iterable[int]) -> int:
+    """The sum of what pods report, of which there may be any number, within what a status holds."""
+    return min(sum(counts), MAX_TOTAL)
 
 
 def _common(hashes: Iterable[str]) -> str:
@@ -95,7 +104,7 @@ def consumers(at: Situation) -> ConsumersStatus | None:
     return ConsumersStatus(
         desired=sum(found.desired for found in there),
         ready=sum(found.ready for found in there),
-        lag=sum(lags) if lags else None,
+        lag=_total(lags) if lags else None,
         trades=sets["trade"],
         book_ticker=sets["bookTicker"],
     )
@@ -118,7 +127,7 @@ def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus |
         replicas=facts.there if facts else 0,
         desired=facts.wanted if facts else _declared_replicas(at.spec, stream),
         ready=facts.ready if facts else 0,
-        lag=sum(lags) if lags else None,
+        lag=_total(lags) if lags else None,
         selector=f"{FEED}={at.feed.name},{COMPONENT}={component}",
     )
 

@@ -53,6 +53,9 @@ class Claims:
     Args:
         installation: what this operator is called among others: namespace and name of its own Lease.
         now: a clock in seconds that never goes back.
+
+    Attributes:
+        problems: namespace -> why its claim was not renewed the last time; an admission policy of it, for example.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Claims:
         self._installation = installation
         self._now = now
         self._seen: dict[str, _Seen] = {}
+        self.problems: dict[str, str] = {}
 
     async def holder(self, namespace: str) -> str:
         """The other installation that serves the namespace; "" when this one does.
@@ -92,19 +96,26 @@ class Claims:
         """Renew the claims on namespaces that have feeds, and forget the others.
 
         Raises:
-            ApiError: the API server does not answer; the other claims were renewed.
+            ApiError: the API server does not answer for any of them.
         """
         failure: ApiError | None = None
         for namespace in self._seen.keys() - served:
             del self._seen[namespace]
+        before, self.problems = self.problems, {}
         for namespace in sorted(served):
             try:
                 await self._look(namespace)
             except ApiError as error:
                 failure = failure or error
+                self.problems[namespace] = printable(f"{error}", 300)
         self._metrics.other_operators.set(len(self.others()))
-        if failure is not None:
+        if failure is not None and len(self.problems) == len(served):
             raise failure
+        for namespace in self.problems.keys() - before.keys():
+            reason = self.problems[namespace]
+            log.warning("claim not renewed", namespace=namespace, reason=reason)
+        for namespace in (before.keys() - self.problems.keys()) & served:
+            log.info("claim renewed again", namespace=namespace)
 
     async def _look(self, namespace: str) -> None:
         """Take or renew the claim on a namespace if we may; else note in it that we are there."""
