@@ -90,10 +90,12 @@ async def test_lease_of_nonsense_ends_nothing(admin: Admin):
     assert await held.holder(admin.namespace) == ""
 
 
-def election(admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None) -> LeaderElection:
+def election(
+    admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None, serves: str = ""
+) -> LeaderElection:
     return LeaderElection(
         cluster or admin.cluster, namespace=admin.namespace, name="elected", identity=name, lease_seconds=15,
-        retry_seconds=0.01, now=clock,
+        retry_seconds=0.01, serves=serves, now=clock,
     )  # fmt: skip
 
 
@@ -145,6 +147,21 @@ async def test_leader_that_cannot_renew_stops_while_the_lease_is_still_its_own(a
     assert not first.leading
     assert clock.seconds - acquired == 10, "two thirds of the Lease's duration"
     assert await second._try() == "first", "nobody else leads yet"
+
+
+async def test_leader_of_another_installation_in_the_namespace_is_told_by_what_it_serves(admin: Admin):
+    clock = Clock()
+    first = election(admin, clock, "first", serves="a")
+    spare = election(admin, clock, "spare", serves="a")
+    second = election(admin, clock, "second", serves="b")
+    await first.acquire()
+    assert await spare._try() == await second._try() == "first"
+    assert (first.misplaced, spare.misplaced, second.misplaced) == ("", "", "a")
+    await first.release()
+    assert await second._try() == "second"
+    assert second.misplaced == ""
+    assert await spare._try() == "second"
+    assert spare.misplaced == "b"
 
 
 async def test_leader_takes_a_lease_that_says_nothing(admin: Admin):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from operator_support import Admin, eventually
 
-from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, POD, Kind
+from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, POD, Kind
 from marketfeed_operator.trouble import pod_trouble, refusal
 
 STORAGE = {"engine": "postgresql", "dsnSecretName": "database"}
@@ -173,6 +173,43 @@ async def test_degraded_is_over_when_the_quota_is_raised(admin: Admin, operator)
     await reason("QuotaExceeded")
     await make(admin, QUOTA, "pods", spec={"hard": {"pods": "50"}})
     await reason("AsExpected")
+
+
+@pytest.mark.integration
+async def test_a_run_of_retention_whose_pods_are_refused_is_told(admin: Admin, operator, nodes):
+    """A Job that Kubernetes makes of the feed's CronJob, as kubectl create job --from does."""
+    await admin.feed("runs", symbols=["AA"], storage={**STORAGE, "retention": {"tradesDays": 7}})
+
+    async def ready():
+        return (await admin.condition("runs", "Ready"))["status"] == "True"
+
+    await eventually(ready)
+    await no_pods(admin)
+    cron = await admin.get("CronJob", "runs-retain")
+    assert cron is not None
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "name": "runs-retain",
+        "uid": cron["metadata"]["uid"],
+    }
+    template = cron["spec"]["jobTemplate"]
+    job = {
+        "apiVersion": JOB.api_version, "kind": JOB.kind,
+        "metadata": {
+            "name": "by-hand", "namespace": admin.namespace, "labels": template["metadata"]["labels"],
+            "ownerReferences": [{**owner, "controller": True}],
+        },
+        "spec": template["spec"],
+    }  # fmt: skip
+    await admin.cluster._request("post", JOB.path(admin.namespace), body=job)
+
+    async def told():
+        found = await admin.condition("runs", "Degraded")
+        assert found["reason"] == "QuotaExceeded", found
+        return found
+
+    assert (await eventually(told))["message"].startswith("Job by-hand: ")
 
 
 @pytest.mark.integration

@@ -65,6 +65,8 @@ class OperatorHealth:
         told = {
             "identity": self._identity,
             "leading": self._election is None or self._election.leading,
+            # Not in /readyz: a new version that would serve other namespaces must become ready before the old one ends.
+            "leaderServesOther": self._election.misplaced if self._election else "",
             "watching": leadership is not None,
             "feeds": len(self._store.feeds),
             "unavailableNamespaces": dict(leadership.scopes.problems) if leadership else {},

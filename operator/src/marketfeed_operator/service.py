@@ -86,6 +86,7 @@ class _Operator:
                 identity=self.identity,
                 lease_seconds=settings.lease_seconds,
                 retry_seconds=settings.lease_retry_seconds,
+                serves=",".join(sorted(settings.watch_namespaces)) or "all namespaces",
                 now=time.monotonic,
             )
             if settings.leader_election

@@ -41,7 +41,7 @@ class Situation:
         return self.feed.status.get("observedGeneration")
 
     def troubled_workloads(self) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-        """((kind, name), (reason, message)) of each wanted workload that gets no further.
+        """((kind, name), (reason, message)) of what gets no further of the wanted workloads and retention's newest run.
 
         A Job that has failed is reported as what it is for.
         """
@@ -54,6 +54,10 @@ class Situation:
             trouble = None if facts is None else facts.trouble or self.observed.refusals.get(facts.uid)
             if facts is not None and trouble is not None and facts.job != "Failed":
                 found.append(((child.kind.kind, child.name), trouble))
+        for run in self.retention_runs()[-1:] if self.retention() is not None else ():
+            trouble = run.trouble or self.observed.refusals.get(run.uid)
+            if trouble is not None and run.job == "Running":
+                found.append(((run.key[0], run.key[2]), trouble))
         return found
 
     def shards(self) -> list[ChildFacts | None]:

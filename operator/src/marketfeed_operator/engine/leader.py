@@ -13,10 +13,16 @@ from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.errors import ApiError, Conflict, NotFound
 from marketfeed_operator.kinds import Kind
+from marketfeed_operator.names import GROUP
+from marketfeed_operator.text import printable
 
 log = logs.get(__name__)
 
 LEASES: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+
+
+SERVES: Final = f"{GROUP}/serves"
+"""Annotation of the Lease: the namespaces that its holder serves."""
 
 
 class LeaderElection:
@@ -25,7 +31,12 @@ class LeaderElection:
     Args:
         lease_seconds: how long a silent holder keeps the Lease.
         retry_seconds: how often the Lease is looked at, or renewed.
+        serves: what a leader of this installation serves; a leader that serves something else is another installation
+            in the same namespace, and one of the two serves nobody.
         now: a clock in seconds that never goes back.
+
+    Attributes:
+        misplaced: what the leader serves, where that is something else than this process would; "" else.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class LeaderElection:
         identity: str,
         lease_seconds: float,
         retry_seconds: float,
+        serves: str = "",
         now: Callable[[], float],
     ) -> None:
         self._cluster = cluster
@@ -46,7 +58,9 @@ class LeaderElection:
         self._identity = identity
         self._lease_seconds = lease_seconds
         self._retry_seconds = retry_seconds
+        self._serves = serves
         self._now = now
+        self.misplaced = ""
         self._seen: tuple[str, float] = ("", now())
         """The Lease's version when it last changed, and our clock then."""
         self.leading = False
@@ -61,6 +75,11 @@ class LeaderElection:
             if holder not in ("", self._identity, told):
                 log.info("another operator leads", leader=holder)
                 told = holder
+                if self.misplaced:
+                    log.warning(
+                        "another installation leads in this namespace, and nobody serves what this one would",
+                        leader=holder, serves=self.misplaced, would_serve=self._serves,
+                    )  # fmt: skip
             if not self.leading:
                 await asyncio.sleep(self._retry_seconds)
         log.info("leading", identity=self._identity)
@@ -109,6 +128,9 @@ class LeaderElection:
             version = lease["metadata"]["resourceVersion"]
             if version != self._seen[0]:
                 self._seen = (version, self._now())
+            served = (lease["metadata"].get("annotations") or {}).get(SERVES, self._serves)
+            led = holder not in ("", self._identity)
+            self.misplaced = printable(served, 200) if led and served != self._serves else ""
             ran_out = self._now() - self._seen[1] >= (spec.get("leaseDurationSeconds") or self._lease_seconds)
             if holder and holder != self._identity and not ran_out:
                 self.leading = False
@@ -122,7 +144,7 @@ class LeaderElection:
             log.warning("the lease cannot be read or renewed", reason=str(error))
             return ""
         self._seen = (taken["metadata"]["resourceVersion"], self._now())
-        self.leading = True
+        self.leading, self.misplaced = True, ""
         return self._identity
 
     async def _read(self) -> dict[str, Any]:
@@ -142,8 +164,13 @@ class LeaderElection:
     def _ours(self, lease: dict[str, Any], *, changed: bool) -> dict[str, Any]:
         spec = _spec(lease)
         moment = _moment()
+        metadata = lease["metadata"]
         return {
             **lease,
+            "metadata": {
+                **metadata,
+                "annotations": {**(metadata.get("annotations") or {}), SERVES: self._serves},
+            },
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": max(1, round(self._lease_seconds)),

@@ -10,6 +10,7 @@ from marketfeed_chassis import logs
 from marketfeed_operator.cluster import EVENTS, Cluster
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import JOB, STATEFUL_SET
+from marketfeed_operator.names import RETENTION
 from marketfeed_operator.observed import ChildFacts, Key
 from marketfeed_operator.store import Store
 from marketfeed_operator.trouble import Trouble, refusal
@@ -75,11 +76,14 @@ class Refusals:
 
 
 def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:
-    """The workloads that have fewer pods than they want: of a Job that runs none."""
+    """The workloads that have fewer pods than they want: of a Job that runs none.
+
+    Runs of retention are not ours: Kubernetes makes them of a CronJob that is.
+    """
     return [
         facts
         for facts in children
-        if facts.ours
+        if (facts.ours or facts.component == RETENTION)
         and (
             (facts.key[0] == STATEFUL_SET.kind and facts.there < facts.wanted)
             or (facts.key[0] == JOB.kind and facts.job == "Running" and not facts.there)
