@@ -132,6 +132,11 @@ class Stage:
         self.rig.pipeline._publish_quotes(quotes, 1)
         self.rig.pipeline.poll()
 
+    def look_for(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.clock[0] += 1
+            self.look()
+
     def look(self) -> None:
         asyncio.run(self.watch.look())
         self.settle()
@@ -444,9 +449,7 @@ def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | 
     stage.venue.update_id, stage.venue.answers = update_id, answers
     stage.quotes(*range(100, 110))
     stage.quotes(5, 6, 7, 8)
-    stage.look()
-    stage.clock[0] += QUOTES_SECONDS
-    stage.look()
+    stage.look_for(QUOTES_SECONDS)
     stage.quotes(9)
     stage.settle()
     found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
@@ -461,20 +464,32 @@ def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_l
     stage.venue.update_id = 150
     for first in (50, 60, 70):
         stage.quotes(*range(first, first + 8))
-        stage.clock[0] += QUOTES_SECONDS
-        stage.look()
+        stage.look_for(QUOTES_SECONDS)
     assert stage.rig.counters.series_begun.total() == 0
     assert stage.rig.counters.quotes.outdated == 24
     stage.quotes(110)
     stage.venue.update_id = 5
     stage.quotes(1, 2, 3, 4, 5)
-    stage.clock[0] += QUOTES_SECONDS
-    stage.look()
+    stage.look_for(QUOTES_SECONDS)
     stage.settle()
     found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
     expected = [(0, u) for u in range(100, 111)] + [(1, u) for u in range(1, 6)]
     assert [(one.id_series, one.update_id) for one in found] == expected
     assert stage.rig.counters.quotes.outdated == 24
+
+
+def test_id_series_of_quotes_goes_on_after_a_freeze_whatever_is_read_first(begin) -> None:
+    """Of two connections: what the second had kept back lies below what the first had."""
+    stage = begin()
+    stage.venue.answers = False
+    stage.quotes(*range(100, 110))
+    stage.look()
+    stage.quotes(105)
+    stage.clock[0] += 40
+    stage.quotes(106, 107, 108, 109)
+    stage.look()
+    stage.quotes(110)
+    assert stage.rig.counters.series_begun.total() == 0
 
 
 def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:

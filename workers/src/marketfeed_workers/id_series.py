@@ -28,6 +28,8 @@ DECISIVE_QUOTES: Final = 3
 QUOTES_SECONDS: Final = 5.0
 """Quotes with rising ids below the newest one, over so long a time without any above it, decide, unless REST's newest
 update id shows that a connection lags so far behind another that has ended."""
+LOOK_AT_MOST_SECONDS: Final = 2.0
+"""It is looked every second; where more than this has passed the process was frozen."""
 MAX_HELD_QUOTES: Final = 1000
 
 
@@ -133,11 +135,14 @@ class LowQuotes:
 
     Attributes:
         below: the newest update id when the first came.
-        since: when it came, by the monotonic clock.
+        looked: when it was last looked at them, by the monotonic clock.
+        observed: for how long they have been observed: not while the process was frozen, when what came waits in the
+            buffers of several connections, and is read from one after the other.
     """
 
     below: int
-    since: float
+    looked: float
+    observed: float = 0.0
     quotes: list[BookTicker] = field(default_factory=list)
 
     def hold(self, quote: BookTicker) -> bool:
@@ -149,9 +154,14 @@ class LowQuotes:
             del self.quotes[0]
         return True
 
-    def is_decided(self, now: float) -> bool:
+    def look(self, now: float) -> None:
+        """Take in that time has passed since the last look."""
+        self.observed += min(now - self.looked, LOOK_AT_MOST_SECONDS)
+        self.looked = now
+
+    def is_decided(self) -> bool:
         """Whether so many have come, over so long a time, that a new series is likely."""
-        return len(self.quotes) >= DECISIVE_QUOTES and now - self.since >= QUOTES_SECONDS
+        return len(self.quotes) >= DECISIVE_QUOTES and self.observed >= QUOTES_SECONDS
 
 
 def begins_at(first_since: int | None, held: Sequence[Trade]) -> int | None:

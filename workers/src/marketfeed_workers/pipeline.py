@@ -690,7 +690,7 @@ class Pipeline:
         low = flow.low_quotes
         if low is None or low.below != flow.last_update_id:
             low = flow.low_quotes = LowQuotes(flow.last_update_id, self._monotonic())
-        if quote.update_id < low.below and low.hold(quote) and low.is_decided(self._monotonic()):
+        if quote.update_id < low.below and low.hold(quote) and low.is_decided():
             self.on_suspicion()
 
     def quotes_that_stay_low(self) -> list[tuple[SymbolFlow, LowQuotes]]:
@@ -698,9 +698,12 @@ class Pipeline:
         now, found = self._monotonic(), []
         for flow in self.flows.values():
             low = flow.low_quotes
-            if low is not None and low.below != flow.last_update_id:
+            if low is None:
+                continue
+            low.look(now)
+            if low.below != flow.last_update_id:
                 flow.low_quotes = None  # a higher one has come
-            elif low is not None and low.is_decided(now):
+            elif low.is_decided():
                 found.append((flow, low))
         return found
 
