@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import hashlib
 import sys
 from pathlib import Path
 
@@ -92,8 +91,9 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
     tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show)
     for line in many.report(tally, began):
         say(line)
-    digest = hashlib.sha256("".join(tally.digests[each] for each in sorted(tally.digests)).encode())
-    say(f"digest of all that Kafka holds: {digest.hexdigest()[:16]}")
+    say(f"digest of all that Kafka holds: {many.digest(tally)}")
+    say("the row of docs/reliability.md:")
+    say(many.reliability_row(tally, began, given.jobs))
     for failure in tally.failures[:MOST_SHRUNK] if shrinks else ():
         name, small, tries = many.shrunk(failure)
         say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")

@@ -1,7 +1,10 @@
 """The sessions that mutants have to pass: plans made for one situation each, then drawn seeds, then crashes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from marketfeed_simtest.crash_points import CrashTally, crash_everywhere
 from marketfeed_simtest.faults import (
@@ -157,6 +160,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
             KafkaSlow(after_seconds=4, delay_seconds=0.5),
             RestError(after_seconds=4, cut=True, count=1000),
             Reorder(after_seconds=5, streams=_ONE, count=None, chance=0.5, distance=6, seconds=80),
+            *(Drop(after_seconds=20 + 9 * number, streams=_ONE, count=2) for number in range(5)),
         ],
     ),
     "the clock is set": Plan(
@@ -168,6 +172,28 @@ SITUATIONS: Final[dict[str, Plan]] = {
             RestError(after_seconds=10, cut=True, count=20),
             Drop(after_seconds=11, streams=_ONE, count=3),
             Stall(after_seconds=30, seconds=150),
+        ],
+    ),
+    "the clock is set back during a hold": Plan(
+        seed=24,
+        rates=_BUSY,
+        duration_seconds=50,
+        faults=[
+            RestError(after_seconds=5, cut=True, count=1000),
+            Drop(after_seconds=6, streams=_ONE, count=3),
+            ClockStep(after_seconds=9, seconds=-3600),
+        ],
+    ),
+    "gaps that REST has not any more beside a fresh one": Plan(
+        seed=25,
+        has_key=False,
+        recent_trades=150,
+        rates={"BTCUSDT": (7.0, 0.0)},
+        duration_seconds=240,
+        settings={"gap_hold_seconds": "1", "binance_streams": "trade"},
+        faults=[
+            RestError(after_seconds=2, cut=True, count=12),
+            *(Drop(after_seconds=4 + 3 * number, streams=_ONE, count=12) for number in range(4)),
         ],
     ),
     "ids begin again": Plan(
@@ -230,10 +256,25 @@ SITUATIONS: Final[dict[str, Plan]] = {
 }
 
 
+class Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan that once found a defect, and the invariant that broke; it breaks nothing any more."""
+
+    name: str
+    invariant: str
+    plan: Plan
+
+
+FOUND: Final[list[Found]] = msgspec.json.decode(
+    Path(__file__).with_name("found.json").read_bytes(), type=list[Found]
+)
+
+
 def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
     """Where, and what was violated there."""
     for name, plan in SITUATIONS.items():
         yield name, run(plan)[0].violations
+    for found in FOUND:
+        yield found.name, run(found.plan)[0].violations
     for seed in range(FIRST_SEED, FIRST_SEED + seeds // 2):
         yield f"seed {seed}", run(draw(seed))[0].violations
     for seed in (1, 14) if seeds else ():

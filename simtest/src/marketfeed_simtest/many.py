@@ -1,8 +1,12 @@
 """Many sessions on all cores, and what they add up to."""
 
 import ast
+import datetime
+import hashlib
 import multiprocessing
 import os
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -142,6 +146,34 @@ def report(tally: Tally, began: float) -> list[str]:
         "every invariant held" if not broken else f"{len(tally.failures)} sessions broke an invariant"
     )
     return lines
+
+
+def digest(tally: Tally) -> str:
+    """Of all that Kafka holds in all sessions: equal seeds have equal ones."""
+    whole = hashlib.sha256("".join(tally.digests[seed] for seed in sorted(tally.digests)).encode())
+    return whole.hexdigest()[:16]
+
+
+def reliability_row(tally: Tally, began: float, jobs: int) -> str:
+    """The row of docs/reliability.md: when, of which commit, what was run, what was found, how long it took."""
+    git = shutil.which("git")
+    command = [git or "git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout if git else ""  # noqa: S603
+    seeds = sorted(tally.digests)
+    cells = (
+        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}",
+        commit.strip() or "-",
+        f"{tally.sessions:,}",
+        f"{seeds[0]}-{seeds[-1]}",
+        f"{tally.virtual_seconds / 3600:,.0f}",
+        f"{tally.trades:,}",
+        f"{tally.lives:,}",
+        f"{tally.faults.total():,}",
+        str(len(tally.failures)),
+        digest(tally),
+        f"{(REAL_SECONDS() - began) / 60:.0f} min on {jobs} cores",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def repeat_command(plan: Plan) -> str:

@@ -117,7 +117,8 @@ class Watch:
 
     def _check_current(self, symbol: str, kind: str, behind: float, rate: float) -> None:
         now = self._clock.seconds
-        allowed = max(60.0, 60 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
+        # A slow stream that loses half of its messages looks slower still, and its silence is noticed that much later.
+        allowed = max(60.0, 120 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
         looks = self._behind_looks[symbol, kind] = (
             self._behind_looks[symbol, kind] + 1 if behind > allowed else 0
         )
