@@ -47,15 +47,16 @@ class VenueModel:
         self.rows: list[Trade] = []
         self.answers = True
         self.update_id: int | None = None
+        self.generation = 0
         self.next_id = first_id
         self.time_us = BEGIN_US
 
     def trade(self, trade_id: int | None = None, **fields: object) -> Trade:
         """The next trade; another one, that REST does not have, where an id is given."""
         self.time_us += 5_000
-        made = a_trade(
-            self.next_id if trade_id is None else trade_id, **{"trade_time_us": self.time_us, **fields}
-        )
+        made_id = self.next_id if trade_id is None else trade_id
+        content = {"trade_time_us": self.time_us, "price": f"{made_id + 1}.{self.generation}"}
+        made = a_trade(made_id, **{**content, **fields})
         if trade_id is None:
             self.rows.append(made)
             self.next_id += 1
@@ -63,6 +64,7 @@ class VenueModel:
 
     def begin_again(self, first_id: int) -> None:
         self.rows, self.next_id = [], first_id
+        self.generation += 1
 
     def ids_began_again(self, symbol: str) -> None:
         """Nothing is noted."""
@@ -385,21 +387,51 @@ def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(beg
     assert (word.first_id, word.last_id, word.state) == (gap.first, gap.last, "unresolved")
 
 
-def test_id_series_goes_on_where_the_venue_gives_missed_trades_late_times(begin) -> None:
+@pytest.mark.parametrize("of_all", [False, True], ids=["of one", "of every row"])
+def test_id_series_goes_on_where_rest_gives_late_times(begin, of_all: bool) -> None:
+    """The row of the newest id shows it: by its time, or by its content where REST dates all rows later."""
     stage = begin()
-    flow = stage.rig.pipeline.flows[SYMBOL]
-    stage.venue.trade()
-    stage.come(stage.venue.trade())
+    flow, venue = stage.rig.pipeline.flows[SYMBOL], stage.venue
+    venue.trade()
+    stage.come(venue.trade())
     stage.rig.pipeline.give_up(flow)
-    late = Fetched([a_trade(1010, trade_time_us=stage.venue.time_us + 50_000)], [], "model")
+    venue.rows = [
+        replace(row, trade_time_us=row.trade_time_us + 50_000) if of_all or row.trade_id == 1010 else row
+        for row in venue.rows
+    ]
+    late = asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1010), 0))
+    stage.rig.pipeline._clock.measure(venue.time_us + 10_000_000, stage.clock[0])
     stage.rig.pipeline.backfill(flow, late)
     assert stage.published() == OLD + series(0, 1011)
-    stage.rig.pipeline._clock.measure(stage.venue.time_us + 60_000, stage.clock[0])
     asyncio.run(stage.watch.check_after_outages())
     stage.rig.pipeline.backfill(flow, late)
     assert stage.published() == OLD + series(0, 1011, 1010)
     assert stage.rig.counters.series_begun.total() == 0
     assert flow.missing == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_id_series_goes_on_where_rest_dates_rows_by_the_request(begin, restarted: bool) -> None:
+    stage = begin()
+    if restarted:
+        stage = stage.restarted()
+    venue, pipeline = stage.venue, stage.rig.pipeline
+    for _ in range(5):
+        venue.trade()
+    pipeline.note_outage([SYMBOL])
+    stage.come(venue.trade())
+    now_us = venue.time_us + 3_600_000_000
+    pipeline._clock.measure(now_us, stage.clock[0])
+    venue.rows = [replace(row, trade_time_us=now_us) for row in venue.rows]
+    for _ in range(ASKED_AT_MOST):
+        stage.look()
+        asyncio.run(stage.watch.check_after_outages())
+    flow = pipeline.flows[SYMBOL]
+    pipeline.give_up(flow)
+    assert flow.sequence.missing() == [IdRange(1010, 1014)]
+    pipeline.backfill(flow, asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1014), 0)))
+    assert stage.published() == OLD + series(0, 1015, *range(1010, 1015))
+    assert stage.rig.counters.series_begun.total() == 0
 
 
 def test_id_series_goes_on_where_the_newest_trade_was_rejected_and_an_odd_one_follows(begin) -> None:

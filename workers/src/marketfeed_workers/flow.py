@@ -11,7 +11,7 @@ from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, enc
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
-from marketfeed_workers.id_series import MS_US, LowQuotes, Suspicion
+from marketfeed_workers.id_series import FRESH_US, MS_US, LowQuotes, Suspicion
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 REJECTING: Final = 3
@@ -65,6 +65,8 @@ class SymbolFlow:
         checkpoint_is_exact: whether it is that trade's own time.
         is_jump_unchecked: the venue may have begun the ids again, and have come further than ours meanwhile: the
             connection was away for long, or fetched trades were late for their ids; until REST or a trade has shown.
+        has_late_rows: fetched trades were late for their ids, and nothing has shown yet why.
+        times_unverified: how often REST has answered since then and that showed nothing.
         verified_us: the venue's time when REST last showed that the ids go on.
         conflicts: repeats with another content than was read before.
         unproven: repeats that were published because nothing is left here to compare them with.
@@ -96,6 +98,8 @@ class SymbolFlow:
     checkpoint_time_us: int | None = None
     checkpoint_is_exact: bool = False
     is_jump_unchecked: bool = False
+    has_late_rows: bool = False
+    times_unverified: int = 0
     verified_us: int = -1
     conflicts: int = 0
     unproven: int = 0
@@ -266,13 +270,16 @@ class SymbolFlow:
             return None
         return BestQuote(*map(Decimal, (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)))
 
-    def is_of_new_series(self, fetched: Fetched) -> bool:
+    def is_of_new_series(self, fetched: Fetched, now_us: int) -> bool:
         """Whether a fetched trade is later than the newest, though its id is lower: the ids may have begun again."""
         newest_us, newest_id = self.newest_time_us, self.sequence.newest_held
         if newest_us is None:
             return False
         latest_us = max(newest_us, self.verified_us) + MS_US
-        return any(trade.trade_id < newest_id and trade.trade_time_us > latest_us for trade in fetched.trades)
+        return any(
+            trade.trade_id < newest_id and latest_us < trade.trade_time_us <= now_us - FRESH_US
+            for trade in fetched.trades
+        )
 
     @property
     def missing(self) -> int:

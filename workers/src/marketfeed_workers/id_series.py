@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from msgspec.structs import replace
+
 from marketfeed_wire import BookTicker, Trade, same_trade
 
 DECISIVE: Final = 10
@@ -115,13 +117,27 @@ MS_US: Final = 1000
 """REST tells times in milliseconds: what is later by less may be the same."""
 
 
-def judge_known(row: Trade | None, known_time_us: int | None) -> Verdict:
-    """What the venue's row of the newest id of the series says, of which the time is known."""
+FRESH_US: Final = 2_000_000
+"""A row of REST that is younger proves nothing: there are venues that date rows by the request. One of a new series is
+older a moment later, when it is asked for again."""
+
+
+def judge_known(
+    row: Trade | None, known_time_us: int | None, now_us: int, known: Trade | None = None
+) -> Verdict:
+    """What the venue's row of the newest id of the series says, of which the time is known.
+
+    Args:
+        now_us: the venue's time.
+        known: the trade itself, where the times of REST are in doubt: with its price, quantity and side it is the same.
+    """
     if row is None or known_time_us is None:
         return Verdict.UNKNOWN
-    if row.trade_time_us > known_time_us + MS_US:
-        return Verdict.NEW
-    return Verdict.SAME
+    if row.trade_time_us <= known_time_us + MS_US:
+        return Verdict.SAME
+    if known is not None and same_trade(replace(row, trade_time_us=known.trade_time_us), known):
+        return Verdict.SAME
+    return Verdict.UNKNOWN if row.trade_time_us > now_us - FRESH_US else Verdict.NEW
 
 
 def judge_newest_update(newest_id: int | None, below: int) -> Verdict:

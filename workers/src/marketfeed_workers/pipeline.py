@@ -30,7 +30,7 @@ from marketfeed_workers.continuity import IncreasingIds, TradeSequence
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.flow import SymbolFlow, encoder
 from marketfeed_workers.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
-from marketfeed_workers.id_series import LowQuotes, Suspicion, Verdict
+from marketfeed_workers.id_series import LowQuotes, Suspicion, Verdict, judge_known
 from marketfeed_workers.publisher import Publisher, Record
 from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.transports.socket import Socket
@@ -102,7 +102,13 @@ class Pipeline:
 
     def note_verified(self, flow: SymbolFlow) -> None:
         """REST has shown that the ids of a symbol go on."""
-        flow.is_jump_unchecked, flow.verified_us = False, self._clock.time_us()
+        flow.is_jump_unchecked, flow.has_late_rows, flow.times_unverified = False, False, 0
+        flow.verified_us = self._clock.time_us()
+
+    def judge_row(self, flow: SymbolFlow, row: Trade | None, known_time_us: int, known_id: int) -> Verdict:
+        """What the venue's row of an id that was published says of the series."""
+        known = self._recent.find(flow.symbol, known_id) if flow.has_late_rows else None
+        return judge_known(row, known_time_us, self._clock.time_us(), known)
 
     def note_outage(self, symbols: list[str]) -> None:
         """The symbols were not read for a while: their ids may have begun again and have passed the newest known."""
@@ -208,9 +214,9 @@ class Pipeline:
             for trade in fetched.trades:
                 self._begin(flow, trade, now_us)
             return 0
-        if flow.is_of_new_series(fetched):
+        if flow.is_of_new_series(fetched, self._clock.time_us()):
             # Published, they would fill gaps of the old series. They are fetched again where they do belong to it.
-            flow.is_jump_unchecked = True
+            flow.is_jump_unchecked = flow.has_late_rows = True
             self.on_suspicion()
             return 0
         missing_before = flow.missing

@@ -13,7 +13,6 @@ from marketfeed_workers.id_series import (
     LowQuotes,
     Verdict,
     begins_at,
-    judge_known,
     judge_newest,
     judge_newest_update,
 )
@@ -141,7 +140,7 @@ class SeriesWatch:
             return Verdict.UNKNOWN
         fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
         row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
-        return judge_known(row, after_time_us)
+        return self._pipeline.judge_row(flow, row, after_time_us, known_id)
 
     async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
         """The first id of the new series, where REST has it."""
@@ -192,11 +191,14 @@ class SeriesWatch:
                 is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
                 if not is_ours or flow.sequence.newest != newest:
                     continue  # a trade has come meanwhile, and is held back or shows that the ids go on
-                flow.is_jump_unchecked = False
+                flow.times_unverified += 1
                 if verdict is Verdict.NEW:
+                    flow.is_jump_unchecked = False
                     await self._begin_unheld(flow, after_us)
                 elif verdict is Verdict.SAME:
                     self._pipeline.note_verified(flow)
+                elif flow.times_unverified >= ASKED_AT_MOST:
+                    flow.is_jump_unchecked, flow.times_unverified = False, 0
             except VenueError as error:
                 self._counters.failures[error.reason] += 1
                 return  # the first trade that jumps is held back until it is known
