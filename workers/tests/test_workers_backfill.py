@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ class History:
         changed: trade id -> what stands in its row otherwise; None: the row is no object.
         silent: ids from which on a request is answered with nothing at all.
         asked: fromId of each request.
+        busy: fromId -> how many more requests are answered with 503.
         limited: how many more requests are answered with 429.
         shuffle: rearranges the rows of a response.
     """
@@ -54,6 +56,7 @@ class History:
         self.silent: list[range] = []
         self.hanging: set[int] = set()
         self.asked: list[int] = []
+        self.busy: Counter[int] = Counter()
         self.limited = 0
         self.shuffle: Callable[[list[Any]], list[Any]] = lambda rows: rows
         self.most = 1000
@@ -76,6 +79,9 @@ class History:
         if self.limited:
             self.limited -= 1
             return web.Response(status=429, headers={"Retry-After": "1"})
+        if self.busy[first]:
+            self.busy[first] -= 1
+            return web.Response(status=503)
         if first in self.hanging:
             await asyncio.sleep(30)
         if any(first in each for each in self.silent):
@@ -109,6 +115,7 @@ class Desk:
     def __init__(self, rig: Rig, history: History, make_settings: MakeSettings, key: str) -> None:
         self._rig, self._history, self._settings, self._key = rig, history, make_settings(), key
         self.budget = WeightBudget(1, time.monotonic)
+        self.is_ample = True
 
     async def __aenter__(self) -> "Desk":
         self._session = ClientSession()
@@ -118,6 +125,7 @@ class Desk:
         desk = RepairDesk(
             self._settings, rig.pipeline, rest, rig.counters, now_us, rng,
             monotonic=time.monotonic, has_spare=lambda: self.budget.has_spare,
+            has_ample_spare=lambda: self.is_ample,
         )  # fmt: skip
         self._running = asyncio.create_task(desk.run())
         return self
@@ -217,6 +225,21 @@ async def test_backfill_of_gaps_without_an_answer_does_not_delay_another(
         await desk.until_missing({each for gap in gaps[:5] for each in gap})
         rig.pipeline.process(frames(7000))
         await desk.until_missing({each for gap in gaps[:5] for each in gap}, 2.0)
+
+
+async def test_backfill_without_a_response_has_weight_that_hopeless_gaps_do_not_use_up(
+    rig: Rig, history: History, start: StartDesk
+) -> None:
+    """Gaps that REST does not have used up the weight of all retries, also of one that had met a 503."""
+    history.ids = set(range(1, 20_000))
+    history.silent, history.busy = [range(1000, 1010)], Counter({2000: 2})
+    rig.flow.resume(999, [])
+    async with start() as desk:
+        desk.is_ample = False
+        rig.pipeline.process(frames(1010, *range(1011, 2000), 2010))
+        await desk.until_missing(set(range(1000, 1010)))
+        assert history.asked.count(2000) == 3
+        assert history.asked.count(1000) == 1
 
 
 async def test_backfill_continues_behind_a_page_that_is_empty(

@@ -154,7 +154,11 @@ async def test_weight_minutes_are_the_venues_and_are_not_moved_by_less_than_a_re
 async def test_weight_that_is_not_urgent_leaves_half_of_it() -> None:
     clock = Clock()
     weight = budget(clock)
-    await weight.take(540)
+    await weight.take(270)
+    assert weight.has_ample_spare
+    await weight.take(1)
+    assert not weight.has_ample_spare
+    await weight.take(269)
     assert weight.has_spare
     await weight.take(1)
     assert not weight.has_spare

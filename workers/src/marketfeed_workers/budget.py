@@ -77,14 +77,22 @@ class WeightBudget:
     @property
     def has_spare(self) -> bool:
         """Whether less than half is used: what is not urgent leaves the other half to what is."""
+        return self._is_used_less_than(1 / 2)
+
+    @property
+    def has_ample_spare(self) -> bool:
+        """Whether less than a quarter is used: what has little hope leaves another quarter to what has more."""
+        return self._is_used_less_than(1 / 4)
+
+    def _is_used_less_than(self, part: float) -> bool:
         now = self._now()
         if now < self._blocked_until:
             return False
         self._turn(now)
         if self.limit is None:
             return True
-        half = self.limit * _RESERVE / 2
-        return self._own_used <= half / self.share and self.used <= half
+        allowed = self.limit * _RESERVE * part
+        return self._own_used <= allowed / self.share and self.used <= allowed
 
     @property
     def used_now(self) -> int:

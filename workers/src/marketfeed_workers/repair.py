@@ -5,8 +5,9 @@ One loop picks what is asked for next, among the missing ids of all symbols:
     due now ─▶ what leaves REST's reach soonest first ─▶ at most FRESH_AT_ONCE first requests, RETRIES_AT_ONCE retries
             ─▶ a response settles every gap that it covers; what it does not settle has a backoff of its own
 
-Retries have places, and half of the request weight, that first requests do not need: whatever cannot be filled never
-delays what can. While trades are held back they go on after GAP_HOLD_SECONDS; their gaps are asked for all the same.
+Retries have places, and half of the request weight, that first requests do not need; of that half, what a response did
+not have leaves half to what has had no response: whatever cannot be filled never delays what can. While trades are held
+back they go on after GAP_HOLD_SECONDS; their gaps are asked for all the same.
 """
 
 import asyncio
@@ -64,7 +65,9 @@ class RepairDesk:
         *,
         monotonic: Callable[[], float],
         has_spare: Callable[[], bool] = lambda: True,
+        has_ample_spare: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Args: whether request weight is left for retries, and for those that a response did not have before."""
         self._hold_seconds = settings.gap_hold_seconds
         self._hold_trades = settings.gap_hold_trades
         self._pipeline = pipeline
@@ -73,6 +76,7 @@ class RepairDesk:
         self._now_us = now_us
         self._monotonic = monotonic
         self._has_spare = has_spare
+        self._has_ample_spare = has_ample_spare
         self._schedules: defaultdict[str, GapSchedule] = defaultdict(lambda: GapSchedule(chance))
         self._symbols: set[str] = set()
         self._in_flight: dict[tuple[str, bool], Request] = {}
@@ -133,12 +137,8 @@ class RepairDesk:
             return SETTLE_SECONDS  # what is fetched must find room, as what is read
         if now < self._blocked_until:
             return self._blocked_until - now
-        may_retry = self._has_spare()
         candidates, next_due = self._candidates(now)
         for each in sorted(candidates):
-            if each.is_retry and not may_retry:
-                next_due = min(next_due, now + LOOK_AGAIN_SECONDS)
-                continue
             place = (each.symbol, each.is_retry)
             at_once = RETRIES_AT_ONCE if each.is_retry else FRESH_AT_ONCE
             is_full = sum(is_retry == each.is_retry for _, is_retry in self._in_flight) >= at_once
@@ -151,6 +151,7 @@ class RepairDesk:
         """What is due, and when the next that is not due yet will be."""
         due: list[_Candidate] = []
         next_due = math.inf
+        may_retry, may_ask_again = self._has_spare(), self._has_ample_spare()
         for symbol in sorted(self._symbols):
             flow = self._pipeline.flows[symbol]
             best: dict[bool, _Candidate] = {}
@@ -160,6 +161,9 @@ class RepairDesk:
             for request in schedule.update(flow.sequence.missing(), now):
                 if request.due > now:
                     next_due = min(next_due, request.due)
+                    continue
+                if request.is_retry and not (may_ask_again if request.failures else may_retry):
+                    next_due = min(next_due, now + LOOK_AGAIN_SECONDS)
                     continue
                 out_of_reach = oldest is not None and request.ids.last < oldest
                 left = math.inf

@@ -130,6 +130,7 @@ class _Worker:
             chance,
             monotonic=world.monotonic,
             has_spare=lambda: weight.has_spare,
+            has_ample_spare=lambda: weight.has_ample_spare,
         )
         self._series = SeriesWatch(
             self._pipeline,
