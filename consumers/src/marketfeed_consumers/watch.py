@@ -46,7 +46,7 @@ class Watch:
         """Make one.
 
         Args:
-            topics: those that are subscribed to.
+            topics: those that must exist.
             topic_ids: of those whose offsets are stored.
             passed: takes partitions that were read past what is stored of them without a record coming of it, and the
                 leader epochs there.
@@ -99,7 +99,9 @@ class Watch:
         self._asked_at = self._answered_at = self._monotonic()
         self._ends_read = dict(self._reader.ends)
         if self._describes:
-            self._asked = kafka.ask_topic_ids(self._admin, self._topics, _ANSWER_SECONDS)
+            # Those of ours besides, which need not exist: they can be created again as well.
+            topics = dict.fromkeys((*self._topics, *(topic for topic, _ in self._state.partitions.copy())))
+            self._asked = kafka.ask_topic_ids(self._admin, list(topics), _ANSWER_SECONDS)
         if self._state.partitions:
             self._asked_ends = kafka.ask_ends(
                 self._admin, self._state.partitions.copy(), latest=True, seconds=_ANSWER_SECONDS
@@ -149,6 +151,8 @@ class Watch:
             self._note_topic(topic, missing=topic in self._state.unknown_topics)
 
     def _note_topic(self, topic: str, *, missing: bool) -> None:
+        if topic not in self._missing:
+            return
         if missing:
             self._state.missing_topics.add(topic)
             self._missing[topic].begin(topic=topic)
