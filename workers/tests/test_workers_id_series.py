@@ -4,6 +4,7 @@ A model of the venue answers as its REST side does; broker and publisher are rea
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -27,13 +28,14 @@ from marketfeed_wire import (
 from marketfeed_wire.ledger import decode_progress
 from marketfeed_workers import startup
 from marketfeed_workers.errors import Unreachable
+from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.id_series import DECISIVE, QUOTES_SECONDS, Suspicion, Verdict
+from marketfeed_workers.id_series import DECISIVE, MAX_HELD, QUOTES_SECONDS, Suspicion, Verdict
 from marketfeed_workers.ledger import Memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.series_watch import ASKED_AT_MOST, SeriesWatch
-from marketfeed_workers.venues.venue import Fetched, SymbolInfo
+from marketfeed_workers.venues.venue import Fetched, SymbolInfo, VenueTime
 
 BEGIN_US = 1_700_000_000_000_000
 
@@ -47,6 +49,7 @@ class VenueModel:
         self.rows: list[Trade] = []
         self.answers = True
         self.update_id: int | None = None
+        self.told_to_forget: list[str] = []
         self.generation = 0
         self.next_id = first_id
         self.time_us = BEGIN_US
@@ -67,13 +70,13 @@ class VenueModel:
         self.generation += 1
 
     def ids_began_again(self, symbol: str) -> None:
-        """Nothing is noted."""
+        self.told_to_forget.append(symbol)
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         return {SYMBOL: SymbolInfo("TRADING", True)}
 
-    async def server_time_us(self) -> int:
-        return self.time_us
+    async def server_time(self) -> VenueTime:
+        return VenueTime(self.time_us, time.monotonic())
 
     async def best_quote(self, symbol: str) -> None:
         return None
@@ -637,3 +640,47 @@ def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, dr
         elif step == "restart":
             stage = stage.restarted()
     assert sorted(set(stage.published())) == sorted(set(expected))
+
+
+def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_the_same(begin) -> None:
+    """Those that were checked were known by where they lay in memory, which a flow that left gives back."""
+    stage = begin()
+    asked: list[str] = []
+
+    async def check(flow: SymbolFlow) -> None:
+        asked.append(flow.symbol)
+
+    stage.watch._check = check
+    for n in range(50):
+        flow = SymbolFlow(f"S{n}", b"", checkpoint_time_us=1)
+        stage.rig.pipeline.flows = {flow.symbol: flow}
+        del flow
+        for _ in range(2):
+            asyncio.run(stage.watch.check_resumed())
+        stage.rig.pipeline.flows = {}
+    assert asked == [f"S{n}" for n in range(50)]
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["REST decides", "held trades decide"])
+def test_rest_forgets_what_it_noted_of_ids_whoever_finds_that_they_begin_again(begin, answers: bool) -> None:
+    """Where the trades decided by themselves the exact newest rows were never asked for again."""
+    stage = begin()
+    stage.venue.begin_again(0)
+    stage.venue.answers = answers
+    for _ in range(DECISIVE):
+        stage.come(stage.venue.trade())
+        stage.look()
+    for _ in range(DECISIVE):
+        stage.come(stage.venue.trade())
+    stage.settle()
+    assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
+    assert stage.venue.told_to_forget == [SYMBOL]
+
+
+def test_rest_forgets_also_where_a_whole_buffer_decides_while_rest_is_being_asked(begin) -> None:
+    stage = begin()
+    stage.venue.begin_again(0)
+    stage.come(*(stage.venue.trade() for _ in range(MAX_HELD + 1)))
+    stage.settle()
+    assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
+    assert stage.venue.told_to_forget == [SYMBOL]

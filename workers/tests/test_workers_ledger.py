@@ -5,6 +5,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from hypothesis import given
+from hypothesis import strategies as st
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
@@ -24,7 +26,7 @@ from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.gaps import GapEntry, most_ranges
-from marketfeed_workers.id_ranges import IdRange, within
+from marketfeed_workers.id_ranges import IdRange, merged, of_ids, within
 from marketfeed_workers.ledger import ProgressTeller, read_memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
@@ -219,3 +221,25 @@ def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
     assert flow.time_before(41) == 9_000, "the newest trade that was published came before it"
     told = flow.gaps[-1].message("binance_us", "BTCUSDT", 9_999, 10)
     assert told.after_time_us == 9_000, "so that the next process knows it, too"
+
+
+@given(st.lists(st.sampled_from([0, 1]), min_size=30, max_size=30), st.integers(-1, 29))
+def test_start_forgets_no_id_that_is_missing_wherever_the_checkpoint_lies(
+    held: list[int], checkpoint: int
+) -> None:
+    """Of a gap that the checkpoint lay in the ids before it counted as published, and the gap ended as filled."""
+    missing = of_ids(n for n, is_held in enumerate(held) if not is_held)
+    flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
+    told = [gap(10 * n, "unresolved", within(missing, IdRange(10 * n, 10 * n + 9))) for n in range(3)]
+    flow.resume(checkpoint, [msgspec.structs.replace(each, last_id=each.first_id + 9) for each in told])
+    assert flow.sequence.missing() == within(missing, IdRange(0, checkpoint))
+    for trade_id in range(checkpoint + 1, 30):
+        flow.take(a_trade_of(trade_id), 1)
+    flow.judge_gaps()
+    left = merged(each for entry in flow.gaps for each in entry.missing)
+    assert left == within(missing, IdRange(0, checkpoint))
+    assert not left or {entry.state for entry in flow.gaps if entry.missing} == {"unresolved"}
+
+
+def a_trade_of(trade_id: int) -> Trade:
+    return Trade("binance_us", "BTCUSDT", trade_id, "1", "1", True, 1_000, None, 1)

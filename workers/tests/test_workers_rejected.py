@@ -173,3 +173,26 @@ def test_last_trade_time_is_the_newest_and_never_moves_back(rig: Rig) -> None:
     )
     rig.pipeline.backfill(rig.flow, Fetched([late], [], "trades"))
     assert rig.flow.last_trade_time_us == (NOW_MS + 20) * 1000
+
+
+def test_event_time_that_nobody_has_checked_does_not_set_the_venues_clock(rig: Rig) -> None:
+    """A time in another unit, of a symbol that is not read, made every later time look possible."""
+    ahead_ms = NOW_MS * 1000
+    other = frame(7, ahead_ms, ahead_ms).replace(SYMBOL.encode(), b"ETHUSDT")
+    rig.pipeline.process([frame(101), other])
+    rig.pipeline.process([other])
+    rig.pipeline.process([frame(102, ahead_ms, ahead_ms)])
+    rig.acknowledged()
+    assert rig.counters.unexpected == 2
+    assert [trade.trade_id for trade in rig.trades()] == [100, 101]
+    assert [message.trade_id for message in rig.rejected()] == [102]
+
+
+def test_event_time_of_a_good_trade_counts_also_beside_a_rejected_one(rig: Rig) -> None:
+    """A recording that is replayed faster than time goes by leads the way with each good trade."""
+    ahead_ms = NOW_MS + 50_000
+    rig.pipeline.process([frame(101, ahead_ms, ahead_ms), frame(102, NOW_MS * 1000)])
+    rig.pipeline.process([frame(103, ahead_ms + 50_000, ahead_ms + 50_000)])
+    rig.acknowledged()
+    assert [message.trade_id for message in rig.rejected()] == [102]
+    assert 103 in [trade.trade_id for trade in rig.trades()] or rig.flow.sequence.waiting

@@ -69,7 +69,12 @@ MakeRest = Callable[..., VenueRest]
 async def make_rest(api: Api) -> AsyncIterator[MakeRest]:
     async with ClientSession() as session:
 
-        def make(venue: str = "binance_us", key: str = "", base: str = "") -> VenueRest:
+        def make(
+            venue: str = "binance_us",
+            key: str = "",
+            base: str = "",
+            monotonic: Callable[[], float] = lambda: 0.0,
+        ) -> VenueRest:
             access = RestAccess(
                 base or api.base,
                 session,
@@ -77,6 +82,7 @@ async def make_rest(api: Api) -> AsyncIterator[MakeRest]:
                 SecretStr(key),
                 lambda: NOW_US,
                 lambda reason, count: api.noted.update({reason: count}),
+                monotonic=monotonic,
             )
             assert "SecretStr('**********')" in repr(access) or not key
             return VENUES[venue].rest(access)
@@ -133,7 +139,7 @@ async def test_the_weight_is_what_the_venue_says_and_not_what_we_counted(
     api: Api, make_rest: MakeRest
 ) -> None:
     api.answers["time"] = {"serverTime": TRADE_TIME_MS}
-    assert await make_rest().server_time_us() == TRADE_TIME_MS * 1000
+    assert (await make_rest().server_time()).time_us == TRADE_TIME_MS * 1000
     assert api.budget.used == 77
 
 
@@ -327,7 +333,7 @@ async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: M
     api.answers["time"] = lambda _: web.Response(status=302, headers={"Location": elsewhere})
     api.answers["elsewhere"] = {"serverTime": TRADE_TIME_MS}
     with pytest.raises(Unreachable, match="302"):
-        await make_rest(key="k").server_time_us()
+        await make_rest(key="k").server_time()
     assert [endpoint for endpoint, _, _ in api.asked] == ["time"]
 
 
@@ -441,10 +447,10 @@ async def test_a_limit_blocks_every_further_request_for_as_long_as_the_venue_say
 ) -> None:
     api.answers["time"] = lambda _: web.Response(status=status, headers={"Retry-After": "30"})
     with pytest.raises(Limited) as caught:
-        await make_rest().server_time_us()
+        await make_rest().server_time()
     assert (caught.value.reason, caught.value.retry_after_seconds) == (reason, 30)
     assert api.budget.wait_seconds(1) == 30
-    waiting = asyncio.create_task(make_rest().server_time_us())
+    waiting = asyncio.create_task(make_rest().server_time())
     await asyncio.sleep(0.05)
     assert len(api.asked) == 1, "asked again although the venue said not to"
     waiting.cancel()
@@ -484,3 +490,24 @@ async def test_the_api_key_stands_in_the_header_and_in_no_message(api: Api, make
         await make_rest(key="k3y-of-mine").trades("BTCUSDT", IdRange(1, 2), NOW_US)
     assert api.asked[0][2] == "k3y-of-mine"
     assert "k3y" not in str(caught.value) + repr(caught.value)
+
+
+async def test_wait_for_request_weight_is_no_part_of_what_the_clock_is_measured_by(
+    api: Api, make_rest: MakeRest
+) -> None:
+    """Half of the wait was taken for the way of the request: up to half a minute, and half a day after a 418."""
+    now = [0.0]
+
+    class Budget(WeightBudget):
+        async def take(self, weight: int) -> None:
+            now[0] += 60
+            await super().take(weight)
+
+    def answer(_: dict[str, str]) -> dict[str, int]:
+        now[0] += 1
+        return {"serverTime": TRADE_TIME_MS}
+
+    api.budget = Budget(1, lambda: now[0])
+    api.answers["time"] = answer
+    found = await make_rest(monotonic=lambda: now[0]).server_time()
+    assert found == (TRADE_TIME_MS * 1000, 60.5)

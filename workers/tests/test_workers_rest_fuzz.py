@@ -123,7 +123,7 @@ async def ask(rest: VenueRest, rng: random.Random) -> str:
             case 0:
                 assert all(isinstance(name, str) for name in await rest.symbols())
             case 1:
-                assert 0 <= await rest.server_time_us() <= MAX_TIME_US
+                assert 0 <= (await rest.server_time()).time_us <= MAX_TIME_US
             case 2:
                 newest = await rest.newest_trade("S1")
                 assert newest is None or isinstance(newest, Trade)

@@ -29,6 +29,7 @@ from marketfeed_workers.venues.venue import (
     StreamKind,
     SymbolInfo,
     VenueFacts,
+    VenueTime,
 )
 
 PAGE: Final = 5
@@ -145,8 +146,10 @@ class OtherRest:
         listed: dict[str, str] = await self._get("pairs")
         return {OURS[name]: SymbolInfo(status, status == "online") for name, status in listed.items()}
 
-    async def server_time_us(self) -> int:
-        return int(await self._get("time")) // 1000
+    async def server_time(self) -> VenueTime:
+        before = self._access.monotonic()
+        time_us = int(await self._get("time")) // 1000
+        return VenueTime(time_us, (before + self._access.monotonic()) / 2)
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         page = await self._page(symbol, -1)

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode
+from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode, is_decimal
 from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
@@ -68,6 +68,7 @@ class SymbolFlow:
         has_late_rows: fetched trades were late for their ids, and nothing has shown yet why.
         times_unverified: how often REST has answered since then and that showed nothing.
         verified_us: the venue's time when REST last showed that the ids go on.
+        is_start_checked: REST was asked at the start whether the ids go on after those of an earlier process.
         conflicts: repeats with another content than was read before.
         unproven: repeats that were published because nothing is left here to compare them with.
         rejected_in_a_row: messages that were rejected since the last good one before them.
@@ -101,6 +102,7 @@ class SymbolFlow:
     has_late_rows: bool = False
     times_unverified: int = 0
     verified_us: int = -1
+    is_start_checked: bool = False
     conflicts: int = 0
     unproven: int = 0
     acknowledged_as: str = ""
@@ -146,7 +148,9 @@ class SymbolFlow:
         """
         # Also those beyond: their words came to Kafka, the progress that passed them did not. They will come to an end.
         entries = [restored(gap) for gap in gaps if gap.missing]
-        late = [IdRange(*each) for gap in gaps if gap.last_id <= trade_id for each in gap.missing]
+        # Also of a gap that the checkpoint lies in: what is missing before that comes late.
+        missing = merged(IdRange(*each) for gap in gaps for each in gap.missing)
+        late = within(missing, IdRange(0, trade_id))
         self.sequence.resume_after(trade_id, late)
         self.resumed_id = trade_id
         self.gaps = entries
@@ -264,11 +268,13 @@ class SymbolFlow:
         return self.known_times[max(before)] if before else self.last_trade_time_us
 
     def best_quote(self) -> BestQuote | None:
-        """The newest best bid and ask that the stream has delivered; None before the first."""
+        """The newest best bid and ask that the stream has delivered; None before the first, or where it is none."""
         quote = self.last_quote
         if quote is None:
             return None
-        return BestQuote(*map(Decimal, (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)))
+        written = (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)
+        # The stream's decimals are not checked on their way: consumers do that.
+        return BestQuote(*map(Decimal, written)) if all(map(is_decimal, written)) else None
 
     def is_of_new_series(self, fetched: Fetched, now_us: int) -> bool:
         """Whether a fetched trade is later than the newest, though its id is lower: the ids may have begun again."""

@@ -57,6 +57,7 @@ class Pipeline:
         paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
         on_suspicion: called when the ids of a symbol may have begun again; see `id_series`.
+        on_series_begun: called with a symbol whose trade ids have begun again, whoever decided that.
         on_rejected: called when a message was rejected for its time.
     """
 
@@ -76,6 +77,7 @@ class Pipeline:
         self.paused = False
         self.on_hole: Callable[[str], None] = _ignore
         self.on_suspicion: Callable[[], None] = _ignore_suspicion
+        self.on_series_begun: Callable[[str], None] = _ignore
         self.on_rejected: Callable[[], None] = _do_nothing
         self._untold_gaps: dict[str, dict[int, int]] = {}
         """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
@@ -251,6 +253,7 @@ class Pipeline:
         filling: dict[str, SymbolFlow] = {}
         batch = next(self._numbers)
         flows = self.flows
+        last: Trade | None = None
         counters = self._counters.trades
         counters.received += len(trades)
         self._recent.add(trades)
@@ -274,6 +277,7 @@ class Pipeline:
                 rejected.append(trade)
                 flow.reject(trade.trade_id, IMPOSSIBLE_TIME, now_us)
                 continue
+            last = trade
             flow.trades += 1
             sequence = flow.sequence
             if (
@@ -295,9 +299,8 @@ class Pipeline:
             )
         if rejected:
             self._reject_trades(rejected, frames, now_us)
-            return
-        last = trades[-1]
-        if last.event_time_us is not None and last.origin == "stream":
+        # Only a time that was found possible: the clock follows it.
+        if last is not None and last.event_time_us is not None and last.origin == "stream":
             self._clock.accept(last.event_time_us)
             counters.venue_to_socket.observe(max(0, self._clock.time_us() - last.event_time_us), 1)
 
@@ -667,6 +670,7 @@ class Pipeline:
         )
         new.sequence.duplicates = flow.sequence.duplicates
         self.flows[flow.symbol] = new
+        self.on_series_begun(flow.symbol)
         self._recent.clear()
         self._counters.series_begun["trade", flow.symbol] += 1
         log.error(
@@ -765,7 +769,7 @@ def _is_done(entry: GapEntry) -> bool:
 
 
 def _ignore(_symbol: str) -> None:
-    """Nobody repairs."""
+    """Nobody repairs, or has noted anything of the ids."""
 
 
 def _ignore_suspicion() -> None:

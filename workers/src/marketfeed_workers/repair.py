@@ -192,7 +192,9 @@ class RepairDesk:
             self._woken.set()
 
     async def _fetch(self, symbol: str, request: Request) -> None:
-        flow = self._pipeline.flows[symbol]
+        flow = self._pipeline.flows.get(symbol)
+        if flow is None:
+            return  # it left since the request was chosen
         schedule = self._schedules[symbol]
         near_us = flow.time_before(request.ids.first) or self._now_us()
         try:

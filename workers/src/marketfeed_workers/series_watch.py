@@ -49,9 +49,9 @@ class SeriesWatch:
         self._has_spare = has_spare
         self._is_read = is_read
         self._woken = asyncio.Event()
-        self._checked: set[int] = set()
         self._places = asyncio.Semaphore(AT_ONCE)
         pipeline.on_suspicion = self._woken.set
+        pipeline.on_series_begun = rest.ids_began_again
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -120,8 +120,6 @@ class SeriesWatch:
             if verdict is Verdict.UNKNOWN and suspicion.asked >= ASKED_AT_MOST:
                 verdict = Verdict.SAME
         if verdict is not Verdict.UNKNOWN:
-            if verdict is Verdict.NEW:
-                self._rest.ids_began_again(flow.symbol)
             self._pipeline.decide(flow, verdict, first_id)
 
     async def _verdict(
@@ -170,13 +168,17 @@ class SeriesWatch:
     async def _check_resumed(self) -> None:
         """Compare the newest id of each symbol that goes on after an earlier process with the venue's, once."""
         while True:
-            for flow in list(self._pipeline.flows.values()):
-                if flow.checkpoint_time_us is None or id(flow) in self._checked or not self._has_spare():
-                    continue
-                self._checked.add(id(flow))
-                await self._check(flow)
+            await self.check_resumed()
             await self.check_after_outages()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def check_resumed(self) -> None:
+        """Compare those that have not been compared since their start."""
+        for flow in list(self._pipeline.flows.values()):
+            if flow.checkpoint_time_us is None or flow.is_start_checked or not self._has_spare():
+                continue
+            flow.is_start_checked = True
+            await self._check(flow)
 
     async def check_after_outages(self) -> None:
         """Compare the newest trade of each symbol whose ids may have begun again with what the venue has of that id."""
@@ -222,5 +224,4 @@ class SeriesWatch:
         first_id = await self._first_id(flow, after_us)
         is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
         if first_id is not None and is_ours and flow.sequence.newest == newest:
-            self._rest.ids_began_again(flow.symbol)
             self._pipeline.begin_series(flow, first_id)

@@ -176,12 +176,14 @@ class StreamWatch:
         stream = self._ids.get(name)
         if stream is None or stream.symbol in self._symbols.delisted:
             return False
-        seen = self._seen(stream)
+        seen, liveness = self._seen(stream), self._streams[stream]
         try:
             newest = await self._newest(stream)
         except (VenueError, TimeoutError):
             return False  # not known; readiness says so, and the stream is asked about again
-        return self._seen(stream) == seen and self._is_newer(stream, newest, self._streams[stream])
+        if self._streams.get(stream) is not liveness or self._seen(stream) != seen:
+            return False  # the symbol has left, or it has delivered, meanwhile
+        return self._is_newer(stream, newest, liveness)
 
     def _is_broken(self, stream: StreamId) -> bool:
         liveness = self._streams[stream]
@@ -231,7 +233,7 @@ class StreamWatch:
 
     async def _probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
         """Ask REST for the newest that the venue has of a stream."""
-        seen, session = self._seen(stream), self._carriers[stream]
+        seen, session = self._seen(stream), self._carriers.get(stream)
         liveness.probing(self._now)
         try:
             newest = await self._newest(stream)
@@ -243,12 +245,16 @@ class StreamWatch:
                 self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
             liveness.unanswered(self._now)
             return
+        if self._streams.get(stream) is not liveness:
+            return  # the symbol has left meanwhile, and may have come back
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
             return  # it has delivered meanwhile, or another session carries it
         flow = self._pipeline.flows.get(stream.symbol)
         if flow is None or flow.beginning or flow.is_jump_unchecked:
             return  # gone; or it has begun, and waits for Kafka; or its ids may have begun again
         if not self._is_newer(stream, newest, liveness):
+            if isinstance(newest, BestQuote):
+                liveness.reference = newest  # also where the stream's own newest quote cannot be compared
             liveness.nothing_newer(self._now)
             return
         reference, is_first = liveness.reference, liveness.is_new
@@ -290,7 +296,10 @@ class StreamWatch:
             known += [flow.sequence.newest] if flow.sequence.newest is not None else []
             return not known or newest.trade_id > max(known)
         # A quote has no id over REST: another best bid or ask is a newer one.
-        return newest != (reference if reference is not None else flow.best_quote())
+        known_quote = reference if reference is not None else flow.best_quote()
+        if known_quote is None and flow.last_quote is not None:
+            return False  # the stream's newest quote is none, and cannot be compared
+        return newest != known_quote
 
     def _fetch(self, flow: SymbolFlow, newest: Trade, reference: Trade | None) -> None:
         """Publish the newest trade; the trades before it are then a gap, which is backfilled."""

@@ -34,7 +34,6 @@ class VenueWatch:
         pipeline: Pipeline,
         counters: Counters,
         clock: VenueClock,
-        monotonic: Callable[[], float],
     ) -> None:
         self.not_trading: dict[str, str] = {}
         self._symbols_due = asyncio.Event()
@@ -43,7 +42,6 @@ class VenueWatch:
         self._counters = counters
         self._clock = clock
         self._clock_due = asyncio.Event()
-        self._monotonic = monotonic
         pipeline.on_rejected = self._clock_due.set
 
     async def run(self) -> None:
@@ -84,10 +82,8 @@ class VenueWatch:
             due.clear()
 
     async def _measure_clock(self) -> None:
-        """The venue's time against the middle of the request's (Cristian's algorithm)."""
-        sent = self._monotonic()
-        venue_us = await self._rest.server_time_us()
-        self._clock.measure(venue_us, (sent + self._monotonic()) / 2)
+        venue_us, at = await self._rest.server_time()
+        self._clock.measure(venue_us, at)
         self._counters.clock_offset_us = self._clock.ahead_us()
 
     async def _read_symbols(self) -> None:

@@ -139,7 +139,7 @@ class _Worker:
             lambda: weight.has_spare,
             lambda symbol: self._fleet.covers([symbol]),
         )
-        self._watch = VenueWatch(rest, self._pipeline, counters, clock, world.monotonic)
+        self._watch = VenueWatch(rest, self._pipeline, counters, clock)
         self._streams = StreamWatch(
             venue,
             rest,
@@ -300,6 +300,7 @@ def _rest(
         world.now_us,
         lambda reason, count: counters.failures.update({reason: count}),
         clock.latest_us,
+        world.monotonic,
     )
     return venue.rest(access), budget
 

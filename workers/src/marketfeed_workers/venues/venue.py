@@ -6,6 +6,7 @@ text without an exponent, digit for digit as the venue wrote them, and the side 
 was the maker.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -100,6 +101,14 @@ class SymbolInfo(NamedTuple):
     trading: bool
 
 
+class VenueTime(NamedTuple):
+    """What the venue's clock showed."""
+
+    time_us: int
+    at: float
+    """When, by our monotonic clock: the middle of the request (Cristian's algorithm), without what it waited for."""
+
+
 class Fetched(NamedTuple):
     """What the venue has of the trade ids that were asked for; ids in neither part are not known about."""
 
@@ -140,8 +149,8 @@ class VenueRest(Protocol):
     async def symbols(self) -> dict[str, SymbolInfo]:
         """Every symbol that the venue lists."""
 
-    async def server_time_us(self) -> int:
-        """The venue's clock."""
+    async def server_time(self) -> "VenueTime":
+        """The venue's clock, and when it showed that."""
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         """The newest trade that the venue has of a symbol; None when it has none."""
@@ -182,6 +191,7 @@ class RestAccess(NamedTuple):
     """Counts what could not be used: a constant for metrics, and how many."""
     latest_us: Callable[[], int] | None = None
     """The latest time that a trade can bear now, as `VenueClock`; None: what the host's clock says, and a day."""
+    monotonic: Callable[[], float] = time.monotonic
 
 
 class Venue(Protocol):

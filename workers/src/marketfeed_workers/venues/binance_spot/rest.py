@@ -36,7 +36,7 @@ from marketfeed_workers.venues.binance_spot.rows import (
     RowReader,
     TradeRow,
 )
-from marketfeed_workers.venues.venue import BestQuote, Fetched, RestAccess, SymbolInfo
+from marketfeed_workers.venues.venue import BestQuote, Fetched, RestAccess, SymbolInfo, VenueTime
 
 log = logs.get(__name__)
 
@@ -101,6 +101,7 @@ class BinanceRest:
         self._has_history = bool(self._api_key) or not history_needs_key
         self._now_us = access.now_us
         self._latest_us = access.latest_us or VenueClock(access.now_us, time.monotonic).latest_us
+        self._monotonic = access.monotonic
         self._note = access.note
         self._odd_entries = logs.Episode(
             log, "entries of the venue's listing skipped", "every entry of the venue's listing can be read"
@@ -139,11 +140,14 @@ class BinanceRest:
         self._budget.limit = listing.minute_weight or self._weights.a_minute
         return listing.symbols
 
-    async def server_time_us(self) -> int:
+    async def server_time(self) -> VenueTime:
         """The venue's clock; its minutes are those of the request weight."""
-        found = await self._get(_server_time.decode, "time", self._weights.time)
+        await self._budget.take(self._weights.time)  # which may wait for long
+        sent = self._monotonic()
+        found = await self._ask(_server_time.decode, "time")
+        at = (sent + self._monotonic()) / 2
         self._budget.align(found.server_time / 1000)
-        return found.server_time * 1000
+        return VenueTime(found.server_time * 1000, at)
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         """The newest trade that the venue has of a symbol; None when it has none."""
@@ -308,8 +312,11 @@ class BinanceRest:
         return await self._get(read, endpoint, weight, **parameters)
 
     async def _get(self, decode: Callable[[bytes], T], endpoint: str, weight: int, **parameters: str) -> T:
-        url = f"{self._base}/api/v3/{endpoint}"
         await self._budget.take(weight)
+        return await self._ask(decode, endpoint, **parameters)
+
+    async def _ask(self, decode: Callable[[bytes], T], endpoint: str, **parameters: str) -> T:
+        url = f"{self._base}/api/v3/{endpoint}"
         headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
         try:
             # Redirects are not followed: where data comes from is the user's choice, and a key is for nobody else.

@@ -1,0 +1,169 @@
+"""What the watch over single streams does with odd quotes, and with symbols that leave while REST is asked.
+
+A model of the venue answers as its REST side does; broker, publisher and pipeline are real.
+"""
+
+import asyncio
+import random
+from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
+from test_workers_id_series import VenueModel
+from workers_broker import Broker
+from workers_rig import SYMBOL, Rig
+from workers_support import MakeSettings
+
+from marketfeed_wire import Trade
+from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.repair import RepairDesk
+from marketfeed_workers.stream_watch import LOOK_SECONDS, StreamId, StreamWatch
+from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.venues.registry import VENUES
+from marketfeed_workers.venues.venue import BestQuote
+
+TRADES = StreamId(SYMBOL, "trade")
+
+
+def quote_frame(update_id: int, bid: str) -> bytes:
+    data = b'{"u":%d,"s":"BTCUSDT","b":"%b","B":"1","a":"101","A":"1"}' % (update_id, bid.encode())
+    return b'{"stream":"btcusdt@bookTicker","data":%b}' % data
+
+
+class Venue(VenueModel):
+    """With a best bid and ask, and answers that can be kept waiting."""
+
+    def __init__(self, first_id: int) -> None:
+        super().__init__(first_id)
+        self.best: BestQuote | None = None
+        self.pending: asyncio.Event | None = None
+        self.asked = asyncio.Event()
+
+    async def best_quote(self, symbol: str) -> BestQuote | None:  # type: ignore[override]
+        await self._wait()
+        return self.best
+
+    async def newest_trade(self, symbol: str) -> Trade | None:
+        await self._wait()
+        return await super().newest_trade(symbol)
+
+    async def _wait(self) -> None:
+        self.asked.set()
+        if self.pending is not None:
+            await self.pending.wait()
+
+
+class Watch:
+    """A stream watch, one symbol on one connection, and the clock that it sees."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.now = 0.0
+        self.rig, self.venue = rig, Venue(1000)
+        clock = VenueClock(rig.clock, self.monotonic)
+        symbols = VenueWatch(self.venue, rig.pipeline, rig.counters, clock)
+        venue = VENUES["binance_us"]
+        self.streams = StreamWatch(
+            venue, self.venue, rig.pipeline, rig.counters, self.monotonic, 1.0, symbols
+        )
+        session = SimpleNamespace(streams=dict.fromkeys(venue.streams(SYMBOL)), proven=set())
+        self.renewed: list[str] = []
+        connection = SimpleNamespace(session=session, renew=self.renewed.append)
+        self.streams.watch(SimpleNamespace(connections=[connection], connection_of=lambda _: connection))
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def look(self, seconds: float = 0.0) -> None:
+        """Look for so many seconds, and ask REST about what is due."""
+        for _ in range(1 + int(seconds / LOOK_SECONDS)):
+            for stream in self.streams.observe():
+                await self.streams._probe(stream, self.streams._streams[stream])
+            self.now += LOOK_SECONDS
+
+    def state(self, kind: str) -> str:
+        return self.streams.status(SYMBOL)[kind].state
+
+
+@pytest.fixture
+def watch(make_settings: MakeSettings, shared_broker: Broker) -> Watch:
+    return Watch(Rig(make_settings, shared_broker))
+
+
+def best(bid: str) -> BestQuote:
+    return BestQuote(Decimal(bid), Decimal(1), Decimal(101), Decimal(1))
+
+
+@pytest.mark.parametrize("bid", ["abc", "1e5000000", "NaN", "-1", "٣", "1_0", " 1"])
+async def test_quote_that_is_no_decimal_ends_nothing_and_is_no_stall(watch: Watch, bid: str) -> None:
+    watch.venue.best = best("100")
+    watch.rig.pipeline.process([quote_frame(1, "100"), quote_frame(2, bid)])
+    await watch.look(30)
+    assert watch.rig.flow.last_quote is not None
+    assert watch.rig.flow.last_quote.bid_price == bid, "left to the consumers, as every quote is"
+    assert watch.state("quotes") == "idle"
+    assert await watch.streams.lacking(["btcusdt@bookTicker"]) == set()
+    assert watch.renewed == []
+
+
+async def test_stall_after_such_a_quote_is_found(watch: Watch) -> None:
+    watch.venue.best = best("100")
+    watch.rig.pipeline.process([quote_frame(1, "abc")])
+    await watch.look(10)
+    assert watch.state("quotes") == "idle"
+    watch.venue.best = best("99")
+    await watch.look(120)
+    assert watch.state("quotes") == "stalled"
+
+
+async def test_symbol_that_leaves_while_rest_is_asked_breaks_nothing(watch: Watch) -> None:
+    watch.streams.observe()
+    watch.venue.trade()
+    answer = watch.venue.pending = asyncio.Event()
+    asked = asyncio.create_task(watch.streams.lacking(["btcusdt@trade"]))
+    await watch.venue.asked.wait()
+    watch.rig.pipeline.remove_symbol(SYMBOL)
+    watch.streams.observe()
+    answer.set()
+    assert await asked == set()
+
+
+async def test_symbol_that_comes_back_while_rest_is_asked_is_not_judged_by_what_it_was(watch: Watch) -> None:
+    watch.streams.observe()
+    liveness = watch.streams._streams[TRADES]
+    for _ in range(2):
+        watch.venue.trade()
+        await watch.streams._probe(TRADES, liveness)
+    watch.venue.asked.clear()
+    answer = watch.venue.pending = asyncio.Event()
+    probe = asyncio.create_task(watch.streams._probe(TRADES, liveness))
+    await watch.venue.asked.wait()
+    watch.rig.pipeline.remove_symbol(SYMBOL)
+    watch.streams.observe()
+    watch.rig.pipeline.add_symbol(SYMBOL).resume(1000, [])
+    watch.streams.observe()
+    answer.set()
+    await probe
+    assert watch.renewed == [], "a stream that was subscribed this moment is stalled"
+
+
+async def test_backfill_of_a_symbol_that_left_before_the_request_was_sent_ends_quietly(
+    watch: Watch, make_settings: MakeSettings
+) -> None:
+    rig = watch.rig
+    rng = random.Random(1)  # noqa: S311
+    desk = RepairDesk(
+        make_settings(), rig.pipeline, watch.venue, rig.counters, rig.clock, rng, monotonic=watch.monotonic
+    )
+    rig.flow.resume(41, [])
+    for trade in (watch.venue.trade(44), watch.venue.trade(45)):
+        rig.flow.take(trade, 1)
+    desk.wake(SYMBOL)
+    watch.now += 10
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        desk._send_what_is_due(group)
+        watch.now += 10
+        desk._send_what_is_due(group)  # the request is a task now, which has not begun
+        assert [request.ids for request in desk._in_flight.values()] == [IdRange(42, 43)]
+        rig.pipeline.remove_symbol(SYMBOL)
+    assert not desk._in_flight
