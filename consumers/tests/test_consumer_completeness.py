@@ -26,8 +26,10 @@ from marketfeed_consumers.auditor import Auditor
 from marketfeed_consumers.database import connect
 from marketfeed_consumers.judgement import MARGIN_US, VERDICTS, Ledger, judge
 from marketfeed_consumers.plausible import EARLIEST_US
+from marketfeed_consumers.tables import trade_gaps
 from marketfeed_devtools.pgproxy import Proxy
 from marketfeed_devtools.waiting import until
+from marketfeed_wire import Gap
 
 
 class Server(Protocol):
@@ -54,6 +56,7 @@ def test_figures_of_one_symbol(
         missing=[("v", "S", 0, *span, 7, 8) for span in missing],
         absent=[("v", "S", 0, spans, "proof") for spans in absent],
         rejected=[],
+        reported=[],
         limits={},
         now_us=9,
     )
@@ -71,15 +74,20 @@ spans = st.tuples(st.integers(0, 300), st.integers(0, 9)).map(lambda pair: (pair
     st.lists(spans, max_size=12),
     st.lists(st.lists(spans, max_size=3), max_size=6),
     st.lists(spans, max_size=3),
+    st.lists(spans.map(lambda span: (span[0] + 250, span[1] + 250)), max_size=4),
 )
 def test_figures_are_the_sums_of_the_audits_hours(
-    missing: list[tuple[int, int]], absent: list[list[tuple[int, int]]], rejected: list[tuple[int, int]]
+    missing: list[tuple[int, int]],
+    absent: list[list[tuple[int, int]]],
+    rejected: list[tuple[int, int]],
+    reported: list[tuple[int, int]],
 ) -> None:
     ledger = Ledger(
         marks=[("v", "S", 0, 0, 400)],
         missing=[("v", "S", 0, *span, EARLIEST_US + span[0], EARLIEST_US + span[1]) for span in missing],
         absent=[("v", "S", 0, spans, "proof") for spans in absent],
         rejected=[("v", "S", 0, *span, EARLIEST_US + 200) for span in rejected],
+        reported=[("v", "S", 0, reported, 0, 400, *[EARLIEST_US + 300] * 3, EARLIEST_US + 400)],
         limits={("v", "S", 0): EARLIEST_US + MARGIN_US + 100},
         now_us=EARLIEST_US + 1000,
     )
@@ -92,6 +100,92 @@ def test_figures_are_the_sums_of_the_audits_hours(
             sums[span.verdict] += span.size
     assert one.missing == {verdict: sums[verdict] for verdict in VERDICTS}
     assert (one.completeness_ratio == 1.0) == all(hour.completeness_percent == 100.0 for hour in hours)
+
+
+NOW_US = EARLIEST_US + 2 * MARGIN_US
+
+
+def judged(**tables: list[tuple[object, ...]]) -> list[tuple[int, int, str]]:
+    ledger = {"marks": [], "missing": [], "absent": [], "rejected": [], "reported": [], **tables}
+    limits = {("v", "S", 0): EARLIEST_US + MARGIN_US + 100}
+    found = judge(Ledger(**ledger, limits=limits, now_us=NOW_US))  # type: ignore[arg-type]
+    return [(one.range.first_id, one.range.last_id, one.range.verdict) for one in found]
+
+
+def reported(
+    *missing: tuple[int, int], stored: tuple[int, int] | None = (100, 200), young: bool = True
+) -> object:
+    """A gap that a worker reports; the trades on either side of what is stored are young or expired."""
+    us = NOW_US - 1 if young else EARLIEST_US
+    return ("v", "S", 0, missing, *(stored or (None, None)), us, us, us, us)
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        pytest.param([reported((10, 99))], [(10, 99, "unresolved")], id="before the first stored trade"),
+        pytest.param([reported((150, 160))], [], id="inside, missing_trades has it"),
+        pytest.param([reported((190, 210))], [(201, 210, "unresolved")], id="after the last stored trade"),
+        pytest.param(
+            [reported((90, 210))], [(90, 99, "unresolved"), (201, 210, "unresolved")], id="on both sides"
+        ),
+        pytest.param(
+            [reported((10, 50)), reported((40, 60), (90, 95))],
+            [(10, 50, "unresolved"), (51, 60, "unresolved"), (90, 95, "unresolved")],
+            id="two workers report the same ids",
+        ),
+        pytest.param([reported((1, 9), stored=None)], [(1, 9, "unresolved")], id="nothing is stored"),
+        pytest.param([reported((10, 99), young=False)], [(10, 99, "expired")], id="older than is kept"),
+    ],
+)  # fmt: skip
+def test_what_workers_report_missing_beyond_what_is_stored_is_missing(
+    tables: list[tuple[object, ...]], expected: list[tuple[int, int, str]]
+) -> None:
+    assert judged(marks=[("v", "S", 0, 100, 200)], reported=tables) == expected
+
+
+def test_an_id_that_is_reported_and_rejected_or_proven_absent_counts_once() -> None:
+    assert judged(
+        marks=[("v", "S", 0, 100, 200)],
+        reported=[reported((10, 20))],
+        rejected=[("v", "S", 0, 12, 13, NOW_US)],
+        absent=[("v", "S", 0, [(15, 15)], "proof")],
+    ) == [
+        (10, 11, "unresolved"),
+        (12, 13, "rejected"),
+        (14, 14, "unresolved"),
+        (15, 15, "absent"),
+        (16, 20, "unresolved"),
+    ]
+
+
+@pytest.mark.integration
+def test_a_gap_before_the_first_stored_trade_is_in_the_audit_and_its_figures(
+    session: Callable[..., Session], database: str
+) -> None:
+    """As when BACKFILL_FROM asks for trades that REST does not give: nothing below the first one is ever stored."""
+    gap = Gap(
+        venue="binance_us", symbol="BTCUSDT", first_id=3, last_id=9, state="unresolved", missing=[(3, 9)], absent=[],
+        proof="", detected_time_us=trade(10).trade_time_us, updated_time_us=trade(10).trade_time_us,
+    )  # fmt: skip
+    mine = session()
+    with psycopg.connect(database) as other:
+        other.execute(trade_gaps.MERGE, trade_gaps.parameters(gap))
+    connection, dialect = connect(database)
+    with connection:
+        now_us = trade(99).trade_time_us
+
+        def report() -> tuple[bool, bool, int]:
+            found = audit.audit(connection, dialect, audit.Scope(), now_us=now_us)
+            ((one,), _) = completeness.figures(connection, now_us)
+            assert sum(hour.unresolved for hour in found.hours) == one.missing["unresolved"]
+            return found.any_stored, found.is_complete, one.missing["unresolved"]
+
+        assert report() == (True, False, 7)
+        mine.write(*(trade(i) for i in (8, 9, 10)))
+        assert report() == (True, False, 5)
+        mine.write(*(trade(i) for i in range(3, 8)))
+        assert report() == (True, True, 0)
 
 
 GAP = (

@@ -1,9 +1,10 @@
 """Is everything there? Per symbol and hour, from the ledger; no row of `trades` is read unless asked for.
 
 candles_1m holds how many trades each minute has, between which ids; missing_trades holds, exactly, the ranges of ids
-inside what is stored that are not; trade_gaps what workers proved of them; dead_letters which of them were there and
-could not be stored. They are written in the transaction that writes the rows, so the answer costs the same for a
-thousand rows and for a billion an hour. With `deep`, the rows themselves are counted and compared.
+inside what is stored that are not; trade_gaps what workers proved of them, and which are missing before and after what
+is stored; dead_letters which of them were there and could not be stored. They are written in the transaction that
+writes the rows, so the answer costs the same for a thousand rows and for a billion an hour. With `deep`, the rows
+themselves are counted and compared.
 """
 
 import time
@@ -17,7 +18,7 @@ from marketfeed_consumers.dialects import Dialect
 from marketfeed_consumers.judgement import Judged, Ledger, Range, judge
 from marketfeed_consumers.knowledge import Key
 from marketfeed_consumers.plausible import EARLIEST_US
-from marketfeed_consumers.tables import candles_1m, dead_letters, trades
+from marketfeed_consumers.tables import candles_1m, dead_letters, trade_gaps, trades
 from marketfeed_consumers.transaction import Connection
 
 HOUR_US: Final = 3_600_000_000
@@ -196,6 +197,7 @@ def audit(
         missing=connection.execute(_MISSING, parameters).fetchall(),
         absent=connection.execute(_ABSENT, parameters).fetchall(),
         rejected=connection.execute(dead_letters.REJECTED, parameters).fetchall(),
+        reported=connection.execute(trade_gaps.OUTSIDE, parameters).fetchall(),
         limits={(*key,): limit for *key, table, limit, _ in retained if table == trades.NAME},
         now_us=time.time_ns() // 1000 if now_us is None else now_us,
     )
@@ -210,7 +212,7 @@ def audit(
     return Report(
         tuple(assemble(hours, ranges, retained, counted)),
         deep,
-        bool(ledger.marks or hours or ledger.rejected),
+        bool(ledger.marks or hours or ledger.rejected or ledger.reported),
         tuple(conflicts),
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from marketfeed_consumers.judgement import VERDICTS, Ledger, Verdict, judge
 from marketfeed_consumers.knowledge import Key
-from marketfeed_consumers.tables import dead_letters, trades
+from marketfeed_consumers.tables import dead_letters, trade_gaps, trades
 from marketfeed_consumers.transaction import Connection
 
 MAX_SYMBOLS: Final = 5_000
@@ -24,7 +24,7 @@ class Figures:
 
     Attributes:
         stored: trades in the table.
-        missing: verdict -> ids that are not stored, between the first and the last trade stored or rejected.
+        missing: verdict -> ids that are not stored, between the first and the last trade stored, rejected or reported.
         open_gaps: ranges of ids that are missing, neither proven absent nor older than what is kept.
         newest_trade_time_us: when the trade with the highest id was matched.
         id_series: the newest series of its trade ids.
@@ -57,11 +57,15 @@ SELECT venue, symbol, id_series, first_trade_id, last_trade_id, after_time_us, b
 
 _ABSENT: Final = """
 SELECT g.venue, g.symbol, g.id_series, g.absent, g.proof FROM trade_gaps AS g
-WHERE g.absent <> '[]'::jsonb AND EXISTS (
+WHERE g.absent <> '[]'::jsonb AND (EXISTS (
     SELECT 1 FROM missing_trades AS m
     WHERE m.venue = g.venue AND m.symbol = g.symbol AND m.id_series = g.id_series AND m.first_trade_id <= g.last_id
         AND m.last_trade_id >= g.first_id
-)
+) OR EXISTS (
+    SELECT 1 FROM trade_gaps AS r
+    WHERE r.venue = g.venue AND r.symbol = g.symbol AND r.id_series = g.id_series AND r.first_id <= g.last_id
+        AND r.last_id >= g.first_id AND r.missing <> '[]'::jsonb
+))
 """
 
 _RETAINED: Final = """
@@ -100,11 +104,13 @@ def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Re
             limits[venue, symbol, id_series], deleted[venue, symbol, id_series] = limit_us, rows
     marks = connection.execute(_MARKS, [trades.NAME, MAX_SYMBOLS]).fetchall()
     missing = connection.execute(_MISSING).fetchall()
+    reported = connection.execute(trade_gaps.OUTSIDE, everything).fetchall()
     ledger = Ledger(
         marks=[(*key, first, last) for *key, _, first, last, _ in marks],
         missing=missing,
-        absent=connection.execute(_ABSENT).fetchall() if missing else [],
+        absent=connection.execute(_ABSENT).fetchall() if missing or reported else [],
         rejected=connection.execute(dead_letters.REJECTED, everything).fetchall(),
+        reported=reported,
         limits=limits,
         now_us=now_us,
     )

@@ -2,6 +2,7 @@
 
     missing_trades   ranges inside what is stored ──┐
     dead_letters     ids whose messages were rejected ─┼──▶ ranges with a verdict, and about when they were matched
+    trade_gaps       ids before and after what is stored that workers report missing ─┤
     trade_gaps       what the venue proved absent ──┤
     retention_state  how old is old ────────────────┘
 
@@ -69,6 +70,8 @@ class Ledger:
         missing: (*key, first id, last id, times of the stored trades before and after it).
         absent: (*key, [[first, last], …], proof).
         rejected: (*key, first id, last id, when the newest of them was rejected).
+        reported: (*key, [[first, last], …] that a worker reports missing, first and last id that are stored and their
+            times, time of the trade before, when it was detected); None for what is not known.
         limits: key -> the limit of the newest retention of trades.
         now_us: when the tables were read.
     """
@@ -77,6 +80,7 @@ class Ledger:
     missing: Sequence[Sequence[Any]]
     absent: Sequence[Sequence[Any]]
     rejected: Sequence[Sequence[Any]]
+    reported: Sequence[Sequence[Any]]
     limits: Mapping[Key, int]
     now_us: int
 
@@ -116,10 +120,23 @@ def _key(parts: Sequence[Any]) -> Key:
 
 
 def _outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
-    """Rejected ids before the first and after the last that is stored, in the form of missing ranges.
+    """Ids before the first and after the last that is stored which were there, in the form of missing ranges.
 
-    Their trades were matched before they were rejected, and that is all that is known of their times.
+    Several may name the same ids, and each is yielded once.
     """
+    found: defaultdict[Key, list[tuple[int, int, int, int]]] = defaultdict(list)
+    for *key, first, last, after_us, before_us in (*_rejected_outside(ledger), *_reported_outside(ledger)):
+        found[_key(key)].append((first, last, after_us, before_us))
+    for one, ranges in found.items():
+        end = -1
+        for first, last, after_us, before_us in sorted(ranges):
+            if last > end:
+                yield *one, max(first, end + 1), last, after_us, before_us
+                end = last
+
+
+def _rejected_outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
+    # Their trades were matched before they were rejected, and that is all that is known of their times.
     spans = {_key(key): (first, last) for *key, first, last in ledger.marks}
     for *key, first, last, rejected_us in ledger.rejected:
         low, high = spans.get(_key(key), (last + 1, last))
@@ -127,6 +144,19 @@ def _outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
             yield *key, first, min(last, low - 1), NEVER, rejected_us
         if last > high:
             yield *key, max(first, high + 1), last, NEVER, rejected_us
+
+
+def _reported_outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
+    for *key, parts, low, high, low_us, high_us, after_us, detected_us in ledger.reported:
+        begun_us = NEVER if after_us is None else after_us
+        for first, last in parts:
+            if low is None:
+                yield *key, first, last, begun_us, detected_us
+                continue
+            if first < low:
+                yield *key, first, min(last, low - 1), begun_us, low_us
+            if last > high:
+                yield *key, max(first, high + 1), last, high_us, detected_us
 
 
 def between(after_us: int, before_us: int, now_us: int) -> tuple[int | None, int | None]:

@@ -23,6 +23,16 @@ ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET
 WHERE excluded.updated_time_us > held.updated_time_us
 """  # noqa: S608 - names of columns, all ours
 
+OUTSIDE: Final = """
+SELECT g.venue, g.symbol, g.id_series, g.missing, m.first_id, m.last_id, m.first_time_us, m.last_time_us,
+    g.after_time_us, g.detected_time_us
+FROM trade_gaps AS g LEFT JOIN high_water_marks AS m ON m.table_name = 'trades' AND m.venue = g.venue
+    AND m.symbol = g.symbol AND m.id_series = g.id_series AND m.first_id <= m.last_id
+WHERE g.missing <> '[]'::jsonb AND (m.first_id IS NULL OR g.first_id < m.first_id OR g.last_id > m.last_id)
+    AND (%(venue)s::text IS NULL OR g.venue = %(venue)s) AND (%(symbol)s::text IS NULL OR g.symbol = %(symbol)s)
+"""
+"""Gaps that reach beyond what is stored: missing_trades has only what lies inside."""
+
 
 def parameters(gap: Gap) -> dict[str, object]:
     """What `MERGE` takes; ranges as JSON, [[first, last], …]."""

@@ -12,6 +12,7 @@ from marketfeed_consumers.tables import (
     quote_conflicts,
     retention_state,
     trade_conflicts,
+    trade_gaps,
     trades,
 )
 from marketfeed_simtest.consumers.rows import MARK, MINUTE_US, SYMBOL, Found, Statement, age, candle_of
@@ -243,6 +244,19 @@ def _conflicts(table: str, id_name: str, of: str) -> Statement:
     return conflicts
 
 
+def _gaps_outside(t: Transaction, _: Any) -> Found:
+    found = []
+    for gap in t.rows("trade_gaps"):
+        mark = t.get("high_water_marks", trades.NAME, *(gap[name] for name in SYMBOL))
+        span = None if mark is None else (mark["first_id"], mark["last_id"])
+        if gap["missing"] and (span is None or gap["first_id"] < span[0] or gap["last_id"] > span[1]):
+            times = (None, None) if mark is None else (mark["first_time_us"], mark["last_time_us"])
+            key = [gap[name] for name in SYMBOL]
+            ends = [*(span or (None, None)), *times, gap["after_time_us"], gap["detected_time_us"]]
+            found.append([*key, gap["missing"], *ends])
+    return found
+
+
 def _count(t: Transaction, p: Any) -> Found:
     rows = [row for row in _own(t, "trades", p) if p["first_id"] <= row["trade_id"] <= p["last_id"]]
     return [
@@ -282,6 +296,7 @@ UPKEEP: Final[dict[str, Statement]] = {
     audit._QUOTE_CONFLICTS: _conflicts(quote_conflicts.NAME, "update_id", book_tickers.NAME),
     audit._COUNT: _count,
     dead_letters.REJECTED: _rejected,
+    trade_gaps.OUTSIDE: _gaps_outside,
 }
 BEGINNINGS: Final[tuple[tuple[str, Statement], ...]] = (
     ("SELECT max(id), count(*)", _window),
