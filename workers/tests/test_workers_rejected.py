@@ -9,6 +9,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, RejectedMessage, Trade, decode_gap, decode_rejected, decode_trade
+from marketfeed_wire.ledger import decode_progress
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.pipeline import Pipeline
@@ -140,6 +141,46 @@ def test_rejected_feed_is_one_gap_that_grows_and_is_told(rig: Rig) -> None:
     assert len(rig.rejected()) == 40
     rig.pipeline.process([frame(141)])
     assert not rig.flow.is_rejecting
+
+
+@pytest.mark.parametrize("first_id", [0, 1, 500])
+def test_rejected_first_trade_of_a_symbol_is_a_gap_that_rest_fills(
+    make_settings: MakeSettings, shared_broker: Broker, first_id: int
+) -> None:
+    """Nothing was missing, and nothing fetched, as long as no trade of the symbol had been good."""
+    rig = Rig(make_settings, shared_broker)
+    holes: list[str] = []
+    rig.pipeline.on_hole = holes.append
+    rig.pipeline.process([frame(first_id, NOW_MS * 1000, NOW_MS * 1000)])
+    rig.acknowledged()
+    rig.pipeline.process([frame(first_id + 1, NOW_MS * 1000, NOW_MS * 1000)])
+    rig.acknowledged()
+    assert holes[:1] == [SYMBOL]
+    assert rig.flow.sequence.missing() == [IdRange(first_id, first_id + 1)]
+    (gap,) = rig.gaps()
+    assert (gap.missing, gap.proof) == ([(first_id, first_id + 1)], "rejected: impossible_time")
+    rig.pipeline.process([frame(first_id + 2)])
+    rows = [
+        Trade("binance_us", SYMBOL, n, "1", "2", True, NOW_MS * 1000, None, now_us(), "backfill")
+        for n in (first_id, first_id + 1)
+    ]
+    assert rig.pipeline.backfill(rig.flow, Fetched(rows, [], "trades")) == 2
+    rig.acknowledged()
+    assert sorted(trade.trade_id for trade in rig.trades()) == [first_id, first_id + 1, first_id + 2]
+    (word, *_) = [decode_progress(value) for _, value in rig.broker.read(rig.topics["progress"])]
+    assert (word.trade_id, word.next_id) == ((0, 0) if first_id == 0 else (first_id - 1, None))
+
+
+def test_rejected_first_trade_and_good_ones_in_one_read(
+    make_settings: MakeSettings, shared_broker: Broker
+) -> None:
+    rig = Rig(make_settings, shared_broker)
+    rig.pipeline.process([frame(7, 0), frame(8), frame(9, 5), frame(10)])
+    rig.acknowledged()
+    rig.pipeline.give_up(rig.flow)
+    rig.acknowledged()
+    assert [trade.trade_id for trade in rig.trades()] == [8, 10]
+    assert rig.flow.sequence.missing() == [IdRange(7, 7), IdRange(9, 9)]
 
 
 def test_rejected_copy_of_a_trade_that_has_come_changes_nothing(rig: Rig) -> None:

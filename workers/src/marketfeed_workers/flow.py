@@ -193,6 +193,18 @@ class SymbolFlow:
             return
         self._open_gap(hole, now_us, why)
 
+    def skip_rejected(self, now_us: int) -> None:
+        """Open the gap of ids that were rejected before the symbol had begun, where nothing shows it otherwise."""
+        trade_id, why = self._rejected_ahead
+        hole = self.sequence.skip(trade_id)
+        if hole is not None:
+            self._open_gap(hole, now_us, why)
+
+    @property
+    def is_unbegun(self) -> bool:
+        """Whether nothing of the series has come yet, and Kafka has no word of where it begins."""
+        return self.sequence.expected is None and self.first_id is None and not self.beginning
+
     def _open_gap(self, hole: IdRange, now_us: int, proof: str) -> None:
         after_us = self.last_trade_time_us or self.time_before(hole.first)
         known = [entry for entry in self.gaps if entry.ids.first == hole.first]

@@ -275,6 +275,8 @@ class Pipeline:
                 )
             ):
                 rejected.append(trade)
+                if self._contiguous and flow.is_unbegun:
+                    self._begin_at_rejected(flow, trade.trade_id, now_us)
                 flow.reject(trade.trade_id, IMPOSSIBLE_TIME, now_us)
                 continue
             last = trade
@@ -426,6 +428,33 @@ class Pipeline:
             self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
         elif len(flow.beginning) >= self.MOST_BEGINNING:
             self._due.append(partial(self._go_on_from_beginning, flow))
+
+    def _begin_at_rejected(self, flow: SymbolFlow, trade_id: int, now_us: int) -> None:
+        """Begin a symbol whose first ever trade was rejected: its id is the first that is missing."""
+        flow.first_id = trade_id
+        self._announce(flow, trade_id, now_us, partial(self._go_on_from_rejected, flow))
+
+    def _announce(self, flow: SymbolFlow, first_id: int, now_us: int, go_on: Callable[[], None]) -> None:
+        """Tell Kafka where a series begins; `go_on` once it has acknowledged that."""
+        word = Progress(
+            self._venue,
+            flow.symbol,
+            max(0, first_id - 1),
+            now_us,
+            id_series=flow.id_series,
+            next_id=first_id if first_id == 0 else None,
+        )
+        record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
+        self._publisher.publish(
+            self._counters.progress, [record], now_us, {}, partial(self._due.append, go_on)
+        )
+
+    def _go_on_from_rejected(self, flow: SymbolFlow) -> None:
+        self._go_on_from_beginning(flow)
+        flow.skip_rejected(self._now_us())
+        if flow.missing:
+            self.on_hole(flow.symbol)
+        self._tell_gaps(flow)
 
     def _go_on_from_beginning(self, flow: SymbolFlow) -> None:
         """Publish the first trades of a symbol of which Kafka has word; nothing where it has begun already."""
@@ -681,17 +710,7 @@ class Pipeline:
             after_id=after_id,
             held=len(held),
         )
-        word = Progress(
-            self._venue,
-            flow.symbol,
-            max(0, first - 1),
-            now_us,
-            id_series=new.id_series,
-            next_id=first if first == 0 else None,
-        )
-        record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
-        begun = partial(self._due.append, partial(self._go_on_from_beginning, new))
-        self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
+        self._announce(new, first, now_us, partial(self._go_on_from_beginning, new))
         low = new.low_quotes
         if low is not None and low.quotes and low.below == new.last_update_id:
             self._begin_quote_series(new, low)  # the trades' ids have begun again, so these have, too
