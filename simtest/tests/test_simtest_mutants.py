@@ -9,18 +9,21 @@ from marketfeed_simtest.battery import SITUATIONS
 from marketfeed_simtest.crash_points import CrashTally, crash_everywhere, short_plan
 from marketfeed_simtest.faults import kind_of
 from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated, mutated_package
+from marketfeed_simtest.mutants_outside import OUTSIDE_MUTANTS
 from marketfeed_simtest.plan import as_json, draw, from_json
 from marketfeed_simtest.session import run
 
+EVERY = (*MUTANTS, *OUTSIDE_MUTANTS)
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+
+@pytest.mark.parametrize("mutant", EVERY, ids=lambda mutant: mutant.name)
 def test_mutant_still_applies(mutant: Mutant) -> None:
     compile(mutated(mutant), mutant.file, "exec")
 
 
 def test_mutants_are_enough_and_have_names_of_their_own() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert len([mutant for mutant in MUTANTS if not mutant.survives]) >= 25
+    assert len({mutant.name for mutant in EVERY}) == len(EVERY)
+    assert len([mutant for mutant in EVERY if not mutant.survives]) >= 25
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

@@ -492,6 +492,22 @@ def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | 
     assert [(one.id_series, one.update_id) for one in found] == expected
 
 
+def test_id_series_of_quotes_of_a_process_that_is_killed_early_is_known_to_the_next(begin) -> None:
+    """The first checkpoint of quotes came with the thirtieth of trades: ids that began again meanwhile went unseen."""
+    stage = begin()
+    stage.rig.teller.tell()
+    stage.quotes(*range(100, 110))
+    stage.settle()
+    for _ in range(3):
+        stage.rig.teller.tell()
+    stage.settle()
+    memory = Memory()
+    for value in stage.rig.stored(stage.rig.progress):
+        memory.take_progress("binance_us", value)
+    assert memory.quotes[SYMBOL].update_id == 109
+    assert sum(b"update_id" in value for value in stage.rig.stored(stage.rig.progress)) == 1
+
+
 def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_lags(begin) -> None:
     """The connection that was ahead has ended: five seconds of quotes below its newest began a series."""
     stage = begin()

@@ -245,6 +245,39 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=80,
         settings={"ws_rotate_after_seconds": "25", "ws_warm_timeout_seconds": "5"},
     ),
+    "ids begin again while nobody reads": Plan(
+        seed=41,
+        rates=_BUSY,
+        faults=[
+            Crash(after_seconds=20, pause_seconds=5),
+            RestartIds(after_seconds=21, symbols=("BTCUSDT",), last_id=0),
+        ],
+    ),
+    "a symbol is halted while Kafka is away": Plan(
+        seed=42,
+        quantum_seconds=0.5,
+        rates={"BTCUSDT": (10.0, 40.0), "ETHUSDT": (10.0, 40.0)},
+        duration_seconds=90,
+        settings={"kafka_queue_max_messages": "1000"},
+        faults=[
+            KafkaOutage(after_seconds=15, seconds=40),
+            *(
+                Halt(after_seconds=23.2 + number / 2, symbols=("BTCUSDT",), seconds=0.4)
+                for number in range(10)
+            ),
+        ],
+    ),
+    "the wrong unit after ids began again": Plan(
+        seed=43,
+        venue="binance",
+        rates=_BUSY,
+        duration_seconds=110,
+        faults=[
+            RestartIds(after_seconds=8, symbols=("BTCUSDT",), last_id=0),
+            WrongUnit(after_seconds=90),
+            Close(after_seconds=91),
+        ],
+    ),
     "a stop while Kafka is slow": Plan(
         seed=11,
         rates=_BUSY,

@@ -49,8 +49,13 @@ class Ending:
                 self._check_repeats(symbol, known)
                 self._check_order(symbol, known)
                 self._check_gaps(symbol, known)
-            if "bookTicker" in kinds:
-                self._check_last_quote(symbol, true, known)
+        if "bookTicker" in kinds:
+            self._oracle.quotes.check_end(symbols, self._has_left, self._last_end)
+        self._oracle.rejections.check_end(self._has_left)
+
+    def _has_left(self, symbol: str) -> bool:
+        """Whether a symbol was taken out of the assignment: what is read of it meanwhile is nobody's."""
+        return bool(self._oracle.symbols[symbol].left)
 
     def _check_trades(self, symbol: str, series: int, true: TrueSymbol, known: SymbolRecords) -> None:
         one = known.standing_for(series) or SeriesRecords()
@@ -141,14 +146,6 @@ class Ending:
             for (first, last), written in one.gaps_ever.items():
                 if written < self._gaps_since:
                     self._violate("gap_without_fault", f"{symbol} {first}-{last} at t={written:.2f}")
-
-    def _check_last_quote(self, symbol: str, true: TrueSymbol, known: SymbolRecords) -> None:
-        quotes = [quote for quote in true.quotes if quote.seconds < self._last_end - _UNDER_WAY_SECONDS]
-        if quotes and known.last_quote < (quotes[-1].series, quotes[-1].id):
-            # Newer ones may have come in the last seconds, which makes `last_quote` larger.
-            self._violate(
-                "last_quote_lost", f"{symbol} {quotes[-1].id}: the newest in the topic is {known.last_quote}"
-            )
 
     def _violate(self, name: str, text: str) -> None:
         self._oracle.violate(name, text)

@@ -7,22 +7,17 @@ fate of a process, or the whole log, is judged at the end (`check_end`). What th
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.deliveries import Deliveries
 from marketfeed_simtest.excuses import Excuses
 from marketfeed_simtest.kafka_log import Cluster, Record
+from marketfeed_simtest.quotes import QuoteJudge
 from marketfeed_simtest.records import SeriesRecords, Stored, SymbolRecords
+from marketfeed_simtest.rejections import RejectionJudge
 from marketfeed_simtest.truth import TrueTrade, Truth
-from marketfeed_wire import (
-    BookTicker,
-    DecodeError,
-    Trade,
-    decode_book_ticker,
-    decode_gap,
-    decode_progress,
-    decode_trade,
-)
+from marketfeed_wire import Trade, decode_gap, decode_progress, decode_trade, key_for
 
 INVARIANTS: Final[Mapping[str, str]] = {
     # trades
@@ -31,7 +26,9 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "false_absent": "an id that is reported absent never was",
     "invented_trade": "no trade is published that the venue never had",
     "wrong_content": "price, quantity and side are the venue's",
-    "wrong_time": "the trade's time is the venue's",
+    "wrong_time": "the trade's time is the venue's, and so is its event's, in the unit in which they came",
+    "wrong_origin": "venue, origin and key of a message are those of where it came from",
+    "wrong_rejection": "each message of an impossible time is kept once as it came, and nothing else is",
     "identity_reused": "id series and id together stand for one trade, also when the venue begins ids again",
     "identity_split": "the ids of one series of the venue's are published as one id series",
     "published_twice": "no process publishes a trade twice",
@@ -46,8 +43,8 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "gap_without_fault": "without faults there is no gap, rotations included",
     # quotes
     "invented_quote": "no quote is published that the venue never had, and its prices and quantities are the venue's",
-    "quote_backwards": "update ids of one process rise",
-    "last_quote_lost": "the last quote of each symbol arrives",
+    "quote_backwards": "update ids of one process rise within an id series",
+    "last_quote_lost": "the newest quote of each symbol in each read arrives, and the last one of all",
     # liveness and manners
     "not_backfilled": "once all is well, what REST can give or deny is not missing for longer than a minute",
     "no_progress": "once all is well, the newest trade arrives",
@@ -101,10 +98,14 @@ class Oracle:
         topics: Mapping[str, str],
         hold_seconds: float,
         progress_seconds: float,
+        *,
+        venue: str,
+        microseconds: bool,
+        deliveries: Deliveries,
+        odd_rows: Callable[[], set[tuple[str, int]]],
     ) -> None:
         self.violations: dict[str, str] = {}
         self.excuses = Excuses()
-        self.undecodable_quotes = 0
         self.symbols: dict[str, SymbolRecords] = defaultdict(SymbolRecords)
         self.written_by: dict[tuple[int, str], int] = defaultdict(int)
         self.fates: dict[int, Fate] = {}
@@ -113,9 +114,15 @@ class Oracle:
         self._truth = truth
         self.hold_seconds = hold_seconds
         self._progress_seconds = progress_seconds
+        self._venue = venue
+        self._unit_us = 1 if microseconds else 1000
+        parts = self.violate, self.known_after
+        self.quotes = QuoteJudge(truth, deliveries, venue, self.fates, *parts, progress_seconds)
+        self.rejections = RejectionJudge(truth, deliveries, odd_rows, venue, self.fates, *parts)
         self._judges: dict[str, Callable[[Record], None]] = {
             topics["trades"]: self._trade,
-            topics["book_ticker"]: self._quote,
+            topics["book_ticker"]: self.quotes.written,
+            topics["rejected"]: self.rejections.written,
             topics["gaps"]: self._gap,
             topics["progress"]: self._progress,
         }
@@ -140,6 +147,8 @@ class Oracle:
         true = self._true_trade(trade)
         if true is None:
             return
+        if (trade.venue, record.key) != (self._venue, key_for(trade.symbol)):
+            self.violate("wrong_origin", f"{trade.symbol} {trade.trade_id}: {trade.venue}, {record.key!r}")
         self._check_time(trade, true, record)
         known = self.symbols[trade.symbol]
         one = known.series[trade.id_series]
@@ -180,13 +189,16 @@ class Oracle:
         return same[-1] if same else None
 
     def _check_time(self, trade: Trade, true: TrueTrade, record: Record) -> None:
-        if trade.trade_time_us // 1000 != true.time_us // 1000:
+        # REST is asked in milliseconds, and knows of no event.
+        is_streamed = trade.origin == "stream"
+        unit_us = self._unit_us if is_streamed else 1000
+        exact = true.time_us // unit_us * unit_us, true.event_us // unit_us * unit_us if is_streamed else None
+        if (trade.trade_time_us, trade.event_time_us) != exact:
             self.violate(
-                "wrong_time", f"{trade.symbol} {trade.trade_id}: {trade.trade_time_us} for {true.time_us}"
+                "wrong_time",
+                f"{trade.symbol} {trade.trade_id} by {trade.origin}: {trade.trade_time_us}, "
+                f"{trade.event_time_us} for {exact}",
             )
-        event_us = trade.event_time_us
-        if event_us is not None and not -1000 <= event_us - true.time_us <= 2000:
-            self.violate("wrong_time", f"{trade.symbol} {trade.trade_id}: event time {event_us}")
         received = self._clock.shown_at(trade.received_time_us, record.seconds)
         if received is None:
             self.violate(
@@ -220,25 +232,6 @@ class Oracle:
     def known_after(self, since: float, until: float) -> float:
         """How long after a record was written the checkpoint and the records of gaps tell of it, in seconds."""
         return self._progress_seconds + 5 + self.excuses.between(since, until)
-
-    # quotes
-    def _quote(self, record: Record) -> None:
-        try:
-            quote = decode_book_ticker(record.value or b"")
-        except DecodeError:
-            self.undecodable_quotes += 1  # decimals of quotes are checked by the consumers, see mapper.reader
-            return
-        rows = self._truth.symbol(quote.symbol).quotes_by_id.get(quote.update_id, [])
-        same = [row for row in rows if (*row.bid, *row.ask) == _prices(quote)]
-        if not same:
-            self.violate("invented_quote", f"{quote.symbol} {quote.update_id}: {_prices(quote)}")
-            return
-        known, series = self.symbols[quote.symbol], same[-1].series
-        before = known.newest_quote.get((record.life, series), -1)
-        if quote.update_id <= before:
-            self.violate("quote_backwards", f"{quote.symbol} {quote.update_id} after {before}")
-        known.newest_quote[record.life, series] = max(before, quote.update_id)
-        known.last_quote = max(known.last_quote, (series, quote.update_id))
 
     # the ledger
     def _gap(self, record: Record) -> None:
@@ -302,7 +295,3 @@ class Oracle:
     def _side_by_side(self, first: int, second: int) -> bool:
         one, other = self.fates.get(first), self.fates.get(second)
         return one is not None and other is not None and one is not other and one.ended > other.began
-
-
-def _prices(quote: BookTicker) -> tuple[Any, ...]:
-    return quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty

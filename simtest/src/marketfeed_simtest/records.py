@@ -65,8 +65,6 @@ class SymbolRecords:
     suspects: list[tuple[tuple[int, int], int, float]] = field(default_factory=list)
     repeats: list[tuple[tuple[int, int], Stored, Stored]] = field(default_factory=list)
     checked: int = 0
-    newest_quote: dict[tuple[int, int], int] = field(default_factory=dict)
-    last_quote: tuple[int, int] = (-1, -1)
     left: list[float] = field(default_factory=list)
 
     def standing_for(self, series: int) -> SeriesRecords | None:

@@ -75,6 +75,7 @@ class Session:
             "book_ticker": self.settings.market_book_topic,
             "progress": self.settings.market_progress_topic,
             "gaps": self.settings.market_gaps_topic,
+            "rejected": self.settings.market_rejected_topic,
         }
         self.cluster = Cluster(clock, _rng("kafka", plan))
         self.files = {SYMBOLS_FILE: encode_assignment(assignment_of(plan.rates))}
@@ -104,6 +105,10 @@ class Session:
             self.topics,
             self.settings.gap_hold_seconds,
             self.settings.progress_interval_seconds,
+            venue=plan.venue,
+            microseconds=self.venue.rules.microseconds,
+            deliveries=self.venue.deliveries,
+            odd_rows=lambda: self.venue.odd_rows,
         )
         self.watch = Watch(self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest)
 

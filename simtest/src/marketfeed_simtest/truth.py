@@ -14,6 +14,7 @@ class TrueTrade(NamedTuple):
 
     Attributes:
         series: 0, and one more each time the symbol's ids began anew.
+        event_us: when the venue sent it, by its clock.
         seconds: when, by the session's clock.
     """
 
@@ -23,6 +24,7 @@ class TrueTrade(NamedTuple):
     qty: str
     buyer_is_maker: bool
     time_us: int
+    event_us: int
     seconds: float
 
 
@@ -82,6 +84,7 @@ class Truth:
                 row.qty,
                 row.buyer_is_maker,
                 row.time_us,
+                frame.event_time_us or row.time_us,
                 self._clock.seconds,
             )
             symbol.trades.append(trade)

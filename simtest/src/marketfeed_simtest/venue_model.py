@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
 
 from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.deliveries import Deliveries
 from marketfeed_simtest.network import ClientEnd, VenueEnd, variant_of
 from marketfeed_simtest.truth import Truth
 from marketfeed_simulator.doors import Doors
@@ -105,6 +106,7 @@ class VenueModel:
         most_requests: the most of them within ten seconds of one process and about one symbol.
         frames_delivered: frames of market data that were handed to each process.
         delivered: the trades among them, where that is kept.
+        deliveries: what else has to come of them.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class VenueModel:
         self._asked: defaultdict[tuple[int, str], deque[float]] = defaultdict(deque)
         self.frames_delivered: Counter[int] = Counter()
         self.delivered: list[Delivered] = []
+        self.deliveries = Deliveries(clock, self.truth, microseconds=VENUES[venue].microseconds)
         self._keeps_deliveries = keeps_deliveries
         self.skew_us = 0
         self.connections: dict[int, VenueEnd] = {}
@@ -265,6 +268,7 @@ class VenueModel:
 
     def _count(self, life: int, frames: list[bytes]) -> None:
         self.frames_delivered[life] += len(frames)
+        self.deliveries.read(life, frames)
         for frame in frames if self._keeps_deliveries else ():
             with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # spoiled on its way
                 trade = _trade_frame.decode(frame).data

@@ -138,7 +138,7 @@ class Watch:
         return self._since(symbol, oldest)
 
     def _quotes_behind(self, symbol: str) -> float:
-        true, newest = self._venue.truth.symbol(symbol), self._oracle.symbols[symbol].last_quote
+        true, newest = self._venue.truth.symbol(symbol), self._oracle.quotes.last(symbol)
         oldest: TrueQuote | None = None
         for quote in reversed(true.quotes):
             if (quote.series, quote.id) <= newest:

@@ -210,11 +210,11 @@ class ProgressTeller:
             self._publisher.publish(self._counters.progress, records, now_us, {})
 
     def _quotes(self, now_us: int, *, all_of_them: bool) -> Iterator[dict[str, bytes]]:
-        """The checkpoints of quotes: of all symbols, or of those whose series has changed."""
+        """The checkpoints of quotes: of all symbols, or of those whose series has changed, or begun here."""
         for symbol, flow in self._pipeline.flows.items():
             now = (flow.quote_series, flow.last_update_id)
             told = self._told_quotes.get(symbol)
-            is_new_series = bool(flow.quote_series) and (told is None or told[0] != flow.quote_series)
+            is_new_series = told is None or told[0] != flow.quote_series
             if flow.last_update_id < 0 or told == now or not (all_of_them or is_new_series):
                 continue
             self._told_quotes[symbol] = now

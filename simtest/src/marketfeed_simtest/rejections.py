@@ -1,0 +1,89 @@
+"""What has to be true of the topic of rejected messages: each once, as it came, and nothing else."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from marketfeed_simtest.deliveries import Deliveries, Rejectable
+from marketfeed_simtest.kafka_log import Record
+from marketfeed_simtest.truth import Truth
+from marketfeed_wire import key_for
+from marketfeed_wire.rejected import RejectedMessage, decode_rejected
+
+_SERIES_SECONDS: Final = 60.0
+"""For how long after a symbol's ids began again a message may still be taken for one of the series before."""
+
+
+class RejectionJudge:
+    """Judges rejected messages; see `QuoteJudge`."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        deliveries: Deliveries,
+        odd_rows: Callable[[], set[tuple[str, int]]],
+        venue: str,
+        lives: Mapping[int, Any],
+        violate: Callable[[str, str], None],
+        known_after: Callable[[float, float], float],
+    ) -> None:
+        self._truth = truth
+        self._deliveries = deliveries
+        self._odd_rows = odd_rows
+        self._venue = venue
+        self._lives = lives
+        self._violate = violate
+        self._known_after = known_after
+        self._written: Counter[Rejectable] = Counter()
+        self._rows: Counter[tuple[int, str, bytes]] = Counter()
+
+    def written(self, record: Record) -> None:
+        """A record stands in the topic."""
+        told = decode_rejected(record.value or b"")
+        what = f"{told.symbol} {told.trade_id}, {told.reason}, by process {record.life}"
+        if (told.venue, told.stream, record.key) != (self._venue, "trade", key_for(told.symbol)):
+            self._violate("wrong_rejection", f"{what}: {told.venue}, {told.stream}, {record.key!r}")
+        if told.reason != "impossible_time":
+            self._check_row(told, record.life, what)
+            return
+        one = Rejectable(
+            record.life, told.symbol, told.trade_id if told.trade_id is not None else -1, told.raw
+        )
+        self._written[one] += 1
+        if self._written[one] > len(self._deliveries.rejectable.get(one, ())):
+            self._violate(
+                "wrong_rejection", f"{what}: no such message was read, or not so often: {told.raw[:200]!r}"
+            )
+        self._check_series(told, record.seconds, what)
+
+    def _check_series(self, told: RejectedMessage, seconds: float, what: str) -> None:
+        true = self._truth.symbol(told.symbol)
+        newest = next((row for row in reversed(true.trades) if row.id == told.trade_id), None)
+        if newest is None or newest.series != true.series:
+            return
+        began = next(row.seconds for row in true.trades if row.series == true.series)
+        is_wrong = (told.id_series > 0) if not true.series else (told.id_series < 1)
+        if is_wrong and (not true.series or seconds > began + _SERIES_SECONDS):
+            self._violate("wrong_rejection", f"{what}: id series {told.id_series}")
+
+    def _check_row(self, told: RejectedMessage, life: int, what: str) -> None:
+        self._rows[life, told.symbol, told.raw] += 1
+        ids = [number for symbol, number in self._odd_rows() if symbol == told.symbol]
+        if self._rows[life, told.symbol, told.raw] > 1 or not any(
+            b"%d" % number in told.raw for number in ids
+        ):
+            self._violate("wrong_rejection", f"{what}: no such row was returned, or it was kept before")
+
+    def check_end(self, left: Callable[[str], bool]) -> None:
+        """Whether each message that had to be kept was."""
+        for one, read in self._deliveries.rejectable.items():
+            life = self._lives[one.life]
+            if life.was_refused or left(one.symbol):
+                continue
+            is_whole = life.ending == "exited" and life.code == 0
+            due = [at for at in read if is_whole or life.ended - at > self._known_after(at, life.ended)]
+            if self._written[one] < len(due):
+                self._violate(
+                    "wrong_rejection",
+                    f"{one.symbol} {one.trade_id}: read {len(due)} times, kept {self._written[one]} times",
+                )
