@@ -13,6 +13,13 @@ NASTY = (
 REPEAT_AT_MOST = 4
 
 
+def pattern_of(schema: Mapping[str, Any]) -> str:
+    """The expression that a text must match, by the schema itself or by a rule with a message; "" for none."""
+    rules = (str(each["rule"]) for each in schema.get("x-kubernetes-validations", ()))
+    worded = (rule.removeprefix('self.matches(r"').removesuffix('")') for rule in rules)
+    return str(schema.get("pattern") or next(worded, ""))
+
+
 class Specs:
     """Draws specs of a schema."""
 
@@ -70,8 +77,8 @@ class Specs:
         if self._rng.random() < 0.01:
             return self._rng.choice(NASTY)
         text = (
-            self._matching(schema["pattern"])
-            if "pattern" in schema
+            self._matching(pattern)
+            if (pattern := pattern_of(schema))
             else self._rng.choice(NASTY + ("plain",) * 30)
         )
         if text and self._rng.random() < 0.01:

@@ -555,6 +555,37 @@ async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin:
         await feed(admin, taken)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("a symbol has 1 to 64 capitals", spec(symbols=["btcusdt"])),
+        ("a symbol has 1 to 64 capitals", spec(symbols=["BTC\xa0USDT"])),
+        ("bootstrap servers are HOST:PORT", spec(kafka={"bootstrapServers": "kafka:90920"})),
+        ("an address is ws://HOST", spec(endpoints={"websocket": "wss://proxy:94430"})),
+        ("an address is http://HOST", spec(endpoints={"rest": "https://user:secret@proxy"})),
+        ("an image is ", spec(images={"worker": "Upper/Case"})),
+        ("the name of a topic has letters", spec(kafka={"topics": {"trades": {"name": "a/b"}}})),
+        (
+            "a range of addresses is",
+            spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]}]}),
+        ),
+        ("a window is HH:MM", spec(ingestion={"rotation": {"quietWindowUtc": "25:00-26:00"}})),
+        (
+            "a user name holds no",
+            spec(kafka={"credentials": {"sasl": {"secretName": "a", "username": "a\nb"}}}),
+        ),
+    ],
+)
+async def test_a_refusal_says_in_words_what_is_taken(admin: Admin, said, refused):
+    problems = parse(refused)
+    assert isinstance(problems, list)
+    assert said in "".join(problems)
+    with pytest.raises(Invalid, match=said) as refusal:
+        await feed(admin, refused)
+    assert "should match" not in str(refusal.value), "an expression is nothing that a person reads"
+
+
 CHANGES = [
     ("venue cannot be changed", spec(), spec(venue="binance"), spec(shardSize=7)),
     (

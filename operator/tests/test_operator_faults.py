@@ -200,6 +200,19 @@ async def test_what_is_refused_because_the_namespace_goes_is_no_missing_right(ad
         await admin.cluster.merge(path, {"metadata": {"finalizers": None}})
 
 
+async def test_an_event_of_any_length_in_any_script_is_taken(admin: Admin):
+    """Symbols that a venue lists may be in Chinese, and the bounds of an Event are in bytes."""
+    stored = await admin.feed("told", symbols=["币安人生USDT"])
+    feed = {key: stored["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
+    message = "the venue does not trade 币安人生USDT, " * 100
+    await admin.cluster.event(
+        feed, warning=True, reason="SymbolsUnknown", message=message, instance="i" * 253
+    )
+    (event,) = (await admin.cluster.get(f"/api/v1/namespaces/{admin.namespace}/events"))["items"]
+    assert len(event["message"].encode()) > 990
+    assert message.startswith(event["message"])
+
+
 async def test_a_fault_that_stays_is_told_after_a_while_and_taken_back_when_it_has_passed(
     admin: Admin, operator, proxy
 ):

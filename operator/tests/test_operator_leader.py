@@ -14,7 +14,7 @@ LEASE_SECONDS = "9"
 
 def feed_arrives(admin: Admin, name: str):
     async def check():
-        return f"{name}-shard-0" in await admin.names("ConfigMap")
+        return f"{name}-shard-0" in await admin.names("Deployment")  # made after its ConfigMap
 
     return eventually(check)
 

@@ -6,9 +6,28 @@ from pydantic import Field
 
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import SERVERS_PATTERN, DnsLabel, Port, SecretKey, SecretName
+from marketfeed_operator.api.worded import Worded
 
+Servers = Annotated[
+    str,
+    Field(min_length=3, max_length=2048),
+    Worded(
+        SERVERS_PATTERN,
+        "bootstrap servers are HOST:PORT[,HOST:PORT...], an IPv6 address in brackets, ports from 1 to 65535",
+    ),
+]
+UserName = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Worded(r"^[^\x00-\x1f\x7f]+$", "a user name holds no control characters"),
+]
 TopicName = Annotated[
-    str, Field(min_length=1, max_length=249, pattern=r"^[.]{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+    str,
+    Field(min_length=1, max_length=249),
+    Worded(
+        r"^[.]{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+        "the name of a topic has letters, digits, . _ and -, and is not . or ..",
+    ),
 ]
 """As Kafka takes it, which refuses . and .."""
 ClusterName = Annotated[str, Field(min_length=1, max_length=47, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -33,13 +52,7 @@ class Sasl(Declared):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         default="SCRAM-SHA-512", description="SASL mechanism."
     )
-    username: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=253,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="User name in clear text.",
-    )
+    username: UserName | None = Field(default=None, description="User name in clear text.")
     secret_name: SecretName = Field(
         description="Secret with the password; for a Strimzi KafkaUser its own name."
     )
@@ -206,11 +219,8 @@ class Kafka(Declared):
     """Where messages are published, and how safely."""
 
     cluster: StrimziCluster | None = Field(default=None, description="A cluster that Strimzi runs.")
-    bootstrap_servers: str | None = Field(
+    bootstrap_servers: Servers | None = Field(
         default=None,
-        min_length=3,
-        max_length=2048,
-        pattern=SERVERS_PATTERN,
         description="Bootstrap servers of any other cluster, host:port[,host:port…]; an IPv6 address in brackets.",
     )
     credentials: Credentials | None = Field(default=None, description="How the services prove who they are.")

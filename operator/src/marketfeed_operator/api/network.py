@@ -7,15 +7,20 @@ from pydantic import Field
 from marketfeed_operator.api.affinity import LabelSelector
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import CIDR_PATTERN, Port
+from marketfeed_operator.api.worded import Worded
 
-Cidr = Annotated[str, Field(min_length=3, max_length=49, pattern=CIDR_PATTERN)]
+Cidr = Annotated[
+    str,
+    Field(min_length=3, max_length=49),
+    Worded(CIDR_PATTERN, "a range of addresses is ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8"),
+]
 
 
 class IpBlock(Declared):
     """A range of addresses."""
 
     cidr: Cidr = Field(description="The range, for example 10.0.0.0/8 or fd00::/8.")
-    but: Annotated[tuple[Cidr, ...], Field(max_length=16)] = Field(
+    but: Annotated[tuple[Cidr, ...], Field(max_length=8)] = Field(
         default=(), alias="except", description="Ranges within it that are left out."
     )
 

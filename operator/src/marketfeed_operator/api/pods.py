@@ -7,6 +7,7 @@ from pydantic import Field
 from marketfeed_operator.api.affinity import Affinity
 from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.values import Key, LabelValue, ObjectName, Quantity, SecretName, amount
+from marketfeed_operator.api.worded import Worded
 
 _PART: Final = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
 IMAGE_PATTERN: Final = (
@@ -14,7 +15,11 @@ IMAGE_PATTERN: Final = (
     "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{32,128})?$"
 )
 """[registry/]name[:tag][@digest], by the grammar of image references."""
-Image = Annotated[str, Field(min_length=1, max_length=1024, pattern=IMAGE_PATTERN)]
+Image = Annotated[
+    str,
+    Field(min_length=1, max_length=1024),
+    Worded(IMAGE_PATTERN, "an image is [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST], its name in lower case"),
+]
 Text = Annotated[str, Field(max_length=1024)]
 
 _OURS = ("marketfeed.dev/", "app.kubernetes.io/")

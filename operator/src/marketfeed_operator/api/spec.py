@@ -11,8 +11,17 @@ from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.storage import Consumers, Storage
 from marketfeed_operator.api.values import LabelValue
 from marketfeed_operator.api.venue import Endpoints, Symbol, SymbolSelector
+from marketfeed_operator.api.worded import Worded
 
 Stream = Literal["trade", "bookTicker"]
+Window = Annotated[
+    str,
+    Field(max_length=11),
+    Worded(
+        r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$",
+        "a window is HH:MM-HH:MM in UTC, such as 02:00-04:30",
+    ),
+]
 
 
 class Rotation(Declared):
@@ -21,10 +30,8 @@ class Rotation(Declared):
     after_minutes: int = Field(
         default=1380, ge=1, le=1430, description="Age at which a connection is renewed, in minutes."
     )
-    quiet_window_utc: str | None = Field(
+    quiet_window_utc: Window | None = Field(
         default=None,
-        max_length=11,
-        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$",
         description="Time of day, HH:MM-HH:MM in UTC, to which renewals are moved where their age allows.",
     )
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import url_pattern
+from marketfeed_operator.api.worded import Worded
 
 _NAME: Final = "[A-Z0-9_.:\\-\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
 """Upper case ASCII, and what has no case and is always printable: kana, CJK ideographs (venues do list such), Hangul.
@@ -16,8 +17,28 @@ Ranges and not classes, so that Go's, Rust's and Python's expressions agree what
 SYMBOL_PATTERN: Final = f"^{_NAME}{{1,64}}$"
 ASSET_PATTERN: Final = f"^{_NAME}{{1,32}}$"
 
-Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=SYMBOL_PATTERN)]
-Asset = Annotated[str, Field(min_length=1, max_length=32, pattern=ASSET_PATTERN)]
+_LETTERS: Final = "capitals, digits, _ . : - or letters without case (kana, CJK, Hangul), and nothing else"
+Symbol = Annotated[
+    str, Field(min_length=1, max_length=64), Worded(SYMBOL_PATTERN, f"a symbol has 1 to 64 {_LETTERS}")
+]
+Asset = Annotated[
+    str, Field(min_length=1, max_length=32), Worded(ASSET_PATTERN, f"an asset has 1 to 32 {_LETTERS}")
+]
+
+
+def _address(schemes: str, shown: str) -> Worded:
+    return Worded(
+        url_pattern(schemes),
+        f"an address is {shown}, an IPv6 address in brackets, a port from 1 to 65535, without user, query and fragment",
+    )
+
+
+WebSocketBase = Annotated[
+    str, Field(max_length=512), _address("wss?", "ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]")
+]
+RestBase = Annotated[
+    str, Field(max_length=512), _address("https?", "http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+]
 
 
 def _has_part(*parts: str) -> str:
@@ -37,16 +58,12 @@ def _base_rule(field: Literal["websocket", "rest"], *parts: str) -> Rule:
 class Endpoints(Declared):
     """Where the venue is, instead of its own addresses: a proxy, or the simulator."""
 
-    websocket: str | None = Field(
+    websocket: WebSocketBase | None = Field(
         default=None,
-        max_length=512,
-        pattern=url_pattern("wss?"),
         description="WebSocket base, ws:// or wss://.",
     )
-    rest: str | None = Field(
+    rest: RestBase | None = Field(
         default=None,
-        max_length=512,
-        pattern=url_pattern("https?"),
         description="REST base, http:// or https://.",
     )
 
