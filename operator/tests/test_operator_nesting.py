@@ -34,6 +34,15 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
+def cut(value: Any, levels: int) -> Any:
+    """What is left of a value: so many levels of lists and objects, and None below."""
+    if isinstance(value, dict):
+        return {key: cut(each, levels - 1) for key, each in value.items()} if levels else None
+    if isinstance(value, list):
+        return [cut(each, levels - 1) for each in value] if levels else None
+    return value
+
+
 @given(VALUES, some.booleans())
 def test_depth_is_that_of_lists_and_objects_whatever_stands_in_texts(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only, indent=2).encode(errors="surrogatepass")
@@ -44,19 +53,7 @@ def test_depth_is_that_of_lists_and_objects_whatever_stands_in_texts(value, asci
 @given(VALUES, some.text("lo", min_size=MAX_DEPTH - 20, max_size=MAX_DEPTH + 60))
 def test_what_is_too_deep_becomes_null_and_the_rest_stays(value, steps):
     text = wrapped(value, steps).encode()
-    found = loads(text)
-    assert depth(found) <= MAX_DEPTH
-    expected = json.loads(text)
-    if depth(expected) <= MAX_DEPTH:
-        assert found == expected
-        return
-    for step in steps[:MAX_DEPTH]:
-        if step == "l":
-            assert (found[0], found[2]) == (1, 2)
-        else:
-            assert (found["}"], list(found)) == (0, ["}", "a", "]"])
-        found, expected = (each[1] if step == "l" else each["a"] for each in (found, expected))
-    assert found in (None, expected), "cut at the bound, and nowhere before"
+    assert loads(text) == cut(json.loads(text), MAX_DEPTH)
 
 
 @pytest.mark.parametrize("step", ["l", "o", "lo"])
