@@ -96,7 +96,7 @@ class Commands:
 
     def _retain(self, fault: faults.Retain, connection: Any, retry: Any) -> None:
         now_us = self._tasks.clock.wall_us()
-        limit = retention.Limit(now_us - fault.kept_hours * _HOUR_US, now_us)
+        limit = retention.Clocks(now_us, now_us).limit(fault.kept_hours * _HOUR_US)
         self._delete(fault.table, connection, limit, retry)
         if fault.table in retention.CONFLICTS:
             self._delete(retention.CONFLICTS[fault.table], connection, limit, retry)
