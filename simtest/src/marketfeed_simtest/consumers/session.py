@@ -18,7 +18,7 @@ from marketfeed_simtest.consumers.oracle import Oracle
 from marketfeed_simtest.consumers.plan import Plan
 from marketfeed_simtest.consumers.publisher import Publisher
 from marketfeed_simtest.consumers.tasks import Tasks
-from marketfeed_simtest.consumers.topics import Brokers
+from marketfeed_simtest.consumers.topics import Brokers, Partition
 from marketfeed_simtest.log_lines import LogLines
 
 _TICK_SECONDS: Final = 0.5
@@ -103,11 +103,15 @@ class Session:
             self._groups[group],
             self.database,
             step_seconds=self._step_seconds,
-            on_hint=lambda partition, offset: self.oracle.hinted(group, partition, offset),
+            on_hint=lambda partition, offset: self._hinted(group, partition, offset),
             on_end=lambda life: self._ended(group, slot, life),
         )
         self.lives.append(life)
         self._slots[group, slot] = life
+
+    def _hinted(self, group: str, partition: Partition, offset: int) -> None:
+        self.database.look()
+        self.oracle.hinted(group, partition, offset)
 
     def _ended(self, group: str, slot: int, life: Life) -> None:
         name = type(life.error).__name__ if life.error else "stopped"
