@@ -75,6 +75,9 @@ class VenueModel:
     async def symbols(self) -> dict[str, SymbolInfo]:
         return {SYMBOL: SymbolInfo("TRADING", True)}
 
+    async def is_listed(self, symbol: str) -> bool:
+        return True
+
     async def server_time(self) -> VenueTime:
         return VenueTime(self.time_us, time.monotonic())
 

@@ -54,7 +54,7 @@ class Api:
 async def api() -> AsyncIterator[Api]:
     made = Api()
     app = web.Application()
-    app.router.add_get("/api/v3/{endpoint}", made.handle)
+    app.router.add_get("/api/v3/{endpoint:.+}", made.handle)
     server = TestServer(app, host="127.0.0.1")
     await server.start_server()
     made.base = str(server.make_url("/"))

@@ -146,6 +146,9 @@ class OtherRest:
         listed: dict[str, str] = await self._get("pairs")
         return {OURS[name]: SymbolInfo(status, status == "online") for name, status in listed.items()}
 
+    async def is_listed(self, symbol: str) -> bool:
+        return symbol in await self.symbols()
+
     async def server_time(self) -> VenueTime:
         before = self._access.monotonic()
         time_us = int(await self._get("time")) // 1000

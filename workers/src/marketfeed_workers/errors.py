@@ -3,7 +3,8 @@
 VenueError
 ├── BadFrame          a frame that is not what the venue's protocol says; counted, the stream goes on
 ├── Unreachable       no connection, cut, time-out, 5xx: try again after a growing delay
-│   └── Limited       429 or 418: try again after the delay that the venue names
+│   ├── Limited       429 or 418: try again after the delay that the venue names
+│   └── UnknownSymbol the venue has no such symbol, and says so
 └── Refused           451 or 403: the venue does not serve us; trying again only makes it worse
 """
 
@@ -50,6 +51,10 @@ class Limited(Unreachable):
     def __init__(self, reason: str, message: str, retry_after_seconds: float) -> None:
         super().__init__(reason, message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownSymbol(Unreachable):
+    """The venue has no symbol of that name; asked for nothing else, this is an answer."""
 
 
 class Refused(VenueError):

@@ -12,6 +12,7 @@ from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
 from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_workers.id_series import FRESH_US, MS_US, LowQuotes, Suspicion
+from marketfeed_workers.known_times import SPARE, KnownTimes
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 REJECTING: Final = 3
@@ -50,7 +51,7 @@ class SymbolFlow:
         gaps: jumps of which something is still missing.
         beginning: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
         told_times: first id -> when an earlier process last told of a gap there, where one may open once more.
-        known_times: trade id -> about its time, of trades before holes: where holes are looked for by time.
+        known_times: of trades before holes: where holes are looked for by time.
         jumps: holes that were met and not yet counted.
         unacknowledged: batch -> ids of gaps that it published and that Kafka has not acknowledged.
         resumed_id: the trade id that it went on after; -1 where it began anew.
@@ -80,7 +81,7 @@ class SymbolFlow:
     gaps: list[GapEntry] = field(default_factory=list)
     beginning: list[Trade] = field(default_factory=list)
     told_times: dict[int, int] = field(default_factory=dict)
-    known_times: dict[int, int] = field(default_factory=dict)
+    known_times: KnownTimes = field(default_factory=KnownTimes)
     jumps: int = 0
     unacknowledged: dict[int, list[IdRange]] = field(default_factory=dict)
     resumed_id: int = -1
@@ -156,11 +157,12 @@ class SymbolFlow:
         self.gaps = entries
         self.known_to = max((entry.ids.last for entry in entries), default=-1)
         self.told_times = {gap.first_id: gap.updated_time_us for gap in gaps if gap.first_id > trade_id}
-        self.known_times = {
-            entry.ids.first - 1: entry.after_time_us for entry in entries if entry.after_time_us is not None
-        }
+        self.known_times.clear()
+        for entry in entries:
+            if entry.after_time_us is not None:
+                self.known_times.note(entry.ids.first - 1, entry.after_time_us)
         if acknowledged_time_us is not None:
-            self.known_times[trade_id] = acknowledged_time_us
+            self.known_times.note(trade_id, acknowledged_time_us)
 
     def take(self, trade: Trade, now_us: int) -> list[Trade]:
         """The trades that may be published now that `trade` came."""
@@ -214,7 +216,7 @@ class SymbolFlow:
             GapEntry(hole, now_us, after_us, proof=proof, is_told=bool(known), told_time_us=told_us)
         )
         if after_us is not None:
-            self.known_times[hole.first - 1] = after_us
+            self.known_times.note(hole.first - 1, after_us)
 
     @property
     def is_rejecting(self) -> bool:
@@ -241,7 +243,7 @@ class SymbolFlow:
             ready += self.take(trade, now_us)
         if fetched.trades and self.gaps:
             newest = max(fetched.trades, key=lambda trade: trade.trade_id)
-            self.known_times[newest.trade_id] = newest.trade_time_us
+            self.known_times.note(newest.trade_id, newest.trade_time_us)
         for absent in fetched.absent:
             ready += self.sequence.mark_absent(absent)
         return ready
@@ -273,11 +275,15 @@ class SymbolFlow:
         self.gaps = [entry for entry in self.gaps if not is_done(entry)]
         if not self.gaps:
             self.known_times.clear()
+        elif len(self.known_times) > SPARE:
+            missing = self.sequence.missing()
+            if len(self.known_times) > 2 * len(missing) + SPARE:
+                self.known_times.forget(first for first, _ in missing)
 
     def time_before(self, trade_id: int) -> int | None:
         """About when the newest trade before `trade_id` was matched of which that is known; None when of none."""
-        before = [known_id for known_id in self.known_times if known_id < trade_id]
-        return self.known_times[max(before)] if before else self.last_trade_time_us
+        before_us = self.known_times.before(trade_id)
+        return self.last_trade_time_us if before_us is None else before_us
 
     def best_quote(self) -> BestQuote | None:
         """The newest best bid and ask that the stream has delivered; None before the first, or where it is none."""

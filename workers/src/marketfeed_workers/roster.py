@@ -24,7 +24,6 @@ from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.ledger import read_memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.validate import readable
 from marketfeed_workers.venues.venue import VenueRest
 from marketfeed_workers.world import World
 
@@ -130,11 +129,8 @@ class Roster:
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
         flows = self._pipeline.flows
         # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
-        refused = {
-            symbol: reason
-            for symbol, reason in readable(found.symbols, listed).refused.items()
-            if symbol not in flows
-        }
+        unread = [symbol for symbol in found.symbols if symbol not in flows]
+        refused = (await startup.readable_symbols(self._rest, unread, listed)).refused
         accepted = [symbol for symbol in found.symbols if symbol not in refused]
         added = [symbol for symbol in accepted if symbol not in flows]
         removed = [symbol for symbol in flows if symbol not in accepted]

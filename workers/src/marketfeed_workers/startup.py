@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from marketfeed_chassis import logs
@@ -12,7 +12,7 @@ from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.ledger import Memory
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
 from marketfeed_workers.validate import Validation, readable
-from marketfeed_workers.venues.venue import VenueRest
+from marketfeed_workers.venues.venue import SymbolInfo, VenueRest
 
 log = logs.get(__name__)
 
@@ -53,10 +53,19 @@ async def choose_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Seq
         StartupError: the venue could not be asked.
     """
     listed = await until_answered(settings, rest.symbols) if settings.validate_on_start else None
-    chosen = readable(symbols, listed)
+    chosen = await until_answered(settings, lambda: readable_symbols(rest, symbols, listed))
     for symbol, reason in chosen.refused.items():
         log.error("symbol left out", symbol=symbol, reason=reason)
     return chosen
+
+
+async def readable_symbols(
+    rest: VenueRest, symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None
+) -> Validation:
+    """As `readable`; of a symbol that is not listed, or whose entry cannot be read, the venue is asked by name."""
+    refused = readable(symbols, listed).refused
+    refused = {symbol: reason for symbol, reason in refused.items() if not await rest.is_listed(symbol)}
+    return Validation([symbol for symbol in symbols if symbol not in refused], refused)
 
 
 def nothing_to_read(chosen: Validation) -> StartupError:

@@ -104,6 +104,7 @@ class StreamWatch:
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
         self._renew_rejecting()
+        self._symbols.look_for_deliveries()
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
         if self._pipeline.paused or monotonic < self._refused_until:
             return []

@@ -7,7 +7,7 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import REFUSED_SECONDS, Refused, VenueError
+from marketfeed_workers.errors import REFUSED_SECONDS, Refused, Unreachable, VenueError
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venues.venue import VenueRest
@@ -36,6 +36,8 @@ class VenueWatch:
         clock: VenueClock,
     ) -> None:
         self.not_trading: dict[str, str] = {}
+        self._received: dict[str, int] = {}
+        """Symbol that the listing does not have -> how many messages of it had come when it was asked about."""
         self._symbols_due = asyncio.Event()
         self._rest = rest
         self._pipeline = pipeline
@@ -88,13 +90,46 @@ class VenueWatch:
 
     async def _read_symbols(self) -> None:
         listed = await self._rest.symbols()
-        for symbol in self.not_trading.keys() - self._pipeline.flows.keys():
+        flows = self._pipeline.flows
+        for symbol in self.not_trading.keys() - flows.keys():
             del self.not_trading[symbol]
-        for symbol in self._pipeline.flows:
+        for symbol in self._received.keys() - (flows.keys() - listed.keys()):
+            del self._received[symbol]
+        if not listed:
+            raise Unreachable("bad_answer", "the venue's listing is empty")
+        absent = [symbol for symbol in flows if symbol not in listed]
+        for symbol in flows:
             info = listed.get(symbol)
-            status = DELISTED if info is None else "" if info.trading else info.status
-            if status and self.not_trading.get(symbol) != status:
-                log.warning("symbol is not trading", symbol=symbol, status=status)
-                self.not_trading[symbol] = status
-            elif not status and self.not_trading.pop(symbol, ""):
-                log.info("symbol is trading again", symbol=symbol)
+            if info is not None:
+                self._note(symbol, "" if info.trading else info.status)
+        for symbol in absent:
+            await self._look_at(symbol)
+
+    async def _look_at(self, symbol: str) -> None:
+        """Ask about a symbol that the listing does not have: its entry may only be one that cannot be read."""
+        is_listed = await self._rest.is_listed(symbol)
+        flow = self._pipeline.flows.get(symbol)
+        if flow is None:
+            return
+        received = flow.trades + flow.quotes
+        # What goes on delivering is not gone, whatever REST says.
+        if not is_listed and self._received.get(symbol, received) == received:
+            self._note(symbol, DELISTED)
+        elif self.not_trading.get(symbol) == DELISTED:
+            self._note(symbol, "")
+        self._received[symbol] = received
+
+    def look_for_deliveries(self) -> None:
+        """A symbol that delivers is not delisted."""
+        for symbol in self.delisted:
+            flow = self._pipeline.flows.get(symbol)
+            if flow is not None and flow.trades + flow.quotes != self._received.get(symbol):
+                self._note(symbol, "")
+
+    def _note(self, symbol: str, status: str) -> None:
+        """`status`: "" where it trades."""
+        if status and self.not_trading.get(symbol) != status:
+            log.warning("symbol is not trading", symbol=symbol, status=status)
+            self.not_trading[symbol] = status
+        elif not status and self.not_trading.pop(symbol, ""):
+            log.info("symbol is trading again", symbol=symbol)

@@ -147,7 +147,10 @@ class VenueRest(Protocol):
         """Forget what was noted of the symbol's ids: the venue has begun them again."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
-        """Every symbol that the venue lists."""
+        """Every symbol that the venue lists. One that is not among them may have an entry that cannot be read."""
+
+    async def is_listed(self, symbol: str) -> bool:
+        """Whether the venue knows a symbol: it is asked about that alone, and silence is no False."""
 
     async def server_time(self) -> "VenueTime":
         """The venue's clock, and when it showed that."""

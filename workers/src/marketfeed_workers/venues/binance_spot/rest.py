@@ -22,7 +22,7 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
 from marketfeed_wire.messages import Id
-from marketfeed_workers.errors import Limited, Unreachable, error_for_status
+from marketfeed_workers.errors import Limited, UnknownSymbol, Unreachable, error_for_status
 from marketfeed_workers.id_ranges import IdRange, merged
 from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venues.binance_spot import rows
@@ -46,6 +46,7 @@ _TIMEOUT: Final = ClientTimeout(total=10)
 _PAGE: Final = 1000
 _MINUTE_MS: Final = 60_000
 _AGGREGATE_PAGES: Final = 10
+_NO_SYMBOL: Final = -1121
 _KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 _USED_WEIGHT_DIGITS: Final = 10
@@ -78,12 +79,17 @@ class _Depth(msgspec.Struct, rename="camel"):
     last_update_id: Id
 
 
+class _Error(msgspec.Struct):
+    code: int
+
+
 class _ServerTime(msgspec.Struct, rename="camel"):
     server_time: TimeMs
 
 
 _book_ticker: Final = msgspec.json.Decoder(_BookTicker)
 _depth: Final = msgspec.json.Decoder(_Depth)
+_error: Final = msgspec.json.Decoder(_Error)
 _server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
@@ -139,6 +145,14 @@ class BinanceRest:
             self._no_limit.end(limit=listing.minute_weight)
         self._budget.limit = listing.minute_weight or self._weights.a_minute
         return listing.symbols
+
+    async def is_listed(self, symbol: str) -> bool:
+        """Whether the venue knows a symbol, by a request that is about nothing else."""
+        try:
+            await self._get(bytes, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol)
+        except UnknownSymbol:
+            return False
+        return True
 
     async def server_time(self) -> VenueTime:
         """The venue's clock; its minutes are those of the request weight."""
@@ -327,7 +341,13 @@ class BinanceRest:
                 if used.isascii() and used.isdigit() and len(used) < _USED_WEIGHT_DIGITS:
                     self._budget.observe(int(used))
                 if answer.status != HTTPStatus.OK:
-                    raise error_for_status(answer.status, answer.headers.get("Retry-After"), url)
+                    error = error_for_status(answer.status, answer.headers.get("Retry-After"), url)
+                    if (
+                        answer.status == HTTPStatus.BAD_REQUEST
+                        and _code(await read_body(answer)) == _NO_SYMBOL
+                    ):
+                        raise UnknownSymbol(error.reason, str(error))
+                    raise error
                 body = await read_body(answer)
         except Limited as error:
             self._budget.block(error)
@@ -342,6 +362,14 @@ class BinanceRest:
             return decode(body)
         except UNREADABLE as error:
             raise Unreachable("bad_answer", f"{url} answered what is not its format: {error}") from None
+
+
+def _code(body: bytes) -> int | None:
+    """The venue's own code in the body of a refusal; None where it has none."""
+    try:
+        return _error.decode(body).code
+    except UNREADABLE:
+        return None
 
 
 class _Question(NamedTuple):

@@ -1,0 +1,132 @@
+"""A symbol is called delisted when the venue says so, and not when its listing has nothing of it to be read."""
+# ruff: noqa: F811 - fixtures
+
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from test_workers_rest import Api, MakeRest, api, make_rest  # noqa: F401
+from workers_broker import Broker
+from workers_rig import SYMBOL, Rig
+from workers_rig import frames as trade_frames
+from workers_support import MakeSettings
+
+from marketfeed_workers import startup
+from marketfeed_workers.errors import Unreachable
+from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.venue_watch import VenueWatch
+
+GOOD = {"symbol": SYMBOL, "status": "TRADING"}
+OTHER = {"symbol": "ETHUSDT", "status": "TRADING"}
+QUOTE = {"bidPrice": "1", "bidQty": "1", "askPrice": "2", "askQty": "1"}
+
+
+def refusal(code: int, status: int = 400) -> Callable[[dict[str, str]], web.Response]:
+    return lambda _: web.json_response({"code": code, "msg": "…"}, status=status)
+
+
+class Watch:
+    def __init__(self, rig: Rig, api: Api, make_rest: MakeRest) -> None:
+        self.rig, self._api = rig, api
+        self.rest = make_rest()
+        self.symbols = VenueWatch(self.rest, rig.pipeline, rig.counters, VenueClock(rig.clock, lambda: 0.0))
+
+    async def read(self, *entries: object) -> dict[str, str]:
+        self._api.answers["exchangeInfo"] = {"symbols": list(entries), "rateLimits": []}
+        await self.symbols._read_symbols()
+        return self.symbols.not_trading
+
+
+@pytest.fixture
+async def watch(
+    make_settings: MakeSettings,
+    shared_broker: Broker,
+    api: Api,
+    make_rest: MakeRest,
+) -> Watch:
+    return Watch(Rig(make_settings, shared_broker), api, make_rest)
+
+
+ODD = [
+    {"symbol": SYMBOL, "status": None},
+    {"symbol": SYMBOL},
+    {"symbol": None, "status": "TRADING"},
+    {"symbol": SYMBOL.lower(), "status": "TRADING"},
+    17,
+]
+
+
+@pytest.mark.parametrize("entry", ODD, ids=str)
+async def test_symbol_whose_entry_cannot_be_read_is_not_delisted(
+    watch: Watch, api: Api, entry: object
+) -> None:
+    api.answers["bookTicker"] = QUOTE
+    assert await watch.read(entry, OTHER) == {}
+    assert ("bookTicker", {"symbol": SYMBOL}, "") in api.asked
+
+
+async def test_empty_listing_says_nothing(watch: Watch, api: Api) -> None:
+    api.answers["bookTicker"] = refusal(-1121)
+    with pytest.raises(Unreachable, match="empty"):
+        await watch.read()
+    assert watch.symbols.not_trading == {}
+    assert [endpoint for endpoint, _, _ in api.asked] == ["exchangeInfo"], (
+        "hundreds of symbols were asked about"
+    )
+
+
+async def test_status_stays_while_the_entry_cannot_be_read(watch: Watch, api: Api) -> None:
+    api.answers["bookTicker"] = QUOTE
+    assert await watch.read({"symbol": SYMBOL, "status": "HALT"}, OTHER) == {SYMBOL: "HALT"}
+    assert await watch.read(ODD[0], OTHER) == {SYMBOL: "HALT"}
+    assert await watch.read(GOOD, OTHER) == {}
+
+
+async def test_symbol_is_delisted_once_the_venue_says_that_it_has_none_of_that_name(
+    watch: Watch,
+    api: Api,
+) -> None:
+    api.answers["bookTicker"] = refusal(-1121)
+    assert await watch.read(OTHER) == {SYMBOL: "delisted"}
+    api.answers["bookTicker"] = QUOTE
+    assert await watch.read(OTHER) == {}, "it answers again, whatever the listing says"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [refusal(-1100), refusal(-1121, 404), refusal(-1003, 429), lambda _: web.Response(status=400, text="no"),
+     lambda _: web.Response(status=500)],
+)  # fmt: skip
+async def test_any_other_refusal_is_no_word_on_the_symbol(watch: Watch, api: Api, answer: object) -> None:
+    api.answers["bookTicker"] = answer
+    with pytest.raises(Unreachable):
+        await watch.read(OTHER)
+    assert watch.symbols.not_trading == {}
+
+
+async def test_symbol_that_delivers_is_not_delisted(watch: Watch, api: Api) -> None:
+    watch.rig.flow.resume(0, [])
+    api.answers["bookTicker"] = refusal(-1121)
+    assert await watch.read(OTHER) == {SYMBOL: "delisted"}
+    watch.symbols.look_for_deliveries()
+    assert watch.symbols.delisted == [SYMBOL]
+    watch.rig.pipeline.process(trade_frames(1))
+    watch.symbols.look_for_deliveries()
+    assert watch.symbols.delisted == []
+    watch.rig.pipeline.process(trade_frames(2))
+    assert await watch.read(OTHER) == {}, "it comes and goes with each listing"
+    assert await watch.read(OTHER) == {SYMBOL: "delisted"}, "it has delivered nothing since"
+
+
+@pytest.mark.parametrize("entry", [*ODD, None], ids=str)
+async def test_worker_that_starts_reads_what_the_venue_knows_by_name(
+    watch: Watch,
+    api: Api,
+    make_settings: MakeSettings,
+    entry: object,
+) -> None:
+    api.answers["exchangeInfo"] = {"symbols": [] if entry is None else [entry, OTHER], "rateLimits": []}
+    known = {SYMBOL, "ETHUSDT"}
+    api.answers["bookTicker"] = lambda given: QUOTE if given["symbol"] in known else refusal(-1121)({})
+    chosen = await startup.choose_symbols(make_settings(), watch.rest, [SYMBOL, "ETHUSDT", "NOPEUSDT"])
+    assert (chosen.accepted, list(chosen.refused)) == ([SYMBOL, "ETHUSDT"], ["NOPEUSDT"])
