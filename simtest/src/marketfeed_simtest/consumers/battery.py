@@ -45,6 +45,17 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Statement(after_seconds=21, how="refused", sqlstate="57014", count=2),
         ],
     ),
+    "a commit is not heard of, then a timeout": Plan(
+        seed=20261615,
+        partitions=1,
+        rates=((1.0, 6.0),),
+        history=1,
+        duration_seconds=15,
+        faults=[
+            Statement(after_seconds=4.12, how="cut_after"),
+            Statement(after_seconds=4.24, statement="INSERT INTO consumer_offsets", sqlstate="57014"),
+        ],
+    ),
     "partitions move while the database is slow": Plan(
         seed=3,
         rates=_BUSY,
@@ -97,6 +108,11 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
     "a topic is created again": Plan(seed=7, rates=_BUSY, faults=[Recreate(after_seconds=8)]),
+    "topics without a record are created again": Plan(
+        seed=18,
+        faults=[Recreate(after_seconds=5, topic=topic) for topic in ("trade_gaps", "dead_letters")],
+        duration_seconds=15,
+    ),
     "a topic is created again while nobody reads": Plan(
         seed=8,
         rates=_BUSY,

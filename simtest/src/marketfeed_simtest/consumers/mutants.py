@@ -36,6 +36,19 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "writer.py",
         "if tried and stands_after(connection, plan, owner):",
         "if False:",
+        survives="the batch is read again from where it stands in the database: only what was counted differs",
+    ),
+    _mutant(
+        "an earlier commit of one's own is taken for another's",
+        "writer.py",
+        "    positions = overtaken(connection, plan, owner)\n",
+        "    positions = {}\n",
+    ),
+    _mutant(
+        "a topic that is created again is not noticed while it is read",
+        "watch.py",
+        "                raise LogLost({(topic, number): reason})\n",
+        "                pass\n",
     ),
     _mutant(
         "a lost ownership is not noticed",
