@@ -162,6 +162,9 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
     "a hole and nothing else": Plan(seed=13, faults=[Hole(after_seconds=3), Audit(after_seconds=20)]),
+    "another content and nothing else": Plan(
+        seed=19, duration_seconds=15, faults=[Repeat(after_seconds=5, differing=True)]
+    ),
     "retention, then candles anew": Plan(
         seed=14,
         rates=_BUSY,
