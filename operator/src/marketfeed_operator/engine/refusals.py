@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import EVENTS, Cluster
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
-from marketfeed_operator.kinds import JOB, STATEFUL_SET
-from marketfeed_operator.names import RETENTION
+from marketfeed_operator.kinds import CRON_JOB, JOB, STATEFUL_SET
 from marketfeed_operator.observed import ChildFacts, Key
 from marketfeed_operator.store import Store
 from marketfeed_operator.trouble import Trouble, refusal
@@ -80,10 +79,12 @@ def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:
 
     Runs of retention are not ours: Kubernetes makes them of a CronJob that is.
     """
+    known = list(children)
+    crons = {facts.uid for facts in known if facts.key[0] == CRON_JOB.kind and facts.ours}
     return [
         facts
-        for facts in children
-        if (facts.ours or facts.component == RETENTION)
+        for facts in known
+        if (facts.ours or facts.owner in crons)
         and (
             (facts.key[0] == STATEFUL_SET.kind and facts.there < facts.wanted)
             or (facts.key[0] == JOB.kind and facts.job == "Running" and not facts.there)
