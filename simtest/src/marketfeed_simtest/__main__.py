@@ -5,7 +5,7 @@ import datetime
 import sys
 from pathlib import Path
 
-from marketfeed_simtest import many, mutants
+from marketfeed_simtest import battery, many, mutants
 from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.consumers import command as consumers_command
 from marketfeed_simtest.consumers.mutants import CONSUMER_MUTANTS
@@ -33,6 +33,9 @@ def main() -> None:
     sessions.add_argument("--seed", type=int, default=0, help="the first; 0: by today's date")
     sessions.add_argument("--jobs", type=int, default=many.cores())
     sessions.add_argument("--no-shrink", action="store_true")
+    sessions.add_argument(
+        "--only-seeds", action="store_true", help="without the fixed plans that stand before them"
+    )
     plan = commands.add_parser("plan", help="one plan: JSON, or a file that holds it")
     plan.add_argument("plan")
     plan.add_argument("--log", action="store_true", help="print the worker's log by the session's clock")
@@ -82,8 +85,12 @@ def main() -> None:
 
 
 def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
-    """Run seeds, report, make failing ones smaller; the exit code."""
+    """Run the sessions that are the same in each run, then seeds; report, make failing ones smaller; the exit code."""
     began = REAL_SECONDS()
+    fixed = () if given.only_seeds else battery.fixed()
+    broken = [(where, violations) for where, violations in fixed if violations]
+    for where, violations in broken:
+        say(f"{where}: {violations}")
 
     def show(number: int, outcome: Outcome) -> None:
         for name, text in outcome.violations.items():
@@ -99,7 +106,7 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
         name, small, tries = many.shrunk(failure)
         say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")
         say(many.repeat_command(small))
-    return 1 if tally.failures else 0
+    return 1 if tally.failures or broken else 0
 
 
 def run_crashes(given: argparse.Namespace) -> int:

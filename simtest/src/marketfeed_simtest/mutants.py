@@ -36,6 +36,8 @@ class Mutant:
         file: below the package.
         old, new: the text that is replaced wherever it stands in the file, and by what.
         survives: why no session can notice it; "" where one must.
+        seed: the first of the drawn sessions, from seed 1 on, that found it when it was looked for; 0: one made for it
+            does.
         package: whose defect it is.
     """
 
@@ -45,6 +47,7 @@ class Mutant:
     new: str
     survives: str = ""
     package: str = "marketfeed_workers"
+    seed: int = 0
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -269,24 +272,28 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "pipeline.py",
         "            if not self._is_unproven(flow, trade):\n                return\n",
         "            if not self._is_unproven(flow, trade) or True:\n                return\n",
+        seed=27,
     ),
     Mutant(
         "A3: quotes below the newest are passed over for ever",
         "pipeline.py",
         "                self._take_low_quote(flow, quote)\n",
         "",
+        seed=27,
     ),
     Mutant(
         "A4: liveness is judged by symbol and not by stream",
         "stream_watch.py",
         'return flow.trades if stream.kind == "trade" else flow.quotes',
         "return flow.trades + flow.quotes",
+        seed=415,
     ),
     Mutant(
         "A5: an odd row costs its page",
         "venues/binance_spot/rows.py",
         "            raws = [bytes(raw) for raw in _raws.decode(body)]\n",
         "            raise\n",
+        seed=200,
     ),
     Mutant(
         "A5: one backoff for all gaps of a symbol",
@@ -301,36 +308,42 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "pipeline.py",
         "                EARLIEST_US <= time_us <= latest_us\n                and (",
         "                True\n                or (",
+        seed=781,
     ),
     Mutant(
         "A6: a connection in the wrong unit is kept",
         "stream_watch.py",
         "        self._renew_rejecting()\n",
         "",
+        seed=781,
     ),
     Mutant(
         "B1: ready while Kafka does not answer",
         "status.py",
         "        if self._kafka.reason:\n",
         "        if False:\n",
+        seed=20,
     ),
     Mutant(
         "B8: a proof covers what was asked for, and not what it proves",
         "venues/binance_spot/rest.py",
         "self._fetched(question, page, page.rows, first,",
         "self._fetched(question._replace(wanted=[asked]), page, page.rows, first,",
+        seed=27,
     ),
     Mutant(
         "B9: a connection that is refused once is not tried again",
         "connection.py",
         "                await asyncio.sleep(delay)\n                continue\n",
         "                await asyncio.sleep(1e9)\n                continue\n",
+        seed=98,
     ),
     Mutant(
         "B10: a late trade sets the time of the newest back",
         "flow.py",
         "if self.last_trade_time_us is None or newest_us > self.last_trade_time_us:",
         "if True:",
+        seed=788,
     ),
     Mutant(
         "F2: gaps are looked at only while nothing that fills them is on its way",
@@ -349,12 +362,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "worker.py",
         "WeightBudget(settings.venue_budget_share, world.monotonic)",
         "WeightBudget(settings.venue_budget_share, lambda: world.now_us() / 1e6)",
+        seed=58,
     ),
     Mutant(
         "F4, F5: silence is measured by the wall clock",
         "worker.py",
         "            world.monotonic,\n            settings.ready_quiet_seconds,\n",
         "            lambda: world.now_us() / 1e6,\n            settings.ready_quiet_seconds,\n",
+        seed=58,
     ),
     Mutant(
         "F6: a stream that has not spoken makes every new connection unready for half a minute",
@@ -365,18 +380,21 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        silent = any(not flow.quotes for flow in self._pipeline.flows.values())\n"
         "        is_early = silent and self._monotonic() - newest < 30\n"
         '        return self._streams.not_ready() or ("no first message yet" if is_early else "")\n',
+        seed=2,
     ),
     Mutant(
         "F7: a symbol that is halted at the start is left out",
         "validate.py",
         "in validate(symbols, listed).refused.items() if symbol not in listed\n",
         "in validate(symbols, listed).refused.items()\n",
+        seed=299,
     ),
     Mutant(
         "F1: changes of a gap's parts are not published",
         "pipeline.py",
         "is_due = entry.is_outdated if with_parts else entry.is_due",
         "is_due = entry.is_due",
+        seed=95,
     ),
 )
 
