@@ -91,6 +91,11 @@ RULES = [
         spec(kafka={"topics": {"trades": {"name": "market.trades"}}}),
     ),
     (
+        "and by more than . and _",
+        spec(kafka={"topics": {"trades": {"name": "market_book.ticker_raw"}}}),
+        spec(kafka={"topics": {"trades": {"name": "market-book-ticker-raw"}}}),
+    ),
+    (
         "give exactly one of sasl.username and sasl.usernameKey",
         spec(kafka={"credentials": {"sasl": {**SASL, "usernameKey": "user"}}}),
         spec(kafka={"credentials": {"sasl": SASL}}),
@@ -192,6 +197,27 @@ RULES += [
         ),
         spec(networkPolicy={"extraEgress": [{"to": [{"namespaceSelector": {}, "podSelector": {}}]}]}),
     ),
+    *(
+        (
+            "each except of an ipBlock of networkPolicy.extraEgress is a range within cidr, and smaller",
+            spec(
+                networkPolicy={
+                    "extraEgress": [{"to": [{"ipBlock": {"cidr": cidr, "except": [taken, refused]}}]}]
+                }
+            ),
+            spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": cidr, "except": [taken]}}]}]}),
+        )
+        for cidr, refused, taken in (
+            ("10.0.0.0/8", "11.0.0.0/16", "10.1.0.0/16"),
+            ("10.0.0.0/8", "10.0.0.0/8", "10.0.0.0/9"),
+            ("10.0.0.0/8", "0.0.0.0/0", "10.255.255.255/32"),
+            ("10.0.0.0/8", "fd00::/16", "10.1.2.3/16"),
+            ("10.9.9.9/8", "11.9.9.9/16", "10.1.0.0/16"),
+            ("fd00::/8", "fe00::/16", "fd00:1::/32"),
+            ("fd00::/8", "10.0.0.0/16", "fd00::/9"),
+            ("::/0", "0.0.0.0/1", "::/1"),
+        )
+    ),
     (
         "endPort of networkPolicy.extraEgress must not be below port",
         spec(networkPolicy={"extraEgress": [{"ports": [{"port": 9, "endPort": 8}]}]}),
@@ -229,6 +255,18 @@ def compared(operator: str, *values: str) -> list[dict[str, Any]]:
 
 # What the CRD took before, and the API server then refused of a child.
 RULES += [
+    *(
+        (
+            "a key has at most 253 characters before its / and 63 behind it",
+            wrap(f"{'p' * 254}/a"),
+            wrap(f"{'p' * 253}/a"),
+        )
+        for wrap in (
+            lambda key: spec(template={"tolerations": [{"key": key, "operator": "Exists"}]}),
+            lambda key: on_nodes(matchExpressions=[{"key": key, "operator": "Exists"}]),
+            lambda key: near(matchExpressions=[{"key": key, "operator": "Exists"}]),
+        )
+    ),
     *(
         (
             f"the path of endpoints.{field} holds",

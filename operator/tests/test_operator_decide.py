@@ -11,7 +11,7 @@ from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.config_map import config_map
 from marketfeed_operator.engine.pod_status import MAX_COUNT
-from marketfeed_operator.facts import child_facts
+from marketfeed_operator.facts import child_facts, pod_facts
 from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Listing, Observed, PodFacts, PodReport
 from marketfeed_operator.plan import obsolete, plan, resolve
@@ -84,7 +84,8 @@ def status(
     ok = isinstance(parsed, Spec)
     at = Situation(
         facts(spec, before), parsed if ok else None, [] if ok else parsed, observed,
-        plan(feed(spec), observed) if ok else None, failure, applied=ok and not failure and not parsed.paused,
+        planned := plan(feed(spec), observed) if ok else None, failure,
+        applied=ok and not failure and not parsed.paused and (planned is None or not planned.held_back),
     )  # fmt: skip
     return decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json")
 
@@ -264,6 +265,65 @@ def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
     assert planned is not None
     gone = {key[0] for key in obsolete(planned.children, observed, "uid")}
     assert gone == {"StatefulSet", "Service", "Job", "NetworkPolicy", "PodDisruptionBudget"}
+
+
+def test_a_generation_that_most_shards_do_not_run_yet_is_not_said_to_be_applied():
+    spec = {
+        **SPEC, "symbols": [f"S{n}" for n in range(6)], "shardSize": 1, "ingestion": {"maxUpdatingShards": 2},
+    }  # fmt: skip
+    changed = {**spec, "logging": {"level": "DEBUG"}}
+    before = {"observedGeneration": 3}
+    found = status(changed, settled(spec), before=before)
+    assert (told(found)["Ready"], found["observedGeneration"]) == (("False", "Applying"), 3)
+    # One after the other they are rolled, and the last one has no turn to wait for.
+    done = settled(changed, settled(spec))
+    found = status(changed, done, before=before)
+    assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
+    # What holds them back without a change of the spec, a new Secret or image, unsays nothing.
+    found = status(changed, settled(spec), before={"observedGeneration": 4})
+    assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
+
+
+def test_consumers_that_wait_for_the_schema_are_not_said_to_be_applied():
+    observed = settled(STORED)
+    changed = {**STORED, "images": {"consumer": "consumer:2"}}
+    found = status(changed, observed, before={"observedGeneration": 3})
+    assert (told(found)["Ready"], found["observedGeneration"]) == (("False", "Migrating"), 3)
+
+
+class _Pods(list[PodFacts]):
+    walks = 0
+
+    def __iter__(self):
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_pods_are_looked_through_as_often_whatever_the_number_of_shards():
+    walks = []
+    for number in (2, 40):
+        spec = {**SPEC, "symbols": [f"S{n:02}" for n in range(number)], "shardSize": 1}
+        pods = _Pods(pod(f"p{n}", n) for n in range(number))
+        reports = {f"p{n}": PodReport(assignment=hash_of([f"S{n:02}"])) for n in range(number)}
+        observed = replace(settled(spec), pods=pods, reports=reports)
+        pods.walks = 0
+        found = status(spec, observed)
+        assert [item["applied"] for item in found["shards"]["items"]] == [
+            item["hash"] for item in found["shards"]["items"]
+        ]
+        walks.append(pods.walks)
+    assert walks[0] == walks[1]
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_has_no_address_that_is_asked(phase):
+    metadata = {"name": "p", "namespace": "default", "uid": "p", "labels": {"marketfeed.dev/feed": "feed"}}
+    found = pod_facts({"metadata": metadata, "status": {"phase": phase, "podIP": "10.0.0.1"}})
+    assert found is not None
+    assert (found.ip, found.ended) == ("", True)
+    running = pod_facts({"metadata": metadata, "status": {"phase": "Running", "podIP": "10.0.0.1"}})
+    assert running is not None
+    assert (running.ip, running.ended) == ("10.0.0.1", False)
 
 
 def test_only_so_many_shards_roll_at_once_and_a_sick_one_may_always_be_cured():

@@ -13,7 +13,7 @@ from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
 from marketfeed_operator.facts import child_facts
-from marketfeed_operator.names import FEED, SHARD
+from marketfeed_operator.names import FEED, SHARD, consumer_component, consumer_name
 from marketfeed_wire.assignment import decode_assignment
 from marketfeed_workers.settings import WorkerSettings
 
@@ -373,6 +373,20 @@ def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
         pod = env(pods(feed(shardSize=size))["feed-shard-0"])
         assert pod["WS_SHARD_SIZE"] == "512"
         assert pod["SYMBOLS_FILE"] == "/etc/marketfeed/assignment/assignment.json"
+
+
+@pytest.mark.parametrize("stream", ["trade", "bookTicker"])
+def test_consumers_of_the_longest_name_can_have_pods(stream):
+    """Whose label controller-revision-hash is the StatefulSet's name, a hyphen and up to 10 digits."""
+    names = {feed * length: consumer_name(feed * length, stream) for feed in "ab" for length in range(1, 41)}
+    assert len(set(names.values())) == len(names)
+    for feed_name, name in names.items():
+        assert len(f"{name}-{'0' * 10}") <= 63
+        assert name.endswith(f"-{consumer_component(stream)}")
+        if len(feed_name) <= 36:
+            assert name == f"{feed_name}-{consumer_component(stream)}", "as it was"
+    cut = consumer_name("a" * 26 + "-" * 3 + "b" * 11, stream)
+    assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)+", cut), cut
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "ServiceAccount", "Deployment"])

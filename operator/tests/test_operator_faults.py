@@ -81,6 +81,31 @@ async def test_a_watch_that_hangs_silently_is_opened_anew_and_what_it_missed_is_
     assert await asyncio.to_thread(operator.stop) == 0
 
 
+async def test_a_child_that_a_webhook_refuses_with_400_keeps_no_other_but_what_it_protects(
+    admin: Admin, operator, proxy
+):
+    proxy.refuse = lambda method, path: (
+        400 if method == "POST" and path.rpartition("/")[2] in ("networkpolicies", "configmaps") else None
+    )
+    await admin.feed("refused", symbols=["AA"])
+    # What comes after them is made all the same.
+    await eventually(lambda: admin.get("PodDisruptionBudget", "refused-ingestion"))
+
+    async def is_told() -> bool:
+        degraded = await admin.condition("refused", "Degraded")
+        assert degraded["reason"] == "ApplyFailed", degraded
+        assert degraded["message"].startswith("NetworkPolicy refused-ingestion: "), degraded
+        return True
+
+    await eventually(is_told)
+    # Pods without their policy could reach, and be reached by, more than was declared.
+    assert await admin.names("Deployment") == []
+    proxy.refuse = lambda _method, path: 400 if path.rpartition("/")[2] == "configmaps" else None
+    await eventually(lambda: admin.get("Deployment", "refused-shard-0"))
+    proxy.refuse = lambda _method, _path: None
+    await there(admin, "refused-shard-0")
+
+
 async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
     admin: Admin, operator, proxy
 ):

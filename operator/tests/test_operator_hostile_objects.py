@@ -11,9 +11,11 @@ import pytest
 from operator_control_plane import ADMIN_TOKEN, ControlPlane
 from operator_fault_proxy import FaultProxy
 from operator_support import KINDS, Admin, Operator, eventually, launch, narrow_token, serve_in
+from test_operator_many import MEMORY_BOUND_MIB, peak_memory_mib
 from test_operator_scopes import status_of
 
 from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.errors import NotFound
 from marketfeed_operator.kinds import CONFIG_MAP, JOB, KAFKA, OPTIONAL, POD, Kind
 from marketfeed_operator.names import FIELD_MANAGER
 
@@ -113,6 +115,42 @@ async def test_objects_nested_too_deep_for_any_decoder_end_no_watch_and_no_list(
                 "delete", kind.path(admin.namespace), label_selector="marketfeed.dev/feed=victim"
             )
         await asyncio.to_thread(operator.stop)
+
+
+async def test_many_large_objects_with_our_labels_leave_the_operator_within_its_memory(
+    admin: Admin, api_server, start_operator
+):
+    """By watches that run, by lists at a start and by audits."""
+    operator: Operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
+    content = ',"data":' + json.dumps({"a": "x" * 1_000_000})
+    try:
+        await is_served(admin, "small")
+        for number in range(100):
+            text = written(CONFIG_MAP, admin.namespace, f"large-{number}", content)
+            status, told = await post(api_server, CONFIG_MAP.path(admin.namespace), text)
+            assert status == 201, told
+        await is_served(admin, "watching-large")
+        assert await asyncio.to_thread(peak_memory_mib, operator) < MEMORY_BOUND_MIB
+        assert await asyncio.to_thread(operator.stop) == 0
+        operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
+        await is_served(admin, "listing-large")
+
+        def audits() -> float:
+            return operator.total("marketfeed_operator_api_requests_total", verb="get")
+
+        seen = await asyncio.to_thread(audits)
+
+        async def audited() -> bool:
+            return await asyncio.to_thread(audits) > seen + 60
+
+        await eventually(audited, seconds=60)
+        assert await asyncio.to_thread(peak_memory_mib, operator) < MEMORY_BOUND_MIB
+    finally:
+        await asyncio.to_thread(operator.stop)
+        for number in range(100):
+            with contextlib.suppress(NotFound):
+                path = CONFIG_MAP.path(admin.namespace, f"large-{number}")
+                await admin.cluster._request("delete", path)
 
 
 async def test_annotations_and_finalizers_of_the_framework_concern_their_feed_alone(

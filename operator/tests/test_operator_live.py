@@ -291,7 +291,11 @@ async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, node
         return sorted(body["spec"]["template"]["spec"]["containers"][0]["image"] for body in found)
 
     assert await images() == ["worker:1"] * 3 + ["worker:broken"] * 2
-    assert (await admin.condition("staged", "Ready"))["status"] == "True", "the old pods go on"
+    ready = await admin.condition("staged", "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Applying"), "most shards run what was before"
+    stored = await admin.get("MarketFeed", "staged")
+    assert stored["status"]["observedGeneration"] < stored["metadata"]["generation"]
+    assert stored["status"]["shards"]["ready"] == 5, "the old pods go on"
     await admin.feed("staged", **feed, images={"worker": "worker:2"})
 
     async def everywhere():

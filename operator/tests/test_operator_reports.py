@@ -1,5 +1,8 @@
 """What pods say of themselves: taken in, kept over an answer that is missed, given up when it stays away."""
 
+import asyncio
+import time
+
 import aiohttp
 import msgspec
 import pytest
@@ -87,3 +90,53 @@ async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served)
         await reports.ask_all(session)
         assert told == [FEED] * 3, "told once"
     store.remove_pod("pod-uid")
+
+
+async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch):
+    """Forty pods whose connection is taken and never answered: five times eight time-outs, one after the other."""
+    monkeypatch.setattr("marketfeed_operator.engine.reports.TURN_SECONDS", 0.5)
+    pod, port = served
+    asked: list[str] = []
+    gone = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append("silent")
+        await gone.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.2", port)
+
+    async def changed(_: Key) -> None:
+        return None
+
+    store, other = Store(), ("default", "other")
+    for key in (FEED, other):
+        store.put_feed(FeedFacts(*key, "uid", 1, "1", {}, {}))
+    for number in range(40):
+        uid = f"silent-{number}"
+        store.put_pod(PodFacts("default", uid, uid, other, "ingestion", 0, ip="127.0.0.2", ready=True))
+    store.put_pod(PodFacts("default", "pod", "pod-uid", FEED, "ingestion", 0, ip="127.0.0.1", ready=True))
+    reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=changed)
+    timeout = aiohttp.ClientTimeout(total=0.4)
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
+    ) as session:
+        for turn in range(3):
+            pod.answer = worker_status(f"{turn}")
+            started = time.monotonic()
+            await reports.ask_all(session)
+            assert reports.by_pod["pod-uid"].assignment == f"{turn}"
+            assert time.monotonic() - started < 1.5, "2 s is what one after the other takes"
+        # The pods that stay silent are asked ever more seldom.
+        while min(reports._missed.get(f"silent-{number}", 0) for number in range(40)) < MISSED_RESPONSES + 2:
+            await reports.ask_all(session)
+        turns, before = 20, len(asked)
+        for _ in range(turns):
+            await reports.ask_all(session)
+            if reports._asking:
+                await asyncio.wait(reports._asking.values())
+        assert len(asked) - before <= 40 * turns / 4
+        await reports.end()
+    gone.set()
+    server.close()
+    await server.wait_closed()

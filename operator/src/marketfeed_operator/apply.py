@@ -20,7 +20,7 @@ from typing import Final, Literal
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Child, Object
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import Conflict, Invalid, NameConflict, NotFound, Unavailable
+from marketfeed_operator.errors import Conflict, Immutable, Invalid, NameConflict, NotFound, Unavailable
 from marketfeed_operator.facts import child_facts, creation_entry, is_ours
 from marketfeed_operator.kinds import BY_NAME, STATEFUL_SET
 from marketfeed_operator.names import CREATION_MANAGER, DESIRED_HASH, FEED, FEED_NAMESPACE, HANDOVER_MANAGER
@@ -156,11 +156,11 @@ class Applier:
             return await self._create(child), "created"
         try:
             stored = await self._cluster.apply(child.kind, _only(child.body or {}, there))
-        except Invalid:
+        except Immutable:
             if child.kind.group != "apps":
                 raise
-            # What could be made anew is refused for a field that can never change. Anything else is a mistake in the
-            # feed: to delete the workload for it would leave pods that nobody replaces.
+            # Anything else is a mistake in the feed, or a policy's refusal: to delete the workload for it would leave
+            # pods that nobody replaces.
             await self._could_be_made(child)
             # Its pods go on, as orphans, and the new one takes them in.
             await self._cluster.delete(child.kind, child.namespace, child.name, uid=there, orphan=True)

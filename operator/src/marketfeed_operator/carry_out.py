@@ -1,5 +1,6 @@
 """Carry a plan out: every child applied, then what is not wanted removed, as much as one pass may change."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -7,6 +8,8 @@ from marketfeed_chassis import logs
 from marketfeed_operator.apply import Applier
 from marketfeed_operator.desired import Child
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
+from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, NETWORK_POLICY, STATEFUL_SET
+from marketfeed_operator.names import COMPONENT
 from marketfeed_operator.observed import ChildKey, FeedFacts, Observed
 from marketfeed_operator.plan import Plan, obsolete
 
@@ -26,6 +29,7 @@ class Carried:
         changes: children that were created, changed or deleted.
         cut_short: the rest is for the next pass, so that other feeds have their turn.
         stopped: the API server is not to be asked for more in this pass.
+        unprotected: components whose network policy was refused and is not there: no pods of theirs are started.
     """
 
     refusal: ApiError | None = None
@@ -33,10 +37,11 @@ class Carried:
     changes: int = 0
     cut_short: bool = False
     stopped: bool = False
+    unprotected: set[str] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
-        """Everything that was planned is applied."""
+        """Everything that was planned is applied; what the plan holds back is not."""
         return self.refusal is None and not self.cut_short
 
     def refused(self, error: ApiError, *, stop: bool = False) -> None:
@@ -57,7 +62,8 @@ class Carrier:
         for child in planned.children:
             if self._ends(done):
                 return done
-            await self._apply(child, facts, observed, done)
+            if not _unprotected(child, done.unprotected):
+                await self._apply(child, facts, observed, done)
         for key in obsolete(planned.children, observed, facts.uid):
             if self._ends(done):
                 return done
@@ -84,6 +90,8 @@ class Carrier:
                 done.refused(error)
         except (Invalid, Forbidden) as error:
             done.refused(_about(error, what))
+            if child.kind is NETWORK_POLICY and child.key not in observed.children:
+                done.unprotected.add(_component(child))
         except ApiError as error:
             done.refused(_about(error, what), stop=True)
         else:
@@ -105,6 +113,19 @@ class Carrier:
         else:
             done.changes += 1
             log.info("child deleted", feed="/".join(facts.key), kind=key[0], name=key[2])
+
+
+def _component(child: Child) -> str:
+    return str((child.body or {})["metadata"]["labels"][COMPONENT])
+
+
+def _unprotected(child: Child, components: Set[str]) -> bool:
+    """Whether it is a workload of one of these components."""
+    return (
+        child.body is not None
+        and child.kind in (DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB)
+        and _component(child) in components
+    )
 
 
 def _about(error: ApiError, what: str) -> ApiError:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -21,13 +22,26 @@ from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import NotFound, Unavailable, translated
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, CREATION_MANAGER, FIELD_MANAGER, KIND, PLURAL
+from marketfeed_operator.pages import (
+    LARGE_BYTES,
+    MAX_OBJECT_BYTES,
+    MAX_PAGE_BYTES,
+    Page,
+    decoded,
+    read_at_most,
+    taken,
+)
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
 EVENTS: Final = Kind("v1", "Event", "events")
 REQUEST_SECONDS: Final = 30
-PAGE: Final = 500
+FIRST_PAGE: Final = 20
+LARGEST_PAGE: Final = 500
+"""Objects of one page: as many as `MAX_PAGE_BYTES` holds, found by doubling and halving."""
+
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,20 +93,42 @@ class Cluster:
 
     async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
         """Every object of a kind that carries the label."""
-        return [item async for item in self.each(kind, namespace, label_selector)]
+        return [item async for item in self.each(kind, namespace, label_selector, lambda body: body)]
 
-    async def each(self, kind: Kind, namespace: str | None, label_selector: str) -> AsyncIterator[Object]:
-        """Every object of a kind that carries the label; no more than a page of them is held at a time."""
-        proceed: str | None = None
+    async def each(
+        self, kind: Kind, namespace: str | None, label_selector: str, take: Callable[[Object], T]
+    ) -> AsyncIterator[T]:
+        """What `take` makes of every object of a kind that carries the label.
+
+        Objects are decoded one at a time in a thread, and no more than a page's bytes are held: whoever may create
+        objects with our labels chooses how large they are, and how many.
+        """
+        limit, proceed = FIRST_PAGE, None
         while True:
-            page = await self.get(
-                kind.path(namespace), label_selector=label_selector, limit=PAGE, _continue=proceed
+            page = await self.page(
+                kind.path(namespace), take, limit=limit, label_selector=label_selector, _continue=proceed
             )
-            for item in page.get("items") or []:
-                yield item
-            proceed = page["metadata"].get("continue") or None
+            for each in page.items:
+                yield each
+            proceed = page.proceed
             if proceed is None:
                 return
+            limit = min(page.limit * 2, LARGEST_PAGE) if page.size * 2 <= MAX_PAGE_BYTES else page.limit
+
+    async def page(self, path: str, take: Callable[[Object], T], *, limit: int, **query: Any) -> Page[T]:
+        """One page of a list, of `limit` objects or as many fewer as have room in `MAX_PAGE_BYTES`."""
+        while True:
+            bound = MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES
+            text = await self._read("get", path, max_bytes=bound, limit=limit, **query)
+            if text is None and limit == 1:
+                raise Unavailable(0, f"an object of {path} has more than {MAX_OBJECT_BYTES} bytes")
+            if text is None:
+                limit = max(1, limit // 2)
+                continue
+            try:
+                return await decoded(partial(taken, text, take, limit))
+            except ValueError as error:
+                raise self._no_answer("get", error) from error
 
     async def apply(
         self,
@@ -212,6 +248,18 @@ class Cluster:
         return frozenset(found)
 
     async def _request(self, verb: str, path: str, **arguments: Any) -> Object:
+        text = await self._read(verb, path, max_bytes=MAX_OBJECT_BYTES, **arguments)
+        if text is None:
+            raise Unavailable(0, f"the response to {verb} {path} has more than {MAX_OBJECT_BYTES} bytes")
+        try:
+            loads = partial(nesting.loads, text)
+            answer: Object = loads() if len(text) < LARGE_BYTES else await decoded(loads)
+        except ValueError as error:
+            raise self._no_answer(verb, error) from error
+        return answer
+
+    async def _read(self, verb: str, path: str, *, max_bytes: int, **arguments: Any) -> bytes | None:
+        """The body of a response; None when it has more than `max_bytes`, and is not read to its end."""
         self._metrics.api_requests.labels(verb).inc()
         try:
             response = await self._dynamic.request(
@@ -221,14 +269,16 @@ class Cluster:
                 _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
                 **arguments,
             )
-            answer: Object = nesting.loads(await response.read())
+            return await read_at_most(response, max_bytes)
         except (DynamicApiError, ApiException) as error:
             self._metrics.api_failures.labels(verb, str(error.status)).inc()
             raise translated(error) from error
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError, ValueError) as error:
-            self._metrics.api_failures.labels(verb, "none").inc()
-            raise Unavailable(0, f"the API server does not answer: {error!r}") from error
-        return answer
+            raise self._no_answer(verb, error) from error
+
+    def _no_answer(self, verb: str, error: Exception) -> Unavailable:
+        self._metrics.api_failures.labels(verb, "none").inc()
+        return Unavailable(0, f"the API server does not answer: {error!r}")
 
 
 @contextlib.asynccontextmanager

@@ -3,8 +3,9 @@
 ApiError            it refused; carries the HTTP status and its own sentence
 ├── NotFound        404: the object, or the kind itself; 403 where the namespace is on its way out
 ├── Conflict        409; 422 where another object has the name by now
-├── Invalid         422, or 500 for a field that the kind does not have: the object cannot be so; trying again changes
-│                   nothing
+├── Invalid         422; 400, 405, 413 (what a webhook or a proxy may say of one object); 500 for a field that the kind
+│                   does not have: the object cannot be so; trying again changes nothing
+│   └── Immutable   422 of a field that can never change: it could be so, had it been made so
 ├── Forbidden       403: a right is missing, a quota is full, an admission policy refuses
 ├── NameConflict    not an answer but what follows from one: the name belongs to an object that the feed has not made
 └── Unavailable     429, 5xx, no answer at all; worth another try, after `retry_after_seconds` where it says so
@@ -38,6 +39,10 @@ class Invalid(ApiError):
     """The object cannot be so."""
 
 
+class Immutable(Invalid):
+    """The object could be so, but one that is there cannot become so."""
+
+
 class Forbidden(ApiError):
     """The operator's ServiceAccount may not."""
 
@@ -53,7 +58,11 @@ class Unavailable(ApiError):
 _NO_SUCH_FIELD: Final = "failed to create typed patch object"
 """Begins what the API server says, with status 500 (1.34, tried), to a server-side apply of a field that does not exist
 or of a value of another type: it is the user's mistake all the same."""
-_BY_STATUS: Final = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid, 429: Unavailable}
+_NEVER_CHANGES: Final = ("field is immutable", "updates to statefulset spec for fields other than")
+_BY_STATUS: Final = {
+    400: Invalid, 403: Forbidden, 404: NotFound, 405: Invalid, 409: Conflict, 413: Invalid, 422: Invalid,
+    429: Unavailable,
+}  # fmt: skip
 
 
 def translated(error: DynamicApiError | ApiException) -> ApiError:
@@ -65,6 +74,10 @@ def translated(error: DynamicApiError | ApiException) -> ApiError:
     if sentence.startswith(_NO_SUCH_FIELD):
         kind = Invalid
     causes = (said.get("details") or {}).get("causes") or []
+    if status == 422 and any(
+        says in f"{cause.get('message')}" for cause in causes for says in _NEVER_CHANGES
+    ):
+        kind = Immutable
     if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         kind = NotFound
     if any(cause.get("field") == "metadata.uid" for cause in causes):

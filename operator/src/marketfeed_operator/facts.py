@@ -23,6 +23,7 @@ from marketfeed_operator.trouble import pod_trouble, workload_trouble
 
 Body = Mapping[str, Any]
 
+MAX_ANNOTATION: Final = 4096
 _BESIDE_CONTENT: Final = ("metadata", "status", "apiVersion", "kind")
 """In a list, objects come without apiVersion and kind: with them each audit would find everything changed."""
 
@@ -43,8 +44,12 @@ def feed_facts(body: Body) -> FeedFacts:
     )
 
 
-def child_facts(kind: str, body: Body) -> ChildFacts | None:
-    """A child; None when its labels name no feed."""
+def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | None:
+    """A child; None when its labels name no feed.
+
+    Args:
+        known_digest: `digest_of` the object, where `body` is only a part of it.
+    """
     metadata = body["metadata"]
     labels = metadata.get("labels") or {}
     if FEED not in labels:
@@ -62,10 +67,10 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         feed=(_feed_namespace(kind, namespace, labels), labels[FEED]),
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
-        digest=_digest(body),
-        desired_hash=annotations.get(DESIRED_HASH, ""),
-        config_hash=of_pods.get(CONFIG_HASH, ""),
-        secret_versions=of_pods.get(SECRET_VERSIONS, ""),
+        digest=known_digest or digest_of(body),
+        desired_hash=_kept(annotations, DESIRED_HASH),
+        config_hash=_kept(of_pods, CONFIG_HASH),
+        secret_versions=_kept(of_pods, SECRET_VERSIONS),
         wanted=wanted,
         there=status.get("active" if kind == "Job" else "replicas", 0),
         updated=status.get("updatedReplicas", 0),
@@ -79,8 +84,16 @@ def child_facts(kind: str, body: Body) -> ChildFacts | None:
         trouble=workload_trouble(kind, beside),
         created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
-        reading=reading_of(dict(body.get("data") or {})) if kind == "ConfigMap" and SHARD in labels else None,
+        # Of an object that we have not made nothing is read, and so nothing kept: it may be of any size.
+        reading=reading_of(dict(body.get("data") or {}))
+        if kind == "ConfigMap" and SHARD in labels and is_ours(metadata)
+        else None,
     )
+
+
+def _kept(annotations: Body, key: str) -> str:
+    """An annotation as facts keep it: those of ours are shorter than the bound."""
+    return str(annotations.get(key, ""))[:MAX_ANNOTATION]
 
 
 def _feed_namespace(kind: str, namespace: str, labels: Body) -> str:
@@ -120,7 +133,8 @@ def _template(spec: Body) -> Body:
     return inner.get("template") or {}
 
 
-def _digest(body: Body) -> str:
+def digest_of(body: Body) -> str:
+    """What changes with whatever somebody else may have changed in a child."""
     metadata = body["metadata"]
     annotations = {
         key: value
@@ -167,6 +181,9 @@ def pod_facts(body: Body) -> PodFacts | None:
         return None
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     shard = labels.get(SHARD)
+    # The address of a pod that has ended, or goes, may be another's by now.
+    ended = status.get("phase") in ("Failed", "Succeeded")
+    gone = ended or metadata.get("deletionTimestamp")
     return PodFacts(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -174,10 +191,10 @@ def pod_facts(body: Body) -> PodFacts | None:
         feed=(metadata["namespace"], labels[FEED]),
         component=labels.get(COMPONENT, ""),
         shard=int(shard) if shard is not None and shard.isdigit() else None,
-        ip=status.get("podIP", "") if not metadata.get("deletionTimestamp") else "",
+        ip="" if gone else status.get("podIP", ""),
         ready=conditions.get("Ready", {}).get("status") == "True",
         trouble=pod_trouble(status, conditions),
-        ended=status.get("phase") in ("Failed", "Succeeded"),
+        ended=ended,
     )
 
 

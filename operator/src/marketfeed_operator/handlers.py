@@ -15,12 +15,13 @@ import kopf
 
 from marketfeed_operator.cluster import FEEDS, Credentials
 from marketfeed_operator.engine.audit import OURS
-from marketfeed_operator.engine.watch_session import watch_session
+from marketfeed_operator.engine.watch_session import WATCH_PAGE, watch_session
 from marketfeed_operator.facts import child_facts, feed_facts, pod_facts
 from marketfeed_operator.kinds import POD, WATCHED, Kind
 from marketfeed_operator.names import FIELD_MANAGER
 from marketfeed_operator.observed import Key
 from marketfeed_operator.store import Store
+from marketfeed_operator.trim import DIGEST
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
 """Well below what a kubelet leaves between the renewal of a pod's token and the end of the old one."""
@@ -88,7 +89,7 @@ def settings(inactivity_seconds: float) -> kopf.OperatorSettings:
     chosen.networking.error_backoffs = (1, 1, 2, 3, *itertools.repeat(5, 8))
     chosen.watching.inactivity_timeout = inactivity_seconds
     chosen.queueing.worker_limit = 200
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = WATCH_PAGE
     chosen.persistence.diffbase_storage = _NoChanges()
     for kind in (*WATCHED, POD):
         chosen.watching.label_selectors[_where(kind)] = OURS
@@ -128,7 +129,7 @@ def _watch_children(handlers: kopf.OperatorRegistry, store: Store, changed: Chan
 
     @kopf.index(*_where(kind), id=f"{kind.plural}-seen", registry=handlers)
     async def seen(body: kopf.Body, **_: Any) -> None:
-        facts = child_facts(kind.kind, body)
+        facts = child_facts(kind.kind, body, body.get(DIGEST, ""))
         if facts is not None and (feed := store.put_child(facts)) is not None:
             touched[facts.uid] = feed
 

@@ -129,9 +129,12 @@ class Leadership:
 
     async def _ask_pods(self) -> None:
         async with self._reports.session() as session:
-            while True:
-                await self._rim.turn("reports", lambda: self._reports.ask_all(session))
-                await asyncio.sleep(self._settings.report_seconds)
+            try:
+                while True:
+                    await self._rim.turn("reports", lambda: self._reports.ask_all(session))
+                    await asyncio.sleep(self._settings.report_seconds)
+            finally:
+                await self._reports.end()
 
 
 def _defaults(settings: OperatorSettings) -> Defaults:

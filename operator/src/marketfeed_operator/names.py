@@ -1,5 +1,6 @@
 """Every name that the operator gives or reads: the kind, labels, annotations, and the names of children."""
 
+import hashlib
 import re
 from typing import Final
 
@@ -32,7 +33,9 @@ FEED_NAMESPACE: Final = f"{GROUP}/feed-namespace"
 """Label of a KafkaTopic, which may live in another namespace than its feed."""
 
 MAX_FEED_NAME: Final = 40
-"""With the longest suffix and a StatefulSet's revision hash a label value must stay within 63 characters."""
+"""With the longest suffix of a Deployment and its hashes a label value must stay within 63 characters."""
+MAX_STATEFUL_SET_NAME: Final = 52
+"""Pods of a StatefulSet have a label of its name, a hyphen and up to 10 digits (kubernetes/kubernetes#64023)."""
 
 INGESTION: Final = "ingestion"
 MIGRATION: Final = "migration"
@@ -61,8 +64,17 @@ def account_name(feed: str) -> str:
 
 
 def consumer_name(feed: str, stream: str) -> str:
-    """Name of a topic's StatefulSet, Service and budget; `stream` as in `STREAMS`."""
-    return f"{feed}-{consumer_component(stream)}"
+    """Name of a topic's StatefulSet, Service and budget; `stream` as in `STREAMS`.
+
+    A feed's name that is too long for it is cut, and told from others by a hash.
+    """
+    component = consumer_component(stream)
+    name = f"{feed}-{component}"
+    if len(name) <= MAX_STATEFUL_SET_NAME:
+        return name
+    told_by = hashlib.sha256(feed.encode()).hexdigest()[:8]
+    room = MAX_STATEFUL_SET_NAME - len(f"-{told_by}-{component}")
+    return f"{feed[:room].rstrip('-')}-{told_by}-{component}"
 
 
 def consumer_component(stream: str) -> str:

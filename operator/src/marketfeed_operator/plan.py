@@ -1,5 +1,6 @@
 """What is to be done for a feed: symbols to shards, children, and what must wait. Pure; run it twice, get the same."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from marketfeed_operator.desired import Child, Feed, config_hash, desired, migra
 from marketfeed_operator.desired.base import Object
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, SERVICE_ACCOUNT, STATEFUL_SET
 from marketfeed_operator.names import COMPONENT, DESIRED_HASH, RETENTION, shard_of
-from marketfeed_operator.observed import JobState, Observed
+from marketfeed_operator.observed import JobState, Observed, PodReport
 from marketfeed_wire.assignment import hash_of
 
 
@@ -23,6 +24,8 @@ class Plan:
         target: where each symbol belongs.
         moving: symbol -> (from, to), for those whose shard changed just now.
         waiting_shards: shards whose roll waits for others to finish theirs.
+        held_back: workloads that are kept as they are, or not made yet, though they are to be otherwise: these shards,
+            and consumers that wait.
         migration: how far the schema of this feed's consumers is.
         job: the migration's Job; "" when there is none.
     """
@@ -32,6 +35,7 @@ class Plan:
     target: Mapping[int, Set[str]]
     moving: Mapping[str, tuple[int, int]]
     waiting_shards: int
+    held_back: int
     migration: JobState
     job: str
 
@@ -89,6 +93,7 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
         target=target,
         moving=moves(now, target),
         waiting_shards=waiting,
+        held_back=_held_back(wanted_children, children, observed),
         migration=state,
         job=job.name if job is not None else "",
     )
@@ -104,19 +109,24 @@ def readings(observed: Observed) -> dict[int, Reading]:
     return found
 
 
+def by_shard(observed: Observed) -> dict[int, list[PodReport]]:
+    """What the pods of each shard report; nothing for a shard of which none does."""
+    found = defaultdict[int, list[PodReport]](list)
+    for pod in observed.pods:
+        if pod.shard is not None and (report := observed.reports.get(pod.uid)) is not None:
+            found[pod.shard].append(report)
+    return dict(found)
+
+
 def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, frozenset[str]]:
     """The symbols that each shard's workers have reported as live: all of its file's, or none.
 
     With two pods both have to: the old shard lets go only when the new one is as safe as it was.
     """
-    live = {}
+    reports, live = by_shard(observed), {}
     for shard, reading in now.items():
-        told = [
-            observed.reports[pod.uid].assignment
-            for pod in observed.pods
-            if pod.shard == shard and pod.uid in observed.reports
-        ]
-        if told and all(found == hash_of(reading.symbols) for found in told):
+        told = reports.get(shard)
+        if told and all(report.assignment == hash_of(reading.symbols) for report in told):
             live[shard] = reading.symbols
     return live
 
@@ -171,6 +181,20 @@ def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[li
             waiting += 1
             result.append(child.held())
     return result, waiting
+
+
+def _held_back(wanted: Sequence[Child], children: Sequence[Child], observed: Observed) -> int:
+    """How many children are held that are not stored as wanted. A migration stays as it was made, for good."""
+    return sum(
+        1
+        for child, planned in zip(wanted, children, strict=True)
+        if planned.body is None
+        and child.kind is not JOB
+        and (
+            (found := observed.children.get(child.key)) is None
+            or found.desired_hash != _desired_hash(child.body)
+        )
+    )
 
 
 def _rolls(child: Child, observed: Observed) -> bool:

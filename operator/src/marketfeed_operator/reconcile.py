@@ -28,7 +28,7 @@ log = logs.get(__name__)
 PATIENCE_PASSES: Final = 5
 """Failed passes in a row, some 5 to 15 seconds, after which an overload or a fault of the API server is told too."""
 LARGE: Final = 400
-"""Symbols and children above which a plan is made in a thread: some 20 ms."""
+"""Symbols, children and pods above which plan and status are made in a thread: some 20 ms."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Reconciler:
             # What was told stands until the refusal has stayed: without a plan nothing is known of the feed's children.
             return Done(f"{outcome.refusal}", outcome.refusal.retry_after_seconds or 0)
         try:
-            await self._writer.write(facts, self._status(outcome.situation))
+            await self._writer.write(facts, await self._status(outcome.situation))
         except NotFound:  # deleted meanwhile
             return None
         except ApiError as error:
@@ -142,7 +142,7 @@ class Reconciler:
         if spec is not None and not problems:
             feed = self._feed(facts, spec, observed)
             # A feed of thousands of symbols must not hold up the loop that serves all others.
-            large = len(spec.symbols or ()) + len(observed.children) > LARGE
+            large = len(spec.symbols or ()) + _size(observed) > LARGE
             planned = await asyncio.to_thread(plan, feed, observed) if large else plan(feed, observed)
             if planned is not None and not spec.paused:
                 done = await self._carrier.carry_out(facts, planned, observed)
@@ -150,15 +150,21 @@ class Reconciler:
         at = Situation(
             facts, spec, problems, observed, planned,
             conflicts=tuple(done.conflicts),
-            applied=planned is not None and spec is not None and not spec.paused and done.complete,
+            applied=planned is not None
+            and spec is not None
+            and not spec.paused
+            and done.complete
+            and not planned.held_back,
             failure=self._worth_telling(key, done.refusal),
             failure_reason="NameConflict" if isinstance(done.refusal, NameConflict) else "ApplyFailed",
         )  # fmt: skip
         return _Pass(at, done.refusal, more=done.cut_short)
 
-    def _status(self, at: Situation) -> Status:
+    async def _status(self, at: Situation) -> Status:
         """The status of a situation; where even that fails, one that says so."""
         try:
+            if _size(at.observed) > LARGE:
+                return await asyncio.to_thread(decide, at, self._now())
             return decide(at, self._now())
         except Exception as error:
             log.exception("status failed", feed="/".join(at.feed.key))
@@ -199,6 +205,10 @@ class Reconciler:
             self._failures[key] >= PATIENCE_PASSES
         )
         return f"{failure}" if lasting else ""
+
+
+def _size(observed: Observed) -> int:
+    return len(observed.children) + len(observed.pods)
 
 
 def _fault(error: Exception) -> str:

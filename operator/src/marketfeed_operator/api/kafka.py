@@ -1,6 +1,6 @@
 """Parts of the spec about Kafka: where it is, how the services prove who they are, and its topics."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -170,6 +170,13 @@ class RejectedTopic(Topic):
     )
 
 
+_ALIKE: Final = (
+    "[self.trades.name, self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
+    ".map(n, n.replace('.', '_'))"
+)
+"""The names of the topics as Kafka compares them: its metrics have _ for both."""
+
+
 class Topics(Declared):
     """The topics that the feed publishes to."""
 
@@ -185,16 +192,13 @@ class Topics(Declared):
 
     rules = (
         Rule(
-            "![self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
-            ".exists(n, n == self.trades.name) && "
-            "![self.progress.name, self.gaps.name, self.rejected.name].exists(n, n == self.bookTicker.name) && "
-            "![self.gaps.name, self.rejected.name].exists(n, n == self.progress.name) && "
-            "self.gaps.name != self.rejected.name",
-            "the names of kafka.topics must differ: each topic holds one kind of message",
+            f"{_ALIKE}.all(n, {_ALIKE}.exists_one(m, m == n))",
+            "the names of kafka.topics must differ, and by more than . and _, which Kafka takes for the same: each "
+            "topic holds one kind of message",
             lambda self: (
                 len(
                     {
-                        each.name
+                        each.name.replace(".", "_")
                         for each in (self.trades, self.book_ticker, self.progress, self.gaps, self.rejected)
                     }
                 )

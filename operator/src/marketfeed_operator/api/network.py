@@ -6,7 +6,7 @@ from pydantic import Field
 
 from marketfeed_operator.api.affinity import LabelSelector
 from marketfeed_operator.api.rules import Declared, Rule
-from marketfeed_operator.api.values import CIDR_PATTERN, Port
+from marketfeed_operator.api.values import CIDR_PATTERN, Port, is_within
 from marketfeed_operator.api.worded import Worded
 
 Cidr = Annotated[
@@ -22,6 +22,15 @@ class IpBlock(Declared):
     cidr: Cidr = Field(description="The range, for example 10.0.0.0/8 or fd00::/8.")
     but: Annotated[tuple[Cidr, ...], Field(max_length=8)] = Field(
         default=(), alias="except", description="Ranges within it that are left out."
+    )
+
+    rules = (
+        Rule(
+            "!has(self.except) || self.except.all(e, cidr(self.cidr).containsCIDR(e) && "
+            "cidr(e).prefixLength() > cidr(self.cidr).prefixLength())",
+            "each except of an ipBlock of networkPolicy.extraEgress is a range within cidr, and smaller",
+            lambda self: all(is_within(each, self.cidr) for each in self.but),
+        ),
     )
 
 

@@ -3,12 +3,13 @@
 The expressions are evaluated by the API server (Go) and here (Rust): nothing but what both read alike.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 _LABEL: Final = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
@@ -60,7 +61,42 @@ LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=f"^{DNS_SUBDOMAIN}$")]
 SecretName = ObjectName
 SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")]
-Key = Annotated[str, Field(min_length=1, max_length=MAX_KEY, pattern=f"^{KEY_CEL}$")]
+
+
+def _is_key(text: str) -> str:
+    if _KEY_PARTS.fullmatch(text) is None:
+        raise ValueError("a key has at most 253 characters before its / and 63 behind it")
+    return text
+
+
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_KEY,
+        pattern=f"^{KEY_CEL}$",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"self.matches('^{KEY_PARTS_CEL}$')",
+                    "message": "a key has at most 253 characters before its / and 63 behind it",
+                }
+            ]
+        },
+    ),
+    AfterValidator(_is_key),
+]
+
+
+def is_within(inner: str, outer: str) -> bool:
+    """Whether a range of addresses is a part of another, and not all of it; ranges as `CIDR_PATTERN` has them."""
+    part, whole = (ipaddress.ip_network(text, strict=False) for text in (inner, outer))
+    if isinstance(part, ipaddress.IPv4Network) and isinstance(whole, ipaddress.IPv4Network):
+        return part.prefixlen > whole.prefixlen and part.subnet_of(whole)
+    if isinstance(part, ipaddress.IPv6Network) and isinstance(whole, ipaddress.IPv6Network):
+        return part.prefixlen > whole.prefixlen and part.subnet_of(whole)
+    return False
+
 
 _QUANTITY: Final = (
     r"^[+]?([0-9]{1,18}([.][0-9]{0,18})?|[.][0-9]{1,18})([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$"

@@ -35,9 +35,23 @@ def _not_applied(at: Situation) -> Verdict | None:
     paused = at.spec is not None and at.spec.paused
     if at.applied or at.applied_generation == at.feed.generation or (paused and at.applied_generation):
         return None
+    if at.plan is not None and at.plan.held_back and not paused:
+        return None  # see `_held_back`: what they wait for says more
     if paused:
         return ("SpecPaused", "spec.paused is true, and nothing of this feed was applied before")
     return ("Applying", f"generation {at.feed.generation} of the spec is not applied in full yet")
+
+
+def _held_back(at: Situation) -> Verdict | None:
+    if at.plan is None or not at.plan.held_back or at.applied_generation == at.feed.generation:
+        return None
+    if at.spec is not None and at.spec.paused:
+        return None
+    return (
+        "Applying",
+        f"generation {at.feed.generation} of the spec is not applied in full yet: {at.plan.held_back} workloads wait "
+        "for their turn",
+    )
 
 
 def _name_conflict(at: Situation) -> Verdict | None:
@@ -250,7 +264,7 @@ READY: Final[tuple[Check, ...]] = (
     # What the user has to mend comes first: while it stands nothing else can be expected to come right.
     _fault, _invalid_spec, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
     # Then along the data's way: shards before consumers.
-    _migration_failed, _shards_not_ready, _migration_running, _consumers_not_ready,
+    _migration_failed, _shards_not_ready, _migration_running, _held_back, _consumers_not_ready,
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (

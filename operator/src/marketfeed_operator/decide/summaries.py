@@ -19,6 +19,7 @@ from marketfeed_operator.decide.situation import Situation, refused_symbols
 from marketfeed_operator.kinds import STATEFUL_SET
 from marketfeed_operator.names import COMPONENT, FEED, consumer_component, consumer_name, shard_name
 from marketfeed_operator.observed import PodReport
+from marketfeed_operator.plan import by_shard
 from marketfeed_operator.text import printable
 from marketfeed_wire.assignment import hash_of
 
@@ -42,14 +43,9 @@ def shards(at: Situation) -> ShardsStatus | None:
     """The shards, as many by name as a bounded status holds; None without a plan."""
     if at.plan is None:
         return None
-    items = []
-    for shard, facts in zip(sorted(at.plan.readings), at.shards(), strict=True):
-        reading = at.plan.readings[shard]
-        told = [
-            at.observed.reports[pod.uid]
-            for pod in at.observed.pods
-            if pod.shard == shard and pod.uid in at.observed.reports
-        ]
+    items, reports, found = [], by_shard(at.observed), at.shards()
+    for shard, facts in zip(sorted(at.plan.readings), found, strict=True):
+        reading, told = at.plan.readings[shard], reports.get(shard, [])
         items.append(
             ShardStatus(
                 name=shard_name(at.feed.name, shard),
@@ -62,7 +58,6 @@ def shards(at: Situation) -> ShardsStatus | None:
                 missing_trades=max((report.missing_trades for report in told), default=0),
             )
         )
-    found = at.shards()
     return ShardsStatus(
         desired=len(items),
         ready=sum(1 for facts in found if facts is not None and facts.wanted <= facts.ready),

@@ -148,7 +148,7 @@ class Audit:
 
     async def _feeds(self, scope: Scope) -> set[Key]:
         before = {key for key in self._store.feeds if _inside(key[0], scope)}
-        found = [feed_facts(body) async for body in self._cluster.each(FEEDS, scope, "")]
+        found = [facts async for facts in self._cluster.each(FEEDS, scope, "", feed_facts)]
         touched = {key for feed in found if (key := self._store.put_feed(feed)) is not None}
         for key in before - {feed.key for feed in found}:
             touched.add(self._store.remove_feed(key))
@@ -160,10 +160,9 @@ class Audit:
         found = dict[tuple[str, str], tuple[KafkaListener, ...]]()
         with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
             if KAFKA.kind in self.kinds:
-                async for body in self._cluster.each(KAFKA, scope, ""):
-                    cluster = (body["metadata"]["namespace"], body["metadata"]["name"])
+                async for cluster, told in self._cluster.each(KAFKA, scope, "", _kafka):
                     # One that tells nothing for now has not moved: to forget where it is would restart every pod.
-                    found[cluster] = kafka_listeners(body) or before.get(cluster, ())
+                    found[cluster] = told or before.get(cluster, ())
         for cluster in before.keys() - found.keys():
             del self.kafkas[cluster]
         self.kafkas |= found
@@ -180,8 +179,10 @@ class Audit:
         with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
             found += [
                 facts
-                async for body in self._cluster.each(kind, scope, OURS)
-                if (facts := child_facts(kind.kind, body)) is not None
+                async for facts in self._cluster.each(
+                    kind, scope, OURS, lambda body: child_facts(kind.kind, body)
+                )
+                if facts is not None
             ]
         touched = {key for facts in found if (key := self._store.put_child(facts)) is not None}
         missed = set(touched)
@@ -196,15 +197,17 @@ class Audit:
     async def _pods(self, scope: Scope) -> set[Key]:
         before = {uid for uid, feed in self._store.pods().items() if _inside(feed[0], scope)}
         found = [
-            facts
-            async for body in self._cluster.each(POD, scope, OURS)
-            if (facts := pod_facts(body)) is not None
+            facts async for facts in self._cluster.each(POD, scope, OURS, pod_facts) if facts is not None
         ]
         touched = {key for facts in found if (key := self._store.put_pod(facts)) is not None}
         for uid in before - {facts.uid for facts in found}:
             feed = self._store.remove_pod(uid)
             touched |= {feed} if feed is not None else set()
         return touched
+
+
+def _kafka(body: Mapping[str, Any]) -> tuple[tuple[str, str], tuple[KafkaListener, ...]]:
+    return (body["metadata"]["namespace"], body["metadata"]["name"]), kafka_listeners(body)
 
 
 def _inside(namespace: str, scope: Scope) -> bool:

@@ -7,7 +7,7 @@ while pods are missing.
 from collections.abc import Awaitable, Callable, Iterable
 
 from marketfeed_chassis import logs
-from marketfeed_operator.cluster import EVENTS, Cluster
+from marketfeed_operator.cluster import EVENTS, Cluster, Object
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import CRON_JOB, JOB, STATEFUL_SET
 from marketfeed_operator.observed import ChildFacts, Key
@@ -64,14 +64,20 @@ class Refusals:
     async def _newest(self, facts: ChildFacts) -> Trouble | None:
         selector = f"involvedObject.uid={facts.uid},reason={FAILED_CREATE}"
         try:
-            page = await self._cluster.get(EVENTS.path(facts.key[1]), field_selector=selector, limit=NEWEST)
+            page = await self._cluster.page(
+                EVENTS.path(facts.key[1]), _told, limit=NEWEST, field_selector=selector
+            )
         except (Forbidden, NotFound):  # roles of an older installation; the namespace is going
             return None
-        events = page.get("items") or []
-        if not events:
+        if not page.items:
             return None
-        newest = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return refusal(str(newest.get("message", "")))
+        _, message = max(page.items, key=lambda event: event[0])
+        return refusal(message)
+
+
+def _told(event: Object) -> tuple[str, str]:
+    """When an Event was last told, and what it says."""
+    return event.get("lastTimestamp") or event.get("eventTime") or "", str(event.get("message", ""))
 
 
 def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:

@@ -22,6 +22,10 @@ log = logs.get(__name__)
 
 RESPONSE_SECONDS = 3
 AT_ONCE = 32
+TURN_SECONDS = RESPONSE_SECONDS + 1
+"""A feed that takes longer goes on, and is left out of the next turns until it has ended: others do not wait for it."""
+MAX_SKIPPED = 15
+"""Turns in a row in which a silent pod is not asked, at most."""
 PER_FEED_AT_ONCE = 8
 """So that the pods of one feed, however slow, never take all of the slots."""
 MISSED_RESPONSES = 3
@@ -50,6 +54,10 @@ class Reports:
         self.by_pod: dict[str, PodReport] = {}
         self.problems: dict[str, str] = {}
         self._missed: dict[str, int] = {}
+        self._skipped: dict[str, int] = {}
+        """Pod uid -> turns in which it is not asked."""
+        self._asking: dict[Key, asyncio.Task[None]] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
 
     def session(self) -> aiohttp.ClientSession:
         """A session that fits `ask_all`."""
@@ -60,33 +68,46 @@ class Reports:
         )
 
     async def ask_all(self, session: aiohttp.ClientSession) -> None:
-        """Ask every pod once."""
+        """Ask every pod once, of feeds that have ended their last turn; return when they have, or the turn is over."""
         known = self._store.pod_uids()
         self.by_pod = {uid: report for uid, report in self.by_pod.items() if uid in known}
         self.problems = {uid: problem for uid, problem in self.problems.items() if uid in known}
         self._missed = {uid: missed for uid, missed in self._missed.items() if uid in known}
-        gate = asyncio.Semaphore(AT_ONCE)
-        async with asyncio.TaskGroup() as asking:
-            for feed in list(self._store.feeds):
-                asking.create_task(self._ask_feed(session, feed, gate))
+        self._skipped = {uid: turns for uid, turns in self._skipped.items() if uid in known}
+        for feed in list(self._store.feeds):
+            if feed not in self._asking:  # else its last turn has not ended
+                self._asking[feed] = asyncio.create_task(self._ask_feed(session, feed))
+        if self._asking:
+            await asyncio.wait(self._asking.values(), timeout=TURN_SECONDS)
+        ended = {feed: task for feed, task in self._asking.items() if task.done()}
+        for feed in ended:
+            del self._asking[feed]
+        for task in ended.values():
+            task.result()
 
-    async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key, gate: asyncio.Semaphore) -> None:
+    async def end(self) -> None:
+        """Ask nobody any more."""
+        for task in self._asking.values():
+            task.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        self._asking.clear()
+
+    async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key) -> None:
         # At the same time: pods of a node that is gone keep us waiting for each of them.
         own = asyncio.Semaphore(PER_FEED_AT_ONCE)
-        found = await asyncio.gather(
-            *(self._ask_pod(session, pod, own, gate) for pod in self._store.pods_of(feed))
-        )
+        found = await asyncio.gather(*(self._ask_pod(session, pod, own) for pod in self._store.pods_of(feed)))
         if any(found):
             await self._changed(feed)
 
-    async def _ask_pod(
-        self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore, gate: asyncio.Semaphore
-    ) -> bool:
+    async def _ask_pod(self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore) -> bool:
         """Ask one pod; whether its response matters at once."""
         if not pod.ip:
             self.problems.pop(pod.uid, None)
             return self.by_pod.pop(pod.uid, None) is not None
-        async with own, gate:
+        if self._skipped.get(pod.uid, 0) > 0:
+            self._skipped[pod.uid] -= 1
+            return False
+        async with own, self._gate:
             report, problem = await self._ask(session, pod)
         news = problem != self.problems.get(pod.uid, "")
         if problem:
@@ -108,6 +129,11 @@ class Reports:
         self.by_pod[uid] = report
         return before is None or _telling(before) != _telling(report)
 
+    def _is_silent(self, uid: str) -> None:
+        """Ask a pod that does not even refuse ever more seldom: each time takes all of its time, of a slot for all."""
+        excess = self._missed.get(uid, 0) + 1 - MISSED_RESPONSES
+        self._skipped[uid] = min(2 ** min(max(excess, 0), 10) - 1, MAX_SKIPPED)
+
     async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> tuple[PodReport | None, str]:
         """The report, or None; and why a response cannot be used, "" where there is none."""
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
@@ -120,7 +146,10 @@ class Reports:
                 return await decoded(response, decode, max_bytes=MAX_BYTES), ""
         except BadBody as error:
             return None, printable(f"{error}", 200)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except TimeoutError:
+            self._is_silent(pod.uid)
+            return None, ""
+        except (aiohttp.ClientError, OSError):
             return None, ""
         except Exception as error:  # whoever answers is anybody: it is this pod's problem, and nobody else's
             log.exception("pod status failed", pod=f"{pod.namespace}/{pod.name}")

@@ -1,18 +1,35 @@
-"""The HTTP session that kopf's lists and watches go through: it notes when the API server answers, and cuts what is
-nested too deep for kopf (see `nesting`).
+"""The HTTP session that kopf's lists and watches go through: it notes when the API server answers, reads lists in pages
+of bounded size (see `pages`), and hands kopf of each object what is needed of it (see `trim`).
 
 kopf takes a session of ours (`kopf.AiohttpSession`), and aiohttp a middleware around each of its requests and a class
 of its responses; so nothing of either is reached into.
 """
 
+import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any, Final, cast
 
 import aiohttp
 import kopf
 
 from marketfeed_operator import nesting
 from marketfeed_operator.cluster import Credentials
+from marketfeed_operator.pages import (
+    LARGE_BYTES,
+    MAX_OBJECT_BYTES,
+    MAX_PAGE_BYTES,
+    Object,
+    decoded,
+    read_at_most,
+    taken,
+)
+from marketfeed_operator.trim import trimming
+
+WATCH_PAGE: Final = 20
+"""Objects of one page of the lists by which watches begin."""
+
+Trim = Callable[[Object], Object]
 
 
 def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.ClientSession:
@@ -30,16 +47,25 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
         insecure=given.insecure,
     )
 
+    limits: dict[str, int] = {}
+    """Path of a list -> objects of its next page, where those of the last were large."""
+
     async def note(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
+        path = request.url.path
+        if path in limits and "watch" not in request.url.query:
+            request.url = request.url.update_query(limit=limits[path])
         response = await handler(request)
         # An overloaded or broken server has not answered; one that refuses has.
         if response.status < 429:
-            seen(request.url.path)
+            seen(path)
+        trim = trimming(path.rpartition("/")[2])
         if response.status == 200 and request.url.query.get("watch") == "true":
-            noted = _NotedStream(response.content, lambda: seen(request.url.path))
+            noted = _NotedStream(response.content, lambda: seen(path), trim)
             response.content = cast("aiohttp.StreamReader", noted)
+        elif response.status == 200 and trim is not None:
+            return await _page(request, handler, response, trim, limits)
         return response
 
     return aiohttp.ClientSession(
@@ -51,8 +77,42 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
     )
 
 
+async def _page(
+    request: aiohttp.ClientRequest,
+    handler: aiohttp.ClientHandlerType,
+    response: aiohttp.ClientResponse,
+    trim: Trim,
+    limits: dict[str, int],
+) -> aiohttp.ClientResponse:
+    """Read the page that a request for a list has brought; ask for fewer objects where that is too large."""
+    limit = int(request.url.query.get("limit", WATCH_PAGE))
+    while response.status == 200:
+        text = await read_at_most(response, MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES)
+        if text is not None:
+            limits[request.url.path] = (
+                min(2 * limit, WATCH_PAGE) if len(text) * 2 <= MAX_PAGE_BYTES else limit
+            )
+            page = await decoded(partial(taken, text, trim, limit))
+            cast("_ShallowResponse", response).page = {**page.head, "items": page.items}
+            return response
+        if limit == 1:
+            raise aiohttp.ClientPayloadError(
+                f"an object of {request.url.path} has more than {MAX_OBJECT_BYTES} bytes"
+            )
+        limit = max(1, limit // 2)
+        request.url = request.url.update_query(limit=limit)
+        response = await handler(request)
+    return response
+
+
 class _ShallowResponse(aiohttp.ClientResponse):
-    """A response whose JSON can be decoded however deep it is nested."""
+    """A response whose JSON can be decoded however deep it is nested.
+
+    Attributes:
+        page: what was read of it, where it is a page of a list.
+    """
+
+    page: Object | None = None
 
     async def json(
         self,
@@ -62,15 +122,18 @@ class _ShallowResponse(aiohttp.ClientResponse):
         content_type: str | None = "application/json",
     ) -> Any:
         """What kopf reads a list by."""
+        if self.page is not None:
+            return self.page
         return await super().json(encoding=encoding, loads=loads, content_type=content_type)
 
 
 class _NotedStream:
     """The stream of a watch, an event a line: notes each piece that arrives, and its regular end."""
 
-    def __init__(self, stream: aiohttp.StreamReader, note: Callable[[], None]) -> None:
+    def __init__(self, stream: aiohttp.StreamReader, note: Callable[[], None], trim: Trim | None) -> None:
         self._stream = stream
         self._note = note
+        self._trim = trim
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -81,8 +144,26 @@ class _NotedStream:
         async for piece in self._stream.iter_chunked(size):
             self._note()
             *events, rest = (rest + piece).split(b"\n")
-            if events:
-                yield b"".join(nesting.shallow(event) + b"\n" for event in events)
+            for event in events:
+                yield await self._event(event) + b"\n"
         if rest:
-            yield nesting.shallow(rest)
+            yield await self._event(rest)
         self._note()
+
+    async def _event(self, line: bytes) -> bytes:
+        made = partial(_trimmed, line, self._trim)
+        return made() if len(line) < LARGE_BYTES else await decoded(made)
+
+
+def _trimmed(line: bytes, trim: Trim | None) -> bytes:
+    """An event with the trimmed object; as it is where it cannot be decoded or tells no change of one."""
+    line = nesting.shallow(line)
+    if trim is None:
+        return line
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(event, dict) or event.get("type") not in ("ADDED", "MODIFIED", "DELETED"):
+        return line
+    return json.dumps({**event, "object": trim(event["object"])}).encode()

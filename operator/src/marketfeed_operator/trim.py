@@ -1,0 +1,128 @@
+"""What a watch keeps of an object before kopf sees it: the fields that `facts` reads, and the digest of the whole.
+
+kopf holds objects in queues, as many as there are; and whoever may create objects with our labels chooses how large
+they are.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from marketfeed_operator.cluster import FEEDS
+from marketfeed_operator.desired.config_map import LEAVING
+from marketfeed_operator.facts import MAX_ANNOTATION, digest_of, is_ours
+from marketfeed_operator.kinds import POD, WATCHED
+from marketfeed_operator.names import (
+    COMPONENT,
+    CONFIG_HASH,
+    CREATION_MANAGER,
+    DESIRED_HASH,
+    FEED,
+    FEED_NAMESPACE,
+    FIELD_MANAGER,
+    SECRET_VERSIONS,
+    SHARD,
+)
+from marketfeed_wire.assignment import FILE_NAME
+
+Object = dict[str, Any]
+
+DIGEST: Final = "digest"
+"""Key of a trimmed object: `digest_of` what it was."""
+
+_METADATA: Final = (
+    "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
+)  # fmt: skip
+_LABELS: Final = (FEED, FEED_NAMESPACE, SHARD, COMPONENT)
+_POD_STATUS: Final = (
+    "phase", "reason", "message", "podIP", "conditions", "initContainerStatuses", "containerStatuses",
+)  # fmt: skip
+
+
+def trimming(plural: str) -> Callable[[Object], Object] | None:
+    """What trims objects of the kind of that plural; None for kinds that are not watched."""
+    if plural == FEEDS.plural:
+        return _feed
+    if plural == POD.plural:
+        return _pod
+    return _child if any(kind.plural == plural for kind in WATCHED) else None
+
+
+def _feed(body: Object) -> Object:
+    return {**_head(body), **_part(body, ("spec", "status"))}
+
+
+def _pod(body: Object) -> Object:
+    return {**_head(body), "status": _part(body.get("status") or {}, _POD_STATUS)}
+
+
+def _child(body: Object) -> Object:
+    found = {**_head(body), DIGEST: digest_of(body)}
+    if "spec" in body:
+        found["spec"] = _spec(body["spec"] or {})
+    if "status" in body:
+        found["status"] = body["status"]
+    # Only a shard's ConfigMap that we have made is ever read.
+    if "data" in body and SHARD in found["metadata"]["labels"] and is_ours(found["metadata"]):
+        found["data"] = _part(body["data"] or {}, (FILE_NAME, LEAVING))
+    return found
+
+
+def _spec(spec: Mapping[str, Any]) -> Object:
+    found = _part(spec, ("replicas", "paused", "suspend"))
+    if "jobTemplate" in spec:
+        found["jobTemplate"] = {"spec": _spec(spec["jobTemplate"].get("spec") or {})}
+    if "template" in spec:
+        template = spec["template"]
+        annotations = (template.get("metadata") or {}).get("annotations") or {}
+        found["template"] = {
+            "metadata": {"annotations": _short(annotations, (CONFIG_HASH, SECRET_VERSIONS))},
+            "spec": _part(template.get("spec") or {}, ("serviceAccountName",)),
+        }
+    return found
+
+
+def _head(body: Object) -> Object:
+    metadata = body["metadata"]
+    return {
+        **_part(body, ("apiVersion", "kind")),
+        "metadata": {
+            **_part(metadata, _METADATA),
+            "labels": _part(metadata.get("labels") or {}, _LABELS),
+            "annotations": _short(metadata.get("annotations") or {}, (DESIRED_HASH,)),
+            "ownerReferences": [
+                _part(owner, ("uid", "controller"))
+                for owner in metadata.get("ownerReferences") or []
+                if owner.get("controller")
+            ],
+            "managedFields": _managed(metadata.get("managedFields") or []),
+        },
+    }
+
+
+def _managed(entries: Iterable[Object]) -> list[Object]:
+    """The entries of our managers, each once, and of their fields the number of pods alone."""
+    found = {
+        (entry["manager"], entry.get("operation"), "f:replicas" in _fields(entry).get("f:spec", {}))
+        for entry in entries
+        if entry.get("manager") in (FIELD_MANAGER, CREATION_MANAGER)
+    }
+    return [
+        {
+            "manager": manager,
+            "operation": operation,
+            "fieldsV1": {"f:spec": {"f:replicas": {}}} if replicas else {},
+        }
+        for manager, operation, replicas in sorted(found, key=str)
+    ]
+
+
+def _fields(entry: Object) -> Object:
+    return entry.get("fieldsV1") or {}
+
+
+def _part(value: Mapping[str, Any], keys: Iterable[str]) -> Object:
+    return {key: value[key] for key in keys if key in value}
+
+
+def _short(annotations: Mapping[str, str], keys: Iterable[str]) -> Object:
+    return {key: text[:MAX_ANNOTATION] for key, text in _part(annotations, keys).items()}

@@ -1,0 +1,52 @@
+"""What the API server answers, as one of our errors."""
+
+import json
+from typing import Any
+
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+
+from marketfeed_operator.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Immutable,
+    Invalid,
+    NotFound,
+    Unavailable,
+    translated,
+)
+
+
+def answer(status: int, message: str, *causes: dict[str, str]) -> ApiError:
+    error = ApiException(status=status)
+    details: dict[str, Any] = {"causes": list(causes)}
+    error.body = json.dumps({"kind": "Status", "message": message, "details": details})
+    return translated(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Invalid), (403, Forbidden), (404, NotFound), (405, Invalid), (409, Conflict), (413, Invalid),
+        (422, Invalid), (429, Unavailable), (500, Unavailable), (503, Unavailable),
+    ],
+)  # fmt: skip
+def test_a_webhook_may_refuse_by_any_status(status, kind):
+    error = answer(status, 'admission webhook "policy.example.com" denied the request: no')
+    assert type(error) is kind
+    assert "denied the request" in f"{error}"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Invalid value: {...}: field is immutable", Immutable),
+        ("Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden", Immutable),
+        ("Required value", Invalid),
+    ],
+)
+def test_only_of_a_field_that_never_changes_it_is_said_that_the_object_could_be_made_anew(message, kind):
+    assert type(answer(422, "refused", {"field": "spec", "message": message})) is kind
+    # A policy's own words count for nothing: to delete the workload would be no way round it.
+    assert type(answer(422, f"denied: {message}", {"message": "denied"})) is Invalid
