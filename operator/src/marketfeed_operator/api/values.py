@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from marketfeed_operator.api.worded import Worded
 
 _LABEL: Final = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
@@ -63,28 +65,10 @@ SecretName = ObjectName
 SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[.]?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")]
 
 
-def _is_key(text: str) -> str:
-    if _KEY_PARTS.fullmatch(text) is None:
-        raise ValueError("a key has at most 253 characters before its / and 63 behind it")
-    return text
-
-
 Key = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=MAX_KEY,
-        pattern=f"^{KEY_CEL}$",
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": f"self.matches('^{KEY_PARTS_CEL}$')",
-                    "message": "a key has at most 253 characters before its / and 63 behind it",
-                }
-            ]
-        },
-    ),
-    AfterValidator(_is_key),
+    Field(min_length=1, max_length=MAX_KEY, pattern=f"^{KEY_CEL}$"),
+    Worded(f"^{KEY_PARTS_CEL}$", "a key has at most 253 characters before its / and 63 behind it"),
 ]
 
 
