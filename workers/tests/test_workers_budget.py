@@ -166,3 +166,29 @@ async def test_weight_that_is_not_urgent_leaves_half_of_it() -> None:
     assert weight.has_spare
     weight.observe(541)
     assert not weight.has_spare, "others behind this address have used it"
+
+
+async def test_backfill_leaves_a_part_of_the_weight_to_what_must_be_known_now() -> None:
+    """A large backfill used up each minute at its beginning, and streams could not be verified until the next one."""
+    clock = Clock()
+    weight = budget(clock, share=2)  # 1200 * 0.9 / 2 = 540, of which 108 are set aside
+    while weight.wait_seconds(25, is_backfill=True) == 0:
+        await weight.take(25, is_backfill=True)
+    assert weight.used == 425
+    assert weight.wait_seconds(25, is_backfill=True) == 60
+    while weight.wait_seconds(2) == 0:
+        await weight.take(2)
+    assert weight.used == 539
+    clock.now += 60
+    assert weight.wait_seconds(25, is_backfill=True) == 0
+
+
+def test_backfill_leaves_it_also_where_others_have_used_most() -> None:
+    weight = budget(Clock())
+    weight.observe(860)
+    assert weight.wait_seconds(25, is_backfill=True) == 60
+    assert weight.wait_seconds(25) == 0
+
+
+def test_backfill_above_what_it_may_use_does_not_wait_for_ever() -> None:
+    assert budget(Clock(), limit=100, share=50).wait_seconds(25, is_backfill=True) == 0

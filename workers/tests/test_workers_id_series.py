@@ -50,6 +50,7 @@ class VenueModel:
         self.answers = True
         self.update_id: int | None = None
         self.told_to_forget: list[str] = []
+        self.exact_rows = 1_000_000
         self.generation = 0
         self.next_id = first_id
         self.time_us = BEGIN_US
@@ -97,10 +98,17 @@ class VenueModel:
         return next((row.trade_id for row in self.rows if row.trade_time_us >= time_us), None)
 
     async def trades(
-        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+        self,
+        symbol: str,
+        ids: IdRange,
+        near_time_us: int,
+        also: Sequence[IdRange] = (),
+        *,
+        is_backfill: bool = False,
     ) -> Fetched:
         self._answer()
-        return Fetched([row for row in self.rows if ids.first <= row.trade_id <= ids.last], [], "model")
+        exact = self.rows[-self.exact_rows :]
+        return Fetched([row for row in exact if ids.first <= row.trade_id <= ids.last], [], "model")
 
     def _answer(self) -> None:
         if not self.answers:
@@ -703,3 +711,37 @@ def test_rest_forgets_also_where_a_whole_buffer_decides_while_rest_is_being_aske
     stage.settle()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
     assert stage.venue.told_to_forget == [SYMBOL]
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["ids begin again", "ids go on"])
+def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(begin, begins: bool) -> None:
+    """Only the newest rows can be had exactly: what nobody could say counted as "the ids go on" after five answers."""
+    stage = begin()
+    stage.venue.exact_rows = 100
+    stage.rig.pipeline.note_outage([SYMBOL])
+    if begins:
+        stage.venue.begin_again(0)
+    for _ in range(2_000):
+        stage.venue.trade()
+    asyncio.run(stage.watch.check_after_outages())
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    assert flow.id_series == (1 if begins else 0)
+    assert not flow.is_jump_unchecked
+    assert begins or flow.verified_us > 0
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["ids begin again", "ids go on"])
+def test_jump_after_an_outage_is_judged_without_a_key(begin, begins: bool) -> None:
+    stage = begin()
+    stage.venue.exact_rows = 100
+    stage.rig.pipeline.note_outage([SYMBOL])
+    if begins:
+        stage.venue.begin_again(0)
+    for _ in range(2_000):
+        stage.venue.trade()
+    came = stage.venue.trade()
+    stage.come(came)
+    stage.look()
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    assert (flow.id_series, flow.suspicion) == (1 if begins else 0, None)
+    assert flow.sequence.missing() == [IdRange(0, 1_999) if begins else IdRange(1_010, 3_009)]

@@ -499,9 +499,9 @@ async def test_wait_for_request_weight_is_no_part_of_what_the_clock_is_measured_
     now = [0.0]
 
     class Budget(WeightBudget):
-        async def take(self, weight: int) -> None:
+        async def take(self, weight: int, *, is_backfill: bool = False) -> None:
             now[0] += 60
-            await super().take(weight)
+            await super().take(weight, is_backfill=is_backfill)
 
     def answer(_: dict[str, str]) -> dict[str, int]:
         now[0] += 1
@@ -511,3 +511,19 @@ async def test_wait_for_request_weight_is_no_part_of_what_the_clock_is_measured_
     api.answers["time"] = answer
     found = await make_rest(monotonic=lambda: now[0]).server_time()
     assert found == (TRADE_TIME_MS * 1000, 60.5)
+
+
+@pytest.mark.parametrize("key", ["", "k"], ids=["without a key", "with a key"])
+async def test_stream_is_verified_while_backfill_waits_for_the_next_minute(
+    api: Api, make_rest: MakeRest, key: str
+) -> None:
+    api.budget.limit = 1200
+    api.budget.observe(864)
+    rest = make_rest(key=key)
+    api.answers |= {name: [row(5)] for name in ("trades", "historicalTrades")} | {"aggTrades": []}
+    asked = rest.trades("BTCUSDT", IdRange(5, 6), NOW_US, is_backfill=True)
+    waiting = asyncio.create_task(asked)
+    await asyncio.sleep(0)
+    assert await rest.newest_trade("BTCUSDT") is not None
+    assert [given["limit"] for _, given, _ in api.asked] == ["1"], "backfill took what is set aside"
+    waiting.cancel()

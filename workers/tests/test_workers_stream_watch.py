@@ -5,6 +5,8 @@ A model of the venue answers as its REST side does; broker, publisher and pipeli
 
 import asyncio
 import random
+import time
+from contextlib import suppress
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -21,7 +23,7 @@ from marketfeed_workers.stream_watch import LOOK_SECONDS, StreamId, StreamWatch
 from marketfeed_workers.venue_clock import VenueClock
 from marketfeed_workers.venue_watch import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
-from marketfeed_workers.venues.venue import BestQuote
+from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 TRADES = StreamId(SYMBOL, "trade")
 
@@ -167,3 +169,26 @@ async def test_backfill_of_a_symbol_that_left_before_the_request_was_sent_ends_q
         assert [request.ids for request in desk._in_flight.values()] == [IdRange(42, 43)]
         rig.pipeline.remove_symbol(SYMBOL)
     assert not desk._in_flight
+
+
+async def test_requests_of_backfill_say_that_they_are(watch: Watch, make_settings: MakeSettings) -> None:
+    rng = random.Random(1)  # noqa: S311
+    rig, asked = watch.rig, asyncio.Event()
+
+    class Recording(Venue):
+        async def trades(self, *args: object, is_backfill: bool = False) -> Fetched:  # type: ignore[override]
+            assert is_backfill
+            asked.set()
+            return Fetched([], [], "model")
+
+    desk = RepairDesk(
+        make_settings(), rig.pipeline, Recording(1), rig.counters, rig.clock, rng, monotonic=time.monotonic
+    )
+    rig.flow.resume(41, [])
+    rig.flow.take(watch.venue.trade(44), 1)
+    running = asyncio.create_task(desk.run())
+    async with asyncio.timeout(20):
+        await asked.wait()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running

@@ -173,7 +173,13 @@ class OtherRest:
         return None
 
     async def trades(
-        self, symbol: str, ids: IdRange, near_time_us: int, _also: Sequence[IdRange] = ()
+        self,
+        symbol: str,
+        ids: IdRange,
+        near_time_us: int,
+        _also: Sequence[IdRange] = (),
+        *,
+        is_backfill: bool = False,
     ) -> Fetched:
         since_ns, found, seen_to = near_time_us * 1000 - MARGIN_NS, list[Trade](), ids.first - 1
         while page := await self._page(symbol, since_ns):

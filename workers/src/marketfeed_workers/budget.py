@@ -12,6 +12,8 @@ from marketfeed_workers.errors import Limited
 
 _RESERVE = 0.9
 """The part of a limit that is used: the rest is for what else runs behind the same address."""
+_SET_ASIDE = 0.2
+"""The part of that which backfill leaves to what must be known now: whether streams deliver, the clock, id series."""
 _MINUTE_SECONDS = 60.0
 _PHASE_TOLERANCE_SECONDS = 1.0
 """Less is what a response's way takes."""
@@ -39,23 +41,23 @@ class WeightBudget:
         self._own_used = 0
         self._blocked_until = 0.0
 
-    def wait_seconds(self, weight: int) -> float:
-        """How long a request of `weight` must wait; 0 when it may be sent now."""
+    def wait_seconds(self, weight: int, *, is_backfill: bool = False) -> float:
+        """How long a request of `weight` must wait; 0 when it may be sent now. `is_backfill`: it can wait."""
         now = self._now()
         if now < self._blocked_until:
             return self._blocked_until - now
         self._turn(now)
         if self.limit is None:
             return 0.0
-        allowed = self.limit * _RESERVE
+        allowed = self.limit * _RESERVE * (1 - _SET_ASIDE if is_backfill else 1)
         # A request above a whole share must not wait for ever: it goes first in a fresh minute.
         own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self.share
         all_fit = self.used == 0 or self.used + weight <= allowed
         return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - (now + self._phase) % _MINUTE_SECONDS
 
-    async def take(self, weight: int) -> None:
+    async def take(self, weight: int, *, is_backfill: bool = False) -> None:
         """Wait until a request of `weight` may be sent, and count it."""
-        while (seconds := self.wait_seconds(weight)) > 0:  # noqa: ASYNC110 - it waits for the clock
+        while (seconds := self.wait_seconds(weight, is_backfill=is_backfill)) > 0:  # noqa: ASYNC110 - it waits for the clock
             await asyncio.sleep(seconds)
         self._own_used += weight
         self.used += weight

@@ -140,6 +140,16 @@ def judge_known(
     return Verdict.UNKNOWN if row.trade_time_us > now_us - FRESH_US else Verdict.NEW
 
 
+def judge_first_since(first_id: int | None, known_id: int) -> Verdict:
+    """What the first id after the newest trade `known_id` says, where the venue has no row of that trade itself.
+
+    Ids and times rise together: a later trade with a lower id is of another series.
+    """
+    if first_id is None:
+        return Verdict.UNKNOWN
+    return Verdict.NEW if first_id <= known_id else Verdict.SAME
+
+
 def judge_newest_update(newest_id: int | None, below: int) -> Verdict:
     """What the venue's newest update id by REST says of quotes that stay below `below`; without one they decide."""
     return Verdict.NEW if newest_id is None or newest_id < below else Verdict.SAME

@@ -198,7 +198,9 @@ class RepairDesk:
         schedule = self._schedules[symbol]
         near_us = flow.time_before(request.ids.first) or self._now_us()
         try:
-            fetched = await self._rest.trades(symbol, request.ids, near_us, flow.sequence.missing())
+            fetched = await self._rest.trades(
+                symbol, request.ids, near_us, flow.sequence.missing(), is_backfill=True
+            )
         except VenueError as error:
             self._on_error(symbol, schedule, flow, request, error)
             return

@@ -10,9 +10,11 @@ from marketfeed_workers.errors import VenueError
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.id_series import (
+    MS_US,
     LowQuotes,
     Verdict,
     begins_at,
+    judge_first_since,
     judge_newest,
     judge_newest_update,
 )
@@ -138,14 +140,17 @@ class SeriesWatch:
             return Verdict.UNKNOWN
         fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
         row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
-        return self._pipeline.judge_row(flow, row, after_time_us, known_id)
+        if row is not None or flow.has_late_rows:
+            return self._pipeline.judge_row(flow, row, after_time_us, known_id)
+        # Of what is older than the newest rows only sums can be had without a key, and their ids.
+        first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
+        return judge_first_since(first_id, known_id)
 
     async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
         """The first id of the new series, where REST has it."""
         try:
             async with self._places, asyncio.timeout(PATIENCE_SECONDS):
-                # From the next millisecond on: REST's times are no finer.
-                first_id = await self._rest.first_id_since(flow.symbol, (after_time_us // 1000 + 1) * 1000)
+                first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
                 return first_id if first_id is not None else await self._lowest(flow, after_time_us)
         except (VenueError, TimeoutError) as error:
             log.warning(
@@ -225,3 +230,8 @@ class SeriesWatch:
         is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
         if first_id is not None and is_ours and flow.sequence.newest == newest:
             self._pipeline.begin_series(flow, first_id)
+
+
+def _after(time_us: int) -> int:
+    """From the next millisecond on: REST's times are no finer."""
+    return (time_us // MS_US + 1) * MS_US

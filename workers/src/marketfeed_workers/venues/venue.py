@@ -168,13 +168,19 @@ class VenueRest(Protocol):
         """The id of the first trade at or after a time; None when there is none soon after it."""
 
     async def trades(
-        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+        self,
+        symbol: str,
+        ids: IdRange,
+        near_time_us: int,
+        also: Sequence[IdRange] = (),
+        *,
+        is_backfill: bool = False,
     ) -> Fetched:
         """What the venue has of `ids`, or of a part of them, in as few requests as prove something.
 
         `also`: further ids that are missing; what a response happens to cover of them is part of the answer.
         `near_time_us` is about when the trade before them was matched, for venues that find trades by time: it may be
-        late by what an acknowledgement takes.
+        late by what an acknowledgement takes. `is_backfill`: a part of the request weight is left to other requests.
         """
 
 

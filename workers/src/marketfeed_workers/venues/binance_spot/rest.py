@@ -215,10 +215,16 @@ class BinanceRest:
         return found.f
 
     async def trades(
-        self, symbol: str, ids: IdRange, near_time_us: int, also: Sequence[IdRange] = ()
+        self,
+        symbol: str,
+        ids: IdRange,
+        near_time_us: int,
+        also: Sequence[IdRange] = (),
+        *,
+        is_backfill: bool = False,
     ) -> Fetched:
         """What the venue has of `ids`, or of a part; see the module's text for where it is looked for."""
-        question = _Question(symbol, ids, merged([ids, *also]), near_time_us)
+        question = _Question(symbol, ids, merged([ids, *also]), near_time_us, is_backfill)
         if self._has_history:
             try:
                 return await self._by_history(question)
@@ -226,7 +232,7 @@ class BinanceRest:
                 if error.reason != _KEY_REFUSED or not self._api_key:
                     raise
                 self._do_without_key(error)
-                return await self.trades(symbol, ids, near_time_us, also)
+                return await self.trades(symbol, ids, near_time_us, also, is_backfill=is_backfill)
         newest = await self._by_newest(question)
         return newest if newest is not None else await self._by_aggregates(question)
 
@@ -243,6 +249,7 @@ class BinanceRest:
             rows.TRADES,
             "historicalTrades",
             self._weights.historical_trades,
+            question.is_backfill,
             symbol=question.symbol,
             fromId=str(first),
             limit=str(
@@ -258,7 +265,12 @@ class BinanceRest:
         if question.ids.last < oldest_known:
             return None  # the window only moves on
         page = await self._rows(
-            rows.TRADES, "trades", self._weights.trades, symbol=question.symbol, limit=str(_PAGE)
+            rows.TRADES,
+            "trades",
+            self._weights.trades,
+            question.is_backfill,
+            symbol=question.symbol,
+            limit=str(_PAGE),
         )
         known = [span for span in page.spans if span is not None]
         if not known or known[-1].last < question.ids.first or known[0].first > question.ids.last:
@@ -275,7 +287,9 @@ class BinanceRest:
         where = {"startTime": str(start_ms), "endTime": str(end_ms)}
         found: Page[AggregateRow] = Page([], [], [])
         for _ in range(_AGGREGATE_PAGES):
-            page = await self._aggregate_rows(question.symbol, limit=str(_PAGE), **where)
+            page = await self._aggregate_rows(
+                question.symbol, question.is_backfill, limit=str(_PAGE), **where
+            )
             found = found + page
             # A short page ends the data only where it was asked for by id: by time it ends after an hour.
             is_last = len(page.spans) < _PAGE and "fromId" in where
@@ -314,19 +328,38 @@ class BinanceRest:
             row.time * 1000, None, self._now_us(), "backfill",
         )  # fmt: skip
 
-    async def _aggregate_rows(self, symbol: str, **parameters: str) -> Page[AggregateRow]:
+    async def _aggregate_rows(
+        self, symbol: str, is_backfill: bool = False, /, **parameters: str
+    ) -> Page[AggregateRow]:
+        weight = self._weights.agg_trades
         return await self._rows(
-            rows.AGGREGATES, "aggTrades", self._weights.agg_trades, symbol=symbol, **parameters
+            rows.AGGREGATES, "aggTrades", weight, is_backfill, symbol=symbol, **parameters
         )
 
-    async def _rows(self, reader: RowReader[Row], endpoint: str, weight: int, **parameters: str) -> Page[Row]:
+    async def _rows(
+        self,
+        reader: RowReader[Row],
+        endpoint: str,
+        weight: int,
+        is_backfill: bool = False,
+        /,
+        **parameters: str,
+    ) -> Page[Row]:
         def read(body: bytes) -> Page[Row]:
             return reader.read(body, self._latest_us() // 1000)
 
-        return await self._get(read, endpoint, weight, **parameters)
+        return await self._get(read, endpoint, weight, is_backfill, **parameters)
 
-    async def _get(self, decode: Callable[[bytes], T], endpoint: str, weight: int, **parameters: str) -> T:
-        await self._budget.take(weight)
+    async def _get(
+        self,
+        decode: Callable[[bytes], T],
+        endpoint: str,
+        weight: int,
+        is_backfill: bool = False,
+        /,
+        **parameters: str,
+    ) -> T:
+        await self._budget.take(weight, is_backfill=is_backfill)
         return await self._ask(decode, endpoint, **parameters)
 
     async def _ask(self, decode: Callable[[bytes], T], endpoint: str, **parameters: str) -> T:
@@ -379,3 +412,4 @@ class _Question(NamedTuple):
     wanted: list[IdRange]
     """Those and others that are missing, sorted: each is settled that a response happens to cover."""
     near_time_us: int
+    is_backfill: bool = False
