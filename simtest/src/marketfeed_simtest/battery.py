@@ -278,6 +278,56 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Close(after_seconds=91),
         ],
     ),
+    "ids begin again and the first trades are lost": Plan(
+        seed=49,
+        rates=_BUSY,
+        duration_seconds=40,
+        faults=[
+            RestartIds(after_seconds=15, symbols=("BTCUSDT",), last_id=500),
+            Drop(after_seconds=15, streams=_ONE, count=5),
+        ],
+    ),
+    "a busy market": Plan(
+        seed=44, rates={"BTCUSDT": (300.0, 5.0)}, duration_seconds=45, quantum_seconds=0.2, beat_seconds=0.25
+    ),
+    "a burst behind a gap that REST does not fill": Plan(
+        seed=45,
+        rates={"BTCUSDT": (20.0, 5.0)},
+        settings={"gap_hold_trades": "40"},
+        faults=[
+            Drop(after_seconds=10, streams=_ONE, count=2),
+            RestError(after_seconds=10, cut=True, count=100),
+            Burst(after_seconds=10.2, factor=20, seconds=8),
+        ],
+    ),
+    "the venue limits connections": Plan(
+        seed=46,
+        rates=_BUSY,
+        duration_seconds=40,
+        faults=[Refuse(after_seconds=5, status=429, count=1, retry_after_seconds=20), Cut(after_seconds=6)],
+    ),
+    "a connection ends while its replacement is to stay away": Plan(
+        seed=47,
+        rates=_BUSY,
+        duration_seconds=60,
+        settings={"ws_rotate_after_seconds": "20"},
+        faults=[
+            Refuse(after_seconds=10, status=429, count=1, retry_after_seconds=30),
+            Cut(after_seconds=32),
+        ],
+    ),
+    "more gaps than the venue's weight allows": Plan(
+        seed=48,
+        venue="binance",
+        rates={
+            "BTCUSDT": (10.0, 0.0),
+            "ETHUSDT": (10.0, 0.0),
+            "ADAUSDT": (10.0, 0.0),
+            "XLMUSDT": (10.0, 0.0),
+        },
+        duration_seconds=90,
+        faults=[Drop(after_seconds=5, streams=("*@trade",), count=None, chance=0.4, seconds=80)],
+    ),
     "a stop while Kafka is slow": Plan(
         seed=11,
         rates=_BUSY,

@@ -20,6 +20,7 @@ class Ending:
 
     Args:
         gaps_since: before that nothing struck that makes a gap; in seconds.
+        knows_beginnings: REST could tell at any time where an id series begins.
         deliveries: trades that were handed to processes, of symbols whose ids begin anew.
     """
 
@@ -30,12 +31,14 @@ class Ending:
         lives: Mapping[int, Life],
         *,
         gaps_since: float,
+        knows_beginnings: bool,
         deliveries: Iterable[Delivered],
     ) -> None:
         self._oracle = oracle
         self._truth = truth
         self._lives = lives
         self._gaps_since = gaps_since
+        self._knows_beginnings = knows_beginnings
         self._deliveries = list(deliveries)
         self._last_end = max(life.ended for life in lives.values())
 
@@ -68,7 +71,7 @@ class Ending:
         for trade in true.trades:
             if trade.series != series or trade.id > newest:
                 continue
-            begun = begins is not None and trade.id >= begins
+            begun = begins is not None and (trade.id >= begins or (series > 0 and self._knows_beginnings))
             if trade.seconds > self._last_end - _UNDER_WAY_SECONDS:
                 break
             if not begun and trade.seconds > self._last_end - 30:
@@ -161,7 +164,9 @@ def metric(registry: CollectorRegistry, name: str, **labels: str) -> float:
     )
 
 
-def check_metrics(oracle: Oracle, life: Life, topics: Mapping[str, str], frames: int) -> None:
+def check_metrics(
+    oracle: Oracle, life: Life, topics: Mapping[str, str], frames: int, *, is_last: bool
+) -> None:
     """The metrics of a process that exited with 0, against the topics and what its connections delivered."""
     if life.registry is None:
         return
@@ -176,7 +181,15 @@ def check_metrics(oracle: Oracle, life: Life, topics: Mapping[str, str], frames:
     refused = metric(life.registry, "vendor_fetch_failure_total", reason="bad_frame")
     if read + refused != frames:
         oracle.violate("wrong_metric", f"{read:.0f} messages and {refused:.0f} bad frames of {frames} frames")
-    for symbol, known in oracle.symbols.items():
+    for outcome in ("filled", "absent"):
+        counted = metric(life.registry, "marketfeed_trade_gaps_total", outcome=outcome)
+        told = len(oracle.gap_states[life.number, outcome])
+        if counted < told:
+            oracle.violate("wrong_metric", f"{counted:.0f} gaps {outcome}, and records of {told}")
+    kept = metric(life.registry, "marketfeed_messages_rejected_total")
+    if kept != oracle.written_by[life.number, topics["rejected"]]:
+        oracle.violate("wrong_metric", f"{kept:.0f} messages rejected, and not so many kept")
+    for symbol, known in oracle.symbols.items() if is_last else ():
         latest = known.latest or SeriesRecords()  # of the series before it nothing is looked for any more
         reported = sum(last - first + 1 for gap, _ in latest.gaps.values() for first, last in gap.missing)
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())

@@ -68,4 +68,68 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
         "            received_time_us=now_us,\n            id_series=flow.id_series,\n",
         "            received_time_us=now_us,\n",
     ),
+    # probes and metrics
+    Mutant(
+        "C8: the metric of readiness is always 1",
+        "metrics.py",
+        "ready.add_metric(worker, int(status.ready))",
+        "ready.add_metric(worker, 1)",
+    ),
+    Mutant(
+        "C8: gaps are not counted by their outcome",
+        "metrics.py",
+        "self._counters.gap_outcomes[outcome])",
+        "0)",
+    ),
+    Mutant(
+        "C8: /readyz always answers 200",
+        "status.py",
+        "return Verdict(not reason, reason)",
+        "return Verdict(True, reason)",
+    ),
+    Mutant(
+        "C8: /livez fails after a while",
+        "status.py",
+        "return moves(self._monotonic() - self.last_beat, drain_seconds)",
+        "return moves(self._monotonic() - min(self.last_beat, 30), drain_seconds)",
+    ),
+    # limits
+    Mutant(
+        "C5: a 429 at the handshake is not heeded",
+        "connection.py",
+        "                delay = error.retry_after_seconds\n",
+        "                delay = 0.25\n",
+    ),
+    Mutant(
+        "C5: a refusal at the handshake is tried again at once",
+        "connection.py",
+        "                delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)\n                refused",
+        "                delay = 1.0\n                refused",
+    ),
+    Mutant(
+        "C5: request weight is not counted",
+        "budget.py",
+        "        return 0.0 if own_fits and all_fit else ",
+        "        return 0.0 if True else ",
+    ),
+    # the beginning of a series
+    Mutant(
+        "C3: a series begins with the first trade that is held, whatever REST says",
+        "series_watch.py",
+        "first_id = begins_at(first_id, suspicion.trades)",
+        "first_id = begins_at(None, suspicion.trades)",
+    ),
+    # bounds
+    Mutant(
+        "C6: trades are kept for ever to compare repeats with",
+        "repeats.py",
+        "while self._held > self._most and",
+        "while False and",
+    ),
+    Mutant(
+        "C6: any number of trades waits behind a gap",
+        "repair.py",
+        "while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:",
+        "while False:",
+    ),
 )

@@ -52,7 +52,8 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "unready_without_fault": "a worker that is ready stays so until something strikes, rotations included",
     "ready_without_kafka": "a worker is not ready while the brokers have been away for longer than some seconds",
     "last_time_backwards": "the time of the newest trade that the status tells of never moves back",
-    "ready_while_stalled": "a ready worker is not behind on a stream for longer than a minute",
+    "ready_while_stalled": "a ready worker is not behind on a stream for longer than it takes to find that out",
+    "probes_differ": "/readyz says what the status says, and /livez that the process lives",
     "venue_limits": "messages, attempts, request weight and Retry-After are respected",
     "too_many_requests": "what is missing of a symbol costs few REST requests, however long its gaps are",
     "exit_code": "a stop while all is well exits with 0",
@@ -108,6 +109,7 @@ class Oracle:
         self.excuses = Excuses()
         self.symbols: dict[str, SymbolRecords] = defaultdict(SymbolRecords)
         self.written_by: dict[tuple[int, str], int] = defaultdict(int)
+        self.gap_states: dict[tuple[int, str], set[tuple[str, int, int, int]]] = defaultdict(set)
         self.fates: dict[int, Fate] = {}
         self._clock = clock
         self._cluster = cluster
@@ -238,6 +240,8 @@ class Oracle:
         gap = decode_gap(record.value or b"")
         known = self.symbols[gap.symbol]
         one = known.series[gap.id_series]
+        which = gap.symbol, gap.id_series, gap.first_id, gap.last_id
+        self.gap_states[record.life, gap.state].add(which)
         before = one.gaps.get(gap.first_id)
         if (
             before is not None

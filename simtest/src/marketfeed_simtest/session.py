@@ -32,6 +32,8 @@ from marketfeed_workers.settings import WorkerSettings
 STOP_SECONDS: Final = 60.0
 MOST_REQUESTS: Final = 100
 """Within ten seconds, about one symbol; sessions with many gaps and without a key come to about fifty."""
+_REST_IS_WELL: Final = frozenset({"restart_ids", "drop", "cut", "close"})
+"""Faults beside which REST tells where an id series begins."""
 _LEVELLING_SECONDS: Final = 8.0
 _OBJECTS_A_COLLECTION: Final = 50_000
 
@@ -110,7 +112,9 @@ class Session:
             deliveries=self.venue.deliveries,
             odd_rows=lambda: self.venue.odd_rows,
         )
-        self.watch = Watch(self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest)
+        self.watch = Watch(
+            self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest, self.lives
+        )
 
     @property
     def newest(self) -> Life:
@@ -264,10 +268,12 @@ class Session:
             self.lives,
             deliveries=self.venue.delivered,
             gaps_since=min(self.gaps_since, self._healed_at),
+            knows_beginnings=all(kind_of(fault) in _REST_IS_WELL for fault in self.plan.faults),
         ).check(self.plan.rates, kinds)
-        last = self.newest
-        if last.ending == "exited" and last.code == 0:
-            check_metrics(self.oracle, last, self.topics, self.venue.frames_delivered[last.number])
+        for life in self.lives.values():
+            if life.ending == "exited" and life.code == 0:
+                frames = self.venue.frames_delivered[life.number]
+                check_metrics(self.oracle, life, self.topics, frames, is_last=life is self.newest)
         for complaint in self.venue.complaints[:1]:
             self.oracle.violate("venue_limits", complaint)
         if self.venue.most_requests > MOST_REQUESTS:

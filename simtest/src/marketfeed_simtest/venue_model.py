@@ -21,7 +21,7 @@ from marketfeed_simtest.truth import Truth
 from marketfeed_simulator.doors import Doors
 from marketfeed_simulator.fault_desk import FaultDesk
 from marketfeed_simulator.fault_effects import Parts
-from marketfeed_simulator.faults import AnyFault, Drop
+from marketfeed_simulator.faults import AnyFault, Ban, Drop, RateLimit
 from marketfeed_simulator.frames import Frame
 from marketfeed_simulator.hub import Hub
 from marketfeed_simulator.instruments import Instrument, instrument
@@ -39,6 +39,8 @@ _BATCH_FRAMES: Final = 1_000_000
 _MOST_BUFFERED_BYTES: Final = 4 * 2**20
 _ADDRESS: Final = "worker"
 _REFUSALS: Final = (451, 403)
+_EARLY_SECONDS: Final = 0.2
+_LEAST_REFUSED_PAUSE_SECONDS: Final = 240.0
 _REFUSED_PAUSE_SECONDS: Final = 360.0
 """How long a worker stays away at most after a refusal (451, 403): five minutes, and a fifth more by chance."""
 _WINDOW_SECONDS: Final = 10.0
@@ -142,6 +144,8 @@ class VenueModel:
         self._quantum_seconds = quantum_seconds
         self._opened = 0
         self._told: dict[int, tuple[float, float]] = {}
+        self._handshakes: dict[tuple[int, str], float] = {}
+        self._forced_until = 0.0
         self.instruments: dict[str, Instrument] = {name: instrument(name) for name in rates}
         self.market = GeneratedMarket(
             [(self.instruments[name], Rates(*rate)) for name, rate in rates.items()],
@@ -193,6 +197,8 @@ class VenueModel:
 
     def strike(self, fault: AnyFault) -> None:
         """Let a fault begin now; one that this market cannot show at this moment does nothing."""
+        if isinstance(fault, (RateLimit, Ban)):
+            self._forced_until = max(self._forced_until, self._clock.seconds + fault.seconds)
         with suppress(ValueError):
             self._desk.set(fault)
 
@@ -224,6 +230,9 @@ class VenueModel:
         """
         times = Times(self._rng.uniform(0.001, 0.05), self._rng.choice(self._first_data_seconds))
         await asyncio.sleep(3 * times.latency_seconds)
+        place = life, url
+        if self._clock.seconds < self._handshakes.get(place, 0.0) - _EARLY_SECONDS:
+            self.complaints.append("connected again before the time that a refusal named was over")
         if not self._attempts.allows(self._clock.seconds):
             self.complaints.append("more connection attempts than the venue allows")
         fault = self._doors.refusal()
@@ -234,8 +243,12 @@ class VenueModel:
             after = str(fault.retry_after_seconds) if fault.retry_after_seconds else None
             if fault.status in (429, 418):
                 self._away_for(fault.retry_after_seconds or _UNKNOWN_PAUSE_SECONDS)
+                self._handshakes[place] = self._clock.seconds + (
+                    fault.retry_after_seconds or _UNKNOWN_PAUSE_SECONDS
+                )
             elif fault.status in _REFUSALS:
                 self._away_for(_REFUSED_PAUSE_SECONDS)
+                self._handshakes[place] = self._clock.seconds + _LEAST_REFUSED_PAUSE_SECONDS
             raise error_for_status(fault.status, after, url)
         parts = urlsplit(url)
         query = parse_qs(parts.query)
@@ -302,10 +315,14 @@ class VenueModel:
             await asyncio.sleep(delay_seconds)
         if endpoint == "trades":
             query = {**query, "limit": str(min(int(query.get("limit", "500")), self.recent_trades))}
+        self._check_told(life, sent)
+        struck = sum(each.hits for each in self._doors.errors)
         reply = self._rest.answer(endpoint, query, headers, _ADDRESS)
         if reply is None:
             raise ClientConnectionError("cut")
         if reply.status in (429, 418):
+            if struck == sum(each.hits for each in self._doors.errors):
+                self._check_forced(float(reply.headers.get("Retry-After") or 0))
             self._told_away(life, sent, reply.headers.get("Retry-After"))
         elif reply.status in _REFUSALS:
             self._away_for(_REFUSED_PAUSE_SECONDS)
@@ -322,12 +339,22 @@ class VenueModel:
     def _told_away(self, life: int, sent: float, retry_after: str | None) -> None:
         """Whoever was told to stay away does not come before; a new process knows nothing of it."""
         now = self._clock.seconds
+        seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
         told_at, told_until = self._told.get(life, (now, 0.0))
+        self._told[life] = (told_at if sent <= told_at else now, max(told_until, now + seconds))
+        self._away_for(seconds)
+
+    def _check_told(self, life: int, sent: float) -> None:
+        told_at, told_until = self._told.get(life, (0.0, 0.0))
         if told_at < sent < told_until - 0.05:
             self.complaints.append("asked again before the time that a 429 or 418 named")
-        seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
-        self._told[life] = (now, now + seconds)
-        self._away_for(seconds)
+
+    def _check_forced(self, seconds: float) -> None:
+        """The limits themselves answered 429 or 418: because of a fault, or of what follows from one."""
+        now = self._clock.seconds
+        if now > self._forced_until:
+            self.complaints.append("used more request weight than the venue allows")
+        self._forced_until = max(self._forced_until, now + seconds)
 
     def _away_for(self, seconds: float) -> None:
         self.away_until = max(self.away_until, self._clock.seconds + seconds)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from marketfeed_simtest.clock import Clock
+from marketfeed_simtest.ending import metric
 from marketfeed_simtest.faults import begins
 from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.life import Life
@@ -13,6 +14,7 @@ from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.plan import Plan
 from marketfeed_simtest.truth import TrueQuote, TrueTrade
 from marketfeed_simtest.venue_model import VenueModel
+from marketfeed_workers.repeats import MAX_TRADES
 
 BACKFILL_SECONDS: Final = 60.0
 """What REST can give or deny for so long must not be missing still, once all is well."""
@@ -21,10 +23,21 @@ WELL_SECONDS: Final = 150.0
 READY_SECONDS: Final = 90.0
 BEHIND_LOOKS: Final = 5
 """For so many looks, a second each, a stream that delivers again may still lack what it has not delivered before."""
+STALLED_SECONDS: Final = 20.0
+"""A busy stream's silence is noticed after 3 s, and REST has answered twice soon after; or it is unverified."""
+HELD_SECONDS: Final = 10.0
+"""For how much longer than GAP_HOLD_SECONDS trades may wait in a worker that is ready."""
+LIVE_SECONDS: Final = 60.0
+METRIC_LOOKS: Final = 3
+COLLECTION_LOOKS: Final = 5
 KAFKA_LOOKS: Final = 8
 """For so many looks, a second each, a worker may take brokers that are away for brokers that are slow."""
-MOST_ENTRIES: Final = 20_000
-"""The largest that a collection of the worker may be: no cache of it is larger, and a leak is, in a busy session."""
+MOST_ENTRIES: Final = 2_000
+"""The largest that a collection of the worker may be that has no bound of its own."""
+WAITING_ENTRIES: Final = 500
+"""What may come between two looks of the worker at how many trades wait, in the busiest session."""
+READ_ENTRIES: Final = 2_000
+"""What one read may bring, on top of a bound."""
 
 
 class Watch:
@@ -38,13 +51,17 @@ class Watch:
         venue: VenueModel,
         plan: Plan,
         life: Callable[[], Life],
+        lives: Mapping[int, Life],
     ) -> None:
         self._oracle = oracle
         self._clock = clock
         self._venue = venue
         self._plan = plan
         self._life = life
+        self._lives = lives
+        self._environment = plan.environment()
         self._cluster = cluster
+        self._looks = 0
         self._taken_up: dict[tuple[int, str], float] = {}
         self._looks_without_kafka = 0
         self._behind_looks: Counter[tuple[str, str]] = Counter()
@@ -61,6 +78,35 @@ class Watch:
             self._check_ready()
             self._check_checkpoints()
             self._check_told()
+            self._check_probes()
+            self._looks += 1
+            if self._looks % COLLECTION_LOOKS == 0:
+                self.check_collections()
+
+    def _check_probes(self) -> None:
+        """What the probes and the metric of readiness say, against the status."""
+        life = self._life()
+        status, health, registry = life.status(), life.health, life.registry
+        if status is None or health is None or registry is None:
+            return
+        ready, reason = health.readyz()
+        if (ready, reason) != (status.ready, status.reason):
+            self._oracle.violate(
+                "probes_differ", f"/readyz: {ready} {reason}; status: {status.reason or 'ready'}"
+            )
+        now = self._clock.seconds
+        alive, why = health.livez()
+        if (
+            not alive
+            and not self._oracle.excuses.between(now - LIVE_SECONDS, now) > self._oracle.excuses.slow_seconds
+        ):
+            self._oracle.violate("probes_differ", f"/livez: {why}")
+        if self._looks % METRIC_LOOKS == 0:
+            told = metric(registry, "marketfeed_worker_ready")
+            if told != status.ready:
+                self._oracle.violate(
+                    "wrong_metric", f"marketfeed_worker_ready is {told:.0f}, status: {status.ready}"
+                )
 
     def _check_ready(self) -> None:
         status = self._life().status()
@@ -69,10 +115,12 @@ class Watch:
         for symbol, each in status.symbols.items():
             self._taken_up.setdefault((self._life().number, symbol), self._clock.seconds)
             trades, quotes = self._plan.rates[symbol]
-            if not (each.missing or each.held) and "trade" in self._kinds:
-                self._check_current(symbol, "trade", self._trades_behind(symbol), trades)
+            if "trade" in self._kinds:
+                # What comes again waits behind the gap, or until it is known whether ids begin again.
+                held = self._oracle.hold_seconds + HELD_SECONDS if each.missing or each.held else 0.0
+                self._check_current(symbol, "trade", self._trades_behind(symbol), trades, held)
             if "bookTicker" in self._kinds:
-                self._check_current(symbol, "bookTicker", self._quotes_behind(symbol), quotes)
+                self._check_current(symbol, "bookTicker", self._quotes_behind(symbol), quotes, 0.0)
 
     def _check_checkpoints(self) -> None:
         life = self._life()
@@ -115,14 +163,14 @@ class Watch:
             if life == number and symbol not in status.symbols:
                 del self._taken_up[life, symbol]  # it left, and is taken up again when it comes back
 
-    def _check_current(self, symbol: str, kind: str, behind: float, rate: float) -> None:
+    def _check_current(self, symbol: str, kind: str, behind: float, rate: float, held: float) -> None:
         now = self._clock.seconds
         # A slow stream that loses half of its messages looks slower still, and its silence is noticed that much later.
-        allowed = max(60.0, 120 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
+        allowed = max(STALLED_SECONDS, 120 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
         looks = self._behind_looks[symbol, kind] = (
             self._behind_looks[symbol, kind] + 1 if behind > allowed else 0
         )
-        if looks > BEHIND_LOOKS:
+        if looks > BEHIND_LOOKS + held:
             self._oracle.violate(
                 "ready_while_stalled", f"{symbol}@{kind} is {behind:.0f} s behind, and ready"
             )
@@ -226,12 +274,25 @@ class Watch:
 
     def check_collections(self) -> None:
         """No collection that the worker reaches is large."""
-        health = self._life().health
-        if health is None:
-            return
-        for place, size in collections_of(health):
-            if size > MOST_ENTRIES:
-                self._oracle.violate("unbounded_collection", f"{place} holds {size} entries")
+        for life in self._lives.values():
+            if life.health is not None and life.is_running:
+                for place, size in collections_of(life.health):
+                    if size > self._bound_of(place):
+                        self._oracle.violate("unbounded_collection", f"{place} holds {size} entries")
+
+    def _bound_of(self, place: str) -> int:
+        """The product's own bound of a collection, by its name."""
+        queue = int(self._environment["KAFKA_QUEUE_MAX_MESSAGES"])
+        own = {
+            "_reads": MAX_TRADES,
+            "_index": MAX_TRADES,
+            "waiting": int(self._environment["GAP_HOLD_TRADES"]),
+            "_unsettled": queue,
+        }
+        name = place.rpartition(".")[2].removesuffix("[…]")
+        if name == "waiting":
+            return own[name] + WAITING_ENTRIES
+        return own.get(name, MOST_ENTRIES - READ_ENTRIES) + READ_ENTRIES
 
 
 def collections_of(root: object) -> list[tuple[str, int]]:
@@ -248,7 +309,7 @@ def collections_of(root: object) -> list[tuple[str, int]]:
             found.append((place, len(each)))
             todo += [(f"{place}[…]", value) for value in list(each.values())[:50]]
         elif isinstance(each, (list, tuple, set, frozenset)) or type(each).__name__ == "deque":
-            found.append((place, len(each)))
+            found.append((place, sum(len(one) if isinstance(one, list) else 1 for one in each)))
             todo += [(f"{place}[…]", value) for value in list(each)[:50]]
         elif type(each).__module__.startswith("marketfeed_workers"):
             todo += [(f"{place}.{name}", value) for name, value in _attributes(each)]

@@ -86,6 +86,8 @@ class Connection:
         self._renewal: asyncio.Event = asyncio.Event()
         self._renewal_reason = ""
         self._attempts = 0
+        self._left_alone_until = 0.0
+        """Until when the venue wants no other connection, as it said to one that was to replace this one."""
         self._log = log.bind(connection=number)
 
     @property
@@ -136,6 +138,7 @@ class Connection:
                 got_data = self._session.got_data
                 message = str(ending)
                 delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)
+                delay = max(delay, self._left_alone_until - ended_at)
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
                 self._state = "refused"
@@ -251,6 +254,10 @@ class Connection:
         self._log.info("replacing the connection", reason=reason)
         delays = self._new_delays()
         while not old_ended.done():
+            left_alone_seconds = self._left_alone_until - self._parts.monotonic()
+            if left_alone_seconds > 0:
+                await asyncio.wait({old_ended}, timeout=left_alone_seconds)
+                continue
             broken = self._parts.streams.broken(self._streams())
             if reason.endswith("_stream") and not broken:
                 self._log.info("connection kept: its streams deliver again", reason=reason)
@@ -263,6 +270,8 @@ class Connection:
                 delay = max(next(delays), getattr(error, "retry_after_seconds", 0.0))
                 if isinstance(error, Refused):
                     delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
+                if isinstance(error, Refused | Limited):
+                    self._left_alone_until = self._parts.monotonic() + delay
                 self._log.warning(
                     "connection not replaced yet", reason=str(error), retry_in_seconds=round(delay, 2)
                 )
