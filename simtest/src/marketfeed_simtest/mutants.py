@@ -225,8 +225,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a jump is not backfilled",
         "pipeline.py",
-        "            self.on_hole(flow.symbol)\n",
-        "",
+        "            flow.jumps = 0\n            self.on_hole(flow.symbol)\n",
+        "            flow.jumps = 0\n",
     ),
     Mutant(
         "ready whatever the streams do",
