@@ -142,6 +142,9 @@ class OtherRest:
         self._venue = venue
         self._access = access
 
+    def ids_began_again(self, symbol: str) -> None:
+        """Nothing is noted."""
+
     async def symbols(self) -> dict[str, SymbolInfo]:
         listed: dict[str, str] = await self._get("pairs")
         return {OURS[name]: SymbolInfo(status, status == "online") for name, status in listed.items()}
