@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from marketfeed_wire import Trade
 from marketfeed_workers.budget import WeightBudget
-from marketfeed_workers.errors import Limited, Refused, Unreachable
+from marketfeed_workers.errors import Limited, Refused, UnknownSymbol, Unreachable
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.validate import validate
 from marketfeed_workers.venues.registry import VENUES
@@ -421,7 +421,11 @@ async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_r
         pytest.param({"status": 451}, Refused, "region_refused", id="451"),
         pytest.param({"status": 403}, Refused, "forbidden", id="403"),
         pytest.param({"status": 500, "text": "oops"}, Unreachable, "http_500", id="500"),
-        pytest.param({"status": 400, "text": '{"code":-1121}'}, Unreachable, "http_400", id="400"),
+        pytest.param({"status": 400, "text": '{"code":-1100}'}, Unreachable, "http_400", id="400"),
+        pytest.param({"status": 400, "text": "-1121"}, Unreachable, "http_400", id="400 of another shape"),
+        pytest.param(
+            {"status": 400, "text": '{"code":-1121}'}, UnknownSymbol, "http_400", id="unknown symbol"
+        ),
         pytest.param({"text": "<html>maintenance</html>"}, Unreachable, "bad_answer", id="HTML with 200"),
         pytest.param({"text": ""}, Unreachable, "bad_answer", id="nothing"),
         pytest.param({"text": "[]"}, Unreachable, "bad_answer", id="JSON of another shape"),
