@@ -39,13 +39,13 @@ test: tools ## every test this machine can run (ARGS="-k name")
 	@$(RUN) pytest $(ARGS)
 
 # The same in two halves: the first needs nothing that takes minutes to build.
-ON_KUBERNETES := operator tests/charts
-SERVICES := $(filter-out operator,$(PACKAGES)) tests/integration tests/repository
+ON_KUBERNETES := operator tests/charts monitoring/tests/test_monitoring_proof.py
+SERVICES := $(filter-out operator,$(PACKAGES)) tests/integration tests/repository $(addprefix --ignore=,$(ON_KUBERNETES))
 
-test-services: tools-kafka ## the tests of everything but the operator and the charts
+test-services: tools-kafka ## the tests of everything else
 	@$(RUN) pytest $(SERVICES) $(ARGS)
 
-test-kubernetes: tools ## the tests of the operator and of the charts, on a Kubernetes API server
+test-kubernetes: tools ## the tests of the operator, the charts and the dashboards' queries, on a Kubernetes API server
 	@$(RUN) pytest $(ON_KUBERNETES) $(ARGS)
 
 unit: setup ## the tests that start no process, on another Python too (PYTHON=3.13, ARGS="-k name")
