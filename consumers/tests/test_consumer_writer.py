@@ -480,7 +480,7 @@ def test_of_two_that_believe_to_own_a_partition_one_stores(database: str) -> Non
             first.writer._at, second.writer._at = once_together(gate), once_together(gate)
             futures = [s.writer.submit_write(p, s.owner) for s, p in zip((first, second), plans, strict=True)]
             outcomes = [future.exception(20) for future in futures]
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Fenced", "NoneType"]
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "Overtaken"]
         assert stored(database, "trades") == 40
         assert rows(database, "SELECT sum(trade_count), max(last_trade_id) FROM candles_1m") == [(40, 39)]
     finally:
