@@ -540,6 +540,29 @@ def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_l
     assert stage.rig.counters.quotes.outdated == 24
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["quotes first", "with the trades"])
+def test_id_series_of_quotes_begins_once_where_the_trades_follow(begin, alone: bool) -> None:
+    """Two connections overlap: the one that lags held quotes below, which then began a series of their own."""
+    stage = begin()
+    stage.venue.update_id = 8
+    stage.quotes(*range(100, 110))
+    stage.venue.begin_again(3)
+    stage.quotes(5, 6, 7, 8)
+    if alone:
+        stage.look_for(QUOTES_SECONDS)
+        assert stage.rig.pipeline.flows[SYMBOL].quote_series == 1
+        stage.quotes(9, 10, 11, 8, 9, 10)
+    stage.come(stage.venue.trade())
+    stage.look()
+    stage.quotes(12)
+    stage.settle()
+    assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
+    found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
+    below = range(5, 13) if alone else (5, 6, 7, 8, 12)
+    expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in below]
+    assert [(one.id_series, one.update_id) for one in found] == expected
+
+
 def test_id_series_of_quotes_goes_on_after_a_freeze_whatever_is_read_first(begin) -> None:
     """Of two connections: what the second had kept back lies below what the first had."""
     stage = begin()
@@ -571,6 +594,36 @@ def test_repeats_that_are_proven_identical_are_not_published(begin) -> None:
     stage.come(*held, *again)
     assert stage.published() == OLD
     assert stage.rig.pipeline.flows[SYMBOL].sequence.duplicates == 20
+
+
+def test_repeats_are_proven_identical_also_when_the_ids_of_another_symbol_begin_again(begin) -> None:
+    """Two connections overlap: what was read of every symbol was forgotten, and the second one's published again."""
+    stage = begin()
+    stage.rig.pipeline.add_symbol("ETHUSDT")
+    others = [replace(a_trade(n, trade_time_us=BEGIN_US + n), symbol="ETHUSDT") for n in range(1, 4)]
+    stage.come(*others)
+    stage.settle()
+    stage.venue.begin_again(3)
+    stage.come(stage.venue.trade())
+    stage.look()
+    assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
+    stage.come(*(replace(each, received_time_us=2) for each in others))
+    assert stage.published() == OLD + series(0, 1, 2, 3) + series(1, 3)
+    assert stage.rig.pipeline.flows["ETHUSDT"].sequence.duplicates == 3
+
+
+@pytest.mark.parametrize("settles", [True, False], ids=["behind Kafka's word", "before it"])
+def test_repeats_of_what_was_held_are_proven_identical_in_the_new_series(begin, settles: bool) -> None:
+    """The second connection brings once more what was held back while it was found out."""
+    stage = begin()
+    stage.venue.begin_again(3)
+    held = [stage.venue.trade() for _ in range(4)]
+    stage.come(*held)
+    asyncio.run(stage.watch.look())
+    if settles:
+        stage.settle()
+    stage.come(*(replace(each, received_time_us=2) for each in held))
+    assert stage.published() == OLD + series(1, *range(3, 7))
 
 
 CONFLICTS = {

@@ -700,7 +700,7 @@ class Pipeline:
         new.sequence.duplicates = flow.sequence.duplicates
         self.flows[flow.symbol] = new
         self.on_series_begun(flow.symbol)
-        self._recent.clear()
+        self._recent.begin_again(flow.symbol, held)
         self._counters.series_begun["trade", flow.symbol] += 1
         log.error(
             "trade ids begin again",
@@ -712,8 +712,10 @@ class Pipeline:
         )
         self._announce(new, first, now_us, partial(self._go_on_from_beginning, new))
         low = new.low_quotes
-        if low is not None and low.quotes and low.below == new.last_update_id:
-            self._begin_quote_series(new, low)  # the trades' ids have begun again, so these have, too
+        if low is None or not low.quotes or low.below != new.last_update_id:
+            return
+        if new.quote_series < new.id_series:  # otherwise they have begun again already, and these only lag
+            self._begin_quote_series(new, low)
 
     def _take_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
         low = flow.low_quotes

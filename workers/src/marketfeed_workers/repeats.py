@@ -55,8 +55,9 @@ class RecentTrades:
             if self._index.get((trade.symbol, trade.trade_id)) is trade:
                 del self._index[trade.symbol, trade.trade_id]
 
-    def clear(self) -> None:
-        """Forget all: ids of a symbol begin again."""
-        self._reads.clear()
+    def begin_again(self, symbol: str, held: list[Trade]) -> None:
+        """The ids of a symbol begin again with `held`: forget its other trades, and no other symbol's."""
+        reads = [[trade for trade in read if trade.symbol != symbol] for read in self._reads]
+        self._reads = deque(read for read in (*reads, list(held)) if read)
         self._index.clear()
-        self._held = self._indexed = 0
+        self._held, self._indexed = sum(map(len, self._reads)), 0
