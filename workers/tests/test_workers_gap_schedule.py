@@ -9,6 +9,7 @@ from marketfeed_workers.gap_schedule import (
     FIRST_RETRY_SECONDS,
     MAX_RETRY_SECONDS,
     MAX_UNANSWERED_SECONDS,
+    REST_SECONDS,
     SETTLE_SECONDS,
     GapSchedule,
     Request,
@@ -83,6 +84,18 @@ def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer(
     assert request.due - now <= MAX_UNANSWERED_SECONDS
 
 
+def test_gap_schedule_delays_what_a_response_about_other_gaps_did_not_reach() -> None:
+    """REST lagged: rows of an earlier gap came again and again, and each time the later one was due at once."""
+    made, missing = schedule(), ranges((1, 1), (20, 22))
+    made.update(missing, 0.0)
+    earlier, later = made.update(missing, 1.0)
+    made.answered(later, IdRange(1, 1), None, missing, 1.0)
+    for each in made.update(missing, 1.0):
+        assert (each.failures, 1 < each.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
+    made.answered(earlier, IdRange(1, 1), None, missing, 1.0)
+    assert made.update(missing, 1.0)[1].failures == 1, "that was about the earlier one"
+
+
 missing_ids = st.sets(st.integers(0, 60), max_size=40)
 steps = st.lists(
     st.tuples(
@@ -118,3 +131,69 @@ def test_gap_schedule_plans_exactly_what_is_missing(
         assert sum(each.ids.size for each in planned) == sum(each.size for each in missing), "planned twice"
         assert all(each.due <= now + MAX_RETRY_SECONDS for each in planned)
         assert made.update(missing, now) == planned
+
+
+@given(
+    missing=st.sets(st.integers(0, 60), min_size=1, max_size=40).map(of_ids),
+    responses=st.lists(
+        st.none() | st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12
+    ),
+)
+def test_gap_schedule_asks_no_more_at_once_than_there_are_ids(
+    missing: list[IdRange], responses: list[tuple[int, int] | None]
+) -> None:
+    """Whatever responses are about that settle nothing: each delays an id at least, and the loop comes to rest."""
+    made, now = schedule(), 10.0
+    made.update(missing, 0.0)
+    for number in range(sum(each.size for each in missing) + 1):
+        due = [each for each in made.update(missing, now) if each.due <= now]
+        if not due:
+            return
+        about = responses[number % len(responses)]
+        covered = None if about is None else IdRange(about[0], sum(about))
+        made.answered(due[number % len(due)], covered, None, missing, now)
+    assert not due
+
+
+def test_gap_schedule_of_many_gaps_that_cannot_be_had_now_costs_few_requests() -> None:
+    """REST lagged behind a stream that lost every other trade: each gap asked for itself, ten times a second in all."""
+    made, now, newest, sent = schedule(), 0.0, 0, 0
+    made.update([], now)
+    while now < 10.0:
+        newest = int(now * 5) * 2
+        missing = [IdRange(each, each) for each in range(0, newest + 1, 2)]
+        due = [each for each in made.update(missing, now) if each.due <= now]
+        for each in [
+            *[one for one in due if not one.is_retry][:1],
+            *[one for one in due if one.is_retry][:1],
+        ]:
+            made.answered(each, None, None, missing, now)
+            sent += 1
+        now += 0.05
+    assert sent <= 25
+
+
+def test_gap_schedule_rests_not_where_some_of_what_was_asked_for_came() -> None:
+    made, missing = schedule(), ranges((1, 30), (50, 60))
+    made.update(missing, 0.0)
+    request = made.update(missing, 1.0)[0]
+    left = ranges((11, 30), (50, 60))
+    made.answered(request, IdRange(1, 10), None, left, 1.0)
+    assert [each.due <= 1.0 for each in made.update(left, 1.0)] == [True, True]
+
+
+def test_gap_schedule_rests_after_a_retry_with_retries_only() -> None:
+    """What cannot be filled delays nothing that can."""
+    made, missing = schedule(), ranges((1, 1), (5, 5), (9, 9))
+    made.update(missing, 0.0)
+    retried, other, fresh = made.update(missing, 1.0)
+    made.answered(retried, None, None, missing, 1.0)
+    retried, other, fresh = made.update(missing, 10.0)
+    made.answered(other, None, None, missing, 10.0)
+    retried, other, fresh = made.update(missing, 20.0)
+    made.answered(retried, None, None, missing, 20.0)
+    missing = [*missing, IdRange(20, 20)]
+    retried, other, fresh, new = made.update(missing, 20.0)
+    assert other.due == 20.0 + REST_SECONDS
+    assert fresh.due <= 20.0
+    assert new.due == 20.0 + SETTLE_SECONDS

@@ -5,18 +5,23 @@ Every part of a gap has its own backoff, so that one that cannot be filled delay
     missing      ████████████      ███            ███████████
     requests     │ failed 3x │fresh│ due          │ failed 1x, due in 2 s │
 
-After a response the parts that it answered for and did not settle wait longer; what it did not reach is due at once.
+After a response the parts that it answered for and did not settle wait longer; what it did not reach is due at once,
+unless it reached nothing of what was asked for. Where it settled nothing of that, the symbol rests for a moment.
 """
 
 import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.id_ranges import IdRange, total, within
 
 SETTLE_SECONDS: Final = 0.1
 """Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""
 FIRST_RETRY_SECONDS: Final = 0.5
+REST_SECONDS: Final = 0.5
+"""For so long nothing of a symbol is asked for after a response that settled nothing of what was asked for, and for
+twice that after the next: the venue most likely lags, and many small gaps would use up the request weight. What was
+never asked for rests after first requests only: a retry delays none."""
 MAX_RETRY_SECONDS: Final = 3600.0
 """Between requests for ids that the venue answered for and did not have."""
 MAX_UNANSWERED_SECONDS: Final = 30.0
@@ -58,6 +63,9 @@ class GapSchedule:
         self._rng = rng
         self._requests: list[Request] = []
         self._empty_responses = 0
+        self._fruitless = {False: 0, True: 0}
+        self._rests_until = {False: 0.0, True: 0.0}
+        """Whether after retries -> until when."""
 
     def update(self, missing: Sequence[IdRange], now: float) -> list[Request]:
         """What is to be asked for, in order of id: `missing` and nothing else, each part as it was planned before.
@@ -97,6 +105,8 @@ class GapSchedule:
 
         `missing`: what is missing now that the response was used.
         """
+        # Where it was about other gaps alone, what was asked for is no nearer, and is not asked for again at once.
+        missed = covered is not None and not within([request.ids], covered)
         if covered is None:
             # Of a long gap the next part is tried at once, in growing strides: a venue that has nothing of its
             # beginning, and nothing of any of it, costs a few requests and not one a page.
@@ -113,10 +123,31 @@ class GapSchedule:
         for each in self.update(missing, now):
             before, inside, behind = _cut(each, covered)
             touched = each.ids.first <= request.ids.last and each.ids.last >= request.ids.first
+            if touched and missed:
+                planned.append(self._later(each, now, is_due=True))
+                continue
             planned += [part._replace(asked=now) if touched else part for part in before]
             planned += [self._later(part, now, is_due=touched or part.due <= now) for part in inside]
             planned += [part._replace(asked=now) if touched else part for part in behind]
-        self._requests = planned
+        self._requests = self._rested(planned, request, asked, missing, now)
+
+    def _rested(
+        self,
+        planned: list[Request],
+        request: Request,
+        asked: IdRange | None,
+        missing: Sequence[IdRange],
+        now: float,
+    ) -> list[Request]:
+        """`planned`, none of it due for a moment where a response settled nothing of what was asked for."""
+        is_stride = asked is not None and asked.size < request.ids.size
+        if is_stride or total(within(missing, request.ids)) < request.ids.size:
+            self._fruitless[request.is_retry] = 0
+            return planned
+        times = self._fruitless[request.is_retry] = min(self._fruitless[request.is_retry] + 1, 2)
+        self._rests_until[request.is_retry] = now + times * REST_SECONDS
+        first, later = self._rests_until[False], max(self._rests_until.values())
+        return [part._replace(due=max(part.due, later if part.is_retry else first)) for part in planned]
 
     def unanswered(self, request: Request, missing: Sequence[IdRange], now: float) -> None:
         """No response came."""
@@ -138,7 +169,8 @@ class GapSchedule:
         return request._replace(failures=failures, unanswered=0, due=now + delay, asked=now)
 
     def _fresh(self, first: int, last: int, now: float) -> Request:
-        return Request(IdRange(first, last), 0, 0, now + self.settle_seconds, 0.0)
+        due = max(now + self.settle_seconds, self._rests_until[False])
+        return Request(IdRange(first, last), 0, 0, due, 0.0)
 
     def _delay(self, failures: int, cap: float) -> float:
         return min(cap, FIRST_RETRY_SECONDS * 2.0 ** min(failures, _MAX_DOUBLINGS)) * self._rng.uniform(
