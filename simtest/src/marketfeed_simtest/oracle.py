@@ -151,8 +151,12 @@ class Oracle:
             return
         if (trade.venue, record.key) != (self._venue, key_for(trade.symbol)):
             self.violate("wrong_origin", f"{trade.symbol} {trade.trade_id}: {trade.venue}, {record.key!r}")
-        self._check_time(trade, true, record)
         known = self.symbols[trade.symbol]
+        self._check_time(trade, true, record)
+        if known.stored or trade.origin == "stream":
+            self._check_wait(trade, true, record)
+        # Otherwise REST had it when it was asked whether a stream that has never delivered is idle: nobody knows
+        # whether it is from before the subscription until REST answers once more, and shows a newer one.
         one = known.series[trade.id_series]
         if one.stands_for is None:
             if known.standing_for(true.series) is not None:
@@ -201,11 +205,14 @@ class Oracle:
                 f"{trade.symbol} {trade.trade_id} by {trade.origin}: {trade.trade_time_us}, "
                 f"{trade.event_time_us} for {exact}",
             )
-        received = self._clock.shown_at(trade.received_time_us, record.seconds)
-        if received is None:
+        if self._clock.shown_at(trade.received_time_us, record.seconds) is None:
             self.violate(
                 "wrong_time", f"{trade.symbol} {trade.trade_id}: no clock showed its time of receipt"
             )
+
+    def _check_wait(self, trade: Trade, true: TrueTrade, record: Record) -> None:
+        received = self._clock.shown_at(trade.received_time_us, record.seconds)
+        if received is None:
             return
         waited = record.seconds - received
         # What a series begins with is held back until REST has told, or ten trades have; so is a process's first jump.
