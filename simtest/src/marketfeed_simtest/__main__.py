@@ -99,7 +99,7 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
     tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show)
     for line in many.report(tally, began):
         say(line)
-    say(f"digest of all that Kafka holds: {many.digest(tally)}")
+    say(f"digest of all that Kafka holds: {tally.digest()}")
     say("the row of docs/reliability.md:")
     say(many.reliability_row(tally, began, given.jobs))
     for failure in tally.failures[:MOST_SHRUNK] if shrinks else ():

@@ -1,15 +1,12 @@
 """Many sessions on all cores, and what they add up to."""
 
-import ast
 import datetime
-import hashlib
 import multiprocessing
 import os
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,6 +15,7 @@ import marketfeed_workers
 from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.plan import Plan, as_json, draw, shrink
 from marketfeed_simtest.session import Outcome, run
+from marketfeed_simtest.tally import Failure, Sums, logged_events
 
 _GAPS: Final = tuple(
     f"gap {state} by {proof}"
@@ -28,42 +26,17 @@ _ENDINGS: Final = ("process exited with 0", "process exited with 1", "process ki
 
 
 @dataclass(slots=True)
-class Failure:
-    """A seed whose session broke an invariant."""
-
-    seed: int
-    violations: dict[str, str]
-    plan: Plan
-
-
-@dataclass(slots=True)
-class Tally:
+class Tally(Sums[Plan]):
     """What sessions add up to."""
 
-    sessions: int = 0
-    virtual_seconds: float = 0.0
     trades: int = 0
-    records: int = 0
-    lives: int = 0
     requests: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    reached: Counter[str] = field(default_factory=Counter)
-    failures: list[Failure] = field(default_factory=list)
-    digests: dict[int, str] = field(default_factory=dict)
 
     def add(self, seed: int, plan: Plan, outcome: Outcome) -> None:
         """Count a session."""
-        self.sessions += 1
-        self.virtual_seconds += outcome.seconds
+        self.count(seed, plan, outcome)
         self.trades += outcome.trades
-        self.records += outcome.records
-        self.lives += outcome.lives
         self.requests += outcome.requests
-        self.faults += outcome.faults
-        self.reached += outcome.reached
-        self.digests[seed] = outcome.digest
-        if outcome.violations:
-            self.failures.append(Failure(seed, outcome.violations, plan))
 
     def never_reached(self) -> list[str]:
         """States, kinds of fault and events of the worker's log that no session met."""
@@ -101,7 +74,7 @@ def fails(name: str, plan: Plan) -> bool:
     return name in run(plan)[0].violations
 
 
-def shrunk(failure: Failure) -> tuple[str, Plan, int]:
+def shrunk(failure: Failure[Plan]) -> tuple[str, Plan, int]:
     """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
     name = next(iter(failure.violations))
     small, tries = shrink(failure.plan, partial(fails, name))
@@ -114,19 +87,9 @@ def cores() -> int:
 
 
 def worker_events() -> set[str]:
-    """The events that the worker's modules log, as far as they are written out in the source."""
-    found: set[str] = set()
-    for file in sorted(Path(marketfeed_workers.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("info", "warning", "error")
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                found.add(str(node.args[0].value))
-    return found
+    """The events that the worker's modules log."""
+    files = Path(marketfeed_workers.__file__).parent.rglob("*.py")
+    return logged_events(files, ("info", "warning", "error"))
 
 
 def report(tally: Tally, began: float) -> list[str]:
@@ -140,18 +103,7 @@ def report(tally: Tally, began: float) -> list[str]:
         "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in tally.faults.most_common()),
         "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
     ]
-    broken = Counter(name for failure in tally.failures for name in failure.violations)
-    lines += [f"{count:6,} {name}" for name, count in broken.most_common()]
-    lines.append(
-        "every invariant held" if not broken else f"{len(tally.failures)} sessions broke an invariant"
-    )
-    return lines
-
-
-def digest(tally: Tally) -> str:
-    """Of all that Kafka holds in all sessions: equal seeds have equal ones."""
-    whole = hashlib.sha256("".join(tally.digests[seed] for seed in sorted(tally.digests)).encode())
-    return whole.hexdigest()[:16]
+    return [*lines, *tally.verdict()]
 
 
 def reliability_row(tally: Tally, began: float, jobs: int) -> str:
@@ -170,7 +122,7 @@ def reliability_row(tally: Tally, began: float, jobs: int) -> str:
         f"{tally.lives:,}",
         f"{tally.faults.total():,}",
         str(len(tally.failures)),
-        digest(tally),
+        tally.digest(),
         f"{(REAL_SECONDS() - began) / 60:.0f} min on {jobs} cores",
     )
     return f"| {' | '.join(cells)} |"

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ from marketfeed_simtest import faults
 from marketfeed_simtest.faults import EachFault, HostFault, begins, kind_of
 from marketfeed_simulator import faults as venue_faults
 
+F = TypeVar("F", bound=msgspec.Struct)
 RESTARTS_APART_SECONDS: Final = 120.0
 """Ids of a symbol do not begin again sooner: two restarts that come to the worker as one are taken for one."""
 SYMBOLS_FILE: Final = "/session/assignment.json"
@@ -118,16 +119,32 @@ def draw(seed: int) -> Plan:
 
 
 def _draw_faults(rng: random.Random, names: tuple[str, ...], duration: float) -> list[EachFault]:
-    """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner."""
-    kinds = _kinds(rng, names)
+    drawn = draw_faults(rng, _kinds(rng, names), (0, 2, 4, 8, 12, 20), 2, duration)
+    return _without_double_restarts(sorted(drawn, key=begins))
+
+
+def draw_faults(
+    rng: random.Random,
+    kinds: Mapping[str, tuple[int, Callable[[], F]]],
+    counts: Sequence[int],
+    first_seconds: float,
+    last_seconds: float,
+) -> list[F]:
+    """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner.
+
+    Args:
+        kinds: name -> its weight and what draws a fault.
+        counts: how many faults a session may have.
+        first_seconds, last_seconds: between which times they begin.
+    """
     enabled = rng.sample(sorted(kinds), rng.choice((2, 3, 4, 6)))
     weights = [kinds[name][0] for name in enabled]
-    drawn: list[EachFault] = []
-    for _ in range(rng.choice((0, 2, 4, 8, 12, 20))):
+    drawn: list[F] = []
+    for _ in range(rng.choice(counts)):
         name = rng.choices(enabled, weights)[0]
-        at = round(rng.uniform(2, duration), 2)
+        at = round(rng.uniform(first_seconds, last_seconds), 2)
         drawn.append(msgspec.structs.replace(kinds[name][1](), after_seconds=at))
-    return _without_double_restarts(sorted(drawn, key=begins))
+    return drawn
 
 
 def _without_double_restarts(drawn: list[EachFault]) -> list[EachFault]:

@@ -1,12 +1,9 @@
 """Many sessions of consumers on all cores, and what they add up to."""
 
-import ast
-import hashlib
 import multiprocessing
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,6 +16,7 @@ from marketfeed_simtest.consumers.faults import KINDS
 from marketfeed_simtest.consumers.plan import Plan, as_json, draw, smaller
 from marketfeed_simtest.consumers.session import Outcome, run
 from marketfeed_simtest.plan import smallest
+from marketfeed_simtest.tally import Failure, Sums, logged_events
 
 _LOOKED_FOR: Final = (
     "process ended: stopped",
@@ -31,75 +29,32 @@ _LOOKED_FOR: Final = (
 )
 
 
-@dataclass(slots=True)
-class Failure:
-    """A seed whose session broke an invariant."""
-
-    seed: int
-    violations: dict[str, str]
-    plan: Plan
+_MODULES: Final = ("careful", "conflicts", "ownership", "reading", "storing", "watch", "writer")
+"""Those of the consumer's loop."""
 
 
 @dataclass(slots=True)
-class Tally:
+class Tally(Sums[Plan]):
     """What sessions add up to."""
 
-    sessions: int = 0
-    virtual_seconds: float = 0.0
-    records: int = 0
     commits: int = 0
-    lives: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    reached: Counter[str] = field(default_factory=Counter)
-    failures: list[Failure] = field(default_factory=list)
-    digests: dict[int, str] = field(default_factory=dict)
 
     def add(self, seed: int, outcome: Outcome) -> None:
         """Count a session."""
-        self.sessions += 1
-        self.virtual_seconds += outcome.seconds
-        self.records += outcome.records
+        self.count(seed, draw(seed), outcome)
         self.commits += outcome.commits
-        self.lives += outcome.lives
-        self.faults += outcome.faults
-        self.reached += outcome.reached
-        self.digests[seed] = outcome.digest
-        if outcome.violations:
-            self.failures.append(Failure(seed, outcome.violations, draw(seed)))
 
     def never_reached(self) -> list[str]:
         """Kinds of fault, ends and events of the consumer's log that no session met."""
         met = self.reached.keys() | self.faults.keys()
         return sorted({*KINDS, *_LOOKED_FOR, *(f"log: {event}" for event in consumer_events())} - met)
 
-    def digest(self) -> str:
-        """Of all digests."""
-        return hashlib.sha256(
-            "".join(self.digests[each] for each in sorted(self.digests)).encode()
-        ).hexdigest()[:16]
-
 
 def consumer_events() -> set[str]:
-    """The events that the modules of the consumer's loop log, as far as they are written out in the source."""
-    found: set[str] = set()
+    """The events that the modules of the consumer's loop log."""
     folder = Path(marketfeed_consumers.__file__).parent
-    for name in ("careful", "conflicts", "ownership", "reading", "storing", "watch", "writer"):
-        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text())):
-            if isinstance(node, ast.Call) and (event := _event(node)):
-                found.add(event)
-    return found
-
-
-def _event(call: ast.Call) -> str:
-    if not isinstance(call.func, ast.Attribute) or call.func.attr not in (
-        "info",
-        "warning",
-        "error",
-        "Episode",
-    ):
-        return ""
-    texts = [one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    return texts[0] if texts else ""
+    files = (folder / f"{name}.py" for name in _MODULES)
+    return logged_events(files, ("info", "warning", "error", "Episode"))
 
 
 def made(*, with_postgres: bool) -> AbstractContextManager[MakeDatabase]:
@@ -143,7 +98,7 @@ def _run_seeds(seeds: list[int], *, with_postgres: bool) -> Iterator[tuple[int, 
             yield seed, run(draw(seed), make_database)[0]
 
 
-def shrunk(failure: Failure, *, with_postgres: bool) -> tuple[str, Plan, int]:
+def shrunk(failure: Failure[Plan], *, with_postgres: bool) -> tuple[str, Plan, int]:
     """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
     name = next(iter(failure.violations))
     with made(with_postgres=with_postgres) as make_database:
@@ -167,12 +122,7 @@ def report(tally: Tally, began: float) -> list[str]:
         ),
         "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
     ]
-    broken = Counter(name for failure in tally.failures for name in failure.violations)
-    lines += [f"{count:6,} {name}" for name, count in broken.most_common()]
-    lines.append(
-        "every invariant held" if not broken else f"{len(tally.failures)} sessions broke an invariant"
-    )
-    return lines
+    return [*lines, *tally.verdict()]
 
 
 def repeat_command(plan: Plan, *, with_postgres: bool) -> str:

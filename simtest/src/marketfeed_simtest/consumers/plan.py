@@ -8,6 +8,7 @@ import msgspec
 
 from marketfeed_simtest.consumers import faults
 from marketfeed_simtest.consumers.faults import TOPICS, EachFault, begins
+from marketfeed_simtest.plan import draw_faults
 
 _STATEMENTS: Final = (
     "COMMIT",
@@ -76,21 +77,10 @@ def draw(seed: int) -> Plan:
         linger_ms=pick((0, 10, 200)),
         history=pick((1, 30, 60)),
         duration_seconds=duration,
-        faults=_draw_faults(rng, symbols, processes, duration),
+        faults=sorted(
+            draw_faults(rng, _kinds(rng, symbols, processes), (0, 2, 4, 8, 12, 16), 1, duration), key=begins
+        ),
     )
-
-
-def _draw_faults(rng: random.Random, symbols: int, processes: int, duration: float) -> list[EachFault]:
-    """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner."""
-    kinds = _kinds(rng, symbols, processes)
-    enabled = rng.sample(sorted(kinds), rng.choice((2, 3, 4, 6)))
-    weights = [kinds[name][0] for name in enabled]
-    drawn: list[EachFault] = []
-    for _ in range(rng.choice((0, 2, 4, 8, 12, 16))):
-        name = rng.choices(enabled, weights)[0]
-        at = round(rng.uniform(1, duration), 2)
-        drawn.append(msgspec.structs.replace(kinds[name][1](), after_seconds=at))
-    return sorted(drawn, key=begins)
 
 
 def _kinds(
