@@ -186,10 +186,11 @@ def _compare_repeats(
     rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
 ) -> None:
     """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
+    ids = list(map(_TRADE_ID, group))
     first_of_each = dict(zip(map(_TRADE_ID, new), new, strict=True))
-    if recent is not None and len(new) < len(set(map(_TRADE_ID, group))):
-        first_of_each = recent.held(key, group) | first_of_each
-    firsts = list(map(first_of_each.get, map(_TRADE_ID, group)))
+    if recent is not None and len(new) < len(set(ids)):
+        first_of_each = recent.held(key, ids) | first_of_each
+    firsts = list(map(first_of_each.get, ids))
     is_repeat = list(map(is_not, firsts, group))
     repeats, firsts = list(compress(group, is_repeat)), list(compress(firsts, is_repeat))
     unknown = [trade for trade, first in zip(repeats, firsts, strict=True) if recent is None or first is None]

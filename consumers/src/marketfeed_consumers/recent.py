@@ -40,9 +40,8 @@ class RecentTrades:
             if not runs:
                 del self._runs[oldest]
 
-    def held(self, key: Key, like: Sequence[Trade]) -> dict[int, Trade]:
-        """By id, what is held of the trades whose ids those of `like` have; others of their neighbourhood, too."""
-        ids = list(map(_TRADE_ID, like))
+    def held(self, key: Key, ids: Sequence[int]) -> dict[int, Trade]:
+        """By id, what is held of the trades of these ids, and of others in the runs that hold them."""
         lowest, highest = min(ids), max(ids)
         found: dict[int, Trade] = {}
         for run in self._runs.get(key, ()):
