@@ -1,4 +1,4 @@
-"""A server that refuses user or password is told at once; whatever may still come up is waited for."""
+"""A refused user or password is an error at once; whatever may still come up is waited for."""
 
 from collections.abc import Callable, Iterator
 from uuid import uuid4

@@ -28,7 +28,7 @@ _AFTER_SCRAM: Final = re.compile(
 """PgBouncer up to 1.18 gives one SQLSTATE to all that it refuses. But one that comes in the place of the server's
 signature (RFC 5802) says that the password is wrong; after the signature it would be about something else."""
 NOT_AUTHENTICATED: Final = "28P01"
-"""Also where the server asks for a password and the URL has none, of which the server is not told."""
+"""Also where the server asks for a password and the URL has none: then libpq ends the connection itself."""
 
 
 def refusal_code(conninfo: str) -> str:
