@@ -9,7 +9,7 @@ A row that retention has deleted was stored: its id stays inside the span and is
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -119,26 +119,46 @@ def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
 
 
 def _spread(mark: Mark, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> Absorbed:
-    # Everything else: what is not stored, seen as ranges with open ends, is split by each new id.
+    # Everything else: what is not stored, seen as ranges with open ends, is split by each new run of ids.
+    if mark.expired_below_id:
+        # It may have been stored, and deleted since.
+        ordered = (
+            trade_id
+            for trade_id in ordered
+            if trade_id >= mark.expired_below_id or by_id[trade_id].trade_time_us >= mark.expired_before_us
+        )
     unstored = _unstored(mark)
     starts = [span.first_id for span in unstored]
     new: list[Trade] = []
-    for trade_id in ordered:
-        at = bisect_right(starts, trade_id) - 1
-        if at < 0 or trade_id > unstored[at].last_id:
-            continue
-        # It may have been stored, and deleted since.
-        if trade_id < mark.expired_below_id and by_id[trade_id].trade_time_us < mark.expired_before_us:
-            continue
-        new.append(by_id[trade_id])
-        parts = _split(unstored[at], by_id[trade_id])
-        unstored[at : at + 1] = parts
-        starts[at : at + 1] = [part.first_id for part in parts]
+    for first, last in _runs(ordered):
+        at = max(bisect_right(starts, first) - 1, 0)
+        while at < len(unstored) and unstored[at].first_id <= last:
+            span = unstored[at]
+            own = [by_id[one] for one in range(max(first, span.first_id), min(last, span.last_id) + 1)]
+            parts = _split(span, own[0], own[-1]) if own else [span]
+            new += own
+            unstored[at : at + 1] = parts
+            starts[at : at + 1] = [part.first_id for part in parts]
+            # Past the part below `own`; one above it lies above `last` and ends the loop.
+            at += not own or span.first_id < own[0].trade_id
     if not new:
         return Absorbed((), mark, (), ())
     after = _mark_of(mark, unstored, new)
     before_set, after_set = set(mark.missing), set(after.missing)
     return Absorbed(new, after, sorted(after_set - before_set), sorted(before_set - after_set))
+
+
+def _runs(ordered: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The stretches of consecutive ids in `ordered`, which ascends: first and last of each."""
+    first = last = None
+    for one in ordered:
+        if last is None or one != last + 1:
+            if first is not None and last is not None:
+                yield first, last
+            first = one
+        last = one
+    if first is not None and last is not None:
+        yield first, last
 
 
 def _unstored(mark: Mark) -> list[Missing]:
@@ -151,10 +171,11 @@ def _unstored(mark: Mark) -> list[Missing]:
     return [span for span in (ends[0], *mark.missing, ends[1]) if span.first_id <= span.last_id]
 
 
-def _split(span: Missing, trade: Trade) -> list[Missing]:
+def _split(span: Missing, first: Trade, last: Trade) -> list[Missing]:
+    """What is left of `span` on both sides of the run of ids from `first` to `last`."""
     halves = (
-        Missing(span.first_id, trade.trade_id - 1, span.after_time_us, trade.trade_time_us),
-        Missing(trade.trade_id + 1, span.last_id, trade.trade_time_us, span.before_time_us),
+        Missing(span.first_id, first.trade_id - 1, span.after_time_us, first.trade_time_us),
+        Missing(last.trade_id + 1, span.last_id, last.trade_time_us, span.before_time_us),
     )
     return [half for half in halves if half.first_id <= half.last_id]
 

@@ -22,7 +22,6 @@ from marketfeed_wire import MAX_ID, BookTicker, Gap, Trade, same_quote, same_tra
 
 M = TypeVar("M", Trade, BookTicker)
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
-_CONTENT: Final = attrgetter("price", "qty", "buyer_is_maker", "trade_time_us")
 MarkKey: TypeAlias = tuple[str, str, str, int]
 """(table, venue, symbol, id series)."""
 
@@ -188,18 +187,18 @@ def _compare_repeats(
     """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
     ids = list(map(_TRADE_ID, group))
     first_of_each = dict(zip(map(_TRADE_ID, new), new, strict=True))
-    if recent is not None and len(new) < len(set(ids)):
-        first_of_each = recent.held(key, ids) | first_of_each
     firsts = list(map(first_of_each.get, ids))
+    if recent is not None and not all(firsts):
+        first_of_each = recent.held(key, ids) | first_of_each
+        firsts = list(map(first_of_each.get, ids))
     is_repeat = list(map(is_not, firsts, group))
     repeats, firsts = list(compress(group, is_repeat)), list(compress(firsts, is_repeat))
-    unknown = [trade for trade, first in zip(repeats, firsts, strict=True) if recent is None or first is None]
-    if unknown:
-        rows.repeats[key] = unknown
+    if recent is None or not all(firsts):
         is_known = [recent is not None and first is not None for first in firsts]
+        rows.repeats[key] = list(compress(repeats, map(not_, is_known)))
         repeats, firsts = list(compress(repeats, is_known)), list(compress(firsts, is_known))
-    # Nearly all repeat word for word: those are counted in a few calls for all of them.
-    is_same = list(map(eq, map(_CONTENT, firsts), map(_CONTENT, repeats)))
+    # Nearly all duplicates are equal in every field: those are counted in one pass.
+    is_same = list(map(eq, firsts, repeats))
     rows.duplicates += sum(is_same)
     for first, trade in compress(zip(firsts, repeats, strict=True), map(not_, is_same)):
         if first is not None and same_trade(first, trade):
