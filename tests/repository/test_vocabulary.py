@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".tpl", ".txt", ".sh", ".json", ".service", ".example"}
 
-# Phrase (a regular expression over lower-case words; `_` and camel case separate words as spaces do) and its replacement.
-# Words that are legitimate in an API or in plain English (kind, progress, memory, claim, verdict, answer) are not refused.
+# Phrase (a regular expression over lower-case words; `_` and camel case separate words as spaces do) and replacement.
+# Words that are legitimate in an API or in plain English (kind, progress, memory, claim, verdict, answer) are allowed.
 REFUSED = {
     # Trade ids and backfill
     r"repair desk|unrepaired|gap repair|repair over rest|repaired (over|by|from) rest": "backfill, backfilled",
@@ -227,7 +227,9 @@ def test_vocabulary_finds_identifiers_and_broken_lines(text: str, phrase: str) -
 
 
 def test_vocabulary_lets_plain_words_pass() -> None:
-    plain = "a claim, the progress of a rollout, memory, a kind of object, holders, storytelling, unremembered"
+    plain = (
+        "a claim, the progress of a rollout, memory, a kind of object, holders, storytelling, unremembered"
+    )
     assert list(found_in(plain)) == []
 
 
@@ -238,5 +240,7 @@ def test_vocabulary_reports_the_line() -> None:
 if __name__ == "__main__":  # python tests/repository/test_vocabulary.py workers consumers
     import sys
 
-    for each in refused_in([file for file in tracked() if not sys.argv[1:] or file.startswith(tuple(sys.argv[1:]))]):
+    for each in refused_in(
+        [file for file in tracked() if not sys.argv[1:] or file.startswith(tuple(sys.argv[1:]))]
+    ):
         print(each)
