@@ -1,4 +1,4 @@
-"""What the tests of the chassis share: logging is put back after each test that configures it."""
+"""Shared fixtures: logging is restored after each test that configures it."""
 
 import logging
 import sys

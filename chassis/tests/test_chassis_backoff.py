@@ -17,7 +17,7 @@ seconds = st.floats(0.001, 1000)
 
 
 @given(first=seconds, cap=seconds, seed=st.integers(0, 2**32))
-def test_each_delay_stays_under_a_bound_that_doubles_up_to_the_cap(
+def test_backoff_delays_stay_below_a_bound_that_doubles_up_to_the_cap(
     first: float, cap: float, seed: int
 ) -> None:
     bound = min(first, cap)
@@ -26,18 +26,18 @@ def test_each_delay_stays_under_a_bound_that_doubles_up_to_the_cap(
         bound = min(cap, bound * 2)
 
 
-def test_delays_are_spread_over_the_whole_of_their_bound() -> None:
+def test_backoff_delays_are_spread_over_the_whole_range() -> None:
     drawn = sorted(itertools.islice(delays(8, 8, chance(1)), 1000))
     assert drawn[0] < 0.5
     assert drawn[-1] > 7.5
     assert 3.5 < drawn[500] < 4.5
 
 
-def test_two_fleets_members_do_not_come_back_in_step() -> None:
+def test_backoff_delays_of_two_clients_differ() -> None:
     one, other = (list(itertools.islice(delays(1, 30, chance(seed)), 10)) for seed in (1, 2))
     assert one != other
 
 
-def test_the_same_chance_gives_the_same_delays() -> None:
+def test_backoff_delays_are_reproducible_with_the_same_rng() -> None:
     one, other = (list(itertools.islice(delays(1, 30, chance(7)), 10)) for _ in range(2))
     assert one == other

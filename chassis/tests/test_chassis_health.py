@@ -1,4 +1,4 @@
-"""The health server, asked over HTTP on a free port."""
+"""The health server, tested over HTTP on a free port."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ from marketfeed_chassis.health import HealthServer, Verdict
 
 
 class Service:
-    """A service whose health the test decides."""
+    """A service whose health is set by the test."""
 
     def __init__(self) -> None:
         self.live = Verdict(ok=True)
@@ -64,7 +64,7 @@ def get(
         connection.close()
 
 
-def test_probes_answer_200_and_ok_while_all_is_well(service: Service) -> None:
+def test_probes_return_200_and_ok_while_the_service_is_healthy(service: Service) -> None:
     service.live = Verdict(ok=True, reason="turned 0 s ago")
     with serve(service) as server:
         assert get(server, "/livez")[:2] == (200, "ok\n")
@@ -72,7 +72,7 @@ def test_probes_answer_200_and_ok_while_all_is_well(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("path", "field"), [("/livez", "live"), ("/readyz", "ready")])
-def test_a_probe_answers_503_and_the_reason_and_recovers(service: Service, path: str, field: str) -> None:
+def test_probes_return_503_with_the_reason_and_recover(service: Service, path: str, field: str) -> None:
     with serve(service) as server:
         setattr(service, field, Verdict(ok=False, reason="no first datum yet: BTCUSDT"))
         assert get(server, path)[:2] == (503, "no first datum yet: BTCUSDT\n")
@@ -80,13 +80,13 @@ def test_a_probe_answers_503_and_the_reason_and_recovers(service: Service, path:
         assert get(server, path)[0] == 200
 
 
-def test_status_is_the_services_json(service: Service) -> None:
+def test_status_returns_the_json_of_the_service(service: Service) -> None:
     with serve(service) as server:
         code, body, kind = get(server, "/status")
     assert (code, json.loads(body), kind.split(";")[0]) == (200, {"ready": True}, "application/json")
 
 
-def test_metrics_are_in_the_format_prometheus_reads(service: Service) -> None:
+def test_metrics_are_in_the_prometheus_text_format(service: Service) -> None:
     with serve(service) as server:
         code, body, kind = get(server, "/metrics")
     (events,) = [family for family in text_string_to_metric_families(body) if family.name == "events"]
@@ -96,13 +96,13 @@ def test_metrics_are_in_the_format_prometheus_reads(service: Service) -> None:
     }
 
 
-def test_other_paths_and_methods_are_refused(service: Service) -> None:
+def test_health_server_rejects_other_paths_and_methods(service: Service) -> None:
     with serve(service) as server:
         assert get(server, "/")[0] == 404
         assert get(server, "/livez", method="POST")[0] == 405
 
 
-def test_a_status_that_fails_is_an_answer_500_and_the_server_goes_on(
+def test_status_that_raises_is_a_response_500_and_the_server_continues(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(service) as server:
@@ -113,7 +113,7 @@ def test_a_status_that_fails_is_an_answer_500_and_the_server_goes_on(
     assert "dictionary changed size" in caplog.text
 
 
-def test_the_port_file_holds_the_port_and_nothing_is_left_beside_it(service: Service, tmp_path: Path) -> None:
+def test_port_file_contains_the_port_and_leaves_no_temporary_file(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "port"
     file.write_text("older\n")
     with serve(service) as server:
@@ -123,7 +123,7 @@ def test_the_port_file_holds_the_port_and_nothing_is_left_beside_it(service: Ser
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_no_port_file_is_written_when_none_is_wanted(
+def test_port_file_is_not_written_without_a_name(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -132,13 +132,13 @@ def test_no_port_file_is_written_when_none_is_wanted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_file_that_cannot_be_written_is_named(service: Service, tmp_path: Path) -> None:
+def test_port_file_that_cannot_be_written_is_in_the_error(service: Service, tmp_path: Path) -> None:
     file = str(tmp_path / "none" / "port")
     with serve(service) as server, pytest.raises(StartupError, match=r"METRICS_PORT_FILE=.*No such file"):
         server.write_port(file)
 
 
-def test_a_port_that_is_taken_is_named_with_the_way_out(service: Service) -> None:
+def test_port_in_use_is_in_the_error_with_the_remedy(service: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
@@ -151,13 +151,13 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(service: Service) -> Non
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
-def test_an_address_that_is_not_ours_is_named(service: Service, host: str) -> None:
+def test_address_of_another_host_is_in_the_error(service: Service, host: str) -> None:
     with pytest.raises(StartupError, match=f"METRICS_HOST='{host}'"), serve(service, host=host):
         pytest.fail("entered without a port")
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1", "::"])
-def test_a_name_and_every_address_can_be_listened_on(service: Service, host: str) -> None:
+def test_health_server_listens_on_a_name_and_on_every_address(service: Service, host: str) -> None:
     if ":" in host and not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     peer = "::1" if host == "::1" else "localhost" if host == "localhost" else "127.0.0.1"
@@ -165,7 +165,7 @@ def test_a_name_and_every_address_can_be_listened_on(service: Service, host: str
         assert get(server, "/livez", host=peer)[0] == 200
 
 
-def test_the_end_frees_the_port_and_the_thread(service: Service) -> None:
+def test_health_server_frees_port_and_thread_at_exit(service: Service) -> None:
     with serve(service) as server:
         idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         idle.request("GET", "/livez")
@@ -177,20 +177,20 @@ def test_the_end_frees_the_port_and_the_thread(service: Service) -> None:
         assert get(again, "/livez")[0] == 200
 
 
-def test_the_end_comes_also_after_an_error_in_the_block(service: Service) -> None:
+def test_health_server_stops_after_an_error_in_the_block(service: Service) -> None:
     server = serve(service)
     with pytest.raises(ZeroDivisionError), server:
         _ = 1 / 0
     assert not server._thread.is_alive()
 
 
-def test_a_server_that_is_never_entered_holds_nothing(service: Service) -> None:
+def test_health_server_that_is_never_entered_holds_no_port(service: Service) -> None:
     before = threading.active_count()
     serve(service)
     assert threading.active_count() == before
 
 
-def test_a_probe_that_never_answers_does_not_keep_the_service_from_ending(service: Service) -> None:
+def test_health_server_stops_while_a_probe_hangs(service: Service) -> None:
     service.stuck = True
     with serve(service) as server:
         asking = socket.create_connection(("127.0.0.1", server.port), timeout=30)

@@ -1,4 +1,4 @@
-"""Kafka access: settings, what the client is given, and waiting for a broker."""
+"""Kafka access: settings, client properties, and waiting for a broker."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ SASL = {
 
 @pytest.fixture
 def dead_address() -> Iterator[str]:
-    """An address that refuses connections, and that nobody else can take meanwhile."""
+    """Yield an address that refuses connections and stays reserved."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
@@ -43,7 +43,7 @@ def dead_address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def broker_address() -> Iterator[str]:
-    """A broker of the client library's own cluster, as the embedded one is."""
+    """Yield the address of a broker of librdkafka's mock cluster."""
     cluster = Producer({"bootstrap.servers": "ignored:1", "test.mock.num.brokers": 1})
     (broker,) = cluster.list_topics(timeout=30).brokers.values()
     yield f"{broker.host}:{broker.port}"
@@ -59,7 +59,7 @@ def broker_address() -> Iterator[str]:
         "[::1]:9092,[fe80::1]:9093",
     ],
 )
-def test_addresses_of_brokers(broker: str) -> None:
+def test_kafka_broker_accepts_valid_addresses(broker: str) -> None:
     assert settings(KAFKA_BROKER=broker).kafka_broker == broker
 
 
@@ -78,7 +78,7 @@ def test_addresses_of_brokers(broker: str) -> None:
         "a:123456",
     ],
 )
-def test_what_is_no_address_is_refused_with_what_one_looks_like(broker: str) -> None:
+def test_kafka_broker_rejects_invalid_addresses_with_the_format(broker: str) -> None:
     with pytest.raises(SettingsError) as caught:
         settings(KAFKA_BROKER=broker)
     assert str(caught.value) == (
@@ -86,7 +86,7 @@ def test_what_is_no_address_is_refused_with_what_one_looks_like(broker: str) -> 
     )
 
 
-def test_a_plain_client_is_given_no_empty_property() -> None:
+def test_client_config_of_a_plain_client_has_no_empty_property() -> None:
     config = client_config(settings())
     assert config["bootstrap.servers"] == "127.0.0.1:1"
     assert config["security.protocol"] == "plaintext"
@@ -94,7 +94,7 @@ def test_a_plain_client_is_given_no_empty_property() -> None:
     Producer(config)
 
 
-def test_sasl_is_passed_through() -> None:
+def test_client_config_contains_the_sasl_settings() -> None:
     config = client_config(settings(**SASL))
     assert {name: value for name, value in config.items() if name.startswith(("sasl.", "security."))} == {
         "security.protocol": "sasl_plaintext",
@@ -105,7 +105,7 @@ def test_sasl_is_passed_through() -> None:
     Producer(config)
 
 
-def test_tls_is_passed_through(tmp_path: Path) -> None:
+def test_client_config_contains_the_tls_settings(tmp_path: Path) -> None:
     files = {name: str(tmp_path / name) for name in ("ca.pem", "tls.crt", "tls.key")}
     for file in files.values():
         Path(file).write_text("")
@@ -150,7 +150,7 @@ INCOMPLETE: list[tuple[dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("environment", "says"), INCOMPLETE)
-def test_security_that_is_not_whole_is_refused_before_anything_is_opened(
+def test_kafka_security_that_is_incomplete_is_rejected_before_connecting(
     environment: dict[str, str], says: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -159,15 +159,15 @@ def test_security_that_is_not_whole_is_refused_before_anything_is_opened(
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_broker_that_answers_ends_the_wait(broker_address: str) -> None:
+def test_wait_for_broker_ends_when_a_broker_responds(broker_address: str) -> None:
     wait_for_broker(settings(KAFKA_BROKER=broker_address))
 
 
-def test_one_broker_of_several_is_enough(broker_address: str, dead_address: str) -> None:
+def test_wait_for_broker_ends_when_one_of_several_responds(broker_address: str, dead_address: str) -> None:
     wait_for_broker(settings(KAFKA_BROKER=f"{dead_address},{broker_address}"))
 
 
-def test_no_broker_is_told_with_address_reason_and_way_out(
+def test_wait_for_broker_fails_with_address_reason_and_remedy(
     dead_address: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     begun = time.monotonic()
@@ -175,19 +175,19 @@ def test_no_broker_is_told_with_address_reason_and_way_out(
         wait_for_broker(settings(KAFKA_BROKER=dead_address, START_DEADLINE_SECONDS="0.5"))
     assert time.monotonic() - begun < 30
     text = str(caught.value)
-    assert text.startswith(f"no Kafka broker answered at {dead_address} within 0.5 s (")
+    assert text.startswith(f"no Kafka broker responded at {dead_address} within 0.5 s (")
     assert "Connection refused" in text
     assert text.endswith("check KAFKA_BROKER, or raise START_DEADLINE_SECONDS")
     assert capfd.readouterr().err == "", "the client library must not write to stderr by itself"
 
 
-def test_a_host_without_an_address_is_named() -> None:
+def test_wait_for_broker_error_has_a_host_that_does_not_resolve() -> None:
     with pytest.raises(StartupError, match=r"no\.such\.host\.invalid.*resolve"):
         wait_for_broker(settings(KAFKA_BROKER="no.such.host.invalid:9092", START_DEADLINE_SECONDS="0.5"))
 
 
 @pytest.mark.usefixtures("own_logging")
-def test_the_wait_is_told_while_it_lasts(
+def test_wait_for_broker_is_logged_meanwhile(
     dead_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("INFO", "json")
@@ -200,20 +200,20 @@ def test_the_wait_is_told_while_it_lasts(
     assert 0 <= first["seconds_left"] <= 3
 
 
-def test_a_stop_ends_the_wait(dead_address: str) -> None:
+def test_wait_for_broker_ends_on_stop(dead_address: str) -> None:
     answers = iter([False, True])
     wait_for_broker(settings(KAFKA_BROKER=dead_address), stopping=lambda: next(answers))
     assert next(answers, None) is None
 
 
-def test_a_client_that_cannot_be_made_is_an_error_of_the_settings(tmp_path: Path) -> None:
+def test_client_that_cannot_be_created_is_a_settings_error(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate\n")
-    with pytest.raises(SettingsError, match=r"refuses its settings: .*ssl\.ca\.location"):
+    with pytest.raises(SettingsError, match=r"rejects its settings: .*ssl\.ca\.location"):
         wait_for_broker(settings(KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_SSL_CA_LOCATION=str(file)))
 
 
-def test_the_client_librarys_log_goes_through_ours_and_not_to_stderr(
+def test_librdkafka_log_is_forwarded_and_not_written_to_stderr(
     dead_address: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config: dict[str, Any] = client_config(settings(KAFKA_BROKER=dead_address))

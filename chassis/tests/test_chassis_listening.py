@@ -1,4 +1,4 @@
-"""Listening sockets: every address means IPv4 and IPv6, or IPv4 where there is no IPv6."""
+"""Listening sockets: every address is IPv4 and IPv6, or IPv4 without IPv6 support."""
 
 import socket
 

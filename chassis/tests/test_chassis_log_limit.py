@@ -1,4 +1,4 @@
-"""Bounded logs: few lines of a kind an interval, a count for the others, two lines for a state that lasts."""
+"""Bounded logs: a few lines per kind and interval, a count of the others, two lines for a lasting state."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def test_log_limit_writes_the_first_lines_of_an_event_whatever_their_fields() ->
     assert limit.admits(ours("gap detected")), "another event has lines of its own"
 
 
-def test_log_limit_takes_lines_of_a_library_that_differ_in_numbers_for_repeats() -> None:
+def test_log_limit_counts_library_lines_that_differ_in_numbers_as_repeated() -> None:
     limit = RepeatLimit(Clock())
     refused = "Connect to ipv4#127.0.0.1:9 failed: Connection refused (after {}ms in state CONNECT)"
     assert limit.admits(library(refused.format(0)))
@@ -67,13 +67,13 @@ def test_log_limit_summarises_with_the_count_when_the_interval_ends() -> None:
     assert limit.admits(ours("frame rejected")), "the next interval writes again"
 
 
-def test_log_limit_never_holds_back_a_crash() -> None:
+def test_log_limit_never_suppresses_a_crash() -> None:
     limit = RepeatLimit(Clock())
     crash = logging.LogRecord("marketfeed", logging.CRITICAL, "", 0, {"event": "crashed"}, None, None)
     assert all(limit.admits(crash) for _ in range(10 * MAX_LINES))
 
 
-def test_log_limit_counts_kinds_without_number_in_bounded_memory() -> None:
+def test_log_limit_counts_many_kinds_in_bounded_memory() -> None:
     clock = Clock()
     limit = RepeatLimit(clock)
     texts = [chr(0x4E00 + each) for each in range(3 * MAX_KINDS)]

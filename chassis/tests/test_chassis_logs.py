@@ -1,4 +1,4 @@
-"""Logging: every line of stderr is text a person reads, or one JSON object."""
+"""Logging: every line of stderr is a readable text line or one JSON object."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def fail() -> None:
     raise ValueError(f"broken with {password!r} and {len(shown)}")
 
 
-def test_json_lines_hold_time_level_logger_event_and_each_value(capsys: Capture) -> None:
+def test_logs_in_json_have_time_level_logger_event_and_each_value(capsys: Capture) -> None:
     logs.configure("INFO", "json")
     logs.get("marketfeed.one").info("connected", streams=10, url="ws://x/?a=b c", secret=SecretStr("s3cret"))
     (line,) = lines(capsys)
@@ -43,14 +43,14 @@ def test_json_lines_hold_time_level_logger_event_and_each_value(capsys: Capture)
     }
 
 
-def test_the_standard_librarys_loggers_write_the_same_lines(capsys: Capture) -> None:
+def test_logs_of_the_standard_library_have_the_same_format(capsys: Capture) -> None:
     logs.configure("INFO", "json")
     logging.getLogger("aiokafka").warning("lost %s after %d s", "broker", 3)
     (line,) = lines(capsys)
     assert (line["event"], line["level"], line["logger"]) == ("lost broker after 3 s", "warning", "aiokafka")
 
 
-def test_a_library_may_log_through_ours_with_level_and_arguments(capsys: Capture) -> None:
+def test_logs_of_a_library_accept_level_and_arguments(capsys: Capture) -> None:
     logs.configure("INFO", "json")
     logs.get("librdkafka").log(logging.ERROR, "%s [%s] %s", "FAIL", "producer-1", "100% down")
     (line,) = lines(capsys)
@@ -59,7 +59,7 @@ def test_a_library_may_log_through_ours_with_level_and_arguments(capsys: Capture
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_an_exception_is_logged_whole_and_without_local_variables(capsys: Capture, log_format: str) -> None:
+def test_logs_of_an_exception_have_the_traceback_without_local_variables(capsys: Capture, log_format: str) -> None:
     logs.configure("INFO", log_format)
     for log in (logs.get("ours"), logging.getLogger("theirs")):
         try:
@@ -76,7 +76,7 @@ def test_an_exception_is_logged_whole_and_without_local_variables(capsys: Captur
         assert [json.loads(line)["level"] for line in text.splitlines()] == ["error", "error"]
 
 
-def test_text_mode_is_one_readable_line_without_colours_where_there_is_no_terminal(capsys: Capture) -> None:
+def test_logs_in_text_are_one_line_without_colours_outside_a_terminal(capsys: Capture) -> None:
     logs.configure("INFO", "text")
     logs.get("marketfeed.one").warning("waiting for Kafka", broker="localhost:9092", reason="no answer")
     (line,) = capsys.readouterr().err.splitlines()
@@ -88,14 +88,14 @@ def test_text_mode_is_one_readable_line_without_colours_where_there_is_no_termin
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_a_value_from_outside_cannot_forge_a_line(capsys: Capture, log_format: str) -> None:
+def test_logs_escape_line_feeds_in_values(capsys: Capture, log_format: str) -> None:
     logs.configure("INFO", log_format)
     logs.get("ours").info("symbol left out", symbol="BTC\n2026-01-01 [info] all is well")
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
-def test_the_level_holds_for_ours_and_for_libraries(capsys: Capture, level: str) -> None:
+def test_logs_level_applies_to_services_and_libraries(capsys: Capture, level: str) -> None:
     logs.configure(level, "json")
     for log in (logs.get("ours"), logging.getLogger("theirs")):
         for name in ("debug", "info", "warning", "error"):
@@ -104,7 +104,7 @@ def test_the_level_holds_for_ours_and_for_libraries(capsys: Capture, level: str)
     assert [line["level"] for line in lines(capsys)] == heard * 2
 
 
-def test_a_second_call_replaces_the_first(capsys: Capture) -> None:
+def test_logs_second_configure_replaces_the_first(capsys: Capture) -> None:
     logs.configure("INFO", "text")
     logs.configure("INFO", "json")
     logs.get("ours").info("once")
@@ -112,14 +112,14 @@ def test_a_second_call_replaces_the_first(capsys: Capture) -> None:
     assert logs.json_lines()
 
 
-def test_a_logger_made_before_the_call_writes_as_the_others(capsys: Capture) -> None:
+def test_logs_of_a_logger_created_before_configure_have_the_format(capsys: Capture) -> None:
     early = logs.get("early")
     logs.configure("INFO", "json")
     early.info("said")
     assert [line["logger"] for line in lines(capsys)] == ["early"]
 
 
-def test_values_bound_to_a_context_are_on_every_line_of_it(capsys: Capture) -> None:
+def test_logs_have_the_values_bound_to_the_context(capsys: Capture) -> None:
     logs.configure("INFO", "json")
     with structlog.contextvars.bound_contextvars(shard="3"):
         logs.get("ours").info("said")
@@ -127,7 +127,7 @@ def test_values_bound_to_a_context_are_on_every_line_of_it(capsys: Capture) -> N
     assert [line["shard"] for line in lines(capsys)] == ["3", "3"]
 
 
-def test_a_warning_of_python_is_a_log_line(capsys: Capture) -> None:
+def test_logs_include_python_warnings(capsys: Capture) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logs.configure("INFO", "json")
@@ -144,7 +144,7 @@ logs.configure("INFO", "json")
 """
 
 
-def test_a_crash_is_one_json_line_too() -> None:
+def test_logs_of_a_crash_are_one_json_line() -> None:
     code = CRASH.format("raise ZeroDivisionError('by nothing')")
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""How a process begins and ends."""
+"""Begin and end of a process: exit codes, signals, stdout."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def raising(error: BaseException) -> Callable[[], int]:
 @pytest.mark.parametrize(
     ("error", "code"), [(SettingsError("a\nb"), 2), (StartupError("a\nb"), 1), (ServiceError("a\nb"), 1)]
 )
-def test_a_service_error_is_its_text_and_its_code(
+def test_exit_code_of_a_service_error_and_its_text(
     capsys: pytest.CaptureFixture[str], error: ServiceError, code: int
 ) -> None:
     assert exit_code_of(raising(error)) == code
@@ -33,31 +33,31 @@ def test_a_service_error_is_its_text_and_its_code(
 
 
 @pytest.mark.usefixtures("own_logging")
-def test_where_json_lines_were_promised_the_last_words_are_json_too(
+def test_exit_code_error_is_a_json_line_with_json_logs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.configure("INFO", "json")
-    assert exit_code_of(raising(StartupError("no Kafka broker answered at 100%:1"))) == 1
+    assert exit_code_of(raising(StartupError("no Kafka broker responded at 100%:1"))) == 1
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert (line["event"], line["level"]) == ("no Kafka broker answered at 100%:1", "error")
+    assert (line["event"], line["level"]) == ("no Kafka broker responded at 100%:1", "error")
 
 
-def test_what_run_returns_is_the_code() -> None:
+def test_exit_code_is_the_return_value() -> None:
     assert [exit_code_of(lambda: 0), exit_code_of(lambda: 3)] == [0, 3]
 
 
-def test_ctrl_c_is_130() -> None:
+def test_exit_code_of_ctrl_c_is_130() -> None:
     assert exit_code_of(raising(KeyboardInterrupt())) == 130
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
+def test_exit_code_does_not_hide_unexpected_exceptions() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_code_of(raising(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
-def test_what_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    """A symbol of another script ended the command in a traceback."""
+def test_stdout_escapes_characters_that_it_cannot_encode(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Regression: a symbol with non-Latin characters ended the command with a traceback."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
     assert exit_code_of(lambda: print("币安人生USDT 100 µs …") or 0) == 0
@@ -78,7 +78,7 @@ while True:
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_stops_and_the_next_of_either_kind_ends(
+def test_stop_signal_stops_and_a_second_one_ends_the_process(
     first: signal.Signals, second: signal.Signals
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""Settings: what a user reads when one is missing or wrong, and that no secret is ever shown."""
+"""Settings: error texts for missing and invalid variables; no secret is ever shown."""
 
 from typing import Literal, Self
 
@@ -22,7 +22,7 @@ PASSWORD = "s3cret-Grüße"
 
 
 class Example(ServiceSettings):
-    """Settings with one of each kind."""
+    """Settings with one field of each type."""
 
     broker: str = Field(pattern=r"^\S+:\d+$", description="host:port")
     database_url: SecretStr = Field(min_length=10, description="postgresql://…")
@@ -53,7 +53,7 @@ def problems(**environment: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_values_are_read_by_the_names_in_capitals_and_typed() -> None:
+def test_settings_are_read_from_variables_in_capitals_and_typed() -> None:
     settings = read(
         Example,
         {
@@ -75,12 +75,12 @@ def test_values_are_read_by_the_names_in_capitals_and_typed() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
-def test_an_empty_variable_counts_as_not_set(empty: str) -> None:
+def test_settings_treat_an_empty_variable_as_not_set(empty: str) -> None:
     assert read(Example, {**GOOD, "METRICS_PORT": empty}).metrics_port == 8000
     assert problems(BROKER=empty) == ["BROKER is not set: host:port"]
 
 
-def test_every_problem_is_told_at_once_one_line_each() -> None:
+def test_settings_error_has_one_line_for_each_problem() -> None:
     with pytest.raises(SettingsError) as caught:
         read(Example, {"METRICS_PORT": "70000"})
     lines = str(caught.value).splitlines()
@@ -104,43 +104,43 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("variable", "value", "says"), WRONG)
-def test_a_wrong_value_is_named_with_what_is_allowed(variable: str, value: str, says: str) -> None:
+def test_settings_error_has_the_value_and_the_allowed_values(variable: str, value: str, says: str) -> None:
     (line,) = problems(**{variable: value})
     assert line.startswith(f"{variable}={value!r} cannot be used")
     assert "Allowed: " in line
     assert says in line
 
 
-def test_a_pattern_is_told_in_words_and_never_as_a_regular_expression() -> None:
+def test_settings_error_explains_a_pattern_without_a_regular_expression() -> None:
     assert problems(BROKER="localhost") == ["BROKER='localhost' cannot be used. Allowed: host:port"]
 
 
-def test_a_rule_over_two_variables_speaks_for_itself() -> None:
+def test_settings_error_of_a_rule_over_two_variables_is_its_text() -> None:
     assert problems(ACKS="1") == ["ACKS='1' and VALIDATE_ON_START='true' exclude each other"]
 
 
-def test_a_secret_is_in_no_error() -> None:
+def test_settings_error_contains_no_secret() -> None:
     assert problems(DATABASE_URL="s3cret") == [
         "DATABASE_URL=(hidden) cannot be used: Value should have at least 10 items after validation, not 6."
         " Allowed: postgresql://…"
     ]
 
 
-def test_a_secret_is_in_no_text_of_the_settings() -> None:
+def test_settings_text_contains_no_secret() -> None:
     settings = read(Example, GOOD)
     for text in (repr(settings), str(settings), f"{settings}", settings.model_dump_json()):
         assert PASSWORD not in text
         assert "a-default-secret" not in text
 
 
-def test_settings_cannot_be_changed_once_read() -> None:
+def test_settings_are_immutable() -> None:
     settings = read(Example, GOOD)
     with pytest.raises(ValueError, match="frozen"):
         settings.broker = "other:1"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1), max_size=5))
-def test_a_comma_list_holds_its_parts_without_spaces_and_empty_ones(parts: list[str]) -> None:
+def test_settings_list_has_no_spaces_and_no_empty_parts(parts: list[str]) -> None:
     class One(Settings):
         names: CommaSeparated = ()
 
@@ -148,7 +148,7 @@ def test_a_comma_list_holds_its_parts_without_spaces_and_empty_ones(parts: list[
     assert read_back == tuple(part.strip() for part in parts if part.strip())
 
 
-def test_help_lists_each_variable_with_default_and_words_but_no_secret(
+def test_settings_help_lists_each_variable_with_default_and_description_but_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -162,7 +162,7 @@ def test_help_lists_each_variable_with_default_and_words_but_no_secret(
     assert "100% of it" in text
 
 
-def test_defaults_are_shown_as_one_would_write_them() -> None:
+def test_settings_help_shows_defaults_in_their_input_format() -> None:
     defaults = {name: default for name, default, _ in describe(Example)}
     assert defaults["BROKER"] == "(required)"
     assert defaults["SYMBOLS"] == "BTCUSDT,ETHUSDT"
@@ -172,12 +172,12 @@ def test_defaults_are_shown_as_one_would_write_them() -> None:
     assert defaults["PASSWORD"] == ""
 
 
-def test_what_help_shows_as_a_default_can_be_set() -> None:
+def test_settings_accept_the_defaults_shown_in_help() -> None:
     shown = {name: default for name, default, _ in describe(Example) if default not in ("", "(required)")}
     assert read(Example, {**GOOD, **shown}) == read(Example, GOOD)
 
 
-def test_secrets_are_known_by_their_type() -> None:
+def test_settings_secrets_are_detected_by_type() -> None:
     class Maybe(Settings):
         token: SecretStr | None = None
 

@@ -141,7 +141,7 @@ def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
     assert "secret" not in log
     consumer = start(KAFKA_BROKER="127.0.0.1:1", START_DEADLINE_SECONDS="1")
     assert consumer.process.wait(30) == 1
-    assert "error: no Kafka broker answered at 127.0.0.1:1" in consumer.log.read_text()
+    assert "error: no Kafka broker responded at 127.0.0.1:1" in consumer.log.read_text()
 
 
 def test_a_database_that_refuses_at_start_is_waited_for_and_its_reason_told(start, postgres):

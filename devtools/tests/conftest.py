@@ -1,4 +1,4 @@
-"""Fixtures of the tools' own tests."""
+"""Fixtures of the tests of the development tools."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own, empty."""
+    """Set an empty cache folder for the test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("MARKETFEED_CACHE", str(folder))
     return folder

@@ -1,4 +1,4 @@
-"""Where the cache is, what its keys hang on, and that a thing is made once, whoever asks."""
+"""The cache: its folder, the inputs of its keys, and builds that run once."""
 
 import shutil
 import subprocess
@@ -48,7 +48,7 @@ print((cache.once("thing", make) / "file").read_text())
     ],
     ids=["by default in the home", "empty is not set", "a relative one is made absolute"],
 )
-def test_where_the_cache_is(
+def test_cache_folder(
     setting: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def test_where_the_cache_is(
     assert cache.folder().is_dir()
 
 
-def test_the_key_of_a_folder_hangs_on_names_rights_and_contents_only(tmp_path: Path) -> None:
+def test_cache_digest_of_a_folder_covers_names_modes_and_contents_only(tmp_path: Path) -> None:
     first = tmp_path / "first"
     (first / "sub").mkdir(parents=True)
     (first / "sub" / "a.py").write_text("a")
@@ -79,13 +79,13 @@ def test_the_key_of_a_folder_hangs_on_names_rights_and_contents_only(tmp_path: P
     assert cache.digest(first) != key
 
 
-def test_the_key_tells_where_one_part_ends() -> None:
+def test_cache_digest_depends_on_the_boundaries_of_the_parts() -> None:
     assert cache.digest("ab", "c") != cache.digest("a", "bc")
     assert cache.digest("a", b"b") == cache.digest(b"a", "b")
 
 
-def test_keys_stay_what_they_were() -> None:
-    """Another way to count them would make everybody build everything anew."""
+def test_cache_digest_is_stable() -> None:
+    """A changed digest would rebuild everything on every machine."""
     assert cache.digest("bookworm", "ca-certificates") == "51d52d08e29adb10"
 
 
@@ -94,7 +94,7 @@ def python(code: str, *arguments: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def test_who_comes_second_waits_for_the_lock(own_cache: Path, tmp_path: Path) -> None:
+def test_cache_lock_blocks_a_second_process(own_cache: Path, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("not yet")
     with python(HOLD, file) as holder:
@@ -102,14 +102,14 @@ def test_who_comes_second_waits_for_the_lock(own_cache: Path, tmp_path: Path) ->
         assert holder.stdout.readline() == "locked\n"
         with python(FOLLOW, file) as follower:
             assert follower.stdout is not None
-            assert follower.stdout.readline() == "waiting for another process that is at thing\n"
+            assert follower.stdout.readline() == "waiting for another process that holds the lock of thing\n"
             assert follower.poll() is None
             holder.communicate("go on\n", timeout=60)
             assert follower.communicate(timeout=60)[0] == "left\n"
         assert (holder.returncode, follower.returncode) == (0, 0)
 
 
-def test_processes_that_ask_at_once_get_one_and_the_same(own_cache: Path, tmp_path: Path) -> None:
+def test_cache_builds_once_for_concurrent_processes(own_cache: Path, tmp_path: Path) -> None:
     told = tmp_path / "told"
     askers = [python(MAKE, told) for _ in range(3)]
     for asker in askers:
@@ -121,7 +121,7 @@ def test_processes_that_ask_at_once_get_one_and_the_same(own_cache: Path, tmp_pa
     assert told.read_text() == "made\n"
 
 
-def test_what_is_broken_off_is_never_taken_for_whole(own_cache: Path) -> None:
+def test_cache_ignores_an_incomplete_build(own_cache: Path) -> None:
     def broken(folder: Path) -> None:
         (folder / "file").write_text("half")
         raise KeyboardInterrupt
@@ -137,7 +137,7 @@ def test_what_is_broken_off_is_never_taken_for_whole(own_cache: Path) -> None:
     assert sorted(file.name for file in (own_cache / "group").iterdir()) == ["thing", "thing.lock"]
 
 
-def test_a_process_that_was_killed_at_it_leaves_nothing_in_the_way(own_cache: Path) -> None:
+def test_cache_builds_again_after_a_killed_process(own_cache: Path) -> None:
     code = (
         "import time\nfrom marketfeed_devtools import cache\n"
         "cache.once('thing', lambda folder: ((folder / 'half').touch(), time.sleep(600)))"
@@ -148,7 +148,7 @@ def test_a_process_that_was_killed_at_it_leaves_nothing_in_the_way(own_cache: Pa
     assert [file.name for file in cache.once("thing", lambda _: None).iterdir()] == ["complete"]
 
 
-def test_what_lacks_a_sign_is_made_anew_and_what_has_all_is_kept(own_cache: Path) -> None:
+def test_cache_builds_again_without_a_marker_and_keeps_a_complete_folder(own_cache: Path) -> None:
     made = []
 
     def make(folder: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_lacks_a_sign_is_made_anew_and_what_has_all_is_kept(own_cache: Path
     assert not (own_cache / "thing" / cache.COMPLETE).exists(), "its own signs are enough"
 
 
-def test_what_is_made_without_its_sign_is_an_error(own_cache: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="thing was made without program"):
+def test_cache_build_without_its_marker_is_an_error(own_cache: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="thing was built without program"):
         cache.once("thing", lambda _: None, ("program",))
     assert [file.name for file in own_cache.iterdir()] == ["thing.lock"]

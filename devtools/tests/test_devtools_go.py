@@ -1,4 +1,4 @@
-"""Pins, the places that follow from them, and a build of a module of the test's own."""
+"""Pinned versions, cache paths, and a build of a test module."""
 
 import shutil
 import subprocess
@@ -38,17 +38,17 @@ def module(tmp_path: Path) -> Path:
     [("k8s.io/kubernetes", "v1.34.2"), ("k8s.io/api", "v0.34.2"), ("k8s.io/apimachinery", "v0.34.1")],
     ids=["on a line", "in a block", "indirectly"],
 )
-def test_the_pin_of_a_module(module: Path, path: str, version: str) -> None:
+def test_go_pinned_version_of_a_module(module: Path, path: str, version: str) -> None:
     assert go.pinned(module, path) == version
 
 
 @pytest.mark.parametrize("path", ["k8s.io/kubelet", "k8s.io", "k8s_io/api"])
-def test_what_is_not_pinned_is_an_error(module: Path, path: str) -> None:
+def test_go_module_that_is_not_pinned_is_an_error(module: Path, path: str) -> None:
     with pytest.raises(ValueError, match=f"does not require {path}"):
         go.pinned(module, path)
 
 
-def test_a_program_of_kubernetes_is_told_its_version(module: Path) -> None:
+def test_go_linker_sets_the_version_of_a_kubernetes_program(module: Path) -> None:
     program = go.kubernetes("kubelet", module)
     assert program.package == "k8s.io/kubernetes/cmd/kubelet"
     told = "k8s.io/component-base/version"
@@ -57,7 +57,7 @@ def test_a_program_of_kubernetes_is_told_its_version(module: Path) -> None:
     )
 
 
-def test_the_place_of_a_program_hangs_on_all_that_it_is_built_from(own_cache: Path, module: Path) -> None:
+def test_go_path_of_a_program_depends_on_all_inputs(own_cache: Path, module: Path) -> None:
     program = go.Program("tool", "example.test/tool", module)
     place = go.path_of(program)
     assert place.parent.parent == own_cache / "programs"
@@ -73,7 +73,7 @@ def test_the_place_of_a_program_hangs_on_all_that_it_is_built_from(own_cache: Pa
     assert go.path_of(program) not in (place, with_command)
 
 
-def test_the_place_of_a_program_without_a_module_of_ours_is_named_by_its_version(own_cache: Path) -> None:
+def test_go_path_of_a_program_without_a_module_contains_its_version(own_cache: Path) -> None:
     program = go.Program("kind", "sigs.k8s.io/kind", version="v0.32.0")
     assert go.path_of(program) == own_cache / "programs" / "kind-v0.32.0" / "kind"
 
@@ -87,7 +87,7 @@ def buildable(module: Path) -> go.Program:
     return go.Program("words", ".", module, linking="-X main.word=linked")
 
 
-def test_a_program_is_built_once(own_cache: Path, buildable: go.Program) -> None:
+def test_go_program_is_built_once(own_cache: Path, buildable: go.Program) -> None:
     file = go.built(buildable)
     assert file == go.path_of(buildable)
     assert subprocess.run([file], capture_output=True, text=True, check=True).stderr == "linked\n"
@@ -96,7 +96,7 @@ def test_a_program_is_built_once(own_cache: Path, buildable: go.Program) -> None
     assert [each.name for each in file.parent.iterdir()] == ["words"]
 
 
-def test_a_build_that_fails_says_why_and_leaves_nothing(own_cache: Path, buildable: go.Program) -> None:
+def test_go_build_that_fails_has_the_reason_and_leaves_no_file(own_cache: Path, buildable: go.Program) -> None:
     assert buildable.module is not None
     (buildable.module / "main.go").write_text("package main\n\nfunc main() { nowhere() }\n")
     with pytest.raises(CommandFailed, match="undefined: nowhere"):

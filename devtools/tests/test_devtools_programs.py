@@ -1,4 +1,4 @@
-"""Programs of the machine, and the exit codes of our commands."""
+"""Programs of the machine, and exit codes of commands."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from marketfeed_devtools.programs import CommandFailed, Unavailable, exit_code, require, run
 
 
-def test_a_program_is_found_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_is_found_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="marketfeed-nowhere is not installed: shows what is lacking"):
         require("marketfeed-nowhere", "shows what is lacking")
@@ -18,14 +18,14 @@ def test_a_program_is_found_in_the_path(tmp_path: Path, monkeypatch: pytest.Monk
     assert require("marketfeed-nowhere", "is there now") == str(tmp_path / "marketfeed-nowhere")
 
 
-def test_a_command_gives_all_that_it_wrote_unless_its_errors_are_left_out() -> None:
+def test_command_output_includes_stderr_unless_separated() -> None:
     command = [sys.executable, "-c", "import sys; print('out', flush=True); print('error', file=sys.stderr)"]
     assert run(command) == "out\nerror\n"
     assert run(command, stderr=subprocess.PIPE) == "out\n"
 
 
 @pytest.mark.parametrize("options", [{}, {"stderr": subprocess.PIPE}], ids=["together", "errors apart"])
-def test_a_command_that_fails_shows_the_end_of_its_output(options: dict[str, int]) -> None:
+def test_command_failure_shows_the_end_of_its_output(options: dict[str, int]) -> None:
     code = "import sys\nfor n in range(100): print(f'line {n}')\nsys.exit('no more')"
     with pytest.raises(CommandFailed) as failure:
         run([sys.executable, "-c", code], **options)

@@ -1,4 +1,4 @@
-"""Waiting, ports, and what becomes of a test that lacks something."""
+"""Waiting with a deadline, free ports, and skipped tests."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,39 +14,39 @@ def answers() -> Iterator[object]:
     yield from (0, "", None, [], "found", "later")
 
 
-def test_the_first_true_answer_is_given() -> None:
+def test_until_returns_the_first_true_value() -> None:
     found = answers()
     assert until(lambda: next(found), "it", every=0) == "found"
     assert next(found) == "later"
 
 
-def test_what_never_comes_is_named() -> None:
-    with pytest.raises(AssertionError, match=r"^waited 0\.01 s in vain for the moon$"):
+def test_until_names_the_condition_on_timeout() -> None:
+    with pytest.raises(AssertionError, match=r"^timed out after 0\.01 s waiting for the moon$"):
         until(lambda: False, "the moon", 0.01, every=0.001)
 
 
-def test_an_answer_at_the_last_look_counts() -> None:
+def test_until_accepts_a_value_at_the_last_check() -> None:
     assert until(lambda: True, "nothing", 0)
 
 
-async def test_the_loop_goes_on_meanwhile() -> None:
+async def test_until_async_lets_the_event_loop_run() -> None:
     happened = asyncio.Event()
     asyncio.get_running_loop().call_soon(happened.set)
     assert await until_async(happened.is_set, "the event")
 
 
-async def test_a_coroutine_may_be_asked() -> None:
+async def test_until_async_accepts_a_coroutine_function() -> None:
     found = answers()
 
     async def ask() -> object:
         return next(found)
 
     assert await until_async(ask, "it", every=0) == "found"
-    with pytest.raises(AssertionError, match="in vain for it"):
+    with pytest.raises(AssertionError, match="waiting for it"):
         await until_async(lambda: None, "it", 0.01)
 
 
-def test_ports_that_are_asked_for_together_differ() -> None:
+def test_free_ports_are_distinct() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert all(1024 <= port < 65536 for port in [*ports, free_port()])
@@ -56,7 +56,7 @@ def test_ports_that_are_asked_for_together_differ() -> None:
     ("variable", "outcome"),
     [("", pytest.skip.Exception), ("false", pytest.skip.Exception), ("true", pytest.fail.Exception)],
 )
-def test_what_is_lacking_skips_and_in_ci_fails(
+def test_skip_or_fail_skips_and_fails_in_ci(
     variable: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", variable)

@@ -90,7 +90,7 @@ async def test_credentials_that_are_refused_at_start_end_it_at_once(
     assert worker.exit_code == 1
     worker.stopped = True
     last = log_of(worker).splitlines()[-1]
-    assert last.startswith(f"error: Kafka at {kafka.sasl_address} refused the credentials: ")
+    assert last.startswith(f"error: Kafka at {kafka.sasl_address} rejected the credentials: ")
     assert OTHER_PASSWORD not in log_of(worker)
 
 

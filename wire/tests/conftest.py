@@ -1,4 +1,4 @@
-"""One good message of each type for the tests of the wire contract."""
+"""One valid message of each type for the tests of the wire contract."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def trade_fields() -> dict[str, Any]:
-    """A trade as a reader of the topic sees it, with every field; each test has its own copy."""
+    """Return the JSON fields of a trade, all of them; a new copy for each test."""
     return {
         "venue": "binance_us",
         "symbol": "BTCUSDT",
@@ -26,7 +26,7 @@ def trade_fields() -> dict[str, Any]:
 
 @pytest.fixture
 def book_ticker_fields() -> dict[str, Any]:
-    """A quote as a reader of the topic sees it, with every field; each test has its own copy."""
+    """Return the JSON fields of a quote, all of them; a new copy for each test."""
     return {
         "venue": "binance_us",
         "symbol": "BTCUSDT",

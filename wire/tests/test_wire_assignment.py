@@ -1,4 +1,4 @@
-"""The assignment file: what the operator writes, the worker reads; nothing damaged is taken for good."""
+"""The assignment file: round trips, and the rejection of damaged files."""
 
 import hypothesis.strategies as st
 import pytest
@@ -12,21 +12,21 @@ symbol_lists = st.lists(names, max_size=30)
 
 
 @given(symbol_lists, st.none() | st.integers(1, 10_000))
-def test_an_assignment_comes_back_as_it_was_written(symbols: list[str], budget_share: int | None) -> None:
+def test_assignment_round_trips(symbols: list[str], budget_share: int | None) -> None:
     assignment = assignment_of(symbols, budget_share)
     assert decode_assignment(encode_assignment(assignment)) == assignment
     assert list(assignment.symbols) == sorted(set(symbols))
 
 
 @given(symbol_lists, symbol_lists)
-def test_two_assignments_share_a_hash_only_when_they_hold_the_same_symbols(
+def test_assignment_hash_is_equal_only_for_equal_symbols(
     one: list[str], other: list[str]
 ) -> None:
     assert (hash_of(one) == hash_of(other)) == (set(one) == set(other))
 
 
 @given(symbol_lists, st.data())
-def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataObject) -> None:
+def test_assignment_file_that_is_truncated_is_rejected(symbols: list[str], data: st.DataObject) -> None:
     content = encode_assignment(assignment_of(symbols)).rstrip()
     with pytest.raises(DecodeError):
         decode_assignment(content[: data.draw(st.integers(0, len(content) - 1))])
@@ -59,6 +59,6 @@ def test_a_file_that_was_cut_short_is_refused(symbols: list[str], data: st.DataO
         "nested without end",
     ],
 )
-def test_what_is_no_assignment_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+def test_assignment_file_that_is_invalid_is_rejected_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
         decode_assignment(content)

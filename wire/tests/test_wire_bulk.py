@@ -1,4 +1,4 @@
-"""Many values at once are decoded, and refused, exactly as one by one."""
+"""Bulk decoding accepts and rejects the same values as decoding one by one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ texts = st.lists(st.one_of(eight, eight, odd), max_size=6)
 
 
 @given(texts)
-def test_decimals_are_told_together_as_one_by_one(given_texts: list[str]) -> None:
+def test_decimals_are_checked_in_bulk_as_one_by_one(given_texts: list[str]) -> None:
     assert are_decimals(given_texts) == all(map(is_decimal, given_texts))
 
 
@@ -59,16 +59,16 @@ def assert_same(
 
 
 @given(st.lists(trades, max_size=4))
-def test_trades(messages: list[dict[str, Any]]) -> None:
+def test_bulk_decoding_of_trades_equals_single_decoding(messages: list[dict[str, Any]]) -> None:
     assert_same(decode_trades, decode_trade, messages)
 
 
 @given(st.lists(quotes, max_size=4))
-def test_quotes(messages: list[dict[str, Any]]) -> None:
+def test_bulk_decoding_of_quotes_equals_single_decoding(messages: list[dict[str, Any]]) -> None:
     assert_same(decode_book_tickers, decode_book_ticker, messages)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"{"])
-def test_bytes_that_are_no_message_are_refused_among_good_ones(value: bytes) -> None:
+def test_bulk_decoding_rejects_invalid_bytes_among_valid_messages(value: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_trades([value])

@@ -1,4 +1,4 @@
-"""The codec: what is encoded comes back, and what is not a message is refused with the field's name."""
+"""The codec: messages round trip, and an invalid value is rejected with its invalid field."""
 
 import json
 from collections.abc import Callable
@@ -28,17 +28,17 @@ Decode = Callable[[bytes], Trade | BookTicker]
 
 
 @given(trades)
-def test_a_trade_comes_back_as_it_was_encoded(trade: Trade) -> None:
+def test_trade_round_trips(trade: Trade) -> None:
     assert decode_trade(encode(trade)) == trade
 
 
 @given(book_tickers)
-def test_a_quote_comes_back_as_it_was_encoded(quote: BookTicker) -> None:
+def test_quote_round_trips(quote: BookTicker) -> None:
     assert decode_book_ticker(encode(quote)) == quote
 
 
 @given(trades)
-def test_a_record_is_plain_json_with_the_fields_in_their_declared_order(trade: Trade) -> None:
+def test_record_value_is_json_with_the_fields_in_declared_order(trade: Trade) -> None:
     assert json.loads(encode(trade)) == msgspec.to_builtins(trade)
     assert list(json.loads(encode(trade))) == list(Trade.__struct_fields__)
 
@@ -60,26 +60,26 @@ NOT_A_MESSAGE = [
     pytest.param(b'{"venue":"\xff"}', id="not UTF-8 inside a string"),
     pytest.param(b'{"venue":"\\ud800"}', id="half a surrogate pair"),
     pytest.param(b"[" * 100_000, id="a deep list"),
-    pytest.param(b'{"later":' + b"[" * 100_000, id="a deep list in a field that would be passed over"),
+    pytest.param(b'{"later":' + b"[" * 100_000, id="a deep list in an ignored field"),
     pytest.param(b'{"venue":' + b'{"a":' * 100_000, id="deep objects in a field that is read"),
 ]
 
 
 @pytest.mark.parametrize("decode", [decode_trade, decode_book_ticker])
 @pytest.mark.parametrize("value", NOT_A_MESSAGE)
-def test_bytes_that_are_no_message_are_refused_with_a_reason(decode: Decode, value: bytes) -> None:
+def test_decoding_rejects_invalid_bytes_with_a_reason(decode: Decode, value: bytes) -> None:
     assert refused(decode, value).reason
 
 
 @given(st.binary())
 @example(b"{}")
-def test_arbitrary_bytes_are_refused_and_nothing_else_is_raised(value: bytes) -> None:
+def test_decoding_of_arbitrary_bytes_raises_only_decode_errors(value: bytes) -> None:
     for decode in (decode_trade, decode_book_ticker):
         assert refused(decode, value).reason
 
 
 @given(message=trades.map(encode) | book_tickers.map(encode), data=st.data())
-def test_a_damaged_record_is_refused_or_reads_as_a_valid_message(message: bytes, data: st.DataObject) -> None:
+def test_decoding_of_a_damaged_record_fails_or_gives_a_valid_message(message: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(message) - 1))
     damaged = message[:place] + data.draw(st.binary(max_size=4)) + message[place + 1 :]
     for decode in (decode_trade, decode_book_ticker):
@@ -104,7 +104,7 @@ def test_a_damaged_record_is_refused_or_reads_as_a_valid_message(message: bytes,
         ),
     )
 )
-def test_any_json_object_is_refused_with_a_field_or_is_a_message(fields: Fields) -> None:
+def test_decoding_of_any_json_object_fails_with_a_field_or_gives_a_message(fields: Fields) -> None:
     value = json.dumps(fields).encode("utf-8", "surrogatepass")
     for decode in (decode_trade, decode_book_ticker):
         try:
@@ -162,13 +162,13 @@ def shown(value: object) -> str:
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_IN_A_TRADE, ids=shown)
-def test_a_wrong_field_of_a_trade_is_named(trade_fields: Fields, field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_trade(trade_fields: Fields, field: str, value: object) -> None:
     record = json.dumps({**trade_fields, field: value}).encode()
     assert refused(decode_trade, record).field == field
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_IN_A_QUOTE, ids=shown)
-def test_a_wrong_field_of_a_quote_is_named(book_ticker_fields: Fields, field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_quote(book_ticker_fields: Fields, field: str, value: object) -> None:
     record = json.dumps({**book_ticker_fields, field: value}).encode()
     assert refused(decode_book_ticker, record).field == field
 
@@ -177,33 +177,33 @@ OPTIONAL = ("origin", "schema_version", "id_series")
 
 
 @pytest.mark.parametrize("field", [name for name in Trade.__struct_fields__ if name not in OPTIONAL])
-def test_a_missing_field_of_a_trade_is_named(trade_fields: Fields, field: str) -> None:
+def test_decode_error_has_the_missing_field_of_a_trade(trade_fields: Fields, field: str) -> None:
     del trade_fields[field]
     error = refused(decode_trade, json.dumps(trade_fields).encode())
     assert (error.field, "missing" in error.reason) == (field, True)
 
 
 @pytest.mark.parametrize("field", [name for name in BookTicker.__struct_fields__ if name not in OPTIONAL])
-def test_a_missing_field_of_a_quote_is_named(book_ticker_fields: Fields, field: str) -> None:
+def test_decode_error_has_the_missing_field_of_a_quote(book_ticker_fields: Fields, field: str) -> None:
     del book_ticker_fields[field]
     error = refused(decode_book_ticker, json.dumps(book_ticker_fields).encode())
     assert (error.field, "missing" in error.reason) == (field, True)
 
 
-def test_a_trade_without_origin_and_version_is_a_live_one_of_this_version(trade_fields: Fields) -> None:
+def test_trade_without_origin_and_version_is_a_live_one_of_this_version(trade_fields: Fields) -> None:
     del trade_fields["origin"], trade_fields["schema_version"], trade_fields["id_series"]
     trade = decode_trade(json.dumps(trade_fields).encode())
     assert (trade.origin, trade.schema_version, trade.id_series) == ("stream", 1, 0)
 
 
-def test_the_error_reads_as_one_line_with_field_and_reason(trade_fields: Fields) -> None:
+def test_decode_error_text_is_one_line_with_field_and_reason(trade_fields: Fields) -> None:
     trade_fields["price"] = "1e5"
     error = refused(decode_trade, json.dumps(trade_fields).encode())
     assert str(error) == "price: '1e5' is not a decimal number"
 
 
 @pytest.mark.parametrize("fields", ["trade_fields", "book_ticker_fields"])
-def test_fields_of_a_newer_worker_are_passed_over(fields: str, request: pytest.FixtureRequest) -> None:
+def test_decoding_ignores_fields_of_a_newer_worker(fields: str, request: pytest.FixtureRequest) -> None:
     known: Fields = request.getfixturevalue(fields)
     decode: Decode = decode_trade if fields == "trade_fields" else decode_book_ticker
     newer = {"aaa": [1, {"b": None}], **known, "venue_sequence": 9, "nested": {"price": 1}}
@@ -211,7 +211,7 @@ def test_fields_of_a_newer_worker_are_passed_over(fields: str, request: pytest.F
 
 
 @pytest.mark.parametrize("version", [0, 2, 3, -1, 2**40])
-def test_another_schema_version_is_refused_by_its_name_whatever_else_differs(
+def test_schema_version_is_the_error_even_if_other_fields_differ(
     trade_fields: Fields, book_ticker_fields: Fields, version: int
 ) -> None:
     for decode, fields in ((decode_trade, trade_fields), (decode_book_ticker, book_ticker_fields)):
@@ -222,25 +222,25 @@ def test_another_schema_version_is_refused_by_its_name_whatever_else_differs(
 
 
 @pytest.mark.parametrize("version", ["1", None, 1.0, [1]])
-def test_a_schema_version_that_is_no_number_is_named(trade_fields: Fields, version: object) -> None:
+def test_schema_version_that_is_not_a_number_is_the_error(trade_fields: Fields, version: object) -> None:
     error = refused(decode_trade, json.dumps({**trade_fields, "schema_version": version}).encode())
     assert error.field == "schema_version"
 
 
 @pytest.mark.parametrize("text", ["0", "00", "1.", ".5", "0.00000001", "123456789.123456789", "9" * 64])
-def test_plain_digits_with_at_most_one_point_are_a_decimal(text: str) -> None:
+def test_decimal_accepts_digits_with_at_most_one_point(text: str) -> None:
     assert is_decimal(text)
 
 
 @pytest.mark.parametrize(
     "text", [value for value in NOT_A_DECIMAL if isinstance(value, str) and len(value) < 65]
 )
-def test_other_texts_are_no_decimal(text: str) -> None:
+def test_decimal_rejects_other_texts(text: str) -> None:
     assert not is_decimal(text)
 
 
 @given(st.text() | st.text("0123456789.-+eE\u0661 "))
-def test_a_decimal_is_ascii_digits_with_at_most_one_point(text: str) -> None:
+def test_decimal_is_ascii_digits_with_at_most_one_point(text: str) -> None:
     whole = set(text) <= set("0123456789.") and text.count(".") <= 1 and any(c.isdigit() for c in text)
     assert is_decimal(text) == whole
 
@@ -256,5 +256,5 @@ def test_a_decimal_is_ascii_digits_with_at_most_one_point(text: str) -> None:
         ("A\x7f", False),
     ],
 )
-def test_a_name_is_printable_and_holds_no_space(text: str, good: bool) -> None:
+def test_name_is_printable_and_without_spaces(text: str, good: bool) -> None:
     assert is_name(text) is good

@@ -1,4 +1,4 @@
-"""Progress and gaps, as they are remembered in Kafka."""
+"""Checkpoints and gaps in the ledger topics."""
 
 import json
 from collections.abc import Callable
@@ -54,30 +54,30 @@ def refused(decode: Callable[[bytes], Any], value: bytes) -> DecodeError:
 
 
 @given(progresses)
-def test_progress_comes_back_as_it_was_encoded(progress: Progress) -> None:
+def test_checkpoint_round_trips(progress: Progress) -> None:
     assert decode_progress(msgspec.json.encode(progress)) == progress
 
 
 @given(gaps)
-def test_a_gap_comes_back_as_it_was_encoded(gap: Gap) -> None:
+def test_gap_round_trips(gap: Gap) -> None:
     assert decode_gap(msgspec.json.encode(gap)) == gap
 
 
 @given(gaps, gaps)
-def test_two_gaps_share_a_key_only_when_they_are_the_same_gap(one: Gap, other: Gap) -> None:
+def test_gap_key_is_equal_only_for_the_same_gap(one: Gap, other: Gap) -> None:
     same = (one.venue, one.symbol, one.first_id) == (other.venue, other.symbol, other.first_id)
     if "|" not in one.venue + other.venue + one.symbol + other.symbol:  # no venue writes a symbol so
         assert (gap_key(one) == gap_key(other)) == same
 
 
-def test_keys_name_venue_symbol_and_the_first_id() -> None:
+def test_ledger_keys_contain_venue_symbol_and_first_id() -> None:
     gap = decode_gap(json.dumps(GAP).encode())
     assert gap_key(gap) == b"binance_us|BTCUSDT|5"
     assert progress_key("binance_us", "币安人生USDT").decode() == "binance_us|币安人生USDT"
 
 
 @given(st.binary())
-def test_arbitrary_bytes_are_refused_and_nothing_else_is_raised(value: bytes) -> None:
+def test_decoding_of_arbitrary_bytes_raises_only_decode_errors(value: bytes) -> None:
     assert refused(decode_gap, value).reason
     assert refused(decode_progress, value).reason
 
@@ -91,7 +91,7 @@ WRONG_IN_A_GAP = [
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_IN_A_GAP, ids=lambda value: ascii(value)[:20])
-def test_a_wrong_field_of_a_gap_is_named(field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_gap(field: str, value: object) -> None:
     error = refused(decode_gap, json.dumps({**GAP, field: value}).encode())
     assert error.field.startswith(field)  # for a range also which one: missing[...][0]
 
@@ -99,11 +99,11 @@ def test_a_wrong_field_of_a_gap_is_named(field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("venue", ""), ("symbol", "A B"), ("trade_id", -1), ("acknowledged_time_us", None)]
 )
-def test_a_wrong_field_of_progress_is_named(field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_checkpoint(field: str, value: object) -> None:
     assert refused(decode_progress, json.dumps({**PROGRESS, field: value}).encode()).field == field
 
 
-def test_fields_of_a_newer_worker_are_passed_over_and_deep_nesting_is_refused() -> None:
+def test_ledger_decoding_ignores_unknown_fields_and_rejects_deep_nesting() -> None:
     assert decode_gap(json.dumps({**GAP, "repair": {"tries": 3}}).encode()) == decode_gap(
         json.dumps(GAP).encode()
     )
@@ -112,6 +112,6 @@ def test_fields_of_a_newer_worker_are_passed_over_and_deep_nesting_is_refused() 
         assert refused(decode, deep.encode()).reason
 
 
-def test_what_the_package_encodes_is_what_is_decoded() -> None:
+def test_package_exports_matching_encoders_and_decoders() -> None:
     progress = decode_progress(json.dumps(PROGRESS).encode())
     assert decode_progress(encode(progress)) == progress

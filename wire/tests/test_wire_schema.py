@@ -1,4 +1,4 @@
-"""The committed JSON Schemas: current, and in agreement with the codec."""
+"""The committed JSON Schemas match the types and the codec."""
 
 import json
 import re
@@ -22,24 +22,24 @@ def committed(name: str) -> dict[str, Any]:
     return content
 
 
-def test_the_committed_schemas_are_what_the_types_say() -> None:
+def test_schemas_committed_match_the_types() -> None:
     assert {file.name: file.read_text() for file in FOLDER.iterdir()} == schemas(), "run `make generate`"
 
 
-def test_the_command_writes_the_committed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schemas_command_writes_the_committed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["schema", str(tmp_path / "new")])
     main()
     assert {file.name: file.read_text() for file in (tmp_path / "new").iterdir()} == schemas()
 
 
-def test_a_description_is_the_same_on_every_python() -> None:
+def test_schemas_descriptions_are_the_same_on_every_python() -> None:
     for text in schemas().values():
         lines = json.loads(text)["description"].splitlines()
         assert lines == [line.strip() for line in lines]
 
 
 @given(message=trades | book_tickers)
-def test_each_encoded_message_has_the_fields_and_types_of_its_schema(message: Trade | BookTicker) -> None:
+def test_schemas_match_each_encoded_message(message: Trade | BookTicker) -> None:
     schema = committed("trade" if isinstance(message, Trade) else "book_ticker")
     record = json.loads(encode(message))
     assert set(schema["required"]) <= set(record) == set(schema["properties"])
@@ -48,7 +48,7 @@ def test_each_encoded_message_has_the_fields_and_types_of_its_schema(message: Tr
 
 
 def matches(rule: dict[str, Any], value: object) -> bool:
-    """Whether a value keeps a rule of the few kinds that these schemas are made of."""
+    """Return whether a value matches a rule, of those that these schemas use."""
     if "anyOf" in rule:
         return any(matches(one, value) for one in rule["anyOf"])
     if "enum" in rule:
@@ -67,7 +67,7 @@ def matches(rule: dict[str, Any], value: object) -> bool:
 
 
 @given(st.text(min_size=1, max_size=64) | st.text("0123456789.-e\u0661", min_size=1, max_size=64))
-def test_the_schema_and_the_codec_agree_on_what_a_decimal_is(text: str) -> None:
+def test_schemas_and_codec_accept_the_same_decimals(text: str) -> None:
     pattern = committed("trade")["properties"]["price"]["pattern"]
-    # A schema's `$` is the end of the text (ECMA 262); Python's also stands before a last newline.
+    # A schema's `$` matches at the end of the text (ECMA 262); Python's also before a trailing newline.
     assert bool(re.search(pattern.replace("$", r"\Z"), text)) == is_decimal(text)

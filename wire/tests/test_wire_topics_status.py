@@ -1,4 +1,4 @@
-"""Topic names, the key rule, and the answers of /status."""
+"""Topic names, record keys, and the responses of /status."""
 
 import hypothesis.strategies as st
 import msgspec
@@ -8,19 +8,19 @@ from wire_strategies import names
 from marketfeed_wire import BOOK_TICKER, TRADES, key_for
 from marketfeed_wire.status import ConsumerStatus, RetentionStatus, StreamStatus, SymbolStatus, WorkerStatus
 
-# JSON has no infinity, and Hypothesis takes msgspec's mark of an empty dictionary for the default itself.
+# JSON has no infinity, and Hypothesis takes msgspec's marker of an empty dictionary for the default itself.
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 st.register_type_strategy(
     SymbolStatus, st.builds(SymbolStatus, streams=st.dictionaries(st.text(), st.from_type(StreamStatus)))
 )
 
 
-def test_the_topic_names_are_part_of_the_contract() -> None:
+def test_topic_names_are_part_of_the_contract() -> None:
     assert (TRADES, BOOK_TICKER) == ("market.trades.raw", "market.book_ticker.raw")
 
 
 @given(names, names)
-def test_two_symbols_share_a_key_only_when_they_are_the_same(one: str, other: str) -> None:
+def test_record_key_is_equal_only_for_the_same_symbol(one: str, other: str) -> None:
     assert key_for(one).decode() == one
     assert (key_for(one) == key_for(other)) == (one == other)
 
@@ -39,11 +39,11 @@ worker_statuses = st.builds(WorkerStatus, rejected=counts)
 
 
 @given(worker_statuses | consumer_statuses)
-def test_a_status_comes_back_as_it_was_sent(status: WorkerStatus | ConsumerStatus) -> None:
+def test_status_round_trips(status: WorkerStatus | ConsumerStatus) -> None:
     assert msgspec.json.decode(msgspec.json.encode(status), type=type(status)) == status
 
 
-def test_a_reader_passes_over_what_a_newer_service_adds() -> None:
+def test_status_decoding_ignores_unknown_fields() -> None:
     status = ConsumerStatus(
         version="1", group="marketfeed", ready=True, reason="", partitions=[], inserted={}, duplicates={},
         dead_letters=0, symbols={}, latency_p50_us=None, latency_p99_us=None,

@@ -1,4 +1,4 @@
-"""Strategies over all that a message may hold, to its bounds."""
+"""Hypothesis strategies over all valid messages, including the bounds of each field."""
 
 import hypothesis.strategies as st
 

@@ -129,7 +129,7 @@ def test_a_broker_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> Non
     worker = line.worker(wait=False, KAFKA_BROKER=f"127.0.0.1:{port}", START_DEADLINE_SECONDS="2")
     assert worker.process.wait(30) == 1
     last = worker.log.read_text().splitlines()[-1]
-    assert last.startswith(f"error: no Kafka broker answered at 127.0.0.1:{port} within 2 s")
+    assert last.startswith(f"error: no Kafka broker responded at 127.0.0.1:{port} within 2 s")
     assert "check KAFKA_BROKER" in last
     assert "Traceback" not in worker.log.read_text()
     assert line.connections()["accepted"] == 0

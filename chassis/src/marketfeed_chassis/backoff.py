@@ -5,10 +5,15 @@ from collections.abc import Iterator
 
 
 def delays(first_seconds: float, cap_seconds: float, chance: random.Random) -> Iterator[float]:
-    """Endless delays in seconds, uniform between 0 and a bound that doubles from `first_seconds` to `cap_seconds`.
+    """Yield delays in seconds without end, uniform between 0 and a bound.
 
-    Full jitter keeps a fleet that lost the same peer at the same moment from coming back in step
+    Full jitter keeps clients that lost the same peer at the same moment from reconnecting at the same time
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+
+    Args:
+        first_seconds: the first bound, which doubles after each delay.
+        cap_seconds: the maximum of the bound.
+        chance: random number generator.
     """
     bound = min(first_seconds, cap_seconds)
     while True:

@@ -1,4 +1,4 @@
-"""What to make of the bodies of HTTP responses: a server that we ask decides neither our memory nor when we end."""
+"""Decoding of HTTP response bodies within bounds: no server can exhaust memory or block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,14 +12,19 @@ T = TypeVar("T")
 
 
 class BadBody(ValueError):
-    """A body is larger than it may be, is cut short, or is not what it should be."""
+    """A response body is too large, truncated, or invalid."""
 
 
 async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T], *, max_bytes: int) -> T:
-    """Return what `decode` makes of the body, in a thread: a large body must not hold up the loop.
+    """Read a response body and decode it in a thread, so that a large body does not block the event loop.
+
+    Args:
+        response: the response whose body is read.
+        decode: converts the body; runs in a thread.
+        max_bytes: maximum size of the body, decompressed.
 
     Raises:
-        BadBody: the body is too large, or `decode` cannot make anything of it.
+        BadBody: the body is too large or truncated, or `decode` fails.
         aiohttp.ClientError, TimeoutError, OSError: the connection failed.
     """
     try:
@@ -30,7 +35,7 @@ async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T]
 
 
 def interpreted(body: bytes, decode: Callable[[bytes], T]) -> T:
-    """Return what `decode` makes of `body`.
+    """Decode `body` by `decode`.
 
     Raises:
         BadBody: `decode` raised what decoders raise: ValueError (JSON, UTF-8, numbers, times), TypeError, LookupError,

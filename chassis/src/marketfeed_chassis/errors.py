@@ -1,24 +1,24 @@
-"""The errors that end a service, and the exit code of each.
+"""The errors that end a service, and their exit codes.
 
 ServiceError
-├── SettingsError     exit 2: the user's settings; nothing has been opened yet
-└── StartupError      exit 1: something outside (broker, database, venue) stayed out of reach or refused us
+├── SettingsError     exit 2: invalid settings; nothing has been opened yet
+└── StartupError      exit 1: a dependency (broker, database, venue) was unreachable or rejected the connection
 """
 
 
 class ServiceError(Exception):
-    """Base: its text is what the user reads, in one line a problem."""
+    """Base class; the text is shown to the user, one line for each problem."""
 
     exit_code = 1
 
 
 class SettingsError(ServiceError):
-    """Settings that cannot be used; each line names variable, value and what is allowed."""
+    """Invalid settings; each line has the variable, its value and the allowed values."""
 
     exit_code = 2
 
 
 class StartupError(ServiceError):
-    """A part that the service needs could not be reached, or refused it, within the deadline."""
+    """A dependency was unreachable, or rejected the connection, within the deadline."""
 
     exit_code = 1

@@ -1,7 +1,7 @@
-"""The HTTP side of a service: /metrics, /livez, /readyz, /status.
+"""The HTTP server of a service: /metrics, /livez, /readyz, /status.
 
-It runs in a thread and event loop of its own, so that it answers while the service is busy or stuck: whether
-the service itself moves is then what `livez` tells, not whether a port is open.
+It runs in its own thread and event loop, so that it responds while the service is busy or blocked. `livez` therefore
+reports whether the service makes progress, not only whether the port is open.
 """
 
 import asyncio
@@ -20,41 +20,41 @@ from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.listening import listen
 
 SHUTDOWN_SECONDS: Final = 1.0
-"""How long a stop waits for an answer that is under way; a service's own drain is what the time is for."""
+"""How long a stop waits for responses in progress; kept short, as the service's drain needs the time."""
 
 
 class Verdict(NamedTuple):
-    """An answer to a probe: good or not, and if not, why in one sentence."""
+    """The result of a probe, with the reason of a failure in one sentence."""
 
     ok: bool
     reason: str = ""
 
 
 class Health(Protocol):
-    """What a service tells about itself. Called from the health server's thread: answer at once, do no I/O.
+    """The health of a service. Called from the health server's thread: methods must return at once and do no I/O.
 
-    The service goes on meanwhile, so copy a collection that it changes (``list(d.items())`` is one step) before
-    going through it. What these raise becomes an answer 500 and a log entry.
+    The service runs concurrently: copy a collection that it changes (``list(d.items())`` is atomic) before iterating
+    over it. An exception becomes a response 500 and a log entry.
     """
 
     def livez(self) -> Verdict:
-        """Whether the process moves; when it does not, it should be restarted."""
+        """Return whether the process makes progress; if not, it should be restarted."""
 
     def readyz(self) -> Verdict:
-        """Whether the service does its work now."""
+        """Return whether the service is ready."""
 
     def status(self) -> bytes:
-        """The service's state as JSON."""
+        """Return the service's status as JSON."""
 
 
 class HealthServer:
     """Serves a service's health and metrics until the ``with`` block ends.
 
     Attributes:
-        port: the port taken, once entered.
+        port: the listening port, once entered.
 
     Raises (on entering):
-        StartupError: the address cannot be listened on; names METRICS_HOST and METRICS_PORT.
+        StartupError: listening on METRICS_HOST and METRICS_PORT failed.
     """
 
     def __init__(self, health: Health, registry: CollectorRegistry, *, host: str, port: int) -> None:
@@ -67,7 +67,7 @@ class HealthServer:
         self._stop = asyncio.Event()
 
     def __enter__(self) -> "HealthServer":
-        # The port is taken here and not in the thread, so that a failure is raised where it can be handled.
+        # Bound here and not in the thread, so that a failure is raised to the caller.
         listening = _listen(self._host, self.port)
         self.port = int(listening.getsockname()[1])
         self._thread = threading.Thread(target=self._run, args=(listening,), name="health", daemon=True)
@@ -79,14 +79,14 @@ class HealthServer:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
-        # Bounded: a probe that never answers must not keep the service from ending.
+        # Bounded: a probe that hangs must not keep the process from ending.
         self._thread.join(2 * SHUTDOWN_SECONDS)
 
     def write_port(self, file: str) -> None:
-        """Tell the port to whoever started us with port 0; nothing when `file` is empty.
+        """Write the port to `file`, for a parent process that chose port 0; do nothing if `file` is empty.
 
         Raises:
-            StartupError: the file cannot be written; names METRICS_PORT_FILE.
+            StartupError: METRICS_PORT_FILE cannot be written.
         """
         if not file:
             return
@@ -145,5 +145,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise StartupError(
             f"cannot listen on METRICS_HOST={host!r} METRICS_PORT={port}: {error.strerror}; "
-            "choose others, METRICS_PORT=0 takes a free port"
+            "choose another address; METRICS_PORT=0 selects a free port"
         ) from error

@@ -1,26 +1,26 @@
-"""Reading the bodies of HTTP responses from servers that nobody can vouch for."""
+"""Bounded reading of HTTP response bodies from untrusted servers."""
 
 from typing import Final
 
 from aiohttp import ClientResponse
 
 MAX_BODY_BYTES: Final = 64 * 2**20
-"""Several times the largest response that a venue documents (the listing of all symbols, with every filter)."""
+"""Several times the largest response that a venue documents (the list of all symbols, with all filters)."""
 
 
 class BodyTooLargeError(ValueError):
-    """A body has more bytes than are read."""
+    """A response body is larger than the maximum."""
 
 
 async def read_body(response: ClientResponse, max_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """Read a body of at most `max_bytes`, as sent and after decompression; the connection is closed where it has more.
+    """Read a body of at most `max_bytes`, as sent and after decompression; close the connection if it is larger.
 
-    The client library decompresses in small pieces as they are read, so no more than the bound is ever in memory.
-    How long it may take is for the request's own timeout.
+    The client library decompresses small pieces as they are read, so memory is bounded. The duration is bounded by the
+    request's own timeout.
 
     Raises:
         BodyTooLargeError: the body is larger.
-        aiohttp.ClientError, TimeoutError: it cannot be read.
+        aiohttp.ClientError, TimeoutError: the connection failed.
     """
     if (response.content_length or 0) > max_bytes:
         response.close()

@@ -1,4 +1,4 @@
-"""Kafka access that workers and consumers share: where the broker is, how to prove who we are, is it there."""
+"""Kafka access for workers and consumers: bootstrap servers, authentication, and waiting for a broker at start."""
 
 import logging
 import re
@@ -18,17 +18,17 @@ from marketfeed_chassis.settings import ServiceSettings
 log = logs.get(__name__)
 
 ATTEMPT_SECONDS: Final = 1.0
-"""How long one question to the brokers may take: also how long a stop signal may wait for its answer."""
+"""Timeout of one metadata request; also how long a stop signal may wait for its response."""
 
 WORD_SECONDS: Final = 5.0
-"""How often a line says what is being waited for."""
+"""Interval of the log line "waiting for Kafka"."""
 
 _client_log: Final = logging.getLogger("librdkafka")
 
 
 def _existing_file(value: str) -> str:
     if value and not Path(value).exists():
-        raise ValueError("there is no such file")
+        raise ValueError("the file does not exist")
     return value
 
 
@@ -44,7 +44,7 @@ def _ports(value: str) -> str:
 
 
 TOPIC_PATTERN: Final = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}$"
-"""What Kafka takes for the name of a topic (org.apache.kafka.common.internals.Topic)."""
+"""Valid topic names (org.apache.kafka.common.internals.Topic)."""
 
 
 def _topic_name(value: str) -> str:
@@ -57,7 +57,7 @@ TopicName = Annotated[str, AfterValidator(_topic_name)]
 
 
 class KafkaSettings(ServiceSettings):
-    """The variables of a service that speaks to Kafka."""
+    """The variables of a Kafka client."""
 
     kafka_broker: Annotated[str, AfterValidator(_ports)] = Field(
         "localhost:9092",
@@ -86,7 +86,7 @@ class KafkaSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _security_is_whole(self) -> Self:
-        """Refuse what the client would refuse later, or worse, pass over: a password that is not used."""
+        """Reject settings that the client would reject later or ignore, such as a password that is not used."""
         protocol = self.kafka_security_protocol
         sasl = {
             "KAFKA_SASL_MECHANISM": self.kafka_sasl_mechanism,
@@ -114,9 +114,9 @@ class KafkaSettings(ServiceSettings):
 
 
 def client_config(settings: KafkaSettings) -> dict[str, Any]:
-    """The client properties that every client of ours sets alike; holds secrets, so never log it.
+    """Return the common librdkafka properties of every client; contains secrets, never log it.
 
-    The client's own log goes to our logger "librdkafka", each time the client is polled.
+    librdkafka's log is forwarded to the logger "librdkafka" whenever the client is polled.
     """
     config = {
         "bootstrap.servers": settings.kafka_broker,
@@ -128,7 +128,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "ssl.certificate.location": settings.kafka_ssl_certificate_location,
         "ssl.key.location": settings.kafka_ssl_key_location,
         "ssl.key.password": settings.kafka_ssl_key_password.get_secret_value(),
-        # Without this a lost broker is polled ten times a second, by every client of the fleet.
+        # The default makes each client reconnect to a lost broker ten times a second.
         "reconnect.backoff.max.ms": 5000,
         "socket.keepalive.enable": True,
         "logger": _client_log,
@@ -137,11 +137,11 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Return once a broker answers, or when `stopping` says so; say every few seconds what is waited for.
+    """Return once a broker responds, or if `stopping` returns true; log a line every few seconds meanwhile.
 
     Raises:
-        SettingsError: the client cannot work with the settings, for example with what a PEM file holds.
-        StartupError: no broker answered within START_DEADLINE_SECONDS, or one refused our credentials.
+        SettingsError: the client rejects the settings, for example the content of a PEM file.
+        StartupError: no broker responded within START_DEADLINE_SECONDS, or the authentication failed.
     """
     last = _LastError()
     admin = _admin(settings, last)
@@ -152,16 +152,16 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
         try:
             admin.list_topics(timeout=max(0.1, min(ATTEMPT_SECONDS, remaining)))
         except KafkaException as error:
-            # The error itself says only that none answered; the reasons come as events, when asked for.
+            # The exception is a timeout without a reason; poll() delivers the reasons to the error callback.
             last.reason = last.reason or error.args[0].str()
             admin.poll(0.1)
         else:
             return
         if last.refused:
-            raise StartupError(f"Kafka at {settings.kafka_broker} refused the credentials: {last.reason}")
+            raise StartupError(f"Kafka at {settings.kafka_broker} rejected the credentials: {last.reason}")
         if time.monotonic() >= deadline:
             raise StartupError(
-                f"no Kafka broker answered at {settings.kafka_broker} within "
+                f"no Kafka broker responded at {settings.kafka_broker} within "
                 f"{settings.start_deadline_seconds:g} s ({last.reason}); "
                 "check KAFKA_BROKER, or raise START_DEADLINE_SECONDS"
             )
@@ -176,23 +176,23 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
 
 
 class _LastError:
-    """The newest error that a client's connections met."""
+    """Error callback that keeps the newest connection error of a client."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.refused = False
 
     def __call__(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # says less than the errors before it
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # the errors before it have the reason
             return
         self.reason = error.str()
         self.refused = error.code() == KafkaError._AUTHENTICATION
 
 
 def _admin(settings: KafkaSettings, on_error: Callable[[KafkaError], None]) -> AdminClient:
-    # Its log would repeat, a line an attempt, what `on_error` is told.
+    # No log: it would repeat the errors of `on_error`, one line for each attempt.
     config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": on_error}
     try:
         return AdminClient(config)
     except KafkaException as error:
-        raise SettingsError(f"the Kafka client refuses its settings: {error.args[0].str()}") from error
+        raise SettingsError(f"the Kafka client rejects its settings: {error.args[0].str()}") from error

@@ -1,8 +1,8 @@
 """Bounded logs: repeated lines are counted and summarised, states are logged when they begin and when they end.
 
-One mechanism for every logger of a process, ours and the libraries': `RepeatLimit` stands in front of the only
-handler. A line that repeats is written a few times an interval; the others of the interval become one line with their
-count. What lasts (a broker that is away, a table that is locked) is an `Episode`: two lines, however long it lasts.
+One mechanism for every logger of a process, including those of libraries: `RepeatLimit` filters the records of the only
+handler. A repeated line is written a few times per interval; the others of the interval become one line with their
+count. A lasting state (an unreachable broker, a locked table) is an `Episode`: two lines, whatever its duration.
 """
 
 import logging
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 INTERVAL_SECONDS: Final = 60.0
-"""Length of an interval: each kind of line has its first lines of it written, and one summary at its end."""
+"""Length of an interval: the first lines of each kind are written, and one summary at its end."""
 
 MAX_LINES: Final = 10
-"""Lines of one kind written in an interval: lines of one event usually differ by symbol or partition."""
+"""Maximum lines of one kind per interval: lines of one event usually differ by symbol or partition."""
 
 MAX_LIBRARY_LINES: Final = 1
-"""The same for lines of libraries, whose kind is their text without digits: librdkafka writes one an attempt."""
+"""The same for library loggers, where the kind is the text without digits: librdkafka logs each attempt."""
 
 MAX_KINDS: Final = 1000
-"""Kinds counted at a time; further kinds of the same interval count as one, so that memory stays bounded."""
+"""Maximum kinds counted at a time; further kinds of an interval are counted as one, to bound memory."""
 
 SUMMARY_LOGGER: Final = "marketfeed.logs"
 """Logger of the summaries."""
@@ -31,12 +31,12 @@ _VARYING: Final = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 class Kind(NamedTuple):
-    """What repeated lines have in common."""
+    """The key by which lines count as repeated."""
 
     logger: str
     level: int
     text: str
-    """The event of a line of ours; of a library's line its text, with "#" for each number."""
+    """The event; for a library's line its text, with "#" in place of each number."""
 
 
 class Summary(NamedTuple):
@@ -53,14 +53,14 @@ class _Interval:
 
 
 class RepeatLimit:
-    """Decides which log records are written. Not thread-safe: the handler's lock guards it."""
+    """Limits repeated log records. Not thread-safe: guarded by the handler's lock."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._intervals: dict[Kind, _Interval] = {}
 
     def admits(self, record: logging.LogRecord) -> bool:
-        """Whether `record` is written; a critical record and a summary always are."""
+        """Return whether `record` is written; critical records and summaries always are."""
         if record.levelno >= logging.CRITICAL or record.name == SUMMARY_LOGGER:
             return True
         kind, max_lines = _kind(record)
@@ -71,7 +71,7 @@ class RepeatLimit:
         return interval.lines <= max_lines
 
     def ended(self, *, all_intervals: bool = False) -> list[Summary]:
-        """Remove the intervals that have ended; return what was not written in them."""
+        """Remove the intervals that have ended; return the summaries of their suppressed lines."""
         now = self._monotonic()
         ended = {
             kind: interval
@@ -87,7 +87,7 @@ class RepeatLimit:
         ]
 
     def next_end_seconds(self) -> float | None:
-        """Seconds until the first interval with unwritten lines ends; None without one."""
+        """Return the seconds until the first interval with suppressed lines ends; None without one."""
         ends = [
             interval.begun + INTERVAL_SECONDS
             for kind, interval in self._intervals.items()
@@ -97,7 +97,7 @@ class RepeatLimit:
 
 
 def _kind(record: logging.LogRecord) -> tuple[Kind, int]:
-    if isinstance(record.msg, dict):  # structlog's; `event` holds no values, those are fields of their own
+    if isinstance(record.msg, dict):  # of structlog: `event` is constant, values are separate fields
         kind = Kind(record.name, record.levelno, str(record.msg.get("event", "")))
         if record.name.startswith("marketfeed"):
             return kind, MAX_LINES
@@ -112,10 +112,10 @@ def _max_lines(kind: Kind) -> int:
 
 
 class Episode:
-    """A state that begins and ends: one log line each, whatever happens in between.
+    """A state that begins and ends: one log line each, however often it is reported in between.
 
     Attributes:
-        active: whether the state lasts.
+        active: whether the state holds.
     """
 
     def __init__(
@@ -125,7 +125,14 @@ class Episode:
         ended: str,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`began` and `ended`: the two events, for example "writes paused" and "writes resumed"."""
+        """Create an episode that has not begun.
+
+        Args:
+            log: the logger.
+            began: event of the first line, for example "writes paused".
+            ended: event of the second line, for example "writes resumed".
+            monotonic: clock of the duration.
+        """
         self.active = False
         self._log = log
         self._began = began
@@ -135,7 +142,7 @@ class Episode:
         self._occurrences = 0
 
     def begin(self, **fields: Any) -> None:
-        """The state holds: log it when it begins, count it while it lasts."""
+        """Report that the state holds: log the first report, count the others."""
         self._occurrences += 1
         if not self.active:
             self.active = True
@@ -143,7 +150,7 @@ class Episode:
             self._log.warning(self._began, **fields)
 
     def end(self, **fields: Any) -> None:
-        """The state no longer holds: log its duration in seconds and how often it was met, if it had begun."""
+        """Report that the state does not hold: if it had begun, log its duration and the number of reports."""
         if self.active:
             self._log.info(
                 self._ended,

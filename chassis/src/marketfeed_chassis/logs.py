@@ -1,4 +1,4 @@
-"""Logging: one call at start; every logger of the process then writes the same text or JSON lines to stderr.
+"""Logging: after one call at start every logger of the process writes the same text or JSON lines to stderr.
 
 Repeated lines are summarised, see `log_limit`.
 """
@@ -17,13 +17,13 @@ from marketfeed_chassis.log_limit import SUMMARY_LOGGER, Episode, RepeatLimit, S
 __all__ = ["Episode", "configure", "get", "json_lines"]
 
 _active: tuple[logging.Handler, str] | None = None
-"""Our handler and the format it writes, once configured."""
+"""The installed handler and its format, once configured."""
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send the standard library's and structlog's loggers to stderr as `log_format`: "text" or "json".
+    """Write the records of the standard library's and structlog's loggers to stderr as `log_format`: "text" or "json".
 
-    Python's warnings and an exception that ends the process go the same way. A second call replaces the first.
+    Includes Python's warnings and the exception that ends the process. A second call replaces the first.
     """
     global _active
     shared: list[structlog.types.Processor] = [
@@ -39,7 +39,7 @@ def configure(level: str, log_format: str) -> None:
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             pad_event_to=0,
-            # The default one shows local variables where `rich` is installed, and with them secrets.
+            # If `rich` is installed, the default formatter shows local variables, which may be secrets.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -78,7 +78,7 @@ def configure(level: str, log_format: str) -> None:
 
 
 class _LimitedHandler(logging.StreamHandler[TextIO]):
-    """Writes the lines that its limit admits, and a summary of the others at the end of each interval."""
+    """Handler that writes the lines within the limit, and a summary of the others at the end of each interval."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -87,7 +87,7 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
         atexit.register(self.close)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record`, unless it repeats others; the caller holds the handler's lock."""
+        """Write `record` if it is within the limit; the caller holds the handler's lock."""
         self._write(self._limit.ended())
         if self._limit.admits(record):
             super().emit(record)
@@ -95,7 +95,7 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
             self._start_timer()
 
     def close(self) -> None:
-        """Write what is left to summarise: a process that ends has counted for nobody otherwise."""
+        """Write the pending summaries, which would be lost when the process ends."""
         with self._lock_held():
             if self._timer is not None:
                 self._timer.cancel()
@@ -105,7 +105,7 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _start_timer(self) -> None:
-        # A thread only while lines are being left out: the count comes out also when nothing more is logged.
+        # Runs only while lines are suppressed: the summary is written even if nothing else is logged.
         seconds = self._limit.next_end_seconds()
         if seconds is None:
             self._timer = None
@@ -122,12 +122,12 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
                 self._start_timer()
 
     def _lock_held(self) -> threading.RLock:
-        if self.lock is None:  # the base class makes one; the type allows for handlers without
+        if self.lock is None:  # never: the base class creates one, its type is optional
             self.createLock()
         return cast("threading.RLock", self.lock)
 
     def _write(self, summaries: list[Summary]) -> None:
-        # Through the logger, so that summaries are lines like all others; the lock is held, and re-entrant.
+        # By the logger, for the common format; the held lock is re-entrant.
         for kind, count in summaries:
             get(SUMMARY_LOGGER).log(
                 kind.level, "log lines suppressed", line=kind.text, of=kind.logger, count=count
@@ -135,13 +135,13 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger called `name`; takes key-value pairs: ``log.info("connected", streams=10)``."""
+    """Return the logger `name`; it takes key-value pairs: ``log.info("connected", streams=10)``."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
 
 def json_lines() -> bool:
-    """Whether stderr was promised to hold one JSON object a line."""
+    """Return whether the format is JSON: then each line of stderr must be one JSON object."""
     return _active is not None and _active[1] == "json"
 
 

@@ -1,6 +1,6 @@
-"""Asks a service how it is, for container health checks: ``python -m marketfeed_chassis.probe [URL]``.
+"""HTTP probe for container health checks: ``python -m marketfeed_chassis.probe [URL]``.
 
-Images hold no curl. What the service answers is printed, so that ``docker inspect`` shows why it is not ready.
+The images contain no curl. The response is printed, so that ``docker inspect`` shows why the service is not ready.
 """
 
 import argparse
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import Final
 
 DEFAULT_PORT: Final = "8000"
-"""That of `settings.ServiceSettings`, which is not imported: a probe runs every few seconds and must be cheap."""
+"""Default of `settings.ServiceSettings`, which is not imported: a probe runs every few seconds and must be cheap."""
 
 
 def ask(url: str, timeout_seconds: float) -> tuple[bool, str]:
-    """Whether `url` answers with a status below 400, and the answer's text or what went wrong."""
+    """Return whether the response of `url` has a status below 400, and its text or the error."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        return False, f"{url!r} is no http:// address"
+        return False, f"{url!r} is not an http:// address"
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_seconds)
     try:
         connection.request("GET", urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
@@ -32,14 +32,14 @@ def ask(url: str, timeout_seconds: float) -> tuple[bool, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when the service is well, 1 when it is not."""
+    """Run the probe; return 0 if it succeeds, else 1."""
     port = os.environ.get("METRICS_PORT", "").strip() or DEFAULT_PORT
     parser = argparse.ArgumentParser(prog="python -m marketfeed_chassis.probe", description=__doc__)
     parser.add_argument(
         "url",
         nargs="?",
         default=f"http://127.0.0.1:{port}/readyz",
-        help="what to ask [readiness at METRICS_PORT]",
+        help="URL of the probe [readiness at METRICS_PORT]",
     )
     parser.add_argument("--timeout-seconds", type=float, default=3.0, help="[%(default)s]")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""How a service's process begins and ends: exit codes, signals, one line for what the user can mend."""
+"""Begin and end of a service's process: exit codes, signals, one-line errors for problems that the user can fix."""
 
 import io
 import signal
@@ -13,18 +13,18 @@ log = logs.get(__name__)
 
 
 def escape_unprintable() -> None:
-    """Let stdout print what its encoding lacks as an escape, as stderr does, and not end in an error.
+    """Make stdout escape characters that its encoding lacks, as stderr does, instead of raising an error.
 
-    A terminal or a pipe may be ASCII or Latin-1 (LC_ALL, PYTHONIOENCODING), and symbols are any script's.
+    A terminal or pipe may be ASCII or Latin-1 (LC_ALL, PYTHONIOENCODING); symbols may have characters of any script.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def exit_code_of(run: Callable[[], int]) -> int:
-    """What `run` returns; a ServiceError becomes its text on stderr and its exit code, Ctrl-C becomes 130.
+    """Return the exit code of `run`; print a ServiceError to stderr and return its exit code, 130 for Ctrl-C.
 
-    Whoever asked for JSON lines gets that text as a log entry, so that every line of stderr stays one.
+    With JSON logs the error is a log entry, so that every line of stderr is JSON.
     """
     escape_unprintable()
     try:
@@ -41,9 +41,9 @@ def exit_code_of(run: Callable[[], int]) -> int:
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:
-    """Call `stop` at the first SIGTERM or SIGINT; the next of either ends the process as the system does by default.
+    """Call `stop` at the first SIGTERM or SIGINT; the second signal has its default action and ends the process.
 
-    `stop` runs in the main thread in the midst of whatever it does: let it set a flag or an event, no more.
+    `stop` runs in the main thread between any two instructions: it may only set a flag or an event.
     """
 
     def handle(_: int, __: FrameType | None) -> None:

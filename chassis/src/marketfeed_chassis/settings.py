@@ -1,7 +1,7 @@
-"""Settings: read once from the environment into a frozen, typed object; secrets never printed.
+"""Settings: read once from the environment into a frozen, typed object; secrets are never printed.
 
-A service declares a subclass of `Settings`, one field a variable: the field's name in capitals is the
-variable's name, its description is the text of ``--help``. Secrets are `SecretStr`.
+A service declares a subclass of `Settings` with one field per variable: the variable is the field's name in capitals,
+the text of ``--help`` its description. Secrets are `SecretStr`.
 """
 
 import argparse
@@ -20,12 +20,11 @@ from marketfeed_chassis.errors import SettingsError
 S = TypeVar("S", bound="Settings")
 
 MOST_DRAIN_SECONDS: Final = 120
-"""A consumer whose partitions change stores for so long what it has read, and takes as long again to claim new ones:
-together that must stay below the max.poll.interval.ms within which Kafka waits for it, and each below what its /livez
-takes for a loop that is stuck."""
+"""Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long again
+to acquire leases: the sum must be below max.poll.interval.ms, and each below the time after which /livez fails."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
-"""Of an address, which may stand in a variable that is not taken for a secret."""
+"""Credentials in a URL, which may be the value of a variable that is not a secret."""
 
 
 def _split(value: object) -> object:
@@ -35,17 +34,17 @@ def _split(value: object) -> object:
 
 
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
-"""A list in one variable: ``A,B,C``; spaces and empty parts are passed over."""
+"""A list in one variable: ``A,B,C``; spaces and empty parts are ignored."""
 
 
 class Settings(BaseModel):
-    """Base of every service's settings."""
+    """Base class of every service's settings."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class CommandSettings(Settings):
-    """The variables that every command of a service takes, also one that ends by itself."""
+    """The variables of every command, including short-lived ones."""
 
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR"
@@ -54,34 +53,34 @@ class CommandSettings(Settings):
         "text", pattern="^(text|json)$", description="text, or json for one object a line"
     )
     start_deadline_seconds: float = Field(
-        60, gt=0, le=3600, description="how long to wait at start for what is not reachable yet"
+        60, gt=0, le=3600, description="how long to wait at start for a dependency that is not reachable yet"
     )
 
 
 class ServiceSettings(CommandSettings):
-    """The variables that every long-running service takes."""
+    """The variables of every long-running service."""
 
     metrics_host: str = Field(
-        "::", description="address that /metrics and the probes listen on; :: is every IPv4 and IPv6 address"
+        "::", description="listening address of /metrics and the probes; :: is every IPv4 and IPv6 address"
     )
     metrics_port: int = Field(
-        8000, ge=0, le=65535, description="port of /metrics, /livez, /readyz, /status; 0 takes a free one"
+        8000, ge=0, le=65535, description="port of /metrics, /livez, /readyz, /status; 0 selects a free port"
     )
-    metrics_port_file: str = Field("", description="write the port that was taken into this file")
+    metrics_port_file: str = Field("", description="file that the selected port is written to")
     drain_deadline_seconds: float = Field(
         20,
         gt=0,
         le=MOST_DRAIN_SECONDS,
-        description="how long a stop, or a consumer whose partitions change, may take to deliver what was read: Kafka "
-        "waits five minutes for that and for the claim of new ones",
+        description="how long a stop, or a consumer in a rebalance, may take to deliver what was read; a rebalance "
+        "takes up to twice as long, and Kafka waits five minutes for it",
     )
 
 
 def read(settings: type[S], environment: Mapping[str, str]) -> S:
-    """The settings in `environment`; white space around a value is dropped, an empty one counts as not set.
+    """Read the settings from `environment`; white space around values is removed, an empty value counts as not set.
 
     Raises:
-        SettingsError: one line for each variable that is missing or wrong.
+        SettingsError: one line for each variable that is missing or invalid.
     """
     given = {
         name: environment[name.upper()].strip()
@@ -98,7 +97,7 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
 
 def _problem(settings: type[Settings], problem: dict[str, Any], given: Mapping[str, str]) -> str:
     location = problem["loc"]
-    if not location:  # a rule over several fields, which names them itself
+    if not location:  # a rule over several fields, whose text names them
         return str(problem["msg"]).removeprefix("Value error, ")
     name = str(location[0])
     field = settings.model_fields[name]
@@ -106,19 +105,19 @@ def _problem(settings: type[Settings], problem: dict[str, Any], given: Mapping[s
     if problem["type"] == "missing":
         return f"{name.upper()} is not set: {allowed}"
     shown = "(hidden)" if is_secret(field) else repr(_CREDENTIALS.sub("//(hidden)@", given.get(name, "")))
-    if problem["type"] == "string_pattern_mismatch":  # the pattern in words is the description
+    if problem["type"] == "string_pattern_mismatch":  # the description explains the pattern
         return f"{name.upper()}={shown} cannot be used. Allowed: {allowed}"
     reason = str(problem["msg"]).removeprefix("Value error, ")
     return f"{name.upper()}={shown} cannot be used: {reason}. Allowed: {allowed}"
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """Whether a field's value must never be shown."""
+    """Return whether a field's value must never be shown."""
     return "SecretStr" in str(field.annotation)
 
 
 def describe(settings: type[Settings]) -> list[tuple[str, str, str]]:
-    """(variable, default, description) of each setting, in the order declared."""
+    """Return (variable, default, description) of each setting, in declared order."""
     return [
         (name.upper(), _default(field), field.description or "")
         for name, field in settings.model_fields.items()
@@ -139,8 +138,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def parser(program: str, description: str, settings: type[Settings]) -> argparse.ArgumentParser:
-    """An argument parser whose ``--help`` lists the environment variables of `settings`."""
-    process.escape_unprintable()  # the help holds more than ASCII
+    """Return an argument parser whose ``--help`` lists the environment variables of `settings`."""
+    process.escape_unprintable()  # the help contains non-ASCII characters
     rows = describe(settings)
     width = max(len(name) for name, _, _ in rows)
     lines = "\n".join(

@@ -1,4 +1,4 @@
-"""What tests, benchmarks and scripts have alike: the cache, what is built into it, waiting, ports, reasons to skip.
+"""Shared tools of tests, benchmarks and scripts: the cache and builds into it, waiting, ports, skipping of tests.
 
-No service and no image knows this package (an import contract keeps it so), and it knows none of ours.
+No service and no image imports this package, and it imports none of the project's packages (an import contract).
 """

@@ -1,4 +1,4 @@
-"""The cache: a folder outside the tree for what is fetched or built once, each thing named by what it is made of."""
+"""The cache: a folder outside the repository for downloads and builds, each named by a digest of its inputs."""
 
 import contextlib
 import fcntl
@@ -12,20 +12,20 @@ from typing import Final
 from marketfeed_devtools.programs import say
 
 COMPLETE: Final = "complete"
-"""A file that is written last into what has no other sign of being whole."""
+"""Marker file that is written last, for a folder without other markers of completeness."""
 
 
 def folder() -> Path:
-    """The cache: MARKETFEED_CACHE, by default ~/.cache/marketfeed; absolute, and there."""
+    """Return the absolute path of the cache, MARKETFEED_CACHE or ~/.cache/marketfeed; create it if needed."""
     found = Path(os.environ.get("MARKETFEED_CACHE") or Path.home() / ".cache" / "marketfeed").resolve()
     found.mkdir(parents=True, exist_ok=True)
     return found
 
 
 def digest(*parts: str | bytes | Path) -> str:
-    """A key of 16 hexadecimal digits over texts, files and folders (names, rights to run, contents).
+    """Return 16 hexadecimal digits over texts, files and folders (names, executable bits, contents).
 
-    Where a folder lies, and what Python leaves in it, makes no difference.
+    Independent of a folder's location and of __pycache__ folders.
     """
     total = hashlib.sha256()
     for part in parts:
@@ -42,9 +42,9 @@ def digest(*parts: str | bytes | Path) -> str:
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One at a time, of all threads and processes that use this cache; who has to wait is told so.
+    """Hold the lock `name` of this cache, among all threads and processes; print a line if it has to wait.
 
-    Not twice by the same thread: it would wait for itself.
+    Not re-entrant: a second call in the same thread deadlocks.
     """
     file = folder() / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,30 +52,30 @@ def locked(name: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another process that is at {name}")
+            say(f"waiting for another process that holds the lock of {name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def once(name: str, make: Callable[[Path], None], signs: Sequence[str] = (COMPLETE,)) -> Path:
-    """The folder `name` of the cache; where it is not whole, `make` fills it first.
+    """Return the folder `name` of the cache; build it by `make` unless it is complete.
 
-    It is filled under another name and renamed, so that one that was broken off is never taken for whole; a path of the
-    folder that `make` leaves inside of it leads nowhere afterwards.
+    Built under a temporary name and renamed, so that an interrupted build is never used. Absolute paths of the folder
+    in its own files are therefore invalid.
 
     Args:
-        name: its path within the cache; holds the key of what it is made of.
-        make: fills the empty folder that it is given.
-        signs: paths within it that are all there when it is whole; COMPLETE is written here.
+        name: path within the cache; contains the digest of the inputs.
+        make: fills the given empty folder.
+        signs: paths within the folder that mark it complete; COMPLETE is written here.
 
     Raises:
-        FileNotFoundError: `make` did not make one of the signs.
+        FileNotFoundError: `make` did not create one of `signs`.
     """
     whole = folder() / name
     if _has(whole, signs):
         return whole
     with locked(name):
-        if _has(whole, signs):  # by whoever had the lock
+        if _has(whole, signs):  # built by the previous holder of the lock
             return whole
         making = whole.with_name(f".{whole.name}.making")
         shutil.rmtree(making, ignore_errors=True)
@@ -85,7 +85,7 @@ def once(name: str, make: Callable[[Path], None], signs: Sequence[str] = (COMPLE
             if COMPLETE in signs:
                 (making / COMPLETE).touch()
             if not _has(making, signs):
-                raise FileNotFoundError(f"{name} was made without {' or '.join(signs)}")
+                raise FileNotFoundError(f"{name} was built without {' or '.join(signs)}")
             shutil.rmtree(whole, ignore_errors=True)
             making.rename(whole)
         finally:

@@ -1,4 +1,4 @@
-"""Docker: whether an engine answers, and images built of what is on this machine alone."""
+"""Docker: a client with a running engine, and image builds without network access."""
 
 import functools
 import os
@@ -10,10 +10,10 @@ from marketfeed_devtools.programs import Unavailable, require, run
 
 
 def client() -> str:
-    """A Docker client that an engine answers.
+    """Return a Docker client with a running engine.
 
     Raises:
-        Unavailable: there is none, or no engine answers it.
+        Unavailable: there is no client, or no engine responds.
     """
     found = require("docker", "images and clusters are made by it (Debian: docker.io)")
     _version(found)
@@ -22,10 +22,10 @@ def client() -> str:
 
 @functools.cache
 def builder() -> str:
-    """A Docker client that can build with BuildKit: one without buildx cannot, from version 23 on.
+    """Return a Docker client that can build with BuildKit: from version 23 on that requires buildx.
 
     Raises:
-        Unavailable: there is none, or no engine answers it.
+        Unavailable: there is no such client, or no engine responds.
     """
     others = (path for path in ("/usr/bin/docker", "/usr/local/bin/docker") if Path(path).exists())
     for candidate in (client(), *others):
@@ -41,11 +41,17 @@ def build(
     labels: Mapping[str, str] | None = None,
     arguments: Mapping[str, str] | None = None,
 ) -> None:
-    """Make the image `reference` of the Dockerfile in `context`; nothing is pulled and nothing is fetched.
+    """Build the image `reference` from the Dockerfile in `context`, without pulling images and without network.
+
+    Args:
+        reference: name and tag of the image.
+        context: folder with the Dockerfile.
+        labels: labels of the image.
+        arguments: build arguments.
 
     Raises:
         Unavailable: as `builder`.
-        CommandFailed: Docker refused; with the end of its words.
+        CommandFailed: the build failed; has the end of Docker's output.
     """
     given = [
         word
@@ -60,12 +66,12 @@ def build(
 
 
 def has_image(reference: str) -> bool:
-    """Whether the engine has the image."""
+    """Return whether the engine has the image."""
     return _asked(client(), "image", "inspect", reference).returncode == 0
 
 
 def label_of(reference: str, label: str) -> str:
-    """An image's label; "" where the image or the label is not there."""
+    """Return an image's label; "" if the image or the label does not exist."""
     shown = f'{{{{index .Config.Labels "{label}"}}}}'
     asked = _asked(client(), "image", "inspect", "--format", shown, reference)
     return asked.stdout.strip() if asked.returncode == 0 else ""
@@ -74,7 +80,7 @@ def label_of(reference: str, label: str) -> str:
 def _version(found: str) -> int:
     asked = _asked(found, "version", "--format", "{{.Client.Version}}")
     if asked.returncode:
-        raise Unavailable(f"no Docker engine answers: {asked.stderr.strip()[-300:]}")
+        raise Unavailable(f"no Docker engine responds: {asked.stderr.strip()[-300:]}")
     return int(asked.stdout.split(".")[0])
 
 

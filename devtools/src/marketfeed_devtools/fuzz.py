@@ -1,10 +1,10 @@
-"""Random responses for the tests of our HTTP clients; how many, and from which seed: see `seeds`."""
+"""Random responses for the tests of the HTTP clients; for rounds and seeds see `seeds`."""
 
 import random
 
 
 def mutated(body: bytes, rng: random.Random) -> bytes:
-    """A body that a server may send in place of `body`: cut, spoiled, nested, of another kind, or random bytes."""
+    """Return a mutation of `body`: truncated, corrupted, nested, of another type, or random bytes."""
     how = rng.randrange(9)
     at = rng.randrange(len(body) + 1)
     match how:
@@ -46,7 +46,7 @@ def mutated(body: bytes, rng: random.Random) -> bytes:
 
 
 def _replaced_token(body: bytes, word: bytes, rng: random.Random) -> bytes:
-    """`body` with the value behind one of its colons replaced."""
+    """Return `body` with the value after one of its colons replaced."""
     colons = [at for at, each in enumerate(body) if each == ord(":")]
     if not colons:
         return word

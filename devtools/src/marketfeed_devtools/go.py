@@ -1,4 +1,4 @@
-"""Programs built by Go from pinned modules: one static file each, once, into the cache."""
+"""Go programs of pinned modules, each built once into the cache as a static file."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from marketfeed_devtools.programs import require, run, say
 
 @dataclass(frozen=True)
 class Program:
-    """One program.
+    """A Go program.
 
     Attributes:
-        name: of the file.
-        package: Go's path of its main package.
-        module: folder of the Go module that pins it; None where `version` does.
-        version: the package's version, for what needs no go.mod of ours.
-        tags: Go's build tags.
-        linking: flags of Go's linker.
+        name: name of the file.
+        package: path of the main package.
+        module: folder of the Go module that pins it; None if `version` does.
+        version: version of the package, if no go.mod pins it.
+        tags: build tags.
+        linking: linker flags.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Program:
 
 
 def pinned(module: Path, path: str) -> str:
-    """The version that the go.mod in `module` requires of the module `path`.
+    """Return the version of the module `path` that the go.mod in `module` requires.
 
     Raises:
-        ValueError: it requires no such module.
+        ValueError: the go.mod does not require the module.
     """
     text = (module / "go.mod").read_text()
     found = re.search(rf"^(?:require |\t){re.escape(path)} (\S+)(?: //.*)?$", text, re.MULTILINE)
@@ -48,7 +48,7 @@ def pinned(module: Path, path: str) -> str:
 
 
 def kubernetes(name: str, module: Path) -> Program:
-    """A program of Kubernetes' own; it knows its version only when the linker tells it."""
+    """Return a Kubernetes program; its version is set by linker flags."""
     version = pinned(module, "k8s.io/kubernetes")
     major, minor = version.removeprefix("v").split(".")[:2]
     told = "k8s.io/component-base/version"
@@ -57,16 +57,16 @@ def kubernetes(name: str, module: Path) -> Program:
 
 
 def path_of(program: Program) -> Path:
-    """Where `program` is, or would be, in the cache: a changed pin is another place."""
+    """Return the path of `program` in the cache, whether built or not; another pinned version has another path."""
     return cache.folder() / _folder(program) / program.name
 
 
 def built(program: Program) -> Path:
-    """The file of `program`; built first where it is not there.
+    """Return the file of `program`; build it first if it does not exist.
 
     Raises:
         Unavailable: Go is not installed.
-        CommandFailed: the build failed; with the end of Go's own words.
+        CommandFailed: the build failed; has the end of Go's output.
     """
 
     def make(folder: Path) -> None:
@@ -76,7 +76,7 @@ def built(program: Program) -> Path:
 
 
 def build(program: Program, file: Path) -> None:
-    """Build `program` into `file`; its folder is made, too.
+    """Build `program` into `file`; create its folder.
 
     Raises:
         Unavailable, CommandFailed: as `built`.
@@ -85,7 +85,7 @@ def build(program: Program, file: Path) -> None:
     begun = time.monotonic()
     say(f"building {program.name} ...")
     file.parent.mkdir(parents=True, exist_ok=True)
-    # What a debugger needs is stripped from the program anyway: not to make it at all saves a seventh of the time.
+    # Debug information is stripped anyway; not generating it saves a seventh of the time.
     flags = ["-trimpath", "-gcflags=all=-dwarf=false", "-tags", program.tags, "-ldflags", program.linking]
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".go-") as folder:
         if program.module is None:
@@ -100,24 +100,24 @@ def build(program: Program, file: Path) -> None:
 
 
 def source(path: str, version: str) -> Path:
-    """The folder in which Go keeps the source of the module `path`; fetched first where it is not there.
+    """Return the folder of the module's source in Go's module cache; download it first if needed.
 
     Raises:
         Unavailable: Go is not installed.
-        CommandFailed: it cannot be fetched.
+        CommandFailed: the download failed.
     """
     go = require("go", f"fetches the source of {path}")
-    with tempfile.TemporaryDirectory() as outside:  # of any module of ours, for then Go asks for none
+    with tempfile.TemporaryDirectory() as outside:  # outside any Go module: inside one Go requires it in go.mod
         command = [go, "mod", "download", "-json", f"{path}@{version}"]
         told = run(command, cwd=outside, env=environment(), stderr=subprocess.PIPE)
     return Path(json.loads(told)["Dir"])
 
 
 def environment() -> dict[str, str]:
-    """What Go builds with.
+    """Return the environment of Go builds.
 
-    No C, for a dynamic program does not start in an image that holds nothing else. The compiler's garbage collection
-    is a tenth of its time unless it may use more memory.
+    Without cgo, as a dynamically linked program does not start in an image without libraries. A higher GOGC saves the
+    compiler's garbage collection, a tenth of its time.
     """
     return {"GOGC": "400", **os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 
@@ -128,6 +128,6 @@ def _folder(program: Program) -> str:
         files = sorted(file for file in program.module.rglob("*") if file.suffix in (".go", ".mod", ".sum"))
         texts = [
             file.read_bytes() for file in files if file.name != "tools.go"
-        ]  # that only names what is built
+        ]  # it only lists the built packages
         key = cache.digest(program.linking, program.tags, *texts)[:12]
     return f"programs/{program.name}-{key}"

@@ -1,6 +1,6 @@
-"""An HTTP server that answers everything a client could be hurt by, the same for the same seed.
+"""An HTTP server with hostile responses, reproducible by seed.
 
-For tests of HTTP clients: whatever comes back, a client of ours ends with a value or with the error it documents.
+For tests of HTTP clients: whatever the response, a client returns a value or raises the error that it documents.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ def _bomb() -> bytes:
 
 
 class Hostile:
-    """Makes responses.
+    """Generator and server of hostile responses.
 
     Args:
-        samples: JSON documents that the client does take; most responses are these with something changed.
+        samples: JSON documents that the client accepts; most responses are mutations of them.
 
     Attributes:
-        redirected: requests that came to where a response had redirected; a client of ours makes none.
+        redirected: requests to the target of a redirect; the clients make none.
     """
 
     def __init__(self, rng: random.Random, samples: Sequence[Any]) -> None:
@@ -42,7 +42,7 @@ class Hostile:
         self.redirected = 0
 
     def body(self) -> bytes:
-        """A body that may or may not be JSON."""
+        """Return a body that may or may not be JSON."""
         make: Callable[[], bytes] = self._rng.choice(
             [self._changed] * 6 + [self._noise, self._deep, self._large]
         )
@@ -58,7 +58,7 @@ class Hostile:
         return text
 
     def _change(self, value: Any) -> Any:
-        """The value with one thing in it replaced, added or removed, at any depth."""
+        """Return the value with one element replaced, added or removed, at any depth."""
         if isinstance(value, dict) and value and self._rng.random() < 0.9:
             key = self._rng.choice(list(value))
             what = self._rng.random()
@@ -76,7 +76,7 @@ class Hostile:
         return self._rng.choice(_SCALARS)
 
     def _bent(self, text: bytes) -> bytes:
-        """The bytes with some of them changed, cut or doubled."""
+        """Return the bytes with some of them changed, removed or doubled."""
         if not text:
             return text
         place = self._rng.randrange(len(text))
@@ -103,7 +103,7 @@ class Hostile:
         return b'{"symbols":[' + piece * (self._rng.choice([1_000, MIB]) // len(piece)) + b"0]}"
 
     def response(self) -> bytes:
-        """A whole HTTP response, which the connection's end follows."""
+        """Return a whole HTTP response, after which the connection is closed."""
         body, headers = self.body(), [b"Content-Type: application/json"]
         status = self._rng.choice(
             [b"200 OK"] * 9 + [b"500 Oops", b"204 No Content", b"302 Found", b"301 Moved", b"999 ?"]
@@ -112,7 +112,7 @@ class Hostile:
             headers.append(b"Location: /redirected")
         squeezed = self._rng.random()
         if squeezed < 0.1:
-            # A bomb now and then: some kilobytes on the wire, many megabytes behind them.
+            # Sometimes a decompression bomb: kilobytes that decompress to many megabytes.
             body = _bomb() if self._rng.random() < 0.01 else gzip.compress(body, 1)
             headers.append(b"Content-Encoding: gzip")
         elif squeezed < 0.15:
@@ -141,7 +141,7 @@ class Hostile:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Serve on a free loopback port; its address."""
+        """Serve on a free loopback port; yield its base URL."""
         server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -165,10 +165,16 @@ class Hostile:
 async def meet(
     rng: random.Random, samples: Sequence[Any], rounds: int, client: Callable[[str, int], Awaitable[None]]
 ) -> None:
-    """Run `client` (address, number of requests) against several servers at once, the same each time for the same seed.
+    """Run `client` against several hostile servers at once, reproducibly for the same seed.
 
-    Some responses (a chunk that is none before the end of the connection) a client can only wait out: one after another
-    that would take most of an hour for 10,000 of them.
+    Some responses (an incomplete chunk on an open connection) end only by the client's timeout: one after another,
+    10,000 of them would take most of an hour.
+
+    Args:
+        rng: random number generator of the responses.
+        samples: as of `Hostile`.
+        rounds: number of requests in all.
+        client: makes requests; called with the base URL and the number of requests.
 
     Raises:
         AssertionError: a client followed a redirect.
@@ -181,4 +187,4 @@ async def meet(
 
     await asyncio.gather(*(one(number, hostile) for number, hostile in enumerate(servers)))
     if any(hostile.redirected for hostile in servers):
-        raise AssertionError("nobody chooses where a client of ours asks next")
+        raise AssertionError("a client followed a redirect")

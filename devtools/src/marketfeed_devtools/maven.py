@@ -1,4 +1,4 @@
-"""Java libraries by Maven: what a pom asks for, fetched once into the cache."""
+"""Java libraries by Maven: the dependencies of a pom, downloaded once into the cache."""
 
 import hashlib
 from pathlib import Path
@@ -8,15 +8,15 @@ from marketfeed_devtools.programs import require, run, say
 
 
 def jars(pom: Path, name: str) -> Path:
-    """The folder of the jars that `pom` asks for, with all that they need to run.
+    """Return the folder with the jars of the runtime dependencies of `pom`.
 
     Args:
         pom: the file.
-        name: of the folder in the cache, before its key.
+        name: name of the folder in the cache, before its digest.
 
     Raises:
         Unavailable: Maven is not installed.
-        CommandFailed: Maven failed; with the end of its words.
+        CommandFailed: Maven failed; has the end of its output.
     """
 
     def make(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""A proxy before PostgreSQL that makes it fail the ways CockroachDB and networks do.
+"""A proxy for PostgreSQL that injects the failures of CockroachDB and of networks.
 
-It reads the frontend/backend protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html) far
-enough to know a statement when it passes and to put another answer in the place of the server's.
+It parses the frontend/backend protocol (https://www.postgresql.org/docs/current/protocol-message-formats.html) as far
+as needed to detect statements and to replace the server's responses.
 """
 
 import select
@@ -14,22 +14,22 @@ from enum import Enum, auto
 
 
 class Fault(Enum):
-    """What becomes of a statement."""
+    """A failure of a statement."""
 
     REFUSED = auto()
-    """It does not reach the server, its transaction is rolled back, and the answer is an error."""
+    """The statement does not reach the server, its transaction is rolled back, and the response is an error."""
     DONE_BUT_ERROR = auto()
-    """The server runs it, but the answer is an error: with 40003, a result that is unknown."""
+    """The server runs the statement, but the response is an error: with 40003, an unknown result."""
     CUT_BEFORE = auto()
-    """The connection breaks before the server has it."""
+    """The connection is cut before the server receives the statement."""
     CUT_AFTER = auto()
-    """The connection breaks after the server has run it and before its answer arrives."""
+    """The connection is cut after the server has run the statement and before its response arrives."""
 
 
 class Proxy:
-    """Listens on a free port and passes everything on to the server's socket, but for the faults it was given.
+    """A proxy on a free port that forwards to the server's socket and injects the planned faults.
 
-    `plan(statement, fault, sqlstate)` adds a fault for the next statement that begins so.
+    `plan(statement, fault, sqlstate)` adds a fault for the next statement with that beginning.
     """
 
     def __init__(self, server_socket: str) -> None:
@@ -44,29 +44,35 @@ class Proxy:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """Return the listening host and port."""
         host, port = self._listener.getsockname()[:2]
         return host, port
 
     def plan(self, statement: str, fault: Fault, sqlstate: str = "") -> None:
-        """Let a fault happen to the next statement that begins so."""
+        """Add a fault for the next statement that begins with `statement`.
+
+        Args:
+            statement: beginning of the statement.
+            fault: the failure.
+            sqlstate: SQLSTATE of the error response, if the fault has one.
+        """
         self._faults.append((statement.encode(), fault, sqlstate))
 
     def forget(self) -> None:
-        """No fault any more."""
+        """Remove all planned faults."""
         self._faults.clear()
 
     def freeze(self) -> None:
-        """Take new connections and serve none of them."""
+        """Accept new connections and never respond on them."""
         self._frozen = True
 
     @property
     def pending(self) -> int:
-        """Faults that have not happened yet."""
+        """Return the number of faults that have not been injected yet."""
         return len(self._faults)
 
     def close(self) -> None:
-        """End it, and every connection through it."""
+        """Stop listening and close every connection."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -113,7 +119,7 @@ class Proxy:
                 link.shutdown(socket.SHUT_RDWR)
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> bool:
-        """One message of the client's; whether the connection lives on."""
+        """Forward one message of the client; return whether the connection stays open."""
         header = _exactly(client, 5)
         kind, length = header[:1], struct.unpack("!I", header[1:])[0]
         body = _exactly(client, length - 4)

@@ -1,4 +1,4 @@
-"""Programs of the machine: which are there, and commands whose failure shows what they wrote."""
+"""Programs of the machine: search in PATH, and commands whose failure shows their output."""
 
 import os
 import shutil
@@ -12,32 +12,32 @@ _TAIL_LINES: Final = 40
 
 
 class Unavailable(Exception):
-    """Something that this machine lacks; the text names it, what it is needed for, and the way out."""
+    """A tool is missing on this machine; the text names it, its purpose and how to install it."""
 
 
 class CommandFailed(Exception):
-    """A command that failed; the text has its command line and the end of its output."""
+    """A command failed; the text has its command line and the end of its output."""
 
 
 def say(text: str) -> None:
-    """Progress, for whoever waits."""
+    """Print a line of progress."""
     print(text, flush=True)
 
 
 def find(program: str) -> str | None:
-    """The path of a program, also of those of Debian's administrators, which are not in everybody's PATH."""
+    """Return the path of a program; searches the sbin folders too, which are not in every user's PATH."""
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def require(program: str, purpose: str) -> str:
-    """The path of a program.
+    """Return the path of a program.
 
     Args:
         program: its name.
-        purpose: what it does for us, and where it is to be had; the error says so.
+        purpose: its purpose and how to install it, for the error text.
 
     Raises:
-        Unavailable: it is not installed.
+        Unavailable: the program is not installed.
     """
     if (found := find(program)) is None:
         raise Unavailable(f"{program} is not installed: {purpose}")
@@ -45,11 +45,11 @@ def require(program: str, purpose: str) -> str:
 
 
 def run(command: Sequence[str | Path], **options: Any) -> str:
-    """Run a command to its end and return what it wrote, its errors among the rest.
+    """Run a command to its end and return its output, stderr included.
 
     Args:
         command: program and arguments.
-        options: of ``subprocess.run``; with ``stderr=PIPE`` the errors are left out of the answer.
+        options: options of ``subprocess.run``; with ``stderr=PIPE`` the result has stdout only.
 
     Raises:
         CommandFailed: its exit code is not 0.
@@ -64,9 +64,9 @@ def run(command: Sequence[str | Path], **options: Any) -> str:
 
 
 def exit_code(work: Callable[[], object]) -> int:
-    """Do the work of a command: 0 when it is done, 1 when something failed, 3 when the machine lacks something.
+    """Run the work of a command; return 0 on success, 1 on failure, 3 if a tool is missing on this machine.
 
-    What failed or is lacking is said on standard error.
+    The reason is printed to standard error.
     """
     try:
         work()

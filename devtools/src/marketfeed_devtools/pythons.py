@@ -1,4 +1,4 @@
-"""Python interpreters of other versions that are on this machine."""
+"""Search for Python interpreters of other versions on this machine."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from marketfeed_devtools.programs import Unavailable, find
 
 
 def interpreter(version: str) -> Path:
-    """An interpreter of Python `version` (such as 3.13): one in PATH, else pyenv's or uv's newest.
+    """Return an interpreter of Python `version` (such as 3.13): from PATH, else pyenv's or uv's newest.
 
     Raises:
         Unavailable: there is none.
@@ -18,13 +18,13 @@ def interpreter(version: str) -> Path:
         if _version(candidate) == version:
             return candidate
     raise Unavailable(
-        f"Python {version} is not installed: `pyenv install {version}` or `uv python install {version}` brings it"
+        f"Python {version} is not installed: `pyenv install {version}` or `uv python install {version}` installs it"
     )
 
 
 def _candidates(version: str) -> Iterator[Path]:
     if found := find(f"python{version}"):
-        yield Path(found)  # perhaps only pyenv's shim, which refuses what is not chosen
+        yield Path(found)  # may be pyenv's shim, which fails for a version that is not selected
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or Path.home() / ".local" / "share" / "uv" / "python")
     for folder, pattern in ((pyenv / "versions", f"{version}.*"), (uv, f"cpython-{version}.*")):
@@ -37,7 +37,7 @@ def _release(file: Path) -> tuple[int, ...]:
 
 
 def _version(file: Path) -> str:
-    """What an interpreter says it is; "" when it does not run."""
+    """Return the version of an interpreter; "" if it does not run."""
     command = [str(file), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     return told.stdout.strip() if told.returncode == 0 else ""

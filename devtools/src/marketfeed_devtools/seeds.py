@@ -1,4 +1,4 @@
-"""How many random cases a fuzz test runs, and from which seed, so that a failure can be run again."""
+"""Rounds and seed of the fuzz tests, so that a failure can be reproduced."""
 
 import os
 import random
@@ -10,12 +10,12 @@ DEFAULT_ROUNDS: Final = 500
 
 
 def fuzz_rounds() -> int:
-    """How many cases: MARKETFEED_FUZZ_ROUNDS, or as many as every run of the tests can afford."""
+    """Return the number of cases: MARKETFEED_FUZZ_ROUNDS, or a default that is fast enough for every test run."""
     return int(os.environ.get(ROUNDS) or DEFAULT_ROUNDS)
 
 
 def fuzz_rng(test: str) -> random.Random:
-    """A random number generator for `test`, whose seed is printed; MARKETFEED_FUZZ_SEED gives one seen before."""
+    """Return a random number generator for `test`; its seed is MARKETFEED_FUZZ_SEED or random, and is printed."""
     seed = os.environ.get(SEED) or str(random.SystemRandom().randrange(2**32))
     print(f"{test}: {SEED}={seed} {ROUNDS}={fuzz_rounds()}")
-    return random.Random(f"{test} {seed}")  # noqa: S311 - which cases, not a secret
+    return random.Random(f"{test} {seed}")  # noqa: S311 - test cases, not a secret

@@ -1,4 +1,4 @@
-"""What a test does when the machine lacks what it needs."""
+"""Skipping of tests whose tools are missing on this machine."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def skip_or_fail(reason: object) -> NoReturn:
-    """Skip and say why; with CI=true in the environment a machine must lack nothing, and it is a failure."""
+    """Skip the test with a reason; fail it if CI=true is in the environment, where every tool must be installed."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(str(reason))
     pytest.skip(str(reason))

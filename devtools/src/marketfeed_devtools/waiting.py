@@ -1,6 +1,6 @@
 """Waiting for a condition, with a deadline.
 
-The deadline costs nothing where the condition comes to hold, so it is long enough for a busy machine.
+The deadline adds no time when the condition holds, so it is long enough for a busy machine.
 """
 
 import asyncio
@@ -18,10 +18,16 @@ LOOK_SECONDS: Final = 0.02
 def until(
     look: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS, *, every: float = LOOK_SECONDS
 ) -> T:
-    """The first answer of `look` that is true; it is asked again every so many seconds.
+    """Poll `look` until it returns a true value, and return that.
+
+    Args:
+        look: the condition.
+        what: name of the condition, for the error text.
+        seconds: the deadline.
+        every: polling interval.
 
     Raises:
-        AssertionError: there was none within `seconds`; names `what` was waited for.
+        AssertionError: no true value within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -37,7 +43,7 @@ async def until_async(
     *,
     every: float = LOOK_SECONDS,
 ) -> T:
-    """As `until`, while the event loop goes on; `look` may be a coroutine function.
+    """Poll as `until`, without blocking the event loop; `look` may be a coroutine function.
 
     Raises:
         AssertionError: as `until`.
@@ -56,4 +62,4 @@ async def _answer(look: Callable[[], T | Awaitable[T]]) -> T:
 
 def _still_time(deadline: float, what: str, seconds: float) -> None:
     if time.monotonic() > deadline:
-        raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+        raise AssertionError(f"timed out after {seconds:g} s waiting for {what}")

@@ -191,7 +191,7 @@ class Life:
         deadline = self._clock.seconds + settings.start_deadline_seconds
         while not self._cluster.is_up and not stopping():
             if self._clock.seconds >= deadline:
-                raise StartupError("no Kafka broker answered")
+                raise StartupError("no Kafka broker responded")
             await asyncio.sleep(0.5)
 
     def _read_topic(self, _: WorkerSettings, topic: str, _deadline: float) -> Iterator[bytes]:

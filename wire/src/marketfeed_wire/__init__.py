@@ -1,6 +1,6 @@
 """The message contract between the workers that publish market data and the consumers that store it.
 
-A leaf package: it knows no broker, no database and no venue. See docs/architecture.md.
+A leaf package: it has no broker, database or venue code. See docs/architecture.md.
 """
 
 from marketfeed_wire.codec import (

@@ -1,7 +1,7 @@
-"""Many record values at once: what `codec` does one by one, for the consumer's hot path.
+"""Bulk decoding of record values for the consumer's hot path.
 
-The outcome is the same; only the checks of names and decimals are made over all messages together, which costs a
-third. Where one value is bad, the caller goes through them one by one to learn which.
+The result is that of `codec` for each value. Names and decimals are checked over all messages together, which takes a
+third of the time. If one value is invalid, the caller decodes them one by one to find it.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 
 
 def decode_trades(values: Sequence[bytes]) -> list[Trade]:
-    """The trades in `values`.
+    """Decode `values` as trades.
 
     Raises:
-        DecodeError: one of them is not a trade of this schema version; that of the first such.
+        DecodeError: a value is not a trade of this schema version; describes the first such value.
     """
     decode = _trades.decode
     try:
@@ -40,10 +40,10 @@ def decode_trades(values: Sequence[bytes]) -> list[Trade]:
 
 
 def decode_book_tickers(values: Sequence[bytes]) -> list[BookTicker]:
-    """The quotes in `values`.
+    """Decode `values` as quotes.
 
     Raises:
-        DecodeError: one of them is not a quote of this schema version; that of the first such.
+        DecodeError: a value is not a quote of this schema version; describes the first such value.
     """
     decode = _book_tickers.decode
     try:
@@ -63,9 +63,9 @@ def decode_book_tickers(values: Sequence[bytes]) -> list[BookTicker]:
 
 
 def are_decimals(texts: Sequence[str]) -> bool:
-    """Whether every one of `texts` is a decimal, as `is_decimal` has it."""
-    # Numbers with eight decimals, as Binance writes all of them, are told by one look at all their characters: each
-    # has a point before its last eight, there are as many points as numbers, and the rest is digits.
+    """Return whether `is_decimal` holds for each of `texts`."""
+    # Binance writes all numbers with eight decimals. Those are checked together: each has a point before its last
+    # eight characters, there are as many points as numbers, and all other characters are digits.
     try:
         if set(map(_EIGHT_DECIMALS_POINT, texts)) == {"."}:
             joined = "".join(texts)

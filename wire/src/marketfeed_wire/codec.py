@@ -1,8 +1,8 @@
-"""Messages to and from the bytes of a Kafka record's value.
+"""Encoding and decoding of Kafka record values.
 
-A value is one JSON object in UTF-8. Decoding is strict about types, bounds, names and decimals, because
-what passes here is written to the database without another look; fields it does not know are passed over,
-so that an older consumer reads a newer worker's messages.
+A value is one JSON object in UTF-8. Decoding validates types, bounds, names and decimals, because decoded messages are
+written to the database without further checks. Unknown fields are ignored, so that an older consumer can read a newer
+worker's messages.
 """
 
 import re
@@ -14,13 +14,13 @@ from marketfeed_wire.messages import SCHEMA_VERSION, BookTicker, Id, IdSeries, N
 
 
 class _Version(msgspec.Struct):
-    """The one field that is read even of a message that cannot be."""
+    """The field that is decoded even if the rest of the message is invalid."""
 
     schema_version: int = SCHEMA_VERSION
 
 
 class _Identity(msgspec.Struct):
-    """What says which trade it is, even of a message that cannot be read otherwise."""
+    """The fields that identify a trade, decoded even if the rest of the message is invalid."""
 
     venue: Name
     symbol: Name
@@ -34,17 +34,17 @@ _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 _versions: Final = msgspec.json.Decoder(_Version)
 _identities: Final = msgspec.json.Decoder(_Identity)
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no message; the last for deep nesting, also where it would pass over it."""
+"""Errors of msgspec for an invalid message; RecursionError for deep nesting, also within ignored fields."""
 _PATH: Final = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 
 
 class DecodeError(ValueError):
-    """Bytes that are not the message they should be.
+    """A record value is not a valid message.
 
     Attributes:
-        field: the field at fault, or "" when the whole value is (not JSON, not an object).
-        reason: what is wrong with it, in words.
+        field: the invalid field; "" if the whole value is invalid (not JSON, not an object).
+        reason: description of the problem.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -61,20 +61,20 @@ encode = _encoder.encode
 
 
 def is_decimal(text: str) -> bool:
-    """Whether `text` is a plain non-negative decimal number: ASCII digits with at most one point."""
+    """Return whether `text` is a plain non-negative decimal number: ASCII digits with at most one point."""
     return text.isascii() and text.replace(".", "", 1).isdigit()
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can name a venue or a symbol: printable and without spaces, so also no NUL or tab."""
+    """Return whether `text` is a valid venue or symbol: printable, without spaces, NUL and tabs."""
     return text.isprintable() and " " not in text
 
 
 def decode_trade(value: bytes) -> Trade:
-    """The trade in a record's value.
+    """Decode the trade in a record's value.
 
     Raises:
-        DecodeError: the value is not a trade of this schema version; names the field.
+        DecodeError: the value is not a trade of this schema version; has the invalid field.
     """
     try:
         trade = _trades.decode(value)
@@ -86,7 +86,7 @@ def decode_trade(value: bytes) -> Trade:
 
 
 def trade_identity(value: bytes) -> tuple[str, str, int, int] | None:
-    """(venue, symbol, id series, trade id) of a value that need not be a whole trade; None where it does not say."""
+    """Return (venue, symbol, id series, trade id) of a value that may be an invalid trade; None if they are invalid."""
     try:
         found = _identities.decode(value)
     except UNREADABLE:
@@ -97,10 +97,10 @@ def trade_identity(value: bytes) -> tuple[str, str, int, int] | None:
 
 
 def decode_book_ticker(value: bytes) -> BookTicker:
-    """The quote in a record's value.
+    """Decode the quote in a record's value.
 
     Raises:
-        DecodeError: the value is not a quote of this schema version; names the field.
+        DecodeError: the value is not a quote of this schema version; has the invalid field.
     """
     try:
         quote = _book_tickers.decode(value)
@@ -118,10 +118,10 @@ def decode_book_ticker(value: bytes) -> BookTicker:
 
 
 def not_a_name(venue: str, symbol: str) -> DecodeError | None:
-    """The error for the first of these that cannot be a name, if any."""
+    """Return the error for the first of these that is not a valid name, or None."""
     for field, text in (("venue", venue), ("symbol", symbol)):
         if not is_name(text):
-            return DecodeError(field, f"{text!r} is not a name: it holds a space or an unprintable character")
+            return DecodeError(field, f"{text!r} is not a name: it contains a space or an unprintable character")
     return None
 
 
@@ -136,10 +136,10 @@ N = TypeVar("N", bound=_Named)
 
 
 def decode_named(decoder: msgspec.json.Decoder[N], value: bytes) -> N:
-    """What `decoder` reads in a record's value, if venue and symbol are names.
+    """Decode a record's value by `decoder` and check its venue and symbol.
 
     Raises:
-        DecodeError: it is no such message; names the field.
+        DecodeError: the value is not such a message; has the invalid field.
     """
     try:
         message = decoder.decode(value)
@@ -158,12 +158,12 @@ def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:
 
 
 def explained(error: Exception, value: bytes) -> DecodeError:
-    """The one documented error for what msgspec raised about `value`."""
-    # A message of another version may differ in any field, and the first that does would be blamed.
+    """Return the `DecodeError` for the error that msgspec raised for `value`."""
+    # A message of another schema version may differ in any field: the error is the version, not that field.
     version = _version_of(value)
     if version != SCHEMA_VERSION:
         return DecodeError("schema_version", f"this is version {version}, only {SCHEMA_VERSION} can be read")
-    # msgspec tells the place of a fault only in the last words of its message; only this function reads them.
+    # msgspec gives the path of the invalid field only at the end of its message text.
     text = str(error)
     found = _PATH.search(text) or _MISSING.search(text)
     return DecodeError(found["field"] if found else "", _PATH.sub("", text))

@@ -1,7 +1,7 @@
-"""Whether two messages of one id say the same: the content that belongs to a trade's or a quote's identity.
+"""Comparison of two messages with the same id.
 
-A trade is its time, price, quantity and side; a quote its two prices and two quantities. When the venue sent it, when
-it was received and whether it came over REST may differ between two copies of one trade.
+The content of a trade is its time, price, quantity and side; that of a quote its two prices and two quantities. Event
+time, receive time and origin may differ between two copies of one trade.
 """
 
 from decimal import Decimal
@@ -13,7 +13,7 @@ MS_US: Final = 1000
 
 
 def same_trade(one: Trade, other: Trade) -> bool:
-    """Whether two trades of one id have the same content."""
+    """Return whether two trades with the same id have the same content."""
     return (
         one.buyer_is_maker == other.buyer_is_maker
         and same_number(one.price, other.price)
@@ -23,7 +23,7 @@ def same_trade(one: Trade, other: Trade) -> bool:
 
 
 def same_quote(one: BookTicker, other: BookTicker) -> bool:
-    """Whether two quotes of one update id have the same content."""
+    """Return whether two quotes with the same update id have the same content."""
     return (
         same_number(one.bid_price, other.bid_price)
         and same_number(one.bid_qty, other.bid_qty)
@@ -33,14 +33,14 @@ def same_quote(one: BookTicker, other: BookTicker) -> bool:
 
 
 def same_number(one: str, other: str) -> bool:
-    """Whether two decimal strings are the same number: 1.0 is 1.00."""
+    """Return whether two decimal strings are the same number: 1.0 equals 1.00."""
     return one == other or Decimal(one) == Decimal(other)
 
 
 def same_time(one_us: int, other_us: int) -> bool:
-    """Whether two times are the same, to the precision of the coarser.
+    """Return whether two times are equal at the precision of the coarser one.
 
-    A venue that sends microseconds over its WebSocket may answer milliseconds over REST (Binance does).
+    A venue may send microseconds over WebSocket and milliseconds over REST (Binance does).
     """
     return one_us == other_us or (
         one_us // MS_US == other_us // MS_US and (one_us % MS_US == 0 or other_us % MS_US == 0)

@@ -1,7 +1,7 @@
-"""What workers remember in Kafka: how far they are, and which trade ids were ever missing.
+"""The workers' durable state in Kafka: checkpoints and gaps.
 
-Both topics are compacted: the newest message of a key is the truth. Workers read them at start and hold no other
-state; consumers store the gaps.
+Both topics are compacted: the newest message of a key is the current one. Workers read them at start and keep no other
+durable state; consumers store the gaps.
 """
 
 from typing import Annotated, Final, Literal
@@ -12,18 +12,18 @@ from marketfeed_wire.codec import DecodeError, decode_named
 from marketfeed_wire.messages import Id, IdSeries, Name, TimeUs
 
 GapState = Literal["open", "filled", "absent", "unresolved"]
-"""``open``: being repaired while later trades are held back; ``filled``: every id was published; ``absent``: the
-venue proved that the ids not published do not exist; ``unresolved``: some ids are still missing, later trades went
-on without them, and repair goes on."""
+"""``open``: backfill runs while later trades are in the reorder buffer; ``filled``: every id was published;
+``absent``: the venue has confirmed that the ids not published do not exist; ``unresolved``: some ids are still missing,
+the reorder buffer was flushed without them, and backfill continues."""
 
 Ids = tuple[Id, Id]
-"""First and last id of a range, both included."""
+"""First and last id of a range, inclusive."""
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
-    """How far a symbol's trades are acknowledged by Kafka: its checkpoint.
+    """The checkpoint of a symbol: its last trade up to which Kafka has acknowledged all.
 
-    The newest message of a symbol counts, of those with its highest id series.
+    The newest message with the symbol's highest id series is the current one.
     """
 
     venue: Name
@@ -32,13 +32,13 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     acknowledged_time_us: TimeUs
     id_series: IdSeries = 0
     trade_time_us: TimeUs | None = None
-    """When the trade `trade_id` was matched, as far as is known."""
+    """When the trade `trade_id` was matched; None if unknown."""
     next_id: Id | None = None
-    """The id that comes next where it is not `trade_id` + 1: a series that begins at id 0 has no trade before it."""
+    """The next expected id where it is not `trade_id` + 1: a series that begins at id 0 has no trade before it."""
 
 
 class QuoteProgress(msgspec.Struct, frozen=True, gc=False):
-    """About how far a symbol's quotes were published: the checkpoint of their update ids."""
+    """The approximate checkpoint of a symbol's quotes: an update id that was published."""
 
     venue: Name
     symbol: Name
@@ -48,7 +48,7 @@ class QuoteProgress(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A jump in a symbol's trade ids and what became of it; identity is (venue, symbol, id_series, first_id)."""
+    """A gap in a symbol's trade ids and its state; identity is (venue, symbol, id_series, first_id)."""
 
     venue: Name
     symbol: Name
@@ -56,15 +56,15 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     last_id: Id
     state: GapState
     missing: list[Ids]
-    """The ids that are still missing."""
+    """The ids that are still missing, as ranges."""
     absent: list[Ids]
-    """The ids that the venue proved not to exist."""
+    """The ids that the venue has confirmed not to exist, as ranges."""
     proof: Annotated[str, msgspec.Meta(max_length=64)]
-    """Where the outcome comes from: the venue's endpoint, or "stream" when the trades came late by themselves."""
+    """The source of the outcome: the venue's endpoint, or "stream" if the trades arrived out of order."""
     detected_time_us: TimeUs
     updated_time_us: TimeUs
     after_time_us: TimeUs | None = None
-    """About when the trade before it was matched, as far as is known: where a later process looks for it by time."""
+    """About when the trade before the gap was matched, for backfill by time in a later process; None if unknown."""
     id_series: IdSeries = 0
 
 
@@ -75,50 +75,50 @@ _QUOTES_KEY_END: Final = b"|quotes"
 
 
 def progress_key(venue: str, symbol: str) -> bytes:
-    """The record key of a `Progress`."""
+    """Return the record key of a `Progress`."""
     return f"{venue}|{symbol}".encode()
 
 
 def quote_progress_key(venue: str, symbol: str) -> bytes:
-    """The record key of a `QuoteProgress`: they share a topic with `Progress`."""
+    """Return the record key of a `QuoteProgress`, which shares a topic with `Progress`."""
     return progress_key(venue, symbol) + _QUOTES_KEY_END
 
 
 def is_quote_progress_key(key: bytes) -> bool:
-    """Whether the record of this key holds a `QuoteProgress`."""
-    # A symbol cannot be mistaken for it: the key of a Progress holds one separator, unless a name has one of its own.
+    """Return whether the record of this key holds a `QuoteProgress`."""
+    # Unambiguous for a symbol that ends in "|quotes": without it a key holds one separator only.
     return key.endswith(_QUOTES_KEY_END) and key.count(b"|") > 1
 
 
 def gap_key(gap: Gap) -> bytes:
-    """The record key of a `Gap`; of the first series the key that it had before there were series."""
+    """Return the record key of a `Gap`; the first series has no suffix, as before id series were introduced."""
     series = f"|{gap.id_series}" if gap.id_series else ""
     return f"{gap.venue}|{gap.symbol}|{gap.first_id}{series}".encode()
 
 
 def decode_progress(value: bytes) -> Progress:
-    """The progress in a record's value.
+    """Decode the checkpoint in a record's value.
 
     Raises:
-        DecodeError: the value is no `Progress`; names the field.
+        DecodeError: the value is not a `Progress`; has the invalid field.
     """
     return decode_named(_progress, value)
 
 
 def decode_quote_progress(value: bytes) -> QuoteProgress:
-    """The checkpoint of quotes in a record's value.
+    """Decode the quotes' checkpoint in a record's value.
 
     Raises:
-        DecodeError: the value is no `QuoteProgress`; names the field.
+        DecodeError: the value is not a `QuoteProgress`; has the invalid field.
     """
     return decode_named(_quote_progress, value)
 
 
 def decode_gap(value: bytes) -> Gap:
-    """The gap in a record's value.
+    """Decode the gap in a record's value.
 
     Raises:
-        DecodeError: the value is no `Gap`, or a range of it ends before it starts; names the field.
+        DecodeError: the value is not a `Gap`, or one of its ranges ends before it starts; has the invalid field.
     """
     gap = decode_named(_gaps, value)
     ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}

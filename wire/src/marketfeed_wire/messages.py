@@ -1,14 +1,14 @@
-"""The messages on the Kafka topics: what workers publish and consumers store.
+"""The market data messages on the Kafka topics.
 
 Prices and quantities are the venue's own decimal strings from the socket to NUMERIC, never floats. Times
-are whole microseconds since the Unix epoch and are named for whose clock they are:
+are integer microseconds since the Unix epoch, each of one clock:
 
 - ``trade_time_us``: when the venue matched the trade;
-- ``event_time_us``: when the venue sent the event, ``None`` where it does not say;
-- ``received_time_us``: when this project's worker read it from the socket.
+- ``event_time_us``: when the venue sent the event, ``None`` if the venue does not give it;
+- ``received_time_us``: when the worker read the message from the socket.
 
-No time is ever part of a key: a trade is (venue, symbol, id_series, trade_id), a quote (venue, symbol, id_series,
-update_id). `id_series` is 0 until the venue begins a symbol's ids again, and is raised by one each time it does.
+No time is part of a key: the key of a trade is (venue, symbol, id_series, trade_id), that of a quote (venue, symbol,
+id_series, update_id). `id_series` is 0 until the venue restarts a symbol's ids, and is incremented at each restart.
 """
 
 from typing import Annotated, Final, Literal
@@ -16,16 +16,16 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 SCHEMA_VERSION: Final = 1
-"""Raised when a field changes its meaning or goes away; added optional fields leave it as it is."""
+"""Incremented when a field changes its meaning or is removed; not for an added optional field."""
 
 MAX_ID = 2**63 - 1
-"""The largest id a message may hold: what a BIGINT column takes."""
+"""Maximum id: the maximum of a BIGINT column."""
 
 MAX_TIME_US = 253_370_764_800_000_000
-"""The largest time a message may hold: the year 9999 begins.
+"""Maximum time: the beginning of the year 9999.
 
-No clock says more but by mistake, and much that reads a database (Python's datetime, for one) fails at the year 10000,
-which is near for a time that a view rounds or shows in another zone: one such row would spoil a view for everybody.
+Many database clients (Python's datetime, for one) fail at the year 10000, which a view may reach when it rounds a time
+or converts it to another time zone. One such row would break the view for every reader.
 """
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
@@ -37,18 +37,18 @@ Decimal = Annotated[
         min_length=1,
         max_length=64,
         description="a non-negative decimal number as the venue wrote it",
-        # For readers of the schema only; the codec's own check, `is_decimal`, costs less than a pattern.
+        # For the JSON schema only: the codec checks by `is_decimal`, which is faster than a pattern.
         extra_json_schema={"pattern": r"^([0-9]+\.?[0-9]*|\.[0-9]+)$"},
     ),
 ]
 
 IdSeries = Annotated[
     int,
-    msgspec.Meta(ge=0, le=2**31 - 1, description="how often the venue has begun the symbol's ids again"),
+    msgspec.Meta(ge=0, le=2**31 - 1, description="number of times that the venue has restarted the symbol's ids"),
 ]
 
 Origin = Literal["stream", "backfill"]
-"""``stream``: read live from the venue's socket; ``backfill``: fetched later over REST to close a gap."""
+"""``stream``: received over the venue's WebSocket; ``backfill``: fetched over REST to close a gap."""
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -71,8 +71,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 class BookTicker(msgspec.Struct, frozen=True, gc=False):
     """The best bid and ask of a symbol at one update of its book; identity is (venue, symbol, id_series, update_id).
 
-    Update ids rise but are not contiguous, so a lost quote cannot be seen, only an old one. Their series is not that of
-    the symbol's trades: a venue may begin one kind of ids again and not the other.
+    Update ids increase but are not contiguous, so a missing quote cannot be detected, only an old one. Quotes and
+    trades have separate id series: a venue may restart the ids of one and not of the other.
     """
 
     venue: Name

@@ -17,7 +17,7 @@ _MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {"trade": Trade, "book_ticke
 
 
 def schemas() -> dict[str, str]:
-    """File name -> JSON Schema text, for each message type at this schema version."""
+    """Return file name -> JSON Schema text for each message type at this schema version."""
     return {
         f"{name}.v{SCHEMA_VERSION}.schema.json": json.dumps(_schema(message), indent=2) + "\n"
         for name, message in _MESSAGES.items()
@@ -26,7 +26,7 @@ def schemas() -> dict[str, str]:
 
 def _schema(message: type[msgspec.Struct]) -> dict[str, object]:
     (reference,), definitions = msgspec.json.schema_components([message])
-    # msgspec answers a reference into `definitions`; a schema file of one message holds the message itself.
+    # msgspec returns a reference into `definitions`; a schema file of one message holds the definition itself.
     definition = definitions[reference["$ref"].rsplit("/", 1)[-1]]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -38,7 +38,7 @@ def _schema(message: type[msgspec.Struct]) -> dict[str, object]:
 
 
 def main() -> None:
-    """Write the schemas into the folder named on the command line."""
+    """Write the schemas into the folder given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder

@@ -1,7 +1,7 @@
-"""What ``GET /status`` of a worker and of a consumer answers, as JSON.
+"""The JSON response of ``GET /status`` of a worker and of a consumer.
 
-The operator, the command line and the tests read these; nothing else of a service is looked at from outside.
-Times are microseconds since the Unix epoch; ``None`` means "not yet".
+Read by the operator, the command line and the tests. Times are microseconds since the Unix epoch; ``None`` means
+"not yet".
 """
 
 from typing import Literal
@@ -21,13 +21,13 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_frame_time_us: int | None
     reconnects: int
     reason: str
-    """Why the connection is not streaming; "" while it is."""
+    """Why the connection is not streaming; "" if it is."""
 
 
 StreamState = Literal["waiting", "live", "idle", "stalled", "unverified"]
-"""``waiting``: has not delivered since it was subscribed; ``live``: delivers; ``idle``: silent, and the venue has
-nothing newer; ``stalled``: silent, and the venue has newer data; ``unverified``: silent for longer than usual, and REST
-does not respond. A worker is ready when each stream is live or idle."""
+"""``waiting``: no message since the subscription; ``live``: messages arrive; ``idle``: no messages, and the venue has
+no newer data; ``stalled``: no messages, and the venue has newer data; ``unverified``: no messages for longer than
+usual, and REST does not respond. A worker is ready if each stream is live or idle."""
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,33 +35,33 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     state: StreamState
     silent_seconds: float
-    """How long it has delivered nothing, counted from its subscription at most."""
+    """Seconds since the last message, or since the subscription."""
     bound_seconds: float
-    """After how many seconds of silence the venue is asked over REST whether it has anything newer."""
+    """Seconds without a message after which the stream is checked against REST."""
 
 
 class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker has seen of one symbol."""
+    """The state of one symbol in a worker."""
 
     trades: int
     quotes: int
     last_trade_id: int | None
     last_trade_time_us: int | None
     missing: int
-    """Trade ids that were jumped over and have not been published since."""
+    """Trade ids in open and unresolved gaps."""
     duplicates: int
     streams: dict[str, StreamStatus] = {}
-    """``trades`` and ``quotes``, those that are read."""
+    """The subscribed streams, ``trades`` and ``quotes``."""
     id_series: int = 0
-    """Of its trade ids: how often the venue has begun them again."""
+    """Number of times that the venue has restarted the symbol's trade ids."""
     quote_series: int = 0
-    """Likewise of its quotes' update ids."""
+    """Number of times that the venue has restarted the update ids of its quotes."""
     conflicts: int = 0
-    """Trades that came again with another time, price, quantity or side."""
+    """Trades received again with another time, price, quantity or side."""
     unproven: int = 0
-    """Trades with known ids that were published, because nothing was left to compare them with."""
+    """Trades with already published ids that were published again, because the first copy is not in memory."""
     held: int = 0
-    """Trades that are held back until it is known whether the ids begin again."""
+    """Buffered trades, until it is verified whether the venue has restarted the ids."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,27 +72,27 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     shard: str
     ready: bool
     reason: str
-    """Why the worker is not ready; "" when it is."""
+    """Why the worker is not ready; "" if it is."""
     symbols: dict[str, SymbolStatus]
     refused_symbols: dict[str, str]
-    """Symbols that were asked for and left out -> the reason."""
+    """Assigned symbols that are not subscribed -> the reason."""
     connections: list[ConnectionStatus]
     received: dict[str, int]
-    """Topic -> messages read from the venue."""
+    """Topic -> messages received from the venue."""
     acknowledged: dict[str, int]
     """Topic -> messages that Kafka has acknowledged."""
     failed: dict[str, int]
-    """Topic -> messages that Kafka has refused for good."""
+    """Topic -> messages that Kafka has rejected with a permanent error."""
     pending: int
-    """Messages handed to the Kafka client and not answered for yet."""
+    """In-flight messages: produced and not acknowledged yet."""
     rejected: dict[str, int] = {}
-    """Reason -> messages that cannot be true and were kept as they came; "impossible_time"."""
+    """Reason -> rejected messages with implausible content; "impossible_time"."""
     unexpected: int = 0
-    """Messages of symbols or streams that this worker does not read."""
+    """Messages of symbols or streams that are not assigned to this worker."""
     oldest_unacknowledged_seconds: float = 0.0
-    """Age of the oldest message that Kafka has not acknowledged; 0 when there is none."""
+    """Age of the oldest in-flight message; 0 if there is none."""
     assignment: str = ""
-    """Hash of the assignment file that is applied (see `assignment`); "" without such a file, or not yet."""
+    """Hash of the applied assignment file (see `assignment`); "" before that, or without a file."""
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,34 +101,34 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     next_offset: int
-    """The offset that the database says is next."""
+    """The committed offset in the database."""
     end_offset: int | None
-    """The partition's end as the broker last told it."""
+    """The log end offset in the broker's last response."""
 
 
 class StoredSymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What this consumer process has committed of one symbol."""
+    """The rows of one symbol that this consumer process has committed."""
 
     rows: int
     latency_p50_us: int | None
     latency_p99_us: int | None
-    """Wire to commit: from the worker's socket read to the database's answer to COMMIT."""
+    """Wire to commit: from the worker's socket read to the database's response to COMMIT."""
     conflicts: int = 0
-    """Messages that say something else of what is stored."""
+    """Messages with the id of a stored row and another content."""
     id_series: int = 0
     """The newest series of its trade ids that this process has stored."""
 
 
 class RetentionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What `marketfeed-consumer retain` has done to a table, as the database has it."""
+    """The stored state of `marketfeed-consumer retain` for a table."""
 
     deleted_rows: int
     impossible_rows: int
-    """Rows that the newest run kept because their times cannot be."""
+    """Rows that the newest run kept because their times are impossible."""
     unfinished_symbols: int
-    """Symbols of which the newest run has not come to the end."""
+    """Symbols that the newest run has not completed."""
     finished_time_us: int
-    """When a run came to the end of a symbol last; 0 when none has."""
+    """When a run last completed a symbol; 0 if none has."""
 
 
 class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,17 +140,17 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     partitions: list[PartitionStatus]
     inserted: dict[str, int]
-    """Table -> rows that this process has added."""
+    """Table -> rows that this process has inserted."""
     duplicates: dict[str, int]
-    """Table -> messages that were stored already, with the same content, and changed nothing."""
+    """Table -> duplicates skipped: messages already stored with the same content."""
     conflicts: dict[str, int] = msgspec.field(default_factory=dict)
-    """Table -> messages that say something else of what is stored; see trade_conflicts and quote_conflicts."""
+    """Table -> messages with the id of a stored row and another content; see trade_conflicts and quote_conflicts."""
     unverifiable: dict[str, int] = msgspec.field(default_factory=dict)
-    """Table -> messages that repeat what has expired, so that their content could not be compared."""
+    """Table -> duplicates of expired rows, whose content could not be compared."""
     expired: dict[str, int] = msgspec.field(default_factory=dict)
-    """Table -> late messages older than what is kept, which were not stored."""
+    """Table -> late messages older than the retention limit, which were not stored."""
     retention: dict[str, RetentionStatus] = msgspec.field(default_factory=dict)
-    """By table; from the process that takes the audit's figures."""
+    """By table; reported by the process that collects the audit's figures."""
     dead_letters: int
     symbols: dict[str, StoredSymbolStatus]
     latency_p50_us: int | None

@@ -1,7 +1,7 @@
-"""Topic names and the key rule.
+"""Topic names, topic configuration and record keys.
 
-The key of every market data record is its symbol, so that one symbol's messages stand in one partition, in order.
-The two ledger topics are compacted and have keys of their own (see `ledger`).
+The key of every market data record is its symbol, so that the messages of one symbol are ordered in one partition.
+The two ledger topics are compacted and have other keys (see `ledger`).
 """
 
 from typing import Final
@@ -13,24 +13,24 @@ GAPS: Final = "market.gaps"
 REJECTED: Final = "market.rejected.raw"
 
 _ALWAYS: Final = {
-    # Whole batches as the worker sends them: a broker's own default may be smaller, or compress once more.
+    # The producer's record batches, unchanged: the broker's default may be smaller, or recompress them.
     "max.message.bytes": "1048588",
     "compression.type": "producer",
 }
 LEDGER_POLICY: Final = {
     **_ALWAYS,
     "cleanup.policy": "compact",
-    # Read whole at each start of a worker: compaction never touches the segment that is written, so it is kept small.
+    # A worker reads the whole topic at start. Compaction skips the active segment, so segments are small.
     "segment.bytes": "67108864",
     "min.cleanable.dirty.ratio": "0.1",
 }
-"""What the two ledger topics mean, as Kafka's topic configuration: the newest message of a key, for ever."""
+"""Kafka topic configuration of the two ledger topics: the newest message of each key, without expiry."""
 
 
 def market_data_policy(retention_hours: int) -> dict[str, str]:
-    """What a topic of trades or quotes means, as Kafka's topic configuration: every message, for `retention_hours`.
+    """Return the Kafka topic configuration of a topic of trades or quotes: every message, for `retention_hours`.
 
-    Its messages have their symbol as their key: compacted it would keep the last trade of each symbol only.
+    Never compacted: the key is the symbol, and compaction would keep only the last trade of each symbol.
     """
     return {
         **_ALWAYS,
@@ -41,5 +41,5 @@ def market_data_policy(retention_hours: int) -> dict[str, str]:
 
 
 def key_for(symbol: str) -> bytes:
-    """The record key of a message about `symbol`."""
+    """Return the record key of a message of `symbol`."""
     return symbol.encode()
