@@ -59,7 +59,9 @@ def test_logs_of_a_library_accept_level_and_arguments(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_logs_of_an_exception_have_the_traceback_without_local_variables(capsys: Capture, log_format: str) -> None:
+def test_logs_of_an_exception_have_the_traceback_without_local_variables(
+    capsys: Capture, log_format: str
+) -> None:
     logs.configure("INFO", log_format)
     for log in (logs.get("ours"), logging.getLogger("theirs")):
         try:

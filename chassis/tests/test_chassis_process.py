@@ -56,7 +56,9 @@ def test_exit_code_does_not_hide_unexpected_exceptions() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
-def test_stdout_escapes_characters_that_it_cannot_encode(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+def test_stdout_escapes_characters_that_it_cannot_encode(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
     """Regression: a symbol with non-Latin characters ended the command with a traceback."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))

@@ -96,7 +96,9 @@ def test_go_program_is_built_once(own_cache: Path, buildable: go.Program) -> Non
     assert [each.name for each in file.parent.iterdir()] == ["words"]
 
 
-def test_go_build_that_fails_has_the_reason_and_leaves_no_file(own_cache: Path, buildable: go.Program) -> None:
+def test_go_build_that_fails_has_the_reason_and_leaves_no_file(
+    own_cache: Path, buildable: go.Program
+) -> None:
     assert buildable.module is not None
     (buildable.module / "main.go").write_text("package main\n\nfunc main() { nowhere() }\n")
     with pytest.raises(CommandFailed, match="undefined: nowhere"):

@@ -19,9 +19,7 @@ def test_assignment_round_trips(symbols: list[str], budget_share: int | None) ->
 
 
 @given(symbol_lists, symbol_lists)
-def test_assignment_hash_is_equal_only_for_equal_symbols(
-    one: list[str], other: list[str]
-) -> None:
+def test_assignment_hash_is_equal_only_for_equal_symbols(one: list[str], other: list[str]) -> None:
     assert (hash_of(one) == hash_of(other)) == (set(one) == set(other))
 
 

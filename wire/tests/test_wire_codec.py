@@ -79,7 +79,9 @@ def test_decoding_of_arbitrary_bytes_raises_only_decode_errors(value: bytes) -> 
 
 
 @given(message=trades.map(encode) | book_tickers.map(encode), data=st.data())
-def test_decoding_of_a_damaged_record_fails_or_gives_a_valid_message(message: bytes, data: st.DataObject) -> None:
+def test_decoding_of_a_damaged_record_fails_or_gives_a_valid_message(
+    message: bytes, data: st.DataObject
+) -> None:
     place = data.draw(st.integers(0, len(message) - 1))
     damaged = message[:place] + data.draw(st.binary(max_size=4)) + message[place + 1 :]
     for decode in (decode_trade, decode_book_ticker):
@@ -162,13 +164,17 @@ def shown(value: object) -> str:
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_IN_A_TRADE, ids=shown)
-def test_decode_error_has_the_invalid_field_of_a_trade(trade_fields: Fields, field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_trade(
+    trade_fields: Fields, field: str, value: object
+) -> None:
     record = json.dumps({**trade_fields, field: value}).encode()
     assert refused(decode_trade, record).field == field
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG_IN_A_QUOTE, ids=shown)
-def test_decode_error_has_the_invalid_field_of_a_quote(book_ticker_fields: Fields, field: str, value: object) -> None:
+def test_decode_error_has_the_invalid_field_of_a_quote(
+    book_ticker_fields: Fields, field: str, value: object
+) -> None:
     record = json.dumps({**book_ticker_fields, field: value}).encode()
     assert refused(decode_book_ticker, record).field == field
 

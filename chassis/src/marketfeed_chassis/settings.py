@@ -20,8 +20,8 @@ from marketfeed_chassis.errors import SettingsError
 S = TypeVar("S", bound="Settings")
 
 MOST_DRAIN_SECONDS: Final = 120
-"""Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long again
-to acquire leases: the sum must be below max.poll.interval.ms, and each below the time after which /livez fails."""
+"""Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long
+again to acquire leases: the sum must be below max.poll.interval.ms, and each below the time after which /livez fails."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 """Credentials in a URL, which may be the value of a variable that is not a secret."""

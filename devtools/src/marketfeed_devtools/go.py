@@ -107,7 +107,9 @@ def source(path: str, version: str) -> Path:
         CommandFailed: the download failed.
     """
     go = require("go", f"fetches the source of {path}")
-    with tempfile.TemporaryDirectory() as outside:  # outside any Go module: inside one Go requires it in go.mod
+    with (
+        tempfile.TemporaryDirectory() as outside
+    ):  # outside any Go module: inside one Go requires it in go.mod
         command = [go, "mod", "download", "-json", f"{path}@{version}"]
         told = run(command, cwd=outside, env=environment(), stderr=subprocess.PIPE)
     return Path(json.loads(told)["Dir"])

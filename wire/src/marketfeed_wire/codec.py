@@ -121,7 +121,9 @@ def not_a_name(venue: str, symbol: str) -> DecodeError | None:
     """Return the error for the first of these that is not a valid name, or None."""
     for field, text in (("venue", venue), ("symbol", symbol)):
         if not is_name(text):
-            return DecodeError(field, f"{text!r} is not a name: it contains a space or an unprintable character")
+            return DecodeError(
+                field, f"{text!r} is not a name: it contains a space or an unprintable character"
+            )
     return None
 
 

@@ -44,7 +44,9 @@ Decimal = Annotated[
 
 IdSeries = Annotated[
     int,
-    msgspec.Meta(ge=0, le=2**31 - 1, description="number of times that the venue has restarted the symbol's ids"),
+    msgspec.Meta(
+        ge=0, le=2**31 - 1, description="number of times that the venue has restarted the symbol's ids"
+    ),
 ]
 
 Origin = Literal["stream", "backfill"]
