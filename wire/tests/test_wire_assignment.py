@@ -37,7 +37,7 @@ def test_assignment_file_that_is_truncated_is_rejected(symbols: list[str], data:
         (b"[]", "Expected `object`"),
         (b'{"symbols":["BTCUSDT"]}', "missing required field `hash`"),
         (b'{"symbols":["BTCUSDT"],"hash":"0"}', "is not the hash of the symbols"),
-        (b'{"symbols":["A","A"],"hash":"559aead08264d579"}', "named twice"),
+        (b'{"symbols":["A","A"],"hash":"559aead08264d579"}', "listed twice"),
         (b'{"symbols":[],"hash":"0","budget_share":0}', "budget_share"),
         (b'{"symbols":["A B"],"hash":"0"}', "not a symbol"),
         (b'{"symbols":[""],"hash":"0"}', "length >= 1"),

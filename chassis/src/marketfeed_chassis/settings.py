@@ -21,7 +21,7 @@ S = TypeVar("S", bound="Settings")
 
 MOST_DRAIN_SECONDS: Final = 120
 """Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long
-again to acquire leases: the sum must be below max.poll.interval.ms, and each below the time after which /livez fails."""
+again to acquire leases: the sum must be below max.poll.interval.ms, and each below the time until /livez fails."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 """Credentials in a URL, which may be the value of a variable that is not a secret."""
