@@ -51,14 +51,14 @@ async def _run(folder: Path, seconds: float, images: Path) -> None:
         begin = time.time()
         print(f"running for {seconds:g} s, faults after a third", flush=True)
         await asyncio.sleep(seconds / 3)
-        await monitoring_stage.make_trouble(stage, dead_letter=False)
+        await monitoring_stage.inject_faults(stage, dead_letter=False)
         await asyncio.sleep(seconds * 2 / 3)
         for board in BOARDS:
             if board.uid != "marketfeed-operator" or not stage.without_operator:
                 _draw(board, stage, begin, images / f"{board.uid}.png")
         print("trades are lost for good, for the picture of an overview that is red", flush=True)
-        monitoring_stage.lose_trades_for_good(stage)
-        await monitoring_stage.make_trouble(stage)
+        monitoring_stage.lose_trades_permanently(stage)
+        await monitoring_stage.inject_faults(stage)
         await asyncio.sleep(45)
         _draw(OVERVIEW, stage, begin, images / f"{OVERVIEW.uid}-trouble.png")
 

@@ -1,4 +1,4 @@
-"""Fixtures of the monitoring's tests: Prometheus' own programs."""
+"""Fixtures: the executables of Prometheus."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from marketfeed_monitoring import prometheus
 
 @pytest.fixture(scope="session")
 def programs() -> prometheus.Programs:
-    """prometheus and promtool; skips where they cannot be had, which in CI is a failure."""
+    """Return prometheus and promtool; skip the test if they are unavailable, which is a failure in CI."""
     try:
         return prometheus.programs()
     except Unavailable as reason:

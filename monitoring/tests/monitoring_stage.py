@@ -1,8 +1,8 @@
-"""Something to look at: real workers, consumers and operator at work and in trouble, scraped by a real Prometheus.
+"""Test environment: running workers, consumers and operator with faults, scraped by Prometheus.
 
-A simulated venue with faults, two workers (shards), a consumer a topic, the embedded broker and PostgreSQL; and, where
-an API server can be had, the operator with two feeds. Everything is scraped twice at once: as the PodMonitors on
-Kubernetes label it, and plainly, as a static scrape job does.
+It consists of a simulated venue with faults, two workers (shards), a consumer per topic, the embedded broker and
+PostgreSQL, and, if an API server is available, the operator with two feeds. Two Prometheus servers scrape the targets:
+one with the labels of PodMonitors on Kubernetes, one with static scrape jobs.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ SHARDS = (("BTCUSDT", "ETHUSDT", "SOLUSDT"), ("ADAUSDT", "XRPUSDT", "DOGEUSDT"))
 
 
 class Stage(NamedTuple):
-    """What runs.
+    """The running environment.
 
     Attributes:
-        kubernetes, compose: the two Prometheus servers.
-        without_operator: why no operator runs; "" when it does.
+        kubernetes, compose: The two Prometheus servers.
+        without_operator: Reason why no operator runs; "" if it runs.
     """
 
     pipeline: Pipeline
@@ -55,8 +55,8 @@ class Stage(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def stage(folder: Path, programs: Programs, scrape_seconds: float = 1.0) -> AsyncIterator[Stage]:
-    """Bring everything up in `folder`; it ends with the block."""
-    _let_others_through(folder)
+    """Start the environment in `folder` and stop it at the end of the block."""
+    _make_accessible(folder)
     async with AsyncExitStack() as running:
         parts = await running.enter_async_context(Parts(folder))
         pipeline = await _pipeline(parts, folder)
@@ -72,18 +72,20 @@ async def stage(folder: Path, programs: Programs, scrape_seconds: float = 1.0) -
         servers = []
         for name in ("kubernetes", "compose"):
             (folder / name).mkdir()
-            seen = targets if name == "kubernetes" else [Target(_job(each), each.address) for each in targets]
-            servers.append(Prometheus(programs, folder / name, seen, RULES, scrape_seconds=scrape_seconds))
+            scraped = (
+                targets if name == "kubernetes" else [Target(_job(each), each.address) for each in targets]
+            )
+            servers.append(Prometheus(programs, folder / name, scraped, RULES, scrape_seconds=scrape_seconds))
             running.enter_context(servers[-1])
         for server in servers:
             await until_async(
-                lambda seen=server: _sees(seen, len(targets)), "Prometheus to have scraped everything"
+                lambda server=server: _has_scraped(server, len(targets)), "Prometheus to scrape all targets"
             )
         yield Stage(pipeline, *servers, without_operator)
 
 
-def _sees(server: Prometheus, targets: int) -> bool:
-    """Whether every target was scraped, and each stored topic's partitions are somebody's: counts begin at 0 then."""
+def _has_scraped(server: Prometheus, targets: int) -> bool:
+    """Return whether every target was scraped and all partitions are assigned, so that their counters exist."""
     up, topics = server.instant("sum(up)"), server.instant("count(marketfeed_consumer_dead_letters_total)")
     return bool(up and topics and up[0].points[-1][1] == targets and topics[0].points[-1][1] == STORED_TOPICS)
 
@@ -98,14 +100,14 @@ async def _pipeline(parts: Parts, folder: Path) -> Pipeline:
     symbols = ",".join(symbol for shard in SHARDS for symbol in shard)
     pipeline.environment |= {"KAFKA_BROKER": address_file.read_text().strip(), "LOG_LEVEL": "WARNING"}
     await pipeline.migrate()
-    await _retain_a_row_with_an_impossible_time(pipeline)
+    await _retain_row_with_impossible_time(pipeline)
     await pipeline.venue(
         "generate", "--symbols", symbols, "--trade-rate", "8", "--quote-rate", "40", "--seed", "7"
     )
     return pipeline
 
 
-ROW_WITH_AN_IMPOSSIBLE_TIME = """
+ROW_WITH_IMPOSSIBLE_TIME = """
 INSERT INTO trades (venue, symbol, trade_id, price, qty, buyer_is_maker, trade_time_us, received_time_us, origin)
 VALUES ('binance_us', 'LTCUSDT', 1, 1, 1, true, 5, 5, 'stream');
 INSERT INTO high_water_marks
@@ -114,10 +116,10 @@ VALUES ('trades', 'binance_us', 'LTCUSDT', 1, 1, 1, 5, 5, 1)
 """
 
 
-async def _retain_a_row_with_an_impossible_time(pipeline: Pipeline) -> None:
-    """A run of retention, so that its metrics exist, and a row that it keeps because of its time."""
+async def _retain_row_with_impossible_time(pipeline: Pipeline) -> None:
+    """Run retention, so that its metrics exist, on a row that it keeps because of its impossible time."""
     with psycopg.connect(pipeline.database) as connection:
-        connection.execute(ROW_WITH_AN_IMPOSSIBLE_TIME)
+        connection.execute(ROW_WITH_IMPOSSIBLE_TIME)
     retain = (sys.executable, "-m", "marketfeed_consumers", "retain", "--trades-days", "1")
     process = await asyncio.create_subprocess_exec(*retain, env=pipeline.environment)
     assert await process.wait() == commands.IMPOSSIBLE_TIMES
@@ -138,7 +140,7 @@ async def _services(pipeline: Pipeline) -> list[Target]:
 def _target(
     feed: str, component: str, address: str, *, namespace: str = NAMESPACE, shard: str = ""
 ) -> Target:
-    """As a PodMonitor labels it; see docs/operator.md."""
+    """Return a target with the labels of a PodMonitor; see docs/operator.md."""
     pod = {"pod": f"{shard or component}-0", "namespace": namespace, "component": component}
     labels = pod | ({"feed": feed} if component != "operator" else {}) | ({"shard": shard} if shard else {})
     job = f"{namespace}/{feed if component != 'operator' else 'marketfeed-operator'}"
@@ -146,7 +148,7 @@ def _target(
 
 
 def _job(target: Target) -> str:
-    """The scrape job that it belongs to where there are no labels."""
+    """Return the static scrape job of a target, for the server without Kubernetes labels."""
     component = dict(target.labels)["component"]
     return {"ingestion": "marketfeed-worker", "operator": "marketfeed-operator"}.get(
         component, f"marketfeed-{component}"
@@ -158,7 +160,7 @@ def _address(url: str) -> str:
 
 
 async def _operator(folder: Path, running: AsyncExitStack) -> operator_support.Operator:
-    """An operator on an API server of its own, with a feed that it brings up and one that is paused."""
+    """Start an operator on a separate API server, with an active and a paused feed."""
     plane = running.enter_context(operator_control_plane.control_plane(folder / "plane"))
     await operator_support.install(plane.kubeconfig)
     token = await operator_support.operator_token(plane.kubeconfig)
@@ -182,8 +184,8 @@ async def _feeds(kubeconfig: Path, port: int, running: AsyncExitStack) -> None:
     await admin.feed("resting", symbols=["LTCUSDT"], paused=True)
 
 
-async def make_trouble(stage: Stage, *, dead_letter: bool = True) -> None:
-    """Something of everything that the dashboards have a line for, all of which is repaired, save for a dead letter."""
+async def inject_faults(stage: Stage, *, dead_letter: bool = True) -> None:
+    """Inject faults for all panels; all are recovered, except for the dead letter."""
     pipeline = stage.pipeline
     pipeline.fault("server_shutdown", close_after_seconds=60)
     pipeline.fault("drop", streams=["btcusdt@trade"], count=3)
@@ -197,15 +199,15 @@ async def make_trouble(stage: Stage, *, dead_letter: bool = True) -> None:
     await asyncio.to_thread(producer.flush, 10)
 
 
-def lose_trades_for_good(stage: Stage) -> None:
-    """Trades that no repair gets: the venue's REST side is down while they are missed."""
+def lose_trades_permanently(stage: Stage) -> None:
+    """Drop trades that cannot be backfilled, because the venue's REST API is down."""
     stage.pipeline.fault("rest_error", status=500, endpoint="trades")
     stage.pipeline.fault("rest_error", status=500, endpoint="aggTrades")
     stage.pipeline.fault("drop", streams=["dogeusdt@trade"], count=2)
 
 
-def _let_others_through(folder: Path) -> None:
-    """PostgreSQL runs as another user when we are root."""
+def _make_accessible(folder: Path) -> None:
+    """Make the folder accessible for PostgreSQL, which runs as another user when the test runs as root."""
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)

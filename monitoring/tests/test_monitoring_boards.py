@@ -1,4 +1,4 @@
-"""The dashboards: committed as rendered, and each panel as a reader and Grafana need it."""
+"""Dashboards: committed files are up to date, and every panel is complete and valid for Grafana."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from marketfeed_monitoring.promql import grouping_labels, legend, selectors, wit
 FILES = Path(__file__).parents[2] / "charts/marketfeed/files"
 VARIABLES = {"__rate_interval": "1m"} | {each.name: ".*" for board in BOARDS for each in board.variables}
 GRAFANA_10_SCHEMA = 39
-"""schemaVersion of Grafana 10.4's dashboards; older ones would be migrated when they are loaded."""
+"""schemaVersion of Grafana 10.4; older dashboards would be migrated on load."""
 
 each_board = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 each_panel = pytest.mark.parametrize(
@@ -33,30 +33,30 @@ def rendered(board: Board) -> dict[str, Any]:
 
 
 def drawn(board: Board) -> list[dict[str, Any]]:
-    """The panels of the rendered dashboard without its headings."""
+    """Return the panels of the rendered dashboard without row headings."""
     return [panel for panel in rendered(board)["panels"] if panel["type"] != "row"]
 
 
-def test_the_committed_files_are_what_the_code_makes() -> None:
+def test_dashboards_in_the_chart_are_up_to_date() -> None:
     assert generate.outdated(FILES) == [], "run make generate"
 
 
-def test_the_command_writes_names_what_is_outdated_and_takes_away_what_is_left(tmp_path: Path) -> None:
+def test_dashboards_command_writes_checks_and_deletes_obsolete_files(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "marketfeed_monitoring", str(tmp_path)]
     subprocess.run(command, check=True)
     assert subprocess.run([*command, "--check"], check=False).returncode == 0
     (tmp_path / "dashboards/marketfeed-overview.json").write_text("{}")
-    (tmp_path / "dashboards/gone.json").write_text("{}")
+    (tmp_path / "dashboards/obsolete.json").write_text("{}")
     checked = subprocess.run([*command, "--check"], check=False, capture_output=True, text=True)
     assert checked.returncode == 1
-    assert "gone.json is outdated" in checked.stderr
+    assert "obsolete.json is outdated" in checked.stderr
     assert "marketfeed-overview.json is outdated" in checked.stderr
     subprocess.run(command, check=True)
     assert generate.outdated(tmp_path) == []
-    assert not (tmp_path / "dashboards/gone.json").exists()
+    assert not (tmp_path / "dashboards/obsolete.json").exists()
 
 
-def test_the_four_dashboards_keep_their_addresses() -> None:
+def test_dashboards_keep_their_uids_and_titles() -> None:
     assert {board.uid: board.title for board in BOARDS} == {
         "marketfeed-overview": "Marketfeed / Overview",
         "marketfeed-ingestion": "Marketfeed / Ingestion",
@@ -66,7 +66,7 @@ def test_the_four_dashboards_keep_their_addresses() -> None:
 
 
 @each_board
-def test_a_dashboard_is_of_a_recent_schema_and_names_no_data_source_of_its_own(board: Board) -> None:
+def test_dashboard_has_a_recent_schema_and_a_data_source_variable(board: Board) -> None:
     made = rendered(board)
     assert made["schemaVersion"] >= GRAFANA_10_SCHEMA
     assert made["uid"] == board.uid
@@ -82,7 +82,7 @@ def test_a_dashboard_is_of_a_recent_schema_and_names_no_data_source_of_its_own(b
 
 
 @each_board
-def test_every_panel_has_title_description_unit_and_a_place_of_its_own(board: Board) -> None:
+def test_dashboard_panels_have_title_description_unit_and_data_source(board: Board) -> None:
     panels = drawn(board)
     assert len(panels) == len(list(board.panels))
     for panel in panels:
@@ -98,41 +98,44 @@ def test_every_panel_has_title_description_unit_and_a_place_of_its_own(board: Bo
 
 
 @each_board
-def test_nothing_lies_upon_anything_else(board: Board) -> None:
-    taken: set[tuple[int, int]] = set()
-    for _, place in layout(board):
+def test_dashboard_panels_do_not_overlap(board: Board) -> None:
+    used: set[tuple[int, int]] = set()
+    for _, position in layout(board):
         cells = set(
-            itertools.product(range(place.x, place.x + place.width), range(place.y, place.y + place.height))
+            itertools.product(
+                range(position.x, position.x + position.width),
+                range(position.y, position.y + position.height),
+            )
         )
-        assert place.x + place.width <= WIDTH
-        assert not cells & taken
-        taken |= cells
+        assert position.x + position.width <= WIDTH
+        assert not cells & used
+        used |= cells
 
 
-def test_the_overview_is_one_screen() -> None:
+def test_dashboard_overview_fits_on_one_screen() -> None:
     overview = next(board for board in BOARDS if board.uid == "marketfeed-overview")
-    rows = max(place.y + place.height for _, place in layout(overview))
-    assert rows * 38 <= 1080, "a row of Grafana's grid is 30 pixels and 8 between"
+    rows = max(position.y + position.height for _, position in layout(overview))
+    assert rows * 38 <= 1080, "a row of Grafana's grid is 30 pixels with a gap of 8"
 
 
 @each_panel
-def test_a_panels_queries_are_promql_and_its_legends_name_labels_that_they_give(panel: Panel) -> None:
+def test_panel_queries_are_valid_and_legends_use_their_labels(panel: Panel) -> None:
     for query in panel.queries:
         text = with_variables(query.expr, VARIABLES)
-        assert "$" not in text, "a variable that the dashboard has not"
+        assert "$" not in text, "a variable that the dashboard does not have"
         assert selectors(text)
         assert set(re.findall(r"{{(\w+)}}", query.legend)) <= grouping_labels(text)
 
 
 @each_panel
-def test_a_tables_columns_are_what_its_queries_give(panel: Panel) -> None:
+def test_panel_columns_are_labels_or_values_of_its_queries(panel: Panel) -> None:
     values = {f"Value #{grafana.ref_id(index)}" for index in range(len(panel.queries))}
     labels = set().union(*(grouping_labels(with_variables(query.expr, VARIABLES)) for query in panel.queries))
     assert {column.source for column in panel.columns} <= values | labels
     assert bool(panel.columns) == (panel.kind == "table")
 
 
-def test_a_variable_of_a_dashboard_takes_series_without_its_label_too() -> None:
+def test_dashboard_variables_also_match_series_without_the_label() -> None:
     for board in BOARDS:
         for variable in rendered(board)["templating"]["list"][1:]:
             assert (variable["allValue"], variable["current"]["value"]) == (".*", "$__all")
@@ -146,5 +149,5 @@ def test_a_variable_of_a_dashboard_takes_series_without_its_label_too() -> None:
         ("{{verb}}: {{status}}", {"verb": "get", "status": "404"}, "get: 404"),
     ],
 )
-def test_a_series_is_named_as_grafana_names_it(template: str, labels: dict[str, str], name: str) -> None:
+def test_legend_is_formatted_as_in_grafana(template: str, labels: dict[str, str], name: str) -> None:
     assert legend(template, labels) == name

@@ -1,6 +1,6 @@
-"""Every metric that a panel or a rule reads is one that a service declares, with the labels that are asked for.
+"""Every metric and label in a panel or rule is declared by a service.
 
-The services' own metric objects are asked, not their sources: a metric that is renamed fails here.
+The test reads the services' metric objects, so a renamed metric fails here.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ Declared = Mapping[str, frozenset[str]]
 """Family -> its labels."""
 
 EXPORTERS: Declared = {
-    # Prometheus itself makes these: https://prometheus.io/docs/concepts/jobs_instances/ and
+    # Series of Prometheus itself: https://prometheus.io/docs/concepts/jobs_instances/ and
     # https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/
     "up": frozenset(),
     "ALERTS": frozenset({"alertname", "alertstate", "severity", "symbol", "topic", "venue"}),
 }
-"""Metrics that are not ours, by who makes them; the labels of ALERTS are those of our alerts."""
+"""Metrics of Prometheus; the labels of ALERTS are those of the project's alerts."""
 VARIABLES = {"__rate_interval": "1m"} | {each.name: ".*" for board in BOARDS for each in board.variables}
 QUERIES = [
     *(
@@ -83,8 +83,8 @@ def declared() -> Declared:
     return {**workers_own, **consumer_families(), **operator_families(), **EXPORTERS}
 
 
-def test_the_services_declare_what_is_known_of_them(declared: Declared) -> None:
-    """Should a service's objects one day tell nothing, everything below would be about nothing."""
+def test_metrics_of_every_service_are_found(declared: Declared) -> None:
+    """Guard the tests below against an empty set of declared metrics."""
     assert declared["vendor_fetch_failure"] == {"venue", "shard", "stream", "reason"}
     assert declared["marketfeed_consumer_commit_seconds"] == {"le"}
     assert declared["marketfeed_operator_reconciles"] == {"result"}
@@ -92,19 +92,19 @@ def test_the_services_declare_what_is_known_of_them(declared: Declared) -> None:
 
 
 @pytest.mark.parametrize(("where", "query"), QUERIES, ids=lambda value: value if " " not in value else "")
-def test_what_a_query_reads_is_declared(declared: Declared, where: str, query: str) -> None:
+def test_metrics_in_queries_are_declared(declared: Declared, where: str, query: str) -> None:
     labels: set[str] = set()
     for selector in selectors(query):
         family = next((name for name in base_names(selector.metric) if name in declared), None)
-        assert family is not None, f"{where} reads {selector.metric}, which nobody declares"
+        assert family is not None, f"{where} selects {selector.metric}, which no service declares"
         known = declared[family] | TARGET_LABELS
         assert selector.labels <= known, f"{where}: {selector.metric} has only {sorted(known)}"
         labels |= known
     assert grouping_labels(query) <= labels, f"{where} groups by a label that no metric in it has"
 
 
-def test_a_counter_is_read_by_its_series_name() -> None:
-    """`x_total` exists, `x` does not; Prometheus answers the second one with nothing."""
+def test_metrics_of_counters_are_selected_by_series_name() -> None:
+    """`x_total` exists, `x` does not; a query for `x` returns nothing."""
     registry = CollectorRegistry()
     OperatorMetrics(registry)
     types = {family.name: family.type for family in registry.collect()}

@@ -1,6 +1,6 @@
-"""Every query of every panel and rule, asked of a real Prometheus that scrapes real workers, consumers and operator.
+"""Every query of every panel and rule, on a Prometheus that scrapes running workers, consumers and operator.
 
-None may fail, and none may be empty that should not be; those that may say why, in the board or below.
+No query may fail or return an empty result, unless the board or a table below states the reason.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from monitoring_stage import Stage, lose_trades_for_good, make_trouble, stage
+from monitoring_stage import Stage, inject_faults, lose_trades_permanently, stage
 
 from marketfeed_monitoring.alerts import ALERTS
 from marketfeed_monitoring.boards import BOARDS
@@ -26,11 +26,11 @@ VARIABLES = {
     "__rate_interval": "20s",
     **{variable.name: ".*" for board in BOARDS for variable in board.variables},
 }
-NEVER_ON = {
-    "kubernetes": {'component=""': "there every target has a component"},
-    "compose": {"component=~": "there no target has one, the scrape job tells"},
+NO_MATCH_ON = {
+    "kubernetes": {'component=""': "every target has a component"},
+    "compose": {"component=~": "no target has a component; the scrape job identifies the service"},
 }
-"""Which selectors of rules find nothing on one of the two, by a part of their text."""
+"""Selectors of rules that match nothing in one of the two environments, by a part of their text."""
 
 
 def panel_queries(stage: Stage) -> Iterator[tuple[Board, Panel, Query]]:
@@ -42,8 +42,8 @@ def panel_queries(stage: Stage) -> Iterator[tuple[Board, Panel, Query]]:
                 yield board, panel, query
 
 
-def answers(server: Prometheus, panel: Panel, query: Query) -> bool:
-    """Whether the query finds something, asked as Grafana asks it."""
+def has_result(server: Prometheus, panel: Panel, query: Query) -> bool:
+    """Return whether the query has a result when it is evaluated as by Grafana."""
     text = with_variables(query.expr, VARIABLES)
     if panel.kind in ("stat", "table"):
         return bool(server.instant(text))
@@ -55,18 +55,18 @@ def empty_panels(server: Prometheus, stage: Stage) -> list[str]:
     return [
         f"{board.title} / {panel.title}: {query.expr}"
         for board, panel, query in panel_queries(stage)
-        if not answers(server, panel, query) and not query.may_be_empty
+        if not has_result(server, panel, query) and not query.may_be_empty
     ]
 
 
 def empty_rules(server: Prometheus, name: str, stage: Stage) -> list[str]:
-    """The selectors of rules that find nothing: the rules themselves are empty while all is well."""
+    """Return the selectors of rules without a match; the rules themselves have no result without a fault."""
     return [
         f"{alert.name}: {selector}"
         for alert in ALERTS
         if not (stage.without_operator and alert.group == "operator")
         for selector in matched_series(alert.expr)
-        if not any(part in selector for part in NEVER_ON[name])
+        if not any(part in selector for part in NO_MATCH_ON[name])
         if not server.instant(selector)
     ]
 
@@ -81,13 +81,13 @@ def broken_rules(server: Prometheus) -> list[str]:
     return broken
 
 
-def silent_alerts(server: Prometheus, name: str, label: str, value: str) -> list[str]:
-    """What the trouble on the stage must have raised by now, pending or firing."""
+def missing_alerts(server: Prometheus, name: str, label: str, value: str) -> list[str]:
+    """Return the alert as a problem unless it is pending or firing."""
     alert = f'ALERTS{{alertname="{name}",{label}="{value}"}}'
     return [] if server.instant(alert) else [f"no {alert}"]
 
 
-def what_lacks(stage: Stage) -> list[str]:
+def problems(stage: Stage) -> list[str]:
     trades = stage.pipeline.topics["MARKET_TRADES_TOPIC"]
     return [
         f"{name}: {problem}"
@@ -96,22 +96,22 @@ def what_lacks(stage: Stage) -> list[str]:
             *broken_rules(server),
             *empty_panels(server, stage),
             *empty_rules(server, name, stage),
-            *silent_alerts(server, "MarketfeedDataMissing", "symbol", "DOGEUSDT"),
-            *silent_alerts(server, "MarketfeedDeadLetters", "topic", trades),
+            *missing_alerts(server, "MarketfeedDataMissing", "symbol", "DOGEUSDT"),
+            *missing_alerts(server, "MarketfeedDeadLetters", "topic", trades),
         )
     ]
 
 
 @pytest.mark.timeout(400)
-async def test_every_query_of_every_panel_and_rule_is_answered(programs: Programs, tmp_path: Path) -> None:
+async def test_dashboard_and_rule_queries_have_results(programs: Programs, tmp_path: Path) -> None:
     async with stage(tmp_path, programs) as running:
         if running.without_operator and os.environ.get("CI") == "true":
             pytest.fail(running.without_operator)
-        await make_trouble(running)
-        lose_trades_for_good(running)
+        await inject_faults(running)
+        lose_trades_permanently(running)
         deadline = time.monotonic() + SECONDS
-        while lacking := await asyncio.to_thread(what_lacks, running):
-            assert time.monotonic() < deadline, "\n".join(lacking)
+        while found := await asyncio.to_thread(problems, running):
+            assert time.monotonic() < deadline, "\n".join(found)
             await asyncio.sleep(1)
     if running.without_operator:
-        pytest.skip(f"all but the operator's queries were asked: {running.without_operator}")
+        pytest.skip(f"all queries but the operator's were evaluated: {running.without_operator}")

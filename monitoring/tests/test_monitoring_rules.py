@@ -1,4 +1,4 @@
-"""The alerts: what promtool says of the rules, a firing and a near-miss case for each, and a runbook page for each."""
+"""Alerting rules: promtool's checks, a firing and a near-miss case per alert, and a runbook page per alert."""
 
 import subprocess
 from pathlib import Path
@@ -24,7 +24,7 @@ def cases(alert: Alert) -> list[dict[str, Any]]:
 
 
 def expectations(alert: Alert) -> list[list[dict[str, Any]]]:
-    """What each case expects of this alert, one list a moment."""
+    """Return the expected alerts of every check of `alert`."""
     return [
         check["exp_alerts"]
         for case in cases(alert)
@@ -45,67 +45,65 @@ def promtool(programs: Programs, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_takes_the_rules(programs: Programs) -> None:
+def test_rules_are_valid_for_prometheus(programs: Programs) -> None:
     promtool(programs, "check", "rules", str(RENDERED))
 
 
 @each_alert
-def test_it_fires_when_it_should_and_stays_silent_when_it_nearly_would(
-    programs: Programs, alert: Alert
-) -> None:
+def test_alert_fires_and_does_not_fire_in_near_misses(programs: Programs, alert: Alert) -> None:
     promtool(programs, "test", "rules", f"{alert.name}.yaml")
 
 
 @each_alert
-def test_it_has_a_firing_case_and_a_near_miss(alert: Alert) -> None:
-    told = expectations(alert)
-    assert any(told), "no case in which it fires"
-    assert not all(told), "no case in which it nearly fires"
+def test_alert_has_a_firing_case_and_a_near_miss(alert: Alert) -> None:
+    expected = expectations(alert)
+    assert any(expected), "no case in which it fires"
+    assert not all(expected), "no near miss"
     text = (CASES / f"{alert.name}.yaml").read_text()
     assert text.count("  # fires") + text.count("  # near miss") == len(cases(alert)), (
-        "a case without its reason"
+        "a case without a comment"
     )
 
 
 @each_alert
-def test_a_case_of_an_alert_that_waits_is_about_the_wait(
+def test_alert_with_a_wait_has_a_near_miss_shorter_than_the_wait(
     programs: Programs, alert: Alert, tmp_path: Path
 ) -> None:
-    """Without its `for` a near miss must become a hit, or else no case shows that the wait is long enough."""
-    if alert.wait == "0m" or alert.group == "operator" or alert.name in NO_SHORT_TROUBLE:
+    """Without `for` a near miss must fire; otherwise no case covers the wait."""
+    if alert.wait == "0m" or alert.group == "operator" or alert.name in WINDOW_COVERS_SHORT_FAULTS:
         return
     case = yaml.safe_load((CASES / f"{alert.name}.yaml").read_text())
-    hasty = yaml.safe_load(RENDERED.read_text())
-    for group in hasty["groups"]:
+    without_wait = yaml.safe_load(RENDERED.read_text())
+    for group in without_wait["groups"]:
         for rule in group["rules"]:
             rule["for"] = "0m"
-    (tmp_path / "hasty.yaml").write_text(yaml.safe_dump(hasty))
-    (tmp_path / "case.yaml").write_text(yaml.safe_dump({**case, "rule_files": ["hasty.yaml"]}))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(without_wait))
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump({**case, "rule_files": ["rules.yaml"]}))
     done = subprocess.run(
         [str(programs.promtool), "test", "rules", "case.yaml"], cwd=tmp_path, capture_output=True, check=False
     )
     assert done.returncode != 0
 
 
-NO_SHORT_TROUBLE = {
-    # Their windows, over which a rate or a slope is taken, already leave a short trouble out.
+WINDOW_COVERS_SHORT_FAULTS = {
+    # The window of the rate or slope already excludes short faults.
     "MarketfeedConsumerLagGrowing",
     "MarketfeedRetriesStorm",
 }
 
 
-def test_every_case_is_about_an_alert_that_there_is() -> None:
+def test_rule_cases_belong_to_existing_alerts() -> None:
     assert {file.stem for file in CASES.glob("*.yaml")} == {alert.name for alert in ALERTS}
 
 
-def test_names_are_alike_and_their_own() -> None:
+def test_alert_names_are_unique_and_have_the_prefix() -> None:
     names = [alert.name for alert in ALERTS]
     assert len(set(names)) == len(names)
-    assert all(name.startswith("Marketfeed") for name in names), "dashboards find them by that"
+    assert all(name.startswith("Marketfeed") for name in names), "dashboards select them by the prefix"
 
 
 @each_alert
-def test_its_runbook_says_what_it_means_how_to_look_and_what_to_do(alert: Alert) -> None:
+def test_runbook_has_the_three_sections_and_a_command(alert: Alert) -> None:
     assert rules.rule(alert)["annotations"]["runbook_url"] == rules.runbook(alert)
     page = ROOT / rules.runbook(alert)
     lines = page.read_text().splitlines()
@@ -114,13 +112,13 @@ def test_its_runbook_says_what_it_means_how_to_look_and_what_to_do(alert: Alert)
     assert page.read_text().count("```") >= 2, "no command to copy"
 
 
-def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
+def test_runbooks_belong_to_existing_alerts() -> None:
     pages = {file.stem for file in (ROOT / config.RUNBOOKS).glob("*.md")}
     assert pages - {"README"} == {alert.name for alert in ALERTS}
 
 
 @each_alert
-def test_its_texts_name_only_labels_that_its_query_gives(alert: Alert) -> None:
+def test_alert_annotations_use_only_labels_of_the_query(alert: Alert) -> None:
     given = promql.grouping_labels(alert.expr) | {"problem"}
     used = {
         word.split(".")[1].strip(" }|)")
@@ -131,6 +129,6 @@ def test_its_texts_name_only_labels_that_its_query_gives(alert: Alert) -> None:
     assert used <= given
 
 
-def test_every_alert_has_its_reason_in_the_rendered_file() -> None:
+def test_rules_file_contains_the_reason_of_every_alert() -> None:
     text = " ".join(RENDERED.read_text().replace("      # ", "").split())
     assert [alert.name for alert in ALERTS if alert.reason not in text] == []

@@ -1,4 +1,4 @@
-"""Values in words, and tables from answers."""
+"""Formatting of values, and rows of table panels."""
 
 import math
 
@@ -10,7 +10,7 @@ from marketfeed_monitoring.prometheus import Series
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "decimals", "words"),
+    ("value", "unit", "decimals", "expected"),
     [
         (0.0, "s", None, "0 s"),
         (0.25, "s", None, "250 ms"),
@@ -28,13 +28,11 @@ from marketfeed_monitoring.prometheus import Series
         (math.inf, "short", None, "∞"),
     ],
 )
-def test_a_value_is_read_as_a_person_reads_it(
-    value: float, unit: str, decimals: int | None, words: str
-) -> None:
-    assert units.text(value, unit, decimals) == words
+def test_units_format_a_value(value: float, unit: str, decimals: int | None, expected: str) -> None:
+    assert units.text(value, unit, decimals) == expected
 
 
-def test_a_table_joins_answers_by_their_labels_and_leaves_open_what_nobody_told() -> None:
+def test_tables_join_results_by_labels_and_leave_missing_values_empty() -> None:
     panel = Panel(
         title="t", description="d.", kind="table", unit="none", width=8, height=7,
         queries=(Query(expr="a"), Query(expr="b")),
@@ -45,10 +43,10 @@ def test_a_table_joins_answers_by_their_labels_and_leaves_open_what_nobody_told(
         ),
     )  # fmt: skip
 
-    def told(symbol: str, value: float) -> Series:
-        return Series({"symbol": symbol, "": "its name"}, ((1.0, value),))
+    def series(symbol: str, value: float) -> Series:
+        return Series({"symbol": symbol, "": "legend"}, ((1.0, value),))
 
-    rows = tables.rows(panel, [[told("ETH", 0.5), told("BTC", 1.0)], [told("BTC", 2.0)]])
+    rows = tables.rows(panel, [[series("ETH", 0.5), series("BTC", 1.0)], [series("BTC", 2.0)]])
     assert [{source: (cell.text, cell.colour) for source, cell in row.items()} for row in rows] == [
         {"symbol": ("BTC", None), "Value #A": ("100 %", "green"), "Value #B": ("2 s", None)},
         {"symbol": ("ETH", None), "Value #A": ("50.00 %", "red"), "Value #B": ("", None)},

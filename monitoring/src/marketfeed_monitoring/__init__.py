@@ -1,1 +1,1 @@
-"""Dashboards and alerts as code: what `charts/marketfeed/files` holds is written here."""
+"""Dashboards and alerts as code, the source of `charts/marketfeed/files`."""

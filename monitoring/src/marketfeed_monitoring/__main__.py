@@ -1,4 +1,4 @@
-"""`marketfeed-monitoring FOLDER`: writes dashboards and rules into a chart's files, or checks that they are written."""
+"""Command `marketfeed-monitoring FOLDER`: write dashboards and rules to a chart's files, or check them."""
 
 import argparse
 import sys
@@ -9,14 +9,13 @@ from marketfeed_monitoring import generate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exit code 1 when something is outdated and only to be checked."""
+    """Run the command; exits with 1 if `--check` finds outdated files."""
     parser = argparse.ArgumentParser(
         prog="marketfeed-monitoring",
-        description="Writes Grafana dashboards (dashboards/*.json) and Prometheus rules (rules/*.yaml) "
-        "into FOLDER.",
+        description="Write Grafana dashboards (dashboards/*.json) and Prometheus rules (rules/*.yaml) to FOLDER.",
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="such as charts/marketfeed/files")
-    parser.add_argument("--check", action="store_true", help="write nothing; name what is outdated")
+    parser.add_argument("--check", action="store_true", help="write nothing; list outdated files")
     given = parser.parse_args(arguments)
     if not given.check:
         generate.write(given.folder)

@@ -1,7 +1,7 @@
-"""Every alert, in one table: what it asks, for how long, and what it tells.
+"""The table of all alerts: query, duration, severity and annotations.
 
-Thresholds and windows are in `config`; the address of the runbook page is added by `rules`, from the alert's name, so
-that none can lack it.
+Thresholds and windows are in `config`. `rules` adds the URL of the runbook page, which it derives from the alert's
+name, so that every alert has one.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from marketfeed_monitoring import config
 from marketfeed_monitoring.promql import FEED, WORKER, up
 
 Severity = Literal["critical", "warning"]
-"""critical: data is lost or stands still, wake somebody. warning: it will, or a part of it does."""
+"""critical: data is lost or not processed; page the person on call. warning: handle within working hours."""
 
 _SYMBOL: Final = "namespace, feed, venue, symbol"
 _PARTITION: Final = "namespace, feed, topic, partition"
@@ -20,14 +20,14 @@ _WHERE: Final = "{{ with $labels.feed }}feed {{ . }}, {{ end }}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert.
+    """An alerting rule.
 
     Attributes:
-        group: the rules that it stands among.
-        wait: Prometheus' `for`; "0m" fires at once.
-        reason: why the window, the threshold and `wait` are what they are; a comment in the rendered file.
-        summary: one line, with what is affected.
-        description: what it means and where to look first.
+        group: Name of the rule group.
+        wait: Prometheus' `for`; "0m" fires at the first evaluation.
+        reason: Reason for the window, the threshold and `wait`; rendered as a comment above the rule.
+        summary: One line that names what is affected.
+        description: Meaning of the alert and where to look first.
     """
 
     name: str
@@ -53,15 +53,12 @@ or
 min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
 """,
         wait=config.MISSING_FOR,
-        reason="A repair takes seconds, one that waits for request weight some minutes: what is missing "
-        "for longer does "
-        "not come by itself. The database is asked first; workers, so that it is told without consumers as "
-        "well, and "
-        "of several workers that read a symbol the one that misses least.",
+        reason="A backfill takes seconds, or some minutes when it waits for request weight; ids that are missing for "
+        "longer are not backfilled without intervention. The database comes first. The workers' count is for "
+        "installations without consumers; of several workers that read a symbol, the lowest count applies.",
         summary=f"{_WHERE}{{{{ $labels.symbol }}}}: {{{{ $value }}}} trades are missing",
-        description="Trade ids were jumped over, were not repaired and are not proven absent at the venue. "
-        "Without help "
-        "the data stays incomplete.",
+        description="Trade ids have gaps that were not backfilled and are not confirmed absent by the venue. "
+        "The data stays incomplete until somebody intervenes.",
     ),
     Alert(
         name="MarketfeedFeedStale",
@@ -69,12 +66,12 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         severity="critical",
         expr=f"max by ({WORKER}, symbol, stream) (marketfeed_stream_ready) == 0",
         wait=config.STALE_FOR,
-        reason="A stream that is silent though the venue has newer data, or of which that cannot be verified. "
-        "An idle market is ready: the worker asks REST. Of several workers that read a symbol the best counts. "
-        "The wait leaves reconnects, rotations and rollouts out.",
+        reason="A stream without data although the venue has newer data (stalled), or whose state REST cannot verify. "
+        "An idle market does not fire: the worker verifies it over REST. Of several workers that read a symbol, "
+        "the best state applies. The wait excludes reconnects, rotations and rollouts.",
         summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: the {{{{ $labels.stream }}}} stream of "
         "{{ $labels.symbol }} does not deliver",
-        description="The stream is stalled, or silent while REST does not respond. Missed trades are backfilled "
+        description="The stream is stalled, or has no data while REST does not respond. Missed trades are backfilled "
         "over REST as long as it responds; missed quotes are lost.",
     ),
     Alert(
@@ -83,11 +80,11 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         severity="warning",
         expr=f"sum by ({WORKER}, reason) (increase(marketfeed_messages_rejected_total[{config.REJECTED_WINDOW}])) > 0",
         wait="0m",
-        reason="Each is a message of the venue that cannot be true, so one is enough and nothing is waited for. "
-        "The window keeps the alert up long enough to be seen.",
+        reason="Each is a message of the venue with impossible content, so one is enough and there is no wait. "
+        "The window keeps the alert visible after a single event.",
         summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: messages were rejected ({{{{ $labels.reason }}}})",
-        description="They are kept as they came on the topic of rejected messages and in the table dead_letters. "
-        "Their trade ids are gaps, which REST may fill.",
+        description="They are stored unchanged on the topic of rejected messages and in the table dead_letters. "
+        "Their trade ids are gaps, which REST may backfill.",
     ),
     Alert(
         name="MarketfeedConflictingMessages",
@@ -96,10 +93,10 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         expr=f"sum by ({FEED}, table, symbol)"
         f" (increase(marketfeed_consumer_conflicts_total[{config.IDENTITY_WINDOW}])) > 0",
         wait="0m",
-        reason="One is enough: the venue, or whoever else writes to the topics, says two things of one id. The window "
-        "keeps the alert up long enough to be seen.",
-        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: messages contradict rows of {{{{ $labels.table }}}}",
-        description="The stored rows were left as they are; the messages are in trade_conflicts or quote_conflicts.",
+        reason="One is enough: the venue, or another producer on the topics, has sent two different messages with "
+        "one id. The window keeps the alert visible after a single event.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: messages conflict with rows of {{{{ $labels.table }}}}",
+        description="The stored rows are unchanged; the messages are in trade_conflicts or quote_conflicts.",
     ),
     Alert(
         name="MarketfeedIdSeriesBegun",
@@ -108,11 +105,12 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         expr=f"max by (namespace, feed, venue, symbol, stream)"
         f" (increase(marketfeed_id_series_begun_total[{config.IDENTITY_WINDOW}])) > 0",
         wait="0m",
-        reason="A venue begins ids again when a test network is reset or a symbol is listed anew; queries by id need "
-        "to know. Of several workers that read a symbol each begins the series, so the highest counts.",
-        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: the venue has begun the ids of its {{{{ $labels.stream }}}} "
-        "stream again",
-        description="The symbol goes on in a new id series. Gaps of the old one that were still open stay unresolved.",
+        reason="A venue restarts ids when a test network is reset or a symbol is relisted; queries by id have to take "
+        "it into account. Every worker that reads a symbol counts the new series, so the highest count applies.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: the venue has restarted the ids of its {{{{ $labels.stream }}}} "
+        "stream",
+        description="The symbol continues in a new id series. Gaps of the old series that were still open stay "
+        "unresolved.",
     ),
     Alert(
         name="MarketfeedTradesHeld",
@@ -120,12 +118,12 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         severity="warning",
         expr=f"min by ({_SYMBOL}) (marketfeed_trades_held) > 0",
         wait=config.HELD_FOR,
-        reason="A worker holds trades back while it is not known whether the venue has begun their ids again. REST "
-        "says so within seconds, and without REST ten trades decide: it is a quiet symbol, and REST that does not "
-        "respond. Of several workers that read a symbol the one that publishes counts.",
-        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: {{{{ $value }}}} trades are held back",
-        description="Their ids may begin again, and the venue's REST side does not say. They are published as soon as "
-        "it responds, or when ten have come.",
+        reason="A worker holds trades while it is undecided whether the venue has restarted their ids. REST decides "
+        "within seconds, and without REST ten trades decide: the symbol trades rarely and REST does not respond. "
+        "Of several workers that read a symbol, the one that publishes counts.",
+        summary=f"{_WHERE}{{{{ $labels.symbol }}}}: {{{{ $value }}}} trades are held",
+        description="The venue may have restarted their ids, and its REST API does not respond. They are published "
+        "when it responds, or after ten trades.",
     ),
     Alert(
         name="MarketfeedShardDown",
@@ -137,13 +135,11 @@ or
 max by (namespace, feed, shard, job) ({up("worker")}) == 0
 """,
         wait=config.SHARD_DOWN_FOR,
-        reason="No worker of the shard is ready, or none answers. A pod that is rescheduled is back within "
-        "a minute; the "
-        "venue gives missed trades back only so far, so the wait is short.",
+        reason="No worker of the shard is ready, or none can be scraped. A rescheduled pod is back within a minute. "
+        "The venue limits how far back missed trades can be fetched, so the wait is short.",
         summary=f"{_WHERE}shard {{{{ or $labels.shard $labels.job }}}}: no worker is ready",
-        description="Its symbols are not read, or not completely. What is missed is fetched later as far "
-        "as the venue "
-        "still gives it.",
+        description="Its symbols are not read, or not completely. Missed trades are backfilled as far back as the "
+        "venue provides them.",
     ),
     Alert(
         name="MarketfeedPublishFailing",
@@ -159,11 +155,10 @@ or
 )
 """,
         wait=config.PUBLISH_FOR,
-        reason="Kafka refuses messages, or messages wait and none is acknowledged. Nothing is lost "
-        "meanwhile: sockets are "
-        "not read, and what is missed then is repaired. A broker that fails over is back within seconds.",
-        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: Kafka does not take messages",
-        description="Ingestion stands still until Kafka acknowledges again.",
+        reason="Kafka rejects messages, or messages are in flight and none is acknowledged. Nothing is lost: "
+        "sockets are not read meanwhile, and missed trades are backfilled. A broker failover takes seconds.",
+        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: publishing to Kafka is stalled",
+        description="Ingestion is paused until Kafka acknowledges messages again.",
     ),
     Alert(
         name="MarketfeedVenueRefusing",
@@ -177,15 +172,13 @@ or
 max by ({WORKER}) (marketfeed_connection_refused) > 0
 """,
         wait="0m",
-        reason="451 (region) and 403 (firewall) are retried every few minutes only, 418 is a ban that "
-        "doubles with each "
-        "further request: all three ask for a person, so nothing is waited for. The window keeps a series "
-        "of bans one "
-        "alert.",
-        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: the venue refuses us ({{{{ or $labels.reason "
+        reason="451 (region) and 403 (firewall) are retried every few minutes only, and 418 is a ban that doubles with "
+        "each further request. All three need a person, so there is no wait. The window merges a series of bans "
+        "into one alert.",
+        summary=f"{_WHERE}shard {{{{ $labels.shard }}}}: the venue refuses requests ({{{{ or $labels.reason "
         '"connection" }})',
-        description="The venue has answered 451, 403 or 418. The connection in question is retried "
-        "every few minutes, or when the ban ends.",
+        description="The venue responded with 451, 403 or 418. The connection is retried every few minutes, or when "
+        "the ban ends.",
     ),
     Alert(
         name="MarketfeedWeightBudgetNearEnd",
@@ -198,15 +191,13 @@ max by ({WORKER}) (max_over_time(marketfeed_request_weight_used[1m]))
 > {config.WEIGHT_NEAR_END}
 """,
         wait=config.WEIGHT_FOR,
-        reason="The venue counts by minutes, so the highest value of each minute counts. Workers stop at "
-        "0.9 of the limit "
-        "and wait. A long backfill uses up single minutes by design; five in a row is a budget that is too "
-        "small.",
+        reason="The venue counts by minutes, so the highest value of each minute applies. Workers stop at 0.9 of the "
+        "limit and wait. A long backfill uses up single minutes by design; five in a row mean that the budget is "
+        "too small.",
         summary=f"{_WHERE}{{{{ $labels.venue }}}}: {{{{ $value | humanizePercentage }}}} of the request "
         f"weight is used",
-        description="Repair of gaps and checks of silent symbols are about to wait for the venue's next "
-        "minute, one after "
-        "the other.",
+        description="Backfills and stream verifications are about to be delayed to the next minute of the venue's "
+        "rate limit.",
     ),
     Alert(
         name="MarketfeedConsumerLagGrowing",
@@ -218,14 +209,12 @@ and
 sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_messages[{config.LAG_SLOPE_WINDOW}]))) > 0
 """,
         wait=config.LAG_FOR,
-        reason="A lag that shrinks is a consumer that catches up, and a small one is a batch on its way. "
-        "The slope is "
-        "taken over a window that one burst does not turn into a trend.",
-        summary=f"{_WHERE}topic {{{{ $labels.topic }}}}: {{{{ $value | humanize }}}} messages behind, and "
-        f"growing",
-        description="Consumers store less than workers publish. Nothing is lost until Kafka's retention "
-        "deletes what was "
-        "not read.",
+        reason="A decreasing lag means that the consumer is catching up, and a small one is a batch in flight. The "
+        "slope covers a window in which one burst is not a trend.",
+        summary=f"{_WHERE}topic {{{{ $labels.topic }}}}: consumer lag is {{{{ $value | humanize }}}} messages and "
+        "growing",
+        description="Consumers store less than workers publish. Nothing is lost until Kafka's retention deletes unread "
+        "messages.",
     ),
     Alert(
         name="MarketfeedConsumerDown",
@@ -233,12 +222,10 @@ sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_mes
         severity="critical",
         expr=f"max by (namespace, feed, component, job) ({up('consumer')}) == 0",
         wait=config.CONSUMER_DOWN_FOR,
-        reason="No consumer of the component answers, so that its lag is not even told. Consumers hold no "
-        "state and are "
-        "back as soon as their pod is.",
-        summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: no consumer answers",
-        description="Nothing of its topics is stored. Kafka keeps the messages as long as its retention "
-        "says.",
+        reason="No consumer of the component can be scraped, so its lag is unknown too. Consumers are stateless and "
+        "resume as soon as their pod is back.",
+        summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: no consumer is up",
+        description="No message of its topics is stored. Kafka keeps the messages for the retention time of the topic.",
     ),
     Alert(
         name="MarketfeedKafkaUnreachable",
@@ -246,11 +233,11 @@ sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_mes
         severity="critical",
         expr=f"max by ({FEED}, component, job) (marketfeed_consumer_kafka_reachable) == 0",
         wait=config.KAFKA_FOR,
-        reason="No consumer of the component gets a response from Kafka; where one does it is not Kafka. Brokers that "
-        "restart one after another are back within a minute or two.",
+        reason="No consumer of the component gets a response from Kafka; if one does, the cause is not Kafka. Brokers "
+        "that restart one after another are back within a minute or two.",
         summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: Kafka does not respond to consumers",
-        description="Nothing of its topics is stored, and the lag is not known. Consumers go on by themselves when "
-        "Kafka responds.",
+        description="No message of its topics is stored, and the lag is unknown. Consumers resume without intervention "
+        "when Kafka responds.",
     ),
     Alert(
         name="MarketfeedTopicMissing",
@@ -258,10 +245,10 @@ sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_mes
         severity="critical",
         expr=f"max by ({FEED}, topic) (marketfeed_consumer_topic_exists) == 0",
         wait=config.KAFKA_FOR,
-        reason="A topic that a consumer subscribes to is not there: its name is wrong, or it was deleted. A new "
-        "installation's workers create it within a minute.",
+        reason="A topic that a consumer subscribes to does not exist: its name is wrong, or it was deleted. The "
+        "workers of a new installation create it within a minute.",
         summary=f"{_WHERE}topic {{{{ $labels.topic }}}} does not exist",
-        description="Nothing of it is stored. Messages that were in a deleted topic and not stored are lost.",
+        description="None of its messages is stored. Messages of a deleted topic that were not stored are lost.",
     ),
     Alert(
         name="MarketfeedDatabaseUnavailable",
@@ -269,12 +256,10 @@ sum by ({FEED}, topic) (max by ({_PARTITION}) (deriv(marketfeed_consumer_lag_mes
         severity="critical",
         expr=f"max by ({FEED}, component, job) (marketfeed_consumer_paused) > 0",
         wait=config.DATABASE_FOR,
-        reason="A database that fails over is back within a minute or two. Consumers go on trying for as "
-        "long as it takes.",
-        summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: the database takes no rows",
-        description="The consumer holds its batch and reads nothing more. Kafka keeps the messages as long "
-        "as its retention "
-        "says.",
+        reason="A database failover takes a minute or two. Consumers retry without a time limit.",
+        summary=f"{_WHERE}{{{{ or $labels.component $labels.job }}}}: database writes are paused",
+        description="The consumer keeps its batch and reads no further messages. Kafka keeps the messages for the "
+        "retention time of the topic.",
     ),
     Alert(
         name="MarketfeedRetriesStorm",
@@ -287,13 +272,11 @@ sum by ({FEED}, job) (rate(marketfeed_consumer_commit_seconds_count[{config.RATE
 > {config.RETRIES_PER_COMMIT}
 """,
         wait=config.RETRIES_FOR,
-        reason="Serialization failures (SQLSTATE class 40) for each commit. One now and then is "
-        "SERIALIZABLE at work; one "
-        "for every two commits, for as long as this, is two writers in each other's way. No commit at all "
-        "divides by "
-        "zero, which is more than any threshold.",
-        summary=f"{_WHERE}{{{{ $value | humanize }}}} retries for each commit",
-        description="Transactions meet others all the time and are done again. Rows are right, and late.",
+        reason="Serialization failures (SQLSTATE class 40) per commit. Few are normal under SERIALIZABLE; one for "
+        "every two commits over this time means that two writers conflict permanently. Without any commit the division "
+        "by zero yields infinity, which exceeds every threshold.",
+        summary=f"{_WHERE}{{{{ $value | humanize }}}} retries per commit",
+        description="Transactions keep conflicting and are retried. Rows are correct but late.",
     ),
     Alert(
         name="MarketfeedDeadLetters",
@@ -302,12 +285,11 @@ sum by ({FEED}, job) (rate(marketfeed_consumer_commit_seconds_count[{config.RATE
         expr=f"sum by ({FEED}, topic)"
         f" (increase(marketfeed_consumer_dead_letters_total[{config.DEAD_LETTER_WINDOW}])) > 0",
         wait="0m",
-        reason="Each is a message that is not where it should be, so one is enough and nothing is waited "
-        "for. The window "
-        "keeps the alert up long enough to be seen.",
+        reason="Each is a message that is not in its table, so one is enough and there is no wait. The window keeps "
+        "the alert visible after a single event.",
         summary=f"{_WHERE}topic {{{{ $labels.topic }}}}: messages could not be stored",
-        description="They are in the table dead_letters with the reason, and consumers have gone on behind "
-        "them.",
+        description="They are in the table dead_letters with the reason; consumers have continued with the next "
+        "message.",
     ),
     Alert(
         name="MarketfeedRetentionIncomplete",
@@ -320,9 +302,9 @@ sum by ({FEED}, table) (max by ({FEED}, table, venue, symbol) (marketfeed_consum
 """,
         wait=config.RETENTION_FOR,
         reason="A run that is killed or fails leaves a symbol unfinished, and rows with an impossible time are never "
-        "deleted. The next daily run settles the first by itself; neither loses data, so a day is soon enough.",
-        summary=f"{_WHERE}table {{{{ $labels.table }}}}: retention does not delete everything that is old",
-        description="A run of retention did not come to its end, or rows have a time that cannot be and are kept.",
+        "deleted. The next daily run resolves the former; neither loses data, so one day is soon enough.",
+        summary=f"{_WHERE}table {{{{ $labels.table }}}}: retention does not delete all expired rows",
+        description="A retention run did not finish, or rows have an impossible time and are kept.",
     ),
     Alert(
         name="MarketfeedOperatorNotReconciling",
@@ -334,11 +316,11 @@ label_replace(
   "problem", "no reconciliation succeeds", "", ""
 )
 or
-label_replace(sum by (job) (marketfeed_operator_leader) == 0, "problem", "no process leads", "", "")
+label_replace(sum by (job) (marketfeed_operator_leader) == 0, "problem", "no replica is the leader", "", "")
 or
 label_replace(
   max by (job) (marketfeed_operator_watch_age_seconds) > {config.WATCH_AGE_SECONDS},
-  "problem", "a watch receives nothing", "", ""
+  "problem", "a watch receives no events", "", ""
 )
 or
 label_replace(
@@ -347,25 +329,24 @@ label_replace(
 )
 or
 label_replace(
-  max by (job, loop) (marketfeed_operator_loop_failing) == 1, "problem", "a part of the operator fails", "", ""
+  max by (job, loop) (marketfeed_operator_loop_failing) == 1, "problem", "a loop keeps failing", "", ""
 )
 or
 label_replace(
   time() - max by (namespace, name) (marketfeed_operator_last_success_timestamp_seconds)
     > {config.FEED_SUCCESS_SECONDS},
-  "problem", "a feed fails again and again", "", ""
+  "problem", "a feed keeps failing", "", ""
 )
 or
-label_replace(max by (job) ({up("operator")}) == 0, "problem", "no process answers", "", "")
+label_replace(max by (job) ({up("operator")}) == 0, "problem", "no replica is up", "", "")
 """,
         wait=config.OPERATOR_FOR,
-        reason="Every feed is looked at once a minute, so there always is something that succeeds, and the "
-        "API server sends a bookmark on each watch. A new leader needs 15 s and a listing, a rollout a minute.",
-        summary="the operator does not do its work: {{ $labels.problem }}"
+        reason="Every feed is reconciled once a minute, so there are always successes, and the API server sends a "
+        "bookmark on each watch. A new leader takes 15 s and a listing, a rollout a minute.",
+        summary="the operator is not reconciling: {{ $labels.problem }}"
         "{{ with $labels.name }} ({{ $labels.namespace }}/{{ . }}){{ end }}",
-        description="Changes of MarketFeeds are not carried out and nothing is repaired. Workers and "
-        "consumers that run "
-        "go on.",
+        description="Changes of MarketFeeds are not applied and drift is not corrected. Running workers and "
+        "consumers are not affected.",
     ),
     Alert(
         name="MarketfeedFeedNotReady",
@@ -377,10 +358,9 @@ unless
 max by (namespace, name) (marketfeed_operator_feed_paused) == 1
 """,
         wait=config.FEED_READY_FOR,
-        reason="A rollout of many shards or a migration takes minutes. A paused feed is not looked after "
-        "on purpose. It "
-        "also tells of shards and consumers whose pods are not even there, for which no series exists.",
+        reason="A rollout of many shards or a migration takes minutes. A paused feed is excluded. The alert also "
+        "covers shards and consumers without any pod, for which no series exists.",
         summary="feed {{ $labels.namespace }}/{{ $labels.name }} is not ready",
-        description="Something that the feed wants does not run. Its conditions say what.",
+        description="A component of the feed is not ready. The feed's conditions name it.",
     ),
 )

@@ -1,89 +1,90 @@
-"""Every threshold, window and address of the rules and dashboards, in one place.
+"""Thresholds, windows and paths of the rules and dashboards.
 
-Durations are Prometheus' own text ("5m"); each says beside it why it is what it is. Scrapes are expected at least every
-30 s (`spec.monitoring.intervalSeconds` of a MarketFeed), so no window is shorter than four of them.
+Durations are in Prometheus' format ("5m"), each with its reason. A scrape interval of at most 30 s is assumed
+(`spec.monitoring.intervalSeconds` of a MarketFeed), so no window is shorter than four scrapes.
 """
 
 from typing import Final
 
 RUNBOOKS: Final = "docs/runbooks"
-"""Where `runbook_url` points: the folder in this repository. Whoever installs the rules puts the address of a copy that
-people can open in front of it."""
+"""Folder of the runbooks in this repository, the prefix of `runbook_url`. An installation should replace it with the
+URL of a copy that its operators can open."""
 
 RATE_WINDOW: Final = "5m"
-"""Of rates in alerts: ten scrapes at the slowest interval, so two lost ones change little."""
+"""Window of rates in alerts: ten scrapes at the longest interval, so two lost scrapes change little."""
 
 # Completeness and freshness
 MISSING_FOR: Final = "10m"
-"""A repair over REST takes seconds; one that waits for the next minute's weight, a few minutes. What is missing after
-ten does not come by itself."""
+"""A backfill over REST takes seconds, or a few minutes when it waits for request weight. Ids that are missing after
+ten minutes are not backfilled without intervention."""
 REJECTED_WINDOW: Final = "15m"
-"""How long one rejected message keeps the alert up: long enough to be seen."""
+"""Time for which one rejected message keeps the alert firing, so that it is noticed."""
 STALE_FOR: Final = "2m"
-"""The worker finds a stalled stream by the stream's own history, verifies it over REST and replaces the connection,
-which takes seconds for a busy stream. What is still not ready after two minutes was not fixed by that; a reconnect or a
-rollout is over before."""
+"""The worker detects a stalled stream by its inter-arrival times, verifies it over REST and replaces the connection,
+which takes seconds for a busy stream. A stream that is not ready after two minutes was not fixed by that; reconnects
+and rollouts are shorter."""
 FRESH_SECONDS: Final = 60
-"""Dashboards: the newest stored trade of the whole feed is younger while a liquid market is read."""
+"""Dashboards: the newest stored trade of a feed with a liquid symbol is younger than this."""
 STALE_SECONDS: Final = 300
 
 IDENTITY_WINDOW: Final = "1h"
-"""A conflict or a new id series is one event: the window keeps its alert up long enough to be seen."""
+"""Time for which one conflict or new id series keeps its alert firing, so that it is noticed."""
 
 HELD_FOR: Final = "2m"
-"""REST decides about trades that are held back within five seconds, and ten trades in a row decide without it: what is
-held for longer waits for REST, and for trades."""
+"""Held trades are decided over REST within five seconds, or by ten trades in a row. Trades that are held longer wait
+for both REST and further trades."""
 
 # Workers
 SHARD_DOWN_FOR: Final = "3m"
-"""A pod that is rescheduled is back within a minute, and fetches what it missed. The venue gives old trades back only
-so far, so this is the shortest `for` of all that are not about lost data itself."""
+"""A rescheduled pod is back within a minute and backfills missed trades. The venue limits how far back it provides
+trades, so the wait is short."""
 PUBLISH_WINDOW: Final = "2m"
 PUBLISH_FOR: Final = "2m"
-"""Messages wait for their acknowledgement without a time limit, and meanwhile sockets are not read. A broker that fails
-over is back within seconds; four minutes of no acknowledgement at all are not a hiccup."""
+"""In-flight messages have no time limit, and sockets are not read meanwhile. A broker failover takes seconds; four
+minutes without any acknowledgement are a fault."""
 WEIGHT_NEAR_END: Final = 0.8
-"""Of the venue's weight a minute. Workers stop at 0.9 and wait for the next minute: above 0.8 repair is about to slow
-down, and above 1 the venue would answer 429, then 418."""
+"""Fraction of the venue's request weight per minute. Workers stop at 0.9 and wait for the next minute: above 0.8
+backfills are about to be delayed, and above 1 the venue would respond with 429, then 418."""
 WEIGHT_FOR: Final = "5m"
-"""A long backfill uses up single minutes by design. Five in a row is a budget that is too small."""
+"""A long backfill uses up single minutes by design. Five in a row mean that the budget is too small."""
 REFUSED_WINDOW: Final = "10m"
-"""How long one refusal keeps the alert up: bans begin at two minutes and double, so a window of that order shows a
-series of them as one alert."""
+"""Time for which one refusal keeps the alert firing: bans begin at two minutes and double, so this window merges a
+series of bans into one alert."""
 
 # Consumers
 LAG_MESSAGES: Final = 10_000
-"""A consumer stores ten thousand messages in well under a second (docs/performance.md): fewer is a batch on its way."""
+"""A consumer stores ten thousand messages in well under a second (docs/performance.md); a lower lag is a batch in
+flight."""
 LAG_SLOPE_WINDOW: Final = "15m"
-"""Over which lag must rise: shorter would see one burst as a trend."""
+"""Window of the lag's slope: in a shorter one a burst would be a trend."""
 LAG_FOR: Final = "10m"
 CONSUMER_DOWN_FOR: Final = "5m"
-"""A consumer holds no state, so it is back as soon as its pod is; Kafka keeps what is not read meanwhile."""
+"""A consumer is stateless and resumes as soon as its pod is back; Kafka keeps the unread messages meanwhile."""
 RETRIES_PER_COMMIT: Final = 0.5
-"""Serialization failures for each commit. A conflict now and then is SERIALIZABLE at work; one for every two commits
-means that two writers are in each other's way all the time."""
+"""Serialization failures per commit. Few are normal under SERIALIZABLE; one for every two commits means that two
+writers conflict permanently."""
 RETRIES_FOR: Final = "10m"
 DATABASE_FOR: Final = "5m"
-"""A database fails over within a minute or two; meanwhile Kafka keeps the messages."""
+"""A database failover takes a minute or two; Kafka keeps the messages meanwhile."""
 KAFKA_FOR: Final = "5m"
-"""Brokers that restart one after another, or a partition that changes its leader, are back within a minute or two; a
-new installation's topics are created by its workers within one. Workers stand still meanwhile, and say so themselves
-(PUBLISH_FOR)."""
+"""A rolling restart of brokers or a change of a partition's leader takes a minute or two; the workers of a new
+installation create its topics within a minute. Workers have an alert of their own (PUBLISH_FOR)."""
 DEAD_LETTER_WINDOW: Final = "15m"
-"""How long one dead letter keeps the alert up; there is no `for`, because each one is a message that is not stored."""
+"""Time for which one dead letter keeps the alert firing. There is no `for`, because each is a message that is not
+stored."""
 RETENTION_FOR: Final = "24h"
-"""Retention runs once a day, and a first run over a large table takes hours; what the next does not settle stays."""
+"""Retention runs once a day, and a first run over a large table takes hours. What the next run does not resolve needs
+intervention."""
 
 # Operator
 OPERATOR_WINDOW: Final = "10m"
-"""Each feed is reconciled every 60 s (RESYNC_SECONDS), so ten minutes without a single success is ten times the longest
-pause."""
+"""Each feed is reconciled every 60 s (RESYNC_SECONDS), so ten minutes without a success are ten resync intervals."""
 OPERATOR_FOR: Final = "5m"
-"""A new leader needs 15 s (LEASE_SECONDS) and its first listing; a rollout a minute."""
+"""A new leader takes 15 s (LEASE_SECONDS) and its first listing; a rollout takes a minute."""
 WATCH_AGE_SECONDS: Final = 300
-"""A watch brings something once a minute, and one that brings nothing for 180 s fails /livez, which restarts the pod:
-above 300 s that did not help."""
+"""A watch receives an event or bookmark once a minute. After 180 s without one /livez fails, which restarts the pod;
+above 300 s the restart did not help."""
 FEED_SUCCESS_SECONDS: Final = 900
-"""Failures of one feed are tried again within minutes, so a quarter of an hour without a success is one that lasts."""
+"""Failures of a feed are retried within minutes, so a quarter of an hour without a success is a lasting failure."""
 FEED_READY_FOR: Final = "15m"
 """A rollout of many shards, or a migration of a large schema, takes minutes and is reported as Progressing."""

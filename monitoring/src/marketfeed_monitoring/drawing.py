@@ -1,4 +1,4 @@
-"""The content of one panel, by kind, on axes that are its place in the picture."""
+"""Drawing of a panel's content on its axes, by panel kind."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -23,22 +23,22 @@ LINES: Final = (
     "#73bf69", "#5794f2", "#ff9830", "#b877d9", "#f2495c", "#37a8b5", "#f2e05a", "#c4162a", "#8e9097",
 )  # fmt: skip
 FEW: Final = 6
-"""Up to so many lines the area below each is tinted."""
+"""Maximum number of lines with a tinted area below them."""
 LETTER_INCHES: Final = 0.056
 
-Answers = Sequence[Sequence[Series]]
-"""The answer to each query; a series' name stands in its label ""."""
-Times = tuple[float, float]
-"""Begin and end, in seconds since the epoch."""
+Results = Sequence[Sequence[Series]]
+"""Result of each query; the label "" contains a series' legend."""
+TimeRange = tuple[float, float]
+"""Begin and end in seconds since the epoch."""
 
 
-def draw(axes: Axes, panel: Panel, answers: Answers, times: Times) -> None:
-    """Draw what a panel shows between two moments."""
-    _DRAWERS[panel.kind](axes, panel, answers, times)
+def draw(axes: Axes, panel: Panel, results: Results, times: TimeRange) -> None:
+    """Draw the content of a panel for a time range."""
+    _DRAWERS[panel.kind](axes, panel, results, times)
 
 
 def _inner(axes: Axes, *, left: float, bottom: float, right: float = 0.012, top: float = 0.06) -> None:
-    """Leave room for ticks and legend within the panel; parts in inches, `top` of the height."""
+    """Reserve space for ticks and legend within the panel, in inches; `top` is a fraction of the height."""
     box = axes.get_position()
     wide, high = _figure(axes).get_size_inches()
     axes.set_position((
@@ -47,13 +47,15 @@ def _inner(axes: Axes, *, left: float, bottom: float, right: float = 0.012, top:
     ))  # fmt: skip
 
 
-def _draw_stat(axes: Axes, panel: Panel, answers: Answers, _: Times) -> None:
-    series = answers[0]
+def _draw_stat(axes: Axes, panel: Panel, results: Results, _: TimeRange) -> None:
+    series = results[0]
     value = series[0].points[-1][1] if series else float("nan")
-    word = panel.words.get(value)
+    mapping = panel.value_mappings.get(value)
     axes.set_axis_off()
-    colour = word[1] if word else _step(panel.thresholds, value) if series else "text"
-    shown = word[0] if word else units.text(value, panel.unit, panel.decimals) if series else panel.no_value
+    colour = mapping[1] if mapping else _step(panel.thresholds, value) if series else "text"
+    shown = (
+        mapping[0] if mapping else units.text(value, panel.unit, panel.decimals) if series else panel.no_value
+    )
     if colour != "text":
         box = axes.get_position()
         axes.set_position((box.x0 + 0.003, box.y0 + box.height * 0.05, box.width - 0.006, box.height * 0.85))
@@ -67,8 +69,8 @@ def _draw_stat(axes: Axes, panel: Panel, answers: Answers, _: Times) -> None:
     axes.text(0.5, 0.5, shown, fontsize=size, weight="bold", color="white", ha="center", va="center")
 
 
-def _draw_lines(axes: Axes, panel: Panel, answers: Answers, times: Times) -> None:
-    entries = [series for answer in answers for series in answer]
+def _draw_lines(axes: Axes, panel: Panel, results: Results, times: TimeRange) -> None:
+    entries = [series for result in results for series in result]
     below = [0.0] * len(entries[0].points) if entries else []
     for number, series in enumerate(entries):
         colour = LINES[number % len(LINES)]
@@ -84,7 +86,7 @@ def _draw_lines(axes: Axes, panel: Panel, answers: Answers, times: Times) -> Non
     _decorate(axes, panel, entries, times)
 
 
-def _decorate(axes: Axes, panel: Panel, entries: Sequence[Series], times: Times) -> None:
+def _decorate(axes: Axes, panel: Panel, entries: Sequence[Series], times: TimeRange) -> None:
     _clock(axes, times)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=panel.unit == "short"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: units.text(value, panel.unit)))
@@ -99,9 +101,7 @@ def _decorate(axes: Axes, panel: Panel, entries: Sequence[Series], times: Times)
         if value <= highest + room:
             axes.axhline(value, color=COLOURS[colour], lw=0.9, ls=(0, (4, 3)))
     if not entries:
-        axes.text(
-            0.5, 0.5, "nothing happened", color=FAINT, transform=axes.transAxes, ha="center", va="center"
-        )
+        axes.text(0.5, 0.5, "no data", color=FAINT, transform=axes.transAxes, ha="center", va="center")
     columns, rows = _legend_shape(axes, [series.labels[""] for series in entries])
     _inner(axes, left=0.62, bottom=0.26 + 0.135 * rows)
     if rows:
@@ -114,7 +114,7 @@ def _decorate(axes: Axes, panel: Panel, entries: Sequence[Series], times: Times)
 
 
 def _legend_shape(axes: Axes, names: Sequence[str]) -> tuple[int, int]:
-    """Columns and rows that names take below a panel of this width."""
+    """Return the columns and rows that a legend of `names` takes below a panel of this width."""
     if not names:
         return 1, 0
     inches = axes.get_position().width * _figure(axes).get_figwidth() - 0.4
@@ -124,7 +124,7 @@ def _legend_shape(axes: Axes, names: Sequence[str]) -> tuple[int, int]:
 
 
 def _legend_entries(axes: Axes, most: int) -> tuple[list[Artist], list[str]]:
-    """The names with the highest values: there is no room for all."""
+    """Return the legend entries with the highest values; the space is limited."""
     handles, names = axes.get_legend_handles_labels()
     values = [np.nan_to_num(np.asarray(line.get_ydata(), float)) for line in axes.get_lines()[: len(names)]]
     tops = [float(each.max(initial=0.0)) for each in values]
@@ -132,14 +132,14 @@ def _legend_entries(axes: Axes, most: int) -> tuple[list[Artist], list[str]]:
     return [handles[index] for index in chosen], [names[index] for index in chosen]
 
 
-def _draw_timeline(axes: Axes, panel: Panel, answers: Answers, times: Times) -> None:
-    entries = [series for answer in answers for series in answer]
+def _draw_timeline(axes: Axes, panel: Panel, results: Results, times: TimeRange) -> None:
+    entries = [series for result in results for series in result]
     shown: dict[str, str] = {}
     step = _shortest_step(entries)
     for number, series in enumerate(reversed(entries)):
         for at, value in series.points:
-            word, colour = panel.words.get(value, (f"{value:g}", _step(panel.thresholds, value)))
-            shown[word] = COLOURS[colour]
+            text, colour = panel.value_mappings.get(value, (f"{value:g}", _step(panel.thresholds, value)))
+            shown[text] = COLOURS[colour]
             axes.barh(number, step, left=at, height=0.72, color=COLOURS[colour])
     axes.set_ylim(-0.6, max(len(entries), 2) - 0.4)
     axes.set_yticks(range(len(entries)), [series.labels[""] for series in reversed(entries)])
@@ -149,23 +149,23 @@ def _draw_timeline(axes: Axes, panel: Panel, answers: Answers, times: Times) -> 
         left=0.15 + LETTER_INCHES * max((len(series.labels[""]) for series in entries), default=0),
         bottom=0.4,
     )
-    for word, shade in shown.items():
-        axes.plot([], [], "s", color=shade, label=word, ms=5)
+    for text, shade in shown.items():
+        axes.plot([], [], "s", color=shade, label=text, ms=5)
     axes.legend(
         loc="upper left", bbox_to_anchor=(0, -0.13), ncols=4, frameon=False, fontsize=6.5, labelcolor=TEXT,
         borderaxespad=0, handletextpad=0.2,
     )  # fmt: skip
 
 
-def _draw_table(axes: Axes, panel: Panel, answers: Answers, _: Times) -> None:
+def _draw_table(axes: Axes, panel: Panel, results: Results, _: TimeRange) -> None:
     axes.set_axis_off()
     step = 0.19 / (axes.get_position().height * _figure(axes).get_figheight())
-    rows = tables.rows(panel, answers)
+    rows = tables.rows(panel, results)
     widths = tables.widths(panel, rows)
     points = axes.get_position().width * _figure(axes).get_figwidth() * 72
     size = min(7.0, points / tables.letters(panel, rows) / 0.62)
     if not rows:
-        axes.text(0.5, 0.5, panel.no_value or "nothing", color=FAINT, ha="center", va="center")
+        axes.text(0.5, 0.5, panel.no_value or "no data", color=FAINT, ha="center", va="center")
         return
     for number, row in enumerate([None, *rows[: int(0.95 / step) - 1]]):
         y, x = 1 - (number + 0.6) * step, 0.015
@@ -186,15 +186,17 @@ def _draw_table(axes: Axes, panel: Panel, answers: Answers, _: Times) -> None:
 
 
 def _step(thresholds: Sequence[tuple[float, Colour]], value: float) -> Colour:
-    """The colour of the highest step that `value` reaches."""
+    """Return the colour of the highest threshold that `value` reaches."""
     reached = [colour for least, colour in thresholds if value >= least]
     return reached[-1] if reached else "text"
 
 
 def _shortest_step(entries: Sequence[Series]) -> float:
-    """Seconds between two points that follow each other."""
-    gaps = [b[0] - a[0] for series in entries for a, b in zip(series.points, series.points[1:], strict=False)]
-    return min(gaps, default=1.0)
+    """Return the shortest distance between consecutive points in seconds."""
+    distances = [
+        b[0] - a[0] for series in entries for a, b in zip(series.points, series.points[1:], strict=False)
+    ]
+    return min(distances, default=1.0)
 
 
 def _figure(axes: Axes) -> Figure:
@@ -204,14 +206,14 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
-def _clock(axes: Axes, times: Times) -> None:
-    """Time of day (UTC) below the panel."""
+def _clock(axes: Axes, times: TimeRange) -> None:
+    """Format the time axis as time of day in UTC."""
     axes.set_xlim(*times)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 1.5, 2, 3, 6, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"))
 
 
-_DRAWERS: Final[dict[Kind, Callable[[Axes, Panel, Answers, Times], None]]] = {
+_DRAWERS: Final[dict[Kind, Callable[[Axes, Panel, Results, TimeRange], None]]] = {
     "stat": _draw_stat,
     "timeseries": _draw_lines,
     "table": _draw_table,

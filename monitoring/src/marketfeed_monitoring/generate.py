@@ -1,4 +1,4 @@
-"""What is generated and where it goes."""
+"""Generated files and their paths."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,23 @@ RULES: Final = "rules"
 
 
 def files() -> Mapping[str, str]:
-    """Path below the chart's `files/` -> text."""
+    """Return the text of every generated file by its path below the chart's `files/`."""
     made = {f"{DASHBOARDS}/{board.file_name}": grafana.render(board) for board in BOARDS}
     return {**made, f"{RULES}/{rules.FILE_NAME}": rules.render()}
 
 
 def outdated(folder: Path) -> list[Path]:
-    """The files in `folder` that are missing, that say something else, or that nothing makes any more."""
+    """Return the files in `folder` that are missing, outdated or no longer generated."""
     made = {folder / name: text for name, text in files().items()}
     wrong = [file for file, text in made.items() if not file.exists() or file.read_text() != text]
-    left = [file for name in (DASHBOARDS, RULES) for file in (folder / name).glob("*") if file not in made]
-    return sorted([*wrong, *left])
+    obsolete = [
+        file for name in (DASHBOARDS, RULES) for file in (folder / name).glob("*") if file not in made
+    ]
+    return sorted([*wrong, *obsolete])
 
 
 def write(folder: Path) -> None:
-    """Bring `folder` up to date; what nothing makes any more is deleted."""
+    """Write all generated files to `folder` and delete those that are no longer generated."""
     for file in outdated(folder):
         file.unlink(missing_ok=True)
     for name, text in files().items():

@@ -1,4 +1,4 @@
-"""Boards as Grafana's dashboard JSON, through its own typed library."""
+"""Rendering of boards as Grafana dashboard JSON, with Grafana's typed library."""
 
 import json
 import math
@@ -18,9 +18,9 @@ from marketfeed_monitoring.model import (
     Board,
     Colour,
     Column,
+    GridPosition,
     Kind,
     Panel,
-    Place,
     Query,
     Row,
     Variable,
@@ -37,7 +37,7 @@ _PanelBuilder: TypeAlias = stat.Panel | timeseries.Panel | table.Panel | stateti
 
 
 def render(board: Board) -> str:
-    """The JSON text of a dashboard, the same for the same board."""
+    """Return the JSON text of a dashboard; the output is deterministic."""
     made = (
         builders.Dashboard(board.title)
         .uid(board.uid)
@@ -58,16 +58,16 @@ def render(board: Board) -> str:
     )
     for variable in board.variables:
         made.with_variable(_variable(variable))
-    for number, (each, place) in enumerate(layout(board), start=1):
+    for number, (each, position) in enumerate(layout(board), start=1):
         if isinstance(each, Row):
-            made.with_row(builders.Row(each.title).id(number).grid_pos(_grid(place)))
+            made.with_row(builders.Row(each.title).id(number).grid_pos(_grid(position)))
         else:
-            made.with_panel(_panel(each, place, number))
+            made.with_panel(_panel(each, position, number))
     return json.dumps(made.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _variable(variable: Variable) -> builders.QueryVariable:
-    # ".*" and not a list of the values: it also matches series that lack the label, as they do outside Kubernetes.
+    # ".*" instead of a list of values also matches series without the label, as outside Kubernetes.
     return (
         builders.QueryVariable(variable.name)
         .label(variable.label)
@@ -82,14 +82,14 @@ def _variable(variable: Variable) -> builders.QueryVariable:
     )
 
 
-def _grid(place: Place) -> dashboard.GridPos:
-    return dashboard.GridPos(x=place.x, y=place.y, w=place.width, h=place.height)
+def _grid(position: GridPosition) -> dashboard.GridPos:
+    return dashboard.GridPos(x=position.x, y=position.y, w=position.width, h=position.height)
 
 
-def _panel(panel: Panel, place: Place, number: int) -> _PanelBuilder:
+def _panel(panel: Panel, position: GridPosition, number: int) -> _PanelBuilder:
     made = _BUILDERS[panel.kind](panel)
     made.id(number).title(panel.title).description(panel.description).unit(panel.unit)
-    made.datasource(DATA_SOURCE).grid_pos(_grid(place))
+    made.datasource(DATA_SOURCE).grid_pos(_grid(position))
     made.targets([_target(panel, query, index) for index, query in enumerate(panel.queries)])
     if panel.decimals is not None:
         made.decimals(panel.decimals)
@@ -97,8 +97,8 @@ def _panel(panel: Panel, place: Place, number: int) -> _PanelBuilder:
         made.no_value(panel.no_value)
     if panel.thresholds:
         made.thresholds(_thresholds(panel.thresholds))
-    if panel.words:
-        made.mappings([_words(panel)])
+    if panel.value_mappings:
+        made.mappings([_value_map(panel)])
     return made
 
 
@@ -112,7 +112,7 @@ def _target(panel: Panel, query: Query, index: int) -> Builder[Dataquery]:
 
 
 def ref_id(index: int) -> str:
-    """The letter that Grafana calls a panel's query by, from 0."""
+    """Return Grafana's refId of a panel's query by its index."""
     return chr(ord("A") + index)
 
 
@@ -175,8 +175,8 @@ def _legend() -> common_builders.VizLegendOptions:
 
 
 def _table(panel: Panel) -> table.Panel:
-    """Queries become columns of one table, joined by their labels."""
-    alone = len(panel.queries) == 1  # then Grafana calls its column just "Value"
+    """Return a table with one column per query, joined by labels."""
+    alone = len(panel.queries) == 1  # Grafana then names the column "Value"
     sources = {
         "Value" if alone and column.source == "Value #A" else column.source: column
         for column in panel.columns
@@ -211,7 +211,7 @@ def _column(column: Column) -> list[dashboard.DynamicConfigValue]:
 
 
 def _thresholds(steps: Sequence[tuple[float, Colour]]) -> builders.ThresholdsConfig:
-    # The lowest step has no value: JSON knows no infinity, and Grafana reads null as minus infinity.
+    # The lowest step has no value: JSON has no infinity, and Grafana reads null as minus infinity.
     made = [
         dashboard.Threshold(value=None if math.isinf(value) else value, color=colour)
         for value, colour in steps
@@ -219,11 +219,11 @@ def _thresholds(steps: Sequence[tuple[float, Colour]]) -> builders.ThresholdsCon
     return builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(made)
 
 
-def _words(panel: Panel) -> dashboard.ValueMap:
+def _value_map(panel: Panel) -> dashboard.ValueMap:
     return dashboard.ValueMap(
         options={
-            f"{value:g}": dashboard.ValueMappingResult(text=word, color=colour, index=index)
-            for index, (value, (word, colour)) in enumerate(panel.words.items())
+            f"{value:g}": dashboard.ValueMappingResult(text=text, color=colour, index=index)
+            for index, (value, (text, colour)) in enumerate(panel.value_mappings.items())
         }
     )
 

@@ -1,4 +1,4 @@
-"""What a dashboard is to us: plain values, from which Grafana's JSON, the proof and the pictures are made."""
+"""Dashboard model: plain values, the source of Grafana's JSON, of the query tests and of the pictures."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ Kind = Literal["stat", "timeseries", "table", "timeline"]
 Colour = Literal["green", "yellow", "red", "blue", "text"]
 
 WIDTH: Final = 24
-"""Columns of Grafana's grid."""
+"""Number of columns of Grafana's grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One query of a panel.
+    """A query of a panel.
 
     Attributes:
-        expr: PromQL, with the dashboard's variables.
-        legend: how a series is called: text with ``{{label}}``.
-        may_be_empty: why there may be nothing to show although all is well; "" where there must be something.
+        expr: PromQL with the dashboard's variables.
+        legend: Name of a series: text with ``{{label}}``.
+        may_be_empty: Reason why the result may be empty without a fault; "" where it must not be empty.
     """
 
     expr: str
@@ -28,7 +28,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: the label or, as "Value #A", the query that it shows."""
+    """A column of a table; `source` is a label, or "Value #A" for the first query."""
 
     source: str
     title: str
@@ -38,16 +38,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One panel.
+    """A panel.
 
     Attributes:
-        unit: Grafana's id of the unit, such as "s" or "percentunit".
-        thresholds: from which value on a colour holds; below the first one it is the first colour's opposite number,
-            so give one for minus infinity by `float("-inf")`.
-        words: value -> word (and colour) that stands in its place.
-        columns: of a table.
-        stacked: areas upon each other, for parts of a whole.
-        no_value: what stands there when a query has no answer and may have none.
+        unit: Grafana's unit id, such as "s" or "percentunit".
+        thresholds: Lower bounds of colours, in ascending order. The first bound should be `float("-inf")`.
+        value_mappings: Value -> text and colour shown instead.
+        columns: Columns of a table.
+        stacked: Whether the areas are stacked, for parts of a whole.
+        no_value: Text for an empty result.
     """
 
     title: str
@@ -58,7 +57,7 @@ class Panel:
     width: int
     height: int
     thresholds: tuple[tuple[float, Colour], ...] = ()
-    words: Mapping[float, tuple[str, Colour]] = field(default_factory=dict)
+    value_mappings: Mapping[float, tuple[str, Colour]] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     decimals: int | None = None
     stacked: bool = False
@@ -67,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under one heading, from left to right, wrapped at the grid's width."""
+    """Panels under a heading, from left to right, wrapped at the grid's width."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -75,10 +74,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """A choice at the top of a dashboard, with "All" chosen at first.
+    """A dashboard variable with the default "All".
 
     Attributes:
-        query: Prometheus' `label_values(metric, label)`.
+        query: `label_values(metric, label)`.
     """
 
     name: str
@@ -88,11 +87,11 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One dashboard.
+    """A dashboard.
 
     Attributes:
-        uid: stays the same for ever, for links to it.
-        variables: beside the data source.
+        uid: Grafana's uid; never changed, because links contain it.
+        variables: Variables other than the data source.
     """
 
     uid: str
@@ -103,19 +102,19 @@ class Board:
 
     @property
     def file_name(self) -> str:
-        """Name of the JSON file and, with another suffix, of the picture."""
+        """Return the name of the JSON file; the picture has the same stem."""
         return f"{self.uid}.json"
 
     @property
     def panels(self) -> Iterator[Panel]:
-        """Every panel, row by row."""
+        """Yield every panel, row by row."""
         for row in self.rows:
             yield from row.panels
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something stands on the grid, in its columns and rows."""
+class GridPosition:
+    """Position and size on the grid, in columns and rows."""
 
     x: int
     y: int
@@ -123,16 +122,16 @@ class Place:
     height: int
 
 
-def layout(board: Board) -> Iterator[tuple[Row | Panel, Place]]:
-    """Every heading and panel with its place, from the top."""
+def layout(board: Board) -> Iterator[tuple[Row | Panel, GridPosition]]:
+    """Yield every heading and panel with its position, from the top."""
     y = 0
     for row in board.rows:
-        yield row, Place(0, y, WIDTH, 1)
+        yield row, GridPosition(0, y, WIDTH, 1)
         y += 1
         x = tallest = 0
         for panel in row.panels:
             if x + panel.width > WIDTH:
                 x, y, tallest = 0, y + tallest, 0
-            yield panel, Place(x, y, panel.width, panel.height)
+            yield panel, GridPosition(x, y, panel.width, panel.height)
             x, tallest = x + panel.width, max(tallest, panel.height)
         y += tallest

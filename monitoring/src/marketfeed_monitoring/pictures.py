@@ -1,7 +1,7 @@
-"""A dashboard as a picture: each panel's own queries asked of a Prometheus, drawn where Grafana would draw them.
+"""Pictures of dashboards: the panels' queries are evaluated by Prometheus and drawn at Grafana's positions.
 
-Not Grafana's rendering, which needs Grafana and a browser, but the same data in the same places: for the
-documentation, and for looking at what a change of a query does.
+This is not Grafana's rendering, which needs Grafana and a browser, but the same data in the same layout, for the
+documentation and for checking changes of a query.
 """
 
 from collections.abc import Mapping
@@ -20,24 +20,24 @@ from PIL import Image
 
 from marketfeed_monitoring import drawing
 from marketfeed_monitoring.drawing import FAINT, FRAME, PANEL, TEXT
-from marketfeed_monitoring.model import WIDTH, Board, Panel, Place, Row, layout
+from marketfeed_monitoring.model import WIDTH, Board, GridPosition, Panel, Row, layout
 from marketfeed_monitoring.prometheus import Prometheus, Series
 from marketfeed_monitoring.promql import legend, with_variables
 
 CELL_INCHES: Final = (0.68, 0.36)
-"""Width and height of a cell of the grid."""
+"""Width and height of a grid cell."""
 DOTS_PER_INCH: Final = 100
 SHADES: Final = 160
-"""Colours in the file: enough for lines on flat panels, and a third of the bytes of true colour."""
+"""Size of the palette: enough for lines on flat panels, at a third of the file size of true colour."""
 GROUND: Final = "#111217"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time that a picture shows, in seconds since the epoch, and how it is asked for.
+    """Time range of a picture, in seconds since the epoch, and parameters of its queries.
 
     Attributes:
-        variables: value of each variable of the dashboards, Grafana's own among them.
+        variables: Value of each dashboard variable, including Grafana's built-in ones.
     """
 
     begin: float
@@ -47,9 +47,16 @@ class Span:
 
 
 def draw(board: Board, server: Prometheus, span: Span, file: Path) -> None:
-    """Ask every query of `board` and write the picture (PNG) to `file`."""
-    places = list(layout(board))
-    height = max(place.y + place.height for _, place in places)
+    """Evaluate the queries of a board and write the picture as PNG.
+
+    Args:
+        board: The dashboard.
+        server: Prometheus that evaluates the queries.
+        span: Time range and variables.
+        file: Path of the picture.
+    """
+    positions = list(layout(board))
+    height = max(position.y + position.height for _, position in positions)
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 7.5, "text.color": TEXT}):
         figure = Figure(
             (WIDTH * CELL_INCHES[0], (height + 1.2) * CELL_INCHES[1]), DOTS_PER_INCH, facecolor=GROUND
@@ -59,38 +66,38 @@ def draw(board: Board, server: Prometheus, span: Span, file: Path) -> None:
         figure.text(
             0.992, 1 - 0.75 / grid.rows, _when(span), fontsize=8, color=FAINT, ha="right", va="center"
         )
-        for each, place in places:
+        for each, position in positions:
             if isinstance(each, Row):
-                figure.text(0.008, grid.middle(place), each.title, fontsize=9, color=FAINT, va="center")
+                figure.text(0.008, grid.middle(position), each.title, fontsize=9, color=FAINT, va="center")
             else:
-                axes = _axes(figure, each, grid.box(place))
-                drawing.draw(axes, each, _ask(each, server, span), (span.begin, span.end))
+                axes = _axes(figure, each, grid.box(position))
+                drawing.draw(axes, each, _evaluate(each, server, span), (span.begin, span.end))
         _save(figure, file)
 
 
 class _Grid:
-    """Grafana's grid on a figure, whose y goes up and is 1 in all; 1.2 rows at the top are the title's."""
+    """Grafana's grid on a figure with y from 0 (bottom) to 1; the top 1.2 rows contain the title."""
 
     def __init__(self, rows: float) -> None:
         self.rows = rows
 
-    def box(self, place: Place) -> tuple[float, float, float, float]:
-        """Left, bottom, width, height."""
-        gap = 0.12
+    def box(self, position: GridPosition) -> tuple[float, float, float, float]:
+        """Return left, bottom, width and height."""
+        margin = 0.12
         return (
-            (place.x + gap) / WIDTH,
-            1 - (1.2 + place.y + place.height - gap) / self.rows,
-            (place.width - 2 * gap) / WIDTH,
-            (place.height - 2 * gap) / self.rows,
+            (position.x + margin) / WIDTH,
+            1 - (1.2 + position.y + position.height - margin) / self.rows,
+            (position.width - 2 * margin) / WIDTH,
+            (position.height - 2 * margin) / self.rows,
         )
 
-    def middle(self, place: Place) -> float:
-        return 1 - (1.2 + place.y + place.height / 2) / self.rows
+    def middle(self, position: GridPosition) -> float:
+        return 1 - (1.2 + position.y + position.height / 2) / self.rows
 
 
-def _ask(panel: Panel, server: Prometheus, span: Span) -> list[list[Series]]:
-    """The answer to each query, with its series' names as a label of their own."""
-    answers = []
+def _evaluate(panel: Panel, server: Prometheus, span: Span) -> list[list[Series]]:
+    """Return the result of each query, with the legend of each series as the label ""."""
+    results = []
     for query in panel.queries:
         expr = with_variables(query.expr, span.variables)
         if panel.kind in ("stat", "table"):
@@ -100,12 +107,12 @@ def _ask(panel: Panel, server: Prometheus, span: Span) -> list[list[Series]]:
         named = [
             Series({**each.labels, "": legend(query.legend, each.labels)}, each.points) for each in found
         ]
-        answers.append(sorted(named, key=lambda each: each.labels[""]))
-    return answers
+        results.append(sorted(named, key=lambda each: each.labels[""]))
+    return results
 
 
 def _axes(figure: Figure, panel: Panel, box: tuple[float, float, float, float]) -> Axes:
-    """The panel's frame and title; the axes that its content goes into."""
+    """Draw the panel's frame and title; return the axes for its content."""
     x, y, width, height = box
     frame = FancyBboxPatch(
         (x, y),

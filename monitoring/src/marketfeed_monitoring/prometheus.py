@@ -1,8 +1,8 @@
-"""A Prometheus of our own on a free port, and its HTTP API: what proves the queries and what pictures are made from.
+"""A local Prometheus server on a free port and its HTTP API, for query tests and pictures.
 
-The programs `prometheus` and `promtool` are Debian's: those in PATH, else the package unpacked once into the cache
-(``marketfeed_devtools.cache``), which needs apt and no rights: nothing is installed, and no service is started.
-"""
+The executables `prometheus` and `promtool` come from PATH, otherwise from Debian's package, which is unpacked once into
+the cache (``marketfeed_devtools.cache``). This needs apt but no privileges: nothing is installed and no service
+started."""
 
 import json
 import os
@@ -27,14 +27,14 @@ from marketfeed_devtools.programs import CommandFailed, Unavailable, run, say
 
 PACKAGE: Final = "prometheus"
 PROMTOOL: Final = "promtool"
-"""A package of its own from Debian 13 on."""
+"""A separate package since Debian 13."""
 START_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are."""
+    """Paths of the executables."""
 
     prometheus: Path
     promtool: Path
@@ -42,11 +42,11 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something to scrape.
+    """A scrape target.
 
     Attributes:
         address: host:port.
-        labels: what a PodMonitor would put on its series; none for a plain scrape job.
+        labels: Labels that a PodMonitor would add; empty for a static scrape job.
     """
 
     job: str
@@ -56,23 +56,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of an answer: its labels, and seconds since the epoch with their values."""
+    """A series of a query result: labels, and pairs of Unix time in seconds and value."""
 
     labels: Mapping[str, str]
     points: tuple[tuple[float, float], ...]
 
 
 def programs() -> Programs:
-    """The programs; the first call on a machine without them unpacks Debian's package into the cache.
+    """Return the executables; the first call unpacks Debian's package into the cache if they are not in PATH.
 
     Raises:
-        Unavailable: they are not there, and there is no apt to have them from.
+        Unavailable: They are not in PATH and apt is not available.
     """
     found = [shutil.which(name) for name in ("prometheus", "promtool")]
     if found[0] and found[1]:
         return Programs(Path(found[0]), Path(found[1]))
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise Unavailable("prometheus and promtool are not in PATH, and without apt they cannot be had")
+        raise Unavailable("prometheus and promtool are not in PATH and apt is not available; install them")
     folder = cache.once(PACKAGE, _unpack)
     return Programs(folder / "usr/bin/prometheus", folder / "usr/bin/promtool")
 
@@ -89,7 +89,7 @@ def _extract(package: str, folder: Path) -> None:
         _download(package, folder)
     except CommandFailed as reason:
         raise Unavailable(
-            f"apt does not give the package {package}; install it, or run apt-get update first: {reason}"
+            f"apt cannot download the package {package}; install it, or run apt-get update first: {reason}"
         ) from reason
     for file in folder.glob("*.deb"):
         run(["dpkg-deb", "--extract", file, folder])
@@ -103,15 +103,15 @@ def _download(package: str, folder: Path) -> None:
     except CommandFailed:
         if os.geteuid() != 0:
             raise
-        run(["apt-get", "update"])  # perhaps apt has never been asked what there is
+        run(["apt-get", "update"])  # the package lists may be missing
         run(command, cwd=folder)
 
 
 class Prometheus:
-    """A server that scrapes `targets` and evaluates `rules`; use it in a ``with`` block.
+    """A server that scrapes `targets` and evaluates `rules`; a context manager.
 
     Attributes:
-        url: where it answers.
+        url: Base URL of the HTTP API.
     """
 
     def __init__(
@@ -163,40 +163,46 @@ class Prometheus:
         self._end()
 
     def instant(self, query: str, at: float | None = None) -> list[Series]:
-        """The answer to a query at one moment (now); a scalar is a series without labels.
+        """Evaluate an instant query (by default now); a scalar is returned as a series without labels.
 
         Raises:
-            ValueError: Prometheus refuses the query; says why.
+            ValueError: Prometheus rejected the query; the message contains its error.
         """
-        answer = self._ask("query", {"query": query} | ({} if at is None else {"time": f"{at}"}))
-        if answer["resultType"] == "scalar":
-            return [Series({}, (_point(answer["result"]),))]
-        return [Series(each["metric"], (_point(each["value"]),)) for each in answer["result"]]
+        data = self._request("query", {"query": query} | ({} if at is None else {"time": f"{at}"}))
+        if data["resultType"] == "scalar":
+            return [Series({}, (_point(data["result"]),))]
+        return [Series(each["metric"], (_point(each["value"]),)) for each in data["result"]]
 
     def over_time(self, query: str, begin: float, end: float, step_seconds: float) -> list[Series]:
-        """The answer to a query from `begin` to `end`, in seconds since the epoch.
+        """Evaluate a range query.
+
+        Args:
+            query: PromQL.
+            begin: Start of the range in seconds since the epoch.
+            end: End of the range in seconds since the epoch.
+            step_seconds: Resolution.
 
         Raises:
-            ValueError: Prometheus refuses the query; says why.
+            ValueError: Prometheus rejected the query; the message contains its error.
         """
         parameters = {"query": query, "start": f"{begin}", "end": f"{end}", "step": f"{step_seconds}"}
         return [
             Series(each["metric"], tuple(map(_point, each["values"])))
-            for each in self._ask("query_range", parameters)["result"]
+            for each in self._request("query_range", parameters)["result"]
         ]
 
-    def _ask(self, what: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    def _request(self, endpoint: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         body = urllib.parse.urlencode(parameters).encode()
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{what}", body, timeout=30) as answer:  # noqa: S310 - ours
-                return dict(json.load(answer)["data"])
+            with urllib.request.urlopen(f"{self.url}/api/v1/{endpoint}", body, timeout=30) as response:  # noqa: S310 - local
+                return dict(json.load(response)["data"])
         except urllib.error.HTTPError as error:
             raise ValueError(f"{json.load(error)['error']}: {parameters['query']}") from error
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
-            with suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):  # noqa: S310 - ours
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/-/ready", timeout=2):  # noqa: S310 - local
                 return
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (self._folder / "prometheus.log").read_text(errors="replace")
@@ -220,7 +226,7 @@ def _jobs(targets: Iterable[Target]) -> list[dict[str, object]]:
     return [
         {
             "job_name": job,
-            # As the PodMonitors of the operator and of the chart have it.
+            # As in the PodMonitors of the operator and of the chart.
             "honor_labels": any(target.labels for target in same),
             "static_configs": [
                 {"targets": [target.address], "labels": dict(target.labels)} for target in same

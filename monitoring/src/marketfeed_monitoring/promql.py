@@ -1,8 +1,8 @@
-"""Small pieces of PromQL that panels and rules share, and what a query reads, told by a parser.
+"""PromQL fragments that panels and rules share, and inspection of queries with a parser.
 
-Labels that a series may carry besides its own come from whoever scrapes: on Kubernetes `namespace`, `feed`,
-`component`, `shard` and `pod` (docs/operator.md), elsewhere just `job` and `instance`. Aggregations name the former,
-and a label that is not there is an empty one, so the same query serves both.
+Target labels depend on the scrape configuration: `namespace`, `feed`, `component`, `shard` and `pod` on Kubernetes
+(docs/operator.md), otherwise only `job` and `instance`. Aggregations group by the former; a missing label is an empty
+one, so one query works for both.
 """
 
 import re
@@ -15,7 +15,7 @@ import promql_parser
 TARGET_LABELS: Final = frozenset(
     {"namespace", "feed", "component", "shard", "pod", "container", "job", "instance"}
 )
-"""What the scraping side may put on any series."""
+"""Labels that the scrape configuration may add to any series."""
 
 FEED: Final = "namespace, feed"
 WORKER: Final = "namespace, feed, venue, shard"
@@ -25,14 +25,14 @@ COMPONENTS: Final[Mapping[str, tuple[str, str]]] = {
     "consumer": ("consumer-.*", "(marketfeed-)?consumers?(-.*)?"),
     "operator": ("operator", "(marketfeed-)?operator"),
 }
-"""Service -> its `component` on Kubernetes, its scrape job elsewhere; both are anchored regular expressions."""
+"""Service -> its `component` on Kubernetes, and its scrape job otherwise; both are anchored regular expressions."""
 
 
 def up(service: str, more: str = "") -> str:
-    """Whether the service's targets answered their last scrape; `more` are further matchers, with a comma in front.
+    """Return the query of `up` for the service's targets; `more` are further matchers with a leading comma.
 
     Raises:
-        KeyError: there is no such service.
+        KeyError: `service` is unknown.
     """
     component, job = COMPONENTS[service]
     return f'up{{component=~"{component}"{more}}} or up{{component="",job=~"{job}"{more}}}'
@@ -40,11 +40,11 @@ def up(service: str, more: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """One metric that a query reads.
+    """A metric that a query selects.
 
     Attributes:
-        metric: the name of the series, with `_total`, `_bucket` and the like.
-        labels: labels that the selector matches on.
+        metric: Name of the series, including suffixes such as `_total` and `_bucket`.
+        labels: Labels with a matcher.
     """
 
     metric: str
@@ -52,10 +52,10 @@ class Selector:
 
 
 def selectors(query: str) -> list[Selector]:
-    """Every metric that `query` reads, in its order.
+    """Return every metric that `query` selects, in order.
 
     Raises:
-        ValueError: it is not PromQL.
+        ValueError: `query` is not valid PromQL.
     """
     found: list[Selector] = []
 
@@ -70,7 +70,7 @@ def selectors(query: str) -> list[Selector]:
 
 
 def matched_series(query: str) -> list[str]:
-    """The selectors of `query` as PromQL of their own, without ranges."""
+    """Return the selectors of `query` as separate queries, without ranges."""
     found: dict[str, None] = {}
 
     def visit(expression: promql_parser.Expr) -> bool:
@@ -83,10 +83,10 @@ def matched_series(query: str) -> list[str]:
 
 
 def grouping_labels(query: str) -> set[str]:
-    """Every label that an aggregation of `query` keeps or drops by name.
+    """Return every label in a `by` or `without` clause of `query`.
 
     Raises:
-        ValueError: it is not PromQL.
+        ValueError: `query` is not valid PromQL.
     """
     found: set[str] = set()
 
@@ -100,21 +100,21 @@ def grouping_labels(query: str) -> set[str]:
 
 
 def with_variables(query: str, variables: Mapping[str, str]) -> str:
-    """`query` with Grafana's variables replaced, longer names first, so `$__interval` spares `$__interval_ms`."""
+    """Return `query` with Grafana's variables replaced, longest name first so that `$__interval_ms` stays intact."""
     for name in sorted(variables, key=len, reverse=True):
         query = query.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
     return query
 
 
 def legend(template: str, labels: Mapping[str, str]) -> str:
-    """`template` with each ``{{label}}`` replaced by its value, as Grafana names a series."""
+    """Return `template` with each ``{{label}}`` replaced by its value, as Grafana formats legends."""
     for name, value in labels.items():
         template = template.replace(f"{{{{{name}}}}}", value)
     return " ".join(re.sub(r"\{\{\w+\}\}", "", template).split())
 
 
 def base_names(series: str) -> Iterator[str]:
-    """The metric families that a series of this name may belong to."""
+    """Yield the metric families that a series of this name may belong to."""
     yield series
     for suffix in ("_total", "_bucket", "_count", "_sum"):
         if series.endswith(suffix):

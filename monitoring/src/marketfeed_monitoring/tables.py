@@ -1,4 +1,4 @@
-"""The rows of a table panel from the answers to its queries, joined by their labels as Grafana joins them."""
+"""Rows of a table panel: the results of its queries joined by labels, as Grafana joins them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from marketfeed_monitoring.prometheus import Series
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell, and the colour behind it."""
+    """Text and background colour of a table cell."""
 
     text: str
     colour: Colour | None
 
 
-def rows(panel: Panel, answers: Sequence[Sequence[Series]]) -> list[Mapping[str, Cell]]:
-    """Source of a column -> its cell, a row for each set of labels, in their order."""
+def rows(panel: Panel, results: Sequence[Sequence[Series]]) -> list[Mapping[str, Cell]]:
+    """Return one row per label set, in order; a row maps a column's source to its cell."""
     values: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
-    for index, answer in enumerate(answers):
-        for series in answer:
+    for index, result in enumerate(results):
+        for series in result:
             labels = tuple(sorted((name, value) for name, value in series.labels.items() if name))
             values.setdefault(labels, {})[f"Value #{ref_id(index)}"] = series.points[-1][1]
     return [
@@ -31,12 +31,12 @@ def rows(panel: Panel, answers: Sequence[Sequence[Series]]) -> list[Mapping[str,
 
 
 def letters(panel: Panel, shown: Sequence[Mapping[str, Cell]]) -> int:
-    """How many letters a line of the table is wide."""
+    """Return the width of a row in characters."""
     return sum(_longest(panel, shown))
 
 
 def widths(panel: Panel, shown: Sequence[Mapping[str, Cell]]) -> list[float]:
-    """Part of the table's width that each column takes, by its longest text."""
+    """Return the fraction of the table's width of each column, by its longest text."""
     longest = _longest(panel, shown)
     return [length / sum(longest) * 0.97 for length in longest]
 

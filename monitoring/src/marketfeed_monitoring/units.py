@@ -1,4 +1,4 @@
-"""Values as a person reads them, by Grafana's ids of units: what pictures and their axes show."""
+"""Formatting of values by Grafana's unit ids, for pictures and their axes."""
 
 import math
 from typing import Final
@@ -10,13 +10,13 @@ _SUFFIX: Final = "suffix:"
 
 
 def text(value: float, unit: str, decimals: int | None = None) -> str:
-    """A value in words: ``text(0.25, "s")`` is "250 ms". Decimals are few unless given."""
+    """Format a value: ``text(0.25, "s")`` is "250 ms". Without `decimals` about three digits are significant."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if unit == "percentunit":
-        # 99.996 % must not read as 100 %: what is not complete must never look so.
+        # Round down: 99.996 % must not be shown as 100 %, which would look complete.
         shown = f"{math.floor(value * 1e4) / 100:.{2 if decimals is None and value != 1 else decimals or 0}f}"
         return f"{shown} %"
     if unit == "s":

@@ -1,4 +1,4 @@
-"""The four dashboards, each a module; their rows follow the way of the data."""
+"""The four dashboards, one module each; their rows follow the pipeline."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Ingestion: by venue, shard and symbol, from the venue's socket to Kafka's acknowledgement."""
+"""Ingestion dashboard: from the venue's socket to Kafka's acknowledgement, by venue, shard and symbol."""
 
 from typing import Final
 
@@ -8,15 +8,15 @@ from marketfeed_monitoring.boards.shared import (
     FEEDS,
     LOWEST,
     NAMESPACE,
-    NOTHING_WRONG,
-    READY_WORDS,
+    NO_FAULT,
+    READY_MAPPINGS,
     ZERO_IS_GOOD,
-    growing,
-    growth,
-    lines,
+    ascending,
+    increase,
     per_second,
     percentiles,
-    states,
+    state_timeline,
+    time_series,
 )
 from marketfeed_monitoring.model import Board, Column, Panel, Query, Row, Variable
 from marketfeed_monitoring.promql import WORKER
@@ -24,13 +24,12 @@ from marketfeed_monitoring.promql import WORKER
 _SHARDS: Final = f'{FEEDS},venue=~"$venue",shard=~"$shard"'
 _SYMBOLS: Final = f'{_SHARDS},symbol=~"$symbol"'
 _TOP: Final = 20
-"""Lines in a panel by symbol: more cannot be told apart; the table has all of them."""
+"""Maximum number of lines in a panel by symbol: more are hard to distinguish. The table lists all symbols."""
 
 _VENUE: Final = (
-    states(
+    state_timeline(
         "Connections",
-        "Each WebSocket connection: streaming, between two attempts, or refused by the venue for good (451, "
-        "403).",
+        "State of each WebSocket connection: streaming, reconnecting, or refused by the venue (451, 403).",
         Query(
             expr=f"max by ({WORKER}, connection) (marketfeed_connection_streaming{{{_SHARDS}}})"
             f" - max by ({WORKER}, connection) (marketfeed_connection_refused{{{_SHARDS}}})",
@@ -41,10 +40,9 @@ _VENUE: Final = (
         width=8,
         height=6,
     ),
-    lines(
+    time_series(
         "Reconnects and rotations",
-        "Connections opened again after an end, and connections replaced without a break, by reason, since "
-        "the workers started.",
+        "Reconnects after a closed connection, and make-before-break rotations by reason, since the workers started.",
         "short",
         Query(
             expr=f"sum by (venue) (marketfeed_connection_reconnects_total{{{_SHARDS}}})",
@@ -53,14 +51,14 @@ _VENUE: Final = (
         Query(
             expr=f"sum by (venue, reason) (marketfeed_connection_rotations_total{{{_SHARDS}}})",
             legend="{{venue}} rotation: {{reason}}",
-            may_be_empty="a connection is replaced once in 24 h or when the venue announces its end",
+            may_be_empty="a connection is rotated once in 24 h or when the venue announces a shutdown",
         ),
         height=6,
     ),
-    lines(
+    time_series(
         "Failures by reason",
-        "Connections that ended or were refused, requests that failed, frames passed over, since the "
-        "workers started. rate_limited is HTTP 429, banned 418, region_refused 451, forbidden 403.",
+        "Closed or refused connections, failed requests and skipped frames, since the workers started. "
+        "rate_limited is HTTP 429, banned 418, region_refused 451, forbidden 403.",
         "short",
         Query(
             expr=f"sum by (venue, reason) (vendor_fetch_failure_total{{{_SHARDS}}})",
@@ -68,10 +66,10 @@ _VENUE: Final = (
         ),
         height=6,
     ),
-    lines(
+    time_series(
         "Request weight used",
-        "Part of the venue's request weight a minute that this address has used, as the venue says. Workers "
-        "stop at 90 % and wait for the next minute.",
+        "Fraction of the venue's request weight per minute that this IP address has used, as reported by the venue. "
+        "Workers stop at 90 % and wait for the next minute.",
         "percentunit",
         Query(
             expr=f"max by ({WORKER}) (marketfeed_request_weight_used{{{_SHARDS}}})"
@@ -79,11 +77,11 @@ _VENUE: Final = (
             legend="{{venue}} {{shard}}",
         ),
         height=6,
-        thresholds=growing(config.WEIGHT_NEAR_END, 0.9),
+        thresholds=ascending(config.WEIGHT_NEAR_END, 0.9),
     ),
-    lines(
+    time_series(
         "Connection attempts used",
-        "Part of the connection attempts that the worker may make within the venue's window.",
+        "Fraction of the connection attempts that the venue allows per window.",
         "percentunit",
         Query(
             expr=f"max by ({WORKER}) (marketfeed_connection_attempts_used{{{_SHARDS}}})"
@@ -91,11 +89,11 @@ _VENUE: Final = (
             legend="{{venue}} {{shard}}",
         ),
         height=6,
-        thresholds=growing(0.8, 1),
+        thresholds=ascending(0.8, 1),
     ),
-    lines(
+    time_series(
         "Clock and bans",
-        "The venue's clock minus ours, and for how long the venue still wants to be left alone (429, 418).",
+        "Venue clock minus local clock, and remaining time until a rate limit or ban ends (429, 418).",
         "s",
         Query(
             expr=f"max by ({WORKER}) (marketfeed_clock_offset_seconds{{{_SHARDS}}})",
@@ -110,15 +108,15 @@ _VENUE: Final = (
 )
 
 _BY_SHARD: Final = (
-    states(
+    state_timeline(
         "Shards",
-        "Whether a worker of the shard is ready: every stream flows and Kafka takes what it brings.",
+        "Whether a worker of the shard is ready: every stream is ready and Kafka acknowledges its messages.",
         Query(expr=f"max by ({WORKER}) (marketfeed_worker_ready{{{_SHARDS}}})", legend="{{venue}} {{shard}}"),
-        READY_WORDS,
+        READY_MAPPINGS,
         width=8,
         height=6,
     ),
-    lines(
+    time_series(
         "Rate by shard",
         "Messages read from the venue. Replicas of a shard each count.",
         "mps",
@@ -128,9 +126,9 @@ _BY_SHARD: Final = (
         ),
         height=6,
     ),
-    lines(
+    time_series(
         "Venue to socket",
-        "From the venue's event time of a trade to the socket's read, corrected by the clock offset.",
+        "From the venue's event time of a trade to the socket read, corrected by the clock offset.",
         "s",
         *percentiles("marketfeed_venue_to_socket_seconds", _SHARDS, "venue, shard", "{{venue}} {{shard}}"),
         height=6,
@@ -140,7 +138,7 @@ _BY_SHARD: Final = (
 _SYMBOL_RATE: Final = per_second("marketfeed_symbol_messages_total", _SYMBOLS, "venue, symbol, stream")
 
 _BY_SYMBOL: Final = (
-    lines(
+    time_series(
         f"Rate by symbol, busiest {_TOP}",
         "Messages of a symbol, by stream. Replicas of a shard each count.",
         "mps",
@@ -149,10 +147,10 @@ _BY_SYMBOL: Final = (
             legend="{{symbol}} {{stream}}",
         ),
     ),
-    lines(
+    time_series(
         f"Age of the newest trade, oldest {_TOP}",
-        "Now minus the venue's time of the newest trade read. A symbol that is not traded gets old without "
-        "anything being wrong: the worker asks the venue before it believes a silence.",
+        "Now minus the venue's time of the newest trade received. The age of an idle symbol grows without a fault: "
+        "the worker verifies an idle stream over REST.",
         "s",
         Query(
             expr=f"topk({_TOP}, time() - max by (venue, symbol) "
@@ -160,10 +158,10 @@ _BY_SYMBOL: Final = (
             legend="{{symbol}}",
         ),
     ),
-    states(
-        f"Streams, {_TOP} that deliver least",
-        "Whether each stream of a symbol delivers, or REST shows that the venue has nothing newer. Those that do not "
-        "come first; of several workers that read a symbol the best counts.",
+    state_timeline(
+        f"Stream state, {_TOP} least ready",
+        "Whether each stream of a symbol delivers, or is idle because the venue has no newer data. Streams that are "
+        "not ready come first; of several workers that read a symbol, the best state applies.",
         Query(
             expr=f"bottomk({_TOP}, max by (venue, symbol, stream) (marketfeed_stream_ready{{{_SYMBOLS}}}))",
             legend="{{symbol}} {{stream}}",
@@ -171,31 +169,30 @@ _BY_SYMBOL: Final = (
         {1: ("delivers or idle", "green"), 0: ("not delivering", "red")},
         width=8,
     ),
-    lines(
-        f"Silence by stream, longest {_TOP}",
-        "Since the newest message of a stream, counted from its subscription at most. A quiet symbol is silent without "
-        "anything being wrong.",
+    time_series(
+        f"Time since the last message by stream, longest {_TOP}",
+        "Time since the last message of a stream, or since its subscription. It grows for an idle symbol without a "
+        "fault.",
         "s",
         Query(
             expr=f"topk({_TOP}, min by (venue, symbol, stream) (marketfeed_stream_silent_seconds{{{_SYMBOLS}}}))",
             legend="{{symbol}} {{stream}}",
         ),
     ),
-    lines(
-        "Trades held back",
-        "Trades of a symbol that are held back until it is known whether the venue has begun its ids again; shown "
-        "while there are any.",
+    time_series(
+        "Trades held",
+        "Trades of a symbol that are held until it is decided whether the venue has restarted its ids; shown while "
+        "there are any.",
         "short",
         Query(
             expr=f"topk({_TOP}, min by (venue, symbol) (marketfeed_trades_held{{{_SYMBOLS}}}) > 0)",
             legend="{{symbol}}",
-            may_be_empty=NOTHING_WRONG,
+            may_be_empty=NO_FAULT,
         ),
     ),
     Panel(
         title="Symbols",
-        description="Every symbol: messages a second, age of the newest trade, trade ids missing and "
-        "repeated.",
+        description="Message rate, age of the newest trade, missing trade ids and duplicates of each symbol.",
         kind="table",
         unit="none",
         queries=(
@@ -217,42 +214,43 @@ _BY_SYMBOL: Final = (
             Column("Value #A", "Rate", "mps"),
             Column("Value #B", "Newest trade, age", "s"),
             Column("Value #C", "Missing", "none", ZERO_IS_GOOD),
-            Column("Value #D", "Repeated", "none"),
+            Column("Value #D", "Duplicates", "none"),
         ),
         width=8,
         height=7,
     ),
 )
 
-_CONTINUITY: Final = (
-    lines(
-        "Gaps by what became of them",
-        "Jumps in trade ids, and what they ended as within the interval: filled over REST, absent at the "
-        "venue, unresolved (trades went on without them), reordered (they came by themselves).",
+_GAPS: Final = (
+    time_series(
+        "Gaps by resolution",
+        "Gaps in trade ids within the interval, detected and by resolution: filled (backfilled over REST), absent "
+        "(confirmed by the venue), unresolved (published without them), reordered (received out of order).",
         "short",
         Query(
-            expr=growth("marketfeed_trade_gaps_detected_total", _SHARDS, "venue"), legend="{{venue}} detected"
+            expr=increase("marketfeed_trade_gaps_detected_total", _SHARDS, "venue"),
+            legend="{{venue}} detected",
         ),
         Query(
-            expr=growth("marketfeed_trade_gaps_total", _SHARDS, "venue, outcome"),
+            expr=increase("marketfeed_trade_gaps_total", _SHARDS, "venue, outcome"),
             legend="{{venue}} {{outcome}}",
         ),
         width=6,
     ),
-    lines(
+    time_series(
         "Trade ids missing by symbol",
-        "Ids jumped over and not published since; shown while there are any.",
+        "Trade ids in open or unresolved gaps; shown while there are any.",
         "short",
         Query(
             expr=f"topk({_TOP}, min by (venue, symbol) (marketfeed_trade_ids_missing{{{_SYMBOLS}}}) > 0)",
             legend="{{symbol}}",
-            may_be_empty=NOTHING_WRONG,
+            may_be_empty=NO_FAULT,
         ),
         width=6,
     ),
-    lines(
-        "Trades fetched over REST",
-        "Repairs after gaps, reconnects and restarts.",
+    time_series(
+        "Trades backfilled",
+        "Trades fetched over REST after gaps, reconnects and restarts.",
         "recps",
         Query(
             expr=per_second("marketfeed_trades_backfilled_total", _SHARDS, "venue, shard"),
@@ -260,14 +258,14 @@ _CONTINUITY: Final = (
         ),
         width=6,
     ),
-    lines(
-        "Passed over",
-        "Trades that came again, quotes older than one before them, quotes conflated under pressure, "
-        "messages of symbols that nobody asked for.",
+    time_series(
+        "Duplicates skipped",
+        "Duplicate trades, outdated quotes, quotes conflated under backpressure, and messages of symbols that are not "
+        "assigned.",
         "mps",
         Query(
             expr=per_second("marketfeed_trades_duplicate_total", _SYMBOLS, "venue"),
-            legend="{{venue}} trades again",
+            legend="{{venue}} duplicate trades",
         ),
         Query(
             expr=per_second("marketfeed_quotes_outdated_total", _SHARDS, "venue"), legend="{{venue}} outdated"
@@ -285,39 +283,39 @@ _CONTINUITY: Final = (
 )
 
 _PUBLISH: Final = (
-    lines(
+    time_series(
         "Acknowledged by Kafka",
-        "Messages that Kafka has acknowledged, by topic.",
+        "Messages acknowledged by Kafka, by topic.",
         "mps",
         Query(expr=per_second("kafka_publish_success_total", _SHARDS, "topic"), legend="{{topic}}"),
         width=6,
     ),
-    lines(
-        "Refused by Kafka",
-        "Messages that Kafka has refused for good, within the interval. The worker then stops, so that "
-        "nothing is skipped, and begins again where Kafka's acknowledgements end.",
+    time_series(
+        "Rejected by Kafka",
+        "Messages that Kafka has rejected permanently within the interval. The worker then stops, so that none is "
+        "skipped, and restarts after the last acknowledged message.",
         "short",
-        Query(expr=growth("kafka_publish_failure_total", _SHARDS, "topic"), legend="{{topic}}"),
+        Query(expr=increase("kafka_publish_failure_total", _SHARDS, "topic"), legend="{{topic}}"),
         width=6,
     ),
-    lines(
-        "Waiting for Kafka",
-        "Messages handed to the Kafka client and not acknowledged yet, and how often sockets were not read "
-        "because there was no room for more.",
+    time_series(
+        "In-flight messages",
+        "Messages passed to the Kafka client and not acknowledged yet, and how often socket reads were paused at the "
+        "limit.",
         "short",
         Query(
             expr=f"sum by (venue, shard) (marketfeed_publish_pending_messages{{{_SHARDS}}})",
-            legend="{{venue}} {{shard}} waiting",
+            legend="{{venue}} {{shard}} in flight",
         ),
         Query(
-            expr=growth("marketfeed_reads_paused_total", _SHARDS, "venue, shard"),
+            expr=increase("marketfeed_reads_paused_total", _SHARDS, "venue, shard"),
             legend="{{venue}} {{shard}} reads paused",
         ),
         width=6,
     ),
-    lines(
+    time_series(
         "Socket to acknowledgement",
-        "From the socket's read to Kafka's acknowledgement, by topic.",
+        "From the socket read to Kafka's acknowledgement, by topic.",
         "s",
         *percentiles("marketfeed_socket_to_ack_seconds", _SHARDS, "topic", "{{topic}}"),
         width=6,
@@ -349,7 +347,7 @@ INGESTION: Final = Board(
         Row("Venue and connections", _VENUE),
         Row("Shards", _BY_SHARD),
         Row("Symbols", _BY_SYMBOL),
-        Row("Continuity: gaps and their repair", _CONTINUITY),
+        Row("Gaps and backfill", _GAPS),
         Row("Publishing to Kafka", _PUBLISH),
     ),
 )

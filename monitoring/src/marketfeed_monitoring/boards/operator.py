@@ -1,18 +1,18 @@
-"""Operator: from the MarketFeeds to the objects that they become."""
+"""Operator dashboard: feeds, reconciliation and managed objects."""
 
 from typing import Final
 
 from marketfeed_monitoring import config
 from marketfeed_monitoring.boards.shared import (
-    NOTHING_WRONG,
-    READY_WORDS,
-    growing,
-    growth,
-    lines,
+    NO_FAULT,
+    READY_MAPPINGS,
+    ascending,
+    increase,
     per_second,
     percentiles,
     quantile,
-    states,
+    state_timeline,
+    time_series,
 )
 from marketfeed_monitoring.model import Board, Query, Row, Variable
 
@@ -20,19 +20,19 @@ _ONE: Final = 'namespace=~"$namespace",name=~"$name"'
 _PROCESS: Final = "pod, job, instance"
 
 _FEEDS: Final = (
-    states(
+    state_timeline(
         "Feeds",
-        "Whether all that a feed wants runs (its condition Ready). A paused feed says paused instead.",
+        "Condition Ready of each feed, or paused.",
         Query(
             expr=f"max by (namespace, name) (marketfeed_operator_feed_ready{{{_ONE}}})"
             f" + 2 * max by (namespace, name) (marketfeed_operator_feed_paused{{{_ONE}}})",
             legend="{{namespace}}/{{name}}",
         ),
-        {**READY_WORDS, 2: ("paused", "blue"), 3: ("paused", "blue")},
+        {**READY_MAPPINGS, 2: ("paused", "blue"), 3: ("paused", "blue")},
     ),
-    lines(
+    time_series(
         "Time since the last success",
-        "Since a feed was last reconciled without a failure. Each is looked at every minute at least.",
+        "Time since the last successful reconciliation of each feed. Each is reconciled at least once a minute.",
         "s",
         Query(
             expr="time() - max by (namespace, name)"
@@ -40,36 +40,36 @@ _FEEDS: Final = (
             legend="{{namespace}}/{{name}}",
         ),
         width=12,
-        thresholds=growing(config.FEED_SUCCESS_SECONDS / 3, config.FEED_SUCCESS_SECONDS),
+        thresholds=ascending(config.FEED_SUCCESS_SECONDS / 3, config.FEED_SUCCESS_SECONDS),
     ),
 )
 
 _RECONCILING: Final = (
-    lines(
+    time_series(
         "Reconciliations",
-        "By result: success, failure (tried again later), error (a bug: see the log), gone (the feed was "
+        "Reconciliations by result: success, failure (retried), error (a bug: see the log), gone (the feed was "
         "deleted).",
         "ops",
         Query(expr=per_second("marketfeed_operator_reconciles_total", "", "result"), legend="{{result}}"),
         width=6,
     ),
-    lines(
+    time_series(
         "Duration",
-        "Time of one reconciliation.",
+        "Duration of a reconciliation.",
         "s",
         *percentiles("marketfeed_operator_reconcile_duration_seconds", "", "", ""),
         width=6,
     ),
-    lines(
+    time_series(
         "Queue",
-        "Feeds that wait for their reconciliation.",
+        "Feeds queued for reconciliation.",
         "short",
         Query(expr="sum(marketfeed_operator_queue_depth)", legend="feeds"),
         width=6,
     ),
-    lines(
+    time_series(
         "Wait in the queue",
-        "From a feed's due moment to the start of its reconciliation, 99th percentile.",
+        "From the time a feed is due to the start of its reconciliation, 99th percentile.",
         "s",
         Query(expr=quantile(0.99, "marketfeed_operator_queue_wait_seconds", ""), legend="p99"),
         width=6,
@@ -77,67 +77,66 @@ _RECONCILING: Final = (
 )
 
 _CLUSTER: Final = (
-    lines(
+    time_series(
         "Objects changed",
-        "Children that were applied or deleted within the interval, by kind and result.",
+        "Owned objects that were applied or deleted within the interval, by kind and result.",
         "short",
         Query(
-            expr=growth("marketfeed_operator_children_total", "", "kind, result"),
+            expr=increase("marketfeed_operator_children_total", "", "kind, result"),
             legend="{{kind}} {{result}}",
         ),
     ),
-    lines(
-        "Put right again",
-        "Objects that somebody else had changed or deleted, and what an audit found that the watches had "
-        "missed.",
+    time_series(
+        "Drift corrected",
+        "Owned objects that were changed or deleted by others and applied again, and differences that an audit found "
+        "and the watches had missed.",
         "short",
         Query(
-            expr=growth("marketfeed_operator_drift_repaired_total", "", "kind"),
+            expr=increase("marketfeed_operator_drift_repaired_total", "", "kind"),
             legend="{{kind}}",
-            may_be_empty="nobody has touched an object of the operator's",
+            may_be_empty="no owned object was changed by others",
         ),
         Query(
             expr="sum(increase(marketfeed_operator_audit_corrections_total[$__rate_interval]))",
             legend="by audit",
         ),
     ),
-    lines(
+    time_series(
         "Requests to the API server",
-        "By verb, without watches; and those that failed, by HTTP status.",
+        "Requests by verb, without watches, and failed requests by verb and HTTP status.",
         "reqps",
         Query(expr=per_second("marketfeed_operator_api_requests_total", "", "verb"), legend="{{verb}}"),
         Query(
             expr=per_second("marketfeed_operator_api_failures_total", "", "verb, status"),
             legend="{{verb}}: {{status}}",
-            may_be_empty=NOTHING_WRONG,
+            may_be_empty=NO_FAULT,
         ),
     ),
 )
 
-_OWN_LIFE: Final = (
-    states(
+_LEADER: Final = (
+    state_timeline(
         "Leader",
-        "Which process acts: the one that holds the Lease. None for more than a moment means that nobody "
-        "reconciles.",
+        "Replica that holds the leader lease. Without a leader no feed is reconciled.",
         Query(expr=f"max by ({_PROCESS}) (marketfeed_operator_leader)", legend="{{pod}} {{instance}}"),
-        {1: ("leads", "green"), 0: ("stands by", "blue")},
+        {1: ("leader", "green"), 0: ("standby", "blue")},
     ),
-    lines(
+    time_series(
         "Age of the oldest watch",
-        "Time since the API server last sent an event, a bookmark or the end of a stream on the watch that was silent "
-        "longest; and the time that the oldest due feed has waited.",
+        "Longest time since the API server last sent an event, a bookmark or the end of a stream on a watch, and the "
+        "waiting time of the oldest due feed.",
         "s",
         Query(expr="max(marketfeed_operator_watch_age_seconds)", legend="watch"),
         Query(expr="max(marketfeed_operator_queue_age_seconds)", legend="queue"),
         width=12,
-        thresholds=growing(config.WATCH_AGE_SECONDS / 3, config.WATCH_AGE_SECONDS),
+        thresholds=ascending(config.WATCH_AGE_SECONDS / 3, config.WATCH_AGE_SECONDS),
     ),
 )
 
 OPERATOR: Final = Board(
     uid="marketfeed-operator",
     title="Marketfeed / Operator",
-    description="From the MarketFeeds to the objects that they become, and the operator's own life.",
+    description="Feeds, reconciliation, managed objects, leader lease and watches.",
     variables=(
         Variable(
             name="namespace",
@@ -153,7 +152,7 @@ OPERATOR: Final = Board(
     rows=(
         Row("Feeds", _FEEDS),
         Row("Reconciliation", _RECONCILING),
-        Row("The cluster", _CLUSTER),
-        Row("The operator's own life", _OWN_LIFE),
+        Row("Cluster", _CLUSTER),
+        Row("Leader lease and watches", _LEADER),
     ),
 )

@@ -1,4 +1,4 @@
-"""Overview: is my data complete and fresh? One screen, red or green."""
+"""Overview dashboard: completeness and freshness of the data on one screen."""
 
 from typing import Final
 
@@ -8,14 +8,14 @@ from marketfeed_monitoring.boards.shared import (
     FEEDS,
     LOWEST,
     NAMESPACE,
-    NOTHING_WRONG,
+    NO_FAULT,
     ZERO_IS_BAD,
     ZERO_IS_GOOD,
-    growing,
-    lines,
+    ascending,
     per_second,
     quantile,
-    verdict,
+    stat,
+    time_series,
 )
 from marketfeed_monitoring.model import Board, Column, Panel, Query, Row
 from marketfeed_monitoring.promql import WORKER, up
@@ -26,7 +26,7 @@ _MISSING: Final = (
 )
 _READY: Final = f"max by ({WORKER}) (marketfeed_worker_ready{{{FEEDS}}})"
 _DOWN: Final = f"sum(({up('worker', f',{FEEDS}')}) == bool 0)"
-_STUCK: Final = (
+_STALLED: Final = (
     f"(max by ({WORKER}) (marketfeed_publish_pending_messages{{{FEEDS}}}) > bool 0)"
     f" * (sum by ({WORKER}) (rate(kafka_publish_success_total{{{FEEDS}}}[$__rate_interval])) == bool 0)"
 )
@@ -35,72 +35,70 @@ _AGE: Final = (
     f" (marketfeed_consumer_audit_newest_trade_timestamp_seconds{{{FEEDS}}})"
 )
 
-_VERDICTS: Final = (
-    verdict(
-        "Complete?",
-        "Trade ids between the first and the last stored that are not in the database and that the venue "
-        "has not proven absent, all symbols together. Taken from the database every minute. 0 means that "
-        "nothing is missing.",
+_STATS: Final = (
+    stat(
+        "Missing trades",
+        "Trade ids between the first and the last stored one that are not in the database and not confirmed "
+        "absent by the venue, over all symbols, from the audit of the database.",
         "suffix: missing",
         Query(expr=f"sum({_MISSING % 'unresolved|rejected'})"),
         ZERO_IS_GOOD,
-        {0: ("complete", "green")},
+        {0: ("none", "green")},
     ),
-    verdict(
-        "Fresh?",
-        "Age of the newest trade in the database. A market that is quiet as a whole makes it grow too.",
+    stat(
+        "Data freshness",
+        "Age of the newest trade in the database. It also grows while the whole market is idle.",
         "s",
         Query(expr=f'min(marketfeed_consumer_lag_seconds{{{FEEDS},table="trades"}})'),
-        growing(config.FRESH_SECONDS, config.STALE_SECONDS),
+        ascending(config.FRESH_SECONDS, config.STALE_SECONDS),
         decimals=1,
     ),
-    verdict(
-        "In repair",
-        "Trade ids that workers have jumped over and are fetching over REST now. Those of a symbol that two "
-        "workers read count once.",
+    stat(
+        "Backfill in progress",
+        "Trade ids in open gaps, which workers are backfilling over REST. A symbol that two workers read counts once.",
         "suffix: ids",
         Query(expr=f"sum(min by (namespace, feed, venue, symbol) (marketfeed_trade_ids_missing{{{FEEDS}}}))"),
         ((LOWEST, "green"), (1, "yellow"), (10_000, "red")),
-        {0: ("nothing", "green")},
+        {0: ("none", "green")},
     ),
-    verdict(
+    stat(
         "Shards ready",
-        "Part of the shards that have a worker whose streams all flow; one whose worker does not answer "
-        "counts as not ready.",
+        "Fraction of shards with a worker whose streams are all ready. A shard whose worker cannot be scraped counts "
+        "as not ready.",
         "percentunit",
         Query(expr=f"sum({_READY}) / (count({_READY}) + ({_DOWN} or vector(0)))"),
         ZERO_IS_BAD,
         decimals=0,
     ),
-    verdict(
-        "Kafka takes?",
-        "Shards that have messages waiting for Kafka of which it acknowledges none.",
-        "suffix: stuck",
-        Query(expr=f"sum({_STUCK})"),
+    stat(
+        "Kafka publishing",
+        "Shards with in-flight messages of which Kafka acknowledges none.",
+        "suffix: stalled",
+        Query(expr=f"sum({_STALLED})"),
         ZERO_IS_GOOD,
-        {0: ("takes", "green")},
+        {0: ("OK", "green")},
     ),
-    verdict(
-        "Not stored yet",
-        "Messages in Kafka that are not in the database yet: the consumers' lag, all partitions together.",
+    stat(
+        "Consumer lag",
+        "Messages in Kafka that are not in the database yet, over all partitions.",
         "short",
         Query(
             expr=f"sum(max by (namespace, feed, topic, partition) "
             f"(marketfeed_consumer_lag_messages{{{FEEDS}}}))"
         ),
-        growing(config.LAG_MESSAGES, 10 * config.LAG_MESSAGES),
+        ascending(config.LAG_MESSAGES, 10 * config.LAG_MESSAGES),
     ),
-    verdict(
-        "Database takes?",
-        "Consumers that store nothing because the database does not take rows.",
+    stat(
+        "Database writes",
+        "Consumers whose writes are paused because the database is unavailable.",
         "suffix: paused",
         Query(expr=f"sum(marketfeed_consumer_paused{{{FEEDS}}})"),
         ZERO_IS_GOOD,
-        {0: ("takes", "green")},
+        {0: ("OK", "green")},
     ),
-    verdict(
+    stat(
         "Alerts",
-        "Alerts of marketfeed that are firing; the table below names them.",
+        "Number of firing marketfeed alerts; the table below lists them.",
         "suffix: firing",
         Query(expr='count(ALERTS{alertname=~"Marketfeed.+",alertstate="firing"}) or vector(0)'),
         ZERO_IS_GOOD,
@@ -108,8 +106,8 @@ _VERDICTS: Final = (
     ),
 )
 
-_WAY: Final = (
-    lines(
+_PIPELINE: Final = (
+    time_series(
         "1  Venue → worker",
         "Messages read from the venue, by stream. Replicas of a shard each count.",
         "mps",
@@ -117,18 +115,17 @@ _WAY: Final = (
         width=6,
         height=6,
     ),
-    lines(
+    time_series(
         "2  Worker → Kafka",
-        "Messages that Kafka has acknowledged, by topic. What is read, less repeated trades and outdated "
-        "quotes.",
+        "Messages acknowledged by Kafka, by topic: messages read without duplicate trades and outdated quotes.",
         "mps",
         Query(expr=per_second("kafka_publish_success_total", FEEDS, "topic"), legend="{{topic}}"),
         width=6,
         height=6,
     ),
-    lines(
+    time_series(
         "3  Kafka → consumer: lag",
-        "Messages that are in Kafka and not in the database yet, by topic.",
+        "Messages in Kafka that are not in the database yet, by topic.",
         "short",
         Query(
             expr="sum by (topic) (max by (namespace, feed, topic, partition)"
@@ -138,7 +135,7 @@ _WAY: Final = (
         width=6,
         height=6,
     ),
-    lines(
+    time_series(
         "4  Consumer → database",
         "Rows added to the database, by table.",
         "rowsps",
@@ -149,33 +146,33 @@ _WAY: Final = (
 )
 
 _TRENDS: Final = (
-    lines(
+    time_series(
         "Trade ids missing",
-        "What workers are repairing now, and what is missing in the database: unresolved, or proven absent "
-        "at the venue (which is not a loss).",
+        "Ids in open gaps, which workers are backfilling, and ids missing in the database: unresolved, or confirmed "
+        "absent by the venue (which is not a loss).",
         "short",
         Query(
             expr=f"sum(min by (namespace, feed, venue, symbol) (marketfeed_trade_ids_missing{{{FEEDS}}}))",
-            legend="in repair",
+            legend="backfill in progress",
         ),
         Query(expr=f"sum({_MISSING % 'unresolved|rejected'})", legend="unresolved in the database"),
-        Query(expr=f"sum({_MISSING % 'absent'})", legend="absent at the venue"),
+        Query(expr=f"sum({_MISSING % 'absent'})", legend="absent"),
         height=6,
     ),
-    lines(
-        "Age of the newest message stored",
-        "How far each table is behind the venue. Grows while the market is silent, too.",
+    time_series(
+        "Age of the newest stored message",
+        "Now minus the receive time of the newest stored message, by table. It also grows while the market is idle.",
         "s",
         Query(
             expr=f"min by (feed, table) (marketfeed_consumer_lag_seconds{{{FEEDS}}})",
             legend="{{feed}} {{table}}",
         ),
         height=6,
-        thresholds=growing(config.FRESH_SECONDS, config.STALE_SECONDS),
+        thresholds=ascending(config.FRESH_SECONDS, config.STALE_SECONDS),
     ),
-    lines(
+    time_series(
         "Latency, 99th percentile",
-        "Venue's event to our socket, socket to Kafka's acknowledgement, socket to the database's COMMIT.",
+        "Venue event to socket read, socket read to Kafka acknowledgement, socket read to database COMMIT.",
         "s",
         Query(expr=quantile(0.99, "marketfeed_venue_to_socket_seconds", FEEDS), legend="venue to socket"),
         Query(expr=quantile(0.99, "marketfeed_socket_to_ack_seconds", FEEDS), legend="socket to Kafka"),
@@ -190,8 +187,8 @@ _TRENDS: Final = (
 _TABLES: Final = (
     Panel(
         title="By symbol",
-        description="What is stored of each symbol: part of what exists as far as is known, ids missing, "
-        "age of the newest trade as of the last audit.",
+        description="Completeness of the stored trades, missing ids and age of the newest trade of each symbol, as of "
+        "the last audit.",
         kind="table",
         unit="none",
         queries=(
@@ -209,7 +206,7 @@ _TABLES: Final = (
             Column("symbol", "Symbol"),
             Column("Value #A", "Complete", "percentunit", ZERO_IS_BAD),
             Column("Value #B", "Unresolved", "none", ZERO_IS_GOOD),
-            Column("Value #C", "Absent at the venue", "none"),
+            Column("Value #C", "Absent", "none"),
             Column("Value #D", "Newest trade, age", "s"),
         ),
         width=14,
@@ -217,14 +214,14 @@ _TABLES: Final = (
     ),
     Panel(
         title="Firing alerts",
-        description="Each has a runbook page; the alert's annotation runbook_url names it.",
+        description="Firing alerts. The annotation runbook_url of each alert is the path of its runbook page.",
         kind="table",
         unit="none",
         queries=(
             Query(
                 expr="count by (alertname, severity, namespace, feed, shard, symbol)"
                 ' (ALERTS{alertname=~"Marketfeed.+",alertstate="firing"})',
-                may_be_empty=NOTHING_WRONG,
+                may_be_empty=NO_FAULT,
             ),
         ),
         columns=(
@@ -243,13 +240,12 @@ _TABLES: Final = (
 OVERVIEW: Final = Board(
     uid="marketfeed-overview",
     title="Marketfeed / Overview",
-    description="Is my data complete and fresh? Red or green first, then the way of the data from left to "
-    "right.",
+    description="Completeness and freshness of the data, then the pipeline from left to right.",
     variables=(NAMESPACE, FEED),
     rows=(
-        Row("Is my data complete and fresh?", _VERDICTS),
-        Row("The way of the data", _WAY),
-        Row("How complete, how fresh, how late", _TRENDS),
-        Row("Where to look", _TABLES),
+        Row("Summary", _STATS),
+        Row("Pipeline", _PIPELINE),
+        Row("Completeness, freshness, latency", _TRENDS),
+        Row("Symbols and alerts", _TABLES),
     ),
 )

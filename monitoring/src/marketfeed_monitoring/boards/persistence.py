@@ -9,12 +9,12 @@ from marketfeed_monitoring.boards.shared import (
     NAMESPACE,
     ZERO_IS_BAD,
     ZERO_IS_GOOD,
-    growing,
-    growth,
-    lines,
+    ascending,
+    increase,
     per_second,
     percentiles,
-    states,
+    state_timeline,
+    time_series,
 )
 from marketfeed_monitoring.model import Board, Column, Panel, Query, Row, Variable
 
@@ -24,45 +24,44 @@ _LAG: Final = f"max by ({_PARTITION}) (marketfeed_consumer_lag_messages{{{_TOPIC
 _STORED: Final = (
     f"max by ({_PARTITION}) (rate(marketfeed_consumer_next_offset{{{_TOPICS}}}[$__rate_interval]))"
 )
-# What arrives is what is stored and what the lag grows by. Below one a second it counts as one: a division by next to
-# nothing tells nothing.
+# Arrival rate: rate of stored messages plus slope of the lag. At least one a second, so that the quotient stays finite
+# on an idle topic.
 _ARRIVING: Final = (
     f"clamp_min({_STORED} + max by ({_PARTITION})"
     f" (deriv(marketfeed_consumer_lag_messages{{{_TOPICS}}}[$__rate_interval])), 1)"
 )
 
-_FROM_KAFKA: Final = (
-    lines(
+_LAG_PANELS: Final = (
+    time_series(
         "Lag in messages",
-        "Messages of a partition that are not in the database yet.",
+        "Messages of a partition between the committed offset and the log end offset.",
         "short",
         Query(expr=_LAG, legend="{{topic}} {{partition}}"),
-        thresholds=growing(config.LAG_MESSAGES, 10 * config.LAG_MESSAGES),
+        thresholds=ascending(config.LAG_MESSAGES, 10 * config.LAG_MESSAGES),
     ),
-    lines(
+    time_series(
         "Lag in seconds",
-        "How long ago the newest message that is stored arrived in Kafka, by partition: the lag in messages "
-        "by the rate at which messages arrive, which counts as one a second at least.",
+        "Lag in messages divided by the arrival rate (at least one message a second), by partition.",
         "s",
         Query(expr=f"{_LAG} / {_ARRIVING}", legend="{{topic}} {{partition}}"),
     ),
-    lines(
-        "Age of the newest message stored",
-        "By table, measured on the messages: now minus the time of the worker's socket read. Grows while "
-        "the market is silent, too.",
+    time_series(
+        "Age of the newest stored message",
+        "Now minus the worker's receive time of the newest stored message, by table. It also grows while the market "
+        "is idle.",
         "s",
         Query(
             expr=f"min by (feed, table) (marketfeed_consumer_lag_seconds{{{FEEDS}}})",
             legend="{{feed}} {{table}}",
         ),
-        thresholds=growing(config.FRESH_SECONDS, config.STALE_SECONDS),
+        thresholds=ascending(config.FRESH_SECONDS, config.STALE_SECONDS),
     ),
 )
 
 _KAFKA: Final = (
-    states(
+    state_timeline(
         "Kafka",
-        "Whether Kafka responds to each consumer: the topics and their ends are asked for every few seconds.",
+        "Whether Kafka responds to each consumer's metadata and log end offset requests.",
         Query(
             expr="max by (feed, component, pod, job, instance)"
             f" (marketfeed_consumer_kafka_reachable{{{FEEDS}}})",
@@ -70,9 +69,9 @@ _KAFKA: Final = (
         ),
         {1: ("responds", "green"), 0: ("does not respond", "red")},
     ),
-    states(
+    state_timeline(
         "Topics",
-        "Whether each topic that consumers subscribe to exists.",
+        "Whether each subscribed topic exists.",
         Query(
             expr=f"max by (feed, topic) (marketfeed_consumer_topic_exists{{{_TOPICS}}})",
             legend="{{feed}} {{topic}}",
@@ -82,16 +81,16 @@ _KAFKA: Final = (
 )
 
 _TRANSACTIONS: Final = (
-    lines(
+    time_series(
         "Stored by partition",
-        "Messages a second that a partition's stored offset moves on by.",
+        "Rate of the committed offset in the database, by partition.",
         "mps",
         Query(expr=_STORED, legend="{{topic}} {{partition}}"),
         width=6,
     ),
-    lines(
+    time_series(
         "Transactions",
-        "Committed transactions a second. Each consumer has at most one under way.",
+        "Committed transactions. Each consumer has at most one in progress.",
         "ops",
         Query(
             expr=per_second("marketfeed_consumer_commit_seconds_count", FEEDS, "feed, component, job"),
@@ -99,27 +98,27 @@ _TRANSACTIONS: Final = (
         ),
         width=6,
     ),
-    lines(
+    time_series(
         "Batch size",
-        "Messages in one transaction.",
+        "Messages per transaction.",
         "short",
         *percentiles("marketfeed_consumer_batch_rows", FEEDS, "component, job", "{{job}} {{component}}"),
         width=6,
     ),
-    lines(
+    time_series(
         "Commit latency",
-        "From a batch's hand-over to the database until its COMMIT was answered, retries included.",
+        "From the start of a batch's transaction to the response to COMMIT, retries included.",
         "s",
         *percentiles("marketfeed_consumer_commit_seconds", FEEDS, "component, job", "{{job}} {{component}}"),
         width=6,
     ),
 )
 
-_TROUBLE: Final = (
-    lines(
+_FAULTS: Final = (
+    time_series(
         "Retries and lost connections",
-        "Attempts that the database ended with an error, by SQLSTATE. 40001 is a serialization failure: the "
-        "whole transaction is done again. Without a code: the connection was lost.",
+        "Transactions that ended with an error, by SQLSTATE. 40001 is a serialization failure: the whole transaction "
+        "is retried. Without a code, the connection was lost.",
         "ops",
         Query(
             expr=per_second("marketfeed_consumer_database_errors_total", FEEDS, "sqlstate"),
@@ -127,54 +126,52 @@ _TROUBLE: Final = (
         ),
         width=6,
     ),
-    states(
-        "Database",
-        "Whether a consumer stores, or waits because the database does not take rows.",
+    state_timeline(
+        "Database writes",
+        "Whether the writes of a consumer are OK, or paused because the database is unavailable.",
         Query(
             expr=f"max by (feed, component, pod, job, instance) (marketfeed_consumer_paused{{{FEEDS}}})",
             legend="{{job}} {{pod}}",
         ),
-        {0: ("stores", "green"), 1: ("waits", "red")},
+        {0: ("OK", "green"), 1: ("paused", "red")},
         ZERO_IS_GOOD,
         width=6,
     ),
-    lines(
+    time_series(
         "Dead letters",
-        "Messages put into the table dead_letters within the interval, by topic: what could not be decoded "
-        "or stored.",
+        "Messages that could not be decoded or stored, written to the table dead_letters within the interval, by "
+        "topic.",
         "short",
-        Query(expr=growth("marketfeed_consumer_dead_letters_total", _TOPICS, "topic"), legend="{{topic}}"),
+        Query(expr=increase("marketfeed_consumer_dead_letters_total", _TOPICS, "topic"), legend="{{topic}}"),
         width=6,
     ),
-    lines(
-        "Stored already",
-        "Messages that were in the database already and changed nothing, by table: redelivery, replicas, "
-        "backfill.",
+    time_series(
+        "Duplicates skipped",
+        "Messages that were already stored, by table: redelivery, replicas, backfill.",
         "mps",
         Query(expr=per_second("marketfeed_consumer_duplicates_total", FEEDS, "table"), legend="{{table}}"),
         width=6,
     ),
 )
 
-_IN_THE_DATABASE: Final = (
-    lines(
-        "Rows added",
-        "By table.",
+_DATABASE: Final = (
+    time_series(
+        "Rows inserted",
+        "Rows inserted, by table.",
         "rowsps",
         Query(expr=per_second("marketfeed_consumer_rows_inserted_total", FEEDS, "table"), legend="{{table}}"),
         width=6,
     ),
-    lines(
+    time_series(
         "Socket to COMMIT",
-        "From the worker's socket read to the database's answer to COMMIT, by table.",
+        "From the worker's socket read to the database's response to COMMIT, by table.",
         "s",
         *percentiles("marketfeed_consumer_wire_to_commit_seconds", FEEDS, "table", "{{table}}"),
         width=6,
     ),
-    lines(
+    time_series(
         "Audit",
-        "When the database was last audited, and how long that took. The figures by symbol are as old as "
-        "this.",
+        "Time since the last audit of the database, its duration, and failed audits. Figures by symbol have this age.",
         "s",
         Query(
             expr=f"time() - max by (namespace, feed) "
@@ -186,16 +183,15 @@ _IN_THE_DATABASE: Final = (
             legend="{{feed}} duration",
         ),
         Query(
-            expr=growth("marketfeed_consumer_audit_failures_total", FEEDS, "namespace, feed"),
+            expr=increase("marketfeed_consumer_audit_failures_total", FEEDS, "namespace, feed"),
             legend="{{feed}} failures",
         ),
         width=6,
     ),
     Panel(
         title="Audit by symbol",
-        description="What is stored of each symbol, and what is not: ranges of ids that are missing and not "
-        "proven absent, ids unresolved, trades stored, and what the consumers know to be missing as of "
-        "their last batch.",
+        description="Completeness, open gaps, unresolved ids and stored trades of each symbol as of the last audit, "
+        "and missing ids as of the consumers' last batch.",
         kind="table",
         unit="none",
         queries=(
@@ -238,9 +234,9 @@ _IN_THE_DATABASE: Final = (
 _NO_RETENTION: Final = "nothing is deleted unless a retention is set"
 
 _RETENTION: Final = (
-    lines(
+    time_series(
         "Rows deleted",
-        "Rows that retention deleted within the interval, by table.",
+        "Rows deleted by retention within the interval, by table.",
         "short",
         Query(
             expr=f"sum by (table) (max by (namespace, feed, table) "
@@ -250,9 +246,9 @@ _RETENTION: Final = (
         ),
         width=8,
     ),
-    lines(
+    time_series(
         "Retention finished",
-        "Time since retention came to the end of a symbol, by table. It runs once a day.",
+        "Time since retention last finished a symbol, by table. It runs once a day.",
         "s",
         Query(
             expr="time() - max by (namespace, feed, table) "
@@ -262,10 +258,9 @@ _RETENTION: Final = (
         ),
         width=8,
     ),
-    lines(
+    time_series(
         "Retention incomplete",
-        "Symbols of which the newest run did not come to the end, and rows that are kept because their times are "
-        "impossible.",
+        "Symbols that the newest run did not finish, and rows that are kept because their times are impossible.",
         "short",
         Query(
             expr="max by (namespace, feed, table) "
@@ -297,11 +292,11 @@ PERSISTENCE: Final = Board(
         ),
     ),
     rows=(
-        Row("From Kafka: lag", _FROM_KAFKA),
+        Row("Consumer lag", _LAG_PANELS),
         Row("Kafka and its topics", _KAFKA),
         Row("Transactions", _TRANSACTIONS),
-        Row("Retries, dead letters, repeats", _TROUBLE),
-        Row("In the database", _IN_THE_DATABASE),
+        Row("Retries, dead letters, duplicates", _FAULTS),
+        Row("Database", _DATABASE),
         Row("Retention", _RETENTION),
     ),
 )

@@ -1,4 +1,4 @@
-"""What several dashboards have alike: selectors, colours, and panels of a common shape."""
+"""Selectors, thresholds and panel constructors that several dashboards share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from marketfeed_monitoring.model import Colour, Panel, Query, Variable
 
 FEEDS: Final = 'namespace=~"$namespace",feed=~"$feed"'
-"""Matchers of worker's and consumer's series; where the labels are missing, "All" matches as well."""
+"""Matchers of the workers' and consumers' series; "All" also matches series without these labels."""
 LOWEST: Final = float("-inf")
 
 ZERO_IS_GOOD: Final[tuple[tuple[float, Colour], ...]] = ((LOWEST, "green"), (1, "red"))
@@ -20,15 +20,15 @@ FEED: Final = Variable(
     name="feed", label="Feed", query='label_values(marketfeed_worker_ready{namespace=~"$namespace"}, feed)'
 )
 
-NOTHING_WRONG: Final = "only something that went wrong makes the series"
+NO_FAULT: Final = "the series exists only after a fault"
 
 
-def growing(below: float, above: float) -> tuple[tuple[float, Colour], ...]:
-    """Green, then yellow from `below`, then red from `above`."""
-    return ((LOWEST, "green"), (below, "yellow"), (above, "red"))
+def ascending(yellow: float, red: float) -> tuple[tuple[float, Colour], ...]:
+    """Return thresholds that are green below `yellow` and red from `red` on."""
+    return ((LOWEST, "green"), (yellow, "yellow"), (red, "red"))
 
 
-def lines(
+def time_series(
     title: str,
     description: str,
     unit: str,
@@ -38,7 +38,7 @@ def lines(
     stacked: bool = False,
     thresholds: Sequence[tuple[float, Colour]] = (),
 ) -> Panel:
-    """A panel of lines over time."""
+    """Return a panel of lines over time; see `Panel` for the arguments."""
     return Panel(
         title=title,
         description=description,
@@ -52,20 +52,20 @@ def lines(
     )
 
 
-def verdict(
+def stat(
     title: str,
     description: str,
     unit: str,
     query: Query,
     thresholds: tuple[tuple[float, Colour], ...],
-    words: Mapping[float, tuple[str, Colour]] | None = None,
+    value_mappings: Mapping[float, tuple[str, Colour]] | None = None,
     *,
     width: int = 3,
     height: int = 3,
     decimals: int | None = None,
     no_value: str = "",
 ) -> Panel:
-    """A panel of one value whose colour says whether it is good."""
+    """Return a panel of a single value, coloured by its thresholds; see `Panel` for the arguments."""
     return Panel(
         title=title,
         description=description,
@@ -75,23 +75,23 @@ def verdict(
         width=width,
         height=height,
         thresholds=thresholds,
-        words=words or {},
+        value_mappings=value_mappings or {},
         decimals=decimals,
         no_value=no_value,
     )
 
 
-def states(
+def state_timeline(
     title: str,
     description: str,
     query: Query,
-    words: Mapping[float, tuple[str, Colour]],
+    value_mappings: Mapping[float, tuple[str, Colour]],
     thresholds: tuple[tuple[float, Colour], ...] = ZERO_IS_BAD,
     *,
     width: int = 12,
     height: int = 7,
 ) -> Panel:
-    """A panel of one bar a series, coloured by its state over time."""
+    """Return a panel of one bar per series, coloured by its state over time; see `Panel` for the arguments."""
     return Panel(
         title=title,
         description=description,
@@ -101,32 +101,46 @@ def states(
         width=width,
         height=height,
         thresholds=thresholds,
-        words=words,
+        value_mappings=value_mappings,
     )
 
 
 def percentiles(histogram: str, matchers: str, by: str, legend: str) -> tuple[Query, Query]:
-    """Median and 99th percentile of a histogram, by labels; `legend` stands before the percentile's name."""
+    """Return the queries of a histogram's median and 99th percentile, by labels.
+
+    Args:
+        histogram: Name of the metric family.
+        matchers: Label matchers, without braces.
+        by: Labels to group by.
+        legend: Legend in front of the percentile's name.
+    """
     return (
         Query(expr=quantile(0.5, histogram, matchers, by), legend=f"{legend} p50".strip()),
         Query(expr=quantile(0.99, histogram, matchers, by), legend=f"{legend} p99".strip()),
     )
 
 
-def quantile(part: float, histogram: str, matchers: str, by: str = "") -> str:
-    """The query of a quantile over Grafana's own rate interval."""
+def quantile(q: float, histogram: str, matchers: str, by: str = "") -> str:
+    """Return the query of a histogram's quantile over Grafana's rate interval.
+
+    Args:
+        q: Quantile, from 0 to 1.
+        histogram: Name of the metric family.
+        matchers: Label matchers, without braces.
+        by: Labels to group by.
+    """
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({part}, sum by ({labels}) (rate({histogram}_bucket{{{matchers}}}[$__rate_interval])))"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{{{matchers}}}[$__rate_interval])))"
 
 
 def per_second(counter: str, matchers: str, by: str) -> str:
-    """The query of a counter's rate, summed by labels."""
+    """Return the query of a counter's rate over Grafana's rate interval, summed by labels."""
     return f"sum by ({by}) (rate({counter}{{{matchers}}}[$__rate_interval]))"
 
 
-def growth(counter: str, matchers: str, by: str) -> str:
-    """The query of how much a counter grew over Grafana's own rate interval, summed by labels."""
+def increase(counter: str, matchers: str, by: str) -> str:
+    """Return the query of a counter's increase over Grafana's rate interval, summed by labels."""
     return f"sum by ({by}) (increase({counter}{{{matchers}}}[$__rate_interval]))"
 
 
-READY_WORDS: Final[Mapping[float, tuple[str, Colour]]] = {1: ("ready", "green"), 0: ("not ready", "red")}
+READY_MAPPINGS: Final[Mapping[float, tuple[str, Colour]]] = {1: ("ready", "green"), 0: ("not ready", "red")}
