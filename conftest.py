@@ -1,11 +1,11 @@
-"""What the tests of every package have alike."""
+"""Configuration shared by the tests of every package."""
 
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shared or busy machine is slow now and then, and that says nothing about the code: no test depends on timing.
+# A shared or busy machine is slow at times, independent of the code: no test depends on timing.
 settings.register_profile(
     "marketfeed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -17,13 +17,13 @@ STARTERS: Final = frozenset(
         *("server", "database", "parts", "home", "programs", "tools"),
     )
 )
-"""Fixtures that start processes, or need programs that are fetched or built first."""
+"""Fixtures that start processes, or need programs that are downloaded or built first."""
 STARTING_HELPERS: Final = frozenset(("workers_line",))
-"""Helpers of tests that do the same."""
+"""Test helpers that do the same."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts something, by its fixtures; the rest are the unit tests, which any Python can run."""
+    """Mark tests that start processes, by their fixtures; the rest are unit tests, which any Python can run."""
     for item in items:
         names = vars(item.module).values() if isinstance(item, pytest.Function) else ()
         helpers = {getattr(value, "__module__", "") for value in names}

@@ -1,4 +1,4 @@
-"""Fixtures of the charts' tests: helm and the other programs, a rendering of the chart, an API server."""
+"""Fixtures of the charts' tests: helm and other programs, a rendering of the chart, an API server."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def tools() -> charts_tools.Tools:
 
 @pytest.fixture(scope="session")
 def helm(tools: charts_tools.Tools) -> Helm:
-    """Runs helm, and gives what it says, however it ends."""
+    """Return a function that runs helm and returns its result, whatever its exit code."""
 
     def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         words = [str(tools.helm), *map(str, arguments)]
@@ -49,7 +49,7 @@ def helm(tools: charts_tools.Tools) -> Helm:
 
 @pytest.fixture(scope="session")
 def render(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """The objects of charts/marketfeed with a profile and some values."""
+    """Return a function that renders charts/marketfeed with a profile and values."""
 
     def objects(profile: str = "", *, kinds: tuple[str, ...] = KINDS, **values: Any) -> list[Object]:
         file = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -60,7 +60,7 @@ def render(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Render:
             "template", "marketfeed", CHART, "--namespace", "feeds", *chosen, "--values", file, *known
         )
         assert done.returncode == 0, done.stderr
-        # The parser in C: that of Python takes seconds for the dashboards alone.
+        # The C parser: the Python one takes seconds for the dashboards alone.
         return [body for body in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if body]
 
     return objects
@@ -68,12 +68,10 @@ def render(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Render:
 
 @pytest.fixture(scope="session")
 def neighbours() -> list[Path]:
-    """The files of the CRDs of other operators that the chart's objects are of."""
+    """Return the files of the third-party CRDs that the chart uses."""
     files = [*NEIGHBOURS.glob("strimzi/*.yaml"), *NEIGHBOURS.glob("prometheus-operator/*.yaml")]
     if not files:
-        pytest.skip(
-            f"the CRDs of Strimzi and the Prometheus operator are data from elsewhere, not in {NEIGHBOURS}"
-        )
+        pytest.skip(f"the CRDs of Strimzi and the Prometheus operator are external data, not in {NEIGHBOURS}")
     return sorted(files)
 
 
@@ -89,7 +87,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlan
 
 @pytest.fixture(scope="session")
 def kubectl(api_server: ControlPlane) -> Kubectl:
-    """Runs kubectl as an administrator of the API server, and gives what it says, however it ends."""
+    """Return a function that runs kubectl as an administrator and returns its result, whatever its exit code."""
     program = api_server.programs / "kubectl" if api_server.programs else Path("kubectl")
 
     def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -101,9 +99,9 @@ def kubectl(api_server: ControlPlane) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def platform(kubectl: Kubectl, neighbours: list[Path]) -> None:
-    """The kinds of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would bring them."""
+    """Apply the CRDs of Strimzi, the Prometheus operator and CockroachDB, as the platform chart would install them."""
     crdb = yaml.safe_load((NEIGHBOURS / "cockroachdb/crdbcluster-v1alpha1.yaml").read_text())
-    # The newer API has the same name and could not be copied: here it takes what it is given.
+    # The newer API has the same name and its schema was not available: here it accepts every object.
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     crdb["spec"]["versions"] = [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}]
     crdb["metadata"] = {"name": crdb["metadata"]["name"]}

@@ -1,6 +1,6 @@
 """JSON schemas for kubeconform: Kubernetes' own from the package kubernetes-validate, other kinds' from their CRDs.
 
-Each kind gets one file that needs no other, named as kubeconform looks for it.
+Each kind has one self-contained file, named as kubeconform expects it.
 """
 
 import json
@@ -13,7 +13,7 @@ import yaml
 
 KUBERNETES: Final = ("1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0")
 LOCATION: Final = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
-"""Below the folder that `write` fills."""
+"""Path below the folder that `write` fills."""
 _SOURCE: Final = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 _REFERENCE: Final = "#/$defs/"
 _GROUPS: Final = "x-kubernetes-group-version-kind"
@@ -22,8 +22,8 @@ Schema = dict[str, Any]
 
 
 def write(folder: Path, kinds: Iterable[tuple[str, str]], crds: Iterable[Path]) -> None:
-    """Write the schemas of `kinds` (apiVersion, kind) as each Kubernetes version has them, and those of the CRDs."""
-    wanted, own = set(kinds), [found for crd in crds for found in _of_crd(crd)]
+    """Write the schemas of `kinds` (apiVersion, kind) for each Kubernetes version, and those of the CRDs."""
+    required, own = set(kinds), [found for crd in crds for found in _of_crd(crd)]
     for version in KUBERNETES:
         target = folder / f"v{version}"
         target.mkdir(parents=True)
@@ -32,7 +32,7 @@ def write(folder: Path, kinds: Iterable[tuple[str, str]], crds: Iterable[Path]) 
         ]
         for name, definition in definitions.items():
             for api_version, kind in _names(definition):
-                if (api_version, kind) in wanted:
+                if (api_version, kind) in required:
                     _write(target, api_version, kind, _self_contained(name, definitions))
         for api_version, kind, schema in own:
             _write(target, api_version, kind, schema)
@@ -50,7 +50,7 @@ def _write(folder: Path, api_version: str, kind: str, schema: Schema) -> None:
 
 
 def _self_contained(name: str, definitions: dict[str, Schema]) -> Schema:
-    """The definition with every other that it leads to."""
+    """Return the definition with every other that it references."""
     needed: dict[str, Schema] = {}
     waiting = [name]
     while waiting:
@@ -81,7 +81,7 @@ def _of_crd(file: Path) -> Iterator[tuple[str, str, Schema]]:
 
 
 def _strict(node: Any, *, root: bool = False) -> Any:
-    """An OpenAPI schema as a JSON schema that refuses what the API server would drop."""
+    """Return an OpenAPI schema as a JSON schema that rejects fields which the API server would drop."""
     if isinstance(node, list):
         return [_strict(each) for each in node]
     if not isinstance(node, dict):
@@ -97,7 +97,7 @@ def _strict(node: Any, *, root: bool = False) -> Any:
         if not open_ended:
             schema["additionalProperties"] = False
     if root:
-        # The API server knows these of every kind; the CRD says of the last only that it is an object.
+        # The API server defines these for every kind; the CRD declares the last only as an object.
         schema["properties"] |= {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},

@@ -1,4 +1,4 @@
-"""What the charts' tests have in common: where things are, types, and the scripts that they test."""
+"""Paths, types and scripts that the charts' tests share."""
 
 import subprocess
 import sys
@@ -17,10 +17,10 @@ from operator_control_plane import ControlPlane, control_plane  # noqa: E402
 
 CHART: Final = ROOT / "charts/marketfeed"
 NEIGHBOURS: Final = ROOT.parent / "shared/crds"
-"""The CRDs of Strimzi, CockroachDB and the Prometheus operator; data that the repository does not hold."""
+"""CRDs of Strimzi, CockroachDB and the Prometheus operator; external data, not part of the repository."""
 PROFILES: Final = ("local", "production", "existing")
 KINDS: Final = ("marketfeed.dev/v1alpha1/MarketFeed", "monitoring.coreos.com/v1/PodMonitor")
-"""What a cluster knows that is ready for all of the chart."""
+"""API versions of a cluster that supports the whole chart."""
 
 __all__ = [
     "ControlPlane",
@@ -30,7 +30,7 @@ __all__ = [
     "charts_values",
     "control_plane",
 ]
-"""The scripts, for the tests of them: imported here, where their folder is made known."""
+"""The scripts under test: imported here, where their folder is on the path."""
 
 Object = dict[str, Any]
 Render = Callable[..., list[Object]]

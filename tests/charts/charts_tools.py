@@ -16,7 +16,7 @@ _UNITTEST: Final = "github.com/helm-unittest/helm-unittest"
 HELM: Final = go.pinned(_MODULE, _HELM)
 KUBECONFORM: Final = go.pinned(_MODULE, _KUBECONFORM)
 HELM_UNITTEST: Final = go.pinned(_MODULE, _UNITTEST)
-"""Runs its suites on the engine of Helm 3, so that both majors render the charts in the tests."""
+"""Version of helm-unittest, which uses the engine of Helm 3, so that both majors render the charts in the tests."""
 PROGRAMS: Final = (
     Program("kubeconform", f"{_KUBECONFORM}/cmd/kubeconform", _MODULE),
     Program("helm", f"{_HELM}/cmd/helm", _MODULE),
@@ -26,28 +26,28 @@ PROGRAMS: Final = (
 
 @dataclass(frozen=True)
 class Tools:
-    """The folder of the programs, and each of them."""
+    """The programs and their folder."""
 
     folder: Path
 
     @property
     def helm(self) -> Path:
-        """Helm 4."""
+        """Path of Helm 4."""
         return self.folder / "helm"
 
     @property
     def kubeconform(self) -> Path:
-        """Compares manifests with JSON schemas."""
+        """Path of kubeconform, which validates manifests by JSON schemas."""
         return self.folder / "kubeconform"
 
     @property
     def helm_unittest(self) -> Path:
-        """Runs the suites in charts/*/tests."""
+        """Path of helm-unittest, which runs the suites in charts/*/tests."""
         return self.folder / "helm-unittest"
 
 
 def find_tools() -> Tools:
-    """The programs, built first if need be: about five minutes on two cores.
+    """Return the programs, built on the first call: about five minutes on two cores.
 
     Raises:
         Unavailable: Go is not installed.

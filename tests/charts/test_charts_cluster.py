@@ -1,4 +1,4 @@
-"""The chart on a real API server: installed, upgraded, rolled back, uninstalled; its objects accepted or refused."""
+"""The chart on a real API server: installed, upgraded, rolled back, uninstalled; its objects accepted or rejected."""
 
 import json
 import uuid
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 Release = Callable[..., str]
 
 RELEASE_BYTES = 1_048_576
-"""What a Secret, and so a release, may hold."""
+"""Maximum size of a Secret, and so of a release."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
 
 @pytest.fixture
 def release(helm: Helm, api_server: ControlPlane, kubectl: Kubectl, namespace: str) -> Iterator[Release]:
-    """Runs helm on the API server, for a release in the namespace; uninstalled, with its kind, in the end."""
+    """Return a function that runs helm for a release; the release and its CRD are removed at the end."""
 
     def run(command: str, *arguments: object, fails: bool = False) -> str:
         done = helm(
@@ -48,7 +48,7 @@ def _get(kubectl: Kubectl, namespace: str, *what: str) -> Object:
     return found
 
 
-def test_install_upgrade_roll_back_uninstall(
+def test_release_installs_upgrades_rolls_back_and_uninstalls(
     release: Release, kubectl: Kubectl, namespace: str, platform: None
 ) -> None:
     release("install marketfeed", CHART)
@@ -79,11 +79,11 @@ def test_install_upgrade_roll_back_uninstall(
         )["items"]
         == []
     )
-    # What is kept on purpose: the kind, and with it every feed.
+    # Kept on purpose: the CRD, and with it every feed.
     assert _get(kubectl, namespace, "crd", "marketfeeds.marketfeed.dev")
 
 
-def test_what_was_kept_is_taken_over_by_the_next_installation(
+def test_release_adopts_what_the_previous_one_kept(
     release: Release, kubectl: Kubectl, namespace: str, platform: None
 ) -> None:
     release("install marketfeed", CHART)
@@ -93,7 +93,7 @@ def test_what_was_kept_is_taken_over_by_the_next_installation(
 
 
 @pytest.mark.parametrize("profile", ["local", "production"])
-def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
+def test_profile_is_accepted_with_its_feed_by_the_second_run(
     release: Release, kubectl: Kubectl, namespace: str, platform: None, profile: str
 ) -> None:
     run = ("upgrade --install marketfeed", CHART, "--values", CHART / f"values-{profile}.yaml")
@@ -111,11 +111,11 @@ def test_a_profile_is_accepted_whole_with_its_feed_by_the_second_run(
     )
     (newest,) = _get(kubectl, namespace, "secrets", "-l", "owner=helm,status=deployed")["items"]
     assert sum(map(len, newest["data"].values())) < RELEASE_BYTES / 2, (
-        "a release fills half of what a Secret holds"
+        "a release takes half of a Secret's maximum size"
     )
 
 
-def test_production_keeps_its_data_and_local_nothing_but_the_kind(
+def test_uninstall_keeps_data_of_production_and_only_the_crd_of_local(
     release: Release, kubectl: Kubectl, namespace: str, platform: None
 ) -> None:
     kinds = (
@@ -138,7 +138,7 @@ def test_production_keeps_its_data_and_local_nothing_but_the_kind(
         kubectl("delete", "serviceaccount", "marketfeed-db", "--namespace", namespace)
 
 
-def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(
+def test_rbac_of_a_namespaced_operator_is_limited_to_its_namespaces(
     release: Release, kubectl: Kubectl, namespace: str, platform: None
 ) -> None:
     release("install marketfeed", CHART, "--set", "rbac.scope=namespaced")
@@ -154,7 +154,7 @@ def test_a_namespaced_operator_may_do_its_work_there_and_nowhere_else(
     assert not may("list", "marketfeeds.marketfeed.dev", "--all-namespaces")
 
 
-def test_the_api_server_refuses_what_the_feeds_rules_forbid(
+def test_feed_that_violates_the_crds_rules_is_rejected_by_the_api_server(
     release: Release, kubectl: Kubectl, namespace: str, platform: None, render: Render
 ) -> None:
     release("install marketfeed", CHART)

@@ -1,4 +1,4 @@
-"""make install and make uninstall: what they wait for, and what they do on a real API server."""
+"""make install and make uninstall: their wait conditions, and their effect on a real API server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytest_plugins = ["charts_fixtures"]
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -35,7 +35,7 @@ class TestWaiting:
         clock = Clock()
         return charts_cluster.Waiting(seconds, told.append, clock.now, clock.sleep), told
 
-    def test_each_state_is_told_once_and_then_the_end(self) -> None:
+    def test_wait_prints_each_state_once_and_the_end(self) -> None:
         waiting, told = self._waiting(60)
         states = iter(["no pod", "no pod", "one pod", ""])
         waiting.until("the operator", lambda: next(states))
@@ -43,12 +43,12 @@ class TestWaiting:
             "waiting for the operator: no pod", "waiting for the operator: one pod", "the operator: ready",
         ]  # fmt: skip
 
-    def test_the_deadline_names_what_was_missing_last(self) -> None:
+    def test_wait_deadline_names_the_last_missing_object(self) -> None:
         waiting, _ = self._waiting(10)
         with pytest.raises(charts_cluster.Failed, match="not usable within 10 s: the operator: no pod"):
             waiting.until("the operator", lambda: "no pod")
 
-    def test_all_waits_share_the_deadline(self) -> None:
+    def test_wait_deadline_is_shared(self) -> None:
         waiting, _ = self._waiting(10)
         states = iter(["no pod"] * 4 + [""])
         waiting.until("one", lambda: next(states))
@@ -74,7 +74,7 @@ def _workload(kind: str = "Deployment", *, observed: int = 2, **counts: int) -> 
         (_workload("DaemonSet", desiredNumberScheduled=3, numberReady=1), "DaemonSet x has 1 of 3 pods ready"),
     ],
 )  # fmt: skip
-def test_workloads_are_up_when_their_newest_pods_are_ready(body: Object, says: str) -> None:
+def test_wait_for_workloads_ends_when_their_newest_pods_are_ready(body: Object, says: str) -> None:
     assert charts_cluster.workloads([body]) == says
 
 
@@ -94,7 +94,7 @@ def _conditioned(observed: int, **ready: str) -> Object:
         (_conditioned(2, status="False"), "is not Ready"),
     ],
 )  # fmt: skip
-def test_an_object_is_ready_when_its_newest_spec_is(body: Object, says: str) -> None:
+def test_wait_for_an_object_ends_when_its_newest_spec_is_ready(body: Object, says: str) -> None:
     assert charts_cluster.readiness(body) == says
 
 
@@ -106,7 +106,7 @@ def test_an_object_is_ready_when_its_newest_spec_is(body: Object, says: str) -> 
         ({"readyNodes": 3, "reconciled": True}, ""),
     ],
 )
-def test_a_database_is_usable_when_its_nodes_are_and_its_operator_is_done(status: Object, says: str) -> None:
+def test_wait_for_a_database_ends_when_nodes_and_operator_are_ready(status: Object, says: str) -> None:
     body = {"spec": {"regions": [{"nodes": 2}, {"nodes": 1}]}, "status": status}
     assert charts_cluster.database(body) == says
 
@@ -116,7 +116,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def run(api_server: ControlPlane, tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs scripts/charts_install.py against the API server, as make does."""
+    """Return a function that runs scripts/charts_install.py against the API server, as make does."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "helm").symlink_to(tools.helm)
     if api_server.programs:
@@ -138,7 +138,7 @@ def run(api_server: ControlPlane, tools: Tools, tmp_path_factory: pytest.TempPat
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     name = f"install-{uuid.uuid4().hex[:8]}"
     yield name
-    for kind in ("clusterroles", "clusterrolebindings"):  # of a release that a failed test has left
+    for kind in ("clusterroles", "clusterrolebindings"):  # of a release that a failed test left
         kubectl("delete", kind, "--selector", "app.kubernetes.io/part-of=marketfeed")
     kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
     kubectl("delete", "crd", "marketfeeds.marketfeed.dev", "--ignore-not-found")
@@ -168,7 +168,7 @@ STATUSES = {
 
 @pytest.fixture
 def life(kubectl: Kubectl, namespace: str) -> Iterator[None]:
-    """Stands in for nodes and for the other operators, of which this API server has none: all becomes ready."""
+    """Set the status of nodes' and other operators' objects, which this API server lacks: everything becomes ready."""
     over = threading.Event()
 
     def live() -> None:
@@ -187,7 +187,7 @@ def life(kubectl: Kubectl, namespace: str) -> Iterator[None]:
 
 
 @pytest.mark.integration
-def test_local_is_installed_with_its_feed_again_and_away(
+def test_install_of_local_with_its_feed_is_repeatable_and_removable(
     run: Run, kubectl: Kubectl, namespace: str, life: None, platform: None
 ) -> None:
     values = ROOT / "charts/marketfeed/values-local.yaml"
@@ -215,7 +215,9 @@ def test_local_is_installed_with_its_feed_again_and_away(
 
 
 @pytest.mark.integration
-def test_an_operator_that_does_not_come_up_is_named_in_time(run: Run, namespace: str, platform: None) -> None:
+def test_install_names_an_operator_that_does_not_become_ready(
+    run: Run, namespace: str, platform: None
+) -> None:
     values = ROOT / "charts/marketfeed/values-existing.yaml"
     done = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "4")
     assert done.returncode == 1
@@ -224,7 +226,7 @@ def test_an_operator_that_does_not_come_up_is_named_in_time(run: Run, namespace:
 
 
 @pytest.mark.integration
-def test_kinds_that_are_missing_are_named_before_anything_is_made(
+def test_install_names_missing_crds_before_it_creates_anything(
     run: Run, kubectl: Kubectl, namespace: str, platform: None
 ) -> None:
     values = ROOT / "charts/marketfeed/values-production.yaml"
@@ -235,13 +237,13 @@ def test_kinds_that_are_missing_are_named_before_anything_is_made(
 
 
 @pytest.mark.integration
-def test_wrong_values_are_told_in_helms_words(run: Run, namespace: str) -> None:
+def test_install_prints_helms_message_about_wrong_values(run: Run, namespace: str) -> None:
     done = run("install", "--namespace", namespace, "--set", "operator.replica=3")
     assert done.returncode == 1
     assert "additional properties 'replica' not allowed" in done.stderr
 
 
-def test_helm_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_install_names_missing_helm(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "scripts/charts_install.py"), "install"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)})
     assert done.returncode == 1

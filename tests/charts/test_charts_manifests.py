@@ -1,4 +1,4 @@
-"""manifests/ says the same as the chart, and its examples are MarketFeeds that chart and CRD know."""
+"""manifests/ equals the chart's rendering, and its examples are valid MarketFeeds of chart and CRD."""
 
 import subprocess
 import sys
@@ -16,12 +16,12 @@ pytest_plugins = ["charts_fixtures"]
 EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
 
 
-def test_the_manifests_are_those_of_the_chart(tools: Tools) -> None:
+def test_manifests_are_those_of_the_chart(tools: Tools) -> None:
     for file, text in charts_manifests.manifests(tools.helm).items():
         assert file.read_text() == text, f"{file.relative_to(ROOT)} is old: make charts"
 
 
-def test_the_manifests_leave_out_nothing_of_the_operator(render: Render) -> None:
+def test_manifests_include_every_object_of_the_operator(render: Render) -> None:
     def key(body: Object) -> tuple[str, str]:
         return body["kind"], body["metadata"]["name"]
 
@@ -35,7 +35,7 @@ def test_the_manifests_leave_out_nothing_of_the_operator(render: Render) -> None
     assert chart - shown == set()
 
 
-def test_the_script_says_which_file_is_old(tools: Tools) -> None:
+def test_manifests_script_names_outdated_files(tools: Tools) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/charts_manifests.py"], capture_output=True, text=True, check=False
     )
@@ -43,13 +43,13 @@ def test_the_script_says_which_file_is_old(tools: Tools) -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_an_example_is_a_feed_that_the_operator_takes(file: Path) -> None:
+def test_example_is_a_feed_that_the_operator_accepts(file: Path) -> None:
     (body,) = yaml.safe_load_all(file.read_text())
     assert isinstance(parse(body["spec"]), Spec), parse(body["spec"])
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_an_example_is_what_the_chart_would_declare_of_its_spec(render: Render, file: Path) -> None:
+def test_example_equals_the_charts_rendering_of_its_spec(render: Render, file: Path) -> None:
     (body,) = yaml.safe_load_all(file.read_text())
     feed = {"enabled": True, "name": body["metadata"]["name"], "spec": body["spec"]}
     (made,) = [made for made in render(feed=feed) if made["kind"] == "MarketFeed"]
@@ -58,6 +58,6 @@ def test_an_example_is_what_the_chart_would_declare_of_its_spec(render: Render, 
 
 
 @pytest.mark.parametrize("profile", ["local", "production"])
-def test_the_first_feed_of_a_profile_is_one_that_the_operator_takes(render: Render, profile: str) -> None:
+def test_profile_has_a_feed_that_the_operator_accepts(render: Render, profile: str) -> None:
     (body,) = [body for body in render(profile) if body["kind"] == "MarketFeed"]
     assert isinstance(parse(body["spec"]), Spec), parse(body["spec"])

@@ -1,4 +1,4 @@
-"""What the chart's parts may do: no wildcard, no Secret written, pods that the restricted standard admits."""
+"""Rights of the chart's components: no wildcard, no write access to Secrets, restricted pods."""
 
 import copy
 import json
@@ -37,23 +37,23 @@ def _rules(objects: list[Object]) -> list[Object]:
     return found
 
 
-def test_no_right_has_a_wildcard(installation: list[Object]) -> None:
+def test_rbac_has_no_wildcard(installation: list[Object]) -> None:
     assert "*" not in json.dumps(_rules(installation))
 
 
-def test_nothing_may_write_a_secret_or_list_them(installation: list[Object]) -> None:
+def test_rbac_grants_no_write_and_no_list_of_secrets(installation: list[Object]) -> None:
     verbs = {
         verb for rule in _rules(installation) if "secrets" in rule["resources"] for verb in rule["verbs"]
     }
     assert verbs <= {"get"}
 
 
-def test_secrets_are_nobodys_unless_they_are_watched(render: Render) -> None:
+def test_rbac_grants_secrets_only_where_they_are_watched(render: Render) -> None:
     assert not any("secrets" in rule["resources"] for rule in _rules(render()))
 
 
 @pytest.mark.parametrize("kind", WATCHED, ids=lambda kind: kind.plural)
-def test_the_operator_may_watch_make_change_and_delete_each_kind_of_child_and_no_more(
+def test_rbac_of_the_operator_covers_each_kind_of_child_and_no_more(
     installation: list[Object], kind: Kind
 ) -> None:
     (verbs,) = {
@@ -64,23 +64,23 @@ def test_the_operator_may_watch_make_change_and_delete_each_kind_of_child_and_no
     assert set(verbs) == {*READING, "create", "patch", "delete"}
 
 
-def test_nothing_may_raise_its_own_rights(installation: list[Object]) -> None:
+def test_rbac_allows_no_privilege_escalation(installation: list[Object]) -> None:
     for rule in _rules(installation):
         assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
         if "rbac.authorization.k8s.io" in rule["apiGroups"]:
             assert set(rule["verbs"]) <= READING
-        # Whoever may make pods, or look into them, may be whatever their ServiceAccount is.
+        # The right to create pods, or to exec into them, includes the rights of their ServiceAccount.
         for resource in rule["resources"]:
             assert resource != "pods" or set(rule["verbs"]) <= READING
             assert not resource.startswith(("pods/", "serviceaccounts/", "nodes/"))
 
 
-def test_a_namespaced_operator_has_no_right_in_the_cluster(render: Render) -> None:
+def test_rbac_of_a_namespaced_operator_has_no_cluster_rights(render: Render) -> None:
     objects = render(rbac={"scope": "namespaced"}, operator={"watchNamespaces": ["a"]})
     assert not {"ClusterRole", "ClusterRoleBinding"} & {body["kind"] for body in objects}
 
 
-def test_only_the_operator_gets_a_token(installation: list[Object]) -> None:
+def test_token_is_mounted_for_the_operator_only(installation: list[Object]) -> None:
     for body in installation:
         if body["kind"] == "Deployment" and not body["metadata"]["name"].endswith("-operator"):
             assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
@@ -88,14 +88,14 @@ def test_only_the_operator_gets_a_token(installation: list[Object]) -> None:
 
 @pytest.mark.integration
 class TestPodSecurity:
-    """The API server itself judges, by the strictest of the Pod Security Standards."""
+    """Admission by the API server itself, by the strictest of the Pod Security Standards."""
 
     @pytest.fixture
     def namespace(self, kubectl: Kubectl) -> str:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
         assert kubectl("apply", "-f", "-", stdin=json.dumps(body)).returncode == 0
-        # What the admission of pods asks for, and its controller makes a moment later.
+        # Pod admission requires it, and its controller creates it a moment later.
         account = kubectl(
             "wait", "--for=create", "serviceaccount/default", "--namespace=restricted", "--timeout=60s"
         )
@@ -108,7 +108,7 @@ class TestPodSecurity:
             "create", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=json.dumps(body)
         )
 
-    def test_the_restricted_standard_admits_every_pod_of_the_chart(
+    def test_pod_security_restricted_admits_every_pod_of_the_chart(
         self, kubectl: Kubectl, namespace: str, render: Render
     ) -> None:
         templates = [body["spec"]["template"] for body in render("local") if body["kind"] == "Deployment"]
@@ -118,7 +118,9 @@ class TestPodSecurity:
             done = self._admitted(kubectl, pod, namespace)
             assert done.returncode == 0, done.stderr
 
-    def test_it_refuses_one_that_may_be_root(self, kubectl: Kubectl, namespace: str, render: Render) -> None:
+    def test_pod_security_restricted_rejects_a_pod_that_may_run_as_root(
+        self, kubectl: Kubectl, namespace: str, render: Render
+    ) -> None:
         (body,) = [body for body in render() if body["kind"] == "Deployment"]
         pod = copy.deepcopy(body["spec"]["template"]["spec"]) | {"serviceAccountName": "default"}
         del pod["securityContext"]["runAsNonRoot"]
@@ -127,16 +129,16 @@ class TestPodSecurity:
         assert "violates PodSecurity" in done.stderr
 
 
-def test_the_operators_pod_has_every_variable_that_the_operator_takes(render: Render) -> None:
+def test_operator_pod_has_every_variable_of_the_operator(render: Render) -> None:
     (body,) = [body for body in render(rbac={"scope": "namespaced"}) if body["kind"] == "Deployment"]
     (container,) = body["spec"]["template"]["spec"]["containers"]
     given = {variable["name"] for variable in container["env"]}
-    # In a cluster these have one right value, which is their default.
+    # In a cluster these have one valid value, which is their default.
     fixed = {"OPERATOR_NAMESPACE", "METRICS_HOST", "METRICS_PORT", "METRICS_PORT_FILE"}
     assert given | fixed == {name.upper() for name in OperatorSettings.model_fields}
 
 
-def test_the_operators_settings_are_the_defaults_of_the_operator(
+def test_operator_settings_are_the_operators_defaults(
     render: Render, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (body,) = [body for body in render() if body["kind"] == "Deployment"]
@@ -149,8 +151,8 @@ def test_the_operators_settings_are_the_defaults_of_the_operator(
     assert taken == OperatorSettings.model_validate({})
 
 
-def test_a_topic_has_the_name_that_the_operator_gives_it(render: Render) -> None:
-    """Two resources of one topic would fight about it; a resource that is there the operator leaves alone."""
+def test_topic_resource_has_the_operators_name(render: Render) -> None:
+    """Two resources of one topic would conflict; the operator does not change an existing one."""
     (body,) = [
         body
         for body in render("production", kafka={"topics": {"enabled": False}})

@@ -13,7 +13,7 @@ pytest_plugins = ["charts_fixtures"]
 
 OURS = ROOT / "manifests/crd.yaml"
 NOT_HERE = {"CrdbCluster", "Certificate"}
-"""Kinds whose CRDs could not be copied; of CockroachDB only its older API is there. Compared with its published
+"""Kinds whose CRDs were not available; of CockroachDB only its older API is. They are compared with their published
 examples instead, below."""
 
 
@@ -41,7 +41,7 @@ def _validated(
 
 @pytest.fixture(scope="module")
 def rendered(render: Render, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The profiles' objects, and the manifests and examples as they are committed."""
+    """Return files of the profiles' objects, and the committed manifests and examples."""
     folder = tmp_path_factory.mktemp("rendered")
     for name, objects in {
         **{profile: render(profile) for profile in PROFILES},
@@ -64,9 +64,7 @@ def schemas(rendered: list[Path], neighbours: list[Path], tmp_path_factory: pyte
 
 
 @pytest.mark.parametrize("version", charts_schemas.KUBERNETES)
-def test_every_object_fits_its_schema(
-    tools: Tools, schemas: Path, rendered: list[Path], version: str
-) -> None:
+def test_schema_accepts_every_object(tools: Tools, schemas: Path, rendered: list[Path], version: str) -> None:
     done = _validated(tools, schemas, version, rendered)
     assert done.returncode == 0, done.stdout
     assert "Invalid: 0, Errors: 0" in done.stdout
@@ -87,7 +85,7 @@ def test_every_object_fits_its_schema(
         ("MarketFeed", "shardSize", 0),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_found(
+def test_schema_rejects_a_wrong_field(
     tools: Tools, schemas: Path, render: Render, tmp_path: Path, kind: str, field: str, wrong: object
 ) -> None:
     body = next(body for body in render("production") if body["kind"] == kind)
@@ -99,7 +97,7 @@ def test_a_wrong_field_is_found(
     assert f"{kind} {body['metadata']['name']} is invalid" in done.stdout
 
 
-def test_the_database_has_the_fields_of_its_published_examples(render: Render) -> None:
+def test_schema_of_the_database_follows_its_published_examples(render: Render) -> None:
     (body,) = [body for body in render("production") if body["kind"] == "CrdbCluster"]
     assert body["apiVersion"] == "crdb.cockroachlabs.com/v1beta1"
     assert set(body["spec"]) <= {
@@ -114,5 +112,7 @@ def test_the_database_has_the_fields_of_its_published_examples(render: Render) -
     }  # fmt: skip
 
 
-def test_the_charts_crd_is_the_one_of_the_types() -> None:
-    assert (CHART / "files/crd.yaml").read_text() == OURS.read_text(), "files/crd.yaml is old: make charts"
+def test_crd_of_the_chart_is_the_generated_one() -> None:
+    assert (CHART / "files/crd.yaml").read_text() == OURS.read_text(), (
+        "files/crd.yaml is outdated: make charts"
+    )

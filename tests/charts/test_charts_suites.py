@@ -1,4 +1,4 @@
-"""helm lint for each profile, and the suites that stand beside the charts' templates."""
+"""helm lint for each profile, and the suites beside the charts' templates."""
 
 import re
 import subprocess
@@ -11,21 +11,21 @@ pytest_plugins = ["charts_fixtures"]
 
 
 @pytest.mark.parametrize("profile", ["", *PROFILES])
-def test_the_chart_passes_helms_own_strict_check(helm: Helm, profile: str) -> None:
+def test_chart_passes_helm_lint(helm: Helm, profile: str) -> None:
     chosen = ["--values", CHART / f"values-{profile}.yaml"] if profile else []
     done = helm("lint", "--strict", CHART, *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_suites_of_the_templates_pass(tools: Tools) -> None:
-    # --strict refuses what a suite misspells, which would otherwise assert nothing.
+def test_template_suites_pass(tools: Tools) -> None:
+    # --strict rejects a misspelt assertion, which would otherwise assert nothing.
     done = subprocess.run(
         [tools.helm_unittest, "--strict", CHART], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_every_template_has_a_suite() -> None:
+def test_template_suites_cover_every_template() -> None:
     suites = "\n".join(file.read_text() for file in sorted((CHART / "tests").glob("*_test.yaml")))
     tested = set(re.findall(r"templates/[\w/.-]+", suites))
     templates = CHART / "templates"

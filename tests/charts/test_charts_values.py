@@ -1,4 +1,4 @@
-"""values.yaml is documented, checked and used to its last value."""
+"""Every value of values.yaml is documented, validated and used."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ EVERYTHING: dict[str, Any] = {
     "feed": {"enabled": True},
     "monitors": {"enabled": True},
 }
-"""Every part of the chart at once."""
+"""Values that enable every component of the chart."""
 
 OTHER: dict[str, Any] = {
     "cockroachdb.cloudProvider": "aws",
@@ -56,13 +56,13 @@ OTHER: dict[str, Any] = {
     "serviceAccount.create": {"serviceAccount": {"create": False, "name": "mine"}},
     "simulator.symbols": ["OTHER"],
 }
-"""Another value for those whose bounds leave little choice; a map from the root where it needs company."""
+"""Other values where bounds leave little choice; a map from the root where several must change."""
 
 
-def test_what_is_made_from_values_yaml_is_up_to_date() -> None:
+def test_values_generated_files_are_up_to_date() -> None:
     for name in charts_values.CHARTS:
         for file, text in charts_values.rendered(ROOT / "charts" / name).items():
-            assert file.read_text() == text, f"{file.name} of {name} is old: make generate"
+            assert file.read_text() == text, f"{file.name} of {name} is outdated: make generate"
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,7 @@ def everything(render: Render) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", LEAVES)
-def test_every_value_changes_what_is_rendered(
-    render: Render, everything: list[dict[str, Any]], path: str
-) -> None:
+def test_values_all_change_the_rendering(render: Render, everything: list[dict[str, Any]], path: str) -> None:
     assert render(**_merged(EVERYTHING, _other(path))) != everything, f"no template uses {path}"
 
 
@@ -124,7 +122,7 @@ SECTIONS = sorted({value.path[:depth] for value in LEAVES.values() for depth in 
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: ".".join(section) or "the root")
-def test_a_key_that_is_not_known_is_refused(helm: Helm, tmp_path: Path, section: tuple[str, ...]) -> None:
+def test_values_reject_an_unknown_key(helm: Helm, tmp_path: Path, section: tuple[str, ...]) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(_nested(".".join((*section, "unheardOf")), 1)))
     done = helm("template", "x", CHART, "--values", file)
@@ -132,7 +130,7 @@ def test_a_key_that_is_not_known_is_refused(helm: Helm, tmp_path: Path, section:
     assert "additional properties 'unheardOf' not allowed" in done.stderr
 
 
-def test_a_value_of_the_wrong_kind_is_refused_by_name(helm: Helm) -> None:
+def test_values_reject_a_wrong_type_by_name(helm: Helm) -> None:
     done = helm(
         "template", "x", CHART, "--set", "image.pullPolicy=sometimes", "--set", "operator.replicas=many"
     )
@@ -141,7 +139,7 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(helm: Helm) -> None:
     assert "at '/operator/replicas'" in done.stderr
 
 
-class TestTheGenerator:
+class TestGenerator:
     def test_reads_description_type_and_schema(self) -> None:
         (value,) = charts_values.read("# Words\n# on two lines.\n# @schema {minimum: 1}\npods: 2\n")
         assert value.description == "Words on two lines."
@@ -149,20 +147,20 @@ class TestTheGenerator:
             "type": "integer", "minimum": 1, "description": "Words on two lines.",
         }  # fmt: skip
 
-    def test_refuses_a_value_without_words(self) -> None:
+    def test_rejects_a_value_without_a_comment(self) -> None:
         with pytest.raises(ValueError, match=r"a\.c has no comment above it"):
             charts_values.read("a:\n  # Words.\n  b: 1\n\n  c: 2\n")
 
-    def test_does_not_take_the_files_own_words_for_those_of_the_first_value(self) -> None:
+    def test_ignores_the_files_own_comment(self) -> None:
         with pytest.raises(ValueError, match="a has no comment"):
             charts_values.read("# About this file.\n\na: 1\n")
 
-    def test_refuses_a_type_that_cannot_be_told(self) -> None:
+    def test_rejects_a_null_default_without_a_type(self) -> None:
         values = charts_values.read("# Words.\na: null\n")
         with pytest.raises(ValueError, match="a has no default: say its type in @schema"):
             charts_values.json_schema(values)
 
-    def test_closes_a_section_and_leaves_a_free_map_open(self) -> None:
+    def test_closes_a_section_and_keeps_a_free_map_open(self) -> None:
         schema = charts_values.json_schema(charts_values.read("a:\n  # Words.\n  b: {}\n"))["properties"]["a"]
         assert schema["additionalProperties"] is False
         assert "additionalProperties" not in schema["properties"]["b"]

@@ -1,4 +1,4 @@
-"""Brokers, database and recording of the whole-pipeline tests: real ones, started once a run."""
+"""Brokers, database and recording of the whole-pipeline tests: real ones, started once per run."""
 
 import asyncio
 import itertools
@@ -24,17 +24,15 @@ _numbers = itertools.count(1)
 def recording() -> Path:
     path = Path(__file__).parents[3] / "shared" / "recordings" / RECORDING
     if not path.exists():
-        pytest.skip(
-            f"the recorded market data is not here: {RECORDING} is looked for in ../shared/recordings"
-        )
+        pytest.skip(f"the recorded market data {RECORDING} is missing in ../shared/recordings")
     return path
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server; its DSN."""
+    """Start a PostgreSQL server and yield its DSN."""
     folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents):  # the server runs as another user when we are root
+    for parent in (folder, *folder.parents):  # the server runs as another user when the tests run as root
         if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     loop = asyncio.new_event_loop()
@@ -48,7 +46,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def database(postgres: str) -> str:
-    """The DSN of a database of this test's own."""
+    """Return the DSN of a database for this test only."""
     name = f"t{next(_numbers)}_{secrets.token_hex(3)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -57,7 +55,7 @@ def database(postgres: str) -> str:
 
 @pytest.fixture(scope="session")
 def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """A broker that tests leave as it was."""
+    """Yield a broker that tests leave unchanged."""
     require_kafka()
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
@@ -65,7 +63,7 @@ def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKaf
 
 @pytest.fixture
 async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
-    """The processes of one test; none outlives it."""
+    """Yield the processes of one test; none outlives it."""
     async with Parts(tmp_path) as started:
         yield started
 
@@ -74,7 +72,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     params=[pytest.param("Apache Kafka", marks=pytest.mark.kafka), "embedded broker"],
 )
 async def pipeline(request: pytest.FixtureRequest, parts: Parts, tmp_path: Path, database: str) -> Pipeline:
-    """A pipeline on each kind of broker, its schema migrated."""
+    """Return a pipeline on each kind of broker, its schema migrated."""
     prefix = f"t{next(_numbers)}"
     if request.param == "Apache Kafka":
         kafka: ApacheKafka = request.getfixturevalue("apache_kafka")

@@ -1,4 +1,4 @@
-"""Consumers by themselves on Apache Kafka and PostgreSQL: a test writes the topics, several processes store them."""
+"""Consumers alone on Apache Kafka and PostgreSQL: a test writes the topics, several processes store them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SESSION_MS = "10000"
 
 
 def trade(trade_id: int, symbol: str = "SYM0") -> Trade:
-    """A trade whose content follows from its id."""
+    """Return a trade whose content is derived from its id."""
     time_us = 1_723_161_600_000_000 + trade_id * 500_000
     return Trade(
         venue="binance_us",
@@ -51,24 +51,24 @@ class Consumer:
         return self._port_file.exists()
 
     def partitions(self) -> set[int]:
-        """Those of the trades' topic that are its own."""
+        """Return its assigned partitions of the trades' topic."""
         status: dict[str, Any] = json.loads(self.get("/status")[1])
         return {one["partition"] for one in status["partitions"]}
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of its answer; (0, "") while it does not serve."""
+        """Return status and body of its response; (0, "") while it does not serve."""
         if not self.is_up():
             return 0, ""
         url = f"http://127.0.0.1:{self._port_file.read_text().strip()}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
 
     def rebalances(self) -> list[str]:
-        """What it has said of partitions that came and went."""
+        """Return its log lines about assigned and revoked partitions."""
         lines = self.part.log.read_text().splitlines()
         return [line for line in lines if "partition taken over" in line or "partition let go" in line]
 
@@ -95,7 +95,7 @@ class Rig:
         self._admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
 
     async def command(self, *arguments: str) -> str:
-        """Run `marketfeed-consumer` with `arguments` to its end; what it printed."""
+        """Run `marketfeed-consumer` with `arguments` to its end and return its output."""
         self._started += 1
         command = self._command(f"command {self._started}", arguments, {})
         await self._parts.run(command, seconds=60)
@@ -141,7 +141,7 @@ class Rig:
         return int(self.rows("SELECT coalesce(sum(next_offset), 0) FROM consumer_offsets")[0][0])
 
     def everything(self) -> list[list[tuple[Any, ...]]]:
-        """Rows and what is derived from them."""
+        """Return the rows of all tables, stored and derived."""
         return [
             self.rows("SELECT * FROM trades ORDER BY venue, symbol, trade_id"),
             self.rows("SELECT * FROM candles_1m ORDER BY venue, symbol, open_time_us"),
@@ -150,7 +150,7 @@ class Rig:
         ]
 
     def check(self, count: int) -> None:
-        """Each symbol has the trades 0..count-1 once, in its candles too."""
+        """Assert that each symbol has the trades 0..count-1 once, in its candles too."""
         expected = [(symbol, count, 0, count - 1, count) for symbol in sorted(SYMBOLS)]
         assert expected == self.rows(
             "SELECT t.symbol, count(*), min(trade_id), max(trade_id), (SELECT sum(trade_count)::bigint "

@@ -1,4 +1,4 @@
-"""Apache Kafka for tests: fetched by Maven into the cache once, then one process or three on free ports."""
+"""Apache Kafka for tests: downloaded by Maven into the cache once, then one process or three on free ports."""
 
 import base64
 import signal
@@ -32,11 +32,11 @@ from marketfeed_devtools.waiting import until
 POM = Path(__file__).parent / "maven" / "kafka.xml"
 START_SECONDS = 120
 JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Small, and compiled quickly rather than well: a broker of a test lives for seconds."""
+"""Options for short-lived brokers: small heap and fast compilation."""
 
 
 def libraries() -> Path:
-    """The folder of Kafka's jars; the first call fetches them.
+    """Return the folder of Kafka's jars; the first call downloads them.
 
     Raises:
         Unavailable: Java or Maven is not installed.
@@ -47,7 +47,7 @@ def libraries() -> Path:
 
 
 def require_kafka() -> None:
-    """Skip where Kafka cannot be had; in CI that is a failure."""
+    """Skip the test where Kafka is unavailable; in CI that is a failure."""
     try:
         libraries()
     except Unavailable as reason:
@@ -55,17 +55,17 @@ def require_kafka() -> None:
 
 
 class ApacheKafka:
-    """One broker process; by itself it is its own controller. Use it in a ``with`` block.
+    """One broker process; alone it is its own controller. Use it in a ``with`` block.
 
     Args:
-        folder: where its settings, log and data go.
-        node: its id; with `voters` the one by which they know it.
-        voters: node -> port of its controller, for a cluster of several; all must be started before one answers.
-        settings: lines of its settings file that differ from the defaults below; they win.
+        folder: folder of its settings, log and data.
+        node: its id, the key in `voters`.
+        voters: node -> port of its controller, for a cluster of several; all must be started before one responds.
+        settings: lines of its settings file that override the defaults below.
 
     Attributes:
         address: its bootstrap address; the same after `restart`.
-        sasl_address: the same for clients that prove who they are by SCRAM-SHA-512.
+        sasl_address: the same for clients that authenticate by SCRAM-SHA-512.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ApacheKafka:
         self.stop()
 
     def format(self, cluster_id: str) -> None:
-        """Write its settings and make its storage that of `cluster_id`."""
+        """Write its settings and format its storage for `cluster_id`."""
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         quorum = (
             {"controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p}" for n, p in self._voters.items())}
@@ -138,19 +138,19 @@ class ApacheKafka:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the process, and wait until it responds."""
         self.launch()
         self.await_answer()
 
     def launch(self) -> None:
-        """Start the process only."""
+        """Start the process without waiting."""
         with (self._folder / "kafka.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._properties)], stdout=log, stderr=log
             )
 
     def await_answer(self) -> None:
-        """Wait until it answers."""
+        """Wait until it responds."""
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -161,22 +161,22 @@ class ApacheKafka:
                     return
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """End the process; what it stored stays for `start`."""
+        """Stop the process; its data is kept for `start`."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.send_signal(signal.SIGCONT)  # a frozen one would not heed it
+            self._process.send_signal(signal.SIGCONT)  # a frozen process does not handle SIGTERM
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(30)
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """Let it answer nothing, its connections open."""
+        """Freeze the process: it does not respond, its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the frozen process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -189,7 +189,7 @@ class ApacheKafka:
             answer.result()
 
     def alter_topic(self, name: str, **config: str) -> None:
-        """Set values of a topic's configuration; they are in force on return: a broker applies them a little later."""
+        """Set values of a topic's configuration, and wait until the broker has applied them."""
         changes = [
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
             for key, value in config.items()
@@ -200,12 +200,12 @@ class ApacheKafka:
         until(lambda: config.items() <= self.topic_config(name).items(), f"{name} to have {config}")
 
     def topic_config(self, name: str) -> dict[str, str]:
-        """A topic's configuration as the broker describes it."""
+        """Return a topic's configuration as the broker describes it."""
         (answer,) = self.admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
         return {key: entry.value for key, entry in answer.result().items()}
 
     def set_password(self, user: str, password: str) -> None:
-        """Let `user` in at the SASL address by that password, and by no other."""
+        """Set `user`'s password at the SASL address."""
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, scram, password.encode())
         for answer in self.admin.alter_user_scram_credentials([change]).values():
@@ -216,7 +216,7 @@ class ApacheKafka:
 
 
 class KafkaCluster:
-    """Three brokers that are also the controllers; use it in a ``with`` block. One may be stopped at a time."""
+    """Three brokers that are also controllers; use it in a ``with`` block. One may be stopped at a time."""
 
     def __init__(self, folder: Path) -> None:
         voters = dict(zip((1, 2, 3), free_ports(3), strict=True))
@@ -239,7 +239,7 @@ class KafkaCluster:
                 broker.await_answer()
             until(
                 lambda: len(self.admin.list_topics(timeout=5).brokers) == len(self.brokers),
-                "the brokers to come together",
+                "the brokers to form a cluster",
             )
         except BaseException:
             self.__exit__()
@@ -255,14 +255,14 @@ class KafkaCluster:
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     def new_topic(self, name: str, partitions: int, **config: str) -> None:
-        """A topic that is on every broker, and takes messages as long as two of them run."""
+        """Create a topic with a replica on every broker, which accepts messages as long as two of them run."""
         config = {"min.insync.replicas": "2", **config}
         topic = NewTopic(name, partitions, replication_factor=3, config=config)
         for answer in self.admin.create_topics([topic]).values():
             answer.result()
 
     def leaders(self, topic: str) -> dict[int, int]:
-        """Partition -> the node that leads it."""
+        """Return partition -> leader node."""
         partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
         return {number: partition.leader for number, partition in partitions.items()}
 
@@ -281,7 +281,7 @@ class KafkaCluster:
 
 
 def read_topic(address: str, topic: str) -> list[tuple[bytes, bytes]]:
-    """(key, value) of everything that stands in `topic`; ordered within a key."""
+    """Return (key, value) of every record in `topic`, ordered within a key."""
     reader = Consumer(
         {
             "bootstrap.servers": address,

@@ -1,4 +1,4 @@
-"""What stands in Kafka compared with what the simulator produced: the end of every test of a fault."""
+"""Compare the records in Kafka with the simulator's ledger: the end of every test of a fault."""
 
 import urllib.request
 from collections import defaultdict
@@ -17,12 +17,12 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
 def newest_ids(pipeline: Pipeline) -> dict[str, int]:
-    """Symbol -> the newest trade id that the venue has."""
+    """Return symbol -> the newest trade id of the venue."""
     return {symbol: entry["last_trade_id"] for symbol, entry in pipeline.ledger()["symbols"].items()}
 
 
 async def flowing(pipeline: Pipeline, url: str, trades: int) -> None:
-    """Wait until the worker has had that many more trades acknowledged."""
+    """Wait until Kafka has acknowledged that many more trades of the worker."""
     topic = pipeline.topics["MARKET_TRADES_TOPIC"]
     before = worker_status(url).acknowledged[topic]
     await until_async(
@@ -32,7 +32,7 @@ async def flowing(pipeline: Pipeline, url: str, trades: int) -> None:
 
 
 async def market_ended(pipeline: Pipeline, url: str) -> WorkerStatus:
-    """Halt every symbol and wait until the worker has all of it acknowledged; its account."""
+    """Halt every symbol, wait until all trades are acknowledged, and return the worker's status."""
     pipeline.fault("halt", symbols=list(SYMBOLS))
 
     def done() -> bool:
@@ -49,7 +49,7 @@ async def market_ended(pipeline: Pipeline, url: str) -> WorkerStatus:
 async def ended_whole(
     pipeline: Pipeline, worker: Part, url: str, broker: str, since: dict[str, int]
 ) -> WorkerStatus:
-    """End the market, then the worker: the topic holds each trade, and the worker counted just these; its account."""
+    """Halt the market, stop the worker, compare topic and counters with the ledger, and return the worker's status."""
     account = await market_ended(pipeline, url)
     assert await pipeline.stop(worker) == 0
     stored = assert_whole(pipeline, broker, since)
@@ -58,10 +58,10 @@ async def ended_whole(
 
 
 def assert_whole(pipeline: Pipeline, broker: str, since: dict[str, int], *, once: bool = True) -> int:
-    """The topic holds each trade since `since` (symbol -> id), once and in order; returns how many stand in it.
+    """Assert that the topic holds each trade since `since` (symbol -> id), once and in order; return their number.
 
-    Without `once` a trade may stand there again after the first time: a worker that ends because Kafka has refused a
-    part of what one read brought does not count the rest of it, and the next one publishes it again.
+    Without `once` duplicates are allowed after the first copy: a worker that ends because Kafka rejected a
+    part of a read does not count the rest of that read, and the next one publishes it again.
     """
     stored: dict[str, list[int]] = defaultdict(list)
     for _, value in read_topic(broker, pipeline.topics["MARKET_TRADES_TOPIC"]):
@@ -73,30 +73,30 @@ def assert_whole(pipeline: Pipeline, broker: str, since: dict[str, int], *, once
         assert ids[0] <= since[symbol] + 1, f"{symbol} begins too late"
         expected = list(range(ids[0], newest[symbol] + 1))
         assert sorted(set(ids)) == expected, f"{symbol}: missing {sorted(set(expected) - set(ids))[:10]}"
-        assert len(ids) == len(expected), f"{symbol}: {len(ids) - len(expected)} stand there twice"
+        assert len(ids) == len(expected), f"{symbol}: {len(ids) - len(expected)} duplicates"
         assert ids == expected, f"{symbol}: not in order"
     return sum(map(len, stored.values()))
 
 
 def assert_quotes_rise(pipeline: Pipeline, broker: str) -> int:
-    """No quote stands in the topic twice or after a newer one; returns how many stand in it."""
+    """Assert that no quote is in the topic twice or after a newer one; return their number."""
     stored: dict[str, list[int]] = defaultdict(list)
     for _, value in read_topic(broker, pipeline.topics["MARKET_BOOK_TOPIC"]):
         quote = decode_book_ticker(value)
         stored[quote.symbol].append(quote.update_id)
     for symbol, ids in stored.items():
-        assert ids == sorted(set(ids)), f"{symbol}: quotes repeated or out of order"
+        assert ids == sorted(set(ids)), f"{symbol}: quotes duplicated or out of order"
     return sum(map(len, stored.values()))
 
 
 def resident_bytes(part: Part) -> int:
-    """The memory that a process of ours occupies."""
+    """Return the resident memory of a process."""
     lines = Path(f"/proc/{part.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) * 1024
 
 
 def metric(url: str, name: str, **labels: str) -> float:
-    """The sum of a worker's samples of that name whose labels include the given ones."""
+    """Return the sum of a worker's samples of that name whose labels include the given ones."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:  # noqa: S310 - our own worker
         families = text_string_to_metric_families(answer.read().decode())
         return sum(

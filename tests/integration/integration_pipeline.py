@@ -1,4 +1,4 @@
-"""A whole pipeline for tests: simulator, worker, a consumer a topic, each a process of its own on a given broker."""
+"""A whole pipeline for tests: simulator, worker, one consumer per topic, each its own process on a given broker."""
 
 import json
 import os
@@ -21,7 +21,7 @@ QUOTES = "book_tickers"
 
 
 class Pipeline:
-    """Starts and watches the parts; `prefix` keeps the topics of one test apart."""
+    """Starts and watches the processes; `prefix` separates the topics of tests."""
 
     def __init__(self, parts: Parts, folder: Path, broker: str, database: str, prefix: str) -> None:
         self.database = database
@@ -67,7 +67,7 @@ class Pipeline:
         await self._parts.run(services.migration(self.environment), seconds=60)
 
     async def worker(self, **variables: str) -> tuple[Part, str]:
-        """Start a worker; the process and the address of its status."""
+        """Start a worker; return the process and the address of its status."""
         file = self._port_file()
         part = await self._started(services.worker({**self.environment, **variables}, file), file)
         return part, _url(file)
@@ -95,7 +95,7 @@ class Pipeline:
         return part.exit_code
 
     def kill(self, part: Part) -> None:
-        """SIGKILL, which no process can prepare for."""
+        """Send SIGKILL."""
         part.stopped = True
         part.signal(signal.SIGKILL)
 

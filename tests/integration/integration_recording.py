@@ -1,4 +1,4 @@
-"""The recording as the tables must show it."""
+"""The expected rows of the recording."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ class Recorded(NamedTuple):
 
 
 def recorded(path: Path) -> Recorded:
-    """What the recording's frames say, read by Python's own JSON and not by ours."""
+    """Return the rows of the recording's frames, parsed by Python's own JSON instead of the project's codec."""
     trades: dict[tuple[str, int], Row] = {}
     quotes: dict[tuple[str, int], Row] = {}
     with gzip.open(path) as lines:
@@ -42,5 +42,5 @@ def recorded(path: Path) -> Recorded:
 
 
 def stored(pipeline: Pipeline) -> Recorded:
-    """What the tables say."""
+    """Return the rows of the tables."""
     return Recorded(pipeline.rows(TRADE_ROWS), pipeline.rows(QUOTE_ROWS))

@@ -1,4 +1,4 @@
-"""The pipeline on a broker that goes away and comes back: nothing acknowledged is lost, and sockets are held back."""
+"""The pipeline on a broker that stops and returns: nothing acknowledged is lost, and sockets are paused."""
 
 import signal
 from pathlib import Path
@@ -17,7 +17,7 @@ MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "400")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-async def test_a_broker_that_was_away_costs_no_trade(
+async def test_broker_outage_loses_no_trade(
     tmp_path: Path, parts: Parts, database: str, number: signal.Signals
 ) -> None:
     require_kafka()
@@ -29,17 +29,19 @@ async def test_a_broker_that_was_away_costs_no_trade(
         await pipeline.migrate()
         await pipeline.venue(*MARKET)
         consumer, _ = await pipeline.consumer(TRADES)
-        # With a key: a venue cuts a socket that is held back for long, and without one gives its newest thousand only.
+        # With a key: a venue closes a socket that is paused for long, and without one returns 1,000 trades only.
         worker, url = await pipeline.worker(KAFKA_QUEUE_MAX_MESSAGES="2000", BINANCE_API_KEY="k" * 64)
         await until_async(lambda: pipeline.count(TRADES) > 500, "trades in the database")
         kafka.stop(number)
-        await until_async(lambda: not worker_status(url).ready, "the worker to say that it waits for Kafka")
+        await until_async(
+            lambda: not worker_status(url).ready, "the worker to report that it waits for Kafka"
+        )
         assert "acknowledge" in worker_status(url).reason
         assert worker_status(url).pending < 10_000
         kafka.start()
         stored = pipeline.count(TRADES)
         await until_async(lambda: pipeline.count(TRADES) > stored + 2000, "trades to flow again")
-        await until_async(lambda: nothing_missing(url), "what was cut off meanwhile to be repaired")
+        await until_async(lambda: nothing_missing(url), "the gaps to be backfilled")
         assert await pipeline.stop(worker) == 0
         acknowledged = newest_in_topic(pipeline)
         await until_async(lambda: newest(pipeline) == acknowledged, "everything acknowledged to be stored")
@@ -55,7 +57,7 @@ def nothing_missing(url: str) -> bool:
 
 
 def newest_in_topic(pipeline: Pipeline) -> dict[str, int]:
-    """Symbol -> the newest trade id that Kafka has acknowledged."""
+    """Return symbol -> the newest trade id that Kafka has acknowledged."""
     newest_ids: dict[str, int] = {}
     for _, value in read_topic(pipeline.environment["KAFKA_BROKER"], pipeline.topics["MARKET_TRADES_TOPIC"]):
         trade = decode_trade(value)
@@ -64,5 +66,5 @@ def newest_in_topic(pipeline: Pipeline) -> dict[str, int]:
 
 
 def newest(pipeline: Pipeline) -> dict[str, int]:
-    """Symbol -> the newest trade id in the database."""
+    """Return symbol -> the newest trade id in the database."""
     return dict(pipeline.rows("SELECT symbol, max(trade_id) FROM trades GROUP BY symbol"))

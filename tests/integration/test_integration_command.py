@@ -1,4 +1,4 @@
-"""``marketfeed replay`` and ``marketfeed demo`` on a Kafka and a database of the user's own, again and again."""
+"""``marketfeed replay`` and ``marketfeed demo``, run repeatedly on the user's own Kafka and database."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def short_recording(recording: Path, tmp_path: Path) -> Path:
 
 
 def report(*arguments: str, **environment: str) -> dict[str, Any]:
-    """The report of a run that ends with exit code 0."""
+    """Return the report of a run that ends with exit code 0."""
     run = subprocess.run(
         [sys.executable, "-m", "marketfeed_cli", *arguments, "--output", "json"],
         env={**os.environ, **environment},
@@ -46,7 +46,7 @@ def topics(kafka: ApacheKafka) -> set[str]:
     return {name for name in names if not name.startswith("__")}
 
 
-def test_a_replay_again_on_own_kafka_and_database_adds_nothing(
+def test_replay_repeated_on_own_kafka_and_database_adds_nothing(
     apache_kafka: ApacheKafka, database: str, short_recording: Path
 ) -> None:
     own = {
@@ -64,11 +64,11 @@ def test_a_replay_again_on_own_kafka_and_database_adds_nothing(
         assert [second[stream][stage] for stage in ("acknowledged", "committed", "repeats")] == [sent] * 3
     assert first["trades"]["sent"] + first["quotes"]["sent"] == FRAMES
     assert {"again.trades", "again.quotes"} <= after_first
-    assert topics(apache_kafka) == after_first, "a run leaves the topics of its own progress behind"
+    assert topics(apache_kafka) == after_first, "a run leaves its own ledger topics behind"
     assert not any(name.startswith(("market.progress", "market.gaps")) for name in after_first)
 
 
-def test_demos_into_an_own_database_from_an_embedded_broker_each_time_add_up(database: str) -> None:
+def test_demo_repeated_on_an_own_database_adds_its_trades(database: str) -> None:
     arguments = ("demo", "--source", "simulated", "--seconds", "2", "--symbols", "BTCUSDT")
     committed = [report(*arguments, DATABASE_URL=database)["trades"]["committed"] for _ in range(2)]
     with psycopg.connect(database) as connection:

@@ -1,10 +1,10 @@
-"""The consumer on Apache Kafka, as far as its broker is what counts.
+"""The consumer on Apache Kafka, where the broker's behaviour matters.
 
-- A topic that was deleted and created again under its name is refused by its id, with the way out, which works.
+- A topic that was deleted and created again is refused by its id, with the next step, which works.
 - A topic that does not exist makes a consumer unready, and transactions leave no lag.
 - Reading a topic again from its beginning adds nothing.
-- A member with a name of its own comes back within the session timeout, and nobody is rebalanced.
-- Two processes share the partitions while trades flow, one leaves in order, one by SIGKILL: each trade is there once.
+- A static member returns within the session timeout without a rebalance.
+- Two processes share the partitions while trades flow, one leaves in order, one by SIGKILL: each trade is stored once.
 """
 
 import signal
@@ -36,19 +36,19 @@ async def rig(parts: Parts, tmp_path: Path, apache_kafka: ApacheKafka, database:
 
 
 async def owning(consumers: list[Consumer], alive: Callable[[], None] = lambda: None) -> list[set[int]]:
-    """Wait until `consumers` own all partitions between them, each at least one; who owns which."""
+    """Wait until `consumers` own all partitions, each at least one; return the partitions of each."""
 
     def are_shared() -> bool:
         alive()
         owned = [one.partitions() if one.is_up() else set() for one in consumers]
         return all(owned) and sum(map(len, owned)) == PARTITIONS and len(set().union(*owned)) == PARTITIONS
 
-    await until_async(are_shared, "the partitions to be shared out")
+    await until_async(are_shared, "all partitions to be assigned")
     return [one.partitions() for one in consumers]
 
 
-async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(rig: Rig) -> None:
-    """The new topic is as long as the old one, so nothing but its id tells them apart."""
+async def test_topic_created_again_is_refused_by_its_id_until_reset_offsets(rig: Rig) -> None:
+    """The new topic is as long as the old one, so only its id differs."""
     rig.publish(range(100))
     first = rig.start()
     await until_async(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
@@ -59,7 +59,7 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     rig.kafka.new_topic(rig.topic, PARTITIONS)
     rig.publish(range(100, 200))
     refused = rig.start()
-    refused.part.stopped = True  # its end is what is waited for
+    refused.part.stopped = True  # its exit is expected
     await until_async(refused.has_ended, "the refusal")
     assert refused.part.exit_code == 1
     last = refused.part.tail(1)
@@ -74,20 +74,20 @@ async def test_a_topic_created_again_is_refused_by_its_id_and_the_way_out_works(
     rig.check(200)
 
 
-def test_the_id_of_a_topic_that_kafka_refuses_is_one_line_with_topic_and_reason(
+def test_topic_id_error_is_one_line_with_topic_and_reason(
     apache_kafka: ApacheKafka,
 ) -> None:
-    """It was a traceback of reset-offsets, where the topic was taken away while it asked."""
+    """reset-offsets printed a traceback where the topic was deleted during its request."""
     with pytest.raises(StartupError, match=r"the id of gone: Broker: Unknown topic or partition; check"):
         topic_ids(AdminClient({"bootstrap.servers": apache_kafka.address}), ["gone"])
 
 
-async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_nothing_is_lost(rig: Rig) -> None:
-    """It read on in the new topic from the old offset, and nobody was told that all before it had been passed over."""
+async def test_topic_created_again_ends_a_running_consumer_without_loss(rig: Rig) -> None:
+    """It continued in the new topic from the old offset and skipped all earlier records silently."""
     rig.publish(range(20))
     running = rig.start()
     await until_async(lambda: rig.stored() == 20 * len(SYMBOLS), "the trades")
-    running.part.stopped = True  # its end is what is waited for
+    running.part.stopped = True  # its exit is expected
     rig.delete_topic()
     await until_async(lambda: not rig.topic_exists(), "the topic to be gone")
     rig.kafka.new_topic(rig.topic, PARTITIONS)
@@ -103,24 +103,24 @@ async def test_a_topic_created_again_beneath_a_running_consumer_ends_it_and_noth
 
 
 async def test_topic_that_does_not_exist_makes_a_consumer_unready_until_it_does(rig: Rig) -> None:
-    """It was ready for ever, with a topic misspelt or deleted beneath it."""
+    """It stayed ready with a topic that was misspelt or deleted."""
     book = f"{rig.topic}-book"
     consumer = rig.start(MARKET_BOOK_TOPIC=book, CONSUMER_TOPICS=f"{rig.topic},{book}")
     unready = (503, f"topics that do not exist: {book}\n")
-    await until_async(lambda: consumer.get("/readyz") == unready, "the missing topic to be told of")
+    await until_async(lambda: consumer.get("/readyz") == unready, "the missing topic to be reported")
     assert f'marketfeed_consumer_topic_exists{{topic="{book}"}} 0.0' in consumer.get("/metrics")[1]
     rig.kafka.new_topic(book, 1)
     await until_async(lambda: consumer.get("/readyz") == (200, "ok\n"), "the topic to be found")
     for answer in rig.kafka.admin.delete_topics([book]).values():
         answer.result()
-    await until_async(lambda: consumer.get("/readyz") == unready, "the deleted topic to be told of")
+    await until_async(lambda: consumer.get("/readyz") == unready, "the deleted topic to be reported")
     assert await rig.stop(consumer) == 0
     lines = consumer.part.log.read_text()
     assert (lines.count("topic missing"), lines.count("topic found")) == (2, 1)
 
 
-async def test_lag_of_a_topic_with_transactions_reaches_0_and_no_loss_is_told_of_afterwards(rig: Rig) -> None:
-    """Control records and aborted ones stayed as a lag for ever, and as a loss once retention had deleted them."""
+async def test_lag_of_a_topic_with_transactions_reaches_0_and_no_loss_is_reported(rig: Rig) -> None:
+    """Control records and aborted ones counted as lag, and as a loss once retention had deleted them."""
     producer = Producer(
         {"bootstrap.servers": rig.kafka.address, "transactional.id": rig.topic, "log_level": 0}
     )
@@ -142,7 +142,7 @@ async def test_lag_of_a_topic_with_transactions_reaches_0_and_no_loss_is_told_of
     await until_async(lambda: lags() == ["0.0"] * PARTITIONS, "the lag to be 0")
     assert await rig.stop(consumer) == 0
     for one in partitions:
-        one.offset = -1  # up to the end
+        one.offset = -1  # the log end offset
     for answer in rig.kafka.admin.delete_records(partitions).values():
         answer.result()
     consumer = rig.start()
@@ -151,14 +151,14 @@ async def test_lag_of_a_topic_with_transactions_reaches_0_and_no_loss_is_told_of
     assert rig.stored() == 2 * len(SYMBOLS)
 
 
-async def test_of_two_with_the_same_name_the_one_that_kafka_has_replaced_ends(rig: Rig) -> None:
-    """It stayed, without partitions, and seemed to be well."""
+async def test_fencing_of_a_static_member_ends_the_older_consumer(rig: Rig) -> None:
+    """It kept running without partitions and appeared healthy."""
     rig.publish(range(10))
     first = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
     await owning([first])
     first.part.stopped = True
     second = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
-    await until_async(first.has_ended, "the one that was replaced")
+    await until_async(first.has_ended, "the fenced consumer")
     assert first.part.exit_code == 1
     assert "KAFKA_GROUP_INSTANCE_ID" in first.part.tail(1)
     await owning([second])
@@ -166,8 +166,8 @@ async def test_of_two_with_the_same_name_the_one_that_kafka_has_replaced_ends(ri
     rig.check(10)
 
 
-async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
-    """While a consumer runs: it is fenced, ends with exit code 1 and says so; its successor reads all again."""
+async def test_reset_offsets_and_reading_again_adds_nothing(rig: Rig) -> None:
+    """A running consumer is fenced and ends with exit code 1; its successor reads everything again."""
     rig.publish(range(300))
     running = rig.start()
     await until_async(lambda: rig.stored() == 300 * len(SYMBOLS), "the trades")
@@ -175,8 +175,8 @@ async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
     running.part.stopped = True
     await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
     assert rig.next_offsets() == 0
-    rig.publish(range(299, 300), SYMBOLS[:1])  # a repeat, for which the running one tries to commit
-    await until_async(running.has_ended, "the running one to notice")
+    rig.publish(range(299, 300), SYMBOLS[:1])  # a duplicate, which makes the running consumer commit
+    await until_async(running.has_ended, "the running consumer to be fenced")
     assert running.part.exit_code == 1
     assert "of reset-offsets" in running.part.tail(1)
     successor = rig.start()
@@ -185,11 +185,11 @@ async def test_reading_a_topic_again_adds_nothing(rig: Rig) -> None:
     assert rig.everything() == before
 
 
-async def test_a_restart_within_the_session_timeout_moves_no_partition(rig: Rig) -> None:
+async def test_rebalance_is_avoided_by_a_restart_within_the_session_timeout(rig: Rig) -> None:
     other = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-0")
     mine = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-1")
     _, owned = await owning([other, mine])
-    said = other.rebalances()
+    before = other.rebalances()
     for number in (signal.SIGTERM, signal.SIGKILL):
         mine.part.stopped = True
         mine.part.signal(number)
@@ -198,13 +198,13 @@ async def test_a_restart_within_the_session_timeout_moves_no_partition(rig: Rig)
         mine = rig.start(KAFKA_GROUP_INSTANCE_ID="pod-1")
         assert (await owning([other, mine]))[1] == owned
     await until_async(lambda: rig.stored() == 100 * len(SYMBOLS), "the trades")
-    assert other.rebalances() == said
+    assert other.rebalances() == before
     assert await rig.stop(mine) == 0
     assert await rig.stop(other) == 0
     rig.check(100)
 
 
-async def test_partitions_change_hands_while_trades_flow(rig: Rig) -> None:
+async def test_rebalance_while_trades_flow_stores_each_trade_once(rig: Rig) -> None:
     sent = 0
 
     def flow() -> None:

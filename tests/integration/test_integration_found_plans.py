@@ -1,7 +1,7 @@
-"""Two plans of simtest's a run, drawn by date, on the real worker process, the simulator and a broker.
+"""Two found plans of simtest per run, selected by date, on the real worker process, the simulator and a broker.
 
-Their faults are the simulator's, so the venue's part of a plan is set as it stands, only sooner; restarts are those of
-the process. What stands in Kafka at the end is judged by the simulator's own books.
+Their faults are the simulator's, so the venue's part of a plan is used unchanged, only sooner; restarts are those of
+the process. At the end the records in Kafka are compared with the simulator's ledger.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ REPLAYED: Final = (
     "F1 part of an unresolved gap is filled",
     "F7 a start while a symbol is halted",
 )
-"""Those whose faults the simulator and a restart can show, and that are over within seconds when they come sooner."""
+"""Plans whose faults the simulator and a restart can reproduce, and that end within seconds when they start sooner."""
 ODD_PRICE: Final = "1E-8"
-"""How the simulator's REST side writes the price of a row that is odd, for ever."""
+"""Price of a permanently invalid row in the simulator's REST responses."""
 FAULTS_SECONDS: Final = 4.0
-"""Within so many seconds the last fault of a plan begins, and none lasts longer."""
+"""Seconds within which the last fault of a plan begins; none lasts longer."""
 
 
 def drawn_today() -> list[str]:
@@ -43,7 +43,7 @@ def drawn_today() -> list[str]:
 
 
 class Replay:
-    """A plan at work in real time."""
+    """A plan that runs in real time."""
 
     def __init__(self, plan: Plan, parts: Parts, folder: Path, broker: str, prefix: str) -> None:
         self._plan = plan
@@ -55,7 +55,7 @@ class Replay:
         self._broker = broker
 
     async def run(self) -> None:
-        """The venue, the worker, the faults, and the judgement."""
+        """Run the venue, the worker and the faults, then compare."""
         rates = [f"--rates={name}={trades},{quotes}" for name, (trades, quotes) in self._plan.rates.items()]
         symbols = ",".join(self._plan.rates)
         await self._line.venue(
@@ -84,7 +84,7 @@ class Replay:
         await self._end(worker, url)
 
     def _sooner(self) -> list[tuple[EachFault, float]]:
-        """The plan's faults, each with the seconds since the one before it."""
+        """Return the plan's faults, each with the seconds since the previous one."""
         faults = self._plan.faults
         pace = FAULTS_SECONDS / max(begins(faults[-1]) - begins(faults[0]), FAULTS_SECONDS)
         at, sooner = begins(faults[0]), []
@@ -98,12 +98,12 @@ class Replay:
         return sooner
 
     async def _end(self, worker: Part, url: str) -> None:
-        """All is well again: what is missing is filled or reported within seconds, and the books are compared."""
+        """End all faults: gaps are backfilled or reported within seconds; compare with the ledger."""
         self._heal()
         newest = {name: book["last_trade_id"] for name, book in self._line.ledger()["symbols"].items()}
-        await until_async(lambda: self._is_beyond(url, newest), "trades that nothing strikes")
+        await until_async(lambda: self._is_beyond(url, newest), "trades without faults")
         self._line.fault("halt", symbols=list(self._plan.rates))
-        await until_async(lambda: self._is_settled(url), f"all that the venue has: {worker_status(url)}")
+        await until_async(lambda: self._is_settled(url), f"all trades of the venue: {worker_status(url)}")
         assert await self._line.stop(worker) == 0
         trades, gaps = self._stored()
         for symbol, book in self._line.ledger()["symbols"].items():
@@ -121,7 +121,7 @@ class Replay:
         return all((symbols[name].last_trade_id or 0) > number for name, number in newest.items())
 
     def _is_settled(self, url: str) -> bool:
-        """Everything acknowledged, and nothing missing but what the records of gaps tell of."""
+        """Return whether everything is acknowledged, and nothing is missing except recorded gaps."""
         status, books = worker_status(url), self._line.ledger()["symbols"]
         _, gaps = self._stored()
         told = dict.fromkeys(books, 0)
@@ -134,7 +134,7 @@ class Replay:
         )
 
     def _stored(self) -> tuple[dict[str, list[Trade]], list[Gap]]:
-        """The trades by symbol, and the newest record of each gap."""
+        """Return the trades by symbol, and the newest record of each gap."""
         trades: dict[str, list[Trade]] = {}
         for _, value in read_topic(self._broker, self._line.topics["MARKET_TRADES_TOPIC"]):
             trade = decode_trade(value)
@@ -148,7 +148,7 @@ class Replay:
         absent = {number for first, last in book["absent_trade_ids"] for number in range(first, last + 1)}
         told = {number for gap in gaps for first, last in gap.missing for number in range(first, last + 1)}
         expected = set(range(min(ids), book["last_trade_id"] + 1)) - absent
-        assert set(ids) == expected - told, f"{symbol}: neither stored nor told missing, or both"
+        assert set(ids) == expected - told, f"{symbol}: neither stored nor reported missing, or both"
         rows = self._rows(symbol, min(ids))
         for trade in stored:
             price, *others = rows[trade.trade_id]
@@ -156,7 +156,7 @@ class Replay:
             assert [trade.qty, trade.buyer_is_maker, trade.trade_time_us // 1000] == others
 
     def _rows(self, symbol: str, first: int) -> dict[int, tuple[str, str, bool, int]]:
-        """Id -> price, quantity, side, time in milliseconds, as the simulator's REST side has them."""
+        """Return id -> price, quantity, side, time in milliseconds, as the simulator's REST API returns them."""
         rows: dict[int, tuple[str, str, bool, int]] = {}
         while True:
             query = f"symbol={symbol}&fromId={first}&limit=1000"

@@ -1,6 +1,6 @@
-"""The worker on an Apache Kafka that fails: leaders change, the broker is away or frozen.
+"""The worker on an Apache Kafka that fails: leaders change, the broker is unreachable or frozen.
 
-Each test ends with the topic compared with the venue's ledger: every trade there, once, in order.
+Each test ends with a comparison of the topic and the venue's ledger: every trade, once, in order.
 """
 
 import signal
@@ -30,12 +30,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "400")
 OUTAGE_SECONDS = 30
 MOST_GROWTH_BYTES = 64 * 2**20
-"""A queue of 2,000 messages, sockets' buffers and what an allocator keeps; without a bound it would be unlimited."""
+"""Bound of the growth: a queue of 2,000 messages, socket buffers and the allocator's reserve."""
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    """A broker that runs again when a test is over."""
+    """Yield a broker, which is restarted after each test."""
     require_kafka()
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as started:
         yield started
@@ -47,8 +47,8 @@ def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, name: str) -
     return pipeline
 
 
-@pytest.mark.timeout(600)  # three brokers start, and two of them once more
-async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
+@pytest.mark.timeout(600)  # three brokers start, and two of them twice
+async def test_leader_change_loses_and_duplicates_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, parts: Parts
 ) -> None:
     require_kafka()
@@ -63,14 +63,14 @@ async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
         for number in (
             signal.SIGTERM,
             signal.SIGKILL,
-        ):  # a leader that hands over in order, and one that dies
+        ):  # a leader that resigns in order, and one that is killed
             leaders = cluster.leaders(pipeline.topics["MARKET_TRADES_TOPIC"])
             assert -1 not in leaders.values()
             gone = max(leaders.values())
             cluster.brokers[gone].stop(number)
             await flowing(pipeline, url, 1000)
             after = cluster.leaders(pipeline.topics["MARKET_TRADES_TOPIC"])
-            assert gone not in after.values(), "somebody else leads now"
+            assert gone not in after.values(), "another leader"
             cluster.brokers[gone].start()
             cluster.await_in_sync(*pipeline.topics.values())
         account = await ended_whole(pipeline, worker, url, cluster.address, since)
@@ -82,7 +82,7 @@ async def test_a_change_of_leaders_loses_nothing_and_repeats_nothing(
 def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_bounds(
     kafka: ApacheKafka,
 ) -> None:
-    """A consumer that was assigned partitions ended with "Leader epoch is older than broker epoch", each time anew."""
+    """A consumer that was assigned partitions ended with "Leader epoch is older than broker epoch" at every restart."""
     topic, partitions = "epochs", [("epochs", 0), ("epochs", 1)]
     kafka.new_topic(topic, len(partitions))
     producer = Producer({"bootstrap.servers": kafka.address, "log_level": 0})
@@ -99,15 +99,15 @@ def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_b
         asked = ask_ends(admin, partitions, latest=True)
         return {error.args[0].code() for future in asked.values() if (error := future.exception())}
 
-    until(lambda: refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "the client's metadata to be of no use")
-    assert refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "and it does not refresh it"
+    until(lambda: refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "the client's metadata to be stale")
+    assert refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "and it is not refreshed"
     after = bounds(admin, partitions)
     assert [after[one][:2] for one in partitions] == [(0, 1), (0, 1)]
     assert all(after[one].leader_epoch > before[one].leader_epoch for one in partitions)
     assert not take_ends(admin, ask_ends(admin, partitions, latest=True)).errors
 
 
-async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
+async def test_broker_outage_of_half_a_minute_loses_nothing(
     kafka: ApacheKafka, tmp_path: Path, parts: Parts
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path, "away")
@@ -126,11 +126,11 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
         most_pending = max(most_pending, worker_status(url).pending)
         return time.monotonic() >= gone_at + OUTAGE_SECONDS
 
-    await until_async(is_over, "the outage to last as long as it should")
+    await until_async(is_over, "the end of the outage")
     status = worker_status(url)
     assert not status.ready
     assert status.reason.startswith("waiting for Kafka to acknowledge")
-    assert most_pending < 2000 + 1000, "the queue, and what one read brought on top of it"
+    assert most_pending < 2000 + 1000, "the queue, and one read on top of it"
     assert resident_bytes(worker) - before_bytes < MOST_GROWTH_BYTES
     kafka.start()
     await flowing(pipeline, url, 1000)
@@ -138,7 +138,7 @@ async def test_a_broker_that_is_away_for_half_a_minute_costs_nothing(
     assert_quotes_rise(pipeline, kafka.address)
 
 
-async def test_a_full_queue_holds_the_socket_back_and_bounds_the_memory(
+async def test_back_pressure_of_a_full_queue_pauses_sockets_and_bounds_memory(
     kafka: ApacheKafka, tmp_path: Path, parts: Parts
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path, "full")
@@ -148,13 +148,13 @@ async def test_a_full_queue_holds_the_socket_back_and_bounds_the_memory(
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 500)
     before_bytes = resident_bytes(worker)
-    kafka.freeze()  # its connections stay open: nothing says that it is away, it only answers no more
+    kafka.freeze()  # its connections stay open, it only stops responding
     try:
-        await until_async(lambda: "acknowledge" in worker_status(url).reason, "the socket to be held back")
+        await until_async(lambda: "acknowledge" in worker_status(url).reason, "the socket to be paused")
         received, seen = worker_status(url).received, newest_ids(pipeline)
         await until_async(
             lambda: all(newest >= seen[symbol] + 1000 for symbol, newest in newest_ids(pipeline).items()),
-            "the market to go on without us",
+            "the market to continue",
         )
         assert worker_status(url).received == received, "nothing was read meanwhile"
         assert worker_status(url).pending < 1000 + 1000

@@ -1,6 +1,6 @@
-"""The worker on an Apache Kafka that refuses: credentials, and batches that a topic does not take.
+"""The worker on an Apache Kafka that rejects: credentials, and batches that are too large for a topic.
 
-Each test that publishes ends with the topic compared with the venue's ledger: every trade there, once, in order.
+Each test that publishes ends with a comparison of the topic and the venue's ledger: every trade, once, in order.
 """
 
 import itertools
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 MARKET = ("generate", "--trade-rate", "200", "--quote-rate", "200")
 USER, PASSWORD, OTHER_PASSWORD = "marketfeed", "right-Pa55word", "other-Pa55word"
 REAUTHENTICATION_MS = "2000"
-"""How long Kafka believes a connection who it is: a password that was changed is asked for that soon."""
+"""Lifetime of an authenticated connection: a changed password is required after that time."""
 
 SMALL_BATCH_BYTES = "16384"
 
@@ -59,7 +59,7 @@ def make_pipeline(kafka: ApacheKafka, parts: Parts, tmp_path: Path, **trades_top
 
 
 def sasl(kafka: ApacheKafka, password: str) -> dict[str, str]:
-    """What a worker is told that has to prove who it is."""
+    """Return the settings of a worker with SASL."""
     return {
         "KAFKA_BROKER": kafka.sasl_address,
         "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -70,7 +70,7 @@ def sasl(kafka: ApacheKafka, password: str) -> dict[str, str]:
 
 
 def worker_command(pipeline: Pipeline, tmp_path: Path, **variables: str) -> Command:
-    """A worker that is not expected to come up."""
+    """Start a worker that is not expected to become ready."""
     return services.worker({**pipeline.environment, **variables}, tmp_path / "never")
 
 
@@ -78,7 +78,7 @@ def log_of(part: Part) -> str:
     return part.log.read_text()
 
 
-async def test_credentials_that_are_refused_at_start_end_it_at_once(
+async def test_credentials_rejected_at_start_end_the_worker_at_once(
     kafka: ApacheKafka, parts: Parts, tmp_path: Path
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path)
@@ -94,7 +94,7 @@ async def test_credentials_that_are_refused_at_start_end_it_at_once(
     assert OTHER_PASSWORD not in log_of(worker)
 
 
-async def test_credentials_that_are_refused_while_running_are_told_and_cost_nothing(
+async def test_credentials_rejected_while_running_are_reported_and_nothing_is_lost(
     kafka: ApacheKafka, parts: Parts, tmp_path: Path
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path)
@@ -104,9 +104,9 @@ async def test_credentials_that_are_refused_while_running_are_told_and_cost_noth
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 1000)
     kafka.set_password(USER, OTHER_PASSWORD)
-    await until_async(lambda: "credentials" in worker_status(url).reason, "the refusal to be told")
+    await until_async(lambda: "credentials" in worker_status(url).reason, "the rejection to be reported")
     assert not worker_status(url).ready
-    await until_async(lambda: worker_status(url).pending >= 2000, "the socket to be held back")
+    await until_async(lambda: worker_status(url).pending >= 2000, "the socket to be paused")
     assert worker_status(url).pending < 3000
     assert metric(url, "marketfeed_kafka_client_errors_total", error="_AUTHENTICATION") >= 1
     kafka.set_password(USER, PASSWORD)
@@ -118,9 +118,7 @@ async def test_credentials_that_are_refused_while_running_are_told_and_cost_noth
         assert password not in log_of(worker)
 
 
-async def test_a_topic_of_small_batches_is_given_small_batches(
-    kafka: ApacheKafka, parts: Parts, tmp_path: Path
-) -> None:
+async def test_batch_size_follows_the_topics_limit(kafka: ApacheKafka, parts: Parts, tmp_path: Path) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": SMALL_BATCH_BYTES})
     await pipeline.venue(*MARKET)
     worker, url = await pipeline.worker(KAFKA_COMPRESSION="none")
@@ -131,7 +129,7 @@ async def test_a_topic_of_small_batches_is_given_small_batches(
     assert not any(account.failed.values())
 
 
-async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_goes_on(
+async def test_batch_rejected_is_named_and_counted_and_the_next_worker_continues(
     kafka: ApacheKafka, parts: Parts, tmp_path: Path
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path)
@@ -142,17 +140,17 @@ async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 500)
     kafka.alter_topic(trades_topic, **{"max.message.bytes": SMALL_BATCH_BYTES})
-    worker.stopped = True  # it ends by itself, and is to
+    worker.stopped = True  # its exit is expected
     kafka.freeze()
-    await until_async(lambda: worker_status(url).pending > 2000, "more to wait than the topic takes at once")
+    await until_async(lambda: worker_status(url).pending > 2000, "a batch larger than the topic's limit")
     kafka.thaw()
-    await until_async(lambda: worker.exit_code is not None, "the worker to end rather than to leave a hole")
+    await until_async(lambda: worker.exit_code is not None, "the worker to end instead of leaving a gap")
     assert worker.exit_code == 1
     last = log_of(worker).splitlines()[-1]
     assert "stopped because going on would lose data" in last
     assert trades_topic in last
     assert "too large" in last.lower()
-    # With a key, because without one a venue gives only its newest thousand trades.
+    # With a key, because without one a venue returns only its newest 1,000 trades.
     again, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
     await flowing(pipeline, url, 1000)
     await market_ended(pipeline, url)
@@ -160,7 +158,7 @@ async def test_a_batch_that_is_refused_is_named_and_counted_and_the_next_worker_
     assert_whole(pipeline, kafka.address, since, once=False)
 
 
-async def test_a_topic_that_takes_no_message_of_ours_is_named_at_start(
+async def test_topic_with_a_too_small_batch_limit_is_reported_at_start(
     kafka: ApacheKafka, parts: Parts, tmp_path: Path
 ) -> None:
     pipeline = make_pipeline(kafka, parts, tmp_path, **{"max.message.bytes": "300"})
@@ -197,13 +195,13 @@ def test_topic_that_would_lose_data_is_refused_at_start(
         ensure_topics(settings)
     assert f"topic {topic} has cleanup.policy={policy}" in str(caught.value)
     assert reason in str(caught.value)
-    assert "--add-config cleanup.policy=" in str(caught.value), "the way out is not said"
+    assert "--add-config cleanup.policy=" in str(caught.value), "the next step is missing"
 
 
-def test_topics_are_created_with_every_policy_whatever_the_brokers_defaults_are(
+def test_topic_creation_sets_every_policy_whatever_the_brokers_defaults_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a broker whose defaults are each wrong for one of them."""
+    """The broker's defaults are each wrong for one of the topics."""
     warnings: list[str] = []
     monkeypatch.setattr(topics.log, "warning", lambda event, **_: warnings.append(event), raising=False)
     require_kafka()
@@ -241,10 +239,10 @@ def test_topics_are_created_with_every_policy_whatever_the_brokers_defaults_are(
 
 
 async def large_batches(kafka: ApacheKafka, pipeline: Pipeline, url: str) -> None:
-    """Let messages pile up behind a frozen broker: when it goes on the client has full batches to send."""
+    """Queue messages behind a frozen broker: when it resumes the client sends full batches."""
     kafka.freeze()
     try:
-        await until_async(lambda: worker_status(url).pending > 2000, "messages to pile up")
+        await until_async(lambda: worker_status(url).pending > 2000, "messages to queue")
     finally:
         kafka.thaw()
     await flowing(pipeline, url, 1000)

@@ -1,6 +1,6 @@
 """simtest's model of Kafka and Apache Kafka with the real client: one list of scenarios, the same reports from both.
 
-A report is what the worker could notice: which records were reported and how, what was raised, what a reader finds.
+A report is what a worker can observe: delivery reports, raised errors, and the records that a reader finds.
 """
 
 import random
@@ -27,33 +27,33 @@ pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 PARTITIONS = 3
 KEYS = tuple(f"KEY{number}".encode() for number in range(6))
 TOO_LARGE = 20_000
-"""Bytes that the topics of these scenarios refuse for good: their batches are smaller."""
+"""Size in bytes that the topics of these scenarios reject: their limit is smaller."""
 
 
 class Rig(Protocol):
-    """What a scenario has of Kafka."""
+    """Interface of a scenario to Kafka."""
 
     def producer(self) -> Any:
-        """A client as the worker makes it."""
+        """Return a client as the worker creates it."""
 
     def wait(self, producer: Any, until_true: Callable[[], bool]) -> None:
-        """Poll until something is so."""
+        """Poll until a condition holds."""
 
     def contents(self) -> dict[bytes, list[bytes | None]]:
-        """Key -> its values, in the order of the topic."""
+        """Return key -> its values, in the order of the topic."""
 
     def compacted(self) -> dict[bytes, bytes]:
-        """Key -> the newest value that a start reads, where the topic is one of the ledgers."""
+        """Return key -> the newest value that a starting worker reads, for a ledger topic."""
 
     def away(self) -> None:
-        """The brokers answer nothing from now on."""
+        """Freeze the brokers."""
 
     def back(self) -> None:
-        """They answer again."""
+        """Resume the brokers."""
 
 
 class Reports:
-    """What the client told about records."""
+    """The client's delivery reports."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[bytes, bytes, str]] = []
@@ -87,7 +87,7 @@ class ModelRig:
             if until_true():
                 return
             producer.poll(0.1)
-        raise AssertionError("it did not come to that")
+        raise AssertionError("the condition did not hold in time")
 
     def contents(self) -> dict[bytes, list[bytes | None]]:
         records = self.cluster.records(self.topic)
@@ -104,7 +104,7 @@ class ModelRig:
 
 
 class _Refusing(ProducerModel):
-    """The model, whose brokers refuse what is too large, as those of the other rig do."""
+    """The model, whose brokers reject too large records, as those of the other rig do."""
 
     def __init__(self, rig: ModelRig, life: int) -> None:
         super().__init__(rig.cluster, {}, life)
@@ -137,7 +137,7 @@ class KafkaRig:
     def wait(self, producer: Any, until_true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not until_true():
-            assert time.monotonic() < deadline, "it did not come to that"
+            assert time.monotonic() < deadline, "the condition did not hold in time"
             producer.poll(0.1)
 
     def contents(self) -> dict[bytes, list[bytes | None]]:
@@ -169,7 +169,7 @@ class KafkaRig:
 
 
 def batch(reports: Reports, first: int, count: int, *, every: int = 1) -> list[dict[str, Any]]:
-    """Records over all keys; every `every`-th of them is reported on."""
+    """Produce records over all keys; every `every`-th of them has a delivery report."""
     records = []
     for number in range(first, first + count):
         key = KEYS[number * 7 % len(KEYS)]

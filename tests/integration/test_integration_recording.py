@@ -15,7 +15,7 @@ from marketfeed_devtools.waiting import until_async
 
 pytestmark = pytest.mark.integration
 
-# The embedded broker keeps 5 MB of a partition: the consumers read along, and the venue at a pace that they keep.
+# The embedded broker keeps 5 MB of a partition: the consumers read meanwhile, and sustain the venue's rate.
 SPEED = "60"
 
 
@@ -44,7 +44,7 @@ async def test_tables_equal_the_recording_row_by_row(pipeline: Pipeline, recordi
 
 
 def audited(pipeline: Pipeline) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of the command that users ask."""
+    """Return exit code and report of the users' command."""
     done = subprocess.run(
         [sys.executable, "-m", "marketfeed_cli", "audit", "--deep", "-o", "json"],
         env=pipeline.environment,
@@ -59,11 +59,11 @@ def _has(pipeline: Pipeline, trades: int) -> bool:
     return pipeline.count(TRADES) >= trades
 
 
-async def test_a_consumer_killed_three_times_changes_nothing(pipeline: Pipeline, recording: Path) -> None:
+async def test_consumer_killed_three_times_changes_nothing(pipeline: Pipeline, recording: Path) -> None:
     expected = recorded(recording)
     await pipeline.venue("replay", str(recording), "--speed", SPEED, "--wait-for-subscribers")
     await pipeline.consumer(QUOTES)
-    # Small batches, so that the kills fall between and into many transactions.
+    # Small batches, so that the kills occur between and within many transactions.
     consumer, _ = await pipeline.consumer(TRADES, BATCH_MAX_ROWS="500")
     await pipeline.worker()
     for kill in (1, 2, 3):
@@ -80,9 +80,7 @@ async def test_a_consumer_killed_three_times_changes_nothing(pipeline: Pipeline,
     assert stored(pipeline) == expected
 
 
-async def test_a_cut_connection_is_repaired_and_no_lost_id_is_silent(
-    pipeline: Pipeline, recording: Path
-) -> None:
+async def test_backfill_after_a_disconnect_reports_every_lost_id(pipeline: Pipeline, recording: Path) -> None:
     expected = recorded(recording)
     await pipeline.venue("replay", str(recording), "--speed", SPEED, "--wait-for-subscribers")
     for table in (TRADES, QUOTES):
@@ -103,12 +101,14 @@ async def test_a_cut_connection_is_repaired_and_no_lost_id_is_silent(
         for symbol, trade_id in pipeline.rows("SELECT symbol, trade_id FROM trades WHERE origin = 'backfill'")
     }
     told = {(symbol, each) for symbol, first, last, _ in gaps for each in range(first, last + 1)}
-    assert backfilled, "the cut lost no trade, so it tested nothing"
+    assert backfilled, "the disconnect lost no trade, so the test is void"
     assert backfilled == told
     assert {state for *_, state in gaps} == {"filled"}
 
 
-async def test_ids_that_cannot_be_fetched_are_told_as_missing(pipeline: Pipeline, recording: Path) -> None:
+async def test_gap_that_cannot_be_backfilled_is_reported_as_missing(
+    pipeline: Pipeline, recording: Path
+) -> None:
     expected = recorded(recording)
     await pipeline.venue("replay", str(recording), "--speed", SPEED, "--wait-for-subscribers")
     for table in (TRADES, QUOTES):
@@ -127,7 +127,7 @@ async def test_ids_that_cannot_be_fetched_are_told_as_missing(pipeline: Pipeline
         return {row[:2] for row in expected.trades} - {row[:2] for row in pipeline.rows(TRADE_ROWS)}
 
     await until_async(
-        lambda: unresolved() and unresolved() == lacking(), "every lost id to be told, and no other"
+        lambda: unresolved() and unresolved() == lacking(), "every lost id to be reported, and no other"
     )
     assert sum(each.missing for each in worker_status(url).symbols.values()) == len(lacking())
     code, report = audited(pipeline)

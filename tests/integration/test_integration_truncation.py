@@ -1,7 +1,7 @@
-"""A partition whose log lost its end (power loss, unclean leader election), below what is stored of it.
+"""A partition whose log was truncated (power loss, unclean leader election) below the stored offset.
 
-The records after the cut were lost, and others come in their place, up to the stored offset and beyond. Reading on from
-there would skip them in silence; so the consumer is refused, and stays refused whatever the log does, until
+The records after the truncation are lost, and others replace them, up to the stored offset and beyond. Reading from the
+stored offset would skip those silently; so the consumer refuses to continue, whatever the log's later state, until
 reset-offsets.
 """
 
@@ -25,7 +25,7 @@ STORED = 'SELECT next_offset, refusal FROM consumer_offsets WHERE "partition" = 
 
 
 def send(rig: Rig, trade_ids: range, partition: int) -> None:
-    """Publish to one partition, in batches that a log can be cut between."""
+    """Publish to one partition, in batches at whose bounds a log can be truncated."""
     producer = Producer({"bootstrap.servers": rig.kafka.address, "linger.ms": 0, "log_level": 0})
     for number, trade_id in enumerate(trade_ids):
         symbol = f"SYM{partition}"
@@ -36,7 +36,7 @@ def send(rig: Rig, trade_ids: range, partition: int) -> None:
 
 
 def cut_log(kafka: ApacheKafka, folder: Path, topic: str, partition: int, offset: int) -> None:
-    """Kill the broker, take the end of a partition's log from `offset` on, and start it again."""
+    """Kill the broker, truncate a partition's log to `offset`, and start it again."""
     kafka.stop(signal.SIGKILL)
     (log,) = folder.rglob(f"{topic}-{partition}/*.log")
     data, end = log.read_bytes(), 0
@@ -53,7 +53,7 @@ def cut_log(kafka: ApacheKafka, folder: Path, topic: str, partition: int, offset
 
 
 async def refused(consumer: Consumer, words: str) -> None:
-    consumer.part.stopped = True  # its end is what is waited for
+    consumer.part.stopped = True  # its exit is expected
     await until_async(consumer.has_ended, "the refusal")
     assert consumer.part.exit_code == 1
     (line,) = [line for line in consumer.part.tail(20).splitlines() if line.startswith("error: ")]
@@ -64,7 +64,7 @@ async def refused(consumer: Consumer, words: str) -> None:
 async def test_truncation_of_the_log_is_refused_until_reset_offsets(
     tmp_path: Path, parts: Parts, database: str
 ) -> None:
-    """A restart was refused only while the log was shorter than what was stored; then 50 records were skipped."""
+    """A restart was refused only while the log was shorter than the stored offset; then 50 records were skipped."""
     require_kafka()
     folder = tmp_path / "kafka"
     folder.mkdir()
@@ -78,7 +78,7 @@ async def test_truncation_of_the_log_is_refused_until_reset_offsets(
         await until_async(lambda: rig.stored() == 200, "the trades")
         assert await rig.stop(consumer) == 0
 
-        # While no consumer runs: cut, and grown past the stored offset before one starts.
+        # While no consumer runs: truncated, and grown past the stored offset before one starts.
         cut_log(kafka, folder, rig.topic, 1, 50)
         send(rig, range(200, 350), 1)
         await refused(rig.start(), "log truncation")
@@ -89,14 +89,14 @@ async def test_truncation_of_the_log_is_refused_until_reset_offsets(
         assert f"{rig.topic}[1]: 100 -> 0; no longer refused: " in printed
         assert f"{rig.topic}[0]: 100 -> 0\n" in printed
 
-        # Beneath a running consumer.
+        # While a consumer runs.
         consumer = rig.start()
-        await until_async(lambda: rig.stored() == 350, "what is in the log now")
+        await until_async(lambda: rig.stored() == 350, "the records in the log")
         cut_log(kafka, folder, rig.topic, 1, 20)
         send(rig, range(400, 700), 1)
         await refused(consumer, f"{rig.topic}[1]")
         await refused(rig.start(), f"{rig.topic}[1]")
         await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest", "--partition", "1")
         consumer = rig.start()
-        await until_async(lambda: rig.stored() == 650, "what is in the log now")
+        await until_async(lambda: rig.stored() == 650, "the records in the log")
         assert await rig.stop(consumer) == 0

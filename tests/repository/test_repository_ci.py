@@ -1,6 +1,6 @@
-"""What .ci/run makes of passing, failing and skipped tests and of a machine that lacks something.
+""".ci/run with passing, failing and skipped tests, and on a machine that lacks a component.
 
-The script is real; the project it checks is a Makefile of a few lines.
+The script is real; the project that it checks is a Makefile of a few lines.
 """
 
 import os
@@ -44,7 +44,7 @@ SKIPPED = (
 FAILED = '<testcase classname="t" name="c"><failure message="too late"/></testcase>'
 PASSED = '<testcase classname="t" name="c"/>'
 PHASES = ("lint", "test-services", "test-kubernetes", "unit", "compose-test", "e2e")
-"""Targets that a test can let fail."""
+"""Targets that a test can make fail."""
 
 
 @pytest.fixture
@@ -74,14 +74,14 @@ def run(
     repeated: str = "",
     ci: str = "",
 ) -> str:
-    """The script's exit code and output, as one text.
+    """Return the script's exit code and output as one text.
 
     Args:
-        project: the folder.
-        failing: the target that fails.
-        report: what its test runner reports; of every target that runs tests.
-        repeated: what it reports of its repetition, which then passes.
-        ci: the variable CI.
+        project: folder of the project.
+        failing: target that fails.
+        report: JUnit report of every target that runs tests.
+        repeated: JUnit report of the repetition, which then passes.
+        ci: value of the variable CI.
     """
     (project / "report.xml").write_text(report)
     (project / "again.xml").write_text(repeated)
@@ -114,7 +114,7 @@ def run(
     return f"exit {done.returncode}\n{done.stdout}"
 
 
-def test_all_passed_is_exit_0_with_the_time_of_each_phase(project: Path) -> None:
+def test_ci_success_is_exit_0_with_the_time_of_each_phase(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project)
     assert text.startswith("exit 0\n")
@@ -136,7 +136,7 @@ def test_all_passed_is_exit_0_with_the_time_of_each_phase(project: Path) -> None
 
 
 @pytest.mark.parametrize("failing", PHASES)
-def test_a_failure_is_named_at_the_end_and_the_other_phases_still_run(project: Path, failing: str) -> None:
+def test_ci_failure_is_named_at_the_end_and_the_other_phases_run(project: Path, failing: str) -> None:
     give(project, *COMPONENTS)
     text = run(project, failing=failing)
     assert text.startswith("exit 1\n")
@@ -146,7 +146,7 @@ def test_a_failure_is_named_at_the_end_and_the_other_phases_still_run(project: P
     assert text.count("once more, only what failed") == (failing not in ("lint", "unit"))
 
 
-def test_every_failed_phase_is_named(project: Path) -> None:
+def test_ci_failures_are_all_named(project: Path) -> None:
     give(project, *COMPONENTS)
     (project / "bin" / "make").unlink()
     (project / "bin" / "make").write_text("#!/usr/bin/env sh\nfalse\n")
@@ -161,7 +161,7 @@ def test_every_failed_phase_is_named(project: Path) -> None:
     assert len(named) == 11
 
 
-def test_what_passes_only_when_repeated_is_named_and_counted(project: Path) -> None:
+def test_ci_unsteady_tests_are_named_and_counted(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, failing="e2e", report=REPORT.format(FAILED), repeated=REPORT.format(PASSED))
     assert text.startswith("exit 0\n")
@@ -169,14 +169,14 @@ def test_what_passes_only_when_repeated_is_named_and_counted(project: Path) -> N
     assert text.endswith("\nall passed, 1 of them only when repeated: they are named above as unsteady\n")
 
 
-def test_what_fails_again_is_not_unsteady(project: Path) -> None:
+def test_ci_test_that_fails_twice_is_not_unsteady(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, failing="e2e", report=REPORT.format(FAILED))
     assert "UNSTEADY" not in text
     assert text.endswith("\nfailed: e2e\n")
 
 
-def test_what_was_skipped_is_told_with_its_reason(project: Path) -> None:
+def test_ci_skipped_tests_are_listed_with_their_reason(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, report=REPORT.format("".join(SKIPPED.format(number) for number in range(3))))
     assert "services: 4 tests, 3 skipped\n  3 x Maven is missing\n" in text
@@ -184,7 +184,7 @@ def test_what_was_skipped_is_told_with_its_reason(project: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", COMPONENTS)
-def test_a_missing_component_is_said_and_in_ci_a_failure(project: Path, missing: str) -> None:
+def test_ci_missing_component_is_reported_and_a_failure_with_ci_set(project: Path, missing: str) -> None:
     give(project, *(name for name in COMPONENTS if name != missing))
     text = run(project)
     assert text.startswith("exit 0\n")
@@ -195,14 +195,14 @@ def test_a_missing_component_is_said_and_in_ci_a_failure(project: Path, missing:
     assert "ran lint" in text
 
 
-def test_a_test_run_that_leaves_no_report_is_said(project: Path) -> None:
+def test_ci_missing_test_report_is_reported(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, report="", failing="test-services")
     assert "services: the test runner left no report, so what it skipped is not known" in text
     assert text.startswith("exit 1\n")
 
 
-def test_an_interrupted_run_ends_what_it_started(project: Path) -> None:
+def test_ci_interrupted_run_ends_its_processes(project: Path) -> None:
     give(project, *COMPONENTS)
     (project / "Makefile").write_text("setup:\n\t@true\n%:\n\t@echo $$$$ >> pids; exec sleep 60\n")
     (project / "bin" / "sleep").symlink_to(str(shutil.which("sleep")))
@@ -217,7 +217,7 @@ def test_an_interrupted_run_ends_what_it_started(project: Path) -> None:
     assert [file.name for file in project.iterdir() if file.name.startswith("tmp.")] == []
 
 
-def test_phases_that_follow_one_another_have_less_than_the_90_minutes() -> None:
+def test_ci_phase_limits_add_up_to_less_than_90_minutes() -> None:
     text = (FOLDER / "run").read_text()
     minutes = {name: int(limit) for name, limit in re.findall(r"^ *phase (\S+) (\d+) ", text, re.MULTILINE)}
     lanes = {

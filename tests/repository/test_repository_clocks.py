@@ -1,9 +1,9 @@
-"""Durations are measured by the monotonic clock: no arithmetic on what the wall clock shows.
+"""Durations are measured by the monotonic clock: no arithmetic on readings of the wall clock.
 
-The wall clock may be set at any moment, also while a duration is measured. It is for times that are stored. This test
-reads the sources of every member and looks for sums, differences and comparisons of a reading of the wall clock: of the
-call itself, or of a name or attribute that was assigned from one within the same function. What is listed as an
-exception is arithmetic on stored times, or shows a difference to people; each has its reason.
+The wall clock may be set at any moment, also while a duration is measured. It is for stored times. This test
+parses the sources of every member and finds sums, differences and comparisons of a reading of the wall clock: of the
+call itself, or of a name or attribute that was assigned from one within the same function. Exceptions are arithmetic on
+stored times and displayed differences; each has a reason.
 """
 
 import ast
@@ -15,28 +15,28 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(file for file in ROOT.glob("*/src/**/*.py") if ".venv" not in file.parts)
 WALL = {"now_us", "_now_us", "wall_us", "time_ns", "utcnow"}
-"""Functions and attributes that read the wall clock, by their last name."""
+"""Last names of functions and attributes that read the wall clock."""
 WALL_QUALIFIED = {("time", "time"), ("datetime", "now"), ("date", "today")}
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
     (
         "operator/src/marketfeed_operator/handlers.py",
         "registry",
-    ): "kopf wants the moment at which a login ends",
+    ): "kopf expects the time at which a login expires",
     ("operator/src/marketfeed_operator/handlers.py", "login"): "the same, in the function itself",
     (
         "simulator/src/marketfeed_simulator/rest.py",
         "_refused",
-    ): "the venue tells the moment at which a ban ends",
+    ): "the venue returns the time at which a ban ends",
     (
         "workers/src/marketfeed_workers/venue_clock.py",
         "ahead_us",
-    ): "how far two clocks are apart, which is shown",
+    ): "offset of two clocks, which is displayed",
 }
 
 
 def reads_wall_clock(node: ast.AST) -> bool:
-    """Whether `node` is a reading of the wall clock, perhaps divided, rounded or converted."""
+    """Return whether `node` reads the wall clock, possibly divided, rounded or converted."""
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)) if (
             module,
@@ -55,7 +55,7 @@ def reads_wall_clock(node: ast.AST) -> bool:
 
 
 def arithmetic(function: ast.AST) -> Iterator[int]:
-    """The lines of `function` that add, subtract or compare readings of the wall clock."""
+    """Yield the lines of `function` that add, subtract or compare readings of the wall clock."""
     read = {
         ast.unparse(target)
         for node in ast.walk(function)
@@ -99,13 +99,13 @@ def findings() -> dict[tuple[str, str], list[int]]:
     return found
 
 
-def test_no_arithmetic_on_the_wall_clock() -> None:
+def test_clocks_no_arithmetic_on_the_wall_clock() -> None:
     wrong = {place: lines for place, lines in findings().items() if place not in EXCEPTIONS}
     assert not wrong, f"measure durations by time.monotonic, or give a reason in EXCEPTIONS: {wrong}"
 
 
-def test_every_exception_is_still_one() -> None:
-    assert EXCEPTIONS.keys() <= findings().keys(), "take away what is no arithmetic any more"
+def test_clocks_exceptions_are_needed() -> None:
+    assert EXCEPTIONS.keys() <= findings().keys(), "remove the exceptions that are not needed any more"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,6 @@ def test_every_exception_is_still_one() -> None:
         ("publish(now_us())", False),
     ],
 )
-def test_arithmetic_is_found(code: str, is_found: bool) -> None:
+def test_clocks_arithmetic_is_found(code: str, is_found: bool) -> None:
     body = "".join(f"    {line}\n" for line in code.splitlines())
     assert bool(list(arithmetic(ast.parse(f"def f():\n{body}")))) is is_found

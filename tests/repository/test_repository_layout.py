@@ -1,4 +1,4 @@
-"""Rules of the repository that no linter knows."""
+"""Rules of the repository that no linter checks."""
 
 import collections
 import configparser
@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tracked() -> list[Path]:
-    """The files that a clone has."""
+    """Return the files of a clone."""
     if not (ROOT / ".git").exists():
-        pytest.skip("not a git clone, so which files belong to it is not known")
+        pytest.skip("not a git clone: its files cannot be listed")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
@@ -33,7 +33,7 @@ def toml(file: Path) -> dict[str, Any]:
 
 
 def texts(files: list[Path], *suffixes: str) -> list[tuple[Path, str]]:
-    """The text files among `files`, relative to the root, with their text."""
+    """Return the text files among `files`, relative to the root, with their text."""
     found = []
     for file in files:
         if suffixes and file.suffix not in suffixes:
@@ -45,12 +45,12 @@ def texts(files: list[Path], *suffixes: str) -> list[tuple[Path, str]]:
     return found
 
 
-def test_the_folder_operator_is_no_package() -> None:
-    """`operator/__init__.py` would hide the standard library's module from whatever starts in the root."""
+def test_layout_folder_operator_is_no_package() -> None:
+    """`operator/__init__.py` would hide the standard library's module from programs started in the root."""
     assert [file.name for file in ROOT.glob("operator/*.py")] == []
 
 
-def test_the_two_halves_of_the_tests_are_all_of_them() -> None:
+def test_layout_make_targets_cover_all_tests() -> None:
     """`make test-services` and `make test-kubernetes`, which CI runs, and `make test`."""
     shown = subprocess.run(
         ["make", "--dry-run", "test-services", "test-kubernetes"],
@@ -71,15 +71,15 @@ def test_the_two_halves_of_the_tests_are_all_of_them() -> None:
     )
 
 
-def test_test_files_have_names_of_their_own(tracked: list[Path]) -> None:
-    """pytest imports them by their name alone."""
+def test_layout_test_files_have_unique_names(tracked: list[Path]) -> None:
+    """pytest imports them by name only."""
     tests = [file for file in tracked if "tests" in file.relative_to(ROOT).parts]
     names = collections.Counter(f.name for f in tests if f.suffix == ".py" and f.name != "conftest.py")
     assert [name for name, count in names.items() if count > 1] == []
     assert [file for file in tests if file.name == "__init__.py"] == []
 
 
-def test_no_file_names_a_path_of_somebodys_machine(tracked: list[Path]) -> None:
+def test_layout_no_file_contains_a_local_path(tracked: list[Path]) -> None:
     pattern = re.compile(r"(?<![\w./-])/(?:work|farm|Users/\w+)/")
     found = [
         f"{file}: {line.strip()[:120]}"
@@ -91,13 +91,13 @@ def test_no_file_names_a_path_of_somebodys_machine(tracked: list[Path]) -> None:
     assert found == []
 
 
-def test_nothing_is_left_unfinished(tracked: list[Path]) -> None:
+def test_layout_no_file_has_open_work_markers(tracked: list[Path]) -> None:
     marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
     files = texts(tracked, ".py", ".sh", ".yaml", ".toml")
     assert [f"{file}: {mark.group()}" for file, text in files for mark in marks.finditer(text)] == []
 
 
-def test_every_member_is_typed_tested_linted_and_under_the_import_contracts(members: list[str]) -> None:
+def test_layout_members_are_typed_tested_linted_and_under_import_contracts(members: list[str]) -> None:
     root = toml(ROOT / "pyproject.toml")
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ".importlinter")
@@ -116,8 +116,8 @@ def test_every_member_is_typed_tested_linted_and_under_the_import_contracts(memb
         assert package(member) in contracts["importlinter"]["root_packages"].split()
 
 
-def test_what_users_run_is_installed_without_the_developers_tools(members: list[str]) -> None:
-    """Import contracts see what is imported; this is about what an image would install."""
+def test_layout_services_are_installed_without_developer_tools(members: list[str]) -> None:
+    """Import contracts cover imports; this covers the packages that an image would install."""
     depending = [
         member
         for member in members
@@ -130,11 +130,11 @@ def test_what_users_run_is_installed_without_the_developers_tools(members: list[
 
 
 def package(member: str) -> str:
-    """The import package of a member's folder."""
+    """Return the import package of a member's folder."""
     return f"marketfeed_{member}"
 
 
-def test_links_in_the_documentation_lead_somewhere(tracked: list[Path]) -> None:
+def test_docs_links_resolve(tracked: list[Path]) -> None:
     broken = []
     for file, text in texts(tracked, ".md"):
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -144,22 +144,20 @@ def test_links_in_the_documentation_lead_somewhere(tracked: list[Path]) -> None:
     assert broken == []
 
 
-# What the pages call by name on a cluster: Secrets, Kafka users, the operator's own MarketFeed, ClusterRoles, a Lease.
+# Names of cluster objects in the pages: Secrets, Kafka users, the operator's own MarketFeed, ClusterRoles, a Lease.
 CLUSTER_OBJECTS = {
     f"marketfeed-{name}" for name in ("database", "feed", "admin", "canary", "scram", "view", "edit", "scope")
 }
 
 
-def test_the_documentation_names_only_make_targets_and_commands_that_exist(
-    tracked: list[Path], members: list[str]
-) -> None:
+def test_docs_name_only_existing_make_targets_and_commands(tracked: list[Path], members: list[str]) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = {
         command
         for member in members
         for command in toml(ROOT / member / "pyproject.toml")["project"].get("scripts", {})
     }
-    named_well = commands | CLUSTER_OBJECTS | {f"marketfeed-{member}" for member in members}
+    known_names = commands | CLUSTER_OBJECTS | {f"marketfeed-{member}" for member in members}
     wrong = []
     for file, text in texts(tracked, ".md"):
         wrong += [
@@ -171,12 +169,12 @@ def test_the_documentation_names_only_make_targets_and_commands_that_exist(
         wrong += [
             f"{file}: {name}"
             for name in named
-            if name not in named_well and not (ROOT / "charts" / name).exists()
+            if name not in known_names and not (ROOT / "charts" / name).exists()
         ]
     assert wrong == []
 
 
-def test_the_changelog_begins_with_what_is_unreleased() -> None:
+def test_changelog_begins_with_unreleased() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
 
@@ -188,15 +186,15 @@ def test_the_changelog_begins_with_what_is_unreleased() -> None:
         *sorted(
             f"scripts/{file.name}"
             for file in ROOT.glob("scripts/*.*")
-            # A module of a script beside it is imported, not run.
+            # A module that a script imports is not executable.
             if file.suffix != ".py" or "__main__" in file.read_text()
         ),
     ],
 )
-def test_scripts_can_be_run(script: str) -> None:
+def test_scripts_are_executable(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert (ROOT / script).read_text().startswith("#!/usr/bin/env ")
 
 
-def test_the_checks_of_a_change_are_a_valid_script() -> None:
+def test_scripts_ci_run_is_valid_bash() -> None:
     subprocess.run(["bash", "-n", str(ROOT / ".ci/run")], check=True)

@@ -1,4 +1,4 @@
-"""What users read about the settings is what the settings classes say."""
+"""The documentation of the settings equals the settings classes."""
 
 import importlib
 import subprocess
@@ -24,7 +24,7 @@ def settings_docs() -> Iterator[ModuleType]:
 
 
 def service_classes(base: type[Settings] = ServiceSettings) -> Iterator[type[Settings]]:
-    """The settings classes that a service reads: those of our packages that nothing else derives from."""
+    """Yield the settings classes of services: those of the project's packages without subclasses."""
     for file in ROOT.glob("*/src/marketfeed_*/settings.py"):
         importlib.import_module(f"{file.parent.name}.settings")
     for kind in base.__subclasses__():
@@ -35,19 +35,19 @@ def service_classes(base: type[Settings] = ServiceSettings) -> Iterator[type[Set
             yield kind
 
 
-def test_the_committed_files_are_what_the_script_writes() -> None:
+def test_settings_files_are_up_to_date() -> None:
     script = [sys.executable, str(ROOT / "scripts" / "settings_docs.py"), "--check"]
     checked = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_every_services_settings_are_documented(settings_docs: ModuleType) -> None:
+def test_settings_of_every_service_are_documented(settings_docs: ModuleType) -> None:
     assert set(service_classes()) <= set(settings_docs.SERVICES.values()), (
         "add it to SERVICES in settings_docs.py"
     )
 
 
-def test_every_variable_is_in_the_table_and_in_the_example(settings_docs: ModuleType) -> None:
+def test_settings_variables_are_in_the_table_and_in_the_example(settings_docs: ModuleType) -> None:
     table = (ROOT / "docs/settings.md").read_text()
     example = (ROOT / ".env.example").read_text().splitlines()
     for settings in settings_docs.SERVICES.values():
@@ -57,7 +57,7 @@ def test_every_variable_is_in_the_table_and_in_the_example(settings_docs: Module
             assert text, f"{name} has no description"
 
 
-def test_the_example_is_a_file_that_the_services_can_start_from(settings_docs: ModuleType) -> None:
+def test_settings_example_has_the_services_defaults(settings_docs: ModuleType) -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     shown = dict(
@@ -67,7 +67,7 @@ def test_the_example_is_a_file_that_the_services_can_start_from(settings_docs: M
         assert read(settings, shown) == read(settings, given), "a commented default is not the default"
 
 
-def test_an_outdated_file_is_noticed(settings_docs: ModuleType, tmp_path: Path) -> None:
+def test_settings_outdated_file_is_detected(settings_docs: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/settings.md").write_text(settings_docs.settings_md())
     (tmp_path / ".env.example").write_text(settings_docs.env_example() + "ANOTHER=1\n")
