@@ -31,15 +31,15 @@ class Clock:
 
 class TestWaiting:
     def _waiting(self, seconds: float) -> tuple[charts_cluster.Waiting, list[str]]:
-        told: list[str] = []
+        printed: list[str] = []
         clock = Clock()
-        return charts_cluster.Waiting(seconds, told.append, clock.now, clock.sleep), told
+        return charts_cluster.Waiting(seconds, printed.append, clock.now, clock.sleep), printed
 
     def test_wait_prints_each_state_once_and_the_end(self) -> None:
-        waiting, told = self._waiting(60)
+        waiting, printed = self._waiting(60)
         states = iter(["no pod", "no pod", "one pod", ""])
         waiting.until("the operator", lambda: next(states))
-        assert told == [
+        assert printed == [
             "waiting for the operator: no pod", "waiting for the operator: one pod", "the operator: ready",
         ]  # fmt: skip
 

@@ -124,12 +124,12 @@ class Replay:
         """Return whether everything is acknowledged, and nothing is missing except recorded gaps."""
         status, books = worker_status(url), self._line.ledger()["symbols"]
         _, gaps = self._stored()
-        told = dict.fromkeys(books, 0)
+        reported = dict.fromkeys(books, 0)
         for gap in gaps:
-            told[gap.symbol] += sum(last - first + 1 for first, last in gap.missing)
+            reported[gap.symbol] += sum(last - first + 1 for first, last in gap.missing)
         return not status.pending and all(
             status.symbols[symbol].last_trade_id == book["last_trade_id"]
-            and status.symbols[symbol].missing == told[symbol]
+            and status.symbols[symbol].missing == reported[symbol]
             for symbol, book in books.items()
         )
 
@@ -146,9 +146,11 @@ class Replay:
         ids = [trade.trade_id for trade in stored]
         assert len(ids) == len(set(ids)), f"{symbol}: trades are published twice"
         absent = {number for first, last in book["absent_trade_ids"] for number in range(first, last + 1)}
-        told = {number for gap in gaps for first, last in gap.missing for number in range(first, last + 1)}
+        reported = {
+            number for gap in gaps for first, last in gap.missing for number in range(first, last + 1)
+        }
         expected = set(range(min(ids), book["last_trade_id"] + 1)) - absent
-        assert set(ids) == expected - told, f"{symbol}: neither stored nor reported missing, or both"
+        assert set(ids) == expected - reported, f"{symbol}: neither stored nor reported missing, or both"
         rows = self._rows(symbol, min(ids))
         for trade in stored:
             price, *others = rows[trade.trade_id]

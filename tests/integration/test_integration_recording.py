@@ -86,8 +86,8 @@ async def test_backfill_after_a_disconnect_reports_every_lost_id(pipeline: Pipel
     for table in (TRADES, QUOTES):
         await pipeline.consumer(table)
     pipeline.fault("cut", after_frames=30_000, lose_frames=4_000)
-    # With a key the venue gives old trades by id. Without one it gives the newest thousand, and at this pace they are
-    # gone in a third of a second.
+    # With a key the venue returns old trades by id. Without one it returns the newest 1,000, and at this rate those are
+    # replaced in a third of a second.
     _, url = await pipeline.worker(BINANCE_API_KEY="any")
     await until_async(lambda: pipeline.ledger()["finished"], "the end of the recording")
     await until_async(lambda: pipeline.count(TRADES) >= len(expected.trades), "every trade")
@@ -100,9 +100,9 @@ async def test_backfill_after_a_disconnect_reports_every_lost_id(pipeline: Pipel
         (symbol, trade_id)
         for symbol, trade_id in pipeline.rows("SELECT symbol, trade_id FROM trades WHERE origin = 'backfill'")
     }
-    told = {(symbol, each) for symbol, first, last, _ in gaps for each in range(first, last + 1)}
+    reported = {(symbol, each) for symbol, first, last, _ in gaps for each in range(first, last + 1)}
     assert backfilled, "the disconnect lost no trade, so the test is void"
-    assert backfilled == told
+    assert backfilled == reported
     assert {state for *_, state in gaps} == {"filled"}
 
 
