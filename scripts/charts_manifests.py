@@ -24,7 +24,7 @@ CHART: Final = ROOT / "charts/marketfeed"
 NAMESPACE: Final = "marketfeed-system"
 HEAD: Final = (
     "# Rendered from charts/marketfeed by scripts/charts_manifests.py (make charts): do not edit.\n"
-    "# The chart has switches for all of it, and can do more; this is it with its default values.\n"
+    "# The chart with its default values; the chart has options for all of it.\n"
 )
 FILES: Final = {
     "rbac.yaml": (

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* Names stay under 40 characters, so that a suffix fits into 63. */ -}}
+{{- /* At most 40 characters, so that a suffix fits into the limit of 63. */ -}}
 {{- define "marketfeed.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -20,7 +20,7 @@
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "marketfeed.operatorName" .) "default") -}}
 {{- end -}}
 
-{{- /* Labels that name a component's pods: list context, component. */ -}}
+{{- /* Selector labels of a component's pods: list context, component. */ -}}
 {{- define "marketfeed.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "marketfeed.name" $root }}
@@ -50,7 +50,7 @@ labels:
   {{- include "marketfeed.labels" . | nindent 2 }}
 {{- end -}}
 
-{{- /* An image's full name: list context, key of .Values.image. */ -}}
+{{- /* Full image reference: list context, key of .Values.image. */ -}}
 {{- define "marketfeed.image" -}}
 {{- $root := index . 0 -}}
 {{- $all := $root.Values.image -}}

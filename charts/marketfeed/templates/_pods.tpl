@@ -1,4 +1,4 @@
-{{- /* What every pod of the chart runs under: the restricted Pod Security Standard. */ -}}
+{{- /* Security context of every pod of the chart: the restricted Pod Security Standard. */ -}}
 {{- define "marketfeed.podSecurityContext" -}}
 runAsNonRoot: true
 {{- with .Values.podSecurityContext }}

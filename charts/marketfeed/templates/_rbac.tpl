@@ -1,13 +1,13 @@
-{{- /* What the operator may do where it serves MarketFeeds: no wildcard, no Secret, no Pod that it could change. */ -}}
+{{- /* Permissions in the served namespaces: no wildcards, no Secrets, read-only Pods. */ -}}
 {{- define "marketfeed.rules" -}}
-# MarketFeeds are read; what is written is their status.
+# MarketFeeds are read only, except for their status.
 - apiGroups: [marketfeed.dev]
   resources: [marketfeeds]
   verbs: [get, list, watch]
 - apiGroups: [marketfeed.dev]
   resources: [marketfeeds/status]
   verbs: [get, patch]
-# An owner reference with blockOwnerDeletion needs this where the API server checks it.
+# Required for owner references with blockOwnerDeletion (admission plugin OwnerReferencesPermissionEnforcement).
 - apiGroups: [marketfeed.dev]
   resources: [marketfeeds/finalizers]
   verbs: [update]
@@ -27,7 +27,7 @@
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
-# The claim on a namespace with feeds, by which two operators tell one another.
+# Lease in each namespace with feeds, by which a second operator is detected.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]
@@ -35,7 +35,7 @@
   resources: [leases]
   resourceNames: [marketfeed-scope]
   verbs: [get, update]
-# Pods are looked at only: are they ready, and if not, why.
+# Pods are read for their readiness and the reason when they are not ready.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
@@ -43,13 +43,13 @@
   resources: [events]
   verbs: [create, list]
 {{- with .Values.operator.watchSecrets }}
-# Their versions are asked for, never their content; RBAC knows no right to the one without the other.
+# Only their metadata is requested; RBAC has no permission for metadata without content.
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: {{ toJson . }}
   verbs: [get]
 {{- end }}
-# Kinds of other operators, where they are installed. Topics are never deleted.
+# Custom resources of other operators, where installed. Topics are never deleted.
 - apiGroups: [kafka.strimzi.io]
   resources: [kafkatopics]
   verbs: [get, list, create, patch]
@@ -64,7 +64,7 @@
   verbs: [get, list, create, patch, delete]
 {{- end -}}
 
-{{- /* In its own namespace: the Leases, and the canary of older versions, which is deleted. */ -}}
+{{- /* In the operator's own namespace: its leader lease, and deletion of the canary MarketFeed of earlier versions. */ -}}
 {{- define "marketfeed.homeRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -79,7 +79,7 @@
   verbs: [get, delete]
 {{- end -}}
 
-{{- /* The namespaces that a namespaced operator serves, its own among them, as JSON. */ -}}
+{{- /* Namespaces of a namespaced operator, including its own, as JSON. */ -}}
 {{- define "marketfeed.namespaces" -}}
 {{- prepend .Values.operator.watchNamespaces .Release.Namespace | uniq | toJson -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{- /* The nodes of the CrdbCluster, v1beta1 of its API. */ -}}
+{{- /* Node template of the CrdbCluster, API v1beta1. */ -}}
 {{- define "marketfeed.crdbNode" -}}
 {{- with .Values.cockroachdb -}}
 image: {{ .image }}

@@ -2,7 +2,7 @@
 {{- .Values.cockroachdb.name | default (printf "%s-db" (include "marketfeed.fullname" .)) -}}
 {{- end -}}
 
-{{- /* Metadata of what belongs to the database: list context, name. */ -}}
+{{- /* Metadata of the database's objects: list context, name. */ -}}
 {{- define "marketfeed.databaseMetadata" -}}
 {{- $root := index . 0 -}}
 {{- include "marketfeed.metadata" (list $root "database" (index . 1)) }}

@@ -1,10 +1,10 @@
-{{- /* Helm cannot make an object of a kind that the same run makes: with crds.enabled the feed comes with the second. */ -}}
-{{- define "marketfeed.feedWanted" -}}
-{{- $known := or (not .Values.crds.enabled) (.Capabilities.APIVersions.Has "marketfeed.dev/v1alpha1/MarketFeed") -}}
-{{- and .Values.feed.enabled $known -}}
+{{- /* Helm cannot create a custom resource in the run that creates its CRD: with crds.enabled the feed is created by the second run. */ -}}
+{{- define "marketfeed.feedEnabled" -}}
+{{- $established := or (not .Values.crds.enabled) (.Capabilities.APIVersions.Has "marketfeed.dev/v1alpha1/MarketFeed") -}}
+{{- and .Values.feed.enabled $established -}}
 {{- end -}}
 
-{{- /* What the feed's spec need not say, because the release has it. */ -}}
+{{- /* Defaults of the feed's spec that follow from the release. */ -}}
 {{- define "marketfeed.feedDefaults" -}}
 {{- if .Values.kafka.enabled }}
 kafka:

@@ -1,6 +1,6 @@
-{{- /* What each role may do. Describe goes with Read and Write, and is named where neither is given. */ -}}
+{{- /* ACLs per role. Read and Write imply Describe, which is listed only without them. */ -}}
 
-{{- /* Workers write every topic, and at their start read the two that say where they had got to. */ -}}
+{{- /* Workers write all topics, and read checkpoints and gaps at startup. */ -}}
 {{- define "marketfeed.acls.worker" -}}
 {{- with .Values.kafka.topics -}}
 {{- range (list .trades .bookTicker .rejected) }}
@@ -12,12 +12,12 @@
   operations: [Read, Write]
 {{- end }}
 {{- end }}
-# The group that their client asks for and never joins.
+# Group that the workers' client describes and never joins.
 - resource: {type: group, name: marketfeed-worker-start}
   operations: [Describe]
 {{- end -}}
 
-{{- /* Consumers read what is stored, in their groups. */ -}}
+{{- /* Consumers read the topics that they store, in their groups. */ -}}
 {{- define "marketfeed.acls.consumer" -}}
 {{- with .Values.kafka.topics -}}
 {{- range (list .trades .bookTicker .gaps .rejected) }}
@@ -29,13 +29,13 @@
   operations: [Read]
 {{- end -}}
 
-{{- /* The one credential of a MarketFeed is used by its workers and by its consumers. */ -}}
+{{- /* A MarketFeed has one credential for its workers and consumers. */ -}}
 {{- define "marketfeed.acls.feed" -}}
 {{- include "marketfeed.acls.worker" . }}
 {{- include "marketfeed.acls.consumer" . }}
 {{- end -}}
 
-{{- /* People: look at everything, change and empty our topics, reset our groups; never read other topics. */ -}}
+{{- /* Administrators: describe everything, alter and truncate our topics, reset our groups; no access to the data of other topics. */ -}}
 {{- define "marketfeed.acls.admin" -}}
 - resource: {type: cluster}
   operations: [Describe, DescribeConfigs]

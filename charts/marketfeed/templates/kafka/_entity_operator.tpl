@@ -10,7 +10,7 @@ userOperator:
 template:
   topicOperatorContainer:
     env:
-      # Topics go with the cluster. With finalizers they would wait for an operator that has gone before them.
+      # Topics are deleted with the cluster. Finalizers would block: the topic operator is deleted before them.
       - {name: STRIMZI_USE_FINALIZERS, value: "false"}
 {{- end }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{- /* Metadata of what belongs to the Kafka cluster: list context, name. */ -}}
+{{- /* Metadata of the Kafka cluster's objects: list context, name. */ -}}
 {{- define "marketfeed.kafkaMetadata" -}}
 {{- $root := index . 0 -}}
 {{- include "marketfeed.metadata" (list $root "kafka" (index . 1)) }}
@@ -9,7 +9,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* The listener that the release's own clients use. */ -}}
+{{- /* Listener of the release's own clients. */ -}}
 {{- define "marketfeed.kafkaListener" -}}
 {{- if eq .Values.kafka.authentication "none" -}}
 name: plain
@@ -30,12 +30,12 @@ authentication:
 {{- eq .Values.kafka.authentication "scram" | ternary "scram-sha-512" "tls" -}}
 {{- end -}}
 
-{{- /* Name of the KafkaUser, and of its Secret, of a role: list context, role. */ -}}
+{{- /* Name of a role's KafkaUser and Secret: list context, role. */ -}}
 {{- define "marketfeed.kafkaUser" -}}
 {{- printf "%s-%s" (include "marketfeed.fullname" (index . 0)) (index . 1) -}}
 {{- end -}}
 
-{{- /* Name of a topic's resource, which is the one that the operator gives it as well. */ -}}
+{{- /* Name of a KafkaTopic; must equal the name that the operator derives. */ -}}
 {{- define "marketfeed.topicResource" -}}
 {{- if and (regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" .) (not (contains ".." .)) -}}
 {{- . -}}
@@ -45,7 +45,7 @@ authentication:
 {{- end -}}
 {{- end -}}
 
-{{- /* How many nodes have a role: list context, role. */ -}}
+{{- /* Number of nodes with a role: list context, role. */ -}}
 {{- define "marketfeed.kafkaNodes" -}}
 {{- $count := 0 -}}
 {{- $role := index . 1 -}}

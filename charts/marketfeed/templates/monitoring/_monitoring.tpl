@@ -1,4 +1,4 @@
-{{- /* "true" where monitors are wanted and, with auto, the cluster knows them. */ -}}
+{{- /* "true" when monitors are enabled or, with auto, the cluster has the PodMonitor CRD. */ -}}
 {{- define "marketfeed.monitors" -}}
 {{- if eq (toString .Values.monitors.enabled) "auto" -}}
 {{- .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor" -}}
@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* Metadata of a monitor or rule, with the labels that Prometheus selects it by: list context, component, name. */ -}}
+{{- /* Metadata of a monitor or rule, with monitors.labels: list context, component, name. */ -}}
 {{- define "marketfeed.monitorMetadata" -}}
 {{- include "marketfeed.metadata" . }}
 {{- with (index . 0).Values.monitors.labels }}

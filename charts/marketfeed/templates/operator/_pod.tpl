@@ -63,7 +63,7 @@ volumes:
     emptyDir: {sizeLimit: 16Mi}
 {{- end -}}
 
-{{- /* operator.settings go by the names of their variables: leaseSeconds is LEASE_SECONDS. */ -}}
+{{- /* Keys of operator.settings in camel case become environment variables: leaseSeconds is LEASE_SECONDS. */ -}}
 {{- define "marketfeed.operatorEnvironment" -}}
 - name: OPERATOR_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -82,7 +82,7 @@ volumes:
 - {name: TOPIC_NAMESPACES, value: {{ join "," .topicNamespaces | quote }}}
 {{- end }}
 {{- range $name, $value := .Values.operator.settings }}
-{{- /* Helm reads numbers as floats, and writes large ones with an exponent. */ -}}
+{{- /* Helm parses numbers as floats and formats large ones with an exponent. */ -}}
 {{- $shown := $value }}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
 {{- $shown = int64 $value }}
