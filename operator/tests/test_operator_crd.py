@@ -53,7 +53,7 @@ RULES = [
         spec(symbols=None, symbolSelector={}),
     ),
     ("give exactly one of symbols and symbolSelector", spec(symbols=None), spec()),
-    ("streams names one twice", spec(streams=["trade", "trade"]), spec(streams=["bookTicker", "trade"])),
+    ("streams has duplicates", spec(streams=["trade", "trade"]), spec(streams=["bookTicker", "trade"])),
     ("consumers need storage", spec(storage=None, consumers={}), spec(consumers={})),
     (
         "consumers.trades needs the stream trade",
@@ -106,12 +106,12 @@ RULES = [
         spec(consumers={"trades": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}}}),
     ),
     (
-        "give replicas or autoscaling, not both",
+        "set replicas or autoscaling, not both",
         spec(consumers={"trades": {"replicas": 1, "autoscaling": AUTOSCALING}}),
         spec(consumers={"trades": {"autoscaling": AUTOSCALING}}),
     ),
-    ("retention names no table", kept(schedule="23 3 * * *"), kept(deadLettersDays=1)),
-    ("retention.schedule is no schedule", kept(tradesDays=1, schedule="@daily"), kept(tradesDays=1)),
+    ("retention has no value", kept(schedule="23 3 * * *"), kept(deadLettersDays=1)),
+    ("retention.schedule is not a schedule", kept(tradesDays=1, schedule="@daily"), kept(tradesDays=1)),
     (
         "template.labels may not use keys under marketfeed.dev/",
         spec(template={"labels": {"marketfeed.dev/feed": "mine"}}),
@@ -132,7 +132,7 @@ RULES += [
     ),
     *(
         (
-            f"{path} has a key that Kubernetes takes for none",
+            f"{path} has an invalid key",
             wrap({key: "x"}),
             wrap({"example.com/a.b_c": "x"}),
         )
@@ -147,7 +147,7 @@ RULES += [
     ),
     *(
         (
-            f"resources.{field} names a resource that there is not",
+            f"resources.{field} has an unsupported resource name",
             spec(ingestion={"resources": {field: {key: "1"}}}),
             spec(ingestion={"resources": {field: {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}}}),
         )
@@ -186,12 +186,12 @@ RULES += [
         spec(template={"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 1}]}),
     ),
     (
-        "serviceAccount.annotations are of the account that is made for the feed",
+        "serviceAccount.annotations apply to the created ServiceAccount",
         spec(serviceAccount={"name": "mine", "annotations": {}}),
         spec(serviceAccount={"annotations": {"eks.amazonaws.com/role-arn": "x"}}),
     ),
     (
-        "a peer of networkPolicy.extraEgress is an ipBlock or selectors",
+        "a peer of networkPolicy.extraEgress has either an ipBlock or selectors",
         spec(
             networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}]}
         ),
@@ -199,7 +199,7 @@ RULES += [
     ),
     *(
         (
-            "each except of an ipBlock of networkPolicy.extraEgress is a range within cidr, and smaller",
+            "each except of an ipBlock of networkPolicy.extraEgress must be a range within cidr, and smaller",
             spec(
                 networkPolicy={
                     "extraEgress": [{"to": [{"ipBlock": {"cidr": cidr, "except": [taken, refused]}}]}]
@@ -257,7 +257,7 @@ def compared(operator: str, *values: str) -> list[dict[str, Any]]:
 RULES += [
     *(
         (
-            "a key has at most 253 characters before its / and 63 behind it",
+            "a key has at most 253 characters before its / and 63 after it",
             wrap(f"{'p' * 254}/a"),
             wrap(f"{'p' * 253}/a"),
         )
@@ -304,7 +304,7 @@ RULES += [
     ),
     *(
         (
-            "template.labels may not use keys that the controllers of Kubernetes set",
+            "template.labels may not use keys that Kubernetes controllers set",
             spec(template={"labels": {key: "x"}}),
             spec(template={"labels": {"job": "x"}}),
         )
@@ -603,14 +603,14 @@ async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin:
         ("an address is ws://HOST", spec(endpoints={"websocket": "wss://proxy:94430"})),
         ("an address is http://HOST", spec(endpoints={"rest": "https://user:secret@proxy"})),
         ("an image is ", spec(images={"worker": "Upper/Case"})),
-        ("the name of a topic has letters", spec(kafka={"topics": {"trades": {"name": "a/b"}}})),
+        ("a topic name consists of letters", spec(kafka={"topics": {"trades": {"name": "a/b"}}})),
         (
-            "a range of addresses is",
+            "an address range is",
             spec(networkPolicy={"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]}]}),
         ),
         ("a window is HH:MM", spec(ingestion={"rotation": {"quietWindowUtc": "25:00-26:00"}})),
         (
-            "a user name holds no",
+            "a user name must not",
             spec(kafka={"credentials": {"sasl": {"secretName": "a", "username": "a\nb"}}}),
         ),
     ],
@@ -625,7 +625,7 @@ async def test_a_refusal_says_in_words_what_is_taken(admin: Admin, said, refused
 
 
 CHANGES = [
-    ("venue cannot be changed", spec(), spec(venue="binance"), spec(shardSize=7)),
+    ("venue is immutable", spec(), spec(venue="binance"), spec(shardSize=7)),
     (
         "partitions cannot be decreased",
         spec(kafka={"topics": {"trades": {"partitions": 6}}}),

@@ -1,4 +1,6 @@
-"""The resource: its types, its CustomResourceDefinition, and the way from a stored object to a `Spec`."""
+"""API types of MarketFeed, the CustomResourceDefinition generated from them, and the parser of stored
+objects.
+"""
 
 from marketfeed_operator.api.parse import parse
 from marketfeed_operator.api.spec import Spec

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the types of the spec and the status.
+"""CustomResourceDefinition, generated from the types of spec and status.
 
 ``python -m marketfeed_operator.api.crd`` prints it; manifests/crd.yaml is that output.
 """
@@ -16,28 +16,28 @@ NAME_RULES: Final = (
     Rule(
         f"self.metadata.name.size() <= {MAX_FEED_NAME} && "
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        f"the name must have at most {MAX_FEED_NAME} characters, begin with a letter and hold only a-z, 0-9 and -: "
-        "Deployments and Services are named after it",
+        f"the name must have at most {MAX_FEED_NAME} characters, begin with a letter and contain only a-z, "
+        "0-9 and -: Deployments and Services are named after it",
         None,
     ),
 )
 
 COLUMNS: Final = (
-    ("Venue", "string", ".spec.venue", 0, "Venue that is read"),
-    ("Symbols", "integer", ".status.symbols.resolved", 0, "Symbols assigned to shards"),
-    ("Shards", "integer", ".status.shards.desired", 0, "Shards that are wanted"),
-    ("Ready-Shards", "integer", ".status.shards.ready", 0, "Shards with every pod ready"),
-    ("Consumers", "integer", ".status.consumers.ready", 0, "Ready consumer pods"),
-    ("Lag", "integer", ".status.consumers.lag", 0, "Messages not yet stored"),
-    ("Missing", "integer", ".status.shards.missingTrades", 1, "Trade ids not yet published"),
-    ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0, "Whether all of it works"),
-    ("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason", 0, "Why, or why not"),
-    ("Age", "date", ".metadata.creationTimestamp", 0, "Since when it is there"),
+    ("Venue", "string", ".spec.venue", 0, "Venue of the feed"),
+    ("Symbols", "integer", ".status.symbols.resolved", 0, "Number of symbols assigned to shards"),
+    ("Shards", "integer", ".status.shards.desired", 0, "Desired number of shards"),
+    ("Ready-Shards", "integer", ".status.shards.ready", 0, "Number of shards with all pods ready"),
+    ("Consumers", "integer", ".status.consumers.ready", 0, "Number of ready consumer pods"),
+    ("Lag", "integer", ".status.consumers.lag", 0, "Consumer lag in messages"),
+    ("Missing", "integer", ".status.shards.missingTrades", 1, "Number of trade ids in open gaps"),
+    ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0, "Status of the condition Ready"),
+    ("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason", 0, "Reason of the condition Ready"),
+    ("Age", "date", ".metadata.creationTimestamp", 0, "Time since creation"),
 )
 
 
 def crd() -> dict[str, Any]:
-    """The CustomResourceDefinition of MarketFeed."""
+    """Return the CustomResourceDefinition of MarketFeed."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -60,7 +60,7 @@ def crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {
                         "status": {},
-                        # To scale a feed is to scale what may lag: the consumers of its trades.
+                        # kubectl scale changes the consumers of trades, the component that lags under load.
                         "scale": {
                             "specReplicasPath": ".spec.consumers.trades.replicas",
                             "statusReplicasPath": ".status.consumers.trades.replicas",
@@ -87,7 +87,7 @@ def crd() -> dict[str, Any]:
 def _resource_schema() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": f"A feed of one venue's market data, {API_VERSION}: into Kafka, and from there into a "
+        "description": f"Market data of one venue, {API_VERSION}: published to Kafka and stored in a "
         "database.",
         "required": ["spec"],
         "properties": {
@@ -102,7 +102,7 @@ def _resource_schema() -> dict[str, Any]:
 
 
 def structural_schema(declared: type[Declared]) -> dict[str, Any]:
-    """The structural schema of a type: no references, no titles, each object's rules with it."""
+    """Return the structural schema of a type: without references and titles, with the rules of each object."""
     schema = declared.model_json_schema(by_alias=True)
     classes = {found.__name__: found for found in _classes(Declared)}
     rules = {name: _validations(found.rules) for name, found in classes.items()}
@@ -140,7 +140,7 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any], rules: dict
     if "items" in schema:
         result["items"] = _structural(schema["items"], definitions, rules)
     if schema.get("x-kubernetes-int-or-string"):
-        # The one place where a structural schema may have anyOf, and must have it in these words.
+        # The only place where a structural schema may have anyOf, and in exactly this form.
         result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if schema.get("type") == "object" and "properties" not in schema:
         values = schema.get("additionalProperties", True)
@@ -152,33 +152,35 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any], rules: dict
 
 
 def _without_null(value: Any) -> Any:
-    """A default without the fields that may be left out: null is of no type that a structural schema knows."""
+    """Return a default without null fields: a structural schema has no type for null."""
     if not isinstance(value, dict):
         return value
     return {key: _without_null(found) for key, found in value.items() if found is not None}
 
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with its reference followed and "or null" dropped: a field that may be null may be left out."""
+    """Return `schema` with its reference resolved and "or null" removed: a nullable field is an optional
+    field.
+    """
     own = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
     if schema.get("x-kubernetes-int-or-string"):
         return schema
     if "anyOf" in schema:
         (schema,) = (option for option in schema["anyOf"] if option.get("type") != "null")
     target = definitions[schema["$ref"].rsplit("/", 1)[-1]] if "$ref" in schema else schema
-    # The description of the field says more than that of its type; but by the type's title its rules are found.
+    # The field's description is more specific than its type's; the rules are found by the type's title.
     return {**target, **{key: value for key, value in own.items() if key != "title"}}
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what occurs twice twice: anchors would be read by nobody."""
+    """Dumper without aliases: YAML anchors would make the CRD hard to read."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
 
 
 def to_yaml() -> str:
-    """The CustomResourceDefinition as the file that is kept in manifests/."""
+    """Return the CustomResourceDefinition as the text of manifests/crd.yaml."""
     head = "# Generated: python -m marketfeed_operator.api.crd > manifests/crd.yaml\n"
     return head + yaml.dump(crd(), Dumper=_Plain, sort_keys=False, width=115)
 

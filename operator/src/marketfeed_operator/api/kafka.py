@@ -1,4 +1,4 @@
-"""Parts of the spec about Kafka: where it is, how the services prove who they are, and its topics."""
+"""Kafka part of the spec: cluster, credentials and topics."""
 
 from typing import Annotated, Final, Literal
 
@@ -19,42 +19,44 @@ Servers = Annotated[
 UserName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    Worded(r"^[^\x00-\x1f\x7f]+$", "a user name holds no control characters"),
+    Worded(r"^[^\x00-\x1f\x7f]+$", "a user name must not contain control characters"),
 ]
 TopicName = Annotated[
     str,
     Field(min_length=1, max_length=249),
     Worded(
         r"^[.]{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*$",
-        "the name of a topic has letters, digits, . _ and -, and is not . or ..",
+        "a topic name consists of letters, digits, . _ and -, and is not . or ..",
     ),
 ]
-"""As Kafka takes it, which refuses . and .."""
+"""As in Kafka, which refuses . and .."""
 ClusterName = Annotated[str, Field(min_length=1, max_length=47, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-"""Short enough for Strimzi's Service NAME-kafka-bootstrap, which is a label in DNS."""
+"""Limit of Strimzi's Service NAME-kafka-bootstrap, which is a DNS label."""
 
 
 class StrimziCluster(Declared):
-    """A Kafka cluster that Strimzi runs."""
+    """Kafka cluster managed by Strimzi."""
 
     name: ClusterName = Field(description="Name of the Kafka resource.")
-    namespace: DnsLabel | None = Field(default=None, description="Its namespace; none means the feed's own.")
+    namespace: DnsLabel | None = Field(
+        default=None, description="Namespace of the Kafka resource; defaults to the feed's namespace."
+    )
     port: Port | None = Field(
         default=None,
-        description="Port of the listener; none means the internal one that has TLS or not as the credentials say, "
-        "as the Kafka resource's status tells, and 9093 or 9092 before it does.",
+        description="Port of the listener; defaults to the internal listener in the status of the Kafka "
+        "resource that matches credentials.tls, and to 9093 (TLS) or 9092 while the status has none.",
     )
 
 
 class Sasl(Declared):
-    """User name and password for Kafka, the password by reference."""
+    """SASL credentials for Kafka, with the password in a Secret."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         default="SCRAM-SHA-512", description="SASL mechanism."
     )
-    username: UserName | None = Field(default=None, description="User name in clear text.")
+    username: UserName | None = Field(default=None, description="User name in plain text.")
     secret_name: SecretName = Field(
-        description="Secret with the password; for a Strimzi KafkaUser its own name."
+        description="Name of the Secret with the password; for a Strimzi KafkaUser the name of the user."
     )
     username_key: SecretKey | None = Field(
         default=None, description="Key of the user name in the Secret, instead of username."
@@ -71,102 +73,101 @@ class Sasl(Declared):
 
 
 class Tls(Declared):
-    """Encryption to Kafka, and the client's certificate where the brokers ask for one."""
+    """TLS to Kafka, and the client certificate where the brokers require one."""
 
     ca_secret_name: SecretName | None = Field(
         default=None,
-        description="Secret with the brokers' CA; none means the system's CAs. Strimzi: <cluster>-cluster-ca-cert.",
+        description="Name of the Secret with the brokers' CA; defaults to the system's CAs. Strimzi: "
+        "<cluster>-cluster-ca-cert.",
     )
-    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in that Secret.")
+    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in the Secret.")
     client_secret_name: SecretName | None = Field(
         default=None,
-        description="Secret with the client's certificate and key; for a Strimzi KafkaUser its own name.",
+        description="Name of the Secret with the client certificate and key; for a Strimzi KafkaUser the "
+        "name of the user.",
     )
     certificate_key: SecretKey = Field(
-        default="user.crt", description="Key of the certificate in that Secret."
+        default="user.crt", description="Key of the certificate in the Secret."
     )
-    key_key: SecretKey = Field(default="user.key", description="Key of the private key in that Secret.")
+    key_key: SecretKey = Field(default="user.key", description="Key of the private key in the Secret.")
 
 
 class Credentials(Declared):
-    """How the services prove who they are to Kafka."""
+    """Credentials of workers and consumers for Kafka."""
 
-    sasl: Sasl | None = Field(default=None, description="User name and password.")
-    tls: Tls | None = Field(default=None, description="Encryption; {} takes the system's CAs.")
+    sasl: Sasl | None = Field(default=None, description="SASL user name and password.")
+    tls: Tls | None = Field(default=None, description="TLS settings; {} uses the system's CAs.")
 
     rules = (
         Rule(
             "!has(self.sasl) || self.sasl.mechanism != 'PLAIN' || has(self.tls)",
-            "sasl.mechanism PLAIN without tls sends the password in clear text: add tls, or use SCRAM-SHA-512",
+            "sasl.mechanism PLAIN without tls sends the password in clear text: add tls, or use "
+            "SCRAM-SHA-512",
             lambda self: self.sasl is None or self.sasl.mechanism != "PLAIN" or self.tls is not None,
         ),
     )
 
 
 class Topic(Declared):
-    """One Kafka topic."""
+    """Kafka topic."""
 
     name: TopicName = Field(description="Name of the topic.")
     partitions: int = Field(
-        default=6, ge=1, le=10_000, description="Partitions, where the operator manages the topic."
+        default=6, ge=1, le=10_000, description="Number of partitions, with manageTopics."
     )
-    replicas: int = Field(default=3, ge=1, le=32, description="Copies of each partition.")
-    retention_hours: int = Field(
-        default=168, ge=1, le=87_600, description="How long messages are kept, in hours."
-    )
+    replicas: int = Field(default=3, ge=1, le=32, description="Replication factor.")
+    retention_hours: int = Field(default=168, ge=1, le=87_600, description="Retention of messages, in hours.")
 
     rules = (
         Rule(
             "self.name != oldSelf.name || self.partitions >= oldSelf.partitions",
-            "partitions cannot be decreased: Kafka cannot. Keep the number, or give the topic another name",
+            "partitions cannot be decreased in Kafka. Keep the number, or change the name of the topic",
             None,
         ),
     )
 
 
 class TradesTopic(Topic):
-    """The topic of trades."""
+    """Topic of trades."""
 
     name: TopicName = Field(default="market.trades.raw", description="Name of the topic.")
 
 
 class BookTickerTopic(Topic):
-    """The topic of top-of-book quotes."""
+    """Topic of top-of-book quotes."""
 
     name: TopicName = Field(default="market.book_ticker.raw", description="Name of the topic.")
-    retention_hours: int = Field(
-        default=24, ge=1, le=87_600, description="How long messages are kept, in hours."
-    )
+    retention_hours: int = Field(default=24, ge=1, le=87_600, description="Retention of messages, in hours.")
 
 
 class LedgerTopic(Declared):
-    """A compacted topic that workers keep their books in."""
+    """Compacted topic with the workers' state."""
 
     name: TopicName = Field(description="Name of the topic.")
     partitions: int = Field(
-        default=1, ge=1, le=10_000, description="Partitions, where the operator manages it."
+        default=1, ge=1, le=10_000, description="Number of partitions, with manageTopics."
     )
-    replicas: int = Field(default=3, ge=1, le=32, description="Copies of each partition.")
+    replicas: int = Field(default=3, ge=1, le=32, description="Replication factor.")
 
 
 class ProgressTopic(LedgerTopic):
-    """How far each symbol's trades are acknowledged."""
+    """Topic of checkpoints: the last acknowledged trade of each symbol."""
 
     name: TopicName = Field(default="market.progress", description="Name of the topic.")
 
 
 class GapsTopic(LedgerTopic):
-    """What became of missing trades."""
+    """Topic of gaps and their resolutions."""
 
     name: TopicName = Field(default="market.gaps", description="Name of the topic.")
 
 
 class RejectedTopic(Topic):
-    """Messages that workers have rejected."""
+    """Topic of raw messages that workers rejected."""
 
     name: TopicName = Field(default="market.rejected.raw", description="Name of the topic.")
     partitions: int = Field(
-        default=1, ge=1, le=10_000, description="Partitions, where the operator manages the topic."
+        default=1, ge=1, le=10_000, description="Number of partitions, with manageTopics."
     )
 
 
@@ -174,26 +175,29 @@ _ALIKE: Final = (
     "[self.trades.name, self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
     ".map(n, n.replace('.', '_'))"
 )
-"""The names of the topics as Kafka compares them: its metrics have _ for both."""
+"""The topic names as Kafka compares them: its metric names replace . with _."""
 
 
 class Topics(Declared):
-    """The topics that the feed publishes to."""
+    """Topics of the feed."""
 
     trades: TradesTopic = Field(default=TradesTopic(), description="Trades.")
-    book_ticker: BookTickerTopic = Field(default=BookTickerTopic(), description="Top-of-book quotes.")
-    progress: ProgressTopic = Field(
-        default=ProgressTopic(), description="How far each symbol's trades are acknowledged."
+    book_ticker: BookTickerTopic = Field(
+        default=BookTickerTopic(), description="Topic of top-of-book quotes."
     )
-    gaps: GapsTopic = Field(default=GapsTopic(), description="What became of missing trades.")
+    progress: ProgressTopic = Field(
+        default=ProgressTopic(),
+        description="Topic of checkpoints: the last acknowledged trade of each symbol.",
+    )
+    gaps: GapsTopic = Field(default=GapsTopic(), description="Topic of gaps and their resolutions.")
     rejected: RejectedTopic = Field(
-        default=RejectedTopic(), description="Messages that workers have rejected, as they came."
+        default=RejectedTopic(), description="Topic of raw messages that workers rejected."
     )
 
     rules = (
         Rule(
             f"{_ALIKE}.all(n, {_ALIKE}.exists_one(m, m == n))",
-            "the names of kafka.topics must differ, and by more than . and _, which Kafka takes for the same: each "
+            "the names of kafka.topics must differ, and by more than . and _, which collide in Kafka: each "
             "topic holds one kind of message",
             lambda self: (
                 len(
@@ -206,9 +210,10 @@ class Topics(Declared):
             ),
         ),
         Rule(
-            "![self.trades.name, self.bookTicker.name, self.progress.name, self.gaps.name, self.rejected.name]"
+            "![self.trades.name, self.bookTicker.name, self.progress.name, self.gaps.name, "
+            "self.rejected.name]"
             ".exists(n, n.startsWith('__'))",
-            "a name of kafka.topics begins with __, which is for topics of Kafka's own",
+            "a name of kafka.topics begins with __, which is reserved for Kafka's internal topics",
             lambda self: (
                 not any(
                     each.name.startswith("__")
@@ -220,27 +225,36 @@ class Topics(Declared):
 
 
 class Kafka(Declared):
-    """Where messages are published, and how safely."""
+    """Kafka cluster, topics and producer settings."""
 
-    cluster: StrimziCluster | None = Field(default=None, description="A cluster that Strimzi runs.")
+    cluster: StrimziCluster | None = Field(default=None, description="Kafka cluster managed by Strimzi.")
     bootstrap_servers: Servers | None = Field(
         default=None,
-        description="Bootstrap servers of any other cluster, host:port[,host:port…]; an IPv6 address in brackets.",
+        description="Bootstrap servers of any other cluster, host:port[,host:port…]; an IPv6 address in "
+        "brackets.",
     )
-    credentials: Credentials | None = Field(default=None, description="How the services prove who they are.")
-    topics: Topics = Field(default=Topics(), description="The topics.")
+    credentials: Credentials | None = Field(
+        default=None, description="Credentials of workers and consumers for Kafka."
+    )
+    topics: Topics = Field(default=Topics(), description="Topics of the feed.")
     acks: Literal["all", "1", "0"] = Field(
-        default="all", description="Acknowledgements; below all, a broker's loss loses acknowledged messages."
+        default="all",
+        description="Required acknowledgements (acks). Below all, the loss of a broker loses acknowledged "
+        "messages.",
     )
     linger_ms: int = Field(
-        default=5, ge=0, le=10_000, description="How long a batch waits for more, in milliseconds."
+        default=5,
+        ge=0,
+        le=10_000,
+        description="Maximum wait for further messages of a producer batch (linger.ms), in milliseconds.",
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
-        default="lz4", description="How batches are compressed."
+        default="lz4", description="Compression of producer batches (compression.type)."
     )
     manage_topics: bool = Field(
         default=False,
-        description="Whether the operator declares the topics as KafkaTopics. They stay when the feed is deleted.",
+        description="Whether the operator declares the topics as KafkaTopics. They are kept when the feed "
+        "is deleted.",
     )
 
     rules = (

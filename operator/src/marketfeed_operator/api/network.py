@@ -1,4 +1,4 @@
-"""Part of the spec about the network policies of a feed's pods."""
+"""Network policy part of the spec."""
 
 from typing import Annotated, Literal
 
@@ -12,39 +12,41 @@ from marketfeed_operator.api.worded import Worded
 Cidr = Annotated[
     str,
     Field(min_length=3, max_length=49),
-    Worded(CIDR_PATTERN, "a range of addresses is ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8"),
+    Worded(CIDR_PATTERN, "an address range is ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8"),
 ]
 
 
 class IpBlock(Declared):
-    """A range of addresses."""
+    """IP address range."""
 
-    cidr: Cidr = Field(description="The range, for example 10.0.0.0/8 or fd00::/8.")
+    cidr: Cidr = Field(description="CIDR of the range, for example 10.0.0.0/8 or fd00::/8.")
     but: Annotated[tuple[Cidr, ...], Field(max_length=8)] = Field(
-        default=(), alias="except", description="Ranges within it that are left out."
+        default=(), alias="except", description="CIDRs within the range that are excluded."
     )
 
     rules = (
         Rule(
             "!has(self.except) || self.except.all(e, cidr(self.cidr).containsCIDR(e) && "
             "cidr(e).prefixLength() > cidr(self.cidr).prefixLength())",
-            "each except of an ipBlock of networkPolicy.extraEgress is a range within cidr, and smaller",
+            "each except of an ipBlock of networkPolicy.extraEgress must be a range within cidr, and smaller",
             lambda self: all(is_within(each, self.cidr) for each in self.but),
         ),
     )
 
 
 class Peer(Declared):
-    """Who may be reached."""
+    """Destination of an egress rule."""
 
-    ip_block: IpBlock | None = Field(default=None, description="A range of addresses.")
-    namespace_selector: LabelSelector | None = Field(default=None, description="Namespaces, by their labels.")
-    pod_selector: LabelSelector | None = Field(default=None, description="Pods, by their labels.")
+    ip_block: IpBlock | None = Field(default=None, description="IP address range.")
+    namespace_selector: LabelSelector | None = Field(
+        default=None, description="Label selector of namespaces."
+    )
+    pod_selector: LabelSelector | None = Field(default=None, description="Label selector of pods.")
 
     rules = (
         Rule(
             "has(self.ipBlock) != (has(self.namespaceSelector) || has(self.podSelector))",
-            "a peer of networkPolicy.extraEgress is an ipBlock or selectors, not both and not neither",
+            "a peer of networkPolicy.extraEgress has either an ipBlock or selectors",
             lambda self: (
                 (self.ip_block is not None)
                 != (self.namespace_selector is not None or self.pod_selector is not None)
@@ -54,11 +56,11 @@ class Peer(Declared):
 
 
 class PolicyPort(Declared):
-    """A port that may be reached."""
+    """Destination port of an egress rule."""
 
     protocol: Literal["TCP", "UDP"] = Field(default="TCP", description="Protocol.")
-    port: Port = Field(description="The port, or the first of a range.")
-    end_port: Port | None = Field(default=None, description="Last port of a range.")
+    port: Port = Field(description="Port number, or the first port of a range.")
+    end_port: Port | None = Field(default=None, description="Last port of the range.")
 
     rules = (
         Rule(
@@ -70,13 +72,13 @@ class PolicyPort(Declared):
 
 
 class EgressRule(Declared):
-    """Something else that the pods may reach."""
+    """Additional egress rule."""
 
     to: Annotated[tuple[Peer, ...], Field(max_length=16)] = Field(
-        default=(), description="Who; none means everybody."
+        default=(), description="Destinations; empty means any."
     )
     ports: Annotated[tuple[PolicyPort, ...], Field(max_length=16)] = Field(
-        default=(), description="Where; none means every port."
+        default=(), description="Destination ports; empty means any."
     )
 
 
@@ -85,11 +87,11 @@ class NetworkPolicy(Declared):
 
     enabled: bool = Field(
         default=True,
-        description="Whether the pods' traffic is limited to what they need. Off, the network policies of the feed are "
-        "removed.",
+        description="Whether the traffic of the pods is limited to what they require. When false, the feed "
+        "has no network policies.",
     )
     extra_egress: tuple[EgressRule, ...] = Field(
         default=(),
         max_length=16,
-        description="More that the pods may reach, for example a proxy or a broker's other listeners.",
+        description="Additional allowed egress, for example to a proxy or to a broker's other listeners.",
     )

@@ -1,4 +1,4 @@
-"""From what the API server holds to a `Spec`, or to the list of what is wrong with it."""
+"""Parse the spec of a stored object into a `Spec`, or into a list of problems."""
 
 import json
 from collections.abc import Mapping
@@ -9,17 +9,18 @@ from pydantic import ValidationError
 from marketfeed_operator.api.spec import Spec
 
 MAX_PROBLEMS = 20
-"""Problems told at once; a status has bounds."""
+"""Problems reported at once; the status is bounded."""
 
 
 def parse(spec: Mapping[str, Any]) -> Spec | list[str]:
-    """The spec, or one line a problem: the field's path, the value, what is allowed.
+    """Parse a spec. Return it, or one line per problem: the field's path, the value, what is allowed.
 
-    The API server has checked most of this; what it lets through (an older CRD, a rule switched off) ends here and
-    becomes a condition, never a traceback.
+    The API server has validated most of this. What it let through (an older CRD, a rule removed since)
+    becomes a
+    condition here, never a traceback.
     """
     try:
-        # By way of JSON, whose lists and numbers strict types take for what they are.
+        # Validated as JSON: strict types accept its lists and numbers.
         return Spec.model_validate_json(json.dumps(dict(spec)))
     except ValidationError as error:
         problems = [_problem(dict(found)) for found in error.errors(include_url=False, include_context=False)]
@@ -33,7 +34,7 @@ def _problem(found: dict[str, Any]) -> str:
     if found["type"] == "missing":
         return f"{path} is not set"
     if found["type"] == "extra_forbidden":
-        return f"{path} is no field of a MarketFeed"
+        return f"{path} is not a field of a MarketFeed"
     if found["type"] == "value_error":
         return f"{path}: {message}"
     return f"{path}={found['input']!r:.80}: {message[:1].lower()}{message[1:]}"

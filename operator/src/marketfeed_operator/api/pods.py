@@ -1,4 +1,4 @@
-"""Parts of the spec that shape pods: resources, identity, placement, logging."""
+"""Pod parts of the spec: resources, identity, scheduling, logging."""
 
 from typing import Annotated, Final, Literal
 
@@ -41,7 +41,7 @@ def _resources_rule(field: str) -> Rule:
     known = " || ".join(f"k == '{each}'" for each in _RESOURCES)
     return Rule(
         f"!has(self.{field}) || self.{field}.all(k, {known})",
-        f"resources.{field} names a resource that there is not for a feed: cpu, memory and ephemeral-storage",
+        f"resources.{field} has an unsupported resource name: use cpu, memory and ephemeral-storage",
         lambda self: set(getattr(self, field) or {}) <= set(_RESOURCES),
     )
 
@@ -61,10 +61,10 @@ class Resources(Declared):
     requests: dict[str, Quantity] | None = Field(
         default=None,
         max_length=8,
-        description="Least amount of each resource (cpu, memory) that a pod is scheduled with.",
+        description="Requested amount of each resource (cpu, memory, ephemeral-storage).",
     )
     limits: dict[str, Quantity] | None = Field(
-        default=None, max_length=8, description="Most of each resource that a pod may use."
+        default=None, max_length=8, description="Maximum amount of each resource."
     )
 
     rules = (
@@ -80,32 +80,33 @@ class Resources(Declared):
 
 
 class Logging(Declared):
-    """How the services log."""
+    """Logging of workers and consumers."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe level that is logged."
+        default="INFO", description="Minimum severity of log messages."
     )
     format: Literal["text", "json"] = Field(
-        default="json", description="text, or json for one object a line."
+        default="json", description="Log format: text, or json for one JSON object per line."
     )
 
 
 class Toleration(Declared):
-    """A taint that the pods may be scheduled in spite of."""
+    """Toleration of a node taint."""
 
-    key: Key | None = Field(default=None, description="Key of the taint; none means every key.")
+    key: Key | None = Field(default=None, description="Key of the taint; empty means any.")
     operator: Literal["Exists", "Equal"] = Field(
-        default="Equal", description="How the taint's value is compared."
+        default="Equal", description="Operator that relates the key to the value."
     )
-    value: LabelValue | None = Field(default=None, description="Value of the taint, for Equal.")
+    value: LabelValue | None = Field(default=None, description="Value of the taint, for the operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Effect that is tolerated; none means every effect."
+        default=None, description="Effect of the taint; empty means any."
     )
     toleration_seconds: int | None = Field(
         default=None,
         ge=0,
         le=2**31 - 1,
-        description="How long NoExecute is tolerated, in seconds; none means for ever.",
+        description="Duration for which a NoExecute taint is tolerated, in seconds; empty means "
+        "indefinitely.",
     )
 
     rules = (
@@ -128,30 +129,30 @@ class Toleration(Declared):
 
 
 class SecurityContext(Declared):
-    """User and groups that the pods run as; none of them is set unless given, so that OpenShift may choose."""
+    """User and groups of the pods. Fields without a value are not set, so that OpenShift may assign them."""
 
-    run_as_user: int | None = Field(default=None, ge=1, le=2**31 - 1, description="User id, not root's.")
-    run_as_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group id.")
-    fs_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group id of mounted volumes.")
+    run_as_user: int | None = Field(default=None, ge=1, le=2**31 - 1, description="User ID; must not be 0.")
+    run_as_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group ID.")
+    fs_group: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Group ID of mounted volumes.")
 
 
 class ServiceAccount(Declared):
-    """Identity of the pods."""
+    """ServiceAccount of the pods."""
 
     name: ObjectName | None = Field(
         default=None,
-        description="Name of an existing ServiceAccount; none means one that is made for the feed, FEED-pods.",
+        description="Name of an existing ServiceAccount; defaults to FEED-pods, which the operator creates.",
     )
     annotations: dict[str, Text] | None = Field(
         default=None,
         max_length=32,
-        description="Annotations of the ServiceAccount that is made, for workload identity.",
+        description="Annotations of the created ServiceAccount, for workload identity.",
     )
 
     rules = (
         Rule(
             "!(has(self.name) && has(self.annotations))",
-            "serviceAccount.annotations are of the account that is made for the feed: not with serviceAccount.name",
+            "serviceAccount.annotations apply to the created ServiceAccount: not with serviceAccount.name",
             lambda self: self.name is None or self.annotations is None,
         ),
         keys_rule("annotations", "serviceAccount.annotations"),
@@ -159,34 +160,34 @@ class ServiceAccount(Declared):
 
 
 class PodTemplate(Declared):
-    """What is added to each pod of the feed."""
+    """Template of the feed's pods."""
 
     labels: dict[str, LabelValue] | None = Field(
-        default=None, max_length=32, description="Labels added to each pod."
+        default=None, max_length=32, description="Additional labels of the pods."
     )
     annotations: dict[str, Text] | None = Field(
         default=None,
         max_length=32,
-        description="Annotations added to each pod. A change of one restarts the pods in turn, for example after a "
+        description="Additional annotations of the pods. A change rolls the pods, for example after a "
         "Secret has changed.",
     )
     node_selector: dict[str, LabelValue] | None = Field(
-        default=None, max_length=32, description="Labels that a node must have."
+        default=None, max_length=32, description="Node labels required by the pods."
     )
     tolerations: tuple[Toleration, ...] = Field(
-        default=(), max_length=32, description="Taints that the pods may be scheduled in spite of."
+        default=(), max_length=32, description="Tolerations of the pods."
     )
-    affinity: Affinity | None = Field(default=None, description="Affinity of the pods, as in a pod's spec.")
+    affinity: Affinity | None = Field(default=None, description="Affinity of the pods, as in a pod spec.")
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the pods.")
     security_context: SecurityContext | None = Field(
         default=None,
-        description="User and groups of the pods; none means those that the operator was installed with.",
+        description="User and groups of the pods; defaults to those configured in the operator.",
     )
     image_pull_secrets: tuple[SecretName, ...] = Field(
         default=(),
         max_length=16,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="Names of the Secrets that the images are pulled with.",
+        description="Names of existing image pull Secrets.",
     )
 
     rules = (
@@ -195,12 +196,13 @@ class PodTemplate(Declared):
         keys_rule("nodeSelector", "template.nodeSelector"),
         Rule(
             f"!has(self.labels) || self.labels.all({_NOT_OURS_CEL})",
-            "template.labels may not use keys under marketfeed.dev/ or app.kubernetes.io/: the operator sets those",
+            "template.labels may not use keys under marketfeed.dev/ or app.kubernetes.io/: the operator "
+            "sets those",
             lambda self: not any(key.startswith(_OURS) for key in self.labels or {}),
         ),
         Rule(
             f"!has(self.labels) || self.labels.all({_NOT_SET_CEL})",
-            "template.labels may not use keys that the controllers of Kubernetes set, such as job-name",
+            "template.labels may not use keys that Kubernetes controllers set, such as job-name",
             lambda self: (
                 not any(
                     key in _SET_BY_CONTROLLERS or key.startswith(_CONTROLLERS) for key in self.labels or {}
@@ -209,8 +211,8 @@ class PodTemplate(Declared):
         ),
         Rule(
             f"!has(self.annotations) || self.annotations.all({_NOT_OURS_CEL})",
-            "template.annotations may not use keys under marketfeed.dev/ or app.kubernetes.io/: "
-            "the operator sets those",
+            "template.annotations may not use keys under marketfeed.dev/ or app.kubernetes.io/: the "
+            "operator sets those",
             lambda self: not any(key.startswith(_OURS) for key in self.annotations or {}),
         ),
     )

@@ -1,6 +1,6 @@
-"""Rules over several fields: one text for the API server (CEL) and one check for Python, side by side.
+"""Cross-field rules, each as CEL for the API server and as a Python check.
 
-Written in CEL's standard functions, and those that Kubernetes 1.30 adds to them.
+CEL is limited to its standard functions and the extensions of Kubernetes 1.30.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from marketfeed_operator.api.values import KEY_CEL, KEY_PARTS_CEL, are_keys
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold for an object of the resource.
+    """Rule of an API type.
 
     Attributes:
-        cel: the rule as the API server evaluates it.
-        message: what a user reads when it does not hold: what is wrong and the way out.
-        holds: the same rule in Python; None for a rule about a change, which needs the old object.
+        cel: expression for the API server.
+        message: error message: what is wrong and how to fix it.
+        holds: the same rule in Python; None for a transition rule, which needs the old object.
     """
 
     cel: str
@@ -29,7 +29,7 @@ class Rule:
 
 
 class Declared(BaseModel):
-    """Base of each object in a MarketFeed: frozen, camelCase outside, unknown fields refused."""
+    """Base of all API types: frozen, camelCase in JSON, unknown fields refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True
@@ -45,10 +45,11 @@ class Declared(BaseModel):
 
 
 def keys_rule(field: str, path: str) -> Rule:
-    """The rule that a mapping's keys can be keys of labels or annotations."""
+    """Return the rule that the keys of a mapping are valid label or annotation keys."""
     name = "".join(f"_{each.lower()}" if each.isupper() else each for each in field)
     return Rule(
-        f"!has(self.{field}) || self.{field}.all(k, k.matches('^{KEY_PARTS_CEL}$') && k.matches('^{KEY_CEL}$'))",
-        f"{path} has a key that Kubernetes takes for none: [prefix/]name of letters, digits, - _ and .",
+        f"!has(self.{field}) || self.{field}.all(k, k.matches('^{KEY_PARTS_CEL}$') && "
+        f"k.matches('^{KEY_CEL}$'))",
+        f"{path} has an invalid key: a key is [prefix/]name of letters, digits, - _ and .",
         lambda self: are_keys(getattr(self, name)),
     )

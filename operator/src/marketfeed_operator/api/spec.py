@@ -1,4 +1,4 @@
-"""The spec of a MarketFeed, as frozen types. The CRD is generated from these, see `crd`."""
+"""Spec of a MarketFeed, as frozen types. The CRD is generated from them, see `crd`."""
 
 from typing import Annotated, Literal
 
@@ -25,133 +25,137 @@ Window = Annotated[
 
 
 class Rotation(Declared):
-    """When connections are renewed before the venue ends them; the new one is up before the old one goes."""
+    """Rotation of venue connections before the venue closes them, make-before-break."""
 
     after_minutes: int = Field(
-        default=1380, ge=1, le=1430, description="Age at which a connection is renewed, in minutes."
+        default=1380, ge=1, le=1430, description="Age at which a connection is replaced, in minutes."
     )
     quiet_window_utc: Window | None = Field(
         default=None,
-        description="Time of day, HH:MM-HH:MM in UTC, to which renewals are moved where their age allows.",
+        description="Daily window, HH:MM-HH:MM in UTC, to which rotations are moved where the connection's "
+        "age allows.",
     )
 
 
 class Ingestion(Declared):
-    """The workers, one Deployment a shard."""
+    """Workers, one Deployment per shard."""
 
     replicas: int = Field(
         default=1,
         ge=1,
         le=2,
-        description="Pods of each shard. 2 is hot-hot: both read the same symbols, and consumers store each message "
-        "once.",
+        description="Number of pods per shard. 2 is hot-hot: both pods publish the same symbols, and "
+        "consumers store each message once.",
     )
     resources: Resources | None = Field(default=None, description="Compute resources of each pod.")
     validate_on_start: bool = Field(
         default=True,
-        description="Whether workers ask the venue for its symbols first and leave out those it does not trade.",
+        description="Whether workers validate symbols against the venue at startup and skip those that it "
+        "does not trade.",
     )
     rotation: Rotation | None = Field(
-        default=None, description="When connections are renewed; none means the worker's default."
+        default=None, description="Rotation of venue connections; defaults to the workers' settings."
     )
     venue_budget_share: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
-        description="How many workers reach the venue from one address, and so share its budgets of requests and "
-        "connection attempts; none means all workers of this feed. Changes restart nothing.",
+        description="Number of workers that connect to the venue from one IP address and share its request "
+        "weight and connection limits; defaults to all workers of this feed. A change restarts no pods.",
     )
     max_updating_shards: int = Field(
         default=2,
         ge=1,
         le=100,
-        description="Shards that may be restarted at the same time when settings change.",
+        description="Maximum number of shards that are restarted at the same time during a rollout.",
     )
 
 
 class Monitoring(Declared):
-    """What Prometheus is told."""
+    """Prometheus monitoring."""
 
     pod_monitor: bool = Field(
-        default=True, description="Whether a PodMonitor is made, where the cluster knows that kind."
+        default=True, description="Whether to create a PodMonitor, if the cluster has its CRD."
     )
     labels: dict[str, LabelValue] | None = Field(
         default=None,
         max_length=32,
-        description="Labels of the PodMonitor, for Prometheus to select it by, for example release: prometheus.",
+        description="Labels of the PodMonitor that Prometheus selects by, for example release: prometheus.",
     )
-    interval_seconds: int = Field(
-        default=30, ge=5, le=3600, description="How often metrics are read, in seconds."
-    )
+    interval_seconds: int = Field(default=30, ge=5, le=3600, description="Scrape interval, in seconds.")
 
     rules = (keys_rule("labels", "monitoring.labels"),)
 
 
 class Images(Declared):
-    """Other images than those that the operator was installed with."""
+    """Images of the pods, instead of those configured in the operator."""
 
     worker: Image | None = Field(default=None, description="Image of the workers.")
-    consumer: Image | None = Field(default=None, description="Image of the consumers and of the migration.")
+    consumer: Image | None = Field(
+        default=None, description="Image of the consumers and of the migration and retention Jobs."
+    )
 
 
 class Spec(Declared):
-    """What is to be there."""
+    """Desired state of the feed."""
 
-    venue: Literal["binance_us", "binance"] = Field(description="The venue that is read.")
+    venue: Literal["binance_us", "binance"] = Field(description="Venue of the feed.")
     endpoints: Endpoints | None = Field(
         default=None,
-        description="Where the venue is, instead of its own addresses: a proxy, or the simulator.",
+        description="Base addresses of the venue, for a proxy or the simulator; defaults to the venue's own.",
     )
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1, max_length=5000)] | None = Field(
         default=None,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="The symbols that are read, in capitals.",
+        description="Symbols of the feed, in upper case.",
     )
     symbol_selector: SymbolSelector | None = Field(
-        default=None, description="Symbols by what the venue says of them, instead of symbols."
+        default=None, description="Selection of symbols from the venue's list, instead of symbols."
     )
     streams: tuple[Stream, ...] = Field(
         default=("trade", "bookTicker"),
         min_length=1,
         max_length=2,
-        # Not a set: server-side apply would keep what the default had put into it and nobody owns.
+        # Not a set: server-side apply would keep the default's item, which has no owner.
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
-        description="Streams that are read of each symbol.",
+        description="Streams of each symbol.",
     )
     shard_size: int = Field(
         default=50,
         ge=1,
         le=512,
-        description="Most symbols of one shard, which is one pod with one connection. A change moves symbols and "
-        "restarts nothing.",
+        description="Maximum number of symbols per shard, which is one pod with one connection. A change "
+        "moves symbols and restarts no pods.",
     )
-    ingestion: Ingestion = Field(default=Ingestion(), description="The workers, one Deployment a shard.")
-    kafka: Kafka = Field(description="Where messages are published, and how safely.")
+    ingestion: Ingestion = Field(default=Ingestion(), description="Workers, one Deployment per shard.")
+    kafka: Kafka = Field(description="Kafka cluster, topics and producer settings.")
     storage: Storage | None = Field(
         default=None,
-        description="The database that consumers write to; none means that the feed ends at Kafka.",
+        description="Database that consumers write to; empty means that the feed only publishes to Kafka.",
     )
     consumers: Consumers | None = Field(
         default=None,
-        description="The consumers, by topic; none means one pod for each stream, where there is a storage.",
+        description="Consumers by topic; defaults to one pod per stream when storage is set.",
     )
-    logging: Logging = Field(default=Logging(), description="How the services log.")
-    monitoring: Monitoring = Field(default=Monitoring(), description="What Prometheus is told.")
+    logging: Logging = Field(default=Logging(), description="Logging of workers and consumers.")
+    monitoring: Monitoring = Field(default=Monitoring(), description="Prometheus monitoring.")
     images: Images | None = Field(
-        default=None, description="Other images than those that the operator was installed with."
+        default=None, description="Images of the pods, instead of those configured in the operator."
     )
     paused: bool = Field(
         default=False,
-        description="Whether the operator leaves everything of this feed as it is. Its pods go on.",
+        description="Whether reconciliation is paused. The pods keep running.",
     )
     network_policy: NetworkPolicy = Field(
         default=NetworkPolicy(), description="Network policies of the feed's pods."
     )
-    service_account: ServiceAccount | None = Field(default=None, description="Identity of the feed's pods.")
-    template: PodTemplate = Field(default=PodTemplate(), description="What is added to each pod of the feed.")
+    service_account: ServiceAccount | None = Field(
+        default=None, description="ServiceAccount of the feed's pods."
+    )
+    template: PodTemplate = Field(default=PodTemplate(), description="Template of the feed's pods.")
 
     def secret_names(self) -> frozenset[str]:
-        """The Secrets that the feed's pods read, all in its own namespace."""
+        """Return the names of the Secrets that the feed's pods use, all in its own namespace."""
         credentials, named = self.kafka.credentials, [self.storage and self.storage.dsn_secret_name]
         if credentials is not None and credentials.sasl is not None:
             named.append(credentials.sasl.secret_name)
@@ -169,17 +173,17 @@ class Spec(Declared):
         ),
         Rule(
             "self.streams.all(s, self.streams.exists_one(t, t == s))",
-            "streams names one twice: each stream once",
+            "streams has duplicates: list each stream once",
             lambda self: len(set(self.streams)) == len(self.streams),
         ),
         Rule(
             "self.venue == oldSelf.venue",
-            "venue cannot be changed: make another MarketFeed for the other venue",
+            "venue is immutable: create another MarketFeed for the other venue",
             None,
         ),
         Rule(
             "!has(self.consumers) || has(self.storage)",
-            "consumers need storage: say where rows are stored",
+            "consumers need storage: set spec.storage",
             lambda self: self.consumers is None or self.storage is not None,
         ),
         Rule(
@@ -205,7 +209,8 @@ class Spec(Declared):
             "!self.kafka.manageTopics || !has(self.consumers) || !has(self.consumers.bookTicker) || "
             "!has(self.consumers.bookTicker.replicas) || "
             "self.consumers.bookTicker.replicas <= self.kafka.topics.bookTicker.partitions",
-            "consumers.bookTicker.replicas is above kafka.topics.bookTicker.partitions: the surplus would be idle",
+            "consumers.bookTicker.replicas is above kafka.topics.bookTicker.partitions: the surplus would "
+            "be idle",
             lambda self: _fits(self, "book_ticker"),
         ),
     )

@@ -1,4 +1,4 @@
-"""The status of a MarketFeed: what the operator writes. Bounded in size whatever the number of symbols."""
+"""Status of a MarketFeed, written by the operator. Its size is bounded for any number of symbols."""
 
 from typing import Annotated, Literal
 
@@ -7,75 +7,77 @@ from pydantic import Field
 from marketfeed_operator.api.rules import Declared
 
 MAX_SHARDS_LISTED = 200
-"""Shards told of one by one; there can be 5,000."""
+"""Shards listed individually; there can be 5,000."""
 MAX_SYMBOLS_LISTED = 50
-"""Unknown symbols named; their number is told besides."""
+"""Unknown symbols listed by name; `unknownCount` has their number."""
 
 Count = Annotated[int, Field(ge=0)]
 
 
 class Condition(Declared):
-    """One aspect of the feed's state, as in every Kubernetes API."""
+    """Condition of the feed, as in the Kubernetes API conventions."""
 
-    type: Literal["Ready", "Progressing", "Degraded", "Paused"] = Field(description="The aspect.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: str = Field(max_length=64, description="Why, as a constant.")
-    message: str = Field(max_length=1024, description="Why, as a sentence.")
-    last_transition_time: str = Field(
-        json_schema_extra={"format": "date-time"}, description="When status last changed."
+    type: Literal["Ready", "Progressing", "Degraded", "Paused"] = Field(description="Type of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
+    reason: str = Field(
+        max_length=64, description="Machine-readable reason of the last transition, in CamelCase."
     )
-    observed_generation: int = Field(ge=0, description="Generation of the spec that this is about.")
+    message: str = Field(max_length=1024, description="Human-readable details.")
+    last_transition_time: str = Field(
+        json_schema_extra={"format": "date-time"}, description="Time of the last change of status."
+    )
+    observed_generation: int = Field(
+        ge=0, description="Generation of the spec that the condition was computed from."
+    )
 
 
 class ShardStatus(Declared):
-    """One shard."""
+    """Status of one shard."""
 
-    name: str = Field(max_length=63, description="Name of its Deployment and ConfigMap.")
-    symbols: Count = Field(description="Symbols assigned to it.")
-    hash: str = Field(max_length=16, description="Hash of its assignment file.")
+    name: str = Field(max_length=63, description="Name of the shard's Deployment and ConfigMap.")
+    symbols: Count = Field(description="Number of symbols assigned to the shard.")
+    hash: str = Field(max_length=16, description="Hash of the desired assignment.")
     applied: str = Field(
-        max_length=16, description="Hash that its workers report as applied; empty until they do."
+        max_length=16,
+        description="Hash of the assignment that the workers report as applied; empty until they report one.",
     )
-    ready: Count = Field(description="Ready pods.")
+    ready: Count = Field(description="Number of ready pods.")
     last_trade_time: str | None = Field(
         default=None,
         json_schema_extra={"format": "date-time"},
-        description="Time of the newest trade seen by its workers, to the minute.",
+        description="Time of the newest trade received by the shard's workers, to the minute.",
     )
-    missing_trades: Count = Field(
-        default=0, description="Trade ids that were jumped over and are not published yet."
-    )
+    missing_trades: Count = Field(default=0, description="Number of trade ids in open gaps.")
 
 
 class ShardsStatus(Declared):
-    """All shards."""
+    """Status of all shards."""
 
-    desired: Count = Field(description="Shards that are wanted.")
-    ready: Count = Field(description="Shards with every pod ready.")
-    updated: Count = Field(description="Shards with every pod at the newest settings.")
+    desired: Count = Field(description="Desired number of shards.")
+    ready: Count = Field(description="Number of shards with all pods ready.")
+    updated: Count = Field(description="Number of shards with all pods at the current configuration.")
     moving_symbols: Count = Field(
-        default=0, description="Symbols read by two shards until the new one has them live."
+        default=0,
+        description="Number of symbols that are read by two shards until the new one has them live.",
     )
-    missing_trades: Count = Field(
-        default=0, description="Trade ids jumped over and not published yet, in all shards."
-    )
+    missing_trades: Count = Field(default=0, description="Number of trade ids in open gaps, in all shards.")
     items: tuple[ShardStatus, ...] = Field(
         default=(),
         max_length=MAX_SHARDS_LISTED,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        description=f"Each shard, the first {MAX_SHARDS_LISTED}.",
+        description=f"Status of individual shards, at most {MAX_SHARDS_LISTED}.",
     )
 
 
 class ConsumerSetStatus(Declared):
-    """The consumers of one topic."""
+    """Status of the consumers of one topic."""
 
-    topic: str = Field(description="The topic.")
-    replicas: Count = Field(description="Pods there are.")
-    desired: Count = Field(description="Pods that are wanted.")
-    ready: Count = Field(description="Ready pods.")
+    topic: str = Field(description="Name of the topic.")
+    replicas: Count = Field(description="Current number of pods.")
+    desired: Count = Field(description="Desired number of pods.")
+    ready: Count = Field(description="Number of ready pods.")
     lag: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Messages not yet stored, as the consumers report; none when they do not."
+        default=None, description="Consumer lag in messages, as the consumers report; empty without a report."
     )
     selector: str = Field(
         default="", description="Label selector of the pods, for kubectl scale and autoscalers."
@@ -83,65 +85,67 @@ class ConsumerSetStatus(Declared):
 
 
 class ConsumersStatus(Declared):
-    """All consumers."""
+    """Status of all consumers."""
 
-    desired: Count = Field(description="Pods that are wanted, of every topic.")
-    ready: Count = Field(description="Ready pods, of every topic.")
+    desired: Count = Field(description="Desired number of pods, of all topics.")
+    ready: Count = Field(description="Number of ready pods, of all topics.")
     lag: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Messages not yet stored, of every topic."
+        default=None, description="Consumer lag in messages, of all topics."
     )
-    trades: ConsumerSetStatus | None = Field(default=None, description="Consumers of the trades.")
-    book_ticker: ConsumerSetStatus | None = Field(default=None, description="Consumers of the quotes.")
+    trades: ConsumerSetStatus | None = Field(default=None, description="Consumers of trades.")
+    book_ticker: ConsumerSetStatus | None = Field(default=None, description="Consumers of quotes.")
 
 
 class SymbolsStatus(Declared):
-    """The symbols."""
+    """Status of the symbols."""
 
-    resolved: Count = Field(description="Symbols that are assigned to shards.")
+    resolved: Count = Field(description="Number of symbols assigned to shards.")
     unknown: tuple[str, ...] = Field(
         default=(),
         max_length=MAX_SYMBOLS_LISTED,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description=f"Symbols that the venue does not trade, the first {MAX_SYMBOLS_LISTED}.",
+        description=f"Symbols that the venue does not trade, at most {MAX_SYMBOLS_LISTED}.",
     )
-    unknown_count: Count = Field(default=0, description="How many symbols the venue does not trade.")
+    unknown_count: Count = Field(default=0, description="Number of symbols that the venue does not trade.")
 
 
 class MigrationStatus(Declared):
-    """The database's schema."""
+    """Status of the database migration."""
 
-    job: str = Field(default="", max_length=63, description="The Job that brings the schema up to date.")
+    job: str = Field(default="", max_length=63, description="Name of the migration Job.")
     state: Literal["None", "Running", "Succeeded", "Failed"] = Field(
-        default="None", description="How far it is."
+        default="None", description="State of the migration Job."
     )
 
 
 class RetentionStatus(Declared):
-    """The deleting of what is older than it is to be kept."""
+    """Status of the retention Job."""
 
-    cron_job: str = Field(max_length=63, description="The CronJob that has it done.")
-    job: str = Field(default="", max_length=63, description="Its newest Job; empty before the first.")
+    cron_job: str = Field(max_length=63, description="Name of the retention CronJob.")
+    job: str = Field(
+        default="", max_length=63, description="Name of its latest Job; empty before the first run."
+    )
     state: Literal["None", "Running", "Succeeded", "Failed"] = Field(
-        default="None", description="How far that is."
+        default="None", description="State of the latest Job."
     )
 
 
 class Status(Declared):
-    """What is there."""
+    """Observed state of the feed."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, description="Generation of the spec that was last acted on."
+        default=None, ge=0, description="Generation of the spec that was last reconciled."
     )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=8,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        description="Ready, Progressing, Degraded and Paused.",
+        description="Conditions Ready, Progressing, Degraded and Paused.",
     )
-    symbols: SymbolsStatus | None = Field(default=None, description="The symbols.")
-    shards: ShardsStatus | None = Field(default=None, description="The shards.")
-    consumers: ConsumersStatus | None = Field(default=None, description="The consumers.")
-    migration: MigrationStatus | None = Field(default=None, description="The database's schema.")
+    symbols: SymbolsStatus | None = Field(default=None, description="Status of the symbols.")
+    shards: ShardsStatus | None = Field(default=None, description="Status of the shards.")
+    consumers: ConsumersStatus | None = Field(default=None, description="Status of the consumers.")
+    migration: MigrationStatus | None = Field(default=None, description="Status of the database migration.")
     retention: RetentionStatus | None = Field(
-        default=None, description="The deleting of what is old; none where everything is kept."
+        default=None, description="Status of the retention Job; empty without spec.storage.retention."
     )

@@ -1,4 +1,4 @@
-"""Parts of the spec about the database and the consumers that write to it."""
+"""Storage part of the spec: the database and the consumers that write to it."""
 
 import re
 from typing import Annotated, Final, Literal
@@ -13,7 +13,7 @@ Days = Annotated[int, Field(ge=1, le=99_999)]
 
 
 def _cron_field(value: str) -> str:
-    """Of values as in `value`, the expression for what one field of cron may be: lists, ranges and steps of them."""
+    """Return the regular expression of one cron field: lists, ranges and steps of `value`."""
     part = f"([*]|({value})(-({value}))?)(/[1-9][0-9]?)?"
     return f"{part}(,{part})*"
 
@@ -30,7 +30,7 @@ _CRON: Final = " ".join(
         f"[0-6]|{_DAYS}",
     )
 )
-"""What a CronJob takes, in lower case."""
+"""As in a CronJob, in lower case."""
 _NUMBERS: Final = [
     *zip(_MONTHS.split("|"), range(1, 13), strict=True), *zip(_DAYS.split("|"), range(7), strict=True),
 ]  # fmt: skip
@@ -50,31 +50,29 @@ def _ranges_go_forward(schedule: str) -> bool:
 
 
 class Retention(Declared):
-    """What is deleted, and when; a table that is not named is kept for ever."""
+    """Retention of stored rows; tables without a value are kept indefinitely."""
 
-    trades_days: Days | None = Field(
-        default=None, description="Days that trades are kept, by their time at the venue."
-    )
+    trades_days: Days | None = Field(default=None, description="Retention of trades, in days, by trade time.")
     book_tickers_days: Days | None = Field(
-        default=None, description="Days that quotes are kept, by the time they were received."
+        default=None, description="Retention of quotes, in days, by receive time."
     )
     candles_days: Days | None = Field(
-        default=None, description="Days that one-minute candles are kept; they do not need their trades."
+        default=None,
+        description="Retention of one-minute candles, in days; independent of the retention of trades.",
     )
-    dead_letters_days: Days | None = Field(
-        default=None, description="Days that messages are kept which could not be stored."
-    )
+    dead_letters_days: Days | None = Field(default=None, description="Retention of dead letters, in days.")
     schedule: str = Field(
         default="23 3 * * *",
         max_length=100,
-        description="When it is deleted, as the five fields of cron, in UTC; without a word once a day.",
+        description="Schedule of the deletion, five cron fields in UTC; defaults to once a day.",
     )
 
     rules = (
         Rule(
-            "has(self.tradesDays) || has(self.bookTickersDays) || has(self.candlesDays) || has(self.deadLettersDays)",
-            "retention names no table: give at least one of tradesDays, bookTickersDays, candlesDays and "
-            "deadLettersDays, or no retention to keep everything",
+            "has(self.tradesDays) || has(self.bookTickersDays) || has(self.candlesDays) || "
+            "has(self.deadLettersDays)",
+            "retention has no value: set at least one of tradesDays, bookTickersDays, candlesDays and "
+            "deadLettersDays, or remove retention to keep everything",
             lambda self: (
                 (self.trades_days, self.book_tickers_days, self.candles_days, self.dead_letters_days)
                 != (None, None, None, None)
@@ -82,64 +80,68 @@ class Retention(Declared):
         ),
         Rule(
             f"self.schedule.matches('^({_CRON})$')",
-            "retention.schedule is no schedule: give the five fields of cron in UTC (minute, hour, day of the month, "
-            "month, day of the week) like 23 3 * * *",
+            "retention.schedule is not a schedule: use the five cron fields in UTC (minute, hour, day of "
+            "the month, month, day of the week), like 23 3 * * *",
             lambda self: re.fullmatch(_CRON, self.schedule) is not None,
         ),
         Rule(
             _FORWARD_CEL,
-            "retention.schedule has a range that ends before it begins: give two, like fri-sat,sun-mon for fri-mon",
+            "retention.schedule has a range that ends before it begins: use two, like fri-sat,sun-mon for "
+            "fri-mon",
             lambda self: _ranges_go_forward(self.schedule),
         ),
     )
 
 
 class DatabaseTls(Declared):
-    """How the database's certificate is verified."""
+    """TLS verification of the database."""
 
     ca_secret_name: SecretName = Field(
-        description="Secret with the CA that the database's certificate is verified with. Where the address says "
-        "nothing else, sslmode is verify-full."
+        description="Name of the Secret with the CA of the database's certificate. sslmode defaults to "
+        "verify-full."
     )
-    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in that Secret.")
+    ca_key: SecretKey = Field(default="ca.crt", description="Key of the CA in the Secret.")
 
 
 class Storage(Declared):
-    """The database that consumers write to."""
+    """Database that consumers write to."""
 
-    engine: Literal["postgresql", "cockroachdb"] = Field(description="The database's kind.")
-    dsn_secret_name: SecretName = Field(description="Secret with the connection string, postgresql://….")
+    engine: Literal["postgresql", "cockroachdb"] = Field(description="Database engine.")
+    dsn_secret_name: SecretName = Field(
+        description="Name of the Secret with the connection string, postgresql://…."
+    )
     dsn_key: SecretKey = Field(
-        default="DATABASE_URL", description="Key of the connection string in that Secret."
+        default="DATABASE_URL", description="Key of the connection string in the Secret."
     )
     port: Port | None = Field(
         default=None,
-        description="The database's port, for the network policy; none means 5432, or 26257 for CockroachDB.",
+        description="Port of the database, for the network policy; defaults to 5432, or 26257 for "
+        "CockroachDB.",
     )
     tls: DatabaseTls | None = Field(
         default=None,
-        description="How the database's certificate is verified; none means what the address says.",
+        description="TLS verification of the database; defaults to the parameters of the connection string.",
     )
     retention: Retention | None = Field(
         default=None,
-        description="What is deleted from the database's tables once it is so many days old, whichever feed wrote it; "
-        "none deletes nothing.",
+        description="Retention of stored rows, for all rows of the tables, including those of other feeds; "
+        "by default rows are kept indefinitely.",
     )
 
 
 class Autoscaling(Declared):
-    """Replicas by consumer lag; needs KEDA."""
+    """Autoscaling by consumer lag. Requires KEDA."""
 
-    min_replicas: int = Field(default=1, ge=1, le=1000, description="Fewest replicas.")
-    max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
+    min_replicas: int = Field(default=1, ge=1, le=1000, description="Minimum number of replicas.")
+    max_replicas: int = Field(ge=1, le=1000, description="Maximum number of replicas.")
     lag_threshold: int = Field(
         default=5000,
         ge=1,
         le=100_000_000,
-        description="Messages behind, for each replica, above which one is added.",
+        description="Consumer lag per replica, in messages, above which a replica is added.",
     )
     trigger_authentication: SecretName | None = Field(
-        default=None, description="KEDA's TriggerAuthentication, where Kafka asks who is there."
+        default=None, description="Name of KEDA's TriggerAuthentication, when Kafka requires authentication."
     )
 
     rules = (
@@ -152,45 +154,47 @@ class Autoscaling(Declared):
 
 
 class Batch(Declared):
-    """Bounds of one transaction."""
+    """Limits of one database transaction."""
 
     max_rows: int = Field(
-        default=20_000, ge=1, le=1_000_000, description="Messages in one transaction at most."
+        default=20_000, ge=1, le=1_000_000, description="Maximum number of messages per transaction."
     )
     max_ms: int = Field(
-        default=1_000, ge=1, le=60_000, description="How long a batch may go on filling, in milliseconds."
+        default=1_000, ge=1, le=60_000, description="Maximum time to fill a batch, in milliseconds."
     )
     linger_ms: int = Field(
         default=10,
         ge=0,
         le=60_000,
-        description="How long a batch waits when there is nothing to read, in milliseconds.",
+        description="Maximum wait for further messages when none are available, in milliseconds.",
     )
 
 
 class Consumer(Declared):
-    """The consumers of one topic."""
+    """Consumers of one topic."""
 
-    replicas: int | None = Field(default=None, ge=0, le=1000, description="Pods; none means 1.")
-    autoscaling: Autoscaling | None = Field(default=None, description="Pods by lag, instead of replicas.")
-    batch: Batch = Field(default=Batch(), description="Bounds of one transaction.")
+    replicas: int | None = Field(default=None, ge=0, le=1000, description="Number of pods; defaults to 1.")
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Autoscaling by consumer lag, instead of replicas."
+    )
+    batch: Batch = Field(default=Batch(), description="Limits of one database transaction.")
     resources: Resources | None = Field(default=None, description="Compute resources of each pod.")
 
     rules = (
         Rule(
             "!(has(self.replicas) && has(self.autoscaling))",
-            "give replicas or autoscaling, not both",
+            "set replicas or autoscaling, not both",
             lambda self: self.replicas is None or self.autoscaling is None,
         ),
     )
 
 
 class Consumers(Declared):
-    """The consumers, by topic; a topic without an entry has one."""
+    """Consumers by topic; a topic without a value has one."""
 
     trades: Consumer | None = Field(
-        default=None, description="Consumers of the trades; none means one pod. replicas: 0 stores none."
+        default=None, description="Consumers of trades; defaults to one pod. replicas: 0 disables storing."
     )
     book_ticker: Consumer | None = Field(
-        default=None, description="Consumers of the quotes; none means one pod. replicas: 0 stores none."
+        default=None, description="Consumers of quotes; defaults to one pod. replicas: 0 disables storing."
     )

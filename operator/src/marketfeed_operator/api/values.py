@@ -1,6 +1,8 @@
-"""Single values, with their bounds, that several parts of the spec use. As Kubernetes, Kafka and DNS take them.
+"""Value types shared by several parts of the spec, with the limits of Kubernetes, Kafka and DNS.
 
-The expressions are evaluated by the API server (Go) and here (Rust): nothing but what both read alike.
+The regular expressions are evaluated by the API server (Go) and by pydantic (Rust): only syntax with the same
+meaning
+in both.
 """
 
 import ipaddress
@@ -29,13 +31,15 @@ _PORT: Final = (
     "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1 to 65535
 )
 HOST: Final = rf"({_HOST_NAME}|\[({_IPV6})\])"
-"""A name, an IPv4 address, or an IPv6 address in brackets."""
+"""Host name, IPv4 address, or IPv6 address in brackets."""
 SERVERS_PATTERN: Final = f"^{HOST}:{_PORT}(,{HOST}:{_PORT})*$"
 _PATH: Final = "(/[A-Za-z0-9._~%:@!&'*+;=-]*)*"
 
 
 def url_pattern(schemes: str) -> str:
-    """The expression for an address with host, port and path; no credentials, no query, no fragment."""
+    """Return the regular expression of a URL with host, port and path; without credentials, query and
+    fragment.
+    """
     return f"^({schemes})://{HOST}(:{_PORT})?{_PATH}$"
 
 
@@ -43,7 +47,7 @@ _OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 CIDR_PATTERN: Final = (
     rf"^({_OCTET}(\.{_OCTET}){{3}}/(3[0-2]|[12]?[0-9])|({_IPV6})/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$"
 )
-"""A range of addresses, IPv4 or IPv6."""
+"""CIDR of an IPv4 or IPv6 range."""
 
 _DNS_LABEL: Final = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 DNS_SUBDOMAIN: Final = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
@@ -51,7 +55,7 @@ KEY_CEL: Final = (
     r"([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 )
-"""Key of a label or an annotation; the lengths of its parts are bounded by `KEY_PARTS_CEL`."""
+"""Key of a label or annotation; `KEY_PARTS_CEL` limits the lengths of its parts."""
 KEY_PARTS_CEL: Final = "([^/]{1,253}/)?[^/]{1,63}"
 MAX_KEY: Final = 253 + 1 + 63
 _KEY: Final = re.compile(KEY_CEL)
@@ -68,12 +72,12 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[.]?[-
 Key = Annotated[
     str,
     Field(min_length=1, max_length=MAX_KEY, pattern=f"^{KEY_CEL}$"),
-    Worded(f"^{KEY_PARTS_CEL}$", "a key has at most 253 characters before its / and 63 behind it"),
+    Worded(f"^{KEY_PARTS_CEL}$", "a key has at most 253 characters before its / and 63 after it"),
 ]
 
 
 def is_within(inner: str, outer: str) -> bool:
-    """Whether a range of addresses is a part of another, and not all of it; ranges as `CIDR_PATTERN` has them."""
+    """Return whether one CIDR is a proper subset of another. Both match `CIDR_PATTERN`."""
     part, whole = (ipaddress.ip_network(text, strict=False) for text in (inner, outer))
     if isinstance(part, ipaddress.IPv4Network) and isinstance(whole, ipaddress.IPv4Network):
         return part.prefixlen > whole.prefixlen and part.subnet_of(whole)
@@ -118,7 +122,7 @@ _SUFFIXES: Final = {
 
 
 def amount(quantity: str) -> Decimal:
-    """The number that a quantity stands for."""
+    """Return the numeric value of a quantity."""
     found = re.fullmatch(r"([+]?[0-9.]+)(?:[eE]([-+]?[0-9]+)|([a-zA-Z]*))", quantity)
     if found is None:
         raise ValueError(f"not a quantity: {quantity!r}")
@@ -127,10 +131,10 @@ def amount(quantity: str) -> Decimal:
 
 
 def are_keys(keys: Mapping[str, str] | None) -> bool:
-    """Whether every key of a mapping can be the key of a label or an annotation."""
+    """Return whether all keys of a mapping are valid label or annotation keys."""
     return keys is None or all(_KEY_PARTS.fullmatch(key) and _KEY.fullmatch(key) for key in keys)
 
 
 def are_bootstrap_servers(text: str) -> bool:
-    """Whether `text` is host:port[,host:port…]."""
+    """Return whether `text` is host:port[,host:port…]."""
     return len(text) <= 2048 and re.fullmatch(SERVERS_PATTERN, text) is not None

@@ -1,4 +1,4 @@
-"""Parts of the spec about the venue: where it is, and which of its symbols are read."""
+"""Venue part of the spec: its addresses and the selection of symbols."""
 
 import re
 from typing import Annotated, Final, Literal
@@ -10,14 +10,16 @@ from marketfeed_operator.api.values import url_pattern
 from marketfeed_operator.api.worded import Worded
 
 _NAME: Final = "[A-Z0-9_.:\\-\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
-"""Upper case ASCII, and what has no case and is always printable: kana, CJK ideographs (venues do list such), Hangul.
+"""Upper-case ASCII, and letters without case that are always printable: kana, CJK ideographs (used by venues), Hangul.
 
-Ranges and not classes, so that Go's, Rust's and Python's expressions agree whatever version of Unicode they know.
+Ranges instead of classes, so that the regular expressions of Go, Rust and Python agree for every Unicode version.
 """
 SYMBOL_PATTERN: Final = f"^{_NAME}{{1,64}}$"
 ASSET_PATTERN: Final = f"^{_NAME}{{1,32}}$"
 
-_LETTERS: Final = "capitals, digits, _ . : - or letters without case (kana, CJK, Hangul), and nothing else"
+_LETTERS: Final = (
+    "upper-case letters, digits, _ . : - or letters without case (kana, CJK, Hangul), and nothing else"
+)
 Symbol = Annotated[
     str, Field(min_length=1, max_length=64), Worded(SYMBOL_PATTERN, f"a symbol has 1 to 64 {_LETTERS}")
 ]
@@ -29,7 +31,8 @@ Asset = Annotated[
 def _address(schemes: str, shown: str) -> Worded:
     return Worded(
         url_pattern(schemes),
-        f"an address is {shown}, an IPv6 address in brackets, a port from 1 to 65535, without user, query and fragment",
+        f"an address is {shown}, an IPv6 address in brackets, a port from 1 to 65535, without user, query "
+        "and fragment",
     )
 
 
@@ -42,49 +45,50 @@ RestBase = Annotated[
 
 
 def _has_part(*parts: str) -> str:
-    """The expression for an address whose path holds one of the parts."""
+    """Return the regular expression of a URL whose path contains one of the parts."""
     return f"^[a-z]+://[^/]+(/[^/]*)*/({'|'.join(parts)})(/|$)"
 
 
 def _base_rule(field: Literal["websocket", "rest"], *parts: str) -> Rule:
-    """The rule that a base address was not copied with what workers add to it."""
+    """Return the rule that a base address does not contain the path that workers append."""
     return Rule(
         f"!has(self.{field}) || !self.{field}.matches('{_has_part(*parts)}')",
-        f"the path of endpoints.{field} holds /{' or /'.join(parts)}, which is added: give the base alone",
+        f"the path of endpoints.{field} contains /{' or /'.join(parts)}, which workers append: set the base "
+        "only",
         lambda self: not re.search(_has_part(*parts), getattr(self, field) or ""),
     )
 
 
 class Endpoints(Declared):
-    """Where the venue is, instead of its own addresses: a proxy, or the simulator."""
+    """Base addresses of the venue, for a proxy or the simulator."""
 
     websocket: WebSocketBase | None = Field(
         default=None,
-        description="WebSocket base, ws:// or wss://.",
+        description="WebSocket base address, ws:// or wss://.",
     )
     rest: RestBase | None = Field(
         default=None,
-        description="REST base, http:// or https://.",
+        description="REST base address, http:// or https://.",
     )
 
     rules = (_base_rule("websocket", "ws", "stream"), _base_rule("rest", "api"))
 
 
 class SymbolSelector(Declared):
-    """Symbols by what the venue says of them, asked again every few minutes."""
+    """Selection of symbols from the venue's list, refreshed periodically."""
 
     quote_assets: tuple[Asset, ...] = Field(
         default=(),
         max_length=32,
         json_schema_extra={"x-kubernetes-list-type": "set"},
-        description="Quote assets, for example USDT; none means every one.",
+        description="Quote assets, for example USDT; empty means any.",
     )
     status: Literal["TRADING", "BREAK", "HALT"] = Field(
-        default="TRADING", description="Status that the venue gives the symbol."
+        default="TRADING", description="Trading status of the symbols at the venue."
     )
     maximum: int = Field(
         default=500,
         ge=1,
         le=5000,
-        description="Most symbols taken: the first in alphabetical order. A symbol taken before stays taken.",
+        description="Maximum number of symbols, in alphabetical order. Selected symbols stay selected.",
     )

@@ -1,4 +1,4 @@
-"""Patterns whose refusal a person understands: the API server shows a pattern as it is, and a rule by its message."""
+"""Patterns with an error message: the API server reports a pattern verbatim, and a rule by its message."""
 
 import re
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from pydantic_core import CoreSchema, core_schema
 
 @dataclass(frozen=True)
 class Worded:
-    """Annotation of a text that must match an expression.
+    """Annotation of a string that must match a regular expression.
 
     Attributes:
-        pattern: from ^ to $, without double quotes.
-        message: what a text of that kind is.
+        pattern: the expression, from ^ to $, without double quotes.
+        message: error message: what is allowed.
     """
 
     pattern: str
