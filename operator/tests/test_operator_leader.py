@@ -24,7 +24,7 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
 ):
     first = start_operator(OPERATOR_NAME="first", LEASE_SECONDS=LEASE_SECONDS)
     second = start_operator(OPERATOR_NAME="second", LEASE_SECONDS=LEASE_SECONDS, wait=False)
-    await asyncio.to_thread(second.await_log, "another operator leads")
+    await asyncio.to_thread(second.await_log, "another operator is the leader")
     await admin.feed("one", symbols=["AA"])
     await feed_arrives(admin, "one")
     assert await asyncio.to_thread(second.total, "marketfeed_operator_reconciles_total") == 0
@@ -42,7 +42,7 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
 
     # Killed: the other waits for the lease to run out, and takes over all the same.
     third = start_operator(OPERATOR_NAME="third", LEASE_SECONDS=LEASE_SECONDS, wait=False)
-    await asyncio.to_thread(third.await_log, "another operator leads")
+    await asyncio.to_thread(third.await_log, "another operator is the leader")
     assert await asyncio.to_thread(second.stop, signal.SIGKILL) == -signal.SIGKILL
     await admin.feed("three", symbols=["AA"])
     await feed_arrives(admin, "three")
@@ -56,7 +56,7 @@ async def test_a_leader_whose_lease_is_taken_stops_at_once(admin: Admin, start_o
     path = "/apis/coordination.k8s.io/v1/namespaces/marketfeed-system/leases/marketfeed-operator"
     await admin.cluster.merge(path, {"spec": {"holderIdentity": "a-thief", "leaseDurationSeconds": 5}})
     assert await asyncio.to_thread(leader.process.wait, PATIENCE_SECONDS) == 1
-    assert "the lease went to another operator" in leader.log.read_text()
+    assert "leader lease lost to another operator" in leader.log.read_text()
 
 
 async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, start_operator):

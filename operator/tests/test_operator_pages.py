@@ -114,5 +114,5 @@ def test_a_page_is_taken_apart_object_by_object():
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"metadata":{},"items":[', b'{"metadata":7}'])
 def test_what_is_no_list_is_refused_as_such(text):
-    with pytest.raises(ValueError, match="no list"):
+    with pytest.raises(ValueError, match="not a list"):
         taken(text, lambda body: body, 20)

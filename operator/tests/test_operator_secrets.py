@@ -222,7 +222,7 @@ async def test_a_secret_that_may_not_be_looked_at_is_named_once_and_stops_nothin
     lines = [
         line
         for line in operator.log.read_text().splitlines()
-        if "will restart nothing" in line and "not-granted" in line
+        if "its changes restart no pods" in line and "not-granted" in line
     ]
     assert len(lines) == 1, lines
     assert "not-granted" in lines[0]

@@ -1,5 +1,5 @@
-"""The operator: what a `MarketFeed` declares becomes sharded Deployments and StatefulSets, and stays so.
+"""Operator: reconciles each `MarketFeed` into sharded Deployments and StatefulSets.
 
-The way of a reconciliation: `api` (parse) → `observe` (all reads) → `decide` and `desired` (pure) → `apply` →
-`status`. `engine/` brings keys to it, `handlers` is the only place that knows kopf.
+A reconciliation runs `api` (parse) → `observe` (all reads) → `plan` and `desired` (pure) → `apply` → `decide` (pure)
+→ `status_writer`. `engine/` feeds the work queue. Only `handlers` depends on kopf.
 """

@@ -1,4 +1,4 @@
-"""``marketfeed-operator``: settings from the environment, one process, until it is told to stop."""
+"""``marketfeed-operator``: one process, configured by environment variables."""
 
 import logging
 import os
@@ -12,10 +12,10 @@ from marketfeed_operator.settings import OperatorSettings
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     settings.parser(
         "marketfeed-operator",
-        "Turns MarketFeeds into sharded ingestion Deployments and consumer StatefulSets, and keeps them so.",
+        "Reconciles MarketFeeds into sharded ingestion Deployments and consumer StatefulSets.",
         OperatorSettings,
     ).parse_args()
     sys.exit(exit_code_of(_run))
@@ -24,9 +24,9 @@ def main() -> None:
 def _run() -> int:
     chosen = settings.read(OperatorSettings, os.environ)
     logs.configure(chosen.log_level, chosen.log_format)
-    # kopf tells of each handler that it calls; what we do about a feed we tell ourselves.
+    # kopf logs every handler call. The operator logs its own changes instead.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(chosen.log_level)))
-    # The Kubernetes client looks for a home when it is imported, and ends where a container's user has none.
+    # The Kubernetes client resolves the home directory on import, and fails for a container user without one.
     os.environ.setdefault("HOME", "/")
     from marketfeed_operator import service
 

@@ -1,14 +1,13 @@
-"""Make it so: what is planned by server-side apply, what is not wanted away, and no write that changes nothing.
+"""Apply the planned children by server-side apply and delete obsolete ones, without no-op writes.
 
-Nothing that the feed has not made is ever changed (see `ownership`):
+Objects that the feed did not create are never changed (see `ownership`):
 
-    not known      GET: 404 → POST, which the API server refuses when another has created the object in between; then as
-                   one that is known
-    known, ours    apply with force and the object's uid: a conflict if another has taken the name since
+    not known      GET: 404 → POST, which the API server refuses if the object exists by then; otherwise as known
+    known, ours    apply with force and the object's uid: a conflict if another object has taken the name since
     not ours       NameConflict, a condition that names the object and its owner
 
-A server-side apply cannot create: it has no way to say that nothing must be there, and merges with what is. A POST owns
-its fields by an entry of its own in `managedFields`, which is released once an apply owns them.
+Server-side apply cannot be limited to creation: it merges into an existing object. A POST owns its fields by a
+separate entry in `managedFields`, which is released once an apply owns them.
 """
 
 import asyncio
@@ -33,23 +32,23 @@ Result = Literal["noop", "held", "created", "patched", "deleted", "recreated", "
 
 RELEASE_ATTEMPTS: Final = 5
 GONE_SECONDS: Final = 5.0
-"""How long a pass waits for an object that is being deleted, before the feed is tried again later."""
+"""Maximum wait of a pass for the deletion of an object before the feed is retried."""
 POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done about one child."""
+    """Result for one child."""
 
     key: ChildKey
     result: Result
 
 
 class Applier:
-    """Applies children and remembers what they were when it had, to know later whether they still are.
+    """Applies children and caches their applied state, to skip no-op writes and to detect drift.
 
     Args:
-        now: a clock in seconds that never goes back.
+        now: monotonic clock, in seconds.
     """
 
     def __init__(self, cluster: Cluster, store: Store, metrics: Metrics, *, now: Callable[[], float]) -> None:
@@ -58,14 +57,14 @@ class Applier:
         self._store = store
         self._metrics = metrics
         self._applied: dict[ChildKey, tuple[str, str]] = {}
-        """Child -> (hash of what we wanted, digest of what was then stored)."""
+        """Child -> (hash of the desired object, digest of the object stored then)."""
 
     async def apply(self, child: Child, observed: Observed, uid: str) -> Outcome:
-        """Bring one child of the feed of that uid to what is wanted.
+        """Reconcile one child of the feed with that uid.
 
         Raises:
-            NameConflict: the name belongs to an object that the feed has not made.
-            ApiError: the API server refused or did not answer.
+            NameConflict: the name belongs to an object that the feed did not create.
+            ApiError: the API server refused or did not respond.
         """
         if child.body is None:
             return Outcome(child.key, "held")
@@ -76,12 +75,11 @@ class Applier:
             return Outcome(child.key, "noop")
         stored, there = None, found.uid if found is not None else ""
         if found is None or child.shared or not found.belongs_to(uid):
-            # The watch may be behind, and its facts hold no names of owners.
+            # The watch may lag, and facts do not contain the names of owners.
             stored = await self._stored(child)
             if stored is not None and (outcome := self._of_another(child, stored, uid)) is not None:
                 return outcome
-            # Without its labels, which somebody may have taken away, an object of ours has no facts; but it has its
-            # uid.
+            # An object of ours whose labels were removed has no facts, but it has its uid.
             found = child_facts(child.kind.kind, stored) if stored is not None else None
             there = stored["metadata"]["uid"] if stored is not None else ""
         if found is not None and found.replicas_ours and _leaves_replicas(child):
@@ -92,22 +90,21 @@ class Applier:
         if after is not None:
             self._store.put_child(after)
             self._applied[child.key] = (wanted, after.digest)
-            # Not by their versions: whoever counts pods writes a status meanwhile, which is no change of ours.
+            # Digests are compared, not resource versions: controllers update the status meanwhile.
             if found is not None and after.digest == found.digest:
                 result = "noop"
         self._count(child, result, drifted=known is not None and known[0] == wanted and result != "noop")
         return Outcome(child.key, result)
 
     async def delete(self, key: ChildKey, facts: ChildFacts) -> Outcome:
-        """Remove a child that is not wanted any more.
+        """Delete a child that is no longer desired.
 
         Raises:
-            ApiError: the API server refused or did not answer.
+            ApiError: the API server refused or did not respond.
         """
         kind, namespace, name = key
-        with contextlib.suppress(
-            NotFound, Conflict
-        ):  # gone already, or another has its name: the watch will say
+        # Already deleted, or replaced under the same name: the watch reports it.
+        with contextlib.suppress(NotFound, Conflict):
             await self._cluster.delete(BY_NAME[kind], namespace, name, uid=facts.uid)
         self._store.remove_child(key, facts.uid)
         self._applied.pop(key, None)
@@ -115,7 +112,7 @@ class Applier:
         return Outcome(key, "deleted")
 
     def forget(self, keys: Sequence[ChildKey]) -> None:
-        """Their feed is gone."""
+        """Drop the state of a deleted feed's children."""
         for key in keys:
             self._applied.pop(key, None)
 
@@ -126,10 +123,10 @@ class Applier:
             return None
 
     def _of_another(self, child: Child, stored: Object, uid: str) -> Outcome | None:
-        """None when the object may be changed; an outcome when it is shared, and another feed keeps it.
+        """Return None when the object may be changed, or an outcome when it is shared and owned by another feed.
 
         Raises:
-            NameConflict: somebody else has made it.
+            NameConflict: the object was created by something else.
         """
         metadata = stored["metadata"]
         if child.shared and is_ours(metadata):
@@ -138,8 +135,8 @@ class Applier:
             return None
         raise NameConflict(
             409,
-            f"{child.kind.kind} {child.namespace}/{child.name} is there and not this feed's: it belongs to "
-            f"{owner_text(metadata)}. It is left as it is: rename the feed, or delete that object",
+            f"{child.kind.kind} {child.namespace}/{child.name} exists and does not belong to this feed: it "
+            f"belongs to {owner_text(metadata)}. It is not changed: rename the feed, or delete that object",
         )
 
     def _other_feed_keeps(self, child: Child, stored: Object) -> bool:
@@ -147,11 +144,11 @@ class Applier:
         owner = (labels.get(FEED_NAMESPACE), labels.get(FEED))
         ours = (child.body or {})["metadata"]["labels"]
         if None not in owner and owner not in self._store.feeds and owner[0] == ours[FEED_NAMESPACE]:
-            return False  # whoever declared it is gone
+            return False  # the feed that declared it is deleted
         return owner != (ours[FEED_NAMESPACE], ours[FEED])
 
     async def _apply(self, child: Child, there: str) -> tuple[Object, Result]:
-        """Apply to the object of the uid `there`; create one when that is ""."""
+        """Apply to the object with uid `there`; create one when it is ""."""
         if not there:
             return await self._create(child), "created"
         try:
@@ -159,20 +156,20 @@ class Applier:
         except Immutable:
             if child.kind.group != "apps":
                 raise
-            # Anything else is a mistake in the feed, or a policy's refusal: to delete the workload for it would leave
-            # pods that nobody replaces.
+            # Anything else is an invalid spec or a policy's refusal: deleting the workload for it would leave pods
+            # that nothing replaces.
             await self._could_be_made(child)
-            # Its pods go on, as orphans, and the new one takes them in.
+            # Its pods keep running as orphans, and the new workload adopts them.
             await self._cluster.delete(child.kind, child.namespace, child.name, uid=there, orphan=True)
             await self._gone(child, there)
             return await self._create(child), "recreated"
         return await self._released(child, stored), "patched"
 
     async def _create(self, child: Child) -> Object:
-        """Create an object that is not there.
+        """Create an object.
 
         Raises:
-            Conflict: by now it is; it was not changed.
+            Conflict: it exists by now and was not changed.
         """
         created = await self._cluster.create(
             child.kind.path(child.namespace), child.body or {}, manager=CREATION_MANAGER
@@ -181,7 +178,7 @@ class Applier:
         return await self._released(child, stored)
 
     async def _released(self, child: Child, stored: Object) -> Object:
-        """Release what is owned by a creation, for good: what is applied is owned by that."""
+        """Release the fields owned by the creation entry; from then on they are owned by the apply entry only."""
         uid = stored["metadata"]["uid"]
         for _ in range(RELEASE_ATTEMPTS):
             if (entry := creation_entry(stored["metadata"])) is None:
@@ -190,12 +187,12 @@ class Applier:
                 return await self._cluster.release_fields(
                     child.kind, child.namespace, child.name, uid=uid, entry=entry
                 )
-            except (Invalid, Conflict):  # its controller has written in between, and moved the entry
+            except (Invalid, Conflict):  # its controller has written in between and moved the entry
                 stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
         raise Conflict(409, f"{child.kind.kind} {child.name} changes faster than its fields can be released")
 
     async def _could_be_made(self, child: Child) -> None:
-        """Ask the API server whether it would take the object if it were new; nothing is stored.
+        """Check by a dry run that the API server would accept the object if it were new.
 
         Raises:
             Invalid: it would not.
@@ -205,7 +202,7 @@ class Applier:
         await self._cluster.apply(child.kind, unused, dry_run=True)
 
     async def _gone(self, child: Child, uid: str) -> None:
-        """Wait until the garbage collector has let the children go and the object with them."""
+        """Wait until the garbage collector has orphaned the children and the object is deleted."""
         deadline = self._now() + GONE_SECONDS
         while self._now() < deadline:
             stored = await self._stored(child)
@@ -213,11 +210,11 @@ class Applier:
                 return
             await asyncio.sleep(POLL_SECONDS)
         raise Unavailable(
-            0, f"{child.kind.kind} {child.name} is being deleted and still there: it is made anew later"
+            0, f"{child.kind.kind} {child.name} is still being deleted: it is created again on a later retry"
         )
 
     async def _hand_over_replicas(self, child: Child, found: ChildFacts) -> None:
-        """Keep the number of pods when it stops being ours: a field that nobody owns falls back to its default, 1."""
+        """Keep the replica count when the operator stops owning it: a field without owner is reset to 1."""
         await self._cluster.apply(
             child.kind,
             {
@@ -236,7 +233,7 @@ class Applier:
 
 
 def _only(body: Object, uid: str) -> Object:
-    """`body` for the object of that uid, and for no other that may have its name by now."""
+    """Return `body` restricted to the object with that uid."""
     return {**body, "metadata": {**body["metadata"], "uid": uid}}
 
 

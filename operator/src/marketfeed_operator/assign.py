@@ -1,13 +1,13 @@
-"""Which shard reads which symbol: a pure, sticky function, and the steps in between when a symbol moves.
+"""Sticky assignment of symbols to shards, and the handover when a symbol moves. Pure.
 
-`assign` says where every symbol belongs. It changes as little as it can, because each change costs subscriptions:
-a symbol added or removed changes one shard. `transition` says what each shard reads meanwhile: a symbol that moves
-stays in its old shard until the new one has it live, so that at no moment nobody reads it.
+`assign` computes the shard of each symbol. It changes as little as possible, because each change costs subscriptions:
+adding or removing a symbol changes one shard. `transition` computes what each shard reads meanwhile: a moving symbol
+stays in its old shard until it is live in the new one, so that it is read at every moment.
 
-          target of A   target of B      read by A        read by B
-    t0    BTC ETH       XRP              BTC ETH          XRP
-    t1    BTC           ETH XRP          BTC ETH (ETH is leaving)  ETH XRP     B is not live yet
-    t2    BTC           ETH XRP          BTC              ETH XRP     B has reported its new hash
+          target of A   target of B      read by A                  read by B
+    t0    BTC ETH       XRP              BTC ETH                    XRP
+    t1    BTC           ETH XRP          BTC ETH (ETH is draining)  ETH XRP     B is not live yet
+    t2    BTC           ETH XRP          BTC                        ETH XRP     B has reported its new hash
 """
 
 import heapq
@@ -19,17 +19,17 @@ from fractions import Fraction
 from typing import Final
 
 MERGE_FILL: Final = Fraction(3, 4)
-"""Two shards become one when they fill it to this part at most. Below 1, so that shards near their bound do not
-merge and split in turn; the price is that a shard may stay as little as three eighths full on average."""
+"""Maximum fill at which two shards are merged. Below 1, so that shards near the limit do not merge and split in
+turn; the cost is that shards may stay as little as 3/8 full on average."""
 
 Shards = Mapping[int, Set[str]]
 
 
 def assign(previous: Shards, symbols: Collection[str], shard_size: int) -> dict[int, frozenset[str]]:
-    """Each of `symbols` in exactly one shard of at most `shard_size`; no shard is empty.
+    """Assign each symbol to exactly one shard of at most `shard_size` symbols; no shard is empty.
 
-    Deterministic, and the same again when applied to its own answer. `previous` may name symbols that are gone
-    and hold shards above the size; where it names a symbol in two shards the lower one keeps it.
+    Deterministic and idempotent. `previous` may contain symbols that are removed and shards above the limit; of a
+    symbol in two shards the lower shard keeps it.
     """
     wanted = set(symbols)
     shards: dict[int, set[str]] = {}
@@ -46,7 +46,7 @@ def assign(previous: Shards, symbols: Collection[str], shard_size: int) -> dict[
 
 
 def _place(symbols: Sequence[str], shards: dict[int, set[str]], shard_size: int) -> None:
-    """Fill the fullest shard that has room, then the next, then open new ones: many new symbols change few shards."""
+    """Fill the fullest shard with room, then the next, then new ones: many new symbols change few shards."""
     rest = deque(symbols)
     with_room = [shard for shard, held in shards.items() if 0 < len(held) < shard_size]
     unused = (number for number in itertools.count() if not shards.get(number))
@@ -59,10 +59,10 @@ def _place(symbols: Sequence[str], shards: dict[int, set[str]], shard_size: int)
 
 
 def _merge(shards: dict[int, set[str]], shard_size: int) -> dict[int, set[str]]:
-    """Make one of the two smallest shards while they fit into one with room to spare.
+    """Merge the two smallest shards while they fit into one with room to spare.
 
-    The one of the two whose own symbols are more keeps its number, also when it has taken others before: the rest
-    moves.
+    The shard with more symbols of its own, not counting earlier merges, keeps its number; the symbols of the other
+    move.
     """
     own = {shard: len(held) for shard, held in shards.items()}
     by_size = [(len(held), -shard) for shard, held in shards.items()]
@@ -79,11 +79,11 @@ def _merge(shards: dict[int, set[str]], shard_size: int) -> dict[int, set[str]]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a shard reads now.
+    """Symbols that a shard reads.
 
     Attributes:
-        symbols: all that its workers subscribe to.
-        leaving: those of them that belong to another shard and are read here until they are live there.
+        symbols: all symbols that its workers subscribe to.
+        leaving: the subset that is assigned to another shard and read here until it is live there.
     """
 
     symbols: frozenset[str]
@@ -91,20 +91,20 @@ class Reading:
 
     @property
     def belonging(self) -> frozenset[str]:
-        """The symbols that belong to the shard; `assign` takes these as its `previous`."""
+        """Return the symbols assigned to the shard, the `previous` of the next `assign`."""
         return self.symbols - self.leaving
 
 
 def transition(now: Mapping[int, Reading], target: Shards, live: Shards) -> dict[int, Reading]:
-    """What each shard reads next, on the way from `now` to `target`.
+    """Return what each shard reads next, on the way from `now` to `target`.
 
-    A shard lets go of a symbol when the target's shard for it has it live, or when no shard is to read it. A shard
-    that keeps nothing is not in the answer.
+    A shard drops a symbol when the symbol is live in its target shard, or has no target. A shard without symbols is
+    not in the result.
 
     Args:
-        now: what the shards' files hold.
-        target: where the symbols belong.
-        live: the symbols that each shard's workers have reported as subscribed.
+        now: current assignment of each shard.
+        target: desired shard of each symbol.
+        live: symbols that the workers of each shard have reported as subscribed.
     """
     home = {symbol: shard for shard, symbols in target.items() for symbol in symbols}
     result = {}
@@ -122,7 +122,7 @@ def transition(now: Mapping[int, Reading], target: Shards, live: Shards) -> dict
 
 
 def moves(now: Mapping[int, Reading], target: Shards) -> dict[str, tuple[int, int]]:
-    """Symbol -> (from, to) for each symbol that belongs to another shard than before."""
+    """Return symbol -> (from, to) for each symbol whose shard changes."""
     before = {symbol: shard for shard, reading in now.items() for symbol in reading.belonging}
     return {
         symbol: (before[symbol], shard)

@@ -1,4 +1,4 @@
-"""The API server: the only module that speaks to it, apart from kopf's watches."""
+"""API server client: the only module that sends requests to it, apart from kopf's watches."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ EVENTS: Final = Kind("v1", "Event", "events")
 REQUEST_SECONDS: Final = 30
 FIRST_PAGE: Final = 20
 LARGEST_PAGE: Final = 500
-"""Objects of one page: as many as `MAX_PAGE_BYTES` holds, found by doubling and halving."""
+"""Objects per page: as many as fit into `MAX_PAGE_BYTES`, found by doubling and halving."""
 
 
 Object = dict[str, Any]
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where the API server is, and how to prove to it who we are; files by their path."""
+    """Address and credentials of the API server; files by their path."""
 
     server: str
     token: str | None = field(repr=False)
@@ -58,16 +58,16 @@ class Credentials:
 
 
 class Cluster:
-    """Requests to the API server, as plain objects; every failure is an `ApiError`."""
+    """Requests to the API server with plain objects; every failure is an `ApiError`."""
 
     def __init__(self, client: ApiClient, metrics: Metrics) -> None:
         self._client = client
-        # Not awaited, and so without the discovery of every kind there is: the kinds we use are known.
+        # Not awaited, and so without discovery of all kinds: the kinds in use are known.
         self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
         self._metrics = metrics
 
     async def credentials(self) -> Credentials:
-        """What our own requests go with, as of now: a pod's token is renewed in its file while we run."""
+        """Return the current credentials: the token file of a pod is renewed while the operator runs."""
         configuration = self._client.configuration
         token = await configuration.get_api_key_with_prefix("BearerToken")
         return Credentials(
@@ -81,27 +81,27 @@ class Cluster:
         )
 
     async def get(self, path: str, **query: Any) -> Object:
-        """One object, or one page of a list."""
+        """Get one object, or one page of a list."""
         return await self._request("get", path, **query)
 
     async def metadata(self, kind: Kind, namespace: str, name: str) -> Object:
-        """The metadata of an object; the API server sends nothing of its content."""
+        """Get the metadata of an object; the response does not contain the rest of it."""
         accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
         found = await self._request("get", kind.path(namespace, name), header_params={"Accept": accept})
         metadata: Object = found["metadata"]
         return metadata
 
     async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
-        """Every object of a kind that carries the label."""
+        """List all objects of a kind that match the label selector."""
         return [item async for item in self.each(kind, namespace, label_selector, lambda body: body)]
 
     async def each(
         self, kind: Kind, namespace: str | None, label_selector: str, take: Callable[[Object], T]
     ) -> AsyncIterator[T]:
-        """What `take` makes of every object of a kind that carries the label.
+        """Yield what `take` returns for each object of a kind that matches the label selector.
 
-        Objects are decoded one at a time in a thread, and no more than a page's bytes are held: whoever may create
-        objects with our labels chooses how large they are, and how many.
+        Objects are decoded one at a time in a thread, and at most one page is held in memory: the size and number of
+        objects with our labels are not under our control.
         """
         limit, proceed = FIRST_PAGE, None
         while True:
@@ -116,7 +116,7 @@ class Cluster:
             limit = min(page.limit * 2, LARGEST_PAGE) if page.size * 2 <= MAX_PAGE_BYTES else page.limit
 
     async def page(self, path: str, take: Callable[[Object], T], *, limit: int, **query: Any) -> Page[T]:
-        """One page of a list, of `limit` objects or as many fewer as have room in `MAX_PAGE_BYTES`."""
+        """Get one page of a list, of `limit` objects or as many fewer as fit into `MAX_PAGE_BYTES`."""
         while True:
             bound = MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES
             text = await self._read("get", path, max_bytes=bound, limit=limit, **query)
@@ -140,13 +140,14 @@ class Cluster:
         dry_run: bool = False,
         force: bool = True,
     ) -> Object:
-        """Server-side apply: the fields in `body` are ours from now on, those that we leave out no longer.
+        """Apply by server-side apply: the operator owns the fields in `body`, and no longer those left out.
 
-        A `metadata.uid` in `body` makes it a conflict when another object has the name by now.
+        With a `metadata.uid` in `body`, another object under that name is a conflict.
 
         Args:
-            dry_run: everything is checked and nothing stored.
-            force: take fields from other managers; else one that another manager has set differently is a conflict.
+            dry_run: validate without storing.
+            force: take ownership from other managers; otherwise a field that another manager set differently is a
+                conflict.
         """
         metadata = body["metadata"]
         return await self._request(
@@ -161,15 +162,15 @@ class Cluster:
         )
 
     async def merge(self, path: str, body: Object) -> Object:
-        """Merge patch."""
+        """Apply a merge patch."""
         return await self._request(
             "patch", path, body=body, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER
         )
 
     async def release_fields(self, kind: Kind, namespace: str, name: str, *, uid: str, entry: int) -> Object:
-        """Remove the entry of that number from an object's `managedFields`, if it is that of a creation by us.
+        """Remove one entry of an object's `managedFields`, if it is that of a creation by the operator.
 
-        What a creation owns would stay when a later apply leaves it out: an apply owns by an entry of its own.
+        Fields owned by the creation would stay when a later apply leaves them out: an apply has an entry of its own.
         """
         at = f"/metadata/managedFields/{entry}"
         body = [
@@ -186,15 +187,15 @@ class Cluster:
         )
 
     async def create(self, path: str, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
-        """Create an object in the collection at `path`; a conflict when it is there."""
+        """Create an object in the collection at `path`; an existing one is a conflict."""
         return await self._request("post", path, body=body, field_manager=manager)
 
     async def replace(self, path: str, body: Object) -> Object:
-        """Replace an object; a conflict when it has changed since it was read."""
+        """Replace an object; a change since it was read is a conflict."""
         return await self._request("put", path, body=body, field_manager=FIELD_MANAGER)
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False) -> None:
-        """Delete that very object; what hangs on it goes too, unless it is to be left as an orphan."""
+        """Delete the object with that uid, and its dependents unless `orphan`."""
         await self._request(
             "delete",
             kind.path(namespace, name),
@@ -207,7 +208,7 @@ class Cluster:
         )
 
     async def event(self, feed: Object, *, warning: bool, reason: str, message: str, instance: str) -> None:
-        """Tell an Event about a MarketFeed."""
+        """Create an Event on a MarketFeed."""
         moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         namespace = feed["namespace"]
         await self.create(
@@ -219,7 +220,7 @@ class Cluster:
                 "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, **feed},
                 "type": "Warning" if warning else "Normal",
                 "reason": reason,
-                # Its bounds are in bytes, and a venue may list symbols in Chinese.
+                # The API limits bytes, and symbols may contain CJK characters.
                 "message": message.encode()[:1000].decode(errors="ignore"),
                 "source": {"component": FIELD_MANAGER},
                 "reportingComponent": FIELD_MANAGER,
@@ -233,7 +234,7 @@ class Cluster:
         )
 
     async def optional_kinds(self) -> frozenset[str]:
-        """The kinds of other operators that this cluster serves."""
+        """Return the optional kinds that the cluster serves."""
         groups = (await self.get("/apis"))["groups"]
         served = {version["groupVersion"] for group in groups for version in group["versions"]}
         found = set()
@@ -242,7 +243,7 @@ class Cluster:
                 continue
             try:
                 resources = (await self.get(f"/apis/{kind.api_version}"))["resources"]
-            except NotFound:  # taken away since
+            except NotFound:  # removed since
                 continue
             found |= {kind.kind for resource in resources if resource["name"] == kind.plural}
         return frozenset(found)
@@ -259,7 +260,9 @@ class Cluster:
         return answer
 
     async def _read(self, verb: str, path: str, *, max_bytes: int, **arguments: Any) -> bytes | None:
-        """The body of a response; None when it has more than `max_bytes`, and is not read to its end."""
+        """Return the body of a response; None when it is larger than `max_bytes`, in which case it is not read to the
+        end.
+        """
         self._metrics.api_requests.labels(verb).inc()
         try:
             response = await self._dynamic.request(
@@ -278,15 +281,15 @@ class Cluster:
 
     def _no_answer(self, verb: str, error: Exception) -> Unavailable:
         self._metrics.api_failures.labels(verb, "none").inc()
-        return Unavailable(0, f"the API server does not answer: {error!r}")
+        return Unavailable(0, f"no response from the API server: {error!r}")
 
 
 @contextlib.asynccontextmanager
 async def connected(metrics: Metrics) -> AsyncIterator[Cluster]:
-    """The cluster that KUBECONFIG names, or that the operator runs in.
+    """Connect to the cluster of KUBECONFIG, or to the one that the operator runs in.
 
     Raises:
-        StartupError: neither is there.
+        StartupError: neither is available.
     """
     configuration = Configuration()
     try:
@@ -296,7 +299,7 @@ async def connected(metrics: Metrics) -> AsyncIterator[Cluster]:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise StartupError(
-            f"no way to an API server: {error}. Set KUBECONFIG, or run in a cluster"
+            f"no API server configured: {error}. Set KUBECONFIG, or run in a cluster"
         ) from error
     async with ApiClient(configuration) as client:
         yield Cluster(client, metrics)

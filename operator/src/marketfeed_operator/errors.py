@@ -1,14 +1,14 @@
-"""What the API server may answer, translated once.
+"""Errors of the API server, translated in one place.
 
-ApiError            it refused; carries the HTTP status and its own sentence
-├── NotFound        404: the object, or the kind itself; 403 where the namespace is on its way out
+ApiError            refusal; has the HTTP status and the server's message
+├── NotFound        404: the object or its kind does not exist; 403 where the namespace is being deleted
 ├── Conflict        409; 422 where another object has the name by now
-├── Invalid         422; 400, 405, 413 (what a webhook or a proxy may say of one object); 500 for a field that the kind
-│                   does not have: the object cannot be so; trying again changes nothing
-│   └── Immutable   422 of a field that can never change: it could be so, had it been made so
-├── Forbidden       403: a right is missing, a quota is full, an admission policy refuses
-├── NameConflict    not an answer but what follows from one: the name belongs to an object that the feed has not made
-└── Unavailable     429, 5xx, no answer at all; worth another try, after `retry_after_seconds` where it says so
+├── Invalid         422; 400, 405, 413 (also from webhooks and proxies); 500 for a field that the kind does not have:
+│                   the object is invalid, a retry is useless
+│   └── Immutable   422 for an immutable field: valid for a new object
+├── Forbidden       403: missing permission, exceeded quota, or an admission policy
+├── NameConflict    not a response: the name belongs to an object that the feed did not create
+└── Unavailable     429, 5xx, no response: retried, after `retry_after_seconds` if given
 """
 
 import json
@@ -19,7 +19,7 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 
 class ApiError(Exception):
-    """The API server refused."""
+    """Refusal of the API server."""
 
     def __init__(self, status: int, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -28,36 +28,36 @@ class ApiError(Exception):
 
 
 class NotFound(ApiError):
-    """There is no such object, no such kind, or soon no such namespace."""
+    """The object or its kind does not exist, or its namespace is being deleted."""
 
 
 class Conflict(ApiError):
-    """The object has changed meanwhile, or exists already."""
+    """The object has changed since it was read, or exists already."""
 
 
 class Invalid(ApiError):
-    """The object cannot be so."""
+    """The object is invalid."""
 
 
 class Immutable(Invalid):
-    """The object could be so, but one that is there cannot become so."""
+    """The change of an existing object is invalid; a new object with it would be valid."""
 
 
 class Forbidden(ApiError):
-    """The operator's ServiceAccount may not."""
+    """The operator's ServiceAccount lacks a permission."""
 
 
 class NameConflict(ApiError):
-    """An object of that name is there, and is not the feed's: nothing of it is changed."""
+    """An object of that name exists and does not belong to the feed; it is not changed."""
 
 
 class Unavailable(ApiError):
-    """The API server is overloaded, faulty or out of reach."""
+    """The API server is overloaded, faulty or unreachable."""
 
 
 _NO_SUCH_FIELD: Final = "failed to create typed patch object"
-"""Begins what the API server says, with status 500 (1.34, tried), to a server-side apply of a field that does not exist
-or of a value of another type: it is the user's mistake all the same."""
+"""Prefix of the API server's message, with status 500 (observed with 1.34), for a server-side apply with an unknown
+field or a value of the wrong type: an error in the object all the same."""
 _NEVER_CHANGES: Final = ("field is immutable", "updates to statefulset spec for fields other than")
 _BY_STATUS: Final = {
     400: Invalid, 403: Forbidden, 404: NotFound, 405: Invalid, 409: Conflict, 413: Invalid, 422: Invalid,
@@ -66,7 +66,7 @@ _BY_STATUS: Final = {
 
 
 def translated(error: DynamicApiError | ApiException) -> ApiError:
-    """The error as one of ours."""
+    """Translate an error of the client library."""
     status = int(error.status or 0)
     kind = _BY_STATUS.get(status, Unavailable if status >= 500 else ApiError)
     after, said = (error.headers or {}).get("Retry-After", ""), _status(error)
@@ -86,7 +86,7 @@ def translated(error: DynamicApiError | ApiException) -> ApiError:
 
 
 def _status(error: DynamicApiError | ApiException) -> dict[str, Any]:
-    """What the API server sent as its reason, a Status; nothing where it sent none."""
+    """Return the Status object of a response; empty without one."""
     try:
         said = json.loads(error.body or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""From a stored object, as the API server sends it, to its facts."""
+"""Facts of a stored object, as sent by the API server."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ Body = Mapping[str, Any]
 
 MAX_ANNOTATION: Final = 4096
 _BESIDE_CONTENT: Final = ("metadata", "status", "apiVersion", "kind")
-"""In a list, objects come without apiVersion and kind: with them each audit would find everything changed."""
+"""Absent for items of a list: with them every audit would find all objects changed."""
 
 
 def feed_facts(body: Body) -> FeedFacts:
-    """A MarketFeed."""
+    """Return the facts of a MarketFeed."""
     metadata = body["metadata"]
     return FeedFacts(
         namespace=metadata["namespace"],
@@ -37,7 +37,7 @@ def feed_facts(body: Body) -> FeedFacts:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         resource_version=metadata.get("resourceVersion", ""),
-        # Plain copies: what the watch hands over are views on objects far larger.
+        # Plain copies: the watch passes views of much larger objects.
         spec=json.loads(json.dumps(dict(body.get("spec") or {}))),
         status=json.loads(json.dumps(dict(body.get("status") or {}))),
         deleting="deletionTimestamp" in metadata,
@@ -45,17 +45,17 @@ def feed_facts(body: Body) -> FeedFacts:
 
 
 def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | None:
-    """A child; None when its labels name no feed.
+    """Return the facts of a child; None when its labels name no feed.
 
     Args:
-        known_digest: `digest_of` the object, where `body` is only a part of it.
+        known_digest: `digest_of` the object, when `body` is only a part of it.
     """
     metadata = body["metadata"]
     labels = metadata.get("labels") or {}
     if FEED not in labels:
         return None
     namespace = metadata["namespace"]
-    # Of another operator's kind only the metadata has a shape that can be relied on.
+    # Of custom resources of other operators only the metadata has a reliable form.
     beside = {} if BY_NAME[kind].optional else body
     spec, status = beside.get("spec") or {}, beside.get("status") or {}
     annotations = metadata.get("annotations") or {}
@@ -84,7 +84,7 @@ def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | N
         trouble=workload_trouble(kind, beside),
         created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
-        # Of an object that we have not made nothing is read, and so nothing kept: it may be of any size.
+        # Nothing is read or kept of foreign objects: they may have any size.
         reading=reading_of(dict(body.get("data") or {}))
         if kind == "ConfigMap" and SHARD in labels and is_ours(metadata)
         else None,
@@ -92,26 +92,26 @@ def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | N
 
 
 def _kept(annotations: Body, key: str) -> str:
-    """An annotation as facts keep it: those of ours are shorter than the bound."""
+    """Return an annotation, truncated to the maximum length of the operator's own."""
     return str(annotations.get(key, ""))[:MAX_ANNOTATION]
 
 
 def _feed_namespace(kind: str, namespace: str, labels: Body) -> str:
-    """The namespace of a child's feed: only topics may live in another one than their feed.
+    """Return the namespace of a child's feed: only topics may be in another namespace.
 
-    Else whoever may create a ConfigMap anywhere could have a say in what the shards of any feed read.
+    Otherwise anyone who may create a ConfigMap anywhere could affect the shards of any feed.
     """
     return str(labels.get(FEED_NAMESPACE, namespace)) if kind == KAFKA_TOPIC.kind else namespace
 
 
 def owner_of(metadata: Body) -> str:
-    """Uid of the object that controls this one; "" when none does."""
+    """Return the uid of the controlling owner; "" for none."""
     owners = [owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
     return str(owners[0]["uid"]) if owners else ""
 
 
 def is_ours(metadata: Body) -> bool:
-    """Whether the operator has created or applied the object."""
+    """Return whether the operator created or applied the object."""
     return creation_entry(metadata) is not None or any(
         entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
         for entry in metadata.get("managedFields") or []
@@ -119,7 +119,7 @@ def is_ours(metadata: Body) -> bool:
 
 
 def creation_entry(metadata: Body) -> int | None:
-    """Place in `managedFields` of what the operator owns by having created the object; None where that was released."""
+    """Return the index in `managedFields` of the operator's creation entry; None when it was released."""
     entries = metadata.get("managedFields") or []
     return next(
         (place for place, entry in enumerate(entries) if entry.get("manager") == CREATION_MANAGER),
@@ -128,13 +128,13 @@ def creation_entry(metadata: Body) -> int | None:
 
 
 def _template(spec: Body) -> Body:
-    """The pod template of a workload, wherever it stands; nothing for other kinds."""
+    """Return the pod template of a workload; empty for other kinds."""
     inner = (spec.get("jobTemplate") or {}).get("spec") or spec
     return inner.get("template") or {}
 
 
 def digest_of(body: Body) -> str:
-    """What changes with whatever somebody else may have changed in a child."""
+    """Return a digest that changes with any change of a child by another party."""
     metadata = body["metadata"]
     annotations = {
         key: value
@@ -142,13 +142,13 @@ def digest_of(body: Body) -> str:
         if not key.startswith("deployment.kubernetes.io/")
     }
     told = {
-        "uid": metadata["uid"],  # another object under the same name counts its generations anew
+        "uid": metadata["uid"],  # a new object under the same name starts at generation 1 again
         "labels": dict(metadata.get("labels") or {}),
         "annotations": annotations,
         "owners": [dict(owner) for owner in metadata.get("ownerReferences") or []],
         "deleted": metadata.get("deletionTimestamp"),
     }
-    # The API server counts changes of a spec, for the kinds that have one; the others are compared whole.
+    # For kinds with a generation, it stands for the spec; other kinds are compared completely.
     if "generation" in metadata:
         told["generation"] = metadata["generation"]
     else:
@@ -174,14 +174,14 @@ def _job_state(status: Body) -> JobState:
 
 
 def pod_facts(body: Body) -> PodFacts | None:
-    """A pod; None when its labels name no feed."""
+    """Return the facts of a pod; None when its labels name no feed."""
     metadata, status = body["metadata"], body.get("status") or {}
     labels = metadata.get("labels") or {}
     if FEED not in labels:
         return None
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     shard = labels.get(SHARD)
-    # The address of a pod that has ended, or goes, may be another's by now.
+    # The IP address of a terminated or terminating pod may be reused.
     ended = status.get("phase") in ("Failed", "Succeeded")
     gone = ended or metadata.get("deletionTimestamp")
     return PodFacts(
@@ -199,9 +199,9 @@ def pod_facts(body: Body) -> PodFacts | None:
 
 
 def kafka_listeners(body: Body) -> tuple[KafkaListener, ...]:
-    """The listeners of a Strimzi Kafka whose place its status tells; none before the cluster is up.
+    """Return the listeners in the status of a Strimzi Kafka; none before the cluster is up.
 
-    The resource is another operator's, in whatever version: what is not of the expected shape tells nothing.
+    The resource belongs to another operator, in any version: unexpected fields are ignored.
     """
     status, spec = _mapping(body.get("status")), _mapping(body.get("spec"))
     told = {

@@ -1,8 +1,8 @@
-"""kopf: the only module that knows it. Its watches fill the store and add keys to the queue; nothing else.
+"""kopf integration, the only module that imports it. Its watches fill the store and add keys to the queue.
 
-Indexing functions fill the store, because kopf lets no event handler run before every kind's first list was
-indexed: so no feed is looked at before all its children are known. They index nothing. Only handlers without state
-are used: kopf writes nothing to any object.
+Indexing functions fill the store, because kopf runs no event handler before the first list of every kind is indexed:
+so a feed is reconciled only when its children are known. They index nothing. Only stateless handlers are used: kopf
+writes nothing to any object.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from marketfeed_operator.store import Store
 from marketfeed_operator.trim import DIGEST
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
-"""Well below what a kubelet leaves between the renewal of a pod's token and the end of the old one."""
+"""Well below the interval between the renewal of a pod's token and the expiry of the old one."""
 
 Changed = Callable[[Key], Awaitable[None]]
 
@@ -35,14 +35,15 @@ def registry(
     credentials: Callable[[], Awaitable[Credentials]],
     seen: Callable[[str], None],
 ) -> kopf.OperatorRegistry:
-    """Handlers that keep `store` as the cluster is, and tell of each feed that something changed for.
+    """Return handlers that keep `store` in sync with the cluster and report each affected feed.
 
     Args:
-        seen: is told of a watch's path whenever the API server answers there.
+        seen: called with a watch's path on each response of the API server there.
     """
     handlers = kopf.OperatorRegistry()
 
-    # Not kopf's own logins: in a pod they go by a name in DNS, where our requests go to the address we are given.
+    # Not kopf's login handlers: in a pod they use a DNS name, whereas our requests use the address of the
+    # environment.
     @kopf.on.login(registry=handlers, id="as-our-requests")
     async def login(**_: Any) -> kopf.AiohttpSession:
         given = await credentials()
@@ -60,9 +61,9 @@ def registry(
 
 
 class _NoChanges(kopf.DiffBaseStorage):
-    """What kopf compares an object with to call handlers of changes: nothing, as we have none.
+    """Diff base for kopf's change handlers, of which there are none.
 
-    Its own way copies every object thrice for each event, which was half of all that the operator computed.
+    kopf's default copies every object three times per event, half of the operator's CPU time.
     """
 
     def build(self, **_: Any) -> kopf.BodyEssence:
@@ -72,20 +73,22 @@ class _NoChanges(kopf.DiffBaseStorage):
         return None
 
     def store(self, **_: Any) -> None:
-        raise AssertionError("kopf writes nothing to any object: there are handlers without state only")
+        raise AssertionError("kopf must not write to objects: all handlers are stateless")
 
 
 def settings(inactivity_seconds: float) -> kopf.OperatorSettings:
-    """How kopf is to behave: quiet, level-triggered, ours only."""
+    """Return kopf's settings: quiet, level-triggered, without its own peering."""
     chosen = kopf.OperatorSettings()
-    chosen.peering.standalone = True  # we elect by a Lease; a stray peering object must not pause us
-    chosen.scanning.disabled = True  # the kinds that are watched are always there
+    chosen.peering.standalone = (
+        True  # leader election uses a Lease; a peering object must not pause the operator
+    )
+    chosen.scanning.disabled = True  # the watched kinds always exist
     chosen.posting.enabled = False
-    chosen.process.ultimate_exiting_timeout = None  # ending is our own affair
+    chosen.process.ultimate_exiting_timeout = None  # the operator handles shutdown itself
     chosen.networking.request_timeout = 60
     chosen.networking.connect_timeout = 10
-    # kopf's own delays grow to 21 s, by which a watch would be late after a fault. When these are used up its watches
-    # end, and are started again with a list of everything.
+    # kopf's default delays grow to 21 s, which delays a watch after an error. When these are used up its watches end,
+    # and restart with a full list.
     chosen.networking.error_backoffs = (1, 1, 2, 3, *itertools.repeat(5, 8))
     chosen.watching.inactivity_timeout = inactivity_seconds
     chosen.queueing.worker_limit = 200
@@ -117,7 +120,7 @@ def _watch_feeds(handlers: kopf.OperatorRegistry, store: Store, changed: Changed
         key = touched.pop(uid, None)
         if event["type"] == "DELETED":
             key = (metadata["namespace"], metadata["name"])
-            # Another feed may have taken the name before we heard that this one has gone.
+            # The name may belong to a new feed by the time of this event.
             if (known := store.feeds.get(key)) is not None and known.uid == uid:
                 store.remove_feed(key)
         if key is not None:
@@ -163,7 +166,7 @@ def _watch_pods(handlers: kopf.OperatorRegistry, store: Store, changed: Changed)
 
 
 def paths(namespace: str | None) -> list[str]:
-    """The path of every list and watch of a scope."""
+    """Return the paths of all lists and watches of a scope."""
     return [kind.path(namespace) for kind in (FEEDS, POD, *WATCHED)]
 
 
@@ -174,23 +177,23 @@ async def watch(
     inactivity_seconds: float,
     spawned: Callable[[], None],
 ) -> None:
-    """Watch one namespace, or all of them, until kopf gives up or this is cancelled.
+    """Watch one namespace, or all of them, until kopf gives up or the task is cancelled.
 
     Args:
-        inactivity_seconds: silence after which a watch's stream is opened anew.
-        spawned: called once kopf has set itself up; it takes SIGTERM and SIGINT for itself by then.
+        inactivity_seconds: inactivity after which a stream is reconnected.
+        spawned: called once kopf is set up; it has replaced the handlers of SIGTERM and SIGINT by then.
     """
     tasks = await kopf.spawn_tasks(
         registry=handlers,
         settings=settings(inactivity_seconds),
-        # Else kopf asks for the user's name, and a container's user has none. Its type is not handed out.
+        # Otherwise kopf resolves the user name, which a container user does not have. Its type is not exported.
         identity=FIELD_MANAGER,  # type: ignore[arg-type]
         standalone=True,
         clusterwide=namespace is None,
         namespaces=() if namespace is None else (namespace,),
     )
     spawned()
-    # Not kopf.run_tasks: when it ends it cancels every task of the loop that was not there when it began.
+    # Not kopf.run_tasks: at its end it cancels all tasks of the loop that were created since.
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

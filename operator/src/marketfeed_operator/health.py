@@ -1,4 +1,4 @@
-"""What the operator tells about itself: probes and ``/status``. Asked from the health server's thread."""
+"""Probes and ``/status`` of the operator, called from the health server's thread."""
 
 import json
 import time
@@ -16,11 +16,11 @@ class OperatorHealth:
     """See `Health`.
 
     Args:
-        deadline_seconds: how long feeds may be due without a reconciliation that ends.
+        deadline_seconds: maximum time that feeds may be due without a finished reconciliation.
 
     Attributes:
-        last_beat: the monotonic clock when the event loop last came round.
-        leadership: what serves the feeds; only ever in a leader.
+        last_beat: monotonic time of the last heartbeat of the event loop.
+        leadership: set while this process leads.
     """
 
     def __init__(
@@ -35,37 +35,37 @@ class OperatorHealth:
         self.stopping = False
 
     def livez(self) -> Verdict:
-        """Whether the loop turns, the watches live and the queue moves."""
+        """Return whether the event loop runs, the watches are alive and the queue progresses."""
         stuck = time.monotonic() - self.last_beat
         if stuck > STUCK_SECONDS:
-            return Verdict(False, f"the event loop has not come round for {stuck:.0f} s")
+            return Verdict(False, f"the event loop has been blocked for {stuck:.0f} s")
         leadership = self.leadership
         if leadership is None:
             return Verdict(True)
         stalled = leadership.workers.stalled_seconds()
         if stalled > self._deadline_seconds:
-            return Verdict(False, f"feeds are due, and none was reconciled for {stalled:.0f} s")
+            return Verdict(False, f"feeds are due, and none has been reconciled for {stalled:.0f} s")
         return leadership.watches.verdict()
 
     def readyz(self) -> Verdict:
-        """Whether this process acts, or would at once if the leader ended."""
+        """Return whether this process leads, or is a standby that would lead at once."""
         if self.stopping:
             return Verdict(False, "stopping")
         if self.leadership is not None:
             return Verdict(True)
         election = self._election
         if election is None or election.leading:
-            return Verdict(False, "the watches are not up yet")
+            return Verdict(False, "the watches are not established yet")
         silent = time.monotonic() - election.last_contact
-        return Verdict(silent < STUCK_SECONDS, f"the API server has not answered for {silent:.0f} s")
+        return Verdict(silent < STUCK_SECONDS, f"no response from the API server for {silent:.0f} s")
 
     def status(self) -> bytes:
-        """Who leads, how many feeds there are, and which namespaces cannot be served."""
+        """Return leader, number of feeds and unavailable namespaces as JSON."""
         leadership = self.leadership
         told = {
             "identity": self._identity,
             "leading": self._election is None or self._election.leading,
-            # Not in /readyz: a new version that would serve other namespaces must become ready before the old one ends.
+            # Not in /readyz: a new release with another scope must become ready before the old one ends.
             "leaderServesOther": self._election.misplaced if self._election else "",
             "watching": leadership is not None,
             "feeds": len(self._store.feeds),

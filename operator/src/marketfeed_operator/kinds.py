@@ -1,4 +1,4 @@
-"""The kinds of objects that belong to a feed."""
+"""Kinds of a feed's children."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of object, as the API server knows it.
+    """Kind of object, as in API discovery.
 
     Attributes:
-        optional: not part of Kubernetes; served only where somebody has installed it.
+        optional: custom resource of another operator, served only where its CRD is installed.
     """
 
     api_version: str
@@ -19,11 +19,11 @@ class Kind:
 
     @property
     def group(self) -> str:
-        """The API group; "" for the core one."""
+        """API group; "" for the core group."""
         return self.api_version.rpartition("/")[0]
 
     def path(self, namespace: str | None, name: str = "") -> str:
-        """The URL path of an object, of a namespace's objects, or of all."""
+        """Return the URL path of an object, of a namespace's objects, or of all objects."""
         prefix = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
         inside = f"/namespaces/{namespace}" if namespace else ""
         return f"{prefix}{inside}/{self.plural}" + (f"/{name}" if name else "")
@@ -41,17 +41,17 @@ BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 KAFKA_TOPIC: Final = Kind("kafka.strimzi.io/v1", "KafkaTopic", "kafkatopics", optional=True)
 KAFKA: Final = Kind("kafka.strimzi.io/v1", "Kafka", "kafkas", optional=True)
-"""Of Strimzi; read only, for where its listeners are."""
+"""Strimzi's; read only, for its listeners."""
 SECRET: Final = Kind("v1", "Secret", "secrets")
-"""The user's own; their metadata is read, and only where the operator was told to."""
+"""The user's own; only their metadata is read, when enabled."""
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", optional=True)
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", optional=True)
 
 WATCHED: Final = (
     SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB, BUDGET, NETWORK_POLICY,
 )  # fmt: skip
-"""Children whose every change is seen at once."""
+"""Children that are watched."""
 OPTIONAL: Final = (KAFKA_TOPIC, POD_MONITOR, SCALED_OBJECT)
-"""Children that are compared at each audit only: a watch on a kind that is not there would have to be restarted."""
+"""Children that are compared at each audit only: a watch on a kind without CRD would have to be restarted."""
 CHILDREN: Final = (*WATCHED, *OPTIONAL)
 BY_NAME: Final = {kind.kind: kind for kind in (*CHILDREN, POD)}

@@ -1,4 +1,4 @@
-"""What only a leader runs: the watches, the work, the audit, and what is asked beside; until one of them ends."""
+"""Tasks of the leader: watches, workers, audit and polling; they run until one of them ends."""
 
 import asyncio
 import random
@@ -34,18 +34,18 @@ from marketfeed_operator.store import Store
 LISTING_RETRY_SECONDS: Final = 10.0
 
 Task = tuple[str, Coroutine[Any, Any, object]]
-"""What is to run, and what it is called in the log when it was the first to end."""
+"""Name for the log, and what to run."""
 
 
 class Leadership:
-    """The parts that serve feeds, from the queue to what fills it.
+    """Components that serve feeds, from the watches to the workers.
 
     Args:
-        installation: what this operator is called among others, the same for all of its processes.
-        spawned: called whenever kopf was started, which takes the process's signals for itself.
+        installation: identity of this installation, the same for all of its processes.
+        spawned: called after each start of kopf, which replaces the process's signal handlers.
 
     Attributes:
-        audit: its `learn_kinds` is to be done once before `tasks` run.
+        audit: its `learn_kinds` must be called once before `tasks`.
         scopes, watches, workers, claims: for the probes.
     """
 
@@ -108,7 +108,7 @@ class Leadership:
         )
 
     def tasks(self) -> list[Task]:
-        """All that is to run, at the same time and for as long as this process leads."""
+        """Return all tasks that run while this process leads."""
         settings = self._settings
         tasks: list[Task] = [
             ("watch", self._follower.run()),

@@ -1,4 +1,4 @@
-"""Every name that the operator gives or reads: the kind, labels, annotations, and the names of children."""
+"""Names that the operator sets or reads: the CRD, labels, annotations, and names of children."""
 
 import hashlib
 import re
@@ -11,11 +11,11 @@ KIND: Final = "MarketFeed"
 PLURAL: Final = "marketfeeds"
 
 FIELD_MANAGER: Final = "marketfeed-operator"
-"""Owner of the fields that the operator applies; anything else in a child is left alone."""
+"""Field manager of applied fields; other fields of a child are not touched."""
 CREATION_MANAGER: Final = "marketfeed-operator-creation"
-"""Owner of the fields of an object that was created and not applied yet, see `apply`."""
+"""Field manager of objects that are created and not applied yet, see `apply`."""
 HANDOVER_MANAGER: Final = "marketfeed-operator-handover"
-"""Holds `spec.replicas` while an autoscaler takes it over, see `apply`."""
+"""Field manager of `spec.replicas` while an autoscaler takes it over, see `apply`."""
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 FEED: Final = f"{GROUP}/feed"
@@ -24,16 +24,16 @@ COMPONENT: Final = "app.kubernetes.io/component"
 SHARD: Final = f"{GROUP}/shard"
 TOPIC: Final = f"{GROUP}/topic"
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
-"""Annotation of a child: the hash of what was applied, so that a change that rolls pods is seen before it is made."""
+"""Annotation of a child: hash of the applied object, to detect changes that would roll pods."""
 CONFIG_HASH: Final = f"{GROUP}/config-hash"
-"""Annotation of a pod: the hash of its settings; a change of it is what rolls the pods."""
+"""Annotation of a pod: hash of its template; a change of it rolls the pods."""
 SECRET_VERSIONS: Final = f"{GROUP}/secret-versions"
-"""Annotation of a pod: the Secrets it was started with and their versions; a new version is what rolls it."""
+"""Annotation of a pod: versions of its Secrets at startup; a new version rolls the pods."""
 FEED_NAMESPACE: Final = f"{GROUP}/feed-namespace"
-"""Label of a KafkaTopic, which may live in another namespace than its feed."""
+"""Label of a KafkaTopic, which may be in another namespace than its feed."""
 
 MAX_FEED_NAME: Final = 40
-"""With the longest suffix of a Deployment and its hashes a label value must stay within 63 characters."""
+"""With the longest suffix of a Deployment and its hashes, a label value must not exceed 63 characters."""
 MAX_STATEFUL_SET_NAME: Final = 52
 """Pods of a StatefulSet have a label of its name, a hyphen and up to 10 digits (kubernetes/kubernetes#64023)."""
 
@@ -44,29 +44,29 @@ _SHARD_NAME: Final = re.compile(r"-shard-(\d+)$")
 
 
 def shard_name(feed: str, shard: int) -> str:
-    """Name of a shard's ConfigMap and Deployment, and what its workers call themselves."""
+    """Return the name of a shard's ConfigMap and Deployment, which is also its workers' shard label."""
     return f"{feed}-shard-{shard}"
 
 
 def shard_of(name: str) -> int | None:
-    """The shard's number in a child's name; None when the name is not a shard's."""
+    """Return the shard number in a child's name; None when it is not a shard's name."""
     found = _SHARD_NAME.search(name)
     return int(found.group(1)) if found else None
 
 
 def account_name(feed: str) -> str:
-    """Name of the ServiceAccount that a feed's pods run as, and of its PodMonitor.
+    """Return the name of a feed's ServiceAccount and PodMonitor.
 
-    With a suffix, as every name of a child has one: a feed may be called as somebody's ServiceAccount is, ``default``
-    before all. No other component of ours ends a name in it.
+    With a suffix, as all names of children: a feed may have the name of an existing ServiceAccount, such as
+    ``default``. No other component uses this suffix.
     """
     return f"{feed}-pods"
 
 
 def consumer_name(feed: str, stream: str) -> str:
-    """Name of a topic's StatefulSet, Service and budget; `stream` as in `STREAMS`.
+    """Return the name of a topic's StatefulSet, Service and budget; `stream` as in `STREAMS`.
 
-    A feed's name that is too long for it is cut, and told from others by a hash.
+    A feed name that is too long is truncated and made unique by a hash.
     """
     component = consumer_component(stream)
     name = f"{feed}-{component}"
@@ -78,5 +78,5 @@ def consumer_name(feed: str, stream: str) -> str:
 
 
 def consumer_component(stream: str) -> str:
-    """The component label of a stream's consumers."""
+    """Return the component label of a stream's consumers."""
     return {"trade": "consumer-trades", "bookTicker": "consumer-book"}[stream]

@@ -1,8 +1,8 @@
-"""JSON of the API server that is nested deeper than any object of ours, cut before it is decoded.
+"""Truncate deeply nested JSON of the API server before it is decoded.
 
-Whoever may create an object chooses how deep it is nested, up to some thousand levels: in the free parts of custom
-resources (`spec.config` of a KafkaTopic), and in the `managedFields` of every kind. No decoder and no walk in Python
-survives that, and a list or a watch that holds one such object would be lost for everybody.
+The author of an object chooses its depth, up to some thousand levels: in the free-form parts of custom resources
+(`spec.config` of a KafkaTopic), and in the `managedFields` of every kind. No Python decoder survives that, and a list
+or watch with one such object would be lost for all feeds.
 """
 
 import itertools
@@ -19,13 +19,13 @@ _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def depth_of(text: bytes) -> int:
-    """Return how deep lists and objects of a JSON text are nested."""
+    """Return the nesting depth of a JSON text."""
     brackets = _STRING.sub(b"", text).translate(None, _BESIDE_BRACKETS)
     return max(itertools.accumulate(map(_STEP.__getitem__, brackets)), default=0)
 
 
 def shallow(text: bytes) -> bytes:
-    """Return a JSON text with null in the place of what is nested deeper than `MAX_DEPTH`."""
+    """Return a JSON text with null in place of values nested deeper than `MAX_DEPTH`."""
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH or depth_of(text) <= MAX_DEPTH:
         return text
     kept, depth, start = [], 0, 0
@@ -44,6 +44,6 @@ def loads(text: bytes | str) -> Any:
     """Decode a JSON text of the API server.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not valid JSON.
     """
     return json.loads(shallow(text.encode() if isinstance(text, str) else text))

@@ -1,6 +1,6 @@
-"""All that a reconciliation reads, gathered in one value. What is asked outside is asked beside, in the engine.
+"""Gather everything that a reconciliation reads. Other requests run in the background, in the engine.
 
-Only a Secret that was never looked at is waited for: without its version pods would be started, and then restarted.
+Only a Secret that was never read is requested here: without its version pods would be started and then restarted.
 """
 
 from marketfeed_operator.api import Spec
@@ -18,10 +18,10 @@ from marketfeed_operator.store import Store
 
 
 class Observer:
-    """Gathers what is known of a feed's surroundings.
+    """Gathers the observed state of a feed.
 
     Args:
-        secrets: None where no Secret may be looked at.
+        secrets: None when Secrets are not watched.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class Observer:
         self._claims = claims
 
     def children(self, key: Key, uid: str) -> dict[ChildKey, ChildFacts]:
-        """The children of the feed of that uid. Labels prove nothing: what it has not made is none of them.
+        """Return the children of the feed with that uid. Labels prove nothing: objects that it did not create are not
+        included.
 
-        The runs of retention are their CronJob's.
+        Retention runs belong to their CronJob.
         """
         named = self._store.children_of(key)
         made = {name: facts for name, facts in named.items() if facts.belongs_to(uid)}
@@ -58,10 +59,10 @@ class Observer:
         return made | runs
 
     async def observe(self, key: Key, uid: str, spec: Spec | None) -> Observed:
-        """What is known now; without a spec only what needs none.
+        """Return the observed state; without a spec only the parts that need none.
 
         Raises:
-            ApiError: a Secret is new, and the API server does not answer.
+            ApiError: a Secret is new, and the API server did not respond.
         """
         versions = {}
         if self._secrets is not None and spec is not None:
@@ -90,7 +91,7 @@ class Observer:
         )
 
     def forget(self, key: Key) -> None:
-        """The feed is gone: nothing is asked for it any more."""
+        """Drop the state of a deleted feed."""
         self._listings.forget(key)
         if self._secrets is not None:
             self._secrets.forget(key)

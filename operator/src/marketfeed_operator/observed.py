@@ -1,4 +1,4 @@
-"""What is there, as small frozen values: what `observe` found and `decide` and `plan` work on."""
+"""Observed state, as small frozen values: the output of `observe` and the input of `plan` and `decide`."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ JobState = Literal["None", "Running", "Succeeded", "Failed"]
 
 @dataclass(frozen=True)
 class FeedFacts:
-    """A MarketFeed as it is stored; whether its spec is sound is not known yet."""
+    """Stored MarketFeed; its spec is not validated yet."""
 
     namespace: str
     name: str
@@ -25,7 +25,7 @@ class FeedFacts:
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
     deleting: bool = False
-    """It is on its way out, and waits until its children have gone (``kubectl delete --cascade=foreground``)."""
+    """It is being deleted and waits for its children (``kubectl delete --cascade=foreground``)."""
 
     @property
     def key(self) -> Key:
@@ -35,21 +35,21 @@ class FeedFacts:
 
 @dataclass(frozen=True)
 class ChildFacts:
-    """A child as it is stored.
+    """Stored child.
 
     Attributes:
-        digest: changes with whatever somebody else may have changed in it.
-        config_hash: of its pod template.
-        secret_versions: that its pods were started with, as in their annotation.
-        wanted, there, updated, ready: its pods.
-        settled: its controller has seen the newest spec.
+        digest: changes with any change by another party.
+        config_hash: hash of its pod template.
+        secret_versions: Secret versions that its pods were started with, from their annotation.
+        wanted, there, updated, ready: numbers of its pods.
+        settled: its controller has observed the latest generation.
         replicas_ours: `spec.replicas` is owned by the operator.
-        component: that its label names.
+        component: component label.
         owner: uid of its controlling owner; "" for none.
-        ours: it was applied under the operator's field manager.
-        account: ServiceAccount of its pod template; "" where it has none.
-        trouble: (reason, message) by which its own controller says that it gets no further; None when it does.
-        created: when it was made, in ISO 8601 to the second.
+        ours: it was created or applied by the operator's field manager.
+        account: ServiceAccount of its pod template; "" without one.
+        trouble: (reason, message) of its controller when it is stuck; otherwise None.
+        created: creation time, ISO 8601 to the second.
     """
 
     key: ChildKey
@@ -76,15 +76,15 @@ class ChildFacts:
     reading: Reading | None = None
 
     def belongs_to(self, uid: str) -> bool:
-        """Whether the feed of that uid may change and delete it: it has made it.
+        """Return whether the feed with that uid may change and delete it.
 
-        One without an owner is left of a feed that was deleted with ``--cascade=orphan``, and is adopted.
+        One without an owner is left from a feed that was deleted with ``--cascade=orphan``, and is adopted.
         """
         return self.ours and self.owner in ("", uid)
 
     @property
     def rolled(self) -> bool:
-        """Every pod is at the newest template and ready."""
+        """All pods are updated and ready."""
         return (
             self.settled
             and self.updated >= self.wanted
@@ -95,8 +95,7 @@ class ChildFacts:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """A pod of a feed; `trouble` is why it cannot run, in one sentence, "" when it can; `ended`, that it never will
-    again."""
+    """Pod of a feed; `trouble` is why it cannot run, "" when it can; `ended`: it has terminated for good."""
 
     namespace: str
     name: str
@@ -112,7 +111,7 @@ class PodFacts:
 
 @dataclass(frozen=True)
 class PodReport:
-    """What a pod's /status said last, cut down to what is told of it."""
+    """Last report from a pod's /status, reduced to the fields in use."""
 
     assignment: str = ""
     last_trade_time_us: int | None = None
@@ -124,12 +123,12 @@ class PodReport:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the venue says of its symbols.
+    """Symbol list of a venue.
 
     Attributes:
-        symbols: symbol -> (status, quote asset); None when the venue has not answered yet.
-        problem: why the last question was not answered; "" when it was.
-        skipped: entries of the last response that could not be read.
+        symbols: symbol -> (status, quote asset); None before the first response.
+        problem: why the last request failed; "" when it succeeded.
+        skipped: number of invalid entries in the last response.
     """
 
     symbols: Mapping[str, tuple[str, str]] | None
@@ -139,12 +138,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class KafkaListener:
-    """A listener of a Kafka cluster that Strimzi runs.
+    """Listener of a Strimzi Kafka.
 
     Attributes:
-        port: inside the cluster.
+        port: port inside the cluster.
         internal: it is meant for clients in this Kubernetes cluster.
-        bootstrap_servers: where Strimzi says that it is, host:port[,host:port…].
+        bootstrap_servers: address in the status, host:port[,host:port…].
     """
 
     port: int
@@ -155,35 +154,35 @@ class KafkaListener:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that one reconciliation knows of a feed's surroundings."""
+    """Observed state of a feed, the input of one reconciliation."""
 
     children: Mapping[ChildKey, ChildFacts] = field(default_factory=dict)
     pods: Sequence[PodFacts] = ()
     reports: Mapping[str, PodReport] = field(default_factory=dict)
     """Pod uid -> its report."""
     listing: Listing | None = None
-    """Asked for only where a symbolSelector needs it."""
+    """Set only with a symbolSelector."""
     kinds: Set[str] = frozenset()
     """Optional kinds that the cluster serves."""
     kafka_listeners: Sequence[KafkaListener] = ()
-    """Of the cluster in spec.kafka.cluster; none where Strimzi has not said."""
+    """Listeners of the cluster in spec.kafka.cluster; none before its status has them."""
     secret_versions: Mapping[str, str] = field(default_factory=dict)
-    """Name -> version, of the Secrets that the feed's pods read; without those that cannot be looked at."""
+    """Secret name -> version, of those that the feed's pods use and that may be read."""
     refusals: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Uid of a workload -> (reason, message) of why its pods are not created."""
+    """Workload uid -> (reason, message) of refused pod creation."""
     report_problems: Mapping[str, str] = field(default_factory=dict)
-    """Pod uid -> why its /status cannot be used."""
+    """Pod uid -> why its /status is invalid."""
     scope_problem: str = ""
-    """Why the feed's namespace cannot be watched; "" when it is."""
+    """Why the feed's namespace cannot be watched; "" when it can."""
     other_operator: str = ""
-    """Another installation of the operator that would serve the feed's namespace too; "" for none."""
+    """Another installation of the operator that competes for the feed's namespace; "" for none."""
     unreadable_kinds: Mapping[str, str] = field(default_factory=dict)
     """Optional kind -> why its objects in the feed's namespace cannot be listed."""
     claim_problem: str = ""
-    """Why the claim on the feed's namespace cannot be renewed; "" when it is."""
+    """Why the lease of the feed's namespace cannot be renewed; "" when it can."""
     operator_problems: Mapping[str, str] = field(default_factory=dict)
-    """Side loop of the operator -> why it fails; concerns every feed."""
+    """Background loop of the operator -> why it fails; concerns all feeds."""
 
     def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
-        """A child; None when it is not there."""
+        """Return a child; None when it does not exist."""
         return self.children.get((kind, namespace, name))

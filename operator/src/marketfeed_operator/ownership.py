@@ -1,7 +1,7 @@
-"""Whose an object is, from its metadata. Pure.
+"""Ownership of objects, from their metadata. Pure.
 
-An object is a feed's when the operator has made it and the feed controls it (its uid is that of the controlling
-owner reference). Labels prove nothing: anybody may set them.
+An object belongs to a feed when the operator created it and the feed controls it (the uid of the controlling owner
+reference). Labels prove nothing: anyone may set them.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ _HELM_NAMESPACE: Final = "meta.helm.sh/release-namespace"
 
 
 def belongs_to(metadata: Mapping[str, Any], uid: str, wanted: Mapping[str, str]) -> bool:
-    """Whether the feed of that uid may change the object; as `ChildFacts.belongs_to`.
+    """Return whether the feed with that uid may change the object; as `ChildFacts.belongs_to`.
 
     Args:
-        wanted: labels that the feed gives the object. One without an owner is adopted only when it names that feed.
+        wanted: labels of the desired object. One without an owner is adopted only when its labels name that feed.
     """
     if not is_ours(metadata):
         return False
@@ -31,7 +31,7 @@ def belongs_to(metadata: Mapping[str, Any], uid: str, wanted: Mapping[str, str])
 
 
 def owner_text(metadata: Mapping[str, Any]) -> str:
-    """Who the object belongs to, as far as it tells: its owner, its Helm release, or who has set its fields."""
+    """Return who owns the object: its owner, its Helm release, or its field managers."""
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     controllers = [owner for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
     if controllers:
@@ -42,5 +42,5 @@ def owner_text(metadata: Mapping[str, Any]) -> str:
         text = f"{KIND} {labels.get(FEED_NAMESPACE, metadata.get('namespace', ''))}/{labels[FEED]}"
     else:
         managers = sorted({str(entry.get("manager")) for entry in metadata.get("managedFields") or []})
-        text = f"whoever applied it as {', '.join(managers) or 'nobody known'}"
+        text = f"field manager {', '.join(managers) or 'unknown'}"
     return printable(text, 200)

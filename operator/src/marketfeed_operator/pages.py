@@ -1,7 +1,7 @@
-"""A page of a list: read within a bound, and taken apart one object at a time.
+"""Pages of a list: read with a size limit, and decoded one object at a time.
 
-An object of 1 MiB takes some 30 MiB once it is decoded, if its author wants that. So no page is ever decoded whole: its
-objects are, one after the other, and of each only what is made of it stays.
+An object of 1 MiB can take about 30 MiB when decoded. So no page is decoded as a whole: its objects are, one after
+the other, and only the result of `take` is kept.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from marketfeed_operator import nesting
 
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_OBJECT_BYTES: Final = 32 * 1024 * 1024
-"""Well above what an object can have: a request has 3 MiB at most, and escapes make six of one byte."""
+"""Well above the size of any object: a request has at most 3 MiB, and escaping makes up to six bytes of one."""
 LARGE_BYTES: Final = 64 * 1024
-"""Above it a text is decoded in a thread."""
+"""Size above which a text is decoded in a thread."""
 CHUNK_BYTES: Final = 64 * 1024
 
 Object = dict[str, Any]
@@ -43,13 +43,13 @@ _decoder: Final = msgspec.json.Decoder(_List)
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """A page of a list.
+    """Page of a list.
 
     Attributes:
-        items: what was made of its objects.
-        proceed: where the next page begins; None when there is none.
-        limit: most objects that it could have.
-        size: its bytes.
+        items: what `take` returned for each object.
+        proceed: continue token of the next page; None for the last.
+        limit: requested maximum number of objects.
+        size: size in bytes.
         head: the list without its objects.
     """
 
@@ -61,15 +61,15 @@ class Page(Generic[T]):
 
 
 def taken(text: bytes, take: Callable[[Object], T], limit: int) -> Page[T]:
-    """The page in the JSON of a list, of each object what `take` makes of it.
+    """Parse a page of a list; each object is replaced by what `take` returns.
 
     Raises:
-        ValueError: it is no JSON of a list.
+        ValueError: it is not the JSON of a list.
     """
     try:
         found = _decoder.decode(nesting.shallow(text))
     except msgspec.MsgspecError as error:
-        raise ValueError(f"no list: {error}") from error
+        raise ValueError(f"not a list: {error}") from error
     head = {
         "kind": found.kind,
         "apiVersion": found.api_version,
@@ -83,16 +83,18 @@ def taken(text: bytes, take: Callable[[Object], T], limit: int) -> Page[T]:
 
 
 _decoding: Final = ThreadPoolExecutor(1, thread_name_prefix="decoding")
-"""One for all, so that no two large objects are decoded at the same time."""
+"""Global, so that no two large objects are decoded at the same time."""
 
 
 async def decoded(decode: Callable[[], T]) -> T:
-    """What `decode` returns, which may take long or much memory: in a thread, one after the other."""
+    """Run `decode`, which may take much time or memory, in a thread, one at a time."""
     return await asyncio.get_running_loop().run_in_executor(_decoding, decode)
 
 
 async def read_at_most(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
-    """The body of a response; None when it has more than `max_bytes`, and is not read to its end."""
+    """Return the body of a response; None when it is larger than `max_bytes`, in which case it is not read to the
+    end.
+    """
     pieces, size = [], 0
     async for piece in response.content.iter_chunked(CHUNK_BYTES):
         size += len(piece)

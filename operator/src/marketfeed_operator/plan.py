@@ -1,4 +1,4 @@
-"""What is to be done for a feed: symbols to shards, children, and what must wait. Pure; run it twice, get the same."""
+"""Plan for a feed: symbols to shards, children, and what is held back. Pure and idempotent."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -16,18 +16,18 @@ from marketfeed_wire.assignment import hash_of
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be there now.
+    """Desired state of this pass.
 
     Attributes:
-        children: in the order they are made.
-        readings: what each shard reads.
-        target: where each symbol belongs.
-        moving: symbol -> (from, to), for those whose shard changed just now.
-        waiting_shards: shards whose roll waits for others to finish theirs.
-        held_back: workloads that are kept as they are, or not made yet, though they are to be otherwise: these shards,
-            and consumers that wait.
-        migration: how far the schema of this feed's consumers is.
-        job: the migration's Job; "" when there is none.
+        children: desired children, in the order of creation.
+        readings: symbols that each shard reads.
+        target: symbols assigned to each shard.
+        moving: symbol -> (from, to), for those whose shard just changed.
+        waiting_shards: number of shards whose rollout waits for others to finish.
+        held_back: number of workloads that are not created or changed yet although they differ: these shards, and
+            consumers that wait.
+        migration: state of the migration for this feed's consumers.
+        job: name of the migration Job; "" for none.
     """
 
     children: tuple[Child, ...]
@@ -41,16 +41,16 @@ class Plan:
 
 
 def resolve(spec: Spec, observed: Observed, assigned: Set[str]) -> Set[str] | None:
-    """The symbols that the feed wants; None while the venue has not said which there are.
+    """Return the symbols of the feed; None while the venue's list is unknown.
 
-    A symbol that was taken before stays taken while it fits the selector, whatever came before it in the alphabet.
+    A selected symbol stays selected while it matches the selector, whatever precedes it in the alphabet.
     """
     if spec.symbols is not None:
         return frozenset(spec.symbols)
     chosen = spec.symbol_selector
     listing = observed.listing
     if chosen is None or listing is None or listing.symbols is None:
-        # Nobody can say which symbols there are: those that are read stay read.
+        # The list is unknown: symbols in use stay in use.
         return frozenset(assigned) or None
     fitting = sorted(
         symbol
@@ -63,7 +63,7 @@ def resolve(spec: Spec, observed: Observed, assigned: Set[str]) -> Set[str] | No
 
 
 def plan(feed: Feed, observed: Observed) -> Plan | None:
-    """What is to be there; None while the symbols are not known."""
+    """Return the plan; None while the symbols are unknown."""
     now = readings(observed)
     assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
     wanted = resolve(feed.spec, observed, assigned)
@@ -100,7 +100,7 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
 
 
 def readings(observed: Observed) -> dict[int, Reading]:
-    """What the stored assignment files say."""
+    """Return the stored assignments."""
     found = {}
     for (_, _, name), facts in observed.children.items():
         shard = shard_of(name)
@@ -110,7 +110,7 @@ def readings(observed: Observed) -> dict[int, Reading]:
 
 
 def by_shard(observed: Observed) -> dict[int, list[PodReport]]:
-    """What the pods of each shard report; nothing for a shard of which none does."""
+    """Return the reports of each shard's pods; shards without a report are left out."""
     found = defaultdict[int, list[PodReport]](list)
     for pod in observed.pods:
         if pod.shard is not None and (report := observed.reports.get(pod.uid)) is not None:
@@ -119,9 +119,9 @@ def by_shard(observed: Observed) -> dict[int, list[PodReport]]:
 
 
 def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, frozenset[str]]:
-    """The symbols that each shard's workers have reported as live: all of its file's, or none.
+    """Return the symbols that each shard's workers report as live: all of its file, or none.
 
-    With two pods both have to: the old shard lets go only when the new one is as safe as it was.
+    With two pods both have to report them: the old shard drops a symbol only when the new one is equally redundant.
     """
     reports, live = by_shard(observed), {}
     for shard, reading in now.items():
@@ -132,9 +132,9 @@ def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, fr
 
 
 def _around_migration(child: Child, state: JobState, observed: Observed) -> Child:
-    """Consumers stay as they are until the schema fits their image: the old ones go on with the old schema.
+    """Hold consumers until the schema matches their image: the old ones continue with the old schema.
 
-    The migration itself stays as it was made: a Job's pod template can never change, and it is to run once.
+    The migration Job itself is left unchanged: its pod template is immutable, and it runs once.
     """
     if child.kind is JOB:
         found = observed.children.get(child.key)
@@ -161,7 +161,7 @@ def _after_predecessor(feed: Feed, child: Child, wanted: Sequence[Child], observ
 
 
 def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[list[Child], int]:
-    """Hold back the roll of shards above `at_once`: a bad setting then stops a few shards and not all of them."""
+    """Hold rollouts of shards above `at_once`: a faulty setting then affects a few shards only."""
     rolling = sum(
         1
         for child in children
@@ -174,7 +174,7 @@ def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[li
         if not _rolls(child, observed):
             result.append(child)
         elif rolling < at_once or not observed.children[child.key].rolled:
-            # One that is not ready anyway loses nothing by a new setting, which may be its cure.
+            # A shard that is not ready loses nothing by a rollout, which may fix it.
             rolling += observed.children[child.key].rolled
             result.append(child)
         else:
@@ -184,7 +184,7 @@ def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[li
 
 
 def _held_back(wanted: Sequence[Child], children: Sequence[Child], observed: Observed) -> int:
-    """How many children are held that are not stored as wanted. A migration stays as it was made, for good."""
+    """Return the number of held children that differ from the stored ones. A migration Job is never changed."""
     return sum(
         1
         for child, planned in zip(wanted, children, strict=True)
@@ -198,7 +198,7 @@ def _held_back(wanted: Sequence[Child], children: Sequence[Child], observed: Obs
 
 
 def _rolls(child: Child, observed: Observed) -> bool:
-    """Whether to apply it would restart pods that are there."""
+    """Return whether applying the child would restart existing pods."""
     facts = observed.children.get(child.key)
     return child.kind is DEPLOYMENT and facts is not None and facts.config_hash != config_hash(child.body)
 
@@ -208,14 +208,14 @@ def _desired_hash(body: Object | None) -> str:
 
 
 def obsolete(wanted: tuple[Child, ...], observed: Observed, uid: str) -> list[tuple[str, str, str]]:
-    """The children that are there and not wanted. Topics stay: with them would go their data.
+    """Return the existing children that are not desired. Topics are kept: deleting them would delete their data.
 
-    Only what the feed of that `uid` has made, whatever labels it carries. The runs of retention are their CronJob's,
-    which keeps a few of them, and go with it. A ServiceAccount stays while a workload names it: one whose roll waits
-    for its turn could start no pod any more.
+    Only objects that the feed with that `uid` created, whatever their labels. Retention runs belong to their CronJob.
+    A ServiceAccount is kept while a workload uses it: a workload whose rollout is held back could not start pods
+    without it.
     """
     keep = {child.key for child in wanted}
-    # A migration that is done with stays until the next one has taken its place.
+    # A completed migration is kept until the next one replaces it.
     accounts = {facts.account for facts in observed.children.values()}
     has_job = any(key[0] == JOB.kind and key in observed.children for key in keep)
     return [

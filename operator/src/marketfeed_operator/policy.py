@@ -1,7 +1,7 @@
-"""What the installer allows feeds to ask for, beyond what the CRD takes from anybody. Pure.
+"""Limits that the administrator sets for feeds, beyond the validation of the CRD. Pure.
 
-A MarketFeed is written by whoever may write it in a namespace, and is carried out with the operator's rights: these
-settings say how far that goes (docs/security.md). A feed that asks for more is left as it is, and told so.
+Anyone who may write a MarketFeed in a namespace uses the operator's permissions: these settings limit that
+(docs/security.md). A feed beyond the limits is not changed, and reports it.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ _ENDS = ("/", ":", "@")
 
 @dataclass(frozen=True)
 class Policy:
-    """The installer's limits; an empty list of images or priority classes allows every one.
+    """Limits for feeds; an empty list of images or priority classes allows any.
 
     Attributes:
-        images: prefixes of the images that a feed may name. One that does not end in /, : or @ ends where a part of an
-            image's name does: registry.example/team allows registry.example/team/worker:1, not registry.example/teams.
-        priority_classes: PriorityClasses that a feed may name.
-        topic_namespaces: namespaces besides its own into which a feed may declare topics; * allows every one.
-        own_endpoints: a feed may say where its venue is.
+        images: allowed image prefixes. One that does not end in /, : or @ matches whole name components:
+            registry.example/team allows registry.example/team/worker:1, not registry.example/teams.
+        priority_classes: allowed PriorityClasses.
+        topic_namespaces: namespaces besides its own in which a feed may declare topics; * allows any.
+        own_endpoints: whether a feed may set spec.endpoints.
     """
 
     images: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Policy:
     own_endpoints: bool = True
 
     def refusals(self, namespace: str, spec: Spec) -> list[str]:
-        """What a feed of `namespace` asks for and may not have, one sentence each."""
+        """Return what a feed of `namespace` requests beyond the limits, one sentence each."""
         found = [
             f"spec.images.{field}={image!r:.100} is not among the images that the operator allows: "
             f"{', '.join(self.images)}"
@@ -47,14 +47,15 @@ class Policy:
         allowed = {namespace, None, *self.topic_namespaces}
         if elsewhere not in allowed and "*" not in allowed:
             found.append(
-                f"spec.kafka.manageTopics declares topics in namespace {elsewhere}, which the operator does not allow "
-                f"feeds of {namespace} (setting TOPIC_NAMESPACES): create the topics there, and set manageTopics: false"
+                f"spec.kafka.manageTopics declares topics in namespace {elsewhere}, which the operator does "
+                f"not allow feeds of {namespace} (setting TOPIC_NAMESPACES): create the topics there, and "
+                "set manageTopics: false"
             )
         given = spec.endpoints is not None and (spec.endpoints.websocket or spec.endpoints.rest)
         if given and not self.own_endpoints:
             found.append(
-                "spec.endpoints is not allowed by the operator (setting ALLOW_OWN_ENDPOINTS): feeds read the "
-                "venue's own addresses"
+                "spec.endpoints is not allowed by the operator (setting ALLOW_OWN_ENDPOINTS): remove it to "
+                "use the venue's own addresses"
             )
         return found
 
@@ -69,6 +70,6 @@ def _begins(image: str, prefix: str) -> bool:
     rest = image.removeprefix(prefix)
     if not image.startswith(prefix):
         return False
-    # A colon before a slash begins a port: another port of a registry's host is another registry.
+    # A colon before a slash begins a port: another port of a registry host is another registry.
     ends_a_part = rest.startswith(_ENDS) and not (rest.startswith(":") and "/" in rest)
     return not rest or prefix.endswith(_ENDS) or ends_a_part

@@ -1,4 +1,4 @@
-"""One reconciliation: parse → policy → observe → plan → apply → decide → status. The same for every reason to do it."""
+"""Reconciliation: parse → policy → observe → plan → apply → decide → write status. The same for every trigger."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,19 +26,19 @@ from marketfeed_operator.text import printable
 log = logs.get(__name__)
 
 PATIENCE_PASSES: Final = 5
-"""Failed passes in a row, some 5 to 15 seconds, after which an overload or a fault of the API server is told too."""
+"""Consecutive failed passes, about 5 to 15 s, after which a transient failure of the API server is reported."""
 LARGE: Final = 400
-"""Symbols, children and pods above which plan and status are made in a thread: some 20 ms."""
+"""Number of symbols, children and pods above which plan and status are computed in a thread: about 20 ms."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a reconciliation ended.
+    """Result of a reconciliation.
 
     Attributes:
-        failure: what was refused, for the log; "" when nothing was.
-        retry_after_seconds: at least this long until the next try, where the API server asked for it.
-        more: the feed has more changes than one pass makes, and is to have another as soon as others had theirs.
+        failure: refusal, for the log; "" for none.
+        retry_after_seconds: minimum delay of the next attempt, from the API server.
+        more: the limit of changes per pass was reached; the feed is queued again behind the others.
     """
 
     failure: str = ""
@@ -48,7 +48,7 @@ class Done:
 
 @dataclass(frozen=True)
 class _Pass:
-    """How a pass ended: what the status follows from, and what has to be tried again."""
+    """Result of a pass: the input of the status, and what must be retried."""
 
     situation: Situation
     refusal: ApiError | None
@@ -56,10 +56,10 @@ class _Pass:
 
 
 class Reconciler:
-    """Brings feeds to what they declare.
+    """Reconciles feeds.
 
     Args:
-        now: the wall clock, for the times in conditions.
+        now: wall clock, for transition times.
     """
 
     def __init__(
@@ -86,32 +86,31 @@ class Reconciler:
         self._claims = claims
         self._now = now
         self._failures: dict[Key, int] = {}
-        """Feed -> passes in a row in which the API server has refused something."""
+        """Feed -> consecutive passes with a refusal of the API server."""
 
     async def reconcile(self, key: Key) -> Done | None:
-        """Bring a feed to what it declares; None when there is none any more, or it is going.
+        """Reconcile a feed; return None when it is deleted or being deleted.
 
-        Whatever goes wrong in between, also what nobody foresaw, becomes a condition of this feed and of no other.
+        Any failure, including unexpected ones, becomes a condition of this feed and of no other.
         """
         facts = self._store.feeds.get(key)
-        # One that goes waits for its children to have gone: they must not be put back.
+        # A feed that is being deleted waits for its children to be deleted: they must not be created again.
         if facts is None or facts.deleting:
             self._forget(key)
             return None
         try:
             if await self._claims.holder(key[0]):
-                return Done()  # another operator's, which also writes the status
+                return Done()  # served by another operator, which also writes the status
             outcome = await self._pass(key, facts)
-        except (
-            ApiError
-        ) as error:  # nobody can say whose the namespace is: nothing is applied until somebody can
+        except ApiError as error:  # the lease of the namespace is unknown: nothing is applied
             at = Situation(facts, None, [], Observed(), None, failure=self._worth_telling(key, error))
             outcome = _Pass(at, error)
         except Exception as error:
             log.exception("reconciliation crashed", feed="/".join(key))
             outcome = _Pass(Situation(facts, None, [], Observed(), None, fault=_fault(error)), None)
         if outcome.refusal is not None and outcome.situation.plan is None and not outcome.situation.failure:
-            # What was told stands until the refusal has stayed: without a plan nothing is known of the feed's children.
+            # The last status is kept until the refusal has persisted: without a plan nothing is known about the
+            # children.
             return Done(f"{outcome.refusal}", outcome.refusal.retry_after_seconds or 0)
         try:
             await self._writer.write(facts, await self._status(outcome.situation))
@@ -141,7 +140,7 @@ class Reconciler:
         planned = None
         if spec is not None and not problems:
             feed = self._feed(facts, spec, observed)
-            # A feed of thousands of symbols must not hold up the loop that serves all others.
+            # A feed of thousands of symbols must not block the event loop.
             large = len(spec.symbols or ()) + _size(observed) > LARGE
             planned = await asyncio.to_thread(plan, feed, observed) if large else plan(feed, observed)
             if planned is not None and not spec.paused:
@@ -161,7 +160,7 @@ class Reconciler:
         return _Pass(at, done.refusal, more=done.cut_short)
 
     async def _status(self, at: Situation) -> Status:
-        """The status of a situation; where even that fails, one that says so."""
+        """Return the status of a situation; if that fails, one that reports the failure."""
         try:
             if _size(at.observed) > LARGE:
                 return await asyncio.to_thread(decide, at, self._now())
@@ -172,7 +171,7 @@ class Reconciler:
             return decide(Situation(bare, None, [], Observed(), None, fault=_fault(error)), self._now())
 
     def _forget(self, key: Key) -> None:
-        # Its children have it as their owner: the API server's garbage collector takes them.
+        # The API server's garbage collector deletes its children by their owner reference.
         self._applier.forget(list(self._store.children_of(key)))
         self._failures.pop(key, None)
         self._metrics.forget_feed(*key)
@@ -196,7 +195,7 @@ class Reconciler:
         )
 
     def _worth_telling(self, key: Key, failure: ApiError | None) -> str:
-        """A failure as the status tells it: at once what will not pass by itself, the rest when it has stayed."""
+        """Return a failure for the status: permanent ones at once, transient ones when they persist."""
         if failure is None:
             self._failures.pop(key, None)
             return ""

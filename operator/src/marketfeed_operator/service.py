@@ -1,4 +1,4 @@
-"""The operator's life: connect, wait for the lease, lead, hand over."""
+"""Lifecycle of the operator: connect, acquire the lease, lead, release."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ async def run(settings: OperatorSettings) -> int:
     """Run until SIGTERM or SIGINT (0), or until the lease or the watches are lost (1).
 
     Raises:
-        StartupError: no API server within START_DEADLINE_SECONDS, or one that refuses us.
+        StartupError: no response from the API server within START_DEADLINE_SECONDS, or a refusal.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -68,7 +68,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 
 class _Operator:
-    """The parts of a running operator."""
+    """Components of a running operator."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, metrics: Metrics) -> None:
         self._settings = settings
@@ -120,9 +120,9 @@ class _Operator:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _reach(self, stop: asyncio.Event) -> None:
-        """Return once the API server answers and knows MarketFeeds.
+        """Return when the API server responds and serves MarketFeeds.
 
-        A namespace that cannot be read is no reason to serve none: see `engine.scopes`.
+        A namespace that cannot be read does not prevent the others from being served: see `engine.scopes`.
         """
         deadline = time.monotonic() + self._settings.start_deadline_seconds
         for delay in delays(0.5, 5, self._rng):
@@ -142,10 +142,10 @@ class _Operator:
                 return
 
     async def _look(self) -> None:
-        """Read a MarketFeed of any namespace that is served.
+        """Read one MarketFeed of any served namespace.
 
         Raises:
-            ApiError: none of them can be read.
+            ApiError: none of the namespaces can be read.
         """
         failure: ApiError | None = None
         for namespace in self._settings.watch_namespaces or (None,):
@@ -159,10 +159,10 @@ class _Operator:
             raise failure
 
     async def _lead(self, stop: asyncio.Event) -> int:
-        """Serve every feed; the exit code."""
+        """Serve all feeds. Return the exit code."""
 
         def take_signals_back() -> None:
-            _stop_on_signals(stop)  # a stop is ours to order: the watches first, the lease last
+            _stop_on_signals(stop)  # the operator handles shutdown: watches first, the lease last
 
         leadership = Leadership(
             self._settings, self._cluster, self._store, self._metrics,
@@ -179,28 +179,28 @@ class _Operator:
         self._metrics.leader.set(0)
         if ended == "stop":
             return 0
-        log.error("stopped leading, to be started again", ended=ended)
+        log.error("leadership lost", ended=ended)
         return 1
 
     async def _remove_canary(self) -> None:
-        """Delete the MarketFeed by which versions before 0.2 proved that they live."""
+        """Delete the canary MarketFeed of releases before 0.2."""
         name = "marketfeed-canary"
         try:
             found = await self._cluster.get(FEEDS.path(self._namespace, name))
             if (found["metadata"].get("labels") or {}).get(f"{GROUP}/canary") == "true":
                 await self._cluster.delete(FEEDS, self._namespace, name, uid=found["metadata"]["uid"])
-                log.info("canary of an older version deleted", namespace=self._namespace)
+                log.info("canary of an older release deleted", namespace=self._namespace)
         except NotFound:
             return
         except ApiError as error:
-            log.warning("canary of an older version not deleted", reason=str(error))
+            log.warning("canary of an older release not deleted", reason=str(error))
 
     async def _learn_kinds(self, audit: Audit, stop: asyncio.Event) -> None:
         for delay in delays(0.5, 10, self._rng):
             try:
                 await audit.learn_kinds()
             except ApiError as error:
-                log.warning("the cluster cannot be listed", reason=str(error))
+                log.warning("optional kinds not discovered", reason=str(error))
             else:
                 return
             await _first(stop.wait(), asyncio.sleep(delay))
@@ -209,15 +209,15 @@ class _Operator:
 
 
 async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Return when one of them has ended; the others are cancelled."""
+    """Return when one of them has finished; cancel the others."""
     await _first_of([(str(number), each) for number, each in enumerate(coroutines)])
 
 
 async def _first_of(coroutines: list[Task]) -> str:
-    """The name of the one that ended first; the others are cancelled and waited for.
+    """Return the name of the first that finished; cancel the others and wait for them.
 
     Raises:
-        whatever the first raised.
+        the exception of the first.
     """
     tasks = [asyncio.create_task(each, name=name) for name, each in coroutines]
     try:

@@ -1,4 +1,4 @@
-"""Write a feed's status, its metrics and its Events, when there is something new to say."""
+"""Write the status, metrics and Events of a feed when they have changed."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ class StatusWriter:
     """Writes statuses.
 
     Args:
-        identity: what this process is called in Events.
+        identity: name of this process in Events.
     """
 
     def __init__(self, cluster: Cluster, store: Store, metrics: Metrics, identity: str) -> None:
@@ -28,10 +28,10 @@ class StatusWriter:
         self._identity = identity
 
     async def write(self, facts: FeedFacts, status: Status) -> None:
-        """Write the status if it is new, and an Event for each condition that turned or has another reason.
+        """Write the status if it has changed, and an Event for each condition with a new status or reason.
 
         Raises:
-            ApiError: the API server refused or did not answer.
+            ApiError: the API server refused or did not respond.
         """
         ready, paused = status.conditions[0], status.conditions[3]
         self._metrics.feed_ready.labels(*facts.key).set(ready.status == "True")
@@ -71,12 +71,12 @@ class StatusWriter:
             NotFound,
             Forbidden,
             Invalid,
-        ) as error:  # the namespace is going; the status has it all
-            log.warning("event not told", feed=f"{facts.namespace}/{facts.name}", reason=str(error))
+        ) as error:  # the namespace is being deleted; the status has the same information
+            log.warning("event not created", feed=f"{facts.namespace}/{facts.name}", reason=str(error))
 
 
 def transitions(before: Any, after: Any) -> list[dict[str, Any]]:
-    """The conditions whose status or reason is another than before; a first Progressing or "all is well" is none."""
+    """Return the conditions with a new status or reason; an initial Progressing or healthy state is left out."""
     known = {found["type"]: found for found in before.get("conditions", [])}
     return [
         condition
@@ -87,7 +87,7 @@ def transitions(before: Any, after: Any) -> list[dict[str, Any]]:
 
 
 def _with_removals(wanted: dict[str, Any], stored: Any) -> dict[str, Any]:
-    """A merge patch that also removes the fields which are stored and not wanted."""
+    """Return a merge patch that also removes the stored fields that are not desired."""
     patch: dict[str, Any] = dict.fromkeys(stored.keys() - wanted.keys())
     for key, value in wanted.items():
         before = stored.get(key)

@@ -1,4 +1,4 @@
-"""What the watches have brought, in memory: facts by feed. Filled by `handlers`, compared whole by `audit`."""
+"""In-memory cache of the watches: facts by feed. Filled by `handlers`, compared with the cluster by `audit`."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from marketfeed_operator.observed import ChildFacts, ChildKey, FeedFacts, Key, P
 
 
 class Store:
-    """Feeds, their children and their pods. Each change answers with the feed that it touches, or None."""
+    """Feeds, their children and their pods. Each change returns the affected feed, or None."""
 
     def __init__(self) -> None:
         self.feeds: dict[Key, FeedFacts] = {}
@@ -17,19 +17,19 @@ class Store:
         self._feed_of_pod: dict[str, Key] = {}
 
     def children_of(self, feed: Key) -> dict[ChildKey, ChildFacts]:
-        """A copy of the feed's children."""
+        """Return a copy of the feed's children."""
         return dict(self._children.get(feed, {}))
 
     def pods_of(self, feed: Key) -> list[PodFacts]:
-        """The feed's pods, by name."""
+        """Return the feed's pods, sorted by name."""
         return sorted(self._pods.get(feed, {}).values(), key=lambda pod: pod.name)
 
     def all_children(self) -> Iterable[ChildFacts]:
-        """Every child of every feed."""
+        """Return the children of all feeds."""
         return [child for children in self._children.values() for child in children.values()]
 
     def put_feed(self, feed: FeedFacts) -> Key | None:
-        """Take in a feed; None when only its status is new, which is what we have written ourselves."""
+        """Store a feed; return None when only its status has changed, which the operator writes itself."""
         before = self.feeds.get(feed.key)
         if before is not None and _is_older(
             feed.resource_version, before.resource_version, feed.uid == before.uid
@@ -40,18 +40,18 @@ class Store:
         return None if same else feed.key
 
     def remove_feed(self, key: Key) -> Key:
-        """A feed is gone."""
+        """Remove a feed."""
         self.feeds.pop(key, None)
         return key
 
     def put_child(self, child: ChildFacts) -> Key | None:
-        """Take in a child; None when nothing of it matters that was not known."""
+        """Store a child; return None when nothing relevant has changed."""
         before = self._children.get(child.feed, {}).get(child.key)
         if before is not None and _is_older(
             child.resource_version, before.resource_version, child.uid == before.uid
         ):
             return None
-        # Its label was changed to another feed: the former one has to make it anew.
+        # Its label now names another feed: the former one must create it again.
         if self._feed_of.get(child.key, child.feed) != child.feed:
             self.remove_child(child.key)
         self._children[child.feed][child.key] = child
@@ -60,7 +60,7 @@ class Store:
         return None if unchanged else child.feed
 
     def remove_child(self, key: ChildKey, uid: str | None = None) -> Key | None:
-        """A child is gone; with `uid` only that one, not another that has taken its name since."""
+        """Remove a child; with `uid` only that object, not a later one under the same name."""
         feed = self._feed_of.get(key)
         if feed is None or (uid is not None and self._children[feed][key].uid != uid):
             return None
@@ -71,16 +71,16 @@ class Store:
         return feed
 
     def put_pod(self, pod: PodFacts) -> Key | None:
-        """Take in a pod; None when nothing of it is new."""
+        """Store a pod; return None when nothing has changed."""
         before = self._pods.get(pod.feed, {}).get(pod.uid)
-        if self._feed_of_pod.get(pod.uid, pod.feed) != pod.feed:  # its label was changed to another feed
+        if self._feed_of_pod.get(pod.uid, pod.feed) != pod.feed:  # its label now names another feed
             self.remove_pod(pod.uid)
         self._pods[pod.feed][pod.uid] = pod
         self._feed_of_pod[pod.uid] = pod.feed
         return None if before == pod else pod.feed
 
     def remove_pod(self, uid: str) -> Key | None:
-        """A pod is gone."""
+        """Remove a pod."""
         feed = self._feed_of_pod.pop(uid, None)
         if feed is not None:
             self._pods[feed].pop(uid, None)
@@ -89,11 +89,11 @@ class Store:
         return feed
 
     def pods(self) -> dict[str, Key]:
-        """Uid -> feed, of every pod that is known."""
+        """Return uid -> feed of all known pods."""
         return dict(self._feed_of_pod)
 
     def pod_uids(self) -> set[str]:
-        """Every pod that is known."""
+        """Return the uids of all known pods."""
         return set(self._feed_of_pod)
 
 
@@ -104,8 +104,8 @@ def _same(before: ChildFacts, after: ChildFacts) -> bool:
 
 
 def _is_older(version: str, known: str, same_object: bool) -> bool:
-    """Whether an event is older than what an answer of the API server has told since.
+    """Return whether an event is older than a later response of the API server.
 
-    Resource versions of one kind are numbers that rise (a promise of Kubernetes since 1.35, true before).
+    Resource versions of one kind are increasing numbers (guaranteed since Kubernetes 1.35, true before).
     """
     return same_object and version.isdigit() and known.isdigit() and int(version) < int(known)

@@ -1,10 +1,10 @@
-"""Text of others, made fit for a status, a log line and a terminal."""
+"""Sanitise untrusted text for a status, a log line and a terminal."""
 
 
 def printable(text: str, most: int) -> str:
-    """Return `text` with everything that a terminal might obey written out, cut after `most` characters.
+    """Return `text` with non-printable characters escaped, truncated to `most` characters.
 
-    What is left prints as it is: no control characters, no line breaks, no bidirectional overrides, no lone surrogates.
+    The result has no control characters, line breaks, bidirectional overrides or lone surrogates.
     """
     shown = "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text[:most]

@@ -1,7 +1,6 @@
-"""What a watch keeps of an object before kopf sees it: the fields that `facts` reads, and the digest of the whole.
+"""Trim watched objects before kopf stores them: the fields that `facts` reads, and a digest of the whole object.
 
-kopf holds objects in queues, as many as there are; and whoever may create objects with our labels chooses how large
-they are.
+kopf queues any number of objects, and the authors of objects with our labels choose their size.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +26,7 @@ from marketfeed_wire.assignment import FILE_NAME
 Object = dict[str, Any]
 
 DIGEST: Final = "digest"
-"""Key of a trimmed object: `digest_of` what it was."""
+"""Key in a trimmed object: `digest_of` the original."""
 
 _METADATA: Final = (
     "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
@@ -39,7 +38,7 @@ _POD_STATUS: Final = (
 
 
 def trimming(plural: str) -> Callable[[Object], Object] | None:
-    """What trims objects of the kind of that plural; None for kinds that are not watched."""
+    """Return the function that trims objects of that plural; None for kinds that are not watched."""
     if plural == FEEDS.plural:
         return _feed
     if plural == POD.plural:
@@ -61,7 +60,7 @@ def _child(body: Object) -> Object:
         found["spec"] = _spec(body["spec"] or {})
     if "status" in body:
         found["status"] = body["status"]
-    # Only a shard's ConfigMap that we have made is ever read.
+    # Only ConfigMaps of shards that the operator created are read.
     if "data" in body and SHARD in found["metadata"]["labels"] and is_ours(found["metadata"]):
         found["data"] = _part(body["data"] or {}, (FILE_NAME, LEAVING))
     return found
@@ -100,7 +99,7 @@ def _head(body: Object) -> Object:
 
 
 def _managed(entries: Iterable[Object]) -> list[Object]:
-    """The entries of our managers, each once, and of their fields the number of pods alone."""
+    """Return the entries of the operator's field managers, each once, with the replica count as their only field."""
     found = {
         (entry["manager"], entry.get("operation"), "f:replicas" in _fields(entry).get("f:spec", {}))
         for entry in entries

@@ -1,7 +1,6 @@
-"""Why a workload or a pod gets no further, as its own controller, the scheduler or the kubelet says. Pure.
+"""Why a workload or pod is stuck, as reported by its controller, the scheduler or the kubelet. Pure.
 
-What is reported are the conditions and states that Kubernetes itself sets; their reasons are Kubernetes' words where it
-has one, because people search for those.
+Reasons are those of Kubernetes where it has one, because people search for them.
 """
 
 import re
@@ -25,7 +24,7 @@ _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
 
 def workload_trouble(kind: str, body: Body) -> Trouble | None:
-    """Why a workload's controller gets no further; None when it says nothing of the kind."""
+    """Return why a workload is stuck; None when its controller reports nothing."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
     conditions = {found.get("type"): found for found in status.get("conditions") or []}
     if kind == "Deployment":
@@ -33,7 +32,7 @@ def workload_trouble(kind: str, body: Body) -> Trouble | None:
     if kind == "Job":
         return _job(spec, conditions)
     if kind == "CronJob" and spec.get("suspend"):
-        return ("RetentionSuspended", "it is suspended, so nothing that is too old is deleted")
+        return ("RetentionSuspended", "it is suspended, so expired rows are not deleted")
     return None
 
 
@@ -49,7 +48,10 @@ def _deployment(spec: Body, conditions: Mapping[Any, Body]) -> Trouble | None:
             printable(str(progressing.get("message", "")), _TEXT),
         )
     if spec.get("paused"):
-        return ("RolloutPaused", "its rollout is paused, so changes reach no pod: kubectl rollout resume")
+        return (
+            "RolloutPaused",
+            "its rollout is paused, so changes are not rolled out: kubectl rollout resume",
+        )
     return None
 
 
@@ -63,7 +65,7 @@ def _job(spec: Body, conditions: Mapping[Any, Body]) -> Trouble | None:
 
 
 def refusal(message: str) -> Trouble:
-    """The reason for which the API server refuses to create a pod, from what it said."""
+    """Return reason and message of a refused pod creation, from the API server's message."""
     lower = message.lower()
     if "exceeded quota" in lower or "failed quota" in lower:
         reason = "QuotaExceeded"
@@ -81,13 +83,13 @@ def refusal(message: str) -> Trouble:
 
 
 def pod_trouble(status: Body, conditions: Mapping[str, Body]) -> str:
-    """Why a pod cannot run, beginning with the reason; "" when it can, or has not been tried yet."""
+    """Return why a pod cannot run, beginning with the reason; "" when it can, or was not scheduled yet."""
     if status.get("phase") == "Failed" and status.get("reason"):
-        # Evicted, Preempting, NodeShutdown and the like; a pod whose containers ended has none.
+        # Evicted, Preempting, NodeShutdown and similar; a pod whose containers terminated has none.
         return printable(f"{status['reason']}: {status.get('message', '')}", _TEXT).rstrip(": ")
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("reason") in ("Unschedulable", "SchedulingGated"):
-        return printable(f"cannot be scheduled: {scheduled.get('message', '')}", _TEXT)
+        return printable(f"not scheduled: {scheduled.get('message', '')}", _TEXT)
     statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return next((found for each in statuses if (found := _container_trouble(each))), "")
 
@@ -99,11 +101,11 @@ def _container_trouble(container: Body) -> str:
     killed = next((each for each in (ended, last) if each.get("reason") == "OOMKilled"), None)
     restarts = container.get("restartCount", 0)
     if killed is not None:
-        return f"OOMKilled: container {container.get('name')} was killed at its memory limit, {restarts} restarts"
+        return f"OOMKilled: container {container.get('name')} exceeded its memory limit, {restarts} restarts"
     if waiting.get("reason") in _WAITING_IS_TROUBLE:
         said = _last_line(last.get("message", ""))
         if not said and last and waiting["reason"] not in _PULL:
-            said = f"the container ended with exit code {last.get('exitCode')}, {restarts} restarts"
+            said = f"the container terminated with exit code {last.get('exitCode')}, {restarts} restarts"
         return printable(f"{waiting['reason']}: {said or waiting.get('message', '')}", _TEXT).rstrip(": ")
     if ended and ended.get("exitCode") and not container.get("ready"):
         said = _last_line(ended.get("message", "")) or f"exit code {ended['exitCode']}"

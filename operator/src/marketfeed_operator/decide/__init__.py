@@ -1,11 +1,11 @@
-"""Conditions and status: from what is wanted and what is there to what a user reads. Pure; clocks are passed in.
+"""Compute conditions and status from the desired and the observed state. Pure; clocks are passed in.
 
-Each condition is an ordered list of checks; the first that speaks gives reason (a constant) and message (a
-sentence). Reasons are part of the API: people alert on them.
+Each condition is an ordered list of checks; the first finding gives reason (a constant) and message (a sentence).
+Reasons are API: alerts use them.
 
-    Ready        everything that is wanted runs
-    Progressing  something is under way, by itself, to its end
-    Degraded     something needs a person, or will; data may well still flow
+    Ready        all desired workloads are ready
+    Progressing  a rollout, migration or handover is in progress
+    Degraded     something requires attention, now or soon; data may still flow
     Paused       spec.paused
 """
 
@@ -24,7 +24,7 @@ __all__ = ["Situation", "decide"]
 
 
 def decide(at: Situation, now: datetime) -> Status:
-    """The status to be told at `now`; a condition keeps its time while its status stays."""
+    """Return the status at `now`; a condition keeps its transition time while its status is unchanged."""
     status = Status(
         observed_generation=at.feed.generation if at.applied else at.applied_generation,
         conditions=tuple(conditions(at, now)),
@@ -34,7 +34,7 @@ def decide(at: Situation, now: datetime) -> Status:
         migration=MigrationStatus(job=at.plan.job, state=at.plan.migration) if at.plan else None,
         retention=retention(at),
     )
-    if at.plan is None:  # what was told stays true until there is a new plan
+    if at.plan is None:  # the last status stays true until there is a new plan
         before = at.feed.status
         parts = ("symbols", "shards", "consumers", "migration", "retention")
         kept = {name: before[name] for name in parts if name in before}
@@ -46,5 +46,5 @@ def _restored(status: Status, kept: dict[str, Any]) -> Status:
     told = status.model_dump(by_alias=True, exclude_none=True)
     try:
         return Status.model_validate({**told, **kept}, strict=False)
-    except ValidationError:  # somebody else wrote into the status
+    except ValidationError:  # the status was modified by something else
         return status

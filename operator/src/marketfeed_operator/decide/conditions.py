@@ -1,4 +1,4 @@
-"""Conditions: for each type an ordered list of checks, the first of which that speaks gives reason and message."""
+"""Conditions: for each type an ordered list of checks, the first finding of which gives reason and message."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,24 +10,26 @@ from marketfeed_operator.decide.situation import Situation
 
 
 def conditions(at: Situation, now: datetime) -> list[Condition]:
-    """The four conditions, always all and in this order; one keeps its time while its status stays."""
+    """Return the four conditions, always all and in this order; each keeps its transition time while its status is
+    unchanged.
+    """
     before = {found.get("type"): found for found in at.feed.status.get("conditions", [])}
     paused = at.spec is not None and at.spec.paused
     not_ready, under_way, degraded = (_first(checks, at) for checks in (READY, PROGRESSING, DEGRADED))
     told: list[tuple[Any, bool, Verdict]] = [
-        ("Ready", not_ready is None, not_ready or ("AllReady", "every shard and every consumer is ready")),
+        ("Ready", not_ready is None, not_ready or ("AllReady", "all shards and consumers are ready")),
         (
             "Progressing",
             under_way is not None and not paused,
-            under_way if under_way and not paused else ("Settled", "nothing is under way"),
+            under_way if under_way and not paused else ("Settled", "no rollout in progress"),
         ),
-        ("Degraded", degraded is not None, degraded or ("AsExpected", "nothing needs attention")),
+        ("Degraded", degraded is not None, degraded or ("AsExpected", "no problems detected")),
         (
             "Paused",
             paused,
-            ("SpecPaused", "spec.paused is true: nothing of this feed is changed, its pods go on")
+            ("SpecPaused", "spec.paused is true: the feed is not reconciled, its pods keep running")
             if paused
-            else ("NotPaused", "the feed is kept as declared"),
+            else ("NotPaused", "the feed is reconciled"),
         ),
     ]
     moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -43,7 +45,7 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
                 reason=reason,
                 message=message[:1024],
                 last_transition_time=since or moment,
-                # Ready is never told of a generation that was not applied: of a paused feed, of the one before.
+                # Ready never refers to a generation that was not applied: for a paused feed, to the one before.
                 observed_generation=(at.applied_generation or at.feed.generation)
                 if kind == "Ready" and holds and not at.applied
                 else at.feed.generation,

@@ -1,4 +1,4 @@
-"""What a status tells beside its conditions: symbols, shards, consumers."""
+"""Status fields beside the conditions: symbols, shards, consumers."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -24,11 +24,11 @@ from marketfeed_operator.text import printable
 from marketfeed_wire.assignment import hash_of
 
 MAX_TOTAL: Final = 2**53
-"""An integer of a status has 64 bits, and other readers of JSON keep 53."""
+"""Integers of a status have 64 bits, and JSON readers such as jq keep 53."""
 
 
 def symbols(at: Situation) -> SymbolsStatus | None:
-    """How many symbols are read, and which the venue does not trade; None without a plan."""
+    """Return the number of symbols and those that the venue does not trade; None without a plan."""
     if at.plan is None:
         return None
     refused = list(refused_symbols(at))
@@ -40,7 +40,7 @@ def symbols(at: Situation) -> SymbolsStatus | None:
 
 
 def shards(at: Situation) -> ShardsStatus | None:
-    """The shards, as many by name as a bounded status holds; None without a plan."""
+    """Return the status of the shards, with at most `MAX_SHARDS_LISTED` items; None without a plan."""
     if at.plan is None:
         return None
     items, reports, found = [], by_shard(at.observed), at.shards()
@@ -54,7 +54,7 @@ def shards(at: Situation) -> ShardsStatus | None:
                 applied=_common(report.assignment for report in told),
                 ready=facts.ready if facts else 0,
                 last_trade_time=_minute(told),
-                # Two pods that read the same miss the same: the worse of them counts.
+                # Two pods of a shard read the same symbols and have the same gaps: the larger count is used.
                 missing_trades=max((report.missing_trades for report in told), default=0),
             )
         )
@@ -69,7 +69,7 @@ def shards(at: Situation) -> ShardsStatus | None:
 
 
 def _total(counts: Iterable[int]) -> int:
-    """The sum of what pods report, of which there may be any number, within what a status holds."""
+    """Return the sum of counts reported by any number of pods, capped to the range of a status field."""
     return min(sum(counts), MAX_TOTAL)
 
 
@@ -79,7 +79,7 @@ def _common(hashes: Iterable[str]) -> str:
 
 
 def _minute(told: Sequence[PodReport]) -> str | None:
-    """The newest trade, to the minute: a status that changes each second would be a write each second."""
+    """Return the newest trade time, to the minute: one that changes each second would cause a write each second."""
     times = [report.last_trade_time_us for report in told if report.last_trade_time_us is not None]
     if not times:
         return None
@@ -87,7 +87,7 @@ def _minute(told: Sequence[PodReport]) -> str | None:
 
 
 def consumers(at: Situation) -> ConsumersStatus | None:
-    """The consumers of each topic; None where nothing is stored."""
+    """Return the consumers of each topic; None when nothing is stored."""
     if at.plan is None or at.spec is None or not at.stateful_sets():
         return None
     sets = {
@@ -128,7 +128,7 @@ def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus |
 
 
 def retention(at: Situation) -> RetentionStatus | None:
-    """The CronJob that deletes what is old, and its newest Job; None where everything is kept."""
+    """Return the retention CronJob and its latest Job; None when everything is kept."""
     if (name := at.retention()) is None:
         return None
     if not (runs := at.retention_runs()):

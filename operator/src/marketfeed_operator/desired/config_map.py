@@ -1,4 +1,4 @@
-"""ConfigMap of a shard: the assignment file, which running workers follow."""
+"""ConfigMap of a shard: the assignment file that running workers follow."""
 
 import json
 
@@ -12,13 +12,13 @@ from marketfeed_wire import DecodeError
 from marketfeed_wire.assignment import FILE_NAME, assignment_of, decode_assignment, encode_assignment
 
 LEAVING = "leaving.json"
-"""Key beside the assignment: the symbols that are read here only until their new shard has them live."""
+"""Key beside the assignment: symbols that are draining, read here until they are live in their new shard."""
 
 
 def config_map(feed: Feed, shard: int, reading: Reading, shards: int) -> Child:
-    """The symbols that the shard reads, and its part of the venue's budgets where the feed has so many `shards`.
+    """Return the ConfigMap with the shard's symbols and its share of the venue's rate limits among all `shards`.
 
-    Venues count by address, and pods behind one gateway have one: unless the user knows better, all share it.
+    Venues limit by IP address, and pods behind one gateway share one: by default all workers share the limits.
     """
     share = feed.spec.ingestion.venue_budget_share or shards * feed.spec.ingestion.replicas
     data = {FILE_NAME: encode_assignment(assignment_of(reading.symbols, share)).decode()}
@@ -30,7 +30,7 @@ def config_map(feed: Feed, shard: int, reading: Reading, shards: int) -> Child:
 
 
 def reading_of(data: dict[str, str]) -> Reading:
-    """What a stored ConfigMap says; one that was damaged says nothing, and its symbols are assigned anew."""
+    """Return the symbols in a stored ConfigMap; none when it is damaged, so that its symbols are assigned again."""
     try:
         symbols = frozenset(decode_assignment(data.get(FILE_NAME, "").encode()).symbols)
         leaving = frozenset(msgspec.json.decode(data.get(LEAVING, "[]"), type=list[str]))

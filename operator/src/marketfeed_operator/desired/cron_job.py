@@ -1,4 +1,4 @@
-"""CronJob that deletes what is older than it is to be kept. Without `spec.storage.retention` there is none."""
+"""CronJob that deletes expired rows; none without `spec.storage.retention`."""
 
 from typing import Final
 
@@ -9,16 +9,16 @@ from marketfeed_operator.kinds import CRON_JOB
 from marketfeed_operator.names import RETENTION
 
 START_SECONDS: Final = 3600
-"""A run that cannot start for that long after its time (a quota, no controller) is left out: the next does it all."""
+"""A run that cannot start within this time (quota, no controller) is skipped: the next one deletes its rows too."""
 RUN_SECONDS: Final = 86_400
-"""A run that hangs would keep all others from starting. What one that is ended leaves, the next deletes."""
+"""A run that hangs would block all later ones. Rows that a terminated run leaves are deleted by the next."""
 
 
 def retention_cron_job(feed: Feed, *, suspended: bool) -> Child | None:
-    """The runs of `marketfeed-consumer retain`; None when everything is kept.
+    """Return the CronJob of `marketfeed-consumer retain`; None when everything is kept.
 
     Args:
-        suspended: none may start for now. When they may, nothing is said of it: so a suspension by somebody else stays.
+        suspended: no run may start for now. Otherwise `suspend` is left out, so that a suspension by a user stays.
     """
     storage = feed.spec.storage
     if storage is None or storage.retention is None:
@@ -51,7 +51,7 @@ def retention_cron_job(feed: Feed, *, suspended: bool) -> Child | None:
         "failedJobsHistoryLimit": 1,
         **({"suspend": True} if suspended else {}),
         "jobTemplate": {
-            # By these the Jobs are watched, and a failed one is told.
+            # Labels by which the Jobs are watched, and failed ones reported.
             "metadata": {"labels": labels(feed, RETENTION)},
             "spec": {"backoffLimit": 6, "activeDeadlineSeconds": RUN_SECONDS, "template": template},
         },

@@ -7,7 +7,9 @@ from marketfeed_operator.names import INGESTION, SHARD, shard_name
 
 
 def deployment(feed: Feed, shard: int) -> Child:
-    """The workers of a shard. A roll starts the new pod, waits until it is ready, and only then ends the old one."""
+    """Return the workers of a shard. A rollout starts the new pod, waits for it to be ready, and then stops the old
+    one.
+    """
     name, extra = shard_name(feed.name, shard), {SHARD: str(shard)}
     around = environment.worker(feed, name)
     images = feed.spec.images
@@ -25,7 +27,7 @@ def deployment(feed: Feed, shard: int) -> Child:
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": 600,
         "selector": {"matchLabels": selector(feed, INGESTION, extra)},
-        # Ready means that each lively stream has brought its first datum: so nothing is missed in between.
+        # Ready means that each active stream has delivered its first message: no trades are missed in between.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": pods.pod_template(
             feed,

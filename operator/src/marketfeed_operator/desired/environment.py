@@ -1,6 +1,6 @@
-"""The environment of the services: the contract with `marketfeed-worker` and `marketfeed-consumer`.
+"""Environment of the services: the contract with `marketfeed-worker` and `marketfeed-consumer`.
 
-Every name here is one that those commands list in their ``--help``; a test holds the two together.
+Every name is listed in the ``--help`` of those commands; a test compares them.
 """
 
 from collections.abc import Sequence
@@ -22,44 +22,44 @@ DATABASE_TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/database")
 
 @dataclass
 class Surroundings:
-    """What a container needs besides its image: variables, and folders mounted into it."""
+    """Environment variables, volumes and mounts of a container."""
 
     env: list[Object] = field(default_factory=list)
     volumes: list[Object] = field(default_factory=list)
     mounts: list[Object] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
-    """Names of the Secrets among them: what a container has read at its start stays as it was."""
+    """Names of the referenced Secrets: a container keeps the values that it read at startup."""
 
     def set(self, name: str, value: object) -> None:
-        """Add a variable; nothing when `value` is None or empty."""
+        """Add a variable, unless `value` is None or empty."""
         if value is None or value == "":
             return
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        # The kubelet would put other variables, also those from Secrets, in the place of $(NAME).
+        # The kubelet expands $(NAME) with other variables, including those from Secrets.
         self.env.append({"name": name, "value": text.replace("$", "$$")})
 
     def from_secret(self, name: str, secret: str, key: str) -> None:
-        """Add a variable whose value stands in a Secret."""
+        """Add a variable with a value from a Secret."""
         self.env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
         self.secrets.add(secret)
 
     def from_field(self, name: str, path: str) -> None:
-        """Add a variable whose value is a field of the pod."""
+        """Add a variable with a value from a pod field."""
         self.env.append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
 
     def mount(self, name: str, folder: PurePosixPath, source: Object) -> None:
-        """Add a folder, read-only."""
+        """Add a read-only volume mount."""
         self.volumes.append({"name": name, **source})
         self.mounts.append({"name": name, "mountPath": str(folder), "readOnly": True})
 
     def mount_secret(self, name: str, folder: PurePosixPath, secret: str) -> None:
-        """Add a folder with a Secret's keys as files, read-only."""
+        """Mount the keys of a Secret as files, read-only."""
         self.mount(name, folder, {"secret": {"secretName": secret}})
         self.secrets.add(secret)
 
 
 def bootstrap_servers(feed: Feed) -> str:
-    """Where Kafka is: for a Strimzi cluster where its status says, else by the name that its Service always has."""
+    """Return the bootstrap servers: for a Strimzi cluster those of its status, by default the name of its Service."""
     kafka = feed.spec.kafka
     if kafka.cluster is None:
         return kafka.bootstrap_servers or ""
@@ -74,9 +74,9 @@ def bootstrap_servers(feed: Feed) -> str:
 def _listener(
     listeners: Sequence[KafkaListener], named: int | None, usual: int, encrypted: bool
 ) -> KafkaListener | None:
-    """The listener on the port that is named; without one, an internal one that is encrypted or not as we are.
+    """Return the listener on the port `named`; without one, an internal listener with or without TLS as configured.
 
-    Where several fit, that on the usual port, else the first declared.
+    Of several matching listeners, the one on the usual port, otherwise the first declared.
     """
     if named is not None:
         return next((listener for listener in listeners if listener.port == named), None)
@@ -129,16 +129,16 @@ def _producer(kafka: Kafka, around: Surroundings) -> None:
     around.set("KAFKA_ACKS", kafka.acks)
     around.set("KAFKA_LINGER_MS", kafka.linger_ms)
     around.set("KAFKA_COMPRESSION", kafka.compression)
-    # Where Strimzi is told of the topics, nobody else makes them: theirs would have other settings.
+    # With topics managed by Strimzi, services must not create them: they would have other settings.
     around.set("KAFKA_CREATE_TOPICS", not kafka.manage_topics)
     around.set("KAFKA_TOPIC_PARTITIONS", min(1000, kafka.topics.trades.partitions))
 
 
 def worker(feed: Feed, shard: str) -> Surroundings:
-    """Of a shard's workers.
+    """Return the environment of a shard's workers.
 
-    Neither the symbols nor the share of the venue's budgets are in it: they come in a file that changes under a running
-    worker.
+    Neither the symbols nor the share of the venue's rate limits are in it: they are in a file that changes while the
+    workers run.
     """
     spec, around = feed.spec, Surroundings()
     _service(feed, around)
@@ -148,8 +148,8 @@ def worker(feed: Feed, shard: str) -> Surroundings:
         around.set("BINANCE_WS_BASE", spec.endpoints.websocket)
         around.set("BINANCE_REST_BASE", spec.endpoints.rest)
     around.set("SYMBOLS_FILE", ASSIGNMENT_FOLDER / FILE_NAME)
-    # One connection for the whole shard, which also holds what is on its way out. Not spec.shardSize: that moves
-    # symbols between running workers, and would restart them all if they were told of it.
+    # One connection for the whole shard, including draining symbols. Not spec.shardSize: a change of it moves symbols
+    # between running workers, and must not restart them.
     around.set("WS_SHARD_SIZE", MAX_SHARD_SIZE)
     if set(spec.streams) != {"trade", "bookTicker"}:
         around.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
@@ -164,7 +164,7 @@ def worker(feed: Feed, shard: str) -> Surroundings:
 
 
 def database_job(feed: Feed) -> Surroundings:
-    """Of what works on the database alone: the migration, and the runs of retention."""
+    """Return the environment of Jobs that use only the database: migration and retention."""
     around = Surroundings()
     around.set("LOG_LEVEL", feed.spec.logging.level)
     around.set("LOG_FORMAT", feed.spec.logging.format)
@@ -173,20 +173,20 @@ def database_job(feed: Feed) -> Surroundings:
 
 
 def consumer_group(feed: Feed, stream: str) -> str:
-    """A group of its own for each topic of each feed, so that one's rebalance never stops another."""
+    """Return the consumer group: one per topic and feed, so that a rebalance of one does not stop another."""
     suffix = {"trade": "trades", "bookTicker": "book"}[stream]
     return f"marketfeed.{feed.namespace}.{feed.name}.{suffix}"
 
 
 def consumer(feed: Feed, stream: str) -> Surroundings:
-    """Of the consumers of a stream's topic; those of the trades also store what became of missing ones."""
+    """Return the environment of a stream's consumers; those of trades also store gaps and their resolutions."""
     spec, around = feed.spec, Surroundings()
     topics = spec.kafka.topics
     _service(feed, around)
     _kafka(feed, around)
     _database(feed, around)
     around.set("KAFKA_GROUP", consumer_group(feed, stream))
-    # The pod's name stays over restarts: the group then waits for it instead of moving its partitions.
+    # The pod's name is stable over restarts: static membership instead of a rebalance.
     around.from_field("KAFKA_GROUP_INSTANCE_ID", "metadata.name")
     around.set(
         "CONSUMER_TOPICS",
@@ -205,7 +205,7 @@ def _database(feed: Feed, around: Surroundings) -> None:
     if (storage := feed.spec.storage) is not None:
         around.from_secret("DATABASE_URL", storage.dsn_secret_name, storage.dsn_key)
         if storage.tls is not None:
-            # libpq's own variables: they hold where the address says nothing else.
+            # libpq's own variables: defaults for parameters that the connection string does not set.
             around.mount_secret("database-ca", DATABASE_TLS_FOLDER, storage.tls.ca_secret_name)
             around.set("PGSSLROOTCERT", DATABASE_TLS_FOLDER / storage.tls.ca_key)
             around.set("PGSSLMODE", "verify-full")

@@ -1,4 +1,4 @@
-"""Job that brings the database's schema up to date, before consumers of that version start."""
+"""Job that migrates the database schema before consumers of that version start."""
 
 from marketfeed_operator.desired import environment, pods
 from marketfeed_operator.desired.base import Child, Feed, child, digest
@@ -8,17 +8,17 @@ from marketfeed_operator.names import MIGRATION
 
 
 def migration_job(feed: Feed) -> Child | None:
-    """The migration to the schema of the consumers' image; None when nothing is stored.
+    """Return the migration to the schema of the consumers' image; None when nothing is stored.
 
-    A Job cannot be changed, and each is to run once: so its name holds the hash of what it depends on, the image
-    and where the database is. Anything else of it may differ without running it again.
+    A Job is immutable and runs once per input: its name contains the hash of its inputs, the image and the database's
+    address. Other changes do not run it again.
     """
     storage = feed.spec.storage
     if storage is None or not stored_streams(feed):
         return None
     images = feed.spec.images
     image = (images and images.consumer) or feed.defaults.consumer_image
-    # What is kept for how long is no matter of the schema.
+    # Retention does not affect the schema.
     version = digest([image, storage.model_dump(exclude={"retention"})])[:10]
     around = environment.database_job(feed)
     container = pods.job_container(

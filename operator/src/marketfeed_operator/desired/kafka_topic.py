@@ -1,4 +1,4 @@
-"""KafkaTopics: what Strimzi is told of the topics."""
+"""KafkaTopics: topics declared to Strimzi."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from marketfeed_wire import LEDGER_POLICY, market_data_policy
 
 
 def kafka_topics(feed: Feed) -> list[Child]:
-    """The feed's topics; none when it does not manage them.
+    """Return the feed's topics; none when it does not manage them.
 
-    They have no owner and stay when the feed goes, because a KafkaTopic that is deleted takes its data along. Feeds
-    may publish to one topic: whoever declared it first keeps it.
+    They have no owner and are kept when the feed is deleted, because deleting a KafkaTopic deletes its data. Feeds
+    may share a topic: the first to declare it keeps it.
     """
     kafka = feed.spec.kafka
     if not kafka.manage_topics or kafka.cluster is None:
@@ -35,7 +35,7 @@ def kafka_topics(feed: Feed) -> list[Child]:
 
 
 def _config(policy: Mapping[str, str]) -> Object:
-    """A topic's policies as Strimzi's examples write them: numbers are numbers."""
+    """Return the configuration of a topic as Strimzi expects it: numbers as numbers."""
     return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in policy.items()}
 
 
@@ -51,8 +51,8 @@ def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Objec
             "name": name,
             "namespace": namespace,
             "labels": {
-                # Not app.kubernetes.io/instance: Argo CD takes it for its own mark, and prunes what it does not know,
-                # data included.
+                # Not app.kubernetes.io/instance: Argo CD uses it for tracking and prunes objects that it does not
+                # know, data included.
                 **{key: value for key, value in labels(feed, "topic").items() if key != INSTANCE},
                 FEED_NAMESPACE: feed.namespace,
                 "strimzi.io/cluster": cluster.name,
@@ -64,9 +64,9 @@ def _topic(feed: Feed, topic: str, partitions: int, replicas: int, config: Objec
 
 
 def _object_name(topic: str) -> str:
-    """The topic's name where Kubernetes takes it, otherwise one made of it that no other topic gets."""
+    """Return the topic's name if it is a valid object name, otherwise a unique name derived from it."""
     if re.fullmatch(DNS_SUBDOMAIN, topic):
         return topic
-    # What is left of a name as ___ is nothing.
+    # A name such as ___ leaves nothing.
     readable = re.sub(r"[^a-z0-9]+", "-", topic.lower())[:200].strip("-") or "topic"
     return f"{readable}-{digest(topic)[:8]}"

@@ -1,6 +1,6 @@
-"""NetworkPolicies: in for metrics and status, out to DNS, Kafka, and the venue or the database. Nothing else.
+"""NetworkPolicies: ingress for metrics and status; egress to DNS, Kafka, and the venue or the database.
 
-None with `spec.networkPolicy.enabled: false`; what `extraEgress` names is let out besides.
+None with `spec.networkPolicy.enabled: false`; `extraEgress` is added.
 """
 
 from collections.abc import Iterable
@@ -16,18 +16,20 @@ from marketfeed_operator.names import INGESTION, MIGRATION, RETENTION, consumer_
 _DATABASE_PORTS = {"postgresql": 5432, "cockroachdb": 26257}
 _VENUE_PORTS = (443, 9443)
 _DNS_PORTS = (53, 5353)
-"""The second is that of OpenShift's DNS pods: a policy is about the port of the pod behind a Service."""
+"""The second is the port of OpenShift's DNS pods: a policy applies to the port of the pod behind a Service."""
 
 
 def ingestion_policy(feed: Feed) -> Child | None:
-    """Of the workers: out to Kafka and the venue."""
+    """Return the policy of the workers: egress to Kafka and the venue."""
     return _policy(
         feed, f"{feed.name}-{INGESTION}", INGESTION, [*_kafka_ports(feed), *_venue_ports(feed)], serves=True
     )
 
 
 def consumer_policy(feed: Feed, stream: str) -> Child | None:
-    """Of a topic's consumers: out to Kafka and the database; None when the stream is not stored."""
+    """Return the policy of a stream's consumers: egress to Kafka and the database; None when the stream is not
+    stored.
+    """
     if consumer_spec(feed, stream) is None:
         return None
     ports = [*_kafka_ports(feed), _database_port(feed)]
@@ -35,14 +37,14 @@ def consumer_policy(feed: Feed, stream: str) -> Child | None:
 
 
 def migration_policy(feed: Feed) -> Child | None:
-    """Of the migration: out to the database; None when nothing is stored."""
+    """Return the policy of the migration: egress to the database; None when nothing is stored."""
     if not stored_streams(feed):
         return None
     return _policy(feed, f"{feed.name}-{MIGRATION}", MIGRATION, [_database_port(feed)], serves=False)
 
 
 def retention_policy(feed: Feed) -> Child | None:
-    """Of the runs of retention: out to the database; None when everything is kept."""
+    """Return the policy of the retention runs: egress to the database; None when everything is kept."""
     if feed.spec.storage is None or feed.spec.storage.retention is None:
         return None
     return _policy(feed, f"{feed.name}-{RETENTION}", RETENTION, [_database_port(feed)], serves=False)
@@ -56,7 +58,7 @@ def _policy(feed: Feed, name: str, component: str, out: Iterable[int], *, serves
         "podSelector": {"matchLabels": selector(feed, component)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [metrics] if serves else [],
-        # By port and not by address: where Kafka, the venue and the database are is only known as names.
+        # By port only: Kafka, the venue and the database are known by name, not by address.
         "egress": [
             {"ports": [{"protocol": kind, "port": port} for port in _DNS_PORTS for kind in ("UDP", "TCP")]},
             {"ports": [{"protocol": "TCP", "port": port} for port in sorted(set(out))]},
@@ -72,7 +74,7 @@ def _extra(rule: EgressRule) -> Object:
 
 
 def _kafka_ports(feed: Feed) -> list[int]:
-    # The brokers' own listeners have the port of the bootstrap listener in Strimzi and nearly everywhere else.
+    # The brokers' own listeners have the port of the bootstrap listener in Strimzi and most other clusters.
     return [int(server.rpartition(":")[2]) for server in bootstrap_servers(feed).split(",")]
 
 

@@ -1,4 +1,4 @@
-"""PodMonitor: what the Prometheus operator is told of the feed's pods."""
+"""PodMonitor of the feed's pods."""
 
 from marketfeed_operator.desired.base import Child, Feed, Object, child
 from marketfeed_operator.kinds import POD_MONITOR
@@ -6,7 +6,7 @@ from marketfeed_operator.names import COMPONENT, FEED, SHARD, account_name
 
 
 def pod_monitor(feed: Feed) -> Child | None:
-    """One for all pods of the feed; None when it is switched off."""
+    """Return one PodMonitor for all pods of the feed; None when it is disabled."""
     monitoring = feed.spec.monitoring
     if not monitoring.pod_monitor:
         return None
@@ -17,7 +17,7 @@ def pod_monitor(feed: Feed) -> Child | None:
                 "port": "metrics",
                 "path": "/metrics",
                 "interval": f"{monitoring.interval_seconds}s",
-                # Workers name their shard themselves, as the relabelling does: without this there were two labels.
+                # Workers export a shard label, and so does the relabelling: without this there would be two labels.
                 "honorLabels": True,
                 "relabelings": _relabelings(),
             }
@@ -29,7 +29,7 @@ def pod_monitor(feed: Feed) -> Child | None:
 
 
 def _relabelings() -> list[Object]:
-    """Short names for the labels that dashboards and rules select by, see docs/operator.md."""
+    """Return the relabelings to the label names that dashboards and rules use, see docs/operator.md."""
     feed, component, shard = (_discovered(label) for label in (FEED, COMPONENT, SHARD))
     return [
         {"action": "replace", "sourceLabels": [feed], "targetLabel": "feed"},
@@ -37,7 +37,8 @@ def _relabelings() -> list[Object]:
         {
             "action": "replace",
             "sourceLabels": [feed, shard],
-            # As `shard_name` joins them. A consumer has no shard: what is joined then fits not, and no label is set.
+            # As `shard_name` joins them. Consumers have no shard: the joined value does not match and no label is
+            # set.
             "separator": "-shard-",
             "regex": "(.+-shard-[0-9]+)",
             "targetLabel": "shard",
@@ -46,5 +47,5 @@ def _relabelings() -> list[Object]:
 
 
 def _discovered(label: str) -> str:
-    """A pod's label as Prometheus discovers it."""
+    """Return the name of a pod label in Prometheus service discovery."""
     return "__meta_kubernetes_pod_label_" + "".join(each if each.isalnum() else "_" for each in label)

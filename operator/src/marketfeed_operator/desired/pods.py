@@ -1,4 +1,4 @@
-"""Pod templates: what runs, with the least rights, and how it starts and stops."""
+"""Pod templates: containers with least privilege, their startup and their shutdown."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,17 +11,17 @@ from marketfeed_operator.kinds import Kind
 from marketfeed_operator.names import SECRET_VERSIONS
 
 PRE_STOP_SECONDS: Final = 5
-"""A worker goes on for this long after its end was decided: the overlap with the pod that takes over."""
+"""A worker keeps running for this time after termination begins, to overlap with the pod that replaces it."""
 MARGIN_SECONDS: Final = 10
-"""Between the service's own deadline and the kill."""
+"""Margin between the service's own deadline and the kill."""
 START_SECONDS: Final = 180
-"""A service waits 60 s for Kafka and the venue; this is that, with images, imports and a busy node."""
+"""A service waits 60 s for Kafka and the venue; the rest is for image pull, imports and a busy node."""
 
 _DEFAULT_RESOURCES: Final = Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "512Mi"})
 
 
 def grace_seconds(feed: Feed, *, pre_stop: bool) -> int:
-    """From SIGTERM's decision to the kill: preStop, the drain, and a margin."""
+    """Return the termination grace period: preStop, drain and margin."""
     return (PRE_STOP_SECONDS if pre_stop else 0) + feed.defaults.drain_seconds + MARGIN_SECONDS
 
 
@@ -29,7 +29,7 @@ def service_container(
     feed: Feed, *, name: str, image: str, command: list[str], around: Surroundings, resources: Resources | None,
     pre_stop: bool,
 ) -> Object:  # fmt: skip
-    """A container of a long-running service, with the probes that every service answers."""
+    """Return the container of a long-running service, with probes."""
     port = feed.defaults.metrics_port
     body = job_container(feed, name=name, image=image, command=command, around=around, resources=resources)
     body |= {
@@ -52,7 +52,7 @@ def job_container(
     around: Surroundings,
     resources: Resources | None,
 ) -> Object:
-    """A container that runs to its end."""
+    """Return the container of a Job."""
     return {
         "name": name,
         "image": image,
@@ -80,11 +80,11 @@ def _probe(path: str, *, period: int, failures: int) -> Object:
 
 
 def secret_versions(feed: Feed, kind: Kind, name: str, around: Surroundings) -> dict[str, str]:
-    """The annotation that rolls a workload's pods when a Secret that they have read has another version.
+    """Return the annotation that rolls a workload's pods when a Secret that they use has a new version.
 
-    A Secret that cannot be looked at, for now or any more, has not changed: its version stays as it is stored.
+    A Secret that cannot be read, temporarily or permanently, counts as unchanged: its stored version is kept.
     """
-    # Anybody who may edit the workload may have written this annotation: what is not NAME=VERSION is no version.
+    # Anyone with write access to the workload may have edited this annotation: anything but NAME=VERSION is ignored.
     stored = dict(
         each.split("=")
         for each in feed.stored_secret_versions.get((kind.kind, name), "").split(",")
@@ -99,7 +99,7 @@ def pod_template(
     feed: Feed, component: str, container: Object, around: Surroundings, *, extra: dict[str, str] | None = None,
     annotations: Mapping[str, str] | None = None, spread: bool = True, **pod: Any,
 ) -> Object:  # fmt: skip
-    """A pod around `container`, restricted as the Pod Security Standards ask, shaped as the feed asks."""
+    """Return a pod template around `container`, with the restricted Pod Security Standard and the feed's settings."""
     wished = feed.spec.template
     spec = {
         "serviceAccountName": pods_account(feed),
@@ -131,9 +131,10 @@ def pod_template(
 
 
 def _pod_security(feed: Feed) -> Object:
-    """As the restricted Pod Security Standard asks. The images name a user without rights, so none is set by itself.
+    """Return the pod security context, restricted Pod Security Standard. The images set an unprivileged user by
+    default.
 
-    OpenShift refuses a fixed one and chooses its own.
+    OpenShift assigns its own and refuses a fixed one.
     """
     wished, default = feed.spec.template.security_context or SecurityContext(), feed.defaults
     return without_none(
@@ -152,7 +153,7 @@ def _spread(feed: Feed, component: str) -> list[Object]:
         {
             "maxSkew": 1,
             "topologyKey": key,
-            # A node less is no reason to read nothing.
+            # The loss of a node must not leave pods unscheduled.
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": selector(feed, component)},
         }

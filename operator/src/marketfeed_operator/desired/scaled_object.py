@@ -1,4 +1,4 @@
-"""ScaledObject: what KEDA is told, so that consumers follow their lag."""
+"""ScaledObject: consumers scaled by lag with KEDA."""
 
 from marketfeed_operator.desired.base import Child, Feed, child
 from marketfeed_operator.desired.environment import bootstrap_servers, consumer_group
@@ -8,7 +8,7 @@ from marketfeed_operator.names import consumer_component, consumer_name
 
 
 def scaled_object(feed: Feed, stream: str) -> Child | None:
-    """The autoscaler of a stream's consumers; None when their number is fixed."""
+    """Return the autoscaler of a stream's consumers; None when their number is fixed."""
     declared = consumer_spec(feed, stream)
     if declared is None or declared.autoscaling is None:
         return None

@@ -1,4 +1,4 @@
-"""Service of a topic's consumers: headless, it gives each pod a name in DNS, as a StatefulSet asks for."""
+"""Headless Service of a stream's consumers: a StatefulSet requires it, and each pod gets a DNS name."""
 
 from marketfeed_operator.desired.base import Child, Feed, child, selector
 from marketfeed_operator.desired.streams import consumer_spec
@@ -7,7 +7,7 @@ from marketfeed_operator.names import consumer_component, consumer_name
 
 
 def service(feed: Feed, stream: str) -> Child | None:
-    """The headless Service of a stream's consumers; None when the stream is not stored."""
+    """Return the headless Service of a stream's consumers; None when the stream is not stored."""
     if consumer_spec(feed, stream) is None:
         return None
     component = consumer_component(stream)

@@ -1,4 +1,4 @@
-"""ServiceAccount: an identity without rights and without a token."""
+"""ServiceAccount of the pods: no permissions and no token."""
 
 from marketfeed_operator.desired.base import Child, Feed, child
 from marketfeed_operator.kinds import SERVICE_ACCOUNT
@@ -6,7 +6,7 @@ from marketfeed_operator.names import account_name
 
 
 def service_account(feed: Feed) -> Child | None:
-    """The account that every pod of the feed runs as; None when the feed names one that is there."""
+    """Return the ServiceAccount of the feed's pods; None when the feed uses an existing one."""
     declared = feed.spec.service_account
     if declared is not None and declared.name is not None:
         return None
@@ -17,6 +17,6 @@ def service_account(feed: Feed) -> Child | None:
 
 
 def pods_account(feed: Feed) -> str:
-    """Name of the account that the pods run as."""
+    """Return the name of the ServiceAccount of the pods."""
     declared = feed.spec.service_account
     return (declared.name if declared is not None else None) or account_name(feed.name)

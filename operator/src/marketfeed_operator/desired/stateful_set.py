@@ -1,4 +1,4 @@
-"""StatefulSet of a topic: its consumers, whose names stay over restarts."""
+"""StatefulSet of a stream's consumers, whose names are stable over restarts."""
 
 from marketfeed_operator.desired import environment, pods
 from marketfeed_operator.desired.base import Child, Feed, child, selector, without_none
@@ -8,9 +8,9 @@ from marketfeed_operator.names import consumer_component, consumer_name
 
 
 def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
-    """The consumers of a stream's topic; None when the stream is not stored.
+    """Return the consumers of a stream; None when the stream is not stored.
 
-    Where an autoscaler decides how many there are, the number is not ours to say.
+    With an autoscaler, `replicas` is left out.
     """
     declared = consumer_spec(feed, stream)
     if declared is None:

@@ -1,1 +1,1 @@
-"""What brings feeds to their reconciliation: queue, leader election, audit, canary, reports, metrics."""
+"""Triggers of reconciliation: queue, leader election, watches, audit, pod reports; and metrics."""

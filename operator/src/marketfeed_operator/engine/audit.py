@@ -1,8 +1,7 @@
-"""The audit: everything of ours is listed now and then and compared with what the watches have brought.
+"""Audit: all objects of the operator are relisted periodically and compared with the store.
 
-A watch that was cut off for long is taken up again without being told what was deleted meanwhile; and the kinds of
-other operators are not watched at all. Namespaces are audited apart: one that cannot be read keeps none from being
-served.
+A watch that reconnects after a long outage does not report deletions in between, and the custom resources of other
+operators are not watched. Namespaces are audited independently: one that cannot be read does not affect the others.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ class Audit:
         scopes: namespaces that are served, `None` for all of them at once.
 
     Attributes:
-        kinds: the optional kinds that the cluster served at the last audit.
-        kafkas: (namespace, name) of each Strimzi Kafka -> the listeners that its status told last.
+        kinds: optional kinds that the cluster served at the last audit.
+        kafkas: (namespace, name) of each Strimzi Kafka -> listeners in its last known status.
     """
 
     def __init__(
@@ -52,17 +51,17 @@ class Audit:
         self._scopes = scopes
         self._changed = changed
         self._seen: set[Scope] = set()
-        """Scopes whose last audit went through to its end."""
+        """Scopes whose last audit completed."""
         self._unreadable: dict[tuple[str, Scope], tuple[int, str]] = {}
-        """Kind and scope -> how many lists in a row have failed, and the last reason."""
+        """Kind and scope -> number of consecutive failed lists, and the last reason."""
         self.kinds: frozenset[str] = frozenset()
         self.kafkas: dict[tuple[str, str], tuple[KafkaListener, ...]] = {}
 
     async def audit(self) -> None:
-        """Compare everything once, except for scopes that are unavailable: those are tried by whoever watches them.
+        """Compare all scopes once, except unavailable ones: their followers retry them.
 
         Raises:
-            ApiError: the API server did not answer; the other scopes were audited.
+            ApiError: the API server did not respond; the other scopes were audited.
         """
         await self.learn_kinds()
         failure: Exception | None = None
@@ -70,8 +69,8 @@ class Audit:
             try:
                 await self.audit_scope(scope)
             except (Forbidden, NotFound) as error:
-                # The rights in it were taken away; its watches go on until they are opened anew. That is this scope's
-                # affair: feeds of others must not be told that the operator fails.
+                # Its permissions were revoked; its watches continue until they reconnect. This concerns the scope
+                # only, not the feeds of others.
                 self._scopes.refused(scope, f"{error}")
             except Exception as error:  # noqa: BLE001 - raised below: first the other scopes
                 failure = failure or error
@@ -81,14 +80,14 @@ class Audit:
             raise failure
 
     async def learn_kinds(self) -> None:
-        """Look which kinds of other operators the cluster serves now.
+        """Discover which optional kinds the cluster serves now.
 
         Raises:
-            ApiError: the API server refused or did not answer.
+            ApiError: the API server refused or did not respond.
         """
         kinds = await self._cluster.optional_kinds()
         if kinds != self.kinds:
-            log.info("kinds of other operators", kinds=sorted(kinds))
+            log.info("optional kinds discovered", kinds=sorted(kinds))
             self.kinds = kinds
             for feed in list(self._store.feeds):
                 await self._changed(feed)
@@ -97,7 +96,7 @@ class Audit:
         """Compare one scope once.
 
         Raises:
-            ApiError: the API server refused or did not answer.
+            ApiError: the API server refused or did not respond.
         """
         after_failure = scope not in self._seen
         self._seen.discard(scope)
@@ -109,13 +108,13 @@ class Audit:
                 touched |= await self._optional(kind, scope, self._children(kind, scope))
         touched |= await self._pods(scope)
         self._seen.add(scope)
-        if after_failure:  # what failed half way has put feeds there; and others wait for their next try
+        if after_failure:  # the failed attempt has added feeds; and others are waiting in backoff
             touched |= {feed for feed in self._store.feeds if _inside(feed[0], scope)}
         for feed in touched:
             await self._changed(feed)
 
     def unreadable_kinds(self, namespace: str) -> dict[str, str]:
-        """Kind of another operator -> why its objects in a namespace cannot be listed, once that has stayed."""
+        """Return optional kind -> why its objects in a namespace cannot be listed, for repeated failures."""
         return {
             kind: reason
             for (kind, scope), (failures, reason) in self._unreadable.items()
@@ -123,7 +122,7 @@ class Audit:
         }
 
     async def _optional(self, kind: Kind, scope: Scope, comparing: Awaitable[set[Key]]) -> set[Key]:
-        """Compare a kind of another operator; one that cannot be listed keeps nothing else from being compared."""
+        """Compare an optional kind; a failed list does not prevent the other comparisons."""
         at = (kind.kind, scope)
         try:
             touched = await comparing
@@ -158,10 +157,11 @@ class Audit:
     async def _kafkas(self, scope: Scope) -> set[Key]:
         before = {cluster: told for cluster, told in self.kafkas.items() if _inside(cluster[0], scope)}
         found = dict[tuple[str, str], tuple[KafkaListener, ...]]()
-        with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
+        with contextlib.suppress(NotFound):  # the CRD was removed since discovery
             if KAFKA.kind in self.kinds:
                 async for cluster, told in self._cluster.each(KAFKA, scope, "", _kafka):
-                    # One that tells nothing for now has not moved: to forget where it is would restart every pod.
+                    # A Kafka without listeners in its status has not moved: dropping its address would restart every
+                    # pod.
                     found[cluster] = told or before.get(cluster, ())
         for cluster in before.keys() - found.keys():
             del self.kafkas[cluster]
@@ -176,7 +176,7 @@ class Audit:
             if child.key[0] == kind.kind and _inside(child.key[1], scope)
         }
         found: list[ChildFacts] = []
-        with contextlib.suppress(NotFound):  # the kind was taken away since we asked for the kinds
+        with contextlib.suppress(NotFound):  # the CRD was removed since discovery
             found += [
                 facts
                 async for facts in self._cluster.each(
@@ -187,7 +187,7 @@ class Audit:
         touched = {key for facts in found if (key := self._store.put_child(facts)) is not None}
         missed = set(touched)
         for gone in set(before) - {facts.key for facts in found}:
-            # Only what was there before the list was asked for: what was made since is in no list.
+            # Only objects known before the list request: later ones are not in the list.
             feed = self._store.remove_child(gone, before[gone])
             missed |= {feed} if feed is not None else set()
         if not kind.optional:
@@ -215,7 +215,7 @@ def _inside(namespace: str, scope: Scope) -> bool:
 
 
 def _kafka_of(feed: Key, spec: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The Strimzi Kafka that a stored spec, sound or not, names."""
+    """Return the Strimzi Kafka of a stored spec, valid or not."""
     kafka = spec.get("kafka")
     named = kafka.get("cluster") if isinstance(kafka, Mapping) else None
     return (named.get("namespace") or feed[0], named.get("name", "")) if isinstance(named, Mapping) else None

@@ -1,11 +1,11 @@
-"""Which operator serves a namespace, where several are installed in one cluster: a Lease in each namespace with feeds.
+"""Ownership of namespaces when several operators are installed in a cluster: a Lease in each namespace with feeds.
 
-    holder      this installation: its feeds are served; others that came by are reported on them
-    holder      another installation that renews it: nothing of the namespace is touched, and our presence is noted in
-                the Lease, so that the holder can say so
+    holder is this installation       its feeds are served; competing installations are reported on them
+    holder is another installation    nothing in the namespace is changed, and this installation is recorded in an
+                                      annotation of the Lease, so that the holder can report it
 
-Two operators that served one namespace would each take the other's changes for drift and put them back, without end.
-The processes of one installation elect a leader among themselves (see `leader`); to a claim they are one.
+Two operators serving one namespace would each correct the other's changes as drift, endlessly. The processes of one
+installation elect a leader among themselves (see `leader`); for the namespace lease they are one.
 """
 
 from collections.abc import Callable
@@ -25,19 +25,19 @@ log = logs.get(__name__)
 
 NAME: Final = "marketfeed-scope"
 OTHER: Final = f"{GROUP}/other-operator"
-"""Annotation of the Lease: the installation that does not hold it and would serve the namespace too, and when."""
+"""Annotation of the Lease: the installation that competes with the holder, and the time of its last attempt."""
 DURATION_SECONDS: Final = 90.0
 RENEW_SECONDS: Final = 30.0
 ATTEMPTS: Final = 3
-"""Looks at a Lease that others write to at the same time, before the feed is tried again later."""
+"""Attempts on a conflict before the feed is retried later."""
 
 
 @dataclass
 class _Seen:
-    """What a claim looked like, and our clock when it last changed.
+    """Last seen state of a namespace lease, and the local time of its last change.
 
     Attributes:
-        holder: installation that serves the namespace; "" when it is this one, or when nobody can be asked.
+        holder: the other installation that serves the namespace; "" when it is this one or unknown.
     """
 
     holder: str = ""
@@ -48,14 +48,14 @@ class _Seen:
 
 
 class Claims:
-    """This installation's claims on namespaces.
+    """Namespace leases of this installation.
 
     Args:
-        installation: what this operator is called among others: namespace and name of its own Lease.
-        now: a clock in seconds that never goes back.
+        installation: identity of this installation: namespace and name of its leader lease.
+        now: monotonic clock, in seconds.
 
     Attributes:
-        problems: namespace -> why its claim was not renewed the last time; an admission policy of it, for example.
+        problems: namespace -> why the last renewal failed, for example an admission policy.
     """
 
     def __init__(
@@ -69,34 +69,34 @@ class Claims:
         self.problems: dict[str, str] = {}
 
     async def holder(self, namespace: str) -> str:
-        """The other installation that serves the namespace; "" when this one does.
+        """Return the other installation that serves the namespace; "" when this one does.
 
         Raises:
-            ApiError: the API server does not answer.
+            ApiError: the API server did not respond.
         """
         if namespace not in self._seen:
             await self._look(namespace)
         return self._seen[namespace].holder
 
     def other(self, namespace: str) -> str:
-        """An installation that would serve a namespace of ours too, and has said so lately; "" for none."""
+        """Return an installation that recently competed for a namespace of ours; "" for none."""
         seen = self._seen.get(namespace)
         if seen is None or not seen.other or self._now() - seen.other_at > DURATION_SECONDS:
             return ""
         return seen.other.partition(" ")[0]
 
     def others(self) -> list[str]:
-        """Every other installation that is in sight. May be asked for from another thread."""
+        """Return all other known installations. Thread-safe."""
         found = {seen.holder for seen in list(self._seen.values())}
         return sorted(
             (found | {self.other(namespace) for namespace in list(self._seen)}) - {"", self._installation}
         )
 
     async def renew_all(self, served: set[str]) -> None:
-        """Renew the claims on namespaces that have feeds, and forget the others.
+        """Renew the leases of namespaces that have feeds, and drop the state of the others.
 
         Raises:
-            ApiError: the API server does not answer for any of them.
+            ApiError: the API server did not respond for any of them.
         """
         failure: ApiError | None = None
         for namespace in self._seen.keys() - served:
@@ -113,21 +113,22 @@ class Claims:
             raise failure
         for namespace in self.problems.keys() - before.keys():
             reason = self.problems[namespace]
-            log.warning("claim not renewed", namespace=namespace, reason=reason)
+            log.warning("namespace lease not renewed", namespace=namespace, reason=reason)
         for namespace in (before.keys() - self.problems.keys()) & served:
-            log.info("claim renewed again", namespace=namespace)
+            log.info("namespace lease renewed again", namespace=namespace)
 
     async def _look(self, namespace: str) -> None:
-        """Take or renew the claim on a namespace if we may; else note in it that we are there."""
+        """Acquire or renew the lease of a namespace if possible; otherwise record this installation in it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._look_once(namespace)
-            except Conflict:  # somebody was faster: see who
+            except Conflict:  # changed in between: read it again
                 if attempt == ATTEMPTS:
                     raise
                 continue
             except (Forbidden, NotFound):
-                # Roles of an older installation, or a namespace on its way out: served as before there were claims.
+                # Roles of an older release, or a namespace being deleted: served without a lease, as by older
+                # releases.
                 self._seen[namespace] = _Seen()
             return
 
@@ -141,7 +142,7 @@ class Claims:
         self._seen[namespace] = seen
 
     def _follow(self, seen: _Seen, lease: dict[str, Any]) -> bool:
-        """Take in what the Lease says; whether it is ours, or may be taken."""
+        """Update `seen` from the Lease. Return whether it is held by this installation, or may be acquired."""
         spec = lease.get("spec") or {}
         holder, renewed = spec.get("holderIdentity") or "", f"{spec.get('renewTime')}"
         other = str((lease["metadata"].get("annotations") or {}).get(OTHER, ""))
@@ -185,4 +186,4 @@ class Claims:
         if seen.holder and seen.holder != held_before:
             log.warning("namespace served by another operator", namespace=namespace, operator=seen.holder)
         elif ours and held_before:
-            log.info("namespace taken over from another operator", namespace=namespace)
+            log.info("namespace acquired from another operator", namespace=namespace)

@@ -1,7 +1,7 @@
-"""What a venue says of its symbols (GET /api/v3/exchangeInfo), read so that no response can cost more than a bound.
+"""Parser of a venue's symbol list (GET /api/v3/exchangeInfo) with bounded memory for any response.
 
-Memory follows from the number of values in a body, and the number of values from its commas. So they are counted
-before anything is decoded: 64 MiB of ``[],`` would become more than a gigabyte of lists.
+Memory follows from the number of values in a body, and that from its commas. They are counted before decoding: 64 MiB
+of ``[],`` would become more than a gigabyte of lists.
 """
 
 import re
@@ -16,9 +16,9 @@ from marketfeed_wire.codec import UNREADABLE
 
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 2_000_000
-"""More than three times what the largest venue lists (3,500 symbols with some 170 values each)."""
+"""More than three times the largest venue (3,500 symbols with about 170 values each)."""
 MAX_ENTRIES: Final = 20_000
-"""Six times what the largest venue lists: each entry is decoded by itself, which half a million odd ones make long."""
+"""Six times the largest venue: each entry is decoded separately, which is slow for half a million invalid ones."""
 _SYMBOL: Final = re.compile(SYMBOL_PATTERN)
 _ASSET: Final = re.compile(ASSET_PATTERN)
 _STATUS: Final = re.compile(r"[A-Z_]{1,32}")
@@ -26,11 +26,11 @@ _STATUS: Final = re.compile(r"[A-Z_]{1,32}")
 
 @dataclass(frozen=True)
 class Listed:
-    """A venue's symbols.
+    """Symbols listed by a venue.
 
     Attributes:
         symbols: symbol -> (status, quote asset).
-        skipped: entries that cannot be read, or whose names a MarketFeed could not hold.
+        skipped: number of entries that are invalid, or whose names a MarketFeed cannot contain.
     """
 
     symbols: dict[str, tuple[str, str]]
@@ -48,14 +48,14 @@ class _Entry(msgspec.Struct):
 
 
 def read_exchange_info(body: bytes) -> Listed:
-    """Return the symbols in a response; an entry that is odd is counted and left out.
+    """Return the symbols in a response; invalid entries are counted and skipped.
 
     Raises:
-        BadBody: it holds too many values or entries, or not a single readable symbol.
-        ValueError, RecursionError: it is no such JSON.
+        BadBody: it has too many values or entries, or no valid symbol.
+        ValueError, RecursionError: it is not valid JSON of that form.
     """
     if body.count(b",") >= MAX_VALUES:
-        raise BadBody(f"the response holds more than {MAX_VALUES:,} values")
+        raise BadBody(f"the response has more than {MAX_VALUES:,} values")
     entries = msgspec.json.decode(body, type=_Response).symbols
     if len(entries) > MAX_ENTRIES:
         raise BadBody(f"the response lists more than {MAX_ENTRIES:,} symbols")
@@ -77,5 +77,5 @@ def read_exchange_info(body: bytes) -> Listed:
         else:
             skipped += 1
     if entries and not found:
-        raise BadBody(f"none of the {len(entries):,} listed symbols can be read")
+        raise BadBody(f"none of the {len(entries):,} listed symbols is valid")
     return Listed(found, skipped)

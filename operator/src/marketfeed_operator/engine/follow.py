@@ -1,4 +1,4 @@
-"""Follow each scope: list it, watch it, and begin again when the watches end, each scope by itself."""
+"""List and watch each scope, and start again when its watches end. Scopes are independent."""
 
 import asyncio
 import random
@@ -23,10 +23,10 @@ RETRY_SECONDS: Final = (1.0, 60.0)
 
 
 class Follower:
-    """Keeps the store as the cluster is.
+    """Keeps the store in sync with the cluster.
 
     Args:
-        spawned: called whenever kopf was started, which takes the process's signals for itself.
+        spawned: called after each start of kopf, which replaces the process's signal handlers.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Follower:
         metrics.watch_age.set_function(watches.oldest_seconds)
 
     async def run(self) -> None:
-        """Follow every scope until cancelled."""
+        """Follow all scopes until cancelled."""
         async with asyncio.TaskGroup() as following:
             for scope in self._scopes.every:
                 following.create_task(self._follow(scope), name=f"watch {name_of(scope)}")
@@ -63,8 +63,8 @@ class Follower:
         backoff = delays(*RETRY_SECONDS, self._rng)
         while True:
             try:
-                # All of it first: no feed is worked on before its children are known, and what was deleted while
-                # nothing was watched is told by a list only.
+                # List first: a feed is reconciled only when its children are known, and deletions before the watch
+                # are visible in a list only.
                 await self._audit.audit_scope(scope)
                 self._scopes.read(scope)
                 backoff = delays(*RETRY_SECONDS, self._rng)
@@ -72,7 +72,7 @@ class Follower:
                 reason = "its watches ended"
             except ApiError as error:
                 reason = f"{error}"
-            except Exception as error:  # kopf ends with errors of many kinds
+            except Exception as error:  # kopf raises many types of errors
                 reason = f"{type(error).__name__}: {error}"
                 log.exception("watches failed", namespace=name_of(scope))
             self._scopes.failed(scope, reason)

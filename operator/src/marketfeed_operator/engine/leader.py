@@ -1,7 +1,7 @@
-"""Leader election by a Lease: one process acts, the others wait; one that ends hands over at once.
+"""Leader election by a Lease: one process leads, the others are standbys; on shutdown the lease is released at once.
 
-The rules are those of client-go's leaderelection: a Lease belongs to its holder until nobody has seen it change for
-its duration, by the observer's own clock; the holder stops acting before that.
+The rules are those of client-go's leaderelection: a Lease belongs to its holder until it is unchanged for its
+duration by the observer's clock; the holder stops before that.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ LEASES: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 
 SERVES: Final = f"{GROUP}/serves"
-"""Annotation of the Lease: the namespaces that its holder serves."""
+"""Annotation of the Lease: namespaces that its holder serves."""
 
 
 class LeaderElection:
-    """A candidate for a Lease.
+    """Candidate for a Lease.
 
     Args:
-        lease_seconds: how long a silent holder keeps the Lease.
-        retry_seconds: how often the Lease is looked at, or renewed.
-        serves: what a leader of this installation serves; a leader that serves something else is another installation
-            in the same namespace, and one of the two serves nobody.
-        now: a clock in seconds that never goes back.
+        lease_seconds: time after which the lease of an unresponsive holder expires.
+        retry_seconds: interval at which the lease is renewed or acquired.
+        serves: scope of this installation; a leader with another scope belongs to another installation in the same
+            namespace, and one of the two is never active.
+        now: monotonic clock, in seconds.
 
     Attributes:
-        misplaced: what the leader serves, where that is something else than this process would; "" else.
+        misplaced: scope of the leader when it differs from this one's; otherwise "".
     """
 
     def __init__(
@@ -62,22 +62,23 @@ class LeaderElection:
         self._now = now
         self.misplaced = ""
         self._seen: tuple[str, float] = ("", now())
-        """The Lease's version when it last changed, and our clock then."""
+        """Resource version of the Lease at its last change, and the local time of that."""
         self.leading = False
         self.last_contact = now()
-        """Our clock when the API server last answered."""
+        """Local time of the last response of the API server."""
 
     async def acquire(self) -> None:
-        """Return once the Lease is ours."""
+        """Return when the lease is acquired."""
         told = ""
         while not self.leading:
             holder = await self._try()
             if holder not in ("", self._identity, told):
-                log.info("another operator leads", leader=holder)
+                log.info("another operator is the leader", leader=holder)
                 told = holder
                 if self.misplaced:
                     log.warning(
-                        "another installation leads in this namespace, and nobody serves what this one would",
+                        "another installation leads in this namespace, and the scope of this one is not "
+                        "served",
                         leader=holder, serves=self.misplaced, would_serve=self._serves,
                     )  # fmt: skip
             if not self.leading:
@@ -85,9 +86,9 @@ class LeaderElection:
         log.info("leading", identity=self._identity)
 
     async def hold(self) -> None:
-        """Renew the Lease; return when it is lost: then nothing may be changed any more."""
+        """Renew the lease; return when it is lost: nothing may be changed after that."""
         renewed = self._now()
-        # Whoever waits starts when it has seen no change for the whole duration; we stop well before.
+        # A standby acquires it after a full duration without change; stop well before.
         deadline = self._lease_seconds * 2 / 3
         while self._now() - renewed < deadline:
             await asyncio.sleep(self._retry_seconds)
@@ -99,27 +100,27 @@ class LeaderElection:
             if holder == self._identity:
                 renewed = self._now()
             elif holder:
-                log.error("the lease went to another operator", leader=holder)
+                log.error("leader lease lost to another operator", leader=holder)
                 break
         self.leading = False
 
     async def release(self) -> None:
-        """Give the Lease up, so that another may lead at once."""
+        """Release the lease, so that a standby leads at once."""
         self.leading = False
         try:
             lease = await self._cluster.get(self._path)
             if _spec(lease).get("holderIdentity") != self._identity:
                 return
-            # A duration of a second, as client-go does, for those that look at nothing but times.
+            # A duration of one second, as client-go does, for observers that check only times.
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
             await self._cluster.replace(self._path, lease)
         except ApiError as error:
-            log.warning("the lease could not be released; it runs out by itself", reason=str(error))
+            log.warning("leader lease not released; it expires by itself", reason=str(error))
         else:
-            log.info("lease released")
+            log.info("leader lease released")
 
     async def _try(self) -> str:
-        """Take or renew the Lease if we may; its holder then, "" when that is not known."""
+        """Acquire or renew the lease if possible. Return its holder, or "" when it is unknown."""
         try:
             lease = await self._read()
             self.last_contact = self._now()
@@ -138,10 +139,10 @@ class LeaderElection:
             taken = await self._cluster.replace(
                 self._path, self._ours(lease, changed=holder != self._identity)
             )
-        except Conflict:  # somebody was faster; the next look says who
+        except Conflict:  # changed in between; the next attempt reads the holder
             return ""
         except ApiError as error:
-            log.warning("the lease cannot be read or renewed", reason=str(error))
+            log.warning("leader lease not renewed", reason=str(error))
             return ""
         self._seen = (taken["metadata"]["resourceVersion"], self._now())
         self.leading, self.misplaced = True, ""
@@ -182,7 +183,7 @@ class LeaderElection:
 
 
 def _spec(lease: dict[str, Any]) -> dict[str, Any]:
-    """What a Lease says; one that somebody has made may have no spec."""
+    """Return the spec of a Lease; one that was created by a user may have none."""
     return lease.get("spec") or {}
 
 

@@ -1,8 +1,7 @@
-"""What venues say of their symbols, for feeds with a symbolSelector: requested every few minutes, beside
-reconciliation.
+"""Venues' symbol lists, for feeds with a symbolSelector, requested periodically outside of reconciliation.
 
-Each address has a task of its own: a venue that answers slowly, or with nonsense, delays nobody's feed but those that
-name it. Addresses that feeds have set themselves share a few slots, of which one namespace never takes all.
+Each address has its own task: a slow or faulty venue affects only the feeds that use it. Addresses from
+spec.endpoints share a few slots, of which a namespace can occupy only some.
 """
 
 import asyncio
@@ -30,10 +29,10 @@ PER_NAMESPACE_AT_ONCE: Final = 2
 
 
 class Listings:
-    """The newest listing of each venue that a feed asked for.
+    """Latest symbol list of each venue in use.
 
     Args:
-        changed: is told of each feed that asked when the answer is new.
+        changed: called for each feed whose list has changed.
     """
 
     def __init__(self, changed: Callable[[Key], Awaitable[None]], metrics: Metrics) -> None:
@@ -46,7 +45,7 @@ class Listings:
         self._slots_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(PER_NAMESPACE_AT_ONCE))
 
     def of(self, feed: Key, spec: Spec) -> Listing | None:
-        """The listing that a feed's selector needs; None when it has none."""
+        """Return the list for a feed's selector; None without a selector."""
         base = None
         if spec.symbol_selector is not None:
             base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
@@ -60,7 +59,7 @@ class Listings:
         return self._known.setdefault(base, Listing(None))
 
     def forget(self, feed: Key) -> None:
-        """Ask nothing for the feed any more."""
+        """Stop requesting for the feed."""
         self._leave(feed, other_than=None)
 
     def _leave(self, feed: Key, *, other_than: str | None) -> None:
@@ -72,7 +71,7 @@ class Listings:
                 self._news.set()
 
     async def run(self, interval_seconds: float, retry_seconds: float) -> None:
-        """Ask every venue that a feed needs, again and again; sooner after a failure."""
+        """Request the lists of all venues in use periodically; sooner after a failure."""
         tasks: dict[str, asyncio.Task[None]] = {}
         timeout = aiohttp.ClientTimeout(total=RESPONSE_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -101,13 +100,13 @@ class Listings:
             try:
                 found = await listed(session, base)
                 after = Listing(found.symbols, skipped=found.skipped)
-            # The address is a feed's own: whatever comes of it is that feed's condition, and ends nothing.
+            # The address is a feed's own: any failure becomes that feed's condition.
             except Exception as error:  # noqa: BLE001
                 self._metrics.listing_failures.inc()
                 said = printable(f"{error}", 300) or type(error).__name__
                 after = Listing(self._listing(base).symbols, f"{base} does not list its symbols: {said}")
         before = self._listing(base)
-        if base not in self._asked:  # nobody needs it any more
+        if base not in self._asked:  # no longer in use
             return True
         self._known[base] = after
         if after != before:
@@ -118,7 +117,7 @@ class Listings:
 
     @contextlib.asynccontextmanager
     async def _slot(self, base: str) -> AsyncIterator[None]:
-        """Wait for a turn to ask at `base`, where that is an address of a feed's own."""
+        """Wait for a slot to request from `base`, if it is an address from spec.endpoints."""
         askers = self._asked.get(base)
         if base in REST_BASES.values() or not askers:
             yield
@@ -132,9 +131,9 @@ class Listings:
 
 def _report(base: str, before: Listing, after: Listing) -> None:
     if after.problem and not before.problem:
-        log.warning("listing failed", address=base, reason=after.problem)
+        log.warning("symbol list failed", address=base, reason=after.problem)
     elif before.problem and not after.problem:
-        log.info("listing recovered", address=base)
+        log.info("symbol list recovered", address=base)
     if after.skipped != before.skipped and not after.problem:
         log.warning("listed symbols skipped", address=base, count=after.skipped)
 
@@ -148,12 +147,13 @@ async def listed(session: aiohttp.ClientSession, base: str) -> Listed:
     """Return the symbols that the venue at `base` lists (GET /api/v3/exchangeInfo). Redirects are not followed.
 
     Raises:
-        BadBody: the response is too large, or lists nothing that can be read.
-        ValueError: its status is not 200; the address is none.
-        aiohttp.ClientError, TimeoutError, OSError: there is no response.
+        BadBody: the response is too large, or has no valid symbol.
+        ValueError: the status is not 200, or the address is invalid.
+        aiohttp.ClientError, TimeoutError, OSError: no response.
     """
     url = f"{base.rstrip('/')}/api/v3/exchangeInfo"
-    # Whoever answers must not choose where we ask next: the operator reaches more than the author of a feed.
+    # A redirect would let the server choose the next address, and the operator can reach more than the author of a
+    # feed.
     async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
             raise ValueError(f"HTTP {response.status}")

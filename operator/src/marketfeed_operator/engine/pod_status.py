@@ -1,7 +1,7 @@
-"""From the body of a pod's /status to its report. Every value is brought within the bounds of a MarketFeed's status.
+"""Parser of a pod's /status. All values are limited to the bounds of a MarketFeed's status.
 
-A pod may be anybody's: a number that the CRD refuses, a time that no calendar has or a text that a terminal obeys must
-change nothing but this one report.
+A pod may be created by anyone: a number that the CRD refuses, a time out of range or a string with control characters
+must affect only this report.
 """
 
 from typing import Final
@@ -15,18 +15,18 @@ from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 MAX_BYTES: Final = 4 * 2**20
 MAX_COUNT: Final = 2**53
-"""Sums of some thousand of these still fit the 64 bits of an integer in a status."""
+"""The sum of some thousand of these fits the 64 bits of a status integer."""
 MAX_REFUSED: Final = 5_000
 MAX_TIME_US: Final = 253_402_300_799_000_000
-"""The last second of the year 9999."""
+"""Last second of the year 9999."""
 _HASH: Final = frozenset("0123456789abcdef")
 
 
 def report_of(component: str, body: bytes) -> PodReport:
-    """The report in a /status body.
+    """Return the report in a /status body.
 
     Raises:
-        ValueError, RecursionError: the body is none.
+        ValueError, RecursionError: the body is invalid.
     """
     if component == INGESTION:
         return _of_worker(msgspec.json.decode(body, type=WorkerStatus))

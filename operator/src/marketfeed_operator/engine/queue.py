@@ -1,7 +1,6 @@
-"""A keyed work queue: one key at a time, no key twice, failures with growing delays.
+"""Keyed work queue: a key is processed by one worker at a time, is queued once, and failures back off.
 
-The same as every Go operator stands on (client-go's workqueue), in asyncio: a key that is added while it is worked
-on is worked on again afterwards, once.
+Like client-go's workqueue, in asyncio: a key that is added while it is processed is processed once more afterwards.
 """
 
 import asyncio
@@ -17,11 +16,11 @@ K = TypeVar("K")
 
 
 class WorkQueue(Generic[K]):
-    """Keys that wait for a worker.
+    """Queue of keys to be processed.
 
     Args:
-        now: a clock in seconds that never goes back.
-        first_seconds, cap_seconds: bounds of the delays after failures.
+        now: monotonic clock, in seconds.
+        first_seconds, cap_seconds: bounds of the backoff after failures.
     """
 
     def __init__(
@@ -44,17 +43,17 @@ class WorkQueue(Generic[K]):
         self._changed = asyncio.Condition()
 
     def __len__(self) -> int:
-        """The keys that are due now and not worked on. May be asked for from another thread."""
+        """Return the number of keys that are due and not being processed. Thread-safe."""
         now = self._now()
         return sum(1 for due in tuple(self._due.values()) if due <= now)
 
     def oldest_seconds(self) -> float:
-        """How long the key that is due longest has waited; 0 for none. May be asked for from another thread."""
+        """Return how long the oldest due key has been waiting; 0 for none. Thread-safe."""
         now = self._now()
         return max((now - due for due in tuple(self._due.values()) if due <= now), default=0.0)
 
     async def add(self, key: K, *, after_seconds: float = 0) -> None:
-        """Have `key` worked on after the delay at the latest; an earlier moment stays."""
+        """Schedule `key` after the delay; an earlier schedule is kept."""
         due = self._now() + after_seconds
         async with self._changed:
             if key in self._working:
@@ -64,7 +63,7 @@ class WorkQueue(Generic[K]):
             self._changed.notify()
 
     async def get(self) -> tuple[K, float]:
-        """The key that is due longest, and for how long it was, in seconds. Call `done` or `failed` after it."""
+        """Return the oldest due key and how long it has been due, in seconds. Call `done` or `failed` afterwards."""
         async with self._changed:
             while True:
                 now = self._now()
@@ -81,23 +80,23 @@ class WorkQueue(Generic[K]):
     async def done(
         self, key: K, *, again_after_seconds: float | None = None, rest_seconds: float = 0
     ) -> None:
-        """The work on `key` succeeded; have it again after the delay, if one is given.
+        """Mark `key` as processed; schedule it again after the delay, if given.
 
         Args:
-            rest_seconds: not before that, also where it was added meanwhile.
+            rest_seconds: minimum delay, also for a key added meanwhile.
         """
         self._backoff.pop(key, None)
         await self._release(key, again_after_seconds, rest_seconds)
 
     async def failed(self, key: K, *, at_least_seconds: float = 0) -> float:
-        """The work on `key` failed; it comes again, later each time. The delay in seconds."""
+        """Mark `key` as failed and schedule it with backoff. Return the delay in seconds."""
         backoff = self._backoff.setdefault(key, delays(*self._bounds, self._chance))
         delay = max(next(backoff), at_least_seconds)
         await self._release(key, delay)
         return delay
 
     async def forget(self, key: K) -> None:
-        """The key is gone for good; its work has ended."""
+        """Drop the backoff state of a deleted key."""
         self._backoff.pop(key, None)
         await self._release(key, None)
 
@@ -119,7 +118,7 @@ class WorkQueue(Generic[K]):
     def _pop(self, now: float) -> tuple[K, float] | None:
         while self._order:
             due, _, key = self._order[0]
-            if self._due.get(key) != due:  # an earlier moment was set since, or it is worked on already
+            if self._due.get(key) != due:  # rescheduled earlier, or already being processed
                 heapq.heappop(self._order)
                 continue
             if due > now:

@@ -1,7 +1,6 @@
-"""Why the pods of a StatefulSet or a Job are not even created: its controller says so in Events, and nowhere else.
+"""Refused pod creations of StatefulSets and Jobs, which their controllers report only as Events.
 
-A Deployment has a condition for it (ReplicaFailure); these two kinds have none. Their newest Event is asked for only
-while pods are missing.
+A Deployment has a condition for it (ReplicaFailure). The latest Event is requested only while pods are missing.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -21,13 +20,13 @@ NEWEST = 20
 
 
 class Refusals:
-    """The newest refusal for each workload whose pods are missing.
+    """Latest refusal for each workload with missing pods.
 
     Args:
-        changed: is told of a feed when a refusal is new or over.
+        changed: called for a feed when a refusal is new or resolved.
 
     Attributes:
-        by_uid: uid of a StatefulSet or a Job -> why its pods are refused.
+        by_uid: uid of a StatefulSet or Job -> reason of the refusal.
     """
 
     def __init__(self, cluster: Cluster, store: Store, changed: Callable[[Key], Awaitable[None]]) -> None:
@@ -37,15 +36,15 @@ class Refusals:
         self.by_uid: dict[str, Trouble] = {}
 
     async def ask_all(self) -> None:
-        """Ask once for every workload that misses pods.
+        """Read the latest Event of each workload with missing pods.
 
         Raises:
-            ApiError: the API server does not answer; the others were asked for.
+            ApiError: the API server did not respond for some; the others were read.
         """
         failure: ApiError | None = None
         missing = {facts.uid: facts for facts in _missing(self._store.all_children())}
         for uid in self.by_uid.keys() - missing.keys():
-            del self.by_uid[uid]  # its status has changed, and with it its feed was told
+            del self.by_uid[uid]  # its status changed, which triggers the feed
         for facts in missing.values():
             try:
                 found = await self._newest(facts)
@@ -67,7 +66,7 @@ class Refusals:
             page = await self._cluster.page(
                 EVENTS.path(facts.key[1]), _told, limit=NEWEST, field_selector=selector
             )
-        except (Forbidden, NotFound):  # roles of an older installation; the namespace is going
+        except (Forbidden, NotFound):  # roles of an older release, or the namespace is being deleted
             return None
         if not page.items:
             return None
@@ -76,14 +75,14 @@ class Refusals:
 
 
 def _told(event: Object) -> tuple[str, str]:
-    """When an Event was last told, and what it says."""
+    """Return the time of an Event and its message."""
     return event.get("lastTimestamp") or event.get("eventTime") or "", str(event.get("message", ""))
 
 
 def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:
-    """The workloads that have fewer pods than they want: of a Job that runs none.
+    """Return the workloads with fewer pods than desired; of Jobs those that have none.
 
-    Runs of retention are not ours: Kubernetes makes them of a CronJob that is.
+    Retention Jobs are created by Kubernetes from a CronJob of ours.
     """
     known = list(children)
     crons = {facts.uid for facts in known if facts.key[0] == CRON_JOB.kind and facts.ours}

@@ -1,8 +1,7 @@
-"""What the pods report of themselves: their /status, requested in turns and cut down to what a feed's status holds.
+"""Reports of the pods: their /status, polled and reduced to the fields of a feed's status.
 
-Beside the reconciliation and never in it: a pod that does not answer must not keep its feed from being changed. And
-whoever may create pods in a namespace may give them a feed's labels: nothing that a pod answers is trusted, see
-`report_of`.
+Outside of reconciliation: a pod that does not respond must not block its feed. Anyone who may create pods in a
+namespace may set a feed's labels, so responses are untrusted, see `report_of`.
 """
 
 import asyncio
@@ -23,25 +22,25 @@ log = logs.get(__name__)
 RESPONSE_SECONDS = 3
 AT_ONCE = 32
 TURN_SECONDS = RESPONSE_SECONDS + 1
-"""A feed that takes longer goes on, and is left out of the next turns until it has ended: others do not wait for it."""
+"""A feed that takes longer continues, and is skipped in the next rounds until it ends: others do not wait for it."""
 MAX_SKIPPED = 15
-"""Turns in a row in which a silent pod is not asked, at most."""
+"""Maximum number of consecutive rounds in which an unresponsive pod is skipped."""
 PER_FEED_AT_ONCE = 8
-"""So that the pods of one feed, however slow, never take all of the slots."""
+"""Limit per feed, so that the pods of one feed cannot occupy all slots."""
 MISSED_RESPONSES = 3
-"""A report stands until this many responses in a row have failed: a busy node is no reason to report another status."""
+"""A report is kept until this many consecutive requests failed: a busy node does not change the status."""
 
 
 class Reports:
-    """The newest report of each pod.
+    """Latest report of each pod.
 
     Args:
-        port: of /status in every pod.
-        changed: is told of a feed when something of its pods' reports matters that was not known.
+        port: port of /status in every pod.
+        changed: called for a feed when a significant part of its reports has changed.
 
     Attributes:
         by_pod: pod uid -> its report.
-        problems: pod uid -> why its response cannot be used, for pods that do respond.
+        problems: pod uid -> why its response is invalid, for pods that respond.
     """
 
     def __init__(
@@ -55,12 +54,12 @@ class Reports:
         self.problems: dict[str, str] = {}
         self._missed: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
-        """Pod uid -> turns in which it is not asked."""
+        """Pod uid -> number of rounds in which it is skipped."""
         self._asking: dict[Key, asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     def session(self) -> aiohttp.ClientSession:
-        """A session that fits `ask_all`."""
+        """Return a session for `ask_all`."""
         return aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=RESPONSE_SECONDS),
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -68,14 +67,14 @@ class Reports:
         )
 
     async def ask_all(self, session: aiohttp.ClientSession) -> None:
-        """Ask every pod once, of feeds that have ended their last turn; return when they have, or the turn is over."""
+        """Poll every pod once, except of feeds whose last round continues; return when all are done, or on timeout."""
         known = self._store.pod_uids()
         self.by_pod = {uid: report for uid, report in self.by_pod.items() if uid in known}
         self.problems = {uid: problem for uid, problem in self.problems.items() if uid in known}
         self._missed = {uid: missed for uid, missed in self._missed.items() if uid in known}
         self._skipped = {uid: turns for uid, turns in self._skipped.items() if uid in known}
         for feed in list(self._store.feeds):
-            if feed not in self._asking:  # else its last turn has not ended
+            if feed not in self._asking:  # otherwise its last round continues
                 self._asking[feed] = asyncio.create_task(self._ask_feed(session, feed))
         if self._asking:
             await asyncio.wait(self._asking.values(), timeout=TURN_SECONDS)
@@ -86,21 +85,21 @@ class Reports:
             task.result()
 
     async def end(self) -> None:
-        """Ask nobody any more."""
+        """Stop polling."""
         for task in self._asking.values():
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         self._asking.clear()
 
     async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key) -> None:
-        # At the same time: pods of a node that is gone keep us waiting for each of them.
+        # Concurrently: each pod of a lost node costs the full timeout.
         own = asyncio.Semaphore(PER_FEED_AT_ONCE)
         found = await asyncio.gather(*(self._ask_pod(session, pod, own) for pod in self._store.pods_of(feed)))
         if any(found):
             await self._changed(feed)
 
     async def _ask_pod(self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore) -> bool:
-        """Ask one pod; whether its response matters at once."""
+        """Poll one pod. Return whether the change is significant."""
         if not pod.ip:
             self.problems.pop(pod.uid, None)
             return self.by_pod.pop(pod.uid, None) is not None
@@ -120,7 +119,7 @@ class Reports:
         return self._take(pod.uid, report) or news
 
     def _take(self, uid: str, report: PodReport | None) -> bool:
-        """Take in a pod's report, None for none; whether it matters at once."""
+        """Store a pod's report, None for none. Return whether the change is significant."""
         if report is None:
             self._missed[uid] = self._missed.get(uid, 0) + 1
             return self._missed[uid] >= MISSED_RESPONSES and self.by_pod.pop(uid, None) is not None
@@ -130,15 +129,15 @@ class Reports:
         return before is None or _telling(before) != _telling(report)
 
     def _is_silent(self, uid: str) -> None:
-        """Ask a pod that does not even refuse ever more seldom: each time takes all of its time, of a slot for all."""
+        """Poll a pod that does not respond less often: each request occupies a shared slot until its timeout."""
         excess = self._missed.get(uid, 0) + 1 - MISSED_RESPONSES
         self._skipped[uid] = min(2 ** min(max(excess, 0), 10) - 1, MAX_SKIPPED)
 
     async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> tuple[PodReport | None, str]:
-        """The report, or None; and why a response cannot be used, "" where there is none."""
+        """Return the report or None, and why a response is invalid or ""."""
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         try:
-            # A pod that sends us elsewhere would choose whom the operator asks.
+            # A redirect would let the pod choose which address the operator requests.
             async with session.get(f"http://{host}:{self._port}/status", allow_redirects=False) as response:
                 if response.status != 200:
                     return None, ""
@@ -151,11 +150,11 @@ class Reports:
             return None, ""
         except (aiohttp.ClientError, OSError):
             return None, ""
-        except Exception as error:  # whoever answers is anybody: it is this pod's problem, and nobody else's
+        except Exception as error:  # the response is untrusted: any error concerns this pod only
             log.exception("pod status failed", pod=f"{pod.namespace}/{pod.name}")
             return None, printable(f"{type(error).__name__}: {error}", 200)
 
 
 def _telling(report: PodReport) -> tuple[object, ...]:
-    """What a change of is worth a status at once; the rest is told at the next resync."""
+    """Return the fields whose change is written to the status at once; others follow at the next resync."""
     return (report.assignment, tuple(sorted(report.refused)), report.missing_trades > 0)

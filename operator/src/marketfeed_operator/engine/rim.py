@@ -1,8 +1,8 @@
-"""The rim of a side loop: whatever one turn of it raises is counted, reported, and ends nothing.
+"""Isolation of background loops: an exception of one iteration is counted and reported, and does not end the loop.
 
-What is expected to fail is handled where it fails. What arrives here is a fault that nobody foresaw: it must not end
-the loop, because the operator of the whole cluster would end with it, and it must not hide, so it is a metric, a log
-line and, once it stays, a condition of every feed.
+Expected failures are handled where they occur. Anything else must not end the loop, because that would end the
+operator of the whole cluster, and must not be hidden: it is a metric, a log line and, after repetition, a condition
+of every feed.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from marketfeed_operator.errors import ApiError
 log = logs.get(__name__)
 
 REPORTED_FAILURES: Final = 3
-"""Failed turns in a row after which feeds are told: a single one is an API server that restarts."""
+"""Consecutive failures after which feeds report it: a single one may be a restart of the API server."""
 
 
 class Rim:
-    """Runs the turns of side loops and keeps what went wrong.
+    """Runs iterations of background loops and records their failures.
 
     Attributes:
-        problems: loop -> why its last turns failed; read by every reconciliation.
+        problems: loop -> why its last iterations failed; read by every reconciliation.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -32,7 +32,7 @@ class Rim:
         self.problems: dict[str, str] = {}
 
     async def turn(self, loop: str, step: Callable[[], Awaitable[object]]) -> bool:
-        """Run one turn of `loop`; whether it succeeded."""
+        """Run one iteration of `loop`. Return whether it succeeded."""
         try:
             await step()
         except Exception as error:  # noqa: BLE001 - what a rim is for; see `_failed`
@@ -45,7 +45,7 @@ class Rim:
         return True
 
     async def repeat(self, loop: str, step: Callable[[], Awaitable[object]], interval_seconds: float) -> None:
-        """Run turns until cancelled, the first after the interval."""
+        """Run iterations until cancelled, the first after the interval."""
         while True:
             await asyncio.sleep(interval_seconds)
             await self.turn(loop, step)
@@ -58,6 +58,6 @@ class Rim:
         if failures >= REPORTED_FAILURES:
             self.problems[loop] = reason[:300]
         if failures == 1:
-            # A refusal of the API server explains itself; anything else is a fault of ours, with its place.
+            # A refusal of the API server needs no traceback; any other error is a bug.
             unexpected = None if isinstance(error, ApiError) else error
             log.warning("loop failed", loop=loop, reason=reason[:300], exc_info=unexpected)

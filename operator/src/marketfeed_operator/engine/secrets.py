@@ -1,7 +1,7 @@
-"""Versions of the Secrets that pods read at their start, so that a new one restarts them. Never their content.
+"""Resource versions of the Secrets that pods read at startup, so that a change rolls them. Never their content.
 
-They are asked for one by one and by name, because the right to ``get`` a Secret by name is the least that Kubernetes
-can give: ``list`` and ``watch`` would hand over all of a namespace.
+They are requested individually by name: ``get`` on named Secrets is the least permission in Kubernetes; ``list`` and
+``watch`` would grant all Secrets of a namespace.
 """
 
 from collections.abc import Awaitable, Callable, Set
@@ -19,10 +19,10 @@ SecretKey = tuple[str, str]
 
 
 class SecretVersions:
-    """The newest version of each Secret that a feed's pods read.
+    """Latest version of each Secret that a feed's pods use.
 
     Args:
-        changed: is told of each feed whose Secret has another version than before.
+        changed: called for each feed when a Secret of it has a new version.
     """
 
     def __init__(self, cluster: Cluster, changed: Callable[[Key], Awaitable[None]]) -> None:
@@ -33,10 +33,10 @@ class SecretVersions:
         self._refused: set[SecretKey] = set()
 
     async def of(self, feed: Key, names: Set[str]) -> dict[str, str]:
-        """Name -> version, of those that are there and may be looked at; asked now where that was never done.
+        """Return name -> version of the Secrets that exist and may be read; those not read before are requested now.
 
         Raises:
-            ApiError: the API server does not answer.
+            ApiError: the API server did not respond.
         """
         self._needed[feed] = frozenset((feed[0], name) for name in names)
         for secret in sorted(self._needed[feed] - self._known.keys()):
@@ -48,14 +48,14 @@ class SecretVersions:
         }
 
     def forget(self, feed: Key) -> None:
-        """The feed is gone."""
+        """Drop the Secrets of a deleted feed."""
         self._needed.pop(feed, None)
 
     async def ask_all(self) -> None:
-        """Ask for all of them once; one that is gone for a while, or not told, has not changed.
+        """Request all versions once; a Secret that is missing or not readable counts as unchanged.
 
         Raises:
-            ApiError: the API server does not answer; the others were asked for.
+            ApiError: the API server did not respond for some; the others were requested.
         """
         failure: ApiError | None = None
         needed = frozenset[SecretKey]().union(*self._needed.values())
@@ -69,7 +69,7 @@ class SecretVersions:
             if version is None or version == self._known.get(secret):
                 continue
             self._known[secret] = version
-            log.info("a Secret has another version", secret="/".join(secret))
+            log.info("Secret changed", secret="/".join(secret))
             for feed in [feed for feed, wanted in self._needed.items() if secret in wanted]:
                 await self._changed(feed)
         if failure is not None:
@@ -78,12 +78,14 @@ class SecretVersions:
     async def _ask(self, secret: SecretKey) -> str | None:
         try:
             metadata = await self._cluster.metadata(SECRET, *secret)
-        except NotFound:  # its pods wait for it, and say so
+        except NotFound:  # reported by its pods, which wait for it
             return None
         except Forbidden as error:
             if secret not in self._refused:
                 log.warning(
-                    "a change of this Secret will restart nothing", secret="/".join(secret), reason=str(error)
+                    "Secret not readable: its changes restart no pods",
+                    secret="/".join(secret),
+                    reason=str(error),
                 )
             self._refused.add(secret)
             return None

@@ -1,8 +1,8 @@
-"""The HTTP session that kopf's lists and watches go through: it notes when the API server answers, reads lists in pages
-of bounded size (see `pages`), and hands kopf of each object what is needed of it (see `trim`).
+"""HTTP session for kopf's lists and watches: records responses of the API server, reads lists in pages of bounded
+size (see `pages`), and passes trimmed objects to kopf (see `trim`).
 
-kopf takes a session of ours (`kopf.AiohttpSession`), and aiohttp a middleware around each of its requests and a class
-of its responses; so nothing of either is reached into.
+kopf accepts a custom session (`kopf.AiohttpSession`), and aiohttp a middleware and a response class; no internals of
+either are used.
 """
 
 import json
@@ -27,7 +27,7 @@ from marketfeed_operator.pages import (
 from marketfeed_operator.trim import trimming
 
 WATCH_PAGE: Final = 20
-"""Objects of one page of the lists by which watches begin."""
+"""Objects per page of the lists that precede watches."""
 
 Trim = Callable[[Object], Object]
 
@@ -36,7 +36,7 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
     """Return a session for kopf.
 
     Args:
-        seen: is told of a path whenever the API server answers there, also in the middle of a stream.
+        seen: called with a path on each response of the API server there, including data of a stream.
     """
     how = kopf.ConnectionInfo(
         server=given.server,
@@ -48,7 +48,7 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
     )
 
     limits: dict[str, int] = {}
-    """Path of a list -> objects of its next page, where those of the last were large."""
+    """List path -> objects of its next page, where the last were large."""
 
     async def note(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -57,7 +57,7 @@ def watch_session(given: Credentials, seen: Callable[[str], None]) -> aiohttp.Cl
         if path in limits and "watch" not in request.url.query:
             request.url = request.url.update_query(limit=limits[path])
         response = await handler(request)
-        # An overloaded or broken server has not answered; one that refuses has.
+        # An overloaded or faulty server has not responded; a refusal is a response.
         if response.status < 429:
             seen(path)
         trim = trimming(path.rpartition("/")[2])
@@ -84,7 +84,7 @@ async def _page(
     trim: Trim,
     limits: dict[str, int],
 ) -> aiohttp.ClientResponse:
-    """Read the page that a request for a list has brought; ask for fewer objects where that is too large."""
+    """Read a page of a list; request fewer objects when it is too large."""
     limit = int(request.url.query.get("limit", WATCH_PAGE))
     while response.status == 200:
         text = await read_at_most(response, MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES)
@@ -106,10 +106,10 @@ async def _page(
 
 
 class _ShallowResponse(aiohttp.ClientResponse):
-    """A response whose JSON can be decoded however deep it is nested.
+    """Response whose JSON can be decoded at any nesting depth.
 
     Attributes:
-        page: what was read of it, where it is a page of a list.
+        page: the bytes read, if it is a page of a list.
     """
 
     page: Object | None = None
@@ -121,14 +121,14 @@ class _ShallowResponse(aiohttp.ClientResponse):
         loads: Callable[[str], Any] = nesting.loads,
         content_type: str | None = "application/json",
     ) -> Any:
-        """What kopf reads a list by."""
+        """Decode the body; kopf reads lists by this."""
         if self.page is not None:
             return self.page
         return await super().json(encoding=encoding, loads=loads, content_type=content_type)
 
 
 class _NotedStream:
-    """The stream of a watch, an event a line: notes each piece that arrives, and its regular end."""
+    """Stream of a watch, one event per line; records each chunk and its regular end."""
 
     def __init__(self, stream: aiohttp.StreamReader, note: Callable[[], None], trim: Trim | None) -> None:
         self._stream = stream
@@ -139,7 +139,7 @@ class _NotedStream:
         return getattr(self._stream, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """What kopf reads a watch by."""
+        """Yield the lines of a watch; kopf reads watches by this."""
         rest = b""
         async for piece in self._stream.iter_chunked(size):
             self._note()
@@ -156,7 +156,7 @@ class _NotedStream:
 
 
 def _trimmed(line: bytes, trim: Trim | None) -> bytes:
-    """An event with the trimmed object; as it is where it cannot be decoded or tells no change of one."""
+    """Return an event with its object trimmed; unchanged when it cannot be decoded or has no object."""
     line = nesting.shallow(line)
     if trim is None:
         return line

@@ -1,12 +1,12 @@
-"""When each watch last showed life, from which liveness follows.
+"""Age of each watch, for the liveness probe.
 
-The age of a watch is the time since the API server last answered on it: with an event, a bookmark (about once a minute,
-kopf asks for them), the end of the stream by the server's own timeout, or the first line of a new one. It is taken
-where the bytes arrive, in the HTTP session that kopf is given (see `watch_session`), so it needs no object to be
-changed for it. kopf gives a stream up after `INACTIVITY_SECONDS` without any of these and opens another; only when
-that brings nothing either does the age pass the deadline, which therefore lies well above it.
+The age of a watch is the time since the API server last responded on it: with an event, a bookmark (about once a
+minute on kopf's request), the end of the stream by the server's timeout, or the first line of a new one. It is taken
+where the bytes arrive, in kopf's HTTP session (see `watch_session`), so it does not depend on changes of objects.
+kopf reconnects a stream after `INACTIVITY_SECONDS` without any of these; the age passes the deadline, which is well
+above, only when that fails too.
 
-A refusal (401, 403, 404) is an answer: the API server is there, and a restart of ours would change nothing.
+A refusal (401, 403, 404) is a response: the API server is reachable, and a restart of the operator would not help.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,20 +16,20 @@ from marketfeed_chassis.health import Verdict
 from marketfeed_operator.engine.scopes import Scope
 
 INACTIVITY_SECONDS: Final = 70.0
-"""kopf's own, a little above the minute after which the API server sends a bookmark."""
+"""kopf's inactivity timeout, slightly above the one-minute interval of bookmarks."""
 
 
 def inactivity_seconds(deadline_seconds: float) -> float:
-    """Silence after which a stream is opened anew; well before the deadline, however short that is."""
+    """Return the inactivity after which a stream is reconnected; well below the deadline."""
     return min(INACTIVITY_SECONDS, deadline_seconds / 2)
 
 
 class Watches:
-    """The age of every watch.
+    """Ages of all watches.
 
     Args:
         deadline_seconds: age above which a watch counts as dead.
-        now: a clock in seconds that never goes back.
+        now: monotonic clock, in seconds.
     """
 
     def __init__(self, deadline_seconds: float, now: Callable[[], float]) -> None:
@@ -39,25 +39,25 @@ class Watches:
         self._last: dict[tuple[Scope, str], float] = {}
 
     def started(self, scope: Scope, paths: Iterable[str]) -> None:
-        """From now on each of the paths has to show life within the deadline."""
+        """Start the age of each path at 0."""
         for path in paths:
             self._last[scope, path] = self._now()
 
     def stopped(self, scope: Scope) -> None:
-        """The scope is not watched for now; whoever stopped says why."""
+        """Drop the paths of a scope that is not watched for now."""
         self._last = {key: seen for key, seen in self._last.items() if key[0] != scope}
 
     def seen(self, scope: Scope, path: str) -> None:
-        """The API server has answered on a watch."""
+        """Record a response of the API server on a watch."""
         if (scope, path) in self._last:
             self._last[scope, path] = self._now()
 
     def oldest_seconds(self) -> float:
-        """The age of the watch that was silent longest; 0 while none runs. May be asked for from another thread."""
+        """Return the age of the oldest watch; 0 when none runs. Thread-safe."""
         return self._now() - min(dict(self._last).values(), default=self._now())
 
     def verdict(self) -> Verdict:
-        """Whether every watch has shown life in time; always, while none runs."""
+        """Return whether all watches are within the deadline; true when none runs."""
         known = dict(self._last)
         if not known:
             return Verdict(True)

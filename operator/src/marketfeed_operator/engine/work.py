@@ -1,4 +1,4 @@
-"""Workers: they take keys out of the queue and have them reconciled, so many at a time."""
+"""Workers: take keys from the queue and reconcile them, with bounded concurrency."""
 
 import asyncio
 import random
@@ -14,10 +14,10 @@ log = logs.get(__name__)
 
 
 class Workers:
-    """Reconciles what is in the queue.
+    """Reconciles the keys of the queue.
 
     Attributes:
-        last_end: the monotonic clock when a reconciliation last ended.
+        last_end: monotonic time of the end of the last reconciliation.
     """
 
     def __init__(
@@ -37,20 +37,20 @@ class Workers:
         self._rng = rng
         self._now = now
         self.last_end = now()
-        # Read at a scrape: a number set when a key is taken would stand still with the workers.
+        # Evaluated at scrape time: a value set by workers would not change while they are stuck.
         metrics.queue_depth.set_function(lambda: len(queue))
         metrics.queue_age.set_function(queue.oldest_seconds)
 
     async def run(self, number: int) -> None:
-        """Work, `number` at a time, until cancelled."""
+        """Run `number` workers until cancelled."""
         async with asyncio.TaskGroup() as workers:
             for each in range(number):
                 workers.create_task(self._work(), name=f"worker-{each}")
 
     def stalled_seconds(self) -> float:
-        """How long feeds have been due without a single reconciliation that ended; 0 while all is well.
+        """Return how long feeds have been due without a finished reconciliation; 0 when all is well.
 
-        By both: a start with thousands of feeds has old keys for minutes, and works on them.
+        Both conditions: after a start with thousands of feeds keys are old for minutes while reconciliations finish.
         """
         return min(self._queue.oldest_seconds(), self._now() - self.last_end)
 
@@ -67,12 +67,12 @@ class Workers:
         started = self._now()
         try:
             done = await self._reconciler.reconcile(key)
-        except Exception:  # not even its status could be written: others are served all the same
+        except Exception:  # not even its status could be written: other feeds are still served
             delay = await self._queue.failed(key)
             self._metrics.reconciles.labels("error").inc()
             log.exception("reconciliation crashed", feed="/".join(key), again_seconds=round(delay, 1))
             return
-        # A feed that keeps changing gets half of a worker's time at most.
+        # A feed that changes constantly gets at most half of a worker's time.
         rest_seconds = self._now() - started
         if done is None:
             self._metrics.reconciles.labels("gone").inc()
@@ -88,7 +88,7 @@ class Workers:
             )
         else:
             self._metrics.reconciles.labels("success").inc()
-            # Not all at the same moment, also after a start that saw all of them at once.
+            # Spread over the interval, also after a start that saw all feeds at once.
             resync = self._resync_seconds * self._rng.uniform(0.8, 1.2)
             await self._queue.done(
                 key, again_after_seconds=rest_seconds if done.more else resync, rest_seconds=rest_seconds
