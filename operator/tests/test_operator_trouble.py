@@ -123,7 +123,7 @@ TABLE = {
                 "message": "0/3 nodes are available",
             }],
         ),
-        {}, "PodsFailing", "cannot be scheduled: 0/3 nodes are available",
+        {}, "PodsFailing", "not scheduled: 0/3 nodes are available",
     ),
     "secret missing": (
         pod_status(
