@@ -118,6 +118,12 @@ def without(observed: Observed, kind: str, **changes: Any) -> Observed:
     )
 
 
+def lacking(observed: Observed, kind: str) -> Observed:
+    return replace(
+        observed, children={key: value for key, value in observed.children.items() if key[0] != kind}
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "change", "condition", "expected"),
     [
@@ -134,6 +140,13 @@ def without(observed: Observed, kind: str, **changes: Any) -> Observed:
         (STORED, lambda o: replace(o, pods=[pod(trouble="x")]), "Ready", ("True", "AllReady")),
         ({**SPEC, "paused": True}, lambda o: without(o, "Deployment", updated=0), "Progressing", ("False", "Settled")),
         ({**SPEC, "paused": True}, lambda o: o, "Paused", ("True", "SpecPaused")),
+        ({**SPEC, "paused": True}, lambda o: lacking(o, "NetworkPolicy"), "Ready", ("False", "NotIsolated")),
+        ({**SPEC, "paused": True}, lambda o: lacking(o, "NetworkPolicy"), "Degraded", ("True", "NotIsolated")),
+        (STORED, lambda o: lacking(o, "NetworkPolicy"), "Ready", ("False", "NotIsolated")),
+        (
+            {**SPEC, "networkPolicy": {"enabled": False}}, lambda o: lacking(o, "NetworkPolicy"),
+            "Ready", ("True", "AllReady"),
+        ),
         (
             {**STORED, "consumers": {"trades": {"autoscaling": {"maxReplicas": 2}}}}, lambda o: o,
             "Degraded", ("True", "AutoscalerMissing"),

@@ -2,9 +2,12 @@
 
 import copy
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from marketfeed_chassis.settings import read
@@ -13,7 +16,7 @@ from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
 from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
 from marketfeed_operator.facts import child_facts
-from marketfeed_operator.names import FEED, SHARD, consumer_component, consumer_name
+from marketfeed_operator.names import FEED, INSTANCE, MAX_FEED_NAME, SHARD, consumer_component, consumer_name
 from marketfeed_wire.assignment import decode_assignment
 from marketfeed_workers.settings import WorkerSettings
 
@@ -51,13 +54,15 @@ def children(declared: Feed, kinds: set[str] = EVERYTHING) -> dict[tuple[str, st
 
 
 def pods(declared: Feed) -> dict[str, dict[str, Any]]:
-    found = {}
-    for (_, name), child in children(declared).items():
-        spec = (child.body or {}).get("spec", {})
-        spec = spec.get("jobTemplate", {}).get("spec", spec)
-        if "template" in spec:
-            found[name] = spec["template"]
-    return found
+    found = children(declared).items()
+    return {name: template for (_, name), child in found for template in pods_of(child.body or {})}
+
+
+def pods_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pod template of a workload; none of another object."""
+    spec = body.get("spec", {})
+    spec = spec.get("jobTemplate", {}).get("spec", spec)
+    return [spec["template"]] if "template" in spec else []
 
 
 JOBS = {"migrate", "retain"}
@@ -98,6 +103,8 @@ def test_the_children_of_a_full_feed():
         ({"storage": {"engine": "cockroachdb", "dsnSecretName": "database"}}, {"CronJob"}),
         ({"consumers": {}}, {"ScaledObject"}),
         ({"monitoring": {"podMonitor": False}}, {"PodMonitor"}),
+        ({"networkPolicy": {"enabled": False}}, {"NetworkPolicy"}),
+        ({"serviceAccount": {"name": "theirs"}}, {"ServiceAccount"}),
         ({"kafka": {"bootstrapServers": "k:9092"}}, {"KafkaTopic"}),
         ({"consumers": {"trades": {"replicas": 1}, "bookTicker": {}}}, {"ScaledObject"}),
     ],
@@ -106,6 +113,8 @@ def test_the_children_of_a_full_feed():
         "no retention",
         "nothing said of consumers",
         "no monitor",
+        "no network policies",
+        "an account that is there",
         "topics not managed",
         "no autoscaling",
     ],
@@ -141,6 +150,42 @@ def test_every_pod_keeps_the_restricted_standard_and_has_bounds(name):
     assert container["resources"]["limits"]["memory"]
     given = {mount["name"] for mount in container["volumeMounts"]}
     assert given == {volume["name"] for volume in spec["volumes"]}
+
+
+def test_no_pod_has_a_fixed_user_unless_the_feed_or_the_installation_gives_one():
+    """OpenShift refuses a user that is not of the namespace's range, and sets one where there is none."""
+
+    def users(declared: Feed) -> set[tuple[int | None, ...]]:
+        keys = ("runAsUser", "runAsGroup", "fsGroup")
+        found = [template["spec"]["securityContext"] for template in pods(declared).values()]
+        containers = [
+            each["securityContext"]
+            for template in pods(declared).values()
+            for each in template["spec"]["containers"]
+        ]
+        assert not any(key in each for each in containers for key in keys)
+        return {tuple(each.get(key) for key in keys) for each in found}
+
+    assert users(feed()) == {(None, None, None)}
+    installed = replace(feed(), defaults=Defaults("w", "c", run_as_user=5, run_as_group=6, fs_group=7))
+    assert users(installed) == {(5, 6, 7)}
+    own = feed(template={"securityContext": {"runAsUser": 1_000_680_000}})
+    assert users(replace(own, defaults=installed.defaults)) == {(1_000_680_000, 6, 7)}
+
+
+def test_database_certificate_is_verified_with_the_ca_of_the_spec_by_everything_that_connects():
+    storage = {**SPEC["storage"], "tls": {"caSecretName": "database-ca"}}
+    for name, template in pods(feed(storage=storage)).items():
+        volumes = {each["name"]: each for each in template["spec"]["volumes"]}
+        (container,) = template["spec"]["containers"]
+        mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        if "DATABASE_URL" not in env(template):
+            assert "database-ca" not in volumes, name
+            continue
+        assert volumes["database-ca"]["secret"] == {"secretName": "database-ca"}
+        assert env(template)["PGSSLMODE"] == "verify-full"
+        assert env(template)["PGSSLROOTCERT"] == f"{mounted['database-ca']}/ca.crt"
+    assert not any("PGSSLMODE" in env(template) for template in pods(feed()).values())
 
 
 @pytest.mark.parametrize(
@@ -254,7 +299,10 @@ def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_
 
 def test_topics_have_no_owner_and_so_outlive_the_feed():
     for (kind, _), child in children(feed()).items():
-        assert ("ownerReferences" in child.body["metadata"]) == (kind != "KafkaTopic")
+        metadata = child.body["metadata"]
+        assert ("ownerReferences" in metadata) == (kind != "KafkaTopic")
+        # By this label Argo CD knows what is its own, and prunes what it does not find in Git, data included.
+        assert (INSTANCE in metadata["labels"]) == (kind != "KafkaTopic")
 
 
 def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
@@ -387,6 +435,74 @@ def test_consumers_of_the_longest_name_can_have_pods(stream):
             assert name == f"{feed_name}-{consumer_component(stream)}", "as it was"
     cut = consumer_name("a" * 26 + "-" * 3 + "b" * 11, stream)
     assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)+", cut), cut
+
+
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+HASH, RANDOM = "0" * 10, "0" * 5
+"""The longest hash that a controller puts behind a name, and what the API server puts behind a `generateName`."""
+
+
+def derived(child: Child, body: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of pods, which are their hostnames, and label values that Kubernetes and KEDA make of a child's name."""
+    name = child.name
+    match child.kind.kind:
+        case "Deployment":
+            # The API server cuts a generateName at 58 characters: the set of pods has a name of its own.
+            return {"pods": [f"{f'{name}-{HASH}-'[:58]}{RANDOM}"], "labels": [HASH]}
+        case "StatefulSet":
+            pod = f"{name}-999"  # replicas and maxReplicas are 1000 at most
+            return {"pods": [pod], "labels": [f"{name}-{HASH}", pod, body["spec"]["serviceName"]]}
+        case "Job":
+            return {"pods": [f"{f'{name}-'[:58]}{RANDOM}"], "labels": [name]}
+        case "CronJob":
+            job = f"{name}-{'0' * 10}"  # minutes since 1970; eleven characters are kept for them
+            return {"pods": [f"{f'{job}-'[:58]}{RANDOM}"], "labels": [job]}
+        case "ScaledObject":
+            return {"pods": [], "labels": [name, f"keda-hpa-{name}"]}
+    return {"pods": [], "labels": []}
+
+
+def labels_in(value: Any) -> list[str]:
+    """Every label value of an object, its pod template and its selectors."""
+    if isinstance(value, list):
+        return [found for each in value for found in labels_in(each)]
+    if not isinstance(value, dict):
+        return []
+    own = [found for key in ("labels", "matchLabels") for found in (value.get(key) or {}).values()]
+    return own + [found for each in value.values() for found in labels_in(each)]
+
+
+@given(name=st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True))
+@example(name="a" * MAX_FEED_NAME)
+@example(name="a" + "-" * (MAX_FEED_NAME - 2) + "9")
+@example(name="a" * (MAX_FEED_NAME - 3))
+@example(name="a")
+def test_names_that_kubernetes_derives_from_those_of_a_feeds_children_fit_whatever_the_feed_is_called(name):
+    """Of any name that the CRD takes: names of pods, which are their hostnames, and values of labels."""
+    shards = {number: Reading(frozenset("A"), frozenset()) for number in (0, 9_999)}
+    declared = replace(feed(), name=name, namespace="n" * 63)
+    found = desired(declared, shards, EVERYTHING)
+    assert len({child.key for child in found}) == len(found)
+    kinds = {child.kind.kind for child in found}
+    assert {"Deployment", "StatefulSet", "Job", "CronJob", "Service", "ScaledObject"} <= kinds
+    for child in found:
+        body = child.body
+        assert body is not None
+        if child.kind.kind != "KafkaTopic":  # named after the topic
+            assert DNS_LABEL.fullmatch(child.name), child.key
+        made = derived(child, body)
+        for pod in made["pods"]:
+            assert DNS_LABEL.fullmatch(pod), pod
+        for value in [*made["labels"], *labels_in(body)]:
+            assert LABEL_VALUE.fullmatch(value), (child.key, value)
+        if child.kind.kind == "CronJob":
+            assert len(child.name) <= 52
+        for each in pods_of(body):
+            volumes = [volume["name"] for volume in each["spec"]["volumes"]]
+            assert all(DNS_LABEL.fullmatch(volume) for volume in volumes)
+            group = {entry["name"]: entry.get("value") for entry in each["spec"]["containers"][0]["env"]}
+            assert len(group.get("KAFKA_GROUP") or "") <= 249
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "ServiceAccount", "Deployment"])

@@ -1,14 +1,16 @@
 """The operator on a real API server, under its own ServiceAccount: create, edit, drift, pause, move, delete."""
 
 import asyncio
+import collections
 import json
 
 import pytest
-from operator_support import Admin, Operator, eventually
+from operator_support import KINDS, Admin, Operator, eventually
 
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import reading_of
-from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET
+from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET
+from marketfeed_operator.names import MAX_FEED_NAME
 from marketfeed_wire.assignment import FILE_NAME
 
 pytestmark = pytest.mark.integration
@@ -86,6 +88,40 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
         return not any([await admin.names(kind) for kind in (*kinds, "ServiceAccount", "Pod")])
 
     await eventually(nothing_left)
+
+
+async def test_longest_name_of_a_feed_gives_every_workload_its_pods(admin: Admin, nodes, operator):
+    """By Kubernetes' own controllers; what they derive from the names is in `test_operator_desired`."""
+    name = "f" * (MAX_FEED_NAME - 1) + "9"
+    await admin.feed(
+        name, symbols=["BTCUSDT"], storage={**STORAGE, "retention": {"tradesDays": 7}},
+        consumers={"trades": {"replicas": 2}},
+    )  # fmt: skip
+    await await_condition(admin, name, "Ready", "True")
+    cron = await admin.get("CronJob", f"{name}-retain")
+    run = {
+        "apiVersion": "batch/v1", "kind": "Job", "spec": cron["spec"]["jobTemplate"]["spec"],
+        "metadata": {
+            "name": f"{name}-retain-2987654321", "namespace": admin.namespace,
+            "labels": cron["spec"]["jobTemplate"]["metadata"]["labels"],
+        },
+    }  # fmt: skip
+    await admin.cluster.create(KINDS["Job"].path(admin.namespace), run)
+
+    async def pods():
+        found = await admin.cluster.list_all(POD, admin.namespace, f"marketfeed.dev/feed={name}")
+        by_component = collections.Counter(
+            pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in found
+        )
+        assert by_component == {
+            "ingestion": 1, "consumer-trades": 2, "consumer-book": 1, "migration": 1, "retention": 1,
+        }  # fmt: skip
+        return found
+
+    for pod in await eventually(pods):
+        metadata = pod["metadata"]
+        assert len(pod["spec"].get("hostname") or metadata["name"]) <= 63, metadata["name"]
+        assert max(len(value) for value in metadata["labels"].values()) <= 63
 
 
 async def test_reconciling_again_writes_nothing(admin: Admin, nodes, operator):

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from operator_support import Admin, eventually
+from operator_support import KINDS, Admin, eventually
 
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import Reading
@@ -108,15 +108,22 @@ async def test_a_foreign_service_account_of_the_feeds_own_name_is_nobodys_busine
         assert "ownerReferences" not in found["metadata"]
 
 
+WORKLOADS = ("Deployment", "Job", "CronJob", "StatefulSet")
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize(
+    ("maker", "only"), [*((maker, ()) for maker in MAKERS), ("kubectl", WORKLOADS), ("another feed", WORKLOADS)]
+)
 async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
-    admin: Admin, operator, neighbours, maker
+    admin: Admin, operator, neighbours, maker, only
 ):
     marked, manager, owner = MAKERS[maker]
     other = await other_feed(admin)
     there = []
     for child in children(admin.namespace, "unused"):
+        if only and child.kind.kind not in only:
+            continue
         body = copy.deepcopy(child.body)
         assert body is not None
         body["metadata"].pop("ownerReferences", None)
@@ -146,14 +153,15 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
     async def told():
         found = await admin.condition(NAME, "Degraded")
         assert found["reason"] == "NameConflict", found
-        # The consumers wait for a migration that is not theirs: their names were not looked at yet.
-        waiting = sum(1 for child in there if child.kind.kind == "StatefulSet")
+        # Workloads wait for an account, policies and files of their own, the consumers for a migration of theirs: their
+        # names were not looked at yet.
+        waiting = sum(1 for child in there if child.kind.kind in (only[-1:] or WORKLOADS))
         assert f"(and {len(there) - waiting - 1} more)" in found["message"], found
         return found
 
     assert owner in (await eventually(told, seconds=20))["message"]
     ready = await admin.condition(NAME, "Ready")
-    assert (ready["status"], ready["reason"]) == ("False", "NameConflict")
+    assert (ready["status"], ready["reason"]) == ("False", "NameConflict" if only else "NotIsolated")
     stored = (await admin.get("MarketFeed", NAME))["status"]
     assert "observedGeneration" not in stored, "this generation was not applied"
     await admin.delete("MarketFeed", NAME)
@@ -167,6 +175,77 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
     await eventually(lambda: admin.get("ConfigMap", "passes-shard-0"))  # so the deletion was seen, too
     after = {child.key: essence(await admin.cluster.get(child.kind.path(*child.key[1:]))) for child in there}
     assert after == before, looked
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("NetworkPolicy", "waits-ingestion", "NotIsolated"), ("ServiceAccount", "waits-pods", "NameConflict"),
+        ("ConfigMap", "waits-shard-0", "NameConflict"),
+    ],
+)  # fmt: skip
+async def test_name_conflict_of_what_isolates_identifies_or_instructs_pods_holds_their_workloads_back(
+    admin: Admin, operator, kind, name, reason
+):
+    content = {"NetworkPolicy": {"spec": {"podSelector": {}}}}.get(kind, {})
+    version = KINDS[kind].api_version
+    foreign = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": admin.namespace}, **content}
+    await admin.cluster.apply(KINDS[kind], foreign, manager="platform-team")
+    await admin.feed("waits", symbols=["AA"])
+
+    async def told():
+        ready, degraded = [await admin.condition("waits", each) for each in ("Ready", "Degraded")]
+        assert (ready["status"], ready["reason"]) == ("False", reason), ready
+        assert degraded["reason"] == "NameConflict", degraded
+        return ready
+
+    ready = await eventually(told)
+    if kind == "NetworkPolicy":
+        assert "ingestion: until they are, no workload of these is created" in ready["message"], ready
+    assert await admin.names("PodDisruptionBudget") == ["waits-ingestion"], "everything else is created"
+    assert await admin.names("Deployment") == []
+    await admin.delete(kind, name)
+    await eventually(lambda: admin.get("Deployment", "waits-shard-0"))
+
+
+@pytest.mark.integration
+async def test_network_policy_that_is_lost_leaves_running_workloads_as_they_are_and_the_feed_not_ready(
+    admin: Admin, operator, nodes
+):
+    await admin.feed("lost", symbols=["AA"])
+
+    async def ready():
+        found = await admin.condition("lost", "Ready")
+        assert found["status"] == "True", found
+        return True
+
+    await eventually(ready)
+    before = await admin.get("Deployment", "lost-shard-0")
+    assert before is not None
+    # No moment at which the name is free: the operator would be faster.
+    path = KINDS["NetworkPolicy"].path(admin.namespace, "lost-ingestion")
+    stored = await admin.cluster.get(path)
+    metadata = {"ownerReferences": None, "resourceVersion": stored["metadata"]["resourceVersion"]}
+    await admin.cluster._request(
+        "patch", path, body={"metadata": {**metadata, "managedFields": [{}]}},
+        content_type="application/merge-patch+json", field_manager="platform-team",
+    )  # fmt: skip
+
+    async def not_isolated():
+        found = await admin.condition("lost", "Ready")
+        assert (found["status"], found["reason"]) == ("False", "NotIsolated"), found
+        return True
+
+    await eventually(not_isolated)
+    await admin.feed("lost", symbols=["AA"], logging={"level": "DEBUG"})
+    await eventually(not_isolated)
+    after = await admin.get("Deployment", "lost-shard-0")
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    await admin.delete("NetworkPolicy", "lost-ingestion")
+    await eventually(ready)
 
 
 @pytest.mark.integration

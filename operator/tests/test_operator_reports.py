@@ -1,6 +1,7 @@
 """What pods say of themselves: taken in, kept over an answer that is missed, given up when it stays away."""
 
 import asyncio
+import socket
 import time
 
 import aiohttp
@@ -90,6 +91,28 @@ async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served)
         await reports.ask_all(session)
         assert told == [FEED] * 3, "told once"
     store.remove_pod("pod-uid")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_report_of_a_pod_with_an_ipv6_address_is_read():
+    pod, app = Pod(), web.Application()
+    app.router.add_get("/status", pod.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "::1", 0).start()
+
+    async def changed(_: Key) -> None:
+        return None
+
+    store = Store()
+    store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
+    store.put_pod(PodFacts("default", "pod", "pod-uid", FEED, "ingestion", 0, ip="::1", ready=True))
+    port = runner.addresses[0][1]
+    reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=changed)
+    async with reports.session() as session:
+        await reports.ask_all(session)
+    await runner.cleanup()
+    assert reports.by_pod["pod-uid"].assignment == "f1"
 
 
 async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch):

@@ -22,7 +22,7 @@ PORT = free_port()
 SASL = {"secretName": "marketfeed-kafka", "username": "feed"}
 STORAGE = {"engine": "postgresql", "dsnSecretName": "marketfeed-database"}
 EVERYTHING = {
-    "venue": "binance_us", "symbols": ["AA"], "storage": STORAGE,
+    "venue": "binance_us", "symbols": ["AA"], "storage": {**STORAGE, "tls": {"caSecretName": "database-ca"}},
     "kafka": {
         "bootstrapServers": "k:9092",
         "credentials": {"sasl": SASL, "tls": {"caSecretName": "ca", "clientSecretName": "client"}},

@@ -1,15 +1,21 @@
 """Carry a plan out: every child applied, then what is not wanted removed, as much as one pass may change."""
 
-from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_operator.apply import Applier
-from marketfeed_operator.desired import Child
+from marketfeed_operator.desired import Child, component_of
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
-from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, NETWORK_POLICY, STATEFUL_SET
-from marketfeed_operator.names import COMPONENT
+from marketfeed_operator.kinds import (
+    CONFIG_MAP,
+    CRON_JOB,
+    DEPLOYMENT,
+    JOB,
+    NETWORK_POLICY,
+    SERVICE_ACCOUNT,
+    STATEFUL_SET,
+)
 from marketfeed_operator.observed import ChildKey, FeedFacts, Observed
 from marketfeed_operator.plan import Plan, obsolete
 
@@ -29,7 +35,7 @@ class Carried:
         changes: children that were created, changed or deleted.
         cut_short: the rest is for the next pass, so that other feeds have their turn.
         stopped: the API server is not to be asked for more in this pass.
-        unprotected: components whose network policy was refused and is not there: no pods of theirs are started.
+        missing: children that workloads need and that are not there: see `_waits`.
     """
 
     refusal: ApiError | None = None
@@ -37,7 +43,7 @@ class Carried:
     changes: int = 0
     cut_short: bool = False
     stopped: bool = False
-    unprotected: set[str] = field(default_factory=set)
+    missing: list[Child] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -62,7 +68,7 @@ class Carrier:
         for child in planned.children:
             if self._ends(done):
                 return done
-            if not _unprotected(child, done.unprotected):
+            if not any(_waits(child, missing) for missing in done.missing):
                 await self._apply(child, facts, observed, done)
         for key in obsolete(planned.children, observed, facts.uid):
             if self._ends(done):
@@ -88,10 +94,11 @@ class Carrier:
             done.conflicts.append(f"{error}")
             if not child.shared:
                 done.refused(error)
+                done.missing.append(child)
         except (Invalid, Forbidden) as error:
             done.refused(_about(error, what))
             if child.kind is NETWORK_POLICY and child.key not in observed.children:
-                done.unprotected.add(_component(child))
+                done.missing.append(child)
         except ApiError as error:
             done.refused(_about(error, what), stop=True)
         else:
@@ -115,17 +122,17 @@ class Carrier:
             log.info("child deleted", feed="/".join(facts.key), kind=key[0], name=key[2])
 
 
-def _component(child: Child) -> str:
-    return str((child.body or {})["metadata"]["labels"][COMPONENT])
+def _waits(workload: Child, missing: Child) -> bool:
+    """Whether a child is a workload whose pods would start without `missing`, or with what another made in its place.
 
-
-def _unprotected(child: Child, components: Set[str]) -> bool:
-    """Whether it is a workload of one of these components."""
-    return (
-        child.body is not None
-        and child.kind in (DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB)
-        and _component(child) in components
-    )
+    Without their network policy pods would not be isolated; another's ServiceAccount would be their identity, and
+    another's ConfigMap their assignment.
+    """
+    if workload.kind not in (DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB) or workload.body is None:
+        return False
+    if missing.kind is NETWORK_POLICY:
+        return component_of(workload) == component_of(missing)
+    return missing.kind is SERVICE_ACCOUNT or (missing.kind is CONFIG_MAP and workload.name == missing.name)
 
 
 def _about(error: ApiError, what: str) -> ApiError:

@@ -42,6 +42,19 @@ def _not_applied(at: Situation) -> Verdict | None:
     return ("Applying", f"generation {at.feed.generation} of the spec is not applied in full yet")
 
 
+def _not_isolated(at: Situation) -> Verdict | None:
+    if at.spec is not None and at.spec.paused:
+        components = [each for each in at.unisolated() if at.has_workload(each)]
+        then = "spec.paused keeps them from being created, and the pods run without"
+    else:
+        applied = at.applied or at.applied_generation == at.feed.generation
+        components = at.unisolated() if at.failure or applied else []  # else they are being created
+        then = "until they are, no workload of these is created or changed, and running pods go on without"
+    if not components:
+        return None
+    return ("NotIsolated", f"network policies are declared and not in force, of {', '.join(components)}: {then}")
+
+
 def _held_back(at: Situation) -> Verdict | None:
     if at.plan is None or not at.plan.held_back or at.applied_generation == at.feed.generation:
         return None
@@ -262,13 +275,13 @@ def _symbols_refused(at: Situation) -> Verdict | None:
 
 READY: Final[tuple[Check, ...]] = (
     # What the user has to mend comes first: while it stands nothing else can be expected to come right.
-    _fault, _invalid_spec, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
+    _fault, _invalid_spec, _not_isolated, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
     # Then along the data's way: shards before consumers.
     _migration_failed, _shards_not_ready, _migration_running, _held_back, _consumers_not_ready,
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (
-    _fault, _invalid_spec, _name_conflict, _apply_failed, _namespace_unavailable, _migration_failed, _retention_failed,
-    _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
+    _fault, _invalid_spec, _name_conflict, _apply_failed, _not_isolated, _namespace_unavailable, _migration_failed,
+    _retention_failed, _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
     _kind_unreadable, _reports_rejected, _several_operators, _operator_failing,
 )  # fmt: skip

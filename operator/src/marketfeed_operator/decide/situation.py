@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marketfeed_operator.api import Spec
-from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, STATEFUL_SET
+from marketfeed_operator.desired import component_of
+from marketfeed_operator.kinds import CRON_JOB, DEPLOYMENT, JOB, NETWORK_POLICY, STATEFUL_SET
 from marketfeed_operator.names import RETENTION, shard_name
 from marketfeed_operator.observed import ChildFacts, FeedFacts, Observed
 from marketfeed_operator.plan import Plan
@@ -59,6 +60,23 @@ class Situation:
             if trouble is not None and run.job == "Running":
                 found.append(((run.key[0], run.key[2]), trouble))
         return found
+
+    def unisolated(self) -> list[str]:
+        """Components that are to have a network policy of the feed, and have none."""
+        wanted = self.plan.children if self.plan is not None else ()
+        return [
+            component_of(child)
+            for child in wanted
+            if child.kind is NETWORK_POLICY and child.key not in self.observed.children
+        ]
+
+    def has_workload(self, component: str) -> bool:
+        """Whether a workload of that component is there."""
+        return any(
+            key[0] in (DEPLOYMENT.kind, STATEFUL_SET.kind, JOB.kind, CRON_JOB.kind)
+            and facts.component == component
+            for key, facts in self.observed.children.items()
+        )
 
     def shards(self) -> list[ChildFacts | None]:
         """The Deployments of the wanted shards; None for one that is not there."""

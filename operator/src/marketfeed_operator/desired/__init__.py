@@ -7,7 +7,7 @@ label, is deleted; so whatever is switched off goes by the same way as it came.
 from collections.abc import Mapping, Set
 
 from marketfeed_operator.assign import Reading
-from marketfeed_operator.desired.base import Child, Defaults, Feed, Object, config_hash, digest
+from marketfeed_operator.desired.base import Child, Defaults, Feed, Object, component_of, config_hash, digest
 from marketfeed_operator.desired.budgets import consumer_budget, ingestion_budget
 from marketfeed_operator.desired.config_map import config_map, reading_of
 from marketfeed_operator.desired.cron_job import retention_cron_job
@@ -33,6 +33,7 @@ __all__ = [
     "Defaults",
     "Feed",
     "Object",
+    "component_of",
     "config_hash",
     "consumer_spec",
     "desired",

@@ -166,6 +166,11 @@ def config_hash(body: Object | None) -> str:
     return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
 
 
+def component_of(child: Child) -> str:
+    """Return the component that a child belongs to; "" for one that is held."""
+    return "" if child.body is None else str(child.body["metadata"]["labels"][COMPONENT])
+
+
 def without_none(value: Mapping[str, Any]) -> Object:
     """`value` without the fields that are None."""
     return {key: found for key, found in value.items() if found is not None}
