@@ -143,6 +143,14 @@ def lacking(observed: Observed, kind: str) -> Observed:
         ({**SPEC, "paused": True}, lambda o: lacking(o, "NetworkPolicy"), "Ready", ("False", "NotIsolated")),
         ({**SPEC, "paused": True}, lambda o: lacking(o, "NetworkPolicy"), "Degraded", ("True", "NotIsolated")),
         (STORED, lambda o: lacking(o, "NetworkPolicy"), "Ready", ("False", "NotIsolated")),
+        (SPEC, lambda o: replace(o, scope_problem="forbidden"), "Degraded", ("True", "NamespaceUnavailable")),
+        (SPEC, lambda o: replace(o, other_operator="x/y"), "Degraded", ("True", "SeveralOperators")),
+        (SPEC, lambda o: replace(o, operator_problems={"audit": "x"}), "Degraded", ("True", "OperatorDegraded")),
+        (SPEC, lambda o: replace(o, claim_problem="denied"), "Degraded", ("True", "OperatorDegraded")),
+        (
+            SPEC, lambda o: replace(o, pods=[pod()], report_problems={"p": "not UTF-8"}),
+            "Degraded", ("True", "StatusRejected"),
+        ),
         (
             {**SPEC, "networkPolicy": {"enabled": False}}, lambda o: lacking(o, "NetworkPolicy"),
             "Ready", ("True", "AllReady"),
