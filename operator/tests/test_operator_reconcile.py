@@ -39,7 +39,8 @@ class Passes:
     def __init__(self, cluster: Failpoints, policy: Policy) -> None:
         self._cluster = cluster
         self._store = store = Store()
-        metrics, queue = Metrics(CollectorRegistry()), WorkQueue[Key](now=Clock(), chance=random.Random(1))
+        metrics = Metrics(CollectorRegistry())
+        queue = WorkQueue[Key](now=Clock(), chance=random.Random(1))  # noqa: S311 - delays that nothing waits for
         scopes = Scopes((), metrics)
         self.audit = Audit(cluster, store, metrics, scopes, queue.add)
         claims = Claims(cluster, metrics, "here/marketfeed-operator", now=Clock())

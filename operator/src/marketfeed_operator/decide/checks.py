@@ -52,7 +52,10 @@ def _not_isolated(at: Situation) -> Verdict | None:
         then = "until they are, no workload of these is created or changed, and running pods go on without"
     if not components:
         return None
-    return ("NotIsolated", f"network policies are declared and not in force, of {', '.join(components)}: {then}")
+    return (
+        "NotIsolated",
+        f"network policies are declared and not in force, of {', '.join(components)}: {then}",
+    )
 
 
 def _held_back(at: Situation) -> Verdict | None:
@@ -282,6 +285,6 @@ READY: Final[tuple[Check, ...]] = (
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (
     _fault, _invalid_spec, _name_conflict, _apply_failed, _not_isolated, _namespace_unavailable, _migration_failed,
-    _retention_failed, _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler, _symbols_refused,
-    _kind_unreadable, _reports_rejected, _several_operators, _operator_failing,
+    _retention_failed, _workloads_in_trouble, _pods_in_trouble, _venue_silent, _no_strimzi, _no_autoscaler,
+    _symbols_refused, _kind_unreadable, _reports_rejected, _several_operators, _operator_failing,
 )  # fmt: skip
