@@ -45,16 +45,16 @@ def _not_applied(at: Situation) -> Verdict | None:
 def _not_isolated(at: Situation) -> Verdict | None:
     if at.spec is not None and at.spec.paused:
         components = [each for each in at.unisolated() if at.has_workload(each)]
-        then = "spec.paused keeps them from being created, and the pods run without"
+        then = "spec.paused is true, so they are not created, and running pods are not isolated"
     else:
         applied = at.applied or at.applied_generation == at.feed.generation
         components = at.unisolated() if at.failure or applied else []  # else they are being created
-        then = "until they are, no workload of these is created or changed, and running pods go on without"
+        then = "until they are, no workload of these is created or changed, and running pods are not isolated"
     if not components:
         return None
     return (
         "NotIsolated",
-        f"network policies are declared and not in force, of {', '.join(components)}: {then}",
+        f"declared network policies are not in force for {', '.join(components)}: {then}",
     )
 
 
