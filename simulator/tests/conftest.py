@@ -1,4 +1,4 @@
-"""Shared by the simulator's tests: a venue in this process on a free port, and real clients to it."""
+"""Fixtures of the simulator's tests: a venue in this process on a free port, and real clients."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -17,7 +17,7 @@ RECORDING = "binance-spot-btcusdt-ethusdt-20240809.frames.gz"
 
 @pytest.fixture(scope="session")
 def recorded() -> Path:
-    """98,371 frames of two symbols, from the folder beside the repository."""
+    """Return the recording of 98,371 frames of two symbols, from the folder beside the repository."""
     path = Path(__file__).resolve().parents[2].parent / "shared" / "recordings" / RECORDING
     if not path.exists():
         pytest.skip(f"the recording {RECORDING} is not in ../shared/recordings")
@@ -42,9 +42,9 @@ class Venue:
 
     async def fault(self, **fields: Any) -> dict[str, Any]:
         async with self.session.post(f"{self.http}/control/faults", json=fields) as response:
-            answer: dict[str, Any] = await response.json()
-            assert response.status == 200, answer
-            return answer
+            body: dict[str, Any] = await response.json()
+            assert response.status == 200, body
+            return body
 
     async def ledger(self) -> dict[str, Any]:
         return dict((await self.get("/control/ledger"))[1])
@@ -60,7 +60,7 @@ class Venue:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[..., Awaitable[Venue]]]:
-    """Starts simulators as the command line would; all are stopped at the end."""
+    """Start simulators from command line arguments; stop them at the end."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
 
@@ -91,7 +91,7 @@ def _trade(symbol: str, number: int, time_ms: int) -> dict[str, Any]:
 
 @pytest.fixture
 def recording_of(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a recording of one trade a millisecond with these ids."""
+    """Write a recording of one trade per millisecond with the given ids."""
 
     def write(ids: Iterable[int], symbol: str = "BTCUSDT", gap_ms: int = 1) -> Path:
         path = tmp_path / f"{symbol}.frames"

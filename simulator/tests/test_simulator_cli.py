@@ -1,4 +1,4 @@
-"""The command as a user runs it: help, errors, the port file, and a clean stop."""
+"""Command line: help, errors, the port file, and shutdown."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[str]", int]]]:
-    """Starts the command and returns it with its port, once it listens."""
+    """Start the command and return the process and its port, once it listens."""
     processes = []
 
     def begin(*arguments: object) -> tuple["subprocess.Popen[str]", int]:
@@ -50,7 +50,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[st
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("generate", "--help"), ("replay", "--help")])
-def test_help_is_given(arguments: tuple[str, ...]) -> None:
+def test_cli_help(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "--" in done.stdout
@@ -60,19 +60,19 @@ def test_help_is_given(arguments: tuple[str, ...]) -> None:
     ("arguments", "words"),
     [
         ((), "required: generate|replay"),
-        (("--port", "99999", "generate"), "'99999' is no port: 0 to 65535"),
-        (("--port", "x", "generate"), "'x' is no port: 0 to 65535"),
+        (("--port", "99999", "generate"), "'99999' is not a port: 0 to 65535"),
+        (("--port", "x", "generate"), "'x' is not a port: 0 to 65535"),
         (("replay", "nowhere.gz"), "error: recording nowhere.gz cannot be read: No such file or directory"),
-        (("generate", "--symbols", ","), "error: --symbols ',' names no symbol"),
-        (("generate", "--symbols", "0"), "error: --symbols '0' names no symbol"),
-        (("generate", "--rates", "XUSDT=1,2"), "error: --rates 'XUSDT=1,2': XUSDT is none of the symbols"),
+        (("generate", "--symbols", ","), "error: --symbols ',' contains no symbol"),
+        (("generate", "--symbols", "0"), "error: --symbols '0' contains no symbol"),
+        (("generate", "--rates", "XUSDT=1,2"), "error: --rates 'XUSDT=1,2': XUSDT is not one of the symbols"),
         (("generate", "--rates", "BTCUSDT=1"), "error: --rates 'BTCUSDT=1' is not SYMBOL=TRADES,QUOTES"),
         (
             ("generate", "--rates", "BTCUSDT=1,-2"),
             "error: --rates 'BTCUSDT=1,-2' is not SYMBOL=TRADES,QUOTES",
         ),
-        (("generate", "--trade-rate", "-1"), "'-1' is no rate"),
-        (("generate", "--speed", "0"), "'0' is no number above 0"),
+        (("generate", "--trade-rate", "-1"), "'-1' is not a rate"),
+        (("generate", "--speed", "0"), "'0' is not a number above 0"),
         (
             ("--port-file", "/nowhere/port", "generate"),
             "error: --port-file /nowhere/port cannot be written: No such file",
@@ -85,7 +85,7 @@ def test_help_is_given(arguments: tuple[str, ...]) -> None:
         ),
     ],
 )
-def test_wrong_arguments_are_named_and_exit_2(arguments: tuple[str, ...], words: str) -> None:
+def test_cli_invalid_arguments_exit_2_with_the_value(arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
@@ -102,7 +102,7 @@ def test_wrong_arguments_are_named_and_exit_2(arguments: tuple[str, ...], words:
         ("faults: [{fault: halt, symbols: [NOSUCH]}]", "not listed here: NOSUCH"),
     ],
 )
-def test_a_wrong_scenario_is_named_and_exits_2(tmp_path: Path, text: str, words: str) -> None:
+def test_scenario_that_is_invalid_exits_2(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "scenario.yaml").write_text(text)
     done = run("--scenario", tmp_path / "scenario.yaml", "generate")
     assert done.returncode == 2
@@ -111,7 +111,7 @@ def test_a_wrong_scenario_is_named_and_exits_2(tmp_path: Path, text: str, words:
     assert "Traceback" not in done.stderr
 
 
-def test_a_broken_line_is_named_before_anything_is_opened(
+def test_recording_is_validated_before_the_port_is_opened(
     tmp_path: Path, recording_of: Callable[..., Path]
 ) -> None:
     path = recording_of([1, 2, 3])
@@ -122,7 +122,7 @@ def test_a_broken_line_is_named_before_anything_is_opened(
     assert not (tmp_path / "port").exists()
 
 
-def test_a_port_in_use_is_told_and_exits_1(
+def test_port_in_use_exits_1(
     started: Callable[..., tuple["subprocess.Popen[str]", int]],
 ) -> None:
     _, port = started("generate")
@@ -133,12 +133,12 @@ def test_a_port_in_use_is_told_and_exits_1(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_cleanly(
+def test_shutdown_on_signal_exits_0(
     started: Callable[..., tuple["subprocess.Popen[str]", int]], number: signal.Signals
 ) -> None:
     process, port = started("--log-format", "json", "generate")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v3/time", timeout=5) as answer:
-        assert answer.status == 200
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v3/time", timeout=5) as response:
+        assert response.status == 200
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert process.returncode == 0
@@ -147,7 +147,7 @@ def test_a_signal_stops_it_cleanly(
     assert all(line.startswith("{") for line in err.splitlines())
 
 
-def test_it_exits_after_the_last_frame_when_asked(recording_of: Callable[..., Path]) -> None:
+def test_exit_when_finished(recording_of: Callable[..., Path]) -> None:
     done = run(
         "replay",
         recording_of([1, 2, 3]),
@@ -160,7 +160,7 @@ def test_it_exits_after_the_last_frame_when_asked(recording_of: Callable[..., Pa
     assert "last frame sent" in done.stderr
 
 
-async def test_clients_are_told_when_it_stops(
+async def test_shutdown_closes_connections_with_1001(
     started: Callable[..., tuple["subprocess.Popen[str]", int]],
 ) -> None:
     process, port = started("generate", "--trade-rate", "100")
@@ -173,17 +173,17 @@ async def test_clients_are_told_when_it_stops(
     assert await asyncio.to_thread(process.wait, 10) == 0
 
 
-async def test_it_stops_although_a_client_does_not_read(
+async def test_shutdown_with_a_slow_reader(
     started: Callable[..., tuple["subprocess.Popen[str]", int]], recording_of: Callable[..., Path]
 ) -> None:
     process, port = started("replay", recording_of(range(1, 60_001)), "--speed", "max")
-    with socket.create_connection(("127.0.0.1", port)) as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.sendall(
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(
             b"GET /stream?streams=btcusdt@trade HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert deaf.recv(12) == b"HTTP/1.1 101"
-        await asyncio.sleep(0.5)  # whether the market already stands or still runs, the stop must come
+        assert slow.recv(12) == b"HTTP/1.1 101"
+        await asyncio.sleep(0.5)  # the market may still run or wait for the reader: both must stop
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 10) == 0

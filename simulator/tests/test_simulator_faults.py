@@ -1,4 +1,4 @@
-"""Every fault over its control endpoint, seen by a real client."""
+"""Every fault over its control endpoint, observed by a real client."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def ids(messages: list[str]) -> list[int]:
 
 
 async def end_of(ws: aiohttp.ClientWebSocketResponse) -> int | None:
-    """The close code with which the connection ended, whatever was sent before."""
+    """Return the close code of the connection."""
     async for _ in ws:
         pass
     return ws.close_code
@@ -42,9 +42,9 @@ async def end_of(ws: aiohttp.ClientWebSocketResponse) -> int | None:
         pytest.param({"fault": "duplicate"}, [1, 2, 3, 4, 4, 5, 6, 7, 8], id="duplicate"),
         pytest.param({"fault": "duplicate", "copies": 2}, [1, 2, 3, 4, 4, 4, 5, 6, 7, 8], id="triple"),
         pytest.param({"fault": "reorder"}, [1, 2, 3, 5, 4, 6, 7, 8], id="swap two"),
-        pytest.param({"fault": "reorder", "distance": 3}, [1, 2, 3, 5, 6, 7, 4, 8], id="three overtake one"),
+        pytest.param({"fault": "reorder", "distance": 3}, [1, 2, 3, 5, 6, 7, 4, 8], id="one after three"),
         pytest.param(
-            {"fault": "reorder", "distance": 9}, [1, 2, 3, 5, 6, 7, 8, 4], id="the end releases what is held"
+            {"fault": "reorder", "distance": 9}, [1, 2, 3, 5, 6, 7, 8, 4], id="the end flushes delayed frames"
         ),
         pytest.param(
             {"fault": "drop", "streams": ["ethusdt@*"]}, [1, 2, 3, 4, 5, 6, 7, 8], id="another stream's"
@@ -55,7 +55,7 @@ async def end_of(ws: aiohttp.ClientWebSocketResponse) -> int | None:
         ),
     ],
 )
-async def test_single_frames_are_struck_where_asked(
+async def test_frame_faults_hit_the_requested_frames(
     start: Start, recording_of: RecordingOf, fault: dict[str, Any], expected: list[int]
 ) -> None:
     venue = await start("replay", recording_of(range(1, 9)), *REPLAY)
@@ -66,7 +66,7 @@ async def test_single_frames_are_struck_where_asked(
 
 
 @pytest.mark.parametrize("how", ["truncated", "not_json", "missing_field", "wrong_type", "bad_price"])
-async def test_a_corrupt_frame_is_a_text_frame_that_is_no_trade(
+async def test_corrupt_frame_is_a_text_frame_but_not_a_trade(
     start: Start, recording_of: RecordingOf, how: str
 ) -> None:
     venue = await start("replay", recording_of(range(1, 4)), *REPLAY)
@@ -86,7 +86,7 @@ async def test_a_corrupt_frame_is_a_text_frame_that_is_no_trade(
         }[how]
 
 
-async def test_a_frame_that_is_no_utf8_makes_the_client_refuse_it(
+async def test_corrupt_utf8_is_rejected_by_the_client(
     start: Start, recording_of: RecordingOf
 ) -> None:
     venue = await start("replay", recording_of(range(1, 4)), *REPLAY)
@@ -97,7 +97,7 @@ async def test_a_frame_that_is_no_utf8_makes_the_client_refuse_it(
         assert ws.close_code == aiohttp.WSCloseCode.INVALID_TEXT
 
 
-async def test_equal_seeds_strike_equal_frames(start: Start, recording_of: RecordingOf) -> None:
+async def test_frame_fault_seed_is_reproducible(start: Start, recording_of: RecordingOf) -> None:
     path = recording_of(range(1, 401))
     kept = []
     for seed in (5, 5, 6):
@@ -109,7 +109,7 @@ async def test_equal_seeds_strike_equal_frames(start: Start, recording_of: Recor
     assert kept[0] == kept[1] != kept[2]
 
 
-async def test_a_fault_strikes_one_connection_of_two(start: Start) -> None:
+async def test_frame_fault_of_one_connection(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as one, venue.connect(TRADES) as other:
         before = ids(await received(one, 1))
@@ -121,7 +121,7 @@ async def test_a_fault_strikes_one_connection_of_two(start: Start) -> None:
     assert second == list(range(second[0], second[0] + 60))
 
 
-async def test_a_cut_with_reset_drops_what_was_under_way(start: Start) -> None:
+async def test_cut_with_reset_drops_unsent_data(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         await received(ws, 5)
@@ -139,7 +139,7 @@ async def test_a_cut_with_reset_drops_what_was_under_way(start: Start) -> None:
         ({"fault": "server_shutdown", "close_after_seconds": 0.05}, 1001),
     ],
 )
-async def test_the_venue_closes(start: Start, fault: dict[str, Any], code: int) -> None:
+async def test_close_faults(start: Start, fault: dict[str, Any], code: int) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         await received(ws, 5)
@@ -148,7 +148,7 @@ async def test_the_venue_closes(start: Start, fault: dict[str, Any], code: int) 
 
 
 @pytest.mark.parametrize(("path", "combined"), [("/ws/btcusdt@trade", False), (TRADES, True)])
-async def test_a_shutdown_is_announced_in_the_connection_s_form(
+async def test_server_shutdown_event_is_raw_or_combined(
     start: Start, path: str, combined: bool
 ) -> None:
     venue = await start(*BUSY)
@@ -161,10 +161,10 @@ async def test_a_shutdown_is_announced_in_the_connection_s_form(
             if data["e"] == "serverShutdown":
                 break
         assert message.get("stream") == ("!serverShutdown" if combined else None)
-        assert await received(ws, 5)  # without an end the data goes on
+        assert await received(ws, 5)  # without a close the data continues
 
 
-async def test_a_stalled_connection_is_mute_answers_and_recovers(start: Start) -> None:
+async def test_stall_stops_data_but_not_replies(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 5))
@@ -185,7 +185,7 @@ async def test_a_stalled_connection_is_mute_answers_and_recovers(start: Start) -
         assert after[0] > before[-1] + 1
 
 
-async def test_a_stall_is_over_after_its_seconds(start: Start) -> None:
+async def test_stall_ends_after_its_seconds(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 5))
@@ -196,20 +196,20 @@ async def test_a_stall_is_over_after_its_seconds(start: Start) -> None:
         assert numbers[-1] > numbers[-2] + 5
 
 
-async def test_a_stall_of_one_stream_leaves_the_other_and_ends_with_the_connection(start: Start) -> None:
+async def test_stall_of_one_stream_ends_with_the_connection(start: Start) -> None:
     venue = await start(*BUSY)
     both = TRADES + "/ethusdt@trade"
     async with venue.connect(both) as ws:
         await received(ws, 5)
         await venue.fault(fault="stall", streams=["btcusdt@*"], seconds=600)
-        await received(ws, 50)  # what was under way
+        await received(ws, 50)  # frames in flight
         symbols = {json.loads(message)["data"]["s"] for message in await received(ws, 50)}
         assert symbols == {"ETHUSDT"}
         async with venue.connect(TRADES) as other:
             assert await received(other, 5)
 
 
-async def test_a_frame_fault_is_over_after_its_seconds(start: Start) -> None:
+async def test_frame_fault_ends_after_its_seconds(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 5))
@@ -220,7 +220,7 @@ async def test_a_frame_fault_is_over_after_its_seconds(start: Start) -> None:
         assert numbers[-1] > numbers[-2] + 5
 
 
-async def test_a_half_open_connection_answers_nothing_and_is_reset_at_last(start: Start) -> None:
+async def test_half_open_connection_is_silent_and_then_reset(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         await received(ws, 5)
@@ -232,7 +232,7 @@ async def test_a_half_open_connection_answers_nothing_and_is_reset_at_last(start
 
 
 @pytest.mark.parametrize("status", [451, 403, 503])
-async def test_the_handshake_is_refused_as_often_as_asked(start: Start, status: int) -> None:
+async def test_refuse_rejects_count_handshakes(start: Start, status: int) -> None:
     venue = await start(*BUSY)
     entry = await venue.fault(fault="refuse", status=status, count=2)
     for _ in range(2):
@@ -246,7 +246,7 @@ async def test_the_handshake_is_refused_as_often_as_asked(start: Start, status: 
     assert (await venue.ledger())["connections"]["refused"] == 2
 
 
-async def test_a_refusal_without_a_count_lasts_until_it_is_removed(start: Start) -> None:
+async def test_refuse_without_a_count_lasts_until_removed(start: Start) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="refuse")
     with pytest.raises(aiohttp.WSServerHandshakeError):
@@ -257,7 +257,7 @@ async def test_a_refusal_without_a_count_lasts_until_it_is_removed(start: Start)
         assert await received(ws, 1)
 
 
-async def test_rest_fails_as_asked_and_recovers(start: Start) -> None:
+async def test_rest_error_ends_after_its_count(start: Start) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="rest_error", status=503, endpoint="trades", count=1, retry_after_seconds=3)
     assert (await venue.get("/api/v3/time"))[0] == 200
@@ -268,7 +268,7 @@ async def test_rest_fails_as_asked_and_recovers(start: Start) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 502])
-async def test_rest_answers_a_page_instead_of_json(start: Start, status: int) -> None:
+async def test_rest_error_as_html(start: Start, status: int) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="rest_error", status=status, html=True)
     async with venue.session.get(f"{venue.http}/api/v3/time") as response:
@@ -276,7 +276,7 @@ async def test_rest_answers_a_page_instead_of_json(start: Start, status: int) ->
         assert "<html>" in await response.text()
 
 
-async def test_rest_cuts_the_connection_when_asked(start: Start) -> None:
+async def test_rest_error_cuts_the_connection(start: Start) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="rest_error", cut=True, endpoint="time")
     with pytest.raises(aiohttp.ClientConnectionError):
@@ -284,7 +284,7 @@ async def test_rest_cuts_the_connection_when_asked(start: Start) -> None:
     assert (await venue.get("/api/v3/ping"))[0] == 200
 
 
-async def test_rest_lags_behind_the_streams_when_asked(start: Start) -> None:
+async def test_rest_lag_behind_the_streams(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         await received(ws, 5)
@@ -294,7 +294,7 @@ async def test_rest_lags_behind_the_streams_when_asked(start: Start) -> None:
             assert (await venue.get("/api/v3/trades?symbol=BTCUSDT"))[1] != []
 
 
-async def test_rest_writes_odd_rows_when_asked(start: Start) -> None:
+async def test_rest_odd_rows(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         await received(ws, 1)
@@ -305,7 +305,7 @@ async def test_rest_writes_odd_rows_when_asked(start: Start) -> None:
     assert [row["price"] for row in rows if "E" in row["price"]] == ["1E-8", "1E-8"]
 
 
-async def test_ids_begin_anew_when_asked(start: Start) -> None:
+async def test_restart_ids(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 5))
@@ -317,7 +317,7 @@ async def test_ids_begin_anew_when_asked(start: Start) -> None:
     assert rows[0]["id"] == 41
 
 
-async def test_milliseconds_come_where_microseconds_were_asked_for_when_asked(start: Start) -> None:
+async def test_wrong_unit_returns_milliseconds(start: Start) -> None:
     venue = await start("--venue", "binance", *BUSY)
     in_microseconds = TRADES + "&timeUnit=MICROSECOND"
     async with venue.connect(in_microseconds) as ws:
@@ -328,7 +328,7 @@ async def test_milliseconds_come_where_microseconds_were_asked_for_when_asked(st
     assert right // wrong in (999, 1000)
 
 
-async def test_rest_is_slow_when_asked(start: Start) -> None:
+async def test_rest_delay(start: Start) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="rest_delay", seconds=5, count=1)
     with pytest.raises(TimeoutError):
@@ -336,7 +336,7 @@ async def test_rest_is_slow_when_asked(start: Start) -> None:
     assert (await venue.get("/api/v3/time", timeout=aiohttp.ClientTimeout(5)))[0] == 200
 
 
-async def test_a_rate_limit_turns_into_a_ban_for_who_ignores_it(start: Start) -> None:
+async def test_rate_limit_that_is_ignored_leads_to_a_ban(start: Start) -> None:
     venue = await start(*BUSY)
     entry = await venue.fault(fault="rate_limit", seconds=30)
     statuses = []
@@ -349,14 +349,14 @@ async def test_a_rate_limit_turns_into_a_ban_for_who_ignores_it(start: Start) ->
     assert (await venue.get("/api/v3/time"))[0] == 200
 
 
-async def test_a_ban_is_418_with_its_seconds(start: Start) -> None:
+async def test_ban_returns_418_with_retry_after(start: Start) -> None:
     venue = await start(*BUSY)
     await venue.fault(fault="ban", seconds=90)
     async with venue.session.get(f"{venue.http}/api/v3/time") as response:
         assert (response.status, response.headers["Retry-After"]) == (418, "90")
 
 
-async def test_a_halted_symbol_is_silent_until_resumed(start: Start) -> None:
+async def test_halt_until_resume(start: Start) -> None:
     venue = await start(*BUSY)
 
     async def status() -> str:
@@ -381,7 +381,7 @@ async def _more(count: Callable[[], Awaitable[int]], than: int) -> bool:
     return await count() > than
 
 
-async def test_symbols_are_delisted_and_listed(start: Start) -> None:
+async def test_delist_and_list(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect("/stream?streams=newusdt@trade") as ws:
         await venue.fault(fault="delist", symbols=["ETHUSDT"])
@@ -392,7 +392,7 @@ async def test_symbols_are_delisted_and_listed(start: Start) -> None:
     assert [entry["symbol"] for entry in info["symbols"]] == ["BTCUSDT", "NEWUSDT"]
 
 
-async def test_skipped_ids_are_nowhere(start: Start) -> None:
+async def test_skip_ids(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         before = ids(await received(ws, 3))
@@ -407,7 +407,7 @@ async def test_skipped_ids_are_nowhere(start: Start) -> None:
     assert rows[0]["id"] == missing[-1] + 1
 
 
-async def test_a_skewed_clock_shows_in_time_and_in_events(start: Start) -> None:
+async def test_clock_skew_in_server_time_and_events(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect(TRADES) as ws:
         true_ms = (await venue.get("/api/v3/time"))[1]["serverTime"]
@@ -418,7 +418,7 @@ async def test_a_skewed_clock_shows_in_time_and_in_events(start: Start) -> None:
         assert events[-1] < true_ms - 3_500_000
 
 
-async def test_a_burst_multiplies_the_market_and_ends(start: Start) -> None:
+async def test_burst_multiplies_the_rate_and_ends(start: Start) -> None:
     venue = await start("generate", "--symbols", "BTCUSDT", "--trade-rate", "0", "--quote-rate", "10")
     async with venue.connect("/stream?streams=btcusdt@bookTicker") as ws:
         await venue.fault(fault="burst", factor=100, seconds=0.5)
@@ -428,7 +428,7 @@ async def test_a_burst_multiplies_the_market_and_ends(start: Start) -> None:
         assert loop.time() - began < 5  # ten seconds' worth without the burst
 
 
-async def test_a_burst_of_a_replay_is_a_faster_clock(start: Start, recording_of: RecordingOf) -> None:
+async def test_burst_of_a_replay_accelerates_it(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of(range(1, 101), gap_ms=100), "--wait-for-subscribers")
     await venue.fault(fault="burst", factor=20)
     async with venue.connect(TRADES) as ws:
@@ -449,7 +449,7 @@ async def test_a_burst_of_a_replay_is_a_faster_clock(start: Start, recording_of:
         (b'{"fault":"cut","connection":99}', "no connection 99"),
     ],
 )
-async def test_a_fault_that_makes_no_sense_is_refused_with_the_reason(
+async def test_fault_that_is_invalid_is_rejected_with_the_reason(
     start: Start, body: bytes, words: str
 ) -> None:
     venue = await start(*BUSY)
@@ -461,7 +461,7 @@ async def test_a_fault_that_makes_no_sense_is_refused_with_the_reason(
         assert (response.status, await response.json()) == (404, {"error": "there is no fault 7"})
 
 
-async def test_what_a_recording_cannot_show_is_refused(start: Start, recording_of: RecordingOf) -> None:
+async def test_fault_not_possible_with_a_recording_is_rejected(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of([1, 2]), *REPLAY)
     for fault, words in (
         ({"fault": "skip_ids", "symbols": ["BTCUSDT"]}, "generated"),
@@ -472,7 +472,7 @@ async def test_what_a_recording_cannot_show_is_refused(start: Start, recording_o
             assert words in (await response.json())["error"]
 
 
-async def test_a_scenario_is_set_at_the_start_by_frames_and_seconds(
+async def test_scenario_is_set_at_start(
     start: Start, recording_of: RecordingOf, tmp_path: Path
 ) -> None:
     scenario = tmp_path / "scenario.yaml"
@@ -492,7 +492,7 @@ async def test_a_scenario_is_set_at_the_start_by_frames_and_seconds(
     await until_async(banned, "the ban")
 
 
-def test_every_fault_of_the_table_is_in_the_readme() -> None:
+def test_readme_lists_every_fault() -> None:
     text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
     for kind in faults.AnyFault.__args__:
         assert f"`{kind.__struct_config__.tag}`" in text, kind

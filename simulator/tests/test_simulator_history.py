@@ -1,4 +1,4 @@
-"""Trade history and ledger against plain models of them."""
+"""Trade history and ledger against simple models."""
 
 from decimal import Decimal
 
@@ -24,7 +24,7 @@ def quote(number: int) -> Frame:
 
 
 @given(st.lists(st.integers(1, 60)), st.integers(0, 70), st.integers(1, 20))
-def test_history_answers_as_a_sorted_set_would(numbers: list[int], first: int, limit: int) -> None:
+def test_history_matches_a_sorted_set(numbers: list[int], first: int, limit: int) -> None:
     history = TradeHistory()
     fresh = [history.add(row(number)) for number in numbers]
     kept = sorted(set(numbers))
@@ -34,7 +34,7 @@ def test_history_answers_as_a_sorted_set_would(numbers: list[int], first: int, l
 
 
 @given(st.integers(1, 200), st.integers(1, 20))
-def test_a_bounded_history_keeps_at_least_the_newest(count: int, keep: int) -> None:
+def test_history_bound_keeps_the_newest(count: int, keep: int) -> None:
     history = TradeHistory(keep)
     for number in range(1, count + 1):
         history.add(row(number, aggregate_id=(number + 1) // 2))
@@ -46,7 +46,7 @@ def test_a_bounded_history_keeps_at_least_the_newest(count: int, keep: int) -> N
 @given(
     st.lists(st.tuples(st.sampled_from(["1.0", "2.0"]), st.integers(0, 2)), max_size=40), st.integers(0, 40)
 )
-def test_aggregates_cover_every_trade_once(fills: list[tuple[str, int]], asked_after: int) -> None:
+def test_history_aggregates_cover_every_trade_once(fills: list[tuple[str, int]], asked_after: int) -> None:
     history = TradeHistory()
     time_us = 0
     for number, (price, later) in enumerate(fills, 1):
@@ -75,14 +75,14 @@ def test_aggregates_cover_every_trade_once(fills: list[tuple[str, int]], asked_a
         ),
     ],
 )
-def test_aggregates_by_id_and_time(asked: dict[str, int], expected: list[int]) -> None:
+def test_history_aggregates_by_id_and_time(asked: dict[str, int], expected: list[int]) -> None:
     history = TradeHistory()
     for number in range(1, 6):
         history.add(row(number, time_us=number * 1000))
     assert [aggregate.id for aggregate in history.aggregates(**asked)] == expected
 
 
-def test_rows_have_the_venue_s_fields() -> None:
+def test_history_rows_have_the_venue_s_fields() -> None:
     assert trade_json(TradeRow(7, "0.10000000", "3.00000000", 1_500_999, True), microseconds=False) == {
         "id": 7,
         "price": "0.10000000",
@@ -109,7 +109,7 @@ def test_rows_have_the_venue_s_fields() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1))
-def test_the_ledger_knows_which_ids_the_venue_has(numbers: list[int]) -> None:
+def test_ledger_has_the_absent_ids(numbers: list[int]) -> None:
     exchange = Exchange(0)
     for number in numbers:
         exchange.record(trade(number))
@@ -121,7 +121,7 @@ def test_the_ledger_knows_which_ids_the_venue_has(numbers: list[int]) -> None:
     assert entry.repeated_frames == len(numbers) - len(kept)
 
 
-def test_the_ledger_counts_a_quote_only_when_its_update_id_is_newer() -> None:
+def test_ledger_counts_only_newer_quotes() -> None:
     exchange = Exchange(0)
     for number in (5, 9, 9, 7, 12):
         exchange.record(quote(number))
@@ -129,6 +129,6 @@ def test_the_ledger_counts_a_quote_only_when_its_update_id_is_newer() -> None:
     assert (entry.quotes, entry.first_update_id, entry.last_update_id, entry.repeated_frames) == (3, 5, 12, 2)
 
 
-def test_a_number_is_cut_out_of_ranges() -> None:
+def test_ledger_without_removes_a_number_from_ranges() -> None:
     assert without([(1, 3), (7, 7)], 2) == [(1, 1), (3, 3), (7, 7)]
     assert without([(1, 3), (7, 7)], 7) == [(1, 3)]

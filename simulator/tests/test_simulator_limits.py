@@ -1,4 +1,4 @@
-"""Limits and keepalive, on a clock that the tests hold."""
+"""Limits and keepalive with the tests' clock."""
 
 import dataclasses
 
@@ -12,17 +12,17 @@ HERE = "192.0.2.1"
 SMALL = dataclasses.replace(BINANCE_US, weight_limit=10, request_limit=8)
 
 
-def test_the_sixth_message_within_a_second_is_too_many() -> None:
+def test_message_limit_rejects_the_sixth_in_a_second() -> None:
     limit = SlidingLimit(5, 1.0)
     assert [limit.allows(now) for now in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)] == [True] * 5 + [False]
 
 
-def test_messages_at_the_allowed_pace_are_never_too_many() -> None:
+def test_message_limit_allows_the_documented_rate() -> None:
     limit = SlidingLimit(5, 1.0)
     assert all(limit.allows(number * 0.201) for number in range(100))
 
 
-def test_weight_is_counted_by_the_minute_and_by_address() -> None:
+def test_weight_limit_by_minute_and_address() -> None:
     limits = RequestLimits(SMALL)
     assert [limits.admit(HERE, 5, now).used_weight for now in (1, 2)] == [5, 10]
     refused = limits.admit(HERE, 1, 10)
@@ -31,14 +31,14 @@ def test_weight_is_counted_by_the_minute_and_by_address() -> None:
     assert limits.admit(HERE, 5, 60).used_weight == 5
 
 
-def test_requests_are_counted_whatever_they_weigh() -> None:
+def test_request_limit_is_independent_of_weight() -> None:
     limits = RequestLimits(SMALL)
     statuses = [limits.admit(HERE, 1, now).status for now in range(0, 90, 10)]
     assert statuses == [200] * 8 + [429]
     assert limits.admit(HERE, 1, 89).retry_after_seconds == 300 - 89
 
 
-def test_who_ignores_429_is_banned_and_again_for_twice_as_long() -> None:
+def test_ban_after_ignored_429_doubles_each_time() -> None:
     limits = RequestLimits(SMALL)
     limits.admit(HERE, 11, 0)
     statuses = [limits.admit(HERE, 1, 1).status for _ in range(4)]
@@ -52,13 +52,13 @@ def test_who_ignores_429_is_banned_and_again_for_twice_as_long() -> None:
     assert (again.status, again.retry_after_seconds) == (418, 240)
 
 
-def test_who_waits_as_told_is_let_in() -> None:
+def test_rate_limit_ends_after_retry_after() -> None:
     limits = RequestLimits(SMALL)
     wait = limits.admit(HERE, 11, 30).retry_after_seconds
     assert limits.admit(HERE, 1, 30 + wait).status == 200
 
 
-def test_a_forced_back_off_meets_newcomers_too_and_is_forgiven() -> None:
+def test_rate_limit_forced_applies_to_new_addresses() -> None:
     limits = RequestLimits(SMALL)
     limits.admit(HERE, 1, 0)
     limits.force_back_off(7, 0)
@@ -80,7 +80,7 @@ def dues(keepalive: Keepalive, now: float) -> list[Due]:
 
 
 @pytest.mark.parametrize(("venue", "interval", "deadline"), [(BINANCE_US, 180, 600), (BINANCE, 20, 60)])
-def test_a_ping_comes_each_interval_and_silence_ends_the_connection(
+def test_keepalive_pings_at_the_interval_and_times_out(
     venue: Venue, interval: float, deadline: float
 ) -> None:
     keepalive = Keepalive(venue, 100)
@@ -96,11 +96,11 @@ def test_a_ping_comes_each_interval_and_silence_ends_the_connection(
     ("venue", "payload", "saved"),
     [
         pytest.param(BINANCE, b"1", True, id="a copy of the ping counts"),
-        pytest.param(BINANCE, b"", False, id="an unsolicited pong does not save on .com"),
+        pytest.param(BINANCE, b"", False, id="an unsolicited pong does not count on .com"),
         pytest.param(BINANCE_US, b"", True, id="any pong counts on .us"),
     ],
 )
-def test_which_pong_counts(venue: Venue, payload: bytes, saved: bool) -> None:
+def test_keepalive_accepts_pongs_of_the_venue(venue: Venue, payload: bytes, saved: bool) -> None:
     keepalive = Keepalive(venue, 0)
     now = venue.ping_interval_seconds
     assert keepalive.due(now) is Due.PING
@@ -110,7 +110,7 @@ def test_which_pong_counts(venue: Venue, payload: bytes, saved: bool) -> None:
     assert (Due.NO_PONG in dues(keepalive, late)) is not saved
 
 
-def test_a_pong_answers_the_pings_before_it() -> None:
+def test_keepalive_pong_confirms_earlier_pings() -> None:
     keepalive = Keepalive(BINANCE, 0)
     keepalive.pinged(b"1", 20)
     keepalive.pinged(b"2", 40)
@@ -118,7 +118,7 @@ def test_a_pong_answers_the_pings_before_it() -> None:
     assert Due.NO_PONG not in dues(keepalive, 200)
 
 
-def test_life_ends_after_a_notice_where_the_venue_gives_one() -> None:
+def test_lifetime_ends_after_a_notice() -> None:
     keepalive = Keepalive(dataclasses.replace(BINANCE, life_seconds=1000), 0)
     assert Due.NOTICE not in dues(keepalive, 499)
     assert dues(keepalive, 500).count(Due.NOTICE) == 1

@@ -1,4 +1,4 @@
-"""The generated market: what holds for any seed, rates and symbols."""
+"""Generated market: properties for any seed, rates and symbols."""
 
 import json
 
@@ -28,7 +28,7 @@ def frames_of(source: GeneratedMarket, seconds: float, most: int = 64) -> list[F
 
 
 @given(st.integers(), st.lists(rates, min_size=1, max_size=5), st.integers(1, 200))
-def test_equal_seeds_make_equal_markets_however_they_are_pulled(
+def test_market_seed_is_reproducible_for_any_pulls(
     seed: int, busy: list[Rates], most: int
 ) -> None:
     symbols = list(zip(invented(len(busy)), busy, strict=True))
@@ -38,7 +38,7 @@ def test_equal_seeds_make_equal_markets_however_they_are_pulled(
 
 
 @given(st.integers(), st.lists(rates, min_size=1, max_size=5))
-def test_trades_are_contiguous_prices_positive_and_times_rise(seed: int, busy: list[Rates]) -> None:
+def test_market_ids_contiguous_prices_positive_times_ascending(seed: int, busy: list[Rates]) -> None:
     symbols = list(zip(invented(len(busy)), busy, strict=True))
     frames = frames_of(market(symbols, seed), 0.5)
     assert [frame.time_us for frame in frames] == sorted(frame.time_us for frame in frames)
@@ -55,7 +55,7 @@ def test_trades_are_contiguous_prices_positive_and_times_rise(seed: int, busy: l
         assert updates == sorted(set(updates))
 
 
-def test_a_payload_has_the_fields_of_the_venue_in_milliseconds() -> None:
+def test_market_payload_has_the_venue_s_fields() -> None:
     trade, quote = market([("BTCUSDT", Rates(100, 0))]), market([("BTCUSDT", Rates(0, 100))])
     payload = json.loads(frames_of(trade, 1)[0].data)
     assert list(payload) == ["e", "E", "s", "t", "p", "q", "b", "a", "T", "m", "M"]
@@ -65,19 +65,19 @@ def test_a_payload_has_the_fields_of_the_venue_in_milliseconds() -> None:
     assert list(json.loads(frames_of(quote, 1)[0].data)) == ["u", "s", "b", "B", "a", "A"]
 
 
-def test_the_other_venue_has_no_order_ids() -> None:
+def test_market_without_order_ids() -> None:
     frames = frames_of(market([("BTCUSDT", Rates(100, 0))], order_ids=False), 1)
     assert "b" not in json.loads(frames[0].data)
 
 
-def test_rates_are_kept_on_average() -> None:
+def test_market_rates_on_average() -> None:
     frames = frames_of(market([("BTCUSDT", Rates(50, 200)), ("ETHUSDT", Rates(0, 10))]), 60)
     counts = {kind: sum(frame.kind == kind for frame in frames) for kind in ("trade", "quote")}
     assert 2700 < counts["trade"] < 3300
     assert 12_000 < counts["quote"] < 13_200
 
 
-def test_a_burst_multiplies_the_rates_and_ends() -> None:
+def test_market_burst_multiplies_the_rates() -> None:
     source = market([("BTCUSDT", Rates(20, 80))])
     calm = len(frames_of(source, 10))
     source.set_burst(20)
@@ -88,7 +88,7 @@ def test_a_burst_multiplies_the_rates_and_ends() -> None:
     assert after < 2 * calm
 
 
-def test_skipped_ids_are_left_out_once() -> None:
+def test_market_skips_ids_once() -> None:
     source = market([("BTCUSDT", Rates(100, 0))])
     before = frames_of(source, 1)[-1].id
     source.skip_ids("BTCUSDT", 7)
@@ -97,7 +97,7 @@ def test_skipped_ids_are_left_out_once() -> None:
     assert after == list(range(after[0], after[0] + len(after)))
 
 
-def test_a_halted_symbol_is_silent_and_resumes_with_the_next_id() -> None:
+def test_market_halt_and_resume() -> None:
     source = market([("BTCUSDT", Rates(100, 100)), ("ETHUSDT", Rates(100, 100))])
     before = [frame for frame in frames_of(source, 1) if frame.symbol == "BTCUSDT" and frame.trade]
     source.set_status("BTCUSDT", "HALT")
@@ -109,7 +109,7 @@ def test_a_halted_symbol_is_silent_and_resumes_with_the_next_id() -> None:
     assert resumed[0].time_us > START_US + 2_000_000
 
 
-def test_when_all_are_halted_there_is_nothing_and_no_end() -> None:
+def test_market_with_every_symbol_halted() -> None:
     source = market([("BTCUSDT", Rates(100, 100))])
     source.set_status("BTCUSDT", "HALT")
     assert frames_of(source, 5) == []
@@ -117,7 +117,7 @@ def test_when_all_are_halted_there_is_nothing_and_no_end() -> None:
     assert not source.finished
 
 
-def test_a_market_with_a_duration_ends() -> None:
+def test_market_duration() -> None:
     source = market([("BTCUSDT", Rates(100, 100))], duration_us=2_000_000)
     frames = frames_of(source, 60)
     assert source.finished
@@ -125,14 +125,14 @@ def test_a_market_with_a_duration_ends() -> None:
     assert source.pull(None, 10) == []
 
 
-def test_a_listed_symbol_joins() -> None:
+def test_market_adds_a_listed_symbol() -> None:
     source = market([("BTCUSDT", Rates(10, 10))])
     source.add(instrument("NEWUSDT"), Rates(100, 100))
     assert "newusdt@trade" in source.streams
     assert "NEWUSDT" in {frame.symbol for frame in frames_of(source, 2)}
 
 
-def test_aggregates_tell_first_and_last_id_of_their_fills() -> None:
+def test_market_aggregates_have_first_and_last_id() -> None:
     frames = frames_of(market([("BTCUSDT", Rates(200, 0))], aggregates=True), 2)
     fills: list[int] = []
     for frame in frames:
@@ -145,7 +145,7 @@ def test_aggregates_tell_first_and_last_id_of_their_fills() -> None:
     assert len(frames) > 300
 
 
-def test_microseconds_are_the_event_s_own_and_not_padded_milliseconds() -> None:
+def test_market_microseconds_are_exact() -> None:
     frames = frames_of(market([("BTCUSDT", Rates(200, 0))]), 1)
     payloads = [json.loads(frame.text(2)) for frame in frames]
     assert all(payload["E"] == frame.time_us for payload, frame in zip(payloads, frames, strict=True))
@@ -153,17 +153,17 @@ def test_microseconds_are_the_event_s_own_and_not_padded_milliseconds() -> None:
 
 
 @given(st.integers(0, 10**20))
-def test_units_and_decimals_are_each_other_s_inverse(number: int) -> None:
+def test_instrument_units_and_decimals_are_inverse(number: int) -> None:
     assert units(decimal(number)) == number
 
 
 @pytest.mark.parametrize("text", ["", ".", "1.123456789", "-1", "1e5", "x", "1.2.3"])
-def test_what_is_no_decimal_is_refused(text: str) -> None:
+def test_instrument_units_reject_other_text(text: str) -> None:
     with pytest.raises(ValueError, match="is not a decimal number"):
         units(text)
 
 
-def test_known_symbols_cost_what_they_did_and_others_a_hundred() -> None:
+def test_instrument_prices() -> None:
     assert instrument("BTCUSDT").price > 10_000 * UNIT
     assert instrument("SIM0001USDT").price == 100 * UNIT
     assert (instrument("ETHBTC").base, instrument("ETHBTC").quote) == ("ETH", "BTC")

@@ -1,4 +1,4 @@
-"""Requests over the WebSocket and their replies, as the venues document them."""
+"""WebSocket requests and replies, as documented by the venues."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ def ask(session: Session, **fields: Any) -> Any:
     return json.loads(session.handle(json.dumps(fields)).reply)
 
 
-def test_streams_come_and_go_and_are_listed_in_order() -> None:
+def test_subscriptions_are_listed_in_order() -> None:
     session = Session(BINANCE_US, combined=True, streams=["a@trade"])
     outcome = session.handle(
         '{"method":"SUBSCRIBE","params":["b@trade","a@trade","c@trade","b@trade"],"id":1}'
@@ -32,7 +32,7 @@ def test_streams_come_and_go_and_are_listed_in_order() -> None:
     assert ask(session, method="LIST_SUBSCRIPTIONS", id=4)["result"] == ["b@trade", "c@trade"]
 
 
-def test_the_combined_property_is_read_and_set() -> None:
+def test_property_combined_is_read_and_set() -> None:
     session = Session(BINANCE_US, combined=False)
     assert ask(session, method="GET_PROPERTY", params=["combined"], id=1) == {"result": False, "id": 1}
     assert ask(session, method="SET_PROPERTY", params=["combined", True], id=2) == {"result": None, "id": 2}
@@ -76,7 +76,7 @@ def test_the_combined_property_is_read_and_set() -> None:
         ('{"method":"GET_PROPERTY","params":["other"],"id":1}', 0, "Unknown property"),
     ],
 )
-def test_a_wrong_request_is_answered_with_the_documented_error(text: str, code: int, message: str) -> None:
+def test_request_errors_are_as_documented(text: str, code: int, message: str) -> None:
     session = Session(BINANCE_US, combined=True, streams=["a@trade"])
     outcome = session.handle(text)
     reply = json.loads(outcome.reply)
@@ -87,17 +87,17 @@ def test_a_wrong_request_is_answered_with_the_documented_error(text: str, code: 
 
 
 @pytest.mark.parametrize("number", [-5, "abc-1", None, 2**63 - 1])
-def test_the_other_venue_takes_more_kinds_of_id(number: object) -> None:
+def test_request_id_types_of_the_other_venue(number: object) -> None:
     session = Session(BINANCE, combined=True)
     assert ask(session, method="LIST_SUBSCRIPTIONS", id=number) == {"result": [], "id": number}
 
 
 @pytest.mark.parametrize("number", ["x" * 37, 2**63, 1.5, {}])
-def test_the_other_venue_refuses_ids_beyond_its_bounds(number: object) -> None:
+def test_request_id_bounds_of_the_other_venue(number: object) -> None:
     assert ask(Session(BINANCE, combined=True), method="LIST_SUBSCRIPTIONS", id=number)["code"] == 2
 
 
-def test_1024_streams_are_taken_and_one_more_is_not() -> None:
+def test_subscription_limit_of_1024_streams() -> None:
     session = Session(BINANCE_US, combined=True, streams=[f"s{n}@trade" for n in range(1000)])
     assert ask(session, method="SUBSCRIBE", params=[f"t{n}@trade" for n in range(25)], id=1)["code"] == 4
     assert len(session.streams) == 1000
@@ -108,10 +108,10 @@ def test_1024_streams_are_taken_and_one_more_is_not() -> None:
 @given(
     st.text() | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(json.dumps)
 )
-def test_nothing_a_client_sends_goes_unanswered(text: str) -> None:
+def test_request_always_has_a_reply(text: str) -> None:
     assert json.loads(Session(BINANCE_US, combined=True).handle(text).reply)
 
 
-def test_names_in_a_path_are_each_taken_once() -> None:
+def test_path_stream_names_are_distinct() -> None:
     assert streams_of("a@trade/b@trade//a@trade/") == ["a@trade", "b@trade"]
     assert streams_of("") == []

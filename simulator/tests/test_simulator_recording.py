@@ -1,4 +1,4 @@
-"""Reading recordings: what is told of a broken one, and that a good one comes back byte for byte."""
+"""Recordings: errors of invalid ones, and frames byte for byte."""
 
 import gzip
 import json
@@ -42,7 +42,7 @@ DEPTH = (
         (b"1700000000000000000 \xff\xfe\n", ""),
     ],
 )
-def test_a_broken_line_is_told_with_its_number(tmp_path: Path, broken: bytes, words: str) -> None:
+def test_recording_error_has_the_line_number(tmp_path: Path, broken: bytes, words: str) -> None:
     path = tmp_path / "r.frames"
     path.write_bytes(GOOD + QUOTE + broken + GOOD)
     with pytest.raises(RecordingError, match=r"r\.frames, line 3: ") as raised:
@@ -50,7 +50,7 @@ def test_a_broken_line_is_told_with_its_number(tmp_path: Path, broken: bytes, wo
     assert words in str(raised.value)
 
 
-def test_a_missing_empty_or_cut_off_file_is_told(tmp_path: Path) -> None:
+def test_recording_missing_empty_or_truncated(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="nowhere cannot be read: No such file"):
         scan(tmp_path / "nowhere")
     (tmp_path / "empty").touch()
@@ -62,7 +62,7 @@ def test_a_missing_empty_or_cut_off_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_plain_and_zipped_are_summed_up_alike(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_recording_plain_and_gzip(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "r.frames"
     path.write_bytes(pack(GOOD + QUOTE + DEPTH))
     summary = scan(path)
@@ -73,7 +73,7 @@ def test_plain_and_zipped_are_summed_up_alike(tmp_path: Path, pack: Callable[[by
 
 
 @pytest.mark.parametrize("line", [GOOD, QUOTE, DEPTH])
-def test_a_frame_goes_out_as_it_was_recorded(line: bytes) -> None:
+def test_recording_frame_is_byte_for_byte(line: bytes) -> None:
     frame = parse(line)
     text = line.partition(b" ")[2].rstrip()
     assert frame.text(COMBINED) == text
@@ -81,7 +81,7 @@ def test_a_frame_goes_out_as_it_was_recorded(line: bytes) -> None:
     assert frame.text(0) in text
 
 
-def test_the_wrapping_of_a_frame_is_a_websocket_header() -> None:
+def test_frame_has_a_websocket_header() -> None:
     frame = parse(GOOD)
     text = frame.text(COMBINED)
     assert frame.wire(COMBINED) == b"\x81\x7e" + len(text).to_bytes(2, "big") + text
@@ -90,14 +90,14 @@ def test_the_wrapping_of_a_frame_is_a_websocket_header() -> None:
     assert frame.wire(COMBINED).endswith(text)
 
 
-def test_a_recorded_trade_is_known_to_rest() -> None:
+def test_recording_trade_is_in_rest() -> None:
     trade = parse(GOOD).trade
     assert trade is not None
     assert (trade.id, trade.price, trade.qty, trade.time_us) == (5, "1.5", "2", 1_700_000_000_001_000)
     assert json.loads(parse(GOOD).text(MICROSECONDS))["T"] == 1_700_000_000_001_000
 
 
-def test_a_name_within_the_payload_does_not_make_a_trade() -> None:
+def test_recording_stream_name_in_the_payload_is_ignored() -> None:
     frame = parse(
         b'1700000000003000000 {"stream":"btcusdt@depth","data":{"note":"x@trade","s":"a","t":1,"p":"1",'
         b'"q":"1","T":1,"m":true}}'
@@ -105,7 +105,7 @@ def test_a_name_within_the_payload_does_not_make_a_trade() -> None:
     assert frame.kind == "other"
 
 
-def test_a_replay_gives_what_is_due_and_no_more(tmp_path: Path) -> None:
+def test_replay_pulls_only_due_frames(tmp_path: Path) -> None:
     path = tmp_path / "r.frames"
     path.write_bytes(GOOD + QUOTE + DEPTH)
     replay = Replay(path, scan(path))
@@ -118,7 +118,7 @@ def test_a_replay_gives_what_is_due_and_no_more(tmp_path: Path) -> None:
     assert replay.pull(None, 10) == []
 
 
-def test_the_shared_recording_is_read_whole(recorded: Path) -> None:
+def test_recording_of_two_symbols_is_read_completely(recorded: Path) -> None:
     summary = scan(recorded)
     assert summary.frames == 98_371
     assert sum(frame.kind == "trade" for frame in read(recorded)) == 18_556

@@ -1,4 +1,4 @@
-"""Replays over real sockets: byte for byte, nothing lost at speed max, and what a cut costs."""
+"""Replays over real sockets: byte for byte, nothing lost at speed max, and the frames that a cut loses."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ ALL = "/stream?streams=btcusdt@trade/btcusdt@bookTicker/ethusdt@trade/ethusdt@bo
 
 
 async def ids_until(ws: aiohttp.ClientWebSocketResponse, last: int) -> list[int]:
-    """Trade ids received up to `last`, or up to the connection's end."""
+    """Return the trade ids received up to `last`, or up to the end of the connection."""
     ids: list[int] = []
     async for message in ws:
         ids.append(json.loads(message.data)["data"]["t"])
@@ -26,7 +26,7 @@ async def ids_until(ws: aiohttp.ClientWebSocketResponse, last: int) -> list[int]
     return ids
 
 
-async def test_the_shared_recording_comes_out_byte_for_byte(start: Start, recorded: Path) -> None:
+async def test_replay_is_byte_for_byte(start: Start, recorded: Path) -> None:
     venue = await start("replay", recorded, "--speed", "max")
     with gzip.open(recorded) as lines:
         expected = [line.partition(b" ")[2].rstrip() for line in lines]
@@ -42,7 +42,7 @@ async def test_the_shared_recording_comes_out_byte_for_byte(start: Start, record
     assert rows[0]["id"] == ledger["symbols"]["ETHUSDT"]["last_trade_id"]
 
 
-async def test_a_raw_subscriber_gets_the_data_part_byte_for_byte(
+async def test_replay_raw_stream_is_byte_for_byte(
     start: Start, recording_of: RecordingOf
 ) -> None:
     path = recording_of(range(1, 50))
@@ -53,7 +53,7 @@ async def test_a_raw_subscriber_gets_the_data_part_byte_for_byte(
             assert (await ws.receive(timeout=5)).data == text[text.index('"data": ') + 8 : -1]
 
 
-async def test_max_speed_begins_when_every_stream_has_a_subscriber(start: Start, recorded: Path) -> None:
+async def test_max_speed_begins_with_a_subscriber_for_every_stream(start: Start, recorded: Path) -> None:
     venue = await start("replay", recorded, "--speed", "max")
     async with venue.connect("/stream?streams=btcusdt@trade/btcusdt@bookTicker/ethusdt@trade") as first:
         assert (await venue.ledger())["frames"] == 0
@@ -62,7 +62,7 @@ async def test_max_speed_begins_when_every_stream_has_a_subscriber(start: Start,
             assert (await second.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT
 
 
-async def test_max_speed_waits_for_a_reader_and_loses_nothing(
+async def test_max_speed_waits_for_a_slow_reader(
     start: Start, recording_of: RecordingOf
 ) -> None:
     count = 60_000
@@ -72,7 +72,7 @@ async def test_max_speed_waits_for_a_reader_and_loses_nothing(
         seen = -1
         while (
             frames := (await venue.ledger())["frames"]
-        ) != seen:  # until the unread socket has stopped the market
+        ) != seen:  # until the full write buffer has stopped the market
             seen = frames
             await asyncio.sleep(0.2)
         assert seen < count
@@ -80,7 +80,7 @@ async def test_max_speed_waits_for_a_reader_and_loses_nothing(
     assert ids == list(range(1, count + 1))
 
 
-async def test_time_stands_still_while_nobody_listens(start: Start, recording_of: RecordingOf) -> None:
+async def test_max_speed_stops_without_a_subscriber(start: Start, recording_of: RecordingOf) -> None:
     count = 20_000
     venue = await start("replay", recording_of(range(1, count + 1)), "--speed", "max")
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
@@ -94,7 +94,7 @@ async def test_time_stands_still_while_nobody_listens(start: Start, recording_of
     assert ids == list(range(stopped_at + 1, count + 1))
 
 
-async def test_a_cut_after_n_frames_loses_exactly_what_it_says(
+async def test_cut_loses_exactly_lose_frames(
     start: Start, recording_of: RecordingOf
 ) -> None:
     venue = await start("replay", recording_of(range(1, 3001)), "--speed", "max")
@@ -109,7 +109,7 @@ async def test_a_cut_after_n_frames_loses_exactly_what_it_says(
     assert ledger["connections"]["ended"]["cut"] == 1
 
 
-async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
+async def test_cut_at_max_speed_waits_for_all_former_streams(
     start: Start, recorded: Path
 ) -> None:
     venue = await start("replay", recorded, "--speed", "max")
@@ -122,10 +122,10 @@ async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
             received += 1
     assert received == 5000
     again = await venue.connect(halves[1])
-    await asyncio.sleep(0.1)  # the market has every chance to go on, and must not
+    await asyncio.sleep(0.1)  # enough time for the market to run, which it must not
     at_the_cut = await venue.ledger()
     assert at_the_cut["frames"] == 5000
-    other = await venue.connect(halves[0])  # from here on it goes on
+    other = await venue.connect(halves[0])  # the market resumes
 
     async def read(ws: aiohttp.ClientWebSocketResponse, frames: int) -> None:
         for _ in range(frames):
@@ -143,7 +143,7 @@ async def test_after_a_cut_all_streams_are_awaited_that_had_a_subscriber(
     assert (await venue.ledger())["frames"] == 98_371
 
 
-async def test_paced_time_goes_on_without_a_listener(start: Start, recording_of: RecordingOf) -> None:
+async def test_paced_market_continues_without_a_subscriber(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of(range(1, 1001)), "--speed", "4")
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
         before = await ids_until(ws, 100)
@@ -157,7 +157,7 @@ async def test_paced_time_goes_on_without_a_listener(start: Start, recording_of:
     assert [row["id"] for row in rows] == list(range(1, 1001))
 
 
-async def test_pace_follows_the_recording_s_clock(start: Start, recording_of: RecordingOf) -> None:
+async def test_paced_replay_follows_the_recorded_times(start: Start, recording_of: RecordingOf) -> None:
     loop = asyncio.get_running_loop()
     path = recording_of(range(1, 11), gap_ms=100)
     venue = await start("replay", path, "--wait-for-subscribers")

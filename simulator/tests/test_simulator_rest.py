@@ -1,4 +1,4 @@
-"""REST over a real socket: endpoints, errors, weights, back-off and bans."""
+"""REST over a real socket: endpoints, errors, weights, backoff and bans."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,7 +16,7 @@ KEY = {"X-MBX-APIKEY": "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju
 
 @pytest.fixture
 def replayed(start: Start, recording_of: RecordingOf) -> Callable[..., Awaitable[Any]]:
-    """A venue whose market of trades with `ids` is over."""
+    """Start a venue whose market of trades with `ids` has finished."""
 
     async def begin(ids: Iterable[int], *rules: str) -> Any:
         venue = await start(
@@ -28,7 +28,7 @@ def replayed(start: Start, recording_of: RecordingOf) -> Callable[..., Awaitable
     return begin
 
 
-async def test_trades_are_the_newest_in_order(replayed: Start) -> None:
+async def test_rest_trades_are_the_newest_in_order(replayed: Start) -> None:
     venue = await replayed(range(1, 1501))
     _, newest = await venue.get("/api/v3/trades?symbol=BTCUSDT")
     assert [row["id"] for row in newest] == list(range(1001, 1501))
@@ -45,7 +45,7 @@ async def test_trades_are_the_newest_in_order(replayed: Start) -> None:
     }
 
 
-async def test_historical_trades_need_a_key_and_begin_at_an_id(replayed: Start) -> None:
+async def test_rest_historical_trades_by_id_need_a_key(replayed: Start) -> None:
     venue = await replayed([*range(1, 11), *range(14, 20)])
     status, refused = await venue.get("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=9")
     assert (status, refused["code"]) == (401, -2014)
@@ -55,7 +55,7 @@ async def test_historical_trades_need_a_key_and_begin_at_an_id(replayed: Start) 
     assert [row["id"] for row in rows] == [18, 19]
 
 
-async def test_the_other_venue_needs_no_key_and_knows_microseconds(replayed: Start) -> None:
+async def test_rest_of_the_other_venue_without_key_in_microseconds(replayed: Start) -> None:
     venue = await replayed(range(1, 11), "--venue", "binance")
     path = "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1&limit=1"
     assert (await venue.get(path))[1][0]["time"] == 1_700_000_000_000
@@ -64,7 +64,7 @@ async def test_the_other_venue_needs_no_key_and_knows_microseconds(replayed: Sta
     ] == 1_700_000_000_000_000
 
 
-async def test_aggregates_prove_which_ids_exist(replayed: Start) -> None:
+async def test_rest_aggregates_show_absent_ids(replayed: Start) -> None:
     venue = await replayed([1, 2, 5, 6])
     _, rows = await venue.get("/api/v3/aggTrades?symbol=BTCUSDT&startTime=1700000000001")
     assert [(row["f"], row["l"]) for row in rows] == [(2, 2), (5, 5), (6, 6)]
@@ -89,7 +89,7 @@ async def test_aggregates_prove_which_ids_exist(replayed: Start) -> None:
         ("/api/v3/nosuch", 404, -1000),
     ],
 )
-async def test_a_wrong_request_has_the_venue_s_code(
+async def test_rest_errors_have_the_venue_s_code(
     replayed: Start, path: str, status: int, code: int
 ) -> None:
     venue = await replayed([1])
@@ -98,7 +98,7 @@ async def test_a_wrong_request_has_the_venue_s_code(
     assert body["msg"]
 
 
-async def test_exchange_info_lists_symbols_limits_and_status(start: Start, tmp_path: Path) -> None:
+async def test_rest_exchange_info(start: Start, tmp_path: Path) -> None:
     saved = tmp_path / "info.json"
     saved.write_text('{"symbols":[{"symbol":"OLDUSDT","status":"BREAK","filters":[]}]}')
     venue = await start(
@@ -127,7 +127,7 @@ async def test_exchange_info_lists_symbols_limits_and_status(start: Start, tmp_p
 
 
 @pytest.mark.parametrize(("venue_name", "weight"), [("binance_us", 10), ("binance", 20)])
-async def test_used_weight_is_told_with_every_answer(start: Start, venue_name: str, weight: int) -> None:
+async def test_rest_used_weight_header(start: Start, venue_name: str, weight: int) -> None:
     venue = await start("--venue", venue_name, "generate")
     async with venue.session.get(f"{venue.http}/api/v3/time") as response:
         assert response.headers["X-MBX-USED-WEIGHT-1M"] == "1"
@@ -135,10 +135,10 @@ async def test_used_weight_is_told_with_every_answer(start: Start, venue_name: s
         assert response.headers["X-MBX-USED-WEIGHT-1M"] in (
             str(weight + 1),
             str(weight),
-        )  # a minute may turn between
+        )  # a new minute may begin in between
 
 
-async def test_beyond_the_limit_comes_429_and_then_418(start: Start) -> None:
+async def test_rest_limit_returns_429_then_418(start: Start) -> None:
     venue = await start("--weight-limit", "5", "generate")
     statuses = []
     for _ in range(10):
@@ -152,7 +152,7 @@ async def test_beyond_the_limit_comes_429_and_then_418(start: Start) -> None:
     assert requests == {"418": statuses.count(418), "429": statuses.count(429)}
 
 
-async def test_time_is_the_market_s_own(start: Start) -> None:
+async def test_rest_time_is_the_market_time(start: Start) -> None:
     venue = await start("generate", "--start-us", "1700000000000000")
     _, first = await venue.get("/api/v3/time")
     await asyncio.sleep(0.05)
@@ -160,7 +160,7 @@ async def test_time_is_the_market_s_own(start: Start) -> None:
     assert 1_700_000_000_000 <= first["serverTime"] < second["serverTime"] < 1_700_000_060_000
 
 
-async def test_rest_knows_what_no_client_was_there_to_hear(start: Start) -> None:
+async def test_rest_has_undelivered_trades(start: Start) -> None:
     venue = await start("generate", "--symbols", "BTCUSDT", "--trade-rate", "500")
     await until_async(lambda: venue.simulator.ledger()["frames"] > 200, "frames")
     _, rows = await venue.get("/api/v3/trades?symbol=BTCUSDT&limit=1000")

@@ -1,4 +1,4 @@
-"""The WebSocket protocol with real clients: aiohttp's, and the websockets library."""
+"""WebSocket protocol with real clients: aiohttp and websockets."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ BUSY = ("generate", "--symbols", "BTCUSDT,ETHUSDT", "--trade-rate", "200", "--qu
 QUIET = ("generate", "--symbols", "BTCUSDT", "--trade-rate", "0", "--quote-rate", "0")
 
 
-async def test_a_raw_stream_gives_payloads_and_a_combined_one_names_the_stream(start: Start) -> None:
+async def test_raw_and_combined_streams(start: Start) -> None:
     venue = await start(*BUSY)
     async with websockets.connect(venue.ws + "/ws/btcusdt@trade") as raw:
         payload = json.loads(await raw.recv())
@@ -27,13 +27,13 @@ async def test_a_raw_stream_gives_payloads_and_a_combined_one_names_the_stream(s
         assert seen["ethusdt@bookTicker"]["s"] == "ETHUSDT"
 
 
-async def test_several_raw_streams_share_a_connection(start: Start) -> None:
+async def test_raw_streams_on_one_connection(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect("/ws/btcusdt@trade/ethusdt@trade") as ws:
         assert {(await ws.receive_json())["s"] for _ in range(100)} == {"BTCUSDT", "ETHUSDT"}
 
 
-async def test_subscriptions_change_while_data_flows(start: Start) -> None:
+async def test_subscribe_while_streaming(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect("/stream") as ws:
         reply = await venue.request(ws, method="SUBSCRIBE", params=["btcusdt@trade"], id=1)
@@ -48,7 +48,7 @@ async def test_subscriptions_change_while_data_flows(start: Start) -> None:
         assert (await venue.request(ws, method="LIST_SUBSCRIPTIONS", id=4))["result"] == ["ethusdt@trade"]
 
 
-async def test_the_combined_property_changes_the_form_of_what_follows(start: Start) -> None:
+async def test_property_combined_changes_the_format(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect("/ws/btcusdt@trade") as ws:
         assert await venue.request(ws, method="SET_PROPERTY", params=["combined", True], id=1) == {
@@ -58,7 +58,7 @@ async def test_the_combined_property_changes_the_form_of_what_follows(start: Sta
         assert (await ws.receive_json())["stream"] == "btcusdt@trade"
 
 
-async def test_an_unknown_stream_is_accepted_and_stays_silent(start: Start) -> None:
+async def test_subscribe_to_an_unknown_stream_succeeds_without_data(start: Start) -> None:
     venue = await start(*BUSY)
     async with venue.connect("/ws/nosuchcoin@trade") as ws:
         assert (await venue.request(ws, method="LIST_SUBSCRIPTIONS", id=1))["result"] == ["nosuchcoin@trade"]
@@ -67,7 +67,7 @@ async def test_an_unknown_stream_is_accepted_and_stays_silent(start: Start) -> N
 
 
 @pytest.mark.parametrize("kind", ["json", "ping", "pong"])
-async def test_the_sixth_message_in_a_second_closes_with_1008(start: Start, kind: str) -> None:
+async def test_message_limit_closes_with_1008(start: Start, kind: str) -> None:
     venue = await start(*QUIET)
     async with venue.connect("/ws", autoping=False) as ws:
         for number in range(6):
@@ -85,27 +85,27 @@ async def test_the_sixth_message_in_a_second_closes_with_1008(start: Start, kind
     assert (await venue.ledger())["connections"]["ended"] == {"too many messages": 1}
 
 
-async def test_a_ping_is_answered_with_its_payload(start: Start) -> None:
+async def test_ping_is_echoed(start: Start) -> None:
     venue = await start(*QUIET)
     async with websockets.connect(venue.ws + "/ws", ping_interval=None) as ws:
         await asyncio.wait_for(await ws.ping(b"hello"), 5)
 
 
-async def test_the_server_pings_and_ends_a_connection_that_never_answers(start: Start) -> None:
+async def test_ping_timeout_closes_the_connection(start: Start) -> None:
     venue = await start("--ping-interval-seconds", "0.3", "--pong-deadline-seconds", "0.6", *QUIET)
-    async with websockets.connect(venue.ws + "/ws", ping_interval=None) as answers:
-        async with venue.connect("/ws", autoping=False) as mute:
+    async with websockets.connect(venue.ws + "/ws", ping_interval=None) as responsive:
+        async with venue.connect("/ws", autoping=False) as unresponsive:
             pings = 0
-            while (message := await mute.receive(timeout=5)).type is aiohttp.WSMsgType.PING:
+            while (message := await unresponsive.receive(timeout=5)).type is aiohttp.WSMsgType.PING:
                 pings += 1
             assert pings >= 2
             assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1008)
-        await answers.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-        assert json.loads(await answers.recv()) == {"result": [], "id": 1}
+        await responsive.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+        assert json.loads(await responsive.recv()) == {"result": [], "id": 1}
     assert (await venue.ledger())["connections"]["ended"]["no pong"] == 1
 
 
-async def test_on_the_other_venue_only_a_copy_of_the_ping_is_a_pong(start: Start) -> None:
+async def test_ping_of_the_other_venue_needs_an_echo(start: Start) -> None:
     venue = await start(
         "--venue", "binance", "--ping-interval-seconds", "0.3", "--pong-deadline-seconds", "0.6", *QUIET
     )
@@ -117,7 +117,7 @@ async def test_on_the_other_venue_only_a_copy_of_the_ping_is_a_pong(start: Start
 
 
 @pytest.mark.parametrize(("path", "combined"), [("/ws", False), ("/stream", True)])
-async def test_a_life_ends_with_a_notice_in_the_connection_s_form(
+async def test_lifetime_ends_with_a_notice_raw_or_combined(
     start: Start, path: str, combined: bool
 ) -> None:
     venue = await start(
@@ -132,7 +132,7 @@ async def test_a_life_ends_with_a_notice_in_the_connection_s_form(
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
 
 
-async def test_1024_streams_fit_a_connection_and_more_do_not(start: Start) -> None:
+async def test_stream_limit_of_1024(start: Start) -> None:
     venue = await start(*QUIET)
     names = [f"s{number}usdt@trade" for number in range(1025)]
     async with venue.connect("/stream") as ws:
@@ -143,7 +143,7 @@ async def test_1024_streams_fit_a_connection_and_more_do_not(start: Start) -> No
     assert refused.value.status == 400
 
 
-async def test_too_many_attempts_are_refused(start: Start) -> None:
+async def test_attempt_limit_rejects_connections(start: Start) -> None:
     venue = await start("--attempts", "3", *QUIET)
     for _ in range(3):
         async with venue.connect("/ws"):
@@ -153,7 +153,7 @@ async def test_too_many_attempts_are_refused(start: Start) -> None:
     assert refused.value.status == 429
 
 
-async def test_times_are_in_microseconds_where_the_venue_has_them(start: Start) -> None:
+async def test_microseconds_where_the_venue_offers_them(start: Start) -> None:
     venue = await start("--venue", "binance", *BUSY)
     async with venue.connect("/stream?streams=btcusdt@trade&timeUnit=MICROSECOND") as ws:
         trade = (await ws.receive_json())["data"]
@@ -165,7 +165,7 @@ async def test_times_are_in_microseconds_where_the_venue_has_them(start: Start) 
         assert (await ws.receive_json())["data"]["T"] < 10**14
 
 
-async def test_a_client_that_does_not_read_is_cut_and_does_not_hold_up_others(start: Start) -> None:
+async def test_slow_reader_is_disconnected(start: Start) -> None:
     venue = await start(
         "--most-buffered-bytes", "200000", "generate", "--quote-rate", "4000", "--trade-rate", "0"
     )

@@ -21,11 +21,11 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the simulator as `arguments` say, until a signal or, with --exit-when-finished, the market's end.
+    """Run the simulator with `arguments` until a signal or, with --exit-when-finished, until the market ends.
 
     Raises:
         SettingsError: an argument, a recording or a scenario cannot be used.
-        StartupError: the port cannot be taken.
+        StartupError: the port cannot be bound.
     """
     options = parser().parse_args(arguments)
     logs.configure(options.log_level, options.log_format)
@@ -36,10 +36,10 @@ async def _serve(options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def ask_to_stop() -> None:
+    def request_stop() -> None:
         loop.call_soon_threadsafe(stop.set)
 
-    process.on_stop_signal(ask_to_stop)
+    process.on_stop_signal(request_stop)
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(
             Simulator(plan_of(options), host=options.host, port=options.port)
@@ -53,7 +53,7 @@ async def _serve(options: argparse.Namespace) -> int:
         ended = asyncio.create_task(simulator.market_ended(), name="market ended")
         await asyncio.wait({stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
-            ended.result()  # a recording that broke while it was read ends the process with its message
+            ended.result()  # raises the error of a recording that cannot be read any further
             if not options.exit_when_finished:
                 await stopping
         for task in (stopping, ended):

@@ -1,4 +1,4 @@
-"""The WebSocket side: handshake, requests and replies, pings, and the ways in which a connection ends."""
+"""WebSocket server: handshake, requests and replies, pings, and how a connection ends."""
 
 import asyncio
 import contextlib
@@ -22,17 +22,17 @@ from marketfeed_simulator.protocol import Session, streams_of
 from marketfeed_simulator.venue import Venue
 
 _CLOSE_SECONDS: Final = 2.0
-"""How long a client may take to answer a close frame before its socket is reset."""
+"""Timeout of the closing handshake; the socket is reset afterwards."""
 
 log = logs.get(__name__)
 
 
 class Connection:
-    """One client.
+    """One client's WebSocket connection.
 
     Attributes:
-        number: its id in /control/connections.
-        ended_by: why it ended; "" while it lives.
+        number: id in /control/connections.
+        ended_by: why the connection ended; "" while it is open.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Connection:
         variant: int, server_us: Callable[[], int],
     ) -> None:  # fmt: skip
         if request.transport is None:
-            raise ConnectionResetError("the client left during the handshake")
+            raise ConnectionResetError("connection closed during the handshake")
         self.number = number
         self.transport = request.transport
         self.address = request.remote or ""
@@ -90,7 +90,7 @@ class Connection:
     def _request(self, text: str) -> None:
         outcome = self.session.handle(text)
         log.debug("request", connection=self.number, text=text[:200], reply=outcome.reply[:200].decode())
-        # The reply goes first: data of a stream begins after the answer to its SUBSCRIBE.
+        # The reply is sent first: data of a stream begins after the reply to its SUBSCRIBE.
         self.outlet.send(text_frame(outcome.reply))
         self.outlet.variant = self.outlet.variant & MICROSECONDS | (COMBINED if self.session.combined else 0)
         self._hub.subscribe(self.outlet, outcome.added)
@@ -116,29 +116,29 @@ class Connection:
             await asyncio.sleep(max(0.01, self._keepalive.next_at() - now))
 
     def notify_shutdown(self) -> None:
-        """Send the serverShutdown event, in the form that the connection has."""
+        """Send the serverShutdown event, raw or combined as the connection is."""
         data = b'{"e":"serverShutdown","E":%d}' % (self._server_us() // 1000)
         self.outlet.send(text_frame(combine("!serverShutdown", data) if self.session.combined else data))
 
     def stall(self) -> None:
-        """Send no market data any more; all else goes on."""
+        """Stop sending market data; pings and replies continue."""
         self._hub.mute(self.outlet)
 
     def unstall(self) -> None:
-        """Send market data again."""
+        """Resume sending market data."""
         if not self.ended_by:
             self._hub.unmute(self.outlet)
 
     def freeze(self) -> None:
-        """Neither read nor write any more, and do not close."""
+        """Stop reading and writing without closing the connection."""
         self._hub.mute(self.outlet)
         self._frozen = True
         self.ended_by = "half open"
-        with contextlib.suppress(RuntimeError):  # it is closing already
+        with contextlib.suppress(RuntimeError):  # the transport is closing already
             self.transport.pause_reading()
 
     def cut(self, why: str, *, reset: bool) -> None:
-        """End TCP without a close frame; `reset` drops what is not yet sent."""
+        """Close the TCP connection without a close frame; `reset` discards unsent data."""
         self._hub.mute(self.outlet)
         self.ended_by = why
         if reset:
@@ -147,7 +147,7 @@ class Connection:
             self.transport.close()
 
     def close_soon(self, code: int, reason: str, why: str, after_seconds: float = 0) -> None:
-        """Close the connection from the venue's side, without waiting for it."""
+        """Schedule a close by the venue and return at once."""
         self._spawn(self._close_after(code, reason, why, after_seconds))
 
     async def _close_after(self, code: int, reason: str, why: str, after_seconds: float) -> None:
@@ -155,7 +155,7 @@ class Connection:
         await self.close(code, reason, why)
 
     async def close(self, code: int, reason: str, why: str) -> None:
-        """Send a close frame and end the connection; a client that does not answer is reset."""
+        """Send a close frame and end the connection; reset it when the client does not reply in time."""
         if self.ended_by:
             return
         self._hub.mute(self.outlet)
@@ -173,7 +173,7 @@ class Connection:
 
 
 class ConnectionCounts(msgspec.Struct):
-    """Connections since the start; `ended` counts them by reason."""
+    """Number of connections since the start; `ended` is by reason."""
 
     accepted: int = 0
     refused: int = 0
@@ -181,7 +181,7 @@ class ConnectionCounts(msgspec.Struct):
 
 
 class WebSocketSide:
-    """Takes connections in, and knows those there are."""
+    """Accepts connections and lists the open ones."""
 
     def __init__(self, hub: Hub, venue: Venue, doors: Doors, server_us: Callable[[], int]) -> None:
         self.connections: dict[int, Connection] = {}
@@ -194,13 +194,13 @@ class WebSocketSide:
         self._attempts: dict[str, SlidingLimit] = {}
 
     async def raw(self, request: web.Request) -> web.StreamResponse:
-        """GET /ws and /ws/<stream>/<stream>…"""
+        """Handle GET /ws and /ws/<stream>/<stream>…"""
         return await self._serve(
             request, combined=False, streams=streams_of(request.match_info.get("streams", ""))
         )
 
     async def combined(self, request: web.Request) -> web.StreamResponse:
-        """GET /stream and /stream?streams=…"""
+        """Handle GET /stream and /stream?streams=…"""
         return await self._serve(request, combined=True, streams=streams_of(request.query.get("streams", "")))
 
     async def _serve(self, request: web.Request, *, combined: bool, streams: list[str]) -> web.StreamResponse:
@@ -251,7 +251,7 @@ class WebSocketSide:
         return None
 
     async def stop(self) -> None:
-        """Close every connection with 1001 and wait until they are closed."""
+        """Close every connection with 1001 and wait for it."""
         await asyncio.gather(
             *(
                 connection.close(1001, "", "simulator stopped")
@@ -263,7 +263,7 @@ class WebSocketSide:
 
 
 def refusal_text(status: int) -> str:
-    """The body of a refused handshake."""
+    """Return the body of a rejected handshake."""
     if status == 451:
         return (
             '{"code":0,"msg":"Service unavailable from a restricted location according to \'b. Eligibility\' '

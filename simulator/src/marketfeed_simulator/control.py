@@ -1,4 +1,4 @@
-"""The control endpoints: the ledger, the connections, and the faults. Not part of any venue; for tests and tools."""
+"""Control endpoints for tests and tools: ledger, connections and faults. No venue has them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from marketfeed_simulator.fault_desk import FaultDesk
 
 
 class Control:
-    """Answers /control/…"""
+    """Request handlers of /control/…"""
 
     def __init__(
         self, ledger: Callable[[], Mapping[str, Any]], sockets: WebSocketSide, desk: FaultDesk
@@ -22,7 +22,7 @@ class Control:
         self._desk = desk
 
     def routes(self) -> list[web.RouteDef]:
-        """What this answers."""
+        """Return the routes."""
         return [
             web.get("/control/ledger", self.ledger),
             web.get("/control/connections", self.connections),
@@ -33,11 +33,11 @@ class Control:
         ]
 
     async def ledger(self, _: web.Request) -> web.Response:
-        """GET /control/ledger: what the market produced, what was delivered, whether it is finished."""
+        """Handle GET /control/ledger: what the market produced, what was delivered, whether it is finished."""
         return _json(self._ledger())
 
     async def connections(self, _: web.Request) -> web.Response:
-        """GET /control/connections: those there are now."""
+        """Handle GET /control/connections: the open connections."""
         return _json(
             [
                 {
@@ -55,11 +55,11 @@ class Control:
         )
 
     async def list_faults(self, _: web.Request) -> web.Response:
-        """GET /control/faults: those set, with their state and how often they struck."""
+        """Handle GET /control/faults: the faults that are set, with state and number of hits."""
         return _json([entry.as_fields() for entry in self._desk.entries.values()])
 
     async def set_faults(self, request: web.Request) -> web.Response:
-        """POST /control/faults: set the fault in the body; answers it with its id."""
+        """Handle POST /control/faults: set the fault in the body and return it with its id."""
         try:
             entry = self._desk.set(faults.parse(await request.read()))
         except (ValueError, msgspec.MsgspecError) as error:
@@ -67,11 +67,11 @@ class Control:
         return _json(entry.as_fields())
 
     async def clear_faults(self, _: web.Request) -> web.Response:
-        """DELETE /control/faults: take back every fault."""
+        """Handle DELETE /control/faults: remove every fault."""
         return _json({"removed": self._desk.clear()})
 
     async def remove_fault(self, request: web.Request) -> web.Response:
-        """DELETE /control/faults/<id>: take back one fault."""
+        """Handle DELETE /control/faults/<id>: remove one fault."""
         number = int(request.match_info["number"])
         try:
             return _json(self._desk.remove(number).as_fields())

@@ -1,4 +1,4 @@
-"""The faults at the venue's doors: connections refused at the handshake, REST answers late or wrong. No I/O."""
+"""Active faults of requests: handshakes rejected, REST responses late or wrong. No I/O."""
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -10,25 +10,25 @@ F = TypeVar("F", Refuse, RestDelay, RestError)
 
 @dataclass(slots=True)
 class Counted(Generic[F]):
-    """A fault that strikes `fault.count` times, or until it is removed."""
+    """A fault that applies `fault.count` times, or until it is removed."""
 
     fault: F
     hits: int = 0
 
     @property
     def exhausted(self) -> bool:
-        """Whether it struck as often as it should."""
+        """Whether the fault has been applied `fault.count` times."""
         return self.fault.count is not None and self.hits >= self.fault.count
 
 
 @dataclass(slots=True)
 class Doors:
-    """The faults now at the doors.
+    """The active request faults.
 
     Attributes:
-        odd_rows: symbol and trade id of rows whose price REST writes in no documented way.
-        lag_seconds: how much later than the streams REST knows of a trade.
-        milliseconds_only: connections that ask for microseconds do not get them.
+        odd_rows: symbol and trade id of REST rows with a price in an undocumented format.
+        lag_seconds: delay from a trade on the stream to the same trade in REST.
+        milliseconds_only: connections that request microseconds receive milliseconds.
     """
 
     refusals: list[Counted[Refuse]] = field(default_factory=list)
@@ -39,16 +39,16 @@ class Doors:
     milliseconds_only: bool = False
 
     def refusal(self) -> Refuse | None:
-        """The fault that refuses the connection that asks now, if any; counts it."""
+        """Return the fault that rejects the current handshake, if any, and count it."""
         return _strike(self.refusals)
 
     def delay_seconds(self, endpoint: str) -> float:
-        """How late the answer of `endpoint` is; counts it."""
+        """Return the delay of a response of `endpoint`, and count it."""
         fault = _strike(self.delays, endpoint)
         return fault.seconds if fault else 0
 
     def error(self, endpoint: str) -> RestError | None:
-        """The fault that answers in place of `endpoint`, if any; counts it."""
+        """Return the fault that replaces a response of `endpoint`, if any, and count it."""
         return _strike(self.errors, endpoint)
 
 

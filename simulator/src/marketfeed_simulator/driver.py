@@ -1,8 +1,8 @@
-"""Time: takes frames from a source as they fall due and has the hub send them.
+"""Pacing: pulls frames from a source when they are due and publishes them to the hub.
 
-Paced (1x, Nx), the market's time follows the clock and waits for nobody: what a client does not take in time, or
-misses while it is away, is lost to it as at any venue. At speed "max" the market's time is that of the last frame
-sent; it goes as fast as the slowest reader takes them, and by default stands still while nobody listens.
+At a paced speed (1x, Nx) the market's time follows the clock: a client that reads too slowly or is disconnected loses
+data, as at a real venue. At speed "max" the market's time is that of the last frame sent: the market runs as fast as
+the slowest reader and by default stops while there is no subscriber.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ class Driver:
     """Runs a market.
 
     Args:
-        speed: the market's seconds to one of ours; None for as fast as the slowest reader takes them.
-        wait: begin when every trade and bookTicker stream has a subscriber; at speed None, also stand still
-            whenever no subscriber is left, until the streams that had one have one again.
-        most_buffered_bytes: paced, a connection with more waiting to be read is cut as a slow reader.
+        speed: seconds of market time per second; None for as fast as the slowest reader.
+        wait: begin when every trade and bookTicker stream has a subscriber; at speed None, also stop while there is
+            no subscriber, until the streams that had one have one again.
+        most_buffered_bytes: write buffer above which a connection is closed as a slow reader; paced speeds only.
         monotonic: a clock in seconds.
     """
 
@@ -59,7 +59,7 @@ class Driver:
 
     @property
     def finished(self) -> bool:
-        """Whether the last frame was handed to the subscribers' sockets."""
+        """Whether the last frame has been written to the subscribers' sockets."""
         return self.state == "finished"
 
     @property
@@ -68,17 +68,17 @@ class Driver:
         return self._speed is not None
 
     def market_us(self) -> int:
-        """The market's time now, microseconds since the epoch, without skew."""
+        """Return the market's time without skew, in microseconds since the epoch."""
         if self._base_at is None or self._speed is None:
             return self._base_us
         return self._base_us + int((self._monotonic() - self._base_at) * self._speed * 1e6)
 
     def server_us(self) -> int:
-        """The time that the venue's clock shows."""
+        """Return the time of the venue's clock."""
         return self.market_us() + self.skew_us
 
     def accelerate(self, factor: float) -> None:
-        """From now on, let the market's time go by `factor` times as fast as it does now. Paced only."""
+        """Multiply the speed by `factor`. Paced speeds only."""
         if self._speed is not None:
             self._base_us, self._base_at = (
                 self.market_us(),
@@ -87,7 +87,7 @@ class Driver:
             self._speed *= factor
 
     async def run(self) -> None:
-        """Send the market from its beginning to its end; returns when the last frame was handed over."""
+        """Run the market to its end; return when the last frame has been written."""
         if self._wait:
             await self._until_covered(_awaited(self._source.streams))
         self.state = "running"
@@ -135,24 +135,24 @@ class Driver:
             await self._drained()
 
     async def _drained(self) -> None:
-        """Wait until every reader has taken what it was given, but for what a socket buffers."""
-        await asyncio.sleep(0)  # lets the loop write, and read what clients say
+        """Wait until every connection's write buffer is below the high-water mark."""
+        await asyncio.sleep(0)  # let the loop write, and read requests
         for outlet in list(self._hub.outlets.values()):
             if outlet.receiving and outlet.sink.get_write_buffer_size() > _HIGH_WATER_BYTES:
                 await self._drain(outlet)
 
     async def _drain(self, outlet: Outlet) -> None:
         waiting = asyncio.ensure_future(outlet.drain())
-        # It is never cancelled: that would cancel the wait of a close that drains the same transport, too.
+        # Never cancelled: that would also cancel a close that drains the same transport.
         waiting.add_done_callback(_retrieve)
-        # A fault may mute the connection meanwhile, whose buffer then never empties.
+        # A fault may stall the connection meanwhile; its buffer then never drains.
         while outlet.receiving and not waiting.done():
             await asyncio.wait([waiting], timeout=_LONGEST_SLEEP_SECONDS)
         if waiting.done() and waiting.exception() is not None:
-            self._hub.mute(outlet)  # gone; its handler will detach it
+            self._hub.mute(outlet)  # closed; its handler detaches it
 
     async def _until_back(self) -> None:
-        """Nobody listens: stand still until somebody is back, and give the others a while to be back as well."""
+        """Stop until a subscriber is back, and wait some time for the others."""
         hub = self._hub
         self.state = "waiting for subscribers"
         await self._until_covered(hub.expected & self._source.streams, _REPORT_SECONDS)
@@ -192,5 +192,5 @@ def _retrieve(drain: asyncio.Future[None]) -> None:
 
 
 def _awaited(streams: frozenset[str]) -> set[str]:
-    """The streams to wait for: trades and quotes. Others in a recording are waited for only when there are no such."""
+    """Return the streams to wait for: trades and quotes, or all streams of a recording that has neither."""
     return {name for name in streams if name.endswith(("@trade", "@bookTicker"))} or set(streams)

@@ -1,6 +1,6 @@
-"""When faults begin and end: sets them, begins them at their frame or second, and takes them back.
+"""Life of a fault: set, begin at a frame or time, end, remove.
 
-The kinds of fault are in faults, what each of them does in fault_effects.
+`faults` defines the faults, `fault_effects` applies them.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from marketfeed_simulator.faults import AnyFault
 
 _NEVER: Final = 1 << 62
 _PASSING: Final = (faults.FrameFault, faults.Stall, faults.HalfOpen, faults.Halt, faults.Burst)
-"""Faults that are taken back when their seconds are over."""
+"""Faults that end after their `seconds`."""
 
 log = logs.get(__name__)
 
 
 class FaultDesk:
-    """Sets, begins and takes back faults. Made within the running event loop."""
+    """Sets, begins and removes faults. Create it inside a running event loop."""
 
     def __init__(self, parts: Parts) -> None:
         self.entries: dict[int, Entry] = {}
@@ -32,13 +32,13 @@ class FaultDesk:
         parts.hub.on_fault_due = self._begin_due
 
     def set(self, fault: AnyFault) -> Entry:
-        """Set a fault; it begins now, or when its frames or seconds have passed.
+        """Set a fault; it begins now, or after its frames or seconds.
 
         Raises:
-            ValueError: this market, or this state of it, cannot show it; says why.
+            ValueError: the fault is not possible with this market or in its current state.
         """
         if fault.after_frames is not None and fault.after_seconds is not None:
-            raise ValueError("a fault waits for after_frames or for after_seconds, not for both")
+            raise ValueError("after_frames and after_seconds are both set: only one of them may be")
         self._check(fault)
         entry = Entry(next(self._numbers), fault)
         if fault.after_frames:
@@ -52,10 +52,10 @@ class FaultDesk:
         return entry
 
     def remove(self, number: int) -> Entry:
-        """Take a fault back, whether it has begun or not.
+        """Remove a fault, whether it has begun or not.
 
         Raises:
-            KeyError: there is no such fault.
+            KeyError: there is no fault with this number.
         """
         entry = self.entries.pop(number)
         self._end(entry)
@@ -63,7 +63,7 @@ class FaultDesk:
         return entry
 
     def clear(self) -> int:
-        """Take back every fault. Returns how many there were."""
+        """Remove every fault and return their number."""
         numbers = list(self.entries)
         for number in numbers:
             self.remove(number)
@@ -100,16 +100,16 @@ class FaultDesk:
         entry.undo = self._effects.begin(entry)
         if isinstance(entry.fault, _PASSING) and entry.fault.seconds is not None:
             self._later(entry, entry.fault.seconds, lambda: self._end(entry))
-        log.info("fault begins", id=entry.number, **faults.as_fields(entry.fault))
+        log.info("fault started", id=entry.number, **faults.as_fields(entry.fault))
 
     def _check(self, fault: AnyFault) -> None:
-        """Refuse what this market cannot show, before the fault is set."""
+        """Raise ValueError where the fault is not possible with this market."""
         parts = self._parts
         match fault:
             case faults.SkipIds() | faults.RestartIds() | faults.OddRows() if parts.market is None:
-                raise ValueError("this fault needs a generated market: a recording has the ids it has")
+                raise ValueError("this fault needs a generated market: the ids of a recording are fixed")
             case faults.Burst() if not parts.driver.paced:
-                raise ValueError("burst needs a paced market: at speed max there is nothing faster")
+                raise ValueError("burst needs a paced market: speed max is the upper limit already")
             case faults.SymbolFault(symbols=symbols) if not isinstance(fault, faults.List):
                 unknown = [symbol for symbol in symbols if not self._will_be_listed(symbol)]
                 if unknown:

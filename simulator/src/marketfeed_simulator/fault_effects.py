@@ -1,4 +1,4 @@
-"""What each fault does to which part of the simulator. When it begins and ends is fault_desk's business."""
+"""Effects of the faults on the parts of the simulator. `fault_desk` decides when they begin and end."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,7 @@ class Entry:
     connections: list[int] = field(default_factory=list)
 
     def state(self) -> str:
-        """ "armed" before it begins, "active" as long as it has an effect that can be taken back, then "done"."""
+        """Return "armed" before the fault begins, "active" while its effect can be undone, then "done"."""
         if not self.begun:
             return "armed"
         if self.undo is None or (self.counter is not None and self.counter.exhausted):
@@ -39,7 +39,7 @@ class Entry:
         return "active"
 
     def as_fields(self) -> dict[str, Any]:
-        """The entry as JSON-ready fields."""
+        """Return the entry as JSON fields."""
         shown: dict[str, Any] = {"id": self.number, "state": self.state(), **faults.as_fields(self.fault)}
         if self.counter is not None:
             shown["hits"] = self.counter.hits
@@ -52,47 +52,47 @@ class Abortable(Protocol):
     """The part of a transport that faults use."""
 
     def abort(self) -> None:
-        """End the connection now."""
+        """Close the connection at once."""
 
 
 class Struck(Protocol):
-    """A client's connection, as faults see it: of the simulator's server, or of its model in simtest/."""
+    """A client connection that faults act on: the simulator's own, or its model in simtest/."""
 
     number: int
 
     @property
     def transport(self) -> Abortable:
-        """What the connection runs over."""
+        """The connection's transport."""
 
     def stall(self) -> None:
-        """Send no market data any more; all else goes on."""
+        """Stop sending market data; pings and replies continue."""
 
     def unstall(self) -> None:
-        """Send market data again."""
+        """Resume sending market data."""
 
     def freeze(self) -> None:
-        """Neither read nor write any more, and do not close."""
+        """Stop reading and writing without closing the connection."""
 
     def cut(self, why: str, *, reset: bool) -> None:
-        """End TCP without a close frame; `reset` drops what is not yet sent."""
+        """Close the TCP connection without a close frame; `reset` discards unsent data."""
 
     def close_soon(self, code: int, reason: str, why: str, after_seconds: float = 0) -> None:
-        """Close the connection from the venue's side, without waiting for it."""
+        """Schedule a close by the venue and return at once."""
 
     def notify_shutdown(self) -> None:
         """Send the serverShutdown event."""
 
 
 class Sockets(Protocol):
-    """Whoever has the connections."""
+    """The open connections."""
 
     @property
     def connections(self) -> Mapping[int, Struck]:
-        """Those there are, by number."""
+        """Open connections by number."""
 
 
 class Pace(Protocol):
-    """Whoever has the market's time."""
+    """The market's clock."""
 
     skew_us: int
 
@@ -102,15 +102,15 @@ class Pace(Protocol):
 
 
 class Replay(Protocol):
-    """Whoever replays a recording."""
+    """A replayed recording."""
 
     def accelerate(self, factor: float) -> None:
-        """From now on, let the market's time go by `factor` times as fast as it does now."""
+        """Multiply the replay speed by `factor`."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The parts of the simulator that faults show in. The market is generated (`market`) or replayed (`replay`)."""
+    """The parts of the simulator that faults act on. The market is generated (`market`) or replayed (`replay`)."""
 
     hub: Hub
     driver: Pace
@@ -123,13 +123,13 @@ class Parts:
 
 
 class Effects:
-    """Makes faults happen in `parts`."""
+    """Applies faults to `parts`."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     def begin(self, entry: Entry) -> Undo | None:
-        """Let the fault of `entry` take effect. Returns what takes it back, if anything does."""
+        """Apply the fault of `entry`. Return the function that undoes it, or None."""
         match entry.fault:
             case faults.FrameFault() as fault:
                 return self._frame_fault(entry, fault)
@@ -239,7 +239,7 @@ class Effects:
     def _set_status(self, symbol: str, status: str) -> None:
         known = self._parts.instruments.get(symbol)
         if known is None:
-            return  # delisted meanwhile
+            return  # delisted in the meantime
         known.status = status
         if self._parts.market is not None:
             self._parts.market.set_status(symbol, status)
@@ -313,7 +313,7 @@ def _each(calls: Iterable[Callable[[], None]]) -> None:
 
 
 def _close(connection: Struck, fault: faults.ConnectionFault) -> None:
-    """Let a connection end in the venue's own ways, at once or after a notice."""
+    """Close a connection as the venue does, at once or after a notice."""
     match fault:
         case faults.Close(code=code, reason=reason):
             connection.close_soon(code, reason, f"closed {code}")

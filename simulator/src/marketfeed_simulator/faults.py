@@ -1,7 +1,7 @@
-"""The faults a venue can show, as the user writes them: JSON over /control/faults, or a scenario file.
+"""Definitions of the faults, as written in JSON to /control/faults or in a scenario file.
 
-A fault is a JSON object whose "fault" names its kind. Each may wait: `after_frames` counts the frames that the market
-produces from the moment the fault is set, `after_seconds` is by the wall clock; without either it begins at once.
+A fault is a JSON object whose field "fault" is its type. `after_frames` delays it by a number of frames of the market,
+`after_seconds` by a time on the wall clock; without either it begins at once.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ Chance = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fault"):
-    """What every fault has: when it begins."""
+    """Base of all faults: when it begins."""
 
     after_frames: NotNegative | None = None
     after_seconds: Seconds | None = None
@@ -28,8 +28,8 @@ class FrameFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """A fault of single frames.
 
     `streams` are patterns such as ``btcusdt@*`` (none: all), `connection` is an id of /control/connections (none: all).
-    It strikes each matching frame with `chance` (drawn from `seed`) until it has struck `count` times (null: without
-    bound) or `seconds` have passed (null: until removed). A stream without frames is a drop of all of its frames.
+    Each matching frame is hit with the probability `chance` (drawn from `seed`) until `count` frames were hit (null: no
+    limit) or `seconds` have passed (null: until removed). To silence a stream, drop all of its frames.
     """
 
     streams: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Reorder(FrameFault, frozen=True, kw_only=True, tag="reorder"):
 
 
 class Corrupt(FrameFault, frozen=True, kw_only=True, tag="corrupt"):
-    """The frame is spoiled: cut in half, no JSON, no UTF-8, a field missing, of the wrong type, or no number."""
+    """The frame is corrupted: truncated, not JSON, not UTF-8, a field missing, of the wrong type or not a number."""
 
     how: Literal["truncated", "not_json", "not_utf8", "missing_field", "wrong_type", "bad_price"] = (
         "truncated"
@@ -65,15 +65,15 @@ class Corrupt(FrameFault, frozen=True, kw_only=True, tag="corrupt"):
 
 
 class ConnectionFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fault"):
-    """A fault of the connections there are when it begins: of all, or of one."""
+    """A fault of the connections that are open when it begins: all of them, or one."""
 
     connection: int | None = None
 
 
 class Cut(ConnectionFault, frozen=True, kw_only=True, tag="cut"):
-    """TCP ends without a close frame; the next `lose_frames` frames of the market go to nobody.
+    """TCP is closed without a close frame; the next `lose_frames` frames of the market are sent to nobody.
 
-    What was written before still arrives, unless `reset`, which drops it and sends a TCP reset.
+    Data written before still arrives, unless `reset`, which discards it and sends a TCP reset.
     """
 
     lose_frames: NotNegative = 0
@@ -81,7 +81,7 @@ class Cut(ConnectionFault, frozen=True, kw_only=True, tag="cut"):
 
 
 class Close(ConnectionFault, frozen=True, kw_only=True, tag="close"):
-    """The connection is closed by the venue with `code`; 1008 is its answer to a broken limit."""
+    """The connection is closed by the venue with `code`; 1008 is for an exceeded limit."""
 
     code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] = 1008
     reason: Annotated[str, msgspec.Meta(max_length=100)] = ""
@@ -100,7 +100,7 @@ class ServerShutdown(ConnectionFault, frozen=True, kw_only=True, tag="server_shu
 
 
 class Stall(ConnectionFault, frozen=True, kw_only=True, tag="stall"):
-    """The connection goes mute: no market data for `seconds` (null: until removed), but pings and replies go on.
+    """No market data for `seconds` (null: until removed); pings and replies continue.
 
     `streams` are patterns such as ``btcusdt@trade``: only these streams stall (none: all).
     """
@@ -110,7 +110,7 @@ class Stall(ConnectionFault, frozen=True, kw_only=True, tag="stall"):
 
 
 class HalfOpen(ConnectionFault, frozen=True, kw_only=True, tag="half_open"):
-    """The venue neither reads nor writes nor closes, as when a middlebox forgot the connection, for `seconds`.
+    """The venue does not read, write or close for `seconds`, as after a middlebox dropped its connection state.
 
     Then (null: when removed) the socket is reset.
     """
@@ -119,9 +119,9 @@ class HalfOpen(ConnectionFault, frozen=True, kw_only=True, tag="half_open"):
 
 
 class Refuse(Fault, frozen=True, kw_only=True, tag="refuse"):
-    """New connections are refused at the handshake with `status`; `count` of them, or all until removed.
+    """New connections are rejected at the handshake with `status`; `count` of them, or all until removed.
 
-    The handshake is answered `delay_seconds` late: more than the client's timeout, and it hangs.
+    The response is delayed by `delay_seconds`; above the client's timeout the handshake hangs.
     """
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 451
@@ -131,7 +131,7 @@ class Refuse(Fault, frozen=True, kw_only=True, tag="refuse"):
 
 
 class RestDelay(Fault, frozen=True, kw_only=True, tag="rest_delay"):
-    """REST answers `seconds` late. `endpoint` is such as ``trades``; none means all."""
+    """REST responses are delayed by `seconds`. `endpoint` is for example ``trades``; none means all."""
 
     seconds: Seconds
     endpoint: str = ""
@@ -139,9 +139,9 @@ class RestDelay(Fault, frozen=True, kw_only=True, tag="rest_delay"):
 
 
 class RestError(Fault, frozen=True, kw_only=True, tag="rest_error"):
-    """REST answers `status`, as JSON or (`html`) as a gateway's page; with `status` 200 the page comes as a success.
+    """REST returns `status`, as JSON or (`html`) as the error page of a gateway, also with `status` 200.
 
-    With `cut` it closes the connection instead of answering.
+    With `cut` the connection is closed without a response.
     """
 
     status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 500
@@ -153,13 +153,13 @@ class RestError(Fault, frozen=True, kw_only=True, tag="rest_error"):
 
 
 class RestLag(Fault, frozen=True, kw_only=True, tag="rest_lag"):
-    """REST knows of trades only `seconds` after the streams do; 0 mends it."""
+    """Trades appear in REST `seconds` after they are on the streams; 0 ends it."""
 
     seconds: Seconds = 1
 
 
 class RateLimit(Fault, frozen=True, kw_only=True, tag="rate_limit"):
-    """As if the limit were broken: 429 with Retry-After for `seconds`, then 418 for whoever does not heed it."""
+    """429 with Retry-After for `seconds`, as if the limit were exceeded, then 418 for a client that ignores it."""
 
     seconds: Positive = 10
 
@@ -171,63 +171,63 @@ class Ban(Fault, frozen=True, kw_only=True, tag="ban"):
 
 
 class SymbolFault(Fault, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fault"):
-    """A change of some symbols."""
+    """A fault of some symbols."""
 
     symbols: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 class Halt(SymbolFault, frozen=True, kw_only=True, tag="halt"):
-    """Trading stops and exchangeInfo says `status`; for `seconds`, or until `resume`."""
+    """Trading stops and exchangeInfo has `status`, for `seconds` or until `resume`."""
 
     status: Literal["HALT", "BREAK", "END_OF_DAY", "AUCTION_MATCH", "POST_TRADING", "CANCEL_ONLY"] = "HALT"
     seconds: Seconds | None = None
 
 
 class Resume(SymbolFault, frozen=True, kw_only=True, tag="resume"):
-    """Trading goes on."""
+    """Trading resumes."""
 
 
 class Delist(SymbolFault, frozen=True, kw_only=True, tag="delist"):
-    """The symbols are no longer known: not in exchangeInfo, -1121 over REST, silent streams."""
+    """The symbols are delisted: not in exchangeInfo, -1121 over REST, no data on the streams."""
 
 
 class List(SymbolFault, frozen=True, kw_only=True, tag="list"):
-    """The symbols are listed and begin to trade at these rates (events a second)."""
+    """The symbols are listed and trade at these rates (events per second)."""
 
     trade_rate: Seconds = 5
     quote_rate: Seconds = 20
 
 
 class SkipIds(SymbolFault, frozen=True, kw_only=True, tag="skip_ids"):
-    """The venue leaves out the next `count` trade ids: no stream and no REST answer will ever have them."""
+    """The venue skips the next `count` trade ids: they exist neither on the streams nor in REST."""
 
     count: Positive = 1
 
 
 class RestartIds(SymbolFault, frozen=True, kw_only=True, tag="restart_ids"):
-    """Trade ids and update ids begin anew after `last_id`, as when a test network is reset; REST forgets what was."""
+    """Trade ids and update ids restart after `last_id`, as after a reset of a test network; REST loses its history."""
 
     last_id: NotNegative = 0
 
 
 class OddRows(SymbolFault, frozen=True, kw_only=True, tag="odd_rows"):
-    """REST writes the price of the next `count` trades as no document says ("1E-8"); the streams write it as ever."""
+    """REST returns the price of the next `count` trades in an undocumented format ("1E-8"); streams are unchanged."""
 
     count: Positive = 1
 
 
 class WrongUnit(Fault, frozen=True, kw_only=True, tag="wrong_unit"):
-    """New connections that ask for microseconds get milliseconds."""
+    """New connections that request microseconds receive milliseconds."""
 
 
 class ClockSkew(Fault, frozen=True, kw_only=True, tag="clock_skew"):
-    """The venue's clock is ahead of ours by `milliseconds` (negative: behind); 0 mends it."""
+    """The venue's clock is ahead of ours by `milliseconds` (negative: behind); 0 ends it."""
 
     milliseconds: int
 
 
 class Burst(Fault, frozen=True, kw_only=True, tag="burst"):
-    """The market is `factor` times as busy for `seconds` (null: until removed)."""
+    """Event rates are multiplied by `factor` for `seconds` (null: until removed)."""
 
     factor: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 20
     seconds: Seconds | None = None
@@ -268,26 +268,26 @@ class _Scenario(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def parse(body: bytes) -> AnyFault:
-    """A fault from JSON.
+    """Decode a fault from JSON.
 
     Raises:
-        ValueError: it is none; names what is wrong.
+        ValueError: the JSON is not a fault; the message names the field.
     """
     fault: AnyFault = msgspec.json.decode(body, type=AnyFault)
     return fault
 
 
 def as_fields(fault: Fault) -> dict[str, Any]:
-    """A fault as JSON-ready fields, without those left at their default None."""
+    """Return a fault as JSON fields, without those that are None."""
     fields: dict[str, Any] = msgspec.to_builtins(fault)
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def read_scenario(path: Path) -> list[AnyFault]:
-    """The faults of a scenario file: ``faults:`` and a list, in YAML or JSON (which is YAML).
+    """Read the faults of a scenario file: ``faults:`` and a list, in YAML or JSON.
 
     Raises:
-        SettingsError: it cannot be read or is none; names what is wrong.
+        SettingsError: the file cannot be read or is not a scenario.
     """
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=_Scenario).faults

@@ -1,4 +1,4 @@
-"""Drop, duplicate, reorder and corrupt: what becomes of a frame on its way to one connection. No I/O."""
+"""Drop, duplicate, reorder and corrupt: faults of the frames sent to one connection. No I/O."""
 
 import random
 from fnmatch import fnmatchcase
@@ -10,10 +10,10 @@ from marketfeed_simulator.frames import Frame, text_frame
 
 
 class ActiveFrameFault:
-    """A frame fault at work.
+    """A frame fault that has begun.
 
     Attributes:
-        hits: how many frames it has struck.
+        hits: number of frames that were hit.
     """
 
     def __init__(self, fault: FrameFault) -> None:
@@ -24,11 +24,11 @@ class ActiveFrameFault:
 
     @property
     def exhausted(self) -> bool:
-        """Whether it struck as often as it should."""
+        """Whether `fault.count` frames were hit."""
         return self.fault.count is not None and self.hits >= self.fault.count
 
     def strikes(self, stream: str, connections: list[int]) -> bool:
-        """Whether it strikes the next frame of `stream`, on its way to `connections`; counts it."""
+        """Return whether the next frame of `stream` to `connections` is hit, and count it."""
         if self.exhausted or not connections or not self._matches(stream):
             return False
         if self.fault.connection is not None and self.fault.connection not in connections:
@@ -48,7 +48,7 @@ class ActiveFrameFault:
 
 
 class HeldBack:
-    """Frames of one connection that a reorder holds back until some more have gone out."""
+    """Frames of one connection that a reorder fault delays."""
 
     def __init__(self) -> None:
         self._held: list[tuple[int, bytes]] = []
@@ -57,11 +57,11 @@ class HeldBack:
         return bool(self._held)
 
     def hold(self, wire: bytes, distance: int) -> None:
-        """Keep `wire` until `distance` more frames were sent."""
+        """Delay `wire` until `distance` more frames have been sent."""
         self._held.append((distance, wire))
 
     def release(self) -> list[bytes]:
-        """One more frame was sent: those whose turn has come."""
+        """Count one more sent frame and return the frames that are due."""
         if not self._held:
             return []
         self._held = [(left - 1, wire) for left, wire in self._held]
@@ -70,14 +70,14 @@ class HeldBack:
         return due
 
     def flush(self) -> list[bytes]:
-        """Everything: reordering loses nothing when no further frame comes."""
+        """Return all delayed frames, so that none is lost when no further frame comes."""
         rest = [wire for _, wire in self._held]
         self._held = []
         return rest
 
 
 def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack) -> list[bytes]:
-    """What goes to the socket in place of `frame`, on which the faults `struck` have an effect, in their order."""
+    """Return the bytes to send instead of `frame`: the faults `struck` applied in order."""
     sent = [frame.wire(variant)]
     for fault in struck:
         match fault:
@@ -95,7 +95,7 @@ def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack)
 
 
 def spoiled(text: bytes, how: str) -> bytes:
-    """`text` made unusable in the way that `Corrupt.how` names."""
+    """Return `text` corrupted as `Corrupt.how` says."""
     match how:
         case "truncated":
             return text[: len(text) // 2]

@@ -1,4 +1,4 @@
-"""What a market produces: frames, each encoded once and shared by all who subscribed to its stream."""
+"""Frames of a market, encoded once and shared by all subscribers of the stream."""
 
 from typing import Final, Literal
 
@@ -13,7 +13,7 @@ MICROSECONDS: Final = 2
 
 
 class TradeRow(msgspec.Struct, frozen=True, gc=False):
-    """A trade as REST tells it. Decimals are the venue's strings."""
+    """A trade as in REST. Decimals are the venue's strings."""
 
     id: int
     price: str
@@ -21,7 +21,7 @@ class TradeRow(msgspec.Struct, frozen=True, gc=False):
     time_us: int
     buyer_is_maker: bool
     aggregate_id: int = 0
-    """The taker order's aggregate; 0 when the source does not know it."""
+    """The taker order's aggregate; 0 if unknown."""
 
 
 class _Combined(msgspec.Struct):
@@ -82,22 +82,22 @@ class Frame:
 
     @property
     def data(self) -> bytes:
-        """The payload as JSON, times in milliseconds (or as recorded)."""
+        """Payload as JSON, times in milliseconds (or as recorded)."""
         if self._data is None:
-            # A recorded frame is rarely asked for without its wrapping, so this waits until it is.
+            # Decoded on first use: the payload of a recorded frame is rarely needed alone.
             self._data = bytes(_unwrap.decode(self._combined or b"").data)
         return self._data
 
     def text(self, variant: int) -> bytes:
-        """The JSON text for a connection of this `variant` (COMBINED, MICROSECONDS or both)."""
+        """Return the JSON text for a connection of this `variant` (COMBINED, MICROSECONDS or both)."""
         if variant == COMBINED and self._combined is not None:
-            return self._combined  # a recorded frame goes out byte for byte
+            return self._combined  # a recorded frame is sent byte for byte
         data = self._in_microseconds() if variant & MICROSECONDS else self.data
         return combine(self.stream, data) if variant & COMBINED else data
 
     def wire(self, variant: int) -> bytes:
-        """The bytes for the socket: the text as one unmasked WebSocket frame."""
-        # Connections are nearly always of one variant, so one is kept.
+        """Return the bytes for the socket: the text as one unmasked WebSocket frame."""
+        # Only the last variant is cached: nearly all connections have the same.
         if variant != self._wire_variant:
             text = self.text(variant)
             length = len(text)
@@ -116,27 +116,27 @@ class Frame:
 
 
 def to_us(time: int) -> int:
-    """A time of the venue in microseconds; it is in milliseconds unless it is too large for that."""
+    """Convert a time of the venue to microseconds; it is in milliseconds unless too large for that."""
     return time if time >= 10**14 else time * 1000
 
 
 def combine(stream: str, data: bytes) -> bytes:
-    """A payload wrapped as on a combined stream."""
+    """Wrap a payload as on a combined stream."""
     return b'{"stream":"%b","data":%b}' % (stream.encode(), data)
 
 
 def text_frame(payload: bytes) -> bytes:
-    """`payload` as one final, unmasked text frame (RFC 6455, section 5.2)."""
+    """Encode `payload` as one final, unmasked text frame (RFC 6455, section 5.2)."""
     return _header(0x81, len(payload)) + payload
 
 
 def ping_frame(payload: bytes) -> bytes:
-    """A ping, of at most 125 bytes."""
+    """Encode a ping with a payload of at most 125 bytes."""
     return _header(0x89, len(payload)) + payload
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping: a copy of its payload."""
+    """Encode a pong with the payload of the ping."""
     return _header(0x8A, len(payload)) + payload
 
 
@@ -150,4 +150,4 @@ def _header(first: int, length: int) -> bytes:
 
 _SHORT: Final = 2048
 _HEADERS: Final = [_header(0x81, length) for length in range(_SHORT)]
-"""The headers of short text frames, ready made: market data is all short."""
+"""Precomputed headers of short text frames, which is all market data."""

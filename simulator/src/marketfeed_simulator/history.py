@@ -1,4 +1,4 @@
-"""The trades of one symbol that REST can still tell, and their aggregates."""
+"""Trade history of one symbol for REST, and its aggregates."""
 
 from bisect import bisect_left, bisect_right
 from decimal import Decimal
@@ -25,7 +25,7 @@ class TradeHistory:
     """Trades in id order.
 
     Args:
-        keep: how many of the newest trades are kept at least; 0 keeps all.
+        keep: minimum number of newest trades to keep; 0 keeps all.
     """
 
     def __init__(self, keep: int = 0) -> None:
@@ -40,7 +40,7 @@ class TradeHistory:
         return len(self._rows)
 
     def add(self, row: TradeRow) -> bool:
-        """Take in a trade; False when its id is here already (recordings may repeat one)."""
+        """Add a trade; return False if the id exists already (recordings may repeat one)."""
         if not self._ids or row.id > self._ids[-1]:
             self._ids.append(row.id)
             self._rows.append(row)
@@ -57,23 +57,30 @@ class TradeHistory:
         return True
 
     def recent(self, limit: int, until_us: int | None = None) -> list[TradeRow]:
-        """The newest `limit` trades, oldest first; none of them after `until_us`."""
+        """Return the newest `limit` trades up to `until_us`, oldest first."""
         end = len(self._rows)
         if until_us is not None:
             end = bisect_right(self._rows, until_us, key=_time)
         return self._rows[max(0, end - limit) : end]
 
     def since(self, first_id: int, limit: int) -> list[TradeRow]:
-        """Up to `limit` trades with ids from `first_id` on."""
+        """Return up to `limit` trades with ids from `first_id` on."""
         place = bisect_left(self._ids, first_id)
         return self._rows[place : place + limit]
 
     def aggregates(
         self, limit: int, first_id: int | None = None, start_us: int | None = None, end_us: int | None = None
     ) -> list[Aggregate]:
-        """Up to `limit` aggregates: from an aggregate id, or within times (both ends included), else the newest.
+        """Return up to `limit` aggregates.
 
-        As at the venue, an `end_us` alone gives the newest before it; a `start_us` the oldest after it.
+        As at the venue: from `first_id` on; or between the times (both included), the oldest first where `start_us` is
+        given, otherwise the newest before `end_us`; or the newest of all.
+
+        Args:
+            limit: maximum number of aggregates.
+            first_id: first aggregate id.
+            start_us: earliest time in microseconds.
+            end_us: latest time in microseconds.
         """
         self._fold()
         found = self._aggregates
@@ -85,7 +92,7 @@ class TradeHistory:
         return found[low : min(high, low + limit)] if start_us is not None else found[low:high][-limit:]
 
     def _fold(self) -> None:
-        """Bring the aggregates up to the newest trade; done only when somebody asks for them."""
+        """Aggregate the trades added since the last call."""
         for row in self._rows[self._folded :]:
             last = self._aggregates[-1] if self._aggregates else None
             if last is not None and _belongs(row, last):
@@ -116,7 +123,7 @@ def _time(row: Aggregate | TradeRow) -> int:
 def _belongs(row: TradeRow, last: Aggregate) -> bool:
     if row.aggregate_id:
         return row.aggregate_id == last.id
-    # What the venue documents: filled at the same time, same price, same taker; its order is not in a trade.
+    # As documented by the venue: same time, same price, same taker side; a trade does not carry the taker's order.
     return (
         row.id == last.last_id + 1
         and row.time_us == last.time_us
@@ -126,7 +133,7 @@ def _belongs(row: TradeRow, last: Aggregate) -> bool:
 
 
 def trade_json(row: TradeRow, *, microseconds: bool) -> dict[str, Any]:
-    """A row of `trades` and `historicalTrades`."""
+    """Return a row of `trades` and `historicalTrades`."""
     return {
         "id": row.id,
         "price": row.price,
@@ -139,7 +146,7 @@ def trade_json(row: TradeRow, *, microseconds: bool) -> dict[str, Any]:
 
 
 def aggregate_json(aggregate: Aggregate, *, microseconds: bool) -> dict[str, Any]:
-    """A row of `aggTrades`."""
+    """Return a row of `aggTrades`."""
     return {
         "a": aggregate.id,
         "p": aggregate.price,

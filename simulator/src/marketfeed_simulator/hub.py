@@ -1,7 +1,7 @@
-"""Who gets which frame: subscribers by stream, their pending bytes, and the faults on the way.
+"""Distribution of frames: subscribers by stream, their pending bytes, and frame faults.
 
-Everything here is called from the event loop's thread and returns at once. `publish` only collects; `flush` hands
-each connection its bytes in one write, so that a frame costs an append and not a system call.
+All calls come from the event loop's thread and do not block. `publish` only collects; `flush` writes each connection's
+bytes at once, so that a frame costs an append and not a system call.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ class Sink(Protocol):
         """Bytes queued and not yet taken by the system."""
 
     def abort(self) -> None:
-        """End the connection now."""
+        """Close the connection at once."""
 
 
 class Delivered(msgspec.Struct):
-    """What went out to connections, in all."""
+    """Totals sent over all connections."""
 
     frames: int = 0
     bytes: int = 0
@@ -45,9 +45,9 @@ class Outlet:
     """The sending side of one connection.
 
     Attributes:
-        receiving: False once nothing of the market may reach it: mute, half open or ending.
-        variant: which form of a frame it gets (`Frame.wire`).
-        frames: of the market, handed to the socket or about to be.
+        receiving: False while no market data may be sent: stalled, half open or closing.
+        variant: form of the frames (`Frame.wire`).
+        frames: number of market frames written to the socket or pending.
     """
 
     def __init__(self, number: int, sink: Sink, variant: int, drain: Callable[[], Awaitable[None]]) -> None:
@@ -63,13 +63,13 @@ class Outlet:
         self.held = HeldBack()
 
     def send(self, data: bytes) -> None:
-        """Hand a protocol message to the socket, behind the frames collected so far."""
+        """Write a protocol message to the socket, after the pending frames."""
         self.flush()
         if not self.sink.is_closing():
             self.sink.write(data)
 
     def flush(self) -> None:
-        """Hand what is pending to the socket."""
+        """Write the pending frames to the socket."""
         if not self.pending:
             return
         if self.sink.is_closing():
@@ -82,14 +82,14 @@ class Outlet:
 
 
 class Hub:
-    """Takes the market's frames, enters them in the exchange's books, and gives them to the subscribers.
+    """Records the market's frames in the exchange and sends them to the subscribers.
 
     Attributes:
-        frames: how many the market has produced.
-        lose: how many of the next frames go to nobody.
-        receivers: connections with at least one stream that can receive.
-        expected: streams that were subscribed to and not given up by their subscriber, connected or not.
-        next_fault_at: call `on_fault_due` when `frames` reaches this.
+        frames: number of frames that the market has produced.
+        lose: number of next frames that are sent to nobody.
+        receivers: number of receiving connections with at least one stream.
+        expected: streams that were subscribed and not unsubscribed, whether the subscriber is connected or not.
+        next_fault_at: value of `frames` at which `on_fault_due` is called.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -109,7 +109,7 @@ class Hub:
 
     @property
     def delivered(self) -> Delivered:
-        """What was handed to the sockets of all connections, also those that ended since."""
+        """Totals of all connections, open and closed."""
         total = msgspec.structs.replace(self._ended)
         for outlet in self.outlets.values():
             total.frames += outlet.frames
@@ -117,11 +117,11 @@ class Hub:
         return total
 
     def attach(self, outlet: Outlet) -> None:
-        """Take in a new connection."""
+        """Add a connection."""
         self.outlets[outlet.number] = outlet
 
     def detach(self, outlet: Outlet) -> None:
-        """Let go of a connection that ended."""
+        """Remove a connection that ended."""
         outlet.flush()
         outlet.receiving = False
         self._remove(outlet, list(outlet.streams))
@@ -131,7 +131,7 @@ class Hub:
         self._recount()
 
     def subscribe(self, outlet: Outlet, streams: Iterable[str]) -> None:
-        """Give `outlet` the frames of `streams` from now on."""
+        """Subscribe `outlet` to `streams`."""
         for stream in streams:
             if stream not in outlet.streams:
                 outlet.streams[stream] = None
@@ -140,7 +140,7 @@ class Hub:
         self._recount()
 
     def unsubscribe(self, outlet: Outlet, streams: Iterable[str]) -> None:
-        """Give `outlet` no more frames of `streams`, as it asked."""
+        """Unsubscribe `outlet` from `streams`."""
         names = list(streams)
         self._remove(outlet, names)
         self.expected -= {name for name in names if name not in self._subscribers}
@@ -157,18 +157,18 @@ class Hub:
                     del self._subscribers[stream]
 
     def mute(self, outlet: Outlet) -> None:
-        """Give `outlet` nothing more of the market; what was collected so far is handed over."""
+        """Stop market data to `outlet`, after flushing the pending frames."""
         outlet.flush()
         outlet.receiving = False
         self._recount()
 
     def unmute(self, outlet: Outlet) -> None:
-        """Give `outlet` its streams again."""
+        """Resume market data to `outlet`."""
         outlet.receiving = True
         self._recount()
 
     def without_subscriber(self, streams: Iterable[str]) -> list[str]:
-        """Those of `streams` that no receiving connection has, sorted."""
+        """Return those of `streams` without a receiving subscriber, sorted."""
         return sorted(
             stream
             for stream in streams
@@ -176,7 +176,7 @@ class Hub:
         )
 
     def publish(self, frame: Frame) -> None:
-        """Enter `frame` in the books and collect it for its subscribers."""
+        """Record `frame` and collect it for its subscribers."""
         self.exchange.record(frame)
         self.frames += 1
         if self.lose:
@@ -206,14 +206,14 @@ class Hub:
         self._holding = any(outlet.held for outlet in self.outlets.values())
 
     def release_held(self) -> None:
-        """Send what reorder faults still hold back."""
+        """Collect the frames that reorder faults still delay."""
         for outlet in self.outlets.values():
             rest = outlet.held.flush()
             outlet.pending += rest
             outlet.frames += len(rest)
 
     def flush(self, most_buffered: int = _NEVER) -> None:
-        """Hand each connection what was collected; one with more than `most_buffered` bytes waiting is cut."""
+        """Write the collected frames; close a connection with more than `most_buffered` bytes in its buffer."""
         for outlet in list(self.outlets.values()):
             outlet.flush()
             if outlet.receiving and outlet.sink.get_write_buffer_size() > most_buffered:

@@ -1,10 +1,10 @@
-"""What the venue lists: symbols, their assets, tick sizes and status, and how exchangeInfo shows them."""
+"""Listed symbols: assets, tick size, status, and their entries in exchangeInfo."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 UNIT: Final = 10**8
-"""Prices and quantities are counted in units of 1e-8, the venue's eight decimals."""
+"""Prices and quantities are integers in units of 1e-8, the venue's eight decimals."""
 
 STATUSES: Final = (
     "PRE_TRADING",
@@ -19,7 +19,7 @@ STATUSES: Final = (
 
 _QUOTES: Final = ("USDT", "USDC", "BUSD", "FDUSD", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY", "DAI")
 
-# Orders of magnitude as they were in August 2024: base asset, price, tick, usual size of a fill.
+# Orders of magnitude of August 2024: base asset -> price, tick, typical size of a fill.
 _KNOWN: Final = {
     "BTC": ("61686.00", "0.01", "0.012"),
     "ETH": ("2682.50", "0.01", "0.21"),
@@ -41,15 +41,15 @@ _KNOWN: Final = {
 
 
 def decimal(units: int) -> str:
-    """`units` of 1e-8 as the venue writes them: eight decimals."""
+    """Format `units` of 1e-8 with eight decimals, as the venue does."""
     return f"{units // UNIT}.{units % UNIT:08d}"
 
 
 def units(text: str) -> int:
-    """A decimal string in units of 1e-8.
+    """Parse a decimal string into units of 1e-8.
 
     Raises:
-        ValueError: it is not a plain number of at most eight decimals.
+        ValueError: the text is not a plain number with at most eight decimals.
     """
     whole, _, part = text.partition(".")
     if len(part) > 8 or not (whole + part).isdigit() or not text.isascii():
@@ -59,7 +59,7 @@ def units(text: str) -> int:
 
 @dataclass(slots=True)
 class Instrument:
-    """A listed symbol. `price`, `tick` and `size` are in units of 1e-8 and only a generated market needs them."""
+    """A listed symbol. `price`, `tick` and `size` are in units of 1e-8, for generated markets only."""
 
     symbol: str
     status: str = "TRADING"
@@ -76,7 +76,7 @@ class Instrument:
         self.base = self.symbol.removesuffix(self.quote) if self.quote else self.symbol
 
     def exchange_info(self) -> dict[str, Any]:
-        """The symbol's entry in exchangeInfo."""
+        """Return the symbol's entry in exchangeInfo."""
         return {
             "symbol": self.symbol,
             "status": self.status,
@@ -112,7 +112,7 @@ class Instrument:
 
 
 def instrument(symbol: str, *, status: str = "TRADING") -> Instrument:
-    """The instrument called `symbol`, at a price as its base asset had, or at 100 when it is none we know."""
+    """Return the instrument `symbol`, at a realistic price for a known base asset, otherwise at 100."""
     made = Instrument(symbol, status)
     price, tick, size = _KNOWN.get(made.base, ("100.00", "0.01", "5"))
     made.price, made.tick, made.size = units(price), units(tick), units(size)
@@ -120,7 +120,7 @@ def instrument(symbol: str, *, status: str = "TRADING") -> Instrument:
 
 
 def invented(count: int) -> list[str]:
-    """`count` symbols: the known ones against USDT first, then SIM0001USDT and so on."""
+    """Return `count` symbols: the known ones against USDT first, then SIM0001USDT and so on."""
     names = [f"{base}USDT" for base in _KNOWN]
     names += [f"SIM{number:04d}USDT" for number in range(1, count - len(names) + 1)]
     return names[:count]

@@ -1,4 +1,4 @@
-"""A connection's pings and its end, as a plain state machine; the clock (seconds, monotonic) is an argument."""
+"""Keepalive and lifetime of a connection as a state machine without I/O; `now` is monotonic, in seconds."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,19 +7,19 @@ from marketfeed_simulator.venue import Venue
 
 
 class Due(Enum):
-    """What a connection has to do now."""
+    """Action that is due on a connection."""
 
     PING = "ping"
     NOTICE = "notice"
-    """Tell the client that its connection will end (serverShutdown)."""
+    """Announce the end of the connection (serverShutdown)."""
     NO_PONG = "no pong"
-    """End it: a ping was not answered in time."""
+    """Close: no pong within the deadline."""
     END_OF_LIFE = "end of life"
 
 
 @dataclass(slots=True)
 class Keepalive:
-    """When a connection that began at `began` is pinged, warned and ended."""
+    """Schedule of pings, notice and end of a connection that began at `began`."""
 
     venue: Venue
     began: float
@@ -38,7 +38,7 @@ class Keepalive:
         return self._ends - min(self.venue.shutdown_notice_seconds, self.venue.life_seconds / 2)
 
     def next_at(self) -> float:
-        """When `due` will next have something to say."""
+        """Return when the next action is due."""
         times = [self._ends, self.began + (self._pings + 1) * self.venue.ping_interval_seconds]
         if self._notice is not None:
             times.append(self._notice)
@@ -47,7 +47,7 @@ class Keepalive:
         return min(times)
 
     def due(self, now: float) -> Due | None:
-        """What is due at `now`, the gravest first; call again until None."""
+        """Return the action due at `now`, the most severe first; call again until None."""
         if now >= self._ends:
             return Due.END_OF_LIFE
         if self._unanswered and now >= min(self._unanswered.values()) + self.venue.pong_deadline_seconds:
@@ -61,11 +61,11 @@ class Keepalive:
         return None
 
     def pinged(self, payload: bytes, now: float) -> None:
-        """A ping with `payload` was sent."""
+        """Note that a ping with `payload` was sent."""
         self._unanswered.setdefault(payload, now)
 
     def ponged(self, payload: bytes) -> None:
-        """A pong came. It answers its own ping and those before it, or, where no copy is asked for, every ping."""
+        """Note a pong: it confirms its own ping and those before it, or every ping where no echo is required."""
         if not self.venue.echo_required:
             self._unanswered.clear()
         elif payload in self._unanswered:

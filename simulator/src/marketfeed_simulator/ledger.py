@@ -1,4 +1,4 @@
-"""The ledger: what the market produced, symbol by symbol, whoever was listening. Tests and audits compare with it."""
+"""Ledger: what the market produced per symbol, delivered or not. Tests and audits compare with it."""
 
 import msgspec
 
@@ -7,26 +7,26 @@ from marketfeed_simulator.history import TradeHistory
 
 
 class SymbolLedger(msgspec.Struct):
-    """What one symbol's market produced. Ids are None as long as there was none."""
+    """What one symbol's market produced. Ids are None before the first message."""
 
     trades: int = 0
     first_trade_id: int | None = None
     last_trade_id: int | None = None
     absent_trade_ids: list[tuple[int, int]] = []
-    """Ranges, both ends included, between first and last that the venue itself does not have."""
+    """Ranges, both ends included, between first and last that do not exist at the venue."""
     quotes: int = 0
     first_update_id: int | None = None
     last_update_id: int | None = None
     repeated_frames: int = 0
-    """Frames with a trade id that was there before, or an update id that is not newer."""
+    """Frames with a known trade id, or an update id that is not newer."""
     other_frames: int = 0
 
 
 class Exchange:
-    """What the market produced so far: the ledger, the history and the newest quotes that REST answers from.
+    """What the market produced so far: the ledger, and the history and newest quotes for REST.
 
     Args:
-        keep_trades: trades a symbol that the history keeps at least; 0 keeps all.
+        keep_trades: minimum number of trades per symbol in the history; 0 keeps all.
     """
 
     def __init__(self, keep_trades: int) -> None:
@@ -36,7 +36,7 @@ class Exchange:
         self._keep_trades = keep_trades
 
     def record(self, frame: Frame) -> None:
-        """Enter a frame that the market just produced."""
+        """Record a frame that the market produced."""
         entry = self.symbols.get(frame.symbol)
         if entry is None:
             entry = self.symbols[frame.symbol] = SymbolLedger()
@@ -53,7 +53,7 @@ class Exchange:
             entry.other_frames += 1
 
     def restart(self, symbol: str) -> None:
-        """The symbol's ids begin anew: the ledger of what was before is closed, and REST knows nothing of it."""
+        """Drop the ledger and the history of a symbol whose ids restart."""
         self.symbols.pop(symbol, None)
         self.histories.pop(symbol, None)
 
@@ -79,7 +79,7 @@ class Exchange:
                 entry.absent_trade_ids.append((entry.last_trade_id + 1, trade_id - 1))
             entry.last_trade_id = trade_id
             return
-        # A late id, as in a recording made over two connections: it was not absent after all.
+        # Out of order, as in a recording made over two connections: the id is not absent after all.
         entry.absent_trade_ids = without(entry.absent_trade_ids, trade_id)
         if trade_id < entry.first_trade_id:
             if trade_id < entry.first_trade_id - 1:
@@ -88,7 +88,7 @@ class Exchange:
 
 
 def without(ranges: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
-    """`ranges` (both ends included) less one number."""
+    """Return `ranges` (both ends included) without `number`."""
     kept: list[tuple[int, int]] = []
     for low, high in ranges:
         if not low <= number <= high:

@@ -1,4 +1,4 @@
-"""The venue's limits as plain state machines; the clock (seconds, monotonic) is an argument."""
+"""The venue's limits as state machines without I/O; `now` is monotonic, in seconds."""
 
 import math
 from collections import deque
@@ -8,8 +8,8 @@ from typing import Final
 from marketfeed_simulator.venue import Venue
 
 _LONGEST_BAN_SECONDS: Final = 3 * 24 * 3600
-_PATIENCE: Final = 3
-"""Requests after a 429 and before its Retry-After that are answered 429 again; the next one is a ban."""
+_MAX_IGNORED: Final = 3
+"""Requests before the end of Retry-After that are answered with 429 again; the next one leads to a ban."""
 
 
 class SlidingLimit:
@@ -21,7 +21,7 @@ class SlidingLimit:
         self._times: deque[float] = deque()
 
     def allows(self, now: float) -> bool:
-        """Count an event; whether it is within the limit. A refused one counts too, as at the venue."""
+        """Count an event and return whether it is within the limit. Rejected events count too, as at the venue."""
         self._times.append(now)
         while self._times[0] <= now - self._window:
             self._times.popleft()
@@ -30,7 +30,7 @@ class SlidingLimit:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How a request is met: 200, 429 or 418, the weight used in this minute, seconds to stay away."""
+    """Response to a request: status 200, 429 or 418, weight used in this minute, Retry-After."""
 
     status: int
     used_weight: int
@@ -52,7 +52,7 @@ class _Client:
 
 @dataclass(slots=True)
 class RequestLimits:
-    """Request weight and request count by address, in fixed windows, with back-off and bans."""
+    """Request weight and request count by address, in fixed windows, with backoff and bans."""
 
     venue: Venue
     clients: dict[str, _Client] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class RequestLimits:
             return self._answer(418, client, client.banned_until, now)
         if now < client.back_off_until:
             client.ignored += 1
-            if client.ignored > _PATIENCE:
+            if client.ignored > _MAX_IGNORED:
                 return self._ban(client, now)
             return self._answer(429, client, client.back_off_until, now)
         if client.weight > self.venue.weight_limit:
@@ -80,19 +80,19 @@ class RequestLimits:
         return Admission(200, client.weight)
 
     def force_back_off(self, seconds: float, now: float) -> None:
-        """Treat every address as having broken a limit: 429 for `seconds`, 418 for one that does not heed it."""
+        """Rate limit every address: 429 for `seconds`, 418 for an address that ignores it."""
         self._newcomer = replace(self._newcomer, back_off_until=now + seconds)
         for client in self.clients.values():
             client.back_off_until, client.ignored = now + seconds, 0
 
     def force_ban(self, seconds: float, now: float) -> None:
-        """Ban every address for `seconds`: 418."""
+        """Ban every address for `seconds` (418)."""
         self._newcomer = replace(self._newcomer, banned_until=now + seconds)
         for client in self.clients.values():
             client.banned_until = now + seconds
 
     def forgive(self) -> None:
-        """Forget every back-off, ban and used weight."""
+        """Clear every backoff, ban and used weight."""
         self.clients.clear()
         self._newcomer = _Client()
 

@@ -1,8 +1,8 @@
-"""A market made from a seed: trades and quotes of any number of symbols, arriving as Poisson processes.
+"""Market generated from a seed: trades and quotes of any number of symbols as Poisson processes.
 
-Equal seed, symbols, rates and start give equal frames, byte for byte. Trade ids are contiguous per symbol but for
-those that `skip_ids` leaves out; update ids rise by more than one, as the venue's do. Prices walk in ticks around
-where they began and never reach zero.
+Equal seed, symbols, rates and start give equal frames, byte for byte. Trade ids are contiguous per symbol except for
+those skipped by `skip_ids`; update ids increase by more than one, as at the venue. Prices move in ticks around their
+initial value and stay above zero.
 """
 
 import random
@@ -15,22 +15,22 @@ from marketfeed_simulator.frames import Frame, TradeRow
 from marketfeed_simulator.instruments import Instrument, decimal
 
 _FILLS: Final = (1, 1, 1, 1, 1, 1, 1, 2, 2, 3)
-"""Trades that one taker order makes; their mean turns a trade rate into an order rate."""
+"""Trades per taker order; their mean converts a trade rate to an order rate."""
 _FILLS_MEAN: Final = sum(_FILLS) / len(_FILLS)
 _MATCHING_US: Final = 400
-"""From a trade to its event: the venue stamps E a little after T."""
+"""Delay from a trade to its event: the venue's E is a little later than T."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How busy a symbol is, in events a second on average."""
+    """Mean event rates of a symbol, per second."""
 
     trades: float
     quotes: float
 
 
 class _Book:
-    """One symbol's best bid and ask, in ticks, and its counters."""
+    """One symbol's best bid and ask in ticks, and its ids."""
 
     __slots__ = (
         "aggregate_id",
@@ -59,7 +59,7 @@ class _Book:
         self.bid_qty = self.ask_qty = instrument.size
 
     def move(self, chance: random.Random) -> None:
-        """Step to the next best bid and ask: drawn back to where it began, the further the stronger."""
+        """Move best bid and ask by a random step, biased towards the initial price."""
         step = chance.choice((-2, -1, -1, 0, 0, 0, 0, 1, 1, 2))
         if chance.random() < abs(self.bid - self.home) / self.home:
             step = 1 if self.bid < self.home else -1
@@ -70,7 +70,7 @@ class _Book:
         self.update_id += chance.randrange(1, 12)
 
     def size(self, chance: random.Random) -> int:
-        """A quantity in units of 1e-8, at least one of them."""
+        """Return a random quantity in units of 1e-8, at least one."""
         return 1 + int(chance.expovariate(1 / self.instrument.size))
 
 
@@ -80,13 +80,13 @@ class GeneratedMarket:
     Args:
         instruments: symbol and rates of each market.
         seed: equal seeds give equal markets.
-        start_us: the market's time at its beginning.
-        duration_us: how long it lasts; None for ever.
+        start_us: the market's time at the start.
+        duration_us: duration; None for no end.
         order_ids: whether trades carry order ids (`Venue.order_ids`).
         aggregates: whether there are aggTrade streams, too.
 
     Attributes:
-        skew_us: how far the clock that stamps the events is ahead.
+        skew_us: how far the clock of the event times is ahead.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class GeneratedMarket:
 
     @property
     def streams(self) -> frozenset[str]:
-        """The trade, bookTicker and aggTrade streams that can have frames now."""
+        """Trade, bookTicker and aggTrade streams of the symbols that trade now."""
         kinds = ("trade", "aggTrade") if self._aggregates else ("trade",)
         names = set()
         for book in self._trading():
@@ -127,22 +127,22 @@ class GeneratedMarket:
 
     @property
     def start_us(self) -> int:
-        """The time it began at."""
+        """Time at which the market starts."""
         return self._start_us
 
     @property
     def finished(self) -> bool:
-        """Whether it reached the end of its duration."""
+        """Whether the duration is over."""
         return not self._ready and self._end_us is not None and (self._now_us >= self._end_us)
 
     def next_us(self) -> int | None:
-        """When the next event is due; None while nothing trades, or at the end."""
+        """Return when the next event is due; None while nothing trades, or at the end."""
         if self._ready:
             return self._ready[0].time_us
         return None if self._next_us is None else int(self._next_us)
 
     def pull(self, until_us: int | None, most: int) -> list[Frame]:
-        """The next frames up to and with `until_us`, at most `most`."""
+        """Return the next frames up to and including `until_us`, at most `most`."""
         frames = self._ready
         while len(frames) < most and self._next_us is not None:
             if until_us is not None and self._next_us > until_us:
@@ -156,12 +156,12 @@ class GeneratedMarket:
         return frames[:most]
 
     def set_status(self, symbol: str, status: str) -> None:
-        """Halt a symbol, or let it trade again. Raises KeyError: there is no such symbol."""
+        """Set the trading status of a symbol. Raises KeyError: unknown symbol."""
         self._books[symbol].instrument.status = status
         self._weigh()
 
     def add(self, instrument: Instrument, rates: Rates) -> None:
-        """Begin to trade a symbol; one that was here before goes on with its ids."""
+        """Start trading a symbol; a symbol that was traded before continues with its ids."""
         book = self._books.get(instrument.symbol)
         if book is None:
             self._books[instrument.symbol] = _Book(instrument, rates, self._chance)
@@ -170,24 +170,24 @@ class GeneratedMarket:
         self._weigh()
 
     def remove(self, symbol: str) -> None:
-        """End the trading of a symbol. Raises KeyError: there is no such symbol."""
+        """Stop trading a symbol. Raises KeyError: unknown symbol."""
         self.set_status(symbol, "BREAK")
 
     def skip_ids(self, symbol: str, count: int) -> None:
-        """Leave out the next `count` trade ids: the venue itself will never have them. Raises KeyError."""
+        """Skip the next `count` trade ids: they never exist at the venue. Raises KeyError: unknown symbol."""
         self._books[symbol].trade_id += count
 
     def restart_ids(self, symbol: str, last_id: int) -> None:
-        """Let trade ids and update ids begin anew after `last_id`. Raises KeyError."""
+        """Restart trade ids and update ids after `last_id`. Raises KeyError: unknown symbol."""
         book = self._books[symbol]
         book.trade_id = book.update_id = last_id
 
     def last_trade_id(self, symbol: str) -> int:
-        """The id of the newest trade, or the one before the first. Raises KeyError."""
+        """Return the id of the newest trade, or the id before the first. Raises KeyError: unknown symbol."""
         return self._books[symbol].trade_id
 
     def set_burst(self, factor: float) -> None:
-        """Multiply every rate by `factor`; 1 is as usual."""
+        """Multiply every rate by `factor`; 1 is normal."""
         self._factor = factor
         self._weigh()
 
@@ -195,7 +195,7 @@ class GeneratedMarket:
         return [book for book in self._books.values() if book.instrument.status == "TRADING"]
 
     def _weigh(self) -> None:
-        """Recompute the choice among symbols. A sum of Poisson processes is one, of the sum of their rates."""
+        """Recompute the weights of the symbols. The sum of Poisson processes is one with the sum of their rates."""
         self._choices: list[tuple[_Book, bool]] = []
         weights: list[float] = []
         for book in self._trading():
@@ -223,7 +223,7 @@ class GeneratedMarket:
             frames.append(_quote(book, now_us))
 
     def _order(self, book: _Book, now_us: int, frames: list[Frame]) -> None:
-        """One taker order: a fill or a few at the best price, and their aggregate."""
+        """Append the trades of one taker order at the best price, and their aggregate."""
         chance, stamp_us = self._chance, now_us + self.skew_us
         buyer_is_maker = chance.random() < 0.5
         price = decimal((book.bid if buyer_is_maker else book.ask) * book.instrument.tick)

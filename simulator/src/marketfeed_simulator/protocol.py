@@ -1,7 +1,7 @@
-"""The requests a client may send over its WebSocket, and the venue's replies. No I/O.
+"""Requests of a client over its WebSocket, and the venue's replies. No I/O.
 
 Source of methods, replies and error codes: "Live Subscribing/Unsubscribing to streams" in the venues' stream docs;
-code 4 is not documented but has been seen.
+code 4 is not documented but was observed.
 """
 
 import json
@@ -17,11 +17,11 @@ _METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPER
 
 
 class RequestError(Exception):
-    """A request that is answered with an error.
+    """A request whose reply is an error.
 
     Attributes:
-        code: the venue's number.
-        request_id: given back only where the docs show it.
+        code: the venue's error code.
+        request_id: part of the reply only where the docs show it.
     """
 
     def __init__(self, code: int, message: str, request_id: object = None) -> None:
@@ -30,7 +30,7 @@ class RequestError(Exception):
         self.request_id = request_id
 
     def reply(self) -> bytes:
-        """The error as the venue writes it."""
+        """Return the reply in the venue's format."""
         fields: dict[str, Any] = {"code": self.code, "msg": str(self)}
         if self.request_id is not None:
             fields["id"] = self.request_id
@@ -39,7 +39,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The reply to a request, and which streams it added or took away."""
+    """The reply to a request, and the streams that were added or removed."""
 
     reply: bytes
     added: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Outcome:
 
 
 class Session:
-    """What a connection has agreed on: its streams, in the order subscribed, and its one property."""
+    """State of a connection: its streams in the order of subscription, and its one property."""
 
     def __init__(self, venue: Venue, *, combined: bool, streams: Iterable[str] = ()) -> None:
         self._venue = venue
@@ -55,7 +55,7 @@ class Session:
         self.streams: dict[str, None] = dict.fromkeys(streams)
 
     def handle(self, text: str) -> Outcome:
-        """Answer a request and change the session accordingly. Never raises: an error is a reply as well."""
+        """Process a request and return the reply. Never raises: errors are replies."""
         try:
             method, params, request_id = self._parse(text)
             return getattr(self, f"_{method.lower()}")(params, request_id)  # type: ignore[no-any-return]
@@ -147,5 +147,5 @@ def _result(value: object, request_id: object) -> bytes:
 
 
 def streams_of(path: str) -> list[str]:
-    """The stream names in ``a/b/c``, each once."""
+    """Return the distinct stream names in ``a/b/c``."""
     return list(dict.fromkeys(name for name in path.split("/") if name))

@@ -1,7 +1,7 @@
-"""Recordings: one line a frame, receive time in nanoseconds since the epoch, a space, the combined-stream frame.
+"""Recordings: a line per frame with receive time in nanoseconds since the epoch, a space, the combined-stream frame.
 
-A recording is read twice: once whole before anything is opened, so that a broken line is told at once and the
-streams are known, and then a piece at a time while it is sent, so that its size does not matter.
+A recording is read twice: once completely before the port is opened, to validate every line and find the streams, and
+then in chunks while it is sent, so that its size does not matter.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from marketfeed_simulator.frames import Frame, TradeRow, to_us
 
 
 class RecordingError(SettingsError):
-    """A recording that cannot be replayed; names the file and, where it is one, the line."""
+    """A recording cannot be replayed; the message names the file and the line."""
 
 
 class _Trade(msgspec.Struct):
@@ -58,16 +58,16 @@ _other_line = msgspec.json.Decoder(_OtherLine)
 
 
 def parse(line: bytes) -> Frame:
-    """The frame in a line.
+    """Parse a line.
 
     Raises:
-        ValueError: what is wrong with the line.
+        ValueError: the line is invalid.
     """
     time, _, text = line.rstrip().partition(b" ")
     if not time.isdigit():
         raise ValueError(f"does not begin with a time in nanoseconds: {line[:40]!r}")
     time_us = int(time) // 1000
-    # The stream's name tells what a frame holds; a look at the bytes says which name to expect.
+    # The stream's name determines the type of the payload; a search in the bytes chooses the decoder.
     if b'@trade"' in text:
         trade_line = _trade_line.decode(text)
         if trade_line.stream.endswith("@trade"):
@@ -85,15 +85,15 @@ def parse(line: bytes) -> Frame:
 
 
 def read(path: Path) -> Iterator[Frame]:
-    """The frames of a recording, plain or gzip, in its order.
+    """Yield the frames of a recording, plain or gzip, in order.
 
     Raises:
-        RecordingError: the file cannot be read, or a line is broken; names it.
+        RecordingError: the file cannot be read, or a line is invalid.
     """
     number = 0
     try:
         with _open(path) as lines:
-            for number, line in enumerate(lines, 1):  # noqa: B007 - told in the error
+            for number, line in enumerate(lines, 1):  # noqa: B007 - used in the error message
                 yield parse(line)
     except (ValueError, msgspec.MsgspecError) as error:
         raise RecordingError(f"recording {path}, line {number}: {error}") from error
@@ -108,13 +108,13 @@ def _open(path: Path) -> BinaryIO:
         zipped = file.read(2) == b"\x1f\x8b"
     if not zipped:
         return path.open("rb")
-    # Lines out of GzipFile itself cost a Python call each.
+    # Reading lines from GzipFile itself costs a Python call each.
     return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")), 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a recording holds. Times in microseconds since the epoch."""
+    """Summary of a recording. Times in microseconds since the epoch."""
 
     frames: int
     start_us: int
@@ -124,10 +124,10 @@ class Summary:
 
 
 def scan(path: Path) -> Summary:
-    """Read a recording whole.
+    """Read a recording completely and summarise it.
 
     Raises:
-        RecordingError: it cannot be replayed.
+        RecordingError: the recording cannot be replayed.
     """
     streams: dict[str, str] = {}
     first = last = count = 0
@@ -144,7 +144,7 @@ def scan(path: Path) -> Summary:
 
 
 class Replay:
-    """A `Source` that gives a recording's frames again, as they were."""
+    """A `Source` of a recording's frames."""
 
     def __init__(self, path: Path, summary: Summary) -> None:
         self.summary = summary
@@ -158,20 +158,20 @@ class Replay:
 
     @property
     def start_us(self) -> int:
-        """When its first frame was received."""
+        """Receive time of the first frame."""
         return self.summary.start_us
 
     @property
     def finished(self) -> bool:
-        """Whether every frame was pulled."""
+        """Whether every frame has been pulled."""
         return self._waiting is None
 
     def next_us(self) -> int | None:
-        """When the next frame was received; None at the end."""
+        """Return the receive time of the next frame; None at the end."""
         return None if self._waiting is None else self._waiting.time_us
 
     def pull(self, until_us: int | None, most: int) -> list[Frame]:
-        """The next frames up to and with `until_us`, at most `most`."""
+        """Return the next frames up to and including `until_us`, at most `most`."""
         if self._waiting is None:
             return []
         if until_us is None:

@@ -1,4 +1,4 @@
-"""The REST side: limits and faults around the plain functions of rest_api."""
+"""REST server: applies limits and faults around the functions of rest_api."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ _JSON: Final = "application/json"
 
 @dataclass(slots=True)
 class Answer:
-    """An answer over HTTP, before a server writes it."""
+    """An HTTP response before it is sent."""
 
     status: int
     body: bytes
@@ -35,10 +35,10 @@ class Answer:
 
 
 class RestSide:
-    """Answers /api/v3/<endpoint>.
+    """Request handler of /api/v3/<endpoint>.
 
     Attributes:
-        requests: how often each endpoint was answered with each status.
+        requests: number of responses by endpoint and status; status 0 is a closed connection.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RestSide:
         self._server_us = server_us
 
     async def handle(self, request: web.Request) -> web.Response:
-        """GET /api/v3/<endpoint>"""
+        """Handle GET /api/v3/<endpoint>."""
         endpoint = request.match_info["endpoint"]
         delay_seconds = self._doors.delay_seconds(endpoint)
         if delay_seconds:
@@ -60,7 +60,7 @@ class RestSide:
         if answer is None:
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response()  # goes nowhere
+            return web.Response()  # never sent
         return web.Response(
             body=answer.body,
             status=answer.status,
@@ -72,7 +72,14 @@ class RestSide:
     def answer(
         self, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str], address: str
     ) -> Answer | None:
-        """The answer to a request; None where the connection is closed instead. Counts it."""
+        """Return the response to a request, or None to close the connection, and count it.
+
+        Args:
+            endpoint: path after /api/v3/.
+            query: query parameters.
+            headers: request headers.
+            address: the client's address, for its limits.
+        """
         weight = self._api.venue.weights.get(endpoint, 1)
         admission = self._limits.admit(address, weight, time.monotonic())
         answer = self._respond(endpoint, query, headers, admission)
@@ -111,7 +118,7 @@ class RestSide:
         return _json(value)
 
     def _rows_as_told(self, rows: list[dict[str, Any]], symbol: str, unit_us: int) -> list[dict[str, Any]]:
-        """`rows` of trades or aggregates as the faults at the door let them through."""
+        """Apply the request faults to `rows` of trades or aggregates."""
         doors = self._doors
         if doors.lag_seconds:
             newest = (self._server_us() - int(doors.lag_seconds * 1e6)) // unit_us

@@ -1,6 +1,6 @@
-"""The REST endpoints as plain functions: parameters in, JSON-ready value out.
+"""REST endpoints as functions: parameters in, JSON value out.
 
-Sources: the venues' rest-api and errors documents. A `limit` beyond the greatest is taken as the greatest.
+Sources: the venues' rest-api and errors documents. A `limit` above the maximum is reduced to it.
 """
 
 import json
@@ -16,15 +16,15 @@ from marketfeed_simulator.instruments import Instrument
 from marketfeed_simulator.venue import Venue
 
 _DEFAULT_LIMIT: Final = 500
-_GREATEST_LIMIT: Final = 1000
+_MAX_LIMIT: Final = 1000
 
 
 class ApiError(Exception):
-    """An answer other than 200.
+    """A response other than 200.
 
     Attributes:
-        status: of HTTP.
-        code: the venue's own.
+        status: HTTP status.
+        code: the venue's error code.
     """
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
@@ -33,19 +33,19 @@ class ApiError(Exception):
         self.status = status
 
     def body(self) -> dict[str, Any]:
-        """The error as the venue writes it."""
+        """Return the body in the venue's format."""
         return {"code": self.code, "msg": str(self)}
 
 
 @dataclass(slots=True)
 class RestApi:
-    """What REST knows.
+    """Data of the REST endpoints.
 
     Attributes:
-        instruments: what is listed, by symbol.
+        instruments: listed instruments by symbol.
         histories: trades by symbol; a listed symbol may have none yet.
-        quotes: the newest quote by symbol; a listed symbol may have none yet.
-        recorded_info: exchangeInfo entries of symbols that are listed and have no market here.
+        quotes: newest quote by symbol; a listed symbol may have none yet.
+        recorded_info: exchangeInfo entries of listed symbols without a market.
     """
 
     venue: Venue
@@ -63,17 +63,17 @@ class RestApi:
         microseconds: bool,
         until_us: int | None = None,
     ) -> Any:
-        """The answer of an endpoint.
+        """Return the response of an endpoint.
 
         Args:
-            endpoint: its path behind /api/v3/.
-            given: the query's parameters.
+            endpoint: path after /api/v3/.
+            given: query parameters.
             server_us: the venue's time.
-            microseconds: whether times are asked for in microseconds.
-            until_us: the newest trades are those until then: REST may lag behind the streams.
+            microseconds: whether times are returned in microseconds.
+            until_us: time of the newest trade that REST has, where it lags behind the streams.
 
         Raises:
-            ApiError: the request is refused.
+            ApiError: the request is rejected.
         """
         match endpoint:
             case "ping":
@@ -115,7 +115,7 @@ class RestApi:
         return {"symbol": symbol, **{name: fields[field] for name, field in names.items()}}
 
     def _depth(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """The order book as far as there is one here: the best bid and ask, under their update id."""
+        """Return an order book of one level: the best bid and ask with their update id."""
         quote = self.quotes.get(self._symbol(given))
         if quote is None:
             return {"lastUpdateId": 0, "bids": [], "asks": []}
@@ -202,7 +202,7 @@ def _limit(given: Mapping[str, str]) -> int:
         return _DEFAULT_LIMIT
     if limit < 1:
         raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
-    return min(limit, _GREATEST_LIMIT)
+    return min(limit, _MAX_LIMIT)
 
 
 def _integer(given: Mapping[str, str], name: str) -> int | None:

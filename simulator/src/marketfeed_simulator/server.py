@@ -1,4 +1,4 @@
-"""The whole venue: wires the parts together and serves them on one port."""
+"""The simulated venue: connects the parts and serves them on one port."""
 
 import asyncio
 import contextlib
@@ -35,10 +35,10 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to simulate.
+    """Configuration of a simulator.
 
-    `speed` None is as fast as the slowest reader takes it; `keep_trades` 0 keeps all; `recorded_info` are
-    exchangeInfo entries of symbols that are listed but have no market here.
+    `speed` None is as fast as the slowest reader; `keep_trades` 0 keeps all; `recorded_info` holds exchangeInfo entries
+    of listed symbols without a market.
     """
 
     venue: Venue
@@ -53,14 +53,14 @@ class Plan:
 
 
 class Simulator:
-    """A venue that serves from entering to leaving an ``async with``.
+    """A venue that serves inside an ``async with``.
 
     Attributes:
-        port: the port taken, once entered.
+        port: the bound port, once entered.
 
     Raises (on entering):
-        StartupError: the port cannot be taken.
-        SettingsError: the scenario has a fault that this market cannot show.
+        StartupError: the port cannot be bound.
+        SettingsError: the scenario has a fault that is not possible with this market.
     """
 
     def __init__(self, plan: Plan, *, host: str, port: int) -> None:
@@ -117,15 +117,15 @@ class Simulator:
             await self._runner.cleanup()
 
     async def market_ended(self) -> None:
-        """Return when the market has sent its last frame, or raise what went wrong with it."""
+        """Return when the market has sent its last frame; raise its error."""
         if self._running is not None:
             await asyncio.shield(self._running)
 
     def write_port(self, file: str) -> None:
-        """Tell the port to whoever started us with port 0; nothing when `file` is empty.
+        """Write the bound port to `file`, unless that is empty.
 
         Raises:
-            SettingsError: it cannot be written.
+            SettingsError: the file cannot be written.
         """
         if file:
             try:
@@ -138,7 +138,7 @@ class Simulator:
                 ) from error
 
     def ledger(self) -> dict[str, Any]:
-        """The body of /control/ledger."""
+        """Return the body of /control/ledger."""
         plan, driver, sockets = self._plan, self._driver, self._sockets
         requests: dict[str, dict[str, int]] = {}
         for (endpoint, status), number in sorted(self._rest.requests.items()):

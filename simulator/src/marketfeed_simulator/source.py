@@ -1,4 +1,4 @@
-"""Where frames come from: the seam between a market (generated or recorded) and the driver that sends it in time."""
+"""Interface between a market (generated or recorded) and the driver that paces it."""
 
 from typing import Protocol
 
@@ -6,22 +6,22 @@ from marketfeed_simulator.frames import Frame
 
 
 class Source(Protocol):
-    """A market. Times are its own, in microseconds since the epoch."""
+    """A market. Times are market time, in microseconds since the epoch."""
 
     @property
     def streams(self) -> frozenset[str]:
-        """The streams it has frames for."""
+        """Streams that have frames."""
 
     @property
     def start_us(self) -> int:
-        """The time at which it begins."""
+        """Start time."""
 
     @property
     def finished(self) -> bool:
-        """Whether its last frame has been pulled."""
+        """Whether the last frame has been pulled."""
 
     def pull(self, until_us: int | None, most: int) -> list[Frame]:
-        """The next frames up to and with `until_us` (None: whatever comes next), at most `most` of them."""
+        """Return the next frames up to and including `until_us` (None: no limit), at most `most`."""
 
     def next_us(self) -> int | None:
-        """When the next frame is due; None when there is none at present."""
+        """Return when the next frame is due; None while there is none."""

@@ -1,7 +1,7 @@
-"""What tells the two venues of this dialect apart: limits, weights, keys, pings. Values only.
+"""Parameters of the two venues: limits, weights, keys, pings.
 
-Sources: binance-us/binance-us-api-docs (2023-09-06) and binance/binance-spot-api-docs (July 2026). Where the
-older document is silent (connection attempts), its venue has the stricter value of the newer one.
+Sources: binance-us/binance-us-api-docs (2023-09-06) and binance/binance-spot-api-docs (July 2026). Where the older
+document has no value (connection attempts), the stricter value of the newer one is used.
 """
 
 from collections.abc import Mapping
@@ -10,39 +10,39 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Venue:
-    """The rules that a venue plays by; durations in seconds."""
+    """Limits and protocol variants of a venue; durations in seconds."""
 
     name: str
     ping_interval_seconds: float
     pong_deadline_seconds: float
-    """From a ping without its pong to the end of the connection."""
+    """Time from an unanswered ping to the close of the connection."""
     echo_required: bool
-    """Only a pong with a ping's own payload counts; otherwise any pong does."""
+    """A pong must repeat the ping's payload; otherwise any pong counts."""
     life_seconds: float = 24 * 3600
     shutdown_notice_seconds: float = 0
-    """How long before a connection's end `serverShutdown` is sent; 0 sends none."""
+    """Time from `serverShutdown` to the end of the connection; 0 sends none."""
     streams_per_connection: int = 1024
     messages_per_second: int = 5
     attempts: int = 300
     attempts_window_seconds: float = 300
     weight_limit: int
-    """Request weight a minute and address."""
+    """Request weight per minute and address."""
     request_limit: int
-    """Requests in five minutes and address, whatever they weigh."""
+    """Requests per five minutes and address, of any weight."""
     weights: Mapping[str, int]
     """Endpoint to weight."""
     history_needs_key: bool
-    """historicalTrades wants an X-MBX-APIKEY header."""
+    """historicalTrades requires an X-MBX-APIKEY header."""
     text_ids: bool
-    """A request's id may be a negative number, a string of up to 36 characters or null."""
+    """Request ids may be negative numbers, strings of up to 36 characters or null."""
     microseconds: bool
-    """Times are given in microseconds to whoever asks (timeUnit, X-MBX-TIME-UNIT)."""
+    """Times in microseconds are available on request (timeUnit, X-MBX-TIME-UNIT)."""
     order_ids: bool
     """Trades carry the buyer's and the seller's order id (b, a)."""
     aggregate_window_seconds: float
-    """The longest startTime to endTime of aggTrades; 0 for no bound."""
+    """Maximum range from startTime to endTime of aggTrades; 0 for no limit."""
     ban_seconds: float = 120
-    """The first ban; each further one is twice as long, three days at most."""
+    """Duration of the first ban; each further ban is twice as long, at most three days."""
 
 
 BINANCE_US = Venue(
