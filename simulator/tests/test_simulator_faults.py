@@ -86,9 +86,7 @@ async def test_corrupt_frame_is_a_text_frame_but_not_a_trade(
         }[how]
 
 
-async def test_corrupt_utf8_is_rejected_by_the_client(
-    start: Start, recording_of: RecordingOf
-) -> None:
+async def test_corrupt_utf8_is_rejected_by_the_client(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of(range(1, 4)), *REPLAY)
     await venue.fault(fault="corrupt", how="not_utf8", after_frames=1)
     async with venue.connect(TRADES) as ws:
@@ -148,9 +146,7 @@ async def test_close_faults(start: Start, fault: dict[str, Any], code: int) -> N
 
 
 @pytest.mark.parametrize(("path", "combined"), [("/ws/btcusdt@trade", False), (TRADES, True)])
-async def test_server_shutdown_event_is_raw_or_combined(
-    start: Start, path: str, combined: bool
-) -> None:
+async def test_server_shutdown_event_is_raw_or_combined(start: Start, path: str, combined: bool) -> None:
     venue = await start(*BUSY)
     async with venue.connect(path) as ws:
         await received(ws, 3)
@@ -461,7 +457,9 @@ async def test_fault_that_is_invalid_is_rejected_with_the_reason(
         assert (response.status, await response.json()) == (404, {"error": "there is no fault 7"})
 
 
-async def test_fault_not_possible_with_a_recording_is_rejected(start: Start, recording_of: RecordingOf) -> None:
+async def test_fault_not_possible_with_a_recording_is_rejected(
+    start: Start, recording_of: RecordingOf
+) -> None:
     venue = await start("replay", recording_of([1, 2]), *REPLAY)
     for fault, words in (
         ({"fault": "skip_ids", "symbols": ["BTCUSDT"]}, "generated"),
@@ -472,9 +470,7 @@ async def test_fault_not_possible_with_a_recording_is_rejected(start: Start, rec
             assert words in (await response.json())["error"]
 
 
-async def test_scenario_is_set_at_start(
-    start: Start, recording_of: RecordingOf, tmp_path: Path
-) -> None:
+async def test_scenario_is_set_at_start(start: Start, recording_of: RecordingOf, tmp_path: Path) -> None:
     scenario = tmp_path / "scenario.yaml"
     scenario.write_text(
         "faults:\n"

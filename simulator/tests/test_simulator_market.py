@@ -28,9 +28,7 @@ def frames_of(source: GeneratedMarket, seconds: float, most: int = 64) -> list[F
 
 
 @given(st.integers(), st.lists(rates, min_size=1, max_size=5), st.integers(1, 200))
-def test_market_seed_is_reproducible_for_any_pulls(
-    seed: int, busy: list[Rates], most: int
-) -> None:
+def test_market_seed_is_reproducible_for_any_pulls(seed: int, busy: list[Rates], most: int) -> None:
     symbols = list(zip(invented(len(busy)), busy, strict=True))
     one = frames_of(market(symbols, seed), 0.3, most)
     other = frames_of(market(symbols, seed), 0.3, 1000)

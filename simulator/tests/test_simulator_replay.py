@@ -42,9 +42,7 @@ async def test_replay_is_byte_for_byte(start: Start, recorded: Path) -> None:
     assert rows[0]["id"] == ledger["symbols"]["ETHUSDT"]["last_trade_id"]
 
 
-async def test_replay_raw_stream_is_byte_for_byte(
-    start: Start, recording_of: RecordingOf
-) -> None:
+async def test_replay_raw_stream_is_byte_for_byte(start: Start, recording_of: RecordingOf) -> None:
     path = recording_of(range(1, 50))
     venue = await start("replay", path, "--speed", "max")
     async with venue.connect("/ws/btcusdt@trade") as ws:
@@ -62,9 +60,7 @@ async def test_max_speed_begins_with_a_subscriber_for_every_stream(start: Start,
             assert (await second.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT
 
 
-async def test_max_speed_waits_for_a_slow_reader(
-    start: Start, recording_of: RecordingOf
-) -> None:
+async def test_max_speed_waits_for_a_slow_reader(start: Start, recording_of: RecordingOf) -> None:
     count = 60_000
     venue = await start("replay", recording_of(range(1, count + 1)), "--speed", "max")
     async with venue.connect("/stream?streams=btcusdt@trade", max_msg_size=0) as ws:
@@ -94,9 +90,7 @@ async def test_max_speed_stops_without_a_subscriber(start: Start, recording_of: 
     assert ids == list(range(stopped_at + 1, count + 1))
 
 
-async def test_cut_loses_exactly_lose_frames(
-    start: Start, recording_of: RecordingOf
-) -> None:
+async def test_cut_loses_exactly_lose_frames(start: Start, recording_of: RecordingOf) -> None:
     venue = await start("replay", recording_of(range(1, 3001)), "--speed", "max")
     await venue.fault(fault="cut", after_frames=1000, lose_frames=250)
     async with venue.connect("/stream?streams=btcusdt@trade") as ws:
@@ -109,9 +103,7 @@ async def test_cut_loses_exactly_lose_frames(
     assert ledger["connections"]["ended"]["cut"] == 1
 
 
-async def test_cut_at_max_speed_waits_for_all_former_streams(
-    start: Start, recorded: Path
-) -> None:
+async def test_cut_at_max_speed_waits_for_all_former_streams(start: Start, recorded: Path) -> None:
     venue = await start("replay", recorded, "--speed", "max")
     await venue.fault(fault="cut", after_frames=5000)
     halves = [f"/stream?streams={symbol}@trade/{symbol}@bookTicker" for symbol in ("btcusdt", "ethusdt")]

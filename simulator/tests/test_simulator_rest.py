@@ -89,9 +89,7 @@ async def test_rest_aggregates_show_absent_ids(replayed: Start) -> None:
         ("/api/v3/nosuch", 404, -1000),
     ],
 )
-async def test_rest_errors_have_the_venue_s_code(
-    replayed: Start, path: str, status: int, code: int
-) -> None:
+async def test_rest_errors_have_the_venue_s_code(replayed: Start, path: str, status: int, code: int) -> None:
     venue = await replayed([1])
     got, body = await venue.get(path)
     assert (got, body["code"]) == (status, code)

@@ -117,9 +117,7 @@ async def test_ping_of_the_other_venue_needs_an_echo(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("path", "combined"), [("/ws", False), ("/stream", True)])
-async def test_lifetime_ends_with_a_notice_raw_or_combined(
-    start: Start, path: str, combined: bool
-) -> None:
+async def test_lifetime_ends_with_a_notice_raw_or_combined(start: Start, path: str, combined: bool) -> None:
     venue = await start(
         "--venue", "binance", "--life-seconds", "0.6", "--shutdown-notice-seconds", "0.3", *QUIET
     )

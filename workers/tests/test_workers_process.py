@@ -50,7 +50,7 @@ def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> 
         "SYMBOL    STATUS          RESULT",
         "BTCUSDT   TRADING         ok",
         "ETHUSDT   HALT            not trading: HALT",
-        "NOPEUSDT  -               left out: unknown to the venue",
+        "NOPEUSDT  -               rejected: unknown to the venue",
     ]
     assert line.connections()["accepted"] == 0
     assert line.trades() == {}

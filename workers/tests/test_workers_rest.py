@@ -264,7 +264,7 @@ async def test_a_row_that_nobody_could_store_fills_nothing(
     api: Api, make_rest: MakeRest, spoiled: dict[str, Any]
 ) -> None:
     api.answers["trades"] = [{**row(7), **spoiled}]
-    with pytest.raises(Unreachable, match="not in the venue's format"):
+    with pytest.raises(Unreachable, match="the newest trade of BTCUSDT is invalid"):
         await make_rest().newest_trade("BTCUSDT")
 
 

@@ -554,7 +554,7 @@ def raw_frame(opcode: int, payload: bytes, *, fin: bool = False, compressed: boo
         pytest.param(
             [raw_frame(1, zlib.compress(bytes(2**22)), fin=True, compressed=True)],
             1002,
-            id="a compressed message that nobody agreed to",
+            id="a compressed message without negotiation",
         ),
         pytest.param([raw_frame(0, b"x", fin=True)], 1002, id="the end of a message that never began"),
     ],

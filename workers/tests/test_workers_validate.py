@@ -49,7 +49,7 @@ def test_the_table_has_a_line_a_symbol_in_columns() -> None:
     assert table(("BTCUSDT", "NOPE", "AVERYLONGSYMBOLUSDT"), LISTED).splitlines() == [
         "SYMBOL               STATUS          RESULT",
         "BTCUSDT              TRADING         ok",
-        "NOPE                 -               left out: unknown to the venue",
+        "NOPE                 -               rejected: unknown to the venue",
         "AVERYLONGSYMBOLUSDT  BREAK           not trading: BREAK",
     ]
 

@@ -45,15 +45,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--port", type=_port, default=0, help="port to listen on; 0 for any free port [%(default)s]"
     )
-    top.add_argument(
-        "--port-file", default="", metavar="FILE", help="file to write the bound port to"
-    )
+    top.add_argument("--port-file", default="", metavar="FILE", help="file to write the bound port to")
     top.add_argument(
         "--venue", choices=sorted(VENUES), default="binance_us", help="venue to simulate [%(default)s]"
     )
-    top.add_argument(
-        "--scenario", type=Path, metavar="FILE", help="faults to set at start (YAML or JSON)"
-    )
+    top.add_argument("--scenario", type=Path, metavar="FILE", help="faults to set at start (YAML or JSON)")
     top.add_argument(
         "--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO", help="[%(default)s]"
     )
@@ -94,7 +90,9 @@ def _add_rules(top: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--attempts", type=_count, metavar="N", help="connection attempts per five minutes [300]"
     )
-    rules.add_argument("--messages-per-second", type=_count, metavar="N", help="messages per second from a client [5]")
+    rules.add_argument(
+        "--messages-per-second", type=_count, metavar="N", help="messages per second from a client [5]"
+    )
     rules.add_argument(
         "--most-buffered-bytes",
         type=_count,
@@ -157,8 +155,12 @@ def _add_sources(top: argparse.ArgumentParser) -> None:
         metavar="SYMBOL=TRADES,QUOTES",
         help="rates of one of the symbols. Repeatable",
     )
-    generate.add_argument("--seed", type=int, default=1, help="seed; equal seeds give equal markets [%(default)s]")
-    generate.add_argument("--start-us", type=_count, metavar="T", help="the market's start time in microseconds [now]")
+    generate.add_argument(
+        "--seed", type=int, default=1, help="seed; equal seeds give equal markets [%(default)s]"
+    )
+    generate.add_argument(
+        "--start-us", type=_count, metavar="T", help="the market's start time in microseconds [now]"
+    )
     generate.add_argument(
         "--market-seconds", type=_positive, metavar="S", help="duration of the market [no end]"
     )
@@ -172,7 +174,10 @@ def _add_sources(top: argparse.ArgumentParser) -> None:
     )
     replay = sources.add_parser("replay", parents=[pace], help="replay of a recording, frame by frame")
     replay.add_argument(
-        "file", type=Path, metavar="FILE", help="recording, plain or gzip; each line: time in ns, space, frame"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="recording, plain or gzip; each line: time in ns, space, frame",
     )
 
 
@@ -278,7 +283,9 @@ def _positive(text: str) -> float:
 
 
 def _rate(text: str) -> float:
-    return _number(text, float, lambda rate: 0 <= rate < math.inf, "is not a rate: 0 or more events per second")
+    return _number(
+        text, float, lambda rate: 0 <= rate < math.inf, "is not a rate: 0 or more events per second"
+    )
 
 
 def _speed(text: str) -> float | None:

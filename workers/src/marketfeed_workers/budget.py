@@ -1,7 +1,7 @@
-"""Budgets towards a venue: request weight a minute, attempts within a window.
+"""Rate limits of a venue: request weight per minute, connection attempts per window.
 
-Exchanges count by address, not by process: the weight that one reports in each answer is that of every process behind
-one address, so pods that share an address see each other in it. Each keeps to its own share besides.
+Exchanges count by address: the weight in each response includes all processes behind the address. In addition each
+process is limited to its share.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from collections.abc import Callable
 from marketfeed_workers.errors import Limited
 
 _RESERVE = 0.9
-"""The part of a limit that is used: the rest is for what else runs behind the same address."""
+"""Usable part of a limit; the rest is left to other programs behind the same address."""
 _SET_ASIDE = 0.2
-"""The part of that which backfill leaves to what must be known now: whether streams deliver, the clock, id series."""
+"""Part of the usable limit that backfill leaves to urgent requests: stream probes, clock, id series."""
 _MINUTE_SECONDS = 60.0
 _PHASE_TOLERANCE_SECONDS = 1.0
-"""Less is what a response's way takes."""
+"""Smaller changes are network latency."""
 
 
 class WeightBudget:
-    """Request weight within the venue's own minutes.
+    """Request weight within the venue's minutes.
 
-    Durations are those of a monotonic clock; where the venue's minutes begin is told by its own clock (`align`), so
-    that nothing here changes when this host's clock is set.
+    Durations are monotonic, and the beginning of the venue's minutes is derived from its clock (`align`), so that steps
+    of the host's clock have no effect.
 
     Attributes:
-        limit: weight a minute, as the venue's exchangeInfo says; None until it has been read.
-        used: weight used in this minute by this address, as the newest answer says.
-        share: how many workers use this address.
+        limit: weight per minute in the venue's exchangeInfo; None until it is known.
+        used: weight used in this minute by this address, by the newest response.
+        share: number of workers that share this address.
     """
 
     def __init__(self, share: int, monotonic: Callable[[], float]) -> None:
@@ -42,7 +42,7 @@ class WeightBudget:
         self._blocked_until = 0.0
 
     def wait_seconds(self, weight: int, *, is_backfill: bool = False) -> float:
-        """How long a request of `weight` must wait; 0 when it may be sent now. `is_backfill`: it can wait."""
+        """Return the seconds to wait before a request of `weight`; `is_backfill` leaves weight to urgent requests."""
         now = self._now()
         if now < self._blocked_until:
             return self._blocked_until - now
@@ -50,40 +50,40 @@ class WeightBudget:
         if self.limit is None:
             return 0.0
         allowed = self.limit * _RESERVE * (1 - _SET_ASIDE if is_backfill else 1)
-        # A request above a whole share must not wait for ever: it goes first in a fresh minute.
+        # A request above the whole share is sent first in a new minute; otherwise it would wait forever.
         own_fits = self._own_used == 0 or self._own_used + weight <= allowed / self.share
         all_fit = self.used == 0 or self.used + weight <= allowed
         return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - (now + self._phase) % _MINUTE_SECONDS
 
     async def take(self, weight: int, *, is_backfill: bool = False) -> None:
         """Wait until a request of `weight` may be sent, and count it."""
-        while (seconds := self.wait_seconds(weight, is_backfill=is_backfill)) > 0:  # noqa: ASYNC110 - it waits for the clock
+        while (seconds := self.wait_seconds(weight, is_backfill=is_backfill)) > 0:  # noqa: ASYNC110 - waits for the clock
             await asyncio.sleep(seconds)
         self._own_used += weight
         self.used += weight
 
     def observe(self, used: int) -> None:
-        """The venue told the weight that this address has used in the current minute."""
+        """Set the weight used in the current minute, as reported by the venue."""
         self._turn(self._now())
         self.used = used
 
     def align(self, venue_seconds: float) -> None:
-        """The venue's clock shows `venue_seconds` now: its minutes turn when that is a multiple of 60."""
+        """Align the minutes to the venue's clock, which shows `venue_seconds` now."""
         phase = (venue_seconds - self._now()) % _MINUTE_SECONDS
         if abs((phase - self._phase + 30) % _MINUTE_SECONDS - 30) > _PHASE_TOLERANCE_SECONDS:
             used, own_used = self.used_now, self._own_used
             self._phase = phase
             self._turn(self._now())
-            self.used, self._own_used = used, own_used  # another count of minutes is no new minute
+            self.used, self._own_used = used, own_used  # the renumbered minute is not a new one
 
     @property
     def has_spare(self) -> bool:
-        """Whether less than half is used: what is not urgent leaves the other half to what is."""
+        """Whether less than half is used: the limit for retries."""
         return self._is_used_less_than(1 / 2)
 
     @property
     def has_ample_spare(self) -> bool:
-        """Whether less than a quarter is used: what has little hope leaves another quarter to what has more."""
+        """Whether less than a quarter is used: the limit for retries after a response without the ids."""
         return self._is_used_less_than(1 / 4)
 
     def _is_used_less_than(self, part: float) -> bool:
@@ -98,16 +98,16 @@ class WeightBudget:
 
     @property
     def used_now(self) -> int:
-        """As `used`, and nothing once that minute is over; changes nothing, for it is asked from another thread."""
+        """Weight used in the current minute. For any thread: read-only."""
         return self.used if self._minute_at(self._now()) == self._minute else 0
 
     def block(self, error: Limited) -> None:
-        """The venue asked to be left alone: no request before that time is over."""
+        """Block all requests until Retry-After of a 429 or 418 is over."""
         self._blocked_until = max(self._blocked_until, self._now() + error.retry_after_seconds)
 
     @property
     def blocked_seconds(self) -> float:
-        """How long the venue still wants to be left alone."""
+        """Remaining seconds of Retry-After."""
         return max(0.0, self._blocked_until - self._now())
 
     def _turn(self, now: float) -> None:
@@ -120,10 +120,10 @@ class WeightBudget:
 
 
 class AttemptBudget:
-    """A part of `attempts` within any `window_seconds`; shared by all connections of a process.
+    """Share of `attempts` connection attempts within any `window_seconds`, for all connections of a process.
 
     Attributes:
-        share: how many workers use this address.
+        share: number of workers that share this address.
     """
 
     def __init__(
@@ -137,23 +137,23 @@ class AttemptBudget:
 
     @property
     def limit(self) -> int:
-        """Attempts that this process may make within the window; one even where the share is less."""
+        """Maximum attempts of this process within the window; at least one."""
         return max(1, self._attempts // self.share)
 
     @property
     def used(self) -> int:
-        """Attempts within the window that ends now. Asked from the health server's thread, too: it changes nothing."""
+        """Attempts within the current window. For any thread: read-only."""
         since = self._now() - self._window
         return sum(taken > since for taken in list(self._taken))
 
     def wait_seconds(self) -> float:
-        """How long the next attempt must wait."""
-        # Where the share has shrunk more than the newest of them must have left the window.
+        """Return the seconds to wait before the next attempt."""
+        # After a reduction of the share more than one attempt must leave the window.
         return 0.0 if self.used < self.limit else self._taken[-self.limit] + self._window - self._now()
 
     async def take(self) -> None:
         """Wait until an attempt may be made, and count it."""
-        while (seconds := self.wait_seconds()) > 0:  # noqa: ASYNC110 - it waits for the clock
+        while (seconds := self.wait_seconds()) > 0:  # noqa: ASYNC110 - waits for the clock
             await asyncio.sleep(seconds)
         now = self._now()
         while self._taken and self._taken[0] <= now - self._window:

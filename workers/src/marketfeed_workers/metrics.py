@@ -1,6 +1,6 @@
-"""Every metric of the worker, in this one file: name, unit, labels, help.
+"""Declaration of the worker's metrics: name, unit, labels, help.
 
-The counters themselves are plain integers (see `counters`); this collector reads them at each scrape.
+The values are plain integers (see `counters`); the collector reads them at each scrape.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,15 @@ from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.status import WorkerHealth
 
 ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")
-"""Reasons of failure that are told as 0 from the start: alerts ask for their increase, and a series that is born as 1
-has not increased."""
+"""Failure reasons that are exported as 0 from the start: a series that begins at 1 has no increase for alerts."""
 
 
 ERRORS_TOLD: Final = ("_AUTHENTICATION", "_TRANSPORT")
-"""Likewise for errors of the Kafka client: credentials refused, and connections that failed."""
+"""Likewise for errors of the Kafka client: failed authentication and failed connections."""
 
 
 class WorkerMetrics(Collector):
-    """Collects a worker's metrics; `health` is asked at each scrape."""
+    """Collector of a worker's metrics."""
 
     def __init__(
         self,
@@ -42,11 +41,11 @@ class WorkerMetrics(Collector):
         self._health = health
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: names are not checked twice, for a scrape needs a running worker."""
+        """Return nothing: `collect` needs a running worker, which the registration does not have."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric family."""
+        """Yield every metric family."""
         status = self._health.worker_status()
         worker = [status.venue, status.shard]
         yield from self._fetching(worker)
@@ -64,7 +63,7 @@ class WorkerMetrics(Collector):
         yield fetched
         failed = CounterMetricFamily(
             "vendor_fetch_failure",
-            "Failures of fetching from the venue: connections that ended or were refused, frames passed over.",
+            "Failures of fetching from the venue: closed or rejected connections, failed requests, skipped frames.",
             labels=["venue", "shard", "stream", "reason"],
         )
         failures = {**dict.fromkeys(ALWAYS_TOLD, 0), **self._counters.failures}
@@ -73,7 +72,7 @@ class WorkerMetrics(Collector):
         yield failed
         rejected = CounterMetricFamily(
             "marketfeed_messages_rejected",
-            "Messages that cannot be true, such as of an impossible time, and were kept as they came.",
+            "Messages rejected as impossible, for example by their time, and stored unchanged.",
             labels=["venue", "shard", "reason"],
         )
         for reason, count in sorted({"impossible_time": 0, **self._counters.rejections}.items()):
@@ -82,25 +81,25 @@ class WorkerMetrics(Collector):
         quotes = self._counters.quotes
         yield _counter(
             "marketfeed_quotes_outdated",
-            "Quotes passed over because a newer or equal update id had come before.",
+            "Quotes skipped because a newer or equal update id was received before.",
             worker,
             quotes.outdated,
         )
         yield _counter(
             "marketfeed_quotes_conflated",
-            "Quotes left out under pressure because a newer one of the same symbol had come.",
+            "Quotes skipped under back-pressure in favour of a newer one of the same symbol.",
             worker,
             quotes.conflated,
         )
         yield _counter(
             "marketfeed_messages_unexpected",
-            "Messages of symbols that this worker does not read.",
+            "Messages of symbols or streams that are not subscribed.",
             worker,
             self._counters.unexpected,
         )
         delay = HistogramMetricFamily(
             "marketfeed_venue_to_socket_seconds",
-            "From the venue's event time to the socket's read, in seconds, corrected by the clock offset.",
+            "Latency from the venue's event time to the socket read, in seconds, corrected by the clock offset.",
             labels=["venue", "shard", "stream"],
         )
         trades = self._counters.trades
@@ -110,14 +109,14 @@ class WorkerMetrics(Collector):
     def _publishing(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
         labels = ["venue", "shard", "topic"]
         published = CounterMetricFamily(
-            "kafka_publish_success", "Messages that Kafka has acknowledged.", labels=labels
+            "kafka_publish_success", "Messages acknowledged by Kafka.", labels=labels
         )
         refused = CounterMetricFamily(
-            "kafka_publish_failure", "Messages that Kafka has refused for good.", labels=labels
+            "kafka_publish_failure", "Messages permanently rejected by Kafka.", labels=labels
         )
         latency = HistogramMetricFamily(
             "marketfeed_socket_to_ack_seconds",
-            "From the socket's read to Kafka's acknowledgement, in seconds.",
+            "Latency from the socket read to Kafka's acknowledgement, in seconds.",
             labels=labels,
         )
         for stream in self._counters.topics:
@@ -129,20 +128,20 @@ class WorkerMetrics(Collector):
         yield latency
         pending = GaugeMetricFamily(
             "marketfeed_publish_pending_messages",
-            "Messages handed to the Kafka client and not answered for.",
+            "Messages in flight to Kafka: handed to the client and not acknowledged.",
             labels=["venue", "shard"],
         )
         pending.add_metric(worker, status.pending)
         yield pending
         yield _gauge(
             "marketfeed_publish_oldest_unacknowledged_seconds",
-            "Age of the oldest message that Kafka has not acknowledged, in seconds; 0 when there is none.",
+            "Age of the oldest unacknowledged message, in seconds; 0 if there is none.",
             worker,
             status.oldest_unacknowledged_seconds,
         )
         errors = CounterMetricFamily(
             "marketfeed_kafka_client_errors",
-            "What the client's connections to Kafka met, by librdkafka's name for it; it goes on trying by itself.",
+            "Errors of the Kafka client's connections by librdkafka's name; the client retries.",
             labels=["venue", "shard", "error"],
         )
         for name, count in sorted({**dict.fromkeys(ERRORS_TOLD, 0), **self._publisher.errors}.items()):
@@ -150,7 +149,7 @@ class WorkerMetrics(Collector):
         yield errors
         yield _counter(
             "marketfeed_reads_paused",
-            "Times that sockets were not read because Kafka's queue was full.",
+            "Pauses of reading sockets because the queue to Kafka was full.",
             worker,
             self._counters.paused_reads,
         )
@@ -158,13 +157,13 @@ class WorkerMetrics(Collector):
     def _continuity(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
         yield _counter(
             "marketfeed_trade_gaps_detected",
-            "Jumps in the trade ids of a symbol.",
+            "Gaps detected in trade ids.",
             worker,
             self._counters.gaps_opened,
         )
         outcomes = CounterMetricFamily(
             "marketfeed_trade_gaps",
-            "Jumps in trade ids by what became of them: filled, absent at the venue, unresolved, reordered.",
+            "Gaps in trade ids by outcome: filled, absent at the venue, unresolved, reordered.",
             labels=["venue", "shard", "outcome"],
         )
         for outcome in ("filled", "absent", "unresolved", "reordered"):
@@ -176,50 +175,50 @@ class WorkerMetrics(Collector):
         labels = ["venue", "shard", "symbol"]
         taken = CounterMetricFamily(
             "marketfeed_symbol_messages",
-            "Messages of one symbol read from the venue.",
+            "Messages read from the venue by symbol.",
             labels=[*labels, "stream"],
         )
         missing = GaugeMetricFamily(
-            "marketfeed_trade_ids_missing", "Trade ids jumped over and not published since.", labels=labels
+            "marketfeed_trade_ids_missing", "Trade ids in gaps that are not backfilled.", labels=labels
         )
         repeated = CounterMetricFamily(
             "marketfeed_trades_duplicate",
-            "Trades that came again and were not published again.",
+            "Duplicate trades skipped.",
             labels=labels,
         )
         unproven = CounterMetricFamily(
             "marketfeed_trades_unproven",
-            "Trades with known ids that were published: with other content, or with nothing left to compare them with.",
+            "Published trades with a known id: with other content, or without a copy left to compare.",
             labels=[*labels, "kind"],
         )
         held = GaugeMetricFamily(
             "marketfeed_trades_held",
-            "Trades held back until it is known whether the venue has begun the symbol's ids again.",
+            "Trades held until an id reset is confirmed or excluded.",
             labels=labels,
         )
         series = GaugeMetricFamily(
             "marketfeed_id_series",
-            "Id series of a stream: how often the venue has begun its ids again.",
+            "Id series of a stream: number of id resets by the venue.",
             labels=[*labels, "stream"],
         )
         begun = CounterMetricFamily(
             "marketfeed_id_series_begun",
-            "Id series that this worker has begun, because the venue began the stream's ids again.",
+            "Id series begun by this worker after an id reset of the stream.",
             labels=[*labels, "stream"],
         )
         newest = GaugeMetricFamily(
             "marketfeed_last_trade_time_seconds",
-            "The venue's time of the newest trade, in seconds since the epoch.",
+            "Time of the newest trade by the venue's clock, in seconds since the epoch.",
             labels=labels,
         )
         delivering = GaugeMetricFamily(
             "marketfeed_stream_ready",
-            "1 while a stream delivers, or REST shows that the venue has nothing newer; 0 otherwise.",
+            "1 while a stream delivers or the venue has nothing newer, else 0.",
             labels=[*labels, "stream"],
         )
         silent = GaugeMetricFamily(
             "marketfeed_stream_silent_seconds",
-            "Seconds since the newest message of a stream, counted from its subscription at most.",
+            "Time since the newest message or the subscription of a stream, in seconds.",
             labels=[*labels, "stream"],
         )
         names = {"trades": self._counters.trades.stream, "quotes": self._counters.quotes.stream}
@@ -253,7 +252,7 @@ class WorkerMetrics(Collector):
 
     def _connections(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
         ready = GaugeMetricFamily(
-            "marketfeed_worker_ready", "1 when every stream flows.", labels=["venue", "shard"]
+            "marketfeed_worker_ready", "1 if the worker is ready.", labels=["venue", "shard"]
         )
         ready.add_metric(worker, int(status.ready))
         yield ready
@@ -264,12 +263,12 @@ class WorkerMetrics(Collector):
         )
         reconnects = CounterMetricFamily(
             "marketfeed_connection_reconnects",
-            "Times that it was tried to open a connection again.",
+            "Attempts to reopen a WebSocket connection.",
             labels=["venue", "shard", "connection"],
         )
         shut_out = GaugeMetricFamily(
             "marketfeed_connection_refused",
-            "1 for a connection that the venue refuses (451, 403); it is retried every few minutes.",
+            "1 for a connection that the venue rejects (451, 403); it is retried every few minutes.",
             labels=["venue", "shard", "connection"],
         )
         for connection in status.connections:
@@ -281,7 +280,7 @@ class WorkerMetrics(Collector):
         yield reconnects
         refused = GaugeMetricFamily(
             "marketfeed_symbol_refused",
-            "1 for a symbol that was asked for and left out.",
+            "1 for an assigned symbol that is not subscribed or does not trade.",
             labels=["venue", "shard", "symbol", "reason"],
         )
         for symbol, reason in status.refused_symbols.items():
@@ -292,7 +291,7 @@ class WorkerMetrics(Collector):
         counters = self._counters
         rotations = CounterMetricFamily(
             "marketfeed_connection_rotations",
-            "Connections replaced by a new one before they were closed, by reason.",
+            "Connection rotations by reason.",
             labels=["venue", "shard", "reason"],
         )
         for reason, count in sorted(counters.rotations.items()):
@@ -300,7 +299,7 @@ class WorkerMetrics(Collector):
         yield rotations
         frames = CounterMetricFamily(
             "marketfeed_control_frames_sent",
-            "Frames sent to the venue, which allows a connection only a few a second: commands, pings, pongs.",
+            "Frames sent to the venue, by kind: command, ping, pong. The venue limits them per connection.",
             labels=["venue", "shard", "kind"],
         )
         for kind in ("command", "ping", "pong"):
@@ -308,37 +307,37 @@ class WorkerMetrics(Collector):
         yield frames
         yield _gauge(
             "marketfeed_clock_offset_seconds",
-            "The venue's clock minus ours, in seconds.",
+            "Offset of the venue's clock from the host's, in seconds.",
             worker,
             counters.clock_offset_us / 1e6,
         )
         yield _gauge(
             "marketfeed_request_weight_used",
-            "Request weight that this address has used in the current minute, as the venue says.",
+            "Request weight used by this address in the current minute, as reported by the venue.",
             worker,
             self._weight.used_now,
         )
         yield _gauge(
             "marketfeed_request_weight_limit",
-            "Request weight a minute that the venue allows an address; 0 until it has said so.",
+            "The venue's limit on request weight per minute and address; 0 until it is known.",
             worker,
             self._weight.limit or 0,
         )
         yield _gauge(
             "marketfeed_venue_blocked_seconds",
-            "For how long the venue still wants to be left alone (429, 418).",
+            "Remaining time of a rate limit or ban (429, 418), in seconds.",
             worker,
             self._weight.blocked_seconds,
         )
         yield _gauge(
             "marketfeed_connection_attempts_used",
-            "Connection attempts within the venue's window.",
+            "Connection attempts in the venue's window.",
             worker,
             self._attempts.used,
         )
         yield _gauge(
             "marketfeed_connection_attempts_limit",
-            "Connection attempts that this worker may make within the venue's window.",
+            "Limit on this worker's connection attempts in the venue's window.",
             worker,
             self._attempts.limit,
         )
@@ -357,7 +356,7 @@ def _gauge(name: str, text: str, worker: list[str], value: float) -> Metric:
 
 
 def _in_seconds(latency: LatencyBuckets) -> tuple[list[tuple[str, float]], float]:
-    """Cumulative buckets and sum, as `HistogramMetricFamily.add_metric` takes them."""
+    """Return cumulative buckets and sum for `HistogramMetricFamily.add_metric`."""
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound_us, count in zip([*LATENCY_BOUNDS_US, None], latency.counts, strict=True):

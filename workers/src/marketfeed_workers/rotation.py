@@ -1,4 +1,4 @@
-"""When a connection is replaced by a new one: before the venue ends it, at an hour that suits the user. Pure."""
+"""Rotation time of a connection: before the venue closes it, in the configured window. Pure."""
 
 import random
 import re
@@ -8,13 +8,13 @@ DAY_SECONDS = 86_400
 
 
 class QuietWindow(NamedTuple):
-    """Hours of the day, in seconds since midnight UTC, in which replacing connections disturbs least."""
+    """Preferred time of day for rotations, in seconds since midnight UTC."""
 
     start: int
     end: int
 
     def newest_between(self, earliest: float, latest: float) -> tuple[float, float] | None:
-        """The last stretch of the window between two moments; all in seconds since the epoch."""
+        """Return the last occurrence of the window between two times in seconds since the epoch; None if none."""
         length = (self.end - self.start) % DAY_SECONDS
         opens = latest - (latest - self.start) % DAY_SECONDS  # the last opening at or before `latest`
         for opening in (opens, opens - DAY_SECONDS):
@@ -25,10 +25,10 @@ class QuietWindow(NamedTuple):
 
 
 def parse_window(text: str) -> QuietWindow | None:
-    """``02:00-04:30`` (UTC) as a window; None for "".
+    """Parse ``02:00-04:30`` (UTC); return None for "".
 
     Raises:
-        ValueError: the text is not of that form.
+        ValueError: the text has another format.
     """
     if not text:
         return None
@@ -40,13 +40,19 @@ def parse_window(text: str) -> QuietWindow | None:
 
 
 def rotation_age(
-    connected_at: float, after_seconds: float, window: QuietWindow | None, chance: random.Random
+    connected_at: float, after_seconds: float, window: QuietWindow | None, rng: random.Random
 ) -> float:
-    """Return the age in seconds at which a connection of `connected_at` (since the epoch) is to be replaced.
+    """Return the age in seconds at which a connection is rotated.
 
-    At the age `after_seconds` at the latest, up to a tenth earlier so that a fleet started together does not rotate
-    together; in the newest occurrence of the quiet window before that, if there is one in the second half of its life.
+    That is the last occurrence of the window in the second half of the connection's life, otherwise 90 to 100 % of
+    `after_seconds`: connections that were opened together are not rotated together.
+
+    Args:
+        connected_at: when it was opened, in seconds since the epoch.
+        after_seconds: maximum age.
+        window: preferred time of day; None for any.
+        rng: source of the jitter.
     """
-    latest = connected_at + after_seconds * chance.uniform(0.9, 1.0)
+    latest = connected_at + after_seconds * rng.uniform(0.9, 1.0)
     stretch = window.newest_between(connected_at + after_seconds / 2, latest) if window is not None else None
-    return (latest if stretch is None else chance.uniform(*stretch)) - connected_at
+    return (latest if stretch is None else rng.uniform(*stretch)) - connected_at

@@ -1,4 +1,4 @@
-"""The worker's settings: environment variables, read once."""
+"""Settings of the worker from environment variables."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,15 +27,15 @@ def _symbols(value: tuple[str, ...]) -> tuple[str, ...]:
 def _streams(value: tuple[str, ...]) -> tuple[str, ...]:
     wrong = [kind for kind in value if kind not in ("trade", "bookTicker")]
     if wrong or not value:
-        raise ValueError(f"not a stream: {', '.join(map(repr, wrong))}" if wrong else "it names no stream")
+        raise ValueError(f"not a stream: {', '.join(map(repr, wrong))}" if wrong else "no stream is named")
     return value
 
 
 def parse_time_us(text: str) -> int:
-    """An ISO 8601 time as microseconds since the epoch; UTC where it names no zone.
+    """Parse an ISO 8601 time, UTC unless it has a zone, into microseconds since the epoch.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not such a time.
     """
     moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
@@ -44,28 +44,26 @@ def parse_time_us(text: str) -> int:
 def _address(text: str) -> str:
     parts = urlsplit(text)
     if text and not parts.hostname:
-        raise ValueError("it names no host")
+        raise ValueError("it has no host")
     if parts.username is not None:
-        raise ValueError("it holds a user name, and addresses are logged")
-    (parts.hostname or "").encode("idna")  # raises, as this does, ValueError
+        raise ValueError("it has a user name, and addresses are logged")
+    (parts.hostname or "").encode("idna")  # raises ValueError
     if parts.port == 0:
-        raise ValueError("port 0 is no port to connect to")
+        raise ValueError("port 0 is not a valid port")
     for mark, part in (("?", "a query"), ("#", "a fragment")):
         if mark in text:
-            raise ValueError(
-                f"it holds {part} ({mark}): give the base alone, what belongs behind it is added"
-            )
+            raise ValueError(f"it has {part} ({mark}): give the base only, the rest is added")
     return text
 
 
 def _base_without(*added: str) -> Callable[[str], str]:
-    """Check a base address that somebody has copied with a part of the path that is added to it."""
+    """Return a check that a base address does not have the path that is added to it."""
 
     def check(text: str) -> str:
         path = urlsplit(_address(text)).path
         for part in added:
             if f"{path}/".find(f"/{part}/") >= 0:
-                raise ValueError(f"its path holds /{part}, which is added: give the base alone")
+                raise ValueError(f"its path has /{part}, which is added: give the base only")
         return text
 
     return check
@@ -74,7 +72,7 @@ def _base_without(*added: str) -> Callable[[str], str]:
 def _header_value(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("it holds what no HTTP header takes, such as a line break")
+        raise ValueError("it has characters that are invalid in an HTTP header, such as a line break")
     return key
 
 
@@ -90,122 +88,130 @@ def _start_point(text: str) -> str:
 
 
 class WorkerSettings(KafkaSettings):
-    """Every variable that ``marketfeed-worker`` takes."""
+    """Settings of ``marketfeed-worker``."""
 
     venue: str = Field(DEFAULT, pattern=f"^({'|'.join(VENUES)})$", description=" or ".join(VENUES))
-    shard: str = Field("0", description="name of this worker in metrics and logs, where several share a feed")
+    shard: str = Field("0", description="name of this worker in metrics and logs, if several share a feed")
     binance_ws_base: Annotated[str, AfterValidator(_base_without("ws", "stream"))] = Field(
         "",
         pattern=r"^(|wss?://\S+)$",
-        description="WebSocket base, ws:// or wss://; empty takes the venue's own",
+        description="WebSocket base URL, ws:// or wss://; empty for the venue's own",
     )
     binance_rest_base: Annotated[str, AfterValidator(_base_without("api"))] = Field(
         "",
         pattern=r"^(|https?://\S+)$",
-        description="REST base, http:// or https://; empty takes the venue's own",
+        description="REST base URL, http:// or https://; empty for the venue's own",
     )
     binance_symbols: Annotated[CommaSeparated, AfterValidator(_symbols)] = Field(
-        (), description="symbols to read, in capitals: BTCUSDT,ETHUSDT; this or SYMBOLS_FILE"
+        (), description="symbols to subscribe, in capitals: BTCUSDT,ETHUSDT; this or SYMBOLS_FILE"
     )
     binance_streams: Annotated[CommaSeparated, AfterValidator(_streams)] = Field(
-        ("trade", "bookTicker"), description="what is read of each symbol: trade, bookTicker, or both"
+        ("trade", "bookTicker"), description="streams of each symbol: trade, bookTicker, or both"
     )
     symbols_file: str = Field(
         "",
-        description="assignment file that names the symbols and is followed while it changes; the operator's",
+        description="assignment file with the symbols, written by the operator; changes are applied while running",
     )
     ws_shard_size: int = Field(50, ge=1, le=512, description="symbols per WebSocket connection, 1 to 512")
     ws_transport: Literal["picows", "websockets"] = Field(
         "picows", description="WebSocket library: picows (fast) or websockets"
     )
     ws_open_timeout_seconds: float = Field(
-        10, gt=0, le=120, description="how long one connection attempt may take"
+        10, gt=0, le=120, description="timeout of a connection attempt in seconds"
     )
     ws_idle_timeout_seconds: float = Field(
         30,
         gt=0,
         le=600,
-        description="silence after which a connection is given up; at half of it it is pinged",
+        description="seconds without a frame after which a connection is closed; a ping is sent at half of it",
     )
     ws_rotate_after_seconds: float = Field(
-        23 * 3600, gt=0, le=7 * 86_400, description="age at which a connection is replaced without a break"
+        23 * 3600, gt=0, le=7 * 86_400, description="age in seconds at which a connection is rotated"
     )
     ws_rotate_window: Annotated[str, AfterValidator(_window)] = Field(
-        "", description="hours (UTC) to replace connections in, such as 02:00-04:30; empty for any"
+        "", description="preferred time of day (UTC) of rotations, such as 02:00-04:30; empty for any"
     )
     ws_warm_timeout_seconds: float = Field(
         30,
         gt=0,
         le=600,
-        description="seconds that a replacing connection is given to deliver each stream before REST is asked about it",
+        description="seconds for a new connection to deliver each stream in a rotation before REST is queried",
     )
     ready_quiet_seconds: float = Field(
         5,
         ge=0,
         le=3600,
-        description="seconds after which the venue is asked over REST about a stream that has delivered nothing yet; "
-        "it is ready when nothing newer exists",
+        description="seconds after which a stream without any message is verified over REST; it is ready if the venue "
+        "has nothing newer",
     )
     ready_ack_seconds: float = Field(
         5,
         ge=1,
         le=60,
-        description="age in seconds of the oldest unacknowledged message from which on the worker is not ready",
+        description="age in seconds of the oldest unacknowledged message above which the worker is not ready",
     )
     validate_on_start: bool = Field(
         True,
-        description="leave out symbols that the venue does not list, until it does; halted ones are subscribed: "
+        description="skip symbols that the venue does not list, until it does; halted ones are subscribed: "
         "true or false",
     )
-    validate_only: bool = Field(False, description="only check the symbols, print a table, exit 0 or 1")
+    validate_only: bool = Field(False, description="only validate the symbols, print a table, exit 0 or 1")
 
     binance_api_key: Annotated[SecretStr, AfterValidator(_header_value)] = Field(
         SecretStr(""),
-        description="key for the venue's old trades; without it older gaps can be proven but not filled",
+        description="API key for the venue's historical trades; without it older gaps can only be verified, not filled",
     )
     backfill_from: Annotated[str, AfterValidator(_start_point)] = Field(
         "",
-        description="where a symbol's first ever start begins: a trade id, or a time such as 2026-01-31T00:00:00Z",
+        description="start of symbols without a checkpoint: a trade id, or a time such as 2026-01-31T00:00:00Z",
     )
     gap_hold_seconds: float = Field(
         10,
         ge=0,
         le=600,
-        description="how long a symbol's trades wait for missing ones before they go on without them",
+        description="maximum seconds that trades wait in the reorder buffer for missing ones",
     )
     gap_hold_trades: int = Field(
         50_000,
         ge=0,
         le=5_000_000,
-        description="how many trades may wait for missing ones, all symbols together",
+        description="maximum number of trades in the reorder buffers of all symbols",
     )
     venue_budget_share: int = Field(
-        1, ge=1, le=1000, description="how many workers share this address's request and connection budgets"
+        1,
+        ge=1,
+        le=1000,
+        description="number of workers that share this address's request and connection limits",
     )
 
     market_trades_topic: TopicName = Field(TRADES, description="topic of trades")
     market_book_topic: TopicName = Field(BOOK_TICKER, description="topic of top-of-book quotes")
-    market_progress_topic: TopicName = Field(PROGRESS, description="compacted topic of what is acknowledged")
+    market_progress_topic: TopicName = Field(PROGRESS, description="compacted topic of checkpoints")
     market_gaps_topic: TopicName = Field(GAPS, description="compacted topic of gaps in trade ids")
     market_rejected_topic: TopicName = Field(
         REJECTED,
-        description="topic of messages that cannot be true, such as of an impossible time, as they came",
+        description="topic of messages rejected as impossible, for example by their time",
     )
-    kafka_create_topics: bool = Field(True, description="create topics that are missing: true or false")
-    kafka_topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of topics that are created")
+    kafka_create_topics: bool = Field(True, description="create missing topics: true or false")
+    kafka_topic_partitions: int = Field(4, ge=1, le=1000, description="partitions of created topics")
     kafka_topic_retention_hours: int = Field(
         168,
         ge=1,
         le=87_600,
-        description="how long topics of trades and quotes that are created keep messages, in hours",
+        description="retention of created topics of trades and quotes, in hours",
     )
     progress_interval_seconds: float = Field(
-        1, gt=0, le=600, description="how often progress is published; a restart repeats at most this much"
+        1,
+        gt=0,
+        le=600,
+        description="interval of checkpoints in seconds; a restart publishes at most this much again",
     )
     kafka_acks: Literal["all", "1", "0"] = Field(
-        "all", description="all, 1 or 0; below all a broker's loss loses acknowledged messages"
+        "all", description="all, 1 or 0; below all a broker failure loses acknowledged messages"
     )
-    kafka_linger_ms: float = Field(5, ge=0, le=10_000, description="how long a batch waits for more messages")
+    kafka_linger_ms: float = Field(
+        5, ge=0, le=10_000, description="time in milliseconds that a batch waits for more messages"
+    )
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "lz4", description="none, gzip, snappy, lz4 or zstd"
     )
@@ -213,17 +219,17 @@ class WorkerSettings(KafkaSettings):
         100_000,
         ge=1_000,
         le=5_000_000,
-        description="unacknowledged messages at which sockets are no longer read",
+        description="number of unacknowledged messages at which reading is paused",
     )
     kafka_queue_max_bytes: int = Field(
         64 * 2**20,
         ge=2**20,
         le=2**31 - 1,
-        description="unacknowledged bytes at which sockets are no longer read",
+        description="unacknowledged bytes at which reading is paused",
     )
 
     def topics(self) -> tuple[str, ...]:
-        """Every topic that the worker publishes to."""
+        """Return every topic that the worker publishes to."""
         return (
             self.market_trades_topic,
             self.market_book_topic,
@@ -236,9 +242,9 @@ class WorkerSettings(KafkaSettings):
     def _one_source_of_symbols(self) -> Self:
         if bool(self.binance_symbols) == bool(self.symbols_file):
             raise ValueError(
-                "BINANCE_SYMBOLS and SYMBOLS_FILE are both set: only one of them may be"
+                "BINANCE_SYMBOLS and SYMBOLS_FILE are both set: set only one of them"
                 if self.binance_symbols
-                else "BINANCE_SYMBOLS is not set: name the symbols to read, such as BTCUSDT,ETHUSDT"
+                else "BINANCE_SYMBOLS is not set: set it to the symbols to subscribe, such as BTCUSDT,ETHUSDT"
             )
         return self
 
@@ -249,6 +255,6 @@ class WorkerSettings(KafkaSettings):
         for name, topic in zip(names, topics, strict=True):
             if topics.count(topic) > 1:
                 raise ValueError(
-                    f"{name.upper()}={topic!r} is the name of another topic too: each must differ"
+                    f"{name.upper()}={topic!r} is also the name of another topic: they must differ"
                 )
         return self

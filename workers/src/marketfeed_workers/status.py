@@ -1,4 +1,4 @@
-"""What a worker tells about itself: probes and ``/status``. Asked from the health server's thread."""
+"""Liveness, readiness and ``/status`` of a worker. Called from the health server's thread."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -22,23 +22,23 @@ from marketfeed_workers.venue_watch import VenueWatch
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_SECONDS: Final = 30.0
 HELD_BACK_SECONDS: Final = 10.0
-"""REST says within five seconds whether ids begin again."""
+"""An id reset is confirmed or excluded over REST within five seconds."""
 
 
 def moves(silent_seconds: float, drain_seconds: float) -> Verdict:
-    """Whether an event loop may have stood still for so long; a drain holds it on purpose, for `drain_seconds`."""
+    """Check that the event loop is not stuck; a drain may block it for `drain_seconds`."""
     return Verdict(
         silent_seconds < STUCK_AFTER_SECONDS + drain_seconds,
-        f"the event loop has not turned for {silent_seconds:.0f} s",
+        f"event loop blocked for {silent_seconds:.0f} s",
     )
 
 
 class WorkerHealth:
-    """See `Health`.
+    """Implements `Health`.
 
     Attributes:
-        last_beat: when the event loop last came round, by the monotonic clock; `livez` fails when that is long ago.
-        draining: the worker was told to stop and delivers what it has read.
+        last_beat: monotonic time of the event loop's last iteration; `livez` fails when it is too old.
+        draining: the worker is shutting down and flushes messages.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class WorkerHealth:
         self._monotonic = monotonic
 
     def livez(self) -> Verdict:
-        """Whether the event loop still turns."""
+        """Check that the event loop is not stuck."""
         drain_seconds = self._settings.drain_deadline_seconds if self.draining else 0.0
         return moves(self._monotonic() - self.last_beat, drain_seconds)
 
     def readyz(self) -> Verdict:
-        """Whether every stream flows."""
+        """Check that every stream delivers."""
         reason = self.not_ready_reason()
         return Verdict(not reason, reason)
 
     def status(self) -> bytes:
-        """A `WorkerStatus` as JSON."""
+        """Return a `WorkerStatus` as JSON."""
         return msgspec.json.encode(self.worker_status())
 
     def not_ready_reason(self) -> str:
-        """Why the worker does not do its whole work now; "" when it does."""
+        """Return why the worker is not ready; "" if it is."""
         if self.draining:
             return "stopping"
         if self._publisher.refusal:
@@ -99,22 +99,22 @@ class WorkerHealth:
             return self._kafka.reason
         rejecting = [flow.symbol for flow in list(self._pipeline.flows.values()) if flow.is_rejecting]
         if rejecting:
-            return f"every message of {', '.join(sorted(rejecting)[:5])} is rejected: impossible times; see the log"
+            return f"all messages of {', '.join(sorted(rejecting)[:5])} are rejected: impossible times; see the log"
         held = self._pipeline.held_back(HELD_BACK_SECONDS)
         if held:
             return (
-                f"trades of {', '.join(sorted(held)[:5])} are held back: their ids may begin again, and the venue's "
-                "REST side does not say"
+                f"trades of {', '.join(sorted(held)[:5])} are held: their ids may have been reset, and REST has not "
+                "confirmed it"
             )
         return self._streams.not_ready()
 
     def _not_trading(self) -> dict[str, str]:
-        """The symbols that are read and do not trade -> their status."""
+        """Return the assigned symbols that do not trade -> status."""
         flows = self._pipeline.flows
         return {symbol: status for symbol, status in list(self._watch.not_trading.items()) if symbol in flows}
 
     def worker_status(self) -> WorkerStatus:
-        """Everything that ``/status`` tells."""
+        """Return the content of ``/status``."""
         reason = self.not_ready_reason()
         streams = self._counters.topics
         return WorkerStatus(

@@ -1,5 +1,4 @@
-"""Which of the symbols that a user asks for the venue trades. The venue is asked first, because subscribing to a
-symbol that does not exist succeeds and stays silent."""
+"""Validation of symbols against the venue's listing: a subscription to an unknown symbol succeeds and has no data."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,14 +7,14 @@ from marketfeed_workers.venues.venue import SymbolInfo
 
 
 class Validation(NamedTuple):
-    """The symbols to read, and those left out -> the reason."""
+    """Accepted symbols, and rejected symbols -> reason."""
 
     accepted: list[str]
     refused: dict[str, str]
 
 
 def validate(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) -> Validation:
-    """Sort `symbols` by what the venue lists; the order asked for is kept. None listed: all are accepted."""
+    """Accept the `symbols` that trade, in their order; with `listed` None all of them."""
     if listed is None:
         return Validation(list(symbols), {})
     refused: dict[str, str] = {}
@@ -29,7 +28,7 @@ def validate(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) ->
 
 
 def readable(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) -> Validation:
-    """Sort `symbols` likewise, but accept one that is halted: subscribed, nothing of its opening is missed."""
+    """Accept the `symbols` that are listed, also halted ones: their first trades must not be missed."""
     if listed is None:
         return Validation(list(symbols), {})
     refused = {
@@ -39,12 +38,12 @@ def readable(symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None) ->
 
 
 def table(symbols: tuple[str, ...], listed: Mapping[str, SymbolInfo]) -> str:
-    """A line a symbol: name, the venue's status, whether it would be read."""
+    """Return a table of symbols with the venue's status and the result of the validation."""
     width = max(len("SYMBOL"), *(len(symbol) for symbol in symbols))
     refused = validate(symbols, listed).refused
     lines = [f"{'SYMBOL':<{width}}  {'STATUS':<14}  RESULT"]
     for symbol in symbols:
         status = listed[symbol].status if symbol in listed else "-"
-        result = refused.get(symbol, "ok") if symbol in listed else f"left out: {refused[symbol]}"
+        result = refused.get(symbol, "ok") if symbol in listed else f"rejected: {refused[symbol]}"
         lines.append(f"{symbol:<{width}}  {status:<14}  {result}")
     return "\n".join(lines)

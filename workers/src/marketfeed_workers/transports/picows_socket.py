@@ -1,4 +1,4 @@
-"""Sockets by picows: C speed, and frames handed over by the read that brought them."""
+"""Sockets by picows: fast, and the frames of one read are delivered together."""
 
 import asyncio
 import logging
@@ -28,20 +28,20 @@ from marketfeed_workers.transports.socket import (
     Socket,
 )
 
-_TEXT: Final = WSMsgType.TEXT  # a member of an enumeration is looked up at some cost, and this once a frame
+_TEXT: Final = WSMsgType.TEXT  # saves the lookup of an enum member per frame
 MOST_FRAMES: Final = 512
-"""Few enough that what becomes of them stays in a processor's cache, enough that a batch's own cost is small."""
-_NO_CODE: Final = 1005  # what RFC 6455 (7.1.5) calls the code of a close frame that carries none
+"""Frames per batch: small enough for the processor's cache, large enough that the cost per batch is negligible."""
+_NO_CODE: Final = 1005  # close frame without a code (RFC 6455, 7.1.5)
 
-# At INFO the library tells of each connection and its buffer sizes; the session tells of it in our words.
+# At INFO the library logs each connection, which the session logs as well.
 logging.getLogger("picows").setLevel(logging.WARNING)
 
 
 class _PicowsSocket(WSListener):
-    """A listener that gathers the frames of one read and hands them on together, in batches of at most MOST_FRAMES.
+    """Collects the frames of one read and delivers them in batches of at most MOST_FRAMES.
 
-    A read can bring tens of thousands, for the library's buffer grows with whatever has piled up in the kernel's. In
-    batches acknowledgements are taken in on the way, and the sink can hold the rest back.
+    One read can hold tens of thousands of frames, because the library's buffer grows with the backlog. Between batches
+    the sink can process acknowledgements and pause reading.
     """
 
     closed: "asyncio.Future[Closed]"
@@ -76,13 +76,13 @@ class _PicowsSocket(WSListener):
             try:
                 self._sink.on_frames(batch)
             except BaseException:
-                # The library hands the error to `closed`, but would read on for a moment and come here again.
+                # The library passes the exception to `closed`, but continues to read for a moment.
                 self.abort()
                 raise
 
     def _on_other_frame(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
-        # Pings are answered here and not by the library: its own answer returns before the listener is called, and
-        # where a ping is the last frame of a read the frames before it would wait for the next read.
+        # The library's automatic pong returns before the listener is called: with a ping as the last frame of a read
+        # the frames before it would wait for the next read. So the pong is sent here.
         match kind:
             case WSMsgType.PING:
                 transport.send_pong(frame.get_payload_as_bytes())
@@ -91,20 +91,20 @@ class _PicowsSocket(WSListener):
                 self._sink.on_control_frame(answered=False)
             case WSMsgType.CLOSE:
                 code = frame.get_close_code()
-                # The library would write "no code" as the code 0, which a peer takes for a breach of the protocol.
+                # The library writes "no code" as code 0, which is a protocol error for the peer.
                 transport.send_close(WSCloseCode.OK if code is WSCloseCode.NO_INFO else code)
                 transport.disconnect()
             case _:
                 self._gather(frame)
 
     def _gather(self, frame: WSFrame) -> None:
-        """A fragment of a message; the library bounds a frame and not a message, and does not ask where one begins."""
+        """Add a fragment to its message. The library limits the size of frames only, and not their order."""
         if self._own_ending is not None:
             return
         payload = frame.get_payload_as_bytes()
         self._fragments_bytes += len(payload)
         if frame.rsv1:
-            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a compressed message, which was not agreed to")
+            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a compressed message without negotiated compression")
         elif (frame.msg_type is WSMsgType.CONTINUATION) != bool(self._fragments):
             self._break_off(WSCloseCode.PROTOCOL_ERROR, "a fragment out of place")
         elif self._fragments_bytes > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
@@ -157,14 +157,14 @@ class _PicowsSocket(WSListener):
         return self._transport
 
     async def _ending(self, transport: WSTransport) -> Closed:
-        """How the connection ended; raises what the sink raised."""
+        """Wait for the end and return how the connection ended; raise the sink's exception."""
         try:
             await transport.wait_disconnected()
             ending = _how_it_ended(transport)
-        except WSProtocolError as error:  # the peer broke the protocol, and the library the connection
+        except WSProtocolError as error:  # protocol error of the peer; the library has closed the connection
             ending = Closed(int(error.code), str(error), by_us=True)
         ending = self._own_ending or ending
-        while self._frames:  # the end comes first, the sink's wish to hold back second
+        while self._frames:  # deliver the remaining frames even while reading is paused
             self._held_back = False
             self._hand_on()
         return ending
@@ -199,6 +199,6 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
         raise Unreachable("connect_timeout", f"{url}: no connection within {timeout_seconds:g} s") from error
     except (WSError, OSError) as error:
         raise Unreachable("connect_failed", f"{url}: {error}") from error
-    if not isinstance(listener, _PicowsSocket):  # what the library returns when the peer hangs up at once
-        raise Unreachable("handshake_failed", f"{url}: closed without an answer to the handshake")
+    if not isinstance(listener, _PicowsSocket):  # returned by the library when the peer closes at once
+        raise Unreachable("handshake_failed", f"{url}: closed without a response to the handshake")
     return listener

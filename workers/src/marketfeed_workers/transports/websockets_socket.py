@@ -1,4 +1,4 @@
-"""Sockets by the `websockets` library: pure Python, the widest use; a frame at a time."""
+"""Sockets by the `websockets` library: pure Python, widely used; delivers one frame at a time."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -22,15 +22,15 @@ _CLOSE_SECONDS: Final = 2.0
 
 
 def _telling(sink: FrameSink) -> type[ClientConnection]:
-    """A connection that tells of pings and pongs, which the library keeps to itself, from its first one on."""
+    """Return a connection class that passes pings and pongs to `sink`; the library handles them internally."""
 
     class Telling(ClientConnection):
         is_ending = False
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            # The library enforces its close timeout only inside calls of its user. A peer that goes on sending after
-            # it broke the protocol, or after a message that is too large, would be kept for ever.
+            # The library applies its close timeout only inside calls by its user. Without this a peer that continues to
+            # send after a protocol error, or after a message that is too large, would never be disconnected.
             if self.protocol.close_expected() and not self.is_ending:
                 self.is_ending = True
                 self.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
@@ -44,14 +44,14 @@ def _telling(sink: FrameSink) -> type[ClientConnection]:
 
 
 class _ConnectOnce(connect):
-    """Without the library's following of redirects: where data comes from is the user's choice alone."""
+    """Does not follow redirects: only the user decides where data comes from."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 class _WebsocketsSocket:
-    """Reads in a task of its own; while reading is paused the library's bounded queue fills and it stops too."""
+    """Reads in a task of its own; while reading is paused the library's bounded queue fills up and stops it, too."""
 
     def __init__(self, connection: ClientConnection, sink: FrameSink) -> None:
         self._connection = connection
@@ -96,7 +96,7 @@ class _WebsocketsSocket:
             try:
                 await sending
             except ConnectionClosed:
-                return  # the reader tells the session
+                return  # reported by the reader
 
         task = asyncio.create_task(until_closed())
         self._sends.add(task)
@@ -104,7 +104,7 @@ class _WebsocketsSocket:
 
 
 def _how_it_ended(error: ConnectionClosed) -> Closed:
-    """Whoever sent a close frame first closed it."""
+    """Return how the connection ended; the side that sent a close frame first has closed it."""
     if error.rcvd is not None and error.rcvd_then_sent is not False:
         return Closed(error.rcvd.code, error.rcvd.reason)
     if error.sent is not None:
@@ -120,9 +120,9 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
             create_connection=_telling(sink),
             open_timeout=timeout_seconds,
             ping_interval=None,
-            proxy=None,  # as the other transport and REST: what the environment says of proxies is not for us
+            proxy=None,  # as the other transport and REST: proxy variables of the environment are ignored
             compression=None,
-            max_size=MAX_MESSAGE_BYTES,  # of a message; the library bounds its fragments, too
+            max_size=MAX_MESSAGE_BYTES,  # of a message, including its fragments
             close_timeout=_CLOSE_SECONDS,
         )
     except InvalidStatus as error:

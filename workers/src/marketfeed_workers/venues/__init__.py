@@ -1,5 +1,5 @@
-"""Venues: what differs between exchanges, and nothing else.
+"""Venues: everything that differs between exchanges.
 
-`venue` is the seam, `registry` finds a venue by name, each other folder is a venue or a dialect that venues share.
-Outside this folder no code names a venue.
+`venue` is the interface and `registry` finds a venue by name. Each folder is a venue, or an API that venues share. No
+code outside this package names a venue.
 """

@@ -1,4 +1,4 @@
-"""Finds a venue by its name: one line a venue."""
+"""Venues by name."""
 
 from marketfeed_workers.venues import binance, binance_us
 from marketfeed_workers.venues.venue import Venue

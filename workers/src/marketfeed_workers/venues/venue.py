@@ -1,9 +1,8 @@
-"""The seam between a venue and the rest of the worker: facts, frames to messages, commands, REST.
+"""Interface between a venue and the rest of the worker: facts, frames to messages, commands, REST.
 
-What differs from venue to venue ends here. On this side symbols are ours everywhere, in calls and in messages: a venue
-that writes them otherwise, perhaps in two ways, translates them. Trade ids are numbers, prices and quantities decimal
-text without an exponent, digit for digit as the venue wrote them, and the side of a trade is told by whether its buyer
-was the maker.
+A venue translates its own symbols: calls and messages use ours. Trade ids are numbers. Prices and quantities are
+decimal text without an exponent, digit for digit as received. A trade's side is given by whether its buyer was the
+maker.
 """
 
 import time
@@ -22,33 +21,33 @@ from marketfeed_workers.id_ranges import IdRange
 
 
 class Reply(NamedTuple):
-    """The venue's answer to a command that we sent."""
+    """The venue's reply to a command."""
 
     request_id: int | None
     error: str
-    """Why the command was refused; "" when it was done."""
+    """Why the command failed; "" on success."""
     result: object
 
 
 class ShutdownNotice(NamedTuple):
-    """The venue says that it will close this connection soon."""
+    """The venue's announcement that it will close this connection soon."""
 
 
 Event = Trade | BookTicker | Reply | ShutdownNotice | None
-"""What a frame means; None: nothing that concerns us."""
+"""Meaning of a frame; None: irrelevant."""
 
 
 class Batch(NamedTuple):
-    """What the frames of one read mean, each kind in order."""
+    """The decoded frames of one read, in order by type."""
 
     trades: list[Trade]
     quotes: list[BookTicker]
     notices: list[Reply | ShutdownNotice]
-    """What concerns the connection itself."""
+    """Replies and notices about the connection itself."""
     refused: list[BadFrame]
-    """Why frames were passed over."""
+    """Errors of the frames that were skipped."""
     unexpected: Sequence[bytes] = ()
-    """Frames that are neither a message of a stream that can be asked for, nor about the connection."""
+    """Frames that are neither a message of a supported stream nor about the connection."""
 
 
 StreamKind = Literal["trade", "bookTicker"]
@@ -56,7 +55,7 @@ StreamKind = Literal["trade", "bookTicker"]
 
 
 class BestQuote(NamedTuple):
-    """The best bid and ask over REST, to be compared with what a stream delivered."""
+    """Best bid and ask over REST, for comparison with the stream."""
 
     bid_price: Decimal
     bid_qty: Decimal
@@ -65,33 +64,33 @@ class BestQuote(NamedTuple):
 
 
 class AppPing(NamedTuple):
-    """A ping that is a command of the venue's own; its answer is a `Reply`, and without one the connection is dead."""
+    """Application-level keepalive: a command with a `Reply`; without one the connection is dead."""
 
     interval_seconds: float
     command: Callable[[int], str]
-    """From a request id."""
+    """Returns the command for a request id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VenueFacts:
-    """What the rest of the worker must know of a venue; sources in the venue's own module."""
+    """Properties of a venue; their sources are in the venue's module."""
 
     name: str
     ws_base: str
     rest_base: str
     trade_ids: Literal["contiguous", "increasing"]
-    """contiguous: +1 per symbol, so that a jump is a suspected gap; increasing: only repeats can be told from ids."""
+    """contiguous: +1 per symbol, so that gaps can be detected; increasing: only duplicates can be detected."""
     max_streams_per_connection: int
     max_streams_in_url: int
-    """Above this many the connection is opened bare and subscribed by commands."""
+    """Above this number the connection is opened without streams and subscribed by commands."""
     max_names_per_command: int
     command_interval_seconds: float
     connection_life_seconds: float
-    """The venue closes a connection at this age."""
+    """Age at which the venue closes a connection."""
     connection_attempts: int
     connection_attempts_window_seconds: float
     app_ping: AppPing | None = None
-    """How the venue wants to be asked for a sign of life; None: by the WebSocket's own pings only."""
+    """Application-level keepalive; None: WebSocket pings only."""
 
 
 class SymbolInfo(NamedTuple):
@@ -102,32 +101,32 @@ class SymbolInfo(NamedTuple):
 
 
 class VenueTime(NamedTuple):
-    """What the venue's clock showed."""
+    """A reading of the venue's clock."""
 
     time_us: int
     at: float
-    """When, by our monotonic clock: the middle of the request (Cristian's algorithm), without what it waited for."""
+    """Our monotonic time of the reading: the middle of the request (Cristian's algorithm), without rate limiting."""
 
 
 class Fetched(NamedTuple):
-    """What the venue has of the trade ids that were asked for; ids in neither part are not known about."""
+    """Result of a request for trade ids; ids that are neither in `trades` nor in `absent` are undetermined."""
 
     trades: list[Trade]
     absent: list[IdRange]
-    """Ids that do not exist at the venue."""
+    """Ids that the venue has confirmed not to exist."""
     proof: str
-    """The endpoint that said so."""
+    """The endpoint of the response."""
     covered: IdRange | None = None
-    """The ids that the response answers for: what is still missing of them is not to be had now. None: the ids from
-    the first to the last in `trades` and `absent`."""
+    """The ids that the response covers: those still missing are not available now. None: from the first to the last id
+    in `trades` and `absent`."""
     asked: IdRange | None = None
-    """The ids that the request was about, where nothing is covered; None: all."""
+    """The ids of the request, where nothing is covered; None: all."""
     refused: tuple[str, ...] = ()
-    """Why rows could not be used; their ids stay missing."""
+    """Errors of the rows that cannot be used; their ids stay missing."""
 
     @property
     def reach(self) -> IdRange | None:
-        """`covered`, or what stands for it."""
+        """`covered`, or its default."""
         if self.covered is not None:
             return self.covered
         answered = [*(IdRange(each.trade_id, each.trade_id) for each in self.trades), *self.absent]
@@ -137,35 +136,35 @@ class Fetched(NamedTuple):
 
 
 class VenueRest(Protocol):
-    """The venue's REST side. Every call may raise Unreachable, Limited or Refused."""
+    """The venue's REST API. Every call may raise Unreachable, Limited or Refused."""
 
     @property
     def newest_only(self) -> int | None:
-        """How many of a symbol's newest trades can be had exactly; None: as many as the venue keeps."""
+        """Number of a symbol's newest trades that are available row by row; None: all that the venue keeps."""
 
     def ids_began_again(self, symbol: str) -> None:
-        """Forget what was noted of the symbol's ids: the venue has begun them again."""
+        """Reset cached state of the symbol's ids: the venue has restarted them."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
-        """Every symbol that the venue lists. One that is not among them may have an entry that cannot be read."""
+        """Return every listed symbol, except for entries that cannot be decoded."""
 
     async def is_listed(self, symbol: str) -> bool:
-        """Whether the venue knows a symbol: it is asked about that alone, and silence is no False."""
+        """Return whether the venue lists a symbol, by a request for this symbol alone; no response raises."""
 
     async def server_time(self) -> "VenueTime":
-        """The venue's clock, and when it showed that."""
+        """Return the venue's time."""
 
     async def newest_trade(self, symbol: str) -> Trade | None:
-        """The newest trade that the venue has of a symbol; None when it has none."""
+        """Return the newest trade of a symbol; None if there is none."""
 
     async def best_quote(self, symbol: str) -> BestQuote | None:
-        """The best bid and ask that the venue has of a symbol now; None when it has none."""
+        """Return the current best bid and ask of a symbol; None if there is none."""
 
     async def newest_update_id(self, symbol: str) -> int | None:
-        """The newest update id of a symbol's quotes; None where the venue does not say."""
+        """Return the newest update id of a symbol's quotes; None if the venue does not provide it."""
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
-        """The id of the first trade at or after a time; None when there is none soon after it."""
+        """Return the id of the first trade at or after a time; None if there is none soon after it."""
 
     async def trades(
         self,
@@ -176,20 +175,24 @@ class VenueRest(Protocol):
         *,
         is_backfill: bool = False,
     ) -> Fetched:
-        """What the venue has of `ids`, or of a part of them, in as few requests as prove something.
+        """Fetch the trades of `ids`, or of a part of them, with as few requests as possible.
 
-        `also`: further ids that are missing; what a response happens to cover of them is part of the answer.
-        `near_time_us` is about when the trade before them was matched, for venues that find trades by time: it may be
-        late by what an acknowledgement takes. `is_backfill`: a part of the request weight is left to other requests.
+        Args:
+            symbol: the symbol.
+            ids: the trade ids to fetch.
+            near_time_us: approximate time of the trade before them, for venues that find trades by time; it may be late
+                by the time of an acknowledgement.
+            also: further missing ids; those that a response covers are part of the result.
+            is_backfill: whether to leave a part of the request weight to other requests.
         """
 
 
 def _ignore(_reason: str, _count: int) -> None:
-    """Nobody counts."""
+    """Count nothing."""
 
 
 class RestAccess(NamedTuple):
-    """What a venue's REST side needs to be reached."""
+    """Access to a venue's REST API."""
 
     base: str
     session: ClientSession
@@ -197,55 +200,55 @@ class RestAccess(NamedTuple):
     api_key: SecretStr
     now_us: Callable[[], int]
     note: Callable[[str, int], None] = _ignore
-    """Counts what could not be used: a constant for metrics, and how many."""
+    """Counts failures: reason for metrics, and number."""
     latest_us: Callable[[], int] | None = None
-    """The latest time that a trade can bear now, as `VenueClock`; None: what the host's clock says, and a day."""
+    """Latest possible time of a trade, as `VenueClock`; None: the host's clock plus a day."""
     monotonic: Callable[[], float] = time.monotonic
 
 
 class Venue(Protocol):
-    """One exchange."""
+    """An exchange."""
 
     facts: VenueFacts
     kinds: frozenset[StreamKind]
-    """What is read of each symbol."""
+    """The streams to subscribe of each symbol."""
 
     def reading(self, kinds: frozenset[StreamKind]) -> "Venue":
-        """This venue, of which only `kinds` is read."""
+        """Return this venue with only the streams of `kinds`."""
 
     def streams(self, symbol: str) -> tuple[str, ...]:
-        """The names of the streams of a symbol, one for each of `kinds_of` this venue, in that order."""
+        """Return the stream names of a symbol, one for each of `kinds_of` this venue, in that order."""
 
     def stream_url(self, base: str, streams: Sequence[str]) -> str:
-        """The address that opens a connection with these streams; with none it opens bare, to be subscribed."""
+        """Return the URL of a connection with these streams, or of one without streams."""
 
     def stream_of(self, frame: bytes) -> str:
-        """The name of the stream that a frame belongs to; "" when it is not live market data.
+        """Return the stream name of a frame; "" if it is not live market data.
 
-        A snapshot at the beginning of a subscription is none: it comes also where the stream itself is mute.
+        A snapshot at the beginning of a subscription is not live: it is also sent while the stream itself is stalled.
         """
 
     def subscribe(self, request_id: int, streams: Sequence[str]) -> str:
-        """The command that adds streams to a connection."""
+        """Return the command that adds streams to a connection."""
 
     def unsubscribe(self, request_id: int, streams: Sequence[str]) -> str:
-        """The command that takes streams away from a connection."""
+        """Return the command that removes streams from a connection."""
 
     def list_subscriptions(self, request_id: int) -> str:
-        """The command whose reply's result is the list of a connection's streams."""
+        """Return the command whose result is the list of a connection's streams."""
 
     def read_all(self, frames: list[bytes], received_time_us: int) -> Batch:
-        """What the frames of one read mean. Pure; a symbol's trades in the order of their ids.
+        """Decode the frames of one read. Pure; a symbol's trades are in the order of their ids.
 
-        Trades of a snapshot have the origin backfill: they tell of the past, and may have come before.
+        Trades of a snapshot have the origin backfill: they may have been received before.
         """
 
     def rest(self, access: RestAccess) -> VenueRest:
-        """The venue's REST side."""
+        """Return the client of the venue's REST API."""
 
 
 def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int) -> Batch:
-    """`Venue.read_all` for a venue whose frames mean one thing each; `read` raises BadFrame."""
+    """Implement `Venue.read_all` for a venue with one event per frame; `read` raises BadFrame."""
     unexpected: list[bytes] = []
     batch = Batch([], [], [], [], unexpected)
     for frame in frames:
@@ -266,5 +269,5 @@ def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], receive
 
 
 def kinds_of(venue: Venue) -> list[StreamKind]:
-    """The kinds of streams that are read of each symbol, trades first."""
+    """Return the streams to subscribe of each symbol, trades first."""
     return sorted(venue.kinds, reverse=True)

@@ -1,6 +1,6 @@
 """Binance (global) spot. Facts from the venue's API documents of July 2026.
 
-Times are asked for in microseconds, which this venue offers by a parameter of the stream's address.
+Times are requested in microseconds, by a parameter of the stream URL.
 """
 
 from marketfeed_workers.venues.binance_spot.rest import Weights

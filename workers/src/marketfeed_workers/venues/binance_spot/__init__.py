@@ -1,4 +1,4 @@
-"""The dialect that Binance's spot venues share: stream names, frames, commands, REST.
+"""API shared by Binance's spot venues: stream names, frames, commands, REST.
 
 Source: binance-spot-api-docs, web-socket-streams.md and rest-api.md.
 """

@@ -1,4 +1,4 @@
-"""What the venue's frames and REST rows have alike."""
+"""Field types shared by frames and REST rows."""
 
 from typing import Annotated
 
@@ -7,4 +7,4 @@ import msgspec
 from marketfeed_wire import MAX_TIME_US
 
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US // 1000)]
-"""A time in milliseconds since the Unix epoch that a message can hold in microseconds."""
+"""Milliseconds since the Unix epoch, within the range of a message's microseconds."""

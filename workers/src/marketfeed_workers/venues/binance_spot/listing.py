@@ -1,7 +1,7 @@
-"""The venue's listing (exchangeInfo): which symbols trade, and the request weight a minute.
+"""The venue's listing (exchangeInfo): symbols with their status, and the request weight per minute.
 
-It lists thousands of symbols and limits of many kinds, and grows new ones: an entry that cannot be read costs that
-entry, not the others.
+The listing has thousands of symbols and many kinds of limits, and new ones are added: an entry that cannot be decoded
+is skipped without the others.
 """
 
 from typing import Final, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _SECONDS: Final = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
 MIN_LIMIT: Final = 60
-"""Weight a minute below which a limit is taken for a mistake: one listing and one page of trades cost most of it."""
+"""Smallest plausible weight per minute: one listing and one page of trades cost most of it."""
 MAX_LIMIT: Final = 1_000_000
 
 
@@ -50,20 +50,20 @@ _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Listing(NamedTuple):
-    """What exchangeInfo says."""
+    """Content of exchangeInfo."""
 
     symbols: dict[str, SymbolInfo]
     minute_weight: int | None
-    """Request weight a minute; None where it says none that can be meant."""
+    """Request weight per minute; None if there is no plausible one."""
     refused: list[str]
-    """Entries that cannot be read, and why."""
+    """Errors of entries that cannot be decoded."""
 
 
 def read_listing(body: bytes) -> Listing:
-    """The listing in a response's body.
+    """Decode the listing in a response's body.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it holds no list of symbols.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the body has no list of symbols.
     """
     refused: list[str] = []
     try:
@@ -91,7 +91,7 @@ def _each(decoder: "msgspec.json.Decoder[T]", raws: list[msgspec.Raw], refused: 
 
 
 def _minute_weight(limits: list[_RateLimit]) -> int | None:
-    """The smallest of the limits on request weight, as weight a minute."""
+    """Return the smallest plausible limit on request weight, per minute."""
     weights = [
         each.limit * 60 // (_SECONDS[each.interval] * each.interval_num)
         for each in limits

@@ -1,7 +1,7 @@
-"""Frames of Binance's combined streams to wire messages. Pure: the time of receipt is handed in.
+"""Decoding of Binance's combined stream frames to wire messages. Pure: the receive time is an argument.
 
-A combined frame is ``{"stream":"btcusdt@trade","data":{…}}``. Which kind it is stands in the stream's name, near
-the frame's start; looking there first lets each frame be decoded once, straight into the type that it must have.
+A combined frame is ``{"stream":"btcusdt@trade","data":{…}}``. The stream name near its start determines the type, so
+that each frame is decoded once, directly into that type.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,12 @@ from marketfeed_wire.messages import Id, Name
 from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
-_NAME_END: Final = (
-    96  # a stream's name stands within the first bytes of a frame: '{"stream":"' + symbol + kind
-)
-# With what follows the name, because a reply that lists subscriptions names streams at its start as well.
+_NAME_END: Final = 96  # a stream name ends within the first bytes of a frame: '{"stream":"' + symbol + kind
+# Including the text after the name, because a reply that lists subscriptions also has stream names at its start.
 _TRADE_START: Final = b'@trade","data":'
 _BOOK_TICKER_START: Final = b'@bookTicker","data":'
 _OURS: Final = ("@trade", "@bookTicker")
-# What the venue writes last before a frame's two closing braces: a quote's quantity, a trade's `"M":true`.
+# Last byte before a frame's two closing braces: a quote ends with a quantity, a trade with `"M":true`.
 _BOOK_TICKER_END: Final = b'"}}'[0]
 _TRADE_END: Final = b"e}}"[0]
 
@@ -31,7 +29,7 @@ _T = TypeVar("_T")
 
 
 _Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""Whether a time is possible is for `VenueClock` to say: what is not is kept with its id, which needs to be read."""
+"""Any integer: `VenueClock` checks times, because a trade with an impossible time is still recorded with its id."""
 
 
 class _TradePayload(msgspec.Struct, gc=False):
@@ -71,7 +69,7 @@ class _CommandError(msgspec.Struct, gc=False):
 
 
 class _OtherFrame(msgspec.Struct, gc=False):
-    """Anything but market data: answers to commands, notices."""
+    """Replies to commands, and notices."""
 
     stream: str | None = None
     data: _OtherPayload | None = None
@@ -94,22 +92,22 @@ _book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
 _all_book_tickers: Final = msgspec.json.Decoder(list[_BookTickerFrame])
 _others: Final = msgspec.json.Decoder(_OtherFrame)
 _any_way: Final = msgspec.json.Decoder(_FrameInAnyWay)
-# RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
+# RecursionError: msgspec raises it for deeply nested values, also inside ignored fields.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
-    """``read(frame, received_time_us)`` for a venue whose times count units of `time_unit_us` microseconds."""
+    """Return ``read(frame, received_time_us)`` for a venue with times in units of `time_unit_us` microseconds."""
     read_trade = _read_trade
 
     def read(frame: bytes, received_time_us: int) -> Event:
-        # Written out in one function, because a call to another costs a tenth of what all of this does.
+        # One function without calls: each call would add a tenth to its cost.
         try:
-            # Quotes first, because there are several to a trade.
+            # Quotes first: they are more frequent than trades.
             if frame.find(_BOOK_TICKER_START, 0, _NAME_END) > 0:
                 quote = _book_tickers.decode(frame).data
-                # The spot stream carries no time of its own: only the time of receipt is known. That its decimals
-                # are decimals is left to the consumers: four more checks would cost as much as the decoding.
+                # The spot stream has no event time. Consumers validate the decimals: four checks here would cost as
+                # much as the decoding.
                 return BookTicker(
                     venue, quote.s, quote.u, quote.b, quote.B, quote.a, quote.A, None, received_time_us
                 )
@@ -140,11 +138,11 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
 
 
 def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], Batch]:
-    """``read_all(frames, received_time_us)``: as `reader`, but with all frames of a kind decoded in one call.
+    """Return ``read_all(frames, received_time_us)``: as `reader`, but all frames of a type are decoded in one call.
 
-    How a frame ends tells its kind at a quarter of the cost of looking for its name. That is a guess, which the names
-    and the types then prove for all of them together. Where it was wrong, or a frame is not as it should be, each is
-    read by itself, so that only what is really bad is passed over.
+    The type is guessed by the end of a frame, at a quarter of the cost of searching its name. The names and types are
+    then verified for all frames together. If the guess was wrong, or a frame is invalid, each frame is decoded
+    separately, so that only invalid frames are skipped.
     """
     read = reader(venue, time_unit_us)
     read_trades = _read_trades
@@ -187,7 +185,7 @@ def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], 
 
 
 def _by_end(frames: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """What looks like quotes, like trades, and the rest; raises IndexError where a frame has not three bytes."""
+    """Sort frames by their end into quotes, trades and others; raise IndexError for less than three bytes."""
     quotes: list[bytes] = []
     trades: list[bytes] = []
     others: list[bytes] = []
@@ -203,11 +201,16 @@ def _by_end(frames: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes]]
 
 
 def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start: bytes) -> Sequence[_T]:
-    """Frames of one kind, which all have `start`, the end of their stream's name.
+    """Decode frames of one type.
+
+    Args:
+        decode: decoder of a list of frames.
+        frames: the frames.
+        start: the end of the stream name and what follows it, which every frame must contain.
 
     Raises:
-        _WrongGuess: they are not all of that kind.
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: one of them cannot be read.
+        _WrongGuess: not all frames are of this type.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: a frame is invalid.
     """
     if not frames:
         return []
@@ -219,12 +222,12 @@ def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start
 
 
 class _WrongGuess(Exception):
-    """Frames are not of the kind that their ends look like."""
+    """Frames are not of the type that was guessed by their ends."""
 
 
 def stream_of(frame: bytes) -> str:
-    """The name of the stream that a combined frame belongs to; "" for anything else."""
-    if not frame.startswith(_STREAM_FIELD):  # written in another way, or none
+    """Return the stream name of a combined frame; "" for any other frame."""
+    if not frame.startswith(_STREAM_FIELD):  # other formatting, or not a combined frame
         try:
             return _any_way.decode(frame).stream
         except _UNREADABLE:
@@ -234,7 +237,7 @@ def stream_of(frame: bytes) -> str:
 
 
 def _rewritten(frame: bytes) -> bytes:
-    """A frame of a stream of ours, written in another way (order of fields, spaces), as the venue usually does."""
+    """Return a frame with other formatting (order of fields, spaces) in the venue's usual format."""
     written = _any_way.decode(frame)
     kind = written.stream[written.stream.rindex("@") :]
     return b'{"stream":"%b","data":%b}' % (kind.encode(), written.data)

@@ -1,11 +1,11 @@
-"""Binance's REST side: which symbols there are, and trades by id. Source: binance-spot-api-docs, rest-api.md.
+"""Client of Binance's REST API: listing, clock, and trades by id. Source: binance-spot-api-docs, rest-api.md.
 
-What can repair a hole, in the order tried:
+Endpoints for backfill, in the order tried:
 
-- ``historicalTrades``: exact rows by id, as old as the venue keeps them; Binance US wants an API key for it.
-- ``trades``: exact rows, but only the newest 1,000 of a symbol.
-- ``aggTrades``: rows that each cover trade ids f to l. They prove which ids exist; only where f = l is the row a
-  trade, otherwise the trades are known to exist and cannot be had without a key.
+- ``historicalTrades``: rows by id, as far back as the venue keeps them; Binance US requires an API key.
+- ``trades``: rows, but only the newest 1,000 of a symbol.
+- ``aggTrades``: each row covers trade ids f to l. Rows prove which ids exist; a row with f = l is a trade, otherwise
+  the single trades are not available without a key.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ _KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
 _USED_WEIGHT_DIGITS: Final = 10
 _OFF_LOOP_BYTES: Final = 256 * 1024
-"""A body larger than this is decoded in a thread: streams go on being read meanwhile."""
+"""Larger bodies are decoded in a thread, so that the event loop continues to read streams."""
 
 
 class Weights(NamedTuple):
-    """Request weights by endpoint, to plan with; what was really used comes back in each answer."""
+    """Request weights by endpoint, for planning; each response has the weight that was used."""
 
     exchange_info: int
     trades: int
@@ -65,7 +65,7 @@ class Weights(NamedTuple):
     depth: int
     time: int
     a_minute: int
-    """The documented limit, for where exchangeInfo names none that can be meant."""
+    """Documented limit per minute, used if exchangeInfo has no plausible one."""
 
 
 class _BookTicker(msgspec.Struct, rename="camel"):
@@ -109,29 +109,27 @@ class BinanceRest:
         self._latest_us = access.latest_us or VenueClock(access.now_us, time.monotonic).latest_us
         self._monotonic = access.monotonic
         self._note = access.note
-        self._odd_entries = logs.Episode(
-            log, "entries of the venue's listing skipped", "every entry of the venue's listing can be read"
-        )
+        self._odd_entries = logs.Episode(log, "listing entries skipped", "listing entries complete")
         self._no_limit = logs.Episode(
             log,
-            "the listing names no usable weight limit; the documented one is assumed",
-            "weight limit read",
+            "weight limit missing in the listing; documented limit assumed",
+            "weight limit received",
         )
         self._oldest_of_newest: dict[str, int] = {}
 
     @property
     def newest_only(self) -> int | None:
-        """How many of a symbol's newest trades can be had; None: all of them."""
+        """Number of a symbol's newest trades that are available row by row; None: all."""
         return None if self._has_history else _PAGE
 
     def ids_began_again(self, symbol: str) -> None:
-        """Forget which ids were the oldest that can be had exactly."""
+        """Reset the oldest id of the newest trades."""
         self._oldest_of_newest.pop(symbol, None)
 
     async def symbols(self) -> dict[str, SymbolInfo]:
-        """Every symbol that the venue lists.
+        """Return every listed symbol.
 
-        All are fetched and filtered here: asked for by name, one unknown symbol fails the whole request (-1121).
+        The whole listing is fetched: in a request by name one unknown symbol fails the request (-1121).
         """
         listing: Listing = await self._get(read_listing, "exchangeInfo", self._weights.exchange_info)
         if listing.refused:
@@ -147,7 +145,7 @@ class BinanceRest:
         return listing.symbols
 
     async def is_listed(self, symbol: str) -> bool:
-        """Whether the venue knows a symbol, by a request that is about nothing else."""
+        """Return whether the venue lists a symbol, by a request for this symbol alone."""
         try:
             await self._get(bytes, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol)
         except UnknownSymbol:
@@ -155,8 +153,8 @@ class BinanceRest:
         return True
 
     async def server_time(self) -> VenueTime:
-        """The venue's clock; its minutes are those of the request weight."""
-        await self._budget.take(self._weights.time)  # which may wait for long
+        """Return the venue's time; request weight is counted by minutes of this clock."""
+        await self._budget.take(self._weights.time)  # before `sent`: it may wait
         sent = self._monotonic()
         found = await self._ask(_server_time.decode, "time")
         at = (sent + self._monotonic()) / 2
@@ -164,31 +162,29 @@ class BinanceRest:
         return VenueTime(found.server_time * 1000, at)
 
     async def newest_trade(self, symbol: str) -> Trade | None:
-        """The newest trade that the venue has of a symbol; None when it has none."""
+        """Return the newest trade of a symbol; None if there is none."""
         page = await self._rows(rows.TRADES, "trades", self._weights.trades, symbol=symbol, limit="1")
         if page.refused:
-            raise Unreachable(
-                "bad_answer", f"the newest trade of {symbol} is not in the venue's format: {page.refused[0]}"
-            )
+            raise Unreachable("bad_answer", f"the newest trade of {symbol} is invalid: {page.refused[0]}")
         return self._trade(symbol, page.rows[-1]) if page.rows else None
 
     async def best_quote(self, symbol: str) -> BestQuote | None:
-        """The best bid and ask that the venue has of a symbol now."""
+        """Return the current best bid and ask of a symbol."""
         row = await self._get(
             _book_ticker.decode, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol
         )
         return BestQuote(*map(Decimal, (row.bid_price, row.bid_qty, row.ask_price, row.ask_qty)))
 
     async def newest_update_id(self, symbol: str) -> int | None:
-        """The update id of the symbol's order book, which its best bid and ask share."""
+        """Return the update id of the symbol's order book, which bookTicker shares."""
         found = await self._get(_depth.decode, "depth", self._weights.depth, symbol=symbol, limit="5")
         return found.last_update_id
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
-        """The id of the first trade at or after a time; None when there is none.
+        """Return the id of the first trade at or after a time; None if there is none.
 
-        Looked for within an hour first, then from that time on, then by halving the aggregates' own ids: what comes
-        after a quiet time is found however long it was.
+        Searched within an hour, then without an end, then by bisection of the aggregate ids, so that trades after a
+        quiet period of any length are found.
         """
         start_ms = max(0, time_us // 1000)
         window = {"startTime": str(start_ms), "endTime": str(start_ms + _AGGREGATE_WINDOW_MS - 1)}
@@ -223,7 +219,7 @@ class BinanceRest:
         *,
         is_backfill: bool = False,
     ) -> Fetched:
-        """What the venue has of `ids`, or of a part; see the module's text for where it is looked for."""
+        """Fetch the trades of `ids`, or of a part; see `VenueRest.trades` and the module's docstring."""
         question = _Question(symbol, ids, merged([ids, *also]), near_time_us, is_backfill)
         if self._has_history:
             try:
@@ -237,8 +233,8 @@ class BinanceRest:
         return newest if newest is not None else await self._by_aggregates(question)
 
     def _do_without_key(self, error: Unreachable) -> None:
-        """A key that is refused must not cost what can be had without one."""
-        log.error("the venue refuses BINANCE_API_KEY; going on without it", reason=str(error))
+        """Continue without the rejected key, with what is available without one."""
+        log.error("BINANCE_API_KEY rejected; continuing without it", reason=str(error))
         self._api_key = ""
         self._has_history = not self._history_needs_key
 
@@ -254,16 +250,16 @@ class BinanceRest:
             fromId=str(first),
             limit=str(
                 min(_PAGE, asked.size + 1)
-            ),  # one more: a row beyond proves that what is before is whole
+            ),  # one more: a row after the range proves the range complete
         )
         # Ids beyond the last row are not absent: the endpoint's database may lag behind the stream.
         return self._fetched(question, page, page.rows, first, "historicalTrades")._replace(asked=asked)
 
     async def _by_newest(self, question: "_Question") -> Fetched | None:
-        """None where the newest trades are all newer, or all older, than what is asked for."""
+        """Fetch the newest trades; return None if they are all newer, or all older, than the requested ids."""
         oldest_known = self._oldest_of_newest.get(question.symbol, 0)
         if question.ids.last < oldest_known:
-            return None  # the window only moves on
+            return None  # the newest trades only advance
         page = await self._rows(
             rows.TRADES,
             "trades",
@@ -277,8 +273,8 @@ class BinanceRest:
             if len(known) == _PAGE:
                 self._oldest_of_newest[question.symbol] = known[0].first
             return None
-        # Nothing is proven of the ids before the first row, however few rows there are: the endpoint answers from
-        # memory, which the venue may have begun anew, and ids that begin again need not begin at 1.
+        # Ids before the first row are not proven absent, even with few rows: the endpoint returns cached trades, the
+        # cache may have been cleared, and ids may restart at any number.
         return self._fetched(question, page, page.rows, None, "trades")
 
     async def _by_aggregates(self, question: "_Question") -> Fetched:
@@ -291,15 +287,15 @@ class BinanceRest:
                 question.symbol, question.is_backfill, limit=str(_PAGE), **where
             )
             found = found + page
-            # A short page ends the data only where it was asked for by id: by time it ends after an hour.
+            # A short page is the last one only in a request by id: a request by time ends after an hour.
             is_last = len(page.spans) < _PAGE and "fromId" in where
             if not page.rows or (page.last_id or 0) >= question.ids.last or is_last:
                 break
             following = str(max(row.a for row in page.rows) + 1)
             if where == {"fromId": following}:
-                break  # it does not follow fromId
+                break  # the endpoint ignores fromId
             where = {"fromId": following}
-        # A row of one trade is that trade; of a row of several only their sum is known.
+        # A row of one trade is that trade; a row of several is only their sum.
         single = [TradeRow(row.f, row.p, row.q, row.T, row.m) for row in found.rows if row.f == row.l]
         return self._fetched(question, found, single, None, "aggTrades")
 
@@ -322,7 +318,7 @@ class BinanceRest:
         )
 
     def _trade(self, symbol: str, row: TradeRow) -> Trade:
-        # REST rows carry no event time: only when the trade was matched, and now, when it was received.
+        # REST rows have no event time.
         return Trade(
             self._venue, symbol, row.id, row.price, row.qty, row.is_buyer_maker,
             row.time * 1000, None, self._now_us(), "backfill",
@@ -366,7 +362,7 @@ class BinanceRest:
         url = f"{self._base}/api/v3/{endpoint}"
         headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
         try:
-            # Redirects are not followed: where data comes from is the user's choice, and a key is for nobody else.
+            # No redirects: only the user decides where data comes from, and the key must not be sent elsewhere.
             async with self._session.get(
                 url, params=parameters, headers=headers, timeout=_TIMEOUT, allow_redirects=False
             ) as answer:
@@ -394,11 +390,11 @@ class BinanceRest:
                 return await asyncio.to_thread(decode, body)
             return decode(body)
         except UNREADABLE as error:
-            raise Unreachable("bad_answer", f"{url} answered what is not its format: {error}") from None
+            raise Unreachable("bad_answer", f"{url} returned an invalid response: {error}") from None
 
 
 def _code(body: bytes) -> int | None:
-    """The venue's own code in the body of a refusal; None where it has none."""
+    """Return the venue's error code in the body of an error response; None if there is none."""
     try:
         return _error.decode(body).code
     except UNREADABLE:
@@ -408,8 +404,8 @@ def _code(body: bytes) -> int | None:
 class _Question(NamedTuple):
     symbol: str
     ids: IdRange
-    """The ids that must be asked for."""
+    """The ids to request."""
     wanted: list[IdRange]
-    """Those and others that are missing, sorted: each is settled that a response happens to cover."""
+    """These and other missing ids, sorted: whatever a response covers of them is used."""
     near_time_us: int
     is_backfill: bool = False

@@ -1,7 +1,7 @@
-"""Rows of trades in Binance's REST responses, and what a response proves about trade ids. Pure.
+"""Rows of trades in Binance's REST responses, and which trade ids a response proves to exist or not. Pure.
 
-A response is a list of rows in ascending order of id, without omissions: ids between two rows do not exist. Sources:
-docs/venues. One row that cannot be used costs that row only; the ids around it are then proven by nobody.
+A response is a list of rows in ascending order of id, without omissions: ids between two rows do not exist (sources:
+docs/venues). A row that cannot be used is skipped; the ids next to it are then not proven absent.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from marketfeed_workers.id_ranges import IdRange, common, holder
 from marketfeed_workers.venue_clock import EARLIEST_US
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 
-# What a row must be so that it can be stored: a gap that such rows fill is filled.
+# As in wire messages, so that every accepted row can be stored.
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
 
-# RecursionError: msgspec gives up on deeply nested values, also inside a field that it would pass over.
+# RecursionError: msgspec raises it for deeply nested values, also inside ignored fields.
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TradeRow(msgspec.Struct, rename="camel"):
-    """One trade."""
+    """A trade."""
 
     id: Id
     price: DecimalText
@@ -32,17 +32,17 @@ class TradeRow(msgspec.Struct, rename="camel"):
 
     @property
     def ids(self) -> IdRange:
-        """The trade ids that the row covers."""
+        """Trade ids of the row."""
         return IdRange(self.id, self.id)
 
     @property
     def time_ms(self) -> int:
-        """When the venue matched it."""
+        """Match time."""
         return self.time
 
 
 class AggregateRow(msgspec.Struct):
-    """Trades `f` to `l`, of which only the sum is told."""
+    """Aggregate of the trades `f` to `l`."""
 
     a: int
     f: Id
@@ -54,12 +54,12 @@ class AggregateRow(msgspec.Struct):
 
     @property
     def ids(self) -> IdRange:
-        """The trade ids that the row covers."""
+        """Trade ids of the row."""
         return IdRange(self.f, self.l)
 
     @property
     def time_ms(self) -> int:
-        """When the venue matched its first trade."""
+        """Match time of the first trade."""
         return self.T
 
 
@@ -67,21 +67,21 @@ Row = TypeVar("Row", TradeRow, AggregateRow)
 
 
 class Page(NamedTuple, Generic[Row]):
-    """The rows of one response, or of several that follow one another."""
+    """The rows of one response, or of consecutive ones."""
 
     rows: list[Row]
-    """Those that can be used."""
+    """Valid rows."""
     spans: list[IdRange | None]
-    """The ids of every row, in the order of the response; None where a row does not tell them."""
+    """Ids of every row in the order of the response; None where a row has none."""
     refused: list[str]
-    """Why rows cannot be used."""
+    """Errors of invalid rows."""
 
     def __add__(self, other: "Page[Row]") -> "Page[Row]":  # type: ignore[override]
         return Page(self.rows + other.rows, self.spans + other.spans, self.refused + other.refused)
 
     @property
     def last_id(self) -> int | None:
-        """The last id that a row tells of; None when none does."""
+        """Last id of any row; None if no row has one."""
         return next((span.last for span in reversed(self.spans) if span is not None), None)
 
 
@@ -103,7 +103,7 @@ class _AggregateIds(msgspec.Struct):
 
 
 class RowReader(Generic[Row]):
-    """Decodes a response that is a list of rows of one kind."""
+    """Decoder of a response that is a list of rows of one type."""
 
     def __init__(self, kind: type[Row], ids_only: type[_TradeIds] | type[_AggregateIds]) -> None:
         self._all: msgspec.json.Decoder[list[Row]] = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
@@ -111,10 +111,10 @@ class RowReader(Generic[Row]):
         self._ids: msgspec.json.Decoder[_TradeIds | _AggregateIds] = msgspec.json.Decoder(ids_only)
 
     def read(self, body: bytes, latest_ms: int) -> Page[Row]:
-        """The rows of `body`; `latest_ms`: the latest time that one can bear.
+        """Decode the rows of `body`; rows later than `latest_ms` are invalid.
 
         Raises:
-            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not a list.
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: the body is not a list.
         """
         try:
             found: Sequence[Row | str] = self._all.decode(body)
@@ -154,7 +154,7 @@ def _impossible(row: TradeRow | AggregateRow, latest_ms: int) -> str:
     if not EARLIEST_US // 1000 <= row.time_ms <= latest_ms:
         return f"impossible time {row.time_ms} of trade {row.ids.first}"
     if row.ids.last < row.ids.first:
-        return f"ids {row.ids.first} to {row.ids.last} are no range"
+        return f"ids {row.ids.first} to {row.ids.last} are not a range"
     return ""
 
 
@@ -164,19 +164,23 @@ AGGREGATES: Final = RowReader(AggregateRow, _AggregateIds)
 
 
 class Proof(NamedTuple):
-    """What a response says about trade ids."""
+    """Trade ids that a response proves."""
 
     covered: IdRange | None
-    """The ids that it answers for."""
+    """Ids that the response covers."""
     absent: list[IdRange]
-    """Those of them that do not exist."""
+    """Covered ids that do not exist."""
 
 
 def prove(spans: Sequence[IdRange | None], since: int | None) -> Proof:
-    """What rows with these ids prove; `since`: the id from which the venue was asked for them, None: another way.
+    """Return which ids are covered and which are absent.
 
-    Rows that are not in ascending order, or begin before what was asked for, are not the answer that the venue
-    documents: each of them is still a trade, but nothing is proven absent.
+    Rows that are not in ascending order, or begin before the requested id, contradict the venue's documentation: each
+    of them is still a trade, but no id is proven absent.
+
+    Args:
+        spans: the ids of each row; None where a row has none.
+        since: the requested first id; None if the request was not by id.
     """
     known = [span for span in spans if span is not None]
     if not known:
@@ -188,7 +192,7 @@ def prove(spans: Sequence[IdRange | None], since: int | None) -> Proof:
         hull = IdRange(min(since, hull.first), hull.last)
     absent: list[IdRange] = []
     after: int | None = since - 1 if since is not None else None
-    """The id up to which all is known; None behind a row that does not tell its ids."""
+    """Id up to which every id is known; None after a row without ids."""
     newest = -1 if since is None else since - 1
     for span in spans:
         if span is None:
@@ -204,13 +208,13 @@ def prove(spans: Sequence[IdRange | None], since: int | None) -> Proof:
 
 
 def wanted_part(proof: Proof, wanted: Sequence[IdRange]) -> Proof:
-    """The part of `proof` that is about ids in `wanted`."""
+    """Return the part of `proof` within `wanted`."""
     reached = common(wanted, [proof.covered]) if proof.covered is not None else []
     covered = IdRange(reached[0].first, reached[-1].last) if reached else None
     return Proof(covered, common(wanted, proof.absent))
 
 
 def wanted_rows(rows: Sequence[Row], wanted: Sequence[IdRange]) -> list[Row]:
-    """The rows whose first id is in `wanted`, in order of id."""
+    """Return the rows whose first id is in `wanted`, in order of id."""
     is_wanted = holder(wanted)
     return sorted((row for row in rows if is_wanted(row.ids.first)), key=lambda row: row.ids)

@@ -1,4 +1,4 @@
-"""Binance US. Facts from the venue's API documents of 2023-09-06; where the global twin is stricter, its value."""
+"""Binance US. Facts from the venue's API documents of 2023-09-06, or Binance's value where that is stricter."""
 
 from marketfeed_workers.venues.binance_spot.rest import Weights
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
