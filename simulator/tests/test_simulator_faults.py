@@ -198,9 +198,10 @@ async def test_stall_of_one_stream_ends_with_the_connection(start: Start) -> Non
     async with venue.connect(both) as ws:
         await received(ws, 5)
         await venue.fault(fault="stall", streams=["btcusdt@*"], seconds=600)
-        await received(ws, 50)  # frames in flight
-        symbols = {json.loads(message)["data"]["s"] for message in await received(ws, 50)}
-        assert symbols == {"ETHUSDT"}
+        in_a_row = 0
+        while in_a_row < 50:  # frames of the stalled stream may still be in flight
+            (message,) = await received(ws, 1)
+            in_a_row = in_a_row + 1 if json.loads(message)["data"]["s"] == "ETHUSDT" else 0
         async with venue.connect(TRADES) as other:
             assert await received(other, 5)
 
@@ -439,7 +440,7 @@ async def test_burst_of_a_replay_accelerates_it(start: Start, recording_of: Reco
         (b'{"count":1}', "missing required field `fault`"),
         (b'{"fault":"drop","cuont":1}', "unknown field `cuont`"),
         (b'{"fault":"drop","count":0}', ">= 1"),
-        (b'{"fault":"drop","after_frames":1,"after_seconds":1}', "not for both"),
+        (b'{"fault":"drop","after_frames":1,"after_seconds":1}', "only one of them may be"),
         (b'{"fault":"halt","symbols":["NOSUCH"]}', "not listed here: NOSUCH"),
         (b'{"fault":"halt","symbols":[]}', "length >= 1"),
         (b'{"fault":"cut","connection":99}', "no connection 99"),
