@@ -50,7 +50,7 @@ def refusal(**variables: str) -> str:
         ("BACKFILL_FROM", "²", "a trade id, or a time such as"),
         ("BACKFILL_FROM", "-5", "a trade id, or a time such as"),
         ("GAP_HOLD_SECONDS", "inf", "missing ones"),
-        ("GAP_HOLD_TRADES", "1.5", "missing ones"),
+        ("GAP_HOLD_TRADES", "1.5", "reorder buffers"),
         ("VENUE_BUDGET_SHARE", "0", "share this address"),
         ("VALIDATE_ON_START", "perhaps", "true or false"),
         ("VALIDATE_ONLY", "2", "exit 0 or 1"),
