@@ -1,4 +1,4 @@
-"""Ending things the hard way: SIGKILL of a container, a node's power cut."""
+"""Faults of the cluster: SIGKILL of a container, power loss of a node."""
 
 import subprocess
 from typing import Any, Final
@@ -11,10 +11,10 @@ _NODE_SECONDS: Final = 240.0
 
 
 def kill(kube: Kube, pod: Object) -> None:
-    """SIGKILL the first container of `pod`; returns when it has ended.
+    """Send SIGKILL to the first container of `pod`; return when it has ended.
 
     On nodes that are containers here it is the kernel's signal, and the kubelet starts the container again in the same
-    pod. Elsewhere the pod is deleted without grace, which is as near as one comes from outside.
+    pod. Elsewhere the pod is deleted without grace, the closest equivalent from outside.
     """
     metadata = pod["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
@@ -33,7 +33,7 @@ def kill(kube: Kube, pod: Object) -> None:
 
 
 def container(pod: Object) -> str:
-    """Id of the pod's first container; "" while it has none."""
+    """Return the id of the pod's first container; "" while it has none."""
     states = pod["status"].get("containerStatuses", [])
     return str(states[0].get("containerID", "")).rpartition("//")[2] if states else ""
 
@@ -44,20 +44,20 @@ def _runs(pod: Object) -> bool:
 
 
 def stop_node(node: str) -> None:
-    """Cut the power of a node of ours: everything on it ends at once."""
+    """Cut the power of a node of the test's own cluster: everything on it ends at once."""
     subprocess.run(["docker", "kill", node], check=True, capture_output=True)
 
 
 def start_node(kube: Kube, node: str) -> None:
-    """Switch a node of ours on again, and wait until it is ready."""
+    """Start such a node again, and wait until it is ready."""
     subprocess.run(["docker", "start", node], check=True, capture_output=True)
     kube.run("wait", "--for=condition=Ready", f"node/{node}", f"--timeout={_NODE_SECONDS:.0f}s", seconds=300)
 
 
 def leader(kube: Kube, namespace: str) -> str:
-    """Name of the operator's pod that holds the Lease."""
+    """Return the name of the operator's pod that holds the leader Lease."""
     leases = kube.get(namespace, "leases")["items"]
     holders = [each["spec"].get("holderIdentity") for each in leases]
     found = next((holder for holder in holders if holder), None)
-    assert found, f"nobody holds a Lease in {namespace}: {leases}"
+    assert found, f"no pod holds a Lease in {namespace}: {leases}"
     return str(found).split("_")[0].split("/")[-1]

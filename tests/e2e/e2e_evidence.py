@@ -1,4 +1,4 @@
-"""What is looked at when a journey fails: logs, events, MarketFeeds, and what the services say of themselves."""
+"""Evidence of a failed journey: logs, events, MarketFeeds, and the services' statuses."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ _STATUS_PORT: Final = 8000
 
 
 def collect(kube: Kube, folder: Path) -> Path:
-    """Write everything into `folder`, which is made; what cannot be had is left out. Returns the folder."""
+    """Write all evidence into `folder`, which is created; skip what is unavailable. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(kube, folder / "events.txt", "get", "events", "-A", "--sort-by=.lastTimestamp")
     _write(kube, folder / "objects.txt", "get", _OBJECTS, "-A", "-o", "wide")
@@ -42,4 +42,4 @@ def _write(kube: Kube, file: Path, *arguments: str) -> None:
     try:
         file.write_text(kube.run(*arguments))
     except Failed as error:
-        file.write_text(f"not to be had: {error}\n")
+        file.write_text(f"unavailable: {error}\n")

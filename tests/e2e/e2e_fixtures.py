@@ -1,8 +1,8 @@
-"""The cluster for a run of journeys, its evidence when one fails, its report when all are through.
+"""The cluster for a run of journeys, evidence when one fails, the report at the end.
 
-Each journey's module names this one in ``pytest_plugins``. In the environment, E2E_KUBECONFIG=FILE is a cluster that is
-there; E2E_KEEP=1 leaves ours running and prints how to look at it; E2E_FOLDER=DIR is where report and evidence go;
-E2E_DOCUMENT=FILE takes the report's table between its marks.
+Each journey's module names this one in ``pytest_plugins``. In the environment, E2E_KUBECONFIG=FILE is an existing
+cluster; E2E_KEEP=1 keeps the test's own and prints how to inspect it; E2E_FOLDER=DIR is the folder of report
+and evidence; E2E_DOCUMENT=FILE is the document whose marks enclose the report's table.
 """
 
 import datetime
@@ -36,13 +36,13 @@ def _folder() -> Path:
 
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """Everything but a MarketFeed; gone after the run unless E2E_KEEP is set."""
+    """Yield everything but a MarketFeed; removed after the run unless E2E_KEEP is set."""
     began = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    commit = _commit()  # of what the images are made of: others may land while the journeys run
+    commit = _commit()  # the images' commit: later ones may follow while the journeys run
     try:
         found = e2e_platform.start()
     except e2e_platform.Skipped as reason:
-        skip_or_fail(f"no cluster can be had here: {reason}")
+        skip_or_fail(f"no cluster is available here: {reason}")
     yield found
     report = Report(_COMMAND, began, _versions(found, commit), _rounded(found.timings_seconds), _journeys)
     folder = _folder()
@@ -53,12 +53,12 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         file.write_text(put(file.read_text(), table(report)))
     text = f"\n{table(report)}\n\nreport: {folder / 'report.json'}"
     for note in found.notes:
-        text += f"\nleft out: {note}"
+        text += f"\nskipped: {note}"
     if not found.kube.on_kind:
         pass
     elif os.environ.get("E2E_KEEP"):
         text += (
-            f"\nthe cluster stays (E2E_KEEP). To look at it:\n  export KUBECONFIG={found.kube.kubeconfig}\n"
+            f"\nthe cluster is kept (E2E_KEEP). To inspect it:\n  export KUBECONFIG={found.kube.kubeconfig}\n"
             f"  {found.kube.kubectl} -n {NAMESPACE} get marketfeeds,pods\nTo end it:\n"
             "  make e2e-down"
         )
@@ -75,7 +75,7 @@ def _say(request: pytest.FixtureRequest, text: str) -> None:
 
 @pytest.fixture(scope="session")
 def running(platform: Platform) -> System:
-    """The feed of most journeys, ready: every symbol of the venue, 50 a shard."""
+    """Yield the feed of most journeys, ready: every symbol of the venue, 50 per shard."""
     system = System(platform)
     if platform.kube.find(NAMESPACE, "marketfeed", FEED) is None:
         system.apply_feed(system.spec(system.symbols()))
@@ -85,7 +85,7 @@ def running(platform: Platform) -> System:
 
 @pytest.fixture
 def system(running: System, request: pytest.FixtureRequest) -> Iterator[System]:
-    """The system for one journey, which it leaves as it found it: ready, without a fault."""
+    """Yield the system for one journey, which must leave it unchanged: ready, without a fault."""
     running.journey = Journey(_title(request))
     _journeys.append(running.journey)
     begun = time.monotonic()
@@ -104,7 +104,7 @@ def _title(request: pytest.FixtureRequest) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note the outcome; collect evidence of a failure and name its folder."""
+    """Record the outcome; collect evidence of a failure and print its folder."""
     report = yield
     if not _journeys or (report.when != "call" and report.passed):
         return report

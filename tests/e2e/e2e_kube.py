@@ -1,7 +1,7 @@
-"""The cluster as a user has it: by kubectl, with nothing but a kubeconfig.
+"""The cluster from a user's side: kubectl and a kubeconfig.
 
-Services inside are reached by way of the API server (``/proxy/``), which needs no port of ours and does not break when
-the pod behind it is replaced.
+Services inside are reached through the API server (``/proxy/``), which needs no local port and survives the
+replacement of the pod behind it.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ CALL_SECONDS: Final = 60.0
 
 
 class Failed(Exception):
-    """A command failed; says which, and what it printed."""
+    """A command failed; the message has the command and its output."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Kube:
     on_kind: bool
 
     def run(self, *arguments: str, text: str | None = None, seconds: float = CALL_SECONDS) -> str:
-        """What kubectl prints, given `text` on its standard input.
+        """Return the output of kubectl, given `text` on its standard input.
 
         Raises:
             Failed: it ended with an error, or did not end within `seconds`.
@@ -49,29 +49,29 @@ class Kube:
         return run(command, text=text, seconds=seconds)
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply `objects` as a user would."""
+        """Apply `objects` as a user does."""
         whole = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(whole))
 
     def get(self, namespace: str, *arguments: str) -> dict[str, Any]:
-        """One object, or a list of them, as the API server has it."""
+        """Return an object, or a list of them, from the API server."""
         found: dict[str, Any] = json.loads(
             self.run("--namespace", namespace, "get", *arguments, "-o", "json")
         )
         return found
 
     def find(self, namespace: str, *arguments: str) -> dict[str, Any] | None:
-        """As `get`; None when it is not there."""
-        told = self.run("--namespace", namespace, "get", *arguments, "--ignore-not-found", "-o", "json")
-        return json.loads(told) if told.strip() else None
+        """Return the same as `get`, or None when it does not exist."""
+        output = self.run("--namespace", namespace, "get", *arguments, "--ignore-not-found", "-o", "json")
+        return json.loads(output) if output.strip() else None
 
     def pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
-        """The pods that `selector` fits, but for those that are on their way out."""
+        """Return the pods that match `selector`, without terminating ones."""
         found = self.get(namespace, "pods", "--selector", selector)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def ask(self, namespace: str, target: str, path: str, body: Any = None, *, verb: str = "") -> Any:
-        """The JSON answer of ``pods/NAME:PORT`` or ``services/NAME:PORT`` at `path`; `body` makes it a POST."""
+        """Return the JSON response of ``pods/NAME:PORT`` or ``services/NAME:PORT`` at `path`; POST with a `body`."""
         address = f"/api/v1/namespaces/{namespace}/{target}/proxy{path}"
         if body is None:
             return json.loads(self.run(verb or "get", "--raw", address))
@@ -81,12 +81,12 @@ class Kube:
             return json.loads(self.run("create", "--raw", address, "-f", file.name))
 
     def text(self, namespace: str, target: str, path: str) -> str:
-        """As `ask`, for an answer that is no JSON."""
+        """Return a response as text; otherwise the same as `ask`."""
         return self.run("get", "--raw", f"/api/v1/namespaces/{namespace}/{target}/proxy{path}")
 
     @contextlib.contextmanager
     def port_forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
-        """A free local port that leads to `port` of `target`, as long as the block lasts."""
+        """Forward a free local port to `port` of `target` for the duration of the block."""
         command = [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", "--namespace", namespace]
         with subprocess.Popen(
             [*command, "port-forward", target, f":{port}"],
@@ -96,36 +96,36 @@ class Kube:
         ) as process:
             try:
                 assert process.stdout is not None
-                told = process.stdout.readline()
-                found = re.search(r"127\.0\.0\.1:(\d+) ->", told)
-                assert found, f"kubectl port-forward {target} {port} said {told!r}"
+                output = process.stdout.readline()
+                found = re.search(r"127\.0\.0\.1:(\d+) ->", output)
+                assert found, f"kubectl port-forward {target} {port} printed {output!r}"
                 yield int(found.group(1))
             finally:
                 process.terminate()
 
 
 def run(command: list[str], *, text: str | None = None, seconds: float = CALL_SECONDS) -> str:
-    """What `command` prints, given `text` on its standard input.
+    """Return the output of `command`, given `text` on its standard input.
 
     Raises:
         Failed: it ended with an error, or did not end within `seconds`.
     """
     try:
-        told = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds)
+        output = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired as late:
-        raise Failed(f"{' '.join(command)}: no answer within {seconds:g} s") from late
-    if told.returncode:
-        raise Failed(f"{' '.join(command)}: {told.stderr.strip()[-2000:]}")
-    return told.stdout
+        raise Failed(f"{' '.join(command)}: no result within {seconds:g} s") from late
+    if output.returncode:
+        raise Failed(f"{' '.join(command)}: {output.stderr.strip()[-2000:]}")
+    return output.stdout
 
 
 def until(
     what: str, look: Callable[[], T | None], *, seconds: float, every: float = 1.0, settle: bool = True
 ) -> T:
-    """The first thing that `look` finds; None and False are not yet, and with `settle` neither is a failed call.
+    """Return the first result of `look` that is neither None nor False; with `settle` a failed call is retried, too.
 
     Raises:
-        AssertionError: nothing was found within `seconds`; says what was looked for and the last failure.
+        AssertionError: there was no result within `seconds`; the message has the condition and the last failure.
     """
     deadline = time.monotonic() + seconds
     last = ""
@@ -143,5 +143,5 @@ def until(
 
 
 def query(path: str, **parameters: str) -> str:
-    """`path` with a query string."""
+    """Return `path` with a query string."""
     return f"{path}?{urllib.parse.urlencode(parameters)}"

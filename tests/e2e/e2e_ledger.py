@@ -1,7 +1,7 @@
-"""The database against the simulator's own ledger of what it sent.
+"""Comparison of the database with the simulator's ledger of sent trades.
 
-Nothing has to stand still for that: a ledger is taken, and every trade that stood in it then must be in the database
-soon. A symbol that is read from some point of its life on is judged from the first trade of it that is stored.
+The system keeps running meanwhile: a ledger is read, and every trade in it must be in the database
+soon. A symbol that was added later is compared from its first stored trade.
 """
 
 import time
@@ -38,26 +38,26 @@ FROM made m FULL JOIN candles_1m c USING (venue, symbol, open_time_us)
 
 
 class Database(Protocol):
-    """Where trades are stored."""
+    """A database of trades."""
 
     def rows(self, sql: str) -> list[list[str]]:
-        """What `sql` selects, every value as text."""
+        """Return the rows of `sql`, every value as text."""
         ...
 
 
 @dataclass
 class Comparison:
-    """What was sent and what is stored of it.
+    """Trades sent and stored.
 
     Attributes:
-        symbols: how many were compared.
+        symbols: number of symbols compared.
         sent: trades that the venue sent.
-        stored: of these, those in the database.
-        twice: trades that are there more than once.
-        missing: symbol -> how many are not there.
+        stored: number of these in the database.
+        twice: number of trades stored more than once.
+        missing: symbol -> number of missing trades.
         candles: one-minute candles that were compared with an aggregate of the trades.
         wrong_candles: those that differ.
-        seconds: from the ledger to the moment when all of it was stored.
+        seconds: time from reading the ledger until all of it was stored.
     """
 
     symbols: int = 0
@@ -70,20 +70,20 @@ class Comparison:
     seconds: float = 0.0
 
     def assert_equal(self) -> None:
-        """Fails unless every trade is stored, each once, and every candle is its trades' aggregate."""
+        """Assert that every trade is stored once, and every candle is its trades' aggregate."""
         worst = dict(sorted(self.missing.items(), key=lambda each: -each[1])[:10])
         assert not self.missing, f"{sum(self.missing.values())} of {self.sent} trades are missing: {worst}"
         assert self.twice == 0, f"{self.twice} trades are stored twice"
-        assert self.sent > 0, "the venue sent nothing, so nothing is shown"
+        assert self.sent > 0, "the venue sent nothing, so the test is void"
         assert self.stored == self.sent, f"{self.stored} of {self.sent} trades are stored"
         assert self.wrong_candles == 0, (
-            f"{self.wrong_candles} of {self.candles} candles are not as their trades"
+            f"{self.wrong_candles} of {self.candles} candles differ from their trades"
         )
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The trades of one symbol that are asked for: ids `first` to `last`, but for `absent`, which the venue skipped."""
+    """The expected trades of one symbol: ids `first` to `last`, without `absent`, which the venue skipped."""
 
     first: int
     last: int
@@ -97,17 +97,17 @@ class Bounds:
 def bounds_of(
     ledger: Mapping[str, Any], first_stored: Mapping[str, int], symbols: Iterable[str] | None = None
 ) -> dict[str, Bounds]:
-    """What must be stored of each symbol according to `ledger`.
+    """Return the trades of each symbol that must be stored according to `ledger`.
 
     Args:
-        ledger: the simulator's.
-        first_stored: symbol -> the first trade stored of it; a symbol that is not in it is judged from its first.
-        symbols: those that are read; None for all of the ledger's.
+        ledger: ledger of the simulator.
+        first_stored: symbol -> its first stored trade; other symbols are compared from their first trade.
+        symbols: symbols that are read; None for all of the ledger's.
     """
-    wanted = None if symbols is None else set(symbols)
+    chosen = None if symbols is None else set(symbols)
     found = {}
     for symbol, sent in ledger["symbols"].items():
-        if not sent["trades"] or (wanted is not None and symbol not in wanted):
+        if not sent["trades"] or (chosen is not None and symbol not in chosen):
             continue
         first = max(sent["first_trade_id"], first_stored.get(symbol, sent["first_trade_id"]))
         last = sent["last_trade_id"]
@@ -121,19 +121,19 @@ def bounds_of(
 
 
 def first_stored(database: Database) -> dict[str, int]:
-    """Symbol -> the first trade of it that is stored."""
+    """Return symbol -> its first stored trade."""
     return {symbol: int(first) for symbol, first, _ in database.rows(_FIRST.format(venue=VENUE))}
 
 
 def last_stored(database: Database) -> dict[str, int]:
-    """Symbol -> the last trade of it that is stored."""
+    """Return symbol -> its last stored trade."""
     return {symbol: int(last) for symbol, _, last in database.rows(_FIRST.format(venue=VENUE))}
 
 
 def compare(
     database: Database, bounds: Mapping[str, Bounds], *, seconds: float, every: float = 2.0
 ) -> Comparison:
-    """Compare until everything within `bounds` is stored or `seconds` have gone by, then the candles as well."""
+    """Compare until everything within `bounds` is stored or `seconds` have passed, then the candles as well."""
     begun = time.monotonic()
     while True:
         made = _compare_trades(database, bounds)
@@ -150,12 +150,12 @@ def _compare_trades(database: Database, bounds: Mapping[str, Bounds]) -> Compari
     if not bounds:
         return made
     values = ", ".join(f"('{symbol}', {each.first}, {each.last})" for symbol, each in bounds.items())
-    told = {
+    counted = {
         symbol: (int(rows), int(distinct))
         for symbol, rows, distinct, _, _ in database.rows(_STORED.format(bounds=values, venue=VENUE))
     }
     for symbol, each in bounds.items():
-        rows, distinct = told.get(symbol, (0, 0))
+        rows, distinct = counted.get(symbol, (0, 0))
         made.stored += distinct
         made.twice += rows - distinct
         if each.trades - distinct:

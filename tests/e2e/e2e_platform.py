@@ -1,6 +1,6 @@
-"""What stands on the cluster before a journey begins: CRDs, Prometheus, Kafka, PostgreSQL, the venue, our chart.
+"""The platform of the journeys: CRDs, Prometheus, Kafka, PostgreSQL, the venue, the project's chart.
 
-Every step can be repeated: what is there already stays, what has changed is brought up to date.
+Every step is repeatable: existing objects stay, changed ones are updated.
 """
 
 import json
@@ -37,19 +37,19 @@ _VENUE_IMAGE: Final = "e2e.marketfeed.dev/image"
 
 
 class Skipped(Exception):
-    """The whole run cannot be on this machine; says why."""
+    """The run is impossible on this machine; the message has the reason."""
 
 
 @dataclass
 class Platform:
-    """The cluster and what the journeys need on it.
+    """The cluster and its platform.
 
     Attributes:
         kube: the cluster.
         images: role -> reference of the image.
-        started_engine: whether Docker's engine did not run before.
-        timings_seconds: step -> how long it took.
-        notes: what was left out, and why.
+        started_engine: whether the run started Docker's engine.
+        timings_seconds: step -> its duration.
+        notes: skipped steps with their reasons.
     """
 
     kube: Kube
@@ -63,7 +63,7 @@ class Platform:
         return charts_tools.find_tools().helm
 
     def helm(self, *arguments: str, seconds: float = 300.0) -> str:
-        """What helm prints.
+        """Return the output of helm.
 
         Raises:
             Failed: it ended with an error.
@@ -72,14 +72,14 @@ class Platform:
         return run(command, seconds=seconds)
 
     def step(self, name: str, work: Callable[[], object]) -> None:
-        """Do one part and note how long it took."""
+        """Run one step and record its duration."""
         begun = time.monotonic()
         work()
         self.timings_seconds[name] = time.monotonic() - begun
         print(f"[e2e] {name}: {self.timings_seconds[name]:.0f} s", flush=True)
 
     def up(self) -> None:
-        """Bring up everything but a MarketFeed."""
+        """Install everything but a MarketFeed."""
         self.step("images into the nodes", self._load)
         self.step("CRDs", self._crds)
         self._forget_another_market()
@@ -91,7 +91,7 @@ class Platform:
         self.step("Prometheus", self._prometheus)
 
     def install(self, *settings: str) -> None:
-        """Install our chart, or upgrade it, as a user with a Kafka, a database and a Prometheus does."""
+        """Install or upgrade the chart, as a user with an existing Kafka, database and Prometheus does."""
         images = [
             f"--set=image.{role}.tag={self.images[role].rpartition(':')[2]}"
             for role in ("operator", "worker", "consumer")
@@ -105,13 +105,13 @@ class Platform:
 
     def _load(self) -> None:
         if not self.kube.on_kind:
-            self.notes.append("E2E_KUBECONFIG: the nodes must be able to get the images by themselves")
+            self.notes.append("E2E_KUBECONFIG: the nodes must be able to pull the images")
             return
         loaded_file = kind_cluster.kubeconfig().with_name("loaded.json")
         loaded = json.loads(loaded_file.read_text()) if loaded_file.exists() else {}
-        told = run(["docker", "image", "inspect", "--format={{.Id}}", *self.images.values()]).split()
-        wanted = dict(zip(self.images.values(), told, strict=True))
-        if changed := [image for image, identity in wanted.items() if loaded.get(image) != identity]:
+        identities = run(["docker", "image", "inspect", "--format={{.Id}}", *self.images.values()]).split()
+        current = dict(zip(self.images.values(), identities, strict=True))
+        if changed := [image for image, identity in current.items() if loaded.get(image) != identity]:
             venue = [image for image in changed if image == self.images["simulator"]]
             for images, everywhere in (
                 (venue, True),
@@ -119,7 +119,7 @@ class Platform:
             ):
                 if images:
                     kind_cluster.load(images, everywhere=everywhere)
-            loaded_file.write_text(json.dumps(loaded | wanted))
+            loaded_file.write_text(json.dumps(loaded | current))
 
     def _crds(self) -> None:
         folders = [
@@ -128,13 +128,13 @@ class Platform:
         if SHARED_CRDS.exists():
             folders += [SHARED_CRDS / name for name in ("strimzi", "cockroachdb", "keda")]
         else:
-            self.notes.append("../shared/crds is absent: no kinds of Strimzi, CockroachDB and KEDA")
+            self.notes.append("../shared/crds is absent: no CRDs of Strimzi, CockroachDB and KEDA")
         for folder in folders:
             self.kube.run("apply", "--server-side", "--force-conflicts", "-f", str(folder))
 
     @property
     def has_others_kinds(self) -> bool:
-        """Whether the kinds of Strimzi, CockroachDB and KEDA are known to the cluster."""
+        """Whether the cluster has the CRDs of Strimzi, CockroachDB and KEDA."""
         return SHARED_CRDS.exists()
 
     def _prometheus_operator(self) -> None:
@@ -167,7 +167,7 @@ class Platform:
         objects = list(yaml.safe_load_all(text))
         if name == "simulator":
             if self.kube.find("venue", "pod/simulator"):
-                return  # a pod cannot be changed, and this one keeps its market in memory
+                return  # a pod is immutable, and this one keeps its market in memory
             objects[1]["metadata"]["annotations"] = {_VENUE_IMAGE: self._image_identity("simulator")}
         self.kube.apply(*objects)
 
@@ -177,7 +177,7 @@ class Platform:
         return run(["docker", "image", "inspect", "--format={{.Id}}", self.images[role]]).strip()
 
     def _forget_another_market(self) -> None:
-        """A venue that begins anew has other trades by the same ids: what was stored of the old one goes with it."""
+        """Delete the stored trades of a previous venue: a restarted one has other trades with the same ids."""
         venue = self.kube.find("venue", "pod/simulator")
         annotations = venue["metadata"].get("annotations", {}) if venue else {}
         running = venue is not None and venue["status"].get("phase") == "Running"
@@ -202,7 +202,7 @@ class Platform:
 
 
 def _in_monitoring(found: dict[str, Any]) -> dict[str, Any]:
-    """An object of the Prometheus operator's own example, in our namespace and of our images."""
+    """Return an object of the Prometheus operator's own example, with the test's namespace and images."""
     if not found["kind"].startswith("Cluster"):
         found["metadata"]["namespace"] = "monitoring"
     for subject in found.get("subjects", []):
@@ -221,7 +221,7 @@ def _in_monitoring(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _all_images() -> dict[str, str]:
-    """Role -> reference; everything is built first that is not there."""
+    """Return role -> reference; missing images are built first."""
     made = {name: build_images.provide(name) for name in ("kafka", "postgres")}
     for reference in build_images.provide_components():
         made[reference.rpartition(":")[0].rpartition("-")[2]] = reference
@@ -232,7 +232,7 @@ def _all_images() -> dict[str, str]:
 
 
 def stop(platform: Platform) -> None:
-    """End the cluster that is ours, and Docker's engine if it was started for it."""
+    """Delete the test's own cluster, and stop Docker's engine if the run started it."""
     if platform.kube.on_kind:
         kind_cluster.down()
     if platform.started_engine:
@@ -240,10 +240,10 @@ def stop(platform: Platform) -> None:
 
 
 def start() -> Platform:
-    """The platform on the cluster of E2E_KUBECONFIG, or on one of our own, which is started if need be.
+    """Return the platform on the cluster of E2E_KUBECONFIG, or on the test's own, which is started first.
 
     Raises:
-        Skipped: this machine has no Docker, or lacks what images are made with.
+        Skipped: this machine has no Docker, or lacks a program that builds images.
     """
     kubectl = kind_programs.build([kind_programs.KUBECTL])["kubectl"]
     timings = {}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The report of a run: for each journey what was sent, stored, missing and twice, how long recoveries took, versions.
+"""The report of a run: for each journey trades sent, stored, missing and twice, recovery times, versions.
 
 python tests/e2e/e2e_report.py REPORT.json             print its table
-python tests/e2e/e2e_report.py REPORT.json --write F   put the table into the document F, between its marks
+python tests/e2e/e2e_report.py REPORT.json --write F   write the table into the document F, between its marks
 """
 
 import argparse
@@ -18,19 +18,19 @@ END: Final = "<!-- end of report -->"
 
 @dataclass
 class Journey:
-    """What one journey has shown.
+    """Result of one journey.
 
     Attributes:
-        name: what it does.
-        outcome: passed, failed, or why it was skipped.
-        sent: trades that the venue sent, all told by the journey's end.
-        stored: of these, those in the database.
-        missing: those that are not.
-        twice: those that are there more than once.
+        name: title.
+        outcome: passed, failed, or the reason why it was skipped.
+        sent: number of trades that the venue sent by the journey's end.
+        stored: number of these in the database.
+        missing: number of these that are not.
+        twice: number of trades stored more than once.
         candles: one-minute candles compared with an aggregate of the trades.
         wrong_candles: those that differ.
-        recovery_seconds: what was broken -> seconds until it was as before.
-        seconds: how long the journey took.
+        recovery_seconds: fault -> seconds until recovery.
+        seconds: duration of the journey.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Report:
     """A run.
 
     Attributes:
-        command: what it was started by.
-        began: when, UTC, as text.
-        versions: part -> version.
-        timings_seconds: what was set up -> how long it took.
-        journeys: in the order they ran.
+        command: command that started it.
+        began: start time, UTC, as text.
+        versions: component -> version.
+        timings_seconds: set-up step -> its duration.
+        journeys: journeys in the order of their execution.
     """
 
     command: str
@@ -64,18 +64,18 @@ class Report:
     journeys: list[Journey] = field(default_factory=list)
 
     def write(self, file: Path) -> None:
-        """Write it as JSON."""
+        """Write the report as JSON."""
         file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 def read(file: Path) -> Report:
-    """A report that was written."""
+    """Read a report."""
     raw: dict[str, Any] = json.loads(file.read_text())
     return Report(**{**raw, "journeys": [Journey(**each) for each in raw["journeys"]]})
 
 
 def table(report: Report) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = [
         f"Made by `{report.command}` on {report.began}.",
         "",
@@ -94,7 +94,7 @@ def table(report: Report) -> str:
 
 
 def put(document: str, text: str) -> str:
-    """`document` with `text` between its marks.
+    """Return `document` with `text` between its marks.
 
     Raises:
         ValueError: it has no marks.

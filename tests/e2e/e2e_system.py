@@ -1,4 +1,4 @@
-"""The system under test as a user has it: a MarketFeed, its pods, the database, the venue, Prometheus."""
+"""The system under test from a user's side: a MarketFeed, its pods, the database, the venue, Prometheus."""
 
 import json
 import time
@@ -30,29 +30,29 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Postgres:
-    """One database of the PostgreSQL pod, asked by psql in that pod."""
+    """One database of the PostgreSQL pod, queried by psql in that pod."""
 
     kube: Kube
     name: str = "market"
 
     def rows(self, sql: str) -> list[list[str]]:
-        """What `sql` selects, every value as text.
+        """Return the rows of `sql`, every value as text.
 
         Raises:
-            Failed: the database did not answer, or refused.
+            Failed: the database did not respond, or returned an error.
         """
-        told = self.kube.run(
+        output = self.kube.run(
             *("--namespace", "data", "exec", "--stdin", "postgres-0", "--"),
             *("psql", f"--dbname={_DSN_IN_THE_POD}/{self.name}", "--no-password"),
             *("--no-align", "--tuples-only", "--quiet", "--field-separator=\t", "--set=ON_ERROR_STOP=1"),
             text=sql,
         )
-        return [line.split("\t") for line in told.splitlines() if line]
+        return [line.split("\t") for line in output.splitlines() if line]
 
 
 @dataclass
 class System:
-    """Everything a journey touches, and what it notes for the report."""
+    """Everything that a journey uses, and its notes for the report."""
 
     platform: Platform
     journey: Journey = field(default_factory=lambda: Journey("none"))
@@ -63,13 +63,13 @@ class System:
 
     @property
     def database(self) -> Postgres:
-        """The database that the feed of most journeys writes to."""
+        """The database of most journeys' feed."""
         return Postgres(self.kube)
 
     # The MarketFeed
 
     def spec(self, symbols: Sequence[str], **changes: Any) -> Object:
-        """The spec of a feed that reads `symbols` from the simulator; `changes` replace whole fields of it."""
+        """Return the spec of a feed that reads `symbols` from the simulator; `changes` replace whole fields of it."""
         return {
             "venue": "binance_us",
             "endpoints": {
@@ -89,7 +89,7 @@ class System:
     def apply_feed(
         self, spec: Object, name: str = FEED, namespace: str = NAMESPACE, database: str = "market"
     ) -> None:
-        """Apply a MarketFeed and the Secret that it names, as a user would."""
+        """Apply a MarketFeed and the Secret that it names, as a user does."""
         url = f"{DSN}/{database}"
         self.kube.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
@@ -115,13 +115,13 @@ class System:
         )
 
     def feed(self, name: str = FEED, namespace: str = NAMESPACE) -> Object:
-        """The MarketFeed as the API server has it."""
+        """Return the MarketFeed from the API server."""
         return self.kube.get(namespace, "marketfeed", name)
 
     def await_ready(
         self, name: str = FEED, namespace: str = NAMESPACE, *, seconds: float = READY_SECONDS
     ) -> Object:
-        """Wait until the feed's status is about its newest spec, it is ready and nothing is under way; the feed."""
+        """Wait until the feed is ready for its newest spec with no rollout in progress; return the feed."""
 
         def look() -> Object | None:
             found = self.feed(name, namespace)
@@ -135,9 +135,11 @@ class System:
         try:
             return until(f"MarketFeed {namespace}/{name} is ready", look, seconds=seconds)
         except AssertionError as late:
-            raise AssertionError(f"{late}; its conditions: {self._told(name, namespace)}") from late
+            raise AssertionError(
+                f"{late}; its conditions: {self._conditions_text(name, namespace)}"
+            ) from late
 
-    def _told(self, name: str, namespace: str) -> str:
+    def _conditions_text(self, name: str, namespace: str) -> str:
         try:
             return json.dumps(self.feed(name, namespace).get("status", {}).get("conditions"))
         except Failed as error:
@@ -146,27 +148,27 @@ class System:
     def await_condition(
         self, kind: str, reason: str, name: str = FEED, namespace: str = NAMESPACE, *, seconds: float = 120.0
     ) -> Object:
-        """Wait until the condition `kind` gives `reason`; the condition."""
+        """Wait until the condition `kind` has `reason`; return the condition."""
 
         def look() -> Object | None:
             found = conditions(self.feed(name, namespace)).get(kind)
             return found if found and found["reason"] == reason else None
 
-        return until(f"{namespace}/{name}: {kind} says {reason}", look, seconds=seconds)
+        return until(f"{namespace}/{name}: {kind} has the reason {reason}", look, seconds=seconds)
 
     # Pods
 
     def workers(self, name: str = FEED, namespace: str = NAMESPACE) -> list[Object]:
-        """The feed's workers, by name."""
+        """Return the feed's worker pods, by name."""
         return self._of(name, namespace, "app.kubernetes.io/component=ingestion")
 
     def consumers(self, name: str = FEED, namespace: str = NAMESPACE) -> list[Object]:
-        """The feed's consumers, by name."""
+        """Return the feed's consumer pods, by name."""
         chosen = "app.kubernetes.io/component in (consumer-trades,consumer-book)"
         return self._of(name, namespace, chosen)
 
     def operators(self) -> list[Object]:
-        """The operator's pods."""
+        """Return the operator's pods."""
         return self.kube.pods(RELEASE, OPERATOR)
 
     def _of(self, name: str, namespace: str, chosen: str) -> list[Object]:
@@ -174,30 +176,30 @@ class System:
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
     def status_of(self, pod: Object) -> Object:
-        """A service's own /status."""
+        """Return a service's /status."""
         metadata = pod["metadata"]
-        told: Object = self.kube.ask(metadata["namespace"], f"pods/{metadata['name']}:8000", "/status")
-        return told
+        status: Object = self.kube.ask(metadata["namespace"], f"pods/{metadata['name']}:8000", "/status")
+        return status
 
     # Venue, database, Prometheus
 
     def ledger(self) -> Object:
-        """What the venue has sent so far."""
-        told: Object = self.kube.ask("venue", VENUE, "/control/ledger")
-        return told
+        """Return the venue's ledger of sent trades."""
+        ledger: Object = self.kube.ask("venue", VENUE, "/control/ledger")
+        return ledger
 
     def symbols(self) -> list[str]:
-        """Every symbol that the venue lists; its ledger has none before the market has opened."""
+        """Return every symbol that the venue lists; its ledger has none before the market has opened."""
         listed = self.kube.ask("venue", VENUE, "/api/v3/exchangeInfo")["symbols"]
         return sorted(each["symbol"] for each in listed)
 
     def fault(self, kind: str, **settings: Any) -> Object:
         """Set one of the simulator's faults."""
-        told: Object = self.kube.ask("venue", VENUE, "/control/faults", {"fault": kind, **settings})
-        return told
+        created: Object = self.kube.ask("venue", VENUE, "/control/faults", {"fault": kind, **settings})
+        return created
 
     def clear_faults(self) -> None:
-        """Take back every fault."""
+        """Remove every fault."""
         self.kube.run(
             "delete", "--raw", "/api/v1/namespaces/venue/services/simulator:9443/proxy/control/faults"
         )
@@ -209,13 +211,13 @@ class System:
         first_of: Mapping[str, int] | None = None,
         seconds: float = COMPLETE_SECONDS,
     ) -> Comparison:
-        """Compare the database with what the venue has sent until now, and note it; nothing may be missing or twice.
+        """Compare the database with the venue's ledger, and record the result; no trade may be missing or twice.
 
         Args:
-            symbols: those that the feed reads now; None for all of the venue's.
-            first_of: symbol -> its first trade that counts; by default the first one that is stored, which is the
-                first that the venue ever sent for those that were read from the market's opening on.
-            seconds: how long storing may take.
+            symbols: symbols that the feed reads now; None for all of the venue's.
+            first_of: symbol -> its first trade to compare; by default the first stored one, which is the
+                first that the venue ever sent for symbols that were read from the market's opening on.
+            seconds: time limit for storing.
         """
         ledger = self.ledger()
         first = first_of if first_of is not None else e2e_ledger.first_stored(self.database)
@@ -227,26 +229,26 @@ class System:
         return made
 
     def note(self, made: Comparison) -> None:
-        """Put the newest comparison into the report."""
+        """Copy the newest comparison into the report."""
         self.journey.sent, self.journey.stored = made.sent, made.stored
         self.journey.missing, self.journey.twice = sum(made.missing.values()), made.twice
         self.journey.candles, self.journey.wrong_candles = made.candles, made.wrong_candles
 
     def prometheus(self, promql: str) -> list[Object]:
-        """The series that `promql` has now."""
-        told = self.kube.ask("monitoring", PROMETHEUS, query("/api/v1/query", query=promql))
-        found: list[Object] = told["data"]["result"]
+        """Return the current series of `promql`."""
+        response = self.kube.ask("monitoring", PROMETHEUS, query("/api/v1/query", query=promql))
+        found: list[Object] = response["data"]["result"]
         return found
 
     def alerts(self) -> set[str]:
-        """Names of the alerts that are pending or fire."""
-        told = self.kube.ask("monitoring", PROMETHEUS, "/api/v1/alerts")
-        return {each["labels"]["alertname"] for each in told["data"]["alerts"]}
+        """Return the names of pending and firing alerts."""
+        response = self.kube.ask("monitoring", PROMETHEUS, "/api/v1/alerts")
+        return {each["labels"]["alertname"] for each in response["data"]["alerts"]}
 
     def trades_flow(self, *, seconds: float = 120.0) -> float:
-        """Wait until trades that the venue sends from now on are stored, of every symbol read; seconds that took."""
+        """Wait until new trades of every symbol read are stored; return the seconds until then."""
         begun = time.monotonic()
-        wanted = {
+        expected = {
             symbol: int(each["last_trade_id"])
             for symbol, each in self.ledger()["symbols"].items()
             if each["trades"]
@@ -254,22 +256,22 @@ class System:
 
         def look() -> bool:
             stored = e2e_ledger.last_stored(self.database)
-            read = wanted.keys() & stored.keys()
-            return bool(read) and all(stored[symbol] >= wanted[symbol] for symbol in read)
+            read = expected.keys() & stored.keys()
+            return bool(read) and all(stored[symbol] >= expected[symbol] for symbol in read)
 
-        until("what was sent until now is stored", look, seconds=seconds, every=0.5)
+        until("all trades sent until now are stored", look, seconds=seconds, every=0.5)
         return time.monotonic() - begun
 
     def recovered(self, what: str, begun: float) -> None:
-        """Note that `what` is as it was before; `begun` is a reading of ``time.monotonic``."""
+        """Record the recovery of `what`; `begun` is a reading of ``time.monotonic``."""
         self.journey.recovery_seconds[what] = round(time.monotonic() - begun, 1)
 
 
 def conditions(feed: Object) -> dict[str, Object]:
-    """Type -> condition."""
+    """Return type -> condition."""
     return {each["type"]: each for each in feed.get("status", {}).get("conditions", [])}
 
 
 def names(pods: Iterable[Object]) -> set[str]:
-    """The pods' identities: a pod that was replaced has another one, also under the same name."""
+    """Return the pods' uids: a pod that was replaced has another one, also under the same name."""
     return {f"{pod['metadata']['name']}/{pod['metadata']['uid']}" for pod in pods}

@@ -1,4 +1,4 @@
-"""The trades' topic itself, read from its beginning to where it ends now by a consumer's own program, in its pod."""
+"""The trades' topic itself, read from its beginning to the log end offset by a program in a consumer's pod."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ parts = [TopicPartition(topic, number, 0) for number in consumer.list_topics(top
 ends = {part.partition: consumer.get_watermark_offsets(part, 30)[1] for part in parts}
 consumer.assign(parts)
 left = sum(ends.values())
-last, messages, holes = {}, 0, []
+last, messages, gaps = {}, 0, []
 while left:
     for message in consumer.consume(1000, 30):
         assert message.error() is None, message.error()
@@ -30,19 +30,19 @@ while left:
         if trade["received_time_us"] >= since_us:
             messages += 1
             if number > before + 1:
-                holes.append([symbol, before + 1, number - 1])
+                gaps.append([symbol, before + 1, number - 1])
 consumer.close()
-print(json.dumps({"messages": messages, "holes": holes}))
+print(json.dumps({"messages": messages, "gaps": gaps}))
 """
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the topic holds of messages received since some moment.
+    """Content of the topic since some moment.
 
     Attributes:
-        messages: how many; a trade that two workers read counts twice.
-        holes: (symbol, first, last) of ids that were not in the topic yet when a later one of the symbol was.
+        messages: number of messages; a trade that two workers read counts twice.
+        gaps: (symbol, first, last) of ids that were published after a later one of the symbol, or not at all.
     """
 
     messages: int
@@ -56,10 +56,10 @@ def read(kube: Kube, pod: dict[str, Any], broker: str, topic: str, since_us: int
         Failed: the program ended with an error, or not in time.
     """
     metadata = pod["metadata"]
-    told = kube.run(
+    output = kube.run(
         *("--namespace", metadata["namespace"], "exec", metadata["name"], "--", "python", "-c", _PROGRAM),
         *(broker, topic, str(since_us)),
         seconds=_READ_SECONDS,
     )
-    found = json.loads(told.splitlines()[-1])
+    found = json.loads(output.splitlines()[-1])
     return Reading(found["messages"], tuple((symbol, first, last) for symbol, first, last in found["holes"]))

@@ -1,4 +1,4 @@
-"""Journey 1: install, apply, Ready; what a user looks at has something to show."""
+"""Journey 1: install, apply, Ready; metrics and dashboards have data."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from marketfeed_monitoring.boards import BOARDS
 
 pytest_plugins = ["e2e_fixtures"]
 SCRAPED_SECONDS = 300.0
-"""A new PodMonitor reaches Prometheus by way of a Secret, which the kubelet brings to a running pod within minutes."""
+"""A new PodMonitor reaches Prometheus through a Secret, which the kubelet updates in a running pod within minutes."""
 
 
 def test_apply_and_ready(system: System) -> None:
@@ -36,7 +36,7 @@ def test_apply_and_ready(system: System) -> None:
     assert header.split()[:4] == ["NAME", "VENUE", "SYMBOLS", "SHARDS"], printed
     assert row.split()[:4] == [FEED, "binance_us", "200", "4"], printed
     assert "AllReady" in row, printed
-    # The market opened when all of it was listened to: every trade it ever had is expected.
+    # The market opened when every stream was subscribed: every trade is expected.
     system.trades_flow()
     system.compare(first_of={})
 
@@ -54,7 +54,7 @@ def test_ports_and_metrics(system: System) -> None:
         text = answer.read().decode()
     assert re.search(r"^kafka_publish_success_total\{.*\} [1-9]", text, re.M), text[:2000]
     counted = until(
-        "Prometheus reads every pod of the feed",
+        "Prometheus scrapes every pod of the feed",
         lambda: system.prometheus(f'sum(up{{namespace="{NAMESPACE}"}})') or None,
         seconds=SCRAPED_SECONDS,
     )
@@ -69,7 +69,7 @@ def test_ports_and_metrics(system: System) -> None:
 
 
 def test_dashboards_have_data(system: System) -> None:
-    """Every query of every dashboard that the chart installs is asked of Prometheus; some show only what is wrong."""
+    """Prometheus evaluates every query of every dashboard that the chart installs; some have data only with faults."""
     may_be_empty = {
         query.expr
         for board in BOARDS
@@ -88,7 +88,7 @@ def test_dashboards_have_data(system: System) -> None:
                     queries[f"{dashboard['title']} / {panel.get('title', '')}: {target['expr']}"] = target[
                         "expr"
                     ]
-    assert queries, "no dashboard asks anything"
+    assert queries, "no dashboard has a query"
     refused, empty = {}, {}
     deadline = time.monotonic() + SCRAPED_SECONDS
     for title, promql in queries.items():
@@ -104,7 +104,7 @@ def test_dashboards_have_data(system: System) -> None:
                 empty[title] = _filled(promql)
                 break
             time.sleep(3)
-    assert not refused, f"Prometheus refuses {refused}"
+    assert not refused, f"Prometheus rejects {refused}"
     assert not empty, json.dumps(empty, indent=1)
     system.compare()
 
@@ -117,7 +117,7 @@ def _panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _filled(promql: str) -> str:
-    """A panel's query with its variables as Grafana fills them in when All is chosen."""
+    """Return a panel's query with its variables substituted as by Grafana for All."""
     promql = promql.replace("$__rate_interval", "1m").replace("$__range", "5m").replace("$__interval", "15s")
     return re.sub(r"\$(\{\w+(:\w+)?\}|\w+)", ".*", promql)
 
@@ -134,8 +134,8 @@ SELECT (SELECT count(*) FROM book_tickers WHERE received_time_us = 1577836800000
 """
 
 
-def test_what_is_old_is_deleted(system: System) -> None:
-    """Where the feed says so, by a run of its CronJob, which a user can start at once; what is young stays."""
+def test_retention_deletes_old_rows(system: System) -> None:
+    """The feed's CronJob deletes them; a user can start a run at once; recent rows stay."""
 
     def cron_jobs() -> list[str]:
         return [each["metadata"]["name"] for each in system.kube.get(NAMESPACE, "cronjobs")["items"]]
@@ -149,28 +149,28 @@ def test_what_is_old_is_deleted(system: System) -> None:
     system.database.rows(OLD_ROWS)
     assert system.database.rows(OLD_ROWS_LEFT) == [["1", "1"]]
     system.patch_feed({"storage": {"retention": {"bookTickersDays": 30, "deadLettersDays": 30}}})
-    until("the feed's CronJob is there", lambda: cron_jobs() == [f"{FEED}-retain"], seconds=60)
+    until("the feed's CronJob exists", lambda: cron_jobs() == [f"{FEED}-retain"], seconds=60)
     system.kube.run(
         *("--namespace", NAMESPACE, "create", "job", f"--from=cronjob/{FEED}-retain", "retain-now")
     )
     until("its run has succeeded", run, seconds=120)
     assert system.database.rows(OLD_ROWS_LEFT) == [["0", "0"]]
     until(
-        "the feed tells of the run",
+        "the feed's status has the run",
         lambda: system.feed()["status"].get("retention", {}).get("state") == "Succeeded",
         seconds=60,
     )
     system.patch_feed({"storage": {"retention": None}})
-    until("the CronJob is gone", lambda: not cron_jobs(), seconds=60)
+    until("the CronJob is deleted", lambda: not cron_jobs(), seconds=60)
     system.kube.run("--namespace", NAMESPACE, "delete", "job", "retain-now", "--ignore-not-found")
     system.await_ready()
     system.compare()
 
 
-def test_other_operators_kinds(system: System) -> None:
+def test_third_party_resources(system: System) -> None:
     """The chart's objects for Strimzi and CockroachDB, and the operator's for KEDA, before a real API server."""
     if not system.platform.has_others_kinds:
-        pytest.skip("../shared/crds is absent: the kinds of Strimzi, CockroachDB and KEDA are not to be had")
+        pytest.skip("../shared/crds is absent: the CRDs of Strimzi, CockroachDB and KEDA are unavailable")
     rendered = system.platform.helm(
         *("template", "whole", str(CHART), "--namespace", "whole", "--set=kafka.enabled=true"),
         *("--api-versions=kafka.strimzi.io/v1", "--api-versions=monitoring.coreos.com/v1"),

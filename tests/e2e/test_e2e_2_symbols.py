@@ -1,4 +1,4 @@
-"""Journey 2: symbols come and go and the size of shards changes, under load."""
+"""Journey 2: symbols are added and removed and the size of shards changes, under load."""
 
 import collections
 import json
@@ -26,7 +26,7 @@ def test_symbols_added(system: System) -> None:
         lambda: set(NEW) <= first_stored(system.database).keys(),
         seconds=90,
     )
-    # 200 symbols fill four shards of 50: the new ones have a shard of their own, and nobody else is touched.
+    # 200 symbols fill four shards of 50: the new ones have a shard of their own, and no other shard changes.
     assert before <= names(system.workers()), "a worker was replaced"
     assert _restarts(system, before) == restarts
     system.compare()
@@ -41,9 +41,9 @@ def test_symbols_removed(system: System) -> None:
     system.patch_feed({"symbols": kept})
     system.await_ready()
     streams = {f"{symbol.lower()}@trade" for symbol in removed}
-    until("nobody reads the removed symbols", lambda: not streams & _readers(system).keys(), seconds=90)
-    assert names(system.workers()) == before, "a symbol less restarts no worker"
-    # All that was sent until the feed was changed, and without a hole what came after it until they were let go.
+    until("no worker reads the removed symbols", lambda: not streams & _readers(system).keys(), seconds=90)
+    assert names(system.workers()) == before, "a removed symbol must restart no worker"
+    # Everything sent until the feed was changed, and without a gap the trades after it until the unsubscription.
     gone = compare(
         system.database, bounds_of(until_then, first_stored(system.database), removed), seconds=120
     )
@@ -56,29 +56,29 @@ def test_symbols_removed(system: System) -> None:
         system.database, bounds_of(ledger, first_stored(system.database), removed), seconds=60
     ).assert_equal()
     system.compare(kept)
-    # Read again, they go on from what is stored: what the venue sent meanwhile is repaired.
+    # Added again, they continue from the checkpoint: trades sent meanwhile are backfilled.
     system.patch_feed({"symbols": symbols})
     system.await_ready()
     system.compare()
 
 
 def test_shards_larger(system: System) -> None:
-    assert _resize(system, 80), "fewer shards hold all, and no symbol has moved"
+    assert _resize(system, 80), "fewer shards are needed, and no symbol has moved"
 
 
 def test_shards_smaller(system: System) -> None:
-    assert _resize(system, 40), "no shard can be as large as before, and no symbol has moved"
+    assert _resize(system, 40), "shards must be smaller, and no symbol has moved"
 
 
 def test_shards_as_before(system: System) -> None:
-    # Shards that are not full are left as they are, unless there are too many of them: nothing need move.
+    # Shards that are not full stay unchanged, unless there are too many of them: no symbol has to move.
     _resize(system, 50)
 
 
 def _resize(system: System, size: int) -> set[str]:
-    """Change the size of the shards; the trade streams that moved.
+    """Change the size of the shards; return the trade streams that moved.
 
-    Whoever keeps a shard keeps its pod, and what moves is read by both for a while.
+    A shard that is kept keeps its pod, and moved symbols are read by both shards for a while.
     """
     shards = _assigned(system)
     before = {
@@ -109,7 +109,7 @@ def _resize(system: System, size: int) -> set[str]:
     system.recovered(f"resharded to {size}", begun)
     moved = {stream for stream, shard in _assigned(system).items() if shards.get(stream) != shard}
     assert bool(overlapped) == bool(moved), f"{len(moved)} moved, {len(overlapped)} were read by both shards"
-    assert not unread, f"read by nobody for a while: {sorted(unread)[:10]}"
+    assert not unread, f"read by no worker for a while: {sorted(unread)[:10]}"
     after = {
         pod["metadata"]["labels"]["marketfeed.dev/shard"]: pod["metadata"]["uid"] for pod in system.workers()
     }
@@ -125,7 +125,7 @@ def _resize(system: System, size: int) -> set[str]:
 
 
 def _assigned(system: System) -> dict[str, str]:
-    """Trade stream -> the ConfigMap of the shard that is to read it."""
+    """Return trade stream -> the ConfigMap of its assigned shard."""
     found = system.kube.get(NAMESPACE, "configmaps", "--selector", f"marketfeed.dev/feed={FEED}")["items"]
     return {
         f"{symbol.lower()}@trade": str(each["metadata"]["name"])
@@ -135,7 +135,7 @@ def _assigned(system: System) -> dict[str, str]:
 
 
 def _readers(system: System) -> collections.Counter[str]:
-    """Trade stream -> connections that read it."""
+    """Return trade stream -> connections that read it."""
     connections = system.kube.ask("venue", VENUE, "/control/connections")
     return collections.Counter(
         stream for each in connections for stream in each["stream_names"] if stream.endswith("@trade")

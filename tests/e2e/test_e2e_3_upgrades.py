@@ -1,4 +1,4 @@
-"""Journey 3: new images of every part, Helm forwards and backwards, gone and back, all under load."""
+"""Journey 3: new images of every component, Helm upgrade and rollback, uninstall and install, under load."""
 
 import json
 import os
@@ -19,10 +19,10 @@ NEXT = "0.1.0-next"
 
 @pytest.fixture(scope="module")
 def next_images(running: System) -> dict[str, str]:
-    """Role -> another image of the same program: what a newer build of it is to a cluster."""
+    """Role -> another image of the same program, which a cluster treats as a newer build."""
     if not running.kube.on_kind:
         pytest.skip(
-            "E2E_KUBECONFIG: a second version of the images cannot be brought into its nodes from here"
+            "E2E_KUBECONFIG: a second version of the images cannot be loaded into its nodes from here"
         )
     made = {}
     for role in ("worker", "consumer", "operator"):
@@ -47,7 +47,7 @@ def test_worker_image(system: System, next_images: dict[str, str]) -> None:
     system.await_ready()
     system.recovered("rolled", begun)
     assert _images(system.workers()) == {next_images["worker"]}
-    assert names(system.consumers()) == consumers, "consumers have nothing to do with the workers' image"
+    assert names(system.consumers()) == consumers, "the workers' image must not restart consumers"
     system.compare()
 
 
@@ -58,7 +58,7 @@ def test_consumer_image(system: System, next_images: dict[str, str]) -> None:
     system.await_ready()
     system.recovered("rolled", begun)
     assert _images(system.consumers()) == {next_images["consumer"]}
-    assert names(system.workers()) == workers, "workers have nothing to do with the consumers' image"
+    assert names(system.workers()) == workers, "the consumers' image must not restart workers"
     system.compare()
 
 
@@ -70,7 +70,7 @@ def test_operator_upgrade_and_rollback(system: System, next_images: dict[str, st
     system.await_ready()
     system.platform.helm("rollback", RELEASE, str(revision), "--namespace", RELEASE, "--wait", "--timeout=4m")
     until(
-        "the operator is the one before",
+        "the operator is the previous one",
         lambda: _images(system.operators()) == {system.platform.images["operator"]},
         seconds=120,
     )
@@ -84,13 +84,13 @@ def test_operator_upgrade_and_rollback(system: System, next_images: dict[str, st
 def test_uninstall_and_install(system: System) -> None:
     pods = names([*system.workers(), *system.consumers()])
     system.platform.helm("uninstall", RELEASE, "--namespace", RELEASE, "--wait", "--timeout=4m")
-    until("the operator is gone", lambda: not system.operators(), seconds=120)
-    # The kind and the feeds stay, and with them everything that runs: data goes on without an operator.
+    until("the operator is removed", lambda: not system.operators(), seconds=120)
+    # CRD, feeds and all workloads stay: data flows without an operator.
     assert names([*system.workers(), *system.consumers()]) == pods
     system.trades_flow()
     system.platform.install()
     system.await_ready()
-    assert names([*system.workers(), *system.consumers()]) == pods, "a new operator finds all as it was"
+    assert names([*system.workers(), *system.consumers()]) == pods, "a new operator must change nothing"
     system.compare()
 
 
@@ -99,5 +99,5 @@ def _images(pods: list[dict[str, Any]]) -> set[str]:
 
 
 def _revision(system: System) -> int:
-    told = system.platform.helm("status", RELEASE, "--namespace", RELEASE, "--output=json")
-    return int(json.loads(told)["version"])
+    status = system.platform.helm("status", RELEASE, "--namespace", RELEASE, "--output=json")
+    return int(json.loads(status)["version"])

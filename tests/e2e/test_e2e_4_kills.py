@@ -1,4 +1,4 @@
-"""Journey 4, first part: SIGKILL of one thing at a time."""
+"""Journey 4, first part: SIGKILL of one component at a time."""
 
 import time
 from collections.abc import Callable
@@ -58,10 +58,10 @@ def test_kill_operator_leader(system: System) -> None:
     pod = next(each for each in system.operators() if each["metadata"]["name"] == leader)
     begun = time.monotonic()
     e2e_chaos.kill(system.kube, pod)
-    # What is asked of the operator meanwhile is done by the next one, or by the same when it is back.
+    # A change meanwhile is applied by the next leader, or by the same one after its restart.
     system.patch_feed({"template": {"labels": {"e2e.marketfeed.dev/killed": str(int(time.time()))}}})
     until(
-        "somebody leads and acts",
+        "a leader reconciles",
         lambda: (feed := system.feed())["status"].get("observedGeneration") == feed["metadata"]["generation"],
         seconds=120,
     )

@@ -1,4 +1,4 @@
-"""Journey 5: the venue misbehaves. Status, metrics and alerts say so, and the data is complete afterwards."""
+"""Journey 5: faults of the venue. Status, metrics and alerts report them, and the data is complete afterwards."""
 
 import time
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ SYMBOL = "GONEUSDT"
 
 
 def test_cut(system: System) -> None:
-    """Every connection ends without a word and what is sent meanwhile goes to nobody."""
+    """Every connection is reset and messages sent meanwhile are lost."""
     before = _total(system, "vendor_fetch_failure_total")
     begun = time.monotonic()
     system.fault("cut", reset=True, lose_frames=500)
@@ -20,11 +20,11 @@ def test_cut(system: System) -> None:
     system.trades_flow()
     system.recovered("data flows", begun)
     system.compare()
-    assert _backfilled(system), "500 frames went to nobody, and nothing was repaired"
+    assert _backfilled(system), "500 frames were lost, and nothing was backfilled"
 
 
-def test_mute(system: System) -> None:
-    """The connection lives and brings nothing."""
+def test_stall(system: System) -> None:
+    """The connection stays open and delivers nothing."""
     begun = time.monotonic()
     system.fault("stall", seconds=45)
     system.trades_flow(seconds=240)
@@ -33,7 +33,7 @@ def test_mute(system: System) -> None:
 
 
 def test_half_open(system: System) -> None:
-    """The connection is dead and nobody says so."""
+    """The connection is dead without being closed."""
     begun = time.monotonic()
     system.fault("half_open", seconds=45)
     system.trades_flow(seconds=240)
@@ -50,16 +50,16 @@ def test_end_of_24_hours(system: System) -> None:
 
 
 def test_server_shutdown(system: System) -> None:
-    """Announced, so the new connection is up before the old one ends: nothing needs repair."""
+    """Announced, so the new connection is up before the old one ends: no backfill is needed."""
     system.trades_flow()
-    repaired, before = _repaired(system), _connections(system)
+    backfilled, before = _backfilled(system), _connections(system)
     begun = time.monotonic()
     system.fault("server_shutdown", close_after_seconds=60)
-    until("every connection is another one", lambda: not before & _connections(system), seconds=120)
+    until("every connection is replaced", lambda: not before & _connections(system), seconds=120)
     system.recovered("connections replaced", begun)
     system.trades_flow()
     system.compare()
-    assert _repaired(system) == repaired, "an announced end must cost nothing"
+    assert _backfilled(system) == backfilled, "an announced end must cause no gap"
 
 
 def test_policy_close_1008(system: System) -> None:
@@ -71,24 +71,24 @@ def test_policy_close_1008(system: System) -> None:
 
 
 def test_429(system: System) -> None:
-    """REST asks to slow down while there is something to repair."""
+    """REST returns 429 while there is a gap to backfill."""
     before = _total(system, 'vendor_fetch_failure_total{reason="rate_limited"}')
     system.fault("rate_limit", seconds=30)
     system.fault("cut", lose_frames=300)
     until(
-        "the slow-down is counted",
+        "the rate limit is counted",
         lambda: _total(system, 'vendor_fetch_failure_total{reason="rate_limited"}') > before,
         seconds=90,
     )
     system.compare(seconds=300)
-    assert not _banned(system), "whoever heeds a 429 is not banned"
+    assert not _banned(system), "a client that observes a 429 is not banned"
 
 
 def test_418(system: System) -> None:
-    """REST bans us while there is something to repair: an alert says so, and it is repaired when the ban ends."""
+    """REST bans us while there is something to repair: an alert fires, and it is backfilled when the ban ends."""
     system.fault("ban", seconds=60)
     system.fault("cut", lose_frames=300)
-    until("an alert says so", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
+    until("an alert fires", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
     system.compare(seconds=300)
 
 
@@ -96,9 +96,9 @@ def test_451(system: System) -> None:
     """The venue serves this region no longer: nobody knocks again, and the feed says why until somebody acts."""
     system.fault("refuse", status=451)
     system.fault("cut")
-    until("an alert says so", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
-    told = until(
-        "a worker says why",
+    until("an alert fires", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
+    reasons = until(
+        "a worker reports the reason",
         lambda: [
             each["reason"]
             for pod in system.workers()
@@ -107,13 +107,13 @@ def test_451(system: System) -> None:
         ],
         seconds=60,
     )
-    assert any("451" in reason or "region" in reason for reason in told), told
+    assert any("451" in reason or "region" in reason for reason in reasons), reasons
     until(
         "the feed is not ready",
         lambda: conditions(system.feed())["Ready"]["status"] == "False",
         seconds=120,
     )
-    # What the runbook asks for: mend it with the venue, then start the workers anew.
+    # The runbook: resolve it with the venue, then restart the workers.
     system.clear_faults()
     begun = time.monotonic()
     for pod in system.workers():
@@ -125,7 +125,7 @@ def test_451(system: System) -> None:
 
 
 def test_delisting(system: System) -> None:
-    """One symbol is delisted: the others go on, its trades are all there, and the feed names it."""
+    """One symbol is delisted: the others continue, its trades are complete, and the feed reports it."""
     symbols = system.feed()["spec"]["symbols"]
     system.fault("list", symbols=[SYMBOL], trade_rate=1, quote_rate=1)
     system.patch_feed({"symbols": sorted({*symbols, SYMBOL})})
@@ -135,14 +135,16 @@ def test_delisting(system: System) -> None:
         system.fault("delist", symbols=[SYMBOL])
         system.compare([*symbols, SYMBOL])
         feed = until(
-            "the feed names it",
+            "the feed reports it",
             lambda: (
                 found if SYMBOL in (found := system.feed())["status"]["symbols"].get("unknown", []) else None
             ),
             seconds=300,
         )
         assert conditions(feed)["Degraded"]["reason"] == "SymbolsUnknown"
-        assert conditions(feed)["Ready"]["status"] == "True", "one symbol less is no reason not to be ready"
+        assert conditions(feed)["Ready"]["status"] == "True", (
+            "a delisted symbol must not make the feed unready"
+        )
     finally:
         system.patch_feed({"symbols": symbols})
     system.await_ready()
@@ -155,7 +157,7 @@ def _total(system: System, metric: str) -> float:
 
 
 def _connections(system: System) -> set[int]:
-    """Ids of the venue's connections that are read."""
+    """Return the ids of the venue's connections with subscriptions."""
     return {
         each["id"] for each in system.kube.ask("venue", VENUE, "/control/connections") if each["receiving"]
     }
@@ -174,6 +176,6 @@ def _backfilled(system: System) -> int:
     return int(system.database.rows("SELECT count(*) FROM trades WHERE origin = 'backfill'")[0][0])
 
 
-def _repaired(system: System) -> int:
-    """Gaps that were ever noticed."""
+def _backfilled(system: System) -> int:
+    """Return the number of gaps ever detected."""
     return int(system.database.rows("SELECT count(*) FROM trade_gaps")[0][0])

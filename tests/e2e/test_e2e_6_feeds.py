@@ -1,4 +1,4 @@
-"""Journey 6: pause and resume, two feeds side by side, a wrong one beside a right one, delete."""
+"""Journey 6: pause and resume, two feeds side by side, an invalid one beside a valid one, delete."""
 
 import time
 
@@ -17,7 +17,7 @@ def test_pause_and_resume(system: System) -> None:
     shards = system.feed()["status"]["shards"]["desired"]
     system.patch_feed({"paused": True})
     system.await_condition("Paused", "SpecPaused")
-    # What is asked for while it is paused waits: pods go on as they are.
+    # A change while it is paused waits: pods stay unchanged.
     system.patch_feed({"shardSize": 150})
     system.trades_flow()
     assert names([*system.workers(), *system.consumers()]) == pods
@@ -28,7 +28,7 @@ def test_pause_and_resume(system: System) -> None:
     system.await_ready()
     system.recovered("resumed", begun)
     until(
-        "what was asked for meanwhile is done",
+        "the change is applied",
         lambda: system.feed()["status"]["shards"]["desired"] < shards,
         seconds=120,
     )
@@ -38,7 +38,7 @@ def test_pause_and_resume(system: System) -> None:
 
 
 def test_two_feeds_and_a_wrong_one(system: System) -> None:
-    """Another feed reads some of the same symbols into topics and a database of its own; a third is wrong."""
+    """Another feed reads some of the same symbols into topics and a database of its own; a third is invalid."""
     pods = names([*system.workers(), *system.consumers()])
     symbols = system.feed()["spec"]["symbols"][:20]
     if ["other"] not in system.database.rows("SELECT datname FROM pg_database WHERE datname = 'other'"):
@@ -62,15 +62,15 @@ def test_two_feeds_and_a_wrong_one(system: System) -> None:
                                     "progress": {"name": "wrong.progress"}, "gaps": {"name": "wrong.gaps"},
                                     "rejected": {"name": "wrong.rejected"}}  # fmt: skip
         system.apply_feed(wrong, "wrong", OTHER, database="other")
-        told = system.await_condition("Degraded", "PodsFailing", "wrong", OTHER, seconds=180)
-        assert "Image" in told["message"], told
-        # What the API server itself can see is not even taken.
+        condition = system.await_condition("Degraded", "PodsFailing", "wrong", OTHER, seconds=180)
+        assert "Image" in condition["message"], condition
+        # The API server itself rejects what the CRD can validate.
         impossible = system.spec([])
         with pytest.raises(Failed, match="symbols"):
             system.apply_feed(impossible, "impossible", OTHER, database="other")
         for name, namespace in ((FEED, NAMESPACE), (OTHER, OTHER)):
             system.await_ready(name, namespace)
-        assert names([*system.workers(), *system.consumers()]) == pods, "a wrong feed disturbs no other"
+        assert names([*system.workers(), *system.consumers()]) == pods, "an invalid feed affects no other"
         _await_equal(system, symbols)
     finally:
         system.kube.run("--namespace", OTHER, "delete", "marketfeed", "wrong", "--ignore-not-found")
@@ -78,7 +78,7 @@ def test_two_feeds_and_a_wrong_one(system: System) -> None:
 
 
 def test_delete(system: System) -> None:
-    """A feed's children go with it; its topics and its data stay."""
+    """A feed's children are deleted with it; its topics and its data stay."""
     stored = _rows(system)
     assert stored > 0
     topics = _topics(system)
@@ -93,7 +93,7 @@ def test_delete(system: System) -> None:
         return [f"{each['kind']}/{each['metadata']['name']}" for each in found]
 
     try:
-        until("its children are gone", lambda: not left(), seconds=120)
+        until("its children are deleted", lambda: not left(), seconds=120)
     except AssertionError as late:
         raise AssertionError(f"{late}; left: {left()}") from late
     assert {"other.trades", "other.quotes"} <= _topics(system) == topics
@@ -103,7 +103,7 @@ def test_delete(system: System) -> None:
 
 
 def _await_equal(system: System, symbols: list[str]) -> None:
-    """Until the other database has of `symbols` what the first has, from its own first trade on."""
+    """Wait until the other database has the trades of `symbols` that the first has, from its own first trade on."""
     other = Postgres(system.kube, "other")
     compare(other, bounds_of(system.ledger(), first_stored(other), symbols), seconds=120).assert_equal()
 
@@ -113,8 +113,8 @@ def _rows(system: System) -> int:
 
 
 def _topics(system: System) -> set[str]:
-    told = system.kube.run(
+    output = system.kube.run(
         *("--namespace", "data", "exec", "kafka-0", "--", "/opt/kafka/bin/kafka-topics.sh"),
         *("--bootstrap-server", "localhost:9092", "--list"),
     )
-    return set(told.split())
+    return set(output.split())

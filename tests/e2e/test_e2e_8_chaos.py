@@ -1,4 +1,4 @@
-"""Journey 4, second part: a node stopped and started, then anything at random for five minutes, by a seed."""
+"""Journey 4, second part: a node stopped and started, then random kills for five minutes, by a seed."""
 
 import os
 import random
@@ -19,9 +19,9 @@ DOWN_SECONDS = 30.0
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_node(system: System, number: int) -> None:
-    """A node loses its power for half a minute, with everything on it."""
+    """A node loses power for half a minute, with everything on it."""
     if not system.kube.on_kind:
-        pytest.skip("E2E_KUBECONFIG: the nodes of that cluster are not ours to stop")
+        pytest.skip("E2E_KUBECONFIG: the nodes of that cluster must not be stopped")
     node = [name for name in kind_cluster.nodes() if "worker" in name][number]
     begun = time.monotonic()
     e2e_chaos.stop_node(node)
@@ -49,7 +49,7 @@ def test_random(system: System) -> None:
             e2e_chaos.kill(system.kube, pod)
             killed.append(pod["metadata"]["name"])
         except (Failed, AssertionError) as error:
-            # What is chosen may be down already, or not up again: that is the point of it.
+            # The chosen container may be down already, or not yet restarted: that is intended.
             print(f"not killed: {error}", flush=True)
         pause = time.monotonic() + chance.uniform(5, 20)
         while time.monotonic() < min(pause, ends):
@@ -65,7 +65,7 @@ def test_random(system: System) -> None:
 
 
 def _victims(system: System) -> list[Object]:
-    """Every pod of ours that runs, in an order that is the same for the same pods."""
+    """Return every running pod of the system, in a deterministic order."""
     kube: Kube = system.kube
     found = [
         *kube.pods(NAMESPACE, "marketfeed.dev/feed"),

@@ -86,18 +86,18 @@ FILES = {
     "uv.lock": "names of packages",
 }
 
-# (file or folder, what stands there): why. Both are matched literally, the text in lower case as in the file.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+# (beginning of the path, text of the line): reason. Both are matched literally.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("tests/e2e/kind/kind_node_image.py", ".wants/"): "folders of systemd",
+    ("tests/e2e/kind/files/pod-masquerade.service", "WantedBy="): "a directive of systemd",
+    ("docs/reliability.md", "| 5: mute |"): "the report of a run, whose journey had that name",
+}
 
 # Members whose conversion is not finished. Empty at the end of the change that introduces this page.
 NOT_CONVERTED = {
     "simtest",
     "tests",
     "docs",
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
     "workers",
     "simulator",
     "consumers",
@@ -117,7 +117,6 @@ NOT_CONVERTED = {
     "compose.zookeeper.yaml",
     "Makefile",
     "pyproject.toml",
-    "conftest.py",
     "ingestion",
     ".ci",
     ".env.example",

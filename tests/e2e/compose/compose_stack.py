@@ -1,4 +1,4 @@
-"""A compose stack of a test's own: name, ports and volumes that no other stack has; it is gone when the test ends."""
+"""A compose stack for one test: unique name, ports and volumes; it is removed when the test ends."""
 
 import functools
 import json
@@ -30,21 +30,21 @@ from images_recipes import BASE, RECIPES  # noqa: E402
 T = TypeVar("T")
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "ADAUSDT", "DOGEUSDT")
 UP_SECONDS: Final = 900.0
-"""How long `up` may take on a slow machine; it builds our images, and waits for data."""
+"""Time limit of `up` on a slow machine; it builds the project's images, and waits for data."""
 _PORTS: Final = (
     "KAFKA_PORT", "POSTGRES_PORT", "WORKER_PORT", "CONSUMER_TRADES_PORT", "CONSUMER_BOOK_PORT", "SIMULATOR_PORT",
     "PROMETHEUS_PORT", "GRAFANA_PORT",
 )  # fmt: skip
 
 
-# A look asks Docker, and a slow machine brings up a stack slowly.
+# Each poll queries Docker, and a slow machine starts a stack slowly.
 eventually = functools.partial(until, seconds=180.0, every=0.5)
 
 
 def local_images(*, zookeeper: bool) -> dict[str, Any]:
-    """The override that puts images built here in the place of those that are pulled; they are built when missing.
+    """Return the override that replaces pulled images by images built here; missing ones are built first.
 
-    Grafana cannot be had that way: it waits for a profile that nobody asks for.
+    Grafana has no such image: it is assigned to a profile that is never enabled.
     """
     kafka = build_images.provide("kafka-zookeeper" if zookeeper else "kafka")
     services: dict[str, Any] = {name: {"image": kafka} for name in ("kafka", "topics")}
@@ -58,9 +58,9 @@ def local_images(*, zookeeper: bool) -> dict[str, Any]:
 
 
 class Stack:
-    """One stack on the simulator profile; use it in a ``with`` block, which takes it down with its volumes.
+    """One stack on the simulator profile; use it in a ``with`` block, which removes it with its volumes.
 
-    The simulated market begins when every stream has a subscriber, so that its ledger holds what could be received.
+    The simulated market begins when every stream has a subscriber, so that every trade in its ledger could be received.
     """
 
     def __init__(self, folder: Path, *, zookeeper: bool = False) -> None:
@@ -110,11 +110,11 @@ class Stack:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "10", check=False)
 
     def up(self, *options: str) -> None:
-        """`docker compose up -d --wait`: returns when data flows."""
+        """Run `docker compose up -d --wait`; return when data flows."""
         self.compose("up", "--detach", "--wait", "--quiet-pull", *options, timeout=UP_SECONDS)
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300.0) -> str:
-        """Run `docker compose` and return what it wrote to stdout.
+        """Run `docker compose` and return its stdout.
 
         Raises:
             AssertionError: its exit code is not 0, and `check`.
@@ -130,41 +130,41 @@ class Stack:
         return done.stdout
 
     def docker(self, *arguments: str) -> str:
-        """Run `docker` and return what it wrote."""
+        """Run `docker` and return its output."""
         return subprocess.run(
             [self._docker, *arguments], capture_output=True, text=True, check=True, timeout=120
         ).stdout.strip()
 
     def execute(self, service: str, *command: str) -> str:
-        """A command in a running container."""
+        """Run a command in a running container."""
         return self.compose("exec", "-T", service, *command)
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, asked at the database's published port."""
+        """Return the rows of a query, run at the database's published port."""
         address = f"postgresql://marketfeed:marketfeed@127.0.0.1:{self.ports['POSTGRES_PORT']}/marketfeed"
         with psycopg.connect(address, connect_timeout=30) as connection:
             return connection.execute(query.encode()).fetchall()
 
     def get(self, port: str, path: str, body: object = None) -> Any:
-        """The JSON that a published port answers with."""
+        """Return the JSON response of a published port."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.ports[port]}{path}", data=data)
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own stack
             return json.load(answer)
 
     def container(self, service: str) -> dict[str, Any]:
-        """What Docker knows of a service's container."""
+        """Return Docker's description of a service's container."""
         identity = self.compose("ps", "--all", "--quiet", service).strip()
         found: dict[str, Any] = json.loads(self.docker("inspect", identity))[0]
         return found
 
     def is_healthy(self, service: str) -> bool:
-        """Whether its container runs and its health check passes."""
+        """Return whether its container runs and its health check passes."""
         state = self.container(service)["State"]
         return bool(state["Status"] == "running" and state["Health"]["Status"] == "healthy")
 
     def crash(self, service: str) -> None:
-        """SIGKILL to a container's process, as the kernel would: its restart policy is to bring it back."""
+        """Send SIGKILL to a container's process: its restart policy must restart it."""
         before = self.container(service)
         os.kill(before["State"]["Pid"], signal.SIGKILL)
         eventually(
@@ -173,12 +173,12 @@ class Stack:
         )
 
     def stored(self) -> dict[str, tuple[int, int, int]]:
-        """Symbol -> trades, first and last trade id in the database."""
+        """Return symbol -> trades, first and last trade id in the database."""
         rows = self.sql("SELECT symbol, count(*), min(trade_id), max(trade_id) FROM trades GROUP BY symbol")
         return {symbol: (int(count), int(first), int(last)) for symbol, count, first, last in rows}
 
     def sent(self) -> dict[str, tuple[int, int, int]]:
-        """The same of the simulator's own ledger."""
+        """Return the same from the simulator's ledger."""
         symbols = self.get("SIMULATOR_PORT", "/control/ledger")["symbols"]
         return {
             symbol: (market["trades"], market["first_trade_id"], market["last_trade_id"])
@@ -186,11 +186,11 @@ class Stack:
         }
 
     def trades_stored(self) -> int:
-        """Rows of the table of trades."""
+        """Return the number of rows in the table of trades."""
         return int(self.sql("SELECT count(*) FROM trades")[0][0])
 
     def collect(self) -> None:
-        """Logs and states of all containers, into a folder that is named on stdout."""
+        """Write logs and states of all containers into a folder, and print its path."""
         folder = self._folder / "evidence"
         folder.mkdir(exist_ok=True)
         (folder / "logs.txt").write_text(self.compose("logs", "--no-color", "--timestamps", check=False))
@@ -208,4 +208,4 @@ class Stack:
             except (OSError, urllib.error.URLError) as error:
                 answer = str(error)
             (folder / f"{port.lower().removesuffix('_port')}-status.json").write_text(answer)
-        print(f"what the containers told is in {folder}", flush=True)
+        print(f"logs and states of the containers are in {folder}", flush=True)

@@ -1,6 +1,6 @@
-"""The compose files themselves, as `docker compose config` understands them, for every profile; nothing is started.
+"""The compose files as rendered by `docker compose config`, for every profile; nothing is started.
 
-What cannot be run where no image can be pulled, CockroachDB and Grafana, is checked here and nowhere else.
+CockroachDB and Grafana, whose images cannot be built here, are checked only in this module.
 """
 
 import json
@@ -42,7 +42,7 @@ def compose() -> Iterator[tuple[list[str], dict[str, str]]]:
         is_ours = docker_engine.start()
         command = docker_engine.compose()
     except Unavailable as reason:
-        skip_or_fail(f"the compose files cannot be read: {reason}")
+        skip_or_fail(f"the compose files cannot be rendered: {reason}")
     yield command
     if is_ours:
         docker_engine.stop()
@@ -66,7 +66,7 @@ def run(
 def read(
     compose: tuple[list[str], dict[str, str]], *files: str, **environment: str
 ) -> dict[str, dict[str, Any]]:
-    """Service -> how it is configured."""
+    """Return service -> its configuration."""
     done = run(compose, *(files or ("compose.yaml",)), **environment)
     assert done.returncode == 0, done.stderr
     services: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
@@ -74,14 +74,14 @@ def read(
 
 
 @pytest.mark.parametrize(("profiles", "own"), PROFILES.items(), ids=lambda value: str(value))
-def test_a_profile_has_its_services(
+def test_profile_has_its_services(
     compose: tuple[list[str], dict[str, str]], profiles: str, own: set[str]
 ) -> None:
     assert set(read(compose, COMPOSE_PROFILES=profiles)) == ALWAYS | own
 
 
 @pytest.mark.parametrize("profiles", PROFILES)
-def test_everything_that_stays_has_a_health_check_and_bounds(
+def test_services_have_a_health_check_and_limits(
     compose: tuple[list[str], dict[str, str]], profiles: str
 ) -> None:
     for name, service in read(compose, COMPOSE_PROFILES=profiles).items():
@@ -95,7 +95,7 @@ def test_everything_that_stays_has_a_health_check_and_bounds(
 
 
 @pytest.mark.parametrize("profiles", PROFILES)
-def test_everything_is_published_on_this_machine_alone(
+def test_ports_are_published_on_loopback_only(
     compose: tuple[list[str], dict[str, str]], profiles: str
 ) -> None:
     services = read(compose, COMPOSE_PROFILES=profiles)
@@ -114,7 +114,7 @@ def test_images_are_pinned(compose: tuple[list[str], dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("profiles", PROFILES)
-def test_whoever_stores_is_told_of_the_profiles_database(
+def test_profile_sets_the_database_of_every_consumer(
     compose: tuple[list[str], dict[str, str]], profiles: str
 ) -> None:
     services = read(compose, COMPOSE_PROFILES=profiles, POSTGRES_PASSWORD="secret-1")
@@ -130,7 +130,7 @@ def test_whoever_stores_is_told_of_the_profiles_database(
 
 
 @pytest.mark.parametrize("profiles", PROFILES)
-def test_the_worker_reads_the_simulator_only_where_it_runs(
+def test_profile_sets_the_simulator_as_venue_only_where_it_runs(
     compose: tuple[list[str], dict[str, str]], profiles: str
 ) -> None:
     services = read(compose, COMPOSE_PROFILES=profiles)
@@ -138,17 +138,19 @@ def test_the_worker_reads_the_simulator_only_where_it_runs(
     expected = ("ws://simulator:9443", "http://simulator:9443") if "simulator" in services else ("", "")
     assert (environment["BINANCE_WS_BASE"], environment["BINANCE_REST_BASE"]) == expected
     assert environment["BINANCE_SYMBOLS"] == "BTCUSDT,ETHUSDT,SOLUSDT,ADAUSDT,DOGEUSDT"
-    if "simulator" in services:  # a subscription to a symbol that it has not would stay silent
+    if "simulator" in services:  # a subscription to an unknown symbol would never deliver data
         assert f"--symbols={environment['BINANCE_SYMBOLS']}" in services["simulator"]["command"]
 
 
-def test_a_profile_that_does_not_exist_is_refused(compose: tuple[list[str], dict[str, str]]) -> None:
+def test_profile_that_does_not_exist_is_rejected(compose: tuple[list[str], dict[str, str]]) -> None:
     done = run(compose, "compose.yaml", COMPOSE_PROFILES="cockroach")
     assert done.returncode != 0
     assert "compose/profiles/cockroach.yaml" in done.stderr
 
 
-def test_cockroachdb_is_checked_as_its_documentation_says(compose: tuple[list[str], dict[str, str]]) -> None:
+def test_cockroachdb_health_check_follows_its_documentation(
+    compose: tuple[list[str], dict[str, str]],
+) -> None:
     single = read(compose, COMPOSE_PROFILES="cockroachdb")["cockroachdb"]
     assert single["command"][0] == "start-single-node"
     cluster = read(compose, COMPOSE_PROFILES="cockroachdb-cluster")
@@ -164,7 +166,7 @@ def test_cockroachdb_is_checked_as_its_documentation_says(compose: tuple[list[st
     )
 
 
-def test_grafana_is_given_the_dashboards_and_prometheus(compose: tuple[list[str], dict[str, str]]) -> None:
+def test_grafana_has_the_dashboards_and_prometheus(compose: tuple[list[str], dict[str, str]]) -> None:
     grafana = read(compose)["grafana"]
     assert grafana["environment"]["GF_SECURITY_ADMIN_USER"] == "admin"
     assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "admin"
@@ -179,14 +181,14 @@ def test_grafana_is_given_the_dashboards_and_prometheus(compose: tuple[list[str]
 
 
 def grafana_dashboards(mounted: dict[str, Path]) -> str:
-    """The folder that the provisioning names, which must be one that is mounted."""
+    """Return the folder that the provisioning names, which must be mounted."""
     provider = (mounted["/etc/grafana/provisioning/dashboards"] / "marketfeed.yaml").read_text()
     found = re.search(r"path: ([^}\s]+)", provider)
     assert found is not None
     return found[1]
 
 
-def test_the_overlay_runs_everything_on_kafka_3(compose: tuple[list[str], dict[str, str]]) -> None:
+def test_zookeeper_overlay_runs_everything_on_kafka_3(compose: tuple[list[str], dict[str, str]]) -> None:
     services = read(compose, "compose.yaml", "compose.zookeeper.yaml")
     assert set(services) == ALWAYS | {"postgres", "zookeeper"}
     assert {services[name]["image"] for name in ("kafka", "topics", "zookeeper")} == {"apache/kafka:3.9.2"}

@@ -1,6 +1,6 @@
-"""The stack as a user starts it, on the simulator profile: its parts are killed in turn, and every trade is found.
+"""The stack as a user starts it, on the simulator profile: services are killed in turn, and every trade is found.
 
-Needs root and Docker, which it installs on Debian where they are missing; elsewhere it is skipped and says why, and
+Needs root and Docker, which it installs on Debian where it is missing; elsewhere it is skipped with that reason, and
 with CI=true that is a failure.
 """
 
@@ -46,14 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(engine: None, folder: Path) -> Iterator[Stack]:
-    """Kafka 4; up, with data flowing."""
+    """Yield a stack on Kafka 4, with data flowing."""
     with Stack(folder) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def zookeeper_stack(engine: None, folder: Path) -> Iterator[Stack]:
-    """Kafka 3.9 with ZooKeeper."""
+    """Yield a stack on Kafka 3.9 with ZooKeeper."""
     own = folder / "zookeeper"
     own.mkdir()
     with Stack(own, zookeeper=True) as started:
@@ -62,7 +62,7 @@ def zookeeper_stack(engine: None, folder: Path) -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def evidence(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails leaves what the containers told."""
+    """Keep the containers' logs of a failed test."""
     failed = request.session.testsfailed
     yield
     if request.session.testsfailed > failed:
@@ -71,7 +71,7 @@ def evidence(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def everything_sent_is_stored(stack: Stack) -> None:
-    """Stop the market, wait for the rest of it, and compare."""
+    """Stop the market, wait until all of it is stored, and compare."""
     stack.get("SIMULATOR_PORT", "/control/faults", {"fault": "halt", "symbols": list(SYMBOLS)})
     sent = stack.sent()
     assert set(sent) == set(SYMBOLS)
@@ -94,13 +94,13 @@ def everything_sent_is_stored(stack: Stack) -> None:
         assert state["missing"] == 0, symbol
 
 
-def go_on(stack: Stack) -> None:
-    """Let the market trade again."""
+def resume_market(stack: Stack) -> None:
+    """Resume the market."""
     stack.get("SIMULATOR_PORT", "/control/faults", {"fault": "resume", "symbols": list(SYMBOLS)})
 
 
 def test_up_ends_when_data_flows(stack: Stack) -> None:
-    """The first look after `up --wait` finds rows of both topics, without waiting for anything more."""
+    """The first query after `up --wait` returns rows of both topics, without further waiting."""
     [[trades, quotes]] = stack.sql(
         "SELECT (SELECT count(*) FROM trades), (SELECT count(*) FROM book_tickers)"
     )
@@ -111,7 +111,7 @@ def test_up_ends_when_data_flows(stack: Stack) -> None:
         assert stack.get(port, "/status")["ready"]
 
 
-def test_our_containers_may_do_next_to_nothing(stack: Stack) -> None:
+def test_containers_run_with_minimal_rights(stack: Stack) -> None:
     for service in (
         "ingestion-worker",
         "consumer-trades",
@@ -132,12 +132,12 @@ def test_our_containers_may_do_next_to_nothing(stack: Stack) -> None:
         assert {binding["HostIp"] for port in bindings.values() for binding in port} == {"127.0.0.1"}
 
 
-def test_kafkas_console_consumer_prints_symbol_and_message(stack: Stack) -> None:
+def test_kafka_console_consumer_prints_symbol_and_message(stack: Stack) -> None:
     text = stack.execute(
         "kafka", "/opt/kafka/bin/kafka-console-consumer.sh", "--bootstrap-server", "kafka:9092", "--topic",
         "market.trades.raw", "--from-beginning", "--max-messages", "20", "--property", "print.key=true",
     )  # fmt: skip
-    # The tool's own remarks stand between them, without a tab.
+    # The tool's own messages are between them, without a tab.
     lines = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
     assert len(lines) == 20
     for key, value in lines:
@@ -145,7 +145,7 @@ def test_kafkas_console_consumer_prints_symbol_and_message(stack: Stack) -> None
         assert key in SYMBOLS
 
 
-def test_kafkas_tools_know_topics_and_groups(stack: Stack) -> None:
+def test_kafka_tools_list_topics_and_groups(stack: Stack) -> None:
     listed = stack.execute(
         "kafka", "/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "kafka:9092", "--list"
     )
@@ -153,12 +153,12 @@ def test_kafkas_tools_know_topics_and_groups(stack: Stack) -> None:
     groups = stack.execute(
         "kafka", "/opt/kafka/bin/kafka-consumer-groups.sh", "--bootstrap-server", "kafka:9092", "--list"
     )
-    # A console consumer leaves a group of its own.
+    # A console consumer creates a group of its own.
     own = {group for group in groups.split() if not group.startswith("console-consumer-")}
     assert own == {"marketfeed-trades", "marketfeed-book"}
 
 
-def test_psql_shows_what_is_stored(stack: Stack) -> None:
+def test_psql_shows_the_stored_rows(stack: Stack) -> None:
     query = "SELECT symbol, count(*), max(trade_id) FROM trades GROUP BY symbol ORDER BY symbol"
     rows = stack.execute("postgres", "psql", "-U", "marketfeed", "-At", "-c", query).splitlines()
     assert [row.split("|")[0] for row in rows] == sorted(SYMBOLS)
@@ -186,25 +186,25 @@ def test_prometheus_has_every_service_and_the_rules(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", ["kafka", "postgres", "ingestion-worker", "consumer-trades"])
-def test_a_part_that_is_killed_comes_back_and_nothing_is_lost(stack: Stack, service: str) -> None:
+def test_kill_of_a_service_restarts_it_and_nothing_is_lost(stack: Stack, service: str) -> None:
     before = stack.trades_stored()
     stack.crash(service)
     eventually(lambda: stack.is_healthy(service), f"{service} healthy again")
-    eventually(lambda: stack.trades_stored() > before + 200, "trades go on")
+    eventually(lambda: stack.trades_stored() > before + 200, "trades to continue")
     everything_sent_is_stored(stack)
-    go_on(stack)
+    resume_market(stack)
 
 
-def test_a_broker_that_is_stopped_for_a_while_is_started_by_up_again(stack: Stack) -> None:
-    """What `docker compose kill` ends stays ended until somebody says otherwise."""
+def test_kill_of_the_broker_by_compose_lasts_until_up(stack: Stack) -> None:
+    """A service ended by `docker compose kill` stays down until the next `up`."""
     stack.compose("kill", "kafka")
     sent = sum(count for count, _, _ in stack.sent().values())
     eventually(
-        lambda: sum(count for count, _, _ in stack.sent().values()) > sent + 300, "a market that goes on"
+        lambda: sum(count for count, _, _ in stack.sent().values()) > sent + 300, "the market to continue"
     )
     stack.up()
     everything_sent_is_stored(stack)
-    go_on(stack)
+    resume_market(stack)
 
 
 def test_down_keeps_the_data_and_down_with_volumes_removes_it(stack: Stack) -> None:
@@ -223,7 +223,7 @@ def test_down_keeps_the_data_and_down_with_volumes_removes_it(stack: Stack) -> N
     assert stack.docker(*volumes) == ""
 
 
-def test_the_same_pipeline_runs_on_kafka_3_with_zookeeper(zookeeper_stack: Stack) -> None:
+def test_zookeeper_overlay_runs_the_same_pipeline_on_kafka_3(zookeeper_stack: Stack) -> None:
     version = zookeeper_stack.execute(
         "kafka",
         "/opt/kafka/bin/kafka-broker-api-versions.sh",
@@ -235,7 +235,7 @@ def test_the_same_pipeline_runs_on_kafka_3_with_zookeeper(zookeeper_stack: Stack
     zookeeper_stack.crash("kafka")
     eventually(lambda: zookeeper_stack.is_healthy("kafka"), "the broker healthy again")
     before = zookeeper_stack.trades_stored()
-    eventually(lambda: zookeeper_stack.trades_stored() > before + 200, "trades go on")
+    eventually(lambda: zookeeper_stack.trades_stored() > before + 200, "trades to continue")
     zookeeper_stack.crash("zookeeper")
     eventually(lambda: zookeeper_stack.is_healthy("zookeeper"), "ZooKeeper healthy again")
     everything_sent_is_stored(zookeeper_stack)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Builds container images out of packages alone, for machines that can reach package registries and no image registry.
+"""Build container images from packages alone, for machines that reach package registries but no image registry.
 
-Where images can be pulled none of this is needed. Each image is built once: again only when what it is made of has
+Not needed where images can be pulled. Each image is built once, and again only when its inputs have
 changed. Needs root, Docker, debootstrap, Maven for the Kafka images, and the project's .venv (`make setup`).
 """
 
@@ -24,10 +24,10 @@ OURS = "components"
 
 
 def provide(name: str) -> str:
-    """The reference of a local image; it is built when it is not there or out of date.
+    """Return the reference of a local image; it is built when it is missing or outdated.
 
     Raises:
-        Unavailable: the machine lacks something that it is built with.
+        Unavailable: the machine lacks a program for the build.
         CommandFailed: a command of the build failed.
     """
     recipe = RECIPES[name]
@@ -57,14 +57,14 @@ def _make(recipe: Recipe) -> None:
 
 
 def provide_components() -> list[str]:
-    """The references of our own images, built from this tree on the local base."""
+    """Build the project's own images from this tree on the local base; return their references."""
     provide("base")
     provide("builder")
     return components()
 
 
 def main() -> int:
-    """Exit code 0 when all are there, 1 when one could not be built, 3 when the machine lacks something."""
+    """Return exit code 0 when all exist, 1 when a build failed, 3 when the machine lacks a program."""
     names = [*RECIPES, OURS]
     listing = "\n".join(
         f"  {name:16} {recipe.reference}" + (f", for {recipe.stands_for}" if recipe.stands_for else "")
@@ -75,10 +75,10 @@ def main() -> int:
         epilog=f"images:\n{listing}\n  {OURS:16} marketfeed-worker, -consumer, -operator, -simulator of this tree",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which to build [all]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="images to build [all]")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(names)):
-        parser.error(f"no such image: {', '.join(unknown)}; there are {', '.join(names)}")
+        parser.error(f"no such image: {', '.join(unknown)}; available: {', '.join(names)}")
 
     def work() -> None:
         for name in options.names or names:

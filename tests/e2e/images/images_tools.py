@@ -1,4 +1,4 @@
-"""What the local images have in common: their names, the key that each carries, how a folder becomes a layer."""
+"""Shared by the local images: names, keys, folders as layers."""
 
 import tarfile
 from pathlib import Path
@@ -8,17 +8,17 @@ from marketfeed_devtools import docker
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 REGISTRY: Final = "marketfeed.local"
-"""Our own registry name, which nothing can be pulled from: these images claim to be nobody else's."""
+"""Registry name of local images, from which nothing can be pulled: they are distinct from upstream images."""
 KEY_LABEL: Final = "dev.marketfeed.key"
 
 
 def image_key(reference: str) -> str:
-    """The key an image was built for; "" when there is no such image."""
+    """Return the key that an image was built for; "" when there is no such image."""
     return docker.label_of(reference, KEY_LABEL)
 
 
 def pack(folder: Path, archive: Path, leave_out: frozenset[str] = frozenset()) -> None:
-    """A tar of what is in `folder`, owned by root, without the top-level names in `leave_out`."""
+    """Return a tar of `folder`, owned by root, without the top-level names in `leave_out`."""
 
     def owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0

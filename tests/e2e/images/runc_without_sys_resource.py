@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""An OCI runtime for machines whose own capabilities lack CAP_SYS_RESOURCE: runc, asked for everything but that.
+"""An OCI runtime for machines whose own capabilities lack CAP_SYS_RESOURCE: runc without that capability.
 
-Docker asks for every capability there is when a container is privileged, and runc ends with "unable to apply caps:
-operation not permitted" where one of them is not to be had. So that one is taken out of what Docker wrote; then runc
-runs.
+Docker requests every capability for a privileged container, and runc ends with "unable to apply caps:
+operation not permitted" where one of them is unavailable. So this program removes it from Docker's configuration and
+then executes runc.
 """
 
 import json
@@ -16,7 +16,7 @@ MISSING = "CAP_SYS_RESOURCE"
 
 
 def without(capabilities: dict[str, list[str] | None]) -> None:
-    """Take the capability out of every set."""
+    """Remove the capability from every set."""
     for name, members in capabilities.items():
         if members is not None:
             capabilities[name] = [member for member in members if member != MISSING]
@@ -32,7 +32,7 @@ def edit(file: Path, *, is_container: bool) -> None:
 
 
 def value_of(option: str, short: str, arguments: list[str]) -> str | None:
-    """The value of an option, given as two words or as one with an equals sign."""
+    """Return the value of an option, given as two words or as one with an equals sign."""
     for position, argument in enumerate(arguments):
         if argument in (option, short) and position + 1 < len(arguments):
             return arguments[position + 1]
@@ -42,7 +42,7 @@ def value_of(option: str, short: str, arguments: list[str]) -> str | None:
 
 
 def main(arguments: list[str]) -> None:
-    """Edit what the arguments name, then become runc."""
+    """Edit the files named by the arguments, then execute runc."""
     if {"create", "run"} & set(arguments) and (bundle := value_of("--bundle", "-b", arguments)):
         edit(Path(bundle) / "config.json", is_container=True)
     if "exec" in arguments and (process := value_of("--process", "-p", arguments)):

@@ -1,4 +1,4 @@
-"""What the runtime for sandboxes takes out of what Docker asks for, and what it leaves alone."""
+"""The capabilities that the runtime for sandboxes removes from Docker's configuration."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ SETS = ("bounding", "effective", "permitted")
 ASKED = ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_SYS_ADMIN"]
 
 
-def test_a_privileged_container_asks_for_all_but_the_one(tmp_path: Path) -> None:
+def test_runtime_removes_one_capability_of_a_privileged_container(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     asked = {"capabilities": dict.fromkeys(SETS, ASKED), "args": ["sh"]}
     config.write_text(json.dumps({"ociVersion": "1", "process": asked}))
@@ -20,7 +20,7 @@ def test_a_privileged_container_asks_for_all_but_the_one(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("capabilities", [None, {"bounding": None}])
-def test_a_process_that_asks_for_nothing_is_left_alone(tmp_path: Path, capabilities: object) -> None:
+def test_runtime_keeps_a_process_without_capabilities(tmp_path: Path, capabilities: object) -> None:
     process = tmp_path / "process.json"
     document = {"args": ["sh"], "capabilities": capabilities}
     process.write_text(json.dumps(document))
@@ -32,10 +32,10 @@ def test_a_process_that_asks_for_nothing_is_left_alone(tmp_path: Path, capabilit
     "arguments",
     [["create", "--bundle", "/b", "id"], ["create", "-b", "/b"], ["--log", "x", "create", "--bundle=/b"]],
 )
-def test_the_bundle_is_found_however_it_is_given(arguments: list[str]) -> None:
+def test_runtime_finds_the_bundle_in_both_forms(arguments: list[str]) -> None:
     assert runtime.value_of("--bundle", "-b", arguments) == "/b"
 
 
-def test_what_is_not_given_is_not_found() -> None:
+def test_runtime_returns_nothing_for_a_missing_option() -> None:
     assert runtime.value_of("--bundle", "-b", ["state", "id"]) is None
     assert runtime.value_of("--bundle", "-b", ["create", "--bundle"]) is None

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A kind cluster for the whole-system tests: one control plane, two workers, nothing pulled where nothing can be.
+"""A kind cluster for the whole-system tests: one control plane, two workers; no registry is needed.
 
     python tests/e2e/kind/kind_cluster.py image       build programs and node image into the cache, once
     python tests/e2e/kind/kind_cluster.py up          the cluster; prints the kubeconfig's path
     python tests/e2e/kind/kind_cluster.py load IMAGE…  images of the local Docker into its nodes
-    python tests/e2e/kind/kind_cluster.py down        away with it
+    python tests/e2e/kind/kind_cluster.py down        delete it
 
-Where kind's own node image can be pulled that is taken, else one is made of packages. E2E_NODE_IMAGE names another one.
+Kind's own node image is used where it can be pulled, else one is built from packages. E2E_NODE_IMAGE names another one.
 """
 
 import argparse
@@ -34,17 +34,17 @@ _KUBELET: Final = {
     "apiVersion": "kubelet.config.k8s.io/v1beta1",
     "syncFrequency": "10s",
 }
-"""By default a changed ConfigMap or Secret reaches a running pod after a minute or more, and journeys wait for many."""
+"""Shorter than the default, by which a changed ConfigMap or Secret reaches a running pod after a minute or more."""
 
 
 def kubeconfig() -> Path:
-    """The cluster's kubeconfig; outside the tree, and none of the user's own."""
+    """Path of the cluster's kubeconfig; outside the tree, and separate from the user's own."""
     return cache.folder() / "clusters" / CLUSTER / "kubeconfig"
 
 
 def nodes() -> list[str]:
-    """Names of the cluster's nodes, which are containers; empty when there is no cluster."""
-    told = subprocess.run(
+    """Return the names of the cluster's nodes, which are containers; empty when there is no cluster."""
+    listed = subprocess.run(
         [
             "docker",
             "ps",
@@ -57,14 +57,14 @@ def nodes() -> list[str]:
         capture_output=True,
         text=True,
     )
-    return sorted(told.stdout.split())
+    return sorted(listed.stdout.split())
 
 
 def node_image() -> str:
-    """The node image that clusters are made of: the one that is named, kind's own where it can be pulled, else ours.
+    """Return the node image: the named one, kind's own where it can be pulled, else a locally built one.
 
     Raises:
-        Unavailable: it can neither be had nor made; says why.
+        Unavailable: it can neither be pulled nor built; the message has the reason.
     """
     docker.client()
     if named := os.environ.get("E2E_NODE_IMAGE"):
@@ -75,11 +75,11 @@ def node_image() -> str:
 
 
 def up() -> Path:
-    """Start the cluster if it is not there; its kubeconfig.
+    """Start the cluster if it does not exist; return its kubeconfig.
 
     Raises:
         Unavailable: Docker or a program is missing.
-        CalledProcessError: kind failed; its words are on the terminal.
+        CalledProcessError: kind failed; its output is on the terminal.
     """
     docker.client()
     file = kubeconfig()
@@ -99,24 +99,24 @@ def up() -> Path:
 
 
 def down() -> None:
-    """Delete the cluster; nothing happens when there is none."""
+    """Delete the cluster, if there is one."""
     if nodes():
         _kind("delete", "cluster", "--name", CLUSTER, "--kubeconfig", str(kubeconfig()))
     shutil.rmtree(kubeconfig().parent, ignore_errors=True)
 
 
 def load(images: Sequence[str], *, everywhere: bool = True) -> None:
-    """Bring `images` from the local Docker into every node, or into those only that take pods without a toleration.
+    """Load `images` from the local Docker into every node, or only into those without taints.
 
     Raises:
-        CalledProcessError: Docker has no such image, or a node did not take it.
+        CalledProcessError: Docker has no such image, or a node rejected it.
     """
     chosen = [] if everywhere else ["--nodes", ",".join(n for n in nodes() if "control-plane" not in n)]
     _kind("load", "docker-image", "--name", CLUSTER, *chosen, *images)
 
 
 def kubectl(*arguments: str) -> str:
-    """What kubectl prints.
+    """Return the output of kubectl.
 
     Raises:
         CalledProcessError: it failed.
@@ -153,7 +153,7 @@ def _config(image: str) -> dict[str, Any]:
 
 
 def _close_dns() -> None:
-    """Names of outside cannot be resolved: let CoreDNS say so at once, not after a time-out."""
+    """Make CoreDNS return an error for outside names at once, not after a time-out: they cannot be resolved."""
     settings = json.loads(kubectl("-n", "kube-system", "get", "configmap", "coredns", "-o", "json"))
     lines = settings["data"]["Corefile"].splitlines()
     kept, inside = [], False
@@ -164,7 +164,7 @@ def _close_dns() -> None:
         inside = inside and line.strip() != "}"
     patch = json.dumps({"data": {"Corefile": "\n".join(kept) + "\n"}})
     kubectl("-n", "kube-system", "patch", "configmap", "coredns", "--patch", patch)
-    # One is enough here, and it goes where nothing is ever stopped.
+    # One is enough here, on the node that is never stopped.
     placement = {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}}
     patch = json.dumps({"spec": {"replicas": 1, "template": {"spec": placement}}})
     kubectl("-n", "kube-system", "patch", "deployment", "coredns", "--patch", patch)
@@ -196,7 +196,7 @@ def _await_nodes() -> None:
 
 
 def main() -> int:
-    """Run one of the verbs: exit code 0 when done, 1 when something failed, 3 when the machine lacks something."""
+    """Run one of the verbs; return exit code 0 on success, 1 on failure, 3 when the machine lacks a program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

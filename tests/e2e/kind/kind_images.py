@@ -1,4 +1,4 @@
-"""Container images of the cluster's own parts: one program each, from nothing, by ``docker build``."""
+"""Container images of the cluster's own components: one program each, from scratch, by ``docker build``."""
 
 import shutil
 import subprocess
@@ -12,10 +12,10 @@ import kind_programs
 from marketfeed_devtools import docker
 
 REGISTRY: Final = "kind.local"
-"""Our own registry name: nothing made here claims to be an upstream image."""
+"""Registry name of local images: they are distinct from upstream images."""
 
 ETCD_TAG: Final = f"{kind_programs.ETCD_VERSION.removeprefix('v')}-0"
-PAUSE_TAG: Final = "3.10.1"  # what this Kubernetes' kubeadm asks for
+PAUSE_TAG: Final = "3.10.1"  # the version that this Kubernetes' kubeadm requires
 PODROUTES: Final = f"{REGISTRY}/podroutes:1"
 LOCAL_PATH: Final = f"{REGISTRY}/local-path-provisioner:{kind_programs.LOCAL_PATH_VERSION}"
 LOCAL_PATH_HELPER: Final = f"{REGISTRY}/local-path-helper:1"
@@ -33,7 +33,7 @@ _IPTABLES_NAMES: Final = tuple(
 
 
 def build_node_images(programs: Mapping[str, Path], debian: Path, work: Path) -> list[str]:
-    """The images that a node brings along; their names. `debian` is a Debian root, `work` an empty folder."""
+    """Build the images that a node includes; return their names. `debian` is a Debian root, `work` an empty folder."""
     version = kind_programs.KUBERNETES_VERSION
     made = [
         _single(f"{REGISTRY}/{name}:{version}", programs[name], work, "/usr/local/bin")
@@ -50,7 +50,7 @@ def build_node_images(programs: Mapping[str, Path], debian: Path, work: Path) ->
 
 
 def build_monitoring_images(programs: Mapping[str, Path]) -> list[str]:
-    """Images of Prometheus, its operator, and the config reloader that the operator puts beside it."""
+    """Build the images of Prometheus, its operator, and the config reloader that the operator adds to its pods."""
     with tempfile.TemporaryDirectory() as folder:
         return [
             _single(PROMETHEUS, programs["prometheus"], Path(folder), "/bin"),
@@ -78,7 +78,7 @@ def _local_path_helper(debian: Path, work: Path) -> str:
 
 
 def _proxy(reference: str, program: Path, debian: Path, work: Path) -> str:
-    """kube-proxy runs iptables, nft and conntrack: they, their plugins and whatever library those want, from Debian."""
+    """Copy iptables, nft and conntrack, which kube-proxy runs, with their plugins and libraries, from Debian."""
     root = work / "kube-proxy" / "root"
     for folder in ("usr/sbin", "usr/bin", "usr/lib64", "usr/local/bin", "etc", "run", "tmp", "var/lib"):
         (root / folder).mkdir(parents=True)
@@ -86,10 +86,10 @@ def _proxy(reference: str, program: Path, debian: Path, work: Path) -> str:
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     plugins = [f"{_XTABLES}/{file.name}" for file in (debian / _XTABLES.lstrip("/")).glob("*.so")]
-    wanted = subprocess.run(
+    linked = subprocess.run(
         ["chroot", debian, "ldd", *_PROXY_TOOLS, *plugins], check=True, capture_output=True, text=True
     ).stdout
-    libraries = {word for word in wanted.split() if word.startswith("/lib")}
+    libraries = {word for word in linked.split() if word.startswith("/lib")}
     for name in (*_PROXY_TOOLS, *libraries):
         source = debian / name.lstrip("/")
         target = root / name.lstrip("/")

@@ -1,8 +1,8 @@
 """kind's node image where ``kindest/node`` cannot be pulled: Debian packages, Go modules and kind's own files.
 
-What differs from an image that ``kind build node-image`` makes: Debian's containerd, runc and CNI plugins; no
+Differences from an image of ``kind build node-image``: Debian's containerd, runc and CNI plugins; no
 kindnetd (containerd writes a ptp configuration from the node's pod CIDR, a unit masquerades, podroutes routes between
-nodes); the images carry names of our own. NetworkPolicies are accepted and not enforced.
+nodes); the images have local names. NetworkPolicies are accepted and not enforced.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ DEBIAN_PACKAGES: Final = (
     *("iptables", "nftables", "conntrack", "ethtool", "socat", "iproute2", "procps", "util-linux", "mount", "kmod"),
     *("libseccomp2", "e2fsprogs", "pigz", "ca-certificates", "curl", "jq", "busybox-static"),
 )  # fmt: skip
-"""kind's own list, without storage over the network, and with what kind takes from elsewhere."""
+"""kind's own list, without network storage, and with the packages that kind takes from elsewhere."""
 
 _CONTAINERD_CONFIG: Final = """
-# The node's CNI configuration is made of its pod CIDR.
+# The node's CNI configuration is generated from its pod CIDR.
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "/opt/cni/bin"
   conf_dir = "/etc/cni/net.d"
@@ -45,7 +45,7 @@ PULL_SECONDS: Final = 300.0
 
 
 def image_name() -> str:
-    """The node image's name; its tag changes with all that it is made of."""
+    """Return the node image's name; its tag changes with its inputs."""
     sources = [*sorted(HERE.glob("kind_*.py")), *sorted((HERE / "files").iterdir())]
     made_of = [go.path_of(program).parent.name for program in kind_programs.NODE_PROGRAMS]
     texts = [file.read_bytes() for file in sources if file.name != "kind_cluster.py"]
@@ -53,10 +53,10 @@ def image_name() -> str:
 
 
 def ensure() -> str:
-    """The node image's name, made first if Docker does not have it.
+    """Return the node image's name; the image is built first if Docker does not have it.
 
     Raises:
-        Unavailable: something to make it with is missing.
+        Unavailable: a program for the build is missing.
         CommandFailed, CalledProcessError: a step failed.
     """
     image = image_name()
@@ -73,26 +73,26 @@ def ensure() -> str:
     debian = debian_root()
     with tempfile.TemporaryDirectory(dir=cache.folder(), prefix=".node-image-") as folder:
         work = Path(folder)
-        step("images of the cluster's own parts")
+        step("images of the cluster's own components")
         (work / "images").mkdir()
-        brought = kind_images.build_node_images(programs, debian, work / "images")
+        images = kind_images.build_node_images(programs, debian, work / "images")
         step("node root")
         _import_root(f"{image}-base", debian, programs, work)
         step("the images go into the node's containerd")
-        _preload(f"{image}-base", image, brought, work)
-    _check(image, programs["kubeadm"], brought)
+        _preload(f"{image}-base", image, images, work)
+    _check(image, programs["kubeadm"], images)
     subprocess.run(["docker", "rmi", "--no-prune", f"{image}-base"], check=True, capture_output=True)
     step("node image done")
     return image
 
 
 def pulled() -> str | None:
-    """The node image of this kind's release, pulled if need be; None where it cannot be had."""
+    """Return the node image of this kind release, pulled first if missing; None where it is unavailable."""
     text = (
         go.source(kind_programs.KIND.package, KIND_VERSION) / "pkg/apis/config/defaults/image.go"
     ).read_text()
     found = re.search(r'const Image = "([^"]+)"', text)
-    assert found, f"kind {KIND_VERSION} names its node image elsewhere"
+    assert found, f"kind {KIND_VERSION} defines its node image elsewhere"
     image = found.group(1)
     if docker.has_image(image):
         return image
@@ -106,20 +106,20 @@ def pulled() -> str | None:
 
 
 def debian_root() -> Path:
-    """A Debian root with the node's packages, in the cache.
+    """Return a Debian root with the node's packages, in the cache.
 
     Raises:
         Unavailable: debootstrap is not installed.
-        CommandFailed: it failed; with the end of its words.
+        CommandFailed: it failed; with the end of its output.
     """
     key = cache.digest(DEBIAN_RELEASE, *DEBIAN_PACKAGES)[:12]
     return cache.once(f"debian-{key}", _debootstrap) / "root"
 
 
 def _debootstrap(folder: Path) -> None:
-    program = require("debootstrap", "makes the node's root (Debian: debootstrap)")
+    program = require("debootstrap", "creates the node's root (Debian: debootstrap)")
     root = folder / "root"
-    # Nobody needs this root after a power cut: dpkg waits for the disk after each file otherwise.
+    # Durability is not needed: otherwise dpkg calls fsync for each file.
     unsafe = root / "etc/dpkg/dpkg.cfg.d/unsafe-io"
     unsafe.parent.mkdir(parents=True)
     unsafe.write_text("force-unsafe-io\n")
@@ -145,7 +145,7 @@ def _import_root(image: str, debian: Path, programs: Mapping[str, Path], work: P
         *(root / "kind/bin").iterdir(),
     ):
         script.chmod(0o755)
-    # kind's unit starts containerd from here, and its CNI plugins are looked for there.
+    # kind's unit starts containerd from here, and its CNI plugins are expected there.
     (root / "usr/local/bin/containerd").symlink_to("/usr/bin/containerd")
     (root / "opt/cni").mkdir(parents=True, exist_ok=True)
     (root / "opt/cni/bin").symlink_to("/usr/lib/cni")
@@ -175,7 +175,7 @@ def _import_root(image: str, debian: Path, programs: Mapping[str, Path], work: P
 
 
 def _settle_services(root: Path) -> None:
-    """What kind's Dockerfile does to systemd, and our own unit."""
+    """Configure systemd as kind's Dockerfile does, and add the masquerading unit."""
     shutil.copy2(HERE / "files/pod-masquerade.service", root / "etc/systemd/system")
     for pattern in (
         "lib/systemd/system/sysinit.target.wants/systemd-tmpfiles-setup.service",
@@ -207,18 +207,18 @@ def _configure_containerd(root: Path) -> None:
     spec["process"].pop("rlimits", None)
     (root / "etc/containerd/cri-base.json").write_text(json.dumps(spec))
     file = root / "etc/containerd/config.toml"
-    # Where CAP_SYS_RESOURCE cannot be had, a lower oom_score_adj is refused and no container starts.
+    # Without CAP_SYS_RESOURCE a lower oom_score_adj is refused and no container starts.
     text, first = re.subn("restrict_oom_score_adj = false", "restrict_oom_score_adj = true", file.read_text())
     text, second = re.subn("sandbox_image = .*", f'sandbox_image = "{kind_images.PAUSE}"', text)
-    assert (first, second) == (1, 1), f"kind {KIND_VERSION} configures containerd in another way"
+    assert (first, second) == (1, 1), f"kind {KIND_VERSION} configures containerd differently"
     file.write_text(text + _CONTAINERD_CONFIG)
 
 
 def _storage_manifest(source: Path) -> str:
-    """kind's own, out of its Go source, with our images."""
+    """Return kind's own storage manifest, from its Go source, with local images."""
     text = (source / "pkg/build/nodeimage/const_storage.go").read_text()
     found = re.search(r"const defaultStorageManifest = `(.*)`", text, re.S)
-    assert found, f"kind {KIND_VERSION} keeps its storage manifest elsewhere"
+    assert found, f"kind {KIND_VERSION} defines its storage manifest elsewhere"
     return (
         found.group(1)
         .replace("` + storageProvisionerImage + `", kind_images.LOCAL_PATH)
@@ -226,17 +226,17 @@ def _storage_manifest(source: Path) -> str:
     )
 
 
-def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
-    """Put `brought` into the containerd of `base` and keep that as `image`, as ``kind build node-image`` does."""
-    archive = work / "brought.tar"
-    subprocess.run(["docker", "save", "--output", archive, *brought], check=True)
+def _preload(base: str, image: str, images: Sequence[str], work: Path) -> None:
+    """Load `images` into the containerd of `base` and commit that as `image`, as ``kind build node-image`` does."""
+    archive = work / "images.tar"
+    subprocess.run(["docker", "save", "--output", archive, *images], check=True)
     (work / "containerd.toml").write_text(
         'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\noom_score = 0\n'
     )
     container = subprocess.run(
         [
-            *("docker", "run", "--detach", "--network=none", f"--volume={work}:/brought:ro"),
-            *("--entrypoint=/usr/bin/containerd", base, "--config=/brought/containerd.toml"),
+            *("docker", "run", "--detach", "--network=none", f"--volume={work}:/images:ro"),
+            *("--entrypoint=/usr/bin/containerd", base, "--config=/images/containerd.toml"),
         ],
         check=True,
         capture_output=True,
@@ -247,11 +247,11 @@ def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while subprocess.run([*ctr, "version"], capture_output=True).returncode:
             if time.monotonic() > deadline:
-                told = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
-                raise Unavailable(f"containerd did not start in the node image: {told.stderr[-1500:]}")
+                logs = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
+                raise Unavailable(f"containerd did not start in the node image: {logs.stderr[-1500:]}")
             time.sleep(0.2)
         # The node unpacks them when it first runs them.
-        command = ["images", "import", "--no-unpack", "--all-platforms", "--digests", "/brought/brought.tar"]
+        command = ["images", "import", "--no-unpack", "--all-platforms", "--digests", "/images/images.tar"]
         subprocess.run([*ctr, *command], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["docker", "stop", container], check=True, capture_output=True)
         entrypoint = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'
@@ -264,8 +264,8 @@ def _preload(base: str, image: str, brought: Sequence[str], work: Path) -> None:
         subprocess.run(["docker", "rm", "--force", "--volumes", container], capture_output=True)
 
 
-def _check(image: str, kubeadm: Path, brought: Sequence[str]) -> None:
-    """Whether kubeadm will find what it asks for."""
+def _check(image: str, kubeadm: Path, images: Sequence[str]) -> None:
+    """Assert that all images that kubeadm requires are present."""
     asked = subprocess.run(
         [
             *(str(kubeadm), "config", "images", "list"),
@@ -275,8 +275,8 @@ def _check(image: str, kubeadm: Path, brought: Sequence[str]) -> None:
         capture_output=True,
         text=True,
     ).stdout.split()
-    missing = {name for name in asked if "kube-" in name or "pause" in name} - set(brought)
+    missing = {name for name in asked if "kube-" in name or "pause" in name} - set(images)
     if missing:
         with contextlib.suppress(subprocess.CalledProcessError):
             subprocess.run(["docker", "rmi", image], capture_output=True, check=True)
-        raise Unavailable(f"{image}: this kubeadm wants {', '.join(sorted(missing))}")
+        raise Unavailable(f"{image}: this kubeadm requires {', '.join(sorted(missing))}")

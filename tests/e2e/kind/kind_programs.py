@@ -1,4 +1,4 @@
-"""The programs of a node image and of the tests: which they are, and from which Go modules they are built once."""
+"""The programs of a node image and of the tests, and the Go modules that they are built from once."""
 
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from marketfeed_devtools.go import Program, kubernetes, pinned
 ROOT: Final = Path(__file__).parents[3]
 MODULES: Final = Path(__file__).parent / "modules"
 CLIENTS: Final = MODULES / "clients"
-"""What stands on Kubernetes' client libraries: one module, so that those are built once."""
+"""Programs that depend on Kubernetes' client libraries: one module, so that those are built once."""
 
 CONTROL_PLANE: Final = ROOT / "operator" / "tests" / "apiserver"
 """Go modules that the operator's tests pin already: the control plane there and here is the same."""
@@ -27,7 +27,7 @@ PROMETHEUS_VERSION: Final = f"v{int(_MAJOR_MINOR[0])}.{int(_MAJOR_MINOR[1:])}.{_
 KIND_VERSION: Final = "v0.32.0"
 COREDNS_VERSION: Final = pinned(CLIENTS, "github.com/coredns/coredns")
 LOCAL_PATH: Final = "github.com/rancher/local-path-provisioner"
-LOCAL_PATH_VERSION: Final = pinned(CLIENTS, LOCAL_PATH)  # the newest that is to be had as a Go module
+LOCAL_PATH_VERSION: Final = pinned(CLIENTS, LOCAL_PATH)  # the newest that is available as a Go module
 
 KIND: Final = Program("kind", "sigs.k8s.io/kind", version=KIND_VERSION)
 KUBECTL: Final = kubernetes("kubectl", CONTROL_PLANE / "kubernetes")
@@ -44,7 +44,7 @@ NODE_PROGRAMS: Final = (
     Program("coredns", "./coredns", CLIENTS),
 )
 MONITORING_PROGRAMS: Final = (
-    # Debian's own cannot discover pods: it is built without Kubernetes.
+    # Debian's own lacks service discovery of Kubernetes.
     Program(
         "prometheus",
         f"{PROMETHEUS}/cmd/prometheus",
@@ -63,22 +63,22 @@ ALL: Final = (KIND, *NODE_PROGRAMS, *MONITORING_PROGRAMS)
 
 
 def build(programs: Iterable[Program]) -> Mapping[str, Path]:
-    """The files of `programs` by name; builds those that are missing and says how long each took.
+    """Return the files of `programs` by name; build missing ones and print the duration of each.
 
     Raises:
         Unavailable: Go is not installed.
-        CommandFailed: a build failed; with the end of Go's own words.
+        CommandFailed: a build failed; with the end of Go's output.
     """
     return {program.name: go.built(program) for program in programs}
 
 
 def module_source(path: str) -> Path:
-    """The folder of the Prometheus operator's Go module as it was fetched: its own CRDs and roles are in it."""
-    told = subprocess.run(
+    """Return the folder of the Prometheus operator's Go module as downloaded: its own CRDs and roles are in it."""
+    listed = subprocess.run(
         ["go", "list", "-m", "-f", "{{.Dir}}", path],
         cwd=CLIENTS,
         check=True,
         capture_output=True,
         text=True,
     )
-    return Path(told.stdout.strip())
+    return Path(listed.stdout.strip())

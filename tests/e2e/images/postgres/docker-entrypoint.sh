@@ -1,12 +1,12 @@
 #!/bin/bash
-# Makes the database at the first start, then runs the server.
+# Creates the database at the first start, then runs the server.
 set -euo pipefail
 if [ "${1:-}" != postgres ]; then exec "$@"; fi
 sockets=/var/run/postgresql
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     : "${POSTGRES_PASSWORD:?is not set: the password of POSTGRES_USER}"
     user=${POSTGRES_USER:-postgres}
-    # In a folder beside, moved when it is whole: a start that was cut begins anew.
+    # In a temporary folder, moved when it is complete: an interrupted start begins again.
     fresh=$PGDATA.new
     rm -rf "$fresh" && mkdir -p "$fresh"
     initdb --pgdata="$fresh" --username="$user" --pwfile=<(printf '%s' "$POSTGRES_PASSWORD") \
