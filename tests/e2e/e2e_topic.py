@@ -46,7 +46,7 @@ class Reading:
     """
 
     messages: int
-    holes: tuple[tuple[str, int, int], ...]
+    gaps: tuple[tuple[str, int, int], ...]
 
 
 def read(kube: Kube, pod: dict[str, Any], broker: str, topic: str, since_us: int) -> Reading:
@@ -62,4 +62,4 @@ def read(kube: Kube, pod: dict[str, Any], broker: str, topic: str, since_us: int
         seconds=_READ_SECONDS,
     )
     found = json.loads(output.splitlines()[-1])
-    return Reading(found["messages"], tuple((symbol, first, last) for symbol, first, last in found["holes"]))
+    return Reading(found["messages"], tuple((symbol, first, last) for symbol, first, last in found["gaps"]))

@@ -52,14 +52,14 @@ def test_end_of_24_hours(system: System) -> None:
 def test_server_shutdown(system: System) -> None:
     """Announced, so the new connection is up before the old one ends: no backfill is needed."""
     system.trades_flow()
-    backfilled, before = _backfilled(system), _connections(system)
+    gaps, before = _gaps(system), _connections(system)
     begun = time.monotonic()
     system.fault("server_shutdown", close_after_seconds=60)
     until("every connection is replaced", lambda: not before & _connections(system), seconds=120)
     system.recovered("connections replaced", begun)
     system.trades_flow()
     system.compare()
-    assert _backfilled(system) == backfilled, "an announced end must cause no gap"
+    assert _gaps(system) == gaps, "an announced end must cause no gap"
 
 
 def test_policy_close_1008(system: System) -> None:
@@ -85,7 +85,7 @@ def test_429(system: System) -> None:
 
 
 def test_418(system: System) -> None:
-    """REST bans us while there is something to repair: an alert fires, and it is backfilled when the ban ends."""
+    """REST returns 418 while there is a gap to backfill: an alert fires, and the gap is backfilled when the ban ends."""
     system.fault("ban", seconds=60)
     system.fault("cut", lose_frames=300)
     until("an alert fires", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
@@ -176,6 +176,6 @@ def _backfilled(system: System) -> int:
     return int(system.database.rows("SELECT count(*) FROM trades WHERE origin = 'backfill'")[0][0])
 
 
-def _backfilled(system: System) -> int:
+def _gaps(system: System) -> int:
     """Return the number of gaps ever detected."""
     return int(system.database.rows("SELECT count(*) FROM trade_gaps")[0][0])
