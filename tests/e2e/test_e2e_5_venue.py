@@ -85,7 +85,7 @@ def test_429(system: System) -> None:
 
 
 def test_418(system: System) -> None:
-    """REST returns 418 while there is a gap to backfill: an alert fires, and the gap is backfilled when the ban ends."""
+    """REST returns 418 while there is a gap to backfill: an alert fires, and it is backfilled when the ban ends."""
     system.fault("ban", seconds=60)
     system.fault("cut", lose_frames=300)
     until("an alert fires", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)
