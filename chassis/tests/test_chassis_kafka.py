@@ -194,7 +194,7 @@ def test_wait_for_broker_is_logged_meanwhile(
     monkeypatch.setattr(kafka, "WORD_SECONDS", 0.1)
     with pytest.raises(StartupError):
         wait_for_broker(settings(KAFKA_BROKER=dead_address, START_DEADLINE_SECONDS="2.5"))
-    (first, *_) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (first,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (first["event"], first["broker"], first["level"]) == ("waiting for Kafka", dead_address, "warning")
     assert "Connection refused" in first["reason"]
     assert 0 <= first["seconds_left"] <= 3

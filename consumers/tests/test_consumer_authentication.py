@@ -6,6 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_consumers import database
@@ -88,3 +89,10 @@ def test_database_that_lets_us_in_or_does_not_exist_or_answer_refuses_nobody(
     assert refusal_code("postgresql://me@127.0.0.1:1/x") == ""
     with pytest.raises(StartupError, match=r"does not exist.*raise START_DEADLINE_SECONDS"):
         database._reach(postgres.url("not_made_yet"), 0.0, lambda: False)
+
+
+def test_database_that_is_waited_for_is_logged_once(postgres: Postgres) -> None:
+    """It was a line an attempt, a second apart."""
+    with capture_logs() as lines, pytest.raises(StartupError):
+        database._reach(postgres.url("not_made_yet"), 1.5, lambda: False)
+    assert [line["event"] for line in lines] == ["waiting for the database"]

@@ -19,6 +19,7 @@ from consumer_support import stored
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from marketfeed_consumers import audit, completeness, schema
 from marketfeed_consumers.audit import HOUR_US
@@ -235,11 +236,12 @@ def test_figures_never_end_a_writers_transaction(session: Callable[..., Session]
 def test_figures_that_cannot_be_taken_are_counted_and_tried_again(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("ALTER TABLE high_water_marks RENAME TO away")
-        with Auditor(database, 0.01, lambda: True) as auditor:
+        with capture_logs() as lines, Auditor(database, 0.01, lambda: True) as auditor:
             until(lambda: auditor.failures > 1, "failures")
             assert auditor.taken is None
             other.execute("ALTER TABLE away RENAME TO high_water_marks")
             until(lambda: auditor.taken is not None, "figures")
+    assert [line["event"] for line in lines] == ["audit metrics failing", "audit metrics taken"]
 
 
 @pytest.mark.integration

@@ -57,7 +57,9 @@ DEFAULTS = (
 class PgBouncer:
     """A running pooler; `url` takes that of a database of the server behind it."""
 
-    def __init__(self, folder: Path, server: Path, password: str = "") -> None:
+    def __init__(
+        self, folder: Path, server: Path, password: str = "", auth_type: str = "scram-sha-256"
+    ) -> None:
         program = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             skip_or_fail("pgbouncer is not installed (Debian: pgbouncer)")
@@ -65,7 +67,7 @@ class PgBouncer:
         self._program, self._ini, self._log = program, folder / "ini", folder / "log"
         self._password = f":{password}" if password else ""
         (folder / "users").write_text(f'"postgres" "{password}"\n')
-        auth_type = "scram-sha-256" if password else "trust"
+        auth_type = auth_type if password else "trust"
         self._ini.write_text(
             f"[databases]\n* = host={server} port=5432 user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = {auth_type}\nauth_file = {folder / 'users'}\n"
@@ -128,12 +130,13 @@ def pgbouncer(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.stop()
 
 
+@pytest.mark.parametrize("auth_type", ["scram-sha-256", "md5", "plain"])
 def test_pooler_that_refuses_the_password_is_told_at_once(
-    postgres: Any, tmp_path_factory: pytest.TempPathFactory
+    postgres: Any, tmp_path_factory: pytest.TempPathFactory, auth_type: str
 ) -> None:
     """Its SQLSTATE is the same for all that it refuses; a database that does not exist is waited for as ever."""
     direct = postgres.new_database()
-    pooler = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder, "right")
+    pooler = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder, "right", auth_type)
     try:
         with databases.reached(pooler.url(direct), 3600):
             pass

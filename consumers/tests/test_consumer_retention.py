@@ -357,6 +357,15 @@ def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
     assert [step.deleted for step in retain(table="dead_letters")] == [1]
 
 
+def test_a_dead_letter_that_is_young_outlives_an_old_one_of_the_same_offset(
+    session: Callable[..., Session], database: str, retain: Callable[..., list[Step]]
+) -> None:
+    session(clock_us=lambda: NOW - 9 * DAY).write(b"junk")
+    session(clock_us=lambda: NOW, group="another").write(b"other junk")
+    assert [step.deleted for step in retain(table="dead_letters")] == [1]
+    assert rows(database, "SELECT kafka_offset, value FROM dead_letters") == [(0, b"other junk")]
+
+
 def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
     session: Callable[..., Session],
     database: str,

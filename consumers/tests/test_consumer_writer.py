@@ -53,6 +53,17 @@ def test_one_batch_is_all_there_together(session: Callable[..., Session], databa
     assert rows(database, "SELECT value, reason <> '' FROM dead_letters") == [(b"junk", True)]
 
 
+def test_dead_letters_keep_another_record_that_has_the_same_offset_after_a_truncation(
+    session: Callable[..., Session], database: str
+) -> None:
+    """The second one was not kept: the offset was the whole key."""
+    for group, value in (("one", b"junk"), ("two", b"other junk"), ("three", b"junk"), ("four", b"")):
+        mine = session(group=group)
+        mine.write(value)
+    found = rows(database, "SELECT kafka_offset, value FROM dead_letters ORDER BY value")
+    assert found == [(0, b""), (0, b"junk"), (0, b"other junk")]
+
+
 @pytest.mark.parametrize(
     ("statement", "fault", "sqlstate"),
     [

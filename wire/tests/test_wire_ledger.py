@@ -11,7 +11,16 @@ from hypothesis import given
 from wire_strategies import ids, names, times
 
 from marketfeed_wire import MAX_ID, MAX_TIME_US, DecodeError, encode
-from marketfeed_wire.ledger import Gap, Progress, decode_gap, decode_progress, gap_key, progress_key
+from marketfeed_wire.ledger import (
+    Gap,
+    Progress,
+    decode_gap,
+    decode_progress,
+    gap_key,
+    is_quote_progress_key,
+    progress_key,
+    quote_progress_key,
+)
 
 ranges = st.tuples(ids, ids).map(lambda pair: (min(pair), max(pair)))
 progresses = st.builds(Progress, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=times)
@@ -74,6 +83,18 @@ def test_ledger_keys_contain_venue_symbol_and_first_id() -> None:
     gap = decode_gap(json.dumps(GAP).encode())
     assert gap_key(gap) == b"binance_us|BTCUSDT|5"
     assert progress_key("binance_us", "币安人生USDT").decode() == "binance_us|币安人生USDT"
+
+
+def test_checkpoints_of_each_series_have_a_key_of_their_own() -> None:
+    """Compaction kept the newest record of a symbol, also where that was of a series that has ended."""
+    keys = [
+        key("binance_us", "BTCUSDT", number)
+        for key in (progress_key, quote_progress_key)
+        for number in (0, 1, 12)
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == b"binance_us|BTCUSDT", "the key that it had before there were series"
+    assert [is_quote_progress_key(key) for key in keys] == [False] * 3 + [True] * 3
 
 
 @given(st.binary())

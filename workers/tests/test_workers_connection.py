@@ -9,6 +9,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from workers_broker import Broker
@@ -16,6 +17,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
 from marketfeed_workers import connection as connections
+from marketfeed_workers import pipeline as pipelines
 from marketfeed_workers.budget import AttemptBudget
 from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
@@ -239,20 +241,25 @@ async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_c
     assert rig.fleet.connections[0].status().reconnects == 0
 
 
-@pytest.mark.parametrize(("outage_seconds", "is_long"), [(0.0, True), (60.0, False)])
-async def test_trade_ids_may_have_begun_again_after_a_long_outage_only(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, outage_seconds: float, is_long: bool
+@pytest.mark.parametrize(
+    ("outage_seconds", "newest", "may_have"),
+    [(0.0, 10**9, True), (60.0, 10**9, False), (60.0, 0, True)],
+    ids=["long outage", "short outage", "short outage of a symbol with low ids"],
+)
+async def test_outage_in_which_trade_ids_may_have_passed_the_newest_known_is_noted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, outage_seconds: float, newest: int, may_have: bool
 ) -> None:
-    monkeypatch.setattr(connections, "OUTAGE_SECONDS", outage_seconds)
+    """Those of a symbol with low ids counted as a gap after an outage of less than a minute."""
+    monkeypatch.setattr(pipelines, "OUTAGE_SECONDS", outage_seconds)
     flow, new = rig.pipeline.add_symbol("AAA"), rig.pipeline.add_symbol("BBB")
-    flow.sequence.resume_after(5, [])
+    flow.sequence.resume_after(newest, [])
     flow.last_trade_time_us = 1
     await rig.fleet.read(["AAA", "BBB"])
     await until_async(rig.is_streaming, "a connection")
     assert not flow.is_jump_unchecked
     next(iter(rig.venue.open)).transport.abort()
     await until_async(lambda: rig.venue.asked == 2 and rig.is_streaming(), "the next connection")
-    assert (flow.is_jump_unchecked, new.is_jump_unchecked) == (is_long, False)
+    assert (flow.is_jump_unchecked, new.is_jump_unchecked) == (may_have, False)
 
 
 async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig) -> None:
@@ -403,3 +410,34 @@ async def test_subscription_that_the_venue_acknowledges_and_does_not_list_is_los
     with pytest.raises(Unreachable, match="does not list bbb@trade"):
         await rig.fleet.connections[0].change_symbols(["AAA", "BBB"])
     await until_async(lambda: rig.fleet.covers(["BBB"]), "the streams, by a new connection")
+
+
+async def test_connection_that_cannot_be_opened_is_logged_once_and_once_when_it_is(rig: Rig) -> None:
+    """A line an attempt, of each connection, while the venue was away."""
+    rig.venue.refusal = HTTPStatus.BAD_GATEWAY
+    with capture_logs() as lines:
+        await rig.fleet.read(["AAA"])
+        await until_async(lambda: rig.venue.asked >= 4, "several attempts")
+        assert [line["event"] for line in lines].count("connection ended") == 1
+        rig.venue.refusal = None
+        await until_async(lambda: rig.fleet.covers(["AAA"]), "the connection")
+    (connected,) = [line for line in lines if line["event"] == "connected"]
+    assert connected["occurrences"] >= 4
+    assert connected["streams"] == 2
+
+
+async def test_connection_that_cannot_be_replaced_is_logged_once_and_once_when_it_is(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.05)
+    await rig.fleet.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    rig.venue.refusal = HTTPStatus.FORBIDDEN
+    with capture_logs() as lines:
+        rig.fleet.connections[0].renew("test")
+        await until_async(lambda: rig.counters.failures["forbidden"] >= 4, "several attempts")
+        rig.venue.refusal = None
+        await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
+        await until_async(lambda: lines[-1]["event"].startswith("attempts to replace"), "the last line")
+    assert [line["event"] for line in lines].count("connection not replaced yet") == 1
+    assert lines[-1]["occurrences"] >= 4

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 from workers_broker import Broker
 from workers_rig import SYMBOL, Rig
 from workers_support import MakeSettings
 
+from marketfeed_chassis.errors import StartupError
 from marketfeed_wire import (
     BookTicker,
     Gap,
@@ -31,8 +33,9 @@ from marketfeed_workers.errors import Unreachable
 from marketfeed_workers.flow import SymbolFlow
 from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.id_series import DECISIVE, MAX_HELD, QUOTES_SECONDS, Suspicion, Verdict
-from marketfeed_workers.ledger import Memory
+from marketfeed_workers.ledger import Memory, ProgressTeller, SharedMemory
 from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.publisher import Publisher
 from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.series_watch import ASKED_AT_MOST, SeriesWatch
 from marketfeed_workers.venues.venue import Fetched, SymbolInfo, VenueTime
@@ -136,7 +139,7 @@ class Stage:
         rig.pipeline = Pipeline(_BinanceUs(), rig.publisher, rig.counters, rig.clock, lambda: self.clock[0])
         rig.teller._pipeline = rig.pipeline
         rig.pipeline.add_symbol(SYMBOL)
-        self.watch = SeriesWatch(rig.pipeline, venue, rig.counters)
+        self.watch = SeriesWatch(rig.pipeline, venue, rig.counters, read_memory=self.read_memory)
 
     def come(self, *trades: Trade) -> None:
         """Trades that one read brings."""
@@ -160,6 +163,9 @@ class Stage:
     def settle(self) -> None:
         self.rig.settle()
         self.rig.pipeline.poll()
+        asyncio.run(self.watch.begin_decided())
+        self.rig.settle()
+        self.rig.pipeline.poll()
         self.rig.settle()
 
     def published(self) -> list[tuple[int, int]]:
@@ -169,19 +175,41 @@ class Stage:
 
     def restarted(self) -> "Stage":
         """The next process, which knows what Kafka holds."""
+        self.tell()
+        return self._next(self.rig.publisher)
+
+    def another(self) -> "Stage":
+        """Another worker of the symbol, which begins with what Kafka holds now."""
+        self.tell()
+        return self._next(Publisher(self.rig.settings, self.rig.clock))
+
+    def tell(self) -> None:
+        """Have everything acknowledged, and the checkpoints published."""
         self.settle()
         self.rig.teller.tell(finally_=True)
         self.settle()
-        memory = Memory()
-        for value in self.rig.stored(self.rig.progress):
-            memory.take_progress("binance_us", value)
-        for value in self.rig.stored(self.rig.gaps):
-            memory.take_gap("binance_us", value)
+
+    def _next(self, publisher: Publisher) -> "Stage":
         rig = Rig.__new__(Rig)
         rig.__dict__.update(self.rig.__dict__)
+        if publisher is not rig.publisher:
+            rig.publisher = publisher
+            rig.teller = ProgressTeller(rig.settings, rig.pipeline, publisher, rig.counters, rig.clock)
         new = Stage(rig, self.venue)
-        startup.resume(memory, rig.pipeline.flows[SYMBOL], None)
+        startup.resume(self.memory(), rig.pipeline.flows[SYMBOL], None)
         return new
+
+    def memory(self, *, compacted: bool = False) -> Memory:
+        """What Kafka holds; `compacted`: as little of it as it may."""
+        memory = Memory()
+        for topic, take in ((self.rig.progress, memory.take_progress), (self.rig.gaps, memory.take_gap)):
+            records = self.rig.broker.read(topic)
+            for _, value in dict(records).items() if compacted else records:
+                take("binance_us", value)
+        return memory
+
+    async def read_memory(self) -> Memory:
+        return self.memory()
 
 
 def _BinanceUs():  # noqa: N802 - stands for a class
@@ -232,6 +260,205 @@ def test_id_series_can_begin_again_twice(begin) -> None:
         stage.come(*(stage.venue.trade() for _ in range(5)))
         stage.look()
     assert stage.published() == OLD + series(1, *range(3, 8)) + series(2, *range(3, 8))
+
+
+def begin_again_twice(stage: Stage) -> None:
+    """Two series that `stage` takes, and another worker does not."""
+    for first_id in (3, 2):
+        stage.venue.begin_again(first_id)
+        stage.come(*(stage.venue.trade() for _ in range(5)))
+        stage.look()
+    stage.tell()
+
+
+TWICE = OLD + series(1, *range(3, 8)) + series(2, *range(2, 7))
+
+
+@pytest.mark.parametrize("rest_answers", [True, False], ids=["REST decides", "held trades decide"])
+def test_id_series_of_a_worker_that_is_two_behind_is_the_newest_that_kafka_holds(
+    begin, rest_answers: bool
+) -> None:
+    """It took its own number plus one, and trades of two series were published as one."""
+    stage = begin()
+    behind = stage.another()
+    begin_again_twice(stage)
+    assert stage.published() == TWICE
+    stage.venue.answers = rest_answers
+    for _ in range(DECISIVE):
+        behind.come(stage.venue.trade())
+        behind.look()
+    assert behind.published() == TWICE + series(2, *range(7, 7 + DECISIVE))
+
+
+@pytest.mark.parametrize("first_id", [0, 5], ids=["from the beginning", "from a known id"])
+@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
+def test_id_series_of_a_worker_that_is_three_behind_is_beyond_the_newest_that_kafka_holds(
+    begin, first_id: int, comes: bool
+) -> None:
+    stage = begin()
+    behind = stage.another()
+    begin_again_twice(stage)
+    stage.venue.begin_again(first_id)
+    stage.venue.trade()
+    if comes:
+        behind.come(stage.venue.trade())
+        behind.look()
+    else:
+        stage.venue.trade()
+        for _ in range(2):
+            asyncio.run(behind.watch.check_resumed())
+    behind.look()
+    flow = behind.rig.pipeline.flows[SYMBOL]
+    assert flow.id_series == 3
+    behind.rig.pipeline.give_up(flow)
+    assert behind.published() == TWICE + series(3, first_id + 1) * comes
+    assert flow.resumed_id == first_id - 1
+
+
+def test_id_series_that_another_worker_has_begun_is_joined_with_its_gaps(begin) -> None:
+    stage = begin()
+    behind = stage.another()
+    stage.venue.begin_again(3)
+    stage.come(stage.venue.trade(), stage.venue.trade())
+    stage.look()
+    stage.venue.trade()
+    stage.come(stage.venue.trade())
+    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    stage.tell()
+    for _ in range(3):
+        stage.venue.trade()
+    behind.come(stage.venue.trade())
+    behind.look()
+    behind.look()
+    flow = behind.rig.pipeline.flows[SYMBOL]
+    assert (flow.id_series, flow.suspicion) == (1, None)
+    assert flow.sequence.missing() == [IdRange(5, 5), IdRange(7, 9)]
+    assert stage.published() == OLD + series(1, 3, 4, 6)
+    behind.rig.pipeline.give_up(flow)
+    assert stage.published() == OLD + series(1, 3, 4, 6, 10)
+
+
+def test_id_series_waits_for_a_kafka_that_cannot_be_read_and_reads_no_more_than_it_may_hold(begin) -> None:
+    stage = begin()
+    stage.venue.begin_again(0)
+    unreadable = [True]
+
+    async def read_memory() -> Memory:
+        if unreadable[0]:
+            raise StartupError("Kafka is away")
+        return stage.memory()
+
+    stage.watch._read_memory = read_memory
+    with capture_logs() as lines:
+        for _ in range(4):
+            stage.come(*(stage.venue.trade() for _ in range(MAX_HELD)))
+            stage.look()
+    assert stage.published() == OLD
+    assert stage.rig.pipeline.paused
+    assert [line["event"] for line in lines if line["event"].startswith("id series")] == [
+        "id series not begun: checkpoints cannot be read"
+    ]
+    unreadable[0] = False
+    stage.settle()
+    stage.rig.pipeline.poll()
+    assert not stage.rig.pipeline.paused
+    assert stage.published() == OLD + series(1, *range(4 * MAX_HELD))
+
+
+def test_id_series_is_known_after_compaction_whatever_a_worker_that_is_behind_publishes(begin) -> None:
+    """Their checkpoints shared a key: the later one of the series that has ended was all that remained."""
+    stage = begin()
+    behind = stage.another()
+    stage.venue.begin_again(3)
+    stage.come(stage.venue.trade())
+    stage.look()
+    stage.tell()
+    behind.come(a_trade(1010, trade_time_us=stage.venue.time_us + 1))
+    behind.quotes(100)
+    behind.tell()
+    assert stage.memory(compacted=True).checkpoints[SYMBOL].id_series == 1
+    assert stage.memory(compacted=True).newest_series(SYMBOL) == 1
+
+
+def test_id_series_of_a_symbol_whose_checkpoint_is_lost_is_the_newest_of_its_gaps(begin) -> None:
+    memory = Memory()
+    for id_series in (2, 1):
+        gap = Gap(
+            venue="binance_us",
+            symbol=SYMBOL,
+            first_id=5 + id_series,
+            last_id=9,
+            state="filled",
+            missing=[],
+            absent=[],
+            proof="model",
+            detected_time_us=1,
+            updated_time_us=2,
+            id_series=id_series,
+        )
+        memory.take_gap("binance_us", encode(gap))
+    stage = begin()
+    flow = SymbolFlow(SYMBOL, b"key")
+    startup.resume(memory, flow, None)
+    stage.rig.pipeline.flows[SYMBOL] = flow
+    stage.come(stage.venue.trade())
+    assert stage.published() == [*OLD, (2, 1010)]
+    assert stage.memory().checkpoints[SYMBOL].id_series == 2
+
+
+def test_id_series_of_quotes_of_a_worker_that_is_behind_is_the_newest_that_kafka_holds(begin) -> None:
+    stage = begin()
+    stage.quotes(*range(100, 110))
+    behind, other = stage.another(), stage.another()
+    for first in (50, 20):
+        stage.venue.update_id = first
+        stage.quotes(first, first + 1, first + 2)
+        stage.look_for(QUOTES_SECONDS)
+        stage.tell()
+    assert stage.rig.pipeline.flows[SYMBOL].quote_series == 2
+    behind.quotes(23, 24, 25)
+    behind.look_for(QUOTES_SECONDS)
+    assert behind.rig.pipeline.flows[SYMBOL].quote_series == 2
+    stage.venue.update_id = 5
+    other.quotes(3, 4, 5)
+    other.look_for(QUOTES_SECONDS)
+    assert other.rig.pipeline.flows[SYMBOL].quote_series == 3
+
+
+async def test_memory_that_many_symbols_need_at_once_is_read_twice_at_most() -> None:
+    reads: list[int] = []
+
+    def read() -> Memory:
+        reads.append(1)
+        return Memory()
+
+    shared = SharedMemory(read)
+    await asyncio.gather(*(shared() for _ in range(100)))
+    assert len(reads) <= 2
+    await shared()
+    assert len(reads) <= 3
+
+
+def test_id_series_start_is_asked_for_again_where_rest_lags(begin) -> None:
+    """It began with the first trade received: ids before that were nobody's."""
+    stage = begin()
+    stage.venue.begin_again(0)
+    for _ in range(500):
+        stage.venue.trade()
+    stage.come(stage.venue.trade())
+    since, stage.venue.first_id_since = stage.venue.first_id_since, nothing_since
+    stage.venue.exact_rows = 1
+    stage.look()
+    assert stage.published() == OLD
+    stage.venue.first_id_since = since
+    stage.look()
+    assert stage.published() == OLD
+    flow = stage.rig.pipeline.flows[SYMBOL]
+    assert (flow.id_series, flow.sequence.missing()) == (1, [IdRange(0, 499)])
+
+
+async def nothing_since(_symbol: str, _time_us: int) -> None:
+    return None
 
 
 def test_id_series_beginning_is_fetched_where_the_stream_was_away(begin) -> None:
@@ -362,7 +589,7 @@ def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
     stage.venue.begin_again(first_id)
     for _ in range(2000):
         stage.venue.trade()
-    stage.rig.pipeline.note_outage([SYMBOL])
+    stage.rig.pipeline.note_outage([SYMBOL], 60)
     if comes:
         stage.come(stage.venue.trade())
         stage.look()
@@ -432,7 +659,7 @@ def test_id_series_goes_on_where_rest_dates_rows_by_the_request(begin, restarted
     venue, pipeline = stage.venue, stage.rig.pipeline
     for _ in range(5):
         venue.trade()
-    pipeline.note_outage([SYMBOL])
+    pipeline.note_outage([SYMBOL], 60)
     stage.come(venue.trade())
     now_us = venue.time_us + 3_600_000_000
     pipeline._clock.measure(now_us, stage.clock[0])
@@ -473,7 +700,7 @@ def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(
     for _ in range(90):
         stage.venue.trade()
     stage.venue.answers = rest_answers
-    stage.rig.pipeline.note_outage([SYMBOL])
+    stage.rig.pipeline.note_outage([SYMBOL], 60)
     if not comes:
         asyncio.run(stage.watch.check_after_outages())
     stage.come(stage.venue.trade())
@@ -524,12 +751,15 @@ def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_l
     stage = begin()
     stage.quotes(*range(100, 110))
     stage.venue.update_id = 150
-    for first in (50, 60, 70):
-        stage.quotes(*range(first, first + 8))
-        stage.look_for(QUOTES_SECONDS)
-    assert stage.rig.counters.series_begun.total() == 0
-    assert stage.rig.counters.quotes.outdated == 24
-    stage.quotes(110)
+    with capture_logs() as lines:
+        for first in (50, 60, 70):
+            stage.quotes(*range(first, first + 8))
+            stage.look_for(QUOTES_SECONDS)
+        assert stage.rig.counters.series_begun.total() == 0
+        assert stage.rig.counters.quotes.outdated == 24
+        stage.quotes(110)
+        stage.look()
+    assert [line["event"] for line in lines] == ["quotes lagging", "quotes no longer lagging"]
     stage.venue.update_id = 5
     stage.quotes(1, 2, 3, 4, 5)
     stage.look_for(QUOTES_SECONDS)
@@ -771,7 +1001,7 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
     """Only the newest rows can be had exactly: what nobody could say counted as "the ids go on" after five answers."""
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.note_outage([SYMBOL])
+    stage.rig.pipeline.note_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):
@@ -787,7 +1017,7 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
 def test_jump_after_an_outage_is_judged_without_a_key(begin, begins: bool) -> None:
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.note_outage([SYMBOL])
+    stage.rig.pipeline.note_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):

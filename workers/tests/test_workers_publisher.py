@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
@@ -293,3 +295,20 @@ def test_a_batch_is_no_larger_than_the_topics_take(make_settings: MakeSettings) 
     assert "batch.size" not in producer_config(make_settings(), 1_048_576), "more than the client would send"
     small = producer_config(make_settings(), 20_000)
     assert (small["batch.size"], small["message.max.bytes"]) == (20_000, 20_000)
+
+
+def test_credentials_that_are_refused_are_logged_once_and_once_when_they_are_accepted(
+    make_settings: MakeSettings,
+) -> None:
+    """Nothing said that they were accepted again."""
+    publisher = Publisher(make_settings(), now_us)
+    with capture_logs() as lines:
+        for _ in range(3):
+            publisher._on_error(KafkaError(KafkaError._AUTHENTICATION))
+        assert publisher.is_locked_out
+        publisher._locked_out.end()
+    assert [(line["event"], line.get("occurrences")) for line in lines] == [
+        ("Kafka credentials refused", None),
+        ("Kafka credentials accepted", 3),
+    ]
+    assert not publisher.is_locked_out

@@ -11,9 +11,10 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 from test_workers_id_series import VenueModel
 from workers_broker import Broker
-from workers_rig import SYMBOL, Rig
+from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings
 
 from marketfeed_wire import Trade
@@ -192,3 +193,37 @@ async def test_requests_of_backfill_say_that_they_are(watch: Watch, make_setting
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def test_stream_that_is_not_verified_is_logged_once_and_once_when_it_is(watch: Watch) -> None:
+    """A line a probe: every five seconds for each stream while REST was away."""
+    watch.venue.best = best("100")
+    watch.rig.pipeline.process([quote_frame(1, "100")])
+    watch.venue.answers = False
+    with capture_logs() as lines:
+        await watch.look(60)
+        during = [line for line in lines if line["event"] == "stream not verified"]
+        assert {line["stream"] for line in during} == {"btcusdt@trade"}
+        assert len(during) == 1
+        watch.venue.answers = True
+        await watch.look(60)
+    (ended,) = [line for line in lines if line["event"] == "stream verified"]
+    assert ended["stream"] == "btcusdt@trade"
+    assert ended["occurrences"] > 5
+    assert sum(line["event"] == "stream not verified" for line in lines) == 1
+
+
+@pytest.mark.parametrize("how", ["it delivers", "it leaves"])
+async def test_stream_that_is_not_verified_is_logged_once_more_when(watch: Watch, how: str) -> None:
+    watch.venue.answers = False
+    with capture_logs() as lines:
+        await watch.look(30)
+        if how == "it delivers":
+            watch.rig.pipeline.process(frames(1000))
+        else:
+            watch.rig.pipeline.remove_symbol(SYMBOL)
+        watch.streams.observe()
+    assert [line["event"] for line in lines if line.get("stream") == "btcusdt@trade"].count(
+        "stream verified"
+    ) == (how == "it delivers")
+    assert not watch.streams._unverified.keys() & {TRADES}

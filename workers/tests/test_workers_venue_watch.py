@@ -1,10 +1,12 @@
 """A symbol is called delisted when the venue says so, and not when its listing has nothing of it to be read."""
 # ruff: noqa: F811 - fixtures
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 from test_workers_rest import Api, MakeRest, api, make_rest  # noqa: F401
 from workers_broker import Broker
 from workers_rig import SYMBOL, Rig
@@ -130,3 +132,30 @@ async def test_worker_that_starts_reads_what_the_venue_knows_by_name(
     api.answers["bookTicker"] = lambda given: QUOTE if given["symbol"] in known else refusal(-1121)({})
     chosen = await startup.choose_symbols(make_settings(), watch.rest, [SYMBOL, "ETHUSDT", "NOPEUSDT"])
     assert (chosen.accepted, list(chosen.refused)) == ([SYMBOL, "ETHUSDT"], ["NOPEUSDT"])
+
+
+async def test_rest_request_that_fails_again_and_again_is_logged_once_and_once_when_it_is_answered(
+    watch: Watch,
+) -> None:
+    """A line an attempt while REST was away."""
+    due, done = asyncio.Event(), asyncio.Event()
+    outcomes: list[Exception | None] = [Unreachable("rest_unreachable", "away")] * 3 + [None]
+
+    async def work() -> None:
+        due.set()
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        due.clear()
+        done.set()
+
+    with capture_logs() as lines:
+        running = asyncio.create_task(watch.symbols._every("clock", 3600.0, 0.0, work, due))
+        await asyncio.wait_for(done.wait(), 20)
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running})
+    assert [(line["event"], line["request"]) for line in lines] == [
+        ("REST requests failing", "clock"),
+        ("REST requests answered", "clock"),
+    ]

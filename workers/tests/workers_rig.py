@@ -47,7 +47,7 @@ class Rig:
             StreamCounters("gaps", self.gaps),
             StreamCounters("progress", self.progress),
         )
-        settings = make_settings(KAFKA_BROKER=broker.address)
+        settings = self.settings = make_settings(KAFKA_BROKER=broker.address)
         self.clock = Clock()
         self.publisher = Publisher(settings, self.clock)
         self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, self.clock)

@@ -137,7 +137,7 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Return once a broker responds, or if `stopping` returns true; log a line every few seconds meanwhile.
+    """Return once a broker responds, or if `stopping` returns true; log the wait when it begins and when it ends.
 
     Raises:
         SettingsError: the client rejects the settings, for example the content of a PEM file.
@@ -146,7 +146,8 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
     last = _LastError()
     admin = _admin(settings, last)
     deadline = time.monotonic() + settings.start_deadline_seconds
-    next_word = time.monotonic() + WORD_SECONDS
+    said_from = time.monotonic() + WORD_SECONDS
+    waiting = logs.Episode(log, "waiting for Kafka", "Kafka reached")
     while not stopping():
         remaining = deadline - time.monotonic()
         try:
@@ -156,6 +157,7 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
             last.reason = last.reason or error.args[0].str()
             admin.poll(0.1)
         else:
+            waiting.end(broker=settings.kafka_broker)
             return
         if last.refused:
             raise StartupError(f"Kafka at {settings.kafka_broker} rejected the credentials: {last.reason}")
@@ -165,10 +167,8 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
                 f"{settings.start_deadline_seconds:g} s ({last.reason}); "
                 "check KAFKA_BROKER, or raise START_DEADLINE_SECONDS"
             )
-        if time.monotonic() >= next_word:
-            next_word = time.monotonic() + WORD_SECONDS
-            log.warning(
-                "waiting for Kafka",
+        if time.monotonic() >= said_from:
+            waiting.begin(
                 broker=settings.kafka_broker,
                 reason=last.reason,
                 seconds_left=round(max(0.0, deadline - time.monotonic())),

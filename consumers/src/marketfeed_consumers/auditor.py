@@ -57,6 +57,10 @@ class Auditor:
         self._url = url
         self._interval_seconds = interval_seconds
         self._is_ours = is_ours
+        self._failing = logs.Episode(log, "audit metrics failing", "audit metrics taken")
+        self._cut = logs.Episode(
+            log, "more symbols stored than have metrics", "all stored symbols have metrics"
+        )
         self._stop = threading.Event()
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
@@ -87,11 +91,12 @@ class Auditor:
     def _try(self) -> None:
         try:
             self.taken = self._take()
+            self._failing.end()
         except psycopg.Error as error:
             if self._stop.is_set():
                 return
             self.failures += 1
-            log.warning("the audit's figures could not be taken", reason=database.explain(error))
+            self._failing.begin(reason=database.explain(error))
 
     def _take(self) -> Taken | None:
         began = time.monotonic()
@@ -103,5 +108,7 @@ class Auditor:
             connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             found, retained = figures(connection, time.time_ns() // 1000)
         if len(found) == MAX_SYMBOLS:
-            log.warning("more symbols are stored than have metrics", symbols=MAX_SYMBOLS)
+            self._cut.begin(symbols=MAX_SYMBOLS)
+        else:
+            self._cut.end(symbols=len(found))
         return Taken(found, retained, time.time(), time.monotonic() - began)

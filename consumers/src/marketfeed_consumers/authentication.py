@@ -27,6 +27,13 @@ _AFTER_SCRAM: Final = re.compile(
 )
 """PgBouncer up to 1.18 gives one SQLSTATE to all that it refuses. But one that comes in the place of the server's
 signature (RFC 5802) says that the password is wrong; after the signature it would be about something else."""
+_BY_PGBOUNCER: Final = re.compile(
+    rb'^B\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "08P01" '
+    rb'M "(?:password authentication failed|no such user|login rejected)',
+    re.MULTILINE,
+)
+"""The same of a password that is sent as it is or as its MD5: PgBouncer up to 1.18 tells these refusals from others by
+their text only, which it does not translate: https://github.com/pgbouncer/pgbouncer/blob/pgbouncer_1_18_0/src/client.c"""
 NOT_AUTHENTICATED: Final = "28P01"
 """Also where the server asks for a password and the URL has none: then libpq ends the connection itself."""
 
@@ -52,7 +59,7 @@ def refusal_code(conninfo: str) -> str:
         os.lseek(trace, 0, os.SEEK_SET)
         with os.fdopen(os.dup(trace), "rb") as file:
             text = file.read()
-        if _AFTER_SCRAM.search(text):
+        if _AFTER_SCRAM.search(text) or _BY_PGBOUNCER.search(text):
             return NOT_AUTHENTICATED
         codes = _ERROR_RESPONSE.findall(text)
         return codes[-1].decode() if codes else ""

@@ -213,10 +213,12 @@ def _reach(
 ) -> tuple[Connection, Dialect]:
     deadline = time.monotonic() + deadline_seconds
     where, said = server(url), ""
+    waiting = logs.Episode(log, "waiting for the database", "database reached")
     while True:
         try:
             connection, dialect = connect(url)
             if only_reads or not _is_hot_standby(connection, dialect):
+                waiting.end(server=where)
                 return connection, dialect
             connection.close()
             reason = _HOT_STANDBY
@@ -232,7 +234,7 @@ def _reach(
                 f"no connection to the database at {where} within {deadline_seconds:g} s ({reason}); "
                 "check DATABASE_URL, or raise START_DEADLINE_SECONDS"
             )
-        log.warning("waiting for the database", server=where, reason=reason, seconds_left=round(remaining))
+        waiting.begin(server=where, reason=reason, seconds_left=round(remaining))
         time.sleep(min(1.0, max(0.0, remaining)))
 
 

@@ -74,19 +74,24 @@ _gaps: Final = msgspec.json.Decoder(Gap)
 _QUOTES_KEY_END: Final = b"|quotes"
 
 
-def progress_key(venue: str, symbol: str) -> bytes:
-    """Return the record key of a `Progress`."""
-    return f"{venue}|{symbol}".encode()
+def progress_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
+    """Return the record key of a `Progress`.
+
+    Each series has a key of its own, so that compaction never removes the newest series' checkpoint in favour of one
+    that a worker published later for a series that has ended.
+    """
+    series = f"|{id_series}" if id_series else ""
+    return f"{venue}|{symbol}{series}".encode()
 
 
-def quote_progress_key(venue: str, symbol: str) -> bytes:
-    """Return the record key of a `QuoteProgress`, which shares a topic with `Progress`."""
-    return progress_key(venue, symbol) + _QUOTES_KEY_END
+def quote_progress_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
+    """Return the record key of a `QuoteProgress`; it shares a topic with `Progress`."""
+    return progress_key(venue, symbol, id_series) + _QUOTES_KEY_END
 
 
 def is_quote_progress_key(key: bytes) -> bool:
     """Return whether the record of this key holds a `QuoteProgress`."""
-    # Unambiguous for a symbol that ends in "|quotes": without it a key holds one separator only.
+    # A symbol cannot be mistaken for it: the key of a Progress ends in the symbol or in a number.
     return key.endswith(_QUOTES_KEY_END) and key.count(b"|") > 1
 
 

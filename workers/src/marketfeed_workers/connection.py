@@ -32,10 +32,6 @@ log = logs.get(__name__)
 
 FIRST_DELAY_SECONDS: Final = 0.25
 LONGEST_DELAY_SECONDS: Final = 30.0
-
-
-OUTAGE_SECONDS: Final = 60.0
-"""After so long without a connection the venue may have begun ids again: a reset takes it minutes at least."""
 SETTLE_SECONDS: Final = 1.0
 """Within which the same message arrives over both of two sessions."""
 
@@ -120,19 +116,24 @@ class Connection:
         refused = logs.Episode(
             self._log, "connection refused by the venue", "connection accepted by the venue"
         )
+        # Attempts in vain are counted: the line that ends the episode has their number, and `/status` the last reason.
+        lost = logs.Episode(self._log, "connection ended", "connected", self._parts.monotonic)
         while True:
             self._session = None
             self._state = "refused" if refused.active else "connecting"
             self._attempts += 1
             self._renewal.clear()  # what was asked of the connection before
             got_data = False
-            if ended_at is not None and self._parts.monotonic() - ended_at >= OUTAGE_SECONDS:
-                self._parts.pipeline.note_outage(self.symbols)  # beforehand: messages come with the handshake
+            if ended_at is not None:  # beforehand: messages come with the handshake
+                self._parts.pipeline.note_outage(self.symbols, self._parts.monotonic() - ended_at)
             try:
                 session = self._session = await self._open(note_deliveries=False)
                 self._state, self._reason = "streaming", ""
                 refused.end()
-                self._log.info("connected", streams=len(session.streams))
+                if lost.active:
+                    lost.end(streams=len(session.streams))
+                else:
+                    self._log.info("connected", streams=len(session.streams))
                 ending = await self._stream()
                 ended_at = self._parts.monotonic()
                 got_data = self._session.got_data
@@ -154,7 +155,7 @@ class Connection:
                 delay = self._ended(error.reason, str(error), delays)
             if got_data:
                 delays = self._new_delays()
-            self._log.warning("connection ended", reason=self._reason, retry_in_seconds=round(delay, 2))
+            lost.begin(reason=self._reason, retry_in_seconds=round(delay, 2))
             await asyncio.sleep(delay)
 
     async def change_symbols(self, symbols: list[str]) -> None:
@@ -253,6 +254,22 @@ class Connection:
         self._renewal.clear()
         self._log.info("replacing the connection", reason=reason)
         delays = self._new_delays()
+        kept = logs.Episode(
+            self._log, "connection not replaced yet", "attempts to replace the connection ended"
+        )
+        try:
+            await self._open_successor(old, reason, old_ended, delays, kept)
+        finally:
+            kept.end(reason=reason)
+
+    async def _open_successor(
+        self,
+        old: Session,
+        reason: str,
+        old_ended: "asyncio.Task[Closed]",
+        delays: Iterator[float],
+        kept: logs.Episode,
+    ) -> None:
         while not old_ended.done():
             left_alone_seconds = self._left_alone_until - self._parts.monotonic()
             if left_alone_seconds > 0:
@@ -272,9 +289,7 @@ class Connection:
                     delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
                 if isinstance(error, Refused | Limited):
                     self._left_alone_until = self._parts.monotonic() + delay
-                self._log.warning(
-                    "connection not replaced yet", reason=str(error), retry_in_seconds=round(delay, 2)
-                )
+                kept.begin(reason=str(error), retry_in_seconds=round(delay, 2))
                 await asyncio.wait({old_ended}, timeout=delay)
                 continue
             self._session = new

@@ -127,6 +127,11 @@ class SymbolFlow:
         newest = self.sequence.waiting.get(self.sequence.newest or 0)  # the newest may wait behind a hole
         return known_us if newest is None else max(newest.trade_time_us, known_us or 0)
 
+    def begin_in_series(self, id_series: int) -> None:
+        """Begin in a later series than the first."""
+        self.id_series = id_series
+        self.__post_init__()
+
     def resume_series(self, checkpoint: Progress | None, quotes: QuoteProgress | None) -> None:
         """Go on in the id series in which an earlier process stopped."""
         if checkpoint is not None:
@@ -137,7 +142,10 @@ class SymbolFlow:
                 if checkpoint.trade_time_us is None
                 else checkpoint.trade_time_us
             )
-        if quotes is not None:
+        if quotes is not None and (quotes.id_series, quotes.update_id) > (
+            self.quote_series,
+            self.last_update_id,
+        ):
             self.quote_series = quotes.id_series
             self.last_update_id = quotes.update_id
         self.__post_init__()

@@ -9,8 +9,9 @@ symbol's trades are held back, in a bounded buffer, until it is decided:
     a held trade goes on where ours stopped                                 ─▶ the same
     REST does not answer: DECISIVE trades whose ids and times rise          ─▶ the ids begin again
 
-The new series is the old one's number plus one. It begins at the first id that REST has after the old series' newest
-trade, or at the lowest that was held.
+The new series is the newest one's number plus one, of those that Kafka has a record of: another worker may have begun
+series meanwhile. Where one has, the symbol goes on from the newest one's checkpoint, by the same rule. A new series
+begins at the first id that REST has after the old series' newest trade, or at the lowest that was held.
 """
 
 from collections.abc import Sequence
@@ -26,10 +27,16 @@ DECISIVE: Final = 10
 """Trades in a row that decide where REST does not answer."""
 MAX_HELD: Final = 1000
 """Trades of a symbol that are held back at most; then they decide, whatever REST says later."""
+MAX_DECIDED: Final = 2 * MAX_HELD
+"""Held trades of a symbol whose new series waits for Kafka; sockets are not read while there are more."""
 DECISIVE_QUOTES: Final = 3
 QUOTES_SECONDS: Final = 5.0
 """Quotes with rising ids below the newest one, over so long a time without any above it, decide, unless REST's newest
 update id shows that a connection lags so far behind another that has ended."""
+OUTAGE_SECONDS: Final = 60.0
+"""After a connection was away for so long, ids that have begun again may have passed any newest known."""
+MAX_IDS_A_SECOND: Final = 1000
+"""How far ids that have begun again may have come in a shorter outage: what a busy symbol trades."""
 LOOK_AT_MOST_SECONDS: Final = 2.0
 """It is looked every second; where more than this has passed the process was frozen."""
 MAX_HELD_QUOTES: Final = 1000
@@ -58,6 +65,7 @@ class Suspicion:
         known_to: what `SymbolFlow.known_to` was before.
         is_jump: nothing but a jump is suspect: the first ids of this process lie beyond those of the one before, and
             the venue may have begun again and come further meanwhile. Without an answer the ids go on.
+        is_decided: they begin again; which number the new series has is being read from Kafka.
     """
 
     after_time_us: int
@@ -68,6 +76,7 @@ class Suspicion:
     asked: int = 0
     is_jump: bool = False
     known_to: int = -1
+    is_decided: bool = False
 
     def hold(self, trade: Trade) -> bool:
         """Take `trade`; False where it is an identical copy of one that is held."""

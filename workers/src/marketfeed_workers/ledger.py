@@ -3,10 +3,12 @@
 Both topics are compacted and small: one message a symbol, one a gap. They are read whole.
 """
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -54,10 +56,19 @@ class Memory:
     quotes: dict[str, QuoteProgress] = field(default_factory=dict)
     """Symbol -> the newest checkpoint of its quotes."""
 
+    def newest_series(self, symbol: str) -> int:
+        """Return the newest id series of the symbol's trades that either topic has a record of."""
+        checkpoint = self.checkpoints.get(symbol)
+        told = [] if checkpoint is None else [checkpoint.id_series]
+        told += [gap.id_series for gap in self.gaps.get(symbol, {}).values()]
+        return max(told, default=0)
+
     def _take_quotes(self, venue: str, value: bytes) -> None:
         progress = decode_quote_progress(value)
         held = self.quotes.get(progress.symbol)
-        if progress.venue == venue and (held is None or progress.id_series >= held.id_series):
+        if progress.venue == venue and (
+            held is None or (progress.id_series, progress.update_id) >= (held.id_series, held.update_id)
+        ):
             self.quotes[progress.symbol] = progress
 
     def take_progress(self, venue: str, value: bytes) -> None:
@@ -67,8 +78,11 @@ class Memory:
             return
         progress = decode_progress(value)
         held = self.checkpoints.get(progress.symbol)
-        # Of two workers of a symbol one may still tell of the series that has ended.
-        if progress.venue == venue and (held is None or progress.id_series >= held.id_series):
+        # Of two workers of a symbol one may still publish the series that has ended, or be behind. Records of several
+        # keys, and so of several partitions, come in any order.
+        if progress.venue == venue and (
+            held is None or (progress.id_series, progress.trade_id) >= (held.id_series, held.trade_id)
+        ):
             self.checkpoints[progress.symbol] = progress
             self.progress[progress.symbol] = progress.trade_id
             self.acknowledged_time_us[progress.symbol] = progress.acknowledged_time_us
@@ -106,6 +120,35 @@ def read_memory(
                 f"topic {topic} cannot be read: {error.args[0].str()}; check that this user may, and Kafka"
             ) from None
     return memory
+
+
+class SharedMemory:
+    """Kafka's memory as of now: those that need it while it is being read share the next reading.
+
+    A venue that begins the ids of all its symbols again at once costs two readings, not one a symbol.
+    """
+
+    def __init__(self, read: Callable[[], Memory]) -> None:
+        """`read` is called in a thread."""
+        self._read = read
+        self._lock = asyncio.Lock()
+        self._calls = count(1)
+        self._begun = 0
+        self._memory = Memory()
+
+    async def __call__(self) -> Memory:
+        """Return what both topics hold, read to ends that are no older than this call.
+
+        Raises:
+            StartupError: see `read_memory`.
+        """
+        call = next(self._calls)
+        async with self._lock:
+            if self._begun < call:
+                begun = next(self._calls)
+                self._memory = await asyncio.to_thread(self._read)
+                self._begun = begun
+            return self._memory
 
 
 def _take(take: Callable[[str, bytes], None], venue: str, topic: str, value: bytes) -> None:
@@ -203,7 +246,7 @@ class ProgressTeller:
                 id_series,
                 flow.last_trade_time_us if flow is not None and is_newest else None,
             )
-            records.append({"value": encode(progress), "key": progress_key(self._venue, symbol)})
+            records.append({"value": encode(progress), "key": progress_key(self._venue, symbol, id_series)})
         records += self._quotes(now_us, all_of_them=finally_ or self._calls % QUOTES_EVERY == 0)
         self._calls += 1
         if records:
@@ -219,4 +262,4 @@ class ProgressTeller:
                 continue
             self._told_quotes[symbol] = now
             word = QuoteProgress(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
-            yield {"value": encode(word), "key": quote_progress_key(self._venue, symbol)}
+            yield {"value": encode(word), "key": quote_progress_key(self._venue, symbol, flow.quote_series)}

@@ -4,11 +4,12 @@ A plain call from the socket's callback, without a queue, a task or a wait a mes
 this module: when Kafka's queue is full every socket stops being read until half of it is acknowledged.
 """
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from marketfeed_wire import (
     MAX_RAW_BYTES,
     BookTicker,
     Progress,
+    QuoteProgress,
     RejectedMessage,
     Trade,
     encode,
@@ -30,7 +32,15 @@ from marketfeed_workers.continuity import IncreasingIds, TradeSequence
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.flow import SymbolFlow, encoder
 from marketfeed_workers.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
-from marketfeed_workers.id_series import LowQuotes, Suspicion, Verdict, judge_known
+from marketfeed_workers.id_series import (
+    MAX_DECIDED,
+    MAX_IDS_A_SECOND,
+    OUTAGE_SECONDS,
+    LowQuotes,
+    Suspicion,
+    Verdict,
+    judge_known,
+)
 from marketfeed_workers.publisher import Publisher, Record
 from marketfeed_workers.repeats import RecentTrades
 from marketfeed_workers.transports.socket import Socket
@@ -54,10 +64,10 @@ class Pipeline:
 
     Attributes:
         flows: the symbols that are read.
-        paused: sockets are not read, and nothing should be fetched, until Kafka acknowledges.
         on_hole: called with a symbol whose trade ids jumped.
         on_suspicion: called when the ids of a symbol may have begun again; see `id_series`.
         on_series_begun: called with a symbol whose trade ids have begun again, whoever decided that.
+        on_new_series: called when what is held of a symbol has shown that its ids begin again; see `begin_series`.
         on_rejected: called when a message was rejected for its time.
     """
 
@@ -74,10 +84,13 @@ class Pipeline:
         clock: VenueClock | None = None,
     ) -> None:
         self.flows: dict[str, SymbolFlow] = {}
-        self.paused = False
+        self._reads_paused = logs.Episode(log, "reads paused", "reads resumed", monotonic)
+        self._lagging: dict[str, logs.Episode] = {}
+        """Symbol -> quotes of it lag behind the venue's newest update id."""
         self.on_hole: Callable[[str], None] = _ignore
         self.on_suspicion: Callable[[], None] = _ignore_suspicion
         self.on_series_begun: Callable[[str], None] = _ignore
+        self.on_new_series: Callable[[SymbolFlow], None] = partial(self.begin_series, first_id=None)
         self.on_rejected: Callable[[], None] = _do_nothing
         self._untold_gaps: dict[str, dict[int, int]] = {}
         """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
@@ -97,6 +110,11 @@ class Pipeline:
         self._sockets: dict[Socket, None] = {}  # in the order of their opening
         self._due: list[Callable[[], None]] = []
 
+    @property
+    def paused(self) -> bool:
+        """Whether sockets are not read, and nothing should be fetched, until Kafka acknowledges."""
+        return self._reads_paused.active
+
     def add_symbol(self, symbol: str) -> SymbolFlow:
         """Take the symbol's messages from now on."""
         sequence = TradeSequence() if self._contiguous else IncreasingIds()
@@ -112,12 +130,22 @@ class Pipeline:
         known = self._recent.find(flow.symbol, known_id) if flow.has_late_rows else None
         return judge_known(row, known_time_us, self._clock.time_us(), known)
 
-    def note_outage(self, symbols: list[str]) -> None:
-        """The symbols were not read for a while: their ids may have begun again and have passed the newest known."""
+    def note_outage(self, symbols: list[str], seconds: float) -> None:
+        """Note that the symbols were not read: their ids may have begun again and have passed the newest known.
+
+        In less than OUTAGE_SECONDS they have only where the newest known is so low that they can.
+        """
+        reach = math.inf if seconds >= OUTAGE_SECONDS else seconds * MAX_IDS_A_SECOND
         for symbol in symbols:
             flow = self.flows.get(symbol)
-            if flow is not None and self._contiguous and flow.sequence.newest is not None:
-                flow.is_jump_unchecked = flow.newest_time_us is not None
+            newest = flow.sequence.newest if flow is not None and self._contiguous else None
+            if (
+                flow is not None
+                and newest is not None
+                and newest <= reach
+                and flow.newest_time_us is not None
+            ):
+                flow.is_jump_unchecked = True
 
     def remove_symbol(self, symbol: str) -> None:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
@@ -125,6 +153,7 @@ class Pipeline:
         if flow is not None:
             self._go_on_from_beginning(flow)
             self.give_up(flow)
+            self._end_lagging(symbol)
             self._left[symbol] = flow.resumed_id
             del self.flows[symbol]
 
@@ -163,9 +192,8 @@ class Pipeline:
         """Take in acknowledgements while no frames come; read again when there is room."""
         self._publisher.poll()
         self.go_on()
-        if self.paused and self._publisher.has_room:
-            self.paused = False
-            log.info("reading again", pending=self._publisher.pending)
+        if self.paused and self._publisher.has_room and not self._holds_too_many():
+            self._reads_paused.end(pending=self._publisher.pending)
             for socket in list(self._sockets):
                 socket.resume_reading()
                 if self.paused:  # what this one had held back filled the queue again
@@ -422,8 +450,9 @@ class Pipeline:
         """
         flow.beginning.append(trade)
         if len(flow.beginning) == 1 and flow.first_id is None:
-            word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us)
-            record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
+            word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us, id_series=flow.id_series)
+            key = progress_key(self._venue, flow.symbol, flow.id_series)
+            record: Record = {"value": encode(word), "key": key}
             begun = partial(self._due.append, partial(self._go_on_from_beginning, flow))
             self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
         elif len(flow.beginning) >= self.MOST_BEGINNING:
@@ -444,7 +473,8 @@ class Pipeline:
             id_series=flow.id_series,
             next_id=first_id if first_id == 0 else None,
         )
-        record: Record = {"value": encode(word), "key": progress_key(self._venue, flow.symbol)}
+        key = progress_key(self._venue, flow.symbol, flow.id_series)
+        record: Record = {"value": encode(word), "key": key}
         self._publisher.publish(
             self._counters.progress, [record], now_us, {}, partial(self._due.append, go_on)
         )
@@ -630,21 +660,27 @@ class Pipeline:
 
     def _judge(self, flow: SymbolFlow) -> None:
         """Go on where what is held decides by itself."""
-        if flow.suspicion is not None:
-            verdict = flow.suspicion.judge()
+        suspicion = flow.suspicion
+        if suspicion is not None and suspicion.is_decided:
+            if len(suspicion.trades) >= MAX_DECIDED:
+                self._pause()
+        elif suspicion is not None:
+            verdict = suspicion.judge()
             if verdict is not Verdict.UNKNOWN:
-                self._due.append(partial(self.decide, flow, verdict, None))
+                self._due.append(partial(self.decide, flow, verdict))
 
-    def decide(self, flow: SymbolFlow, verdict: Verdict, first_id: int | None) -> None:
-        """Go on with what is held: in the series that it is known to belong to.
+    def _holds_too_many(self) -> bool:
+        """Whether so many trades wait for a series to begin that no more are to be read."""
+        held = [flow.suspicion for flow in self.flows.values()]
+        return any(one is not None and one.is_decided and len(one.trades) >= MAX_DECIDED for one in held)
 
-        `first_id`: where a new series begins, None: with what is held.
-        """
+    def decide(self, flow: SymbolFlow, verdict: Verdict) -> None:
+        """Go on with what is held: in the series that it is known to belong to."""
         suspicion = flow.suspicion
         if suspicion is None or self.flows.get(flow.symbol) is not flow:
             return
         if verdict is Verdict.NEW:
-            self.begin_series(flow, first_id)
+            self.on_new_series(flow)
             return
         flow.suspicion, flow.known_to = None, suspicion.known_to
         if not suspicion.is_jump:
@@ -661,47 +697,26 @@ class Pipeline:
         self._publish_ready(flow, ready, now_us)
         self._tell_gaps(flow)
 
-    def begin_series(self, flow: SymbolFlow, first_id: int | None) -> None:
-        """The symbol's trade ids begin again: go on in a new series, from `first_id` or what is held.
+    def begin_series(self, flow: SymbolFlow, first_id: int | None, newest_series: int = 0) -> None:
+        """Go on in a new series, from `first_id` or what is held: the symbol's trade ids begin again.
 
         Kafka has word of the series before it gets a trade of it, as with a symbol that is new.
+        `newest_series`: the newest series that Kafka has a record of.
         """
-        now_us = self._now_us()
         held = flow.suspicion.trades if flow.suspicion is not None else []
-        flow.suspicion = None
         lowest = min((trade.trade_id for trade in held), default=0)
         first = lowest if first_id is None else first_id
         after_id = flow.sequence.newest
-        self._go_on_from_beginning(flow)
-        self.give_up(flow)
-        for entry in flow.gaps:
-            if entry.state == "unresolved":
-                entry.proof = SERIES_ENDED
-                self._tell_gap(flow, entry)
-        self._untold_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
-        new = SymbolFlow(
-            flow.symbol,
-            flow.key,
-            TradeSequence() if self._contiguous else IncreasingIds(),
+        self._end_series(flow)
+        new = self._successor(
+            flow,
             beginning=held,
-            trades=flow.trades,
-            quotes=flow.quotes,
-            last_update_id=flow.last_update_id,
-            id_series=flow.id_series + 1,
-            quote_series=flow.quote_series,
-            low_quotes=flow.low_quotes,
+            id_series=max(flow.id_series, newest_series) + 1,
             first_id=first,
             checkpoint_time_us=flow.newest_time_us,
-            conflicts=flow.conflicts,
-            unproven=flow.unproven,
             resumed_id=first - 1,
-            last_quote=flow.last_quote,
         )
-        new.sequence.duplicates = flow.sequence.duplicates
-        self.flows[flow.symbol] = new
-        self.on_series_begun(flow.symbol)
         self._recent.begin_again(flow.symbol, held)
-        self._counters.series_begun["trade", flow.symbol] += 1
         log.error(
             "trade ids begin again",
             symbol=flow.symbol,
@@ -710,12 +725,81 @@ class Pipeline:
             after_id=after_id,
             held=len(held),
         )
-        self._announce(new, first, now_us, partial(self._go_on_from_beginning, new))
+        self._announce(new, first, self._now_us(), partial(self._go_on_from_beginning, new))
         low = new.low_quotes
         if low is None or not low.quotes or low.below != new.last_update_id:
             return
         if new.quote_series < new.id_series:  # otherwise they have begun again already, and these only lag
             self._begin_quote_series(new, low)
+
+    def join_series(self, flow: SymbolFlow, resume: Callable[[SymbolFlow], None]) -> None:
+        """Go on in the series that another worker has begun, from its checkpoint, as a new process would.
+
+        `resume`: what has a symbol go on from what Kafka holds. Whether what is held belongs to that series, or the
+        ids have begun again since, shows by the same rule as ever.
+        """
+        held = flow.suspicion.trades if flow.suspicion is not None else []
+        self._end_series(flow)
+        new = self._successor(flow)
+        resume(new)
+        self._recent.begin_again(flow.symbol, [])
+        log.error(
+            "id series joined that another worker has begun",
+            symbol=flow.symbol,
+            id_series=new.id_series,
+            after_id=new.resumed_id,
+            held=len(held),
+        )
+        if new.missing:
+            self.on_hole(new.symbol)
+        self._take_held(new, held)
+
+    def _take_held(self, flow: SymbolFlow, held: list[Trade]) -> None:
+        """Take trades that were held back as if they came now."""
+        now_us, batch = self._now_us(), next(self._numbers)
+        records: list[Record] = []
+        newest: dict[str, int] = {}
+        filling: dict[str, SymbolFlow] = {}
+        if held:
+            self._recent.add(list(held))
+        for trade in held:
+            self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
+        if records:
+            settled = self._once_acknowledged(filling, batch)
+            self._publisher.publish(self._counters.trades, records, now_us, newest, settled)
+
+    def _end_series(self, flow: SymbolFlow) -> None:
+        """Publish what waits of a series that ends; nobody looks for what is missing of it any more."""
+        flow.suspicion = None
+        self._go_on_from_beginning(flow)
+        self.give_up(flow)
+        for entry in flow.gaps:
+            if entry.state == "unresolved":
+                entry.proof = SERIES_ENDED
+                self._tell_gap(flow, entry)
+        self._untold_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
+
+    def _successor(self, flow: SymbolFlow, **fields: Any) -> SymbolFlow:
+        """Return what takes the place of `flow` in another series; `fields`: what it begins with."""
+        new = SymbolFlow(
+            flow.symbol,
+            flow.key,
+            TradeSequence() if self._contiguous else IncreasingIds(),
+            trades=flow.trades,
+            quotes=flow.quotes,
+            last_update_id=flow.last_update_id,
+            quote_series=flow.quote_series,
+            low_quotes=flow.low_quotes,
+            conflicts=flow.conflicts,
+            unproven=flow.unproven,
+            last_quote=flow.last_quote,
+            **fields,
+        )
+        new.sequence.duplicates = flow.sequence.duplicates
+        self.flows[flow.symbol] = new
+        self.on_series_begun(flow.symbol)
+        self._counters.series_begun["trade", flow.symbol] += 1
+        return new
 
     def _take_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
         low = flow.low_quotes
@@ -734,29 +818,46 @@ class Pipeline:
             low.look(now)
             if low.below != flow.last_update_id:
                 flow.low_quotes = None  # a higher one has come
+                self._end_lagging(flow.symbol)
             elif low.is_decided():
                 found.append((flow, low))
         return found
 
-    def decide_quotes(self, flow: SymbolFlow, low: LowQuotes, verdict: Verdict) -> None:
-        """Begin a new series with the quotes that are held, or leave them out: they are of a connection that lags."""
+    def decide_quotes(
+        self, flow: SymbolFlow, low: LowQuotes, verdict: Verdict, known: QuoteProgress | None = None
+    ) -> None:
+        """Begin a new series with the quotes that are held, or leave them out: they are of a connection that lags.
+
+        `known`: the checkpoint of the newest series of quotes that Kafka has a record of.
+        """
         is_ours = self.flows.get(flow.symbol) is flow and flow.low_quotes is low
         if not is_ours or low.below != flow.last_update_id:
             return
         if verdict is Verdict.NEW:
-            self._begin_quote_series(flow, low)
+            self._begin_quote_series(flow, low, known)
         else:
-            log.warning(
-                "quotes left out: they lag behind the venue's newest update id",
-                symbol=flow.symbol,
-                update_id=low.quotes[-1].update_id,
-                newest_id=low.below,
+            lagging = self._lagging.setdefault(
+                flow.symbol, logs.Episode(log, "quotes lagging", "quotes no longer lagging", self._monotonic)
             )
+            lagging.begin(symbol=flow.symbol, update_id=low.quotes[-1].update_id, newest_id=low.below)
             flow.low_quotes = LowQuotes(low.below, self._monotonic())
 
-    def _begin_quote_series(self, flow: SymbolFlow, low: LowQuotes) -> None:
+    def _end_lagging(self, symbol: str) -> None:
+        lagging = self._lagging.pop(symbol, None)
+        if lagging is not None:
+            lagging.end(symbol=symbol)
+
+    def _begin_quote_series(
+        self, flow: SymbolFlow, low: LowQuotes, known: QuoteProgress | None = None
+    ) -> None:
         flow.low_quotes = None
-        flow.quote_series += 1
+        self._end_lagging(flow.symbol)
+        if known is not None and known.id_series > flow.quote_series:
+            # Another worker has begun a series. Ids that go on from its newest are of that, lower ones of the next.
+            goes_on = low.quotes[-1].update_id >= known.update_id
+            flow.quote_series = known.id_series if goes_on else known.id_series + 1
+        else:
+            flow.quote_series += 1
         flow.encode_quote = encoder(flow.quote_series)
         flow.last_update_id = low.quotes[-1].update_id
         self._counters.quotes.outdated -= len(low.quotes)
@@ -773,11 +874,10 @@ class Pipeline:
 
     def _pause(self) -> None:
         if not self.paused:
-            self.paused = True
             self._counters.paused_reads += 1
+            self._reads_paused.begin(pending=self._publisher.pending)
             for socket in self._sockets:
                 socket.pause_reading()
-            log.warning("reading paused until Kafka acknowledges", pending=self._publisher.pending)
 
 
 def _is_reordered(entry: GapEntry) -> bool:

@@ -130,7 +130,6 @@ class Publisher:
         refusal: why Kafka refused a message for good, "" while it has not; what was refused is not lost as long
             as the process then ends, because the next one starts after the last acknowledged trade id.
         trouble: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
-        is_locked_out: Kafka refuses the credentials, and has acknowledged nothing since.
         most_ranges: how many ranges of ids a note may tell so that the topics take it.
         reports_by_key: only the last message of each key in a read is reported on, and speaks for those before it.
         errors: name of an error of the client's connections, as librdkafka calls it -> how often it came.
@@ -148,7 +147,9 @@ class Publisher:
         self.acknowledged_trade_ids: dict[str, int] = {}
         self.refusal = ""
         self.trouble = ""
-        self.is_locked_out = False
+        self._locked_out = logs.Episode(
+            log, "Kafka credentials refused", "Kafka credentials accepted", monotonic
+        )
         self.errors: Counter[str] = Counter()
         self._now_us = now_us
         self._pending = 0
@@ -192,6 +193,11 @@ class Publisher:
     def is_pressed(self) -> bool:
         """Whether room begins to be short: what can be left out without loss should be."""
         return self._pending * 4 >= self._max_messages * 3 or self._pending_bytes * 4 >= self._max_bytes * 3
+
+    @property
+    def is_locked_out(self) -> bool:
+        """Whether Kafka refuses the credentials, and has acknowledged nothing since."""
+        return self._locked_out.active
 
     def publish(
         self,
@@ -276,9 +282,7 @@ class Publisher:
         self.errors[error.name()] += 1
         if error.code() == KafkaError._AUTHENTICATION:
             self.trouble = f"Kafka refuses the credentials: {error.str()}"
-            if not self.is_locked_out:
-                self.is_locked_out = True
-                log.error("Kafka refuses the credentials; what was read waits", reason=error.str())
+            self._locked_out.begin(reason=error.str())
         elif error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the errors before it
             self.trouble = error.str()
 
@@ -296,7 +300,8 @@ class Publisher:
         self._pending_bytes -= size_bytes
         stream.socket_to_ack.observe(int((self._monotonic() - began) * 1e6), size)
         if self.trouble:
-            self.trouble, self.is_locked_out = "", False
+            self.trouble = ""
+            self._locked_out.end()
         # A symbol's messages stand in one partition, and a partition is acknowledged in order: the newest id of a
         # settled read covers every older one of that symbol. Reads as a whole may settle in another order.
         known = self.acknowledged_trade_ids

@@ -85,6 +85,7 @@ class RepairDesk:
         self._held_since: dict[tuple[str, int], float] = {}
         self._blocked_until = 0.0
         self._woken = asyncio.Event()
+        self._skipping: dict[str, logs.Episode] = {}
         self._waiting = logs.Episode(log, "backfill waits for the venue", "backfill goes on", monotonic)
         pipeline.on_hole = self.wake
 
@@ -215,13 +216,19 @@ class RepairDesk:
     def _use(self, flow: SymbolFlow, fetched: Fetched) -> None:
         if fetched.refused:
             self._counters.failures["bad_row"] += len(fetched.refused)
-            log.warning(
-                "rows of a REST response skipped",
+            # The same rows come with each retry.
+            skipping = self._skipping.setdefault(
+                flow.symbol,
+                logs.Episode(log, "REST rows skipped", "no more REST rows skipped", self._monotonic),
+            )
+            skipping.begin(
                 symbol=flow.symbol,
                 endpoint=fetched.proof,
                 count=len(fetched.refused),
                 first=fetched.refused[0],
             )
+        else:
+            self._end_skipping(flow.symbol)
         self._counters.backfilled += len(fetched.trades)
         self._pipeline.backfill(flow, fetched)
 
@@ -241,8 +248,14 @@ class RepairDesk:
         else:
             schedule.unanswered(request, flow.sequence.missing(), now)
 
+    def _end_skipping(self, symbol: str) -> None:
+        skipping = self._skipping.pop(symbol, None)
+        if skipping is not None:
+            skipping.end(symbol=symbol)
+
     def _forget(self, symbol: str) -> None:
         self._symbols.discard(symbol)
+        self._end_skipping(symbol)
         self._schedules.pop(symbol, None)
         self._paces.pop(symbol, None)
 

@@ -77,6 +77,9 @@ class Roster:
         self._wanted = Assignment((), "")
         self._look_again_due = 0.0
         self._problem = ""
+        self._not_followed = logs.Episode(
+            log, "assignment could not be followed; reading on as before", "assignment followed"
+        )
 
     async def begin(self) -> None:
         """Settle what is read at first.
@@ -106,6 +109,7 @@ class Roster:
             delay = LOOK_SECONDS
             try:
                 await self._look()
+                self._not_followed.end()
                 self._problem = ""
             except (SettingsError, StartupError, VenueError) as error:
                 self._say_once(str(error))
@@ -165,6 +169,7 @@ class Roster:
                 self._pipeline.on_hole(symbol)
 
     def _say_once(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            log.error("what is asked for could not be followed; reading on as before", reason=problem)
+        if problem != self._problem and self._not_followed.active:
+            log.warning("assignment not followed for another reason", reason=problem)
+        self._not_followed.begin(reason=problem)
+        self._problem = problem

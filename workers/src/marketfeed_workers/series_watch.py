@@ -1,10 +1,13 @@
 """Finding out over REST whether a venue has begun the ids of a symbol again; the rule itself is in `id_series`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
+from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.errors import VenueError
 from marketfeed_workers.flow import SymbolFlow
@@ -12,12 +15,14 @@ from marketfeed_workers.id_ranges import IdRange
 from marketfeed_workers.id_series import (
     MS_US,
     LowQuotes,
+    Suspicion,
     Verdict,
     begins_at,
     judge_first_since,
     judge_newest,
     judge_newest_update,
 )
+from marketfeed_workers.ledger import Memory
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.venues.venue import VenueRest
 
@@ -43,22 +48,38 @@ class SeriesWatch:
         counters: Counters,
         has_spare: Callable[[], bool] = lambda: True,
         is_read: Callable[[str], bool] = lambda _: True,
+        read_memory: Callable[[], Awaitable[Memory]] | None = None,
     ) -> None:
-        """Args: whether request weight is left for what is not urgent, and whether a symbol is read now."""
+        """Take the pipeline's calls.
+
+        Args:
+            has_spare: whether request weight is left for what is not urgent.
+            is_read: whether a symbol is read now.
+            read_memory: returns what Kafka holds now; raises StartupError. None: no other worker begins a series.
+        """
         self._pipeline = pipeline
         self._rest = rest
         self._counters = counters
         self._has_spare = has_spare
         self._is_read = is_read
+        self._read_memory = read_memory
+        self._unread = logs.Episode(
+            log, "id series not begun: checkpoints cannot be read", "checkpoints read for a new id series"
+        )
+        self._decided: list[SymbolFlow] = []
+        self._decided_event = asyncio.Event()
         self._woken = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
         pipeline.on_suspicion = self._woken.set
         pipeline.on_series_begun = rest.ids_began_again
+        if read_memory is not None:
+            pipeline.on_new_series = self._begin_soon
 
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._check_resumed(), name="id-series-at-start")
+            group.create_task(self._begin_decided(), name="id-series-decided")
             while True:
                 self._woken.clear()
                 await self.look()
@@ -70,7 +91,11 @@ class SeriesWatch:
 
     async def look(self) -> None:
         """Find out about every symbol whose trades are held back, as far as the venue answers now."""
-        suspects = [flow for flow in self._pipeline.flows.values() if flow.suspicion is not None]
+        suspects = [
+            flow
+            for flow in self._pipeline.flows.values()
+            if flow.suspicion is not None and not flow.suspicion.is_decided
+        ]
         low_quotes = self._pipeline.quotes_that_stay_low()
         await asyncio.gather(
             *(self._find_out(flow) for flow in suspects),
@@ -87,7 +112,13 @@ class SeriesWatch:
             self._counters.failures[error.reason] += 1
         except TimeoutError:
             self._counters.failures["rest_timeout"] += 1
-        self._pipeline.decide_quotes(flow, low, judge_newest_update(newest_id, low.below))
+        verdict, known = judge_newest_update(newest_id, low.below), None
+        if verdict is Verdict.NEW and self._read_memory is not None:
+            memory = await self._memory()
+            if memory is None:
+                return  # looked at again in a second
+            known = memory.quotes.get(flow.symbol)
+        self._pipeline.decide_quotes(flow, low, verdict, known)
 
     async def _find_out(self, flow: SymbolFlow) -> None:
         suspicion = flow.suspicion
@@ -101,7 +132,27 @@ class SeriesWatch:
                 first_id=suspicion.trades[0].trade_id,
                 expected_id=suspicion.expected,
             )
-        verdict, first_id = Verdict.UNKNOWN, None
+        verdict = await self._judged(flow, suspicion)
+        first_id = None
+        if verdict is Verdict.NEW:
+            first_id = await self._first_id(flow, suspicion.after_time_us)
+            if first_id is None and suspicion.asked < ASKED_AT_MOST:
+                return  # REST lags, or is away for a moment
+            if first_id is None:
+                log.warning(
+                    "start of an id series not known; first trade received is taken", symbol=flow.symbol
+                )
+        if flow.suspicion is not suspicion or (suspicion.is_decided and verdict is not Verdict.NEW):
+            return  # what is held has decided meanwhile
+        if verdict is Verdict.NEW:
+            begins = begins_at(first_id, suspicion.trades)
+            await self._begin(flow, begins, lambda: flow.suspicion is suspicion)
+        elif verdict is Verdict.SAME:
+            self._pipeline.decide(flow, verdict)
+
+    async def _judged(self, flow: SymbolFlow, suspicion: Suspicion) -> Verdict:
+        """What REST says about the trades that are held back, or where that decides nothing, they themselves."""
+        verdict = Verdict.UNKNOWN
         try:
             async with self._places, asyncio.timeout(PATIENCE_SECONDS):
                 verdict = await self._verdict(
@@ -114,15 +165,11 @@ class SeriesWatch:
             suspicion.unanswered = True
         except TimeoutError:
             suspicion.unanswered = True
-        if verdict is Verdict.NEW:
-            first_id = await self._first_id(flow, suspicion.after_time_us)
-            first_id = begins_at(first_id, suspicion.trades)
-        elif verdict is Verdict.UNKNOWN:
+        if verdict is Verdict.UNKNOWN:
             verdict = suspicion.judge()
-            if verdict is Verdict.UNKNOWN and suspicion.asked >= ASKED_AT_MOST:
-                verdict = Verdict.SAME
-        if verdict is not Verdict.UNKNOWN:
-            self._pipeline.decide(flow, verdict, first_id)
+        if verdict is Verdict.UNKNOWN and suspicion.asked >= ASKED_AT_MOST:
+            verdict = Verdict.SAME
+        return verdict
 
     async def _verdict(
         self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known: bool = False
@@ -147,18 +194,16 @@ class SeriesWatch:
         return judge_first_since(first_id, known_id)
 
     async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
-        """The first id of the new series, where REST has it."""
+        """Return the first id of the new series, where REST has it now."""
         try:
             async with self._places, asyncio.timeout(PATIENCE_SECONDS):
                 first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
                 return first_id if first_id is not None else await self._lowest(flow, after_time_us)
-        except (VenueError, TimeoutError) as error:
-            log.warning(
-                "the beginning of an id series is not known; it begins with the first trade received",
-                symbol=flow.symbol,
-                reason=str(error) or type(error).__name__,
-            )
-            return None
+        except VenueError as error:
+            self._counters.failures[error.reason] += 1
+        except TimeoutError:
+            self._counters.failures["rest_timeout"] += 1
+        return None
 
     async def _lowest(self, flow: SymbolFlow, after_time_us: int) -> int | None:
         """The lowest id before those held that REST has of the new series, of a page."""
@@ -199,10 +244,9 @@ class SeriesWatch:
                 if not is_ours or flow.sequence.newest != newest:
                     continue  # a trade has come meanwhile, and is held back or shows that the ids go on
                 flow.times_unverified += 1
-                if verdict is Verdict.NEW:
-                    flow.is_jump_unchecked = False
-                    await self._begin_unheld(flow, after_us)
-                elif verdict is Verdict.SAME:
+                if verdict is Verdict.NEW and await self._begin_unheld(flow, after_us):
+                    continue
+                if verdict is Verdict.SAME:
                     self._pipeline.note_verified(flow)
                 elif flow.times_unverified >= ASKED_AT_MOST:
                     flow.is_jump_unchecked, flow.times_unverified = False, 0
@@ -223,13 +267,69 @@ class SeriesWatch:
         if verdict is Verdict.NEW and is_ours and flow.last_trade_time_us is None:
             await self._begin_unheld(flow, after_us)
 
-    async def _begin_unheld(self, flow: SymbolFlow, after_us: int) -> None:
-        """Begin a new series before any trade of it has come over the stream."""
+    async def _begin_unheld(self, flow: SymbolFlow, after_us: int) -> bool:
+        """Begin a new series before any trade of it has come over the stream; return whether REST has its start."""
         newest = flow.sequence.newest
         first_id = await self._first_id(flow, after_us)
-        is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
-        if first_id is not None and is_ours and flow.sequence.newest == newest:
-            self._pipeline.begin_series(flow, first_id)
+        if first_id is not None:
+            await self._begin(
+                flow, first_id, lambda: flow.suspicion is None and flow.sequence.newest == newest
+            )
+        return first_id is not None
+
+    def _begin_soon(self, flow: SymbolFlow) -> None:
+        """Begin a series with what is held, once Kafka's newest is read."""
+        if flow.suspicion is not None and not flow.suspicion.is_decided:
+            flow.suspicion.is_decided = True
+            self._decided.append(flow)
+            self._decided_event.set()
+
+    async def _begin_decided(self) -> None:
+        while True:
+            await self._decided_event.wait()
+            self._decided_event.clear()
+            await self.begin_decided()
+            if self._decided:
+                await asyncio.sleep(LOOK_SECONDS)
+                self._decided_event.set()
+
+    async def begin_decided(self) -> None:
+        """Begin the series that held trades have decided on; those that Kafka's newest was not read for wait."""
+        flows, self._decided = self._decided, []
+        begun = await asyncio.gather(*(self._begin(flow, None, partial(_is_held, flow)) for flow in flows))
+        self._decided += [flow for flow, is_begun in zip(flows, begun, strict=True) if not is_begun]
+
+    async def _begin(self, flow: SymbolFlow, first_id: int | None, is_due: Callable[[], bool]) -> bool:
+        """Begin a new series, or join the newest that another worker has begun; whether that is settled.
+
+        `is_due`: whether the flow still is as it was when that was decided.
+        """
+        memory = Memory() if self._read_memory is None else await self._memory()
+        if memory is None:
+            return False
+        if self._pipeline.flows.get(flow.symbol) is not flow or not is_due():
+            return True
+        checkpoint = memory.checkpoints.get(flow.symbol)
+        if checkpoint is not None and checkpoint.id_series > flow.id_series:
+            self._pipeline.join_series(flow, lambda new: startup.resume(memory, new, None))
+        else:
+            self._pipeline.begin_series(flow, first_id, memory.newest_series(flow.symbol))
+        return True
+
+    async def _memory(self) -> Memory | None:
+        """Return what Kafka holds now; None where it cannot be read."""
+        assert self._read_memory is not None  # noqa: S101 - callers look first
+        try:
+            memory = await self._read_memory()
+        except StartupError as error:
+            self._unread.begin(reason=str(error))
+            return None
+        self._unread.end()
+        return memory
+
+
+def _is_held(flow: SymbolFlow) -> bool:
+    return flow.suspicion is not None
 
 
 def _after(time_us: int) -> int:

@@ -26,10 +26,12 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
         StartupError: it did not answer by then, or refuses us.
     """
     deadline = time.monotonic() + settings.start_deadline_seconds
-    said = ""
+    waiting = logs.Episode(log, "waiting for the venue", "venue answered")
     while True:
         try:
-            return await ask()
+            answer = await ask()
+            waiting.end()
+            return answer  # noqa: TRY300 - it is part of what is tried
         except Refused as error:
             raise StartupError(f"{error}; the worker does not try again") from None
         except Unreachable as error:
@@ -40,9 +42,7 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
                     f"the venue did not answer within {settings.start_deadline_seconds:g} s: {error}; check "
                     "BINANCE_REST_BASE, raise START_DEADLINE_SECONDS, or set VALIDATE_ON_START=false"
                 ) from None
-            if str(error) != said:  # asked every second, and mostly for the same reason
-                said = str(error)
-                log.warning("waiting for the venue", reason=said, seconds_left=round(remaining))
+            waiting.begin(reason=str(error), seconds_left=round(remaining))
             await asyncio.sleep(delay)
 
 
@@ -88,7 +88,10 @@ def resume(memory: Memory, flow: SymbolFlow, first_id: int | None) -> None:
             known = checkpoint.next_id - 1
         flow.resume(known, gaps, acknowledged_us)
         log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
-    elif first_id is not None:
+        return
+    # Gaps of a later series without a checkpoint: that topic is lost. Series 0 is not begun a second time.
+    flow.begin_in_series(memory.newest_series(flow.symbol))
+    if first_id is not None:
         flow.resume(first_id - 1, [])
         log.info("beginning in the past", symbol=flow.symbol, from_trade_id=first_id)
 

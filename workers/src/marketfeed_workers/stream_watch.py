@@ -67,6 +67,7 @@ class StreamWatch:
         self._ids: dict[str, StreamId] = {}
         self._probes: dict[StreamId, asyncio.Task[None]] = {}
         self._episodes: dict[StreamId, logs.Episode] = {}
+        self._unverified: dict[StreamId, logs.Episode] = {}
         self._rejecting_since: dict[Session, float] = {}
         self._looked = monotonic()
         self._places = asyncio.Semaphore(MAX_PROBES)
@@ -101,6 +102,8 @@ class StreamWatch:
             was_broken = self._is_broken(stream)
             liveness.observe(self._seen(stream), self._now)
             self._tell(stream, liveness)
+            if liveness.state == "live":
+                self._end_unverified(stream)
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
         self._renew_rejecting()
@@ -197,6 +200,7 @@ class StreamWatch:
         wanted = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
         for stream in [stream for stream in self._streams if stream not in wanted]:
             self._end_episode(stream)
+            self._unverified.pop(stream, None)  # nobody asks about it any more
             del self._streams[stream]
             self._carriers.pop(stream, None)
         for stream in [stream for stream in wanted if stream not in self._streams]:
@@ -242,10 +246,11 @@ class StreamWatch:
             reason = error.reason if isinstance(error, VenueError) else "rest_timeout"
             self._counters.failures[reason] += 1
             if not isinstance(error, Limited | Refused):
-                log.warning("stream not verified", stream=self._name(stream), reason=str(error) or reason)
+                self._begin_unverified(stream, str(error) or reason)
                 self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
             liveness.unanswered(self._now)
             return
+        self._end_unverified(stream)
         if self._streams.get(stream) is not liveness:
             return  # the symbol has left meanwhile, and may have come back
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
@@ -325,6 +330,20 @@ class StreamWatch:
             )
         elif liveness.ready and episode is not None:
             self._end_episode(stream)
+
+    def _begin_unverified(self, stream: StreamId, reason: str) -> None:
+        """Log once that REST is asked in vain about a stream."""
+        if stream in self._streams:  # otherwise it has left meanwhile
+            episode = self._unverified.setdefault(
+                stream, logs.Episode(log, "stream not verified", "stream verified", self._monotonic)
+            )
+            episode.begin(stream=self._name(stream), reason=reason)
+
+    def _end_unverified(self, stream: StreamId) -> None:
+        """Log once that REST responds about it, or that it delivers."""
+        episode = self._unverified.pop(stream, None)
+        if episode is not None:
+            episode.end(stream=self._name(stream))
 
     def _end_episode(self, stream: StreamId) -> None:
         episode = self._episodes.pop(stream, None)

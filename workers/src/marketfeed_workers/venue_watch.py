@@ -49,8 +49,12 @@ class VenueWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            clock = self._every(CLOCK_SECONDS, MIN_CLOCK_SECONDS, self._measure_clock, self._clock_due)
-            symbols = self._every(SYMBOLS_SECONDS, MIN_SYMBOLS_SECONDS, self._read_symbols, self._symbols_due)
+            clock = self._every(
+                "clock", CLOCK_SECONDS, MIN_CLOCK_SECONDS, self._measure_clock, self._clock_due
+            )
+            symbols = self._every(
+                "symbols", SYMBOLS_SECONDS, MIN_SYMBOLS_SECONDS, self._read_symbols, self._symbols_due
+            )
             group.create_task(clock, name="clock")
             group.create_task(symbols, name="symbols")
 
@@ -64,18 +68,25 @@ class VenueWatch:
         return [symbol for symbol, status in list(self.not_trading.items()) if status == DELISTED]
 
     async def _every(
-        self, seconds: float, min_seconds: float, work: Callable[[], Awaitable[None]], due: asyncio.Event
+        self,
+        name: str,
+        seconds: float,
+        min_seconds: float,
+        work: Callable[[], Awaitable[None]],
+        due: asyncio.Event,
     ) -> None:
         """Do `work` every `seconds`, or when it is `due`; at most every `min_seconds`."""
+        failing = logs.Episode(log, "REST requests failing", "REST requests answered")
         while True:
             delay = seconds
             try:
                 await work()
+                failing.end(request=name)
             except VenueError as error:
                 if isinstance(error, Refused):
                     delay = max(seconds, REFUSED_SECONDS)
                 self._counters.failures[error.reason] += 1
-                log.warning("the venue's REST side does not answer as it should", reason=str(error))
+                failing.begin(request=name, reason=str(error))
             # What refuses us is not asked again before its time, whatever is due.
             soonest = min_seconds if delay == seconds else delay
             await asyncio.sleep(soonest)

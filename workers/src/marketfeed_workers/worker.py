@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 from aiohttp import ClientSession
@@ -16,7 +17,7 @@ from marketfeed_workers.connection import ConnectionParts
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.fleet import Fleet
 from marketfeed_workers.kafka_watch import KafkaWatch
-from marketfeed_workers.ledger import ProgressTeller
+from marketfeed_workers.ledger import ProgressTeller, SharedMemory, read_memory
 from marketfeed_workers.metrics import WorkerMetrics
 from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.publisher import Publisher
@@ -138,6 +139,7 @@ class _Worker:
             counters,
             lambda: weight.has_spare,
             lambda symbol: self._fleet.covers([symbol]),
+            SharedMemory(partial(read_memory, settings, world.read_topic)),
         )
         self._watch = VenueWatch(rest, self._pipeline, counters, clock)
         self._streams = StreamWatch(

@@ -1,4 +1,5 @@
-"""dead_letters: records that could not be stored, as they came, and why; the key is where the record stood.
+"""dead_letters: records that could not be stored, as they came, and why; the key is where the record stood, and a hash
+of its content: after a truncation another record can stand there.
 
 Where a trade's record can be read so far, the row names the trade: what was rejected was there, whatever else is said
 of its id.
@@ -14,11 +15,11 @@ INSERT INTO dead_letters (topic, topic_id, "partition", kafka_offset, message_ke
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-"""A second consumer group that reads the same topic finds the same dead letters: one of them is enough."""
+"""A second consumer group that reads the same topic finds the same dead letters: one of each is enough."""
 
 EXPIRE: Final = """
-DELETE FROM dead_letters WHERE (topic, topic_id, "partition", kafka_offset) IN (
-    SELECT d.topic, d.topic_id, d."partition", d.kafka_offset FROM dead_letters AS d
+DELETE FROM dead_letters WHERE (topic, topic_id, "partition", kafka_offset, content_hash) IN (
+    SELECT d.topic, d.topic_id, d."partition", d.kafka_offset, d.content_hash FROM dead_letters AS d
     WHERE d.stored_time_us < %(before_us)s AND (d.trade_id IS NULL
         OR d.stored_time_us < (
             SELECT r.limit_time_us FROM retention_state AS r

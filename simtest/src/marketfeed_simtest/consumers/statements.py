@@ -5,6 +5,7 @@ A statement that is not here is an error: a new one of the consumer's has to be 
 
 from collections.abc import Sequence
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -252,9 +253,13 @@ _LETTER: Final = (
 
 
 def _add_letter(t: Transaction, p: Any) -> Found:
-    if t.get("dead_letters", *p[:4]) is not None:
+    row = dict(zip(_LETTER, p, strict=True))
+    row["content_hash"] = "".join(
+        "-" if row[name] is None else sha256(row[name]).hexdigest() for name in ("message_key", "value")
+    )
+    if t.get("dead_letters", *p[:4], row["content_hash"]) is not None:
         return 0
-    t.put("dead_letters", dict(zip(_LETTER, p, strict=True)))
+    t.put("dead_letters", row)
     return 1
 
 

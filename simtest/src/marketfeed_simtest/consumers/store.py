@@ -31,7 +31,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "high_water_marks": ("table_name", "venue", "symbol", "id_series"),
     "missing_trades": ("venue", "symbol", "id_series", "first_trade_id"),
     "trade_gaps": ("venue", "symbol", "id_series", "first_id"),
-    "dead_letters": ("topic", "topic_id", "partition", "kafka_offset"),
+    "dead_letters": ("topic", "topic_id", "partition", "kafka_offset", "content_hash"),
     "consumer_offsets": ("consumer_group", "topic", "partition"),
     "retention_state": ("table_name", "venue", "symbol", "id_series"),
     "trade_conflicts": (
