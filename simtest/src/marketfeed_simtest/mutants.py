@@ -127,7 +127,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "the pipeline never leaves its pause",
         "pipeline.py",
-        "if self.paused and self._publisher.has_room:",
+        "if self.paused and self._publisher.has_room and not self._holds_too_many():",
         "if False:",
     ),
     Mutant(

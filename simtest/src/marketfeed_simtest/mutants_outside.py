@@ -116,8 +116,8 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C3: a series begins with the first trade that is held, whatever REST says",
         "series_watch.py",
-        "first_id = begins_at(first_id, suspicion.trades)",
-        "first_id = begins_at(None, suspicion.trades)",
+        "begins = begins_at(first_id, suspicion.trades)",
+        "begins = begins_at(None, suspicion.trades)",
     ),
     # bounds
     Mutant(
