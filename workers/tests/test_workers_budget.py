@@ -1,4 +1,4 @@
-"""Budgets towards the venue, by a clock that the test turns."""
+"""Rate limits of the venue, with the test's clock."""
 
 from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.errors import Limited
@@ -20,12 +20,10 @@ def budget(clock: Clock, *, limit: int | None = 1200, share: int = 1) -> WeightB
     return made
 
 
-async def test_a_request_goes_at_once_while_there_is_weight() -> None:
+async def test_weight_available_sends_a_request_at_once() -> None:
     clock = Clock()
     weight = budget(clock)
-    for _ in range(
-        54
-    ):  # 54 x 20 = 1080: nine tenths of the limit, the rest is for others behind this address
+    for _ in range(54):  # 54 x 20 = 1080: 90 % of the limit, the rest is for others behind this address
         assert weight.wait_seconds(20) == 0
         await weight.take(20)
     assert weight.used == 1080
@@ -35,7 +33,7 @@ async def test_a_request_goes_at_once_while_there_is_weight() -> None:
     assert weight.wait_seconds(20) == 0
 
 
-async def test_what_others_use_behind_the_same_address_counts() -> None:
+async def test_weight_used_by_others_behind_the_address_counts() -> None:
     clock = Clock()
     weight = budget(clock)
     weight.observe(1075)
@@ -45,7 +43,7 @@ async def test_what_others_use_behind_the_same_address_counts() -> None:
     assert weight.wait_seconds(10) == 0, "a new minute"
 
 
-async def test_a_share_is_kept_to_while_the_others_use_nothing() -> None:
+async def test_weight_share_is_kept_while_others_use_nothing() -> None:
     clock = Clock()
     weight = budget(clock, share=10)
     await weight.take(100)
@@ -53,7 +51,7 @@ async def test_a_share_is_kept_to_while_the_others_use_nothing() -> None:
     assert weight.wait_seconds(9) == 60
 
 
-async def test_a_request_above_a_whole_share_does_not_wait_for_ever() -> None:
+async def test_weight_above_the_whole_share_is_sent_in_a_new_minute() -> None:
     clock = Clock()
     weight = budget(clock, limit=100, share=50)
     assert weight.wait_seconds(20) == 0
@@ -61,29 +59,29 @@ async def test_a_request_above_a_whole_share_does_not_wait_for_ever() -> None:
     assert weight.wait_seconds(1) == 60
 
 
-def test_what_was_used_is_told_of_this_minute_only() -> None:
+def test_weight_used_is_reported_for_the_current_minute() -> None:
     clock = Clock()
     weight = budget(clock)
     weight.observe(1100)
     assert weight.used_now == 1100
     clock.now += 60
-    assert weight.used_now == 0, "a venue that is left alone for an hour is not near its limit"
+    assert weight.used_now == 0, "weight is used an hour after the last request"
 
 
-def test_nothing_is_held_back_before_the_limit_is_known() -> None:
+def test_weight_is_not_limited_before_the_limit_is_known() -> None:
     weight = budget(Clock(), limit=None)
     weight.observe(10_000)
     assert weight.wait_seconds(20) == 0
 
 
-def test_a_pause_that_the_venue_asks_for_is_kept_to_the_second() -> None:
+def test_weight_is_blocked_for_retry_after() -> None:
     clock = Clock()
     weight = budget(clock)
     weight.block(Limited("rate_limited", "", 7))
     assert (weight.wait_seconds(1), weight.blocked_seconds) == (7, 7)
     clock.now += 3
     weight.block(Limited("rate_limited", "", 1))
-    assert weight.wait_seconds(1) == 4, "a shorter pause does not end a longer one"
+    assert weight.wait_seconds(1) == 4, "a shorter Retry-After ended a longer one"
     clock.now += 4
     assert (weight.wait_seconds(1), weight.blocked_seconds) == (0, 0)
 
@@ -101,11 +99,11 @@ async def test_attempts_within_a_window() -> None:
     assert (attempts.wait_seconds(), attempts.used) == (0, 2)
 
 
-def test_a_share_of_the_attempts_is_never_none() -> None:
+def test_attempts_share_is_at_least_one() -> None:
     assert AttemptBudget(300, 1000, 300, Clock()).limit == 1
 
 
-async def test_a_share_that_shrinks_counts_what_was_taken_before() -> None:
+async def test_attempts_count_after_the_share_is_reduced() -> None:
     clock = Clock()
     attempts = AttemptBudget(4, 1, 300, clock)
     for _ in range(4):
@@ -117,7 +115,7 @@ async def test_a_share_that_shrinks_counts_what_was_taken_before() -> None:
     assert attempts.wait_seconds() == 260
 
 
-async def test_a_share_of_the_weight_follows_the_number_of_workers() -> None:
+async def test_weight_share_follows_the_number_of_workers() -> None:
     weight = budget(Clock(), limit=100, share=1)
     await weight.take(40)
     assert weight.wait_seconds(10) == 0
@@ -125,22 +123,22 @@ async def test_a_share_of_the_weight_follows_the_number_of_workers() -> None:
     assert weight.wait_seconds(10) == 60
 
 
-async def test_looking_at_the_attempts_from_another_thread_changes_nothing() -> None:
+async def test_attempts_are_read_only_from_other_threads() -> None:
     clock = Clock()
     attempts = AttemptBudget(1, 1, 300, clock)
     await attempts.take()
     clock.now += 301
     assert attempts.used == 0
     clock.now -= 301
-    assert attempts.used == 1, "a scrape has thrown away what the event loop still needs"
+    assert attempts.used == 1, "a scrape removed an attempt"
 
 
-async def test_weight_minutes_are_the_venues_and_are_not_moved_by_less_than_a_responses_way() -> None:
+async def test_weight_minutes_are_the_venues_and_tolerate_latency() -> None:
     clock = Clock()
     weight = budget(clock)
     weight.align(clock.now + 40)
     await weight.take(1080)
-    assert weight.wait_seconds(1) == 20, "the venue's minute turns in 20 s"
+    assert weight.wait_seconds(1) == 20, "the venue's minute ends in 20 s"
     weight.align(clock.now + 40.5)
     assert (weight.used, weight.wait_seconds(1)) == (1080, 20)
     weight.align(clock.now + 10)
@@ -151,7 +149,7 @@ async def test_weight_minutes_are_the_venues_and_are_not_moved_by_less_than_a_re
     assert weight.wait_seconds(1) == 0
 
 
-async def test_weight_that_is_not_urgent_leaves_half_of_it() -> None:
+async def test_weight_of_retries_leaves_half() -> None:
     clock = Clock()
     weight = budget(clock)
     await weight.take(270)
@@ -168,10 +166,10 @@ async def test_weight_that_is_not_urgent_leaves_half_of_it() -> None:
     assert not weight.has_spare, "others behind this address have used it"
 
 
-async def test_backfill_leaves_a_part_of_the_weight_to_what_must_be_known_now() -> None:
+async def test_weight_of_backfill_leaves_a_reserve() -> None:
     """A large backfill used up each minute at its beginning, and streams could not be verified until the next one."""
     clock = Clock()
-    weight = budget(clock, share=2)  # 1200 * 0.9 / 2 = 540, of which 108 are set aside
+    weight = budget(clock, share=2)  # 1200 * 0.9 / 2 = 540, of which 108 are reserved
     while weight.wait_seconds(25, is_backfill=True) == 0:
         await weight.take(25, is_backfill=True)
     assert weight.used == 425
@@ -183,12 +181,12 @@ async def test_backfill_leaves_a_part_of_the_weight_to_what_must_be_known_now() 
     assert weight.wait_seconds(25, is_backfill=True) == 0
 
 
-def test_backfill_leaves_it_also_where_others_have_used_most() -> None:
+def test_weight_of_backfill_leaves_a_reserve_while_others_use_most() -> None:
     weight = budget(Clock())
     weight.observe(860)
     assert weight.wait_seconds(25, is_backfill=True) == 60
     assert weight.wait_seconds(25) == 0
 
 
-def test_backfill_above_what_it_may_use_does_not_wait_for_ever() -> None:
+def test_weight_of_backfill_above_its_limit_is_sent_in_a_new_minute() -> None:
     assert budget(Clock(), limit=100, share=50).wait_seconds(25, is_backfill=True) == 0

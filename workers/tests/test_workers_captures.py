@@ -1,4 +1,4 @@
-"""Each venue's captures: frames as its documents give them, and what each of them means. And where venues are named."""
+"""Captures of each venue: documented frames and their meaning. And where venues are named."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ SOURCES = Path(marketfeed_workers.__file__).parent
 RECEIVED_TIME_US = 1
 KINDS = {"trade", "quote", "reply", "shutdown", "nothing", "bad_frame"}
 SETTING = re.compile(r"binance_(ws_base|rest_base|symbols|streams|api_key)", re.IGNORECASE)
-"""The settings' names are a contract that is older than the second venue."""
+"""The settings' names are an API that is older than the second venue."""
 
 
 class Capture(msgspec.Struct):
@@ -54,7 +54,7 @@ def meaning(event: Event) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("venue", "capture"), every_capture())
-def test_a_capture_means_what_is_written_beside_it(venue: Venue, capture: Capture) -> None:
+def test_captures_decode_to_their_documented_meaning(venue: Venue, capture: Capture) -> None:
     batch = venue.read_all([capture.frame.encode()], RECEIVED_TIME_US)
     if "bad_frame" in capture.means:
         with pytest.raises(BadFrame, match=re.escape(capture.means["bad_frame"])):
@@ -66,7 +66,7 @@ def test_a_capture_means_what_is_written_beside_it(venue: Venue, capture: Captur
 
 
 @pytest.mark.parametrize("venue", sorted(VENUES))
-def test_a_venue_has_a_folder_captures_of_each_kind_and_a_page_of_facts(venue: str) -> None:
+def test_venue_has_a_folder_captures_of_each_type_and_a_page_of_facts(venue: str) -> None:
     assert {kind for each in captures(venue) for kind in each.means} == KINDS
     page = SOURCES.parents[2] / "docs" / "venues" / f"{venue}.md"
     facts = VENUES[venue].facts
@@ -74,7 +74,7 @@ def test_a_venue_has_a_folder_captures_of_each_kind_and_a_page_of_facts(venue: s
     assert facts.rest_base in page.read_text()
 
 
-def test_no_venue_is_named_outside_its_folder_and_the_registry() -> None:
+def test_venue_names_stay_in_their_folder_and_the_registry() -> None:
     families = {name.partition("_")[0] for name in VENUES} | {"coinbase", "kraken"}
     naming = re.compile("|".join(sorted(families)), re.IGNORECASE)
     found = [

@@ -1,4 +1,4 @@
-"""What one read brought goes on in batches, and no further while the sink holds the socket back."""
+"""Delivery of a read in batches, and no further while reading is paused."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +10,11 @@ from marketfeed_workers.transports.picows_socket import MOST_FRAMES, open_socket
 from marketfeed_workers.transports.socket import Closed, Socket
 
 FRAMES = [b"%d" % number for number in range(4 * MOST_FRAMES + 7)]
-"""About 12 kB: written at once, one read of a loopback socket brings them all."""
+"""About 12 kB: written at once, received by one read of a loopback socket."""
 
 
 class HoldingSink:
-    """Holds its socket back after each batch, for as long as `holds` says so."""
+    """Pauses its socket after each batch while `holds` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
@@ -27,7 +27,7 @@ class HoldingSink:
             self.socket.pause_reading()
 
     def on_control_frame(self, *, answered: bool) -> None:
-        """None is sent here."""
+        """Not used here."""
 
     @property
     def frames(self) -> list[bytes]:
@@ -36,7 +36,7 @@ class HoldingSink:
 
 @asynccontextmanager
 async def connected(sink: HoldingSink, *, closes: bool = False) -> AsyncIterator[Socket]:
-    """A socket whose peer, asked by a frame, writes FRAMES at once; with a close frame behind them if it `closes`."""
+    """Open a socket whose peer writes FRAMES at once on request, followed by a close frame if it `closes`."""
 
     async def handler(connection: ServerConnection) -> None:
         await connection.recv()
@@ -57,7 +57,7 @@ async def connected(sink: HoldingSink, *, closes: bool = False) -> AsyncIterator
         await sink.socket.closed
 
 
-async def test_a_long_read_goes_on_in_batches() -> None:
+async def test_socket_delivers_a_long_read_in_batches() -> None:
     sink = HoldingSink()
     sink.holds = False
     async with connected(sink):
@@ -66,7 +66,7 @@ async def test_a_long_read_goes_on_in_batches() -> None:
         assert max(map(len, sink.batches)) == MOST_FRAMES
 
 
-async def test_a_socket_that_is_held_back_hands_on_one_batch_each_time_it_is_let_go() -> None:
+async def test_socket_delivers_one_batch_per_resume() -> None:
     sink = HoldingSink()
     async with connected(sink) as socket:
         await until_async(lambda: bool(sink.batches), "the first batch")
@@ -76,7 +76,7 @@ async def test_a_socket_that_is_held_back_hands_on_one_batch_each_time_it_is_let
         assert sink.frames == FRAMES
 
 
-async def test_what_is_held_back_is_not_lost_when_the_venue_closes() -> None:
+async def test_socket_paused_delivers_its_frames_when_the_venue_closes() -> None:
     sink = HoldingSink()
     async with connected(sink, closes=True) as socket:
         await until_async(lambda: bool(sink.batches), "the first batch")
@@ -84,7 +84,7 @@ async def test_what_is_held_back_is_not_lost_when_the_venue_closes() -> None:
         assert sink.frames == FRAMES
 
 
-async def test_what_is_held_back_is_not_lost_when_the_connection_is_dropped() -> None:
+async def test_socket_paused_delivers_its_frames_when_it_is_aborted() -> None:
     sink = HoldingSink()
     async with connected(sink) as socket:
         await until_async(lambda: bool(sink.batches), "the first batch")

@@ -1,4 +1,4 @@
-"""Ranges of ids behave as the sets that they stand for."""
+"""Ranges of ids behave like sets."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ def spelled_out(given_ranges: list[IdRange]) -> list[int]:
 
 
 @given(sets)
-def test_a_set_comes_back(members: frozenset[int]) -> None:
+def test_id_ranges_round_trip_of_a_set(members: frozenset[int]) -> None:
     made = of_ids(members)
     assert spelled_out(made) == sorted(members)
     assert all(one.last + 1 < other.first for one, other in pairwise(made)), "they touch"
@@ -25,22 +25,22 @@ def test_a_set_comes_back(members: frozenset[int]) -> None:
 
 
 @given(st.lists(ranges))
-def test_merging_is_the_union(many: list[IdRange]) -> None:
+def test_id_ranges_merged_is_the_union(many: list[IdRange]) -> None:
     assert spelled_out(merged(many)) == sorted(set(spelled_out(many)))
 
 
 @given(sets, ranges)
-def test_without_is_the_difference(members: frozenset[int], cut: IdRange) -> None:
+def test_id_ranges_without_is_the_difference(members: frozenset[int], cut: IdRange) -> None:
     assert spelled_out(without(of_ids(members), cut)) == sorted(members - set(range(cut.first, cut.last + 1)))
 
 
 @given(sets, ranges)
-def test_within_is_the_intersection(members: frozenset[int], frame: IdRange) -> None:
+def test_id_ranges_within_is_the_intersection(members: frozenset[int], frame: IdRange) -> None:
     assert spelled_out(within(of_ids(members), frame)) == sorted(
         members & set(range(frame.first, frame.last + 1))
     )
 
 
 @given(sets, ids)
-def test_holds_is_membership(members: frozenset[int], each: int) -> None:
+def test_id_ranges_contains_is_membership(members: frozenset[int], each: int) -> None:
     assert holds(of_ids(members), each) == (each in members)

@@ -1,4 +1,4 @@
-"""Frames to messages: against what was recorded, against what is broken, against noise."""
+"""Decoding of frames: recorded ones, invalid ones, noise."""
 
 import copy
 import gzip
@@ -49,7 +49,7 @@ BOOK_TICKER: dict[str, Any] = {
 }
 
 
-def test_a_trade_keeps_the_venues_text_and_tells_whose_clock_each_time_is() -> None:
+def test_mapper_trade_keeps_the_venues_text_and_times() -> None:
     assert read_us(combined("btcusdt@trade", TRADE), RECEIVED_US) == Trade(
         venue="binance_us",
         symbol="BTCUSDT",
@@ -64,7 +64,7 @@ def test_a_trade_keeps_the_venues_text_and_tells_whose_clock_each_time_is() -> N
     )
 
 
-def test_a_quote_has_no_time_of_the_venue() -> None:
+def test_mapper_quote_has_no_event_time() -> None:
     assert read_us(combined("btcusdt@bookTicker", BOOK_TICKER), RECEIVED_US) == BookTicker(
         venue="binance_us",
         symbol="BTCUSDT",
@@ -78,7 +78,7 @@ def test_a_quote_has_no_time_of_the_venue() -> None:
     )
 
 
-def test_the_global_venue_counts_in_microseconds() -> None:
+def test_mapper_of_the_global_venue_uses_microseconds() -> None:
     trade = {**TRADE, "T": 1_723_161_600_000_123, "E": 1_723_161_600_000_456}
     event = read_global(combined("btcusdt@trade", trade), RECEIVED_US)
     assert isinstance(event, Trade)
@@ -93,14 +93,14 @@ def test_the_global_venue_counts_in_microseconds() -> None:
     "changed",
     [
         pytest.param({"b": 88, "a": 50}, id="with the order ids that Binance US still sends"),
-        pytest.param({"X": {"new": [1, 2]}}, id="with fields that nobody knows yet"),
+        pytest.param({"X": {"new": [1, 2]}}, id="with unknown fields"),
         pytest.param({"s": "币安人生USDT"}, id="of a symbol outside ASCII"),
         pytest.param({"t": 0}, id="with the first id of all"),
         pytest.param({"t": MAX_ID}, id="with the largest id"),
         pytest.param({"T": MAX_TIME_US // 1000}, id="with the largest time"),
     ],
 )
-def test_a_trade_is_read(changed: dict[str, Any]) -> None:
+def test_mapper_reads_trades(changed: dict[str, Any]) -> None:
     payload = {**TRADE, **changed}
     event = read_us(combined(f"{payload['s'].lower()}@trade", payload), RECEIVED_US)
     assert isinstance(event, Trade)
@@ -108,7 +108,7 @@ def test_a_trade_is_read(changed: dict[str, Any]) -> None:
     assert decode_trade(encode(event)) == event
 
 
-def test_every_recorded_frame_maps_to_its_own_fields(recording: Callable[[str], Path]) -> None:
+def test_mapper_reads_every_recorded_frame(recording: Callable[[str], Path]) -> None:
     kinds: Counter[str] = Counter()
     with gzip.open(recording("binance-spot-btcusdt-ethusdt-20240809.frames.gz")) as lines:
         for line in lines:
@@ -139,10 +139,10 @@ def _expected(kind: str, data: dict[str, Any], received_us: int) -> Event:
     )
 
 
-def test_frames_of_other_streams_are_passed_over(recording: Callable[[str], Path]) -> None:
+def test_mapper_skips_frames_of_other_streams(recording: Callable[[str], Path]) -> None:
     outcome: Counter[tuple[str, str]] = Counter()
     with recording("binance-us-mixed-2021.frames.txt").open("rb") as lines:
-        next(lines)  # the address that was opened
+        next(lines)  # the URL
         for line in lines:
             frame = line.partition(b": ")[2].rstrip(b"\n")
             whole = json.loads(frame)
@@ -189,14 +189,14 @@ BAD_TRADES = [
 
 
 @pytest.mark.parametrize(("changed", "field"), BAD_TRADES)
-def test_a_bad_trade_is_refused_by_the_name_of_its_field(changed: dict[str, Any], field: str) -> None:
+def test_mapper_rejects_an_invalid_trade_by_field(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(BadFrame, match=rf"\$\.{field}`") as caught:
         read_us(combined("btcusdt@trade", {**TRADE, **changed}), RECEIVED_US)
     assert caught.value.reason == "bad_frame"
 
 
 @pytest.mark.parametrize("payload", [{**TRADE, "E": None}, {k: v for k, v in TRADE.items() if k != "E"}])
-def test_trade_without_an_event_time_is_read(payload: dict[str, Any]) -> None:
+def test_mapper_reads_a_trade_without_an_event_time(payload: dict[str, Any]) -> None:
     event = read_us(combined("btcusdt@trade", payload), RECEIVED_US)
     assert isinstance(event, Trade)
     assert event.event_time_us is None
@@ -204,7 +204,7 @@ def test_trade_without_an_event_time_is_read(payload: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("time", [-5, 0, MAX_TIME_US, 2**63 - 1])
-def test_trade_of_an_impossible_time_is_read_with_its_id_for_the_venue_clock_to_judge(time: int) -> None:
+def test_mapper_reads_a_trade_of_an_impossible_time(time: int) -> None:
     event = read_us(combined("btcusdt@trade", {**TRADE, "T": time, "E": time}), RECEIVED_US)
     assert isinstance(event, Trade)
     assert (event.trade_id, event.trade_time_us, event.event_time_us) == (
@@ -215,7 +215,7 @@ def test_trade_of_an_impossible_time_is_read_with_its_id_for_the_venue_clock_to_
 
 
 @pytest.mark.parametrize("field", ["s", "t", "p", "q", "T", "m"])
-def test_a_trade_without_a_field_is_refused_by_its_name(field: str) -> None:
+def test_mapper_rejects_a_trade_without_a_field(field: str) -> None:
     payload = {name: value for name, value in TRADE.items() if name != field}
     with pytest.raises(BadFrame, match=f"missing required field `{field}`"):
         read_us(combined("btcusdt@trade", payload), RECEIVED_US)
@@ -233,13 +233,13 @@ def test_a_trade_without_a_field_is_refused_by_its_name(field: str) -> None:
         pytest.param({"s": None}, "data.s", id="symbol null"),
     ],
 )
-def test_a_bad_quote_is_refused_by_the_name_of_its_field(changed: dict[str, Any], field: str) -> None:
+def test_mapper_rejects_an_invalid_quote_by_field(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(BadFrame, match=rf"\$\.{field}`"):
         read_us(combined("btcusdt@bookTicker", {**BOOK_TICKER, **changed}), RECEIVED_US)
 
 
 @pytest.mark.parametrize("field", list(BOOK_TICKER))
-def test_a_quote_without_a_field_is_refused_by_its_name(field: str) -> None:
+def test_mapper_rejects_a_quote_without_a_field(field: str) -> None:
     payload = {name: value for name, value in BOOK_TICKER.items() if name != field}
     with pytest.raises(BadFrame, match=f"missing required field `{field}`"):
         read_us(combined("btcusdt@bookTicker", payload), RECEIVED_US)
@@ -260,14 +260,14 @@ def test_a_quote_without_a_field_is_refused_by_its_name(field: str) -> None:
         pytest.param(b'{"stream":"btcusdt@trade"}', id="a stream's name alone"),
         pytest.param(b'{"data":' + b"[" * 100_000, id="nested deeper than can be read"),
         pytest.param(b'{"stream":"btcusdt@trade","data":' + b'{"x":' * 100_000, id="the same in a trade"),
-        pytest.param(b'{"id":"seven","result":null}', id="a reply to what we never sent"),
+        pytest.param(b'{"id":"seven","result":null}', id="a reply without a request"),
         pytest.param(b'{"error":{"code":"two","msg":"?"},"id":1}', id="an error without a code"),
     ],
 )
-def test_what_is_not_the_protocol_is_refused(frame: bytes) -> None:
+def test_mapper_rejects_other_frames(frame: bytes) -> None:
     with pytest.raises(BadFrame) as caught:
         read_us(frame, RECEIVED_US)
-    assert len(str(caught.value)) < 1000, "a frame's start is enough"
+    assert len(str(caught.value)) < 1000, "the error has more than the start of the frame"
 
 
 @pytest.mark.parametrize(
@@ -280,17 +280,17 @@ def test_what_is_not_the_protocol_is_refused(frame: bytes) -> None:
         pytest.param(combined("x" * 200 + "@trade", TRADE), id="under a very long name"),
     ],
 )
-def test_a_trade_written_in_another_way_is_the_same_trade(frame: bytes) -> None:
+def test_mapper_reads_a_trade_with_other_formatting(frame: bytes) -> None:
     assert read_us(frame, RECEIVED_US) == read_us(combined("btcusdt@trade", TRADE), RECEIVED_US)
 
 
-def test_a_quote_written_in_another_way_is_the_same_quote() -> None:
+def test_mapper_reads_a_quote_with_other_formatting() -> None:
     payload_first = json.dumps({"data": BOOK_TICKER, "stream": "btcusdt@bookTicker"}).encode()
     usual = combined("btcusdt@bookTicker", BOOK_TICKER)
     assert read_us(payload_first, RECEIVED_US) == read_us(usual, RECEIVED_US)
 
 
-def test_a_refusal_shows_the_start_of_the_frame() -> None:
+def test_mapper_error_has_the_start_of_the_frame() -> None:
     with pytest.raises(BadFrame, match="btcusdt@trade"):
         read_us(combined("btcusdt@trade", {**TRADE, "p": None}), RECEIVED_US)
 
@@ -322,7 +322,7 @@ def test_a_refusal_shows_the_start_of_the_frame() -> None:
         pytest.param(b'{"error":{"code":4},"id":9}', Reply(9, "4: ", None), id="an error without words"),
     ],
 )
-def test_replies_to_commands(frame: bytes, reply: Reply) -> None:
+def test_mapper_reads_replies_to_commands(frame: bytes, reply: Reply) -> None:
     assert read_us(frame, RECEIVED_US) == reply
 
 
@@ -335,7 +335,7 @@ def test_replies_to_commands(frame: bytes, reply: Reply) -> None:
         ),
     ],
 )
-def test_the_announced_end_of_a_connection(frame: bytes) -> None:
+def test_mapper_reads_a_shutdown_notice(frame: bytes) -> None:
     assert read_us(frame, RECEIVED_US) == ShutdownNotice()
     assert read_global(frame, RECEIVED_US) == ShutdownNotice()
 
@@ -349,7 +349,7 @@ def test_the_announced_end_of_a_connection(frame: bytes) -> None:
         pytest.param(b"{}", id="an empty object"),
     ],
 )
-def test_what_does_not_concern_us_means_nothing(frame: bytes) -> None:
+def test_mapper_ignores_irrelevant_frames(frame: bytes) -> None:
     assert read_us(frame, RECEIVED_US) is None
 
 
@@ -368,7 +368,7 @@ def refuses_or_gives_what_can_be_published(frame: bytes) -> None:
 @given(st.binary())
 @example(b'{"stream":"@trade"')
 @example(b'{"result":')
-def test_noise_is_refused_and_never_breaks_the_reader(frame: bytes) -> None:
+def test_mapper_rejects_noise(frame: bytes) -> None:
     refuses_or_gives_what_can_be_published(frame)
 
 
@@ -390,12 +390,12 @@ TOP_LEVEL = st.sampled_from(["stream", "data", "e", "id", "result", "error", "co
         TOP_LEVEL, JSON | st.sampled_from(["btcusdt@trade", "btcusdt@bookTicker", "!serverShutdown"])
     )
 )
-def test_any_object_is_refused_or_understood(whole: dict[str, Any]) -> None:
+def test_mapper_accepts_or_rejects_any_object(whole: dict[str, Any]) -> None:
     refuses_or_gives_what_can_be_published(json.dumps(whole).encode())
 
 
 @given(st.sampled_from([TRADE, BOOK_TICKER]), st.data())
-def test_a_payload_with_one_field_broken_is_refused_or_can_be_published(
+def test_mapper_accepts_or_rejects_a_payload_with_one_invalid_field(
     payload: dict[str, Any], data: st.DataObject
 ) -> None:
     broken = copy.deepcopy(payload)
@@ -405,7 +405,7 @@ def test_a_payload_with_one_field_broken_is_refused_or_can_be_published(
 
 
 @given(st.sampled_from([TRADE, BOOK_TICKER]), st.data())
-def test_a_frame_with_bytes_overwritten_is_refused_or_can_be_published(
+def test_mapper_accepts_or_rejects_a_frame_with_overwritten_bytes(
     payload: dict[str, Any], data: st.DataObject
 ) -> None:
     kind = "trade" if payload is TRADE else "bookTicker"
@@ -416,19 +416,19 @@ def test_a_frame_with_bytes_overwritten_is_refused_or_can_be_published(
 
 
 def plain(batch: Batch) -> tuple[object, ...]:
-    """A batch that can be compared: errors by their words."""
+    """Return a comparable batch: errors as text."""
     return batch.trades, batch.quotes, batch.notices, [str(error) for error in batch.refused]
 
 
 def read_together(venue: BinanceSpot, frames: list[bytes]) -> Batch:
-    """What `frames` mean when one read brings them all; it must be what they mean one by one."""
+    """Decode `frames` as one read; the result must equal that of single frames."""
     batch = venue.read_all(frames, RECEIVED_US)
     assert plain(batch) == plain(one_by_one(venue.read, frames, RECEIVED_US))
     return batch
 
 
 @pytest.mark.parametrize("venue", [binance_us.VENUE, binance.VENUE], ids=lambda venue: venue.facts.name)
-def test_every_recorded_frame_means_the_same_in_a_batch(
+def test_mapper_batch_of_recorded_frames_equals_single_frames(
     venue: BinanceSpot, recording: Callable[[str], Path]
 ) -> None:
     with gzip.open(recording("binance-spot-btcusdt-ethusdt-20240809.frames.gz")) as lines:
@@ -469,7 +469,7 @@ GOOD_TRADE, GOOD_QUOTE = combined("btcusdt@trade", TRADE), combined("btcusdt@boo
         pytest.param(GOOD_QUOTE.replace(b"BTC", b"\xff\xfe"), 0, 0, 0, 1, id="not UTF-8"),
     ],
 )  # fmt: skip
-def test_a_frame_among_others_costs_none_of_them(
+def test_mapper_batch_skips_only_the_invalid_frame(
     frame: bytes, trades: int, quotes: int, notices: int, refused: int
 ) -> None:
     for others in ([GOOD_TRADE, GOOD_QUOTE], [GOOD_TRADE], [GOOD_QUOTE]):
@@ -480,7 +480,7 @@ def test_a_frame_among_others_costs_none_of_them(
 
 
 @given(st.lists(st.sampled_from([GOOD_TRADE, GOOD_QUOTE, b'{"result":null,"id":3}']), max_size=6), st.data())
-def test_any_frames_mean_the_same_in_a_batch(frames: list[bytes], data: st.DataObject) -> None:
+def test_mapper_batch_of_any_frames_equals_single_frames(frames: list[bytes], data: st.DataObject) -> None:
     for number in range(len(frames)):
         frame = bytearray(frames[number])
         for _ in range(data.draw(st.sampled_from([0, 0, 0, 1, 2]))):

@@ -1,4 +1,4 @@
-"""Metrics: declared in one file, each with help and unit, and scraped as they are declared."""
+"""Metrics: declared in one file, each with help and unit, and scraped as declared."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ WORKER_LABELS = {"venue", "shard"}
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Metric]]:
-    """Family name -> what a scrape of a worker says that has met something of everything."""
+    """Return the metric families of a worker that has counted every event, by name."""
     with Line(tmp_path_factory.mktemp("metrics")) as line:
         worker = line.worker(SHARD="7", BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,NOPEUSDT")
         line.fault("drop", streams=["btcusdt@trade"], count=2)
@@ -42,7 +42,7 @@ def _scrape(worker: Worker) -> str:
 
 
 def declared() -> dict[str, str]:
-    """Metric name -> help, of every family that metrics.py makes."""
+    """Return the help of every metric family in metrics.py, by name."""
     found: dict[str, str] = {}
     for node in ast.walk(ast.parse((SOURCES / "metrics.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -59,15 +59,15 @@ def test_metrics_are_declared_in_one_file() -> None:
         for file in SOURCES.rglob("*.py")
         if re.search(r"^(from|import) prometheus_client", file.read_text(), re.MULTILINE)
     }
-    assert users == {"metrics.py", "worker.py", "world.py"}, "the last two only make the registry"
+    assert users == {"metrics.py", "worker.py", "world.py"}, "the last two only create the registry"
     assert "CollectorRegistry" in (SOURCES / "worker.py").read_text()
 
 
-def test_every_declared_metric_is_scraped_and_no_other(scraped: dict[str, Metric]) -> None:
+def test_metrics_declared_are_those_scraped(scraped: dict[str, Metric]) -> None:
     assert set(scraped) == set(declared())
 
 
-def test_every_metric_has_help_and_a_name_of_the_field(scraped: dict[str, Metric]) -> None:
+def test_metrics_have_help_and_conventional_names(scraped: dict[str, Metric]) -> None:
     for name, family in scraped.items():
         assert re.fullmatch(r"(vendor|kafka|marketfeed)_[a-z_]+[a-z]", name)
         assert family.documentation == declared()[name]
@@ -79,7 +79,7 @@ def test_every_metric_has_help_and_a_name_of_the_field(scraped: dict[str, Metric
             assert all(sample.name.endswith(("_total", "_created")) for sample in family.samples)
 
 
-def test_every_sample_names_its_worker(scraped: dict[str, Metric]) -> None:
+def test_metrics_samples_have_the_worker_labels(scraped: dict[str, Metric]) -> None:
     for name, family in scraped.items():
         assert family.samples, f"{name} says nothing, even where there was something to say"
         for sample in family.samples:
@@ -109,14 +109,14 @@ def test_every_sample_names_its_worker(scraped: dict[str, Metric]) -> None:
         ("marketfeed_request_weight_limit", set()),
     ],
 )
-def test_labels_that_dashboards_and_alerts_build_on(
+def test_metrics_labels_used_by_dashboards_and_alerts(
     scraped: dict[str, Metric], name: str, further_labels: set[str]
 ) -> None:
     for sample in scraped[name].samples:
         assert set(sample.labels) == WORKER_LABELS | further_labels
 
 
-def test_histograms_are_cumulative_and_end_at_their_count(scraped: dict[str, Metric]) -> None:
+def test_metrics_histograms_are_cumulative(scraped: dict[str, Metric]) -> None:
     latency = scraped["marketfeed_socket_to_ack_seconds"]
     topics = {sample.labels["topic"] for sample in latency.samples}
     assert len(topics) == 5
@@ -141,7 +141,7 @@ def value(scraped: dict[str, Metric], name: str, **labels: str) -> float:
     )
 
 
-def test_what_happened_is_what_is_counted(scraped: dict[str, Metric]) -> None:
+def test_metrics_count_what_happened(scraped: dict[str, Metric]) -> None:
     assert value(scraped, "vendor_fetch_failure", reason="bad_frame") >= 1, "over one connection or over two"
     assert value(scraped, "marketfeed_trades_backfilled") >= 3
     assert value(scraped, "marketfeed_trade_gaps", outcome="unresolved") == 0
@@ -168,7 +168,7 @@ def test_what_happened_is_what_is_counted(scraped: dict[str, Metric]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 60_000_000), st.integers(1, 500))))
-def test_a_histogram_counts_each_event_once_in_its_place(observed: list[tuple[int, int]]) -> None:
+def test_histogram_counts_each_event_once(observed: list[tuple[int, int]]) -> None:
     buckets = LatencyBuckets()
     for latency_us, times in observed:
         buckets.observe(latency_us, times)

@@ -1,4 +1,4 @@
-"""The seam to a venue, proven by one of another dialect: the real worker against a server that speaks it."""
+"""The venue interface with a venue of another protocol: the real worker against a server of this protocol."""
 
 import asyncio
 import contextlib
@@ -27,11 +27,11 @@ from marketfeed_workers.transports import picows_socket
 
 HERE = Path(__file__).parent
 SNAPSHOT = 3
-"""Trades that a subscription begins with."""
+"""Trades in the snapshot of a subscription."""
 
 
 class Server:
-    """The venue's side: one list of trades, told to whoever subscribed and to whoever asks over REST."""
+    """The venue: a list of trades, sent to subscribers and returned over REST."""
 
     def __init__(self) -> None:
         self.trades: dict[str, list[dict[str, Any]]] = {symbol: [] for symbol in IN_STREAMS}
@@ -64,7 +64,7 @@ class Server:
         return sum(map(len, self._subscribed.values()))
 
     async def trade(self, symbol: str, count: int = 1, *, tell: bool = True) -> None:
-        """`count` trades, a millisecond apart, told in one frame."""
+        """Add `count` trades, a millisecond apart, in one frame."""
         known = self.trades[symbol]
         after_ns = known[-1]["time_ns"] if known else 0
         new = [
@@ -81,7 +81,7 @@ class Server:
                     await self._tell(socket, "update", IN_STREAMS, symbol, new)
 
     async def cut(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for socket in list(self._subscribed):
             await socket.close()
 
@@ -90,8 +90,8 @@ class Server:
     ) -> None:
         rows = [{**each, "symbol": names[symbol]} for each in data]
         text = json.dumps({"channel": "trade", "type": kind, "data": rows})
-        with contextlib.suppress(ClientConnectionResetError):  # the worker may be hanging up just now
-            await socket.send_str(text.replace("61685.1,", "61685.10,"))  # as this venue writes it
+        with contextlib.suppress(ClientConnectionResetError):  # the worker may be disconnecting
+            await socket.send_str(text.replace("61685.1,", "61685.10,"))  # the format of this venue
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -144,7 +144,7 @@ class Server:
 
 
 class Rig:
-    """The server, a broker, workers."""
+    """Server, broker and workers."""
 
     def __init__(self, server: Server, broker: Broker, folder: Path, venue: str) -> None:
         self.server = server
@@ -227,7 +227,7 @@ def ids(trades: list[Trade]) -> list[int]:
     return [trade.trade_id for trade in trades]
 
 
-async def test_its_messages_become_ours(rig: Rig, venue: str) -> None:
+async def test_other_venue_messages_are_mapped(rig: Rig, venue: str) -> None:
     worker = await rig.worker()
     await rig.server.trade("BTCUSD", 4)
     await rig.server.trade("ETHUSD", 2)
@@ -245,7 +245,7 @@ async def test_its_messages_become_ours(rig: Rig, venue: str) -> None:
     assert first.origin == "stream"
 
 
-async def test_the_snapshot_of_a_new_subscription_is_not_published_twice(rig: Rig) -> None:
+async def test_other_venue_snapshot_is_not_published_twice(rig: Rig) -> None:
     worker = await rig.worker()
     await rig.server.trade("BTCUSD", 5)
     await rig.until_acknowledged(worker, 5)
@@ -254,7 +254,7 @@ async def test_the_snapshot_of_a_new_subscription_is_not_published_twice(rig: Ri
     await rig.server.trade("BTCUSD", 1)
     await rig.until_acknowledged(worker, 6)
     await rig.server.cut()
-    await rig.server.trade("BTCUSD", SNAPSHOT - 1, tell=False)  # what only the snapshot brings
+    await rig.server.trade("BTCUSD", SNAPSHOT - 1, tell=False)  # only in the snapshot
     await rig.until(lambda: rig.server.opened == 3 and rig.server.streams == 2, "the third connection")
     await rig.until_acknowledged(worker, 6 + SNAPSHOT - 1)
     assert (await asyncio.to_thread(worker.status)).symbols["BTCUSD"].duplicates >= SNAPSHOT
@@ -265,7 +265,7 @@ async def test_the_snapshot_of_a_new_subscription_is_not_published_twice(rig: Ri
     await rig.until_acknowledged(again, 1)
     await rig.stop(again)
     published = rig.stored()["BTCUSD"]
-    # The next process has nothing left to compare the snapshot with: it is published once more, for the consumer.
+    # The next process has no copy to compare the snapshot with: it publishes it again for deduplication by consumers.
     stored = list({trade.trade_id: trade for trade in reversed(published)}.values())
     stored.sort(key=lambda trade: trade.trade_id)
     assert ids(stored) == list(range(1, 6 + SNAPSHOT + 1))
@@ -274,7 +274,7 @@ async def test_the_snapshot_of_a_new_subscription_is_not_published_twice(rig: Ri
     assert [trade.origin for trade in stored[6 : 6 + SNAPSHOT - 1]] == ["backfill"] * (SNAPSHOT - 1)
 
 
-async def test_a_ping_without_an_answer_ends_the_connection_though_data_flows(
+async def test_other_venue_keepalive_timeout_closes_a_streaming_connection(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = await rig.worker()
@@ -291,7 +291,7 @@ async def test_a_ping_without_an_answer_ends_the_connection_though_data_flows(
 
 @pytest.mark.parametrize("venue", ["other"], indirect=True)
 @pytest.mark.parametrize("hold_seconds", ["30", "0"])
-async def test_what_is_missing_is_found_by_its_time(rig: Rig, hold_seconds: str) -> None:
+async def test_other_venue_backfill_by_time(rig: Rig, hold_seconds: str) -> None:
     worker = await rig.worker(GAP_HOLD_SECONDS=hold_seconds)
     await rig.server.trade("BTCUSD", 2)
     await rig.until_acknowledged(worker, 2)
@@ -299,13 +299,13 @@ async def test_what_is_missing_is_found_by_its_time(rig: Rig, hold_seconds: str)
     await rig.server.trade("BTCUSD", 3 * PAGE + 1, tell=False)
     lost_ns = rig.server.trades["BTCUSD"][-1]["time_ns"]
     await rig.server.trade("BTCUSD", 1)
-    # Long enough ago that it is not found by looking around the newest trade.
+    # Too long ago to be found near the newest trade.
     await rig.until(lambda: time.time_ns() > lost_ns + 2 * workers_other_venue.MARGIN_NS, "time to pass")
     await rig.server.trade("BTCUSD", 1)
     rig.server.answers_rest = True
     count = len(rig.server.trades["BTCUSD"])
     await rig.until_acknowledged(worker, count)
-    await rig.until(lambda: not rig.unsettled_gaps(), "the gap to be told filled")
+    await rig.until(lambda: not rig.unsettled_gaps(), "the record of the filled gap")
     await rig.stop(worker)
     found = ids(rig.stored()["BTCUSD"])
     assert sorted(found) == list(range(1, count + 1))
@@ -313,7 +313,7 @@ async def test_what_is_missing_is_found_by_its_time(rig: Rig, hold_seconds: str)
 
 
 @pytest.mark.parametrize("venue", ["other"], indirect=True)
-async def test_what_was_missed_while_away_is_found_by_its_time(rig: Rig) -> None:
+async def test_other_venue_backfill_by_time_after_an_outage(rig: Rig) -> None:
     worker = await rig.worker()
     await rig.server.trade("BTCUSD", 2)
     await rig.until_acknowledged(worker, 2)
@@ -329,7 +329,7 @@ async def test_what_was_missed_while_away_is_found_by_its_time(rig: Rig) -> None
     assert ids(rig.stored()["BTCUSD"]) == list(range(1, count + 1))
 
 
-async def test_a_snapshot_does_not_make_a_connection_warm(
+async def test_other_venue_snapshot_does_not_end_the_warm_up(
     make_settings: MakeSettings, shared_broker: Broker
 ) -> None:
     other = workers_other_venue.CONTIGUOUS

@@ -1,4 +1,4 @@
-"""The publisher against a real client and broker: what counts as published is what can be read back."""
+"""The publisher against a real client and broker: counted messages are those that can be consumed."""
 
 import time
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def trades_stream(shared_broker: Broker) -> StreamCounters:
     return StreamCounters("trade", shared_broker.new_topic("trades"))
 
 
-def test_what_is_counted_is_what_a_consumer_reads(
+def test_publisher_counts_what_a_consumer_reads(
     publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
 ) -> None:
     sent: list[Trade] = []
@@ -65,7 +65,7 @@ def test_what_is_counted_is_what_a_consumer_reads(
     assert sum(trades_stream.socket_to_ack.counts) == len(sent)
 
 
-def test_nothing_counts_before_the_broker_has_answered(
+def test_publisher_counts_nothing_before_the_acknowledgement(
     make_settings: MakeSettings, own_broker: Broker
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades"))
@@ -84,7 +84,7 @@ def test_nothing_counts_before_the_broker_has_answered(
     assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == [1, 2, 3]
 
 
-def test_a_passing_fault_of_the_broker_is_neither_lost_nor_doubled(
+def test_publisher_survives_a_transient_broker_fault_without_loss_or_duplicate(
     make_settings: MakeSettings, own_broker: Broker
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
@@ -97,7 +97,7 @@ def test_a_passing_fault_of_the_broker_is_neither_lost_nor_doubled(
     assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == list(range(50))
 
 
-def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
+def test_publisher_rejected_message_is_counted_and_stops_the_checkpoint(
     make_settings: MakeSettings, own_broker: Broker
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
@@ -109,7 +109,7 @@ def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
     assert publisher.flush(20) == 0
     publisher.publish(stream, records([trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
     assert publisher.flush(20) == 0
-    assert stream.failed == 1, "what is only given back is not refused"
+    assert stream.failed == 1, "a purged message counts as rejected"
     assert stream.topic in publisher.refusal
     assert "too large" in publisher.refusal
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
@@ -123,7 +123,7 @@ def test_a_message_refused_for_good_is_counted_and_stops_the_progress(
     assert own_broker.read(stream.topic)[-1] == (b"BTCUSDT", b"the last word")
 
 
-def test_what_is_counted_is_never_more_than_what_is_stored_wherever_in_a_read_the_refusal_falls(
+def test_publisher_never_counts_more_than_is_stored_after_a_rejection(
     make_settings: MakeSettings, own_broker: Broker
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
@@ -142,16 +142,16 @@ def test_what_is_counted_is_never_more_than_what_is_stored_wherever_in_a_read_th
     until(publisher, lambda: bool(publisher.refusal))
     publisher.publish(stream, records([trade("ETHUSDT", 201)]), now_us(), {"ETHUSDT": 201})
     publisher.begin_anew(20)
-    assert publisher.pending == 0, "what is given back is answered for as well"
+    assert publisher.pending == 0, "purged messages are still pending"
     stored = own_broker.read(stream.topic)
-    assert 1 < len(stored) < len(read), "the refusal fell into the middle"
+    assert 1 < len(stored) < len(read), "the rejection was not in the middle"
     assert settled == []
     assert stream.acknowledged == 1, "how many of the read were stored before the refusal is not known"
     assert stream.failed == 1, "though no report was asked for the refused ones"
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 0}
 
 
-def test_a_message_of_a_read_is_asked_about_one_by_one_where_kafka_may_lose_one_alone(
+def test_publisher_requests_a_report_per_message_below_acks_all(
     make_settings: MakeSettings, own_broker: Broker
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
@@ -162,12 +162,12 @@ def test_a_message_of_a_read_is_asked_about_one_by_one_where_kafka_may_lose_one_
     publisher.publish(stream, records(read), now_us(), {"BTCUSDT": 299})
     assert publisher.flush(20) == 0
     stored = len(own_broker.read(stream.topic))
-    assert 0 < stored < len(read), "a batch was refused, those after it were not"
+    assert 0 < stored < len(read), "messages after the rejected batch were stored"
     assert (stream.acknowledged, stream.failed) == (stored, len(read) - stored)
     assert publisher.acknowledged_trade_ids == {}
 
 
-def test_the_last_of_a_symbol_that_the_client_does_not_take_leaves_nothing_pending(
+def test_publisher_last_message_of_a_symbol_not_queued_leaves_nothing_pending(
     publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
 ) -> None:
     too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
@@ -182,7 +182,7 @@ def test_the_last_of_a_symbol_that_the_client_does_not_take_leaves_nothing_pendi
     assert publisher.acknowledged_trade_ids == {"ETHUSDT": 2}
 
 
-def test_what_is_refused_of_one_symbol_does_not_hold_back_the_progress_of_another(
+def test_publisher_rejection_of_one_symbol_does_not_stop_the_checkpoint_of_another(
     publisher: Publisher, trades_stream: StreamCounters
 ) -> None:
     too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
@@ -192,7 +192,7 @@ def test_what_is_refused_of_one_symbol_does_not_hold_back_the_progress_of_anothe
     assert publisher.acknowledged_trade_ids == {"ETHUSDT": 2}
 
 
-def test_a_message_that_the_client_does_not_take_is_refused_and_leaves_nothing_pending(
+def test_publisher_message_not_queued_leaves_nothing_pending(
     publisher: Publisher, trades_stream: StreamCounters, shared_broker: Broker
 ) -> None:
     too_large: Record = {"value": b"x" * 1_000_001, "key": b"BTCUSDT"}
@@ -205,7 +205,7 @@ def test_a_message_that_the_client_does_not_take_is_refused_and_leaves_nothing_p
     assert len(shared_broker.read(trades_stream.topic)) == 2
 
 
-def test_full_and_room_follow_the_count_of_messages(make_settings: MakeSettings, own_broker: Broker) -> None:
+def test_publisher_capacity_by_messages(make_settings: MakeSettings, own_broker: Broker) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades"))
     publisher = Publisher(
         make_settings(KAFKA_BROKER=own_broker.address, KAFKA_QUEUE_MAX_MESSAGES="1000"), now_us
@@ -223,7 +223,7 @@ def test_full_and_room_follow_the_count_of_messages(make_settings: MakeSettings,
     assert stream.acknowledged == 1000
 
 
-def test_full_follows_the_bytes_too(make_settings: MakeSettings, own_broker: Broker) -> None:
+def test_publisher_capacity_by_bytes(make_settings: MakeSettings, own_broker: Broker) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades"))
     publisher = Publisher(
         make_settings(KAFKA_BROKER=own_broker.address, KAFKA_QUEUE_MAX_BYTES=str(2**20)), now_us
@@ -238,7 +238,7 @@ def test_full_follows_the_bytes_too(make_settings: MakeSettings, own_broker: Bro
 
 
 @pytest.mark.parametrize("acks", ["all", "1", "0"])
-def test_every_level_of_acknowledgement_delivers(
+def test_publisher_delivers_at_every_acks_level(
     acks: str, make_settings: MakeSettings, shared_broker: Broker, trades_stream: StreamCounters
 ) -> None:
     publisher = Publisher(make_settings(KAFKA_BROKER=shared_broker.address, KAFKA_ACKS=acks), now_us)
@@ -249,7 +249,7 @@ def test_every_level_of_acknowledgement_delivers(
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_every_compression_is_read_back(
+def test_publisher_every_compression_round_trips(
     compression: str, make_settings: MakeSettings, shared_broker: Broker, trades_stream: StreamCounters
 ) -> None:
     publisher = Publisher(
@@ -266,32 +266,34 @@ def test_every_compression_is_read_back(
     [
         pytest.param({}, {"acks": "all", "enable.idempotence": True}, id="idempotent by default"),
         pytest.param(
-            {"KAFKA_ACKS": "1"}, {"acks": "1", "enable.idempotence": False}, id="acks below all cannot be"
+            {"KAFKA_ACKS": "1"},
+            {"acks": "1", "enable.idempotence": False},
+            id="not idempotent below acks=all",
         ),
-        pytest.param({}, {"message.timeout.ms": 0}, id="no message is ever given up"),
+        pytest.param({}, {"message.timeout.ms": 0}, id="no message times out"),
         pytest.param({"KAFKA_LINGER_MS": "12.5"}, {"linger.ms": 12.5}, id="linger"),
         pytest.param({"KAFKA_COMPRESSION": "zstd"}, {"compression.type": "zstd"}, id="compression"),
         pytest.param({"SHARD": "btc-3"}, {"client.id": "marketfeed-worker-btc-3"}, id="named by its shard"),
         pytest.param(
             {"KAFKA_QUEUE_MAX_MESSAGES": "5000", "KAFKA_QUEUE_MAX_BYTES": str(2**20)},
             {"queue.buffering.max.messages": 0, "queue.buffering.max.kbytes": 2**31 - 1},
-            id="the bound is our own, so that the client never refuses a message for lack of room",
+            id="the queue is bounded by the publisher, not by the client",
         ),
     ],
 )
-def test_the_settings_reach_the_client(
+def test_publisher_settings_are_passed_to_the_client(
     variables: dict[str, str], expected: dict[str, object], make_settings: MakeSettings
 ) -> None:
     config = producer_config(make_settings(**variables))
     assert {name: config[name] for name in expected} == expected
 
 
-def test_the_largest_queue_that_can_be_set_is_one_that_the_client_takes(make_settings: MakeSettings) -> None:
+def test_publisher_maximum_queue_size_is_accepted_by_the_client(make_settings: MakeSettings) -> None:
     largest = make_settings(KAFKA_QUEUE_MAX_MESSAGES="5000000", KAFKA_QUEUE_MAX_BYTES=str(2**31 - 1))
     assert Publisher(largest, now_us).pending == 0
 
 
-def test_a_batch_is_no_larger_than_the_topics_take(make_settings: MakeSettings) -> None:
+def test_publisher_batch_size_is_limited_by_the_topics(make_settings: MakeSettings) -> None:
     assert "batch.size" not in producer_config(make_settings(), 1_048_576), "more than the client would send"
     small = producer_config(make_settings(), 20_000)
     assert (small["batch.size"], small["message.max.bytes"]) == (20_000, 20_000)

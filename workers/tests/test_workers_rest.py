@@ -1,4 +1,4 @@
-"""The REST side of Binance's spot venues against a real HTTP server that answers as the venue documents."""
+"""REST client of Binance's spot venues against a real HTTP server with documented responses."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ TRADE_TIME_MS = 1_723_161_600_000
 
 
 class Api:
-    """A server whose every answer is set by the test.
+    """A server whose responses are set by the test.
 
     Attributes:
         base: its address.
@@ -119,7 +119,7 @@ def ids(fetched: Fetched) -> list[int]:
     return [trade.trade_id for trade in fetched.trades]
 
 
-async def test_the_recorded_listing_is_read_with_its_limits(
+async def test_listing_recorded_is_read_with_its_limits(
     api: Api, make_rest: MakeRest, recording: Callable[[str], Path]
 ) -> None:
     listing = recording("binance-us-exchangeInfo-2021.json").read_bytes()
@@ -131,19 +131,17 @@ async def test_the_recorded_listing_is_read_with_its_limits(
     assert api.budget.limit == 1200
     accepted, refused = validate(("BTCUSDT", "NOPEUSDT"), symbols)
     assert (accepted, list(refused)) == (["BTCUSDT"], ["NOPEUSDT"])
-    # All are fetched: asked for by name, one unknown symbol would fail the whole request.
+    # The whole listing: in a request by name one unknown symbol fails the request.
     assert api.asked == [("exchangeInfo", {}, "")]
 
 
-async def test_the_weight_is_what_the_venue_says_and_not_what_we_counted(
-    api: Api, make_rest: MakeRest
-) -> None:
+async def test_weight_used_is_the_value_reported_by_the_venue(api: Api, make_rest: MakeRest) -> None:
     api.answers["time"] = {"serverTime": TRADE_TIME_MS}
     assert (await make_rest().server_time()).time_us == TRADE_TIME_MS * 1000
     assert api.budget.used == 77
 
 
-async def test_a_row_becomes_a_trade_without_an_event_time(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_row_becomes_a_trade_without_an_event_time(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(5)]
     assert await make_rest().newest_trade("BTCUSDT") == Trade(
         "binance_us",
@@ -162,7 +160,7 @@ async def test_a_row_becomes_a_trade_without_an_event_time(api: Api, make_rest: 
     assert await make_rest().newest_trade("BTCUSDT") is None
 
 
-async def test_the_first_id_since_a_time(api: Api, make_rest: MakeRest) -> None:
+async def test_first_id_since_a_time(api: Api, make_rest: MakeRest) -> None:
     api.answers["aggTrades"] = [aggregate(900, 41, 43)]
     assert await make_rest().first_id_since("BTCUSDT", TRADE_TIME_MS * 1000) == 41
     (_, asked, _) = api.asked[0]
@@ -174,7 +172,7 @@ async def test_the_first_id_since_a_time(api: Api, make_rest: MakeRest) -> None:
     "is_bounded", [False, True], ids=["asked from a time on", "only by windows and by id"]
 )
 @pytest.mark.parametrize("hours", [0, 3, 9000])
-async def test_first_id_since_a_time_is_found_behind_any_quiet_time(
+async def test_first_id_since_a_time_is_found_after_any_quiet_period(
     api: Api, make_rest: MakeRest, hours: int, is_bounded: bool
 ) -> None:
     start = TRADE_TIME_MS - hours * 3_600_000
@@ -197,7 +195,7 @@ async def test_first_id_since_a_time_is_found_behind_any_quiet_time(
     assert len(api.asked) < 20
 
 
-async def test_first_id_since_a_time_to_come_is_none(api: Api, make_rest: MakeRest) -> None:
+async def test_first_id_since_a_future_time_is_none(api: Api, make_rest: MakeRest) -> None:
     api.answers["aggTrades"] = lambda asked: [] if "startTime" in asked else [aggregate(900, 41, 43)]
     assert await make_rest().first_id_since("BTCUSDT", NOW_US) is None
 
@@ -207,7 +205,7 @@ async def test_first_id_since_the_year_1_is_the_first_of_all(api: Api, make_rest
     assert await make_rest().first_id_since("BTCUSDT", -62_135_596_800_000_000) == 0
 
 
-async def test_newest_update_id_is_that_of_the_order_book(api: Api, make_rest: MakeRest) -> None:
+async def test_newest_update_id_is_from_the_order_book(api: Api, make_rest: MakeRest) -> None:
     api.answers["depth"] = {"lastUpdateId": 1027024, "bids": [["4.0", "431.0"]], "asks": []}
     assert await make_rest().newest_update_id("BTCUSDT") == 1027024
     assert api.asked[-1][1] == {"symbol": "BTCUSDT", "limit": "5"}
@@ -217,7 +215,7 @@ async def test_newest_update_id_is_that_of_the_order_book(api: Api, make_rest: M
             await make_rest().newest_update_id("BTCUSDT")
 
 
-async def test_recent_ids_come_from_the_newest_trades(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_recent_ids_from_trades(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(1001, 2001) if n not in (1050, 1051)]
     fetched = await make_rest().trades("BTCUSDT", IdRange(1048, 1053), NOW_US)
     assert ids(fetched) == [1048, 1049, 1052, 1053]
@@ -225,25 +223,21 @@ async def test_recent_ids_come_from_the_newest_trades(api: Api, make_rest: MakeR
     assert all(trade.origin == "backfill" for trade in fetched.trades)
 
 
-async def test_what_the_newest_trades_only_touch_is_known_where_they_reach(
-    api: Api, make_rest: MakeRest
-) -> None:
+async def test_rest_trades_cover_only_their_range(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(1001, 2001)]
     below = await make_rest().trades("BTCUSDT", IdRange(990, 1002), NOW_US)
     assert (ids(below), below.absent) == ([1001, 1002], [])
     above = await make_rest().trades("BTCUSDT", IdRange(1999, 2004), NOW_US)
-    assert (ids(above), above.absent) == ([1999, 2000], []), "what is newer may come yet"
+    assert (ids(above), above.absent) == ([1999, 2000], []), "newer ids are not absent"
 
 
-async def test_a_page_with_few_rows_does_not_prove_that_lower_ids_never_were(
-    api: Api, make_rest: MakeRest
-) -> None:
+async def test_rest_trades_with_few_rows_do_not_prove_lower_ids_absent(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in (503, 504, 506)]
     fetched = await make_rest().trades("BTCUSDT", IdRange(501, 505), NOW_US)
     assert (ids(fetched), fetched.absent) == ([503, 504], [IdRange(505, 505)])
 
 
-async def test_a_short_memory_of_the_venue_does_not_prove_that_older_trades_are_absent(
+async def test_rest_trades_with_a_cleared_cache_do_not_prove_older_ids_absent(
     api: Api, make_rest: MakeRest
 ) -> None:
     api.answers["trades"] = [row(n) for n in range(5_000_000, 5_000_300)]
@@ -251,7 +245,7 @@ async def test_a_short_memory_of_the_venue_does_not_prove_that_older_trades_are_
     assert (ids(fetched), fetched.absent) == ([5_000_000, 5_000_001], [])
 
 
-async def test_aggregates_are_followed_over_an_hour_without_trades(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_aggregates_continue_over_an_hour_without_trades(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
     pages = {None: [aggregate(7, 90, 98)], "8": [aggregate(8, 99, 99), aggregate(9, 101, 104)]}
     api.answers["aggTrades"] = lambda asked: pages[asked.get("fromId")]
@@ -260,9 +254,7 @@ async def test_aggregates_are_followed_over_an_hour_without_trades(api: Api, mak
 
 
 @pytest.mark.parametrize("spoiled", [{"price": "n/a"}, {"qty": "1e5"}, {"id": -1}, {"time": 2**62}])
-async def test_a_row_that_nobody_could_store_fills_nothing(
-    api: Api, make_rest: MakeRest, spoiled: dict[str, Any]
-) -> None:
+async def test_rest_invalid_row_fills_nothing(api: Api, make_rest: MakeRest, spoiled: dict[str, Any]) -> None:
     api.answers["trades"] = [{**row(7), **spoiled}]
     with pytest.raises(Unreachable, match="the newest trade of BTCUSDT is invalid"):
         await make_rest().newest_trade("BTCUSDT")
@@ -285,7 +277,7 @@ LIMIT = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum":
     ],
     ids=repr,
 )
-async def test_listing_leaves_out_an_odd_entry_alone(api: Api, make_rest: MakeRest, odd: object) -> None:
+async def test_listing_skips_only_the_invalid_entry(api: Api, make_rest: MakeRest, odd: object) -> None:
     api.answers["exchangeInfo"] = {"symbols": [odd, GOOD, odd], "rateLimits": [LIMIT]}
     assert await make_rest().symbols() == {"BTCUSDT": SymbolInfo("TRADING", True)}
     assert api.budget.limit == 1800
@@ -314,13 +306,13 @@ async def test_listing_leaves_out_an_odd_entry_alone(api: Api, make_rest: MakeRe
         ),
         pytest.param([{"rateLimitType": "CONNECTIONS", "limit": 300}, LIMIT], 1800, id="beside a new kind"),
         pytest.param([{**LIMIT, "rateLimitType": "ORDERS", "limit": 0}, LIMIT], 1800, id="beside an odd one"),
-        pytest.param([None, 7, LIMIT], 1800, id="beside what is none"),
+        pytest.param([None, 7, LIMIT], 1800, id="beside invalid ones"),
         pytest.param([], 1200, id="none"),
         pytest.param(None, 1200, id="null in place of the list"),
         pytest.param({"a": 1}, 1200, id="no list"),
     ],
 )
-async def test_weight_limit_is_the_documented_one_where_the_listing_has_none(
+async def test_weight_limit_defaults_to_the_documented_one(
     api: Api, make_rest: MakeRest, limits: object, expected: int
 ) -> None:
     api.answers["exchangeInfo"] = {"symbols": [GOOD], "rateLimits": limits}
@@ -328,7 +320,7 @@ async def test_weight_limit_is_the_documented_one_where_the_listing_has_none(
     assert api.budget.limit == expected
 
 
-async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: MakeRest) -> None:
     elsewhere = f"{api.base}api/v3/elsewhere"
     api.answers["time"] = lambda _: web.Response(status=302, headers={"Location": elsewhere})
     api.answers["elsewhere"] = {"serverTime": TRADE_TIME_MS}
@@ -337,9 +329,7 @@ async def test_a_redirect_is_not_followed_and_gets_no_key(api: Api, make_rest: M
     assert [endpoint for endpoint, _, _ in api.asked] == ["time"]
 
 
-async def test_older_ids_are_proven_by_aggregates_and_filled_where_one_is_one_trade(
-    api: Api, make_rest: MakeRest
-) -> None:
+async def test_rest_older_ids_are_proven_by_aggregates(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
     api.answers["aggTrades"] = [aggregate(1, 95, 100), aggregate(2, 101, 101), aggregate(3, 104, 108)]
     fetched = await make_rest().trades("BTCUSDT", IdRange(99, 106), NOW_US)
@@ -347,7 +337,7 @@ async def test_older_ids_are_proven_by_aggregates_and_filled_where_one_is_one_tr
     assert (fetched.absent, fetched.proof) == ([IdRange(102, 103)], "aggTrades")
 
 
-async def test_aggregates_are_paged_until_the_last_id(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_aggregates_are_paged_until_the_last_id(api: Api, make_rest: MakeRest) -> None:
     api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
     pages = {
         None: [aggregate(n, n, n) for n in range(1, 1001)],
@@ -366,7 +356,7 @@ async def test_aggregates_are_paged_until_the_last_id(api: Api, make_rest: MakeR
         pytest.param([aggregate(1, 1, 50)], id="only older ones"),
     ],
 )
-async def test_aggregates_that_do_not_reach_the_ids_prove_nothing(
+async def test_rest_aggregates_that_do_not_reach_the_ids_prove_nothing(
     api: Api, make_rest: MakeRest, rows: list[dict[str, Any]]
 ) -> None:
     api.answers["trades"] = [row(n) for n in range(9001, 10_001)]
@@ -378,10 +368,10 @@ async def test_aggregates_that_do_not_reach_the_ids_prove_nothing(
     ("venue", "key"),
     [
         pytest.param("binance_us", "a key", id="Binance US with a key"),
-        pytest.param("binance", "", id="Binance, which wants none"),
+        pytest.param("binance", "", id="Binance without a key"),
     ],
 )
-async def test_old_ids_come_row_by_row_from_the_history(
+async def test_rest_old_ids_from_historical_trades(
     api: Api, make_rest: MakeRest, venue: str, key: str
 ) -> None:
     api.answers["historicalTrades"] = [row(n) for n in (100, 101, 104, 105)]
@@ -391,9 +381,7 @@ async def test_old_ids_come_row_by_row_from_the_history(
 
 
 @pytest.mark.parametrize("venue", ["binance_us", "binance"])
-async def test_a_key_that_is_refused_costs_nothing_that_can_be_had_without_one(
-    api: Api, make_rest: MakeRest, venue: str
-) -> None:
+async def test_rest_continues_without_a_rejected_key(api: Api, make_rest: MakeRest, venue: str) -> None:
     api.answers["historicalTrades"] = lambda _: (
         web.Response(status=401, text='{"code":-2015,"msg":"Invalid API-key"}')
         if api.asked[-1][2]
@@ -404,10 +392,12 @@ async def test_a_key_that_is_refused_costs_nothing_that_can_be_had_without_one(
     for _ in range(2):
         assert ids(await rest.trades("BTCUSDT", IdRange(1048, 1050), NOW_US)) == [1048, 1049, 1050]
     with_key = [endpoint for endpoint, _, key in api.asked if key]
-    assert with_key == ["historicalTrades"], "a refused key was shown again"
+    assert with_key == ["historicalTrades"], "a rejected key was sent again"
 
 
-async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_historical_trades_that_end_early_do_not_prove_absence(
+    api: Api, make_rest: MakeRest
+) -> None:
     api.answers["historicalTrades"] = [row(100), row(101)]
     fetched = await make_rest(key="k").trades("BTCUSDT", IdRange(100, 104), NOW_US)
     assert (ids(fetched), fetched.absent) == ([100, 101], [])
@@ -430,10 +420,10 @@ async def test_a_history_that_ends_early_does_not_prove_absence(api: Api, make_r
         pytest.param({"text": ""}, Unreachable, "bad_answer", id="nothing"),
         pytest.param({"text": "[]"}, Unreachable, "bad_answer", id="JSON of another shape"),
         pytest.param({"text": '{"rateLimits":[]}'}, Unreachable, "bad_answer", id="a field is missing"),
-        pytest.param({"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested for ever"),
+        pytest.param({"text": '{"new":' + "[" * 100_000}, Unreachable, "bad_answer", id="nested deeply"),
     ],
 )
-async def test_an_answer_that_is_none(
+async def test_rest_invalid_responses(
     api: Api, make_rest: MakeRest, answer: dict[str, Any], kind: type[Exception], reason: str
 ) -> None:
     api.answers["exchangeInfo"] = lambda _: web.Response(**answer)
@@ -446,7 +436,7 @@ async def test_an_answer_that_is_none(
 
 
 @pytest.mark.parametrize(("status", "reason"), [(429, "rate_limited"), (418, "banned")])
-async def test_a_limit_blocks_every_further_request_for_as_long_as_the_venue_says(
+async def test_rest_rate_limit_blocks_every_request_for_retry_after(
     api: Api, make_rest: MakeRest, status: int, reason: str
 ) -> None:
     api.answers["time"] = lambda _: web.Response(status=status, headers={"Retry-After": "30"})
@@ -460,7 +450,7 @@ async def test_a_limit_blocks_every_further_request_for_as_long_as_the_venue_say
     waiting.cancel()
 
 
-async def test_a_port_that_nobody_listens_on(api: Api, make_rest: MakeRest) -> None:
+async def test_connect_to_a_closed_port(api: Api, make_rest: MakeRest) -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -470,7 +460,7 @@ async def test_a_port_that_nobody_listens_on(api: Api, make_rest: MakeRest) -> N
     assert caught.value.reason == "rest_unreachable"
 
 
-async def test_an_answer_that_breaks_off(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_truncated_response(api: Api, make_rest: MakeRest) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"symbols":[')
@@ -488,7 +478,7 @@ async def test_an_answer_that_breaks_off(api: Api, make_rest: MakeRest) -> None:
     assert caught.value.reason == "rest_unreachable"
 
 
-async def test_the_api_key_stands_in_the_header_and_in_no_message(api: Api, make_rest: MakeRest) -> None:
+async def test_rest_api_key_is_in_the_header_and_in_no_message(api: Api, make_rest: MakeRest) -> None:
     api.answers["historicalTrades"] = lambda _: web.Response(status=500, text="no")
     with pytest.raises(Unreachable) as caught:
         await make_rest(key="k3y-of-mine").trades("BTCUSDT", IdRange(1, 2), NOW_US)
@@ -496,10 +486,8 @@ async def test_the_api_key_stands_in_the_header_and_in_no_message(api: Api, make
     assert "k3y" not in str(caught.value) + repr(caught.value)
 
 
-async def test_wait_for_request_weight_is_no_part_of_what_the_clock_is_measured_by(
-    api: Api, make_rest: MakeRest
-) -> None:
-    """Half of the wait was taken for the way of the request: up to half a minute, and half a day after a 418."""
+async def test_rest_clock_measurement_excludes_rate_limiting(api: Api, make_rest: MakeRest) -> None:
+    """The wait for request weight counted as latency: an error of up to half a minute, or half a day after a 418."""
     now = [0.0]
 
     class Budget(WeightBudget):
@@ -518,7 +506,7 @@ async def test_wait_for_request_weight_is_no_part_of_what_the_clock_is_measured_
 
 
 @pytest.mark.parametrize("key", ["", "k"], ids=["without a key", "with a key"])
-async def test_stream_is_verified_while_backfill_waits_for_the_next_minute(
+async def test_weight_reserve_serves_stream_probes_while_backfill_waits(
     api: Api, make_rest: MakeRest, key: str
 ) -> None:
     api.budget.limit = 1200

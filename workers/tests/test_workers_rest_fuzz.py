@@ -1,4 +1,4 @@
-"""The worker's REST client against a server that answers anything: no body ends it or outgrows its bounds."""
+"""The worker's REST client against random responses: none raises another error or exceeds the bounds."""
 
 import asyncio
 import gzip
@@ -30,7 +30,7 @@ WANTED = [IdRange(100, 140), IdRange(160, 170), IdRange(5000, 250_000)]
 
 
 def bodies() -> dict[str, bytes]:
-    """What a venue really answers, by endpoint."""
+    """Return real responses by endpoint."""
     times = NOW_US // 1000 - 10_000
     rows = [
         {"id": n, "price": "1.5", "qty": "0.2", "quoteQty": "1", "time": times, "isBuyerMaker": True}
@@ -56,7 +56,7 @@ def bodies() -> dict[str, bytes]:
 
 
 class HostileServer:
-    """Answers every request by something made of the real answer.
+    """A server that responds to every request with a mutation of the real response.
 
     Attributes:
         rng: what it draws from.
@@ -103,7 +103,7 @@ async def server() -> AsyncIterator[HostileServer]:
 
 
 def assert_sound(fetched: Fetched) -> None:
-    """Whatever came can be stored, was asked for, and is not called absent at once."""
+    """Assert that trades can be stored, were requested, and are not absent at the same time."""
     is_wanted = holder(WANTED)
     for trade in fetched.trades:
         assert is_wanted(trade.trade_id)
@@ -117,7 +117,7 @@ def assert_sound(fetched: Fetched) -> None:
 
 
 async def ask(rest: VenueRest, rng: random.Random) -> str:
-    """One call of the client; what it led to."""
+    """Call the client once and return the outcome."""
     try:
         match rng.randrange(6):
             case 0:
@@ -143,20 +143,20 @@ async def test_rest_client_survives_any_response(server: HostileServer) -> None:
     async with ClientSession() as session:
         for venue in ("binance", "binance_us"):
             for _ in range(fuzz_rounds() // 2):
-                # A budget of its own each time: one that was told to wait is waited for.
+                # A new budget each time: a blocked one would delay the next call.
                 access = RestAccess(
                     server.base, session, WeightBudget(1, lambda: 0.0), SecretStr(""), lambda: NOW_US
                 )
                 async with asyncio.timeout(30):
                     outcomes[await ask(VENUES[venue].rest(access), rng)] += 1
     print(dict(outcomes))
-    assert {"used", "bad_answer"} <= outcomes.keys(), "the bodies are all of one kind"
+    assert {"used", "bad_answer"} <= outcomes.keys(), "all responses had the same outcome"
     assert not [outcome for outcome in outcomes if outcome.startswith("a message of")]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", ""], ids=["gzip", "deflate", "as it is"])
-async def test_rest_body_without_bound_is_not_read_to_its_end(encoding: str) -> None:
-    """A few hundred kibibytes on the wire are 256 MiB of zeros."""
+async def test_rest_body_is_bounded(encoding: str) -> None:
+    """A few hundred compressed kibibytes are 256 MiB of zeros."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31 if encoding == "gzip" else 15)
     zeros = bytes(2**22)
     parts = [packer.compress(zeros) if encoding else zeros for _ in range(64)]
@@ -187,7 +187,7 @@ async def test_rest_body_without_bound_is_not_read_to_its_end(encoding: str) -> 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"symbols":['])
 @pytest.mark.parametrize("depth", [100, 10_000, 3_000_000])
-async def test_rest_body_that_is_nested_for_ever_is_an_error(opening: str, depth: int) -> None:
+async def test_rest_body_nested_deeply_is_an_error(opening: str, depth: int) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=opening * depth)
 

@@ -1,4 +1,4 @@
-"""When a connection is replaced."""
+"""Time of rotations."""
 
 import random
 
@@ -21,14 +21,14 @@ MIDNIGHT = 1_723_161_600.0  # 2024-08-09 00:00 UTC
         ("00:00-23:59", QuietWindow(0, 23 * HOUR + 59 * 60)),
     ],
 )
-def test_windows_are_read(text: str, window: QuietWindow | None) -> None:
+def test_rotation_window_is_parsed(text: str, window: QuietWindow | None) -> None:
     assert parse_window(text) == window
 
 
 @pytest.mark.parametrize(
     "text", ["2:00-4:00", "02:00", "02:00-24:00", "02:60-03:00", " 02:00-03:00", "02:00-03:00Z", "always"]
 )
-def test_what_is_no_window_is_refused(text: str) -> None:
+def test_rotation_window_rejects_other_text(text: str) -> None:
     with pytest.raises(ValueError, match="02:00-04:30"):
         parse_window(text)
 
@@ -48,7 +48,7 @@ def test_what_is_no_window_is_refused(text: str) -> None:
         pytest.param((12, 12), (0, 20), (12, 12), id="a moment"),
     ],
 )
-def test_the_newest_stretch_of_a_window(
+def test_rotation_window_last_occurrence(
     window: tuple[int, int], between: tuple[int, int], expected: tuple[int, int] | None
 ) -> None:
     quiet = QuietWindow(window[0] * HOUR, window[1] * HOUR)
@@ -62,7 +62,7 @@ hours = st.integers(0, 1439).map(lambda minutes: minutes * 60)
 
 
 @given(moments, ages, st.randoms(use_true_random=False))
-def test_without_a_window_it_is_in_the_last_tenth_of_the_age(
+def test_rotation_without_a_window_is_in_the_last_tenth(
     connected: float, age: float, chance: random.Random
 ) -> None:
     due = connected + rotation_age(connected, age, None, chance)
@@ -70,7 +70,7 @@ def test_without_a_window_it_is_in_the_last_tenth_of_the_age(
 
 
 @given(moments, ages, hours, hours, st.randoms(use_true_random=False))
-def test_it_is_never_later_than_the_age_and_never_in_the_first_half(
+def test_rotation_is_in_the_second_half_of_the_age(
     connected: float, age: float, start: int, end: int, chance: random.Random
 ) -> None:
     due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
@@ -78,17 +78,17 @@ def test_it_is_never_later_than_the_age_and_never_in_the_first_half(
 
 
 @given(moments, hours, hours, st.randoms(use_true_random=False))
-def test_it_is_in_the_window_where_the_second_half_of_the_life_has_one(
+def test_rotation_is_in_the_window_if_possible(
     connected: float, start: int, end: int, chance: random.Random
 ) -> None:
-    age = 3 * DAY_SECONDS  # the second half of such a life holds every hour of the day
+    age = 3 * DAY_SECONDS  # the second half of this age contains every hour of the day
     due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
     assert (due - start) % DAY_SECONDS <= (end - start) % DAY_SECONDS + 1e-3 or (
         start - due
     ) % DAY_SECONDS < 1e-3
 
 
-def test_a_fleet_that_started_together_does_not_rotate_together() -> None:
+def test_rotation_times_are_spread() -> None:
     fleet = [random.Random(seed) for seed in range(50)]  # noqa: S311 - jitter, not a secret
     assert len({rotation_age(MIDNIGHT, 23 * HOUR, None, chance) for chance in fleet}) == 50
     window = QuietWindow(14 * HOUR, 16 * HOUR)

@@ -1,4 +1,4 @@
-"""The worker's settings: what is refused, in which words, and what is hidden."""
+"""Settings of the worker: errors, their texts, and hidden values."""
 
 import os
 import socket
@@ -75,7 +75,7 @@ def refusal(**variables: str) -> str:
         ("START_DEADLINE_SECONDS", "0", "how long to wait at start"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(
+def test_setting_error_has_variable_value_and_what_is_allowed(
     variable: str, value: str, allowed: str
 ) -> None:
     message = refusal(**{variable: value})
@@ -84,18 +84,18 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(
     assert "\n" not in message
 
 
-def test_missing_symbols_are_said_to_be_missing() -> None:
+def test_setting_symbols_missing() -> None:
     for symbols in ("", "  ", ",", " , ,"):
         with pytest.raises(SettingsError, match="BINANCE_SYMBOLS"):
             chassis_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": symbols})
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_setting_errors_are_reported_together() -> None:
     lines = refusal(VENUE="x", WS_SHARD_SIZE="0", KAFKA_ACKS="2").splitlines()
     assert [line.partition("=")[0] for line in lines] == ["VENUE", "WS_SHARD_SIZE", "KAFKA_ACKS"]
 
 
-def test_a_symbol_that_is_named_twice_is_shown() -> None:
+def test_setting_symbols_named_twice() -> None:
     assert "named twice: BTCUSDT" in refusal(BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,BTCUSDT")
 
 
@@ -108,31 +108,31 @@ def test_a_symbol_that_is_named_twice_is_shown() -> None:
     ],
     ids=["trades and quotes", "progress among the trades", "gaps among the progress"],
 )
-def test_topics_must_differ(variables: dict[str, str]) -> None:
+def test_setting_topics_must_differ(variables: dict[str, str]) -> None:
     message = refusal(**variables)
     assert next(iter(variables.values())) in message
     assert "differ" in message
 
 
-def test_an_api_key_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+def test_setting_api_key_invalid_in_a_header_is_rejected_and_not_shown() -> None:
     message = refusal(BINANCE_API_KEY="s3cret\nSECOND=line")
     assert message.startswith("BINANCE_API_KEY=(hidden) cannot be used: ")
     assert "s3cret" not in message
 
 
-def test_credentials_in_an_address_are_refused_and_not_shown() -> None:
+def test_setting_credentials_in_an_address_are_rejected_and_not_shown() -> None:
     message = refusal(BINANCE_WS_BASE="wss://me:s3cret@stream.binance.us:9443")
     assert message.startswith("BINANCE_WS_BASE='wss://(hidden)@stream.binance.us:9443' cannot be used: ")
     assert "s3cret" not in message
 
 
-def test_an_api_key_is_never_shown(make_settings: MakeSettings) -> None:
+def test_setting_api_key_is_never_shown(make_settings: MakeSettings) -> None:
     chosen = make_settings(BINANCE_API_KEY="k3y-of-mine", KAFKA_SASL_PASSWORD="")
     assert chosen.binance_api_key.get_secret_value() == "k3y-of-mine"
     assert "k3y" not in repr(chosen) + str(chosen) + chosen.model_dump_json()
 
 
-def test_defaults_are_what_a_user_of_one_machine_wants(make_settings: MakeSettings) -> None:
+def test_setting_defaults(make_settings: MakeSettings) -> None:
     chosen = make_settings()
     assert chosen.binance_symbols == ("BTCUSDT", "ETHUSDT")
     assert (chosen.market_trades_topic, chosen.market_book_topic) == (
@@ -143,7 +143,7 @@ def test_defaults_are_what_a_user_of_one_machine_wants(make_settings: MakeSettin
     assert (chosen.validate_on_start, chosen.validate_only, chosen.kafka_create_topics) == (True, False, True)
 
 
-def test_symbols_are_a_list_that_forgives_spaces(make_settings: MakeSettings) -> None:
+def test_setting_symbols_allow_spaces(make_settings: MakeSettings) -> None:
     assert make_settings(BINANCE_SYMBOLS=" BTCUSDT , ETHUSDT,").binance_symbols == ("BTCUSDT", "ETHUSDT")
 
 
@@ -157,7 +157,7 @@ def test_symbols_are_a_list_that_forgives_spaces(make_settings: MakeSettings) ->
         ("2024-08-09", 1_723_161_600_000_000),
     ],
 )
-def test_a_time_is_utc_unless_it_says_otherwise(text: str, microseconds: int) -> None:
+def test_setting_time_is_utc_by_default(text: str, microseconds: int) -> None:
     assert parse_time_us(text) == microseconds
 
 
@@ -172,7 +172,7 @@ def run_worker(*arguments: str, **environment: str) -> "subprocess.CompletedProc
     )
 
 
-def test_wrong_settings_end_the_process_with_2_before_anything_is_opened() -> None:
+def test_setting_errors_exit_2_before_anything_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as anything:
         anything.setblocking(False)
         port = anything.getsockname()[1]
@@ -191,7 +191,7 @@ def test_wrong_settings_end_the_process_with_2_before_anything_is_opened() -> No
             anything.accept()
 
 
-def test_help_lists_every_variable() -> None:
+def test_cli_help_lists_every_variable() -> None:
     ended = run_worker("--help")
     assert ended.returncode == 0
     for name, _, description in chassis_settings.describe(WorkerSettings):
@@ -199,7 +199,7 @@ def test_help_lists_every_variable() -> None:
         assert description, f"{name} says nothing about itself"
 
 
-def test_an_argument_that_does_not_exist_is_refused() -> None:
+def test_cli_unknown_argument_is_rejected() -> None:
     ended = run_worker("--symbols", "BTCUSDT")
     assert ended.returncode == 2
     assert "--symbols" in ended.stderr

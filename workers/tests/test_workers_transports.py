@@ -1,4 +1,4 @@
-"""Both WebSocket libraries behind the seam, against a real server on a real socket."""
+"""Both WebSocket transports against a real server on a real socket."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 
 
 class Sink:
-    """Keeps what a socket delivers: a list of frames for each call."""
+    """Stores the frames of each call."""
 
     def __init__(self) -> None:
         self.reads: list[list[bytes]] = []
@@ -43,7 +43,7 @@ class Sink:
 
 
 class BrokenSink(Sink):
-    """Takes two frames and fails at the third."""
+    """Accepts two frames and raises at the third."""
 
     def on_frames(self, frames: list[bytes]) -> None:
         super().on_frames(frames)
@@ -67,20 +67,20 @@ def sink() -> Sink:
 
 @asynccontextmanager
 async def venue(handler: Handler) -> AsyncIterator[str]:
-    """The address of a server that treats each connection as `handler` says."""
+    """Start a server that runs `handler` for each connection; yield its URL."""
     server = serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1)
     async with server as running:
         yield f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}/stream?streams=btcusdt@trade"
 
 
 async def write_at_once(connection: ServerConnection, *write: Callable[[], None]) -> None:
-    """Frames that reach the client by one read of its socket."""
+    """Write frames that the client receives in one read of its socket."""
     for each in write:
         each()
     connection.transport.write(b"".join(connection.protocol.data_to_send()))
 
 
-async def test_frames_come_whole_and_in_order(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_frames_are_complete_and_in_order(open_socket: OpenSocket, sink: Sink) -> None:
     sent = [str(n).encode() * (1 + n % 300) for n in range(3000)] + ["été €".encode(), b"", b"x" * 300_000]
 
     async def handler(connection: ServerConnection) -> None:
@@ -96,7 +96,7 @@ async def test_frames_come_whole_and_in_order(open_socket: OpenSocket, sink: Sin
         await socket.closed
 
 
-async def test_what_one_read_brought_is_handed_over_together(sink: Sink) -> None:
+async def test_socket_delivers_the_frames_of_a_read_together(sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
         protocol = connection.protocol
         await write_at_once(connection, *[lambda n=n: protocol.send_text(b"%d" % n) for n in range(50)])
@@ -110,9 +110,7 @@ async def test_what_one_read_brought_is_handed_over_together(sink: Sink) -> None
         await socket.closed
 
 
-async def test_a_ping_behind_data_is_answered_and_does_not_hold_the_data_back(
-    open_socket: OpenSocket, sink: Sink
-) -> None:
+async def test_socket_pong_after_data_does_not_delay_the_data(open_socket: OpenSocket, sink: Sink) -> None:
     answered = asyncio.get_running_loop().create_future()
 
     async def handler(connection: ServerConnection) -> None:
@@ -134,7 +132,7 @@ async def test_a_ping_behind_data_is_answered_and_does_not_hold_the_data_back(
         await socket.closed
 
 
-async def test_our_ping_is_answered_and_the_sink_hears_of_it(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_ping_reports_the_pong_to_the_sink(open_socket: OpenSocket, sink: Sink) -> None:
     async with venue(lambda connection: connection.wait_closed()) as url:
         socket = await open_socket(url, sink, 5)
         socket.ping()
@@ -144,7 +142,7 @@ async def test_our_ping_is_answered_and_the_sink_hears_of_it(open_socket: OpenSo
         await socket.closed
 
 
-async def test_a_fragmented_message_is_one_frame(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_joins_a_fragmented_message(open_socket: OpenSocket, sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
         protocol = connection.protocol
         await connection.send("whole")
@@ -166,7 +164,7 @@ async def test_a_fragmented_message_is_one_frame(open_socket: OpenSocket, sink: 
         await socket.closed
 
 
-async def test_commands_reach_the_venue(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_sends_commands(open_socket: OpenSocket, sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
         async for message in connection:
             await connection.send(f"got {message!r}")
@@ -181,10 +179,8 @@ async def test_commands_reach_the_venue(open_socket: OpenSocket, sink: Sink) -> 
         await socket.closed
 
 
-async def test_a_paused_socket_is_not_read_and_the_venue_feels_it(
-    open_socket: OpenSocket, sink: Sink
-) -> None:
-    frame, count = b"x" * 65_536, 600  # about 39 MB: more than the kernel's buffers take
+async def test_socket_pause_causes_back_pressure(open_socket: OpenSocket, sink: Sink) -> None:
+    frame, count = b"x" * 65_536, 600  # about 39 MB: more than the kernel's buffers
     sent = 0
 
     async def handler(connection: ServerConnection) -> None:
@@ -199,7 +195,7 @@ async def test_a_paused_socket_is_not_read_and_the_venue_feels_it(
         await until_async(lambda: len(sink.frames) >= 10, "the stream")
         socket.pause_reading()
         await _standstill(lambda: (sent, len(sink.frames)))
-        assert sent < count, "the venue wrote everything although nobody read"
+        assert sent < count, "the venue wrote everything although reading was paused"
         assert len(sink.frames) < count
         socket.resume_reading()
         await until_async(lambda: len(sink.frames) == count, "the rest after the pause")
@@ -209,14 +205,14 @@ async def test_a_paused_socket_is_not_read_and_the_venue_feels_it(
 
 
 async def _standstill(state: Callable[[], object]) -> None:
-    """Return when 300 rounds of the loop, which both sides share, have changed nothing."""
+    """Return when 300 iterations of the loop, which both sides share, have changed nothing."""
     rounds, last = 0, state()
     while rounds < 300:
         await asyncio.sleep(0)
         rounds, last = (rounds + 1, last) if state() == last else (0, state())
 
 
-async def test_pausing_twice_or_after_the_end_does_no_harm(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_pause_is_idempotent(open_socket: OpenSocket, sink: Sink) -> None:
     async with venue(lambda connection: connection.wait_closed()) as url:
         socket = await open_socket(url, sink, 5)
         for call in (
@@ -250,7 +246,7 @@ async def test_pausing_twice_or_after_the_end_does_no_harm(open_socket: OpenSock
         pytest.param(4001, "private", id="a private code"),
     ],
 )
-async def test_the_venues_close_code_and_reason_are_told(
+async def test_socket_close_code_and_reason(
     open_socket: OpenSocket, sink: Sink, code: int, reason: str
 ) -> None:
     async def handler(connection: ServerConnection) -> None:
@@ -263,7 +259,7 @@ async def test_the_venues_close_code_and_reason_are_told(
         assert sink.frames == [b"last words"]
 
 
-async def test_a_close_frame_without_a_code_and_its_answer(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_close_frame_without_a_code(open_socket: OpenSocket, sink: Sink) -> None:
     ended = asyncio.get_running_loop().create_future()
 
     async def handler(connection: ServerConnection) -> None:
@@ -274,12 +270,12 @@ async def test_a_close_frame_without_a_code_and_its_answer(open_socket: OpenSock
     async with venue(handler) as url:
         socket = await open_socket(url, sink, 5)
         assert await asyncio.wait_for(socket.closed, 10) == Closed(1005, "")
-        # 1005 must never stand in a frame (RFC 6455, 7.4.1): the venue would see a breach of the protocol.
+        # 1005 must not be sent in a frame (RFC 6455, 7.4.1): it would be a protocol error for the venue.
         code, _ = await asyncio.wait_for(ended, 10)
         assert code in (1000, 1005)
 
 
-async def test_our_own_close_is_a_clean_one_for_the_venue(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_close_is_clean(open_socket: OpenSocket, sink: Sink) -> None:
     ended = asyncio.get_running_loop().create_future()
 
     async def handler(connection: ServerConnection) -> None:
@@ -293,7 +289,7 @@ async def test_our_own_close_is_a_clean_one_for_the_venue(open_socket: OpenSocke
         assert await asyncio.wait_for(ended, 10) == 1000
 
 
-async def test_a_waiter_that_is_cancelled_can_still_close(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_close_after_a_cancelled_wait(open_socket: OpenSocket, sink: Sink) -> None:
     ended = asyncio.get_running_loop().create_future()
 
     async def handler(connection: ServerConnection) -> None:
@@ -308,7 +304,7 @@ async def test_a_waiter_that_is_cancelled_can_still_close(open_socket: OpenSocke
         assert await asyncio.wait_for(ended, 10) == 1000
 
 
-async def test_a_cut_connection_is_told_as_one(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_cut_has_code_1006(open_socket: OpenSocket, sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
         await connection.send("last words")
         connection.transport.abort()
@@ -318,9 +314,9 @@ async def test_a_cut_connection_is_told_as_one(open_socket: OpenSocket, sink: Si
         assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "")
 
 
-async def test_abort_ends_a_connection_whose_peer_is_mute(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_abort_with_an_unresponsive_peer(open_socket: OpenSocket, sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
-        connection.transport.pause_reading()  # alive for the kernel, and never answers a close frame
+        connection.transport.pause_reading()  # the kernel accepts data, but there is no response to a close frame
         await connection.wait_closed()
 
     async with venue(handler) as url:
@@ -329,7 +325,7 @@ async def test_abort_ends_a_connection_whose_peer_is_mute(open_socket: OpenSocke
         assert await asyncio.wait_for(socket.closed, 10) == Closed(1006, "", by_us=True)
 
 
-async def test_an_error_of_the_sink_ends_the_socket_and_is_raised_to_whoever_waits(
+async def test_socket_error_of_the_sink_closes_it_and_is_raised(
     open_socket: OpenSocket,
 ) -> None:
     sink = BrokenSink()
@@ -345,11 +341,11 @@ async def test_an_error_of_the_sink_ends_the_socket_and_is_raised_to_whoever_wai
             await asyncio.wait_for(socket.closed, 10)
         delivered = len(sink.reads)
         await asyncio.sleep(0)
-        assert len(sink.reads) == delivered, "a broken sink got more frames"
+        assert len(sink.reads) == delivered, "a failed sink received more frames"
         socket.abort()
 
 
-async def test_frames_that_break_the_protocol_end_the_connection(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_socket_protocol_error_closes_the_connection(open_socket: OpenSocket, sink: Sink) -> None:
     async def handler(connection: ServerConnection) -> None:
         await connection.send("good")
         connection.transport.write(b"\x83\x01x")  # an opcode that does not exist
@@ -362,7 +358,7 @@ async def test_frames_that_break_the_protocol_end_the_connection(open_socket: Op
 
 
 async def refusal(open_socket: OpenSocket, status: int, headers: dict[str, str]) -> Exception:
-    """What opening a socket raises where the handshake is answered with `status`."""
+    """Return the exception of opening a socket whose handshake gets `status`."""
 
     def refuse(_: ServerConnection, __: Request) -> Response:
         return Response(status, HTTPStatus(status).phrase, Headers(headers), b"no")
@@ -389,7 +385,7 @@ async def refusal(open_socket: OpenSocket, status: int, headers: dict[str, str])
         pytest.param(404, {}, Unreachable, "http_404", id="404: no such path"),
     ],
 )
-async def test_a_refused_handshake_is_told_by_its_status(
+async def test_handshake_rejected_by_status(
     open_socket: OpenSocket, status: int, headers: dict[str, str], kind: type[Exception], reason: str
 ) -> None:
     error = await refusal(open_socket, status, headers)
@@ -401,13 +397,13 @@ async def test_a_refused_handshake_is_told_by_its_status(
         assert error.retry_after_seconds == float(headers["Retry-After"])
 
 
-async def test_a_redirect_is_not_followed(open_socket: OpenSocket) -> None:
+async def test_handshake_redirect_is_not_followed(open_socket: OpenSocket) -> None:
     error = await refusal(open_socket, 302, {"Location": "ws://127.0.0.1:9/elsewhere"})
     assert isinstance(error, Unreachable)
     assert error.reason == "http_302"
 
 
-async def test_a_port_that_nobody_listens_on(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_connect_to_a_closed_port(open_socket: OpenSocket, sink: Sink) -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -421,7 +417,7 @@ async def test_a_port_that_nobody_listens_on(open_socket: OpenSocket, sink: Sink
 async def tcp_server(
     handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[int]:
-    """The port of a server that is no WebSocket server."""
+    """Start a server that is not a WebSocket server; yield its port."""
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
@@ -430,11 +426,11 @@ async def tcp_server(
         await server.wait_closed()
 
 
-async def test_a_handshake_that_is_not_answered_ends_in_time(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_handshake_timeout(open_socket: OpenSocket, sink: Sink) -> None:
     hung_up = asyncio.get_running_loop().create_future()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()  # until the client goes
+        await reader.read()  # until the client disconnects
         writer.close()
         hung_up.set_result(None)
 
@@ -453,9 +449,7 @@ async def test_a_handshake_that_is_not_answered_ends_in_time(open_socket: OpenSo
         pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="an upgrade without its headers"),
     ],
 )
-async def test_a_peer_that_breaks_the_handshake_off(
-    open_socket: OpenSocket, sink: Sink, answer: bytes
-) -> None:
+async def test_handshake_aborted_by_the_peer(open_socket: OpenSocket, sink: Sink, answer: bytes) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -467,14 +461,14 @@ async def test_a_peer_that_breaks_the_handshake_off(
             await open_socket(f"ws://127.0.0.1:{port}/stream", sink, 5)
 
 
-async def test_tls_against_a_port_without_it(open_socket: OpenSocket, sink: Sink) -> None:
+async def test_handshake_tls_against_a_plain_port(open_socket: OpenSocket, sink: Sink) -> None:
     async with venue(lambda connection: connection.wait_closed()) as url:
         with pytest.raises(Unreachable) as caught:
             await open_socket(url.replace("ws://", "wss://"), sink, 5)
     assert caught.value.reason == "connect_failed"
 
 
-async def test_a_connection_says_nothing_at_info(
+async def test_socket_logs_nothing_at_info(
     open_socket: OpenSocket, sink: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with venue(lambda connection: connection.wait_closed()) as url:
@@ -486,7 +480,7 @@ async def test_a_connection_says_nothing_at_info(
 
 
 class RawVenue:
-    """A server that accepts the handshake and then writes whatever it likes, for as long as it is let."""
+    """A server that accepts the handshake and then writes raw bytes until it is stopped."""
 
     def __init__(self, *parts: bytes) -> None:
         self._parts = parts
@@ -559,7 +553,7 @@ def raw_frame(opcode: int, payload: bytes, *, fin: bool = False, compressed: boo
         pytest.param([raw_frame(0, b"x", fin=True)], 1002, id="the end of a message that never began"),
     ],
 )
-async def test_message_without_bound_ends_the_connection_by_us(
+async def test_socket_message_too_large_closes_the_connection(
     open_socket: OpenSocket, sink: Sink, parts: list[bytes], code: int
 ) -> None:
     async with RawVenue(*parts) as venue:

@@ -1,4 +1,4 @@
-"""Which symbols are read, and how that is told."""
+"""Validation of symbols, and its table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,31 +21,31 @@ LISTED = {
     ("asked", "accepted", "refused"),
     [
         pytest.param(("BTCUSDT",), ["BTCUSDT"], {}, id="a symbol that trades"),
-        pytest.param(("ETHUSDT", "BTCUSDT"), ["ETHUSDT", "BTCUSDT"], {}, id="in the order asked for"),
+        pytest.param(("ETHUSDT", "BTCUSDT"), ["ETHUSDT", "BTCUSDT"], {}, id="in the given order"),
         pytest.param(("NOPE",), [], {"NOPE": "unknown to the venue"}, id="one that does not exist"),
         pytest.param(("HALTUSDT",), [], {"HALTUSDT": "not trading: HALT"}, id="one that is halted"),
         pytest.param(
             ("NOPE", "BTCUSDT", "HALTUSDT"),
             ["BTCUSDT"],
             {"NOPE": "unknown to the venue", "HALTUSDT": "not trading: HALT"},
-            id="the good ones stay",
+            id="valid ones are accepted",
         ),
         pytest.param(("btcusdt",), [], {"btcusdt": "unknown to the venue"}, id="capitals matter"),
     ],
 )
-def test_symbols_are_sorted_by_what_the_venue_lists(
+def test_validation_by_the_listing(
     asked: tuple[str, ...], accepted: list[str], refused: dict[str, str]
 ) -> None:
     assert validate(asked, LISTED) == (accepted, refused)
 
 
-def test_halted_symbol_is_subscribed_and_an_unknown_one_is_left_out() -> None:
+def test_validation_accepts_halted_and_rejects_unknown_symbols() -> None:
     asked = ("NOPE", "HALTUSDT", "BTCUSDT")
     assert readable(asked, LISTED) == (["HALTUSDT", "BTCUSDT"], {"NOPE": "unknown to the venue"})
     assert readable(asked, None) == (list(asked), {})
 
 
-def test_the_table_has_a_line_a_symbol_in_columns() -> None:
+def test_validation_table_has_a_line_per_symbol() -> None:
     assert table(("BTCUSDT", "NOPE", "AVERYLONGSYMBOLUSDT"), LISTED).splitlines() == [
         "SYMBOL               STATUS          RESULT",
         "BTCUSDT              TRADING         ok",
@@ -54,7 +54,7 @@ def test_the_table_has_a_line_a_symbol_in_columns() -> None:
     ]
 
 
-def test_the_recorded_listing_is_sorted_by_its_own_statuses(recording: Callable[[str], Path]) -> None:
+def test_validation_of_the_recorded_listing(recording: Callable[[str], Path]) -> None:
     listing = msgspec.json.decode(recording("binance-us-exchangeInfo-2021.json").read_bytes())
     listed = {
         each["symbol"]: SymbolInfo(each["status"], each["status"] == "TRADING") for each in listing["symbols"]

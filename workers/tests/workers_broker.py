@@ -55,37 +55,37 @@ class Broker:
         self._do("up")
 
     def freeze(self) -> None:
-        """Stop its process: connections stay open, nothing is answered."""
+        """Stop the process: connections stay open without responses."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         self._process.send_signal(signal.SIGCONT)
 
     def delay_answers(self, milliseconds: int) -> None:
-        """Answer every request that much later."""
+        """Delay every response."""
         self._do("delay", milliseconds)
 
     def refuse_produce(self, *codes: int) -> None:
-        """Answer the next Produce requests with these error codes of the Kafka protocol; 0 takes one."""
+        """Return these error codes of the Kafka protocol to the next Produce requests; 0 accepts one."""
         self._do("refuse", *codes)
 
     def leaderless(self, topic: str, partitions: int = 4) -> None:
-        """Take away the leaders of a topic's partitions; see `led`."""
+        """Remove the leaders of a topic's partitions; see `led`."""
         self._do("leader", topic, partitions, -1)
 
     def led(self, topic: str, partitions: int = 4) -> None:
-        """Give them back."""
+        """Restore the leaders."""
         self._do("leader", topic, partitions, 1)
 
     def new_topic(self, name: str, partitions: int = 4) -> str:
-        """Create a topic and return its name, made unique, so that tests can share a broker."""
+        """Create a topic and return its unique name, so that tests can share a broker."""
         unique = f"{name}.{uuid.uuid4().hex[:8]}"
         self._do("topic", unique, partitions)
         return unique
 
     def read(self, topic: str) -> list[tuple[bytes, bytes]]:
-        """(key, value) of everything that is stored in `topic`; ordered within a key."""
+        """Return (key, value) of every record in `topic`, ordered within a key."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.address,

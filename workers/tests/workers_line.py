@@ -1,4 +1,4 @@
-"""A whole line for tests: the simulator, a broker and worker processes, each real and each stopped by its id."""
+"""A complete setup for tests: simulator, broker and worker processes, all real and stopped by their ids."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from marketfeed_wire.status import WorkerStatus
 
 
 class Process:
-    """A command of ours, its log in a file, its port told through a file."""
+    """A command with its log and its port in files."""
 
     def __init__(self, folder: Path, name: str, command: list[str], environment: dict[str, str]) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class Worker(Process):
             return msgspec.json.decode(answer.read(), type=WorkerStatus)
 
     def metrics(self) -> dict[str, float]:
-        """Each sample by its full name, labels included, without venue and shard."""
+        """Return each sample by its full name including labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return {
@@ -64,7 +64,7 @@ class Worker(Process):
         }
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples of that name whose labels include the given ones."""
+        """Return the sum of the samples of this name whose labels include the given ones."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(
             value
@@ -100,7 +100,7 @@ class Line:
         return self
 
     def renew(self) -> None:
-        """As good as new for the next test: no worker, no fault, empty topics, counts that begin at nothing."""
+        """Reset for the next test: no worker, no fault, empty topics, counts from zero."""
         for worker in self._workers:
             worker.stop(signal.SIGKILL)
         self._broker.up()
@@ -117,7 +117,7 @@ class Line:
         self._broker.__exit__()
 
     def worker(self, *, wait: bool = True, **variables: str) -> Worker:
-        """Start a worker; two symbols, everything else as by default."""
+        """Start a worker with two symbols and default settings."""
         command = [sys.executable, "-m", "marketfeed_workers"]
         environment = self.environment(**variables)
         worker = Worker(self._folder, f"worker-{len(self._workers)}", command, environment)
@@ -131,7 +131,7 @@ class Line:
         return self._broker.address
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """The variables of a worker on this line."""
+        """Return the environment of a worker."""
         return {
             "VENUE": self._venue,
             "BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT",
@@ -164,16 +164,16 @@ class Line:
         return dict(self.control("GET", "ledger")["symbols"])
 
     def traded(self, symbol: str) -> int:
-        """How many trades of a symbol the venue has sent; none before its first frame."""
+        """Return the number of trades of a symbol that the venue has sent."""
         return int(self.ledger().get(symbol, {}).get("trades", 0))
 
     def connections(self) -> dict[str, int]:
-        """How many connections the venue has accepted and refused since the last renewal."""
+        """Return the number of accepted and refused connections since the last reset."""
         before, now = self._counted_before["connections"], self.control("GET", "ledger")["connections"]
         return {name: now[name] - before[name] for name in ("accepted", "refused")}
 
     def requests(self) -> dict[tuple[str, str], int]:
-        """(endpoint, status) -> how many requests the venue has answered since the last renewal."""
+        """Return the number of REST responses by (endpoint, status) since the last reset."""
 
         def flat(ledger: dict[str, Any]) -> Counter[tuple[str, str]]:
             answered: dict[str, dict[str, int]] = ledger["requests"]
@@ -184,26 +184,26 @@ class Line:
         return dict(flat(self.control("GET", "ledger")) - flat(self._counted_before))
 
     def trades(self) -> dict[str, list[Trade]]:
-        """Symbol -> what stands in the topic, in its order."""
+        """Return the trades in the topic by symbol, in order."""
         stored: dict[str, list[Trade]] = defaultdict(list)
         for key, value in self._broker.read(self.topics["trades"]):
             stored[key.decode()].append(decode_trade(value))
         return stored
 
     def update_ids(self) -> dict[str, list[int]]:
-        """Symbol -> the quotes' update ids, in the topic's order."""
+        """Return the quotes' update ids in the topic by symbol, in order."""
         stored: dict[str, list[int]] = defaultdict(list)
         for key, value in self._broker.read(self.topics["quotes"]):
             stored[key.decode()].append(decode_book_ticker(value).update_id)
         return stored
 
     def gaps(self) -> list[Gap]:
-        """The newest word on each gap."""
+        """Return the newest record of each gap."""
         newest = {key: decode_gap(value) for key, value in self._broker.read(self.topics["gaps"])}
         return list(newest.values())
 
     def gap_states(self) -> set[str]:
-        """Every state that any gap ever was in."""
+        """Return every state of any gap so far."""
         return {decode_gap(value).state for _, value in self._broker.read(self.topics["gaps"])}
 
     def broker_freeze(self) -> None:
@@ -224,7 +224,7 @@ def trade_ids(trades: list[Trade]) -> list[int]:
 
 
 def assert_complete(line: Line, *, in_order: bool = True) -> None:
-    """Every id that the venue had, from the first one in the topic on, is there; in order, and once."""
+    """Assert that every id of the venue from the first one in the topic on is there, in order and once."""
     ledger = line.ledger()
     for symbol, trades in line.trades().items():
         ids = trade_ids(trades)

@@ -1,4 +1,4 @@
-"""A venue of quite another dialect, and a worker that reads it: this file, run, is `marketfeed-worker`.
+"""A venue of another protocol, and a worker for it: run as a script, this file is `marketfeed-worker`.
 
 What it does otherwise than the venues that are built in, each as some real venue does it: names (BTC/USD on the
 WebSocket, XBTUSD over REST, BTCUSD here), trade ids as text, prices as JSON numbers, the taker's side, no event time,
@@ -33,10 +33,10 @@ from marketfeed_workers.venues.venue import (
 )
 
 PAGE: Final = 5
-"""Trades in an answer over REST."""
+"""Maximum number of trades in a REST response."""
 
 MARGIN_NS: Final = 500_000_000
-"""How much earlier than told this venue's trades are looked for."""
+"""How much earlier than the given time trades are requested."""
 
 IN_STREAMS: Final = {"BTCUSD": "BTC/USD", "ETHUSD": "ETH/USD"}
 OVER_REST: Final = {"BTCUSD": "XBTUSD", "ETHUSD": "ETHUSD"}
@@ -66,7 +66,7 @@ _matches: Final = msgspec.json.Decoder(list[Match])
 
 
 def decimal_text(number: msgspec.Raw) -> str:
-    """A JSON number as the venue wrote it; only an exponent is written out."""
+    """Return a JSON number as received, without an exponent."""
     text = bytes(number).decode()
     return text if "e" not in text.lower() else f"{Decimal(text):f}"
 
@@ -143,7 +143,7 @@ class OtherRest:
         self._access = access
 
     def ids_began_again(self, symbol: str) -> None:
-        """Nothing is noted."""
+        """Nothing is cached."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         listed: dict[str, str] = await self._get("pairs")
@@ -187,7 +187,7 @@ class OtherRest:
         since_ns, found, seen_to = near_time_us * 1000 - MARGIN_NS, list[Trade](), ids.first - 1
         while page := await self._page(symbol, since_ns):
             if page[0].trade_id > seen_to + 1 and not found and page[0].trade_id > ids.first:
-                break  # it begins after them: this proves nothing
+                break  # the page begins after the ids: nothing is proven
             found += [trade for trade in page if ids.first <= trade.trade_id <= ids.last]
             seen_to = page[-1].trade_id
             if seen_to >= ids.last or len(page) < PAGE:
@@ -230,10 +230,12 @@ INCREASING: Final = OtherVenue(replace(CONTIGUOUS.facts, name="other_increasing"
 
 
 def register() -> None:
-    """Let the settings and the worker know of these venues."""
+    """Register these venues for settings and worker."""
     VENUES.update({venue.facts.name: venue for venue in (CONTIGUOUS, INCREASING)})
 
 
 if __name__ == "__main__":
     register()
-    runpy.run_module("marketfeed_workers", run_name="__main__")  # the settings must not be read before
+    runpy.run_module(
+        "marketfeed_workers", run_name="__main__"
+    )  # only now: settings are built from the registered venues

@@ -1,4 +1,4 @@
-"""A pipeline over a real publisher and a real broker, driven call by call."""
+"""A pipeline with a real publisher and a real broker, driven call by call."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,13 @@ SYMBOL = "BTCUSDT"
 
 
 def frames(*trade_ids: int) -> list[bytes]:
-    """Trades of the stream."""
+    """Return trade frames of the stream."""
     data = b'{"e":"trade","E":1723161600000,"s":"BTCUSDT","t":%d,"p":"1","q":"2","T":1723161600000,"m":true,"M":true}'
     return [b'{"stream":"btcusdt@trade","data":%b}' % (data % n) for n in trade_ids]
 
 
 class Clock:
-    """A wall clock that can be set."""
+    """A wall clock that can be stepped."""
 
     def __init__(self) -> None:
         self.set_by_us = 0
@@ -34,7 +34,7 @@ class Clock:
 
 
 class Rig:
-    """A pipeline over a real publisher, one symbol, topics of one partition."""
+    """A pipeline with a real publisher, one symbol and topics of one partition."""
 
     def __init__(self, make_settings: MakeSettings, broker: Broker) -> None:
         self.broker = broker
@@ -62,7 +62,7 @@ class Rig:
         until(answered, what)
 
     def let(self, topic: str) -> None:
-        """Wait until `topic` has everything that was published to it before now."""
+        """Wait until `topic` has every message published so far."""
         stored: list[str] = []
         mark = StreamCounters("mark", topic)
         self.publisher.publish(
@@ -74,7 +74,7 @@ class Rig:
         return [value for key, value in self.broker.read(topic) if key != b"mark"]
 
     def heard(self) -> dict[int, Gap]:
-        """First id -> the newest word on that gap."""
+        """Return the newest record of each gap by its first id."""
         return {gap.first_id: gap for gap in map(decode_gap, self.stored(self.gaps))}
 
     def told_progress(self) -> list[int]:
