@@ -288,3 +288,48 @@ def test_checkpoint_stops_before_a_gap_and_not_at_where_it_was(rig: Rig) -> None
     assert rig.pipeline.checkpoint(SYMBOL, 46) == 43
     rig.settle()
     assert rig.told_progress() == [46]
+
+
+def test_gap_record_of_a_symbol_that_leaves_says_what_was_filled_before(rig: Rig) -> None:
+    """The part was acknowledged, and the next record of it due with the next checkpoint, which never came."""
+    rig.flow.resume(50, [unresolved(10, 19)])
+    rig.pipeline.backfill(rig.flow, fetched(10, 14))
+    rig.wait(lambda: not rig.flow.unacknowledged, "acknowledgement of the trades")
+    assert rig.heard() == {}
+    rig.pipeline.remove_symbol(SYMBOL)
+    rig.settle()
+    assert (rig.heard()[10].state, rig.heard()[10].missing) == ("unresolved", [(15, 19)])
+
+
+def test_gap_record_of_a_process_that_ran_on_beside_is_closed(rig: Rig) -> None:
+    """Both met the gap, with other bounds: each has a record, and only the newer process goes on."""
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(46))
+    rig.pipeline.give_up(rig.flow)
+    rig.settle()
+    rig.pipeline.backfill(rig.flow, fetched(42, 44))
+    rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(45, 45)))
+    rig.settle()
+    assert rig.heard()[42].state == "absent"
+    other = [unresolved(43, 43), unresolved(45, 45), unresolved(47, 48)]
+    rig.pipeline.adopt_gaps(rig.flow, [*rig.heard().values(), *other])
+    rig.settle()
+    assert {first: rig.heard()[first].state for first in (43, 45)} == {43: "filled", 45: "absent"}
+    assert 47 not in rig.heard(), "of ids that this process has not come to nothing is known yet"
+    rig.pipeline.process(frames(47, 48))
+    rig.settle()
+    assert rig.heard()[47].state == "filled"
+
+
+def test_gap_record_that_another_process_overwrote_is_published_again(rig: Rig) -> None:
+    rig.flow.resume(41, [])
+    rig.pipeline.process(frames(44))
+    rig.pipeline.give_up(rig.flow)
+    rig.settle()
+    overwritten = msgspec.structs.replace(
+        rig.heard()[42], missing=[(42, 42)], updated_time_us=rig.heard()[42].updated_time_us + 10**9
+    )
+    rig.pipeline.adopt_gaps(rig.flow, [overwritten])
+    rig.settle()
+    newest = rig.heard()[42]
+    assert (newest.missing, newest.updated_time_us > overwritten.updated_time_us) == ([(42, 43)], True)

@@ -10,6 +10,7 @@ from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside
 from marketfeed_simtest.truth import TrueSymbol
 from marketfeed_simtest.venue_model import Delivered
+from marketfeed_workers.roster import ADOPT_SECONDS
 
 _UNDER_WAY_SECONDS = 5.0
 """What was made so shortly before the last process ended need not have reached it."""
@@ -191,7 +192,14 @@ def check_metrics(
         oracle.violate("wrong_metric", f"{kept:.0f} messages rejected, and not so many kept")
     for symbol, known in oracle.symbols.items() if is_last else ():
         latest = known.latest or SeriesRecords()  # of the series before it nothing is looked for any more
-        reported = sum(last - first + 1 for gap, _ in latest.gaps.values() for first, last in gap.missing)
+        adopts = life.ended - life.began > ADOPT_SECONDS[0] + _UNDER_WAY_SECONDS
+        reported = sum(
+            last - first + 1
+            for gap, record in latest.gaps.values()
+            # What a process wrote that ran on beside this one is closed when this one reads the records again.
+            if adopts or record.life == life.number or record.seconds < life.began
+            for first, last in gap.missing
+        )
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())
         missing = metric(life.registry, "marketfeed_trade_ids_missing", symbol=symbol)
         untold = oracle.made_since(symbol, life.ended - oracle.hold_seconds - _UNDER_WAY_SECONDS)

@@ -1,6 +1,6 @@
 """One symbol on its way through the worker, whichever connection brings it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -171,6 +171,26 @@ class SymbolFlow:
                 self.known_times.note(entry.ids.first - 1, entry.after_time_us)
         if acknowledged_time_us is not None:
             self.known_times.note(trade_id, acknowledged_time_us)
+
+    def adopt(self, gaps: Sequence[Gap]) -> None:
+        """Take over the newest records of gaps where another process wrote them after this one had begun.
+
+        A gap that this process has met with other bounds has a record of its own; without this the other one would
+        stay unresolved until the next start.
+        """
+        absent = merged(IdRange(*each) for gap in gaps for each in gap.absent)
+        own = {entry.ids.first: entry for entry in self.gaps}
+        for gap in gaps:
+            if gap.id_series != self.id_series or not gap.missing:
+                continue
+            entry = own.get(gap.first_id)
+            if entry is None:
+                entry = restored(gap)
+                entry.absent = within(absent, entry.ids)
+                self.gaps.append(entry)
+                self.known_to = max(self.known_to, entry.ids.last)
+            elif entry.told_time_us < gap.updated_time_us:
+                entry.told_time_us, entry.published = gap.updated_time_us, None
 
     def take(self, trade: Trade, now_us: int) -> list[Trade]:
         """The trades that may be published now that `trade` came."""

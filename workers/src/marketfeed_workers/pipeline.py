@@ -6,7 +6,7 @@ this module: when Kafka's queue is full every socket stops being read until half
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -18,6 +18,7 @@ from marketfeed_wire import (
     MAX_ID,
     MAX_RAW_BYTES,
     BookTicker,
+    Gap,
     Progress,
     QuoteProgress,
     RejectedMessage,
@@ -156,6 +157,7 @@ class Pipeline:
             self._end_lagging(symbol)
             self._left[symbol] = flow.resumed_id
             del self.flows[symbol]
+            self._tell_gaps(flow)  # with every change: nobody comes back to it
 
     def attach(self, socket: Socket) -> None:
         """A socket whose frames come here, so that it can be held back."""
@@ -232,6 +234,11 @@ class Pipeline:
         for flow in self.flows.values():
             if flow.gaps:
                 self._tell_gaps(flow, with_parts=True)
+
+    def adopt_gaps(self, flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
+        """Close the gap records of a process that ran beside this one and has ended; `gaps`: all of the symbol."""
+        flow.adopt(gaps)
+        self._tell_gaps(flow, with_parts=True)
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""

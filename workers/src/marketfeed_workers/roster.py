@@ -30,6 +30,8 @@ from marketfeed_workers.world import World
 log = logs.get(__name__)
 
 LOOK_SECONDS: Final = 1.0
+ADOPT_SECONDS: Final = (60.0, 300.0)
+"""When the gap records are read again after symbols were added: the previous process may have overlapped."""
 LOOK_AGAIN_SECONDS: Final = 300.0
 """How often the venue is asked again about symbols that were left out: a halt ends, a listing begins."""
 
@@ -76,6 +78,7 @@ class Roster:
         self._world = world
         self._wanted = Assignment((), "")
         self._look_again_due = 0.0
+        self._adopt_due: list[float] = []
         self._problem = ""
         self._not_followed = logs.Episode(
             log, "assignment could not be followed; reading on as before", "assignment followed"
@@ -109,6 +112,7 @@ class Roster:
             delay = LOOK_SECONDS
             try:
                 await self._look()
+                await self._adopt_gaps()
                 self._not_followed.end()
                 self._problem = ""
             except (SettingsError, StartupError, VenueError) as error:
@@ -127,6 +131,15 @@ class Roster:
             await self._change(found)
         elif self.refused and self._world.monotonic() >= self._look_again_due:
             await self._change(found)
+
+    async def _adopt_gaps(self) -> None:
+        """Close gap records of a process that ran on beside this one."""
+        if not self._adopt_due or self._world.monotonic() < self._adopt_due[0]:
+            return
+        memory = await asyncio.to_thread(read_memory, self._settings, self._world.read_topic)
+        del self._adopt_due[0]
+        for symbol, flow in self._pipeline.flows.items():
+            self._pipeline.adopt_gaps(flow, list(memory.gaps[symbol].values()))
 
     async def _change(self, found: Assignment) -> None:
         self._look_again_due = self._world.monotonic() + LOOK_AGAIN_SECONDS
@@ -162,6 +175,8 @@ class Roster:
             for symbol in symbols
             if symbol not in memory.progress
         }
+        now = self._world.monotonic()
+        self._adopt_due = [now + seconds for seconds in ADOPT_SECONDS]
         for symbol in symbols:
             flow = self._pipeline.add_symbol(symbol)
             startup.resume(memory, flow, first_ids.get(symbol))
