@@ -10,6 +10,7 @@ from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside
 from marketfeed_simtest.truth import TrueSymbol
 from marketfeed_simtest.venue_model import Delivered
+from marketfeed_workers.id_ranges import IdRange, merged, total
 from marketfeed_workers.roster import ADOPT_SECONDS
 
 _UNDER_WAY_SECONDS = 5.0
@@ -193,12 +194,15 @@ def check_metrics(
     for symbol, known in oracle.symbols.items() if is_last else ():
         latest = known.latest or SeriesRecords()  # of the series before it nothing is looked for any more
         adopts = life.ended - life.began > ADOPT_SECONDS[0] + _UNDER_WAY_SECONDS
-        reported = sum(
-            last - first + 1
-            for gap, record in latest.gaps.values()
-            # What a process wrote that ran on beside this one is closed when this one reads the records again.
-            if adopts or record.life == life.number or record.seconds < life.began
-            for first, last in gap.missing
+        # Two processes may report an id in a record each.
+        reported = total(
+            merged(
+                IdRange(*each)
+                for gap, record in latest.gaps.values()
+                # What a process wrote that ran on beside this one is closed when this one reads the records again.
+                if adopts or record.life == life.number or record.seconds < life.began
+                for each in gap.missing
+            )
         )
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())
         missing = metric(life.registry, "marketfeed_trade_ids_missing", symbol=symbol)
