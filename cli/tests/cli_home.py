@@ -1,4 +1,4 @@
-"""Runs of the ``marketfeed`` command as a user makes them, and what they leave behind."""
+"""Runs of the ``marketfeed`` command as a subprocess, and detection of leftover processes and files."""
 
 import json
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cli_processes import holding
+from cli_processes import processes_with
 
 from marketfeed_devtools.waiting import until
 
 
 class Run:
-    """One run of the command; its output goes to files, as it comes."""
+    """A run of the command with its output in files."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         self._out, self._err = folder / "out", folder / "err"
@@ -27,40 +27,40 @@ class Run:
 
     @property
     def out(self) -> str:
-        """What it wrote to stdout so far."""
+        """Current content of stdout."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it wrote to stderr so far."""
+        """Current content of stderr."""
         return self._err.read_text()
 
     def report(self) -> dict[str, Any]:
-        """The JSON on stdout."""
+        """Return the JSON on stdout."""
         return dict(json.loads(self.out))
 
-    def until_it_tells(self, text: str) -> None:
-        """Wait until `text` is in its output."""
-        until(lambda: self._tells(text), f"{text!r} in the output")
+    def wait_for_output(self, text: str) -> None:
+        """Wait until the output contains `text`."""
+        until(lambda: self._has_output(text), f"{text!r} in the output")
 
-    def _tells(self, text: str) -> bool:
+    def _has_output(self, text: str) -> bool:
         if text in self.out + self.err:
             return True
-        assert self.process.poll() is None, f"ended without {text!r}: {self.out}{self.err}"
+        assert self.process.poll() is None, f"exited without {text!r}: {self.out}{self.err}"
         return False
 
-    def ended(self, number: signal.Signals | None = None, *, seconds: float = 120) -> int:
-        """Its exit code, once it ends by itself or after signal `number`."""
+    def wait(self, number: signal.Signals | None = None, *, seconds: float = 120) -> int:
+        """Send signal `number`, if given, wait for the exit and return the exit code."""
         if number is not None:
             self.process.send_signal(number)
         return self.process.wait(seconds)
 
 
 class Home:
-    """A temporary folder of its own for the runs of one test.
+    """Temporary folder for the runs of a test.
 
     Attributes:
-        temporary: where runs make their scratch folders.
+        temporary: Parent of the runs' scratch folders.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,9 +89,9 @@ class Home:
         return run
 
     def processes(self) -> dict[int, str]:
-        """What runs because of the runs: every part has our folder in its environment or its arguments."""
-        return holding(str(self.temporary))
+        """Return the running processes of the runs, which have the folder in their environment or arguments."""
+        return processes_with(str(self.temporary))
 
-    def left(self) -> tuple[list[str], list[str]]:
-        """The processes and the files that are left."""
+    def leftovers(self) -> tuple[list[str], list[str]]:
+        """Return leftover processes and files."""
         return list(self.processes().values()), [str(path) for path in self.temporary.iterdir()]

@@ -1,23 +1,23 @@
-"""Looks at the machine's processes from outside, by what their environment or command line holds."""
+"""Lookup of the machine's processes by environment and command line."""
 
 from pathlib import Path
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and waits to be collected does not."""
+    """Return whether the process runs; a zombie does not."""
     return state(pid) not in ("", "Z", "X")
 
 
 def state(pid: int) -> str:
-    """The letter that the kernel gives for a process's state (proc_pid_stat(5)); "" when there is none."""
+    """Return the kernel's letter of a process's state (proc_pid_stat(5)); "" if the process does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
-def holding(text: str) -> dict[int, str]:
-    """Running processes that have `text` in their command line or environment: id -> command line."""
+def processes_with(text: str) -> dict[int, str]:
+    """Return id -> command line of running processes with `text` in their command line or environment."""
     found: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:

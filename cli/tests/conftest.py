@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""Fixtures of the command line's tests."""
 
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,7 @@ from marketfeed_cli.process import Parts
 
 @pytest.fixture
 async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
-    """Processes of one test, logged into its folder; none outlives it."""
+    """Yield the processes of a test, with logs in its folder; all are stopped at its end."""
     folder = tmp_path / "logs"
     folder.mkdir()
     async with Parts(folder) as running:
@@ -21,9 +21,9 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """A folder that another user can pass to: when we are root, PostgreSQL runs as that other user."""
+    """Return a folder that other users can access, because PostgreSQL runs as another user for root."""
     folder = tmp_path
-    while not folder.stat().st_mode & stat.S_IXOTH:  # up to the machine's own folder for temporary files
+    while not folder.stat().st_mode & stat.S_IXOTH:  # up to the system's temporary folder
         folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
         folder = folder.parent
     return tmp_path
@@ -31,16 +31,16 @@ def open_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(open_folder: Path) -> Iterator[Home]:
-    """A place for runs of the command; whatever they leave is found there, and ended."""
+    """Yield a folder for runs of the command; leftover processes are killed."""
     with Home(open_folder) as place:
         yield place
 
 
 @pytest.fixture(scope="session")
 def recording() -> Path:
-    """98,371 recorded frames; skips where the recordings are not beside the repository."""
+    """Return a recording of 98,371 frames; skip if it is not available beside the repository."""
     name = "binance-spot-btcusdt-ethusdt-20240809.frames.gz"
     path = Path(__file__).parents[3] / "shared" / "recordings" / name
     if not path.exists():
-        pytest.skip(f"the recorded market data is not here: {name} is looked for in ../shared/recordings")
+        pytest.skip(f"the recording {name} is not in ../shared/recordings")
     return path

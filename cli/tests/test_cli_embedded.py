@@ -1,4 +1,4 @@
-"""The embedded broker and PostgreSQL, as processes of their own."""
+"""Embedded broker and PostgreSQL."""
 
 import os
 import shutil
@@ -29,13 +29,13 @@ async def broker_address(parts: Parts, folder: Path, **topics: int) -> str:
     return file.read_text().strip()
 
 
-async def test_broker_has_the_topics_with_their_partitions(parts: Parts, tmp_path: Path) -> None:
+async def test_broker_creates_the_topics_with_their_partitions(parts: Parts, tmp_path: Path) -> None:
     address = await broker_address(parts, tmp_path, trades=3, quotes=1)
     topics = AdminClient({"bootstrap.servers": address}).list_topics(timeout=10).topics
     assert {name: len(topic.partitions) for name, topic in topics.items()} == {"trades": 3, "quotes": 1}
 
 
-async def test_broker_gives_back_what_an_idempotent_producer_sent(parts: Parts, tmp_path: Path) -> None:
+async def test_broker_stores_messages_of_an_idempotent_producer(parts: Parts, tmp_path: Path) -> None:
     address = await broker_address(parts, tmp_path, trades=2)
     producer = Producer({"bootstrap.servers": address, "enable.idempotence": True})
     sent = {f"trade {number}".encode() for number in range(100)}
@@ -49,17 +49,17 @@ async def test_broker_gives_back_what_an_idempotent_producer_sent(parts: Parts, 
     }
     consumer = Consumer(settings)
     consumer.subscribe(["trades"])
-    got: set[bytes | None] = set()
-    while got < sent:
+    received: set[bytes | None] = set()
+    while received < sent:
         message = consumer.poll(30)
         assert message is not None
-        got.add(message.value())
+        received.add(message.value())
     consumer.close()
-    assert got == sent
+    assert received == sent
 
 
 @pytest.mark.parametrize("topic", ["trades", "trades:0", ":3", "trades:many"])
-def test_broker_refuses_a_topic_it_cannot_read(
+def test_broker_rejects_an_invalid_topic(
     topic: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["broker", "--address-file", "unused", "--topic", topic])
@@ -68,45 +68,45 @@ def test_broker_refuses_a_topic_it_cannot_read(
     assert f"{topic!r} is not NAME:PARTITIONS" in capsys.readouterr().err
 
 
-async def test_postgres_is_18_and_asks_for_its_password(parts: Parts, open_folder: Path) -> None:
+async def test_postgres_is_version_18_and_requires_the_password(parts: Parts, open_folder: Path) -> None:
     server = await postgres.start(parts, open_folder / "postgres")
     with psycopg.connect(server.dsn) as connection:
         assert connection.info.server_version // 10_000 == postgres.VERSION
     fields = conninfo_to_dict(server.dsn)
     assert fields["host"] == "127.0.0.1"
-    without = make_conninfo(server.dsn, password="not the one")
+    without = make_conninfo(server.dsn, password="wrong")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(without)
     await parts.stop([server.part])
     assert server.part.exit_code == 0
 
 
-async def test_postgres_leaves_no_password_on_the_disk(parts: Parts, open_folder: Path) -> None:
+async def test_postgres_password_is_not_on_disk(parts: Parts, open_folder: Path) -> None:
     server = await postgres.start(parts, open_folder / "postgres")
     password = str(conninfo_to_dict(server.dsn)["password"])
     assert server.psql.exists()
-    files = [file for file in _all_in(open_folder) if file.is_file() and file.stat().st_size < 100_000]
+    files = [file for file in _files_below(open_folder) if file.is_file() and file.stat().st_size < 100_000]
     assert [file for file in files if password.encode() in file.read_bytes()] == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has programs that the user nobody cannot reach")
-@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["a private folder", "private programs"])
-async def test_postgres_runs_though_its_programs_are_private(
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs executables that the user nobody cannot access")
+@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["private folder", "private executables"])
+async def test_postgres_runs_from_private_executables(
     parts: Parts, open_folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    private, package = open_folder / "private", postgres.programs().parents[1]
+    private, package = open_folder / "private", postgres.binaries_folder().parents[1]
     for part in (package / "pginstall18", package.with_name(f"{package.name}.libs")):
         shutil.copytree(part, private / part.relative_to(package.parent), symlinks=True)
     private.chmod(mode)
     if mode == 0o755:
-        for path in _all_in(private):
+        for path in _files_below(private):
             path.chmod(path.stat().st_mode & 0o700)
     installation = private / package.name / "pginstall18"
-    monkeypatch.setattr(postgres, "programs", lambda: installation / "bin")
+    monkeypatch.setattr(postgres, "binaries_folder", lambda: installation / "bin")
     server = await postgres.start(parts, open_folder / "postgres")
     with psycopg.connect(server.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def _all_in(folder: Path) -> list[Path]:
+def _files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_symlink()]

@@ -1,4 +1,4 @@
-"""Whatever a service or a cluster answers, the commands end with a text for people, and it moves no cursor."""
+"""Arbitrary responses of services and clusters: commands print readable text without control sequences."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from marketfeed_cli import observe
 from marketfeed_cli.kubectl import tables
-from marketfeed_cli.status import _ask, _printable, _render, read_answer
+from marketfeed_cli.status import _fetch, _printable, _render, decode_status
 from marketfeed_cli.terminal import shown, shown_lines
 from marketfeed_devtools.hostile import meet
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
@@ -29,47 +29,47 @@ CONSUMER = {
     "latency_p99_us": None,
 }  # fmt: skip
 SHORT = aiohttp.ClientTimeout(total=2)
-"""Some responses end a connection in a way that a client can only wait out; users have such a bound, a longer one."""
+"""Some responses can only end by a timeout; the command has a longer one."""
 STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def rendered(answer) -> str:
+def rendered(result) -> str:
     output = io.StringIO()
     console = Console(file=output, width=400, color_system=None)
-    for piece in _render("http://x", _printable(answer)):
-        console.print(piece)
+    for renderable in _render("http://x", _printable(result)):
+        console.print(renderable)
     return output.getvalue()
 
 
-def fit_for_a_terminal(text: str) -> bool:
+def is_printable(text: str) -> bool:
     return all(each.isprintable() or each == "\n" for each in STYLES.sub("", text))
 
 
-async def test_no_response_ends_a_command_or_reaches_the_terminal_raw():
-    answered = 0
+async def test_fuzz_of_responses_neither_crashes_commands_nor_reaches_the_terminal_raw():
+    decoded = 0
 
     async def commands(base: str, rounds: int) -> None:
-        nonlocal answered
+        nonlocal decoded
         async with aiohttp.ClientSession(timeout=SHORT) as session:
             for _ in range(rounds):
-                answer = await _ask(session, base)
-                answered += not isinstance(answer, str)
-                assert fit_for_a_terminal(rendered(answer)), answer
+                result = await _fetch(session, base)
+                decoded += not isinstance(result, str)
+                assert is_printable(rendered(result)), result
                 await observe.worker_status(session, base)
                 await observe.consumer_status(session, base)
 
     await meet(fuzz_rng("cli"), [WORKER, CONSUMER], fuzz_rounds(), commands)
-    assert answered > 0
+    assert decoded > 0
 
 
 @pytest.mark.parametrize(
     "text", ["\x1b[31mred", "\x1b]0;title\x07", "a\rb", "\u202etxt", "\x9b31m", "a\x08\x08b", "a\tb"]
 )
-def test_a_text_of_others_moves_no_cursor(text):
+def test_terminal_output_has_no_control_sequences(text):
     worker = {**WORKER, "reason": text, "venue": text, "refused_symbols": {text: text}}
-    answer = read_answer(msgspec.json.encode(worker))
-    assert isinstance(answer, WorkerStatus)
-    assert fit_for_a_terminal(rendered(answer))
+    result = decode_status(msgspec.json.encode(worker))
+    assert isinstance(result, WorkerStatus)
+    assert is_printable(rendered(result))
     feed = {
         "metadata": {"namespace": "n", "name": "f"}, "spec": {"venue": text},
         "status": {
@@ -84,6 +84,6 @@ def test_a_text_of_others_moves_no_cursor(text):
     tables.status(
         Console(file=output, width=400, color_system=None), shown([feed]), datetime(2026, 11, 30, tzinfo=UTC)
     )
-    assert fit_for_a_terminal(output.getvalue())
-    assert fit_for_a_terminal(shown_lines(f"one\n{text}\nthree"))
-    assert "one\n" in shown_lines(f"one\n{text}\nthree"), "lines stay lines"
+    assert is_printable(output.getvalue())
+    assert is_printable(shown_lines(f"one\n{text}\nthree"))
+    assert "one\n" in shown_lines(f"one\n{text}\nthree"), "line breaks are kept"

@@ -1,4 +1,4 @@
-"""Parts: started, watched, stopped by their id, and never left behind."""
+"""Supervision of child processes: start, exit detection, shutdown, no leftovers."""
 
 import asyncio
 import signal
@@ -30,13 +30,13 @@ def python(name: str, code: str, layer: Layer = Layer.SERVICE) -> Command:
 
 
 async def up(parts: Parts, part: Part) -> None:
-    async def says_so() -> bool:
+    async def is_up() -> bool:
         return "up" in part.log.read_text()
 
-    await parts.until(says_so, seconds=30, what=f"{part.name} up")
+    await parts.until(is_up, seconds=30, what=f"{part.name} up")
 
 
-async def test_stop_lets_a_part_end_in_order(parts: Parts) -> None:
+async def test_stop_is_orderly(parts: Parts) -> None:
     part = parts.start(python("clerk", OBEDIENT))
     await up(parts, part)
     await parts.stop([part])
@@ -45,14 +45,14 @@ async def test_stop_lets_a_part_end_in_order(parts: Parts) -> None:
     parts.check()
 
 
-async def test_stop_kills_what_does_not_stop(parts: Parts) -> None:
+async def test_stop_kills_a_part_that_ignores_the_signal(parts: Parts) -> None:
     part = parts.start(python("mule", STUBBORN))
     await up(parts, part)
     await parts.stop([part], seconds=0.1)
     assert part.exit_code == -signal.SIGKILL
 
 
-async def test_stop_ends_a_part_that_stands_still(parts: Parts) -> None:
+async def test_stop_works_for_a_paused_part(parts: Parts) -> None:
     part = parts.start(python("sleeper", OBEDIENT))
     await up(parts, part)
     part.signal(signal.SIGSTOP)
@@ -60,15 +60,13 @@ async def test_stop_ends_a_part_that_stands_still(parts: Parts) -> None:
     assert part.exit_code == 0
 
 
-async def test_a_part_that_ends_by_itself_is_told_with_its_last_words(parts: Parts) -> None:
+async def test_exit_of_a_part_is_reported_with_its_last_log_lines(parts: Parts) -> None:
     parts.start(python("victim", "import sys; print('the disk is full'); sys.exit(3)"))
-    with pytest.raises(
-        PartFailed, match="the victim ended with exit code 3; its last lines:\nthe disk is full"
-    ):
+    with pytest.raises(PartFailed, match="the victim exited with code 3; its last lines:\nthe disk is full"):
         await parts.until(_never, seconds=30, what="nothing")
 
 
-async def test_a_part_that_is_killed_is_told_with_the_signal(parts: Parts) -> None:
+async def test_exit_of_a_killed_part_is_reported_with_the_signal(parts: Parts) -> None:
     part = parts.start(python("victim", OBEDIENT))
     await up(parts, part)
     part.signal(signal.SIGKILL)
@@ -76,7 +74,7 @@ async def test_a_part_that_is_killed_is_told_with_the_signal(parts: Parts) -> No
         await parts.until(_never, seconds=30, what="nothing")
 
 
-async def test_waiting_in_vain_shows_the_last_lines(parts: Parts) -> None:
+async def test_timeout_error_contains_the_last_log_lines(parts: Parts) -> None:
     part = parts.start(python("clerk", OBEDIENT))
     await up(parts, part)
     with pytest.raises(
@@ -85,15 +83,15 @@ async def test_waiting_in_vain_shows_the_last_lines(parts: Parts) -> None:
         await parts.until(_never, seconds=0.1, what="its start", about=[part])
 
 
-async def test_run_waits_for_the_end_and_refuses_a_bad_one(parts: Parts) -> None:
+async def test_run_waits_for_completion_and_raises_on_failure(parts: Parts) -> None:
     await parts.run(python("good", "print('done')"), seconds=30)
-    with pytest.raises(PartFailed, match="the bad ended with exit code 1"):
+    with pytest.raises(PartFailed, match="the bad exited with code 1"):
         await parts.run(python("bad", "raise SystemExit(1)"), seconds=30)
     with pytest.raises(StartupError, match="the end of the slow did not happen within"):
         await parts.run(python("slow", OBEDIENT), seconds=0.1)
 
 
-async def test_leaving_stops_upper_layers_first(tmp_path: Path) -> None:
+async def test_stop_order_is_higher_layers_first(tmp_path: Path) -> None:
     file = tmp_path / "ends"
     code = (
         "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); print('up', flush=True); "
@@ -108,7 +106,7 @@ async def test_leaving_stops_upper_layers_first(tmp_path: Path) -> None:
     assert file.read_text().split() == ["SERVICE", "VENUE", "INFRASTRUCTURE"]
 
 
-async def test_cancelling_stops_everything(tmp_path: Path) -> None:
+async def test_cancellation_stops_all_parts(tmp_path: Path) -> None:
     started: list[Part] = []
     is_up = asyncio.Event()
 
@@ -127,8 +125,8 @@ async def test_cancelling_stops_everything(tmp_path: Path) -> None:
     assert started[0].exit_code == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's own")
-def test_a_killed_starter_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG exists on Linux only")
+def test_kill_of_the_parent_terminates_its_parts(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib, sys
 from marketfeed_cli.process import Command, Parts
@@ -141,15 +139,15 @@ async def main():
         await asyncio.sleep(600)
 asyncio.run(main())
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
-        assert starter.stdout is not None
-        pid = int(starter.stdout.readline())
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
         assert is_alive(pid)
-        starter.kill()
-        until(lambda: not is_alive(pid), "the end of what was started")
+        parent.kill()
+        until(lambda: not is_alive(pid), "the exit of the part")
 
 
-def test_secrets_of_an_environment_are_not_shown() -> None:
+def test_secrets_in_an_environment_are_not_in_repr() -> None:
     assert "hunter2" not in repr(
         Command("clerk", ["/bin/true"], {"DATABASE_URL": "postgresql://x:hunter2@y/z"})
     )

@@ -1,4 +1,4 @@
-"""Which ids are missing."""
+"""Arithmetic of id ranges."""
 
 from itertools import pairwise
 
@@ -19,17 +19,17 @@ def in_ranges(found: list[IdRange]) -> set[int]:
 @pytest.mark.parametrize(
     ("expected", "present", "missing"),
     [
-        pytest.param([(1, 5)], [(1, 5)], [], id="all there"),
-        pytest.param([(1, 5)], [], [(1, 5)], id="nothing there"),
+        pytest.param([(1, 5)], [(1, 5)], [], id="all present"),
+        pytest.param([(1, 5)], [], [(1, 5)], id="none present"),
         pytest.param([(1, 5)], [(2, 3)], [(1, 1), (4, 5)], id="both ends missing"),
         pytest.param([(1, 5)], [(1, 2), (4, 5)], [(3, 3)], id="one in the middle"),
-        pytest.param([(1, 5)], [(4, 9), (0, 1)], [(2, 3)], id="beyond both ends, in no order"),
+        pytest.param([(1, 5)], [(4, 9), (0, 1)], [(2, 3)], id="beyond both ends, unsorted"),
         pytest.param([(1, 5)], [(1, 4), (2, 3)], [(5, 5)], id="one within the other"),
         pytest.param([(1, 3), (7, 9)], [(2, 8)], [(1, 1), (9, 9)], id="two expected"),
         pytest.param([], [(1, 5)], [], id="nothing expected"),
     ],
 )
-def test_missing(
+def test_ranges_without_present_ids(
     expected: list[tuple[int, int]], present: list[tuple[int, int]], missing: list[tuple[int, int]]
 ) -> None:
     found = ranges.without([IdRange(*each) for each in expected], [IdRange(*each) for each in present])
@@ -37,21 +37,21 @@ def test_missing(
 
 
 @given(ids, ids)
-def test_without_is_the_difference_of_sets(expected: set[int], present: set[int]) -> None:
+def test_ranges_without_equals_set_difference(expected: set[int], present: set[int]) -> None:
     found = ranges.without(ranges.of_ids(expected), ranges.of_ids(present))
     assert in_ranges(found) == expected - present
     assert ranges.size(found) == len(expected - present)
 
 
 @given(ids)
-def test_ranges_of_ids_hold_exactly_them_and_never_touch(numbers: set[int]) -> None:
+def test_ranges_of_ids_are_exact_and_not_adjacent(numbers: set[int]) -> None:
     found = ranges.of_ids(numbers)
     assert in_ranges(found) == numbers
     assert all(left.last + 1 < right.first for left, right in pairwise(found))
 
 
-def test_text_names_the_first_and_counts_the_rest() -> None:
+def test_ranges_text_lists_the_first_and_counts_the_rest() -> None:
     found = ranges.of_ids([1, 2, 3, 5, 7, 8])
     assert ranges.text(found) == "1-3, 5, 7-8"
-    assert ranges.text(found, most=1) == "1-3 and 2 more ranges"
-    assert ranges.text(found, most=2) == "1-3, 5 and 1 more range"
+    assert ranges.text(found, limit=1) == "1-3 and 2 more ranges"
+    assert ranges.text(found, limit=2) == "1-3, 5 and 1 more range"

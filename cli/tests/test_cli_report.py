@@ -1,4 +1,4 @@
-"""What the closing report says, and when it calls the data complete."""
+"""Final report: completeness, problems and text output."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def stream(count: int, **changes: Any) -> StreamFacts:
         acknowledged=count,
         committed=count,
         duplicates=0,
-        repeats=0,
+        duplicates_skipped=0,
         latency=LATENCY,
     )
     return msgspec.structs.replace(facts, **changes)
@@ -40,7 +40,7 @@ def facts(**changes: Any) -> Facts:
         trades=stream(10),
         quotes=stream(20),
         symbols={"BTCUSDT": symbol([(1, 10)])},
-        repaired=0,
+        backfilled=0,
         dead_letters=0,
         failed=0,
     )
@@ -51,7 +51,7 @@ def report(**changes: Any) -> Report:
     return make_report(facts(**changes), source="simulator", seconds=3.0)
 
 
-def test_everything_there_is_complete() -> None:
+def test_report_of_complete_data() -> None:
     made = report()
     assert (made.verdict, made.problems, made.exit_code) == ("complete", [], 0)
 
@@ -82,34 +82,32 @@ def test_everything_there_is_complete() -> None:
             "1 duplicate trade row in the database",
             id="a trade twice",
         ),
-        pytest.param({"failed": 2}, "2 messages refused by Kafka", id="refused by Kafka"),
-        pytest.param(
-            {"dead_letters": 1}, "1 message put into the table dead_letters", id="put into dead letters"
-        ),
+        pytest.param({"failed": 2}, "2 messages rejected by Kafka", id="rejected by Kafka"),
+        pytest.param({"dead_letters": 1}, "1 message written to the table dead_letters", id="dead letters"),
     ],
 )
-def test_whatever_lacks_is_named_and_the_exit_code_is_1(changes: dict[str, Any], problem: str) -> None:
+def test_report_lists_problems_and_exits_with_1(changes: dict[str, Any], problem: str) -> None:
     made = report(**changes)
     assert problem in made.problems
     assert (made.verdict, made.exit_code) == ("incomplete", 1)
 
 
-def test_ids_that_the_venue_never_had_are_not_missing() -> None:
+def test_report_does_not_count_absent_ids_as_missing() -> None:
     made = report(symbols={"BTCUSDT": symbol([(1, 3), (6, 10)], absent=[(4, 5)])})
     assert made.verdict == "complete"
     assert (made.symbols["BTCUSDT"].expected, made.symbols["BTCUSDT"].absent_at_venue) == (8, 2)
 
 
-def test_messages_stored_before_are_not_lost() -> None:
-    # A recording replayed into a database that had it already: everything repeats, nothing is added.
-    assert report(trades=stream(10, repeats=10)).verdict == "complete"
+def test_report_does_not_count_skipped_duplicates_as_lost() -> None:
+    # A recording that is replayed into the same database: all messages are duplicates, no row is inserted.
+    assert report(trades=stream(10, duplicates_skipped=10)).verdict == "complete"
 
 
-def test_a_live_venue_does_not_tell_what_it_sent() -> None:
+def test_report_of_a_live_venue_has_no_sent_count() -> None:
     assert report(quotes=stream(20, sent=None)).verdict == "complete"
 
 
-def test_nothing_at_all_proves_nothing() -> None:
+def test_report_without_messages_is_empty() -> None:
     nothing = SymbolFacts(expected=None, absent=[], committed=[], latency=LATENCY)
     made = report(trades=stream(0), quotes=stream(0), symbols={"BTCUSDT": nothing})
     assert (made.verdict, made.exit_code) == ("empty", 1)
@@ -122,30 +120,36 @@ def text_of(made: Report) -> str:
     return captured.get()
 
 
-def test_text_shows_every_stage_the_ids_and_the_verdict() -> None:
+def test_report_text_has_stages_ids_and_summary() -> None:
     text = text_of(report())
-    for wanted in ("sent by the venue", "received by the worker", "acknowledged by Kafka", "1.5 ms", "20 ms"):
-        assert wanted in text
-    assert "complete: all 10 trade ids are in the database, each once" in text
-    assert "repaired" not in text
+    for expected in (
+        "sent by the venue",
+        "received by the worker",
+        "acknowledged by Kafka",
+        "1.5 ms",
+        "20 ms",
+    ):
+        assert expected in text
+    assert "complete: all 10 trade ids are in the database, without duplicates" in text
+    assert "backfilled" not in text
     assert "absent at venue" not in text
 
 
-def test_text_says_how_many_ids_the_venue_never_had() -> None:
+def test_report_text_has_the_number_of_absent_ids() -> None:
     text = text_of(report(symbols={"BTCUSDT": symbol([(1, 3), (6, 10)], absent=[(4, 5)])}))
     row = next(line for line in text.splitlines() if "BTCUSDT" in line)
     assert "absent at venue" in text
     assert row.split() == ["BTCUSDT", "1", "10", "2", "8", "8", "0"]
 
 
-def test_text_without_trades_does_not_speak_of_trade_ids() -> None:
+def test_report_text_without_trades_counts_quotes() -> None:
     nothing = SymbolFacts(expected=None, absent=[], committed=[], latency=LATENCY)
     text = text_of(report(trades=stream(0), symbols={"BTCUSDT": nothing}))
-    assert "complete: no trades, and all 20 quotes are in the database, each once" in text
+    assert "complete: no trades, and all 20 quotes are in the database, without duplicates" in text
 
 
-def test_text_of_a_bad_report_names_each_problem() -> None:
-    text = text_of(report(symbols={"BTCUSDT": symbol([(1, 9)])}, repaired=4))
+def test_report_text_lists_each_problem() -> None:
+    text = text_of(report(symbols={"BTCUSDT": symbol([(1, 9)])}, backfilled=4))
     assert "incomplete" in text
     assert "BTCUSDT: 1 trade id missing: 10" in text
-    assert "of these repaired over REST" in text
+    assert "of these backfilled over REST" in text

@@ -1,4 +1,4 @@
-"""The scratch folder goes with its run, whichever way that ends."""
+"""Removal of the scratch folder at the end of a run."""
 
 import fcntl
 import os
@@ -19,20 +19,20 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_goes_with_all_that_is_in_it(temporary: Path) -> None:
+def test_scratch_folder_is_removed_with_its_content(temporary: Path) -> None:
     with scratch_folder() as folder:
         (folder / "run" / "worker.port").write_text("8000")
         assert folder.parent == temporary
     assert list(temporary.iterdir()) == []
 
 
-def test_it_goes_when_the_run_fails(temporary: Path) -> None:
+def test_scratch_folder_is_removed_when_the_run_fails(temporary: Path) -> None:
     with pytest.raises(ZeroDivisionError), scratch_folder():
         raise ZeroDivisionError
     assert list(temporary.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(temporary: Path) -> None:
+def test_scratch_folder_of_a_killed_run_is_removed_by_the_next(temporary: Path) -> None:
     code = (
         "import os, signal; from marketfeed_cli.scratch import scratch_folder\n"
         "with scratch_folder():\n    os.kill(os.getpid(), signal.SIGKILL)"
@@ -46,7 +46,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(temporary: Path) -> None:
         assert list(temporary.iterdir()) == [folder]
 
 
-def test_the_folder_of_a_run_that_lives_is_left_alone(temporary: Path) -> None:
+def test_scratch_folder_of_an_active_run_is_kept(temporary: Path) -> None:
     other = temporary / f"{PREFIX}other"
     other.mkdir()
     with (other / "lock").open("w") as lock:
@@ -56,10 +56,10 @@ def test_the_folder_of_a_run_that_lives_is_left_alone(temporary: Path) -> None:
     assert other.exists()
 
 
-def test_a_folder_of_somebody_else_is_left_alone(temporary: Path) -> None:
-    stranger = temporary / f"{PREFIX}notes"
-    stranger.mkdir()
-    (stranger / "notes.txt").write_text("mine")
+def test_scratch_folder_removal_ignores_unrelated_folders(temporary: Path) -> None:
+    unrelated = temporary / f"{PREFIX}notes"
+    unrelated.mkdir()
+    (unrelated / "notes.txt").write_text("mine")
     with scratch_folder():
         pass
-    assert (stranger / "notes.txt").exists()
+    assert (unrelated / "notes.txt").exists()

@@ -1,4 +1,4 @@
-"""What is shown where there is no terminal."""
+"""Output without a terminal."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def snapshot(seconds: float, **changes: Any) -> Snapshot:
     return Snapshot(**(values | changes))
 
 
-def test_a_plain_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_prints_plain_lines_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen("text").live() as show:
         for seconds in (0.5, 1.0, 0.5 + PLAIN_SECONDS, 1.0 + PLAIN_SECONDS):
             show(snapshot(seconds))
@@ -33,19 +33,19 @@ def test_a_plain_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].endswith("missing 0; latency p99 20 ms")
 
 
-def test_json_leaves_stdout_to_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_with_json_output_does_not_write_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen("json")
     with screen.live() as show:
         show(snapshot(1))
-    with screen.step("database") as tell:
-        tell("embedded")
-    screen.reach({"database": "postgresql://…"})
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "  database   embedded\n" in told.err
+    with screen.step("database") as show:
+        show("embedded")
+    screen.endpoints({"database": "postgresql://…"})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "  database   embedded\n" in captured.err
 
 
-def test_a_step_that_fails_ends_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_ends_the_line_of_a_failed_step(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with Screen("text").step("database"):
             raise ZeroDivisionError
@@ -55,7 +55,7 @@ def test_a_step_that_fails_ends_its_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "  database   \n"
 
 
-def test_progress_tells_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_progress_prints_first_and_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen("text").progress(1_000) as show:
         for done in (0, 10, 999, 1_000):
             show(done, done / 1_000)
@@ -66,7 +66,7 @@ def test_progress_tells_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_the_table_has_a_row_a_symbol_and_says_what_is_missing() -> None:
+def test_screen_table_has_a_row_per_symbol_and_the_missing_ids() -> None:
     console = Console(width=110)
     with console.capture() as captured:
         console.print(_table(snapshot(40.0, missing=3, note="connection 0: closed")))

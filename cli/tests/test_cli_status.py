@@ -1,4 +1,4 @@
-"""``marketfeed status``, asked of real services and of what is none."""
+"""``marketfeed status`` of services, and of endpoints that are none."""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry
 from marketfeed_chassis.health import HealthServer, Verdict
 from marketfeed_cli import services
 from marketfeed_cli.process import Parts
-from marketfeed_cli.status import read_answer, status
+from marketfeed_cli.status import decode_status, status
 from marketfeed_wire.status import ConsumerStatus, PartitionStatus
 
 
 class Fixed:
-    """A service that tells what it is given."""
+    """A service with a fixed status."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -53,7 +53,7 @@ def served() -> Iterator[tuple[Fixed, str]]:
         yield service, f"127.0.0.1:{server.port}"
 
 
-async def test_a_consumer_that_is_not_ready_says_why(
+async def test_status_of_a_consumer_that_is_not_ready_has_the_reason(
     served: tuple[Fixed, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await status([f"http://{served[1]}/metrics"], "text") == 1
@@ -63,7 +63,7 @@ async def test_a_consumer_that_is_not_ready_says_why(
     assert "wire to commit: p50 1.2 ms, p99 -" in text
 
 
-async def test_json_holds_every_answer_and_every_failure(
+async def test_status_json_has_every_status_and_error(
     served: tuple[Fixed, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready = msgspec.structs.replace(CONSUMER, ready=True, reason="")
@@ -73,9 +73,9 @@ async def test_json_holds_every_answer_and_every_failure(
         {"url": f"http://{served[1]}", **msgspec.to_builtins(ready)}
     ]
     assert await status([served[1], "127.0.0.1:1"], "json") == 1
-    answers = json.loads(capsys.readouterr().out)
-    assert answers[1]["url"] == "http://127.0.0.1:1"
-    assert answers[1]["error"].startswith("cannot be reached")
+    entries = json.loads(capsys.readouterr().out)
+    assert entries[1]["url"] == "http://127.0.0.1:1"
+    assert entries[1]["error"].startswith("is unreachable")
 
 
 @pytest.mark.parametrize(
@@ -86,27 +86,27 @@ async def test_json_holds_every_answer_and_every_failure(
         (b'{"version":1}', "not that of"),
     ],
 )
-def test_what_is_no_status(body: bytes, reason: str) -> None:
-    answer = read_answer(body)
-    assert isinstance(answer, str)
-    assert reason in answer
+def test_status_rejects_other_responses(body: bytes, reason: str) -> None:
+    result = decode_status(body)
+    assert isinstance(result, str)
+    assert reason in result
 
 
 @pytest.mark.parametrize("url", ["http://", "not a url", "http://127.0.0.1:99999"])
-async def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_status_rejects_invalid_urls(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await status([url], "text") == 1
     assert capsys.readouterr().out.strip()
 
 
-async def test_a_venue_is_no_service(
+async def test_status_of_a_venue_is_an_error(
     parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "port"
     parts.start(services.simulator({"PATH": "/usr/bin"}, file, ["generate"]))
 
-    async def told() -> bool:
+    async def is_written() -> bool:
         return file.exists()
 
-    await parts.until(told, seconds=30, what="the simulator's start")
+    await parts.until(is_written, seconds=30, what="the simulator's start")
     assert await status([f"127.0.0.1:{file.read_text().strip()}"], "text") == 1
-    assert "answered HTTP 404 to /status" in capsys.readouterr().out
+    assert "returned HTTP 404 for /status" in capsys.readouterr().out

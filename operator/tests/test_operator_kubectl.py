@@ -58,7 +58,7 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "made", "deleted", "restarted", "migrated"),
+    ("before", "after", "created", "deleted", "restarted", "migrated"),
     [
         ({}, {"shardSize": 2}, set(), set(), (), False),
         ({}, STORED, CONSUMERS, set(), (), True),
@@ -80,13 +80,13 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
     ],
 )  # fmt: skip
 def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
-    before, after, made, deleted, restarted, migrated
+    before, after, created, deleted, restarted, migrated
 ):
     now = {0: Reading(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
     then = sound(**after)
     found = preview("feed", now, sound(**before), then, frozenset(then.symbols or ()), {"PodMonitor"})
     wanted = ("StatefulSet", "PodMonitor", "CronJob")
-    assert {each for each in found.made if each[0] in wanted} == made
+    assert {each for each in found.created if each[0] in wanted} == created
     assert {each for each in found.deleted if each[0] in wanted} == deleted
     assert (found.restarted, found.migrated) == (restarted, migrated)
     assert found.paused == then.paused
@@ -285,4 +285,4 @@ def test_mistakes_are_told_in_a_line(plugin):
     assert "at most 40 characters" in refused.stderr
     assert plugin("status", "absent").stderr.startswith("error: Error from server (NotFound)")
     assert plugin("plan", "-f", "/nowhere.yaml").returncode == 2
-    assert "no MarketFeed here" in plugin("status").stdout
+    assert "no MarketFeed found in this namespace" in plugin("status").stdout

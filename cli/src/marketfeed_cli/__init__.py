@@ -1,1 +1,1 @@
-"""The ``marketfeed`` command: the whole pipeline on one machine, and looks at one that runs elsewhere."""
+"""Command ``marketfeed``: run the whole pipeline on one machine, or inspect a running one."""

@@ -1,4 +1,4 @@
-"""The command ``marketfeed``."""
+"""Command line of ``marketfeed``."""
 
 import argparse
 import os
@@ -10,16 +10,16 @@ from typing import Final
 from marketfeed_chassis.process import exit_code_of
 
 _DESCRIPTION: Final = """\
-Trades and quotes from a venue's WebSockets through Kafka into PostgreSQL, with proof that none is missing.
+Ingest trades and quotes from a venue's WebSockets through Kafka into PostgreSQL and verify that none is missing.
 """
-_OWN_PARTS: Final = """\
-A Kafka broker and a PostgreSQL are started for the run, and removed with it. To use your own, set
+_ENVIRONMENT: Final = """\
+The run starts an embedded Kafka broker and PostgreSQL and removes them at the end. To use your own, set
   KAFKA_BROKER   host:port[,host:port…]; topics: MARKET_TRADES_TOPIC, MARKET_BOOK_TOPIC
   DATABASE_URL   postgresql://user:password@host:port/database
-  VENUE          binance_us [default] or binance: the protocol, and the name in every row
-Every other variable of the services (marketfeed-worker --help, marketfeed-consumer --help) is handed on to them.
+  VENUE          binance_us [default] or binance: protocol, and name of the venue in every row
+All other settings of the services (marketfeed-worker --help, marketfeed-consumer --help) are passed on to them.
 
-exit codes: 0 everything is there; 1 something is missing or failed; 2 wrong options or settings; 130 Ctrl-C
+exit codes: 0 complete; 1 trades or quotes are missing, or a failure; 2 invalid options or settings; 130 Ctrl-C
 """
 
 
@@ -29,24 +29,24 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what `arguments` say; the exit code.
+    """Run a command; return the exit code.
 
     Raises:
-        ServiceError: settings that cannot be used, or a part that failed.
+        ServiceError: A setting is invalid or a process of the run failed.
     """
     options = parser().parse_args(arguments)
-    # Imported only now, so that --help and a wrong option answer at once.
+    # Imported late, so that --help and invalid options respond quickly.
     from marketfeed_cli import commands
 
     try:
         return commands.run(options, os.environ)
-    except BrokenPipeError:  # the reader of our output has gone, as in `marketfeed demo | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `marketfeed demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="marketfeed", description=_DESCRIPTION)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run_options = _run_options()
@@ -61,10 +61,12 @@ def parser() -> argparse.ArgumentParser:
 def _run_options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
-        "--keep", action="store_true", help="leave it running after the report and say how to reach each part"
+        "--keep",
+        action="store_true",
+        help="keep everything running after the report and print the address of each component",
     )
     options.add_argument(
-        "--output", choices=("text", "json"), default="text", help="form of the closing report [%(default)s]"
+        "--output", choices=("text", "json"), default="text", help="format of the final report [%(default)s]"
     )
     return options
 
@@ -75,9 +77,9 @@ def _add_demo(
     demo = commands.add_parser(
         "demo",
         parents=[shared],
-        help="the whole pipeline on this machine, live",
-        description="Run venue, Kafka, worker, consumers and PostgreSQL on this machine and watch trades pass.",
-        epilog=_OWN_PARTS,
+        help="run the whole pipeline on this machine",
+        description="Run venue, Kafka, worker, consumers and PostgreSQL on this machine with a live display.",
+        epilog=_ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.add_argument(
@@ -85,11 +87,9 @@ def _add_demo(
         type=_source,
         default="auto",
         metavar="auto|live|simulated|recording=FILE",
-        help="live is Binance US; auto takes it when it can be reached and otherwise the simulator [auto]",
+        help="live is Binance US; auto uses it if it is reachable, otherwise the simulator [auto]",
     )
-    demo.add_argument(
-        "--seconds", type=_seconds, default=30.0, metavar="N", help="how long to read the venue [30]"
-    )
+    demo.add_argument("--seconds", type=_seconds, default=30.0, metavar="N", help="duration in seconds [30]")
     demo.add_argument(
         "--symbols", type=_symbols, default=(), metavar="A,B,C", help="[BTCUSDT,ETHUSDT,SOLUSDT]"
     )
@@ -101,31 +101,29 @@ def _add_replay(
     replay = commands.add_parser(
         "replay",
         parents=[shared],
-        help="a recording through the whole pipeline, as fast as it goes",
-        description="Run a recording through venue simulator, worker, Kafka and consumers into PostgreSQL.",
-        epilog=_OWN_PARTS,
+        help="replay a recording through the whole pipeline at maximum speed",
+        description="Replay a recording through venue simulator, worker, Kafka and consumers into PostgreSQL.",
+        epilog=_ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     replay.add_argument(
-        "file", type=Path, metavar="FILE", help="plain or gzip; a line: time in ns, space, frame"
+        "file", type=Path, metavar="FILE", help="plain or gzip; line format: time in ns, space, frame"
     )
 
 
 def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     audit = commands.add_parser(
         "audit",
-        help="is everything in the database? per symbol and hour",
-        description="Ask DATABASE_URL what is stored, what is missing and what the venue proved absent. "
-        "Exit code 0 when no id is unresolved, 1 when one is or nothing at all is stored of what was asked for, "
-        "2 when an option or setting is wrong.",
+        help="verify completeness of the database by symbol and hour",
+        description="Report stored, missing and absent trade ids of DATABASE_URL. "
+        "Exit code 0 if no id is unresolved, 1 if an id is unresolved or no trade in the scope is stored, "
+        "2 if an option or setting is invalid.",
     )
-    audit.add_argument("--venue", help="only this venue, such as binance_us")
-    audit.add_argument("--symbol", help="only this symbol, such as BTCUSDT")
-    audit.add_argument(
-        "--since", type=_time_us, metavar="TIME", help="from this time on, such as 2026-01-31T12:00Z"
-    )
-    audit.add_argument("--until", type=_time_us, metavar="TIME", help="up to this time")
-    audit.add_argument("--deep", action="store_true", help="count the rows themselves and compare")
+    audit.add_argument("--venue", help="limit to a venue, such as binance_us")
+    audit.add_argument("--symbol", help="limit to a symbol, such as BTCUSDT")
+    audit.add_argument("--since", type=_time_us, metavar="TIME", help="start time, such as 2026-01-31T12:00Z")
+    audit.add_argument("--until", type=_time_us, metavar="TIME", help="end time")
+    audit.add_argument("--deep", action="store_true", help="count the rows and compare")
     audit.add_argument("-o", "--output", choices=("table", "json"), default="table", help="[%(default)s]")
 
 
@@ -138,11 +136,11 @@ def _time_us(text: str) -> int:
 def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     status = commands.add_parser(
         "status",
-        help="what running workers and consumers tell",
-        description="Ask workers and consumers how they are. Exit code 0 when all of them are ready, otherwise 1.",
+        help="show status of workers and consumers",
+        description="Show the status of workers and consumers. Exit code 0 if all of them are ready, otherwise 1.",
     )
     status.add_argument(
-        "urls", nargs="+", metavar="URL", help="where a service's metrics are, host:port will do"
+        "urls", nargs="+", metavar="URL", help="URL or host:port of a service's metrics endpoint"
     )
     status.add_argument("--output", choices=("text", "json"), default="text", help="[%(default)s]")
 
@@ -150,12 +148,12 @@ def _add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     validate = commands.add_parser(
         "validate",
-        help="would the worker accept these settings and symbols?",
-        description="Check the worker's settings in the environment, and its symbols against what the venue lists. "
-        "Exit code 0 when all is well, 1 when a symbol cannot be read, 2 when a setting is wrong.",
+        help="validate the worker's configuration and symbols",
+        description="Validate the worker's settings in the environment, and its symbols against the venue's list. "
+        "Exit code 0 if all are valid, 1 if a symbol is not available, 2 if a setting is invalid.",
     )
     validate.add_argument(
-        "--symbols", default="", metavar="A,B,C", help="to check [the variable BINANCE_SYMBOLS]"
+        "--symbols", default="", metavar="A,B,C", help="symbols to validate [setting BINANCE_SYMBOLS]"
     )
 
 

@@ -1,4 +1,4 @@
-"""``marketfeed audit``: is everything in the database? Per symbol and hour, with a number."""
+"""Command ``marketfeed audit``: verify completeness of the database by symbol and hour."""
 
 import json
 import sys
@@ -20,11 +20,11 @@ from marketfeed_consumers.settings import DatabaseSettings
 
 
 def audit(options: Namespace, environment: Mapping[str, str]) -> int:
-    """Print the audit of DATABASE_URL; 0 when nothing is unresolved, otherwise 1.
+    """Print the audit of DATABASE_URL; return 0 if the data is complete, otherwise 1.
 
     Raises:
-        SettingsError: DATABASE_URL cannot be used, or the times name none.
-        StartupError: the database is out of reach, or its schema is not this release's.
+        SettingsError: DATABASE_URL or the time range is invalid.
+        StartupError: The database is unreachable, or its schema is of another release.
     """
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
@@ -44,7 +44,7 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as the JSON form of the command shows it; times are ISO 8601, ids whole numbers."""
+    """Return the report as for ``--output json``; times are ISO 8601, ids are integers."""
     return {
         "complete": report.is_complete,
         "deep": report.deep,
@@ -70,7 +70,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def show(report: Report) -> None:
-    """Print the report as a table and its verdict."""
+    """Print the report as a table with a summary line."""
     table = Table("venue", "symbol", "hour (UTC)", box=None, pad_edge=False)
     for title in ("first id", "last id", "stored", "duplicates", "complete"):
         table.add_column(title, justify="right")
@@ -91,14 +91,14 @@ def show(report: Report) -> None:
     console.print(table)
     for each in report.conflicts:
         console.print(_conflict(each))
-    console.print(verdict(report))
+    console.print(summary(report))
 
 
 def _conflict(each: ConflictReport) -> str:
     series = f" (id series {each.id_series})" if each.id_series else ""
     table = "trade_conflicts" if each.table == "trades" else "quote_conflicts"
     return (
-        f"conflicts: {each.messages:,} messages contradict {each.ids:,} rows of {each.table}: {each.venue} "
+        f"conflicts: {each.messages:,} messages conflict with {each.ids:,} rows of {each.table}: {each.venue} "
         f"{each.symbol}{series}, ids {each.first_id}-{each.last_id}; see the table {table}"
     )
 
@@ -114,26 +114,26 @@ def _remarks(hour: HourReport) -> list[str]:
     return remarks
 
 
-def verdict(report: Report) -> str:
-    """The last line."""
+def summary(report: Report) -> str:
+    """Return the summary line."""
     if not report.any_stored:
-        return "NOT complete: no trades are stored of what was asked for; names are as in the rows, such as BTCUSDT"
-    how = "the rows were counted" if report.deep else "from the ledger; --deep counts the rows"
+        return "NOT complete: no trades of this scope are stored; venue and symbol are as in the rows, such as BTCUSDT"
+    how = "rows counted" if report.deep else "from the stored ranges; --deep counts the rows"
     ids: Counter[str] = Counter()
     for hour in report.hours:
         for span in hour.missing:
             ids[span.verdict] += span.size
     if report.is_complete:
-        older = f"; {ids['expired']:,} older ids than are kept were never stored" if ids["expired"] else ""
-        return f"complete: {sum(hour.stored for hour in report.hours):,} trades{older} ({how})"
+        expired = f"; {ids['expired']:,} expired ids were never stored" if ids["expired"] else ""
+        return f"complete: {sum(hour.stored for hour in report.hours):,} trades{expired} ({how})"
     sums = {
         "ids are unresolved": ids["unresolved"],
         "ids were rejected": ids["rejected"],
-        "rows are there twice": sum(hour.duplicates for hour in report.hours),
-        "ids are contradicted by other messages": sum(each.ids for each in report.conflicts),
+        "rows are duplicates": sum(hour.duplicates for hour in report.hours),
+        "ids have conflicting messages": sum(each.ids for each in report.conflicts),
         "rows differ from candles_1m": sum(hour.uncounted for hour in report.hours),
     }
-    return f"NOT complete: {', '.join(f'{count:,} {what}' for what, count in sums.items() if count)} ({how})"
+    return f"NOT complete: {', '.join(f'{count:,} {problem}' for problem, count in sums.items() if count)} ({how})"
 
 
 def _hour(hour: HourReport) -> str:
@@ -143,7 +143,7 @@ def _hour(hour: HourReport) -> str:
 
 
 _LAST_US: Final = 253_402_300_799_999_999
-"""The end of the year 9999, where Python's calendar ends: a time beyond it was in another unit."""
+"""End of the year 9999, the maximum of `datetime`: a time beyond it is in another unit."""
 
 
 def _id(trade_id: int | None) -> str:
@@ -151,5 +151,5 @@ def _id(trade_id: int | None) -> str:
 
 
 def _percent(percent: float) -> str:
-    """Never rounded up to 100: a single missing trade must show."""
+    """Format a percentage, rounded down so that a single missing trade never shows as 100 %."""
     return "100 %" if percent == 100.0 else f"{min(percent, 99.999):.3f} %"

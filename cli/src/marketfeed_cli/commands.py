@@ -1,4 +1,4 @@
-"""From parsed options to the function that does it."""
+"""Dispatch of parsed options to the commands."""
 
 import argparse
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from marketfeed_cli.validate import validate
 
 
 def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """Run the command that `options` name; its exit code."""
+    """Run the command in `options`; return the exit code."""
     match options.command:
         case "demo":
             shared = runs.Options(options.keep, options.output)

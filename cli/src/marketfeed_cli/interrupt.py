@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first one cancels the run, whose ``finally`` blocks then clean up."""
+"""Handling of SIGINT, SIGTERM and SIGHUP: the first signal cancels the run, whose ``finally`` blocks clean up."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_interruptible(work: Coroutine[None, None, int]) -> int:
-    """Run `work` to its end; its exit code, or 128 + the number of the signal that ended it early."""
+    """Run `work`; return its exit code, or 128 + the number of the signal that cancelled it."""
     return asyncio.run(_guarded(work))
 
 
@@ -19,7 +19,7 @@ async def _guarded(work: Coroutine[None, None, int]) -> int:
     received: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        # Only the first one counts: a second must not break into the cleaning up, which has its own deadlines.
+        # Only the first signal counts: a second one must not interrupt the clean-up, which has its own deadlines.
         if not received:
             print("stopping", file=sys.stderr)
             task.cancel()

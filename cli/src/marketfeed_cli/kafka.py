@@ -1,4 +1,4 @@
-"""The few things a run asks of Kafka itself: that its topics are there, and where they end."""
+"""Kafka administration of a run: creation of topics and log end offsets."""
 
 import asyncio
 import time
@@ -16,11 +16,11 @@ from marketfeed_wire import LEDGER_POLICY, market_data_policy
 
 PARTITIONS: Final = 4
 RETENTION_HOURS: Final = 24
-"""What a run leaves in a Kafka that lets nobody delete topics."""
+"""Retention of a run's topics in a Kafka that does not permit to delete them."""
 TIMEOUT_SECONDS: Final = 10.0
 
-# A topic that was created a moment ago: its partitions get their leaders one by one.
-_PASSING: Final = {
+# Transient errors of a new topic, while leaders of its partitions are elected.
+_TRANSIENT: Final = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -30,54 +30,56 @@ _PASSING: Final = {
 
 
 class Kafka:
-    """An administrator's connection to the broker that `environment` names (KAFKA_BROKER and its companions)."""
+    """Admin client for the broker in the settings of `environment` (KAFKA_BROKER and related)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._settings = read(KafkaSettings, environment)
         self._admin = AdminClient({**client_config(self._settings), "log_level": 2})
 
     async def create_topics(self, names: Iterable[str], *, compacted: Iterable[str]) -> None:
-        """Create the topics that are not there, with PARTITIONS partitions each.
+        """Create missing topics with PARTITIONS partitions each.
 
         Raises:
-            StartupError: the broker is out of reach, or refuses.
+            StartupError: The broker is unreachable or rejected the request.
         """
         await asyncio.to_thread(wait_for_broker, self._settings)
-        known = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        existing = self._admin.list_topics(timeout=TIMEOUT_SECONDS).topics
         data = market_data_policy(RETENTION_HOURS)
         policies = {**dict.fromkeys(names, data), **dict.fromkeys(compacted, LEDGER_POLICY)}
-        wanted = [
+        missing = [
             NewTopic(name, num_partitions=PARTITIONS, config=policy)
             for name, policy in policies.items()
-            if name not in known
+            if name not in existing
         ]
-        for name, created in self._admin.create_topics(wanted).items() if wanted else ():
+        for name, created in self._admin.create_topics(missing).items() if missing else ():
             try:
                 await asyncio.wrap_future(created)
             except KafkaException as error:
                 reason = error.args[0]
                 if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise StartupError(f"Kafka refused to create the topic {name}: {reason.str()}") from None
+                    raise StartupError(
+                        f"Kafka rejected the creation of topic {name}: {reason.str()}"
+                    ) from None
 
     async def delete_topics(self, names: Iterable[str]) -> None:
-        """Delete topics, as far as the broker lets us: what is left over is of no consequence."""
+        """Delete topics as far as the broker permits; failures are ignored."""
         for deleted in self._admin.delete_topics(list(names), request_timeout=TIMEOUT_SECONDS).values():
             with suppress(KafkaException):
                 await asyncio.wrap_future(deleted)
 
     async def messages(self, topic: str) -> int:
-        """How many messages were ever written to the topic.
+        """Return the sum of the topic's log end offsets.
 
         Raises:
-            StartupError: the broker does not tell.
+            StartupError: The broker did not return them.
         """
         return sum((await self.end_offsets(topic)).values())
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        """Partition -> the offset after its last record.
+        """Return the log end offset of each partition.
 
         Raises:
-            StartupError: the broker does not tell.
+            StartupError: The broker did not return them.
         """
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
@@ -85,20 +87,20 @@ class Kafka:
                 return await self._end_offsets(topic)
             except KafkaException as error:
                 reason = error.args[0]
-                if reason.code() not in _PASSING or time.monotonic() > deadline:
-                    raise StartupError(f"Kafka does not tell where {topic} ends: {reason.str()}") from None
+                if reason.code() not in _TRANSIENT or time.monotonic() > deadline:
+                    raise StartupError(
+                        f"Kafka did not return the end offsets of {topic}: {reason.str()}"
+                    ) from None
             await asyncio.sleep(0.2)
 
     async def _end_offsets(self, topic: str) -> dict[int, int]:
-        known = await asyncio.to_thread(self._admin.list_topics, topic, TIMEOUT_SECONDS)
-        description = known.topics[topic]
+        metadata = await asyncio.to_thread(self._admin.list_topics, topic, TIMEOUT_SECONDS)
+        description = metadata.topics[topic]
         if description.error is not None:
             raise KafkaException(description.error)
-        asked = {
+        request = {
             TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for number in description.partitions
         }
-        answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
-        return {
-            where.partition: (await asyncio.wrap_future(answer)).offset for where, answer in answers.items()
-        }
+        futures = self._admin.list_offsets(request, request_timeout=TIMEOUT_SECONDS)
+        return {key.partition: (await asyncio.wrap_future(future)).offset for key, future in futures.items()}

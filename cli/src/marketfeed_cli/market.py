@@ -1,4 +1,4 @@
-"""Where the trades of a run come from: the real venue, the simulator's generated market, or a recording."""
+"""Market of a run: the live venue, a generated market of the simulator, or a recording."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ from typing import Final, Literal
 import aiohttp
 
 from marketfeed_chassis.errors import SettingsError, StartupError
-from marketfeed_cli.settings import OwnParts
+from marketfeed_cli.settings import RunSettings
 from marketfeed_simulator import recording
 from marketfeed_workers.venues.registry import VENUES
 
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-"""What a demo shows unless it is told otherwise."""
+"""Default symbols of a demo."""
 
 PROBE_SECONDS: Final = 5.0
 TRADE_RATE: Final = 20
@@ -26,7 +26,7 @@ Kind = Literal["live", "generated", "recording"]
 
 @dataclass(frozen=True)
 class Source:
-    """What the user asked for with ``--source``."""
+    """Value of the option ``--source``."""
 
     name: Literal["auto", "live", "simulated", "recording"]
     file: Path | None = None
@@ -34,13 +34,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Market:
-    """What a run reads.
+    """Market of a run.
 
     Attributes:
-        title: for the user.
-        note: why it is not the one that the user may expect.
-        simulator: the simulator's arguments; empty for the real venue.
-        frames: how many frames a recording holds; 0 otherwise.
+        title: Name for the output.
+        note: Reason why a fallback is used.
+        simulator: Arguments of the simulator; empty for the live venue.
+        frames: Number of frames of a recording; 0 otherwise.
     """
 
     kind: Kind
@@ -52,10 +52,10 @@ class Market:
 
 
 def parse_source(text: str) -> Source:
-    """``auto``, ``live``, ``simulated`` or ``recording=FILE``.
+    """Parse ``auto``, ``live``, ``simulated`` or ``recording=FILE``.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: `text` is none of these.
     """
     name, equals, file = text.partition("=")
     if name == "recording" and file:
@@ -65,19 +65,19 @@ def parse_source(text: str) -> Source:
     }
     if not equals and name in plain:
         return plain[name]
-    raise ValueError(f"{text!r} is none of auto, live, simulated, recording=FILE")
+    raise ValueError(f"{text!r} is not one of auto, live, simulated, recording=FILE")
 
 
 def recorded(file: Path, *, speed: str) -> Market:
-    """The market of a recording, read whole to see that it can be replayed.
+    """Return the market of a recording after reading it completely for validation.
 
     Raises:
-        SettingsError: it cannot; names the file and the line.
+        SettingsError: The recording is invalid; the message has file and line.
     """
     summary = recording.scan(file)
     streams = {stream for stream in summary.streams if stream.endswith(("@trade", "@bookTicker"))}
     if not streams:
-        raise SettingsError(f"recording {file} holds neither @trade nor @bookTicker frames")
+        raise SettingsError(f"recording {file} contains neither @trade nor @bookTicker frames")
     symbols = tuple(stream.partition("@")[0].upper() for stream in sorted(streams))
     arguments = ("replay", str(file.resolve()), "--speed", speed, "--wait-for-subscribers")
     return Market(
@@ -90,8 +90,8 @@ def recorded(file: Path, *, speed: str) -> Market:
 
 
 def generated(symbols: tuple[str, ...], *, note: str = "") -> Market:
-    """A market made by the simulator; `note` says why it is not the real one."""
-    # Seeded by the clock: in a database of the user's own, two demos must not claim the same trade ids.
+    """Return a generated market of the simulator; `note` is the reason of a fallback."""
+    # Seeded by the clock: in a user's database two demos must not generate the same trade ids.
     arguments = (
         "generate", "--symbols", ",".join(symbols), "--seed", str(time.time_ns()), "--wait-for-subscribers",
         "--trade-rate", str(TRADE_RATE), "--quote-rate", str(QUOTE_RATE),
@@ -100,10 +100,10 @@ def generated(symbols: tuple[str, ...], *, note: str = "") -> Market:
 
 
 async def live(symbols: tuple[str, ...], name: str, environment: Mapping[str, str]) -> Market:
-    """The real venue called `name`.
+    """Return the market of the live venue `name`.
 
     Raises:
-        StartupError: it cannot be reached, or refuses us; says which.
+        StartupError: The venue is unreachable or refused the connection.
     """
     venue = VENUES[name]
     base = environment.get("BINANCE_WS_BASE") or venue.facts.ws_base
@@ -114,7 +114,7 @@ async def live(symbols: tuple[str, ...], name: str, environment: Mapping[str, st
 
 
 async def _probe(url: str) -> str:
-    """Why no data comes from `url`; "" when some did."""
+    """Return the reason why `url` delivers no data; "" if it does."""
     try:
         async with (
             asyncio.timeout(PROBE_SECONDS),
@@ -127,27 +127,33 @@ async def _probe(url: str) -> str:
             return "refuses this region (HTTP 451)"
         return f"refused the connection (HTTP {error.status})"
     except TimeoutError:
-        return f"sent nothing within {PROBE_SECONDS:g} s"
+        return f"sent no data within {PROBE_SECONDS:g} s"
     except aiohttp.ClientConnectorError as error:
-        return f"cannot be reached at {error.host}:{error.port} ({error.os_error.strerror or error.os_error})"
+        return f"is unreachable at {error.host}:{error.port} ({error.os_error.strerror or error.os_error})"
     except (aiohttp.ClientError, OSError) as error:
-        return f"cannot be reached: {error}"
+        return f"is unreachable: {error}"
     return "" if message.type is aiohttp.WSMsgType.TEXT else "closed the connection"
 
 
 async def choose(
-    source: Source, symbols: tuple[str, ...], own: OwnParts, environment: Mapping[str, str]
+    source: Source, symbols: tuple[str, ...], own: RunSettings, environment: Mapping[str, str]
 ) -> Market:
-    """The market to read.
+    """Choose the market of a run.
+
+    Args:
+        source: Option ``--source``.
+        symbols: Option ``--symbols``; empty for the default.
+        own: Settings of the run.
+        environment: Environment variables.
 
     Raises:
-        SettingsError: the recording cannot be replayed.
-        StartupError: the venue cannot be reached, and it was asked for or made-up trades would be kept.
+        SettingsError: The recording is invalid.
+        StartupError: The venue is unreachable, and it was requested or simulated trades would be stored permanently.
     """
     if source.file is not None:
         if symbols:
             raise SettingsError(
-                "--symbols and a recording cannot be combined: a recording has the symbols it has"
+                "--symbols and a recording cannot be combined; the recording defines the symbols"
             )
         return recorded(source.file, speed="1")
     symbols = symbols or SYMBOLS
@@ -158,10 +164,10 @@ async def choose(
     except StartupError as error:
         if source.name == "live":
             raise
-        if own.any:
-            # Its rows carry the venue's name, and nobody asked for made-up trades among real ones.
+        if own.is_persistent:
+            # Simulated rows would have the venue's name and be mixed with real ones.
             raise StartupError(
-                f"{error}; the simulator's trades would stay in your own Kafka or database under venue"
-                f" {own.venue}: if that is wanted, say --source simulated"
+                f"{error}; the simulator's trades would be stored in your Kafka or database as venue"
+                f" {own.venue}: use --source simulated to allow it"
             ) from error
         return generated(symbols, note=f"{error}; using the simulator")

@@ -1,4 +1,4 @@
-"""What the parts of a run tell about themselves over HTTP, and what the database holds while it grows."""
+"""Status of a run's components over HTTP, and newest prices in the database."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=5)
 MAX_STATUS_BYTES = 32 * 2**20
-"""A ledger of a long run, or the status of a worker with 5,000 symbols, has a few."""
+"""The ledger of a long run or the status of a worker with 5,000 symbols has a few MiB."""
 
 
 class SymbolLedger(msgspec.Struct):
-    """What the simulator's market produced of one symbol (its ``GET /control/ledger``)."""
+    """Ledger of a symbol in the simulator's ``GET /control/ledger``."""
 
     trades: int
     first_trade_id: int | None
@@ -32,7 +32,7 @@ class SymbolLedger(msgspec.Struct):
 
 
 class Ledger(msgspec.Struct):
-    """What the simulator's market produced, and whether it is at its end."""
+    """Ledger of the simulator's market; `finished` is true at the end of a recording."""
 
     finished: bool
     symbols: dict[str, SymbolLedger]
@@ -40,7 +40,7 @@ class Ledger(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Price:
-    """The newest prices of a symbol that are in the database."""
+    """Newest prices of a symbol in the database."""
 
     last: str | None
     bid: str | None
@@ -48,7 +48,13 @@ class Price:
 
 
 async def fetch(session: aiohttp.ClientSession, url: str, body: type[T]) -> T | None:
-    """The JSON that `url` answers; None when nobody answers there, or answers something else."""
+    """Return the decoded JSON response of `url`; None if there is no valid response.
+
+    Args:
+        session: HTTP session.
+        url: URL.
+        body: Type of the response.
+    """
     try:
         async with session.get(url, timeout=REQUEST_TIMEOUT, allow_redirects=False) as response:
             return await decoded(
@@ -59,12 +65,12 @@ async def fetch(session: aiohttp.ClientSession, url: str, body: type[T]) -> T | 
 
 
 async def worker_status(session: aiohttp.ClientSession, base: str) -> WorkerStatus | None:
-    """The worker's own report; None when it does not answer."""
+    """Return the worker's status; None if it does not respond."""
     return await fetch(session, f"{base}/status", WorkerStatus)
 
 
 async def consumer_status(session: aiohttp.ClientSession, base: str) -> ConsumerStatus | None:
-    """The consumer's own report; None when it does not answer."""
+    """Return the consumer's status; None if it does not respond."""
     return await fetch(session, f"{base}/status", ConsumerStatus)
 
 
@@ -81,6 +87,6 @@ LEFT JOIN LATERAL (SELECT bid_price, ask_price FROM book_tickers WHERE venue = %
 async def prices(
     connection: psycopg.AsyncConnection[tuple[str | None, ...]], venue: str, symbols: list[str]
 ) -> dict[str, Price]:
-    """The newest committed prices of each symbol."""
+    """Return the newest committed prices of each symbol."""
     rows = await (await connection.execute(_PRICES, {"venue": venue, "symbols": symbols})).fetchall()
     return {str(symbol): Price(last, bid, ask) for symbol, last, bid, ask in rows}

@@ -1,7 +1,7 @@
-"""Processes that the command line starts: each watched, logged to a file, stopped by its id, never left behind.
+"""Supervision of child processes: exit detection, log files, ordered shutdown.
 
-A part runs in a session of its own, so that Ctrl-C reaches only the command, which then stops its parts in order;
-`tether` ends them when the command itself is killed.
+A part runs in its own session, so that Ctrl-C is delivered to the command only, which stops its parts in order.
+`parent_death` terminates them when the command is killed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from marketfeed_chassis.errors import ServiceError, StartupError
-from marketfeed_cli import tether
+from marketfeed_cli import parent_death
 
 T = TypeVar("T")
 
@@ -27,11 +27,11 @@ TAIL_LINES: Final = 15
 
 
 class PartFailed(ServiceError):
-    """A part ended by itself; the text holds its exit code and the last lines of its log."""
+    """A part exited unexpectedly; the message has its exit code and the last lines of its log."""
 
 
 class Layer(IntEnum):
-    """Who stands on whom; upper layers are stopped first."""
+    """Dependency layers; higher layers are stopped first."""
 
     INFRASTRUCTURE = 0
     VENUE = 1
@@ -40,15 +40,16 @@ class Layer(IntEnum):
 
 @dataclass(frozen=True)
 class Command:
-    """How a part is run.
+    """Command line of a part.
 
     Attributes:
-        name: what messages and its log file call it.
-        argv: an absolute path and its arguments.
-        environment: its whole environment; may hold secrets, so it is never shown.
-        stop_signal: what asks it to end in order.
-        death_signal: what the kernel sends it when this process is killed.
-        user: uid and gid to run as; None keeps ours.
+        name: Name in messages and of the log file.
+        argv: Absolute path of the executable, and arguments.
+        environment: Complete environment; may contain secrets, so it is excluded from repr.
+        layer: Dependency layer.
+        stop_signal: Signal for an orderly shutdown.
+        death_signal: Signal from the kernel when this process is killed.
+        user: Uid and gid; None for the current user.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Command:
 
 
 class Part:
-    """A started process.
+    """A child process.
 
     Attributes:
-        log: the file that holds what it printed.
-        stopped: it was told to stop, so that its end is no failure.
+        log: File with its output.
+        stopped: Whether its exit is expected.
     """
 
     def __init__(self, command: Command, log: Path) -> None:
@@ -73,11 +74,11 @@ class Part:
         self.log = log
         self.stopped = False
         uid, gid = command.user or (-1, -1)
-        leash = [sys.executable, "-I", "-S", tether.__file__]
-        leash += [str(number) for number in (os.getpid(), int(command.death_signal), uid, gid)]
+        wrapper = [sys.executable, "-I", "-S", parent_death.__file__]
+        wrapper += [str(number) for number in (os.getpid(), int(command.death_signal), uid, gid)]
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-                [*leash, *command.argv],
+            self._popen = subprocess.Popen(  # noqa: S603 - fixed commands, no shell
+                [*wrapper, *command.argv],
                 env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -87,34 +88,34 @@ class Part:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return self.command.name
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._popen.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative is the signal that killed it."""
+        """Exit code; None while it runs, negative if a signal killed it."""
         return self._popen.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if the process still runs."""
         self._popen.send_signal(number)
 
     def tail(self, lines: int = TAIL_LINES) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def failure(self) -> PartFailed:
-        """The error that tells of its end."""
+        """Return the error that describes its exit."""
         return PartFailed(f"the {self.name} {_ending(self.exit_code)}; its last lines:\n{self.tail()}")
 
 
 class Parts:
-    """The processes of one run; leaving the ``async with`` block stops all that still run, upper layers first."""
+    """Child processes of a run; the end of the ``async with`` block stops them, higher layers first."""
 
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
@@ -128,40 +129,40 @@ class Parts:
             await self.stop([part for part in self._parts if part.command.layer is layer])
 
     def start(self, command: Command) -> Part:
-        """Start a process; call it from the main thread, whose end is what tethers wait for."""
+        """Start a process. Call it from the main thread: the death signal is bound to the end of this thread."""
         part = Part(command, self._log_folder / f"{command.name.replace(' ', '-')}.log")
         self._parts.append(part)
         return part
 
     def running(self) -> list[Part]:
-        """The parts that have not ended."""
+        """Return the parts that have not exited."""
         return [part for part in self._parts if part.exit_code is None]
 
     def forget(self, part: Part) -> None:
-        """Watch `part` no longer: it has ended and something else takes its place."""
+        """Remove `part`, which has exited and is replaced."""
         self._parts.remove(part)
 
     def check(self) -> None:
-        """Raise PartFailed if a part has ended that was not told to."""
+        """Raise PartFailed if a part has exited unexpectedly."""
         for part in self._parts:
             if part.exit_code is not None and not part.stopped:
                 raise part.failure()
 
     async def run(self, command: Command, *, seconds: float) -> None:
-        """Run a command to its end.
+        """Run a command to completion.
 
         Raises:
-            PartFailed: its exit code is not 0.
-            StartupError: it still ran after `seconds`.
+            PartFailed: The exit code is not 0.
+            StartupError: It still runs after `seconds`.
         """
         part = self.start(command)
-        part.stopped = True  # its end is what we wait for
+        part.stopped = True  # its exit is expected
 
-        async def ended() -> bool:
+        async def exited() -> bool:
             return part.exit_code is not None
 
         try:
-            await self.until(ended, seconds=seconds, what=f"the end of the {part.name}", about=[part])
+            await self.until(exited, seconds=seconds, what=f"the end of the {part.name}", about=[part])
         finally:
             await self.stop([part])
         if part.exit_code != 0:
@@ -176,24 +177,24 @@ class Parts:
         what: str,
         about: Sequence[Part] = (),
     ) -> T:
-        """Ask `condition` until it answers something else than None or False.
+        """Poll `condition` until its result is neither None nor False; return the result.
 
         Args:
-            condition: what to wait for.
-            seconds: how long.
-            what: the words for it, such as "the worker's start".
-            about: the parts whose last lines explain why it did not happen.
+            condition: Condition to wait for.
+            seconds: Timeout.
+            what: Description for the error, such as "the worker's start".
+            about: Parts whose last log lines are added to the error.
 
         Raises:
-            PartFailed: a part ended meanwhile.
-            StartupError: it did not within `seconds`.
+            PartFailed: A part exited meanwhile.
+            StartupError: The timeout has passed.
         """
         deadline = time.monotonic() + seconds
         while True:
             self.check()
-            answer = await condition()
-            if answer is not None and answer is not False:
-                return answer
+            result = await condition()
+            if result is not None and result is not False:
+                return result
             if time.monotonic() >= deadline:
                 raise StartupError(
                     "\n".join([f"{what} did not happen within {seconds:g} s", *map(_tail, about)])
@@ -201,16 +202,16 @@ class Parts:
             await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self, parts: Iterable[Part], *, seconds: float = STOP_SECONDS) -> None:
-        """Ask `parts` to end, all at once; kill what has not within `seconds`."""
-        asked = [part for part in parts if part.exit_code is None]
-        for part in asked:
+        """Send all `parts` their stop signal; kill those that still run after `seconds`."""
+        stopping = [part for part in parts if part.exit_code is None]
+        for part in stopping:
             part.stopped = True
             part.signal(part.command.stop_signal)
-            part.signal(signal.SIGCONT)  # one that stands still (see `brake`) would not hear it
+            part.signal(signal.SIGCONT)  # a paused process (see `throttle`) does not handle signals
         deadline = time.monotonic() + seconds
-        while any(part.exit_code is None for part in asked):
+        while any(part.exit_code is None for part in stopping):
             if time.monotonic() >= deadline:
-                for part in asked:
+                for part in stopping:
                     part.signal(signal.SIGKILL)
             await asyncio.sleep(POLL_SECONDS / 5)
 
@@ -221,7 +222,7 @@ def _tail(part: Part) -> str:
 
 def _ending(exit_code: int | None) -> str:
     if exit_code is None:
-        return "still runs"
+        return "is still running"
     if exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
-    return f"ended with exit code {exit_code}"
+    return f"exited with code {exit_code}"

@@ -1,11 +1,11 @@
-"""Arithmetic of id ranges: which ids of those expected are not there."""
+"""Arithmetic of id ranges."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
 class IdRange(NamedTuple):
-    """Ids from `first` to `last`, both included."""
+    """Ids from `first` to `last`, inclusive."""
 
     first: int
     last: int
@@ -15,20 +15,20 @@ class IdRange(NamedTuple):
 
 
 def size(ranges: Iterable[IdRange]) -> int:
-    """How many ids are in `ranges`, which do not overlap."""
+    """Return the number of ids in `ranges`, which must not overlap."""
     return sum(each.last - each.first + 1 for each in ranges)
 
 
 def without(expected: Iterable[IdRange], present: Iterable[IdRange]) -> list[IdRange]:
-    """The ids of `expected` that are in none of `present`, in order.
+    """Return the ids of `expected` that are in none of `present`, in order.
 
-    `present` may come in any order and overlap; the ranges of `expected` do not overlap.
+    `present` may be unsorted and overlap; the ranges of `expected` must not overlap.
     """
-    there = sorted(present)
+    sorted_present = sorted(present)
     missing: list[IdRange] = []
     for first, last in sorted(expected):
         next_id = first
-        for low, high in there:
+        for low, high in sorted_present:
             if high < next_id:
                 continue
             if low > last:
@@ -42,7 +42,7 @@ def without(expected: Iterable[IdRange], present: Iterable[IdRange]) -> list[IdR
 
 
 def of_ids(ids: Iterable[int]) -> list[IdRange]:
-    """The fewest ranges that hold exactly `ids`, which may repeat and come in any order."""
+    """Return the minimal ranges that contain exactly `ids`, which may be unsorted and repeat."""
     ranges: list[IdRange] = []
     for number in sorted(set(ids)):
         if ranges and number == ranges[-1].last + 1:
@@ -52,10 +52,10 @@ def of_ids(ids: Iterable[int]) -> list[IdRange]:
     return ranges
 
 
-def text(ranges: Sequence[IdRange], most: int = 5) -> str:
-    """`ranges` for a reader: the first `most`, and how many more there are."""
-    shown = ", ".join(map(str, ranges[:most]))
-    more = len(ranges) - most
+def text(ranges: Sequence[IdRange], limit: int = 5) -> str:
+    """Format the first `limit` ranges and the number of further ones."""
+    shown = ", ".join(map(str, ranges[:limit]))
+    more = len(ranges) - limit
     if more <= 0:
         return shown
     return f"{shown} and {more:,} more {'range' if more == 1 else 'ranges'}"

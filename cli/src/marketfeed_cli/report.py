@@ -1,7 +1,7 @@
-"""The closing report: what each stage says it has handled, and whether anything is missing.
+"""Final report: message counts of each stage, and completeness of the data.
 
-Plain functions over facts that `evidence` collects. The proof is per symbol: the trade ids from the first to the last
-that the stream had, less those that the venue itself does not have, must all be in the database.
+Pure functions over the facts that `facts` collects. Completeness is verified per symbol: all trade ids from the first
+to the last one of the stream, without absent ids, must be in the database.
 """
 
 from collections.abc import Mapping
@@ -14,57 +14,57 @@ from marketfeed_cli.ranges import IdRange
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Wire to commit, in microseconds: from the worker's socket read to the database's answer to COMMIT."""
+    """Wire to commit in microseconds: from the worker's socket read to the database's response to COMMIT."""
 
     p50_us: int | None
     p99_us: int | None
 
 
 class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of message on its way from the venue to its table."""
+    """Message counts of a stream, trades or quotes, by stage."""
 
     sent: int | None
-    """Produced by the venue, each counted once; None when the venue is not ours and does not tell."""
+    """Distinct messages in the simulator's ledger; None for a live venue."""
     received: int
-    """Read from the venue's sockets by the worker."""
+    """Received by the worker."""
     acknowledged: int
     """Acknowledged by Kafka."""
     committed: int
-    """Rows in the database that belong to this run."""
+    """Rows of this run in the database."""
     duplicates: int
     """Rows beyond the first with the same key."""
-    repeats: int
-    """Messages that the consumer had stored already, and so passed over."""
+    duplicates_skipped: int
+    """Messages that were already stored and that the consumer skipped."""
     latency: Latency
 
 
 class SymbolFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The trade ids of one symbol."""
+    """Trade ids of a symbol."""
 
     expected: IdRange | None
-    """From the first to the last id that the stream had; None when it had none."""
+    """From the first to the last id of the stream; None if it had none."""
     absent: list[IdRange]
-    """Ids in between that the venue itself never had."""
+    """Absent ids within `expected`."""
     committed: list[IdRange]
     """Ids in the database within `expected`."""
     latency: Latency
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a run has left behind."""
+    """All facts of a run."""
 
     trades: StreamFacts
     quotes: StreamFacts
     symbols: dict[str, SymbolFacts]
-    repaired: int
-    """Committed trades that the worker fetched over REST, because the stream did not bring them."""
+    backfilled: int
+    """Committed trades that the worker backfilled over REST."""
     dead_letters: int
     failed: int
-    """Messages that Kafka refused for good."""
+    """Messages that Kafka rejected permanently."""
 
 
 class SymbolReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the report says of one symbol's trades."""
+    """Trades of a symbol in the report."""
 
     first_trade_id: int | None
     last_trade_id: int | None
@@ -77,35 +77,35 @@ class SymbolReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The closing report; its JSON is what ``--output json`` prints."""
+    """Final report, and schema of ``--output json``."""
 
     verdict: Literal["complete", "incomplete", "empty"]
     problems: list[str]
     source: str
     seconds: float
-    """From the first datum to the last commit, as the clock on the wall has it."""
+    """Elapsed time from the start of the worker to the last commit."""
     trades: StreamFacts
     quotes: StreamFacts
     symbols: dict[str, SymbolReport]
     missing: int
-    """Trade ids, over all symbols."""
-    repaired: int
+    """Missing trade ids of all symbols."""
+    backfilled: int
     dead_letters: int
     failed: int
 
     @property
     def exit_code(self) -> int:
-        """0 only when nothing is missing."""
+        """Exit code of the command: 0 only if the data is complete."""
         return 0 if self.verdict == "complete" else 1
 
 
 def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
-    """The report that `facts` justify."""
+    """Return the report of `facts`."""
     symbols = {symbol: _symbol_report(each) for symbol, each in facts.symbols.items()}
     problems = _problems(facts, symbols)
     verdict: Literal["complete", "incomplete", "empty"] = "incomplete" if problems else "complete"
     if not problems and facts.trades.committed == 0 and facts.quotes.committed == 0:
-        verdict, problems = "empty", ["the venue sent nothing, so nothing is proven"]
+        verdict, problems = "empty", ["the venue sent no messages, so completeness cannot be verified"]
     return Report(
         verdict=verdict,
         problems=problems,
@@ -115,7 +115,7 @@ def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
         quotes=facts.quotes,
         symbols=symbols,
         missing=sum(each.missing for each in symbols.values()),
-        repaired=facts.repaired,
+        backfilled=facts.backfilled,
         dead_letters=facts.dead_letters,
         failed=facts.failed,
     )
@@ -138,25 +138,25 @@ def _symbol_report(facts: SymbolFacts) -> SymbolReport:
 
 
 def _problems(facts: Facts, symbols: Mapping[str, SymbolReport]) -> list[str]:
-    """Every reason why the data is not complete, a sentence each."""
+    """Return every reason why the data is not complete."""
     problems = [
         f"{symbol}: {_count(each.missing, 'trade id')} missing: {ranges.text(each.missing_ranges)}"
         for symbol, each in symbols.items()
         if each.missing
     ]
     for name, stream in (("trade", facts.trades), ("quote", facts.quotes)):
-        lost = stream.acknowledged - stream.repeats - stream.committed
+        lost = stream.acknowledged - stream.duplicates_skipped - stream.committed
         if lost > 0:
             problems.append(f"{_count(lost, name)} acknowledged by Kafka and not in the database")
         if stream.duplicates:
             problems.append(f"{_count(stream.duplicates, f'duplicate {name} row')} in the database")
-    unread = (facts.quotes.sent or 0) - facts.quotes.committed
-    if unread > 0:
-        problems.append(f"{_count(unread, 'quote')} of the venue not in the database")
+    missing_quotes = (facts.quotes.sent or 0) - facts.quotes.committed
+    if missing_quotes > 0:
+        problems.append(f"{_count(missing_quotes, 'quote')} of the venue not in the database")
     if facts.failed:
-        problems.append(f"{_count(facts.failed, 'message')} refused by Kafka")
+        problems.append(f"{_count(facts.failed, 'message')} rejected by Kafka")
     if facts.dead_letters:
-        problems.append(f"{_count(facts.dead_letters, 'message')} put into the table dead_letters")
+        problems.append(f"{_count(facts.dead_letters, 'message')} written to the table dead_letters")
     return problems
 
 

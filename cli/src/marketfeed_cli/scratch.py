@@ -1,7 +1,6 @@
-"""The folder that holds all a run writes: ports, logs, the database's files. It goes when the run ends.
+"""Temporary folder of a run for port files, logs and database files, removed at its end.
 
-The folder is locked while its run lives. One whose run was killed is found without the lock by the next run, which
-removes it.
+The folder is locked during the run. The next run removes folders of killed runs, which are no longer locked.
 """
 
 import fcntl
@@ -19,11 +18,11 @@ _LOCK: Final = "lock"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder in the system's temporary folder, removed at the end with all that is in it."""
+    """Create a folder in the system's temporary folder and remove it with its content at the end."""
     _remove_abandoned(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        # Others may pass through to what is theirs (PostgreSQL does not run as root) but see nothing else.
+        # Execute permission only: PostgreSQL, which does not run as root, has to reach its own files.
         folder.chmod(0o711)
         (folder / "logs").mkdir(mode=0o700)
         (folder / "run").mkdir(mode=0o700)
@@ -42,5 +41,5 @@ def _remove_abandoned(parent: Path) -> None:
             with (folder / _LOCK).open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
-        except OSError:  # in use, not one of ours, or another run is removing it
+        except OSError:  # in use, not a run's folder, or removed concurrently
             continue

@@ -1,7 +1,7 @@
-"""What the user sees of a run: steps, a live table or plain lines, and how to reach what was left running.
+"""Output of a run: start-up steps, a live table or plain lines, and endpoints of kept components.
 
-On a terminal the table is redrawn in place; elsewhere a plain line is printed every few seconds. With ``--output
-json`` all of this goes to stderr, so that stdout holds the report and nothing else.
+The table is redrawn in place on a terminal; otherwise a plain line is printed every few seconds. With ``--output json``
+all of it goes to stderr, so that stdout contains only the report.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from marketfeed_cli import figures
+from marketfeed_cli import formatting
 from marketfeed_cli.observe import Price
 from marketfeed_cli.report import Latency
 
 PLAIN_SECONDS: Final = 5.0
-"""From one plain line to the next."""
+"""Interval of plain lines."""
 _LABEL_WIDTH: Final = 11
 
 Output = Literal["text", "json"]
@@ -29,7 +29,7 @@ Output = Literal["text", "json"]
 
 @dataclass(frozen=True)
 class SymbolLine:
-    """A symbol now. `trades` are rows in the database."""
+    """Current values of a symbol; `trades` is the number of rows in the database."""
 
     symbol: str
     price: Price
@@ -40,7 +40,7 @@ class SymbolLine:
 
 @dataclass(frozen=True)
 class Flow:
-    """How many messages of one kind have passed each stage."""
+    """Message counts of a stream by stage."""
 
     received: int
     acknowledged: int
@@ -49,7 +49,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The pipeline at one moment; `total_seconds` None runs until the recording ends."""
+    """State of the pipeline at a point in time; `total_seconds` is None for a replay."""
 
     seconds: float
     total_seconds: float | None
@@ -61,18 +61,18 @@ class Snapshot:
 
 
 class Screen:
-    """See the module."""
+    """Printer of a run's output; see the module."""
 
     def __init__(self, output: Output) -> None:
         self.console = Console(stderr=output == "json", highlight=False)
 
     def line(self, text: RenderableType = "") -> None:
-        """Print a line; a table or another renderable works, too."""
+        """Print a line, a table or another renderable."""
         self.console.print(text, soft_wrap=isinstance(text, str | Text))
 
     @contextmanager
     def step(self, label: str) -> Iterator[Callable[[str], None]]:
-        """Print ``label``, and behind it what the block tells, once it does; the line ends with the block."""
+        """Print ``label``, then the texts of the block on the same line, and end the line after the block."""
         self.console.print(f"  {label:<{_LABEL_WIDTH}}", end="", markup=False)
         try:
             yield lambda text: self.console.print(text, end="", markup=False, soft_wrap=True)
@@ -81,9 +81,9 @@ class Screen:
 
     @contextmanager
     def live(self) -> Iterator[Callable[[Snapshot], None]]:
-        """Show what is handed to the yielded function: in place, or as a line now and then."""
+        """Yield a function that shows a snapshot: in place, or as a line at intervals."""
         if self.console.is_terminal:
-            # Without a thread of its own: the table is drawn when there is something new.
+            # Without a refresh thread: the table is drawn on each update.
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 yield lambda snapshot: live.update(_table(snapshot), refresh=True)
         else:
@@ -99,7 +99,7 @@ class Screen:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[int, float], None]]:
-        """A bar for a known number of frames; the yielded function takes those done and the seconds passed."""
+        """Show a progress bar; the yielded function takes the number of stored frames and the elapsed seconds."""
         if not self.console.is_terminal:
             printed = -PLAIN_SECONDS
 
@@ -127,17 +127,17 @@ class Screen:
             task = bar.add_task("", total=total, rate="")
 
             def advance(done: int, seconds: float) -> None:
-                rate = figures.rate(done / seconds) if seconds > 0.5 else ""
+                rate = formatting.rate(done / seconds) if seconds > 0.5 else ""
                 bar.update(task, completed=done, rate=rate, refresh=True)
 
             yield advance
 
-    def reach(self, places: Mapping[str, str]) -> None:
-        """Print how to reach what was left running."""
+    def endpoints(self, endpoints: Mapping[str, str]) -> None:
+        """Print the endpoints of components that keep running."""
         self.console.print("\nStill running; Ctrl-C stops and removes it all.")
-        width = max(map(len, places))
-        for label, place in places.items():
-            self.console.print(f"  {label:<{width}}  {place}", markup=False, soft_wrap=True)
+        width = max(map(len, endpoints))
+        for label, endpoint in endpoints.items():
+            self.console.print(f"  {label:<{width}}  {endpoint}", markup=False, soft_wrap=True)
 
 
 def _table(now: Snapshot) -> RenderableType:
@@ -148,19 +148,19 @@ def _table(now: Snapshot) -> RenderableType:
     for line in now.symbols:
         table.add_row(
             line.symbol,
-            figures.price(line.price.last),
-            figures.price(line.price.bid),
-            figures.price(line.price.ask),
-            figures.count(line.trades),
-            figures.rate(line.trades_per_second),
-            figures.duration(line.latency.p50_us),
-            figures.duration(line.latency.p99_us),
+            formatting.price(line.price.last),
+            formatting.price(line.price.bid),
+            formatting.price(line.price.ask),
+            formatting.count(line.trades),
+            formatting.rate(line.trades_per_second),
+            formatting.duration(line.latency.p50_us),
+            formatting.duration(line.latency.p99_us),
         )
     flow = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("", "received", "acknowledged", "committed"):
         flow.add_column(heading, justify="right" if heading else "left", header_style="dim")
     for name, each in (("trades", now.trades), ("quotes", now.quotes)):
-        flow.add_row(name, *(figures.count(n) for n in (each.received, each.acknowledged, each.committed)))
+        flow.add_row(name, *(formatting.count(n) for n in (each.received, each.acknowledged, each.committed)))
     missing = Text(f"missing trade ids: {now.missing:,}", style="bold red" if now.missing else "green")
     return Group(Text(_clock(now), style="bold"), table, flow, Text(), missing, Text(now.note, style="dim"))
 
@@ -178,5 +178,5 @@ def _plain(now: Snapshot) -> str:
     worst = max((line.latency.p99_us or 0 for line in now.symbols), default=0)
     return (
         f"{now.seconds:4.0f} s  {flow('trades', now.trades)}; {flow('quotes', now.quotes)}; "
-        f"missing {now.missing:,}; latency p99 {figures.duration(worst or None)}"
+        f"missing {now.missing:,}; latency p99 {formatting.duration(worst or None)}"
     )

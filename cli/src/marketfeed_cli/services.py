@@ -1,4 +1,4 @@
-"""The command line and the environment of each part that is a program of ours."""
+"""Command lines and environments of the project's own processes."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from marketfeed_cli.process import Command, Layer
 
 
 def embedded_broker(environment: Mapping[str, str], address_file: Path, topics: Mapping[str, int]) -> Command:
-    """A broker that has `topics` (name -> partitions) and writes its address into `address_file`."""
+    """Return the command of a broker with `topics` (name -> partitions) that writes its address to `address_file`."""
     arguments = ["--address-file", str(address_file)]
     for name, partitions in topics.items():
         arguments += ["--topic", f"{name}:{partitions}"]
@@ -21,7 +21,7 @@ def embedded_broker(environment: Mapping[str, str], address_file: Path, topics: 
 
 
 def simulator(environment: Mapping[str, str], port_file: Path, arguments: Sequence[str]) -> Command:
-    """The venue; `arguments` begin with generate or replay."""
+    """Return the command of a simulated venue; `arguments` begin with generate or replay."""
     listen = ["--host", "127.0.0.1", "--port", "0", "--port-file", str(port_file)]
     return Command(
         "simulator",
@@ -32,20 +32,20 @@ def simulator(environment: Mapping[str, str], port_file: Path, arguments: Sequen
 
 
 def worker(environment: Mapping[str, str], port_file: Path) -> Command:
-    """A worker that tells its metrics port in `port_file`."""
-    return Command("worker", _module("marketfeed_workers"), _observed(environment, port_file))
+    """Return the command of a worker that writes its metrics port to `port_file`."""
+    return Command("worker", _module("marketfeed_workers"), _with_metrics(environment, port_file))
 
 
 def migration(environment: Mapping[str, str]) -> Command:
-    """Brings the database's tables up to date."""
+    """Return the command of the schema migration."""
     return Command("schema migration", _module("marketfeed_consumers", ["migrate"]), environment)
 
 
 def consumer(environment: Mapping[str, str], port_file: Path, topics: Sequence[str]) -> Command:
-    """A consumer of `topics`, named for the first of them, that tells its metrics port in `port_file`.
+    """Return the command of a consumer of `topics` that writes its metrics port to `port_file`.
 
-    Each consumer is a group of its own: members of one group that read different topics would make each other stop
-    and rebalance for partitions that they never get.
+    Each consumer has its own group, named by the first topic: members of one group with different subscriptions would
+    rebalance for partitions that they are never assigned.
     """
     group = environment.get("KAFKA_GROUP") or "marketfeed"
     topic = topics[0]
@@ -53,7 +53,7 @@ def consumer(environment: Mapping[str, str], port_file: Path, topics: Sequence[s
         f"consumer of {topic}",
         _module("marketfeed_consumers", ["run"]),
         {
-            **_observed(environment, port_file),
+            **_with_metrics(environment, port_file),
             "CONSUMER_TOPICS": ",".join(topics),
             "KAFKA_GROUP": f"{group}-{topic}",
         },
@@ -64,7 +64,7 @@ def _module(name: str, arguments: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-m", name, *arguments]
 
 
-def _observed(environment: Mapping[str, str], port_file: Path) -> dict[str, str]:
+def _with_metrics(environment: Mapping[str, str], port_file: Path) -> dict[str, str]:
     return {
         **environment,
         "METRICS_HOST": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""What ``marketfeed demo`` and ``marketfeed replay`` take from the environment: parts of the user's own."""
+"""Settings of ``marketfeed demo`` and ``marketfeed replay``: Kafka and database of the user."""
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -10,43 +10,43 @@ from marketfeed_workers.venues.registry import VENUES
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
-class OwnParts(Settings):
-    """Every other variable of the services (SASL and TLS settings, for example) is handed on to them as it is."""
+class RunSettings(Settings):
+    """Settings of a run; all other settings of the services (such as SASL and TLS) are passed on unchanged."""
 
     kafka_broker: str = Field(
         "",
         pattern=r"^(|[^\s:,]+:\d+(,[^\s:,]+:\d+)*)$",
-        description="bootstrap servers of your own, host:port[,host:port…]; unset starts an embedded broker",
+        description="bootstrap servers, host:port[,host:port…]; unset starts an embedded broker",
     )
     database_url: SecretStr = Field(
         SecretStr(""),
-        description="postgresql://… of a database of your own; unset starts an embedded PostgreSQL",
+        description="postgresql://… of the database; unset starts an embedded PostgreSQL",
     )
     venue: str = Field(
         "binance_us",
         pattern=f"^({'|'.join(VENUES)})$",
-        description=f"venue whose protocol is spoken: {', '.join(VENUES)}",
+        description=f"venue and protocol: {', '.join(VENUES)}",
     )
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of top-of-book quotes")
     market_progress_topic: str = Field(
         "",
         pattern=f"^$|{_TOPIC}",
-        description="topic of progress; unset takes the usual one for a live venue",
+        description="topic of checkpoints; unset uses the default topic for a live venue",
     )
     market_gaps_topic: str = Field(
-        "", pattern=f"^$|{_TOPIC}", description="topic of gaps; unset takes the usual one for a live venue"
+        "", pattern=f"^$|{_TOPIC}", description="topic of gaps; unset uses the default topic for a live venue"
     )
 
     market_rejected_topic: str = Field(
         "",
         pattern=f"^$|{_TOPIC}",
-        description="topic of rejected messages; unset takes the usual one for a live venue",
+        description="topic of rejected messages; unset uses the default topic for a live venue",
     )
 
     @property
-    def any(self) -> bool:
-        """Whether what passes stays somewhere after the run."""
+    def is_persistent(self) -> bool:
+        """Whether messages or rows persist after the run."""
         return bool(self.kafka_broker or self.database_url.get_secret_value())
 
     @field_validator("database_url")

@@ -1,4 +1,4 @@
-"""Brings up a whole pipeline on this machine: broker, database, venue, a consumer a topic, a worker."""
+"""Start of a whole pipeline on this machine: broker, database, venue, a consumer per topic, a worker."""
 
 import secrets
 import shlex
@@ -19,40 +19,40 @@ from marketfeed_cli.market import Market
 from marketfeed_cli.observe import Ledger
 from marketfeed_cli.process import Part, Parts
 from marketfeed_cli.screen import Screen
-from marketfeed_cli.settings import OwnParts
+from marketfeed_cli.settings import RunSettings
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 from marketfeed_wire.topics import GAPS, PROGRESS, REJECTED
 
 START_SECONDS: Final = 90.0
-"""How long a part may take until it answers; the services have START_DEADLINE_SECONDS of their own below that."""
+"""Timeout of a component's start; above START_DEADLINE_SECONDS of the services."""
 
 
-NOT_HANDED_ON: Final = frozenset({"SYMBOLS_FILE", "VALIDATE_ONLY"})
-"""Variables of a worker that would make it do something else than the run is about."""
+NOT_PASSED_ON: Final = frozenset({"SYMBOLS_FILE", "VALIDATE_ONLY"})
+"""Settings of a worker that would change the purpose of the run."""
 LIVE_ONLY: Final = frozenset({"BINANCE_STREAMS", "BACKFILL_FROM"})
-"""Variables about the real venue; the simulator waits for a reader of every stream that it has."""
+"""Settings for a live venue only; the simulator waits for a subscription of each of its streams."""
 
 
 class Service(NamedTuple):
-    """A running worker or consumer and where it tells about itself."""
+    """A running worker or consumer and the base URL of its HTTP endpoints."""
 
     part: Part
     url: str
 
 
 class Stack:
-    """A pipeline that `bring_up` starts part by part.
+    """A pipeline; `start` starts its components.
 
     Attributes:
-        started_us: no row of this run was received before, in microseconds since the epoch.
-        kafka_broker: bootstrap servers.
-        dsn: the database; holds a password.
-        psql: a psql that fits it.
-        broker: None when Kafka is the user's own.
-        simulator, simulator_url: None and "" when the venue is the real one.
-        trades_topic, book_topic, gaps_topic, progress_topic, rejected_topic: names.
-        consumers: topic of trades or quotes -> its consumer.
-        messages_before: topic -> how many messages it had before this run.
+        started_us: Start of the run in microseconds since the epoch; no row of it was received before.
+        kafka_broker: Bootstrap servers.
+        dsn: DSN of the database, with its password.
+        psql: Path of a matching psql.
+        broker: Embedded broker; None for a user's Kafka.
+        simulator, simulator_url: Simulated venue; None and "" for a live venue.
+        trades_topic, book_topic, gaps_topic, progress_topic, rejected_topic: Topic names.
+        consumers: Topic of trades or quotes -> its consumer.
+        messages_before: Topic -> number of messages before the run.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Stack:
         session: aiohttp.ClientSession,
         folder: Path,
         *,
-        own: OwnParts,
+        own: RunSettings,
         market: Market,
         environment: Mapping[str, str],
     ) -> None:
@@ -69,16 +69,16 @@ class Stack:
         self._venue = own.venue
         self.started_us = time.time_ns() // 1000
         self.kafka_broker = own.kafka_broker
-        self._passing_topics: list[str] = []
+        self._temporary_topics: list[str] = []
         self.dsn = own.database_url.get_secret_value()
         self.psql = "psql"
         self._owns_database = not self.dsn
         self.trades_topic = own.market_trades_topic
         self.book_topic = own.market_book_topic
         self._run_id = secrets.token_hex(4)
-        self.progress_topic = own.market_progress_topic or self._memory_topic(PROGRESS)
-        self.gaps_topic = own.market_gaps_topic or self._memory_topic(GAPS)
-        self.rejected_topic = own.market_rejected_topic or self._memory_topic(REJECTED)
+        self.progress_topic = own.market_progress_topic or self._state_topic(PROGRESS)
+        self.gaps_topic = own.market_gaps_topic or self._state_topic(GAPS)
+        self.rejected_topic = own.market_rejected_topic or self._state_topic(REJECTED)
         self.broker: Part | None = None
         self.simulator: Part | None = None
         self.simulator_url = ""
@@ -88,107 +88,109 @@ class Stack:
         self.parts = parts
         self.session = session
         self._folder = folder
-        unwanted = NOT_HANDED_ON if market.kind == "live" else NOT_HANDED_ON | LIVE_ONLY
+        excluded = NOT_PASSED_ON if market.kind == "live" else NOT_PASSED_ON | LIVE_ONLY
         self._environment = {
-            **{name: value for name, value in environment.items() if name not in unwanted},
+            **{name: value for name, value in environment.items() if name not in excluded},
             "BINANCE_SYMBOLS": ",".join(market.symbols),
             "MARKET_PROGRESS_TOPIC": self.progress_topic,
             "MARKET_GAPS_TOPIC": self.gaps_topic,
             "MARKET_REJECTED_TOPIC": self.rejected_topic,
         }
         if not own.kafka_broker:
-            # In a database of the user's own, the offsets of the last run's embedded broker mean nothing to this one.
+            # In a user's database the offsets of an earlier run's embedded broker are not valid for this run.
             self._environment["KAFKA_GROUP"] = f"marketfeed-{self._run_id}"
 
     @property
     def stored_topics(self) -> tuple[str, ...]:
-        """Every topic that ends in the database."""
+        """Topics that consumers store in the database."""
         return self.trades_topic, self.book_topic, self.gaps_topic, self.rejected_topic
 
     @cached_property
     def kafka(self) -> Kafka:
-        """An administrator's connection to the broker."""
+        """Admin client for the broker."""
         return Kafka(self._environment)
 
-    async def bring_up(self, screen: Screen) -> None:
-        """Start everything, in the order in which the parts need each other.
+    async def start(self, screen: Screen) -> None:
+        """Start all components in the order of their dependencies.
 
         Raises:
-            PartFailed: a part ended; holds its last lines.
-            StartupError: a part did not come up in time.
+            PartFailed: A process exited; the message has its last log lines.
+            StartupError: A component did not start in time.
         """
         address_file = self._start_broker()
         port_file = self._start_simulator()
-        with screen.step("venue") as tell:
-            tell(self.market.title)
+        with screen.step("venue") as show:
+            show(self.market.title)
             if self.simulator is not None and port_file is not None:
-                self.simulator_url = f"http://127.0.0.1:{await self._told(port_file, self.simulator)}"
+                self.simulator_url = (
+                    f"http://127.0.0.1:{await self._read_when_written(port_file, self.simulator)}"
+                )
                 base = self.simulator_url.replace("http", "ws", 1)
                 self._environment |= {"BINANCE_WS_BASE": base, "BINANCE_REST_BASE": self.simulator_url}
-                tell(f" at {base}")
-        await self._bring_up_database(screen)
-        await self._bring_up_kafka(screen, address_file)
+                show(f" at {base}")
+        await self._start_database(screen)
+        await self._start_kafka(screen, address_file)
         self.messages_before = {topic: await self.kafka.messages(topic) for topic in self.stored_topics}
-        with screen.step("consumers") as tell:
-            await self._bring_up_consumers()
-            tell(", ".join(self.consumers))
-        with screen.step("worker") as tell:
-            await self.bring_up_worker()
-            tell(f"reading {', '.join(self.market.symbols)}")
+        with screen.step("consumers") as show:
+            await self._start_consumers()
+            show(", ".join(self.consumers))
+        with screen.step("worker") as show:
+            await self.start_worker()
+            show(f"reading {', '.join(self.market.symbols)}")
 
-    async def leave(self) -> None:
-        """Remove what only this run could use from a broker of the user's own."""
-        if self._passing_topics:
-            await self.kafka.delete_topics(self._passing_topics)
+    async def delete_temporary_topics(self) -> None:
+        """Delete the topics of this run from a user's Kafka."""
+        if self._temporary_topics:
+            await self.kafka.delete_topics(self._temporary_topics)
 
-    async def bring_up_worker(self) -> None:
-        """Start a worker and wait until it tells about itself."""
+    async def start_worker(self) -> None:
+        """Start a worker and wait until it has written its port."""
         port_file = self._folder / "run" / "worker.port"
         port_file.unlink(missing_ok=True)
         part = self.parts.start(services.worker(self._environment, port_file))
-        self.worker = Service(part, f"http://127.0.0.1:{await self._told(port_file, part)}")
+        self.worker = Service(part, f"http://127.0.0.1:{await self._read_when_written(port_file, part)}")
 
-    def places(self) -> dict[str, str]:
-        """How to reach each part from another terminal; a password of the user's own is left out."""
-        places: dict[str, str] = {}
+    def endpoints(self) -> dict[str, str]:
+        """Return the endpoint of each component for the user, without the password of a user's database."""
+        endpoints: dict[str, str] = {}
         if self._owns_database:
-            places["database"] = self.dsn
-            places["psql"] = f"{shlex.quote(self.psql)} {shlex.quote(self.dsn)}"
+            endpoints["database"] = self.dsn
+            endpoints["psql"] = f"{shlex.quote(self.psql)} {shlex.quote(self.dsn)}"
         else:
-            places["database"] = _place(self.dsn)
-        places["kafka"] = self.kafka_broker
+            endpoints["database"] = _display_dsn(self.dsn)
+        endpoints["kafka"] = self.kafka_broker
         if self.simulator_url:
-            places["venue"] = f"{self.simulator_url}/control/ledger"
+            endpoints["venue"] = f"{self.simulator_url}/control/ledger"
         if self.worker is not None and self.worker.part.exit_code is None:
-            places["worker"] = f"{self.worker.url}/metrics"
+            endpoints["worker"] = f"{self.worker.url}/metrics"
         for topic, service in self.consumers.items():
-            places[f"consumer of {topic}"] = f"{service.url}/metrics"
-        places["logs"] = str(self._folder / "logs")
-        return places
+            endpoints[f"consumer of {topic}"] = f"{service.url}/metrics"
+        endpoints["logs"] = str(self._folder / "logs")
+        return endpoints
 
     async def worker_status(self) -> WorkerStatus | None:
-        """The worker's own report; None while nobody answers."""
+        """Return the worker's status; None if it does not respond."""
         return await observe.worker_status(self.session, self.worker.url) if self.worker else None
 
     async def consumer_statuses(self) -> dict[str, ConsumerStatus]:
-        """Topic -> its consumer's own report, of those that answer."""
-        asked = {
+        """Return the status of each responding consumer by topic."""
+        statuses = {
             topic: await observe.consumer_status(self.session, service.url)
             for topic, service in self.consumers.items()
         }
-        return {topic: status for topic, status in asked.items() if status is not None}
+        return {topic: status for topic, status in statuses.items() if status is not None}
 
     async def ledger(self) -> Ledger | None:
-        """What the simulator's market produced; None when the venue is the real one or does not answer."""
+        """Return the simulator's ledger; None for a live venue or if it does not respond."""
         if not self.simulator_url:
             return None
         return await observe.fetch(self.session, f"{self.simulator_url}/control/ledger", Ledger)
 
     async def set_market(self, fault: Literal["halt", "resume"]) -> None:
-        """Stop the simulator's generated market, or let it go on.
+        """Halt or resume the simulator's generated market.
 
         Raises:
-            StartupError: the simulator did not do so.
+            StartupError: The simulator rejected the request or did not respond.
         """
         body = {"fault": fault, "symbols": self.market.symbols}
         try:
@@ -198,9 +200,9 @@ class Stack:
         except aiohttp.ClientError as error:
             raise StartupError(f"the simulator did not {fault} its market: {error}") from error
 
-    def _memory_topic(self, usual: str) -> str:
-        """The usual topic for the real venue; one of this run's own for a market that nobody will see again."""
-        return usual if self.market.kind == "live" else f"{usual}.{self._run_id}"
+    def _state_topic(self, default: str) -> str:
+        """Return the default topic for a live venue, otherwise a temporary topic of this run."""
+        return default if self.market.kind == "live" else f"{default}.{self._run_id}"
 
     def _start_broker(self) -> Path | None:
         if self.kafka_broker:
@@ -219,48 +221,49 @@ class Stack:
         self.simulator = self.parts.start(services.simulator(self._environment, port_file, arguments))
         return port_file
 
-    async def _bring_up_database(self, screen: Screen) -> None:
-        with screen.step("database") as tell:
+    async def _start_database(self, screen: Screen) -> None:
+        with screen.step("database") as show:
             if not self._owns_database:
-                tell(f"your own, {_place(self.dsn)}")
+                show(f"your own, {_display_dsn(self.dsn)}")
             else:
                 server = await postgres.start(self.parts, self._folder / "postgres")
                 self.dsn, self.psql = server.dsn, str(server.psql)
-                tell(f"embedded PostgreSQL {postgres.VERSION} at {_place(self.dsn)}")
+                show(f"embedded PostgreSQL {postgres.VERSION} at {_display_dsn(self.dsn)}")
             self._environment["DATABASE_URL"] = self.dsn
             await self.parts.run(services.migration(self._environment), seconds=START_SECONDS)
 
-    async def _bring_up_kafka(self, screen: Screen, address_file: Path | None) -> None:
-        with screen.step("Kafka") as tell:
+    async def _start_kafka(self, screen: Screen, address_file: Path | None) -> None:
+        with screen.step("Kafka") as show:
             if self.broker is None or address_file is None:
-                tell(f"your own, {self.kafka_broker}")
+                show(f"your own, {self.kafka_broker}")
                 names = (self.trades_topic, self.book_topic, self.rejected_topic)
                 await self.kafka.create_topics(names, compacted=(self.progress_topic, self.gaps_topic))
-                self._passing_topics = [
+                self._temporary_topics = [
                     name
                     for name in (self.progress_topic, self.gaps_topic, self.rejected_topic)
                     if name.endswith(self._run_id)
                 ]
             else:
-                self.kafka_broker = await self._told(address_file, self.broker)
-                # The embedded broker keeps 5 MB a partition as sent: well compressed, that is most.
+                self.kafka_broker = await self._read_when_written(address_file, self.broker)
+                # The embedded broker keeps 5 MB per partition in compressed size, so compress well.
                 self._environment.setdefault("KAFKA_COMPRESSION", "zstd")
-                tell(f"embedded broker at {self.kafka_broker}")
+                show(f"embedded broker at {self.kafka_broker}")
                 self._environment["KAFKA_BROKER"] = self.kafka_broker
 
-    async def _bring_up_consumers(self) -> None:
-        # The few messages about gaps go with the trades they are about.
+    async def _start_consumers(self) -> None:
+        # Gaps and rejected messages are few; the consumer of trades reads them as well.
         with_trades = [self.trades_topic, self.gaps_topic, self.rejected_topic]
-        read = {self.trades_topic: with_trades, self.book_topic: [self.book_topic]}
+        subscriptions = {self.trades_topic: with_trades, self.book_topic: [self.book_topic]}
         port_files = {
-            topic: self._folder / "run" / f"consumer-{number}.port" for number, topic in enumerate(read)
+            topic: self._folder / "run" / f"consumer-{number}.port"
+            for number, topic in enumerate(subscriptions)
         }
         started = {
-            topic: self.parts.start(services.consumer(self._environment, file, read[topic]))
+            topic: self.parts.start(services.consumer(self._environment, file, subscriptions[topic]))
             for topic, file in port_files.items()
         }
         for topic, file in port_files.items():
-            port = await self._told(file, started[topic])
+            port = await self._read_when_written(file, started[topic])
             self.consumers[topic] = Service(started[topic], f"http://127.0.0.1:{port}")
         await self.parts.until(
             self._all_ready,
@@ -273,8 +276,8 @@ class Stack:
         statuses = await self.consumer_statuses()
         return len(statuses) == len(self.consumers) and all(status.ready for status in statuses.values())
 
-    async def _told(self, file: Path, part: Part) -> str:
-        """What a part wrote into its port or address file, once it did."""
+    async def _read_when_written(self, file: Path, part: Part) -> str:
+        """Wait until `part` has written its port or address file; return the content."""
 
         async def content() -> str | None:
             return _content(file)
@@ -288,7 +291,7 @@ def _content(file: Path) -> str | None:
     return file.read_text().strip() if file.exists() else None
 
 
-def _place(dsn: str) -> str:
-    """Host, port and name of a database, for the user: never its password."""
+def _display_dsn(dsn: str) -> str:
+    """Return host, port and name of a database, without credentials."""
     fields = conninfo_to_dict(dsn)
     return f"{fields.get('host', 'localhost')}:{fields.get('port', 5432)}/{fields.get('dbname', '')}"

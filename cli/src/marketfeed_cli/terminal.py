@@ -1,4 +1,4 @@
-"""What others have written, made fit for a terminal: whoever names a symbol or answers a request moves no cursor."""
+"""Sanitizing of external text for terminals: control sequences in symbols and responses are removed."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -9,11 +9,11 @@ from marketfeed_operator.text import printable
 T = TypeVar("T")
 
 MAX_TEXT: Final = 4096
-"""Characters of one text that are shown."""
+"""Maximum number of characters of a text."""
 
 
 def shown(value: T) -> T:
-    """Return `value` with every text in it printable, at any depth of mappings, sequences and dataclasses."""
+    """Return `value` with printable texts only, at any depth of mappings, sequences and dataclasses."""
     return cast("T", _shown(value))
 
 
@@ -30,5 +30,5 @@ def _shown(value: Any) -> Any:
 
 
 def shown_lines(text: str) -> str:
-    """Return a text of several lines, each made printable."""
+    """Return a multi-line text with printable lines only."""
     return "\n".join(printable(line, MAX_TEXT) for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""``marketfeed validate``: would the worker accept these settings and symbols? Runs the worker's own check."""
+"""Command ``marketfeed validate``: validate configuration and symbols with the worker's own check."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from typing import NoReturn
 
 
 def validate(symbols: str, environment: Mapping[str, str]) -> NoReturn:
-    """Become ``marketfeed-worker`` with VALIDATE_ONLY; it prints a table and exits 0, 1 or 2."""
-    asked = {**environment, "VALIDATE_ONLY": "true"}
-    # The check never speaks to Kafka, so its address must not be demanded of somebody who only checks symbols.
-    asked.setdefault("KAFKA_BROKER", "localhost:9092")
+    """Replace the process by ``marketfeed-worker`` with VALIDATE_ONLY; it prints a table and exits with 0, 1 or 2."""
+    variables = {**environment, "VALIDATE_ONLY": "true"}
+    # The check does not connect to Kafka, but the setting is required.
+    variables.setdefault("KAFKA_BROKER", "localhost:9092")
     if symbols:
-        asked["BINANCE_SYMBOLS"] = symbols
+        variables["BINANCE_SYMBOLS"] = symbols
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "marketfeed_workers"], asked)  # noqa: S606 - no shell
+    os.execve(sys.executable, [sys.executable, "-m", "marketfeed_workers"], variables)  # noqa: S606 - no shell

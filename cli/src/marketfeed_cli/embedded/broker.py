@@ -1,9 +1,9 @@
-"""A Kafka broker in one small process: librdkafka's own mock cluster, which speaks the real protocol.
+"""Embedded Kafka broker in a process: librdkafka's mock cluster, which implements the protocol.
 
 ``python -m marketfeed_cli.embedded.broker --address-file FILE --topic NAME:PARTITIONS …`` writes the bootstrap address
-into FILE once it listens, and runs until SIGTERM. It holds everything in memory, and of each partition only the newest
-5 MB as sent, so compressed (max_size in librdkafka's src/rdkafka_mock.c): enough for a demo whose consumers keep up,
-and nothing more. For anything else give a real broker's address in KAFKA_BROKER.
+to FILE when it listens, and runs until SIGTERM. It keeps messages in memory, and only the newest 5 MB of each partition
+in their compressed size (max_size in librdkafka's src/rdkafka_mock.c). This is sufficient for a demo without consumer
+lag. For other uses set KAFKA_BROKER to a real broker.
 """
 
 import argparse
@@ -21,21 +21,23 @@ _PRODUCER: Final = 0  # rd_kafka_type_t RD_KAFKA_PRODUCER
 def serve(topics: dict[str, int], address_file: Path) -> None:
     """Run a broker with `topics` (name -> partitions) until SIGTERM or SIGINT.
 
-    Topics that are not named here come into being with four partitions when a client asks for them.
+    Other topics are created with four partitions on a client's first request.
 
     Raises:
-        StartupError: this installation of librdkafka has no mock cluster.
+        StartupError: The installed librdkafka has no mock cluster.
     """
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     library = _librdkafka()
     handle = _new_handle(library)
     cluster = library.rd_kafka_handle_mock_cluster(handle)
-    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # nobody else is about to join
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # there are no other members
     for name, partitions in topics.items():
-        # Nothing in the protocol creates topics on a mock cluster; only this call chooses the partition count.
+        # The mock cluster does not implement CreateTopics; only this call sets the number of partitions.
         if library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1) != 0:
-            raise StartupError(f"the embedded broker refused the topic {name!r} with {partitions} partitions")
+            raise StartupError(
+                f"the embedded broker rejected the topic {name!r} with {partitions} partitions"
+            )
     bootstrap: bytes = library.rd_kafka_mock_cluster_bootstraps(cluster)
     temporary = address_file.with_suffix(".new")
     temporary.write_text(bootstrap.decode() + "\n")
@@ -44,8 +46,8 @@ def serve(topics: dict[str, int], address_file: Path) -> None:
 
 
 def _librdkafka() -> ctypes.CDLL:
-    """The librdkafka that confluent_kafka brings, which carries the mock cluster."""
-    import confluent_kafka  # noqa: F401 - loads the library's own dependencies
+    """Load the librdkafka of the package confluent_kafka, which contains the mock cluster."""
+    import confluent_kafka  # noqa: F401 - loads the library's dependencies
 
     files = importlib.metadata.files("confluent-kafka") or []
     found = next((str(file.locate()) for file in files if file.name.startswith("librdkafka")), None)
@@ -66,15 +68,15 @@ def _librdkafka() -> ctypes.CDLL:
 
 
 def _new_handle(library: ctypes.CDLL) -> int:
-    """A client whose only purpose is the mock cluster of one broker that lives in it."""
+    """Create a client that contains a mock cluster of one broker."""
     conf = library.rd_kafka_conf_new()
     reason = ctypes.create_string_buffer(512)
     for name, value in {"test.mock.num.brokers": "1", "log_level": "3"}.items():
         if library.rd_kafka_conf_set(conf, name.encode(), value.encode(), reason, len(reason)) != 0:
-            raise StartupError(f"librdkafka refused {name}: {reason.value.decode()}")
+            raise StartupError(f"librdkafka rejected {name}: {reason.value.decode()}")
     handle: int | None = library.rd_kafka_new(_PRODUCER, conf, reason, len(reason))
     if not handle:
-        raise StartupError(f"librdkafka made no mock cluster: {reason.value.decode()}")
+        raise StartupError(f"librdkafka did not create a mock cluster: {reason.value.decode()}")
     return handle
 
 
@@ -86,10 +88,12 @@ def _topic(argument: str) -> tuple[str, int]:
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the broker process."""
     parser = argparse.ArgumentParser(prog="python -m marketfeed_cli.embedded.broker", description=__doc__)
-    parser.add_argument("--address-file", type=Path, required=True, help="file that receives host:port")
-    parser.add_argument("--topic", type=_topic, action="append", default=[], help="NAME:PARTITIONS, repeated")
+    parser.add_argument("--address-file", type=Path, required=True, help="file to write host:port to")
+    parser.add_argument(
+        "--topic", type=_topic, action="append", default=[], help="NAME:PARTITIONS, repeatable"
+    )
     arguments = parser.parse_args()
     serve(dict(arguments.topic), arguments.address_file)
 

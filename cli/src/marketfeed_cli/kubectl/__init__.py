@@ -1,1 +1,1 @@
-"""``kubectl marketfeed``: what feeds are doing, and what a changed one would do. Read-only."""
+"""kubectl plugin ``kubectl marketfeed``: status of feeds, and preview of a change. Read-only."""

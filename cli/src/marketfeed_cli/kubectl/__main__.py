@@ -1,4 +1,4 @@
-"""The command ``kubectl-marketfeed``, which kubectl runs as ``kubectl marketfeed``."""
+"""Command ``kubectl-marketfeed``, which kubectl runs as ``kubectl marketfeed``."""
 
 import argparse
 import asyncio
@@ -35,35 +35,39 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what `arguments` say; 0, or 1 when a plan was refused.
+    """Run a command; return the exit code.
 
     Raises:
-        SettingsError: the file is no MarketFeed.
-        StartupError: the cluster, or the venue, does not answer.
+        SettingsError: The file does not contain a valid MarketFeed.
+        StartupError: The cluster or the venue did not respond, or the API server rejected the object.
     """
     options = parser().parse_args(arguments)
-    # A terminal wraps; a pipe gets each line whole.
+    # Lines are wrapped on a terminal only.
     console = Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)
     return _status(options, console) if options.command == "status" else _plan(options, console)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Return the parser of the command line."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-n", "--namespace", help="namespace of the feed [that of the context]")
-    common.add_argument("--context", help="context of the kubeconfig [the current one]")
-    common.add_argument("--kubeconfig", help="kubeconfig file [as kubectl finds it]")
+    common.add_argument("-n", "--namespace", help="namespace of the feed [namespace of the context]")
+    common.add_argument("--context", help="context of the kubeconfig [current context]")
+    common.add_argument("--kubeconfig", help="kubeconfig file [kubectl's default]")
     common.add_argument("-o", "--output", choices=["table", "json"], default="table", help="table or json")
     top = argparse.ArgumentParser(
         prog="kubectl marketfeed",
-        description="What feeds are doing, and what a changed one would do. Changes nothing.",
+        description="Show the status of feeds, or preview a change. Read-only.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    status = commands.add_parser("status", parents=[common], help="how feeds are")
-    status.add_argument("name", nargs="?", help="one feed, with its shards and conditions [all of them]")
-    status.add_argument("-A", "--all-namespaces", action="store_true", help="feeds of every namespace")
-    plan = commands.add_parser("plan", parents=[common], help="what a file would change: which symbols move")
-    plan.add_argument("-f", "--filename", required=True, help="file with one MarketFeed; - is standard input")
+    status = commands.add_parser("status", parents=[common], help="show the status of feeds")
+    status.add_argument("name", nargs="?", help="a single feed, with its shards and conditions [all feeds]")
+    status.add_argument("-A", "--all-namespaces", action="store_true", help="feeds of all namespaces")
+    plan = commands.add_parser(
+        "plan", parents=[common], help="preview the changes of a file, including moved symbols"
+    )
+    plan.add_argument(
+        "-f", "--filename", required=True, help="file with one MarketFeed, or - for standard input"
+    )
     return top
 
 
@@ -74,14 +78,14 @@ def _kubectl(options: argparse.Namespace) -> Kubectl:
 
 def _status(options: argparse.Namespace, console: Console) -> int:
     if options.name and options.all_namespaces:
-        raise SettingsError("one feed has one namespace: give its name or --all-namespaces")
-    wanted = [options.name] if options.name else (["--all-namespaces"] if options.all_namespaces else [])
-    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *wanted)
+        raise SettingsError("NAME and --all-namespaces cannot be combined")
+    selection = [options.name] if options.name else (["--all-namespaces"] if options.all_namespaces else [])
+    feeds = _kubectl(options).get("marketfeeds.marketfeed.dev", *selection)
     if options.output == "json":
-        told = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
-        print(json.dumps(told[0] if options.name else told, indent=2))
+        entries = [{**_identity(feed), **feed.get("status", {})} for feed in feeds]
+        print(json.dumps(entries[0] if options.name else entries, indent=2))
     elif not feeds:
-        console.print("no MarketFeed here; --all-namespaces looks everywhere")
+        console.print("no MarketFeed found in this namespace; use --all-namespaces to list all")
     else:
         tables.status(console, shown(feeds), datetime.now(UTC))
     return 0
@@ -101,7 +105,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     if not isinstance(then, Spec):
         raise SettingsError("\n".join(then))
     if refusal := kubectl.check(body):
-        raise StartupError(f"the API server would refuse it: {refusal}")
+        raise StartupError(f"the API server would reject it: {refusal}")
     stored = [
         feed
         for feed in kubectl.get("marketfeeds.marketfeed.dev", "--namespace", namespace)
@@ -137,25 +141,25 @@ def _read(filename: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{filename} cannot be read: {error}") from error
     if not isinstance(body, dict) or body.get("kind") != KIND or not (body.get("metadata") or {}).get("name"):
-        raise SettingsError(f"{filename} holds no {KIND} with a name (one object a file)")
+        raise SettingsError(f"{filename} does not contain one {KIND} with a name")
     return body
 
 
 def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
-    """The symbols that the feed would want; a selector is put to the venue itself."""
+    """Return the symbols of the feed; a selector is resolved with the venue's symbol list."""
     assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
     listing = None
     if spec.symbol_selector is not None:
         base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
         try:
-            listing = Listing(asyncio.run(_ask(base)))
+            listing = Listing(asyncio.run(_fetch_listing(base)))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            said = shown(f"{error}" or type(error).__name__)
-            raise StartupError(f"{base} does not list its symbols: {said}") from error
+            reason = shown(f"{error}" or type(error).__name__)
+            raise StartupError(f"{base} did not return its symbol list: {reason}") from error
     return frozenset(resolve(spec, Observed(listing=listing), assigned) or ())
 
 
-async def _ask(base: str) -> dict[str, tuple[str, str]]:
+async def _fetch_listing(base: str) -> dict[str, tuple[str, str]]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         return (await listed(session, base)).symbols
 

@@ -1,4 +1,4 @@
-"""The cluster by way of kubectl itself: its contexts, credentials and namespaces are then ours too."""
+"""Access to the cluster through kubectl, with its contexts, credentials and namespaces."""
 
 import json
 import os
@@ -14,59 +14,59 @@ PROGRAM = "kubectl"
 
 
 class Kubectl:
-    """Runs kubectl with the options that choose cluster and namespace.
+    """Runs kubectl with options for cluster and namespace.
 
     Args:
-        options: for example ``["--context", "production", "--namespace", "market"]``.
+        options: For example ``["--context", "production", "--namespace", "market"]``.
     """
 
     def __init__(self, options: Sequence[str]) -> None:
         self._options = list(options)
 
     def get(self, *arguments: str) -> list[dict[str, Any]]:
-        """The objects that ``kubectl get`` finds.
+        """Return the objects of ``kubectl get``.
 
         Raises:
-            StartupError: kubectl is not there, or says why not.
+            StartupError: kubectl is not installed or failed.
         """
-        answer = nesting.loads(self._run(["get", *arguments, "--output", "json"]))
-        items: list[dict[str, Any]] = answer.get("items", [answer])
+        body = nesting.loads(self._run(["get", *arguments, "--output", "json"]))
+        items: list[dict[str, Any]] = body.get("items", [body])
         return items
 
     def check(self, body: dict[str, Any]) -> str:
-        """What the API server would refuse of an object, "" when it would take it. Nothing is stored."""
+        """Return the error of a server-side dry run of an object; "" if it would be accepted."""
         try:
             self._run(
                 ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--filename", "-"],
-                given=json.dumps(body),
+                stdin=json.dumps(body),
             )
-        except StartupError as refusal:
-            return str(refusal)
+        except StartupError as error:
+            return str(error)
         return ""
 
     def served(self) -> frozenset[str]:
-        """Every group and version of kinds that the cluster serves, as in an object's apiVersion."""
+        """Return every API group and version that the cluster serves, as in an object's apiVersion."""
         groups = json.loads(self._run(["get", "--raw", "/apis"]))["groups"]
         return frozenset(version["groupVersion"] for group in groups for version in group["versions"])
 
     def namespace(self) -> str:
-        """The namespace that commands without one go to."""
+        """Return the default namespace of the context."""
         found = self._run(["config", "view", "--minify", "--output", "jsonpath={..namespace}"])
         return found.strip() or "default"
 
-    def _run(self, arguments: list[str], given: str | None = None) -> str:
+    def _run(self, arguments: list[str], stdin: str | None = None) -> str:
         try:
-            done = subprocess.run(  # noqa: S603 - no shell; the words are ours or the user's own to kubectl
+            done = subprocess.run(  # noqa: S603 - no shell; arguments are fixed or the user's
                 [PROGRAM, *self._options, *arguments],
-                input=given, capture_output=True, text=True, check=False, env=os.environ,
+                input=stdin, capture_output=True, text=True, check=False, env=os.environ,
             )  # fmt: skip
         except FileNotFoundError:
             raise StartupError(
-                "kubectl is not in PATH: kubectl-marketfeed asks the cluster by way of it"
+                "kubectl is not in PATH; kubectl-marketfeed needs it to access the cluster"
             ) from None
         if done.returncode:
             raise StartupError(
                 shown_lines(done.stderr.strip().removeprefix("error: "))
-                or f"kubectl ended with {done.returncode}"
+                or f"kubectl exited with code {done.returncode}"
             )
         return done.stdout

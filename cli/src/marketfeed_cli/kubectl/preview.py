@@ -1,4 +1,4 @@
-"""What a MarketFeed would change: which symbols come, go and move, and which shards. Plain functions."""
+"""Preview of a changed MarketFeed: added, removed and moved symbols, shards and objects. Pure functions."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from marketfeed_operator.names import shard_name, shard_of
 
 @dataclass(frozen=True)
 class Preview:
-    """The difference between what is read and what would be.
+    """The difference between the current and the desired state.
 
     Attributes:
-        moved: symbol -> (old shard, new shard), by name.
-        shards: shard -> (symbols now, symbols then), for each that would change.
-        settings: fields of the spec that differ, by path -> (now, then); symbols apart.
-        made, deleted: objects that come and go, (kind, name), without those of shards and without Jobs.
-        migrated: the database's schema would be brought up to date, by a Job before consumers start.
-        restarted: Deployments and StatefulSets whose pods would be replaced, by name.
-        paused: the feed would be paused, so that all of it waits.
+        moved: Symbol -> (old shard, new shard), by name.
+        shards: Shard -> (number of symbols now, then), for each changed shard.
+        settings: Changed fields of the spec except symbols, by path -> (now, then).
+        created, deleted: Objects as (kind, name), without those of shards and without Jobs.
+        migrated: Whether a Job would migrate the database schema before consumers start.
+        restarted: Names of Deployments and StatefulSets whose pods would be replaced.
+        paused: Whether the feed would be paused, so that no change is applied.
     """
 
     feed: str
@@ -32,7 +32,7 @@ class Preview:
     moved: Mapping[str, tuple[str, str]]
     shards: Mapping[str, tuple[int, int]]
     settings: Mapping[str, tuple[Any, Any]]
-    made: tuple[tuple[str, str], ...]
+    created: tuple[tuple[str, str], ...]
     deleted: tuple[tuple[str, str], ...]
     migrated: bool
     restarted: tuple[str, ...]
@@ -40,12 +40,12 @@ class Preview:
 
     @property
     def empty(self) -> bool:
-        """Nothing would change."""
+        """Whether nothing would change."""
         return not (self.new or self.shards or self.moved or self.settings)
 
 
 def as_json(found: Preview) -> dict[str, Any]:
-    """The same for programs: each pair by the names of its sides."""
+    """Return the preview as for ``--output json``."""
     return {
         "feed": found.feed,
         "new": found.new,
@@ -59,7 +59,7 @@ def as_json(found: Preview) -> dict[str, Any]:
         "settings": [
             {"path": path, "now": now, "then": then} for path, (now, then) in found.settings.items()
         ],
-        "made": [{"kind": kind, "name": name} for kind, name in found.made],
+        "created": [{"kind": kind, "name": name} for kind, name in found.created],
         "deleted": [{"kind": kind, "name": name} for kind, name in found.deleted],
         "migrated": found.migrated,
         "restarted": list(found.restarted),
@@ -75,10 +75,15 @@ def preview(
     symbols: frozenset[str],
     kinds: Set[str] = frozenset(),
 ) -> Preview:
-    """What would change from `stored`, whose shards read `now`, to `then` with its `symbols`.
+    """Return the changes from `stored` to `then`.
 
     Args:
-        kinds: the optional kinds that the cluster serves.
+        name: Name of the feed.
+        now: Current assignment of each shard.
+        stored: Current spec; None for a new feed.
+        then: Desired spec.
+        symbols: Symbols of the desired spec.
+        kinds: Optional kinds that the cluster serves.
     """
     before = {shard: reading.belonging for shard, reading in now.items()}
     target = assign(before, symbols, then.shard_size)
@@ -99,8 +104,8 @@ def preview(
             for shard in changed
         },
         settings=_differences(_settings(stored), _settings(then)) if stored is not None else {},
-        made=_objects(new.keys() - old.keys()),
-        # A topic that was declared stays, because its data would go with it.
+        created=_objects(new.keys() - old.keys()),
+        # The operator does not delete topics, because their data would be lost.
         deleted=_objects(key for key in old.keys() - new.keys() if key[0] != KAFKA_TOPIC.kind),
         migrated=bool(_jobs(new) - _jobs(old)),
         restarted=tuple(sorted(key[1] for key in old.keys() & new.keys() if old[key] != new[key])),
@@ -111,10 +116,9 @@ def preview(
 def _children(
     name: str, spec: Spec | None, kinds: Set[str], shards: Mapping[int, Set[str]]
 ) -> dict[tuple[str, str], str]:
-    """Kind and name of each child -> what rolls its pods, "" where a change of it rolls none.
+    """Return kind and name of each owned object -> hash of its pod template, "" if it has no pods.
 
-    As the operator would make them, but for what only it knows: its images, listeners, versions of Secrets. Those are
-    the same on both sides of a preview.
+    Values that only the operator has (images, listeners, versions of Secrets) are the same on both sides of a preview.
     """
     if spec is None:
         return {}
@@ -135,7 +139,7 @@ def _jobs(children: Iterable[tuple[str, str]]) -> set[str]:
 
 
 def _objects(keys: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Those of no shard, which are told with their symbols; no Jobs, as only the operator knows their names."""
+    """Return the sorted objects without those of shards, which are listed with symbols, and without Jobs."""
     return tuple(sorted(key for key in keys if shard_of(key[1]) is None and key[0] != JOB.kind))
 
 
@@ -146,7 +150,7 @@ def _settings(spec: Spec) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str = "spec") -> dict[str, tuple[Any, Any]]:
-    # What was not said at all differs in each field of what is said now.
+    # A missing object differs in each field of the other side.
     before, after = (
         {} if one is None and isinstance(other, dict) else one
         for one, other in ((before, after), (after, before))

@@ -1,4 +1,4 @@
-"""Status and preview as text a person reads."""
+"""Text output of status and preview."""
 
 from collections.abc import Mapping, Sequence, Sized
 from datetime import datetime
@@ -12,12 +12,12 @@ from rich.text import Text
 
 from marketfeed_cli.kubectl.preview import Preview
 
-SHOWN = 20
-"""Symbols or objects of one sort that are named one by one."""
+MAX_LISTED = 20
+"""Maximum number of symbols or objects in a list."""
 
 
 def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> None:
-    """One line a feed; one feed alone also with its shards, consumers, Jobs and conditions, their times as ages."""
+    """Print a line per feed; for a single feed also its shards, consumers, Jobs and conditions."""
     table = _table(
         "NAMESPACE", "NAME", "VENUE", "SYMBOLS", "SHARDS", "CONSUMERS", "LAG", "MISSING", "READY", "REASON"
     )
@@ -35,7 +35,7 @@ def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> 
             _text(consumers.get("lag")),
             _text(shards.get("missingTrades")),
             ready.get("status", "-"),
-            ready.get("reason", "not seen by an operator yet"),
+            ready.get("reason", "not reconciled yet"),
         )
     console.print(table)
     if len(feeds) == 1:
@@ -43,7 +43,7 @@ def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> 
 
 
 def age(moment: str | None, now: datetime) -> str:
-    """How long ago a moment of the API was, as kubectl tells it: 12s, 7m, 5h, 3d; "-" for none."""
+    """Return the age of a Kubernetes timestamp in kubectl's format (12s, 7m, 5h, 3d), or "-" for none."""
     if moment is None:
         return "-"
     seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
@@ -86,7 +86,7 @@ def _shards(shards: Mapping[str, Any], now: datetime) -> list[RenderableType]:
     table = _table("SHARD", "SYMBOLS", "PODS READY", "ASSIGNMENT", "LAST TRADE", "MISSING")
     for item in shards["items"]:
         applied = "live" if item["applied"] == item["hash"] else "not live yet"
-        # The status tells it to the minute, and is written about once a minute.
+        # The status has a resolution of a minute and is updated about once a minute.
         last = age(item.get("lastTradeTime"), now)
         table.add_row(
             item["name"], str(item["symbols"]), str(item["ready"]), applied,
@@ -105,11 +105,11 @@ def _consumers(consumers: Mapping[str, Any]) -> Table:
 
 
 def preview(console: Console, found: Preview) -> None:
-    """What would change, in a few lines and tables."""
+    """Print a preview."""
     if found.empty:
         console.print(f"MarketFeed {found.feed}: nothing would change")
         return
-    console.print(f"MarketFeed {found.feed}: {'would be made' if found.new else 'would be changed'}")
+    console.print(f"MarketFeed {found.feed}: {'would be created' if found.new else 'would be changed'}")
     for word, symbols in (("added", found.added), ("removed", found.removed)):
         if symbols:
             console.print(f"  {_count(symbols)} {word}: {_few(symbols)}")
@@ -117,7 +117,7 @@ def preview(console: Console, found: Preview) -> None:
     if found.shards:
         table = _table("SHARD", "SYMBOLS NOW", "THEN", "")
         for shard, (now, then) in found.shards.items():
-            table.add_row(shard, str(now), str(then), "new" if not now else "goes" if not then else "")
+            table.add_row(shard, str(now), str(then), "new" if not now else "removed" if not then else "")
         console.print(table)
     _consequences(console, found)
 
@@ -127,27 +127,29 @@ def _consequences(console: Console, found: Preview) -> None:
         console.print("  settings:")
         for path, (now, then) in found.settings.items():
             console.print(f"    {path}: {_text(now)} -> {_text(then)}")
-    for word, objects in (("made", found.made), ("deleted", found.deleted)):
+    for word, objects in (("created", found.created), ("deleted", found.deleted)):
         if objects:
             console.print(f"  {word}:")
         for kind, several in groupby(objects, key=lambda each: each[0]):
             console.print(f"    {kind}: {_few([name for _, name in several])}")
     if found.migrated:
-        console.print("  the schema's migration runs first, then consumers start")
+        console.print("  the schema is migrated before consumers start")
     if not found.new:
-        console.print(f"  pods restarted in turn: {_few(found.restarted) if found.restarted else 'none'}")
+        console.print(f"  rolling restart of pods: {_few(found.restarted) if found.restarted else 'none'}")
     if found.paused:
-        console.print("  spec.paused is true: nothing of this is done until it is false")
+        console.print("  spec.paused is true: no change is applied until it is false")
 
 
 def _moves(console: Console, found: Preview) -> None:
     if not found.moved:
         return
-    console.print(f"  {_count(found.moved)} to move, read by the old shard until live in the new:")
-    for symbol, (old, new) in list(found.moved.items())[:SHOWN]:
+    console.print(
+        f"  {_count(found.moved)} to move; the old shard keeps each until it is live in the new one:"
+    )
+    for symbol, (old, new) in list(found.moved.items())[:MAX_LISTED]:
         console.print(f"    {symbol}  {old} -> {new}")
-    if len(found.moved) > SHOWN:
-        console.print(f"    and {len(found.moved) - SHOWN} more")
+    if len(found.moved) > MAX_LISTED:
+        console.print(f"    and {len(found.moved) - MAX_LISTED} more")
 
 
 def _conditions(feed: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -172,5 +174,5 @@ def _count(symbols: Sized) -> str:
 
 
 def _few(symbols: Sequence[str]) -> str:
-    more = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
-    return ", ".join(symbols[:SHOWN]) + more
+    more = f" and {len(symbols) - MAX_LISTED} more" if len(symbols) > MAX_LISTED else ""
+    return ", ".join(symbols[:MAX_LISTED]) + more

@@ -1,8 +1,8 @@
-"""Numbers for a reader."""
+"""Formatting of numbers."""
 
 import pytest
 
-from marketfeed_cli import figures
+from marketfeed_cli import formatting
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from marketfeed_cli import figures
         (61_500_000, "61.5 s"),
     ],
 )
-def test_duration(microseconds: int | None, text: str) -> None:
-    assert figures.duration(microseconds) == text
+def test_formatting_of_durations(microseconds: int | None, text: str) -> None:
+    assert formatting.duration(microseconds) == text
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_duration(microseconds: int | None, text: str) -> None:
         ("NaN", "NaN"),
     ],
 )
-def test_price(decimal: str | None, text: str) -> None:
-    assert figures.price(decimal) == text
+def test_formatting_of_prices(decimal: str | None, text: str) -> None:
+    assert formatting.price(decimal) == text
 
 
-def test_count_and_rate() -> None:
-    assert figures.count(1234567) == "1,234,567"
-    assert figures.rate(3.14159) == "3.1/s"
-    assert figures.rate(12345.6) == "12,346/s"
+def test_formatting_of_counts_and_rates() -> None:
+    assert formatting.count(1234567) == "1,234,567"
+    assert formatting.rate(3.14159) == "3.1/s"
+    assert formatting.rate(12345.6) == "12,346/s"

@@ -1,4 +1,4 @@
-"""Collects the facts that the closing report rests on: from the venue, the services and, by SQL, the database."""
+"""Collection of the facts for the final report: from the venue, the services and the database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ NO_LATENCY = Latency(None, None)
 
 
 @dataclass(frozen=True)
-class Testimony:
-    """What the parts of a run said at its end.
+class FinalStatus:
+    """Final statuses of a run's components.
 
     Attributes:
-        ledger: what the venue produced; None when it does not tell, or went on after the worker stopped.
-        started_us: no row of this run was received before.
+        ledger: The venue's ledger; None if it has none, or continued after the worker stopped.
+        started_us: Start of the run; no row of it was received before.
     """
 
     ledger: Ledger | None
@@ -31,7 +31,7 @@ class Testimony:
     started_us: int
 
 
-# A run of consecutive ids has one difference between id and row number.
+# Consecutive ids have the same difference between id and row number (gaps and islands).
 _COMMITTED = """
 SELECT min(trade_id), max(trade_id) FROM (
     SELECT trade_id, trade_id - row_number() OVER (ORDER BY trade_id) AS island FROM (
@@ -43,7 +43,7 @@ _TRADES = """
 SELECT count(*), count(DISTINCT (id_series, trade_id)) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first)s AND %(last)s
 """
-_REPAIRED = """
+_BACKFILLED = """
 SELECT count(*) FROM trades
 WHERE venue = %(venue)s AND symbol = %(symbol)s AND trade_id BETWEEN %(first)s AND %(last)s AND origin = 'backfill'
 """
@@ -65,31 +65,31 @@ WHERE venue = %(venue)s AND symbol = %(symbol)s AND received_time_us >= %(since)
 """
 
 
-async def collect(dsn: str, said: Testimony) -> Facts:
-    """The facts of a run whose consumers have stored everything."""
+async def collect(dsn: str, final: FinalStatus) -> Facts:
+    """Return the facts of a run whose consumers have stored all messages."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        database = _Database(connection, said.worker.venue, said.started_us)
+        database = _Database(connection, final.worker.venue, final.started_us)
         symbols: dict[str, SymbolFacts] = {}
-        trades, quotes, repaired = _Count(), _Count(), 0
-        for symbol in said.worker.symbols:
-            sent = said.ledger.symbols.get(symbol) if said.ledger else None
-            expected = await _expected(database, said, symbol, sent)
+        trades, quotes, backfilled = _Count(), _Count(), 0
+        for symbol in final.worker.symbols:
+            sent = final.ledger.symbols.get(symbol) if final.ledger else None
+            expected = await _expected(database, final, symbol, sent)
             symbols[symbol] = SymbolFacts(
                 expected=expected,
                 absent=await _absent(database, symbol, expected, sent),
                 committed=await database.committed(symbol, expected),
-                latency=_symbol_latency(said, symbol),
+                latency=_symbol_latency(final, symbol),
             )
             trades += await database.count_trades(symbol, expected)
-            repaired += await database.count_repaired(symbol, expected)
+            backfilled += await database.count_backfilled(symbol, expected)
             quotes += await database.count_quotes(symbol, sent)
     return Facts(
-        trades=_stream(said, said.trades_topic, "trades", trades),
-        quotes=_stream(said, said.book_topic, "book_tickers", quotes),
+        trades=_stream(final, final.trades_topic, "trades", trades),
+        quotes=_stream(final, final.book_topic, "book_tickers", quotes),
         symbols=symbols,
-        repaired=repaired,
-        dead_letters=sum(consumer.dead_letters for consumer in said.consumers.values()),
-        failed=sum(said.worker.failed.values()),
+        backfilled=backfilled,
+        dead_letters=sum(consumer.dead_letters for consumer in final.consumers.values()),
+        failed=sum(final.worker.failed.values()),
     )
 
 
@@ -104,7 +104,7 @@ class _Count:
 
 @dataclass(frozen=True)
 class _Database:
-    """Questions about this run's rows of one venue."""
+    """Queries of the rows of a run and venue."""
 
     connection: psycopg.AsyncConnection[tuple[Any, ...]]
     venue: str
@@ -116,8 +116,8 @@ class _Database:
         rows = await self._rows(_COMMITTED, symbol, first=ids.first, last=ids.last)
         return [IdRange(first, last) for first, last in rows]
 
-    async def seen_ids(self, symbol: str) -> IdRange | None:
-        """From the lowest to the highest trade id that was received since the run began."""
+    async def received_ids(self, symbol: str) -> IdRange | None:
+        """Return the lowest and highest trade id received since the start of the run."""
         ((first, last),) = await self._rows(_TRADES_SINCE, symbol, since=self.since)
         return None if first is None else IdRange(first, last)
 
@@ -127,10 +127,10 @@ class _Database:
         (row,) = await self._rows(_TRADES, symbol, first=ids.first, last=ids.last)
         return _Count(*row)
 
-    async def count_repaired(self, symbol: str, ids: IdRange | None) -> int:
+    async def count_backfilled(self, symbol: str, ids: IdRange | None) -> int:
         if ids is None:
             return 0
-        ((rows,),) = await self._rows(_REPAIRED, symbol, first=ids.first, last=ids.last)
+        ((rows,),) = await self._rows(_BACKFILLED, symbol, first=ids.first, last=ids.last)
         return int(rows)
 
     async def absent(self, symbol: str, ids: IdRange) -> list[IdRange]:
@@ -141,7 +141,7 @@ class _Database:
         if sent is None:
             (row,) = await self._rows(_QUOTES_SINCE, symbol, since=self.since)
         else:
-            # In a database of the user's own the same recording may have been stored before; then those rows count.
+            # A user's database may contain the recording from an earlier run; these rows count as well.
             (row,) = await self._rows(_QUOTES, symbol, first=sent.first_update_id, last=sent.last_update_id)
         return _Count(*row)
 
@@ -151,50 +151,50 @@ class _Database:
 
 
 async def _expected(
-    database: _Database, said: Testimony, symbol: str, sent: SymbolLedger | None
+    database: _Database, final: FinalStatus, symbol: str, sent: SymbolLedger | None
 ) -> IdRange | None:
-    """The ids that must be there: the venue's own account, or else from the first seen to the last read."""
+    """Return the expected ids: from the venue's ledger, otherwise from the first stored to the last received id."""
     if sent is not None and sent.first_trade_id is not None and sent.last_trade_id is not None:
         return IdRange(sent.first_trade_id, sent.last_trade_id)
-    if said.ledger is not None:
+    if final.ledger is not None:
         return None
-    seen = await database.seen_ids(symbol)
-    last_read = said.worker.symbols[symbol].last_trade_id
-    if seen is None:
-        return None if last_read is None else IdRange(last_read, last_read)
-    return IdRange(seen.first, max(seen.last, last_read or 0))
+    stored = await database.received_ids(symbol)
+    last_received = final.worker.symbols[symbol].last_trade_id
+    if stored is None:
+        return None if last_received is None else IdRange(last_received, last_received)
+    return IdRange(stored.first, max(stored.last, last_received or 0))
 
 
 async def _absent(
     database: _Database, symbol: str, expected: IdRange | None, sent: SymbolLedger | None
 ) -> list[IdRange]:
-    """The ids that the venue does not have: by its own account, or else by the proof that the worker found."""
+    """Return the absent ids: from the venue's ledger, otherwise from the gaps that the worker has resolved."""
     if sent is not None:
         return [IdRange(*each) for each in sent.absent_trade_ids]
     return await database.absent(symbol, expected) if expected else []
 
 
-def _stream(said: Testimony, topic: str, table: str, counted: _Count) -> StreamFacts:
-    consumer = said.consumers.get(topic)
+def _stream(final: FinalStatus, topic: str, table: str, counted: _Count) -> StreamFacts:
+    consumer = final.consumers.get(topic)
     return StreamFacts(
-        sent=_sent(said, table),
-        received=said.worker.received.get(topic, 0),
-        acknowledged=said.worker.acknowledged.get(topic, 0),
+        sent=_sent(final, table),
+        received=final.worker.received.get(topic, 0),
+        acknowledged=final.worker.acknowledged.get(topic, 0),
         committed=counted.rows,
         duplicates=counted.rows - counted.keys,
-        repeats=consumer.duplicates.get(table, 0) if consumer else 0,
+        duplicates_skipped=consumer.duplicates.get(table, 0) if consumer else 0,
         latency=Latency(consumer.latency_p50_us, consumer.latency_p99_us) if consumer else NO_LATENCY,
     )
 
 
-def _sent(said: Testimony, table: str) -> int | None:
-    if said.ledger is None:
+def _sent(final: FinalStatus, table: str) -> int | None:
+    if final.ledger is None:
         return None
-    read = [entry for symbol, entry in said.ledger.symbols.items() if symbol in said.worker.symbols]
-    return sum(entry.trades if table == "trades" else entry.quotes for entry in read)
+    entries = [entry for symbol, entry in final.ledger.symbols.items() if symbol in final.worker.symbols]
+    return sum(entry.trades if table == "trades" else entry.quotes for entry in entries)
 
 
-def _symbol_latency(said: Testimony, symbol: str) -> Latency:
-    consumer = said.consumers.get(said.trades_topic)
+def _symbol_latency(final: FinalStatus, symbol: str) -> Latency:
+    consumer = final.consumers.get(final.trades_topic)
     stored = consumer.symbols.get(symbol) if consumer else None
     return Latency(stored.latency_p50_us, stored.latency_p99_us) if stored else NO_LATENCY

@@ -1,8 +1,8 @@
-"""When a run is over: everything read, everything stored, or nothing moving any more."""
+"""Detection of the end of a run: all messages received and stored, or no progress."""
 
 import pytest
 
-from marketfeed_cli.closing import Stillness, caught_up, is_connecting, is_stored
+from marketfeed_cli.drain import StallTimer, caught_up, is_connecting, is_stored
 from marketfeed_cli.observe import Ledger, SymbolLedger
 from marketfeed_wire.status import (
     ConnectionState,
@@ -91,51 +91,55 @@ def consumer(**next_offsets: int) -> ConsumerStatus:
 
 
 @pytest.mark.parametrize(
-    ("read", "sent", "answer"),
+    ("received", "sent", "expected"),
     [
-        pytest.param(worker(), ledger(), True, id="all read and acknowledged"),
-        pytest.param(worker(9), ledger(), False, id="the last trade is on its way"),
-        pytest.param(worker(None), ledger(), False, id="no trade was read yet"),
-        pytest.param(worker(quotes=4), ledger(), False, id="the last quote is on its way"),
-        pytest.param(worker(pending=1), ledger(), False, id="Kafka has not answered"),
-        pytest.param(worker(missing=1), ledger(), False, id="a gap is being repaired"),
+        pytest.param(worker(), ledger(), True, id="all received and acknowledged"),
+        pytest.param(worker(9), ledger(), False, id="the last trade is in flight"),
+        pytest.param(worker(None), ledger(), False, id="no trade received yet"),
+        pytest.param(worker(quotes=4), ledger(), False, id="the last quote is in flight"),
+        pytest.param(worker(pending=1), ledger(), False, id="a message is not acknowledged"),
+        pytest.param(worker(missing=1), ledger(), False, id="an open gap"),
         pytest.param(worker(None), ledger(None), True, id="there were no trades"),
-        pytest.param(worker(), ledger(99, symbol="ETHUSDT"), True, id="a symbol that nobody reads"),
-        pytest.param(worker(pending=7), None, True, id="a live venue always has something on its way"),
-        pytest.param(worker(missing=1), None, False, id="a live venue with a gap"),
+        pytest.param(worker(), ledger(99, symbol="ETHUSDT"), True, id="a symbol that is not subscribed"),
+        pytest.param(worker(pending=7), None, True, id="a live venue with in-flight messages"),
+        pytest.param(worker(missing=1), None, False, id="a live venue with an open gap"),
     ],
 )
-def test_caught_up(read: WorkerStatus, sent: Ledger | None, answer: bool) -> None:
-    assert caught_up(read, sent) is answer
+def test_drain_detects_that_the_worker_has_caught_up(
+    received: WorkerStatus, sent: Ledger | None, expected: bool
+) -> None:
+    assert caught_up(received, sent) is expected
 
 
 @pytest.mark.parametrize(
-    ("consumers", "ends", "answer"),
+    ("consumers", "ends", "expected"),
     [
         pytest.param([consumer(a=5)], {"a": {0: 5}}, True, id="at the end"),
         pytest.param([consumer(a=4)], {"a": {0: 5}}, False, id="one before the end"),
-        pytest.param([], {"a": {0: 5}}, False, id="nobody reads it"),
-        pytest.param([], {"a": {0: 0}}, True, id="nothing to read"),
+        pytest.param([], {"a": {0: 5}}, False, id="no consumer"),
+        pytest.param([], {"a": {0: 0}}, True, id="empty topic"),
         pytest.param([consumer(a=5), consumer(b=7)], {"a": {0: 5}, "b": {0: 8}}, False, id="one of two"),
     ],
 )
-def test_is_stored(consumers: list[ConsumerStatus], ends: dict[str, dict[int, int]], answer: bool) -> None:
-    assert is_stored(consumers, ends) is answer
+def test_drain_detects_that_all_messages_are_stored(
+    consumers: list[ConsumerStatus], ends: dict[str, dict[int, int]], expected: bool
+) -> None:
+    assert is_stored(consumers, ends) is expected
 
 
-@pytest.mark.parametrize(("state", "answer"), [("waiting", True), ("connecting", True), ("refused", False)])
-def test_a_connection_that_comes_back_may_bring_more(state: ConnectionState, answer: bool) -> None:
-    assert is_connecting(worker(state=state)) is answer
+@pytest.mark.parametrize(("state", "expected"), [("waiting", True), ("connecting", True), ("refused", False)])
+def test_drain_waits_for_connections_that_reconnect(state: ConnectionState, expected: bool) -> None:
+    assert is_connecting(worker(state=state)) is expected
 
 
-def test_stillness_counts_from_the_last_change() -> None:
+def test_drain_stall_timer_starts_at_the_last_change() -> None:
     now = [100.0]
-    stillness = Stillness(lambda: now[0])
-    assert stillness.seconds(7) == 0
+    timer = StallTimer(lambda: now[0])
+    assert timer.seconds(7) == 0
     now[0] += 3
-    assert stillness.seconds(7) == 3
-    assert stillness.seconds(8) == 0
+    assert timer.seconds(7) == 3
+    assert timer.seconds(8) == 0
     now[0] += 2
-    assert stillness.seconds(8, held=True) == 0
+    assert timer.seconds(8, reset=True) == 0
     now[0] += 1
-    assert stillness.seconds(8) == 1
+    assert timer.seconds(8) == 1

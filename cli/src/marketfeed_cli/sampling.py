@@ -1,4 +1,4 @@
-"""Looks at a running pipeline again and again, and makes of it what the screen shows."""
+"""Sampling of a running pipeline for the screen."""
 
 import time
 from collections import deque
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
-from marketfeed_cli import brake, observe
+from marketfeed_cli import observe, throttle
 from marketfeed_cli.observe import Ledger, Price
 from marketfeed_cli.report import Latency
 from marketfeed_cli.screen import Flow, Snapshot, SymbolLine
@@ -17,12 +17,13 @@ RATE_WINDOW_SECONDS: Final = 5.0
 _NO_PRICE: Final = Price(None, None, None)
 
 
-class Watcher:
+class Sampler:
     """Takes snapshots of a pipeline.
 
     Args:
-        connection: to the database, in autocommit mode.
-        total_seconds: how long the run is meant to be; None until its recording ends.
+        stack: The pipeline.
+        connection: Connection to the database in autocommit mode.
+        total_seconds: Duration of the run; None for a replay.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class Watcher:
 
     @property
     def seconds(self) -> float:
-        """Since the watching began."""
+        """Elapsed time since the start of sampling."""
         return time.monotonic() - self._began
 
-    async def look(self) -> Snapshot | None:
-        """The pipeline now; None while the worker does not answer."""
+    async def sample(self) -> Snapshot | None:
+        """Return a snapshot of the pipeline; None if the worker does not respond."""
         worker = await self._stack.worker_status()
         if worker is None:
             return None
@@ -68,13 +69,13 @@ class Watcher:
         while len(self._trades) > 1 and now - self._trades[0][0] > RATE_WINDOW_SECONDS:
             self._trades.popleft()
         since, before = self._trades[0]
-        passed = max(now - since, 1e-9)
+        elapsed = max(now - since, 1e-9)
         return [
             SymbolLine(
                 symbol=symbol,
                 price=prices.get(symbol, _NO_PRICE),
                 trades=rows[symbol],
-                trades_per_second=(rows[symbol] - before.get(symbol, 0)) / passed,
+                trades_per_second=(rows[symbol] - before.get(symbol, 0)) / elapsed,
                 latency=(
                     Latency(stored[symbol].latency_p50_us, stored[symbol].latency_p99_us)
                     if symbol in stored
@@ -86,9 +87,9 @@ class Watcher:
 
 
 def frames_done(ledger: Ledger, consumers: dict[str, ConsumerStatus]) -> int:
-    """Frames of a recording that need nothing more: stored, or never meant to be."""
+    """Return the number of frames that are stored, or skipped because they are duplicates or of other streams."""
     skipped = sum(entry.repeated_frames + entry.other_frames for entry in ledger.symbols.values())
-    return skipped + sum(brake.handled(consumer) for consumer in consumers.values())
+    return skipped + sum(throttle.processed(consumer) for consumer in consumers.values())
 
 
 def _flow(worker: WorkerStatus, consumers: dict[str, ConsumerStatus], topic: str) -> Flow:
@@ -96,5 +97,5 @@ def _flow(worker: WorkerStatus, consumers: dict[str, ConsumerStatus], topic: str
     return Flow(
         received=worker.received.get(topic, 0),
         acknowledged=worker.acknowledged.get(topic, 0),
-        committed=brake.handled(consumer) - consumer.dead_letters if consumer else 0,
+        committed=throttle.processed(consumer) - consumer.dead_letters if consumer else 0,
     )

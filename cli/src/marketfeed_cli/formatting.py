@@ -1,19 +1,19 @@
-"""Numbers as a reader wants them: aligned, with their unit, no digits that mean nothing."""
+"""Formatting of numbers for tables, with units and significant digits only."""
 
 from decimal import Decimal
 
-NOTHING = "-"
+NO_VALUE = "-"
 
 
 def count(number: int | None) -> str:
-    """``1,234``."""
-    return NOTHING if number is None else f"{number:,}"
+    """Format a count: ``1,234``."""
+    return NO_VALUE if number is None else f"{number:,}"
 
 
 def duration(microseconds: int | None) -> str:
-    """``850 µs``, ``12 ms``, ``1.3 s``: three digits at most."""
+    """Format a duration with at most three digits: ``850 µs``, ``12 ms``, ``1.3 s``."""
     if microseconds is None:
-        return NOTHING
+        return NO_VALUE
     if microseconds < 1_000:
         return f"{microseconds} µs"
     if microseconds < 10_000:
@@ -24,9 +24,9 @@ def duration(microseconds: int | None) -> str:
 
 
 def price(text: str | None) -> str:
-    """A venue's decimal string with thousands separated and without trailing zeros, but two decimals at least."""
+    """Format a venue's decimal string with thousands separators and at least two decimals, without trailing zeros."""
     if text is None:
-        return NOTHING
+        return NO_VALUE
     number = Decimal(text)
     if not number.is_finite():
         return text
@@ -35,5 +35,5 @@ def price(text: str | None) -> str:
 
 
 def rate(per_second: float) -> str:
-    """``12.3/s``, ``12,345/s``."""
+    """Format a rate: ``12.3/s``, ``12,345/s``."""
     return f"{per_second:,.1f}/s" if per_second < 100 else f"{per_second:,.0f}/s"
