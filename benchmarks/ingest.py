@@ -1,12 +1,12 @@
-"""Ingestion: marketfeed's worker beside a bare loop and cryptofeed, on the same recorded frames in one run.
+"""Benchmark of ingestion: marketfeed's worker, a minimal loop and cryptofeed on the same recorded frames in one run.
 
     python benchmarks/ingest.py --events 1000000 --rounds 5
 
-A frame server replays the recording (../shared/recordings; generated frames where it is absent) over loopback; the
-subjects take turns; each reads, normalizes and publishes to Apache Kafka with acks=all and idempotence (lz4, linger
-5 ms). CPU is user and system time of the subject's process from its first to its last event, all threads. A table
-goes to stderr, a JSON line a figure to stdout. On a machine that does other things compare CPU, and only figures of
-one run: the gauge (decode and encode of the recording, nothing else) says how fast the machine was in each round.
+A frame server replays the recording (../shared/recordings; otherwise generated frames) over loopback. The subjects run
+in turns; each reads, normalizes and publishes to Apache Kafka with acks=all and idempotence (lz4, linger 5 ms). CPU is
+user and system time of all threads of the subject's process from its first to its last event. A table is printed to
+stderr, a JSON line per figure to stdout. On a machine with other load compare CPU, and only figures of one run: the
+gauge (decode and encode of the recording) measures the speed of the machine in each round.
 """
 
 import argparse
@@ -35,14 +35,21 @@ GOALS = {
 
 
 class Report:
-    """Figures as they come: a JSON line each to stdout; kept for the table at the end."""
+    """Prints figures as JSON lines to stdout, and collects them for the table at the end."""
 
     def __init__(self, benchmark: str) -> None:
         self._benchmark = benchmark
         self._rows: list[tuple[str, str, str]] = []
 
     def add(self, figure: str, unit: str, values: list[float], best: Callable[[list[float]], float]) -> None:
-        """A figure that was measured several times."""
+        """Add a figure.
+
+        Args:
+            figure: Name of the figure.
+            unit: Its unit.
+            values: Value of each round.
+            best: Selects the best value, `min` or `max`.
+        """
         row = {
             "benchmark": self._benchmark, "figure": figure, "unit": unit, "best": round(best(values), 3),
             "median": round(statistics.median(values), 3), "all": [round(value, 3) for value in values],
@@ -61,7 +68,7 @@ class Report:
 
 
 def full_speed(report: Report, bench: Bench, aggregates: Bench, options: argparse.Namespace) -> None:
-    """As fast as each can, in turns."""
+    """Measure each subject at full speed, in turns."""
     subjects: dict[str, Callable[[], Turn]] = {
         "receive": lambda: ingest_subjects.receive_only(bench, options.events),
         "floor": lambda: ingest_subjects.floor(bench, options.events),
@@ -74,11 +81,11 @@ def full_speed(report: Report, bench: Bench, aggregates: Bench, options: argpars
     gauge: list[float] = []
     for number in range(options.rounds):
         gauge.append(stages.gauge())
-        say(f"round {number + 1}  gauge {gauge[-1]:.2f} us")
+        log(f"round {number + 1}  gauge {gauge[-1]:.2f} us")
         for name, run in subjects.items():
             turn = run()
             turns[name].append(turn)
-            say(f"round {number + 1}  {name:11} {turn}")
+            log(f"round {number + 1}  {name:11} {turn}")
     report.add("gauge_cpu", "us", gauge, min)
     for name, own in turns.items():
         report.add(f"{name}_cpu_us", "us/event", [turn.cpu_us for turn in own], min)
@@ -96,7 +103,7 @@ def full_speed(report: Report, bench: Bench, aggregates: Bench, options: argpars
 
 
 def by_stage(report: Report, bench: Bench, options: argparse.Namespace) -> None:
-    """Each stage alone."""
+    """Measure each stage separately."""
     stages = ingest_stages.Stages(ingest_frames.source(options.recording)[1], bench.broker.address)
     bench.broker.create(*ingest_stages.TOPICS)
     costs: dict[str, list[float]] = {}
@@ -112,18 +119,18 @@ def by_stage(report: Report, bench: Bench, options: argparse.Namespace) -> None:
 
 
 def at_a_rate(report: Report, bench: Bench, rate: int, options: argparse.Namespace) -> None:
-    """Latency at a steady rate."""
+    """Measure latency at a constant rate."""
     turns: list[Turn] = []
     for number in range(options.rounds):
         turns.append(ingest_subjects.marketfeed(bench, rate * options.paced_seconds, rate))
         p50, p99 = (turns[-1].notes[name] for name in ("p50_ms", "p99_ms"))
-        say(f"round {number + 1}  {rate}/s {turns[-1]}  socket to ack p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        log(f"round {number + 1}  {rate}/s {turns[-1]}  socket to ack p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     for name in ("p50_ms", "p99_ms"):
         report.add(f"socket_to_ack_{rate}_{name}", "ms", [turn.notes[name] for turn in turns], min)
     report.add(f"marketfeed_cpu_at_{rate}", "us/event", [turn.cpu_us for turn in turns], min)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -131,25 +138,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, default=1_000_000, help="of a turn at full speed")
-    parser.add_argument("--peer-events", type=int, default=40_000, help="of cryptofeed's turn")
+    parser.add_argument("--events", type=int, default=1_000_000, help="events of a turn at full speed")
+    parser.add_argument("--peer-events", type=int, default=40_000, help="events of cryptofeed's turn")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--paced-seconds", type=int, default=10, help="how long a turn at a set rate lasts")
-    parser.add_argument("--rates", default="10000,50000", help="events/s at which latency is measured")
-    parser.add_argument("--only", default="full,stages,paced", help="of full,stages,paced")
+    parser.add_argument("--paced-seconds", type=int, default=10, help="duration of a turn at a constant rate")
+    parser.add_argument("--rates", default="10000,50000", help="rates of the latency measurement in events/s")
+    parser.add_argument("--only", default="full,stages,paced", help="subset of full,stages,paced")
     parser.add_argument("--no-peer", action="store_true", help="without cryptofeed")
     parser.add_argument("--recording", type=Path, default=ingest_frames.RECORDING)
     options = parser.parse_args()
     parts = options.only.split(",")
     rates = [int(rate) for rate in options.rates.split(",")] if "paced" in parts else []
     longest = max(
-        [options.events, *(rate * (options.paced_seconds + ingest_subjects.WARM_SECONDS) for rate in rates)]
+        [options.events, *(rate * (options.paced_seconds + ingest_subjects.WARM_UP_SECONDS) for rate in rates)]
     )
     report = Report("ingest")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
         name, frames = ingest_frames.source(options.recording)
-        say(f"{name}: preparing {longest:,} frames; {os.cpu_count()} cores; Apache Kafka from Maven")
+        log(f"{name}: preparing {longest:,} frames; {os.cpu_count()} cores; Apache Kafka from Maven")
         tape = ingest_frames.write(folder / "tape", ingest_frames.repeated(frames, longest))
         aggregates = ingest_frames.write(
             folder / "aggregates",
@@ -164,7 +171,7 @@ def main() -> None:
             by_stage(report, bench, options)
         for rate in rates:
             at_a_rate(report, bench, rate, options)
-    say(report.table())
+    log(report.table())
 
 
 if __name__ == "__main__":

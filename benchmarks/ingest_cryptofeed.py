@@ -1,7 +1,7 @@
-"""cryptofeed's way from Binance frames to Kafka: its own feed, its own Kafka backend, its own defaults.
+"""cryptofeed from Binance frames to Kafka, with its own feed, Kafka backend and defaults.
 
-Runs in an environment of its own that holds cryptofeed and aiokafka. Two things are set: where the venue is, and that
-its broker acknowledges with acks=all as marketfeed's does.
+Runs in a separate environment with cryptofeed and aiokafka. Only two settings differ from the defaults: the address of
+the venue, and acks=all as in marketfeed.
 
     python ingest_cryptofeed.py WS_BASE BROKER SYMBOL,…
 """
@@ -18,7 +18,7 @@ from cryptofeed.symbols import Symbols
 
 
 class LocalBinance(Binance):
-    """Binance on this machine: plain sockets, which cryptofeed's connections refuse by their address alone."""
+    """Binance on this machine without TLS, which cryptofeed rejects by the address's scheme."""
 
     def connect(self):  # type: ignore[no-untyped-def]
         connections = super().connect()
@@ -40,7 +40,7 @@ def main(base: str, broker: str, symbols: list[str]) -> None:
             callbacks={TRADES: TradeKafka(**kafka), TICKER: TickerKafka(**kafka)},
         )
     )
-    # The feed handler asks for the thread's loop, which today's uvloop does not make by itself.
+    # The feed handler gets the thread's event loop, which current uvloop versions do not create.
     asyncio.set_event_loop(asyncio.new_event_loop())
     handler.run()
 

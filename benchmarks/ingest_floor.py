@@ -1,8 +1,8 @@
-"""The floor of the ingestion benchmark: the bare loop, with the libraries that the worker uses and nothing around it.
+"""Lower bound of the ingestion benchmark: a minimal loop with the worker's libraries.
 
-Receive, decode, encode, produce: no continuity, no check of decimals, no metrics, no repair, no exact account of
-acknowledgements (reports come only for errors). Prints "done" once Kafka has everything, and waits for stdin's end.
-Without a broker it only receives.
+It receives, decodes, encodes and produces, without continuity checks, validation of decimals, metrics, backfill, and
+per-message acknowledgements (delivery reports for errors only). Prints "done" when Kafka has acknowledged all messages,
+and waits for the end of stdin. Without a broker it only receives.
 
     python ingest_floor.py URL EVENTS [BROKER TRADES_TOPIC BOOK_TOPIC]
 """
@@ -59,11 +59,11 @@ PRODUCER = {
     "queue.buffering.max.messages": 0,
     "queue.buffering.max.kbytes": 2**31 - 1,
 }
-"""As the worker's, but for the reports."""
+"""Settings of the worker, except for delivery reports."""
 
 
 class Floor(WSListener):
-    """Produces what each read of the socket delivered."""
+    """Produces the messages of each socket read."""
 
     def __init__(self, events: int, producer: Producer | None, topics: list[str]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ async def run(url: str, events: int, broker: str = "", *topics: str) -> None:
     transport, listener = await ws_connect(lambda: Floor(events, producer, list(topics)), url)
     await listener.done
     if producer is not None and producer.flush(60):
-        raise SystemExit("Kafka did not take everything")
+        raise SystemExit("Kafka did not acknowledge all messages")
     print("done", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     transport.disconnect()

@@ -1,8 +1,8 @@
-"""Frames for the ingestion benchmark: made beforehand, as the bytes that go over the wire.
+"""Frames of the ingestion benchmark, prepared as bytes on the wire.
 
-A tape is a file of WebSocket text frames one after the other, so that serving it costs next to nothing. It holds the
-recording over and over, with ids that go on rising where it begins again: the reader's continuity holds over its
-whole length. Where there is no recording, the simulator's generated market takes its place.
+A tape is a file of consecutive WebSocket text frames, so that serving it is cheap. It contains repetitions of the
+recording with continuously increasing ids, so that it has no gaps. Without a recording the simulator's generated market
+is used.
 """
 
 import gzip
@@ -41,14 +41,14 @@ class Tape(NamedTuple):
         return self.trades + self.quotes
 
     def ends(self) -> "array[int]":
-        """The offsets in the file at which each frame ends."""
+        """Return the end offset of each frame in the file."""
         ends: array[int] = array("Q")
         with self.path.with_suffix(".ends").open("rb") as file:
             ends.fromfile(file, self.events)
         return ends
 
     def trades_of(self, first: int, events: int) -> int:
-        """How many of the `events` frames from `first` on are trades."""
+        """Return the number of trades in `events` frames, starting at frame `first`."""
         ends = self.ends()
         with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             part = data[ends[first - 1] if first else 0 : ends[first + events - 1]]
@@ -61,7 +61,7 @@ class Tape(NamedTuple):
 
 
 def source(recording: Path) -> tuple[str, list[bytes]]:
-    """What is replayed, in words, and its frames as text."""
+    """Return the description of the replayed market and its frames."""
     if recording.exists():
         with gzip.open(recording) as lines:
             return f"recording {recording.name}", [line.rstrip().split(b" ", 1)[1] for line in lines]
@@ -72,7 +72,7 @@ def source(recording: Path) -> tuple[str, list[bytes]]:
 
 
 def repeated(frames: list[bytes], events: int) -> Iterator[bytes]:
-    """`events` frames: `frames` again and again, ids rising all the way."""
+    """Yield `events` frames: repetitions of `frames` with continuously increasing ids."""
     pieces = [_split(frame) for frame in frames]
     ids: dict[tuple[bytes, bytes], list[int]] = {}
     for kind, symbol, _, number, _ in pieces:
@@ -84,7 +84,7 @@ def repeated(frames: list[bytes], events: int) -> Iterator[bytes]:
 
 
 def as_aggregates(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """Trades as aggTrade frames of the same content: the stream that cryptofeed reads trades from."""
+    """Yield trades as aggTrade frames of the same content, which cryptofeed reads instead of trades."""
     for frame in frames:
         if b'@trade"' not in frame[:64]:
             yield frame
@@ -98,9 +98,9 @@ def as_aggregates(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def spread(frames: list[bytes], symbols: list[str], events: int) -> Iterator[bytes]:
-    """`events` of `frames`, dealt to `symbols` at random, with ids of each symbol's own; equal calls deal alike."""
-    chance = random.Random(symbols[0])  # noqa: S311 - a deal, not a secret
-    chosen = chance.choices([symbol.encode() for symbol in symbols], k=events)
+    """Yield `events` frames with randomly chosen `symbols` and separate ids per symbol; deterministic."""
+    rng = random.Random(symbols[0])  # noqa: S311 - not for security
+    chosen = rng.choices([symbol.encode() for symbol in symbols], k=events)
     numbers = {(kind, symbol.encode()): 1_000_000_000 for kind in _ID for symbol in symbols}
     pieces = itertools.cycle([_split(frame) for frame in frames])
     for symbol, (kind, old, before, _, after) in zip(chosen, pieces, strict=False):
@@ -128,19 +128,19 @@ def write(path: Path, frames: Iterable[bytes]) -> Tape:
     return Tape.load(path)
 
 
-class Places(NamedTuple):
-    """Where the ids of one kind of stream and symbol stand in a tape, and by how much a round raises them."""
+class IdPositions(NamedTuple):
+    """Positions of the ids of a stream in a tape, and their increment per round."""
 
     starts: "array[int]"
     width: int
     span: int
 
 
-def id_places(tape: Tape) -> list[Places]:
-    """Every id in a tape; ids of a stream must be of one length, as those of a recording are.
+def id_positions(tape: Tape) -> list[IdPositions]:
+    """Return the positions of all ids in a tape; the ids of a stream must have the same length.
 
     Raises:
-        ValueError: they are not.
+        ValueError: The lengths differ.
     """
     found: dict[bytes, list[re.Match[bytes]]] = {}
     for match in re.finditer(
@@ -149,27 +149,27 @@ def id_places(tape: Tape) -> list[Places]:
         found.setdefault(match[1] + match[2], []).append(match)
     for match in re.finditer(rb'@(bookTicker)","data":\{"u":(\d+),"s":"(\w+)"', data):
         found.setdefault(match[1] + match[3], []).append(match)
-    places = []
+    positions = []
     for matches in found.values():
         group = 2 if matches[0][1] == b"bookTicker" else 3
         numbers = [int(match[group]) for match in matches]
         if len({len(match[group]) for match in matches}) > 1:
             raise ValueError("ids of different lengths: such a tape cannot be looped")
         starts = array("Q", [match.start(group) for match in matches])
-        places.append(Places(starts, len(matches[0][group]), max(numbers) - min(numbers) + 1))
-    return places
+        positions.append(IdPositions(starts, len(matches[0][group]), max(numbers) - min(numbers) + 1))
+    return positions
 
 
-def raise_ids(data: mmap.mmap, places: list[Places], rounds: int) -> None:
-    """Raise every id in place, by so many rounds."""
-    for starts, width, span in places:
+def increase_ids(data: mmap.mmap, positions: list[IdPositions], rounds: int) -> None:
+    """Increase every id in place by the increment of `rounds` rounds."""
+    for starts, width, span in positions:
         step = span * rounds
         for start in starts:
             data[start : start + width] = b"%d" % (int(data[start : start + width]) + step)
 
 
 def _split(frame: bytes) -> tuple[bytes, bytes, bytes, int, bytes]:
-    """(kind, symbol in capitals, all before the id, the id, all after it)."""
+    """Return (stream, symbol in upper case, bytes before the id, id, bytes after it)."""
     name = _STREAM.match(frame)
     number = _ID[name[2]].search(frame) if name is not None else None
     if name is None or number is None:

@@ -1,9 +1,9 @@
-"""Many connections and several processes: 1,000 symbols x 2 streams over 20 connections, in one worker and in more.
+"""Benchmark of many connections and several processes: 1,000 symbols x 2 streams over 20 connections.
 
     python benchmarks/ingest_scale.py --rounds 3
 
-The recording's frames are dealt to the symbols; every connection brings its own 50 symbols. Each worker is a process
-of its own with its share of the symbols. Figures as in ingest.py: a JSON line each to stdout, a table to stderr.
+The recording's frames are distributed over the symbols; every connection has 50 symbols. Each worker is a process with
+an equal share of the symbols. Output as in ingest.py: a JSON line per figure to stdout, a table to stderr.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SYMBOLS_PER_CONNECTION = 50
 
 
 def symbols(count: int) -> list[str]:
-    """Made-up names of the usual length."""
+    """Return generated names of the usual length."""
     letters = itertools.product(string.ascii_uppercase, repeat=3)
     return ["".join(name) + "USDT" for name in itertools.islice(letters, count)]
 
@@ -33,7 +33,15 @@ def symbols(count: int) -> list[str]:
 def turn(
     bench: ingest_subjects.Bench, names: list[str], processes: int, events: int, rate: int
 ) -> tuple[float, float, float, float]:
-    """(CPU us an event, events/s, MiB of the largest process, p99 in ms) of `processes` workers together."""
+    """Run `processes` workers; return (CPU us per event, events/s, MiB of the largest process, p99 in ms).
+
+    Args:
+        bench: The environment.
+        names: Symbols.
+        processes: Number of workers.
+        events: Number of events over all connections.
+        rate: Events per second; 0 for full speed.
+    """
     connections = len(names) // SYMBOLS_PER_CONNECTION
     share = len(names) // processes
     with ExitStack() as stack:
@@ -72,9 +80,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--symbols", type=int, default=1000, help="a multiple of 50 and of the processes")
-    parser.add_argument("--events", type=int, default=1_000_000, help="of a turn, over all connections")
-    parser.add_argument("--processes", default=f"1,{os.cpu_count()}", help="numbers of workers to try")
-    parser.add_argument("--rate", type=int, default=0, help="events/s over all connections; 0: at full speed")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="events of a turn, over all connections"
+    )
+    parser.add_argument("--processes", default=f"1,{os.cpu_count()}", help="numbers of workers")
+    parser.add_argument("--rate", type=int, default=0, help="events/s over all connections; 0 for full speed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--recording", type=Path, default=ingest_frames.RECORDING)
     options = parser.parse_args()
@@ -84,13 +94,13 @@ def main() -> None:
     figures: dict[int, list[tuple[float, float, float, float]]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        what, frames = ingest_frames.source(options.recording)
-        ingest.say(f"{what}: {options.symbols} symbols, {connections} connections")
+        description, frames = ingest_frames.source(options.recording)
+        ingest.log(f"{description}: {options.symbols} symbols, {connections} connections")
         tapes = []
         for number in range(connections):
             own = names[number * SYMBOLS_PER_CONNECTION : (number + 1) * SYMBOLS_PER_CONNECTION]
-            dealt = ingest_frames.spread(frames, own, options.events // connections)
-            tapes.append(ingest_frames.write(folder / f"tape{number}", dealt))
+            own_frames = ingest_frames.spread(frames, own, options.events // connections)
+            tapes.append(ingest_frames.write(folder / f"tape{number}", own_frames))
         broker = ingest_stack.Broker(stack.enter_context(sink_stack.kafka(folder)))
         server = stack.enter_context(ingest_stack.frame_server(folder, *(tape.path for tape in tapes)))
         bench = ingest_subjects.Bench(folder, broker, server, tapes[0])
@@ -98,8 +108,8 @@ def main() -> None:
             for processes in map(int, options.processes.split(",")):
                 one = turn(bench, names, processes, options.events, options.rate)
                 figures.setdefault(processes, []).append(one)
-                ingest.say(
-                    f"round {number + 1}  {processes} processes  {one[0]:.2f} us CPU an event  {one[1]:,.0f} events/s"
+                ingest.log(
+                    f"round {number + 1}  {processes} processes  {one[0]:.2f} us CPU per event  {one[1]:,.0f} events/s"
                     f"  peak {one[2]:.0f} MiB  p99 {one[3]:.1f} ms"
                 )
     for processes, own_figures in figures.items():
@@ -109,7 +119,7 @@ def main() -> None:
         report.add(f"peak_rss_{processes}_processes", "MiB", list(peaks), min)
         if options.rate:
             report.add(f"p99_{processes}_processes", "ms", list(p99), min)
-    ingest.say(report.table())
+    ingest.log(report.table())
 
 
 if __name__ == "__main__":

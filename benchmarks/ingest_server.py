@@ -1,15 +1,14 @@
-"""The frame server of the ingestion benchmark: a venue that costs little and sends nothing until it is told to.
+"""Frame server of the ingestion benchmark: a cheap venue that sends frames on request.
 
     python ingest_server.py --port-file FILE TAPE …
 
-At full speed the kernel copies a tape from its file to the socket (sendfile); at a set rate slices of it are written
-once a millisecond. A connection gets the tape that holds exactly the streams which its address names.
+At full speed the kernel copies a tape from its file to the socket (sendfile); at a constant rate slices of it are
+written every millisecond. A connection receives the tape with exactly the streams in its URL.
 
-    GET  /control/connections           how many are open
-    POST /control/go?events=N&rate=R    send the next N frames of every connection's tape, R a second in all (0: as
-                                        fast as they are taken); answers when the last has been handed to the kernel
-    POST /control/loop?seconds=S        send the whole tape over and over for that long, ids rising; answers how many
-                                        frames that were
+    GET  /control/connections           return the number of open connections
+    POST /control/go?events=N&rate=R    send the next N frames of every connection's tape, R per second in total (0:
+                                        at full speed); responds when the last was passed to the kernel
+    POST /control/loop?seconds=S        send the tape repeatedly with increasing ids; returns the number of frames
 """
 
 import argparse
@@ -27,7 +26,7 @@ from aiohttp import web
 TICK_SECONDS = 0.001
 
 
-class Line:
+class OpenConnection:
     """An open connection and its tape."""
 
     def __init__(self, tape: ingest_frames.Tape, transport: asyncio.Transport) -> None:
@@ -39,7 +38,7 @@ class Line:
         self._next = 0
 
     async def send(self, events: int, rate: float) -> None:
-        """Send the next `events` frames, `rate` a second."""
+        """Send the next `events` frames at `rate` per second."""
         first, self._next = self._next, self._next + events
         if rate:
             await self._send_paced(first, events, rate)
@@ -62,23 +61,23 @@ class Line:
 
 
 class Loop:
-    """A tape without an end: copies of it take turns, and the ids of one are raised before each of its turns.
+    """An endless tape: its copies are sent in turn, and the ids of a copy are increased before it is sent.
 
-    The kernel sends from the file's own pages, so a copy may change only when all of it has been read: that is so
-    when the other copies have been sent after it, for no socket's buffers hold as much as all of those.
+    The kernel sends from the file's pages, so a copy must not change before it was read completely. This is ensured by
+    sending the other copies after it, which are larger than the socket's buffers.
     """
 
     COPIES = 8
 
     def __init__(self, tape: ingest_frames.Tape, folder: Path) -> None:
-        self._places = ingest_frames.id_places(tape)
+        self._positions = ingest_frames.id_positions(tape)
         self._copies = []
         for number in range(self.COPIES):
             path = folder / f"loop{number}"
             shutil.copy(tape.path, path)
             file = path.open("r+b")
             data = mmap.mmap(file.fileno(), 0)
-            ingest_frames.raise_ids(data, self._places, number)
+            ingest_frames.increase_ids(data, self._positions, number)
             self._copies.append((file, data))
         self._size = tape.path.stat().st_size
         self._round = 0
@@ -87,17 +86,17 @@ class Loop:
         """Send the tape once."""
         file, data = self._copies[self._round % self.COPIES]
         if self._round >= self.COPIES:
-            ingest_frames.raise_ids(data, self._places, self.COPIES)
+            ingest_frames.increase_ids(data, self._positions, self.COPIES)
         self._round += 1
         await asyncio.get_running_loop().sendfile(transport, file, 0, self._size)
 
 
 class Server:
-    """See the module."""
+    """HTTP and WebSocket handlers; see the module."""
 
     def __init__(self, tapes: list[ingest_frames.Tape]) -> None:
         self._tapes = {tape.streams: tape for tape in tapes}
-        self._lines: set[Line] = set()
+        self._connections: set[OpenConnection] = set()
         names = {name.split("@")[0].upper() for tape in tapes for name in tape.streams}
         self._listed = [_listed(name) for name in sorted(names)]
 
@@ -111,8 +110,8 @@ class Server:
                 web.post("/control/loop", self.loop),
                 web.get("/api/v3/time", self.time),
                 web.get("/api/v3/exchangeInfo", self.info),
-                web.get("/api/v3/trades", self.nothing),
-                web.get("/api/v3/aggTrades", self.nothing),
+                web.get("/api/v3/trades", self.no_trades),
+                web.get("/api/v3/aggTrades", self.no_trades),
             ]
         )
         return app
@@ -120,41 +119,41 @@ class Server:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         tape = self._tapes.get(frozenset(request.query["streams"].split("/")))
         if tape is None:
-            raise web.HTTPBadRequest(text="no tape holds exactly these streams")
+            raise web.HTTPBadRequest(text="no tape has exactly these streams")
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         if request.transport is None:
-            raise web.HTTPBadRequest(text="gone")
-        line = Line(tape, request.transport)
-        self._lines.add(line)
+            raise web.HTTPBadRequest(text="connection closed")
+        connection = OpenConnection(tape, request.transport)
+        self._connections.add(connection)
         try:
-            await socket.receive()  # a client sends nothing but its close
+            await socket.receive()  # a client only sends a close frame
         finally:
-            self._lines.discard(line)
+            self._connections.discard(connection)
         return socket
 
     async def connections(self, _: web.Request) -> web.Response:
-        return web.json_response(len(self._lines))
+        return web.json_response(len(self._connections))
 
     async def go(self, request: web.Request) -> web.Response:
         events, rate = int(request.query["events"]), float(request.query["rate"])
-        lines = list(self._lines)
+        connections = list(self._connections)
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for line in lines:
-                group.create_task(line.send(events, rate / len(lines)))
+            for connection in connections:
+                group.create_task(connection.send(events, rate / len(connections)))
         return web.json_response({"seconds": time.monotonic() - began})
 
     async def loop(self, request: web.Request) -> web.Response:
         end = time.monotonic() + float(request.query["seconds"])
-        (line,) = self._lines
+        (connection,) = self._connections
         rounds = 0
         with tempfile.TemporaryDirectory(prefix="marketfeed-loop-") as folder:
-            loop = Loop(line.tape, Path(folder))
+            loop = Loop(connection.tape, Path(folder))
             while time.monotonic() < end:
-                await loop.send_round(line.transport)
+                await loop.send_round(connection.transport)
                 rounds += 1
-        return web.json_response(rounds * line.tape.events)
+        return web.json_response(rounds * connection.tape.events)
 
     async def time(self, _: web.Request) -> web.Response:
         return web.json_response({"serverTime": time.time_ns() // 1_000_000})
@@ -162,8 +161,8 @@ class Server:
     async def info(self, _: web.Request) -> web.Response:
         return web.json_response({"symbols": self._listed, "rateLimits": []})
 
-    async def nothing(self, _: web.Request) -> web.Response:
-        """What a client that suspects a silent stream learns: no trade is newer."""
+    async def no_trades(self, _: web.Request) -> web.Response:
+        """Return no trades: the response to a client that verifies a stalled stream."""
         return web.json_response([])
 
 

@@ -1,9 +1,9 @@
-"""Soak: does a worker's memory grow? The recording over and over at full speed, resident memory sampled.
+"""Soak test of a worker's memory: the recording is repeated at full speed, and resident memory is sampled.
 
     python benchmarks/ingest_soak.py --seconds 600
 
-Prints a JSON line: the slope of a straight line through the samples (least squares, the first fifth left out as
-warm-up), and what was published. Every event is accounted for at the end, as in ingest.py.
+Prints a JSON line with the slope of the samples (least squares, without the first fifth as warm-up) and the number of
+published messages. All events are verified at the end as in ingest.py.
 """
 
 import argparse
@@ -35,13 +35,13 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        what, frames = ingest_frames.source(options.recording)
+        description, frames = ingest_frames.source(options.recording)
         tape = ingest_frames.write(folder / "tape", ingest_frames.repeated(frames, len(frames)))
         broker = ingest_stack.Broker(stack.enter_context(sink_stack.kafka(folder)))
         server = stack.enter_context(ingest_stack.frame_server(folder, tape.path))
         bench = ingest_subjects.Bench(folder, broker, server, tape)
         worker = ingest_subjects.Worker(stack, bench, list(ingest_frames.SYMBOLS), 1)
-        ingest.say(f"{what} over and over for {options.seconds} s")
+        ingest.log(f"{description}, repeated for {options.seconds} s")
         sent: list[int] = []
         sender = threading.Thread(target=lambda: sent.append(server.loop(options.seconds)))
         began = time.monotonic()
@@ -72,15 +72,15 @@ def main() -> None:
 def sampled(
     worker: ingest_subjects.Worker, sender: threading.Thread, began: float
 ) -> "list[tuple[float, float]]":
-    """(seconds since the beginning, resident bytes) until the last frame is sent."""
+    """Return samples of (elapsed seconds, resident bytes) until the last frame is sent."""
     process = psutil.Process(worker.process.pid)
     samples: list[tuple[float, float]] = []
-    said = 0
+    logged = 0
     while sender.is_alive():
         samples.append((time.monotonic() - began, float(process.memory_info().rss)))
-        if samples[-1][0] // 30 > said:
-            said = int(samples[-1][0] // 30)
-            ingest.say(
+        if samples[-1][0] // 30 > logged:
+            logged = int(samples[-1][0] // 30)
+            ingest.log(
                 f"{samples[-1][0]:5.0f} s  {samples[-1][1] / 2**20:.1f} MiB  {worker.scrape().acknowledged:,}"
             )
         sender.join(SAMPLE_SECONDS)

@@ -1,4 +1,4 @@
-"""What the ingestion benchmark runs on: the broker, the frame server, and how a process is measured from outside."""
+"""Environment of the ingestion benchmark: broker, frame server, and measurement of a process from outside."""
 
 import bisect
 import json
@@ -23,31 +23,31 @@ RUN_SECONDS = 300.0
 
 
 class Broker:
-    """What is asked of Kafka: topics, and how many records they hold."""
+    """Kafka administration: topics and their number of records."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
 
     def create(self, *topics: str) -> None:
-        for topic, answer in self._admin.create_topics(
+        for topic, future in self._admin.create_topics(
             [NewTopic(topic, PARTITIONS) for topic in topics]
         ).items():
-            answer.result()
+            future.result()
             sink_stack.until(lambda topic=topic: self._partitions(topic), f"topic {topic}")  # type: ignore[misc]
 
     def delete(self, *topics: str) -> None:
-        for answer in self._admin.delete_topics(list(topics)).values():
-            answer.result()
+        for future in self._admin.delete_topics(list(topics)).values():
+            future.result()
 
     def records(self, *topics: str) -> int:
-        """End offsets, summed: the records that have been acknowledged to somebody."""
-        asked = {
+        """Return the sum of the log end offsets."""
+        request = {
             TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
             for topic in topics
             for number in self._partitions(topic)
         }
-        return sum(answer.result().offset for answer in self._admin.list_offsets(asked).values())
+        return sum(future.result().offset for future in self._admin.list_offsets(request).values())
 
     def _partitions(self, topic: str) -> list[int]:
         try:
@@ -64,11 +64,11 @@ class FrameServer:
         self.rest_base = f"http://127.0.0.1:{port}"
 
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return the number of open connections."""
         return int(get(f"{self.rest_base}/control/connections"))
 
     def go(self, events: int, rate: float = 0) -> float:
-        """Send; returns when the last frame has been handed to the kernel. The monotonic time of the beginning."""
+        """Send frames and wait until the last is passed to the kernel; return the monotonic start time."""
         began = time.monotonic()
         post(
             f"{self.rest_base}/control/go?events={events}&rate={rate:g}",
@@ -77,7 +77,7 @@ class FrameServer:
         return began
 
     def loop(self, seconds: float) -> int:
-        """Send the tape over and over; returns how many frames that were."""
+        """Send the tape repeatedly; return the number of frames."""
         return int(post(f"{self.rest_base}/control/loop?seconds={seconds:g}", RUN_SECONDS + seconds))
 
 
@@ -93,7 +93,7 @@ def frame_server(folder: Path, *tapes: Path) -> Iterator[FrameServer]:
 
 @dataclass
 class Usage:
-    """What a process has used up to now."""
+    """Resources that a process has used so far."""
 
     cpu_seconds: float
     main_thread_seconds: float
@@ -113,19 +113,19 @@ def usage(pid: int) -> Usage:
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own processes on loopback
-        return str(answer.read().decode())
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - local process
+        return str(response.read().decode())
 
 
 def post(url: str, timeout_seconds: float) -> str:
-    request = urllib.request.Request(url, method="POST")  # noqa: S310 - our own server on loopback
-    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
-        return str(answer.read().decode())
+    request = urllib.request.Request(url, method="POST")  # noqa: S310 - local server
+    with urllib.request.urlopen(request, timeout=timeout_seconds) as response:  # noqa: S310
+        return str(response.read().decode())
 
 
 @dataclass
 class Scrape:
-    """A worker's metrics, as far as they are of use here; buckets are upper bound in seconds -> cumulative count."""
+    """Metrics of a worker; `buckets` is upper bound in seconds -> cumulative count."""
 
     acknowledged: int
     conflated: int
@@ -155,19 +155,19 @@ def scrape(port: int, topics: tuple[str, ...]) -> Scrape:
     )
 
 
-def quantile(buckets: dict[float, int], share: float) -> float:
-    """The latency in seconds below which `share` of the events are; linear within a bucket."""
+def quantile(buckets: dict[float, int], q: float) -> float:
+    """Return the `q` quantile of the latency in seconds, with linear interpolation within a bucket."""
     bounds = sorted(buckets)
     counts = [buckets[bound] for bound in bounds]
-    wanted = share * counts[-1]
-    place = bisect.bisect_left(counts, wanted)
-    low, below = (bounds[place - 1], counts[place - 1]) if place else (0.0, 0)
-    high = bounds[place] if bounds[place] != float("inf") else low
-    return low + (high - low) * (wanted - below) / max(1, counts[place] - below)
+    rank = q * counts[-1]
+    index = bisect.bisect_left(counts, rank)
+    low, below = (bounds[index - 1], counts[index - 1]) if index else (0.0, 0)
+    high = bounds[index] if bounds[index] != float("inf") else low
+    return low + (high - low) * (rank - below) / max(1, counts[index] - below)
 
 
 class Process:
-    """A process under measurement; its output goes to a file, its stdin is ours."""
+    """A measured process, with output to a file and a pipe as stdin."""
 
     def __init__(
         self, stack: ExitStack, log: Path, command: list[str | Path], environment: dict[str, str]
@@ -181,11 +181,11 @@ class Process:
         self.pid = self._popen.pid
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait for `condition()`, and no longer than the process lives."""
+        """Wait for `condition()`; fail if the process exits."""
 
         def met() -> bool:
             if self._popen.poll() is not None:
-                raise SystemExit(f"ended while we waited for {what}:\n{self.output()}")
+                raise SystemExit(f"the process exited before {what}:\n{self.output()}")
             return condition()
 
         sink_stack.until(met, what, RUN_SECONDS)

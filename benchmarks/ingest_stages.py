@@ -1,7 +1,7 @@
-"""What each stage of the worker's hot path costs, one at a time in one process: CPU microseconds an event.
+"""Cost of each stage of the worker's hot path, measured separately in one process: CPU microseconds per event.
 
-The stages are the worker's own functions on recorded frames, 1,000 a read. CPU time of the thread, but for `publish`,
-which also counts librdkafka's threads until Kafka has acknowledged.
+The stages are the worker's functions on recorded frames, 1,000 per read. CPU time of the thread, except for `publish`,
+which includes librdkafka's threads until Kafka has acknowledged.
 """
 
 import time
@@ -24,8 +24,8 @@ READ_FRAMES = 1_000
 TOPICS = ("bench.stages.trades", "bench.stages.quotes")
 
 
-class _Nowhere(Publisher):
-    """Takes what is published and forgets it: what remains is the pipeline's own cost."""
+class _DiscardingPublisher(Publisher):
+    """Discards messages, so that only the pipeline's cost is measured."""
 
     def publish(self, *_: Any, **__: Any) -> None:
         return
@@ -36,7 +36,7 @@ class _Nowhere(Publisher):
 
 @dataclass
 class Stages:
-    """The parts to measure, on frames of one recording."""
+    """The stages, on frames of a recording."""
 
     frames: list[bytes]
     broker: str
@@ -60,7 +60,7 @@ class Stages:
         ]
 
     def gauge(self) -> float:
-        """The fixed gauge: decode and encode, straight through; says how fast the machine is at the moment."""
+        """Measure the gauge, decode and encode, which depends on the current speed of the machine only."""
         read = self._venue.read
 
         def run() -> None:
@@ -70,7 +70,7 @@ class Stages:
         return self._each(run, time.thread_time)
 
     def decode(self) -> float:
-        """Frames to messages by the read, decimals checked."""
+        """Measure decoding of frames, with validation of decimals."""
         read_all = self._venue.read_all
 
         def run() -> None:
@@ -80,7 +80,7 @@ class Stages:
         return self._each(run, time.thread_time)
 
     def encode(self) -> float:
-        """Messages to bytes."""
+        """Measure encoding of messages."""
 
         def run() -> None:
             for event in self.events:
@@ -89,8 +89,8 @@ class Stages:
         return self._each(run, time.thread_time)
 
     def pipeline(self) -> float:
-        """All of the pipeline but Kafka: decode, continuity, encode, counting."""
-        pipeline, _ = self._pipeline(_Nowhere(self._settings, _now_us))
+        """Measure the pipeline without Kafka: decode, continuity, encode, counters."""
+        pipeline, _ = self._pipeline(_DiscardingPublisher(self._settings, _now_us))
 
         def run() -> None:
             for read in self.reads:
@@ -99,7 +99,7 @@ class Stages:
         return self._each(run, time.thread_time)
 
     def publish(self) -> float:
-        """Handing over, and every acknowledgement counted; all threads."""
+        """Measure publishing with delivery reports; all threads."""
         publisher = Publisher(self._settings, _now_us)
         streams = [StreamCounters("stage", topic) for topic in TOPICS]
         batches = [
@@ -120,7 +120,7 @@ class Stages:
         return cost
 
     def produce_alone(self) -> float:
-        """The client library alone, reports only for errors; all threads."""
+        """Measure the client library with delivery reports for errors only; all threads."""
         producer = Producer(
             {
                 "bootstrap.servers": self.broker, "acks": "all", "enable.idempotence": True, "linger.ms": 5,
@@ -131,8 +131,8 @@ class Stages:
 
         def run() -> None:
             for topic, records in self._records.items():
-                left = iter(records)
-                while batch := [dict(record) for record in islice(left, READ_FRAMES)]:
+                remaining = iter(records)
+                while batch := [dict(record) for record in islice(remaining, READ_FRAMES)]:
                     producer.produce_batch(topic, batch)
                     producer.poll(0)
             producer.flush(60)

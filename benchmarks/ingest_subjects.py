@@ -1,4 +1,4 @@
-"""Who takes a turn in the ingestion benchmark: each reads the same frames and is measured from outside alike."""
+"""Subjects of the ingestion benchmark, which read the same frames and are measured in the same way from outside."""
 
 import os
 import subprocess
@@ -15,17 +15,17 @@ import ingest_stack
 from marketfeed_devtools import cache
 
 CRYPTOFEED = ("cryptofeed==2.4.1", "aiokafka==0.14.0")
-WARM_SECONDS = 2
-"""What a paced turn sends before it begins to measure: connections to partition leaders, first batches."""
+WARM_UP_SECONDS = 2
+"""Warm-up of a turn at a constant rate: connections to partition leaders, first batches."""
 
-REST_SECONDS = 0.5
-ACCOUNT_SECONDS = 30.0
-"""How long acknowledgements may be on their way when Kafka has everything."""
+IDLE_SECONDS = 0.5
+ACKNOWLEDGE_SECONDS = 30.0
+"""Timeout of outstanding acknowledgements after Kafka has all messages."""
 
 
 @dataclass
 class Turn:
-    """One turn of one subject. CPU is user and system time of the subject's process from first to last event."""
+    """A turn of a subject. CPU is user and system time of the subject's process from first to last event."""
 
     events: int
     seconds: float
@@ -36,19 +36,19 @@ class Turn:
 
     @property
     def cpu_us(self) -> float:
-        """CPU microseconds an event."""
+        """CPU microseconds per event."""
         return self.cpu_seconds / self.events * 1e6
 
     def __str__(self) -> str:
         return (
-            f"{self.cpu_us:7.2f} us CPU an event ({self.main_thread_seconds / self.events * 1e6:.2f} main thread)"
+            f"{self.cpu_us:7.2f} us CPU per event ({self.main_thread_seconds / self.events * 1e6:.2f} main thread)"
             f"  {self.events / self.seconds:9,.0f} events/s  peak {self.peak_rss_bytes / 2**20:.0f} MiB"
         )
 
 
 @dataclass
 class Bench:
-    """What the subjects share."""
+    """Environment of the subjects."""
 
     folder: Path
     broker: ingest_stack.Broker
@@ -57,14 +57,14 @@ class Bench:
     turns: int = 0
 
     def topics(self, *names: str) -> tuple[str, ...]:
-        """Names that no turn has used before: a worker goes on where its topics end."""
+        """Return unused topic names, because a worker continues at the end of its topics."""
         self.turns += 1
         return tuple(f"turn{self.turns}.{name}" for name in names)
 
     def measured(
         self, process: ingest_stack.Process, done: Callable[[], bool], events: int, rate: float = 0
     ) -> Turn:
-        """Send the next `events` frames and wait until `done()`."""
+        """Send the next `events` frames, wait until `done()`, and return the measurement."""
         before = ingest_stack.usage(process.pid)
         began = self.server.go(events, rate)
         process.until(done, "the last event")
@@ -80,7 +80,7 @@ class Bench:
 
 
 class Worker:
-    """A running `marketfeed-worker` with its defaults. BENCH_WORKER names another way to start it (for profilers)."""
+    """A running `marketfeed-worker` with defaults. BENCH_WORKER replaces its command line (for profilers)."""
 
     def __init__(
         self, stack: ExitStack, bench: Bench, symbols: list[str], connections: int, **settings: str
@@ -104,7 +104,7 @@ class Worker:
             stack, bench.folder / f"{self.topics[0]}.log", command, environment
         )
         self._stored = 0
-        self._rests_since = time.monotonic()
+        self._idle_since = time.monotonic()
         self.process.until(port_file.exists, "the worker's metrics")
         self._port = int(port_file.read_text())
         self.process.until(lambda: bench.server.connections() == connections, "the worker's connections")
@@ -113,45 +113,45 @@ class Worker:
         return ingest_stack.scrape(self._port, self.topics)
 
     def has_stored(self, events: int) -> bool:
-        """Whether Kafka holds `events` of this worker, but for quotes that it left out under pressure.
+        """Return whether Kafka has `events` messages of this worker, including quotes conflated under backpressure.
 
-        The worker itself is asked only when Kafka's offsets rest: a scrape has its price.
+        The worker is scraped only while Kafka's end offsets do not change, because a scrape costs CPU time.
         """
         stored = self._bench.broker.records(*self.topics)
         if stored != self._stored:
-            self._stored, self._rests_since = stored, time.monotonic()
-        if stored >= events or time.monotonic() - self._rests_since < REST_SECONDS:
+            self._stored, self._idle_since = stored, time.monotonic()
+        if stored >= events or time.monotonic() - self._idle_since < IDLE_SECONDS:
             return stored >= events
-        self._rests_since = time.monotonic()
+        self._idle_since = time.monotonic()
         return stored + self.scrape().conflated >= events
 
     def check(self, events: int) -> None:
-        """A figure of events that were not acknowledged, once and in order, is worth nothing.
+        """Verify that all events were acknowledged exactly once and in order.
 
         Raises:
-            SystemExit: the worker's own account, Kafka's and ours differ.
+            SystemExit: The counts of the worker, of Kafka and of the benchmark differ.
         """
-        deadline = time.monotonic() + ACCOUNT_SECONDS
+        deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
         while (now := self.scrape()).acknowledged + now.conflated < events and time.monotonic() < deadline:
             time.sleep(0.05)
         stored = self._bench.broker.records(*self.topics)
         if now.acknowledged != stored or stored + now.conflated != events or now.gaps:
             raise SystemExit(
-                f"{events} sent, {stored} in Kafka, the worker says {now}\n{self.process.output()}"
+                f"{events} sent, {stored} in Kafka, metrics of the worker: {now}\n{self.process.output()}"
             )
 
 
 def marketfeed(bench: Bench, events: int, rate: float = 0, **settings: str) -> Turn:
-    """The real worker process: continuity, metrics, repair, and every acknowledgement accounted for."""
+    """Measure the worker process with continuity, metrics, backfill and verified acknowledgements."""
     with ExitStack() as stack:
         worker = Worker(stack, bench, list(ingest_frames.SYMBOLS), 1, **settings)
-        warm = int(rate * WARM_SECONDS)
-        if warm:
-            bench.server.go(warm, rate)
-            worker.check(warm)
+        warm_up = int(rate * WARM_UP_SECONDS)
+        if warm_up:
+            bench.server.go(warm_up, rate)
+            worker.check(warm_up)
         before = worker.scrape()
-        turn = bench.measured(worker.process, lambda: worker.has_stored(warm + events), events, rate)
-        worker.check(warm + events)
+        turn = bench.measured(worker.process, lambda: worker.has_stored(warm_up + events), events, rate)
+        worker.check(warm_up + events)
         after = worker.scrape()
         buckets = {bound: count - before.buckets[bound] for bound, count in after.buckets.items()}
         turn.notes = {
@@ -166,7 +166,7 @@ def marketfeed(bench: Bench, events: int, rate: float = 0, **settings: str) -> T
 
 
 def floor(bench: Bench, events: int, *, produce: bool = True) -> Turn:
-    """The bare loop: see ingest_floor.py."""
+    """Measure the minimal loop; see ingest_floor.py."""
     topics = bench.topics("trades", "quotes") if produce else ()
     streams = "/".join(sorted(bench.tape.streams))
     if produce:
@@ -187,12 +187,12 @@ def floor(bench: Bench, events: int, *, produce: bool = True) -> Turn:
 
 
 def receive_only(bench: Bench, events: int) -> Turn:
-    """What receiving alone costs."""
+    """Measure receiving only."""
     return floor(bench, events, produce=False)
 
 
 def cryptofeed(bench: Bench, events: int) -> Turn:
-    """cryptofeed with its Kafka backend: see ingest_cryptofeed.py."""
+    """Measure cryptofeed with its Kafka backend; see ingest_cryptofeed.py."""
     topics = tuple(
         f"{kind}-BINANCE-{pair}" for kind in ("trades", "ticker") for pair in ("BTC-USDT", "ETH-USDT")
     )
@@ -212,7 +212,7 @@ def cryptofeed(bench: Bench, events: int) -> Turn:
 
 
 def cryptofeed_environment() -> Path:
-    """The folder of a virtual environment that holds cryptofeed; the first call makes it."""
+    """Return the folder of a virtual environment with cryptofeed; the first call creates it."""
 
     def make(folder: Path) -> None:
         print(f"installing {' and '.join(CRYPTOFEED)} …", flush=True)
@@ -221,5 +221,5 @@ def cryptofeed_environment() -> Path:
             [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *CRYPTOFEED], check=True
         )
 
-    # Its scripts name the folder it was made in; its python, which is all that we call, does not.
+    # Scripts in it contain the path of its creation; only its python is used, which does not.
     return cache.once(f"benchmarks/{CRYPTOFEED[0].replace('==', '-')}", make)

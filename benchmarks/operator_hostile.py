@@ -1,10 +1,10 @@
-"""Edits of fifty feeds while others do their worst: two operators, a hostile feed, a hostile pod, a full quota, a
-deleted namespace; all at once, on a real API server.
+"""Benchmark of edits of fifty feeds under hostile conditions: two operators, a hostile feed, a hostile pod, an
+exhausted quota and a deleted namespace at the same time, on a real API server.
 
     python benchmarks/operator_hostile.py [--feeds 50] [--edits 300]
 
-It prints one JSON line: the latency from the answer to an edit to the changed child, and what became of the
-operators. It exits 1 when one of them ended or the 99th percentile is a second or more. Some five minutes on two cores.
+Prints one JSON line with the latency from the response to an edit to the changed child, and whether the operators are
+alive. Exits with 1 if one of them exited or the 99th percentile is a second or more. About five minutes on two cores.
 """
 
 import argparse
@@ -68,14 +68,14 @@ async def feed(cluster: Cluster, where: str, name: str, **spec: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def hostile_pod(cluster: Cluster, port: int, rng: random.Random) -> AsyncIterator[None]:
-    """A pod with the labels of a feed's, whose /status is anything."""
+    """Run a pod with the labels of a feed's pod and random content of /status."""
     hostile = Hostile(rng, [{"reason": "x", "symbols": {}}])
     app = web.Application()
 
-    async def answer(_: web.Request) -> web.Response:
+    async def status(_: web.Request) -> web.Response:
         return web.Response(body=hostile.body())
 
-    app.router.add_get("/status", answer)
+    app.router.add_get("/status", status)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     address = "127.0.66.6"
@@ -92,16 +92,16 @@ async def hostile_pod(cluster: Cluster, port: int, rng: random.Random) -> AsyncI
         "spec": {"automountServiceAccountToken": False, "containers": [{"name": "c", "image": "x"}]},
     }  # fmt: skip
     await cluster.apply(POD, pod, manager="mallory")
-    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
-    await cluster.merge(f"{POD.path(HOSTILE, 'mallory')}/status", {"status": status})
+    running = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
+    await cluster.merge(f"{POD.path(HOSTILE, 'mallory')}/status", {"status": running})
     try:
         yield
     finally:
         await runner.cleanup()
 
 
-async def worst(cluster: Cluster, venue: str) -> None:
-    """Everything that a feed, a quota and a namespace can do to others."""
+async def create_hostile_objects(cluster: Cluster, venue: str) -> None:
+    """Create feeds, a quota and a deleted namespace that may affect other feeds."""
     for name in (HOSTILE, "full", "deleted"):
         await namespace(cluster, name)
     quota = {
@@ -125,19 +125,19 @@ async def worst(cluster: Cluster, venue: str) -> None:
 
 
 async def nothing_created(operators: list[Operator]) -> None:
-    """Wait until neither operator has created a child for some seconds; leases go on being renewed."""
-    before, still = -1.0, 0
-    while still < 5:
+    """Wait until neither operator has created a child for some seconds; leases are still renewed."""
+    before, unchanged = -1.0, 0
+    while unchanged < 5:
         await asyncio.sleep(1)
         now = sum([await made(operator) for operator in operators])
-        still = still + 1 if now == before else 0
+        unchanged = unchanged + 1 if now == before else 0
         before = now
 
 
 async def measure(
     operators: list[Operator], cluster: Cluster, pod_port: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    rng = random.Random(arguments.seed)  # noqa: S311 - which feed and which body, not a secret
+    rng = random.Random(arguments.seed)  # noqa: S311 - not for security
     await namespace(cluster, NAMESPACE)
     symbols = symbols_of(SHARDS)
     for number in range(arguments.feeds):
@@ -172,7 +172,7 @@ async def measure(
 async def hostile_pod_after(
     cluster: Cluster, port: int, rng: random.Random, venue: str
 ) -> AsyncIterator[None]:
-    await worst(cluster, venue)
+    await create_hostile_objects(cluster, venue)
     async with hostile_pod(cluster, port, rng):
         yield
 

@@ -1,10 +1,10 @@
-"""The operator at scale, on a real API server: time to converge, API calls for one symbol, memory, latency of an edit.
+"""Benchmark of the operator at scale on a real API server: convergence, API calls, memory, latency of an edit.
 
     python benchmarks/operator_scale.py [--feeds 200] [--shards 10] [--edits 300]
 
-It starts etcd, kube-apiserver and kube-controller-manager (built once, see operator/tests/operator_control_plane.py)
-and one operator under its own ServiceAccount, without nodes: pods stay pending. It prints one JSON line. With the
-defaults it takes five to ten minutes on two cores.
+Starts etcd, kube-apiserver and kube-controller-manager (built once, see operator/tests/operator_control_plane.py) and
+an operator with its ServiceAccount, without nodes: pods stay pending. Prints one JSON line. The defaults take five to
+ten minutes on two cores.
 """
 
 import argparse
@@ -56,14 +56,14 @@ def symbols_of(shards: int) -> list[str]:
 
 
 async def converge(cluster: Cluster, operator: Operator, feeds: int, shards: int) -> float:
-    """Seconds from the first MarketFeed declared to the last child made.
+    """Return the seconds from the first created MarketFeed to the last created child.
 
-    By the operator's own count, because lists of thousands of objects would slow down what is measured; what it counted
-    is then listed and compared with what there has to be.
+    The operator's metric is polled, because listing thousands of objects would affect the measurement. The objects are
+    listed at the end and compared with the expected numbers.
     """
-    # An account, four policies, three budgets, a Job and two Services; a ConfigMap and a Deployment a shard. The
-    # StatefulSets wait for the Job, and with it for nodes.
-    wanted = {
+    # A ServiceAccount, four NetworkPolicies, three PodDisruptionBudgets, a Job and two Services per feed; a ConfigMap
+    # and a Deployment per shard. StatefulSets depend on the Job, which needs nodes.
+    expected = {
         "ServiceAccount": feeds, "NetworkPolicy": 4 * feeds, "PodDisruptionBudget": 3 * feeds, "Job": feeds,
         "Service": 2 * feeds, "ConfigMap": shards * feeds, "Deployment": shards * feeds,
     }  # fmt: skip
@@ -77,14 +77,14 @@ async def converge(cluster: Cluster, operator: Operator, feeds: int, shards: int
     await asyncio.gather(*(declare(number) for number in range(feeds)))
 
     async def all_made() -> bool:
-        return await made(operator) >= sum(wanted.values())
+        return await made(operator) >= sum(expected.values())
 
     await eventually(all_made, seconds=3600)
     seconds = time.perf_counter() - started
-    for kind, number in wanted.items():
+    for kind, number in expected.items():
         found = len(await cluster.list_all(KINDS[kind], NAMESPACE, OURS))
         if found != number:
-            raise SystemExit(f"{found} objects of kind {kind}, where {number} have to be")
+            raise SystemExit(f"{found} objects of kind {kind}, expected {number}")
     return seconds
 
 
@@ -92,29 +92,29 @@ async def made(operator: Operator) -> float:
     return await asyncio.to_thread(operator.total, "marketfeed_operator_children_total", result="created")
 
 
-async def quiet(operator: Operator) -> None:
-    """Wait until the controllers have made their pods and the operator has nothing more to write."""
-    before, still = -1.0, 0
-    while still < 5:
+async def idle(operator: Operator) -> None:
+    """Wait until the operator sends no further API requests."""
+    before, unchanged = -1.0, 0
+    while unchanged < 5:
         await asyncio.sleep(1)
         now = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
-        still = still + 1 if now == before else 0
+        unchanged = unchanged + 1 if now == before else 0
         before = now
 
 
 async def edit(cluster: Cluster, number: int, symbols: list[str], new: str) -> float:
-    """Seconds from the answer to an edit of a MarketFeed to the changed ConfigMap."""
+    """Edit a MarketFeed; return the seconds from the response to the changed ConfigMap."""
     await cluster.apply(FEEDS, body(number, [*symbols, new]), manager="benchmark")
-    answered = time.perf_counter()
+    responded = time.perf_counter()
     while True:
         found = await cluster.list_all(CONFIG_MAP, NAMESPACE, f"{OURS}=feed-{number:03}")
         if any(new in item["data"][FILE_NAME] for item in found):
-            return time.perf_counter() - answered
+            return time.perf_counter() - responded
         await asyncio.sleep(POLL_SECONDS)
 
 
 def edit_to_child(latencies: list[float]) -> dict[str, int]:
-    """The figures of so many seconds from an edit to its child."""
+    """Return percentiles of the latencies from an edit to its child."""
     ordered = sorted(latencies)
     return {
         "edit_to_child_p50_ms": round(statistics.median(ordered) * 1000),
@@ -124,7 +124,7 @@ def edit_to_child(latencies: list[float]) -> dict[str, int]:
 
 
 def memory_mib(process: int) -> tuple[float, float]:
-    """Resident memory of a process now and at most, in MiB."""
+    """Return the current and peak resident memory of a process in MiB."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return tuple(int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
@@ -134,15 +134,15 @@ async def measure(operator: Operator, kubeconfig: Path, arguments: argparse.Name
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         await cluster.apply(KINDS["Namespace"], namespace, manager="benchmark")
         seconds = await converge(cluster, operator, arguments.feeds, arguments.shards)
-        print(f"converged in {seconds:.1f} s; waiting until all is quiet", file=sys.stderr)
-        await quiet(operator)
+        print(f"converged in {seconds:.1f} s; waiting until the operator is idle", file=sys.stderr)
+        await idle(operator)
         calls = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
-        symbols, chance = symbols_of(arguments.shards), random.Random(1)  # noqa: S311 - which feed, not a secret
-        chosen = [chance.randrange(arguments.feeds) for _ in range(arguments.edits)]
+        symbols, rng = symbols_of(arguments.shards), random.Random(1)  # noqa: S311 - not for security
+        chosen = [rng.randrange(arguments.feeds) for _ in range(arguments.edits)]
         latencies = [
             await edit(cluster, number, symbols, f"NEW{count:04}USDT") for count, number in enumerate(chosen)
         ]
-        await quiet(operator)
+        await idle(operator)
         after = await asyncio.to_thread(operator.total, "marketfeed_operator_api_requests_total")
         now, peak = memory_mib(operator.process.pid)
     return {
@@ -173,7 +173,7 @@ def main() -> None:
         asyncio.run(install(plane.kubeconfig))
         token = asyncio.run(operator_token(plane.kubeconfig))
         kubeconfig = plane.kubeconfig_for(folder / "operator.kubeconfig", token)
-        # The times a user has; the lease off, whose calls are not those of a change.
+        # Default intervals; without leader election, whose API calls would be counted.
         operator = launch(
             folder, kubeconfig, running,
             RESYNC_SECONDS="60", AUDIT_SECONDS="300", REPORT_SECONDS="5", LEADER_ELECTION="false",

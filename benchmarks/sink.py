@@ -1,11 +1,11 @@
-"""From Kafka into PostgreSQL: marketfeed beside Debezium's JDBC sink and a bare COPY, in one run.
+"""Benchmark from Kafka to PostgreSQL: marketfeed, Debezium's JDBC sink and plain COPY in one run.
 
     python benchmarks/sink.py --rows 1000000 --rounds 3
 
-Contenders take turns, each with a fresh database on the same server (fsync on). marketfeed's processes first own their
-partitions and are then held (SIGSTOP) while the messages are published; its rate is messages a second from letting go
-to the last COMMIT. Debezium's is rows a second between the first and the last that the server counts. The last line is
-JSON. Three rounds take about six minutes.
+Contenders run in turns, each with a new database on the same server (fsync on). marketfeed's processes own their
+partitions and are then paused (SIGSTOP) while the messages are published; the rate is messages per second from the
+resume to the last COMMIT. Debezium's rate is rows per second between the server's first and last row count. The last
+line is JSON. Three rounds take about six minutes.
 """
 
 import argparse
@@ -34,12 +34,12 @@ import sink_stack
 from marketfeed_consumers import schema
 from marketfeed_consumers.tables import trades as trades_table
 
-_ONE_CORE, _CORE_EACH = "marketfeed held to one core", "marketfeed x2 held to one core each"
+_ONE_CORE, _CORE_EACH = "marketfeed pinned to one core", "marketfeed x2 pinned to one core each"
 
 
 @dataclass
 class Run:
-    """One contender's turn."""
+    """A turn of a contender."""
 
     rows: int
     seconds: float
@@ -52,24 +52,24 @@ class Run:
 
 
 class Bench:
-    """The stack and what the contenders share."""
+    """Environment of the contenders."""
 
     def __init__(self, folder: Path, broker: str, url: sink_stack.Url, rows: int) -> None:
         self.folder, self.broker, self.url, self.rows = folder, broker, url, rows
         self._databases = 0
 
     @cached_property
-    def ready_made(self) -> list[bytes]:
-        """The rows as COPY's text, 20,000 a piece."""
+    def copy_chunks(self) -> list[bytes]:
+        """Rows in COPY's text format, 20,000 per chunk."""
         trades = sink_data.trades(self.rows)
-        pieces = []
+        chunks = []
         while batch := list(islice(trades, 20_000)):
-            pieces.append(
+            chunks.append(
                 "".join(
                     trades_table.copy_text((one.venue, one.symbol, one.id_series), [one]) for one in batch
                 ).encode()
             )
-        return pieces
+        return chunks
 
     def database(self) -> str:
         self._databases += 1
@@ -85,7 +85,7 @@ class Bench:
         return self.url(name)
 
     def server_cpu(self, url: str) -> float:
-        """Seconds that the backends of our database have used so far."""
+        """Return the CPU seconds of the database's backends so far."""
         with psycopg.connect(url) as connection:
             pids = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -95,7 +95,7 @@ class Bench:
 
 @contextmanager
 def started(rows: int) -> Iterator[Bench]:
-    """The stack, up and running."""
+    """Start the environment."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
         broker = stack.enter_context(sink_stack.kafka(folder))
@@ -111,37 +111,37 @@ def cpu(pid: int) -> float:
 
 
 def floor(bench: Bench) -> Run:
-    """Ready-made rows by COPY and an offsets row, 20,000 a transaction: what the database can take."""
-    url, pieces = bench.database(), bench.ready_made
+    """Measure COPY of prepared rows with an offsets row, 20,000 per transaction: the limit of the database."""
+    url, chunks = bench.database(), bench.copy_chunks
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         connection.execute("CREATE TABLE floor_offsets (id int PRIMARY KEY, next_offset bigint)")
         connection.execute("INSERT INTO floor_offsets VALUES (1, 0)")
         connection.commit()
         own, began = cpu(os.getpid()), time.monotonic()
-        for piece in pieces:
+        for chunk in chunks:
             connection.execute("UPDATE floor_offsets SET next_offset = next_offset + 20000 WHERE id = 1")
             with connection.cursor() as cursor, cursor.copy(trades_table.COPY) as copy:
-                for start in range(0, len(piece), 65536):
-                    copy.write(piece[start : start + 65536])
+                for start in range(0, len(chunk), 65536):
+                    copy.write(chunk[start : start + 65536])
             connection.commit()
         seconds = time.monotonic() - began
         return Run(bench.rows, seconds, cpu(os.getpid()) - own, cpu(connection.info.backend_pid))
 
 
 def consumer_environment(bench: Bench, url: str, topics: str, **settings: str) -> dict[str, str]:
-    """Of a consumer of `topics` (its trades' topic first) in a group of its own."""
+    """Return the environment of a consumer of `topics` (trades first) with a separate group."""
     return {
         **os.environ, "KAFKA_BROKER": bench.broker, "KAFKA_GROUP": f"bench-{time.time_ns()}", "DATABASE_URL": url,
         "MARKET_TRADES_TOPIC": topics.split(",")[0], "CONSUMER_TOPICS": topics, "METRICS_HOST": "127.0.0.1",
         "METRICS_PORT": "0", "LOG_LEVEL": "WARNING",
-        "KAFKA_SESSION_TIMEOUT_MS": "600000",  # longer than a process is held, however slow the machine
+        "KAFKA_SESSION_TIMEOUT_MS": "600000",  # longer than a process is paused on a slow machine
         **settings,
     }  # fmt: skip
 
 
 _SHARES = "SELECT count(*) FROM consumer_offsets GROUP BY owner"
-_PROGRESS = "SELECT coalesce(sum(next_offset), 0) FROM consumer_offsets"
+_OFFSETS = "SELECT coalesce(sum(next_offset), 0) FROM consumer_offsets"
 
 
 @contextmanager
@@ -151,12 +151,17 @@ def consumers(
     environment: dict[str, str],
     partitions: int,
     processes: int = 1,
-    held_on: Sequence[int] = (),
+    pinned_to: Sequence[int] = (),
 ) -> Iterator[list[int]]:
-    """Processes that own `partitions`, each as many as the others; gives their ids.
+    """Start processes that own equal shares of `partitions`; yield their ids.
 
     Args:
-        held_on: the core of each process and of its database session; empty: any.
+        bench: The environment.
+        watch: Connection to the database.
+        environment: Environment of the processes.
+        partitions: Number of partitions.
+        processes: Number of processes.
+        pinned_to: Core of each process and its database session; empty for any core.
     """
     command: list[str | Path] = [
         sys.executable,
@@ -166,25 +171,25 @@ def consumers(
     shares = [(partitions // processes,)] * processes
     with ExitStack() as stack:
         pids = []
-        for log, core in zip(logs, held_on or [None] * processes, strict=True):
-            with sink_cores.born_on(core):
+        for log, core in zip(logs, pinned_to or [None] * processes, strict=True):
+            with sink_cores.start_on(core):
                 pids.append(stack.enter_context(sink_stack.running(command, log, env=environment)))
 
         def owned() -> bool:
             for pid, log in zip(pids, logs, strict=True):
                 if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                    raise SystemExit(f"a consumer has ended:\n{log.read_text()}")
+                    raise SystemExit(f"a consumer exited:\n{log.read_text()}")
             return watch.execute(_SHARES).fetchall() == shares
 
         sink_stack.until(owned, "the consumers to own their partitions")
-        if held_on:
-            sink_cores.hold_sessions(watch, pids, held_on)
+        if pinned_to:
+            sink_cores.pin_sessions(watch, pids, pinned_to)
         yield pids
 
 
 def drained(watch: psycopg.Connection[Any], pids: Sequence[int], publish: Callable[[], int]) -> float:
-    """Seconds in which the processes `pids` store what `publish` publishes while they are held."""
-    stored = int(watch.execute(_PROGRESS).fetchone()[0])  # type: ignore[index] - always one row
+    """Return the seconds in which the processes store the messages that `publish` produces while they are paused."""
+    stored = int(watch.execute(_OFFSETS).fetchone()[0])  # type: ignore[index] - always one row
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -194,7 +199,7 @@ def drained(watch: psycopg.Connection[Any], pids: Sequence[int], publish: Callab
             os.kill(pid, signal.SIGCONT)
     began = time.monotonic()
     sink_stack.until(
-        lambda: watch.execute(_PROGRESS).fetchone() == end, f"{end[0]:,} messages to be stored", 300
+        lambda: watch.execute(_OFFSETS).fetchone() == end, f"{end[0]:,} messages to be stored", 300
     )
     return time.monotonic() - began
 
@@ -203,9 +208,9 @@ Records = Callable[[int], Iterator[tuple[str, bytes]]]
 
 
 def marketfeed(
-    bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, held_on: Sequence[int] = ()
+    bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, pinned_to: Sequence[int] = ()
 ) -> Run:
-    """`marketfeed-consumer`, every guarantee on: a topic a flow, of whose messages `trades` are new trades."""
+    """Measure `marketfeed-consumer` with all guarantees: a topic per flow, with `trades` new trades in total."""
     url = bench.database()
     topics = {f"{name}-{time.time_ns()}": records for name, records in flows.items()}
     sink_data.create(bench.broker, *topics)
@@ -219,7 +224,7 @@ def marketfeed(
 
     with psycopg.connect(url, autocommit=True) as watch:
         partitions = sink_data.PARTITIONS * len(topics)
-        with consumers(bench, watch, environment, partitions, processes, held_on) as pids:
+        with consumers(bench, watch, environment, partitions, processes, pinned_to) as pids:
             used = sum(map(cpu, pids)), bench.server_cpu(url)
             seconds = drained(watch, pids, publish)
             client, server = sum(map(cpu, pids)) - used[0], bench.server_cpu(url) - used[1]
@@ -229,7 +234,7 @@ def marketfeed(
 
 
 def debezium(bench: Bench) -> Run:
-    """Debezium's JDBC sink: see sink_debezium.py."""
+    """Measure Debezium's JDBC sink; see sink_debezium.py."""
     url, topic = bench.database(), f"peer-{time.time_ns()}"
     sink_data.create(bench.broker, topic)
     sink_data.publish(bench.broker, topic, sink_data.plain(bench.rows))
@@ -243,12 +248,12 @@ def debezium(bench: Bench) -> Run:
 
 
 def check(connection: psycopg.Connection[Any], trades: int) -> None:
-    """A rate of rows that are not there is worth nothing."""
+    """Verify the number of stored trades and of trades in candles."""
     row = connection.execute(
         "SELECT (SELECT count(*) FROM trades), (SELECT sum(trade_count) FROM candles_1m)"
     ).fetchone()
     if row != (trades, trades):
-        raise SystemExit(f"stored are {row} trades and trades in candles, not {trades}")
+        raise SystemExit(f"stored trades and trades in candles are {row}, expected {trades}")
 
 
 def main() -> None:
@@ -257,11 +262,11 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="comma separated names of contenders")
+    parser.add_argument("--only", default="", help="names of contenders, separated by commas")
     arguments = parser.parse_args()
     only = set(filter(None, arguments.only.split(",")))
     if not only or "debezium" in only:
-        sink_stack.jars("debezium")  # fetched before anything is measured
+        sink_stack.jars("debezium")  # downloaded before the measurement
     with started(arguments.rows) as bench:
         result = measure(bench, arguments.rounds, only)
         print(
@@ -276,8 +281,8 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
         "floor": lambda: floor(bench),
         "marketfeed": lambda: marketfeed(bench, new, bench.rows),
         "marketfeed x2": lambda: marketfeed(bench, new, bench.rows, processes=2),
-        _ONE_CORE: lambda: marketfeed(bench, new, bench.rows, held_on=cores[:1]),
-        _CORE_EACH: lambda: marketfeed(bench, new, bench.rows, len(cores), held_on=cores),
+        _ONE_CORE: lambda: marketfeed(bench, new, bench.rows, pinned_to=cores[:1]),
+        _CORE_EACH: lambda: marketfeed(bench, new, bench.rows, len(cores), pinned_to=cores),
         "debezium": lambda: debezium(bench),
         "marketfeed 50% duplicates": lambda: marketfeed(
             bench, {"doubled": sink_data.doubled}, bench.rows // 2
@@ -287,7 +292,7 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
         ),
     }
     if len(cores) < 2:
-        print("one core: two processes with a core each are left out", flush=True)
+        print("one core: skipping two processes with one core each", flush=True)
         del contenders[_CORE_EACH]
     runs: dict[str, list[Run]] = {name: [] for name in contenders if not only or name in only}
     for turn in range(rounds):
@@ -303,7 +308,7 @@ def measure(bench: Bench, rounds: int, only: set[str]) -> dict[str, Any]:
 
 
 def summary(own: Sequence[Run]) -> dict[str, float]:
-    """Rates, and CPU seconds a million rows of the run that took least."""
+    """Return rates, and the lowest CPU microseconds per row."""
     rates = [run.rate for run in own]
     return {
         "rows_per_second_best": round(max(rates)),
@@ -314,7 +319,7 @@ def summary(own: Sequence[Run]) -> dict[str, float]:
 
 
 def ratios(runs: dict[str, list[Run]]) -> dict[str, dict[str, float]]:
-    """How contenders compare: their best rates, and the median of the pairs of one round."""
+    """Return ratios of contenders: of their best rates, and the median over the rounds."""
     found = {}
     for one, other in (
         ("marketfeed", "floor"),

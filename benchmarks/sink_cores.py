@@ -1,8 +1,7 @@
-"""A core for a consumer process and its database session: how the sink scales when each process brings its core along.
+"""CPU pinning of a consumer process and its database session, to measure scaling with the number of cores.
 
-Where one process keeps two cores busy, a second one on the same two says nothing of how they share the work. So each
-process, with all its threads, and the server's session that works for it are held on one core; Kafka and what else the
-server does run wherever there is room.
+If one process uses two cores, a second process on the same cores does not show how they scale. Therefore each process,
+with all its threads, and its database session are pinned to one core. Kafka and other server processes are not pinned.
 """
 
 import os
@@ -20,13 +19,13 @@ WHERE datname = current_database() AND application_name = 'marketfeed-consumer' 
 
 
 def cores() -> list[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 @contextmanager
-def born_on(core: int | None) -> Iterator[None]:
-    """What is started in the ``with`` block stays on `core`, with every thread it will have; None: anywhere."""
+def start_on(core: int | None) -> Iterator[None]:
+    """Pin processes started in the ``with`` block, with all their threads, to `core`; None for any core."""
     own = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -36,17 +35,22 @@ def born_on(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, own)
 
 
-def hold_sessions(watch: psycopg.Connection[Any], pids: Sequence[int], held_on: Sequence[int]) -> None:
-    """Put the database sessions of process ``pids[i]`` on core ``held_on[i]``.
+def pin_sessions(watch: psycopg.Connection[Any], pids: Sequence[int], cores: Sequence[int]) -> None:
+    """Pin the database sessions of process ``pids[i]`` to ``cores[i]``.
+
+    Args:
+        watch: Connection to the database.
+        pids: Process ids.
+        cores: Core of each process.
 
     Raises:
-        SystemExit: a process has none, so it would not be held.
+        SystemExit: A process has no database session.
     """
     sessions: dict[int, int] = dict(watch.execute(_SESSIONS).fetchall())
-    for pid, core in zip(pids, held_on, strict=True):
+    for pid, core in zip(pids, cores, strict=True):
         ports = {one.laddr.port for one in psutil.Process(pid).net_connections("tcp")}
         own = [session for port, session in sessions.items() if port in ports]
         if not own:
-            raise SystemExit(f"no database session of process {pid} is found")
+            raise SystemExit(f"process {pid} has no database session")
         for session in own:
             os.sched_setaffinity(session, {core})

@@ -1,8 +1,8 @@
-"""Debezium's JDBC sink in Kafka Connect standalone, tuned to its best: the peer of the sink benchmark.
+"""Debezium's JDBC sink in Kafka Connect standalone with tuned settings, the peer of the sink benchmark.
 
-Idempotent as marketfeed is (upsert by the same key), but without offsets in the database, candles or marks. Upsert with
-UNNEST, large polls and batches were the fastest of what its settings offer. With UNNEST it sends strings as text, which
-PostgreSQL does not take for numeric; it is given text columns for price and quantity, which are less work to write.
+It is idempotent (upsert by the same key), but has no offsets in the database, candles or high-water marks. Upsert with
+UNNEST and large polls and batches were the fastest settings. UNNEST sends strings as text, which PostgreSQL does not
+convert to numeric, so price and quantity are text columns, which are cheaper to write.
 """
 
 import json
@@ -21,7 +21,7 @@ _FIELDS = {
     "origin": "string",
 }  # fmt: skip
 _LAST_BATCHES = 10_000
-"""Rows at the end that are not waited for: a rate needs none of a batch that waits to fill."""
+"""Rows at the end that are excluded, because the last batch waits to fill."""
 _SCHEMA = {
     "type": "struct",
     "fields": [
@@ -31,7 +31,7 @@ _SCHEMA = {
 
 
 def start(stack: ExitStack, folder: Path, broker: str, url: str, topic: str, tasks: int) -> int:
-    """Start a worker whose connector writes `topic` into the table trades; its process id."""
+    """Start a worker whose connector writes `topic` to the table trades; return its process id."""
     with psycopg.connect(url) as connection:
         connection.execute("ALTER TABLE trades ALTER price TYPE text, ALTER qty TYPE text")
     libraries = sink_stack.jars("debezium")
@@ -97,7 +97,7 @@ def _write(file: Path, properties: dict[str, str]) -> None:
 def drain(
     connection: psycopg.Connection[tuple[int]], rows: int, log: Path, seconds: float = 600
 ) -> tuple[int, float]:
-    """Wait until `rows` are stored; rows and seconds between the first and the last time that the server counted."""
+    """Wait until `rows` are stored; return rows and seconds between the server's first and last row count."""
     first: tuple[int, float] | None = None
     deadline = time.monotonic() + seconds
     while True:

@@ -1,10 +1,9 @@
-"""How the rate of marketfeed's consumer holds as the table grows: a million trades at a time, up to --millions.
+"""Benchmark of the consumer's rate with a growing table, a million trades at a time up to --millions.
 
     python benchmarks/sink_growth.py --millions 20
 
-One consumer process and one table all the time, PostgreSQL with fsync on. The process is held (SIGSTOP) while a million
-is published, and timed from when it is let go until the last of them is committed. The last line is JSON. Twenty
-millions take about five minutes.
+One consumer process and one table, PostgreSQL with fsync on. The process is paused (SIGSTOP) while a million trades are
+published, and timed from its resume to the last commit. The last line is JSON. Twenty millions take about five minutes.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def main() -> None:
 
 
 def measure(bench: Bench, millions: int) -> tuple[list[int], int]:
-    """Rows a second of each million, and bytes of the table with its key in the end."""
+    """Return the rows per second of each million, and the final size of the table with its key in bytes."""
     rates: list[int] = []
     with table(bench, bench.database()) as growing:
         for number in range(1, millions + 1):
@@ -48,7 +47,7 @@ def measure(bench: Bench, millions: int) -> tuple[list[int], int]:
         ).fetchone()
         assert row is not None  # noqa: S101
         if row[0] != millions * MILLION:
-            raise SystemExit(f"{row[0]} rows are stored")
+            raise SystemExit(f"{row[0]} rows are stored, expected {millions * MILLION}")
         return rates, int(row[1])
 
 

@@ -1,11 +1,10 @@
-"""Wire-to-commit latency of marketfeed's consumer: trades at a steady rate through Kafka into PostgreSQL, fsync on.
+"""Benchmark of the consumer's wire-to-commit latency at constant rates, with PostgreSQL and fsync on.
 
     python benchmarks/sink_latency.py --rates 1000,10000,50000 --seconds 15
 
-A trade's latency begins when it is handed to Kafka's client and ends when the database has answered COMMIT; the time is
-the consumer's own histogram (marketfeed_consumer_wire_to_commit_seconds), whose steps are a seventh. Each rate has a
-consumer process and a database of its own; its first seconds are not counted. The last line is JSON. The defaults take
-about two minutes.
+Latency is measured from the produce call to the database's response to COMMIT, by the consumer's histogram
+(marketfeed_consumer_wire_to_commit_seconds), whose buckets grow by a seventh. Each rate has a separate consumer process
+and database; the first seconds are excluded. The last line is JSON. The defaults take about two minutes.
 """
 
 import argparse
@@ -27,27 +26,35 @@ from sink import Bench, consumer_environment, cpu, started
 
 from marketfeed_wire import encode
 
-WARM_SECONDS = 4.0
+WARM_UP_SECONDS = 4.0
 STEP_SECONDS = 0.002
-"""How often the producer catches up with its rate."""
+"""Interval of the producer."""
 _BUCKET = re.compile(r'wire_to_commit_seconds_bucket\{(?=.*table="trades").*\ble="([^"]+)".*\} (\S+)')
 
 
 def buckets(url: str) -> dict[float, float]:
-    """Upper bound in seconds -> rows at or below it, since the consumer began."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310 - our own process
-        return {float(bound): float(count) for bound, count in _BUCKET.findall(answer.read().decode())}
+    """Return upper bound in seconds -> cumulative row count of the consumer."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:  # noqa: S310 - local process
+        return {float(bound): float(count) for bound, count in _BUCKET.findall(response.read().decode())}
 
 
-def quantile_ms(before: dict[float, float], after: dict[float, float], share: float) -> float:
-    """The bound below which `share` of the rows counted between two looks lie."""
+def quantile_ms(before: dict[float, float], after: dict[float, float], q: float) -> float:
+    """Return the `q` quantile of the rows between two scrapes, as the bucket's upper bound in milliseconds."""
     counts = {bound: count - before.get(bound, 0.0) for bound, count in after.items()}
-    whole = counts[float("inf")]
-    return 1000 * next(bound for bound, count in sorted(counts.items()) if count >= share * whole)
+    total = counts[float("inf")]
+    return 1000 * next(bound for bound, count in sorted(counts.items()) if count >= q * total)
 
 
 def flow(producer: Producer, topic: str, rate: int, seconds: float, state: dict[str, int]) -> int:
-    """Publish trades at `rate` a second; how many."""
+    """Publish trades at `rate` per second; return their number.
+
+    Args:
+        producer: Kafka producer.
+        topic: Topic of the trades.
+        rate: Trades per second.
+        seconds: Duration.
+        state: Last trade id of each symbol, updated.
+    """
     began, sent, turn = time.monotonic(), 0, 0
     while (elapsed := time.monotonic() - began) < seconds:
         now_us = time.time_ns() // 1000
@@ -61,12 +68,19 @@ def flow(producer: Producer, topic: str, rate: int, seconds: float, state: dict[
         producer.poll(0)
         time.sleep(STEP_SECONDS)
     if producer.flush(30):
-        raise SystemExit("Kafka did not take all")
+        raise SystemExit("Kafka did not acknowledge all messages")
     return sent
 
 
 def measure(bench: Bench, rate: int, seconds: float, **settings: str) -> dict[str, Any]:
-    """One rate: quantiles of the counted seconds, and what it cost."""
+    """Measure a rate; return latency quantiles and CPU usage.
+
+    Args:
+        bench: The environment.
+        rate: Trades per second.
+        seconds: Duration.
+        settings: Further settings of the consumer.
+    """
     url, topic, port_file = bench.database(), f"rate-{rate}-{time.time_ns()}", bench.folder / f"port-{rate}"
     port_file.unlink(missing_ok=True)
     sink_data.create(bench.broker, topic)
@@ -83,7 +97,7 @@ def measure(bench: Bench, rate: int, seconds: float, **settings: str) -> dict[st
         address = f"http://127.0.0.1:{port_file.read_text().strip()}"
         query = "SELECT count(*) FROM consumer_offsets"
         sink_stack.until(lambda: watch.execute(query).fetchone() == (sink_data.PARTITIONS,), "its partitions")
-        flow(producer, topic, rate, WARM_SECONDS, state)
+        flow(producer, topic, rate, WARM_UP_SECONDS, state)
         time.sleep(0.5)
         before, used = buckets(address), cpu(pid)
         sent = flow(producer, topic, rate, seconds, state)
@@ -107,7 +121,7 @@ def idle_cpu_percent(bench: Bench, seconds: float) -> float:
     command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]
     environment = consumer_environment(bench, url, topic)
     with sink_stack.running(command, bench.folder / "idle.log", env=environment) as pid:
-        time.sleep(WARM_SECONDS + 4)
+        time.sleep(WARM_UP_SECONDS + 4)
         before = cpu(pid)
         time.sleep(seconds)
         return round(100 * (cpu(pid) - before) / seconds, 1)
@@ -117,8 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rates", default="1000,10000,50000", help="rows a second, comma separated")
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long each rate is measured")
+    parser.add_argument("--rates", default="1000,10000,50000", help="rows per second, separated by commas")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of each rate")
     arguments = parser.parse_args()
     with started(0) as bench:
         runs = []

@@ -1,4 +1,4 @@
-"""What the sink benchmark runs on: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
+"""Environment of the sink benchmark: Apache Kafka from Maven and PostgreSQL from the wheel, on free loopback ports."""
 
 import os
 import platform
@@ -25,11 +25,11 @@ from marketfeed_devtools.waiting import until
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "integration"))
 
-import integration_kafka  # noqa: E402 - found through the line above
+import integration_kafka  # noqa: E402 - in the path appended above
 
 
 def jars(name: str) -> Path:
-    """The folder of the jars of maven/NAME.xml; Maven fetches them once."""
+    """Return the folder of the jars of maven/NAME.xml; Maven downloads them once."""
     return maven.jars(HERE / "maven" / f"{name}.xml", f"benchmarks/{name}")
 
 
@@ -37,7 +37,7 @@ def jars(name: str) -> Path:
 def running(
     command: list[str | Path], log: Path, stop_signal: int = signal.SIGTERM, **options: object
 ) -> Iterator[int]:
-    """A process until the ``with`` block ends; gives its id."""
+    """Run a process during the ``with`` block; yield its id."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, **options)  # type: ignore[call-overload]
         try:
@@ -52,7 +52,7 @@ def running(
 
 
 class _Kafka(integration_kafka.ApacheKafka):
-    """The integration tests' broker, but with memory and compiled to its best: a peer here, not a test's helper."""
+    """Broker of the integration tests with more memory and full JIT compilation."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -61,19 +61,19 @@ class _Kafka(integration_kafka.ApacheKafka):
 
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
-    """A broker's address."""
+    """Start a broker; yield its address."""
     with _Kafka(folder) as broker:
         yield broker.address
 
 
 class Url(Protocol):
-    """From a database's name to its URL."""
+    """Returns the URL of a database by its name."""
 
     def __call__(self, database: str = "postgres") -> str: ...
 
 
 def machine(url: str) -> dict[str, object]:
-    """What the figures were taken on; `url` leads to the database."""
+    """Return hardware and versions of the benchmark's machine; `url` is the URL of the database."""
     with psycopg.connect(url) as connection:
         server = connection.info.parameter_status("server_version") or ""
     kafka = next(integration_kafka.libraries().glob("kafka-clients-*.jar")).stem.removeprefix(
@@ -97,7 +97,7 @@ def machine(url: str) -> dict[str, object]:
 
 @contextmanager
 def postgres() -> Iterator[Url]:
-    """A server with fsync on; gives a function from a database's name to its URL."""
+    """Start a server with fsync on; yield a function from a database's name to its URL."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-bench-pg-"))
     try:
         yield from _postgres(folder)
@@ -106,11 +106,11 @@ def postgres() -> Iterator[Url]:
 
 
 def _postgres(folder: Path) -> Iterator[Url]:
-    binaries, data, user = embedded.programs(), folder / "data", None
+    binaries, data, user = embedded.binaries_folder(), folder / "data", None
     if (nobody := embedded.unprivileged_user()) is not None:
         user = nobody[0]
         os.chown(folder, *nobody)
-        binaries = embedded.reachable(binaries, folder, nobody)
+        binaries = embedded.accessible(binaries, folder, nobody)
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
     subprocess.run(
         [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"],
@@ -128,10 +128,10 @@ def _postgres(folder: Path) -> Iterator[Url]:
         def url(database: str = "postgres") -> str:
             return f"postgresql://postgres@127.0.0.1:{port}/{database}"
 
-        def answers() -> bool:
+        def is_up() -> bool:
             with suppress(psycopg.OperationalError), psycopg.connect(url(), connect_timeout=2):
                 return True
             return False
 
-        until(answers, "PostgreSQL")
+        until(is_up, "PostgreSQL")
         yield url

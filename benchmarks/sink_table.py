@@ -1,4 +1,4 @@
-"""A table that grows by a million trades at a time, all of them stored by one consumer process."""
+"""A table that grows by a million trades at a time, stored by one consumer process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ class Table:
     """The table, its topic and its consumer.
 
     Attributes:
-        watch: a connection to its database.
-        millions: how many it holds.
+        watch: Connection to the database.
+        millions: Number of stored millions.
     """
 
     def __init__(self, bench: Bench, watch: psycopg.Connection[Any], pids: list[int], topic: str) -> None:
@@ -26,10 +26,10 @@ class Table:
         self._flow = sink_data.cheap_trades()
 
     def grow(self, published: Callable[[], None] = lambda: None) -> float:
-        """Store one million more; the seconds from when the consumer is let go to the last COMMIT.
+        """Store a million trades; return the seconds from the consumer's resume to the last COMMIT.
 
         Args:
-            published: called when the million is in Kafka, just before.
+            published: Called after the trades are in Kafka, before the consumer is resumed.
         """
 
         def publish() -> int:
@@ -44,7 +44,7 @@ class Table:
 
 @contextmanager
 def table(bench: Bench, url: str) -> Iterator[Table]:
-    """An empty table in the database `url` with its consumer running."""
+    """Yield an empty table in the database `url` with a running consumer."""
     topic = "growing"
     sink_data.create(bench.broker, topic)
     with psycopg.connect(url, autocommit=True) as watch:

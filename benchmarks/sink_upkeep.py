@@ -1,11 +1,11 @@
-"""What upkeep costs on a table that has grown: audits, and retention beside a consumer at full speed.
+"""Benchmark of maintenance on a large table: audits, and retention concurrent with a consumer at full speed.
 
     python benchmarks/sink_upkeep.py --millions 10 --rounds 3
 
-Fills the table by the consumer, times the audit from the ledger, the figures of the metrics and the audit that counts
-the rows, and then stores a million trades in turns, alone and with the oldest rows being deleted meanwhile. The audit
-is also timed on the candles of a billion trades, without their rows, which it does not read. PostgreSQL with fsync on.
-The last line is JSON. The defaults take about six minutes.
+The consumer fills the table. Then the audit from the stored ranges, the query of the metrics and the deep audit are
+timed, and a million trades are stored in turns without and with concurrent retention. The audit is also timed on the
+candles of a billion trades, without their rows, which it does not read. PostgreSQL with fsync on. The last line is
+JSON. The defaults take about six minutes.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from sink_table import MILLION, Table, table
 from marketfeed_consumers import audit, completeness, database, retention
 
 
-class Deleting:
-    """Retention in a thread, from `start` to `stop`."""
+class Retention:
+    """Retention in a thread between `start` and `stop`."""
 
     def __init__(self, url: str, before_us: int) -> None:
         self.rows = 0
@@ -53,12 +53,12 @@ class Deleting:
                 if self._stop.is_set():
                     return
         if not self._stop.is_set():
-            print("retention had nothing left to delete: its figure is too low", flush=True)
+            print("retention had no more rows to delete: its rate is too low", flush=True)
 
 
 @dataclass
 class Turn:
-    """A million trades stored."""
+    """A turn that stores a million trades."""
 
     seconds: float
     deleted: int
@@ -72,43 +72,43 @@ class Turn:
         return round(self.deleted / self.seconds)
 
 
-def grow(kept: Table, beside: Deleting | None = None) -> Turn:
-    """Store one million more, with `beside` at work as long as that takes."""
-    if beside is None:
-        return Turn(kept.grow(), 0)
-    took = kept.grow(beside.start)
-    beside.stop()
-    return Turn(took, beside.rows)
+def grow(growing: Table, concurrent: Retention | None = None) -> Turn:
+    """Store a million trades, with `concurrent` retention meanwhile."""
+    if concurrent is None:
+        return Turn(growing.grow(), 0)
+    elapsed = growing.grow(concurrent.start)
+    concurrent.stop()
+    return Turn(elapsed, concurrent.rows)
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long `action` takes at best: the second of two times, when the pages it reads are in memory."""
-    took = 0.0
+    """Return the duration of the second of two calls of `action`, with warm caches."""
+    elapsed = 0.0
     for _ in range(2):
         began = time.monotonic()
         action()
-        took = time.monotonic() - began
-    return round(took, 4)
+        elapsed = time.monotonic() - began
+    return round(elapsed, 4)
 
 
 def audits(url: str, rows: int) -> dict[str, float]:
-    """Seconds of each way to audit; all of them must find everything."""
+    """Return the seconds of each kind of audit; all of them must report complete data."""
     connection, dialect = database.connect(url)
 
     def audited(*, deep: bool) -> None:
         report = audit.audit(connection, dialect, audit.Scope(), deep=deep)
         if not report.is_complete or sum(hour.stored for hour in report.hours) != rows:
-            raise SystemExit("the audit finds something missing")
+            raise SystemExit("the audit reports missing trades")
 
     with connection:
-        took = {
+        durations = {
             "ledger_seconds": seconds(lambda: audited(deep=False)),
             "deep_seconds": seconds(lambda: audited(deep=True)),
         }
     connection, dialect = database.connect(url)
     with connection:
         return {
-            **took,
+            **durations,
             "metrics_seconds": seconds(lambda: completeness.figures(connection, time.time_ns() // 1000)),
         }
 
@@ -118,11 +118,11 @@ INSERT INTO candles_1m SELECT 'binance_us', 'S' || lpad(symbol::text, 3, '0'), %
     1, 1, 1, 1, 1, 1, 1, 600, minute * 600, minute * 600 + 599
 FROM generate_series(1, 100) AS symbol, generate_series(0, 16666) AS minute
 """
-"""Of 100 symbols with ten trades a second each, for eleven and a half days."""
+"""100 symbols with ten trades per second each, for eleven and a half days."""
 
 
 def billion(bench: Bench) -> dict[str, float]:
-    """Seconds to audit a billion trades from their candles, all of them and the last eleven hours."""
+    """Return the seconds to audit a billion trades from their candles, for all and for the last eleven hours."""
     url = bench.database()
     with psycopg.connect(url, autocommit=True) as filling:
         filling.execute(_CANDLES, {"begin_us": sink_data.BEGIN_US})
@@ -142,21 +142,21 @@ def measure(bench: Bench, millions: int, rounds: int) -> dict[str, Any]:
     audited_billion = billion(bench)
     print(f"audits of a billion trades: {audited_billion}", flush=True)
     url = bench.database()
-    with table(bench, url) as kept:
+    with table(bench, url) as growing:
         for _ in range(millions):
-            print(f"{kept.millions + 1:3} million rows  {grow(kept).rate:9,} rows/s", flush=True)
+            print(f"{growing.millions + 1:3} million rows  {grow(growing).rate:9,} rows/s", flush=True)
         audited = audits(url, millions * MILLION)
         print(f"audits: {audited}", flush=True)
-        # What is being stored is younger than all that was there before.
+        # New trades are younger than all existing ones.
         before_us = sink_data.BEGIN_US + millions * MILLION * 1000
         alone: list[Turn] = []
-        beside: list[Turn] = []
+        concurrent: list[Turn] = []
         for _ in range(rounds):
-            alone.append(grow(kept))
-            beside.append(grow(kept, Deleting(url, before_us)))
+            alone.append(grow(growing))
+            concurrent.append(grow(growing, Retention(url, before_us)))
             print(
-                f"alone {alone[-1].rate:9,} rows/s   beside retention {beside[-1].rate:9,} rows/s, "
-                f"{beside[-1].deleted_a_second:,} deleted a second",
+                f"alone {alone[-1].rate:9,} rows/s   with retention {concurrent[-1].rate:9,} rows/s, "
+                f"{concurrent[-1].deleted_a_second:,} deleted per second",
                 flush=True,
             )
     return {
@@ -164,10 +164,10 @@ def measure(bench: Bench, millions: int, rounds: int) -> dict[str, Any]:
         "audit": audited,
         "audit_of_a_billion": audited_billion,
         "rows_per_second_alone": [turn.rate for turn in alone],
-        "rows_per_second_beside_retention": [turn.rate for turn in beside],
-        "deleted_per_second": [turn.deleted_a_second for turn in beside],
+        "rows_per_second_beside_retention": [turn.rate for turn in concurrent],
+        "deleted_per_second": [turn.deleted_a_second for turn in concurrent],
         "share_kept_median": round(
-            statistics.median(b.rate / a.rate for a, b in zip(alone, beside, strict=True)), 2
+            statistics.median(b.rate / a.rate for a, b in zip(alone, concurrent, strict=True)), 2
         ),
     }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The consumer under hundreds of seeds: killed at every named point, and under random schedules of rivals.
+"""Chaos tests of the consumer with hundreds of seeds: kills at every failpoint, and random schedules of two owners.
 
     MARKETFEED_CHAOS_SEEDS=300 python scripts/chaos.py [pytest's options, such as -k killed or -x]
 
-On Apache Kafka where Java and Maven are there, or on the broker that MARKETFEED_KAFKA_BROKER names; on librdkafka's
-mock cluster otherwise. A failed seed is run again alone by MARKETFEED_CHAOS_FIRST_SEED=N MARKETFEED_CHAOS_SEEDS=1.
+Kafka is the broker in MARKETFEED_KAFKA_BROKER, otherwise Apache Kafka if Java and Maven are installed, otherwise
+librdkafka's mock cluster. Set MARKETFEED_CHAOS_FIRST_SEED=N MARKETFEED_CHAOS_SEEDS=1 to run a failed seed alone.
 """
 
 import os
@@ -24,7 +24,7 @@ DEFAULT_SEEDS: Final = "200"
 
 
 def main() -> int:
-    """Run pytest over the seeds, one line a seed; its exit code."""
+    """Run pytest over the seeds; return its exit code."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return 0
@@ -33,10 +33,13 @@ def main() -> int:
         if not environment.get("MARKETFEED_KAFKA_BROKER"):
             environment["MARKETFEED_KAFKA_BROKER"] = _kafka(stack)
         broker = (
-            environment["MARKETFEED_KAFKA_BROKER"] or "librdkafka's mock cluster (no Java and Maven here)"
+            environment["MARKETFEED_KAFKA_BROKER"]
+            or "librdkafka's mock cluster (Java and Maven are not installed)"
         )
         first = environment.get("MARKETFEED_CHAOS_FIRST_SEED", "0")
-        print(f"{environment['MARKETFEED_CHAOS_SEEDS']} seeds from {first} on; Kafka: {broker}", flush=True)
+        print(
+            f"{environment['MARKETFEED_CHAOS_SEEDS']} seeds, starting at {first}; Kafka: {broker}", flush=True
+        )
         began = time.monotonic()
         done = subprocess.run(  # noqa: S603 - pytest
             [sys.executable, "-m", "pytest", "-v", "--no-header", *TESTS, *sys.argv[1:]],
@@ -49,7 +52,7 @@ def main() -> int:
 
 
 def _kafka(stack: ExitStack) -> str:
-    """A broker of this run's own; "" where there is no Java."""
+    """Start a broker and return its address; "" without Java."""
     sys.path.append(str(ROOT / "tests/integration"))
     from integration_kafka import ApacheKafka, libraries
 

@@ -1,4 +1,4 @@
-"""What scripts/charts_install.py does to a cluster: helm and kubectl, and waits that say what they wait for."""
+"""Cluster access of scripts/charts_install.py: helm, kubectl, and waiting for readiness."""
 
 import json
 import shutil
@@ -13,22 +13,22 @@ from typing import Any, Final
 import yaml
 
 ROOT: Final = Path(__file__).parents[1]
-LOOK_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 2.0
 
 Object = dict[str, Any]
 
 
 class Failed(Exception):
-    """Something could not be done; the message is for the user."""
+    """A step failed; the message is for the user."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster that kubectl's current context names.
+    """The cluster of a kubeconfig context.
 
     Attributes:
-        helm, kubectl: the programs.
-        context: another context of the kubeconfig, if not empty.
+        helm, kubectl: Executables.
+        context: Context of the kubeconfig; "" for the current one.
     """
 
     helm: str
@@ -36,23 +36,23 @@ class Cluster:
     context: str = ""
 
     def run_helm(self, *arguments: str) -> str:
-        """The output of helm.
+        """Run helm and return its output.
 
         Raises:
-            Failed: it failed; with its own words.
+            Failed: helm failed; the message contains its error.
         """
         return _run([self.helm, *arguments, *(["--kube-context", self.context] if self.context else [])])
 
     def run_kubectl(self, *arguments: str) -> str:
-        """The output of kubectl.
+        """Run kubectl and return its output.
 
         Raises:
-            Failed: it failed; with its own words.
+            Failed: kubectl failed; the message contains its error.
         """
         return _run([self.kubectl, *(["--context", self.context] if self.context else []), *arguments])
 
     def find(self, *arguments: str) -> list[Object]:
-        """The objects that `kubectl get` gives; none where there are none or the kind is not known."""
+        """Return the objects of `kubectl get`; an empty list if there are none or the CRD is not installed."""
         try:
             text = self.run_kubectl("get", "--ignore-not-found", "--output=json", *arguments)
         except Failed as failure:
@@ -64,16 +64,16 @@ class Cluster:
         return items
 
     def kinds(self) -> set[tuple[str, str]]:
-        """Every kind that the cluster knows, as (apiVersion, kind)."""
+        """Return every served kind as (apiVersion, kind)."""
         rows = (line.split() for line in self.run_kubectl("api-resources", "--no-headers").splitlines())
         return {(row[-3], row[-1]) for row in rows if len(row) >= 4}
 
 
 def programs(context: str) -> Cluster:
-    """A cluster by the helm and kubectl of PATH.
+    """Return the cluster of `context`, with helm and kubectl from PATH.
 
     Raises:
-        Failed: one of them is missing, or the cluster does not answer.
+        Failed: An executable is missing or the cluster does not respond.
     """
     missing = [name for name in ("helm", "kubectl") if shutil.which(name) is None]
     if missing:
@@ -92,10 +92,10 @@ def _run(command: Sequence[str]) -> str:
 
 @dataclass
 class Waiting:
-    """Waits until a deadline that all of them share, and tells each new state once."""
+    """Waits with a common deadline that print each new state once."""
 
     seconds: float
-    tell: Callable[[str], None] = print
+    output: Callable[[str], None] = print
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _deadline: float = field(init=False)
@@ -104,94 +104,98 @@ class Waiting:
         self._deadline = self.now() + self.seconds
 
     def until(self, what: str, state: Callable[[], str]) -> None:
-        """Wait until `state` is empty; what it says otherwise is why not yet.
+        """Wait until `state` returns ""; other values are the reason of the wait.
+
+        Args:
+            what: Name of the awaited object.
+            state: Returns the current reason.
 
         Raises:
-            Failed: the deadline has passed; with the last state.
+            Failed: The deadline has passed; the message has the last reason.
         """
-        told = None
+        last = None
         while problem := state():
-            if problem != told:
-                self.tell(f"waiting for {what}: {problem}")
-                told = problem
+            if problem != last:
+                self.output(f"waiting for {what}: {problem}")
+                last = problem
             if self.now() > self._deadline:
-                raise Failed(f"not usable within {self.seconds:g} s: {what}: {problem}")
-            self.sleep(LOOK_SECONDS)
-        self.tell(f"{what}: ready")
+                raise Failed(f"not ready within {self.seconds:g} s: {what}: {problem}")
+            self.sleep(POLL_SECONDS)
+        self.output(f"{what}: ready")
 
 
 def workloads(items: Iterable[Object]) -> str:
-    """Which Deployments, StatefulSets and DaemonSets are not up yet; empty when all are."""
-    behind = []
+    """Return which Deployments, StatefulSets and DaemonSets are not ready; "" if all are."""
+    not_ready = []
     for item in items:
         status, name = item.get("status", {}), f"{item['kind']} {item['metadata']['name']}"
         if item["kind"] == "DaemonSet":
-            wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+            desired, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
         else:
-            wanted = item["spec"].get("replicas", 1)
+            desired = item["spec"].get("replicas", 1)
             ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
         if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
-            behind.append(f"{name} is not looked at yet")
-        elif ready < wanted:
-            behind.append(f"{name} has {ready} of {wanted} pods ready")
-    return ", ".join(behind)
+            not_ready.append(f"{name} is not observed yet")
+        elif ready < desired:
+            not_ready.append(f"{name} has {ready} of {desired} pods ready")
+    return ", ".join(not_ready)
 
 
 def readiness(item: Object | None) -> str:
-    """Why an object with a condition Ready is not ready; empty when it is."""
+    """Return why an object with a condition Ready is not ready; "" if it is."""
     if item is None:
-        return "is not there yet"
+        return "does not exist yet"
     status = item.get("status", {})
     ready = next((each for each in status.get("conditions", []) if each["type"] == "Ready"), None)
     if ready is None:
         return "has no condition Ready yet"
-    seen = ready.get("observedGeneration", status.get("observedGeneration", 0))
-    if seen < item["metadata"].get("generation", 0):
-        return "its newest spec is not looked at yet"
+    observed = ready.get("observedGeneration", status.get("observedGeneration", 0))
+    if observed < item["metadata"].get("generation", 0):
+        return "its current generation is not observed yet"
     if ready["status"] == "True":
         return ""
     return ": ".join(filter(None, (ready.get("reason"), ready.get("message")))) or "is not Ready"
 
 
 def database(item: Object | None) -> str:
-    """Why a CrdbCluster is not usable yet; empty when it is."""
+    """Return why a CrdbCluster is not ready; "" if it is."""
     if item is None:
-        return "is not there yet"
-    wanted = sum(region["nodes"] for region in item["spec"].get("regions", []))
+        return "does not exist yet"
+    desired = sum(region["nodes"] for region in item["spec"].get("regions", []))
     status = item.get("status", {})
     ready = status.get("readyNodes", 0)
-    if ready < wanted:
-        return f"has {ready} of {wanted} nodes ready"
+    if ready < desired:
+        return f"has {ready} of {desired} nodes ready"
     return "" if status.get("reconciled") else "is not reconciled yet"
 
 
 def manifests(text: str) -> Iterator[Object]:
-    """The objects of a YAML text."""
+    """Yield the objects of a YAML text."""
     for body in yaml.safe_load_all(text):
         if body:
             yield body
 
 
 def kept(body: Object) -> bool:
-    """Whether helm leaves the object when it uninstalls the release."""
+    """Return whether helm keeps the object when the release is uninstalled."""
     annotations = body["metadata"].get("annotations") or {}
     return annotations.get("helm.sh/resource-policy") == "keep"
 
 
 def reference(body: Object) -> str:
-    """An object as kubectl takes it: kind.version.group/name."""
+    """Return an object in kubectl's notation: kind.version.group/name."""
     group, _, version = body["apiVersion"].rpartition("/")
     kind = f"{body['kind']}.{version}.{group}" if group else body["kind"]
     return f"{kind}/{body['metadata']['name']}"
 
 
 def location(body: Object) -> tuple[str, ...]:
-    """The arguments of kubectl that name the object's namespace."""
+    """Return kubectl's arguments for the object's namespace."""
     namespace = body["metadata"].get("namespace")
     return ("--namespace", namespace) if namespace else ()
 
 
 def fail(message: str) -> int:
-    """Tell why it ends, for exit code 1."""
+    """Print an error and return exit code 1."""
     print(message, file=sys.stderr)
     return 1

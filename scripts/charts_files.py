@@ -1,4 +1,4 @@
-"""What scripts/charts_values.py and charts_manifests.py do alike: write generated files, or say which are old."""
+"""Shared by scripts/charts_values.py and charts_manifests.py: write generated files, or list outdated ones."""
 
 import argparse
 import sys
@@ -10,22 +10,22 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 def write_or_compare(doc: str | None, target: str, made: Callable[[], Mapping[Path, str]]) -> int:
-    """A script's whole work; the exit code, 1 where files are only compared and one of them is old.
+    """Run a script; return the exit code, 1 if files are only compared and one is outdated.
 
     Args:
-        doc: what `--help` begins with.
-        target: of make, by which the files are written.
-        made: the files, and what is to stand in them.
+        doc: Text of `--help`.
+        target: Target of make that writes the files.
+        made: Returns path -> text of the files.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write them; without it they are compared only")
+    parser.add_argument("--write", action="store_true", help="write the files [only compare them]")
     write = parser.parse_args().write
-    old = []
+    outdated = []
     for file, text in made().items():
         if write:
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:
-            old.append(file.relative_to(ROOT))
-    for file in old:
-        print(f"{file} is old: make {target}", file=sys.stderr)
-    return 1 if old else 0
+            outdated.append(file.relative_to(ROOT))
+    for file in outdated:
+        print(f"{file} is outdated: run make {target}", file=sys.stderr)
+    return 1 if outdated else 0

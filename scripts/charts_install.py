@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Install marketfeed on a cluster, in two steps: what it stands on, then itself. Each may be run again at any time.
+"""Install marketfeed on a cluster in two steps, its platform and marketfeed. The steps are idempotent.
 
-platform    Strimzi, the CockroachDB operator, Prometheus and Grafana (charts/marketfeed-platform); a cluster that has
-            them needs it not, or with some switched off
-install     the operator, and what the values ask for beside it (charts/marketfeed)
-uninstall   the release of install; what it keeps on purpose is listed
+platform    install Strimzi, the CockroachDB operator, Prometheus and Grafana (charts/marketfeed-platform); not needed
+            if the cluster has them; each can be disabled
+install     install the operator and the optional objects of the values (charts/marketfeed)
+uninstall   uninstall the release of install and list the objects that are kept
 
-Each ends when all of it is usable, and says meanwhile what it waits for. Exit code 1: it is not, and why.
+Each step waits until everything is ready and prints what it waits for. Exit code 1: it failed, with the reason.
 """
 
 import argparse
@@ -41,16 +41,16 @@ PLATFORM_KINDS: Final = {
     "cockroachdb": [("crdb.cockroachlabs.com/v1beta1", "CrdbCluster")],
     "monitoring": [("monitoring.coreos.com/v1", kind) for kind in ("PodMonitor", "PrometheusRule")],
 }
-"""Switch of the chart marketfeed-platform -> the kinds that are there once it works."""
+"""Switch of the chart marketfeed-platform -> the CRDs that it installs."""
 OWN: Final = (("marketfeed.marketfeed.dev", "marketfeed-canary"), ("lease", "marketfeed-operator"))
-"""What the operator makes for itself in its namespace."""
+"""Objects that the operator creates in its namespace."""
 
 
 def platform(cluster: Cluster, options: argparse.Namespace) -> None:
     """Install charts/marketfeed-platform.
 
     Raises:
-        Failed: it cannot be, or is not usable in time.
+        Failed: The installation failed or is not ready in time.
     """
     waiting = Waiting(options.timeout_seconds)
     chart = ROOT / "charts" / PLATFORM
@@ -59,18 +59,22 @@ def platform(cluster: Cluster, options: argparse.Namespace) -> None:
     print(f"installing release {options.release} in namespace {options.namespace}")
     cluster.run_helm(*_upgrade(chart, options))
     values = next(manifests(_helm_get(cluster, "values", options, "--all", "--output=yaml")))
-    wanted = [kind for switch, kinds in PLATFORM_KINDS.items() if values[switch]["enabled"] for kind in kinds]
+    required = [
+        kind for switch, kinds in PLATFORM_KINDS.items() if values[switch]["enabled"] for kind in kinds
+    ]
     everything = ("deployments,statefulsets,daemonsets", "--namespace", options.namespace)
     waiting.until("the operators and Prometheus", lambda: workloads(cluster.find(*everything)))
-    waiting.until("their kinds", lambda: _missing(wanted, cluster))
+    waiting.until("their CRDs", lambda: _missing(required, cluster))
     if values["cockroachdb"]["enabled"]:
         _label_nodes(cluster, values["cockroachdb-operator-chart"]["cloudRegion"], write=options.label_nodes)
 
 
-def _missing(wanted: list[tuple[str, str]], cluster: Cluster) -> str:
-    known = cluster.kinds()
+def _missing(required: list[tuple[str, str]], cluster: Cluster) -> str:
+    served = cluster.kinds()
     return ", ".join(
-        f"{kind} of {version} is not known yet" for version, kind in wanted if (version, kind) not in known
+        f"{kind} of {version} is not installed yet"
+        for version, kind in required
+        if (version, kind) not in served
     )
 
 
@@ -83,13 +87,13 @@ def _label_nodes(cluster: Cluster, region: str, *, write: bool) -> None:
         return
     command = ["label", "nodes", *other, f"{REGION_LABEL}={region}"]
     if write:
-        # Without --overwrite: a node that has another region is in another region.
+        # Without --overwrite: a node with another label is in another region.
         cluster.run_kubectl(*command)
         print(f"labelled {', '.join(other)} with {REGION_LABEL}={region}")
     else:
         print(
             f"CockroachDB will not run on {', '.join(other)}: the label {REGION_LABEL} is not {region}, the operator's "
-            f"cloudRegion. Label them (--label-nodes does so), or set the region that they have:\n"
+            f"cloudRegion. Label them (option --label-nodes), or set cloudRegion to their region:\n"
             f"  kubectl {' '.join(command)}"
         )
 
@@ -98,41 +102,41 @@ def install(cluster: Cluster, options: argparse.Namespace) -> None:
     """Install charts/marketfeed.
 
     Raises:
-        Failed: it cannot be, or is not usable in time.
+        Failed: The installation failed or is not ready in time.
     """
     waiting = Waiting(options.timeout_seconds)
     chart = ROOT / "charts" / "marketfeed"
-    # Rendered as it will be in the end, which Helm itself does only once the kind is known.
+    # Rendered in its final form; Helm itself renders the MarketFeed only if the CRD is installed.
     api = ["--api-versions", "/".join(MARKET_FEED)]
-    wanted = list(manifests(cluster.run_helm("template", *_release(chart, options), *api)))
-    _check_kinds(cluster, wanted)
-    feeds = [body for body in wanted if body["kind"] == "MarketFeed"]
+    desired = list(manifests(cluster.run_helm("template", *_release(chart, options), *api)))
+    _check_kinds(cluster, desired)
+    feeds = [body for body in desired if body["kind"] == "MarketFeed"]
     print(f"installing release {options.release} in namespace {options.namespace}")
     cluster.run_helm(*_upgrade(chart, options))
-    waiting.until("the kind MarketFeed", lambda: _missing([MARKET_FEED], cluster))
-    # At a line's start: the kind's own definition has that line too, further in.
+    waiting.until("the CRD of MarketFeed", lambda: _missing([MARKET_FEED], cluster))
+    # At the start of a line: the CRD contains the text too, indented.
     if feeds and "\nkind: MarketFeed\n" not in _helm_get(cluster, "manifest", options):
-        print("the kind is new: once more, for the MarketFeed")
+        print("the CRD was installed by this release: upgrading again for the MarketFeed")
         cluster.run_helm(*_upgrade(chart, options))
-    for body in sorted(wanted, key=_order):
+    for body in sorted(desired, key=_order):
         _await(cluster, waiting, body, options.namespace)
     print(_helm_get(cluster, "notes", options))
 
 
-def _check_kinds(cluster: Cluster, wanted: list[Object]) -> None:
-    known = {*cluster.kinds(), MARKET_FEED}
+def _check_kinds(cluster: Cluster, desired: list[Object]) -> None:
+    served = {*cluster.kinds(), MARKET_FEED}
     missing = sorted(
         {
             (body["kind"], body["apiVersion"])
-            for body in wanted
-            if (body["apiVersion"], body["kind"]) not in known
+            for body in desired
+            if (body["apiVersion"], body["kind"]) not in served
         }
     )
     if missing:
         listed = ", ".join(f"{kind} of {version}" for kind, version in missing)
         raise Failed(
-            f"the values ask for kinds that the cluster does not know: {listed}. Install what brings them first "
-            "(make platform; cert-manager for Certificate), or switch off what needs them"
+            f"the values need CRDs that are not installed: {listed}. Install them first "
+            "(make platform; cert-manager for Certificate), or disable what needs them"
         )
 
 
@@ -151,9 +155,9 @@ def _await(cluster: Cluster, waiting: Waiting, body: Object, namespace: str) -> 
     def state() -> str:
         found = cluster.find(what, "--namespace", where)
         if body["kind"] == "Deployment":
-            return workloads(found) if found else "is not there yet"
-        tell = database if body["kind"] == "CrdbCluster" else readiness
-        return tell(found[0] if found else None)
+            return workloads(found) if found else "does not exist yet"
+        check = database if body["kind"] == "CrdbCluster" else readiness
+        return check(found[0] if found else None)
 
     waiting.until(f"{body['kind']} {body['metadata']['name']}", state)
 
@@ -162,7 +166,7 @@ def uninstall(cluster: Cluster, options: argparse.Namespace) -> None:
     """Uninstall the release of charts/marketfeed.
 
     Raises:
-        Failed: helm or kubectl failed, or what should go stays.
+        Failed: helm or kubectl failed, or objects were not deleted in time.
     """
     waiting = Waiting(options.timeout_seconds)
     try:
@@ -170,27 +174,27 @@ def uninstall(cluster: Cluster, options: argparse.Namespace) -> None:
     except Failed as failure:
         if "release: not found" not in str(failure):
             raise
-        print(f"there is no release {options.release} in namespace {options.namespace}: nothing to uninstall")
+        print(f"no release {options.release} in namespace {options.namespace}: nothing to uninstall")
         return
     cluster.run_helm("uninstall", options.release, "--namespace", options.namespace)
-    going = [body for body in bodies if not kept(body)]
-    waiting.until("the objects to go", lambda: _still_there(cluster, going))
+    deleted = [body for body in bodies if not kept(body)]
+    waiting.until("deletion", lambda: _remaining(cluster, deleted))
     for kind, name in OWN:
         if cluster.find(kind, name, "--namespace", options.namespace):
             cluster.run_kubectl("delete", kind, name, "--namespace", options.namespace)
-    _tell_kept(cluster, [body for body in bodies if kept(body)], options.namespace)
+    _print_kept(cluster, [body for body in bodies if kept(body)], options.namespace)
 
 
-def _still_there(cluster: Cluster, bodies: list[Object]) -> str:
+def _remaining(cluster: Cluster, bodies: list[Object]) -> str:
     return ", ".join(reference(body) for body in bodies if cluster.find(reference(body), *location(body)))
 
 
-def _tell_kept(cluster: Cluster, bodies: list[Object], namespace: str) -> None:
+def _print_kept(cluster: Cluster, bodies: list[Object], namespace: str) -> None:
     for body in bodies:
         print(f"kept: {reference(body)}")
     for feed in cluster.find("marketfeed.marketfeed.dev", "--all-namespaces"):
         where, name = feed["metadata"]["namespace"], feed["metadata"]["name"]
-        print(f"kept: MarketFeed {name} in namespace {where}; its pods go on, and nobody looks after them")
+        print(f"kept: MarketFeed {name} in namespace {where}; its pods keep running without an operator")
     for claim in cluster.find("persistentvolumeclaims", "--namespace", namespace):
         print(f"kept: the data of {claim['metadata']['name']} in namespace {namespace}")
 
@@ -213,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--context", default="", help="context of the kubeconfig [the current one]")
+    parser.add_argument("--context", default="", help="context of the kubeconfig [current context]")
     steps = parser.add_subparsers(dest="step", required=True)
     for name, step, release in (
         ("platform", platform, PLATFORM),
@@ -224,32 +228,38 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(run=step)
         one.add_argument("--namespace", default=release, help=f"[{release}]")
         one.add_argument("--release", default=release, help=f"name of the release [{release}]")
-        one.add_argument("--timeout-seconds", type=float, default=900, help="for all waits together [900]")
+        one.add_argument(
+            "--timeout-seconds", type=float, default=900, help="total timeout of all waits [900]"
+        )
         if name != "uninstall":
             one.add_argument(
-                "--values", action="append", default=[], metavar="FILE", help="repeatable, the last wins"
+                "--values",
+                action="append",
+                default=[],
+                metavar="FILE",
+                help="repeatable; the last one takes precedence",
             )
             one.add_argument(
-                "--set", action="append", default=[], metavar="KEY=VALUE", help="one value; repeatable"
+                "--set", action="append", default=[], metavar="KEY=VALUE", help="a single value; repeatable"
             )
         if name == "platform":
             one.add_argument(
                 "--label-nodes",
                 action="store_true",
-                help=f"give the nodes without one the label {REGION_LABEL}",
+                help=f"set the label {REGION_LABEL} on nodes without it",
             )
     return parser
 
 
 def main() -> int:
-    """Run the step that the command line names."""
+    """Run the step in the command line."""
     options = _parser().parse_args()
     try:
         options.run(programs(options.context), options)
     except Failed as failure:
         return fail(str(failure))
     except KeyboardInterrupt:
-        return fail("interrupted: run the same again to go on")
+        return fail("interrupted: run the same command again to continue")
     return 0
 
 

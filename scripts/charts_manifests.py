@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""manifests/operator, rendered from charts/marketfeed, and the chart's copy of the CRD from its Python types.
+"""Render manifests/operator from charts/marketfeed, and the chart's copy of the CRD from its Python types.
 
-The manifests are for those who install without Helm: the chart with its default values, in the namespace
-marketfeed-system. helm is the one the charts' tests use, built once by Go.
+The manifests are for an installation without Helm: the chart with default values in the namespace marketfeed-system.
+The executable helm is that of the charts' tests, built once with Go.
 """
 
 import subprocess
@@ -32,12 +32,12 @@ FILES: Final = {
     ),
     "deployment.yaml": ("deployment", "pod-disruption-budget", "network-policy"),
 }  # fmt: skip
-"""File of manifests/operator -> the templates of the chart that it shows, in this order."""
-_HELMS_OWN: Final = ("helm.sh/chart:", "app.kubernetes.io/managed-by:")
+"""File of manifests/operator -> the chart's templates in it, in this order."""
+_HELM_LABELS: Final = ("helm.sh/chart:", "app.kubernetes.io/managed-by:")
 
 
 def manifests(helm: Path) -> dict[Path, str]:
-    """The files, and what is to stand in them."""
+    """Return path -> text of the files."""
     files = {
         ROOT / "manifests/operator" / name: HEAD + _rendered(helm, name, templates)
         for name, templates in FILES.items()
@@ -53,8 +53,8 @@ def _rendered(helm: Path, name: str, templates: tuple[str, ...]) -> str:
         done = subprocess.run([*command, *shown], check=True, capture_output=True, text=True)  # noqa: S603 - no shell
         objects.append(done.stdout.removeprefix("---\n").rstrip() + "\n")
     lines = "---\n".join(objects).splitlines()
-    # Labels by which Helm knows its own would tell it wrongly that these are.
-    return "\n".join(line for line in lines if not line.strip().startswith(_HELMS_OWN)) + "\n"
+    # Without Helm's labels, which would mark the objects as managed by Helm.
+    return "\n".join(line for line in lines if not line.strip().startswith(_HELM_LABELS)) + "\n"
 
 
 def _namespace() -> str:
@@ -64,7 +64,7 @@ def _namespace() -> str:
 
 
 def main() -> int:
-    """Write the files, or say which are not as they should be."""
+    """Write the files, or list outdated ones."""
     try:
         return write_or_compare(__doc__, "charts", lambda: manifests(charts_tools.find_tools().helm))
     except Unavailable as reason:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""values.schema.json and the table of values in README.md of each chart, from the comments in its values.yaml.
+"""Generate values.schema.json and the table of values in README.md of each chart from the comments in values.yaml.
 
-A comment directly above a key describes it. A line ``# @schema {…}`` in it adds to the key's JSON Schema what its
-default does not tell: an enum, bounds, the type of what an empty list or map may hold. A map with keys of its own
-takes no others; an empty one takes any, unless the schema says more.
+A comment directly above a key is its description. A line ``# @schema {…}`` in it extends the key's JSON Schema where
+the default is not sufficient: an enum, bounds, types of the items of an empty list or map. A map with keys allows no
+other keys; an empty map allows any key unless the schema restricts it.
 """
 
 import json
@@ -38,11 +38,11 @@ class Value:
     """A value of a chart.
 
     Attributes:
-        path: its keys from the root.
-        default: what values.yaml gives.
-        description: the words above it.
-        schema: what `@schema` says.
-        children: the values in it, where it is a map with keys of its own.
+        path: Keys from the root.
+        default: Default in values.yaml.
+        description: Text of the comment.
+        schema: Content of `@schema`.
+        children: Nested values of a map with keys.
     """
 
     path: tuple[str, ...]
@@ -53,14 +53,14 @@ class Value:
 
 
 def read(text: str) -> tuple[Value, ...]:
-    """The values of a values.yaml, in its order.
+    """Parse the values of a values.yaml, in order.
 
     Raises:
-        ValueError: a value has no description, or its type cannot be told.
+        ValueError: A value has no description.
     """
     node, lines = yaml.compose(text), text.splitlines()
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError("values.yaml is not a map")  # noqa: TRY004 - the text is wrong, not a type
+        raise ValueError("values.yaml is not a map")  # noqa: TRY004 - an error of the file, not of a type
     return tuple(_values(node, yaml.safe_load(text), lines, ()))
 
 
@@ -70,7 +70,7 @@ def _values(
     for key, below in node.value:
         here, default = (*path, key.value), defaults[key.value]
         description, schema = _comment(lines, key.start_mark.line)
-        # What a schema is given for is a leaf: its defaults are one value, not a section.
+        # A value with a schema is a leaf: its default is a single value, not a section.
         section = isinstance(below, yaml.MappingNode) and below.value and not schema
         children = tuple(_values(below, default, lines, here)) if section else ()
         if not children and not description:
@@ -91,10 +91,10 @@ def _comment(lines: list[str], line: int) -> tuple[str, Schema]:
 
 
 def json_schema(values: tuple[Value, ...]) -> Schema:
-    """The JSON Schema that refuses every key that values.yaml has not."""
+    """Return the JSON Schema, which allows only the keys of values.yaml."""
     root = _section(values)
-    # Helm gives every subchart this one.
-    root["properties"]["global"] = {"type": "object", "description": "Values of a chart above this one."}
+    # Helm passes this key to every subchart.
+    root["properties"]["global"] = {"type": "object", "description": "Global values of a parent chart."}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **root}
 
 
@@ -111,12 +111,12 @@ def _schema(value: Value) -> Schema:
     if value.default is not None:
         found["type"] = _TYPES[type(value.default)]
     elif "type" not in value.schema:
-        raise ValueError(f"{'.'.join(value.path)} has no default: say its type in @schema")
+        raise ValueError(f"{'.'.join(value.path)} has no default: set its type in @schema")
     return {**found, **value.schema, **described}
 
 
 def table(values: tuple[Value, ...]) -> str:
-    """The table of values for README.md."""
+    """Return the table of values for README.md."""
     rows = [
         f"| `{'.'.join(value.path)}` | {_default(value)} | {value.description} |" for value in leaves(values)
     ]
@@ -124,7 +124,7 @@ def table(values: tuple[Value, ...]) -> str:
 
 
 def leaves(values: tuple[Value, ...]) -> Iterator[Value]:
-    """Every value that is not a section."""
+    """Yield every value that is not a section."""
     for value in values:
         if value.children:
             yield from leaves(value.children)
@@ -138,10 +138,10 @@ def _default(value: Value) -> str:
 
 
 def rendered(chart: Path) -> dict[Path, str]:
-    """The files of a chart that are made from its values.yaml, and what is to stand in them.
+    """Return path -> text of a chart's files that are generated from its values.yaml.
 
     Raises:
-        ValueError: values.yaml cannot be read so, or README.md has no place for the table.
+        ValueError: values.yaml is invalid, or README.md has no markers for the table.
     """
     values = read((chart / "values.yaml").read_text())
     readme = (chart / "README.md").read_text()
@@ -156,7 +156,7 @@ def rendered(chart: Path) -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write the files, or say which are not as they should be."""
+    """Write the files, or list outdated ones."""
     charts = [ROOT / "charts" / name for name in CHARTS]
     return write_or_compare(
         __doc__,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Pictures of the dashboards for the documentation, from real services at work and in trouble.
+"""Draw pictures of the dashboards for the documentation, with data of running services and faults.
 
-Starts what the proof of the queries starts (a venue with faults, workers, consumers, the operator where an API server
-can be had, Prometheus), lets it run, and draws every dashboard into docs/images. Takes some minutes.
+Starts the environment of the query tests (a venue with faults, workers, consumers, Prometheus, and the operator if an
+API server is available) for some minutes, and draws every dashboard to docs/images.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "monitoring/tests"))
 
-import monitoring_stage  # noqa: E402 - found through the line above
+import monitoring_stage  # noqa: E402 - in the path appended above
 
 from marketfeed_monitoring import pictures  # noqa: E402
 from marketfeed_monitoring.boards import BOARDS  # noqa: E402
@@ -25,17 +25,17 @@ from marketfeed_monitoring.prometheus import programs  # noqa: E402
 
 STEP_SECONDS = 1.0
 RATE_INTERVAL = "10s"
-WARM_SECONDS = 20  # a rate needs its interval first
+WARM_UP_SECONDS = 20  # longer than the rate interval
 
 
 def main() -> None:
-    """Run the stage for the time that is asked for, and draw."""
+    """Run the environment for the given time and draw the dashboards."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=180, help="how long the pictures reach back [180]")
+    parser.add_argument("--seconds", type=float, default=180, help="time range of the pictures [180]")
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "docs/images", help="where they go [docs/images]"
+        "--folder", type=Path, default=ROOT / "docs/images", help="output folder [docs/images]"
     )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="marketfeed-dashboards-") as folder:
@@ -47,7 +47,7 @@ async def _run(folder: Path, seconds: float, images: Path) -> None:
     async with monitoring_stage.stage(folder, programs()) as stage:
         if stage.without_operator:
             print(f"without the operator: {stage.without_operator}", flush=True)
-        await asyncio.sleep(WARM_SECONDS)
+        await asyncio.sleep(WARM_UP_SECONDS)
         begin = time.time()
         print(f"running for {seconds:g} s, faults after a third", flush=True)
         await asyncio.sleep(seconds / 3)
@@ -56,7 +56,7 @@ async def _run(folder: Path, seconds: float, images: Path) -> None:
         for board in BOARDS:
             if board.uid != "marketfeed-operator" or not stage.without_operator:
                 _draw(board, stage, begin, images / f"{board.uid}.png")
-        print("trades are lost for good, for the picture of an overview that is red", flush=True)
+        print("losing trades permanently, for the overview with faults", flush=True)
         monitoring_stage.lose_trades_permanently(stage)
         await monitoring_stage.inject_faults(stage)
         await asyncio.sleep(45)

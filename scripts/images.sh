@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds the container images of marketfeed's components.
+# Build the container images of marketfeed's components.
 #
-#   scripts/images.sh [--help] [worker|consumer|operator|simulator]...     all of them when none is named
+#   scripts/images.sh [--help] [worker|consumer|operator|simulator]...     all by default
 #
-#   DOCKER=docker              the client; from version 23 on it needs its buildx plugin
-#   BASE_IMAGE=python:3.13-slim, BUILD_IMAGE=$BASE_IMAGE     what they stand on, and what they are put together in
-#   IMAGE_PREFIX=              put before the names: registry.example.com/team/
-#   IMAGE_TAG=                 the version of pyproject.toml unless set
-#   BUILD_NETWORK=             the network of the build's steps, such as host
+#   DOCKER=docker              client; version 23 and later needs the buildx plugin
+#   BASE_IMAGE=python:3.13-slim, BUILD_IMAGE=$BASE_IMAGE     images of the runtime stage and the build stage
+#   IMAGE_PREFIX=              prefix of the names, such as registry.example.com/team/
+#   IMAGE_TAG=                 tag [version in pyproject.toml]
+#   BUILD_NETWORK=             network of the build's steps, such as host
 #
-# Who reaches the package index through a mirror or with a CA of their own: PIP_CONFIG_FILE, UV_CONFIG_FILE and
-# SSL_CERT_FILE, when set, are given to the build as secrets. No layer holds them.
+# For a mirror of the package index or a custom CA, set PIP_CONFIG_FILE, UV_CONFIG_FILE and SSL_CERT_FILE: they are
+# passed to the build as secrets and are not stored in any layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,7 +36,7 @@ declare -A folders=([worker]=workers [consumer]=consumers [operator]=operator [s
 for name in "${@:-worker consumer operator simulator}"; do
     for component in $name; do
         if [ -z "${folders[$component]:-}" ]; then
-            echo "no such component: $component; there are worker, consumer, operator, simulator" >&2
+            echo "unknown component: $component; allowed: worker, consumer, operator, simulator" >&2
             exit 2
         fi
         image=${IMAGE_PREFIX:-}marketfeed-$component:$tag

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Retention and audit under thousands of generated interleavings, against an oracle that is SQL alone.
+"""Check retention and audit with thousands of generated interleavings against an oracle in SQL.
 
     make retention-check RUNS=10000 SEED=1
 
-Starts PostgreSQL, plays groups of interleavings in as many processes as there are cores, and prints a line every few
-seconds. What fails is played again alone, made small, and printed as one line of JSON; `--case FILE` plays such a line.
-See consumers/tests/consumer_interleavings.py.
+Starts PostgreSQL and runs groups of interleavings in one process per core, with a progress line every few seconds. A
+failed case is run alone, shrunk, and printed as a line of JSON, which `--case FILE` runs again. See
+consumers/tests/consumer_interleavings.py.
 """
 
 import argparse
@@ -34,14 +34,14 @@ _stack = ExitStack()
 
 
 def main() -> int:
-    """Play them; 0 when all of them keep the definition, otherwise 1."""
+    """Run the interleavings; return 0 if all of them satisfy the definition, otherwise 1."""
     options = _parser().parse_args()
     with running() as server:
         if options.case is not None:
             _begin([server.new_database()])
             wrong = _stage.play([json.loads(options.case.read_text())], small_steps=options.small_steps)
             _stack.close()
-            print("\n".join(wrong) or "it keeps the definition")
+            print("\n".join(wrong) or "the case satisfies the definition")
             return int(bool(wrong))
         workers = os.cpu_count() or 1
         databases = [server.new_database() for _ in range(workers)]
@@ -54,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=2_000, help="how many interleavings [%(default)s]")
-    parser.add_argument("--seed", type=int, default=1, help="of the first group of them [%(default)s]")
-    parser.add_argument("--case", type=Path, help="play this one, a line of JSON in a file")
+    parser.add_argument("--runs", type=int, default=2_000, help="number of interleavings [%(default)s]")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first group [%(default)s]")
+    parser.add_argument("--case", type=Path, help="run the case in this file, a line of JSON")
     parser.add_argument("--small-steps", action="store_true", help="with --case: retention in small steps")
     return parser
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 def _all(runs: int, seed: int, databases: list[str]) -> int:
     sizes = [min(GROUP, runs - at) for at in range(0, runs, GROUP)]
     print(f"{runs:,} interleavings, seeds {seed} to {seed + len(sizes) - 1}", flush=True)
-    began = told = time.monotonic()
+    began = printed = time.monotonic()
     counts: Counter[str] = Counter()
     failed = played = 0
     pool = ProcessPoolExecutor(len(databases), initializer=_begin, initargs=(databases,))
@@ -77,16 +77,16 @@ def _all(runs: int, seed: int, databases: list[str]) -> int:
             played += jobs[job]
             for line in lines:
                 print(line, flush=True)
-            if time.monotonic() - told >= PROGRESS_SECONDS:
-                told = time.monotonic()
-                print(f"{played:,} played, {failed} groups failed, {told - began:.0f} s", flush=True)
+            if time.monotonic() - printed >= PROGRESS_SECONDS:
+                printed = time.monotonic()
+                print(f"{played:,} run, {failed} groups failed, {printed - began:.0f} s", flush=True)
     shown = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-    print(f"{played:,} played, {failed} groups failed, {time.monotonic() - began:.0f} s; {shown}", flush=True)
+    print(f"{played:,} run, {failed} groups failed, {time.monotonic() - began:.0f} s; {shown}", flush=True)
     return int(failed > 0)
 
 
 def _begin(databases: list[str]) -> None:
-    """Take a database that no other process has: the first of which the lock is to be had."""
+    """Lock a database that no other process uses."""
     global _stage
     import psycopg
 
@@ -102,7 +102,7 @@ def _begin(databases: list[str]) -> None:
 
 
 def _play(seed: int, size: int) -> tuple[list[str], "Counter[str]"]:
-    """The group of `seed`: lines about what is wrong, and what was done."""
+    """Run the group of `seed`; return lines that describe failures, and counts of steps."""
     small_steps = seed % 2 == 0
     before = _stage.counts.copy()
     cases = group(seed, size)
@@ -111,7 +111,7 @@ def _play(seed: int, size: int) -> tuple[list[str], "Counter[str]"]:
     if not wrong:
         return [], done
     symbol = wrong[0].split(": ")[1]
-    lines = [f"seed {seed}{' (small steps)' if small_steps else ''}: {wrong[0]} ({len(wrong)} in all)"]
+    lines = [f"seed {seed}{' (small steps)' if small_steps else ''}: {wrong[0]} ({len(wrong)} in total)"]
 
     def fails(case: Case) -> bool:
         return bool(_stage.play([case], small_steps=small_steps))

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""What the tests need beyond Python, fetched or built once into the cache, before the tests start and are timed.
+"""Download or build the tools that tests need beyond Python, once, into the cache.
 
     kafka        Apache Kafka, by Maven
     prometheus   Prometheus and promtool, by apt
     kubernetes   the Kubernetes control plane, by Go
-    charts       helm and what checks the charts, by Go
-    e2e          the programs of a kind cluster's nodes and of the compose stack, by Go
-    images       what compose and kind run, but for our own images; starts a Docker engine (make e2e-down stops it)
+    charts       helm and the validators of the charts, by Go
+    e2e          the executables of a kind cluster's nodes and of the compose stack, by Go
+    images       third-party images of compose and kind; starts a Docker engine (make e2e-down stops it)
 
-What this machine lacks the tools for is said and left out; whether that skips tests or fails them is for the tests to
-say.
+Tools that cannot be built on this machine are reported and skipped; the tests then skip or fail.
 """
 
 import argparse
@@ -30,7 +29,7 @@ sys.path += [
     )
 ]
 
-import build_images  # noqa: E402 - found through the line above
+import build_images  # noqa: E402 - in the path appended above
 import charts_tools  # noqa: E402
 import docker_engine  # noqa: E402
 import images_recipes  # noqa: E402
@@ -67,19 +66,19 @@ DEFAULT: Final = ("kafka", "prometheus", "kubernetes", "charts")
 
 
 def main() -> None:
-    """Prepare each that is named; a failed fetch or build ends with its own error."""
+    """Prepare the given tools; a failed download or build raises its own error."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to prepare [{' '.join(DEFAULT)}]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"tool [{' '.join(DEFAULT)}]")
     names = parser.parse_args().names or DEFAULT
     if unknown := sorted(set(names) - TOOLS.keys()):
-        parser.error(f"no such tool: {', '.join(unknown)}; there are {', '.join(TOOLS)}")
+        parser.error(f"unknown tool: {', '.join(unknown)}; allowed: {', '.join(TOOLS)}")
     for name in names:
         try:
             print(f"{name}: {TOOLS[name]()}", flush=True)
         except Unavailable as reason:
-            print(f"{name}: left out: {reason}", flush=True)
+            print(f"{name}: skipped: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The tests that start nothing, on this Python or on another one of this machine.
+"""Run the tests that start no process, on this Python or on another installed version.
 
-Another Python gets an environment of its own, .venv-VERSION, from the same lock. Where it is not installed that is
-said and nothing runs; with CI=true it is a failure.
+Another version has its own environment .venv-VERSION from the same lock. If it is not installed, the tests are skipped
+with a message; with CI=true this is a failure.
 """
 
 import argparse
@@ -21,11 +21,11 @@ SELECTION: Final = "not integration and not kafka and not starts"
 
 
 def environment(version: str) -> Path:
-    """The interpreter of the project's environment for Python `version`, installed or brought up to date.
+    """Install or update the environment for Python `version`; return its interpreter.
 
     Raises:
-        Unavailable: there is no such Python here.
-        CalledProcessError: uv failed; its words are on the terminal.
+        Unavailable: This Python version is not installed.
+        CalledProcessError: uv failed; its error is on the terminal.
     """
     base = pythons.interpreter(version)
     folder = ROOT / f".venv-{version}"
@@ -40,12 +40,12 @@ def environment(version: str) -> Path:
 
 
 def main() -> int:
-    """Exit code of pytest; 0 where there is no such Python, with CI=true 1."""
+    """Run pytest; return its exit code, or 0 (with CI=true 1) if the Python version is not installed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python", metavar="VERSION", help="such as 3.13; without it, this one")
-    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="of pytest, after --")
+    parser.add_argument("--python", metavar="VERSION", help="such as 3.13 [this Python]")
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="arguments of pytest, after --")
     options = parser.parse_args()
     try:
         python = environment(options.python) if options.python else sys.executable

@@ -44,7 +44,7 @@ def test_a_preview_tells_what_comes_goes_and_moves():
     assert found.shards == {"feed-shard-0": (4, 2), "feed-shard-1": (0, 2)}
     assert found.settings == {"spec.logging.level": ("INFO", "DEBUG"), "spec.shardSize": (50, 2)}
     assert found.restarted == ("feed-shard-0",)
-    assert (found.made, found.deleted, found.migrated, found.paused) == ((), (), False, False)
+    assert (found.created, found.deleted, found.migrated, found.paused) == ((), (), False, False)
     told = as_json(found)
     assert told["moved"] == [{"symbol": "CC", "from": "feed-shard-0", "to": "feed-shard-1"}]
     assert told["shards"][1] == {"name": "feed-shard-1", "symbolsNow": 0, "symbolsThen": 2}

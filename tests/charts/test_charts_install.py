@@ -45,7 +45,7 @@ class TestWaiting:
 
     def test_wait_deadline_names_the_last_missing_object(self) -> None:
         waiting, _ = self._waiting(10)
-        with pytest.raises(charts_cluster.Failed, match="not usable within 10 s: the operator: no pod"):
+        with pytest.raises(charts_cluster.Failed, match="not ready within 10 s: the operator: no pod"):
             waiting.until("the operator", lambda: "no pod")
 
     def test_wait_deadline_is_shared(self) -> None:
@@ -69,7 +69,7 @@ def _workload(kind: str = "Deployment", *, observed: int = 2, **counts: int) -> 
         (_workload(readyReplicas=1, updatedReplicas=2), "Deployment x has 1 of 2 pods ready"),
         (_workload(readyReplicas=2, updatedReplicas=1), "Deployment x has 1 of 2 pods ready"),
         (_workload(), "Deployment x has 0 of 2 pods ready"),
-        (_workload(observed=1, readyReplicas=2, updatedReplicas=2), "Deployment x is not looked at yet"),
+        (_workload(observed=1, readyReplicas=2, updatedReplicas=2), "Deployment x is not observed yet"),
         (_workload("DaemonSet", desiredNumberScheduled=3, numberReady=3), ""),
         (_workload("DaemonSet", desiredNumberScheduled=3, numberReady=1), "DaemonSet x has 1 of 3 pods ready"),
     ],
@@ -86,10 +86,10 @@ def _conditioned(observed: int, **ready: str) -> Object:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (None, "is not there yet"),
+        (None, "does not exist yet"),
         (_conditioned(2), "has no condition Ready yet"),
         (_conditioned(2, status="True"), ""),
-        (_conditioned(1, status="True"), "its newest spec is not looked at yet"),
+        (_conditioned(1, status="True"), "its current generation is not observed yet"),
         (_conditioned(2, status="False", reason="Creating", message="2 pods"), "Creating: 2 pods"),
         (_conditioned(2, status="False"), "is not Ready"),
     ],
@@ -194,14 +194,14 @@ def test_install_of_local_with_its_feed_is_repeatable_and_removable(
     done = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "200")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Deployment marketfeed-operator: ready" in done.stdout
-    assert "the kind is new: once more, for the MarketFeed" in done.stdout
+    assert "the CRD was installed by this release: upgrading again for the MarketFeed" in done.stdout
     assert "Kafka market: ready" in done.stdout
     assert "MarketFeed first: ready" in done.stdout
     assert f"kubectl -n {namespace} get marketfeed first" in done.stdout
 
     again = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "200")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "the kind is new" not in again.stdout
+    assert "the CRD was installed by this release" not in again.stdout
 
     gone = run("uninstall", "--namespace", namespace, "--timeout-seconds", "200")
     assert gone.returncode == 0, gone.stdout + gone.stderr
@@ -211,7 +211,7 @@ def test_install_of_local_with_its_feed_is_repeatable_and_removable(
 
     nothing = run("uninstall", "--namespace", namespace)
     assert (nothing.returncode, nothing.stderr) == (0, "")
-    assert f"there is no release marketfeed in namespace {namespace}: nothing to uninstall" in nothing.stdout
+    assert f"no release marketfeed in namespace {namespace}: nothing to uninstall" in nothing.stdout
 
 
 @pytest.mark.integration
@@ -221,7 +221,7 @@ def test_install_names_an_operator_that_does_not_become_ready(
     values = ROOT / "charts/marketfeed/values-existing.yaml"
     done = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "4")
     assert done.returncode == 1
-    assert "not usable within 4 s: Deployment marketfeed-operator: " in done.stderr
+    assert "not ready within 4 s: Deployment marketfeed-operator: " in done.stderr
     assert run("uninstall", "--namespace", namespace).returncode == 0
 
 
@@ -232,7 +232,7 @@ def test_install_names_missing_crds_before_it_creates_anything(
     values = ROOT / "charts/marketfeed/values-production.yaml"
     done = run("install", "--namespace", namespace, "--values", values)
     assert done.returncode == 1
-    assert "kinds that the cluster does not know: Certificate of cert-manager.io/v1" in done.stderr
+    assert "CRDs that are not installed: Certificate of cert-manager.io/v1" in done.stderr
     assert kubectl("get", "namespace", namespace).returncode != 0
 
 

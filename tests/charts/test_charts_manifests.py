@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "manifests/examples").glob("*.yaml"))
 
 def test_manifests_are_those_of_the_chart(tools: Tools) -> None:
     for file, text in charts_manifests.manifests(tools.helm).items():
-        assert file.read_text() == text, f"{file.relative_to(ROOT)} is old: make charts"
+        assert file.read_text() == text, f"{file.relative_to(ROOT)} is outdated: run make charts"
 
 
 def test_manifests_include_every_object_of_the_operator(render: Render) -> None:

@@ -157,7 +157,7 @@ class TestGenerator:
 
     def test_rejects_a_null_default_without_a_type(self) -> None:
         values = charts_values.read("# Words.\na: null\n")
-        with pytest.raises(ValueError, match="a has no default: say its type in @schema"):
+        with pytest.raises(ValueError, match="a has no default: set its type in @schema"):
             charts_values.json_schema(values)
 
     def test_closes_a_section_and_keeps_a_free_map_open(self) -> None:

@@ -51,11 +51,11 @@ class Postgres:
 def running(follows: Postgres | None = None) -> Iterator[Postgres]:
     """A new server; or a hot standby that follows another one."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-pg-"))
-    binaries, data, user = embedded.programs(), folder / "data", None
+    binaries, data, user = embedded.binaries_folder(), folder / "data", None
     if (nobody := embedded.unprivileged_user()) is not None:
         user = nobody[0]
         os.chown(folder, *nobody)
-        binaries = embedded.reachable(binaries, folder, nobody)
+        binaries = embedded.accessible(binaries, folder, nobody)
     environment = {"LC_ALL": "C", "TZ": "UTC", "PATH": os.environ["PATH"]}
     made: Sequence[str | Path] = [
         *(binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
