@@ -150,7 +150,10 @@ def main() -> None:
     parts = options.only.split(",")
     rates = [int(rate) for rate in options.rates.split(",")] if "paced" in parts else []
     longest = max(
-        [options.events, *(rate * (options.paced_seconds + ingest_subjects.WARM_UP_SECONDS) for rate in rates)]
+        [
+            options.events,
+            *(rate * (options.paced_seconds + ingest_subjects.WARM_UP_SECONDS) for rate in rates),
+        ]
     )
     report = Report("ingest")
     with ExitStack() as stack:
