@@ -6,9 +6,10 @@ import time
 import msgspec
 import pytest
 
+from marketfeed_simtest import rare
 from marketfeed_simtest.clock import Clock, Pipe, StuckError, VirtualLoop
 from marketfeed_simtest.faults import begins, kind_of
-from marketfeed_simtest.plan import SYMBOLS, as_json, draw, from_json, scenario, shrink
+from marketfeed_simtest.plan import SYMBOLS, as_json, draw, from_json, gaps_since, scenario, shrink
 from marketfeed_simulator.faults import parse
 
 
@@ -105,3 +106,16 @@ def test_pipe_keeps_the_order_of_what_is_due_at_one_time() -> None:
         loop.run_until_complete(asyncio.sleep(2))
     loop.close()
     assert came == [-1, *range(100)]
+
+
+def test_rare_seeds_reach_each_of_their_situations_and_change_no_other_plan() -> None:
+    plans = [draw(rare.FIRST_SEED + seed) for seed in range(40)]
+    for plan in plans:
+        assert from_json(as_json(plan)) == plan
+        assert [begins(each) for each in plan.faults] == sorted(begins(each) for each in plan.faults)
+        assert plan.environment()
+    assert {plan.settings.get("kafka_acks") for plan in plans} == {None, "1"}
+    begun = [plan for plan in plans if "backfill_from" in plan.settings]
+    assert len(begun) == 10
+    assert all(plan.head_start_seconds and gaps_since(plan) == 0 for plan in begun)
+    assert {plan.head_start_seconds for plan in map(draw, range(40))} == {0}

@@ -31,7 +31,7 @@ def test_found_plans_name_invariants_and_differ() -> None:
 def test_fresh_seeds_break_nothing() -> None:
     """Drawn by date: what fails here fails for whoever runs the printed command."""
     first = seed_of_today()
-    tally = many.run_seeds(range(first, first + FRESH), many.cores(), lambda *_: None)
+    tally = many.run_seeds(many.seeds_from(first, FRESH), many.cores(), lambda *_: None)
     broken = [
         (failure, name, text) for failure in tally.failures for name, text in failure.violations.items()
     ]

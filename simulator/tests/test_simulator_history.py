@@ -132,3 +132,10 @@ def test_ledger_counts_only_newer_quotes() -> None:
 def test_ledger_without_removes_a_number_from_ranges() -> None:
     assert without([(1, 3), (7, 7)], 2) == [(1, 1), (3, 3), (7, 7)]
     assert without([(1, 3), (7, 7)], 7) == [(1, 3)]
+
+
+def test_aggregated_quantities_are_written_without_an_exponent() -> None:
+    history = TradeHistory()
+    history.add(TradeRow(1, "61685.98000000", "0.00000058", 0, buyer_is_maker=True))
+    (aggregate,) = history.aggregates(1)
+    assert aggregate_json(aggregate, microseconds=False)["q"] == "0.00000058"

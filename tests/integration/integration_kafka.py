@@ -2,6 +2,7 @@
 
 import base64
 import signal
+import struct
 import subprocess
 import time
 import uuid
@@ -213,6 +214,23 @@ class ApacheKafka:
 
     def tail(self) -> str:
         return "\n".join((self._folder / "kafka.log").read_text(errors="replace").splitlines()[-15:])
+
+
+def cut_log(kafka: ApacheKafka, folder: Path, topic: str, partition: int, offset: int) -> None:
+    """Kill the broker, truncate a partition's log to `offset`, and start it again."""
+    kafka.stop(signal.SIGKILL)
+    (log,) = folder.rglob(f"{topic}-{partition}/*.log")
+    data, end = log.read_bytes(), 0
+    while end < len(data):
+        base, length = struct.unpack(">qi", data[end : end + 12])
+        if base >= offset:
+            break
+        end += 12 + length
+    with log.open("r+b") as file:
+        file.truncate(end)
+    for mark in folder.rglob(".kafka_cleanshutdown"):
+        mark.unlink()
+    kafka.start()
 
 
 class KafkaCluster:

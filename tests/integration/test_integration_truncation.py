@@ -5,15 +5,13 @@ stored offset would skip those silently; so the consumer refuses to continue, wh
 reset-offsets.
 """
 
-import signal
-import struct
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
 from integration_consumers import PARTITIONS, Consumer, Rig, trade
-from integration_kafka import ApacheKafka, require_kafka
+from integration_kafka import ApacheKafka, cut_log, require_kafka
 
 from marketfeed_cli.process import Parts
 from marketfeed_devtools.waiting import until_async
@@ -33,23 +31,6 @@ def send(rig: Rig, trade_ids: range, partition: int) -> None:
         if number % 10 == 9:
             assert producer.flush(30) == 0
     assert producer.flush(30) == 0
-
-
-def cut_log(kafka: ApacheKafka, folder: Path, topic: str, partition: int, offset: int) -> None:
-    """Kill the broker, truncate a partition's log to `offset`, and start it again."""
-    kafka.stop(signal.SIGKILL)
-    (log,) = folder.rglob(f"{topic}-{partition}/*.log")
-    data, end = log.read_bytes(), 0
-    while end < len(data):
-        base, length = struct.unpack(">qi", data[end : end + 12])
-        if base >= offset:
-            break
-        end += 12 + length
-    with log.open("r+b") as file:
-        file.truncate(end)
-    for mark in folder.rglob(".kafka_cleanshutdown"):
-        mark.unlink()
-    kafka.start()
 
 
 async def refused(consumer: Consumer, words: str) -> None:

@@ -9,6 +9,7 @@ from marketfeed_simtest import battery, many, mutants
 from marketfeed_simtest.clock import REAL_SECONDS
 from marketfeed_simtest.consumers import command as consumers_command
 from marketfeed_simtest.consumers.mutants import CONSUMER_MUTANTS
+from marketfeed_simtest.consumers.mutants_sql import SQL_MUTANTS
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
 from marketfeed_simtest.mutants_outside import OUTSIDE_MUTANTS
@@ -50,6 +51,7 @@ def main() -> None:
     battery = commands.add_parser("battery", help="the sessions that mutants have to pass")
     battery.add_argument("--seeds", type=int, default=100)
     battery.add_argument("--package", default="marketfeed_workers", choices=sorted(mutants.SOURCES))
+    battery.add_argument("--postgres", action="store_true", help="those of the consumer over PostgreSQL")
     judged = commands.add_parser(
         "mutants", help="put one defect at a time into worker and consumer; each must be found"
     )
@@ -69,7 +71,7 @@ def main() -> None:
         case "crash-points":
             sys.exit(run_crashes(given))
         case "battery":
-            invariant, where = mutants.battery(given.seeds, given.package)
+            invariant, where = mutants.battery(given.seeds, given.package, with_postgres=given.postgres)
             say(f"{invariant}\t{where}" if invariant else "every invariant held")
             sys.exit(bool(invariant))
         case "mutants":
@@ -96,7 +98,7 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
         for name, text in outcome.violations.items():
             say(f"seed {number} {name}: {text}")
 
-    tally = many.run_seeds(range(seed, seed + given.sessions), given.jobs, show)
+    tally = many.run_seeds(many.seeds_from(seed, given.sessions), given.jobs, show)
     for line in many.report(tally, began):
         say(line)
     say(f"digest of all that Kafka holds: {tally.digest()}")
@@ -125,7 +127,7 @@ def run_crashes(given: argparse.Namespace) -> int:
 def run_mutants(given: argparse.Namespace) -> int:
     """Judge every mutant; the exit code."""
     began = REAL_SECONDS()
-    every = (*mutants.MUTANTS, *OUTSIDE_MUTANTS, *CONSUMER_MUTANTS)
+    every = (*mutants.MUTANTS, *OUTSIDE_MUTANTS, *CONSUMER_MUTANTS, *SQL_MUTANTS)
     wrong = killed = explained = 0
     for each in mutants.judge_all(every, given.seeds, given.jobs, lambda mutant: given.word in mutant.name):
         if not each.mutant.old:

@@ -328,6 +328,18 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=90,
         faults=[Drop(after_seconds=5, streams=("*@trade",), count=None, chance=0.4, seconds=80)],
     ),
+    "a start in the past": Plan(
+        seed=50,
+        rates=_BUSY,
+        duration_seconds=100,
+        head_start_seconds=70,
+        settings={"backfill_from": "2026-09-21T14:13:25Z"},
+        faults=[
+            Crash(after_seconds=70.5),
+            Drop(after_seconds=80, streams=_ONE, count=3),
+            Restart(after_seconds=90),
+        ],
+    ),
     "a stop while Kafka is slow": Plan(
         seed=11,
         rates=_BUSY,

@@ -7,11 +7,11 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed_simtest.life import Life
 from marketfeed_simtest.oracle import Oracle
-from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside
+from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside, merged
 from marketfeed_simtest.truth import TrueSymbol
 from marketfeed_simtest.venue_model import Delivered
-from marketfeed_workers.id_ranges import IdRange, merged, total
 from marketfeed_workers.roster import ADOPT_SECONDS
+from marketfeed_workers.settings import parse_time_us
 
 _UNDER_WAY_SECONDS = 5.0
 """What was made so shortly before the last process ended need not have reached it."""
@@ -23,6 +23,7 @@ class Ending:
     Args:
         gaps_since: before that nothing struck that makes a gap; in seconds.
         knows_beginnings: REST could tell at any time where an id series begins.
+        backfill_from: the time from which on trades are to be had; "": from the first start on.
         deliveries: trades that were handed to processes, of symbols whose ids begin anew.
     """
 
@@ -34,6 +35,7 @@ class Ending:
         *,
         gaps_since: float,
         knows_beginnings: bool,
+        backfill_from: str,
         deliveries: Iterable[Delivered],
     ) -> None:
         self._oracle = oracle
@@ -41,6 +43,7 @@ class Ending:
         self._lives = lives
         self._gaps_since = gaps_since
         self._knows_beginnings = knows_beginnings
+        self._since_us = parse_time_us(backfill_from) if backfill_from else None
         self._deliveries = list(deliveries)
         self._last_end = max(life.ended for life in lives.values())
 
@@ -54,6 +57,8 @@ class Ending:
                 self._check_repeats(symbol, known)
                 self._check_order(symbol, known)
                 self._check_gaps(symbol, known)
+        if self._oracle.holds is not None:
+            self._oracle.holds.check_end()
         if "bookTicker" in kinds:
             self._oracle.quotes.check_end(symbols, self._has_left, self._last_end)
         self._oracle.rejections.check_end(self._has_left)
@@ -66,9 +71,7 @@ class Ending:
         one = known.standing_for(series) or SeriesRecords()
         absent = [each for gap, _ in one.gaps.values() for each in gap.absent]
         missing = [each for gap, _ in one.gaps.values() for each in gap.missing]
-        begins = min((number for its, number in known.stored if its == series), default=one.begins)
-        if begins is not None and one.begins is not None:
-            begins = min(begins, one.begins)
+        begins = self._first_id(series, true, known, one)
         newest = math.inf if series == true.series else self._knowable(symbol, series, known)
         for trade in true.trades:
             if trade.series != series or trade.id > newest:
@@ -88,6 +91,16 @@ class Ending:
                 self._violate("lost_unreported", f"{what}, made t={trade.seconds:.2f}")
             elif begins is None:
                 self._violate("lost_unreported", f"{symbol}: no trade of series {series} was published")
+
+    def _first_id(
+        self, series: int, true: TrueSymbol, known: SymbolRecords, one: SeriesRecords
+    ) -> int | None:
+        """Where a series begins for the worker; None where nothing of it is known."""
+        begins = [number for its, number in known.stored if its == series]
+        begins += [] if one.begins is None else [one.begins]
+        if begins and series == 0 and self._since_us is not None:
+            begins += [each.id for each in true.trades if not each.series and each.time_us >= self._since_us]
+        return min(begins, default=None)
 
     def _knowable(self, symbol: str, series: int, known: SymbolRecords) -> float:
         """The newest id of a series that has ended that a process has seen and lived on, so that it could be stored.
@@ -141,7 +154,8 @@ class Ending:
     def _check_order(self, symbol: str, known: SymbolRecords) -> None:
         for (series, number), before, seconds in known.suspects:
             one = known.standing_for(series) or SeriesRecords()
-            if not inside(one.gaps_ever, number):
+            # One from before the id at which the symbol began is new, however late it comes.
+            if not inside(one.gaps_ever, number) and (one.begins is None or number >= one.begins):
                 self._violate(
                     "out_of_order", f"{symbol} {number} after {before} at t={seconds:.2f}, in no gap record"
                 )
@@ -164,6 +178,10 @@ def metric(registry: CollectorRegistry, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def _size(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(last - first + 1 for first, last in ranges)
 
 
 def check_metrics(
@@ -195,19 +213,14 @@ def check_metrics(
         latest = known.latest or SeriesRecords()  # of the series before it nothing is looked for any more
         adopts = life.ended - life.began > ADOPT_SECONDS[0] + _UNDER_WAY_SECONDS
         # Two processes may report an id in a record each.
-        reported = total(
-            merged(
-                IdRange(*each)
-                for gap, record in latest.gaps.values()
-                # What a process wrote that ran on beside this one is closed when this one reads the records again.
-                if adopts or record.life == life.number or record.seconds < life.began
-                for each in gap.missing
-            )
-        )
+        every = merged(span for gap, _ in latest.gaps.values() for span in gap.missing)
+        reported = _size(every)
+        # What a process wrote that ran on beside this one is closed when this one reads the records again.
+        known_ids = _size(every if adopts else latest.missing_known_to(life.number, life.began))
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())
         missing = metric(life.registry, "marketfeed_trade_ids_missing", symbol=symbol)
         untold = oracle.made_since(symbol, life.ended - oracle.hold_seconds - _UNDER_WAY_SECONDS)
-        if not (reported <= missing <= reported + untold or still_open):
+        if not (known_ids <= missing <= reported + untold or still_open):
             oracle.violate(
                 "wrong_metric",
                 f"marketfeed_trade_ids_missing of {symbol} is {missing:.0f}, reported: {reported}",

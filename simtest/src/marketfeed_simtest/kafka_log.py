@@ -1,8 +1,8 @@
 """Kafka's side of the model: topics as lists of records, times at which the brokers answer, what a reader sees.
 
-Kept of the real thing, and tested against it (tests/test_simtest_models.py): a partition keeps the order of its
-writes, and there is none between partitions; a key goes to one partition; a compacted topic keeps the newest record of
-each key and, until the cleaner has come by, older ones, too; a tombstone may stay or be gone.
+Kept of the real thing, and tested against it (tests/integration/test_integration_kafka_model.py): a partition keeps
+the order of its writes, and there is none between partitions; a key goes to one partition; a compacted topic keeps the
+newest record of each key and, until the cleaner has come by, older ones, too; a tombstone may stay or be gone.
 """
 
 import random

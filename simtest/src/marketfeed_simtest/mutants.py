@@ -39,6 +39,7 @@ class Mutant:
         seed: the first of the drawn sessions, from seed 1 on, that found it when it was looked for; 0: one made for it
             does.
         package: whose defect it is.
+        with_postgres: the sessions run over PostgreSQL: it is a defect in SQL.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Mutant:
     survives: str = ""
     package: str = "marketfeed_workers"
     seed: int = 0
+    with_postgres: bool = False
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -116,6 +118,18 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "repair.py",
         "if gaps and now - min(gaps.values()) >= self._hold_seconds:",
         "if False:",
+    ),
+    Mutant(
+        "a hold ends after a tenth of its time",
+        "repair.py",
+        "now - min(gaps.values()) >= self._hold_seconds",
+        "now - min(gaps.values()) >= self._hold_seconds / 10",
+    ),
+    Mutant(
+        "BACKFILL_FROM is a minute late",
+        "startup.py",
+        "parse_time_us(start))",
+        "parse_time_us(start) + 60_000_000)",
     ),
     Mutant(
         "sockets are not read again after a pause",
@@ -429,9 +443,11 @@ class Verdict:
         return bool(self.invariant) or bool(self.mutant.survives)
 
 
-def battery(seeds: int, package: str) -> tuple[str, str]:
+def battery(seeds: int, package: str, *, with_postgres: bool = False) -> tuple[str, str]:
     """What every mutant has to pass: fixed sessions; the invariant that broke first and where, "" where all held."""
-    if package == marketfeed_consumers.__name__:
+    if with_postgres:
+        from marketfeed_simtest.consumers.battery import postgres_sessions as sessions
+    elif package == marketfeed_consumers.__name__:
         from marketfeed_simtest.consumers.battery import sessions
     else:
         from marketfeed_simtest.battery import sessions
@@ -460,7 +476,7 @@ def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict
     """Run the battery in a process that has the mutant."""
     with mutated_package(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
-        command += ["--package", mutant.package]
+        command += ["--package", mutant.package, *(["--postgres"] if mutant.with_postgres else [])]
         ran = subprocess.run(  # noqa: S603 - no shell
             command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
         )
@@ -470,9 +486,10 @@ def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict
     return Verdict(mutant, invariant or "harness", where or ran.stderr[-300:])
 
 
-def as_it_is(package: str) -> Mutant:
+def as_it_is(package: str, *, with_postgres: bool) -> Mutant:
     """No defect."""
-    return Mutant(f"{package} as it is", "", "", "", "it is", package)
+    name = f"{package} as it is{' over PostgreSQL' if with_postgres else ''}"
+    return Mutant(name, "", "", "", "it is", package, with_postgres=with_postgres)
 
 
 def judge_all(
@@ -480,6 +497,7 @@ def judge_all(
 ) -> Iterator[Verdict]:
     """Each package as it is, which must pass, then each of its mutants, in order."""
     chosen = list(filter(wanted, mutants))
-    whole = [as_it_is(package) for package in dict.fromkeys(mutant.package for mutant in chosen)]
+    kinds = dict.fromkeys((mutant.package, mutant.with_postgres) for mutant in chosen)
+    whole = [as_it_is(package, with_postgres=with_postgres) for package, with_postgres in kinds]
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(judge, seeds=seeds), [*whole, *chosen])

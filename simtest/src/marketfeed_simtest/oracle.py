@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.deliveries import Deliveries
 from marketfeed_simtest.excuses import Excuses
+from marketfeed_simtest.holding import HoldJudge
 from marketfeed_simtest.kafka_log import Cluster, Record
 from marketfeed_simtest.quotes import QuoteJudge
 from marketfeed_simtest.records import SeriesRecords, Stored, SymbolRecords
@@ -36,6 +37,7 @@ INVARIANTS: Final[Mapping[str, str]] = {
     "repeated_too_much": "after a crash only what the checkpoint had not covered is published again",
     "out_of_order": "trades of one process are in order of id, but for ids that a gap record covers",
     "held_too_long": "a trade waits for earlier ones no longer than GAP_HOLD_SECONDS",
+    "flushed_early": "a trade waits for a missing one for GAP_HOLD_SECONDS, and not for less",
     # ledger
     "checkpoint_past_gap": "at every write: nothing up to the checkpoint is neither stored nor reported missing",
     "checkpoint_behind": "the checkpoint follows the acknowledgements within its interval and a few seconds",
@@ -104,6 +106,7 @@ class Oracle:
         microseconds: bool,
         deliveries: Deliveries,
         odd_rows: Callable[[], set[tuple[str, int]]],
+        judges_holds: bool = False,
     ) -> None:
         self.violations: dict[str, str] = {}
         self.excuses = Excuses()
@@ -120,6 +123,7 @@ class Oracle:
         self._unit_us = 1 if microseconds else 1000
         parts = self.violate, self.known_after
         self.quotes = QuoteJudge(truth, deliveries, venue, self.fates, *parts, progress_seconds)
+        self.holds = HoldJudge(clock, self.excuses, hold_seconds, self.violate) if judges_holds else None
         self.rejections = RejectionJudge(truth, deliveries, odd_rows, venue, self.fates, *parts)
         self._judges: dict[str, Callable[[Record], None]] = {
             topics["trades"]: self._trade,
@@ -168,6 +172,9 @@ class Oracle:
         series = known.identities.setdefault((trade.id_series, trade.trade_id), true.series)
         if series != true.series:
             self.violate("identity_reused", f"{trade.symbol} {trade.trade_id} of id series {trade.id_series}")
+        if self.holds is not None:
+            unstored = self.unstored(trade.symbol, true.series)
+            self.holds.written(trade, true, record, known, one, unstored)
         repeats = self._check_repeats(known, trade, true, record)
         place = record.life, true.series
         before = known.newest.get(place, -1)

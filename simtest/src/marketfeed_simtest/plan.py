@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from marketfeed_simtest import faults
+from marketfeed_simtest import faults, rare
 from marketfeed_simtest.faults import EachFault, HostFault, begins, kind_of
 from marketfeed_simulator import faults as venue_faults
 
@@ -43,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         rates: symbol -> trades and quotes a second.
         settings: those of the worker's that are not `PLAIN`.
         duration_seconds: for how long faults may begin; then everything is well again.
+        head_start_seconds: for how long the venue runs before the first process starts.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rates: dict[str, tuple[float, float]]
     settings: dict[str, str] = {}
     duration_seconds: float = 30
+    head_start_seconds: float = 0
     faults: list[EachFault] = []
 
     def environment(self) -> dict[str, str]:
@@ -88,6 +90,8 @@ def from_json(text: str | bytes) -> Plan:
 
 def draw(seed: int) -> Plan:
     """The plan that a seed stands for."""
+    if seed >= rare.FIRST_SEED:
+        return _with_situation(draw(seed - rare.FIRST_SEED), seed)
     rng = random.Random(f"plan {seed}")  # noqa: S311 - a test that can be repeated
     pick = rng.choice
     names = SYMBOLS[: pick((1, 1, 2, 2, 3, 4))]
@@ -115,6 +119,23 @@ def draw(seed: int) -> Plan:
         settings={name: value for name, value in drawn.items() if PLAIN[name] != value},
         duration_seconds=duration,
         faults=_draw_faults(rng, names, duration),
+    )
+
+
+def _with_situation(plan: Plan, seed: int) -> Plan:
+    """A plan as one of the rare seeds changes it."""
+    found = rare.situation(seed, rare.Base(tuple(plan.rates), plan.faults, plan.duration_seconds))
+    settings = {**plan.settings, **found.settings}
+    return msgspec.structs.replace(
+        plan,
+        seed=seed,
+        has_key=plan.has_key if found.has_key is None else found.has_key,
+        recent_trades=found.recent_trades or plan.recent_trades,
+        rates=found.rates or plan.rates,
+        settings={name: value for name, value in settings.items() if PLAIN.get(name) != value},
+        duration_seconds=found.duration_seconds,
+        head_start_seconds=found.head_start_seconds,
+        faults=found.faults,
     )
 
 
@@ -304,6 +325,8 @@ _NO_GAPS: Final = frozenset(
 def gaps_since(plan: Plan) -> float:
     """From when on there may be gaps, in seconds: what strikes before gives no cause for one."""
     causes = [begins(fault) for fault in plan.faults if kind_of(fault) not in _NO_GAPS]
+    if "backfill_from" in plan.settings:
+        causes.append(0.0)  # what came before the first start is a gap until REST has brought it
     if plan.slow_subscriptions and "ws_rotate_after_seconds" in plan.settings:
         causes.append(
             0.0

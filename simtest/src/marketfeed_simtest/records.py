@@ -37,6 +37,15 @@ class SeriesRecords:
     gaps_ever: dict[tuple[int, int], float] = field(default_factory=dict)
     uncovered: deque[tuple[int, float, int]] = field(default_factory=deque)
 
+    def missing_known_to(self, life: int, began: float) -> list[tuple[int, int]]:
+        """Ids reported missing by a process, or by others before it began: later reports it never reads."""
+        return merged(
+            span
+            for gap, record in self.gaps.values()
+            if record.life == life or record.seconds <= began
+            for span in gap.missing
+        )
+
     def is_reported(self, number: int) -> bool:
         """Whether the newest records of gaps report an id missing."""
         return any(inside(gap.missing, number) for gap, _ in self.gaps.values())
@@ -77,6 +86,17 @@ class SymbolRecords:
     def latest(self) -> SeriesRecords | None:
         """The newest id series of the messages; None before the first."""
         return self.series[max(self.series)] if self.series else None
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same ids as ranges that do not overlap, in order."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
 
 
 def inside(ranges: Iterable[tuple[int, int]], number: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from marketfeed_chassis import settings as chassis_settings
-from marketfeed_simtest import faults
+from marketfeed_simtest import faults, holding
 from marketfeed_simtest.clock import Clock, VirtualLoop
 from marketfeed_simtest.ending import Ending, check_metrics
 from marketfeed_simtest.faults import EachFault, begins, kind_of
@@ -111,6 +111,7 @@ class Session:
             microseconds=self.venue.rules.microseconds,
             deliveries=self.venue.deliveries,
             odd_rows=lambda: self.venue.odd_rows,
+            judges_holds=holding.is_judged(plan),
         )
         self.watch = Watch(
             self.oracle, clock, self.cluster, self.venue, plan, lambda: self.newest, self.lives
@@ -124,6 +125,8 @@ class Session:
     async def run(self) -> None:
         """From the first process to the last one's end."""
         market = asyncio.create_task(self.venue.run(), name="market")
+        if self.plan.head_start_seconds:
+            await asyncio.sleep(self.plan.head_start_seconds)
         watching = asyncio.create_task(self.watch.run(), name="watch")
         for task in (market, watching):
             task.add_done_callback(self._on_harness_end)
@@ -269,6 +272,7 @@ class Session:
             deliveries=self.venue.delivered,
             gaps_since=min(self.gaps_since, self._healed_at),
             knows_beginnings=all(kind_of(fault) in _REST_IS_WELL for fault in self.plan.faults),
+            backfill_from=self.settings.backfill_from,
         ).check(self.plan.rates, kinds)
         for life in self.lives.values():
             if life.ending == "exited" and life.code == 0:

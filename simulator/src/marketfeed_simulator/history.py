@@ -150,7 +150,7 @@ def aggregate_json(aggregate: Aggregate, *, microseconds: bool) -> dict[str, Any
     return {
         "a": aggregate.id,
         "p": aggregate.price,
-        "q": str(aggregate.qty),
+        "q": f"{aggregate.qty:f}",  # str() writes small ones with an exponent
         "f": aggregate.first_id,
         "l": aggregate.last_id,
         "T": aggregate.time_us if microseconds else aggregate.time_us // 1000,

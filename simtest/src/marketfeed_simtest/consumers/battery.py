@@ -20,10 +20,12 @@ from marketfeed_simtest.consumers.faults import (
     Repeat,
     Retain,
     Scale,
+    Series,
     Statement,
     Transaction,
 )
 from marketfeed_simtest.consumers.plan import Plan, draw
+from marketfeed_simtest.consumers.postgres import databases
 from marketfeed_simtest.consumers.session import run
 
 FIRST_SEED: Final = 70_000
@@ -178,6 +180,40 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Rebuild(after_seconds=20),
         ],
     ),
+    "retention of everything": Plan(
+        seed=20,
+        rates=_BUSY,
+        duration_seconds=40,
+        faults=[
+            Poison(after_seconds=3, what="named"),
+            Poison(after_seconds=4, what="trade", count=2),
+            Hole(after_seconds=5, count=4),
+            Repeat(after_seconds=7, count=3, differing=True),
+            Retain(after_seconds=12, table="dead_letters", kept_hours=0),
+            Retain(after_seconds=13, table="candles_1m", kept_hours=24),
+            Retain(after_seconds=14, table="candles_1m", kept_hours=0),
+            Retain(after_seconds=24, kept_hours=0),
+            Retain(after_seconds=32, table="dead_letters", kept_hours=0),
+        ],
+    ),
+    "ids begin again": Plan(
+        seed=21,
+        rates=_BUSY,
+        history=60,
+        duration_seconds=40,
+        faults=[
+            Series(after_seconds=6),
+            Hole(after_seconds=9, count=3),
+            Repeat(after_seconds=14, count=20),
+            Repeat(after_seconds=16, count=3, differing=True),
+            Old(after_seconds=18),
+            Rebuild(after_seconds=20, table="top_of_book"),
+            Rebuild(after_seconds=22),
+            Series(after_seconds=26, symbol=1, first_id=0),
+            Hole(after_seconds=28, symbol=1, count=3, absent=True),
+            Audit(after_seconds=36),
+        ],
+    ),
     "two groups, one database": Plan(
         seed=15,
         rates=_BUSY,
@@ -198,6 +234,29 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
 }
+
+
+_IN_POSTGRES: Final = (
+    "nothing happens",
+    "ids begin again",
+    "holes, repeats and another content",
+    "retention of everything",
+    "records that nobody can store",
+    "retention, then candles anew",
+    "two groups, one database",
+    "partitions move while the database is slow",
+    "a process does not reach Kafka",
+)
+"""Situations in which each of the consumer's statements runs."""
+
+
+def postgres_sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where, and what was violated there; a twentieth of the drawn sessions, which are slower by far."""
+    with databases() as make_database:
+        for name in _IN_POSTGRES:
+            yield name, run(SITUATIONS[name], make_database)[0].violations
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds // 20):
+            yield f"seed {seed}", run(draw(seed), make_database)[0].violations
 
 
 def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:

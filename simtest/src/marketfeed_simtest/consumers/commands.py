@@ -86,13 +86,22 @@ class Commands:
                 for _ in rebuild.tops(connection, rebuild.Scope(), retry):
                     self._tasks.sleep(self._step_seconds())
             case faults.Rebuild():
-                for _ in rebuild.candles(connection, rebuild.Scope(), retry):
-                    self._tasks.sleep(self._step_seconds())
+                self._rebuild_candles(connection, retry)
             case faults.Audit():
                 self.judge_audit(connection, dialect, deep=fault.deep)
             case faults.Reset():
                 for group in self._groups:
                     self._reset(connection, group, fault.topic)
+
+    def _rebuild_candles(self, connection: Any, retry: Any) -> None:
+        self._oracle.retention.rebuilds += 1
+        self._oracle.retention.rebuilding += 1
+        try:
+            for _ in rebuild.candles(connection, rebuild.Scope(), retry):
+                self._tasks.sleep(self._step_seconds())
+            self._database.look()
+        finally:
+            self._oracle.retention.rebuilding -= 1
 
     def _retain(self, fault: faults.Retain, connection: Any, retry: Any) -> None:
         now_us = self._tasks.clock.wall_us()
@@ -102,7 +111,7 @@ class Commands:
             self._delete(retention.CONFLICTS[fault.table], connection, limit, retry)
 
     def _delete(self, table: str, connection: Any, limit: retention.Limit, retry: Any) -> None:
-        run = self._oracle.retention_begins(table, limit.before_us)
+        run = self._oracle.retention.begin(table, limit.before_us)
         if table == "dead_letters":
             steps = retention.expire_dead_letters(connection, limit, retry)
         elif table in retention.CONFLICTS.values():
@@ -113,7 +122,7 @@ class Commands:
             self._database.look()
             self._tasks.sleep(self._step_seconds())
         self._database.look()
-        self._oracle.retention_ends(run)
+        self._oracle.retention.end(run)
 
     def judge_audit(self, connection: Any, dialect: Dialect, *, deep: bool) -> None:
         """Run the audit and judge its answer."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from marketfeed_consumers.audit import Report
 from marketfeed_simtest.clock import START_SECONDS
-from marketfeed_simtest.consumers.meaning import Symbol
+from marketfeed_simtest.consumers.meaning import Meaning, Symbol, ranges
 from marketfeed_simtest.consumers.oracle import Oracle
 from marketfeed_simtest.consumers.rows import candle_of
 from marketfeed_simtest.consumers.store import Key, Row
@@ -22,6 +22,7 @@ def judge_tables(oracle: Oracle) -> None:
     _judge_missing(oracle)
     _judge_marks(oracle)
     _judge_tops(oracle)
+    _judge_gaps(oracle)
     _judge_conflicts(oracle, "trades", "trade_conflicts")
     _judge_conflicts(oracle, "book_tickers", "quote_conflicts")
 
@@ -34,7 +35,7 @@ def _by_symbol(keys: Iterable[Key]) -> dict[Symbol, list[int]]:
 
 
 def _judge_candles(oracle: Oracle) -> None:
-    limit = oracle.limit("candles_1m")
+    limit = oracle.retention.limit("candles_1m")
     minutes: defaultdict[Key, list[Row]] = defaultdict(list)
     for key, row in oracle.ever["trades"].items():
         minutes[*key[:3], row["trade_time_us"] // _MINUTE_US * _MINUTE_US].append(row)
@@ -50,21 +51,32 @@ def _gaps(ids: list[int]) -> list[tuple[int, int]]:
 
 
 def _judge_missing(oracle: Oracle) -> None:
+    def time_us(symbol: Symbol, trade_id: int) -> int:
+        return int(oracle.ever["trades"][*symbol, trade_id]["trade_time_us"])
+
     expected = {
-        (*symbol, *gap) for symbol, ids in _by_symbol(oracle.ever["trades"]).items() for gap in _gaps(ids)
+        (*symbol, first, last, time_us(symbol, first - 1), time_us(symbol, last + 1))
+        for symbol, ids in _by_symbol(oracle.ever["trades"]).items()
+        for first, last in _gaps(ids)
     }
-    held = {(*key, row["last_trade_id"]) for key, row in oracle.tables["missing_trades"].items()}
+    held = {
+        (*key, row["last_trade_id"], row["after_time_us"], row["before_time_us"])
+        for key, row in oracle.tables["missing_trades"].items()
+    }
     if held != expected:
         oracle.violate("missing", f"not held {sorted(expected - held)}, held {sorted(held - expected)}")
 
 
 def _judge_marks(oracle: Oracle) -> None:
-    for table in ("trades", "book_tickers"):
+    names = ("first_id", "last_id", "first_time_us", "last_time_us")
+    for table, time in (("trades", "trade_time_us"), ("book_tickers", "received_time_us")):
+        rows = oracle.ever[table]
         expected = {
-            (table, *symbol): (ids[0], ids[-1]) for symbol, ids in _by_symbol(oracle.ever[table]).items()
+            (table, *symbol): (ids[0], ids[-1], *(rows[*symbol, one][time] for one in (ids[0], ids[-1])))
+            for symbol, ids in _by_symbol(rows).items()
         }
         held = {key: row for key, row in oracle.tables["high_water_marks"].items() if key[0] == table}
-        spans = {key: (row["first_id"], row["last_id"]) for key, row in held.items()}
+        spans = {key: tuple(row[name] for name in names) for key, row in held.items()}
         if spans != expected:
             oracle.violate("marks", f"{spans}, expected {expected}")
         if table == "trades":
@@ -79,15 +91,31 @@ def _judge_tops(oracle: Oracle) -> None:
     for key, row in sorted(oracle.ever["book_tickers"].items()):
         newest[key[:2]] = row
     held = oracle.tables["top_of_book"]
-    names = ("update_id", "bid_price", "bid_qty", "ask_price", "ask_qty")
+    content = ("id_series", "update_id", "bid_price", "bid_qty", "ask_price", "ask_qty")
+    names = (*content, "event_time_us", "received_time_us")
     for key in sorted(newest.keys() | held.keys()):
         one, other = held.get(key), newest.get(key)
         if one is None or other is None or [one[name] for name in names] != [other[name] for name in names]:
             oracle.violate("tops", f"{key}: {one}, expected {other}")
 
 
+def _judge_gaps(oracle: Oracle) -> None:
+    """Of each gap the newest record is stored."""
+    newest: dict[Key, Meaning] = {}
+    for meaning in oracle.meanings.values() if "trade_gaps" not in oracle.changed_topics else ():
+        if meaning.kind == "gap":
+            key = (*meaning.symbol, meaning.id)
+            newest[key] = max(newest.get(key, meaning), meaning, key=lambda one: one.content)
+    for key, meaning in newest.items():
+        row = oracle.tables["trade_gaps"].get(key, {})
+        lists = (ranges(row.get(name, ())) for name in ("missing", "absent"))
+        held = (row.get("last_id"), row.get("state"), *lists, row.get("proof"))
+        if held != meaning.others:
+            oracle.violate("gaps", f"{key}: {held}, expected {meaning.others}")
+
+
 def _judge_conflicts(oracle: Oracle, table: str, conflicts: str) -> None:
-    if oracle.limit(conflicts) > START_SECONDS * 1e6:
+    if oracle.retention.limit(conflicts) > START_SECONDS * 1e6:
         return  # retention has deleted some
     for key, contents in oracle.repeats(table).items():
         for content, count in contents.items():
@@ -130,7 +158,7 @@ def _judge_named(
         oracle.violate("audit", f"{symbol}: it names {sorted(untrue)[:3]}, which are stored")
     if silent := missing - named.keys():
         oracle.violate("audit", f"{symbol}: it does not name {sorted(silent)[:3]}")
-    absent, limit = _absent(oracle)[symbol], oracle.limit("trades")
+    absent, limit = _absent(oracle)[symbol], oracle.retention.limit("trades")
     for one in missing & named.keys():
         sides = (max(held for held in ids if held < one), min(held for held in ids if held > one))
         newest_us = max(oracle.ever["trades"][*symbol, side]["trade_time_us"] for side in sides)

@@ -109,6 +109,13 @@ class Hole(_Fault, frozen=True, kw_only=True):
     absent: bool = False
 
 
+class Series(_Fault, frozen=True, kw_only=True):
+    """The ids of a symbol begin again: its trades and quotes are of the next id series."""
+
+    symbol: int = 0
+    first_id: int = 1
+
+
 class Old(_Fault, frozen=True, kw_only=True):
     """A backfill brings trades from before the symbol's first."""
 
@@ -203,6 +210,7 @@ EachFault: TypeAlias = (
     | Expire
     | Repeat
     | Hole
+    | Series
     | Old
     | Poison
     | Transaction

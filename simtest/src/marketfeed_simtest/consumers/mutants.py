@@ -181,6 +181,30 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "yield from _sweep(connection, rows, last_id + 1, limit, retry, sleep)",
     ),
     _mutant(
+        "retention leaves old candles",
+        "retention.py",
+        "            last_id = limit.before_us  #",
+        "            last_id = EARLIEST_US  #",
+    ),
+    _mutant(
+        "retention leaves dead letters",
+        "retention.py",
+        "    while deleted := retry(step):\n",
+        "    while table != dead_letters.NAME and (deleted := retry(step)):\n",
+    ),
+    _mutant(
+        "stored quotes have the venue's time for that of receipt",
+        "tables/book_tickers.py",
+        "q.received_time_us",
+        "(q.event_time_us or q.received_time_us)",
+    ),
+    _mutant(
+        "a topic whose log has grown is refused",
+        "claims.py",
+        "    if next_offset > wanted.high:\n",
+        "    if next_offset > wanted.high or wanted.high > next_offset + 40:\n",
+    ),
+    _mutant(
         "candles are made anew of what retention has left",
         "rebuild.py",
         'bounds = {**symbol, **stretch._asdict(), "from_us": max(stretch.from_us, whole_from_us)}',

@@ -5,11 +5,13 @@ and what is stored by the rows themselves.
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass
 from typing import Final
 
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.consumers.meaning import Content, Meaning, Symbol
+from marketfeed_simtest.consumers.retention_judge import RetentionJudge, time_of
 from marketfeed_simtest.consumers.store import KEYS, Changes, Key, Row
 from marketfeed_simtest.consumers.topics import Brokers, Entry, Partition
 
@@ -29,6 +31,7 @@ INVARIANTS: Final = {
     "candles": "candles are the aggregate of all trades that were ever stored",
     "missing": "missing_trades are the ids between those that were ever stored",
     "marks": "high_water_marks span and count what was ever stored",
+    "gaps": "trade_gaps has the newest record of each gap",
     "tops": "top_of_book is the newest quote of each symbol",
     "false_fence": "nobody is fenced whose partitions are still its own",
     "audit": "the audit names what is missing and nothing else, and says complete only where it is",
@@ -42,7 +45,6 @@ INVARIANTS: Final = {
 
 KNOWING_SECONDS: Final = 15.0
 """How long after a log was lost a claim may have asked before it."""
-_EARLIEST_US: Final = 1_230_768_000_000_000
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Standing:
     Attributes:
         begins: the lowest offset that is to be stored.
         changed_at: when the log was last cut, expired or created again.
+        lacks: whether that took records from it that were there since it was begun, or since `reset-offsets`.
         lost_at: since when what stood below the stored offset is not there, or is another's.
         is_another: the topic is.
         claimed_at: of the current epoch.
@@ -60,23 +63,11 @@ class Standing:
 
     begins: int = 0
     changed_at: float | None = None
+    lacks: bool = False
     lost_at: float | None = None
     is_another: bool = False
     claimed_at: float = 0.0
     peak: int = 0
-
-
-@dataclass(slots=True)
-class RetentionRun:
-    """A run of `retain`.
-
-    Attributes:
-        old: keys of what was old when it began, but for the newest of each symbol.
-    """
-
-    table: str
-    limit_us: int
-    old: set[Key] = field(default_factory=set)
 
 
 class Oracle:
@@ -93,8 +84,8 @@ class Oracle:
         self.violations: dict[str, str] = {}
         self.tables: dict[str, dict[Key, Row]] = {name: {} for name in KEYS}
         self.ever: dict[str, dict[Key, Row]] = {"trades": {}, "book_tickers": {}}
+        self.retention = RetentionJudge(self.tables, self.ever, self.violate)
         self.resets = 0
-        self.runs: list[RetentionRun] = []
         self.standings: defaultdict[Key, Standing] = defaultdict(Standing)
         self.meanings: dict[int, Meaning] = {}
         self.changed_topics: set[str] = set()
@@ -102,8 +93,8 @@ class Oracle:
         self._brokers = brokers
         self._groups = groups
         self._published: defaultdict[tuple[str, Symbol, int], list[Content]] = defaultdict(list)
-        self._times: dict[Content, int] = {}
-        self._letters: dict[tuple[str, int, int], set[bytes | None]] = defaultdict(set)
+        self._whole: defaultdict[tuple[str, Symbol, int], list[Content]] = defaultdict(list)
+        self._letters: dict[tuple[str, int, int], set[tuple[bytes, bytes | None]]] = defaultdict(set)
         self._letters_stored: set[tuple[str, int, int]] = set()
         self._gone: set[tuple[str, Key]] = set()
         self._written: dict[tuple[str, int, int], tuple[Entry, Meaning]] = {}
@@ -121,16 +112,22 @@ class Oracle:
         self._written[entry.topic, entry.partition, entry.offset] = (entry, meaning)
         if meaning.kind in ("trade", "quote") and meaning.id is not None:
             self._published[meaning.kind, meaning.symbol, meaning.id].append(meaning.content)
+            self._whole[meaning.kind, meaning.symbol, meaning.id].append(meaning.content + meaning.others)
         if meaning.kind == "letter":
-            self._letters[entry.topic, entry.partition, entry.offset].add(entry.value)
+            self._letters[entry.topic, entry.partition, entry.offset].add((entry.key, entry.value))
 
-    def log_changed(self, topic: str, *, is_new: bool = False) -> None:
-        """The logs of a topic were cut or expired, or begin again."""
+    def log_changed(self, topic: str, lacking: Container[int] = (), *, is_new: bool = False) -> None:
+        """The logs of a topic were cut or expired, or begin again.
+
+        Args:
+            lacking: the partitions that have lost records.
+        """
         self.changed_topics.add(topic)
         for (group, name, number), row in self.tables["consumer_offsets"].items():
             if name == topic:
                 standing = self.standings[group, name, number]
                 standing.changed_at = self._clock.seconds
+                standing.lacks = standing.lacks or is_new or number in lacking
                 if is_new or not self._is_where_it_was(row):
                     standing.lost_at, standing.is_another = self._clock.seconds, is_new or standing.is_another
 
@@ -155,7 +152,13 @@ class Oracle:
         self.resets += 1
         for (own, name, _), standing in self.standings.items():
             if (own, name) == (group, topic):
-                standing.lost_at, standing.changed_at, standing.is_another = None, None, False
+                self._begin_again(standing)
+
+    def _begin_again(self, standing: Standing) -> None:
+        """What is stored of a partition begins again; who did that may have asked Kafka some time before."""
+        changed_at = standing.changed_at
+        standing.lacks = changed_at is not None and self._clock.seconds - changed_at < KNOWING_SECONDS
+        standing.lost_at, standing.changed_at, standing.is_another = None, None, False
 
     def ended(self, group: str, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
         """A process has ended by itself."""
@@ -179,12 +182,13 @@ class Oracle:
             else:
                 self.tables[table][key] = row
         for (table, key), row in changes.items():
+            self.retention.changed(table, key, old[table, key], row)
             if table in self.ever:
                 self._row(table, key, old[table, key], row)
             elif table == "dead_letters" and row is not None and old[table, key] is None:
                 self._letter(row)
-            elif table in ("trade_conflicts", "quote_conflicts"):
-                self._conflict(table, key, old[table, key], row)
+            elif table in ("trade_conflicts", "quote_conflicts") and row is not None:
+                self._conflict(table, key, row)
         for (table, key), row in changes.items():
             if table == "consumer_offsets" and row is not None:
                 self._offsets(key, old[table, key], row)
@@ -193,19 +197,19 @@ class Oracle:
 
     def _row(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
         if row is None:
-            self._deleted(table, key, old)
+            self._gone.add((table, key))
             return
-        content = self._content(table, row)
-        if old is not None and self._content(table, old) != content:
+        whole = self._columns(table, row)
+        if old is not None and self._columns(table, old) != whole:
             self.violate("changed", f"{table} {key}: {old} became {row}")
         if (table, key) in self._gone and table == "trades":
             self.violate("resurrected", f"{table} {key}")
         kind = "trade" if table == "trades" else "quote"
-        contents = self._published[kind, key[:3], key[3]]
+        published = self._whole[kind, key[:3], key[3]]
         topic_changed = table in self.changed_topics
-        expected = contents if topic_changed or (table, key) in self._gone else contents[:1]
-        if content not in expected:
-            self.violate("invented", f"{table} {key} is {content}; published was {contents}")
+        expected = published if topic_changed or (table, key) in self._gone else published[:1]
+        if whole not in expected:
+            self.violate("invented", f"{table} {key} is {whole}; published was {published}")
         self.ever[table].setdefault(key, row)
 
     @staticmethod
@@ -214,59 +218,24 @@ class Oracle:
             return row["price"], row["qty"], row["buyer_is_maker"], row["trade_time_us"]
         return row["bid_price"], row["bid_qty"], row["ask_price"], row["ask_qty"]
 
-    def _deleted(self, table: str, key: Key, old: Row | None) -> None:
-        self._gone.add((table, key))
-        limit = self.limit(table)
-        newest = max(other[3] for other in self.ever[table] if other[:3] == key[:3])
-        if old is None or not _EARLIEST_US <= self._time(table, old) < limit or key[3] == newest:
-            self.violate("deleted_young", f"{table} {key}: {old}, limit {limit}, newest id {newest}")
-
-    @staticmethod
-    def _time(table: str, row: Row) -> int:
-        names = {"trades": "trade_time_us", "book_tickers": "received_time_us", "candles_1m": "open_time_us"}
-        return int(row[names.get(table, "stored_time_us")])
-
-    def limit(self, table: str) -> int:
-        """The highest limit of retention that there ever was."""
-        return max((run.limit_us for run in self.runs if run.table == table), default=0)
-
-    def retention_begins(self, table: str, limit_us: int) -> RetentionRun:
-        """A run of `retain`, before it does anything."""
-        run = RetentionRun(table, limit_us)
-        self.runs.append(run)
-        newest: dict[Key, int] = {}
-        if table in self.ever:
-            for key in self.tables[table]:
-                newest[key[:3]] = max(newest.get(key[:3], -1), key[3])
-        if table not in ("dead_letters", "trade_conflicts", "quote_conflicts"):
-            run.old = {
-                key
-                for key, row in self.tables[table].items()
-                if _EARLIEST_US <= self._time(table, row) < limit_us and newest.get(key[:3]) != key[3]
-            }
-        return run
-
-    def retention_ends(self, run: RetentionRun) -> None:
-        """It has come to its end."""
-        for key in run.old:
-            row = self.tables[run.table].get(key)
-            if row is not None and not (
-                run.table == "candles_1m" or self._time(run.table, row) >= run.limit_us
-            ):
-                self.violate("retention_left", f"{run.table} {key}, limit {run.limit_us}")
+    @classmethod
+    def _columns(cls, table: str, row: Row) -> Content:
+        """All of a row but its key."""
+        others = (
+            row["event_time_us"],
+            row["received_time_us"],
+            *((row["origin"],) if table == "trades" else ()),
+        )
+        return cls._content(table, row) + others
 
     def _letter(self, row: Row) -> None:
         place = (row["topic"], row["partition"], row["kafka_offset"])
         self._letters_stored.add(place)
-        value = None if row["value"] is None else bytes(row["value"])
-        if value not in self._letters.get(place, ()):
+        found = bytes(row["message_key"] or b""), None if row["value"] is None else bytes(row["value"])
+        if found not in self._letters.get(place, ()):
             self.violate("false_dead_letter", f"{place}: {row['reason']}")
 
-    def _conflict(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
-        if row is None:
-            if old is not None and old["noticed_time_us"] >= self.limit(table):
-                self.violate("deleted_young", f"{table} {key}: limit {self.limit(table)}")
-            return
+    def _conflict(self, table: str, key: Key, row: Row) -> None:
         of, kind = ("trades", "trade") if table == "trade_conflicts" else ("book_tickers", "quote")
         content = self._content(of, row)
         held = self.ever[of].get(key[:4])
@@ -285,7 +254,9 @@ class Oracle:
             return row is not None and row["updated_time_us"] >= meaning.content[0]
         table = "trades" if meaning.kind == "trade" else "book_tickers"
         key = (*meaning.symbol, meaning.id)
-        return key in self.ever[table] or (table == "book_tickers" and meaning.time_us < self.limit(table))
+        return key in self.ever[table] or (
+            table == "book_tickers" and meaning.time_us < self.retention.limit(table)
+        )
 
     def _unsettled(self, partition: Partition, first: int, end: int) -> list[tuple[Entry, Meaning]]:
         log = self._brokers.log(partition)
@@ -302,12 +273,14 @@ class Oracle:
             standing.claimed_at = now
             self._claims[key[0], row["owner"]].add(key)
         standing.peak = max(standing.peak, row["next_offset"])
+        if row["refusal"] and not (old and old["refusal"]) and not standing.lacks:
+            self.violate("false_refusal", f"{key}: {row['refusal']}")
         if old is None:
             standing.begins = row["next_offset"]
             return
         if row["next_offset"] < old["next_offset"] or row["owner"] == "reset-offsets":
             standing.begins = self._earliest(key, standing, row)
-            standing.lost_at, standing.changed_at, standing.is_another = None, None, False
+            self._begin_again(standing)
             return
         if row["next_offset"] > old["next_offset"]:
             self._advanced(key, standing, old, row)
@@ -381,7 +354,7 @@ class Oracle:
         kind = "trade" if table == "trades" else "quote"
         found: dict[Key, Counter[Content]] = {}
         for key, row in self.ever[table].items():
-            if (table, key) in self._gone or self._time(table, row) < self.limit(table):
+            if (table, key) in self._gone or time_of(table, row) < self.retention.limit(table):
                 continue
             held = self._content(table, row)
             others = Counter(one for one in self._published[kind, key[:3], key[3]] if one != held)

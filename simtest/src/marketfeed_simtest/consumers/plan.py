@@ -78,9 +78,26 @@ def draw(seed: int) -> Plan:
         history=pick((1, 30, 60)),
         duration_seconds=duration,
         faults=sorted(
-            draw_faults(rng, _kinds(rng, symbols, processes), (0, 2, 4, 8, 12, 16), 1, duration), key=begins
+            [
+                *draw_faults(rng, _kinds(rng, symbols, processes), (0, 2, 4, 8, 12, 16), 1, duration),
+                *_new_series(seed, symbols, duration),
+            ],
+            key=begins,
         ),
     )
+
+
+def _new_series(seed: int, symbols: int, duration: float) -> list[EachFault]:
+    """Ids that begin again, in one session of four; drawn by itself, so that the other faults stay what they are."""
+    rng = random.Random(f"series {seed}")  # noqa: S311 - a test that can be repeated
+    return [
+        faults.Series(
+            after_seconds=round(rng.uniform(2, duration), 2),
+            symbol=rng.randrange(symbols),
+            first_id=rng.choice((0, 1, 500)),
+        )
+        for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 2)))
+    ]
 
 
 def _kinds(

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from marketfeed_simtest.clock import START_SECONDS, Clock
 from marketfeed_simtest.consumers import faults
-from marketfeed_simtest.consumers.meaning import Meaning, of_quote, of_trade
+from marketfeed_simtest.consumers.meaning import Meaning, of_gap, of_quote, of_trade
 from marketfeed_simtest.consumers.plan import Plan
 from marketfeed_simtest.consumers.store import REFUSED_QTY
 from marketfeed_simtest.consumers.topics import Brokers, Entry
@@ -28,6 +28,7 @@ class _Symbol:
         self.owed = [0.0, 0.0]
         self.next_id = _FIRST_ID
         self.first_id = _FIRST_ID
+        self.series = 0
         self.update_id = 0
         self.trades: list[Trade] = []
         self.quotes: list[BookTicker] = []
@@ -78,15 +79,10 @@ class Publisher:
                 self._repeat(self._symbols[fault.symbol], fault)
             case faults.Hole():
                 self._hole(self._symbols[fault.symbol], fault)
+            case faults.Series():
+                self._begin_series(self._symbols[fault.symbol], fault.first_id)
             case faults.Old():
-                symbol = self._symbols[fault.symbol]
-                for _ in range(fault.count):
-                    symbol.first_id -= 1
-                    age_us = (_FIRST_ID - symbol.first_id) * _HISTORY_STEP_US // 4
-                    made = self._trade(
-                        symbol, symbol.first_id, int(START_SECONDS * 1e6) - 100 * 3_600_000_000 - age_us
-                    )
-                    self._publish_trade(replace(made, origin="backfill"))
+                self._publish_old(self._symbols[fault.symbol], fault.count)
             case faults.Poison():
                 for _ in range(fault.count):
                     self._poison(self._symbols[fault.symbol], fault.what)
@@ -96,11 +92,26 @@ class Publisher:
                 for _ in range(fault.count):
                     self._next_trade(self._symbols[fault.symbol], self._clock.true_us())
 
+    def _publish_old(self, symbol: _Symbol, count: int) -> None:
+        """Trades from before the symbol's first, of its first id series."""
+        begin_us = int(START_SECONDS * 1e6) - 100 * 3_600_000_000
+        for _ in range(count):
+            symbol.first_id -= 1
+            age_us = (_FIRST_ID - symbol.first_id) * _HISTORY_STEP_US // 4
+            made = self._trade(symbol, symbol.first_id, begin_us - age_us)
+            self._publish_trade(replace(made, origin="backfill", id_series=0))
+
     def _trade(self, symbol: _Symbol, trade_id: int, time_us: int) -> Trade:
         return Trade(
             VENUE, symbol.name, trade_id, f"{60000 + trade_id * 7 % 11}.{trade_id % 100:02}0",
-            f"0.{trade_id % 97 + 1:04}", trade_id % 3 == 0, time_us, None, self._clock.true_us(),
+            f"0.{trade_id % 97 + 1:04}", trade_id % 3 == 0, time_us, time_us + trade_id % 5 if trade_id % 4 else None,
+            self._clock.true_us(), id_series=symbol.series,
         )  # fmt: skip
+
+    def _begin_series(self, symbol: _Symbol, first_id: int) -> None:
+        """What was hidden of the series before stays so, unless its backfill comes later."""
+        symbol.series += 1
+        symbol.next_id, symbol.update_id, symbol.hidden = first_id, 0, 0
 
     def _next_trade(self, symbol: _Symbol, time_us: int) -> None:
         trade = self._trade(symbol, symbol.next_id, time_us + symbol.next_id % 7)
@@ -123,8 +134,9 @@ class Publisher:
             "1.25",
             f"{60001 + number % 13}",
             "0.5",
-            None,
+            time_us - number % 5 if number % 4 else None,
             time_us,
+            id_series=symbol.series,
         )
         symbol.quotes.append(quote)
         self._publish("book_tickers", symbol.name, encode(quote), of_quote(quote))
@@ -159,22 +171,22 @@ class Publisher:
         if fault.fill_seconds is not None:
             self._later(fault.fill_seconds, lambda: self._fill(symbol))
         elif fault.absent:
-            first, last = symbol.next_id, symbol.next_id + fault.count - 1
-            self._later(2.0, lambda: self._prove_absent(symbol, first, last))
+            first, last, series = symbol.next_id, symbol.next_id + fault.count - 1, symbol.series
+            self._later(2.0, lambda: self._prove_absent(symbol, series, first, last))
 
     def _fill(self, symbol: _Symbol) -> None:
         hidden, symbol.hidden_trades = symbol.hidden_trades, []
         for trade in self._rng.sample(hidden, len(hidden)):
             self._publish_trade(replace(trade, origin="backfill"))
 
-    def _prove_absent(self, symbol: _Symbol, first: int, last: int) -> None:
+    def _prove_absent(self, symbol: _Symbol, series: int, first: int, last: int) -> None:
         now_us = self._clock.true_us()
         gap = Gap(
             venue=VENUE, symbol=symbol.name, first_id=first, last_id=last, state="absent", missing=[],
             absent=[(first, last)], proof="aggTrades", detected_time_us=now_us, updated_time_us=now_us,
+            id_series=series,
         )  # fmt: skip
-        meaning = Meaning("gap", (VENUE, symbol.name, 0), first, (now_us,))
-        self._publish("trade_gaps", symbol.name, encode(gap), meaning)
+        self._publish("trade_gaps", symbol.name, encode(gap), of_gap(gap))
 
     def _poison(self, symbol: _Symbol, what: str) -> None:
         unknown = (VENUE, symbol.name, 0)

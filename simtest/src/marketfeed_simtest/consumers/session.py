@@ -216,6 +216,7 @@ class Session:
             else:
                 self._create(fault.topic)
             return
+        before = [(log.low, log.end) for log in topic.logs]
         for log in topic.logs:
             match fault:
                 case faults.Elect():
@@ -226,7 +227,8 @@ class Session:
                     log.delete_before(log.end - fault.kept)
         self.brokers.changed()
         if not isinstance(fault, faults.Elect):
-            self.oracle.log_changed(fault.topic)
+            held = enumerate((log.low, log.end) for log in topic.logs)
+            self.oracle.log_changed(fault.topic, {number for number, now in held if now != before[number]})
 
     def _create(self, topic: str) -> None:
         self.brokers.create(topic)

@@ -1,8 +1,8 @@
 """Kafka's brokers as consumers see them: logs with offsets and leader epochs, and what can become of them.
 
-Kept of the real thing: an offset that a control record or an aborted record has is never handed out; a log that was cut
-goes on under a new leader epoch, and tells by epoch where the old one ended (KIP-320); a topic that is created again
-has another id and begins at offset 0.
+Kept of the real thing, and tested against it (tests/integration/test_integration_consumer_kafka_model.py): an offset
+that a control record or an aborted record has is never handed out; a log that was cut goes on under a new leader epoch,
+and tells by epoch where the old one ended (KIP-320); a topic that is created again has another id and begins at 0.
 """
 
 import random

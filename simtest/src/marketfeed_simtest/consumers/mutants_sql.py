@@ -1,0 +1,73 @@
+"""Defects in the consumer's SQL, which only sessions over PostgreSQL can notice."""
+
+from typing import Final
+
+from marketfeed_simtest.mutants import Mutant
+
+
+def _mutant(name: str, file: str, old: str, new: str, survives: str = "") -> Mutant:
+    return Mutant(f"sql: {name}", file, old, new, survives, "marketfeed_consumers", with_postgres=True)
+
+
+SQL_MUTANTS: Final[tuple[Mutant, ...]] = (
+    _mutant(
+        "a candle's high is the lowest of its batches",
+        "tables/candles_1m.py",
+        "high = greatest(held.high, excluded.high)",
+        "high = least(held.high, excluded.high)",
+    ),
+    _mutant(
+        "a candle's volume is that of its last batch",
+        "tables/candles_1m.py",
+        "    volume = held.volume + excluded.volume",
+        "    volume = excluded.volume",
+    ),
+    _mutant(
+        "an older quote takes the top of the book",
+        "tables/top_of_book.py",
+        "WHERE (excluded.id_series, excluded.update_id) > (held.id_series, held.update_id)",
+        "WHERE excluded.update_id > held.update_id",
+    ),
+    _mutant(
+        "the top of the book of a rebuild is of the first id series",
+        "rebuild.py",
+        "ORDER BY id_series DESC, update_id DESC",
+        "ORDER BY update_id DESC",
+    ),
+    _mutant(
+        "rows of earlier batches are not counted",
+        "tables/high_water_marks.py",
+        "row_count = held.row_count + excluded.row_count",
+        "row_count = excluded.row_count",
+    ),
+    _mutant(
+        "every missing range of a symbol is closed with one",
+        "tables/missing_trades.py",
+        "\n    AND g.first_trade_id = n.first_trade_id\n",
+        "\n",
+    ),
+    _mutant(
+        "an advance does not look at the epoch",
+        "tables/consumer_offsets.py",
+        "WHERE held.epoch = excluded.epoch AND held.next_offset",
+        "WHERE held.next_offset",
+    ),
+    _mutant(
+        "the dead letter of a missing trade goes with the others",
+        "tables/dead_letters.py",
+        ") AND NOT EXISTS (",
+        ") OR NOT EXISTS (",
+    ),
+    _mutant(
+        "retention deletes candles whatever their time",
+        "retention.py",
+        "    AND {time} >= %(earliest_us)s AND {time} < %(before_us)s\n",
+        "",
+    ),
+    _mutant(
+        "a second dead letter of one offset takes the place of the first",
+        "tables/dead_letters.py",
+        "ON CONFLICT DO NOTHING\n",
+        'ON CONFLICT (topic, topic_id, "partition", kafka_offset) DO UPDATE SET value = NULL\n',
+    ),
+)
