@@ -5,6 +5,7 @@ fate of a process, or the whole log, is judged at the end (`check_end`). What th
 (watch.py).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -301,14 +302,23 @@ class Oracle:
         """What the next process would begin with, were this one killed now."""
         if one.begins is None or one.checkpoint is None or one.stands_for is None:
             return
+        # What came last of a series that has ended may have been there for nobody: see `Ending`.
+        last = self._newest_stored(symbol, one.stands_for)
         for number in self.unstored(symbol, one.stands_for):
-            if number > one.checkpoint:
+            if number > min(one.checkpoint, last):
                 break
             if number >= one.begins and not one.is_reported(number):
                 self.violate(
                     "checkpoint_past_gap", f"{symbol}: {one.checkpoint} is told, {number} is nowhere"
                 )
                 break
+
+    def _newest_stored(self, symbol: str, series: int) -> float:
+        """The newest id in the topic of a series that has ended."""
+        if series == self._truth.symbol(symbol).series:
+            return math.inf
+        newest = self.symbols[symbol].newest
+        return max((number for (_, its), number in newest.items() if its == series), default=-1)
 
     def _side_by_side(self, first: int, second: int) -> bool:
         one, other = self.fates.get(first), self.fates.get(second)
