@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What the test runner's own reports say: tests that were skipped, by reason, and tests that passed only when repeated.
+"""Summary of the test runner's reports: skipped tests by reason, and tests that passed only in the repetition.
 
     report.py [--count-unsteady] FOLDER NAME...
 
-NAME.xml in FOLDER is the report of a run, NAME.again.xml that of the repetition of what failed in it.
+NAME.xml in FOLDER is the report of a run, NAME.again.xml the report of the repetition of its failed tests.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 
 def cases(file: Path) -> dict[str, str]:
-    """Test -> "passed", "failed" or "skipped: REASON"; empty where the runner left no report."""
+    """Return test -> "passed", "failed" or "skipped: REASON"; empty without a report."""
     if not file.exists() or not file.stat().st_size:
         return {}
     found: dict[str, str] = {}
-    for case in ElementTree.parse(file).iter("testcase"):  # noqa: S314 - our own test runner wrote it
+    for case in ElementTree.parse(file).iter("testcase"):  # noqa: S314 - written by the local test runner
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -25,12 +25,12 @@ def cases(file: Path) -> dict[str, str]:
         elif skipped is not None:
             found.setdefault(name, f"skipped: {skipped.get('message', '')}")
         else:
-            found.setdefault(name, "passed")  # an error of its teardown is a case of its own
+            found.setdefault(name, "passed")  # an error of its teardown is a separate case
     return found
 
 
 def unsteady(folder: Path, name: str) -> list[str]:
-    """Tests that failed in the run and passed in its repetition."""
+    """Return tests that failed in the run and passed in the repetition."""
     repeated = cases(folder / f"{name}.again.xml")
     first = cases(folder / f"{name}.xml")
     return sorted(
@@ -39,24 +39,26 @@ def unsteady(folder: Path, name: str) -> list[str]:
 
 
 def lines(folder: Path, name: str) -> list[str]:
-    """What is to be said of one run."""
+    """Return the lines about a run."""
     found = cases(folder / f"{name}.xml")
     if not found:
-        return [f"{name}: the test runner left no report, so what it skipped is not known"]
+        return [f"{name}: no report of the test runner, so skipped tests are unknown"]
     reasons = collections.Counter(
         outcome.removeprefix("skipped: ") for outcome in found.values() if outcome.startswith("skipped")
     )
-    said = [f"{name}: {len(found)} tests, {sum(reasons.values())} skipped"]
-    said += [f"  {count} x {reason}" for reason, count in reasons.most_common()]
-    return said + [f"  UNSTEADY, passed only when repeated: {test}" for test in unsteady(folder, name)]
+    output = [f"{name}: {len(found)} tests, {sum(reasons.values())} skipped"]
+    output += [f"  {count} x {reason}" for reason, count in reasons.most_common()]
+    return output + [f"  UNSTEADY, passed only in the repetition: {test}" for test in unsteady(folder, name)]
 
 
 def main() -> None:
-    """Print it."""
+    """Print the summary."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count-unsteady", action="store_true", help="print only how many were unsteady")
+    parser.add_argument(
+        "--count-unsteady", action="store_true", help="print only the number of unsteady tests"
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+", metavar="NAME")
     options = parser.parse_args()

@@ -121,7 +121,7 @@ def test_ci_success_is_exit_0_with_the_time_of_each_phase(project: Path) -> None
     assert text.endswith("\nall passed\n")
     timed = [line.split()[2] for line in text.split("==> timings")[1].splitlines() if " s  " in line]
     assert timed[:2] == ["components", "setup"]
-    assert timed[-2:] == ["e2e", "in"]
+    assert timed[-2:] == ["e2e", "total"]
     side_by_side = (
         ["kafka", "test-services", "test-kubernetes"],
         ["lint", "unit"],
@@ -143,7 +143,7 @@ def test_ci_failure_is_named_at_the_end_and_the_other_phases_run(project: Path, 
     assert text.endswith(f"\nfailed: {'compose' if failing == 'compose-test' else failing}\n")
     assert {line.removeprefix("ran ") for line in text.splitlines() if line.startswith("ran ")} == set(PHASES)
     assert "the cluster is gone" in text
-    assert text.count("once more, only what failed") == (failing not in ("lint", "unit"))
+    assert text.count("repeating failed tests") == (failing not in ("lint", "unit"))
 
 
 def test_ci_failures_are_all_named(project: Path) -> None:
@@ -165,8 +165,8 @@ def test_ci_unsteady_tests_are_named_and_counted(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, failing="e2e", report=REPORT.format(FAILED), repeated=REPORT.format(PASSED))
     assert text.startswith("exit 0\n")
-    assert text.count("UNSTEADY, passed only when repeated: t::c") == 1
-    assert text.endswith("\nall passed, 1 of them only when repeated: they are named above as unsteady\n")
+    assert text.count("UNSTEADY, passed only in the repetition: t::c") == 1
+    assert text.endswith("\nall passed, 1 of them only in the repetition: see UNSTEADY above\n")
 
 
 def test_ci_test_that_fails_twice_is_not_unsteady(project: Path) -> None:
@@ -198,7 +198,7 @@ def test_ci_missing_component_is_reported_and_a_failure_with_ci_set(project: Pat
 def test_ci_missing_test_report_is_reported(project: Path) -> None:
     give(project, *COMPONENTS)
     text = run(project, report="", failing="test-services")
-    assert "services: the test runner left no report, so what it skipped is not known" in text
+    assert "services: no report of the test runner, so skipped tests are unknown" in text
     assert text.startswith("exit 1\n")
 
 

@@ -87,7 +87,7 @@ def caught_up(worker: WorkerStatus, ledger: Ledger | None) -> bool:
 
 
 def is_stored(consumers: Sequence[ConsumerStatus], ends: dict[str, dict[int, int]]) -> bool:
-    """Return whether every partition is stored up to its log end offset; `ends` is topic -> partition -> offset."""
+    """Return whether every committed offset has reached the log end offset; `ends` is topic -> partition -> offset."""
     stored = {
         (each.topic, each.partition): each.next_offset
         for consumer in consumers
