@@ -1,26 +1,31 @@
 """The HTTP server of a service: /metrics, /livez, /readyz, /status.
 
-It runs in its own thread and event loop, so that it responds while the service is busy or blocked. `livez` therefore
-reports whether the service makes progress, not only whether the port is open.
+It runs in its own threads, so that it responds while the service is busy or blocked. `livez` therefore reports whether
+the service makes progress, not only whether the port is open.
 """
 
-import asyncio
-import contextlib
+import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from marketfeed_chassis.errors import StartupError
 from marketfeed_chassis.listening import listen
 
-SHUTDOWN_SECONDS: Final = 1.0
-"""How long a stop waits for responses in progress; kept short, as the service's drain needs the time."""
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+_STOP_CHECK_SECONDS: Final = 0.05
+"""How often the server checks whether it is to stop; kept short, as the service's drain needs the time."""
+_JOIN_SECONDS: Final = 2.0
 
 
 class Verdict(NamedTuple):
@@ -31,7 +36,7 @@ class Verdict(NamedTuple):
 
 
 class Health(Protocol):
-    """The health of a service. Called from the health server's thread: methods must return at once and do no I/O.
+    """The health of a service. Called from the health server's threads: methods must return at once and do no I/O.
 
     The service runs concurrently: copy a collection that it changes (``list(d.items())`` is atomic) before iterating
     over it. An exception becomes a response 500 and a log entry.
@@ -60,27 +65,25 @@ class HealthServer:
     def __init__(self, health: Health, registry: CollectorRegistry, *, host: str, port: int) -> None:
         self.port = port
         self._host = host
-        self._health = health
-        self._registry = registry
-        self._started = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
+        self._app = _app(health, registry)
 
     def __enter__(self) -> "HealthServer":
         # Bound here and not in the thread, so that a failure is raised to the caller.
         listening = _listen(self._host, self.port)
         self.port = int(listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._run, args=(listening,), name="health", daemon=True)
+        self._server = _Server(listening)
+        self._server.set_app(self._app)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_CHECK_SECONDS,), name="health", daemon=True
+        )
         self._thread.start()
-        self._started.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended already
-                self._loop.call_soon_threadsafe(self._stop.set)
-        # Bounded: a probe that hangs must not keep the process from ending.
-        self._thread.join(2 * SHUTDOWN_SECONDS)
+        self._server.shutdown()
+        # Responses in progress are not waited for: a probe that hangs must not keep the process from ending.
+        self._server.server_close()
+        self._thread.join(_JOIN_SECONDS)
 
     def write_port(self, file: str) -> None:
         """Write the port to `file`, for a parent process that chose port 0; do nothing if `file` is empty.
@@ -97,46 +100,60 @@ class HealthServer:
         except OSError as error:
             raise StartupError(f"METRICS_PORT_FILE={file!r} cannot be written: {error.strerror}") from error
 
-    def _run(self, listening: socket.socket) -> None:
-        try:
-            with listening:
-                asyncio.run(self._serve(listening))
-        finally:
-            self._started.set()
 
-    async def _serve(self, listening: socket.socket) -> None:
-        app = web.Application()
-        app.router.add_get("/livez", self._probe(self._health.livez))
-        app.router.add_get("/readyz", self._probe(self._health.readyz))
-        app.router.add_get("/status", self._status)
-        app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listening).start()
-            self._loop = asyncio.get_running_loop()
-            self._started.set()
-            await self._stop.wait()
-        finally:
-            await runner.cleanup()
+class _Server(ThreadingMixIn, WSGIServer):
+    """A WSGI server on a socket that listens already; a thread for each connection."""
 
-    @staticmethod
-    def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(_: web.Request) -> web.Response:
-            verdict = ask()
-            return web.Response(
-                text="ok\n" if verdict.ok else f"{verdict.reason}\n", status=200 if verdict.ok else 503
-            )
+    daemon_threads = True
 
-        return answer
+    def __init__(self, listening: socket.socket) -> None:
+        address = listening.getsockname()
+        super().__init__(address[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_address = address
+        self.server_name, self.server_port = address[:2]
+        self.setup_environ()
 
-    async def _status(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._health.status(), content_type="application/json")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+class _Handler(WSGIRequestHandler):
+    timeout = 10.0  # of a connection that sends nothing
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Log no requests: probes and scrapes come every few seconds."""
+
+
+def _app(
+    health: Health, registry: CollectorRegistry
+) -> Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]:
+    metrics = make_wsgi_app(registry)
+    probes = {"/livez": health.livez, "/readyz": health.readyz}
+
+    def respond(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        kind = "text/plain; charset=utf-8"
+        if path not in (*probes, "/status", "/metrics"):
+            status, body = "404 Not Found", b"not found: /livez, /readyz, /status, /metrics\n"
+        elif method not in ("GET", "HEAD"):
+            status, body = "405 Method Not Allowed", b"use GET\n"
+        else:
+            try:
+                if path == "/metrics":
+                    response: Iterable[bytes] = metrics({**environ, "REQUEST_METHOD": "GET"}, start)
+                    return response if method == "GET" else []
+                if path == "/status":
+                    status, body, kind = "200 OK", health.status(), "application/json; charset=utf-8"
+                else:
+                    verdict = probes[path]()
+                    status = "200 OK" if verdict.ok else "503 Service Unavailable"
+                    body = b"ok\n" if verdict.ok else f"{verdict.reason}\n".encode()
+            except Exception:  # the rim of the service: it is logged with its traceback and is the response
+                log.exception("health request failed: %s", path)
+                status, body = "500 Internal Server Error", b"internal error, see the log\n"
+        start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [body] if method != "HEAD" else []
+
+    return respond
 
 
 def _listen(host: str, port: int) -> socket.socket:
