@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from marketfeed_chassis import process
 from marketfeed_chassis.errors import SettingsError
@@ -37,10 +38,29 @@ CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """A list in one variable: ``A,B,C``; spaces and empty parts are ignored."""
 
 
-class Settings(BaseModel):
-    """Base class of every service's settings."""
+class Settings(BaseSettings):
+    """Base class of every service's settings; see `read`."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        # A list is comma-separated, not JSON.
+        enable_decoding=False,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from `read` only: a test or a parent process passes an environment of its own."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
 class CommandSettings(Settings):
@@ -82,11 +102,13 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
     Raises:
         SettingsError: one line for each variable that is missing or invalid.
     """
-    given = {
-        name: environment[name.upper()].strip()
-        for name in settings.model_fields
-        if environment.get(name.upper(), "").strip()
+    source = EnvSettingsSource(settings)
+    source.env_vars = {
+        name.lower(): value.strip()
+        for name, value in environment.items()
+        if name == name.upper() and value.strip()
     }
+    given = source()
     try:
         return settings(**given)
     except ValidationError as error:
