@@ -75,6 +75,23 @@ async def test_child_of_every_kind_is_created_and_owned_by_its_apply_alone(admin
         assert found.owner == ("" if child.kind is KAFKA_TOPIC else uid)
 
 
+async def test_text_of_any_script_is_applied_as_it_is(admin: Admin):
+    """An annotation may hold whatever a JSON text may; an apply is YAML."""
+    text = '\U0001f600 \U0010ffff é 深 \x7f\x85\u2028\ufeff\uffff \\ud83d\\ude00 "\\\n\t\x01 ${x} # : - {'
+    template = {"annotations": {"example.com/text": text}}
+    uid, children = await feed(
+        admin, template=template, serviceAccount={"annotations": {"example.com/t": text}}
+    )
+    applies = applier(admin.cluster)
+    for kind in (SERVICE_ACCOUNT, DEPLOYMENT):
+        await applies.apply(one(children, kind), Observed(), uid)
+    account = await stored(admin, one(children, SERVICE_ACCOUNT))
+    assert account["metadata"]["annotations"]["example.com/t"] == text
+    deployment = await stored(admin, one(children, DEPLOYMENT))
+    assert deployment["spec"]["template"]["metadata"]["annotations"]["example.com/text"] == text
+    assert (await applies.apply(one(children, DEPLOYMENT), Observed(), uid)).result == "noop"
+
+
 async def test_field_that_is_no_longer_wanted_is_removed_also_when_it_was_there_from_the_creation(
     admin: Admin,
 ):
@@ -111,7 +128,7 @@ async def test_object_that_somebody_creates_between_look_and_creation_is_not_cha
         raced.after_not_found = None
         entries = (await stored(admin, child))["metadata"]["managedFields"]
         assert not [each for each in entries if each["manager"].startswith(FIELD_MANAGER)], child.key
-        with pytest.raises(NameConflict, match=r"whoever applied it as .*kubectl-create"):
+        with pytest.raises(NameConflict, match=r"field manager .*kubectl-create"):
             await applies.apply(child, Observed(), uid)
         entries = (await stored(admin, child))["metadata"]["managedFields"]
         assert not [each for each in entries if each["manager"].startswith(FIELD_MANAGER)], child.key

@@ -65,10 +65,10 @@ def forged(_: dict[str, Any]) -> None:
 
 
 MAKERS = {
-    "kubectl": (plain, "kubectl-create", "whoever applied it as kubectl-create"),
+    "kubectl": (plain, "kubectl-create", "field manager kubectl-create"),
     "Helm": (of_helm, "helm", "Helm release shop/payments"),
     "the operator's installation": (of_the_installation, "helm", "Helm release shop/payments"),
-    "somebody with our labels": (forged, "kubectl-create", "whoever applied it as kubectl-create"),
+    "somebody with our labels": (forged, "kubectl-create", "field manager kubectl-create"),
     "another feed": (forged, FIELD_MANAGER, "MarketFeed other (uid"),
 }
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,8 +42,22 @@ LARGEST_PAGE: Final = 500
 """Objects per page: as many as fit into `MAX_PAGE_BYTES`, found by doubling and halving."""
 
 
+APPLY_PATCH: Final = "application/apply-patch+yaml; charset=utf-8"
+"""With the parameter, which the API server ignores: without it the client library encodes the body by itself."""
+
 Object = dict[str, Any]
 T = TypeVar("T")
+_NOT_AS_IT_IS: Final = re.compile(r"[^\x20-\x7e\U00010000-\U0010ffff]")
+
+
+def yaml_of(body: Object) -> bytes:
+    """Return an object as JSON that is YAML as well.
+
+    YAML 1.2, section 5.7: an escape is one code point, so the API server rejects the surrogate pairs of JSON ("invalid
+    Unicode character escape code"); and characters that are not printable must be escaped.
+    """
+    text = json.dumps(body, ensure_ascii=False)
+    return _NOT_AS_IT_IS.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 @dataclass(frozen=True)
@@ -154,8 +170,8 @@ class Cluster:
             "patch",
             kind.path(metadata.get("namespace"), metadata["name"])
             + (f"/{subresource}" if subresource else ""),
-            body=body,
-            content_type="application/apply-patch+yaml",
+            body=yaml_of(body),
+            content_type=APPLY_PATCH,
             field_manager=manager,
             force_conflicts="true" if force else "false",
             dry_run="All" if dry_run else None,
