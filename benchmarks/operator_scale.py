@@ -33,7 +33,7 @@ from marketfeed_wire.assignment import FILE_NAME
 NAMESPACE = "scale"
 SYMBOLS_PER_SHARD = 10
 POLL_SECONDS = 0.005
-OURS = "marketfeed.dev/feed"
+FEED_LABEL = "marketfeed.dev/feed"
 
 
 def body(number: int, symbols: list[str]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ async def converge(cluster: Cluster, operator: Operator, feeds: int, shards: int
     await eventually(all_made, seconds=3600)
     seconds = time.perf_counter() - started
     for kind, number in expected.items():
-        found = len(await cluster.list_all(KINDS[kind], NAMESPACE, OURS))
+        found = len(await cluster.list_all(KINDS[kind], NAMESPACE, FEED_LABEL))
         if found != number:
             raise SystemExit(f"{found} objects of kind {kind}, expected {number}")
     return seconds
@@ -107,7 +107,7 @@ async def edit(cluster: Cluster, number: int, symbols: list[str], new: str) -> f
     await cluster.apply(FEEDS, body(number, [*symbols, new]), manager="benchmark")
     responded = time.perf_counter()
     while True:
-        found = await cluster.list_all(CONFIG_MAP, NAMESPACE, f"{OURS}=feed-{number:03}")
+        found = await cluster.list_all(CONFIG_MAP, NAMESPACE, f"{FEED_LABEL}=feed-{number:03}")
         if any(new in item["data"][FILE_NAME] for item in found):
             return time.perf_counter() - responded
         await asyncio.sleep(POLL_SECONDS)

@@ -115,7 +115,7 @@ def measure(bench: Bench, rate: int, seconds: float, **settings: str) -> dict[st
 
 
 def idle_cpu_percent(bench: Bench, seconds: float) -> float:
-    """What a consumer of four quiet partitions costs."""
+    """Return the CPU usage of a consumer of four idle partitions, in percent."""
     url, topic = bench.database(), f"idle-{time.time_ns()}"
     sink_data.create(bench.broker, topic)
     command: list[str | Path] = [sys.executable, "-m", "marketfeed_consumers"]

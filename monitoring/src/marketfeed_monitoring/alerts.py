@@ -58,7 +58,7 @@ min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0
         "installations without consumers; of several workers that read a symbol, the lowest count applies.",
         summary=f"{_WHERE}{{{{ $labels.symbol }}}}: {{{{ $value }}}} trades are missing",
         description="Trade ids have gaps that were not backfilled and are not confirmed absent by the venue. "
-        "The data stays incomplete until somebody intervenes.",
+        "The data stays incomplete without intervention.",
     ),
     Alert(
         name="MarketfeedFeedStale",
