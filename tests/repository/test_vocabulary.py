@@ -108,19 +108,7 @@ NOT_CONVERTED = {
     "operator",
     "charts",
     "manifests",
-    "cli",
-    "monitoring",
-    "scripts",
-    "benchmarks",
-    "compose",
-    "compose.yaml",
-    "compose.zookeeper.yaml",
-    "Makefile",
-    "pyproject.toml",
-    "ingestion",
-    ".ci",
     ".env.example",
-    ".importlinter",
 }
 
 PHRASES = re.compile(r"\b(?:" + "|".join(f"(?:{phrase})" for phrase in REFUSED) + r")\b")
