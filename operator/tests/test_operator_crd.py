@@ -269,7 +269,7 @@ RULES += [
     ),
     *(
         (
-            f"the path of endpoints.{field} holds",
+            f"the path of endpoints.{field} contains",
             spec(endpoints={field: refused}),
             spec(endpoints={field: taken}),
         )
@@ -323,7 +323,7 @@ RULES += [
             (("DoesNotExist", "x"), ("DoesNotExist",)),
         )
     ),
-    ("matchLabels has a key", near(matchLabels={"a b": "x"}), near(matchLabels={"example.com/a": "x"})),
+    ("matchLabels has an invalid key", near(matchLabels={"a b": "x"}), near(matchLabels={"example.com/a": "x"})),
     *(
         (
             "an expression of a node selector needs values",
@@ -538,7 +538,7 @@ def test_every_rule_has_its_examples():
 
 
 def test_a_field_that_does_not_exist_is_named_and_not_passed_over():
-    assert parse(spec(shardsize=5)) == ["spec.shardsize is no field of a MarketFeed"]
+    assert parse(spec(shardsize=5)) == ["spec.shardsize is not a field of a MarketFeed"]
 
 
 def test_several_problems_are_told_at_once():
@@ -597,8 +597,8 @@ async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin:
 @pytest.mark.parametrize(
     ("said", "refused"),
     [
-        ("a symbol has 1 to 64 capitals", spec(symbols=["btcusdt"])),
-        ("a symbol has 1 to 64 capitals", spec(symbols=["BTC\xa0USDT"])),
+        ("a symbol has 1 to 64 upper-case letters", spec(symbols=["btcusdt"])),
+        ("a symbol has 1 to 64 upper-case letters", spec(symbols=["BTC\xa0USDT"])),
         ("bootstrap servers are HOST:PORT", spec(kafka={"bootstrapServers": "kafka:90920"})),
         ("an address is ws://HOST", spec(endpoints={"websocket": "wss://proxy:94430"})),
         ("an address is http://HOST", spec(endpoints={"rest": "https://user:secret@proxy"})),

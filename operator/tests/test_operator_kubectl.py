@@ -268,7 +268,7 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
         async def event_told():  # after the status
             described = (await said(kubectl, "describe", "mf", NAME)).stdout
             return re.search(
-                r"Normal +AllReady .*Ready is True: every shard and every consumer is ready", described
+                r"Normal +AllReady .*Ready is True: all shards and consumers are ready", described
             )
 
         await eventually(event_told)

@@ -35,7 +35,7 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
 
     # Stopped: the lease is given back, so the other need not wait until it has run out.
     assert await asyncio.to_thread(first.stop) == 0
-    assert "lease released" in first.log.read_text()
+    assert "leader lease released" in first.log.read_text()
     await asyncio.to_thread(second.await_log, " leading ")
     await admin.feed("two", symbols=["AA"])
     await feed_arrives(admin, "two")
