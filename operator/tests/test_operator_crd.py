@@ -323,7 +323,11 @@ RULES += [
             (("DoesNotExist", "x"), ("DoesNotExist",)),
         )
     ),
-    ("matchLabels has an invalid key", near(matchLabels={"a b": "x"}), near(matchLabels={"example.com/a": "x"})),
+    (
+        "matchLabels has an invalid key",
+        near(matchLabels={"a b": "x"}),
+        near(matchLabels={"example.com/a": "x"}),
+    ),
     *(
         (
             "an expression of a node selector needs values",
