@@ -952,6 +952,52 @@ def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, dr
     assert sorted(set(stage.published())) == sorted(set(expected))
 
 
+reads = st.tuples(
+    st.sampled_from(["trade", "trade", "trade", "restart ids"]),
+    st.sampled_from(["both", "both", "first", "second", "nobody"]),
+    st.integers(0, 40),
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(reads, max_size=20))
+def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_contents(
+    begin, drawn: list[tuple[str, str, int]]
+) -> None:
+    """The oracle: of a series no id has two contents, whoever missed how many restarts of ids.
+
+    Whoever misses messages was away, and knows that.
+    """
+    stage = begin(30)
+    workers = {"first": stage, "second": stage.another()}
+    away: set[str] = set()
+    for step, who, first_id in drawn:
+        if step == "restart ids":
+            if first_id < stage.venue.next_id and stage.venue.rows:
+                stage.venue.begin_again(first_id)
+            continue
+        made = stage.venue.trade()
+        for name, worker in workers.items():
+            if who not in ("both", name):
+                away.add(name)
+                continue
+            if name in away:
+                worker.rig.pipeline.note_outage([SYMBOL], 60)
+                away.remove(name)
+            worker.come(replace(made))
+            for _ in range(3):
+                if worker.rig.pipeline.flows[SYMBOL].suspicion is not None:
+                    worker.look()
+            worker.tell()
+    for worker in workers.values():
+        worker.rig.pipeline.give_up(worker.rig.pipeline.flows[SYMBOL])
+        worker.settle()
+    contents: dict[tuple[int, int], tuple[str, int]] = {}
+    for one in map(decode_trade, stage.rig.stored(stage.rig.trades)):
+        content = (one.price, one.trade_time_us)
+        assert contents.setdefault((one.id_series, one.trade_id), content) == content
+
+
 def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_the_same(begin) -> None:
     """Those that were checked were known by where they lay in memory, which a flow that left gives back."""
     stage = begin()

@@ -68,7 +68,7 @@ def test_id_series_that_rest_cannot_tell_of_makes_a_worker_unready_until_it_can(
         until(lambda: (worker.status().symbols[SYMBOL].last_trade_id or 0) > 0, "a trade", 60)
         line.fault("rest_error", status=503)
         line.fault("restart_ids", symbols=[SYMBOL], last_id=0)
-        until(lambda: "are held back" in worker.status().reason, "the reason", 60)
+        until(lambda: "are held: " in worker.status().reason, "the reason", 60)
         assert worker.metric("marketfeed_trades_held") > 0
         line.control("DELETE", "faults")
         until(lambda: series(worker)[0] == 1, "the series")
