@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from structlog.testing import capture_logs
@@ -961,6 +961,10 @@ reads = st.tuples(
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(reads, min_size=4, max_size=10))
+@example(
+    [("restart ids", "nobody", 3), *[("trade", "first", 0)] * 5]
+    + [("restart ids", "nobody", 2), *[("trade", "first", 0)] * 3, ("trade", "second", 0)]
+)
 def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_contents(
     begin, drawn: list[tuple[str, str, int]]
 ) -> None:
