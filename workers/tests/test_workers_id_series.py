@@ -952,6 +952,15 @@ def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, dr
     assert sorted(set(stage.published())) == sorted(set(expected))
 
 
+def come_and_look(worker: Stage, trade: Trade) -> None:
+    worker.come(trade)
+    for _ in range(3):
+        if worker.rig.pipeline.flows[SYMBOL].suspicion is not None:
+            worker.look()
+    if worker.rig.pipeline.flows[SYMBOL].id_series:
+        worker.tell()
+
+
 reads = st.tuples(
     st.sampled_from(["trade", "trade", "trade", "restart ids"]),
     st.sampled_from(["both", "both", "first", "second", "nobody"]),
@@ -962,8 +971,13 @@ reads = st.tuples(
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(reads, min_size=4, max_size=10))
 @example(
-    [("restart ids", "nobody", 3), *[("trade", "first", 0)] * 5]
-    + [("restart ids", "nobody", 2), *[("trade", "first", 0)] * 3, ("trade", "second", 0)]
+    [
+        ("restart ids", "nobody", 3),
+        *[("trade", "first", 0)] * 5,
+        ("restart ids", "nobody", 2),
+        *[("trade", "first", 0)] * 3,
+        ("trade", "second", 0),
+    ]
 )
 def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_contents(
     begin, drawn: list[tuple[str, str, int]]
@@ -988,12 +1002,7 @@ def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_cont
             if name in away:
                 worker.rig.pipeline.note_outage([SYMBOL], 60)
                 away.remove(name)
-            worker.come(replace(made))
-            for _ in range(3):
-                if worker.rig.pipeline.flows[SYMBOL].suspicion is not None:
-                    worker.look()
-            if worker.rig.pipeline.flows[SYMBOL].id_series:
-                worker.tell()
+            come_and_look(worker, replace(made))
     for worker in workers.values():
         worker.rig.pipeline.give_up(worker.rig.pipeline.flows[SYMBOL])
         worker.settle()
