@@ -207,11 +207,11 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Repeat(after_seconds=14, count=20),
             Repeat(after_seconds=16, count=3, differing=True),
             Old(after_seconds=18),
-            Rebuild(after_seconds=20, table="top_of_book"),
             Rebuild(after_seconds=22),
             Series(after_seconds=26, symbol=1, first_id=0),
             Hole(after_seconds=28, symbol=1, count=3, absent=True),
             Audit(after_seconds=36),
+            Rebuild(after_seconds=39.95, table="top_of_book"),  # behind the last quote
         ],
     ),
     "two groups, one database": Plan(
