@@ -328,6 +328,16 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=90,
         faults=[Drop(after_seconds=5, streams=("*@trade",), count=None, chance=0.4, seconds=80)],
     ),
+    "gaps that are held for their whole time": Plan(
+        seed=51,
+        rates=_BUSY,
+        duration_seconds=50,
+        faults=[
+            RestError(after_seconds=5, cut=True, count=1000),
+            Drop(after_seconds=6, streams=_ONE, count=3),
+            Drop(after_seconds=30, streams=_ONE, count=2),
+        ],
+    ),
     "a start in the past": Plan(
         seed=50,
         rates=_BUSY,
