@@ -53,7 +53,7 @@ def report(**changes: Any) -> Report:
 
 def test_report_of_complete_data() -> None:
     made = report()
-    assert (made.verdict, made.problems, made.exit_code) == ("complete", [], 0)
+    assert (made.result, made.problems, made.exit_code) == ("complete", [], 0)
 
 
 @pytest.mark.parametrize(
@@ -89,28 +89,28 @@ def test_report_of_complete_data() -> None:
 def test_report_lists_problems_and_exits_with_1(changes: dict[str, Any], problem: str) -> None:
     made = report(**changes)
     assert problem in made.problems
-    assert (made.verdict, made.exit_code) == ("incomplete", 1)
+    assert (made.result, made.exit_code) == ("incomplete", 1)
 
 
 def test_report_does_not_count_absent_ids_as_missing() -> None:
     made = report(symbols={"BTCUSDT": symbol([(1, 3), (6, 10)], absent=[(4, 5)])})
-    assert made.verdict == "complete"
+    assert made.result == "complete"
     assert (made.symbols["BTCUSDT"].expected, made.symbols["BTCUSDT"].absent_at_venue) == (8, 2)
 
 
 def test_report_does_not_count_skipped_duplicates_as_lost() -> None:
     # A recording that is replayed into the same database: all messages are duplicates, no row is inserted.
-    assert report(trades=stream(10, duplicates_skipped=10)).verdict == "complete"
+    assert report(trades=stream(10, duplicates_skipped=10)).result == "complete"
 
 
 def test_report_of_a_live_venue_has_no_sent_count() -> None:
-    assert report(quotes=stream(20, sent=None)).verdict == "complete"
+    assert report(quotes=stream(20, sent=None)).result == "complete"
 
 
 def test_report_without_messages_is_empty() -> None:
     nothing = SymbolFacts(expected=None, absent=[], committed=[], latency=LATENCY)
     made = report(trades=stream(0), quotes=stream(0), symbols={"BTCUSDT": nothing})
-    assert (made.verdict, made.exit_code) == ("empty", 1)
+    assert (made.result, made.exit_code) == ("empty", 1)
 
 
 def text_of(made: Report) -> str:

@@ -38,7 +38,7 @@ def test_demo_json_report_has_equal_counts_at_every_stage(home: Home) -> None:
     run = home.run("demo", "--source", "simulated", "--seconds", "3", "--output", "json")
     assert run.wait() == 0, run.err
     report = run.report()
-    assert (report["verdict"], report["problems"], report["missing"]) == ("complete", [], 0)
+    assert (report["result"], report["problems"], report["missing"]) == ("complete", [], 0)
     for stream in (report["trades"], report["quotes"]):
         assert stream["sent"] > 0
         assert stages(stream) == [stream["sent"]] * 4
@@ -51,7 +51,7 @@ def test_replay_stores_the_whole_recording(home: Home, recording: Path) -> None:
     run = home.run("replay", str(recording), "--output", "json")
     assert run.wait() == 0, run.err
     report = run.report()
-    assert report["verdict"] == "complete"
+    assert report["result"] == "complete"
     assert stages(report["trades"]) == [18_556] * 4
     assert stages(report["quotes"]) == [79_815] * 4
     assert "98,371 of 98,371 frames stored" in run.err
@@ -64,7 +64,7 @@ def test_demo_of_a_recording_ends_with_the_recording(home: Home, recording: Path
     assert run.wait() == 0, run.err
     report = run.report()
     assert stages(report["trades"])[0] + stages(report["quotes"])[0] == 1_000
-    assert report["verdict"] == "complete"
+    assert report["result"] == "complete"
     assert report["seconds"] < 50
 
 
@@ -74,7 +74,7 @@ def test_demo_of_a_long_recording_ends_in_time_and_verifies_received_trades(
     run = home.run("demo", "--source", f"recording={recording}", "--seconds", "3", "--output", "json")
     assert run.wait() == 0, run.err
     report = run.report()
-    assert (report["verdict"], report["trades"]["sent"]) == ("complete", None)
+    assert (report["result"], report["trades"]["sent"]) == ("complete", None)
     assert 0 < report["trades"]["committed"] < 18_556
 
 
@@ -132,12 +132,12 @@ def test_keep_option_keeps_components_running_and_prints_endpoints(home: Home) -
     run = home.run("demo", "--source", "simulated", "--seconds", "2", "--keep", "--output", "json")
     run.wait_for_output("Still running; Ctrl-C stops and removes it all.")
     report = run.report()
-    assert report["verdict"] == "complete"
-    reach = report["reach"]
-    before = count_trades(reach["database"])
+    assert report["result"] == "complete"
+    endpoints = report["endpoints"]
+    before = count_trades(endpoints["database"])
     assert before >= report["trades"]["committed"]
-    until(lambda: count_trades(reach["database"]) > before, "trades after the report")
-    service_urls = [url for name, url in reach.items() if name.startswith(("worker", "consumer"))]
+    until(lambda: count_trades(endpoints["database"]) > before, "trades after the report")
+    service_urls = [url for name, url in endpoints.items() if name.startswith(("worker", "consumer"))]
     assert len(service_urls) == 3
     status = home.run("status", *service_urls)
     assert status.wait() == 0, status.out
@@ -160,7 +160,7 @@ async def test_live_venue_that_loses_trades_is_reported_as_incomplete(home: Home
     report = run.report()
     (injected,) = [each for each in control(venue, "faults") if each["id"] == dropped["id"]]
     assert injected["hits"] == 5
-    assert (report["verdict"], report["missing"]) == ("incomplete", 5)
+    assert (report["result"], report["missing"]) == ("incomplete", 5)
     (problem,) = report["problems"]
     assert problem.startswith("BTCUSDT: 5 trade ids missing: ")
 
@@ -170,7 +170,7 @@ async def test_live_venue_completeness_is_verified_by_trade_ids(home: Home, part
     run = live(home, venue)
     assert run.wait() == 0, run.err
     report = run.report()
-    assert (report["verdict"], report["trades"]["sent"]) == ("complete", None)
+    assert (report["result"], report["trades"]["sent"]) == ("complete", None)
     assert report["source"] == f"binance_us at ws://{venue}"
     assert report["trades"]["committed"] > 0
 

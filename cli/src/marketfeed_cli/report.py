@@ -79,7 +79,7 @@ class SymbolReport(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Final report, and schema of ``--output json``."""
 
-    verdict: Literal["complete", "incomplete", "empty"]
+    result: Literal["complete", "incomplete", "empty"]
     problems: list[str]
     source: str
     seconds: float
@@ -96,18 +96,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def exit_code(self) -> int:
         """Exit code of the command: 0 only if the data is complete."""
-        return 0 if self.verdict == "complete" else 1
+        return 0 if self.result == "complete" else 1
 
 
 def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
     """Return the report of `facts`."""
     symbols = {symbol: _symbol_report(each) for symbol, each in facts.symbols.items()}
     problems = _problems(facts, symbols)
-    verdict: Literal["complete", "incomplete", "empty"] = "incomplete" if problems else "complete"
+    result: Literal["complete", "incomplete", "empty"] = "incomplete" if problems else "complete"
     if not problems and facts.trades.committed == 0 and facts.quotes.committed == 0:
-        verdict, problems = "empty", ["the venue sent no messages, so completeness cannot be verified"]
+        result, problems = "empty", ["the venue sent no messages, so completeness cannot be verified"]
     return Report(
-        verdict=verdict,
+        result=result,
         problems=problems,
         source=source,
         seconds=round(seconds, 3),

@@ -66,7 +66,7 @@ def _symbols(report: Report) -> Table:
 
 
 def _summary(report: Report) -> list[Text]:
-    if report.verdict == "complete":
+    if report.result == "complete":
         ids = sum(each.expected for each in report.symbols.values())
         subject = (
             f"all {ids:,} trade ids are"
@@ -74,6 +74,6 @@ def _summary(report: Report) -> list[Text]:
             else f"no trades, and all {report.quotes.committed:,} quotes are"
         )
         return [Text(f"complete: {subject} in the database, without duplicates", style="bold green")]
-    lines = [Text(report.verdict, style="bold red")]
+    lines = [Text(report.result, style="bold red")]
     lines += [Text(f"  {problem}") for problem in report.problems]
     return lines

@@ -156,7 +156,7 @@ async def _has_ended(stack: Stack) -> bool:
 def _print_report(report: Report, options: Options, screen: Screen, endpoints: Mapping[str, str]) -> None:
     screen.line(report_text.render(report))
     if options.output == "json":
-        body = msgspec.to_builtins(report) | ({"reach": endpoints} if endpoints else {})
+        body = msgspec.to_builtins(report) | ({"endpoints": endpoints} if endpoints else {})
         print(json.dumps(body, indent=2), flush=True)
     if endpoints:
         screen.endpoints(endpoints)
