@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection
 from concurrent import futures
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from concurrent.futures._base import DoneAndNotDoneFutures
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -25,7 +24,7 @@ class Wait(Protocol):
 
     def __call__(
         self, fs: "Collection[Future[Any]]", /, timeout: float | None = None
-    ) -> "DoneAndNotDoneFutures[Any]":
+    ) -> "tuple[set[Future[Any]], set[Future[Any]]]":
         """Wait until all are done, or for so long."""
 
 

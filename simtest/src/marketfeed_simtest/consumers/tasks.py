@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor, Future
-from concurrent.futures._base import DoneAndNotDoneFutures
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -170,14 +169,14 @@ class Tasks:
 
     def wait(
         self, fs: "Collection[Future[Any]]", /, timeout: float | None = None
-    ) -> "DoneAndNotDoneFutures[Any]":
+    ) -> "tuple[set[Future[Any]], set[Future[Any]]]":
         """As `concurrent.futures.wait`."""
         deadline = None if timeout is None else self.clock.seconds + timeout
         while True:
             left = [future for future in fs if not future.done()]
             over = deadline is not None and self.clock.seconds >= deadline
             if not left or over:
-                return DoneAndNotDoneFutures({f for f in fs if f.done()}, set(left))
+                return {f for f in fs if f.done()}, set(left)
             wake = self.waker()
             for future in left:
                 future.add_done_callback(lambda _, wake=wake: wake())  # type: ignore[misc]
