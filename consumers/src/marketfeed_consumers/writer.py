@@ -146,9 +146,9 @@ class Writer:
 
     def finish(self, futures: "Sequence[Future[Any]]", seconds: float) -> None:
         """Wait for `futures` up to `seconds`; then give up, and cut the connection of what still hangs."""
-        if self.wait(futures, seconds).not_done:
+        if self.wait(futures, seconds)[1]:
             self.give_up()
-            if self.wait(futures, _GIVE_UP_SECONDS).not_done:
+            if self.wait(futures, _GIVE_UP_SECONDS)[1]:
                 if self._connection is not None and not self._connection.closed:
                     self._world.cut(self._connection)
                 self.wait(futures)
