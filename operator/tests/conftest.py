@@ -1,4 +1,4 @@
-"""Fixtures of the operator's tests: an API server, an operator under its own ServiceAccount, namespaces."""
+"""Fixtures of the operator's tests: an API server, an operator with its own ServiceAccount, namespaces."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlan
 
 @pytest.fixture
 async def admin(api_server: ControlPlane):
-    """An administrator with a namespace of the test's own, which asks for the strictest Pod Security."""
+    """An administrator with a namespace of its own, enforcing the restricted Pod Security Standard."""
     name = f"test-{os.getpid()}-{next(_numbers)}"
     namespaces = KINDS["Namespace"]
     async with admin_client(api_server.kubeconfig) as cluster:
@@ -45,7 +45,7 @@ async def admin(api_server: ControlPlane):
         }
         await cluster.apply(namespaces, body, manager="tests")
         yield Admin(cluster, name)
-        with contextlib.suppress(NotFound):  # the test may have done so
+        with contextlib.suppress(NotFound):  # a test may have deleted it
             await cluster._request("delete", namespaces.path(None, name))
 
 
@@ -58,7 +58,7 @@ def token(api_server: ControlPlane) -> str:
 def start_operator(
     api_server: ControlPlane, token: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Operator]]:
-    """Starts operators; each is ended with the module, if the test has not done so."""
+    """Starts operators; each is stopped with the module, unless the test has done so."""
     with contextlib.ExitStack() as running:
 
         def start(
@@ -78,20 +78,20 @@ def start_operator(
 
 @pytest.fixture(scope="module")
 def pod_port() -> int:
-    """Where the module's operator asks pods for their /status."""
+    """Port at which the module's operator polls /status of pods."""
     return free_port()
 
 
 @pytest.fixture
 async def nodes(admin: Admin, operator: Operator, pod_port: int) -> AsyncIterator[Kubelet]:
-    """Pods of the test's namespace run; `operator` is the module's own."""
+    """Runs the pods of the test's namespace; `operator` is the module's own."""
     async with kubelet(admin.cluster, admin.namespace, pod_port) as running:
         yield running
 
 
 @pytest.fixture
 async def neighbours(admin: Admin) -> None:
-    """The kinds of other operators, as empty as a kind can be: what matters here is that they come and are used."""
+    """Minimal CRDs of other operators: the tests cover only their discovery and use."""
     crds = KINDS["CustomResourceDefinition"]
     for kind in (*OPTIONAL, KAFKA):
         body = {

@@ -1,7 +1,8 @@
-"""A real Kubernetes API server without nodes: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+"""A real Kubernetes API server without nodes: etcd, kube-apiserver and kube-controller-manager on free loopback
+ports.
 
-Where the programs come from, in this order: the folder KUBEBUILDER_ASSETS; the cache (``marketfeed_devtools.cache``),
-built into it once from the Go modules pinned in ``apiserver/`` (about ten minutes on two cores). With
+Its programs come from the folder KUBEBUILDER_ASSETS, otherwise from the cache (``marketfeed_devtools.cache``), where
+they are built once from the Go modules pinned in ``apiserver/`` (about ten minutes on two cores). With
 USE_EXISTING_CLUSTER=true nothing is started and the cluster of KUBECONFIG is used.
 """
 
@@ -38,9 +39,9 @@ class ControlPlane:
 
     Attributes:
         server: its URL.
-        ca_file: PEM file that its certificate is verified with.
-        kubeconfig: an administrator's.
-        programs: where its programs are, with kubectl where that was built; None for an existing cluster.
+        ca_file: PEM file of the CA of its certificate.
+        kubeconfig: kubeconfig of an administrator.
+        programs: folder of its programs, including kubectl if built; None for an existing cluster.
     """
 
     server: str
@@ -51,20 +52,20 @@ class ControlPlane:
     def kubeconfig_for(
         self, file: Path, token: str, *, server: str = "", ca_file: Path | None = None
     ) -> Path:
-        """Write a kubeconfig of whoever holds `token`, by way of `server` where one stands in between."""
+        """Write a kubeconfig for `token`, with `server` as the address if given, for example a proxy's."""
         return _write_kubeconfig(file, server or self.server, ca_file or self.ca_file, token)
 
 
 @contextlib.contextmanager
 def control_plane(folder: Path, *, controller_qps: int = 500) -> Iterator[ControlPlane]:
-    """An API server that lives for the block, its state and logs in `folder`.
+    """Run an API server for the block, with state and logs in `folder`.
 
     Args:
-        controller_qps: requests a second that each controller allows itself. Kubernetes' own default is 20; with that,
-            much of what a test waits for is the controllers' patience.
+        controller_qps: client rate limit of each controller. The default of Kubernetes is 20, with which tests would
+            mostly wait for rate-limited controllers.
 
     Raises:
-        Unavailable: the programs are not there and cannot be built here.
+        Unavailable: the programs are missing and cannot be built here.
     """
     if os.environ.get("USE_EXISTING_CLUSTER", "").lower() == "true":
         yield _existing()
@@ -83,7 +84,7 @@ def _existing() -> ControlPlane:
 
 
 def find_programs() -> Path:
-    """The folder with the control plane's programs, built first if need be.
+    """Return the folder with the control plane's programs, built first if necessary.
 
     Raises:
         Unavailable: KUBEBUILDER_ASSETS lacks one, or Go is not installed.
@@ -128,8 +129,8 @@ def _start(programs: Path, folder: Path, controller_qps: int, running: contextli
         "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
         "--initial-cluster", f"default=http://127.0.0.1:{peer}",
     ])  # fmt: skip
-    # The certificate that the API server makes for itself is its own authority, and its key signs the tokens of
-    # ServiceAccounts: nothing else needs a key pair here.
+    # The self-signed certificate of the API server serves as its CA, and its key signs the tokens of ServiceAccounts:
+    # no other key pair is needed.
     key = pki / "apiserver.key"
     api_server = _run(running, folder, [
         programs / "kube-apiserver", "--etcd-servers", f"http://127.0.0.1:{store}",
@@ -163,7 +164,7 @@ def _run(running: contextlib.ExitStack, folder: Path, command: Sequence[object])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # Nothing here outlives the tests, so nobody needs to take leave.
+    # Nothing outlives the tests, so nothing is shut down gracefully.
     process.kill()
     process.wait()
 
@@ -186,7 +187,7 @@ def _await_ready(plane: ControlPlane, process: subprocess.Popen[bytes], folder: 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             tail = (folder / "kube-apiserver.log").read_text(errors="replace")[-2000:]
-            raise AssertionError(f"kube-apiserver ended at its start:\n{tail}")
+            raise AssertionError(f"kube-apiserver exited at startup:\n{tail}")
         with contextlib.suppress(OSError, http.client.HTTPException):
             trust = ssl.create_default_context(cafile=str(plane.ca_file))
             address, port = plane.server.removeprefix("https://").split(":")

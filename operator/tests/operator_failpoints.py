@@ -1,4 +1,4 @@
-"""The API server, with places at which a test lets something happen or fail: so a race is the same each time."""
+"""API server client with failpoints, so that a race is the same in every run."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,7 +8,7 @@ from marketfeed_operator.errors import NotFound
 
 
 class Failpoints(Cluster):
-    """The API server, with something that happens right after a look at what is not there, or before an apply."""
+    """Runs a callback right after a read of a missing object, or before an apply."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster._client, cluster._metrics)

@@ -1,4 +1,6 @@
-"""A proxy before the API server that makes faults: watches cut or ended with 410, requests answered 409, 429, 500."""
+"""Proxy before the API server that injects faults: watches cut or ended with 410, requests answered with 409, 429,
+500.
+"""
 
 import asyncio
 import contextlib
@@ -24,12 +26,13 @@ REASONS = {
 
 
 class FaultProxy:
-    """Forwards to the API server, with the faults that a test asks for.
+    """Forwards to the API server, with injected faults.
 
     Attributes:
-        refuse: is asked of each request (method, path); a status to answer with instead of forwarding, or None.
-        blocked: watches are refused while it is set, also those whose answer was under way.
-        seen: (method, path) of every request that was forwarded.
+        refuse: called with each request (method, path); returns a status to respond with instead of forwarding, or
+            None.
+        blocked: watches are refused while it is set, including those being established.
+        seen: (method, path) of every forwarded request.
     """
 
     def __init__(self, server: str, ca_file: Path) -> None:
@@ -46,17 +49,17 @@ class FaultProxy:
 
     @property
     def watches(self) -> int:
-        """How many watches run."""
+        """Return the number of open watches."""
         return len(self._watches)
 
     def freeze_watches(self) -> None:
-        """Forward nothing more of the watches that run, and leave their connections open; new ones go through."""
+        """Stop forwarding data of the open watches without closing them; new ones work."""
         self._frozen |= self._watches
         for watch in list(self._watches):
             watch.cancel()
 
     def cut_watches(self, ending: bytes = b"") -> None:
-        """End every watch that runs, after `ending`."""
+        """End all open watches, after sending `ending`."""
         self._ending = ending
         for watch in list(self._watches):
             watch.cancel()
@@ -84,7 +87,7 @@ class FaultProxy:
         if status is not None:
             body = {
                 "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status,
-                "reason": REASONS.get(status, ""), "message": "a fault of the test",
+                "reason": REASONS.get(status, ""), "message": "injected fault",
             }  # fmt: skip
             return web.json_response(
                 body, status=status, headers={"Retry-After": "1"} if status == 429 else None
@@ -104,7 +107,7 @@ class FaultProxy:
                 status=answer.status,
                 headers={"Content-Type": answer.headers.get("Content-Type", "application/json")},
             )
-            with contextlib.suppress(ConnectionError):  # whoever asked has gone
+            with contextlib.suppress(ConnectionError):  # the client has disconnected
                 await response.prepare(request)
                 if watch:
                     await self._stream(request, answer, response)
@@ -116,7 +119,7 @@ class FaultProxy:
     async def _stream(
         self, request: web.Request, answer: aiohttp.ClientResponse, response: web.StreamResponse
     ) -> None:
-        if self.blocked:  # since we asked
+        if self.blocked:  # since the check
             return
         task = asyncio.create_task(_pump(answer, response))
         self._watches.add(task)
@@ -126,7 +129,7 @@ class FaultProxy:
             self._watches.discard(task)
             task.cancel()
         if task in self._frozen:
-            # aiohttp has no event for a client that goes.
+            # aiohttp has no event for a client that disconnects.
             while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         elif task.cancelled() and self._ending:

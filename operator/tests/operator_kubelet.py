@@ -1,7 +1,7 @@
-"""Stands in for the nodes that the API server of these tests has none of: pods become ready and answer /status.
+"""Stands in for nodes, which the API server of the tests does not have: pods become ready and serve /status.
 
-It takes the place of the machine, not of anything of ours: the API server, its controllers and the operator are
-real. What a pod answers is built from the ConfigMap that the operator wrote, as a worker would that follows it.
+It replaces the machines only: the API server, its controllers and the operator are real. The responses of a pod are
+computed from its ConfigMap, as by a worker that follows it.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ class Kubelet:
     """Runs the pods of one namespace.
 
     Attributes:
-        port: of every pod's /status.
-        deaf: shards (by name) whose workers do not follow their file, so their new symbols are not live.
+        port: port of every pod's /status.
+        deaf: names of shards whose workers do not follow their file, so that new symbols are not live.
         broken: images that cannot be pulled.
-        failing_jobs: whether Jobs end badly.
+        failing_jobs: whether Jobs fail.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, port: int, pause_seconds: float) -> None:
@@ -53,7 +53,7 @@ class Kubelet:
     async def _run(self) -> None:
         await self._runner.setup()
         while not self._ending.is_set():
-            with contextlib.suppress(ApiError):  # a pod went meanwhile, or the namespace
+            with contextlib.suppress(ApiError):  # a pod or the namespace was deleted meanwhile
                 for pod in await self._cluster.list_all(POD, self._namespace, "marketfeed.dev/feed"):
                     if self._ending.is_set():
                         return
@@ -63,7 +63,7 @@ class Kubelet:
                     await self._ending.wait()
 
     async def _close(self) -> None:
-        """Nobody connects any more; who is about to gets in, and is then sent away with the others."""
+        """Close the listener; a client that is connecting is accepted and then closed with the others."""
         for site in list(self._runner.sites):
             await site.stop()
         accepting = [
@@ -159,14 +159,14 @@ def _consumer() -> ConsumerStatus:
 async def kubelet(
     cluster: Cluster, namespace: str, port: int, *, pause_seconds: float = 0.1
 ) -> AsyncIterator[Kubelet]:
-    """Pods of `namespace` run while the block does; it is looked for new ones after each pause."""
+    """Run the pods of `namespace` during the block; new pods are looked for after each pause."""
     running = Kubelet(cluster, namespace, port, pause_seconds)
     task = asyncio.create_task(running._run(), name="kubelet")
     try:
         yield running
     finally:
-        # Not cancelled: in the middle of opening a port that would leave the socket to the garbage collector, which
-        # fails whichever test runs by then.
+        # Not cancelled: cancellation while a port is being opened would leave the socket to the garbage collector,
+        # which fails a later test.
         running._ending.set()
         try:
             await task

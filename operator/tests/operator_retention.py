@@ -1,4 +1,4 @@
-"""What both files of tests of retention stand on: a spec with it, the CronJob that follows, schedules that are none."""
+"""Shared parts of the retention tests: a spec with retention, its CronJob, invalid schedules."""
 
 from typing import Any
 
@@ -35,7 +35,9 @@ def container(body: dict[str, Any]) -> dict[str, Any]:
 
 
 NO_SCHEDULES = [
-    "", "daily", "@daily", "@every 1h", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *",
+    "", "daily", "@daily", "@every 1h", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * "
+    "*", "* "
+    "* 32 * *",
     "* * * 13 *", "* * * * 7", "*/0 * * * *", "1, * * * *", "TZ=UTC 0 0 * * *", "0 0 * * * ", "0 0\n* * *",
     "-5 * * * *",
 ]  # fmt: skip

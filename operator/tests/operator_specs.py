@@ -1,4 +1,4 @@
-"""Random specs, drawn from the CRD's own schema: most are right, many are at a bound, some are just beyond one."""
+"""Random specs, generated from the CRD's schema: most are valid, many are at a limit, some just beyond one."""
 
 import random
 import re._parser as parser
@@ -14,21 +14,21 @@ REPEAT_AT_MOST = 4
 
 
 def pattern_of(schema: Mapping[str, Any]) -> str:
-    """The expression that a text must match, by the schema itself or by a rule with a message; "" for none."""
+    """Return the regular expression of a string, from the schema or from a rule with a message; "" for none."""
     rules = (str(each["rule"]) for each in schema.get("x-kubernetes-validations", ()))
     worded = (rule.removeprefix('self.matches(r"').removesuffix('")') for rule in rules)
     return str(schema.get("pattern") or next(worded, ""))
 
 
 class Specs:
-    """Draws specs of a schema."""
+    """Generates specs of a schema."""
 
     def __init__(self, schema: Mapping[str, Any], rng: random.Random) -> None:
         self._schema = schema
         self._rng = rng
 
     def draw(self) -> Any:
-        """A spec, as a user may write it."""
+        """Return a spec, as a user may write it."""
         value = self._object(self._schema, 0.12)
         for one, other in (("symbols", "symbolSelector"),):
             if (one in value) == (other in value) and self._rng.random() < 0.95:

@@ -1,4 +1,4 @@
-"""What the operator's tests and figures stand on: an administrator, a running operator, a wait with a deadline."""
+"""Shared parts of the operator's tests and benchmarks: an administrator, a running operator, a wait with a deadline."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from marketfeed_operator.kinds import BY_NAME, SECRET, Kind
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = "marketfeed-system"
 PATIENCE_SECONDS = 120.0
-"""After that long what was waited for will not come. It says nothing of how long it may take: machines are busy."""
+"""Deadline of waits. It is no performance limit: machines may be busy."""
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 KINDS = {
     **BY_NAME,
@@ -44,7 +44,7 @@ KINDS = {
 
 
 class Clock:
-    """A clock that goes when it is told to, and by `step` each time it is read."""
+    """A clock that advances on request, and by `step` on each read."""
 
     def __init__(self, *, at: float = 1000.0, step: float = 0.0) -> None:
         self.seconds, self.step = at, step
@@ -57,13 +57,13 @@ class Clock:
 async def eventually(
     check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS, every: float = 0.1
 ) -> Any:
-    """The first true answer of `check`; its last AssertionError or answer is the failure after the deadline."""
+    """Return the first true result of `check`; after the deadline, fail with its last AssertionError or result."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             if answer := await check():
                 return answer
-            problem: object = f"the answer stayed {answer!r}"
+            problem: object = f"the result stayed {answer!r}"
         except (AssertionError, ApiError) as error:
             problem = error
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {problem}"
@@ -71,14 +71,14 @@ async def eventually(
 
 
 class Admin:
-    """An administrator of the API server, in one namespace of the test's own."""
+    """An administrator of the API server, in a namespace of its own."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
 
     async def feed(self, name: str, **spec: Any) -> dict[str, Any]:
-        """Declare a MarketFeed, with what every feed needs where `spec` says nothing."""
+        """Declare a MarketFeed, with defaults for the required fields."""
         body = {
             "apiVersion": FEEDS.api_version,
             "kind": FEEDS.kind,
@@ -88,7 +88,7 @@ class Admin:
         return await self.cluster.apply(FEEDS, body, manager="tests")
 
     async def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        """An object; None when there is none."""
+        """Get an object; None when it does not exist."""
         try:
             return await self.cluster.get(KINDS[kind].path(self.namespace, name))
         except ApiError as error:
@@ -97,7 +97,7 @@ class Admin:
             raise
 
     async def names(self, kind: str) -> list[str]:
-        """The names of the children of a kind."""
+        """Return the names of the children of a kind."""
         found = await self.cluster.list_all(KINDS[kind], self.namespace, "marketfeed.dev/feed")
         return sorted(item["metadata"]["name"] for item in found)
 
@@ -112,7 +112,7 @@ class Admin:
         conditions = {each["type"]: each for each in found.get("status", {}).get("conditions", [])}
         assert kind in conditions, f"no condition {kind} yet"
         generation = found["metadata"]["generation"]
-        assert conditions[kind]["observedGeneration"] == generation, "the newest spec was not acted on yet"
+        assert conditions[kind]["observedGeneration"] == generation, "the latest spec is not reconciled yet"
         return conditions[kind]
 
 
@@ -139,7 +139,7 @@ class Operator:
         }
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry these labels."""
+        """Return the sum of a metric's samples with these labels."""
         return sum(
             value
             for (found, pairs), value in self.metrics().items()
@@ -153,7 +153,7 @@ class Operator:
     def await_log(self, text: str, seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
-            assert self.process.poll() is None, f"the operator ended:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, f"the operator exited:\n{self.log.read_text()[-3000:]}"
             assert time.monotonic() < deadline, f"no {text!r} in the log:\n{self.log.read_text()[-3000:]}"
             time.sleep(0.05)
 
@@ -167,7 +167,7 @@ async def admin_client(kubeconfig: Path):
 
 
 async def apply_yaml(cluster: Cluster, text: str) -> None:
-    """Apply every object of a YAML text."""
+    """Apply all objects of a YAML text."""
     for body in yaml.safe_load_all(text):
         await cluster.apply(KINDS[body["kind"]], body, manager="tests")
 
@@ -182,7 +182,7 @@ async def install(kubeconfig: Path) -> None:
 
 
 async def operator_token(kubeconfig: Path) -> str:
-    """A token of the operator's own ServiceAccount: with it, a right that the manifests forget is missing."""
+    """Return a token of the operator's own ServiceAccount, so that a permission missing in manifests/ is detected."""
     async with admin_client(kubeconfig) as cluster:
         answer = await cluster.create(
             ACCOUNT.path(SYSTEM, "marketfeed-operator") + "/token",
@@ -196,7 +196,7 @@ async def operator_token(kubeconfig: Path) -> str:
 
 
 async def serve_in(admin: Admin, namespace: str) -> None:
-    """Give the account `narrow` of the test's namespace the operator's rights in a namespace."""
+    """Grant the account `narrow` of the test's namespace the operator's permissions in a namespace."""
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "narrow", "namespace": namespace},
@@ -211,7 +211,7 @@ async def serve_in(admin: Admin, namespace: str) -> None:
 async def home_in(
     cluster: Cluster, namespace: str, account: tuple[str, str] = ("marketfeed-operator", SYSTEM)
 ) -> None:
-    """Give an account, by name and namespace, the rights that an operator has in its own namespace."""
+    """Grant an account, by name and namespace, the permissions of an operator in its own namespace."""
     home = await cluster.get(KINDS["Role"].path(SYSTEM, "marketfeed-operator"))
     rbac = {"apiVersion": home["apiVersion"], "metadata": {"name": "home", "namespace": namespace}}
     await cluster.apply(KINDS["Role"], {**rbac, "kind": "Role", "rules": home["rules"]}, manager="tests")
@@ -224,7 +224,7 @@ async def home_in(
 
 
 async def narrow_token(admin: Admin) -> str:
-    """A token of an account `narrow` that has the operator's rights in the test's own namespace, and nowhere else."""
+    """Return a token of an account `narrow` that has the operator's permissions in the test's namespace only."""
     account = {
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "narrow", "namespace": admin.namespace},
     }  # fmt: skip
@@ -242,9 +242,10 @@ async def narrow_token(admin: Admin) -> str:
 
 
 def launch(folder: Path, kubeconfig: Path, running: contextlib.ExitStack, **environment: str) -> Operator:
-    """Start an operator with short times; it ends with `running`.
+    """Start an operator with short intervals; it is stopped with `running`.
 
-    Not the lease: a leader on a busy machine would lose a short one, and one that stops gives it back at once anyway.
+    The lease keeps its default: a leader on a busy machine would lose a short one, and it is released on shutdown
+    anyway.
     """
     variables = {
         "PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), "METRICS_HOST": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Apply: what is created, taken over, given up; creators that race, and a pass that ends between two requests."""
+"""Apply: created, adopted and released objects; racing creators, and a pass that ends between two requests."""
 
 import asyncio
 import copy
@@ -37,8 +37,8 @@ def applier(cluster: Cluster, clock: Clock | None = None) -> Applier:
     return Applier(cluster, Store(), Metrics(CollectorRegistry()), now=clock or Clock())
 
 
-async def feed(admin: Admin, name: str = "wanted", **changes: Any) -> tuple[str, list[Child]]:
-    """The uid of a paused feed, and the children that it would have."""
+async def feed(admin: Admin, name: str = "desired", **changes: Any) -> tuple[str, list[Child]]:
+    """Return the uid of a paused feed, and the children that it would have."""
     stored = await admin.feed(name, paused=True, symbols=["AA"])
     uid = stored["metadata"]["uid"]
     spec = parse({**SPEC, **changes})
@@ -57,7 +57,7 @@ async def stored(admin: Admin, child: Child) -> dict[str, Any]:
 
 
 def managers(body: dict[str, Any]) -> list[tuple[str, str]]:
-    """Who owns fields that are no status."""
+    """Return the managers of fields outside of the status."""
     fields = body["metadata"]["managedFields"]
     return [(each["manager"], each["operation"]) for each in fields if not each.get("subresource")]
 
@@ -67,10 +67,10 @@ async def test_child_of_every_kind_is_created_and_owned_by_its_apply_alone(admin
     applies = applier(admin.cluster)
     for child in children:
         assert (await applies.apply(child, Observed(), uid)).result == "created", child.key
-        # A controller may have set an annotation of its own by now.
+        # A controller may have set an annotation by now.
         ours = [each for each in managers(await stored(admin, child)) if each[0].startswith(FIELD_MANAGER)]
         assert ours == [(FIELD_MANAGER, "Apply")], child.key
-        found = applies._store.children_of((admin.namespace, "wanted"))[child.key]
+        found = applies._store.children_of((admin.namespace, "desired"))[child.key]
         assert found.ours
         assert found.owner == ("" if child.kind is KAFKA_TOPIC else uid)
 
@@ -107,7 +107,7 @@ async def test_field_that_is_no_longer_wanted_is_removed_also_when_it_was_there_
 async def test_object_that_somebody_creates_between_look_and_creation_is_not_changed(
     admin: Admin, neighbours
 ):
-    """For every kind of child: nothing of it is changed, not even for a moment."""
+    """For every kind of child: nothing of it is changed, not even temporarily."""
     uid, children = await feed(admin)
     raced = Failpoints(admin.cluster)
     applies = applier(raced)
@@ -135,12 +135,12 @@ async def test_object_that_somebody_creates_between_look_and_creation_is_not_cha
 
 
 async def test_two_creators_that_race_make_one_object_and_the_other_learns_whose_it_is(admin: Admin):
-    """A feed that was deleted and declared again, and two operators of which one has not heard of it yet."""
+    """A feed that was deleted and declared again, and two operators of which one has not seen it yet."""
     first_uid, first = await feed(admin)
-    await admin.delete("MarketFeed", "wanted")
+    await admin.delete("MarketFeed", "desired")
 
     async def gone() -> bool:
-        return await admin.get("MarketFeed", "wanted") is None
+        return await admin.get("MarketFeed", "desired") is None
 
     await eventually(gone)
     second_uid, second = await feed(admin)
@@ -180,10 +180,10 @@ async def test_pass_that_ends_between_creation_and_apply_is_made_good_by_the_nex
 
 
 @pytest.mark.parametrize(
-    "labels", [None, {FEED: "another"}, {FEED: "wanted", "marketfeed.dev/feed-namespace": "elsewhere"}]
+    "labels", [None, {FEED: "another"}, {FEED: "desired", "marketfeed.dev/feed-namespace": "elsewhere"}]
 )
 async def test_object_without_owner_is_adopted_only_when_it_names_the_feed(admin: Admin, labels):
-    """Also what somebody has applied under our field manager's name."""
+    """Including objects applied under our field manager's name."""
     uid, children = await feed(admin)
     account = one(children, SERVICE_ACCOUNT)
     body = {
@@ -201,7 +201,7 @@ async def test_object_that_takes_the_name_after_the_watch_has_told_of_ours_is_no
     account = one(children, SERVICE_ACCOUNT)
     applies = applier(admin.cluster)
     await applies.apply(account, Observed(), uid)
-    known = applies._store.children_of((admin.namespace, "wanted"))
+    known = applies._store.children_of((admin.namespace, "desired"))
     await admin.delete("ServiceAccount", account.name)
 
     async def gone() -> bool:
@@ -229,7 +229,7 @@ async def test_workload_that_will_not_go_is_waited_for_by_the_clock_and_tried_la
     await admin.cluster.merge(path, {"metadata": {"finalizers": ["example.com/held"]}})
     body = copy.deepcopy(deployment.body)
     assert body is not None
-    # A selector can never change: the workload has to be made anew.
+    # A selector is immutable: the workload must be created again.
     body["spec"]["selector"]["matchLabels"]["team"] = body["spec"]["template"]["metadata"]["labels"][
         "team"
     ] = "x"

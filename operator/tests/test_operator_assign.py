@@ -1,4 +1,4 @@
-"""Assignment of symbols to shards: whole, bounded, sticky; and a moved symbol is never unread."""
+"""Assignment of symbols to shards: complete, bounded, sticky; and a moving symbol is always read."""
 
 import hypothesis.strategies as st
 import pytest
@@ -76,8 +76,8 @@ def test_a_larger_shard_size_only_merges_whole_shards(previous, symbols, size, l
     before = assign(previous, symbols, size)
     after = assign(before, symbols, larger)
     for shard, held in before.items():
-        assert any(held <= target for target in after.values()), f"shard {shard} was torn apart"
-    # The fewest moves: what a shard takes in a merge was never larger than what it had.
+        assert any(held <= target for target in after.values()), f"shard {shard} was split"
+    # The fewest moves: a shard never receives more in a merge than it had.
     assert len(moved(before, after)) <= len(symbols) - max(sizes_of(before).values(), default=0)
 
 
@@ -101,8 +101,9 @@ def test_no_two_shards_are_left_that_would_fit_into_three_quarters_of_one(previo
         ({0: "AB", 1: "AB"}, "AB", 2, {0: "AB"}),
     ],
     ids=[
-        "nothing", "from scratch", "one gone", "no room: a new shard", "a free number is taken first",
-        "the fullest takes the new one", "shrunk", "emptied shards are merged", "named twice: the lower keeps it",
+        "nothing", "from scratch", "symbol removed", "no room: new shard", "free number is used first",
+        "fullest shard receives the new one", "shrunk", "small shards are merged", "duplicate: lower shard "
+        "keeps it",
     ],
 )  # fmt: skip
 def test_the_table(previous, symbols, size, expected):
@@ -112,10 +113,10 @@ def test_the_table(previous, symbols, size, expected):
 
 @given(anything, symbol_sets, sizes, st.lists(st.tuples(symbol_sets, sizes, st.booleans()), max_size=8))
 def test_a_symbol_that_stays_wanted_is_read_at_every_moment(previous, symbols, size, changes):
-    """Through any sequence of changes, with workers that come up or not: what was live stays read until it is live."""
+    """For any sequence of changes, with workers that start or not: what was live stays read until it is live again."""
     target = assign(previous, symbols, size)
     now = transition({}, target, {})
-    live = {shard: reading.symbols for shard, reading in now.items()}  # all of them came up
+    live = {shard: reading.symbols for shard, reading in now.items()}  # all of them started
     for wanted, new_size, workers_follow in changes:
         target = assign({shard: reading.belonging for shard, reading in now.items()}, wanted, new_size)
         following = transition(now, target, live)
@@ -127,7 +128,7 @@ def test_a_symbol_that_stays_wanted_is_read_at_every_moment(previous, symbols, s
         }
         assert read_before & wanted <= still_read
         now = following
-        # Workers let go at once; they take up what is new only when they get to it.
+        # Workers drop symbols at once; they subscribe to new ones later.
         live = {
             shard: reading.symbols if workers_follow else reading.symbols & live.get(shard, frozenset())
             for shard, reading in now.items()

@@ -1,4 +1,4 @@
-"""Two operators in one cluster: one serves a namespace, the other stands aside, and both say so."""
+"""Namespace leases: of two operators in one cluster one serves a namespace, and both report the other."""
 
 import asyncio
 import json
@@ -42,11 +42,11 @@ async def test_claim_is_kept_by_who_renews_it_and_taken_over_when_nobody_does(ad
     await second.renew_all({where})
     assert await second.holder(where) == ""
     await first.renew_all({where})
-    assert await first.holder(where) == "b/marketfeed-operator", "one serves, whoever it is"
+    assert await first.holder(where) == "b/marketfeed-operator", "exactly one serves"
 
 
 async def test_claims_at_the_same_moment_have_one_winner_at_once(admin: Admin):
-    """Both have seen that there is no Lease: whoever loses must not serve the namespace until its next look."""
+    """Both have seen that there is no Lease: the loser must not serve the namespace until its next attempt."""
     clock, both_looked = Clock(), asyncio.Barrier(2)
 
     async def wait(_: str) -> None:
@@ -121,12 +121,12 @@ async def test_leader_stops_before_another_may_start(admin: Admin):
     await first.acquire()
     path = LEASES.path(admin.namespace, "elected")
 
-    async def renewals_fail() -> None:
-        """The Lease is another's from now on, as after a partition of the network."""
+    async def lease_is_lost() -> None:
+        """Another process holds the Lease from now on, as after a network partition."""
         await admin.cluster.merge(path, {"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 15}})
 
     holding = asyncio.create_task(first.hold())
-    await renewals_fail()
+    await lease_is_lost()
     await asyncio.wait_for(holding, 60)
     assert not first.leading
 
@@ -140,13 +140,13 @@ async def test_leader_that_cannot_renew_stops_while_the_lease_is_still_its_own(a
 
     def a_second_without_an_answer() -> None:
         clock.seconds += 1
-        raise Unavailable(0, "a partition of the network")
+        raise Unavailable(0, "network partition")
 
     cluster.before_get = a_second_without_an_answer
     await asyncio.wait_for(first.hold(), 60)
     assert not first.leading
-    assert clock.seconds - acquired == 10, "two thirds of the Lease's duration"
-    assert await second._try() == "first", "nobody else leads yet"
+    assert clock.seconds - acquired == 10, "two thirds of the lease duration"
+    assert await second._try() == "first", "no other leader yet"
 
 
 async def test_leader_of_another_installation_in_the_namespace_is_told_by_what_it_serves(admin: Admin):
@@ -210,7 +210,7 @@ async def test_two_operators_detect_one_another_and_one_stands_aside(admin: Admi
     assert await asyncio.to_thread(others, second) == [f"{SYSTEM}/marketfeed-operator"]
     after = await admin.get("Deployment", "contested-shard-0")
     assert after is not None
-    assert after["metadata"]["generation"] == deployment["metadata"]["generation"], "they fight"
+    assert after["metadata"]["generation"] == deployment["metadata"]["generation"], "they correct each other"
     assert after["spec"]["template"]["spec"]["containers"][0]["image"] == "first:1"
     assert await asyncio.to_thread(second.stop) == 0
     assert await asyncio.to_thread(first.stop) == 0

@@ -1,4 +1,4 @@
-"""The resource: what Python takes the API server takes, what one refuses the other refuses, in the same words."""
+"""The resource: Python and the API server accept and refuse the same specs, with the same messages."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ STRIMZI = {"cluster": {"name": "market"}, "bootstrapServers": None}
 
 
 def spec(**changes: Any) -> dict[str, Any]:
-    """BASE with fields changed; None takes one away, a dictionary is merged."""
+    """Return BASE with fields changed; None removes a field, a dictionary is merged."""
     result = copy.deepcopy(BASE)
     for key, value in changes.items():
         merged = (
@@ -45,7 +45,7 @@ def kept(**retention: Any) -> dict[str, Any]:
     return spec(storage={"retention": retention})
 
 
-# Each rule: its message, an example that it refuses, and the nearest one that it lets pass.
+# Each rule: its message, an example that it refuses, and the nearest one that it accepts.
 RULES = [
     (
         "give exactly one of symbols and symbolSelector",
@@ -253,7 +253,7 @@ def compared(operator: str, *values: str) -> list[dict[str, Any]]:
     return [{"key": "a", "operator": operator, "values": list(values)}]
 
 
-# What the CRD took before, and the API server then refused of a child.
+# Accepted by an earlier CRD, and then refused by the API server in a child.
 RULES += [
     *(
         (
@@ -344,7 +344,7 @@ RULES += [
     ),
 ]
 
-# Bounds and patterns: the schema's own refusals.
+# Bounds and patterns: refused by the schema itself.
 BOUNDS = [
     ("venue", spec(venue="kraken")),
     ("symbols", spec(symbols=[])),
@@ -456,7 +456,7 @@ BOUNDS = [
     ("runAsUser", spec(template={"securityContext": {"runAsUser": 0}})),
 ]
 
-# What is taken: as Kubernetes, Kafka and the venues have it.
+# Accepted: as in Kubernetes, Kafka and the venues.
 TAKEN = [
     *(
         spec(ingestion={"resources": {"requests": {"cpu": value}}})
@@ -561,12 +561,12 @@ def test_the_crd_in_manifests_is_the_one_of_the_types():
 
 def test_every_field_has_a_description_and_every_collection_a_bound():
     def walk(schema: dict[str, Any], path: str) -> list[str]:
-        wanting = [] if schema.get("description") else [f"{path}: description"]
+        missing = [] if schema.get("description") else [f"{path}: description"]
         if schema["type"] == "array" and "maxItems" not in schema:
-            wanting.append(f"{path}: maxItems")
+            missing.append(f"{path}: maxItems")
         for name, field in schema.get("properties", {}).items():
-            wanting += walk(field, f"{path}.{name}")
-        return wanting
+            missing += walk(field, f"{path}.{name}")
+        return missing
 
     properties = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     assert walk(properties["spec"], "spec") + walk(properties["status"], "status") == []
@@ -625,7 +625,7 @@ async def test_a_refusal_says_in_words_what_is_taken(admin: Admin, said, refused
     assert said in "".join(problems)
     with pytest.raises(Invalid, match=said) as refusal:
         await feed(admin, refused)
-    assert "should match" not in str(refusal.value), "an expression is nothing that a person reads"
+    assert "should match" not in str(refusal.value), "no regular expression in messages"
 
 
 CHANGES = [
@@ -669,7 +669,7 @@ async def test_what_the_api_server_stores_with_its_defaults_is_the_same_spec(adm
     minimal = {key: BASE[key] for key in ("venue", "symbols", "kafka")}
     stored = await feed(admin, minimal)
     assert parse(stored["spec"]) == parse(minimal)
-    # Every default that Python has is one that a user sees in the stored object.
+    # Every default in Python is also in the stored object.
     declared = parse(minimal)
     assert isinstance(declared, Spec)
     shown = declared.model_dump(by_alias=True, exclude_none=True, mode="json")

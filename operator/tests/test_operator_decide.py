@@ -1,4 +1,4 @@
-"""Plan and conditions, as pure functions: what follows from what is there."""
+"""Plan and conditions, as pure functions of the observed state."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ def feed(spec: dict[str, Any]) -> Feed:
 
 
 def settled(spec: dict[str, Any], observed: Observed | None = None, *, ready: bool = True) -> Observed:
-    """What is there once everything that was planned for `spec` has been made, and runs if `ready`."""
+    """Return the observed state after the plan for `spec` was executed; its pods are ready if `ready`."""
     observed = observed or Observed()
     for _ in range(5):
         planned = plan(feed(spec), observed)
@@ -164,14 +164,15 @@ def lacking(observed: Observed, kind: str) -> Observed:
             "Degraded", ("True", "StrimziMissing"),
         ),
         (
-            {**SPEC, "kafka": {"cluster": {"name": "c"}}}, lambda o: replace(o, unreadable_kinds={"Kafka": "HTTP 500"}),
+            {**SPEC, "kafka": {"cluster": {"name": "c"}}}, lambda o: replace(o, unreadable_kinds={"Kafka": "HTTP "
+            "500"}),
             "Degraded", ("True", "KindUnavailable"),
         ),
-        (  # nothing that this feed uses
+        (  # not used by this feed
             SPEC, lambda o: replace(o, unreadable_kinds={"Kafka": "HTTP 500", "ScaledObject": "forbidden"}),
             "Degraded", ("False", "AsExpected"),
         ),
-        (  # a reason that no condition holds, written by whoever may write the status of a Deployment
+        (  # a reason that is invalid in a condition, written by anyone who may write a Deployment's status
             SPEC,
             lambda o: without(o, "Deployment", trouble=workload_trouble("Deployment", {"status": {"conditions": [
                 {"type": "Progressing", "status": "False", "reason": "x " * 200, "message": "m"},
@@ -182,7 +183,7 @@ def lacking(observed: Observed, kind: str) -> Observed:
             SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"BB": "not listed"})}),
             "Degraded", ("True", "SymbolsUnknown"),
         ),
-        (  # told by a worker on its way out, of a symbol that the feed has no more
+        (  # reported by a terminating worker, for a symbol that the feed no longer has
             SPEC, lambda o: replace(o, pods=[pod()], reports={"p": PodReport(refused={"GONE": "delisted"})}),
             "Degraded", ("False", "AsExpected"),
         ),
@@ -255,7 +256,7 @@ def test_consumers_stay_as_they_are_until_the_schema_fits():
     assert held == {"feed-consumer-trades", "feed-consumer-book"}
     assert not any(key[0] == "StatefulSet" for key in obsolete(planned.children, observed, "uid"))
     assert not any(key[0] == "Job" for key in obsolete(planned.children, observed, "uid")), (
-        "the old one stays meanwhile"
+        "the old one is kept meanwhile"
     )
 
 
@@ -296,11 +297,11 @@ def test_a_generation_that_most_shards_do_not_run_yet_is_not_said_to_be_applied(
     before = {"observedGeneration": 3}
     found = status(changed, settled(spec), before=before)
     assert (told(found)["Ready"], found["observedGeneration"]) == (("False", "Applying"), 3)
-    # One after the other they are rolled, and the last one has no turn to wait for.
+    # They are rolled one after the other, and the last one has nothing to wait for.
     done = settled(changed, settled(spec))
     found = status(changed, done, before=before)
     assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
-    # What holds them back without a change of the spec, a new Secret or image, unsays nothing.
+    # Holding them back for a new Secret or image, without a change of the spec, does not revoke it.
     found = status(changed, settled(spec), before={"observedGeneration": 4})
     assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
 
@@ -402,7 +403,7 @@ def test_a_new_shard_with_two_pods_is_live_only_when_both_say_so():
         ({"maximum": 1}, "CUSD", {"CUSD"}),
         ({"quoteAssets": ["EUR"]}, "", set()),
     ],
-    ids=["all trading", "by quote", "by status", "the first", "the one taken before", "none"],
+    ids=["all trading", "by quote", "by status", "first alphabetically", "selected before", "none"],
 )
 def test_symbols_are_chosen_by_what_the_venue_says(selector, assigned, expected):
     listing = Listing(

@@ -1,4 +1,4 @@
-"""Children, as pure functions: what each field of the spec changes, and what holds for every pod."""
+"""Children, as pure functions: the effect of each field of the spec, and invariants of all pods."""
 
 import copy
 import re
@@ -66,7 +66,7 @@ def pods_of(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 JOBS = {"migrate", "retain"}
-"""Containers that run to their end."""
+"""Containers of Jobs."""
 
 
 def env(template: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_the_children_of_a_full_feed():
     ids=[
         "no storage",
         "no retention",
-        "nothing said of consumers",
+        "consumers not set",
         "no monitor",
         "no network policies",
         "an account that is there",
@@ -198,7 +198,7 @@ def test_every_service_is_probed_and_its_times_add_up(name):
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     pre_stop = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     drain = int(env(template)["DRAIN_DEADLINE_SECONDS"])
-    # Five seconds beside the successor, where there is one before the end; then the drain; then room to end.
+    # Five seconds of overlap with the successor, for workloads that have one; then the drain; then a margin.
     assert pre_stop == (5 if "shard" in name else 0)
     assert template["spec"]["terminationGracePeriodSeconds"] == pre_stop + drain + 10
     spread = template["spec"]["topologySpreadConstraints"]
@@ -226,7 +226,7 @@ def test_a_shard_rolls_by_a_pod_more_and_a_drain_takes_one_pod_at_a_time():
 
 
 def test_every_variable_is_one_that_the_service_takes():
-    """The contract with the services, held by their own types."""
+    """The contract with the services, checked by their own settings types."""
     by_image: dict[str, type[BaseModel]] = {
         "worker": WorkerSettings,
         "consumer": ConsumerSettings,
@@ -247,7 +247,9 @@ SECRETS = {
 
 @pytest.mark.parametrize("streams", [["trade", "bookTicker"], ["trade"], ["bookTicker"]], ids="-".join)
 def test_every_service_starts_from_what_its_pod_is_told(streams):
-    """The values too: the services' own readers take them, with the Secrets filled in. Without TLS: no files here."""
+    """Including the values: the services' own settings accept them, with the Secrets filled in. Without TLS, which
+    needs files.
+    """
     by_image: dict[str, Any] = {
         "worker": WorkerSettings,
         "consumer": ConsumerSettings,
@@ -293,7 +295,7 @@ def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_
     assert job() != job(images={"consumer": "consumer:2"})
     assert job() != job(storage={"engine": "cockroachdb", "dsnSecretName": "other"})
     assert job() == job(storage={"engine": "cockroachdb", "dsnSecretName": "database"}), (
-        "what is kept is no matter"
+        "retention is not an input"
     )
 
 
@@ -325,9 +327,9 @@ def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
 @pytest.mark.parametrize(
     ("ingestion", "share"),
     [
-        pytest.param({}, 2, id="every worker of the feed, because they may leave by one address"),
-        pytest.param({"replicas": 2}, 4, id="hot-hot pods too"),
-        pytest.param({"replicas": 2, "venueBudgetShare": 7}, 7, id="what the user knows better"),
+        pytest.param({}, 2, id="all workers of the feed, because they may share one IP address"),
+        pytest.param({"replicas": 2}, 4, id="including hot-hot pods"),
+        pytest.param({"replicas": 2, "venueBudgetShare": 7}, 7, id="set by the user"),
     ],
 )
 def test_the_share_of_the_venues_budgets_comes_by_the_file_and_restarts_nothing(ingestion, share):
@@ -382,7 +384,7 @@ def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ou
     before, after = monitor({"release": "a"}), monitor({"release": "b", FEED: "another"})
     assert after["labels"]["release"] == "b"
     assert after["labels"][FEED] == "feed"
-    assert before["annotations"] != after["annotations"], "else the operator takes them for the same"
+    assert before["annotations"] != after["annotations"], "otherwise the operator takes them for the same"
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ou
         ({"trades": {"replicas": 3}}, (3, 1)),
         ({"bookTicker": {"replicas": 0}}, (1, 0)),
     ],
-    ids=["no consumers", "none by name", "only trades, as kubectl scale writes", "no quotes"],
+    ids=["no consumers", "empty", "only trades, as kubectl scale writes", "no quotes"],
 )
 def test_a_stream_that_nothing_is_said_of_has_one_consumer(consumers, replicas):
     found = children(feed(consumers=consumers))
@@ -413,7 +415,9 @@ def test_each_topic_has_a_consumer_group_of_its_own_whose_members_keep_their_nam
     for each in told.values():
         assert each["KAFKA_GROUP_INSTANCE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     (trigger,) = found["ScaledObject", "feed-consumer-trades"].body["spec"]["triggers"]
-    assert trigger["metadata"]["consumerGroup"] == trades["KAFKA_GROUP"], "else it scales by another's lag"
+    assert trigger["metadata"]["consumerGroup"] == trades["KAFKA_GROUP"], (
+        "otherwise it scales by the lag of another"
+    )
 
 
 def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
@@ -425,14 +429,14 @@ def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
 
 @pytest.mark.parametrize("stream", ["trade", "bookTicker"])
 def test_consumers_of_the_longest_name_can_have_pods(stream):
-    """Whose label controller-revision-hash is the StatefulSet's name, a hyphen and up to 10 digits."""
+    """Their label controller-revision-hash is the StatefulSet's name, a hyphen and up to 10 digits."""
     names = {feed * length: consumer_name(feed * length, stream) for feed in "ab" for length in range(1, 41)}
     assert len(set(names.values())) == len(names)
     for feed_name, name in names.items():
         assert len(f"{name}-{'0' * 10}") <= 63
         assert name.endswith(f"-{consumer_component(stream)}")
         if len(feed_name) <= 36:
-            assert name == f"{feed_name}-{consumer_component(stream)}", "as it was"
+            assert name == f"{feed_name}-{consumer_component(stream)}", "unchanged"
     cut = consumer_name("a" * 26 + "-" * 3 + "b" * 11, stream)
     assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)+", cut), cut
 
@@ -507,7 +511,7 @@ def test_names_that_kubernetes_derives_from_those_of_a_feeds_children_fit_whatev
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "ServiceAccount", "Deployment"])
 def test_an_object_is_the_same_alone_and_in_a_list(kind):
-    """The API server leaves apiVersion and kind out of a list's items."""
+    """The API server omits apiVersion and kind in the items of a list."""
     body = next(child.body for (found, _), child in children(feed()).items() if found == kind)
     alone = {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "1"}}
     listed = {key: value for key, value in alone.items() if key not in ("apiVersion", "kind")}
@@ -515,7 +519,9 @@ def test_an_object_is_the_same_alone_and_in_a_list(kind):
 
 
 def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:
-    """What Prometheus makes of a pod's labels by the monitor's rules (action replace, anchored expressions)."""
+    """Return what Prometheus makes of a pod's labels by the monitor's relabelings (action replace, anchored
+    expressions).
+    """
     found = {
         "__meta_kubernetes_pod_label_" + re.sub("[^a-zA-Z0-9]", "_", name): value
         for name, value in pod_labels.items()

@@ -1,4 +1,4 @@
-"""Every section of a spec that is edited: the child that it is about changes, on a real API server."""
+"""Edits of every section of a spec: the corresponding child changes, on a real API server."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ def out_ports(body: Body) -> set[int]:
 
 
 class Edit(NamedTuple):
-    """What is edited, and what of which child it changes to."""
+    """Edit of a spec, and the expected change of a child."""
 
     section: str
     value: Any
@@ -118,9 +118,9 @@ EDITS = (
          lambda body: body["spec"]["template"]["metadata"]["labels"].get("team"), "data"),
 )  # fmt: skip
 ELSEWHERE = {
-    "venue",  # cannot be changed: a rule of the CRD, tested there
+    "venue",  # immutable: a rule of the CRD, tested there
     "symbolSelector",  # needs a venue: with the simulator, in test_operator_neighbours
-    "streams",  # below: takes consumers away
+    "streams",  # below: removes consumers
     "paused",  # below
 }
 
@@ -147,7 +147,7 @@ def changed(admin: Admin, edit: Edit):
 
 
 async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Admin, nodes, neighbours):
-    """One after the other on one feed; what was edited before stays, unless the same section is edited again."""
+    """One after the other on one feed; earlier edits are kept, unless the same section is edited again."""
     spec = dict(BASE)
     await admin.feed("edited", **spec)
     for kind, name in (
@@ -159,7 +159,9 @@ async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Ad
         await eventually(lambda kind=kind, name=name: admin.get(kind, name))
     for edit in EDITS:
         before = await admin.get(edit.kind, edit.name)
-        assert before is None or edit.seen(before) != edit.expected, f"{edit.section}: the edit would be none"
+        assert before is None or edit.seen(before) != edit.expected, (
+            f"{edit.section}: the edit changes nothing"
+        )
         spec[edit.section] = edit.value
         await admin.feed("edited", **spec)
         await eventually(changed(admin, edit))

@@ -1,4 +1,4 @@
-"""What the API server answers, as one of our errors."""
+"""Translation of the API server's errors."""
 
 import json
 from typing import Any
@@ -48,5 +48,5 @@ def test_a_webhook_may_refuse_by_any_status(status, kind):
 )
 def test_only_of_a_field_that_never_changes_it_is_said_that_the_object_could_be_made_anew(message, kind):
     assert type(answer(422, "refused", {"field": "spec", "message": message})) is kind
-    # A policy's own words count for nothing: to delete the workload would be no way round it.
+    # The message of a policy is not evaluated: deleting the workload would not help.
     assert type(answer(422, f"denied: {message}", {"message": "denied"})) is Invalid

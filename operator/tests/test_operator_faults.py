@@ -1,4 +1,4 @@
-"""Faults of the API server, made by a proxy: watches cut, 409, 410, 429, 500; and what the operator makes of them."""
+"""Faults of the API server, injected by a proxy: watches cut, 409, 410, 429, 500; and the operator's reaction."""
 
 import asyncio
 
@@ -59,7 +59,7 @@ async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator,
 async def test_a_watch_that_hangs_silently_is_opened_anew_and_what_it_missed_is_done(
     admin: Admin, start_operator, proxy
 ):
-    """Connections that stay open and bring nothing, as behind a firewall that has forgotten them."""
+    """Connections that stay open without data, as behind a firewall that dropped its state."""
     operator = await asyncio.to_thread(
         start_operator, server=f"http://127.0.0.1:{proxy.port}", wait=False, WATCH_DEADLINE_SECONDS="8",
         AUDIT_SECONDS="3600", RESYNC_SECONDS="3600",
@@ -88,17 +88,17 @@ async def test_a_child_that_a_webhook_refuses_with_400_keeps_no_other_but_what_i
         400 if method == "POST" and path.rpartition("/")[2] in ("networkpolicies", "configmaps") else None
     )
     await admin.feed("refused", symbols=["AA"])
-    # What comes after them is made all the same.
+    # Later children are created all the same.
     await eventually(lambda: admin.get("PodDisruptionBudget", "refused-ingestion"))
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         degraded = await admin.condition("refused", "Degraded")
         assert degraded["reason"] == "ApplyFailed", degraded
         assert degraded["message"].startswith("NetworkPolicy refused-ingestion: "), degraded
         return True
 
-    await eventually(is_told)
-    # Pods without their policy could reach, and be reached by, more than was declared.
+    await eventually(is_reported)
+    # Pods without their policy could reach, and be reached from, more than was declared.
     assert await admin.names("Deployment") == []
     proxy.refuse = lambda _method, path: 400 if path.rpartition("/")[2] == "configmaps" else None
     await eventually(lambda: admin.get("Deployment", "refused-shard-0"))
@@ -114,7 +114,7 @@ async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
     proxy.blocked = True
     proxy.cut_watches()
     await admin.delete("ConfigMap", "unseen-shard-0")
-    await there(admin, "unseen-shard-0")  # while no watch runs: only the audit can have seen it
+    await there(admin, "unseen-shard-0")  # while no watch runs: only the audit can have found it
     found = await asyncio.to_thread(operator.total, "marketfeed_operator_audit_corrections_total")
     assert found >= 1
     proxy.blocked = False
@@ -174,14 +174,14 @@ async def test_conflicts_on_a_child_or_on_the_status_are_no_news_and_the_feed_co
 
     async def converged():
         assert len(conflicts) == 3
-        after = await settled()  # a condition of the newest spec was told
+        after = await settled()  # a condition of the latest spec was written
         assert after["metadata"]["generation"] > before["metadata"]["generation"]
         (container,) = after["spec"]["template"]["spec"]["containers"]
         assert {"name": "LOG_LEVEL", "value": "DEBUG"} in container["env"]
         return after
 
     after = await eventually(converged)
-    assert after["metadata"]["uid"] == before["metadata"]["uid"], "a conflict is no reason to make it anew"
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "a conflict is no reason to create it again"
     assert await asyncio.to_thread(counted) - counted_before == 3
     found = (await admin.cluster.get(f"/api/v1/namespaces/{admin.namespace}/events"))["items"]
     assert "ApplyFailed" not in {event["reason"] for event in found}
@@ -199,14 +199,14 @@ async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin
 
     degraded = await eventually(told)
     assert degraded["reason"] == "ApplyFailed"
-    assert degraded["message"] == "NetworkPolicy refused-ingestion: a fault of the test"
+    assert degraded["message"] == "NetworkPolicy refused-ingestion: injected fault"
     assert await shard_files(admin) == ["refused-shard-0"]
     proxy.refuse = lambda _method, _path: None
 
-    async def mended():
+    async def resolved():
         return (await admin.condition("refused", "Degraded"))["status"] == "False"
 
-    await eventually(mended)
+    await eventually(resolved)
 
 
 async def test_what_is_refused_because_the_namespace_goes_is_no_missing_right(admin: Admin):
@@ -226,8 +226,8 @@ async def test_what_is_refused_because_the_namespace_goes_is_no_missing_right(ad
 
 
 async def test_an_event_of_any_length_in_any_script_is_taken(admin: Admin):
-    """Symbols that a venue lists may be in Chinese, and the bounds of an Event are in bytes."""
-    stored = await admin.feed("told", symbols=["币安人生USDT"])
+    """Symbols of a venue may contain CJK characters, and the limits of an Event are in bytes."""
+    stored = await admin.feed("truncated", symbols=["币安人生USDT"])
     feed = {key: stored["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
     message = "the venue does not trade 币安人生USDT, " * 100
     await admin.cluster.event(
@@ -238,10 +238,10 @@ async def test_an_event_of_any_length_in_any_script_is_taken(admin: Admin):
     assert message.startswith(event["message"])
 
 
-async def test_a_fault_that_stays_is_told_after_a_while_and_taken_back_when_it_has_passed(
+async def test_a_fault_that_stays_is_reported_after_a_while_and_taken_back_when_it_has_passed(
     admin: Admin, operator, proxy
 ):
-    """As an admission webhook makes that is down: each single answer says that it may pass by itself."""
+    """As with an admission webhook that is down: each single response may be transient."""
     refused = []
 
     def refuse(method: str, path: str) -> int | None:
@@ -258,8 +258,8 @@ async def test_a_fault_that_stays_is_told_after_a_while_and_taken_back_when_it_h
         assert found["reason"] == "ApplyFailed", found
         return found
 
-    assert (await eventually(told))["message"] == "Deployment faulty-shard-0: a fault of the test"
-    assert len(refused) >= 5, "told of a fault that had not stayed"
+    assert (await eventually(told))["message"] == "Deployment faulty-shard-0: injected fault"
+    assert len(refused) >= 5, "a transient fault was reported"
     proxy.refuse = lambda _method, _path: None
 
     async def taken_back():
@@ -276,7 +276,7 @@ async def test_livez_fails_when_changes_do_not_come_through_and_recovers(admin: 
             return answer.status, await answer.text()
 
     async def watched():
-        """Before that nothing could be dead: a watch that comes up is not one that was cut."""
+        """Before that no watch could be dead: one that starts is not one that was cut."""
         return proxy.watches >= 10
 
     async def alive():
@@ -288,7 +288,7 @@ async def test_livez_fails_when_changes_do_not_come_through_and_recovers(admin: 
 
     await eventually(watched)
     await eventually(alive)
-    # The API server is there and takes changes, only nobody tells of them: no watch, no list.
+    # The API server is up and accepts changes, but neither watches nor lists work.
     proxy.blocked = True
     proxy.refuse = lambda method, path: 503 if method == "GET" and path.endswith("/marketfeeds") else None
     proxy.cut_watches()

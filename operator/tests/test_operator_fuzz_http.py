@@ -1,4 +1,4 @@
-"""Whatever a venue or a pod answers, the operator's clients end with a value or with what that feed is told."""
+"""Any response of a venue or a pod leaves the operator's clients with a value or a condition of that feed."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ LISTING = {
     ],
 }
 SHORT = aiohttp.ClientTimeout(total=2)
-"""Some responses end a connection in a way that a client can only wait out; users have such a bound, a longer one."""
+"""Some responses end a connection so that a client can only time out; production uses a longer timeout."""
 FEED = ("default", "feed")
 
 
@@ -66,7 +66,7 @@ async def test_no_response_of_a_venue_ends_the_listings():
                 assert len(found.problem) < 500
                 outcomes[succeeded] += 1
                 if found.symbols:
-                    # What got through can be planned with, and holds nothing that a terminal obeys.
+                    # An accepted value can be planned with, and contains no control characters.
                     assert all(name.isprintable() and name.strip() == name for name in found.symbols)
                     feed = Feed(*FEED, "uid", 1, spec, Defaults("w", "c"))
                     assert plan(feed, Observed(listing=found)) is not None
@@ -120,7 +120,7 @@ async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cann
 
 
 async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():
-    """Thirty feeds of one namespace, each with an address of its own that takes the request and is silent."""
+    """Thirty feeds of one namespace, each with an address that accepts the request and does not respond."""
     waiting = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Whatever the API server takes of a spec, the operator can use: nothing passes the CRD and then raises."""
+"""Every spec that the API server accepts can be used by the operator: nothing passes the CRD and then raises."""
 
 import asyncio
 import json
@@ -39,11 +39,11 @@ def schema() -> dict[str, Any]:
 
 
 def used(stored: dict[str, Any]) -> str:
-    """Do with a stored MarketFeed what a pass does; "" or what was wrong."""
+    """Process a stored MarketFeed as a pass does; return "" or the failure."""
     facts = feed_facts(stored)
     spec = parse(facts.spec)
     if not isinstance(spec, Spec):
-        return f"the API server took it, and the operator does not: {spec}"
+        return f"accepted by the API server, and refused by the operator: {spec}"
     for observed in (Observed(listing=LISTING, kinds=KINDS), Observed()):
         feed = Feed(facts.namespace, facts.name, facts.uid, 1, spec, Defaults("w", "c"))
         planned = plan(feed, observed)
@@ -61,14 +61,14 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
 
 
 def started(child: Child) -> str:
-    """Read the settings that a child's pods are given, as its service does; "" or what that refuses."""
+    """Read the settings of a child's pods, as the service does; return "" or the refusal."""
     spec = child.body["spec"] if child.body is not None and "spec" in child.body else {}
     template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
     if template is None:
         return ""
     (container,) = template["spec"]["containers"]
     env = {each["name"]: each.get("value", SECRETS.get(each["name"])) for each in container["env"]}
-    # The files of TLS are in the pod alone.
+    # The files of TLS exist in the pod only.
     tls = [name for name in env if name.startswith("KAFKA_SSL_")]
     given = {name: value.replace("$$", "$") for name, value in env.items() if name not in tls}
     try:
@@ -79,7 +79,7 @@ def started(child: Child) -> str:
 
 
 async def refusals(admin: Admin, stored: dict[str, Any]) -> list[str]:
-    """What the API server refuses of the children of a stored MarketFeed, nothing of which is stored."""
+    """Return the API server's refusals of the children of a stored MarketFeed, by dry runs."""
     facts = feed_facts(stored)
     spec = parse(facts.spec)
     assert isinstance(spec, Spec)
@@ -121,7 +121,7 @@ async def test_whatever_passes_the_crd_can_be_planned(admin: Admin):
     for start in range(0, fuzz_rounds(), 100):
         await asyncio.gather(*(dry_run(specs.draw()) for _ in range(min(100, fuzz_rounds() - start))))
     print(f"{len(taken)} taken, {len(refused)} refused")
-    # Whatever is refused is refused as what it is, the mistake of whoever wrote it.
+    # Refusals are those of an invalid object.
     assert {status for status, _ in refused} <= {400, 422}, refused
     for stored in taken:
         try:
@@ -134,4 +134,4 @@ async def test_whatever_passes_the_crd_can_be_planned(admin: Admin):
         *(refusals(admin, stored) for stored in taken[: max(20, fuzz_rounds() // 25)])
     )
     assert not [found for each in late for found in each]
-    assert refused, "none was beyond a bound"
+    assert refused, "none was beyond a limit"

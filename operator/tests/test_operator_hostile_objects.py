@@ -1,4 +1,4 @@
-"""Objects that somebody made to hurt the operator: nested too deep, with kopf's annotations, with a feed's labels."""
+"""Hostile objects: nested too deep, with kopf's annotations, with a feed's labels."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.integration
 
 OURS = {"app.kubernetes.io/managed-by": FIELD_MANAGER, "marketfeed.dev/feed": "victim"}
 LEVELS = (900, 4_900)
-"""Above what a decoder in Python takes, and near what the API server takes (10,000 lists and objects)."""
+"""Above the limit of Python decoders, and near that of the API server (10,000 lists and objects)."""
 
 
 async def post(plane: ControlPlane, path: str, text: str) -> tuple[int, str]:
-    """Create an object from a text: no encoder in Python takes such."""
+    """Create an object from a text: no Python encoder supports this depth."""
     trust = ssl.create_default_context(cafile=str(plane.ca_file))
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
     async with (
@@ -44,7 +44,7 @@ def deep(levels: int, before: str = '{"a":', after: str = "}") -> str:
 
 
 def written(kind: Kind, namespace: str, name: str, content: str, fields: str = "{}") -> str:
-    """An object with our labels, whose `managedFields` hold `fields`."""
+    """Return an object with our labels, whose `managedFields` contain `fields`."""
     head = {"apiVersion": kind.api_version, "kind": kind.kind}
     entry = {
         "manager": "mallory", "operation": "Update", "apiVersion": kind.api_version, "fieldsType": "FieldsV1",
@@ -64,7 +64,7 @@ FEED_SPEC = ',"spec":{"venue":"binance_us","symbols":["AA"],"kafka":{"bootstrapS
 
 
 async def is_served(admin: Admin, name: str) -> None:
-    """A feed is declared, changed and kept, and nothing of the operator's own is said to fail."""
+    """Check that a feed is declared, changed and kept, and that no loop of the operator fails."""
     await admin.feed(name, symbols=["AA"])
     await eventually(lambda: admin.get("Deployment", f"{name}-shard-0"))
     await admin.delete("ConfigMap", f"{name}-shard-0")
@@ -99,9 +99,9 @@ async def test_objects_nested_too_deep_for_any_decoder_end_no_watch_and_no_list(
                 assert status in (201, 400, 413, 422), (case, levels, told)
                 if status == 201:
                     taken.add(case.partition(" ")[0])
-        print("taken by the API server:", sorted(taken))
+        print("accepted by the API server:", sorted(taken))
         assert {"KafkaTopic", "Kafka"} <= taken
-        await is_served(admin, "watching")  # by watches that run
+        await is_served(admin, "watching")  # by open watches
         assert await asyncio.to_thread(operator.stop) == 0
         operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
         await is_served(admin, "listing")  # by lists
@@ -133,7 +133,7 @@ EDIT_SECONDS = 20.0
 async def test_many_large_objects_with_our_labels_leave_the_operator_within_its_memory_and_stall_no_feed(
     admin: Admin, api_server, start_operator, shape
 ):
-    """By watches that run, by lists at a start and by audits."""
+    """Through open watches, lists at startup and audits."""
     count, data = LARGE[shape]
     operator: Operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
     content = f',"data":{json.dumps(data)}'
@@ -203,7 +203,7 @@ async def test_annotations_and_finalizers_of_the_framework_concern_their_feed_al
 
 
 async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Admin, start_operator):
-    """With every label and the field manager of a child, in a namespace whose author has no rights in the feed's."""
+    """With all labels and the field manager of a child, by an author without permissions in the feed's namespace."""
     operator: Operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
     await admin.feed("victim", symbols=["AA", "BB"])
     made: dict[str, Any] = await eventually(lambda: admin.get("ConfigMap", "victim-shard-0"))
@@ -219,7 +219,7 @@ async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Adm
     }  # fmt: skip
     assert forged["metadata"]["labels"]["marketfeed.dev/feed-namespace"] == admin.namespace
     before = await admin.cluster.apply(CONFIG_MAP, forged)
-    await is_served(admin, "later")  # and by then the operator has seen it
+    await is_served(admin, "later")  # and the operator has seen it by then
     await admin.feed("victim", symbols=["AA", "BB", "CC"])
 
     async def extended() -> bool:
@@ -234,7 +234,9 @@ async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Adm
 
 
 async def test_a_run_of_retention_is_one_of_the_feeds_own_cron_job(admin: Admin, start_operator):
-    """Labels are anybody's: a Job that fails in the name of a feed's retention, with a name that no status holds."""
+    """Labels can be set by anyone: a failing Job with the labels of a feed's retention, and a name too long for a
+    status.
+    """
     operator: Operator = await asyncio.to_thread(start_operator)
     storage = {"engine": "postgresql", "dsnSecretName": "database", "retention": {"tradesDays": 7}}
     await admin.feed("kept", symbols=["AA"], storage=storage)
@@ -269,7 +271,7 @@ async def test_a_run_of_retention_is_one_of_the_feeds_own_cron_job(admin: Admin,
 async def test_a_kind_of_another_operator_that_cannot_be_listed_concerns_those_who_use_it(
     admin: Admin, api_server, start_operator, neighbours, status
 ):
-    """As its conversion webhook makes that is down, or a role that lacks it."""
+    """As with a conversion webhook that is down, or a role that lacks the permission."""
     async with FaultProxy(api_server.server, api_server.ca_file).running() as proxy:
         failing = {"kafkatopics", "kafkas"}
         proxy.refuse = lambda method, path: (
@@ -310,7 +312,7 @@ async def test_a_kind_of_another_operator_that_cannot_be_listed_concerns_those_w
 async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone(
     admin: Admin, api_server, start_operator
 ):
-    """As the webhook of an admission policy makes that is down for that namespace."""
+    """As with an admission policy's webhook that is down for that namespace."""
     other = Admin(admin.cluster, f"{admin.namespace}-b")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
     await admin.cluster.apply(KINDS["Namespace"], namespace, manager="tests")
@@ -327,7 +329,7 @@ async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone
         async def told() -> bool:
             found = await admin.condition("claimed", "Degraded")
             assert found["reason"] == "OperatorDegraded", found
-            assert f"claim on namespace {admin.namespace}: " in found["message"]
+            assert f"lease of namespace {admin.namespace}: " in found["message"]
             return True
 
         await eventually(told)
@@ -339,7 +341,8 @@ async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone
         )
         assert await asyncio.to_thread(operator.stop) == 0
 
-        # One that starts now cannot know whose the namespace is: it changes nothing there, and says so.
+        # An operator that starts now cannot read the lease of the namespace: it changes nothing there, and reports
+        # it.
         operator = await asyncio.to_thread(lambda: start_operator(**settings))
 
         async def said() -> bool:
@@ -391,11 +394,11 @@ async def test_rights_that_are_taken_away_in_one_namespace_and_given_back(admin:
             return await asyncio.to_thread(audits) >= refused + 8
 
         await eventually(audited_often)
-        # Nothing of that is the affair of the feed in the other namespace.
+        # The feed in the other namespace is not affected.
         await is_served(admin, "new")
         assert (await admin.condition("keeps", "Degraded"))["reason"] == "AsExpected"
         assert (await asyncio.to_thread(status_of, operator))["live"]["ok"]
-        # What could not be applied is not claimed to be.
+        # What could not be applied is not reported as applied.
         stored = await other.get("MarketFeed", "loses")
         assert stored is not None
         assert stored["status"]["observedGeneration"] < stored["metadata"]["generation"]

@@ -1,4 +1,4 @@
-"""The operator as a pod runs it: in-cluster configuration, read-only root, no HOME, no rights on the machine."""
+"""The operator as in a pod: in-cluster configuration, read-only root, no HOME, an unprivileged user."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.integration
 
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 POD_NAME = "marketfeed-operator-0"
-# As the kubelet and the container runtime would: the ServiceAccount's files, an empty /tmp, everything else read-only,
-# and a user that is none of the machine's.
+# As the kubelet and the container runtime set it up: the ServiceAccount's files, an empty /tmp, everything else
+# read-only, and a user unknown to the machine.
 CONTAINER = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -60,7 +60,7 @@ def container(api_server, token: str, tmp_path: Path) -> Iterator[Callable[..., 
         with (tmp_path / "operator.log").open("wb") as log:
             process = subprocess.Popen([*NAMESPACES, *command], env=environment, stdout=log, stderr=log)
         started.append(process)
-        # Its /tmp, as the kernel shows it: the process has not become another by all the steps.
+        # Its /tmp, through the kernel: the process is still the same.
         return Operator(process, tmp_path, port_file=Path(f"/proc/{process.pid}/root/tmp/port"))
 
     check = run(

@@ -1,4 +1,4 @@
-"""``kubectl marketfeed`` against a real API server: what it prints is what then happens."""
+"""``kubectl marketfeed`` against a real API server: the preview matches the result."""
 
 import asyncio
 import io
@@ -75,8 +75,8 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
         ({}, {"template": {"labels": {"team": "data"}}, "paused": True}, set(), set(), ("feed-shard-0",), False),
     ],
     ids=[
-        "another shard size", "with a database", "without one", "another consumer", "one more consumer",
-        "with retention", "without it", "another worker", "no monitor", "a label, while paused",
+        "other shard size", "with storage", "without storage", "other consumer settings", "one more consumer",
+        "with retention", "without retention", "other worker settings", "no monitor", "a label, while paused",
     ],
 )  # fmt: skip
 def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
@@ -112,7 +112,7 @@ def test_an_age_is_told_as_kubectl_does(seconds, expected):
             "retention: CronJob feed-retain, newest Job feed-retain-29 Failed",
         ),
     ],
-    ids=["everything is kept", "before the first run", "with a run"],
+    ids=["no retention", "before the first run", "with a run"],
 )
 def test_a_status_names_the_cron_job_of_retention_and_its_newest_run(retention, line):
     told = {"retention": retention} if retention else {}
@@ -156,7 +156,7 @@ def plugin(kubectl):
 
 
 async def said(run, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-    """What a command says, while the pods of the test go on answering."""
+    """Return the output of a command, while the pods of the test keep responding."""
     return await asyncio.to_thread(run, *arguments, **given)
 
 
@@ -227,7 +227,7 @@ CHILDREN = {
 async def test_the_example_that_is_applied_becomes_its_children_and_a_status_worth_reading(
     admin: Admin, operator, plugin, kubectl
 ):
-    """What docs/operator.md shows: kubectl alone, from the file to what it prints."""
+    """The example of docs/operator.md: kubectl alone, from the file to its output."""
     async with kubelet(admin.cluster, admin.namespace, PORT):
         applied = await said(kubectl, "apply", "-f", str(EXAMPLE))
         assert applied.returncode == 0, applied.stderr
@@ -236,7 +236,7 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
             conditions = [await admin.condition(NAME, kind) for kind in ("Ready", "Progressing")]
             assert [each["reason"] for each in conditions] == ["AllReady", "Settled"], conditions
             lag = (await admin.get("MarketFeed", NAME))["status"]["consumers"].get("lag")
-            assert lag == 30, "each of the three consumers has told its lag"
+            assert lag == 30, "all three consumers have reported their lag"
             return True
 
         await eventually(settled)
@@ -265,13 +265,13 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
         ):  # fmt: skip
             assert line in [each[: len(line)] for each in told], told
 
-        async def event_told():  # after the status
+        async def event_created():  # after the status
             described = (await said(kubectl, "describe", "mf", NAME)).stdout
             return re.search(
                 r"Normal +AllReady .*Ready is True: all shards and consumers are ready", described
             )
 
-        await eventually(event_told)
+        await eventually(event_created)
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""Two operators: one leads; when it is stopped or killed the other goes on, and nothing is done twice."""
+"""Two operators: when the leader is stopped or killed the standby leads, and nothing is done twice."""
 
 import asyncio
 import signal
@@ -9,12 +9,12 @@ from operator_support import PATIENCE_SECONDS, Admin, eventually
 pytestmark = pytest.mark.integration
 
 LEASE_SECONDS = "9"
-"""Is waited for once. A leader that the machine keeps from renewing for two thirds of it ends, as it should."""
+"""Waited for once. A leader that cannot renew for two thirds of it, on a busy machine, exits by design."""
 
 
 def feed_arrives(admin: Admin, name: str):
     async def check():
-        return f"{name}-shard-0" in await admin.names("Deployment")  # made after its ConfigMap
+        return f"{name}-shard-0" in await admin.names("Deployment")  # created after its ConfigMap
 
     return eventually(check)
 
@@ -33,21 +33,23 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
         for kind in ("ConfigMap", "Deployment")
     }
 
-    # Stopped: the lease is given back, so the other need not wait until it has run out.
+    # Stopped: the lease is released, so that the standby need not wait for its expiry.
     assert await asyncio.to_thread(first.stop) == 0
     assert "leader lease released" in first.log.read_text()
     await asyncio.to_thread(second.await_log, " leading ")
     await admin.feed("two", symbols=["AA"])
     await feed_arrives(admin, "two")
 
-    # Killed: the other waits for the lease to run out, and takes over all the same.
+    # Killed: the standby waits for the expiry of the lease.
     third = start_operator(OPERATOR_NAME="third", LEASE_SECONDS=LEASE_SECONDS, wait=False)
     await asyncio.to_thread(third.await_log, "another operator is the leader")
     assert await asyncio.to_thread(second.stop, signal.SIGKILL) == -signal.SIGKILL
     await admin.feed("three", symbols=["AA"])
     await feed_arrives(admin, "three")
     for kind, before in uids.items():
-        assert [(await admin.get(kind, "one-shard-0"))["metadata"]["uid"]] == before, "made anew without need"
+        assert [(await admin.get(kind, "one-shard-0"))["metadata"]["uid"]] == before, (
+            "created again without need"
+        )
     await asyncio.to_thread(third.stop)
 
 

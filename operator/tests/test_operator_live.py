@@ -1,4 +1,4 @@
-"""The operator on a real API server, under its own ServiceAccount: create, edit, drift, pause, move, delete."""
+"""The operator on a real API server, with its own ServiceAccount: create, edit, drift, pause, move, delete."""
 
 import asyncio
 import collections
@@ -169,14 +169,14 @@ async def test_one_symbol_added_changes_one_file_and_restarts_nothing(admin: Adm
     assert await admin.names("Pod") == pods
 
 
-async def test_a_symbol_that_moves_is_let_go_only_when_its_new_shard_has_it_live(
+async def test_a_symbol_that_moves_is_released_only_when_its_new_shard_has_it_live(
     admin: Admin, nodes, operator
 ):
     await admin.feed("moving", symbols=["AA", "BB", "CC", "DD"], shardSize=4)
     await await_condition(admin, "moving", "Progressing", "False")
     (before,) = await admin.names("Pod")
     nodes.deaf.add("moving-shard-1")
-    # It takes its first file, an old one, and follows no longer: as a worker that cannot reach the venue.
+    # It reads an old first file and no later one: as a worker that cannot reach the venue.
     nodes._applied["moving-shard-1"] = json.dumps({"symbols": [], "hash": "e3b0c44298fc1c14"})
     await admin.feed("moving", symbols=["AA", "BB", "CC", "DD"], shardSize=2)
 
@@ -190,23 +190,23 @@ async def test_a_symbol_that_moves_is_let_go_only_when_its_new_shard_has_it_live
     await eventually(split)
     moving = await await_condition(admin, "moving", "Progressing", "True")
     assert moving["reason"] in ("MovingSymbols", "RollingOut")
-    assert before in await admin.names("Pod"), "the pods that read go on"
+    assert before in await admin.names("Pod"), "the pods keep reading"
     nodes.deaf.clear()
 
-    async def let_go():
+    async def released():
         return await read_by(admin, "moving") == {
             "moving-shard-0": {"AA", "BB"},
             "moving-shard-1": {"CC", "DD"},
         }
 
-    await eventually(let_go)
+    await eventually(released)
     await await_condition(admin, "moving", "Progressing", "False")
 
 
 async def test_drift_is_repaired_and_counted(admin: Admin, nodes, operator):
     await admin.feed("drift", symbols=["BTCUSDT"])
     await await_condition(admin, "drift", "Progressing", "False")
-    repaired = operator.total("marketfeed_operator_drift_repaired_total")
+    corrected = operator.total("marketfeed_operator_drift_corrected_total")
     path = DEPLOYMENT.path(admin.namespace, "drift-shard-0")
     await admin.cluster.merge(path, {"spec": {"replicas": 0}})
 
@@ -230,7 +230,7 @@ async def test_drift_is_repaired_and_counted(admin: Admin, nodes, operator):
         await eventually(there_again)
 
     async def counted():
-        return operator.total("marketfeed_operator_drift_repaired_total") >= repaired + 6
+        return operator.total("marketfeed_operator_drift_corrected_total") >= corrected + 6
 
     await eventually(counted)
 
@@ -320,7 +320,7 @@ async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, node
     degraded = await await_condition(admin, "staged", "Degraded", "True", "PodsFailing")
     assert "ImagePullBackOff" in degraded["message"]
     waiting = await await_condition(admin, "staged", "Progressing", "True", "RollingOut")
-    assert "3 shards wait for their turn" in waiting["message"]
+    assert "3 shards are pending" in waiting["message"]
 
     async def images():
         found = await admin.cluster.list_all(DEPLOYMENT, admin.namespace, "marketfeed.dev/feed=staged")
@@ -328,10 +328,10 @@ async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, node
 
     assert await images() == ["worker:1"] * 3 + ["worker:broken"] * 2
     ready = await admin.condition("staged", "Ready")
-    assert (ready["status"], ready["reason"]) == ("False", "Applying"), "most shards run what was before"
+    assert (ready["status"], ready["reason"]) == ("False", "Applying"), "most shards run the previous version"
     stored = await admin.get("MarketFeed", "staged")
     assert stored["status"]["observedGeneration"] < stored["metadata"]["generation"]
-    assert stored["status"]["shards"]["ready"] == 5, "the old pods go on"
+    assert stored["status"]["shards"]["ready"] == 5, "the old pods keep running"
     await admin.feed("staged", **feed, images={"worker": "worker:2"})
 
     async def everywhere():
@@ -377,7 +377,7 @@ async def test_a_field_that_cannot_change_is_changed_by_recreation_and_the_pods_
     name = "immutable-consumer-trades"
     await admin.feed("immutable", symbols=["BTCUSDT"], storage=STORAGE, consumers={"trades": {}}, paused=True)
     await await_condition(admin, "immutable", "Paused", "True")
-    # Another StatefulSet under the name, as an older operator may have made it.
+    # Another StatefulSet of that name, as an older operator may have created it.
     old = await admin.get("StatefulSet", name)
     pod = (await admin.get("Pod", f"{name}-0"))["metadata"]["uid"]
     await admin.cluster.delete(STATEFUL_SET, admin.namespace, name, uid=old["metadata"]["uid"], orphan=True)
@@ -410,7 +410,7 @@ async def test_a_field_that_cannot_change_is_changed_by_recreation_and_the_pods_
 async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_every_workload_stays(
     admin: Admin, nodes, operator, kind, name
 ):
-    """What the CRD cannot know: an annotation that the API server reads in a pod."""
+    """Beyond the validation of the CRD: an annotation that the API server validates in a pod."""
     spec = {"symbols": ["BTCUSDT"], "storage": STORAGE}
     mistake = {"annotations": {"container.apparmor.security.beta.kubernetes.io/nobody": "x"}}
     await admin.feed("mistaken", **spec)
@@ -420,7 +420,7 @@ async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_e
     degraded = await await_condition(admin, "mistaken", "Degraded", "True", "ApplyFailed")
     assert "container not found" in degraded["message"]
     after = await admin.get(kind, name)
-    assert after is not None, f"{kind} {name} is gone: nobody replaces its pods"
+    assert after is not None, f"{kind} {name} is deleted: its pods are not replaced"
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     await admin.feed("mistaken", **spec)
     await await_condition(admin, "mistaken", "Degraded", "False")
@@ -429,7 +429,7 @@ async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_e
 async def test_a_feed_that_waits_for_its_children_to_go_is_not_given_them_back(admin: Admin, nodes, operator):
     await admin.feed("leaving", symbols=["AA", "BB"], shardSize=1, storage=STORAGE)
     await await_condition(admin, "leaving", "Ready", "True")
-    # Somebody else's finalizer keeps a child, and with it the feed, until the test has looked.
+    # A foreign finalizer keeps a child, and with it the feed, until the test has checked.
     held = CONFIG_MAP.path(admin.namespace, "leaving-shard-1")
     await admin.cluster.merge(held, {"metadata": {"finalizers": ["example.com/held"]}})
     body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}

@@ -1,4 +1,4 @@
-"""Two hundred MarketFeeds on a real API server: each is served, an edit of one is one edit, and rest is rest."""
+"""Two hundred MarketFeeds on a real API server: each is served, one edit is one change, idle feeds cause no writes."""
 
 import asyncio
 from pathlib import Path
@@ -19,17 +19,17 @@ FEED_COUNT = 200
 MEMORY_BOUND_MIB = 400
 """Below the limit of the operator's container, 512 MiB."""
 LOOK_SECONDS = 1.0
-"""To look at all of them costs the API server as much as a few of their reconciles."""
+"""Comparing all of them costs the API server as much as a few of their reconciliations."""
 PORT = free_port()
 WRITES = ("patch", "post", "delete")
-"""Without put: by that the claim on the namespace is renewed, whatever feeds do."""
+"""Without put, by which the lease of the namespace is renewed."""
 
 
 @pytest.fixture(scope="module")
 def operator(start_operator) -> Operator:
-    """Without the lease, whose writes are not those of feeds.
+    """Without the leader lease, whose writes do not belong to feeds.
 
-    What comes round by itself comes round as often as leaves a slow machine time for what is asked of it.
+    Periodic work has intervals that leave a slow machine time for the requested work.
     """
     return start_operator(
         POD_METRICS_PORT=str(PORT), RESYNC_SECONDS="20", AUDIT_SECONDS="20", REPORT_SECONDS="20",
@@ -38,7 +38,7 @@ def operator(start_operator) -> Operator:
 
 
 def symbols_of(number: int) -> list[str]:
-    """Two symbols, in every tenth feed three: at two a shard, a second shard."""
+    """Return two symbols, in every tenth feed three: with two per shard, a second shard."""
     return ["AA", "BB", "CC"] if number % 10 == 0 else ["AA", "BB"]
 
 
@@ -47,13 +47,13 @@ async def declare(admin: Admin, number: int, symbols: list[str]) -> None:
 
 
 async def stored(admin: Admin) -> dict[str, dict[str, Any]]:
-    """Each feed by its name."""
+    """Return all feeds by name."""
     found = await admin.cluster.list_all(FEEDS, admin.namespace, "")
     return {feed["metadata"]["name"]: feed for feed in found}
 
 
 async def all_settled(admin: Admin) -> bool:
-    """Whether each feed has its shards, its pods and a status that says so."""
+    """Check that each feed has its shards, its pods and a status that reports them."""
     feeds = await stored(admin)
     told = [
         (name, condition["type"], condition["reason"])
@@ -125,8 +125,8 @@ async def test_two_hundred_feeds_are_served_and_then_left_alone(admin: Admin, op
         await eventually(arrived)
         await eventually(lambda: all_settled(admin), every=LOOK_SECONDS)
         assert await read_by(admin) == {**expected, "feed-007-shard-1": {"NEW"}}
-        # Its file and its Deployment (created, applied, released), and each turn of its status with the Event of it:
-        # nothing for the other feeds.
+        # Its file and its Deployment (create, apply, release), and each change of its status with an Event: nothing
+        # for the other feeds.
         after = await asyncio.to_thread(writes, operator)
         assert sum(after.values()) - sum(before.values()) <= 24, (before, after)
     assert peak_memory_mib(operator) < MEMORY_BOUND_MIB

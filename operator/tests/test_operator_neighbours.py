@@ -1,4 +1,4 @@
-"""Beside others: kinds of Strimzi, KEDA and Prometheus, an autoscaler with replicas, a venue that lists symbols."""
+"""Custom resources of Strimzi, KEDA and Prometheus, an autoscaler, and a venue that lists symbols."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,9 @@ async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_u
     await gone(admin, "ScaledObject", "neighbour-consumer-trades")
     await admin.delete("MarketFeed", "neighbour")
     await gone(admin, "Deployment", "neighbour-shard-0")
-    assert await admin.get("KafkaTopic", "market.trades.raw"), "a topic keeps its data when its feed goes"
+    assert await admin.get("KafkaTopic", "market.trades.raw"), (
+        "a topic keeps its data when its feed is deleted"
+    )
 
 
 async def test_workers_go_where_the_status_of_a_strimzi_kafka_says_and_to_its_service_until_then(
@@ -83,7 +85,7 @@ async def test_workers_go_where_the_status_of_a_strimzi_kafka_says_and_to_its_se
         assert {"name": "KAFKA_BROKER", "value": broker} in container["env"]
         return found
 
-    async def strimzi_tells(name: str, servers: str) -> None:
+    async def set_status(name: str, servers: str) -> None:
         body = {
             "apiVersion": KAFKA.api_version, "kind": KAFKA.kind,
             "metadata": {"name": name, "namespace": admin.namespace},
@@ -96,13 +98,13 @@ async def test_workers_go_where_the_status_of_a_strimzi_kafka_says_and_to_its_se
         await declare(admin, feed, {"symbols": ["AA"], "kafka": {"cluster": {"name": cluster}}})
     by_name = f"market-kafka-bootstrap.{admin.namespace}.svc:9092"
     await eventually(lambda: deployed("placed", by_name))
-    await strimzi_tells("market", "told.example.com:19092")
-    before = await eventually(lambda: deployed("placed", "told.example.com:19092"))
-    # Strimzi tells nothing for a while: the cluster has not moved, and no pod is restarted.
+    await set_status("market", "status.example.com:19092")
+    before = await eventually(lambda: deployed("placed", "status.example.com:19092"))
+    # Strimzi's status is empty for a while: the cluster has not moved, and no pod is restarted.
     await admin.cluster.merge(KAFKA.path(admin.namespace, "market"), {"status": None})
-    await strimzi_tells("other", "other.example.com:19092")
-    await eventually(lambda: deployed("beside", "other.example.com:19092"))  # so both were looked at since
-    after = await deployed("placed", "told.example.com:19092")
+    await set_status("other", "other.example.com:19092")
+    await eventually(lambda: deployed("beside", "other.example.com:19092"))  # so both were reconciled since
+    after = await deployed("placed", "status.example.com:19092")
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
     await admin.cluster._request("delete", KAFKA.path(admin.namespace, "market"))
     await eventually(lambda: deployed("placed", by_name))
@@ -128,7 +130,7 @@ async def test_a_topic_that_somebody_else_declared_is_left_alone(admin: Admin, n
     await there(admin, "ConfigMap", "polite-shard-0")
     found = await admin.get("KafkaTopic", "market.trades.raw")
     assert found["spec"] == {"partitions": 99}
-    # Two feeds, one topic: whoever declared it first keeps it.
+    # Two feeds, one topic: the first to declare it keeps it.
     other = {**spec, "kafka": {**spec["kafka"], "topics": {"gaps": {"partitions": 7}}}}
     await declare(admin, "second", other)
     await there(admin, "ConfigMap", "second-shard-0")
@@ -163,7 +165,7 @@ async def test_an_autoscaler_takes_the_replicas_over_as_they_are_and_keeps_them(
 
     await eventually(given_up)
     watching.cancel()
-    assert set(seen) == {4}, "never were there fewer consumers on the way"
+    assert set(seen) == {4}, "there were never fewer consumers meanwhile"
     path = STATEFUL_SET.path(admin.namespace, name)
     await admin.cluster.merge(f"{path}/scale", {"spec": {"replicas": 7}})
     await declare(
@@ -193,7 +195,7 @@ async def _watch_replicas(admin: Admin, name: str, seen: list[int]) -> None:
 
 @pytest.fixture
 def venue(tmp_path: Path):
-    """The simulator, with the symbols that a generated market has."""
+    """The simulator, with the symbols of a generated market."""
     file = tmp_path / "port"
     process = subprocess.Popen(
         [
@@ -216,7 +218,7 @@ async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_sile
     process, file = venue
 
     async def listening():
-        assert process.poll() is None, "the simulator ended"
+        assert process.poll() is None, "the simulator exited"
         return file.exists() and file.read_text().strip()
 
     url = f"http://127.0.0.1:{await eventually(listening)}"
@@ -260,7 +262,7 @@ async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_sile
 async def test_an_operator_for_one_namespace_needs_rights_in_that_one_only(
     admin: Admin, api_server, start_operator, operator, tmp_path
 ):
-    """Another ServiceAccount, bound by a RoleBinding; where it has no right it does nothing and asks for nothing."""
+    """Another ServiceAccount, bound by a RoleBinding; without permissions elsewhere nothing is requested there."""
     await asyncio.to_thread(operator.stop)
     token = await narrow_token(admin)
     kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", token)

@@ -1,4 +1,4 @@
-"""Objects that are nested too deep to be decoded are cut; all others are left as they are, byte for byte."""
+"""Objects nested too deep for decoding are truncated; all others are unchanged, byte for byte."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ VALUES = some.recursive(
 
 
 def wrapped(value: Any, steps: str) -> str:
-    """The JSON of a value within as many lists and objects as `steps` has letters."""
+    """Return the JSON of a value nested in one list or object per letter of `steps`."""
     before = "".join("[1," if step == "l" else '{"}":0,"a":' for step in steps)
     after = "".join(",2]" if step == "l" else ',"]":[]}' for step in reversed(steps))
     return before + json.dumps(value) + after
@@ -35,7 +35,7 @@ def depth(value: Any) -> int:
 
 
 def cut(value: Any, levels: int) -> Any:
-    """What is left of a value: so many levels of lists and objects, and None below."""
+    """Return a value truncated to so many levels of lists and objects, with None below."""
     if isinstance(value, dict):
         return {key: cut(each, levels - 1) for key, each in value.items()} if levels else None
     if isinstance(value, list):

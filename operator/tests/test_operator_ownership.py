@@ -1,4 +1,4 @@
-"""Nothing is taken over that a feed has not made: children of every kind, whoever made what has their names."""
+"""Ownership: objects that a feed did not create are never changed, for children of every kind and any creator."""
 
 import copy
 from typing import Any
@@ -21,7 +21,7 @@ SPEC = {
     "storage": {"engine": "postgresql", "dsnSecretName": "database", "retention": {"tradesDays": 7}},
     "consumers": {"trades": {"autoscaling": {"maxReplicas": 3}}},
 }  # fmt: skip
-NAME = "wanted"
+NAME = "desired"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def children(namespace: str, uid: str) -> list[Child]:
 
 
 async def other_feed(admin: Admin) -> dict[str, Any]:
-    """A feed that is there and makes nothing."""
+    """Return an existing feed without children."""
     return await admin.feed("other", symbols=["AA"], paused=True)
 
 
@@ -61,20 +61,20 @@ def of_the_installation(body: dict[str, Any]) -> None:
 
 
 def forged(_: dict[str, Any]) -> None:
-    """With every label of ours."""
+    """With all labels of ours."""
 
 
 MAKERS = {
     "kubectl": (plain, "kubectl-create", "field manager kubectl-create"),
     "Helm": (of_helm, "helm", "Helm release shop/payments"),
     "the operator's installation": (of_the_installation, "helm", "Helm release shop/payments"),
-    "somebody with our labels": (forged, "kubectl-create", "field manager kubectl-create"),
+    "forged labels": (forged, "kubectl-create", "field manager kubectl-create"),
     "another feed": (forged, FIELD_MANAGER, "MarketFeed other (uid"),
 }
 
 
 def essence(stored: dict[str, Any]) -> dict[str, Any]:
-    """What nobody but its maker may change; not what controllers report."""
+    """Return the parts that only the creator may change, without those of controllers."""
     metadata = stored["metadata"]
     return {
         "uid": metadata["uid"], "labels": metadata.get("labels"), "owners": metadata.get("ownerReferences"),
@@ -132,7 +132,7 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
         marked(body)
         if maker == "another feed":
             if child.kind is KAFKA_TOPIC:
-                continue  # feeds share topics: whoever declared one first keeps it
+                continue  # feeds share topics: the first to declare one keeps it
             body["metadata"]["labels"]["marketfeed.dev/feed"] = "other"
             body["metadata"]["ownerReferences"] = [{
                 "apiVersion": API_VERSION, "kind": KIND, "name": "other", "uid": other["metadata"]["uid"],
@@ -154,8 +154,8 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
     async def told():
         found = await admin.condition(NAME, "Degraded")
         assert found["reason"] == "NameConflict", found
-        # Workloads wait for an account, policies and files of their own, the consumers for a migration of theirs: their
-        # names were not looked at yet.
+        # Workloads wait for their own account, policies and files, consumers for their own migration: their names were
+        # not checked yet.
         waiting = sum(1 for child in there if child.kind.kind in (only[-1:] or WORKLOADS))
         assert f"(and {len(there) - waiting - 1} more)" in found["message"], found
         return found
@@ -273,7 +273,7 @@ async def test_children_that_an_upgrade_renames_are_removed_by_uid_and_what_only
     lookalike["metadata"]["name"] = "lookalike"
     assert made["metadata"]["ownerReferences"][0]["uid"] == feed["metadata"]["uid"]
     await admin.cluster.apply(SERVICE_ACCOUNT, lookalike, manager="somebody")
-    await admin.cluster.apply(SERVICE_ACCOUNT, old)  # as the operator of the version before has
+    await admin.cluster.apply(SERVICE_ACCOUNT, old)  # as created by an operator of the previous release
 
     async def removed():
         return await admin.get("ServiceAccount", "renamed") is None

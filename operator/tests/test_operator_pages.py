@@ -1,4 +1,4 @@
-"""What is kept of objects that anybody may have made: within bounds, and the same facts as of the whole object."""
+"""Untrusted objects are reduced to bounded size, with the same facts as of the whole object."""
 
 import json
 import resource
@@ -75,7 +75,7 @@ def test_of_a_trimmed_feed_and_a_trimmed_pod_there_are_the_same_facts():
 
 @pytest.mark.parametrize("where", ["data", "binaryData", "labels", "annotations", "managedFields", "shard"])
 def test_of_a_large_object_with_our_labels_little_is_kept(where):
-    """Whatever part of it is large; `shard` is an assignment file that nobody of ours has written."""
+    """Whatever part of it is large; `shard` is an assignment file that was not written by the operator."""
     many = {f"k{number:06}": "" for number in range(60_000)}
     metadata: Object = {"name": "a", "namespace": "n", "uid": "1", "labels": {"marketfeed.dev/feed": "a"}}
     body: Object = {"metadata": metadata, "data": {}}

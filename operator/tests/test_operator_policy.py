@@ -1,4 +1,4 @@
-"""What the installer allows feeds to ask for: each setting, at its edges."""
+"""Limits of the administrator for feeds: each setting, at its edges."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The work queue: one key at a time, none twice, failures with growing delays. Its clock is the test's."""
+"""Work queue: one worker per key, no duplicates, failures with backoff. The clock is the test's."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ def queue(clock: Clock) -> WorkQueue[str]:
 
 
 async def due(queue: WorkQueue[str]) -> str | None:
-    """The key that is due now; None when there is none."""
+    """Return the key that is due now; None for none."""
     try:
         return (await asyncio.wait_for(queue.get(), 0.02))[0]
     except TimeoutError:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 
 
 class Passes:
-    """Reconciles one feed after the other, without watches: each pass is told what is stored."""
+    """Reconciles one feed after the other, without watches: each pass gets what is stored."""
 
     def __init__(self, cluster: Failpoints, policy: Policy) -> None:
         self._cluster = cluster

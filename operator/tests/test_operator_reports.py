@@ -1,4 +1,4 @@
-"""What pods say of themselves: taken in, kept over an answer that is missed, given up when it stays away."""
+"""Reports of pods: stored, kept over a missed response, dropped after several."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ def worker_status(assignment: str) -> bytes:
 
 
 class Pod:
-    """A pod's /status, on a port of its own."""
+    """A pod's /status, on its own port."""
 
     def __init__(self) -> None:
         self.answer: bytes | None = worker_status("f1")
@@ -71,14 +71,14 @@ async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served)
             2,
         )
         assert told == [FEED]
-        for _ in range(2):  # an answer in between begins the count anew
+        for _ in range(2):  # a response in between restarts the count
             pod.answer = None
             for _ in range(MISSED_RESPONSES - 1):
                 await reports.ask_all(session)
             assert "pod-uid" in reports.by_pod
             pod.answer = worker_status("f1")
             await reports.ask_all(session)
-        assert told == [FEED], "nothing was new"
+        assert told == [FEED], "no change"
         pod.answer = worker_status("5ec")
         await reports.ask_all(session)
         assert reports.by_pod["pod-uid"].assignment == "5ec"
@@ -89,7 +89,7 @@ async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served)
         assert reports.by_pod == {}
         assert told == [FEED] * 3
         await reports.ask_all(session)
-        assert told == [FEED] * 3, "told once"
+        assert told == [FEED] * 3, "reported once"
     store.remove_pod("pod-uid")
 
 
@@ -116,7 +116,7 @@ async def test_report_of_a_pod_with_an_ipv6_address_is_read():
 
 
 async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch):
-    """Forty pods whose connection is taken and never answered: five times eight time-outs, one after the other."""
+    """Forty pods that accept connections and never respond: five times eight timeouts, one after the other."""
     monkeypatch.setattr("marketfeed_operator.engine.reports.TURN_SECONDS", 0.5)
     pod, port = served
     asked: list[str] = []
@@ -149,8 +149,8 @@ async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch
             started = time.monotonic()
             await reports.ask_all(session)
             assert reports.by_pod["pod-uid"].assignment == f"{turn}"
-            assert time.monotonic() - started < 1.5, "2 s is what one after the other takes"
-        # The pods that stay silent are asked ever more seldom.
+            assert time.monotonic() - started < 1.5, "one after the other takes 2 s"
+        # Unresponsive pods are polled less and less often.
         while min(reports._missed.get(f"silent-{number}", 0) for number in range(40)) < MISSED_RESPONSES + 2:
             await reports.ask_all(session)
         turns, before = 20, len(asked)

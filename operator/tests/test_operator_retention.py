@@ -1,4 +1,4 @@
-"""Retention: the CronJob that deletes what is older than it is to be kept, and what is told of its runs."""
+"""Retention: the CronJob that deletes expired rows, and the reports of its runs."""
 
 import copy
 from dataclasses import replace
@@ -34,7 +34,7 @@ from marketfeed_operator.plan import obsolete, plan
 def test_a_table_that_is_named_is_an_option_of_the_command_and_no_other_is(retention, options):
     told = container(cron_job(retention))["command"]
     assert told == ["marketfeed-consumer", "retain", *options]
-    taken = vars(parser().parse_args(told[1:]))  # by the command's own reading
+    taken = vars(parser().parse_args(told[1:]))  # by the command's own parser
     named = {key for key, value in taken.items() if key.endswith("_days") and value is not None}
     assert named == {option[2:].replace("-", "_") for option in options[::2]}
 
@@ -60,7 +60,9 @@ def test_one_run_at_a_time_at_a_quiet_minute_of_utc_with_few_left_to_look_at():
         "successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 1,
     }  # fmt: skip
     assert (job["backoffLimit"], job["activeDeadlineSeconds"]) == (6, 86_400)
-    assert job["template"]["spec"]["restartPolicy"] == "Never", "else the log of a failed run goes with it"
+    assert job["template"]["spec"]["restartPolicy"] == "Never", (
+        "otherwise the log of a failed run is deleted with it"
+    )
     assert cron_job({"tradesDays": 90, "schedule": "0 4 * * sun"})["spec"]["schedule"] == "0 4 * * sun"
 
 
@@ -90,7 +92,9 @@ def test_what_the_docs_show_is_a_spec():
 
 @pytest.mark.parametrize(
     "schedule",
-    ["0 0 * * *", "*/5 * * * *", "00 04 1,15 * *", "5-55/10 0-6 31 12 0", "30 2 * jan-mar,dec mon-fri", "59 23 1 1 6"],
+    ["0 0 * * *", "*/5 * * * *", "00 04 1,15 * *", "5-55/10 0-6 31 12 0", "30 2 * jan-mar,dec "
+    "mon-fri", "59 "
+    "23 1 1 6"],
 )  # fmt: skip
 def test_a_schedule_is_taken(schedule):
     assert cron_job({"tradesDays": 1, "schedule": schedule})["spec"]["schedule"] == schedule
@@ -104,7 +108,7 @@ def test_what_is_no_schedule_is_refused_with_one_that_is(schedule):
 
 
 def made(declared: Feed, observed: Observed) -> Observed:
-    """What is there once everything that is planned has been made and the migration, if there, has ended well."""
+    """Return the observed state after the plan was executed and the migration, if any, has succeeded."""
     planned = plan(declared, observed)
     assert planned is not None
     children = dict(observed.children)
@@ -136,7 +140,7 @@ def test_no_run_starts_while_the_schema_does_not_fit():
 
 
 def run(name: str, created: str, state: JobState) -> dict[str, Any]:
-    """A Job as the CronJob's controller makes it: with the labels of its template, and no more."""
+    """Return a Job as the CronJob controller creates it: with the labels of its template only."""
     ended = {"Succeeded": "Complete", "Failed": "Failed", "Running": ""}[state]
     template = cron_job({"tradesDays": 90})["spec"]["jobTemplate"]
     return {
@@ -171,7 +175,7 @@ def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
     there = replace(there, children={**there.children, **{each.key: each for each in runs if each}})
     planned = plan(declared, there)
     assert planned is not None
-    assert obsolete(planned.children, there, "uid") == [], "runs are their CronJob's"
+    assert obsolete(planned.children, there, "uid") == [], "runs belong to their CronJob"
     facts = FeedFacts(*FEED, "uid", 1, "1", {}, {})
     found = decide(Situation(facts, declared.spec, [], there, planned), datetime(2026, 11, 28, tzinfo=UTC))
     assert found.retention is not None

@@ -1,4 +1,4 @@
-"""Retention on a real API server: applied, run, changed, put back, taken away, and a run that failed."""
+"""Retention on a real API server: applied, run, changed, corrected, removed, and a failed run."""
 
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ async def declare(admin: Admin, name: str, retention: dict[str, Any] | None, **c
 
 
 def await_status(admin: Admin, name: str, reason: str, **retention: str):
-    """Wait for a reason of Degraded, and for what the status says of retention."""
+    """Wait for a reason of Degraded, and for the status of retention."""
 
     async def check():
         assert (await admin.condition(name, "Degraded"))["reason"] == reason
@@ -36,7 +36,7 @@ def await_status(admin: Admin, name: str, reason: str, **retention: str):
 
 
 def await_runs_allowed(admin: Admin, name: str):
-    """Wait until the schema fits and the CronJob is no longer suspended for it."""
+    """Wait until the schema matches and the CronJob is no longer suspended for it."""
 
     async def check():
         assert (await admin.condition(name, "Ready"))["status"] == "True"
@@ -49,7 +49,7 @@ def await_runs_allowed(admin: Admin, name: str):
 
 
 async def await_resyncs(operator: Operator) -> None:
-    """Until the operator has looked at everything a few times more."""
+    """Wait until the operator has reconciled everything a few times more."""
     before = operator.total("marketfeed_operator_reconciles_total", result="success")
 
     async def looked():
@@ -72,7 +72,7 @@ async def test_what_a_schedule_may_be_is_what_a_cron_job_takes(admin: Admin):
     ):
         sound({"tradesDays": 1, "schedule": taken})
         await apply({**body, "spec": {**body["spec"], "schedule": taken}})
-    # It takes more than five plain fields.
+    # More than five plain fields are accepted.
     lenient = {"@daily", "@every 1h", "0 0 * * * ", "0 0\n* * *", "1, * * * *"}
     for refused in sorted(set(NO_SCHEDULES) - lenient):
         with pytest.raises(Invalid, match="schedule"):
@@ -91,7 +91,7 @@ async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, 
         True,
     )
     assert await admin.get("NetworkPolicy", "expiring-retention") is not None
-    # By Kubernetes' own controller, within the minute; its pod has to pass the namespace's restricted standard.
+    # By the CronJob controller, within the minute; its pod must pass the namespace's restricted standard.
     status = await await_status(admin, "expiring", "AsExpected", cronJob="expiring-retain", state="Succeeded")
     run_name = status["retention"]["job"]
 
@@ -104,7 +104,7 @@ async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, 
 
     await eventually(changed)
     await await_resyncs(operator)
-    assert run_name in await admin.names("Job"), "a run is its CronJob's to clear away"
+    assert run_name in await admin.names("Job"), "a run is deleted by its CronJob"
     migration = [name for name in await admin.names("Job") if "-migrate-" in name]
 
     await declare(admin, "expiring", None)
@@ -112,9 +112,7 @@ async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, 
     async def gone():
         assert await admin.names("CronJob") == []
         assert await admin.get("NetworkPolicy", "expiring-retention") is None
-        assert await admin.names("Job") == migration, (
-            "the schema is where it was; a run goes with its CronJob"
-        )
+        assert await admin.names("Job") == migration, "no new migration; a run is deleted with its CronJob"
         return "retention" not in (await admin.get("MarketFeed", "expiring"))["status"]
 
     await eventually(gone)
@@ -133,14 +131,14 @@ async def test_what_somebody_changes_is_put_back_but_a_suspension_stays(admin: A
 
     await await_runs_allowed(admin, "guarded")
     await eventually(as_declared)
-    repaired = operator.total("marketfeed_operator_drift_repaired_total", kind="CronJob")
+    repaired = operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob")
     await admin.cluster.merge(path, {"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}})
     await eventually(as_declared)
     await admin.delete("CronJob", "guarded-retain")
     await eventually(as_declared)
 
     async def counted():
-        return operator.total("marketfeed_operator_drift_repaired_total", kind="CronJob") >= repaired + 2
+        return operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob") >= repaired + 2
 
     await eventually(counted)
     await await_runs_allowed(admin, "guarded")
@@ -157,7 +155,7 @@ async def test_what_somebody_changes_is_put_back_but_a_suspension_stays(admin: A
     await await_resyncs(operator)
     stored = await admin.get("CronJob", "guarded-retain")
     assert container(stored)["command"][-1] == "91"
-    assert stored["spec"]["suspend"] is True, "ours for the migration has ended, theirs has not"
+    assert stored["spec"]["suspend"] is True, "our suspension for the migration has ended, theirs has not"
 
     await admin.delete("MarketFeed", "guarded")
 
@@ -179,7 +177,7 @@ async def test_a_run_that_failed_is_told_and_the_feed_stays_ready(admin: Admin, 
     }
 
     async def run_now(name: str) -> str:
-        """As ``kubectl create job --from=cronjob/…`` does."""
+        """Create a Job as ``kubectl create job --from=cronjob/…`` does."""
         template = stored["spec"]["jobTemplate"]
         metadata = {**template["metadata"], "name": name, "ownerReferences": [{**owner, "controller": True}]}
         metadata["annotations"] = {"cronjob.kubernetes.io/instantiate": "manual"}

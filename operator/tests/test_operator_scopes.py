@@ -1,4 +1,4 @@
-"""Namespaces that are gone or unreadable: the others are served, and log, metric, /status and condition name them."""
+"""Deleted or unreadable namespaces: the others are served, and log, metric, /status and condition report them."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
     kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", await narrow_token(admin))
     gone, inside = f"{admin.namespace}-gone", admin.namespace
     with contextlib.ExitStack() as running:
-        # The unreadable one first: it is the first that is asked for.
+        # The unreadable one first: it is the first that is requested.
         operator = launch(
             tmp_path, kubeconfig, running, WATCH_NAMESPACES=f"{gone},{inside}", OPERATOR_NAMESPACE=inside
         )
@@ -48,7 +48,7 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
         assert await asyncio.to_thread(available, gone) == 0
         assert await asyncio.to_thread(available, inside) == 1
 
-        # It comes back, with its rights, and is served without a restart.
+        # It is created again with its permissions, and is served without a restart.
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": gone}}
         await admin.cluster.apply(KINDS["Namespace"], namespace, manager="tests")
         await serve_in(admin, gone)
@@ -56,7 +56,7 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
         await eventually(lambda: Admin(admin.cluster, gone).get("Deployment", "back-shard-0"))
         assert (await asyncio.to_thread(status_of, operator))["unavailableNamespaces"] == {}
 
-        # And the rights in the other are taken away while it runs.
+        # And the permissions in the other are revoked at run time.
         binding = KINDS["RoleBinding"].path(inside, "narrow")
         await admin.cluster._request("delete", binding)
 
@@ -93,7 +93,7 @@ def test_watch_of_a_scope_that_is_stopped_is_not_waited_for():
     watches.stopped("a")
     clock.seconds += 181
     assert "/b" in watches.verdict().reason
-    watches.seen("a", "/a")  # a last byte of a stream that was closed
+    watches.seen("a", "/a")  # a last byte of a closed stream
     watches.stopped("b")
     assert watches.verdict().ok
 

@@ -1,4 +1,4 @@
-"""Secrets that change: their version, and nothing else of them, restarts the pods that have read them, and no other."""
+"""Changed Secrets: only their version is read; it restarts the pods that use them, and no others."""
 
 import asyncio
 import os
@@ -80,8 +80,8 @@ def test_the_secrets_that_are_watched_are_those_that_the_pods_read(changes):
         ({"ca": "8"}, "ca=7,elsewhere=1", "ca=8"),
     ],
     ids=[
-        "nothing known", "one known", "all known, in order", "one new version", "none can be looked at any more",
-        "a Secret that only consumers read", "one that is not read any more",
+        "none known", "one known", "all known, in order", "one new version", "none readable any more",
+        "Secret of consumers only", "Secret no longer used",
     ],
 )  # fmt: skip
 def test_what_a_pod_was_started_with_is_told_by_name_and_kept_where_nothing_newer_is_known(
@@ -94,7 +94,7 @@ def test_what_a_pod_was_started_with_is_told_by_name_and_kept_where_nothing_newe
 
 @pytest.fixture
 def start(start_operator):
-    """Starts operators and ends them with the test, so that the next one leads at once."""
+    """Starts operators and stops them with the test, so that the next one leads at once."""
     started = []
 
     def one(**environment: str):
@@ -116,7 +116,7 @@ async def put(admin: Admin, name: str, value: str) -> None:
 
 
 async def grant(admin: Admin) -> None:
-    """The Role that docs/operator.md gives."""
+    """The Role of docs/operator.md."""
     text = (REPOSITORY / "docs" / "operator.md").read_text().partition("### A Secret that changes")[2]
     for body in yaml.safe_load_all(text.partition("```yaml\n")[2].partition("```")[0]):
         body["metadata"]["namespace"] = admin.namespace
@@ -124,7 +124,7 @@ async def grant(admin: Admin) -> None:
 
 
 async def pods(admin: Admin) -> dict[str, str]:
-    """The uid of each pod, by component; without the migration's."""
+    """Return the uid of each pod, by component; without the migration's."""
     found = await admin.cluster.list_all(KINDS["Pod"], admin.namespace, "marketfeed.dev/feed")
     return {
         label: pod["metadata"]["uid"]
@@ -154,7 +154,7 @@ async def test_a_new_version_of_a_secret_restarts_the_pods_that_read_it_and_no_o
         first = await pods(admin)
         assert set(first) == {"ingestion", "consumer-trades", "consumer-book"}
         generation = (await admin.get("Deployment", "rotated-shard-0"))["metadata"]["generation"]
-        assert generation == 1, "the versions were known before the pods were made"
+        assert generation == 1, "the versions were known before the pods were created"
 
         await put(admin, "marketfeed-database", "second")
 
@@ -166,8 +166,10 @@ async def test_a_new_version_of_a_secret_restarts_the_pods_that_read_it_and_no_o
         await eventually(consumers_are_new)
         await eventually(lambda: settled(admin, "rotated"))
         second = await pods(admin)
-        assert second["ingestion"] == first["ingestion"], "workers do not read the database's address"
-        assert len(await admin.names("Job")) == 1, "the schema is where it was"
+        assert second["ingestion"] == first["ingestion"], (
+            "workers do not use the database's connection string"
+        )
+        assert len(await admin.names("Job")) == 1, "no new migration"
 
         await put(admin, "marketfeed-kafka", "second")
 
@@ -179,11 +181,11 @@ async def test_a_new_version_of_a_secret_restarts_the_pods_that_read_it_and_no_o
         await eventually(lambda: settled(admin, "rotated"))
         third = await pods(admin)
 
-        # Gone, and an operator that has never seen it: nothing has changed for the pods that are there.
+        # Deleted, and an operator that has never seen it: nothing has changed for existing pods.
         await admin.delete("Secret", "marketfeed-kafka")
         assert await asyncio.to_thread(operator.stop) == 0
         operator = await asyncio.to_thread(lambda: start(**environment))
-        # The same with an operator that looks at no Secret.
+        # The same with an operator that watches no Secrets.
         await looked_at_again(admin, operator)
         assert await pods(admin) == third
         assert await asyncio.to_thread(operator.stop) == 0
@@ -193,7 +195,7 @@ async def test_a_new_version_of_a_secret_restarts_the_pods_that_read_it_and_no_o
 
 
 async def looked_at_again(admin: Admin, operator) -> None:
-    """Until the operator has reconciled the one feed of this module thrice."""
+    """Wait until the operator has reconciled the one feed of this module three times."""
 
     async def thrice():
         done = await asyncio.to_thread(
@@ -268,6 +270,6 @@ async def test_a_restart_that_somebody_asked_for_is_left_to_run(admin: Admin, ap
         await eventually(another)
         await eventually(lambda: settled(admin, "again"))
     repaired = await asyncio.to_thread(
-        operator.total, "marketfeed_operator_drift_repaired_total", kind="Deployment"
+        operator.total, "marketfeed_operator_drift_corrected_total", kind="Deployment"
     )
     assert repaired == 0

@@ -1,4 +1,4 @@
-"""Where a Kafka that Strimzi runs is: by its status where that tells, else by the name of its Service."""
+"""Address of a Strimzi Kafka: from its status, otherwise the name of its Service."""
 
 import time
 from typing import Any
@@ -35,13 +35,13 @@ def listener(name: str, port: int, *, tls: bool = False, kind: str = "internal")
 PLAIN, ENCRYPTED = listener("plain", 9092), listener("tls", 9093, tls=True)
 OUTSIDE = listener("outside", 9094, tls=True, kind="loadbalancer")
 ODD = listener("odd", 19092)
-TOLD = {"plain": "market-kafka-bootstrap.kafka.svc:9092", "tls": "market-kafka-bootstrap.kafka.svc:9093",
+ADDRESSES = {"plain": "market-kafka-bootstrap.kafka.svc:9092", "tls": "market-kafka-bootstrap.kafka.svc:9093",
         "outside": "203.0.113.7:9094,203.0.113.8:9094", "odd": "market-kafka-bootstrap.kafka.svc:19092"}  # fmt: skip
 
 
 def kafka(*declared: dict[str, Any], told: dict[str, str] | None = None) -> dict[str, Any]:
-    """A Kafka as Strimzi stores it."""
-    told = TOLD if told is None else told
+    """Return a Kafka as Strimzi stores it."""
+    told = ADDRESSES if told is None else told
     return {
         "metadata": {"name": "market", "namespace": "kafka"},
         "spec": {"kafka": {"listeners": list(declared)}},
@@ -69,14 +69,14 @@ def feed(spec: Spec, body: dict[str, Any]) -> Feed:
 @pytest.mark.parametrize(
     ("body", "cluster", "declared", "expected"),
     [
-        (kafka(PLAIN, ENCRYPTED), {}, {}, TOLD["plain"]),
-        (kafka(PLAIN, ENCRYPTED), {}, TLS, TOLD["tls"]),
-        (kafka(ODD, PLAIN), {}, {}, TOLD["plain"]),
-        (kafka(ODD, ENCRYPTED), {}, {}, TOLD["odd"]),
-        (kafka(ODD, PLAIN), {"port": 19092}, {}, TOLD["odd"]),
-        (kafka(OUTSIDE, ENCRYPTED), {}, TLS, TOLD["tls"]),
-        (kafka(ENCRYPTED, OUTSIDE), {"port": 9094}, TLS, TOLD["outside"]),
-        # The rule of the name, where the status does not say.
+        (kafka(PLAIN, ENCRYPTED), {}, {}, ADDRESSES["plain"]),
+        (kafka(PLAIN, ENCRYPTED), {}, TLS, ADDRESSES["tls"]),
+        (kafka(ODD, PLAIN), {}, {}, ADDRESSES["plain"]),
+        (kafka(ODD, ENCRYPTED), {}, {}, ADDRESSES["odd"]),
+        (kafka(ODD, PLAIN), {"port": 19092}, {}, ADDRESSES["odd"]),
+        (kafka(OUTSIDE, ENCRYPTED), {}, TLS, ADDRESSES["tls"]),
+        (kafka(ENCRYPTED, OUTSIDE), {"port": 9094}, TLS, ADDRESSES["outside"]),
+        # The Service name, when the status has no address.
         (kafka(OUTSIDE), {}, TLS, "market-kafka-bootstrap.kafka.svc:9093"),
         (kafka(PLAIN), {"port": 9999}, {}, "market-kafka-bootstrap.kafka.svc:9999"),
         (kafka(ODD, told={}), {}, {}, "market-kafka-bootstrap.kafka.svc:9092"),
@@ -84,9 +84,9 @@ def feed(spec: Spec, body: dict[str, Any]) -> Feed:
         ({"metadata": {}, "spec": {}}, {}, TLS, "market-kafka-bootstrap.kafka.svc:9093"),
     ],
     ids=[
-        "plain", "encrypted", "the usual port first", "no usual port", "a port that is named", "inside before outside",
-        "outside by its port", "only outside", "a port that is no listener", "nothing told yet", "told wrongly",
-        "an empty one",
+        "plain", "encrypted", "usual port first", "no usual port", "named port", "internal before external",
+        "external by its port", "only external", "port without listener", "no status yet", "invalid status",
+        "empty status",
     ],
 )  # fmt: skip
 def test_the_bootstrap_servers_of_a_cluster_by_name(body, cluster, declared, expected):
@@ -95,7 +95,7 @@ def test_the_bootstrap_servers_of_a_cluster_by_name(body, cluster, declared, exp
 
 def test_workers_are_told_and_the_network_is_opened_to_the_listener_that_the_status_names():
     declared = feed(spec_of(), kafka(ODD))
-    assert {"name": "KAFKA_BROKER", "value": TOLD["odd"]} in worker(declared, "feed-shard-0").env
+    assert {"name": "KAFKA_BROKER", "value": ADDRESSES["odd"]} in worker(declared, "feed-shard-0").env
     body = ingestion_policy(declared).body
     assert body is not None
     ports = {each["port"] for rule in body["spec"]["egress"] for each in rule["ports"]}
@@ -108,14 +108,14 @@ def test_workers_are_told_and_the_network_is_opened_to_the_listener_that_the_sta
     [
         ({}, 1), ({"name": "other"}, 0), ({"namespace": None}, 0),
     ],
-    ids=["named", "another name", "the feed's own namespace"],
+    ids=["named", "other name", "the feed's own namespace"],
 )  # fmt: skip
 async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, expected):
     async def changed(_key):
         return None
 
     store, metrics = Store(), Metrics(CollectorRegistry())
-    async with ApiClient(Configuration()) as client:  # never asked
+    async with ApiClient(Configuration()) as client:  # never called
         audit = Audit(Cluster(client, metrics), store, metrics, Scopes((), metrics), changed)
         audit.kafkas = {("kafka", "market"): (KafkaListener(9092, False, True, "k:9092"),)}
         observer = Observer(

@@ -1,4 +1,4 @@
-"""A feed reports what its workloads' own conditions, events and pods say; on the API server, with its controllers."""
+"""A feed reports the conditions, events and pods of its workloads; on the API server, with its controllers."""
 
 import json
 from typing import Any
@@ -70,7 +70,7 @@ async def rollout_paused(admin: Admin) -> None:
 
 
 async def out_of_time(admin: Admin) -> None:
-    """As the Deployment's controller reports after 600 s, which no test waits for."""
+    """As the Deployment controller reports after 600 s, which is too long for a test."""
     path = DEPLOYMENT.path(admin.namespace, "troubled-shard-0")
     await eventually(lambda: admin.get("Deployment", "troubled-shard-0"))
     await rollout_paused(admin)  # so that the controller leaves the condition as it is
@@ -85,7 +85,8 @@ async def out_of_time(admin: Admin) -> None:
 
 TABLE = {
     "quota": (no_pods, {}, "QuotaExceeded", "exceeded quota: pods"),
-    "quota of consumers and the migration": (no_pods, {"storage": STORAGE}, "QuotaExceeded", "and 1 more workloads"),
+    "quota of consumers and the migration": (no_pods, {"storage": STORAGE}, "QuotaExceeded", "and 1 more "
+    "workloads"),
     "limit range": (small_containers, {}, "LimitRangeRefused", "maximum memory usage per Container is 64Mi"),
     "priority class": (
         nothing, {"template": {"priorityClassName": "absent"}}, "PriorityClassRefused",
@@ -97,7 +98,8 @@ TABLE = {
     "image pull": (
         pod_status(
             "ingestion", phase="Pending",
-            containerStatuses=container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+            containerStatuses=container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no "
+            "such image"}}),
         ),
         {}, "PodsFailing", "ImagePullBackOff: no such image",
     ),
@@ -112,7 +114,8 @@ TABLE = {
         {}, "PodsFailing", "OOMKilled",
     ),
     "evicted": (
-        pod_status("ingestion", phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        pod_status("ingestion", phase="Failed", reason="Evicted", message="The node was low on resource: "
+        "memory."),
         {}, "PodsFailing", "Evicted: The node was low on resource",
     ),
     "unschedulable": (
@@ -177,7 +180,7 @@ async def test_degraded_is_over_when_the_quota_is_raised(admin: Admin, operator)
 
 @pytest.mark.integration
 async def test_a_run_of_retention_whose_pods_are_refused_is_told(admin: Admin, operator, nodes):
-    """A Job that Kubernetes makes of the feed's CronJob, as kubectl create job --from does."""
+    """A Job of the feed's CronJob, as kubectl create job --from creates it."""
     await admin.feed("runs", symbols=["AA"], storage={**STORAGE, "retention": {"tradesDays": 7}})
 
     async def ready():

@@ -1,4 +1,4 @@
-"""Carry a plan out: every child applied, then what is not wanted removed, as much as one pass may change."""
+"""Execute a plan: apply every child, then delete obsolete ones, within the limit of one pass."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,20 +22,20 @@ from marketfeed_operator.plan import Plan, obsolete
 log = logs.get(__name__)
 
 MAX_CHANGES: Final = 100
-"""Children that one pass changes: a feed of thousands of shards takes several, and other feeds come in between."""
+"""Changed children per pass: a feed of thousands of shards takes several passes, alternating with other feeds."""
 
 
 @dataclass
 class Carried:
-    """What one pass has done.
+    """Result of one pass.
 
     Attributes:
-        refusal: the first, for the status and the log.
-        conflicts: objects of others that have the name of a child.
-        changes: children that were created, changed or deleted.
-        cut_short: the rest is for the next pass, so that other feeds have their turn.
-        stopped: the API server is not to be asked for more in this pass.
-        missing: children that workloads need and that are not there: see `_waits`.
+        refusal: first refusal, for the status and the log.
+        conflicts: messages about objects that have the name of a child and belong to something else.
+        changes: number of children that were created, changed or deleted.
+        cut_short: the limit of the pass was reached; the rest follows after other feeds.
+        stopped: no further requests in this pass.
+        missing: children that workloads depend on and that could not be created: see `_waits`.
     """
 
     refusal: ApiError | None = None
@@ -47,23 +47,23 @@ class Carried:
 
     @property
     def complete(self) -> bool:
-        """Everything that was planned is applied; what the plan holds back is not."""
+        """Whether everything planned is applied, apart from pending workloads."""
         return self.refusal is None and not self.cut_short
 
     def refused(self, error: ApiError, *, stop: bool = False) -> None:
-        """Note a refusal."""
+        """Record a refusal."""
         self.refusal = self.refusal or error
         self.stopped |= stop
 
 
 class Carrier:
-    """Carries plans out."""
+    """Executes plans."""
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
 
     async def carry_out(self, facts: FeedFacts, planned: Plan, observed: Observed) -> Carried:
-        """Apply and delete; a refusal of one child keeps no other from being done."""
+        """Apply and delete; the refusal of one child does not prevent the others."""
         done = Carried()
         for child in planned.children:
             if self._ends(done):
@@ -88,7 +88,7 @@ class Carrier:
         except NotFound as error:
             if (
                 not child.kind.optional
-            ):  # the namespace is going; of an optional one the kind: the next audit knows
+            ):  # the namespace is being deleted, or an optional kind's CRD is gone: the next audit detects it
                 done.refused(error, stop=True)
         except NameConflict as error:
             done.conflicts.append(f"{error}")
@@ -123,10 +123,11 @@ class Carrier:
 
 
 def _waits(workload: Child, missing: Child) -> bool:
-    """Whether a child is a workload whose pods would start without `missing`, or with what another made in its place.
+    """Return whether a workload's pods would start without `missing`, or with an object that belongs to something
+    else.
 
-    Without their network policy pods would not be isolated; another's ServiceAccount would be their identity, and
-    another's ConfigMap their assignment.
+    Without their network policy pods would not be isolated; a foreign ServiceAccount would be their identity, and a
+    foreign ConfigMap their assignment.
     """
     if workload.kind not in (DEPLOYMENT, STATEFUL_SET, JOB, CRON_JOB) or workload.body is None:
         return False

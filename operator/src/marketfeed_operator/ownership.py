@@ -19,7 +19,7 @@ def belongs_to(metadata: Mapping[str, Any], uid: str, wanted: Mapping[str, str])
     """Return whether the feed with that uid may change the object; as `ChildFacts.belongs_to`.
 
     Args:
-        wanted: labels of the desired object. One without an owner is adopted only when its labels name that feed.
+        wanted: labels of the desired object. One without an owner is adopted only when it names that feed.
     """
     if not is_ours(metadata):
         return False

@@ -166,7 +166,8 @@ class _Operator:
 
         leadership = Leadership(
             self._settings, self._cluster, self._store, self._metrics,
-            identity=self.identity, installation=f"{self._namespace}/{LEASE}", rng=self._rng, spawned=take_signals_back,
+            identity=self.identity, installation=f"{self._namespace}/{LEASE}", rng=self._rng,
+            spawned=take_signals_back,
         )  # fmt: skip
         self._metrics.leader.set(1)
         await self._remove_canary()

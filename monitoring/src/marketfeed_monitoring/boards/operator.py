@@ -92,7 +92,7 @@ _CLUSTER: Final = (
         "and the watches had missed.",
         "short",
         Query(
-            expr=increase("marketfeed_operator_drift_repaired_total", "", "kind"),
+            expr=increase("marketfeed_operator_drift_corrected_total", "", "kind"),
             legend="{{kind}}",
             may_be_empty="no owned object was changed by others",
         ),

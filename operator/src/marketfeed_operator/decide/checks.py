@@ -1,6 +1,6 @@
-"""The checks behind the conditions: each looks at one thing, and speaks only if it is not as it should be.
+"""Checks behind the conditions. Each checks one thing, and returns a finding only when it is not as expected.
 
-Their reasons are part of the API: people alert on them.
+Reasons are API: alerts use them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ def _fault(at: Situation) -> Verdict | None:
         return None
     return (
         "ReconcileFailed",
-        f"the operator failed at this feed and tries again; other feeds are not concerned: {at.fault}",
+        "reconciliation failed with an internal error and is retried; other feeds are not affected: "
+        f"{at.fault}",
     )
 
 
@@ -36,10 +37,10 @@ def _not_applied(at: Situation) -> Verdict | None:
     if at.applied or at.applied_generation == at.feed.generation or (paused and at.applied_generation):
         return None
     if at.plan is not None and at.plan.held_back and not paused:
-        return None  # see `_held_back`: what they wait for says more
+        return None  # see `_held_back`, whose message is more specific
     if paused:
-        return ("SpecPaused", "spec.paused is true, and nothing of this feed was applied before")
-    return ("Applying", f"generation {at.feed.generation} of the spec is not applied in full yet")
+        return ("SpecPaused", "spec.paused is true, and no generation of this feed was applied before")
+    return ("Applying", f"generation {at.feed.generation} of the spec is not fully applied yet")
 
 
 def _not_isolated(at: Situation) -> Verdict | None:
@@ -48,7 +49,7 @@ def _not_isolated(at: Situation) -> Verdict | None:
         then = "spec.paused is true, so they are not created, and running pods are not isolated"
     else:
         applied = at.applied or at.applied_generation == at.feed.generation
-        components = at.unisolated() if at.failure or applied else []  # else they are being created
+        components = at.unisolated() if at.failure or applied else []  # otherwise they are being created
         then = "until they are, no workload of these is created or changed, and running pods are not isolated"
     if not components:
         return None
@@ -65,8 +66,8 @@ def _held_back(at: Situation) -> Verdict | None:
         return None
     return (
         "Applying",
-        f"generation {at.feed.generation} of the spec is not applied in full yet: {at.plan.held_back} workloads wait "
-        "for their turn",
+        f"generation {at.feed.generation} of the spec is not fully applied yet: {at.plan.held_back} "
+        "workloads are pending",
     )
 
 
@@ -83,7 +84,8 @@ def _namespace_unavailable(at: Situation) -> Verdict | None:
         return None
     return (
         "NamespaceUnavailable",
-        f"namespace {at.feed.namespace} cannot be listed or watched, so changes in it may go unnoticed: {problem}",
+        f"namespace {at.feed.namespace} cannot be listed or watched, so changes in it may be missed: "
+        f"{problem}",
     )
 
 
@@ -92,16 +94,20 @@ def _several_operators(at: Situation) -> Verdict | None:
         return None
     return (
         "SeveralOperators",
-        f"operator {at.observed.other_operator} would serve namespace {at.feed.namespace} too, and stands aside: "
-        "install one operator for each namespace",
+        f"operator {at.observed.other_operator} is also configured for namespace {at.feed.namespace} and is "
+        "idle there: install one operator per namespace",
     )
 
 
 def _operator_failing(at: Situation) -> Verdict | None:
     failing = [f"{loop}: {reason}" for loop, reason in sorted(at.observed.operator_problems.items())]
     if at.observed.claim_problem:
-        failing.append(f"claim on namespace {at.feed.namespace}: {at.observed.claim_problem}")
-    return ("OperatorDegraded", f"a part of the operator fails: {'; '.join(failing)}") if failing else None
+        failing.append(f"lease of namespace {at.feed.namespace}: {at.observed.claim_problem}")
+    return (
+        ("OperatorDegraded", f"a background loop of the operator fails: {'; '.join(failing)}")
+        if failing
+        else None
+    )
 
 
 def _workloads_in_trouble(at: Situation) -> Verdict | None:
@@ -121,7 +127,7 @@ def _reports_rejected(at: Situation) -> Verdict | None:
     if not rejected:
         return None
     more = f" (and {len(rejected) - 1} more pods)" if len(rejected) > 1 else ""
-    return ("StatusRejected", f"the /status of {rejected[0]}{more} cannot be used")
+    return ("StatusRejected", f"the response of /status of {rejected[0]}{more} is invalid")
 
 
 def _symbols_unknown_yet(at: Situation) -> Verdict | None:
@@ -129,13 +135,13 @@ def _symbols_unknown_yet(at: Situation) -> Verdict | None:
         return None
     listing = at.observed.listing
     why = f": {listing.problem}" if listing is not None and listing.problem else ""
-    return ("ResolvingSymbols", f"the venue has not said which symbols there are{why}")
+    return ("ResolvingSymbols", f"the symbols of the venue are not listed yet{why}")
 
 
 def _no_symbols(at: Situation) -> Verdict | None:
     if at.plan is None or at.plan.target:
         return None
-    return ("NoSymbols", "no symbol of the venue fits symbolSelector")
+    return ("NoSymbols", "symbolSelector matches no symbol of the venue")
 
 
 def _apply_failed(at: Situation) -> Verdict | None:
@@ -147,8 +153,8 @@ def _migration_failed(at: Situation) -> Verdict | None:
         return None
     return (
         "MigrationFailed",
-        f"Job {at.plan.job} failed, so consumers are not (re)started: read its log, mend the cause, "
-        f"then delete the Job to run it again",
+        f"Job {at.plan.job} failed, so consumers are not (re)started: read its log, fix the cause, then "
+        "delete the Job to run it again",
     )
 
 
@@ -157,19 +163,21 @@ def _migration_running(at: Situation) -> Verdict | None:
         return None
     return (
         "Migrating",
-        f"Job {at.plan.job} brings the database's schema up to date; consumers start after it",
+        f"Job {at.plan.job} migrates the database schema; consumers start after it",
     )
 
 
 def _retention_failed(at: Situation) -> Verdict | None:
-    """Told until a run succeeds, also while the next is at it: else it would come and go with each try."""
+    """Report a failure until a run succeeds, also while the next one is running: otherwise the condition would
+    alternate.
+    """
     ended = [run for run in at.retention_runs() if run.job != "Running"]
     if at.retention() is None or not ended or ended[-1].job != "Failed":
         return None
     return (
         "RetentionFailed",
-        f"Job {ended[-1].key[2]} failed, so what is too old is still stored: read its log and mend the cause. The next "
-        f"run is by the schedule, or kubectl create job --from=cronjob/{at.retention()} NAME",
+        f"Job {ended[-1].key[2]} failed, so expired rows are still stored: read its log and fix the cause. "
+        f"The next run follows the schedule, or kubectl create job --from=cronjob/{at.retention()} NAME",
     )
 
 
@@ -183,7 +191,7 @@ def _shards_not_ready(at: Situation) -> Verdict | None:
 
 def _consumers_not_ready(at: Situation) -> Verdict | None:
     waiting = [
-        f"{name} ({facts.ready} of {facts.wanted})" if facts is not None else f"{name} (not there yet)"
+        f"{name} ({facts.ready} of {facts.wanted})" if facts is not None else f"{name} (not created yet)"
         for name, facts in at.stateful_sets()
         if facts is None or facts.ready < facts.wanted
     ]
@@ -194,7 +202,10 @@ def _moving(at: Situation) -> Verdict | None:
     number = sum(len(reading.leaving) for reading in at.plan.readings.values()) if at.plan else 0
     if not number:
         return None
-    return ("MovingSymbols", f"{number} symbols stay in their old shards until the new ones have them live")
+    return (
+        "MovingSymbols",
+        f"{number} symbols are still read by their old shards until they are live in the new ones",
+    )
 
 
 def _rolling(at: Situation) -> Verdict | None:
@@ -205,13 +216,13 @@ def _rolling(at: Situation) -> Verdict | None:
     waiting = at.plan.waiting_shards if at.plan else 0
     if not under_way and not waiting:
         return None
-    then = f", {waiting} shards wait for their turn" if waiting else ""
-    return ("RollingOut", f"{under_way} of {len(found)} workloads are not yet what they are to be{then}")
+    then = f", {waiting} shards are pending" if waiting else ""
+    return ("RollingOut", f"{under_way} of {len(found)} workloads are rolling out{then}")
 
 
 def _pods_in_trouble(at: Situation) -> Verdict | None:
-    # A pod that has ended for good (evicted, say) matters until another does its work. Those of Jobs are the Jobs'
-    # affair.
+    # A pod that has terminated for good (evicted, for example) matters until it is replaced. Those of Jobs are
+    # covered by the Job.
     waiting = _shards_not_ready(at) is not None or _consumers_not_ready(at) is not None
     troubled = [
         pod
@@ -228,7 +239,7 @@ def _venue_silent(at: Situation) -> Verdict | None:
     listing = at.observed.listing
     if listing is None or not listing.problem:
         return None
-    kept = "; the symbols taken before are still read" if listing.symbols is not None or at.plan else ""
+    kept = "; the symbols selected before are still read" if listing.symbols is not None or at.plan else ""
     return ("VenueUnreachable", f"{listing.problem}{kept}")
 
 
@@ -240,7 +251,7 @@ def _no_autoscaler(at: Situation) -> Verdict | None:
         return None
     return (
         "AutoscalerMissing",
-        "autoscaling needs KEDA, whose kind ScaledObject this cluster does not know: minReplicas are run",
+        "autoscaling needs KEDA, and this cluster has no ScaledObject CRD: minReplicas are used",
     )
 
 
@@ -253,7 +264,7 @@ def _kind_unreadable(at: Situation) -> Verdict | None:
         return None
     return (
         "KindUnavailable",
-        f"objects of a kind that this feed uses cannot be listed, so changes of them may go unnoticed: {found[0]}",
+        f"resources that this feed uses cannot be listed, so changes to them may be missed: {found[0]}",
     )
 
 
@@ -262,7 +273,7 @@ def _no_strimzi(at: Situation) -> Verdict | None:
         return None
     return (
         "StrimziMissing",
-        "kafka.manageTopics needs Strimzi, whose kind KafkaTopic (kafka.strimzi.io/v1) this cluster does not know: "
+        "kafka.manageTopics needs Strimzi, and this cluster has no KafkaTopic CRD (kafka.strimzi.io/v1): "
         "no topic is declared",
     )
 
@@ -277,9 +288,9 @@ def _symbols_refused(at: Situation) -> Verdict | None:
 
 
 READY: Final[tuple[Check, ...]] = (
-    # What the user has to mend comes first: while it stands nothing else can be expected to come right.
+    # What the user must fix comes first: nothing else can succeed before.
     _fault, _invalid_spec, _not_isolated, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
-    # Then along the data's way: shards before consumers.
+    # Then in the order of the data flow: shards before consumers.
     _migration_failed, _shards_not_ready, _migration_running, _held_back, _consumers_not_ready,
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)

@@ -1,4 +1,4 @@
-"""All that a status is decided by."""
+"""Input of the conditions and the status."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from marketfeed_operator.plan import Plan
 
 @dataclass(frozen=True)
 class Situation:
-    """All that conditions are decided by.
+    """Everything that the conditions are computed from.
 
     Attributes:
-        spec: None when it is not sound; `problems` then says why.
-        plan: None when there is none: the spec is not sound, or the symbols are not known yet.
-        failure: what the API server refused in this pass, "" when nothing.
-        failure_reason: the reason of the condition that says so.
-        conflicts: objects of others that have the name of a child.
-        fault: what the operator itself failed at, "" when at nothing.
-        applied: everything that this generation wants was applied.
+        spec: None when it is invalid; `problems` has the reasons.
+        plan: None when the spec is invalid or the symbols are not known yet.
+        failure: refusal of the API server in this pass, or "".
+        failure_reason: condition reason of that refusal.
+        conflicts: messages about objects that have the name of a child and belong to something else.
+        fault: internal error of the operator in this pass, or "".
+        applied: this generation was applied completely.
     """
 
     feed: FeedFacts
@@ -38,20 +38,21 @@ class Situation:
 
     @property
     def applied_generation(self) -> int | None:
-        """The newest generation that was applied in full, as the status held it before."""
+        """Newest generation that was fully applied, from the stored status."""
         return self.feed.status.get("observedGeneration")
 
     def troubled_workloads(self) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-        """((kind, name), (reason, message)) of what gets no further of the wanted workloads and retention's newest run.
+        """Return ((kind, name), (reason, message)) of the desired workloads, and of the latest retention run, that
+        are stuck.
 
-        A Job that has failed is reported as what it is for.
+        A failed Job is reported as the migration or retention that it runs.
         """
         wanted = self.plan.children if self.plan is not None else ()
         found = []
         for child in wanted:
             facts = self.observed.children.get(child.key)
             if child.kind is CRON_JOB and child.body is not None and child.body["spec"].get("suspend"):
-                continue  # by the operator itself, until the schema fits
+                continue  # suspended by the operator itself, until the schema matches
             trouble = None if facts is None else facts.trouble or self.observed.refusals.get(facts.uid)
             if facts is not None and trouble is not None and facts.job != "Failed":
                 found.append(((child.kind.kind, child.name), trouble))
@@ -62,7 +63,7 @@ class Situation:
         return found
 
     def unisolated(self) -> list[str]:
-        """Components that are to have a network policy of the feed, and have none."""
+        """Return the components whose desired network policy does not exist."""
         wanted = self.plan.children if self.plan is not None else ()
         return [
             component_of(child)
@@ -71,7 +72,7 @@ class Situation:
         ]
 
     def has_workload(self, component: str) -> bool:
-        """Whether a workload of that component is there."""
+        """Return whether a workload of that component exists."""
         return any(
             key[0] in (DEPLOYMENT.kind, STATEFUL_SET.kind, JOB.kind, CRON_JOB.kind)
             and facts.component == component
@@ -79,7 +80,7 @@ class Situation:
         )
 
     def shards(self) -> list[ChildFacts | None]:
-        """The Deployments of the wanted shards; None for one that is not there."""
+        """Return the Deployments of the desired shards; None for one that does not exist."""
         if self.plan is None:
             return []
         return [
@@ -88,7 +89,7 @@ class Situation:
         ]
 
     def stateful_sets(self) -> list[tuple[str, ChildFacts | None]]:
-        """(name, facts) of each topic's consumers that are wanted."""
+        """Return (name, facts) of the desired StatefulSet of each topic."""
         if self.plan is None:
             return []
         return [
@@ -98,12 +99,12 @@ class Situation:
         ]
 
     def retention(self) -> str | None:
-        """Name of the CronJob that deletes what is old; None where everything is kept."""
+        """Return the name of the retention CronJob; None when everything is kept."""
         wanted = self.plan.children if self.plan is not None else ()
         return next((child.name for child in wanted if child.kind is CRON_JOB), None)
 
     def retention_runs(self) -> list[ChildFacts]:
-        """The Jobs that are left of it, the newest last."""
+        """Return the remaining Jobs of the retention CronJob, oldest first."""
         found = [
             facts
             for facts in self.observed.children.values()
@@ -113,9 +114,9 @@ class Situation:
 
 
 def refused_symbols(at: Situation) -> dict[str, str]:
-    """Symbols of the feed that workers have left out -> why, in order.
+    """Return the feed's symbols that workers refused -> reason, sorted.
 
-    A worker on its way out, or one whose file has not reached it yet, still tells of symbols that the feed has no more.
+    A worker that is terminating, or has not read its new file yet, may report symbols that the feed no longer has.
     """
     wanted = None if at.plan is None else {symbol for each in at.plan.target.values() for symbol in each}
     found = {

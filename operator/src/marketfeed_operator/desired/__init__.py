@@ -1,7 +1,7 @@
-"""What is to be there: from a feed and the symbols of its shards to its children, in the order they are made.
+"""Desired children of a feed, in the order of creation, from the feed and the symbols of its shards.
 
-Each kind has a file with a pure function to an object or None. What is not in the list, and carries the feed's
-label, is deleted; so whatever is switched off goes by the same way as it came.
+Each kind has a module with a pure function that returns an object or None. Objects with the feed's label that are not
+in the list are deleted, so that disabling an option removes what it created.
 """
 
 from collections.abc import Mapping, Set
@@ -47,12 +47,12 @@ __all__ = [
 def desired(
     feed: Feed, shards: Mapping[int, Reading], kinds: Set[str], *, migrated: bool = True
 ) -> list[Child]:
-    """Every child that is to be there, in the order they are made.
+    """Return all desired children, in the order of creation.
 
     Args:
-        shards: what each shard reads.
-        kinds: the optional kinds that the cluster serves.
-        migrated: the database's schema fits the consumers' image.
+        shards: symbols of each shard.
+        kinds: optional kinds that the cluster serves.
+        migrated: the database schema matches the consumers' image.
     """
     children: list[Child | None] = [
         service_account(feed),
@@ -66,7 +66,7 @@ def desired(
         retention_cron_job(feed, suspended=not migrated),
     ]
     for shard in sorted(shards):
-        # The file first: pods wait for a ConfigMap that is not there, and workers for no file.
+        # ConfigMaps first: pods wait for a missing ConfigMap, but workers do not wait for a missing file.
         children += [config_map(feed, shard, shards[shard], len(shards)), deployment(feed, shard)]
     for stream in ("trade", "bookTicker"):
         scaler = scaled_object(feed, stream)

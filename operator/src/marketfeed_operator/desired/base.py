@@ -1,4 +1,4 @@
-"""What every child has alike: owner, labels, hashes."""
+"""Common parts of all children: owner, labels, hashes."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the operator was installed with.
+    """Settings of the operator that apply to all feeds.
 
     Attributes:
-        worker_image, consumer_image: images where a feed names none.
+        worker_image, consumer_image: default images.
         metrics_port: port of /metrics, /status and the probes in every pod.
-        drain_seconds: how long a service may take to deliver what it has read.
-        run_as_user, run_as_group, fs_group: of pods where a feed says nothing; None leaves them to the image and the
+        drain_seconds: time that a service has on shutdown to publish or store what it has read.
+        run_as_user, run_as_group, fs_group: default user and groups of pods; None leaves them to the image and the
             cluster.
     """
 
@@ -49,12 +49,12 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Feed:
-    """A MarketFeed whose spec is sound, and what of its surroundings its children depend on.
+    """MarketFeed with a valid spec, and the observed state that its children depend on.
 
     Attributes:
-        kafka_listeners: of the Strimzi cluster that it names, where known.
-        secret_versions: name -> version of the Secrets that its pods read, where known.
-        stored_secret_versions: (kind, name) of a workload -> the versions that its pods were started with.
+        kafka_listeners: listeners of the Strimzi cluster in the spec, if known.
+        secret_versions: Secret name -> resource version, of those that its pods use, if known.
+        stored_secret_versions: (kind, name) of a workload -> versions that its pods were started with.
     """
 
     namespace: str
@@ -70,11 +70,11 @@ class Feed:
 
 @dataclass(frozen=True)
 class Child:
-    """An object that is to be there.
+    """Desired object.
 
     Attributes:
-        body: the object; None when it is to stay as it is for now, be it there or not.
-        shared: others may own an object of that name, and then keep it.
+        body: the object; None to leave it as it is for now, existing or not.
+        shared: an object of that name may belong to another feed, which then keeps it.
     """
 
     kind: Kind
@@ -89,22 +89,22 @@ class Child:
         return (self.kind.kind, self.namespace, self.name)
 
     def held(self) -> "Child":
-        """The same, to stay as it is for now."""
+        """Return the same child, to be left as it is for now."""
         return Child(self.kind, self.namespace, self.name, None, self.shared)
 
 
 def digest(value: object) -> str:
-    """Sixteen hexadecimal digits that change with the value."""
+    """Return a hash of 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def selector(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The labels that name a component's pods, and nothing else."""
+    """Return the selector labels of a component's pods."""
     return {FEED: feed.name, COMPONENT: component, **(extra or {})}
 
 
 def labels(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The labels of a child."""
+    """Return the labels of a child."""
     return {
         "app.kubernetes.io/name": "marketfeed",
         INSTANCE: feed.name,
@@ -124,7 +124,7 @@ def child(
     wished: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Child:
-    """A child in the feed's namespace, deleted with the feed; labels that the user wished never replace ours."""
+    """Return a child in the feed's namespace, owned by the feed; the operator's labels override `wished`."""
     body: Object = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
@@ -151,7 +151,7 @@ def child(
 
 
 def stamped(body: Object) -> Object:
-    """`body` with the hash of itself, and a pod template in it with the hash of its own."""
+    """Return `body` annotated with its hash, and its pod template with the hash of the template."""
     template = body.get("spec", {}).get("template")
     if template is not None:
         template["metadata"].setdefault("annotations", {})[CONFIG_HASH] = digest(template)
@@ -160,17 +160,17 @@ def stamped(body: Object) -> Object:
 
 
 def config_hash(body: Object | None) -> str:
-    """The hash of a workload's pod template, "" for none: a change of it is what rolls its pods."""
+    """Return the hash of a workload's pod template, or ""; a change of it rolls the pods."""
     if body is None:
         return ""
     return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG_HASH])
 
 
 def component_of(child: Child) -> str:
-    """Return the component that a child belongs to; "" for one that is held."""
+    """Return the component label of a child; "" for one that is held."""
     return "" if child.body is None else str(child.body["metadata"]["labels"][COMPONENT])
 
 
 def without_none(value: Mapping[str, Any]) -> Object:
-    """`value` without the fields that are None."""
+    """Return `value` without the fields that are None."""
     return {key: found for key, found in value.items() if found is not None}

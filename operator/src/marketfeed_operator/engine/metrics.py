@@ -51,7 +51,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.drift_repaired = Counter(
-            "marketfeed_operator_drift_repaired",
+            "marketfeed_operator_drift_corrected",
             "Children whose drift was corrected, after a change or deletion by another party.",
             ["kind"],
             registry=registry,
