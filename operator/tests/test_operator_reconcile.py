@@ -13,13 +13,13 @@ from marketfeed_operator.apply import Applier
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
-from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.listings import Listings
+from marketfeed_operator.engine.loops import Rim
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.namespace_leases import Claims
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
-from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.facts import feed_facts
 from marketfeed_operator.kinds import KAFKA_TOPIC, NETWORK_POLICY

@@ -11,9 +11,9 @@ import pytest
 from operator_support import KINDS, Admin, Clock, Operator, eventually, launch, narrow_token, serve_in
 from prometheus_client import CollectorRegistry
 
+from marketfeed_operator.engine.loops import REPORTED_FAILURES, Rim
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
-from marketfeed_operator.engine.rim import REPORTED_FAILURES, Rim
 from marketfeed_operator.engine.watches import INACTIVITY_SECONDS, Watches
 
 

@@ -13,12 +13,12 @@ from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.desired.environment import bootstrap_servers, worker
 from marketfeed_operator.desired.network_policies import ingestion_policy
 from marketfeed_operator.engine.audit import Audit
-from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.listings import Listings
+from marketfeed_operator.engine.loops import Rim
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.namespace_leases import Claims
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
-from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.facts import kafka_listeners
 from marketfeed_operator.observe import Observer

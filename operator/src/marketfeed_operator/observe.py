@@ -5,11 +5,11 @@ Only a Secret that was never read is requested here: without its version pods wo
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.audit import Audit
-from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.listings import Listings
+from marketfeed_operator.engine.loops import Rim
+from marketfeed_operator.engine.namespace_leases import Claims
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
-from marketfeed_operator.engine.rim import Rim
 from marketfeed_operator.engine.scopes import Scopes
 from marketfeed_operator.engine.secrets import SecretVersions
 from marketfeed_operator.kinds import CRON_JOB, JOB

@@ -9,12 +9,12 @@ from typing import Final
 from marketfeed_chassis import logs
 from marketfeed_operator.api import Spec, Status, parse
 from marketfeed_operator.apply import Applier
-from marketfeed_operator.carry_out import Carried, Carrier
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
-from marketfeed_operator.engine.claims import Claims
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.namespace_leases import Claims
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
+from marketfeed_operator.executor import Carried, Carrier
 from marketfeed_operator.observe import Observer
 from marketfeed_operator.observed import FeedFacts, Key, Observed
 from marketfeed_operator.plan import plan

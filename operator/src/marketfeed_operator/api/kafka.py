@@ -4,9 +4,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from marketfeed_operator.api.patterns import Worded
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import SERVERS_PATTERN, DnsLabel, Port, SecretKey, SecretName
-from marketfeed_operator.api.worded import Worded
 
 Servers = Annotated[
     str,

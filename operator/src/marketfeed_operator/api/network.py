@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.affinity import LabelSelector
+from marketfeed_operator.api.patterns import Worded
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import CIDR_PATTERN, Port, is_within
-from marketfeed_operator.api.worded import Worded
 
 Cidr = Annotated[
     str,

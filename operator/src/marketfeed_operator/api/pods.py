@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.affinity import Affinity
+from marketfeed_operator.api.patterns import Worded
 from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.values import Key, LabelValue, ObjectName, Quantity, SecretName, amount
-from marketfeed_operator.api.worded import Worded
 
 _PART: Final = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
 IMAGE_PATTERN: Final = (

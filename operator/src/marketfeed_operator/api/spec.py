@@ -6,12 +6,12 @@ from pydantic import Field
 
 from marketfeed_operator.api.kafka import Kafka
 from marketfeed_operator.api.network import NetworkPolicy
+from marketfeed_operator.api.patterns import Worded
 from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources, ServiceAccount
 from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.storage import Consumers, Storage
 from marketfeed_operator.api.values import LabelValue
 from marketfeed_operator.api.venue import Endpoints, Symbol, SymbolSelector
-from marketfeed_operator.api.worded import Worded
 
 Stream = Literal["trade", "bookTicker"]
 Window = Annotated[

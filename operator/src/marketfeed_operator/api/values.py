@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from marketfeed_operator.api.worded import Worded
+from marketfeed_operator.api.patterns import Worded
 
 _LABEL: Final = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"

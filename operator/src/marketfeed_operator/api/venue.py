@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from marketfeed_operator.api.patterns import Worded
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import url_pattern
-from marketfeed_operator.api.worded import Worded
 
 _NAME: Final = "[A-Z0-9_.:\\-\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]"
 """Upper-case ASCII, and letters without case that are always printable: kana, CJK ideographs (used by venues), Hangul.

@@ -10,8 +10,8 @@ from typing import Any
 
 from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
+from marketfeed_operator.engine.loops import REPORTED_FAILURES
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.rim import REPORTED_FAILURES
 from marketfeed_operator.engine.scopes import Scope, Scopes, name_of
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.facts import child_facts, feed_facts, kafka_listeners, pod_facts

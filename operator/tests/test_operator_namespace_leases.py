@@ -10,9 +10,9 @@ from operator_support import SYSTEM, Admin, Clock, eventually, home_in
 from prometheus_client import CollectorRegistry
 
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.engine.claims import DURATION_SECONDS, NAME, RENEW_SECONDS, Claims
 from marketfeed_operator.engine.leader import LEASES, LeaderElection
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_operator.engine.namespace_leases import DURATION_SECONDS, NAME, RENEW_SECONDS, Claims
 from marketfeed_operator.errors import Unavailable
 
 pytestmark = pytest.mark.integration
