@@ -25,7 +25,7 @@ from marketfeed_operator.kinds import BY_NAME, SECRET, Kind
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEM = "marketfeed-system"
-PATIENCE_SECONDS = 120.0
+WAIT_SECONDS = 120.0
 """Deadline of waits. It is no performance limit: machines may be busy."""
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 KINDS = {
@@ -55,7 +55,7 @@ class Clock:
 
 
 async def eventually(
-    check: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS, every: float = 0.1
+    check: Callable[[], Awaitable[Any]], *, seconds: float = WAIT_SECONDS, every: float = 0.1
 ) -> Any:
     """Return the first true result of `check`; after the deadline, fail with its last AssertionError or result."""
     deadline = time.monotonic() + seconds
@@ -130,7 +130,7 @@ class Operator:
         return f"http://127.0.0.1:{self._port_file.read_text().strip()}{path}"
 
     def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        with urllib.request.urlopen(self.url("/metrics"), timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - our own process
+        with urllib.request.urlopen(self.url("/metrics"), timeout=WAIT_SECONDS) as answer:  # noqa: S310 - our own process
             text = answer.read().decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -148,9 +148,9 @@ class Operator:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(WAIT_SECONDS)
 
-    def await_log(self, text: str, seconds: float = PATIENCE_SECONDS) -> None:
+    def await_log(self, text: str, seconds: float = WAIT_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.log.read_text():
             assert self.process.poll() is None, f"the operator exited:\n{self.log.read_text()[-3000:]}"
@@ -266,7 +266,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(PATIENCE_SECONDS)
+        process.wait(WAIT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

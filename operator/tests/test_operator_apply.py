@@ -11,8 +11,8 @@ from operator_support import KINDS, Admin, Clock, eventually
 from prometheus_client import CollectorRegistry
 
 from marketfeed_operator.api import Spec, parse
-from marketfeed_operator.apply import GONE_SECONDS, Applier
-from marketfeed_operator.assign import Reading
+from marketfeed_operator.apply import DELETION_SECONDS, Applier
+from marketfeed_operator.assign import ShardAssignment
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.desired import Child, Defaults, Feed, desired
 from marketfeed_operator.engine.metrics import Metrics
@@ -44,7 +44,7 @@ async def feed(admin: Admin, name: str = "desired", **changes: Any) -> tuple[str
     spec = parse({**SPEC, **changes})
     assert isinstance(spec, Spec), spec
     declared = Feed(admin.namespace, name, uid, 1, spec, Defaults("worker:1", "consumer:1"))
-    shards = {0: Reading(frozenset({"AA"}), frozenset())}
+    shards = {0: ShardAssignment(frozenset({"AA"}), frozenset())}
     return uid, desired(declared, shards, {kind.kind for kind in OPTIONAL})
 
 
@@ -62,7 +62,7 @@ def managers(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["manager"], each["operation"]) for each in fields if not each.get("subresource")]
 
 
-async def test_child_of_every_kind_is_created_and_owned_by_its_apply_alone(admin: Admin, neighbours):
+async def test_apply_creates_every_kind_of_child_owned_by_its_apply_only(admin: Admin, neighbours):
     uid, children = await feed(admin)
     applies = applier(admin.cluster)
     for child in children:
@@ -92,7 +92,7 @@ async def test_text_of_any_script_is_applied_as_it_is(admin: Admin):
     assert (await applies.apply(one(children, DEPLOYMENT), Observed(), uid)).result == "noop"
 
 
-async def test_field_that_is_no_longer_wanted_is_removed_also_when_it_was_there_from_the_creation(
+async def test_apply_removes_a_dropped_field_even_when_the_creation_set_it(
     admin: Admin,
 ):
     uid, before = await feed(admin)
@@ -104,9 +104,7 @@ async def test_field_that_is_no_longer_wanted_is_removed_also_when_it_was_there_
     assert "example.com/role" not in (await stored(admin, account))["metadata"]["annotations"]
 
 
-async def test_object_that_somebody_creates_between_look_and_creation_is_not_changed(
-    admin: Admin, neighbours
-):
+async def test_apply_race_object_created_before_the_post_is_not_changed(admin: Admin, neighbours):
     """For every kind of child: nothing of it is changed, not even temporarily."""
     uid, children = await feed(admin)
     raced = Failpoints(admin.cluster)
@@ -134,7 +132,7 @@ async def test_object_that_somebody_creates_between_look_and_creation_is_not_cha
         assert not [each for each in entries if each["manager"].startswith(FIELD_MANAGER)], child.key
 
 
-async def test_two_creators_that_race_make_one_object_and_the_other_learns_whose_it_is(admin: Admin):
+async def test_apply_race_of_two_creators_leaves_one_object_and_a_conflict(admin: Admin):
     """A feed that was deleted and declared again, and two operators of which one has not seen it yet."""
     first_uid, first = await feed(admin)
     await admin.delete("MarketFeed", "desired")
@@ -163,7 +161,7 @@ async def test_two_creators_that_race_make_one_object_and_the_other_learns_whose
     assert sorted(results) in (["conflict", "created"], ["conflict", "conflict"])
 
 
-async def test_pass_that_ends_between_creation_and_apply_is_made_good_by_the_next(admin: Admin):
+async def test_apply_interrupted_after_the_creation_is_completed_by_the_next_pass(admin: Admin):
     uid, children = await feed(admin)
     account = one(children, SERVICE_ACCOUNT)
     cut = Failpoints(admin.cluster)
@@ -182,7 +180,7 @@ async def test_pass_that_ends_between_creation_and_apply_is_made_good_by_the_nex
 @pytest.mark.parametrize(
     "labels", [None, {FEED: "another"}, {FEED: "desired", "marketfeed.dev/feed-namespace": "elsewhere"}]
 )
-async def test_object_without_owner_is_adopted_only_when_it_names_the_feed(admin: Admin, labels):
+async def test_adoption_of_an_ownerless_object_requires_the_labels_of_the_feed(admin: Admin, labels):
     """Including objects applied under our field manager's name."""
     uid, children = await feed(admin)
     account = one(children, SERVICE_ACCOUNT)
@@ -196,7 +194,7 @@ async def test_object_without_owner_is_adopted_only_when_it_names_the_feed(admin
     assert await stored(admin, account) == before
 
 
-async def test_object_that_takes_the_name_after_the_watch_has_told_of_ours_is_not_changed(admin: Admin):
+async def test_apply_does_not_change_an_object_that_replaced_ours(admin: Admin):
     uid, children = await feed(admin)
     account = one(children, SERVICE_ACCOUNT)
     applies = applier(admin.cluster)
@@ -219,10 +217,10 @@ async def test_object_that_takes_the_name_after_the_watch_has_told_of_ours_is_no
     assert await stored(admin, account) == before
 
 
-async def test_workload_that_will_not_go_is_waited_for_by_the_clock_and_tried_later(admin: Admin):
+async def test_recreation_waits_for_the_deletion_until_its_deadline_and_is_retried(admin: Admin):
     uid, children = await feed(admin)
     deployment = one(children, DEPLOYMENT)
-    clock = Clock(step=GONE_SECONDS / 3)
+    clock = Clock(step=DELETION_SECONDS / 3)
     applies = applier(admin.cluster, clock)
     await applies.apply(deployment, Observed(), uid)
     path = KINDS["Deployment"].path(admin.namespace, deployment.name)
@@ -237,7 +235,7 @@ async def test_workload_that_will_not_go_is_waited_for_by_the_clock_and_tried_la
     try:
         with pytest.raises(Unavailable, match="is still being deleted"):
             await applies.apply(replace(deployment, body=body), Observed(), uid)
-        assert clock.seconds - 1000 >= GONE_SECONDS
+        assert clock.seconds - 1000 >= DELETION_SECONDS
     finally:
         await admin.cluster.merge(path, {"metadata": {"finalizers": None}})
 

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
 
-from marketfeed_operator.assign import MERGE_FILL, Reading, assign, moves, transition
+from marketfeed_operator.assign import MERGE_FILL, ShardAssignment, assign, moves, transition
 
 SYMBOLS = [f"S{number:03}" for number in range(60)]
 symbol_sets = st.frozensets(st.sampled_from(SYMBOLS))
@@ -26,21 +26,21 @@ def moved(before, after):
 
 
 @given(anything, symbol_sets, sizes)
-def test_each_symbol_is_in_exactly_one_shard_and_none_is_too_full(previous, symbols, size):
+def test_assign_puts_each_symbol_into_exactly_one_shard_within_the_limit(previous, symbols, size):
     shards = assign(previous, symbols, size)
     assert sorted(s for held in shards.values() for s in held) == sorted(symbols)
     assert all(0 < len(held) <= size for held in shards.values())
 
 
 @given(anything, symbol_sets, sizes)
-def test_the_answer_is_its_own_answer(previous, symbols, size):
+def test_assign_is_idempotent(previous, symbols, size):
     shards = assign(previous, symbols, size)
     assert assign(shards, symbols, size) == shards
     assert assign(shards, sorted(symbols, reverse=True), size) == shards
 
 
 @given(anything, symbol_sets, sizes, st.sampled_from(SYMBOLS))
-def test_an_added_symbol_changes_one_shard(previous, symbols, size, new):
+def test_assign_added_symbol_changes_one_shard(previous, symbols, size, new):
     assume(new not in symbols)
     before = assign(previous, symbols, size)
     after = assign(before, symbols | {new}, size)
@@ -49,7 +49,7 @@ def test_an_added_symbol_changes_one_shard(previous, symbols, size, new):
 
 
 @given(anything, symbol_sets, sizes, st.data())
-def test_a_removed_symbol_changes_one_shard_or_merges_that_one_with_another(previous, symbols, size, data):
+def test_assign_removed_symbol_changes_one_shard_or_merges_it(previous, symbols, size, data):
     assume(symbols)
     gone = data.draw(st.sampled_from(sorted(symbols)))
     before = assign(previous, symbols, size)
@@ -63,7 +63,7 @@ def test_a_removed_symbol_changes_one_shard_or_merges_that_one_with_another(prev
 
 
 @given(anything, symbol_sets, sizes, sizes)
-def test_a_smaller_shard_size_moves_only_what_no_longer_fits(previous, symbols, size, smaller):
+def test_assign_smaller_shard_size_moves_only_the_excess(previous, symbols, size, smaller):
     assume(smaller < size)
     before = assign(previous, symbols, size)
     after = assign(before, symbols, smaller)
@@ -71,7 +71,7 @@ def test_a_smaller_shard_size_moves_only_what_no_longer_fits(previous, symbols, 
 
 
 @given(anything, symbol_sets, sizes, sizes)
-def test_a_larger_shard_size_only_merges_whole_shards(previous, symbols, size, larger):
+def test_assign_larger_shard_size_only_merges_whole_shards(previous, symbols, size, larger):
     assume(larger > size)
     before = assign(previous, symbols, size)
     after = assign(before, symbols, larger)
@@ -82,7 +82,7 @@ def test_a_larger_shard_size_only_merges_whole_shards(previous, symbols, size, l
 
 
 @given(anything, symbol_sets, sizes)
-def test_no_two_shards_are_left_that_would_fit_into_three_quarters_of_one(previous, symbols, size):
+def test_assign_merges_shards_that_fit_into_three_quarters_of_one(previous, symbols, size):
     smallest = sorted(sizes_of(assign(previous, symbols, size)).values())[:2]
     assert len(smallest) < 2 or sum(smallest) > size * MERGE_FILL
 
@@ -106,19 +106,19 @@ def test_no_two_shards_are_left_that_would_fit_into_three_quarters_of_one(previo
         "keeps it",
     ],
 )  # fmt: skip
-def test_the_table(previous, symbols, size, expected):
+def test_assign_table(previous, symbols, size, expected):
     shards = {shard: set(held) for shard, held in previous.items()}
     assert assign(shards, symbols, size) == {shard: frozenset(held) for shard, held in expected.items()}
 
 
 @given(anything, symbol_sets, sizes, st.lists(st.tuples(symbol_sets, sizes, st.booleans()), max_size=8))
-def test_a_symbol_that_stays_wanted_is_read_at_every_moment(previous, symbols, size, changes):
+def test_transition_keeps_every_kept_symbol_read(previous, symbols, size, changes):
     """For any sequence of changes, with workers that start or not: what was live stays read until it is live again."""
     target = assign(previous, symbols, size)
     now = transition({}, target, {})
     live = {shard: reading.symbols for shard, reading in now.items()}  # all of them started
-    for wanted, new_size, workers_follow in changes:
-        target = assign({shard: reading.belonging for shard, reading in now.items()}, wanted, new_size)
+    for kept, new_size, workers_follow in changes:
+        target = assign({shard: reading.owned for shard, reading in now.items()}, kept, new_size)
         following = transition(now, target, live)
         read_before = {
             s for shard, held in live.items() for s in held if shard in now and s in now[shard].symbols
@@ -126,20 +126,20 @@ def test_a_symbol_that_stays_wanted_is_read_at_every_moment(previous, symbols, s
         still_read = {
             s for shard, reading in following.items() for s in reading.symbols & live.get(shard, frozenset())
         }
-        assert read_before & wanted <= still_read
+        assert read_before & kept <= still_read
         now = following
         # Workers drop symbols at once; they subscribe to new ones later.
         live = {
             shard: reading.symbols if workers_follow else reading.symbols & live.get(shard, frozenset())
             for shard, reading in now.items()
         }
-    target = assign({shard: reading.belonging for shard, reading in now.items()}, symbols, size)
+    target = assign({shard: reading.owned for shard, reading in now.items()}, symbols, size)
     settled = transition(transition(now, target, dict(target)), target, dict(target))
     assert {shard: reading.symbols for shard, reading in settled.items()} == target
-    assert not any(reading.leaving for reading in settled.values())
+    assert not any(reading.draining for reading in settled.values())
 
 
-def test_five_thousand_symbols_in_shards_of_one_are_assigned_and_spread_again():
+def test_assign_five_thousand_symbols_in_shards_of_one():
     symbols = [f"S{number:04}" for number in range(5000)]
     single = assign({}, symbols, 1)
     assert len(single) == 5000
@@ -148,6 +148,9 @@ def test_five_thousand_symbols_in_shards_of_one_are_assigned_and_spread_again():
     assert sizes[-1] <= 50 < 2 * sum(sizes[:2])
 
 
-def test_moves_names_what_changes_its_shard_and_nothing_that_is_new_or_gone():
-    now = {0: Reading(frozenset("ABX"), frozenset("X")), 1: Reading(frozenset("CX"), frozenset())}
+def test_moves_lists_moved_symbols_without_added_and_removed_ones():
+    now = {
+        0: ShardAssignment(frozenset("ABX"), frozenset("X")),
+        1: ShardAssignment(frozenset("CX"), frozenset()),
+    }
     assert moves(now, {0: frozenset("AN"), 1: frozenset("BX")}) == {"B": (0, 1)}

@@ -513,7 +513,7 @@ TAKEN = [
     RULES,
     ids=[f"{rule[0]} {number}" for number, rule in enumerate(RULES)],
 )
-def test_python_keeps_each_rule(message, refused, accepted):
+def test_crd_rule_is_enforced_in_python(message, refused, accepted):
     problems = parse(refused)
     assert isinstance(problems, list)
     assert any(message in problem for problem in problems), problems
@@ -521,18 +521,18 @@ def test_python_keeps_each_rule(message, refused, accepted):
 
 
 @pytest.mark.parametrize(("field", "refused"), BOUNDS, ids=[f"{f} {n}" for n, (f, _) in enumerate(BOUNDS)])
-def test_python_keeps_each_bound_and_names_the_field(field, refused):
+def test_crd_bound_is_enforced_in_python_with_the_field_name(field, refused):
     problems = parse(refused)
     assert isinstance(problems, list)
     assert any(field in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("taken", TAKEN, ids=range(len(TAKEN)))
-def test_python_takes_what_kubernetes_kafka_and_venues_have(taken):
+def test_crd_valid_value_is_accepted_in_python(taken):
     assert isinstance(parse(taken), Spec), parse(taken)
 
 
-def test_every_rule_has_its_examples():
+def test_crd_rules_all_have_examples():
     def rules(declared: type[Declared]) -> set[str]:
         below = {message for child in declared.__subclasses__() for message in rules(child)}
         return {rule.message for rule in declared.rules} | below
@@ -541,11 +541,11 @@ def test_every_rule_has_its_examples():
     assert [text for text in rules(Declared) if not text.startswith(tuple(examples))] == []
 
 
-def test_a_field_that_does_not_exist_is_named_and_not_passed_over():
+def test_crd_unknown_field_is_reported():
     assert parse(spec(shardsize=5)) == ["spec.shardsize is not a field of a MarketFeed"]
 
 
-def test_several_problems_are_told_at_once():
+def test_crd_problems_are_reported_together():
     problems = parse({"symbols": ["BTCUSDT"], "shardSize": 0})
     assert isinstance(problems, list)
     assert "spec.venue is not set" in problems
@@ -553,13 +553,13 @@ def test_several_problems_are_told_at_once():
     assert any(problem.startswith("spec.shardSize=0: ") for problem in problems)
 
 
-def test_the_crd_in_manifests_is_the_one_of_the_types():
+def test_crd_manifest_matches_the_types():
     assert (REPOSITORY / "manifests" / "crd.yaml").read_text() == to_yaml(), (
         "manifests/crd.yaml is old: python -m marketfeed_operator.api.crd > manifests/crd.yaml"
     )
 
 
-def test_every_field_has_a_description_and_every_collection_a_bound():
+def test_crd_fields_have_descriptions_and_collections_limits():
     def walk(schema: dict[str, Any], path: str) -> list[str]:
         missing = [] if schema.get("description") else [f"{path}: description"]
         if schema["type"] == "array" and "maxItems" not in schema:
@@ -578,21 +578,23 @@ def test_every_field_has_a_description_and_every_collection_a_bound():
     RULES,
     ids=[f"{rule[0]} {number}" for number, rule in enumerate(RULES)],
 )
-async def test_the_api_server_keeps_each_rule_in_the_same_words(admin: Admin, message, refused, accepted):
+async def test_crd_rule_is_enforced_by_the_api_server_with_the_same_message(
+    admin: Admin, message, refused, accepted
+):
     with pytest.raises(Invalid, match=message.replace(".", r"\.")):
         await feed(admin, refused)
     await feed(admin, accepted)
 
 
 @pytest.mark.integration
-async def test_the_api_server_keeps_each_bound(admin: Admin):
+async def test_crd_bound_is_enforced_by_the_api_server(admin: Admin):
     for field, refused in BOUNDS:
         with pytest.raises(ApiError, match=field.rpartition(".")[2]):
             await feed(admin, refused)
 
 
 @pytest.mark.integration
-async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin: Admin):
+async def test_crd_valid_value_is_accepted_by_the_api_server(admin: Admin):
     for taken in TAKEN:
         await feed(admin, taken)
 
@@ -619,7 +621,7 @@ async def test_the_api_server_takes_what_kubernetes_kafka_and_venues_have(admin:
         ),
     ],
 )
-async def test_a_refusal_says_in_words_what_is_taken(admin: Admin, said, refused):
+async def test_crd_refusal_has_a_readable_message(admin: Admin, said, refused):
     problems = parse(refused)
     assert isinstance(problems, list)
     assert said in "".join(problems)
@@ -643,7 +645,9 @@ CHANGES = [
 @pytest.mark.parametrize(
     ("message", "before", "after", "accepted"), CHANGES, ids=[change[0] for change in CHANGES]
 )
-async def test_the_api_server_keeps_the_rules_about_changes(admin: Admin, message, before, after, accepted):
+async def test_crd_transition_rule_is_enforced_by_the_api_server(
+    admin: Admin, message, before, after, accepted
+):
     await feed(admin, before)
     with pytest.raises(Invalid, match=message):
         await feed(admin, after)
@@ -652,7 +656,7 @@ async def test_the_api_server_keeps_the_rules_about_changes(admin: Admin, messag
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["x" * 41, "1-begins-with-a-digit", "has.a.dot"])
-async def test_a_name_that_its_children_could_not_bear_is_refused(admin: Admin, name):
+async def test_crd_name_invalid_for_children_is_refused(admin: Admin, name):
     with pytest.raises(Invalid, match="the name must have at most 40 characters") as refusal:
         await feed(admin, spec(), name=name)
     assert NAME_RULES[0].message[:60] in str(refusal.value)
@@ -660,12 +664,12 @@ async def test_a_name_that_its_children_could_not_bear_is_refused(admin: Admin, 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["x" * 40, "a", "ends-with-a-9"])
-async def test_a_name_that_its_children_can_bear_is_accepted(admin: Admin, name):
+async def test_crd_name_valid_for_children_is_accepted(admin: Admin, name):
     assert (await feed(admin, spec(), name=name))["metadata"]["name"] == name
 
 
 @pytest.mark.integration
-async def test_what_the_api_server_stores_with_its_defaults_is_the_same_spec(admin: Admin):
+async def test_crd_defaults_of_the_api_server_equal_those_of_python(admin: Admin):
     minimal = {key: BASE[key] for key in ("venue", "symbols", "kafka")}
     stored = await feed(admin, minimal)
     assert parse(stored["spec"]) == parse(minimal)
@@ -677,7 +681,7 @@ async def test_what_the_api_server_stores_with_its_defaults_is_the_same_spec(adm
 
 
 @pytest.mark.integration
-async def test_the_examples_are_accepted(admin: Admin):
+async def test_crd_accepts_the_examples(admin: Admin):
     for file in sorted((REPOSITORY / "manifests" / "examples").glob("*.yaml")):
         body = yaml.safe_load(file.read_text())
         assert isinstance(parse(body["spec"]), Spec), file
@@ -685,7 +689,7 @@ async def test_the_examples_are_accepted(admin: Admin):
 
 
 @pytest.mark.integration
-async def test_scaling_a_feed_scales_the_consumers_of_its_trades(admin: Admin):
+async def test_crd_scale_subresource_scales_the_consumers_of_trades(admin: Admin):
     await feed(admin, spec(consumers={"trades": {"replicas": 1}}))
     path = f"/apis/marketfeed.dev/v1alpha1/namespaces/{admin.namespace}/marketfeeds/declared"
     await admin.cluster.merge(f"{path}/scale", {"spec": {"replicas": 3}})

@@ -85,12 +85,12 @@ def status(
     at = Situation(
         facts(spec, before), parsed if ok else None, [] if ok else parsed, observed,
         planned := plan(feed(spec), observed) if ok else None, failure,
-        applied=ok and not failure and not parsed.paused and (planned is None or not planned.held_back),
+        applied=ok and not failure and not parsed.paused and (planned is None or not planned.pending),
     )  # fmt: skip
     return decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-def told(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def reported(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {each["type"]: (each["status"], each["reason"]) for each in found["conditions"]}
 
 
@@ -100,8 +100,8 @@ def pod(name: str = "p", shard: int | None = 0, **changes: Any) -> PodFacts:
     )
 
 
-def test_a_feed_that_has_all_it_wants_is_ready_and_settled():
-    found = told(status(STORED, settled(STORED)))
+def test_conditions_of_a_complete_feed_are_ready_and_settled():
+    found = reported(status(STORED, settled(STORED)))
     assert found == {
         "Ready": ("True", "AllReady"), "Progressing": ("False", "Settled"), "Degraded": ("False", "AsExpected"),
         "Paused": ("False", "NotPaused"),
@@ -146,7 +146,7 @@ def lacking(observed: Observed, kind: str) -> Observed:
         (SPEC, lambda o: replace(o, scope_problem="forbidden"), "Degraded", ("True", "NamespaceUnavailable")),
         (SPEC, lambda o: replace(o, other_operator="x/y"), "Degraded", ("True", "SeveralOperators")),
         (SPEC, lambda o: replace(o, operator_problems={"audit": "x"}), "Degraded", ("True", "OperatorDegraded")),
-        (SPEC, lambda o: replace(o, claim_problem="denied"), "Degraded", ("True", "OperatorDegraded")),
+        (SPEC, lambda o: replace(o, lease_problem="denied"), "Degraded", ("True", "OperatorDegraded")),
         (
             SPEC, lambda o: replace(o, pods=[pod()], report_problems={"p": "not UTF-8"}),
             "Degraded", ("True", "StatusRejected"),
@@ -190,18 +190,18 @@ def lacking(observed: Observed, kind: str) -> Observed:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )  # fmt: skip
-def test_the_table_of_conditions(spec, change, condition, expected):
+def test_conditions_table(spec, change, condition, expected):
     observed = settled(spec) if isinstance(parse(spec), Spec) else Observed()
-    assert told(status(spec, change(observed)))[condition] == expected
+    assert reported(status(spec, change(observed)))[condition] == expected
 
 
-def test_a_refusal_is_told_in_the_words_of_the_api_server():
+def test_conditions_contain_the_message_of_the_api_server():
     found = status(SPEC, settled(SPEC), failure="NetworkPolicy feed: no right")
-    assert told(found)["Ready"] == ("False", "ApplyFailed")
+    assert reported(found)["Ready"] == ("False", "ApplyFailed")
     assert found["conditions"][2]["message"] == "NetworkPolicy feed: no right"
 
 
-def test_a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_turns():
+def test_conditions_transition_time_changes_only_with_the_status():
     old = (NOW - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = status(SPEC, settled(SPEC))
     for condition in before["conditions"]:
@@ -214,7 +214,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_wh
     assert times["Paused"] == old
 
 
-def test_events_are_told_of_what_turned_and_of_nothing_else():
+def test_events_are_created_for_transitions_only():
     before = status(SPEC, settled(SPEC))
     assert transitions(before, before) == []
     assert [each["type"] for each in transitions({}, before)] == ["Ready"]
@@ -224,17 +224,17 @@ def test_events_are_told_of_what_turned_and_of_nothing_else():
     ]  # fmt: skip
 
 
-def test_what_was_told_stays_while_the_venue_is_silent():
+def test_status_is_kept_while_the_venue_does_not_respond():
     selector = {key: value for key, value in SPEC.items() if key != "symbols"} | {"symbolSelector": {}}
     before = status(SPEC, settled(SPEC))
     silent = Observed(listing=Listing(None, "https://x does not list its symbols: HTTP 503"))
     found = status(selector, silent, before=before)
-    assert told(found)["Ready"] == ("False", "ResolvingSymbols")
-    assert told(found)["Degraded"] == ("True", "VenueUnreachable")
+    assert reported(found)["Ready"] == ("False", "ResolvingSymbols")
+    assert reported(found)["Degraded"] == ("True", "VenueUnreachable")
     assert found["shards"] == before["shards"]
 
 
-def test_planning_again_changes_nothing():
+def test_plan_is_idempotent():
     observed = settled(STORED)
     first, second = plan(feed(STORED), observed), plan(feed(STORED), settled(STORED, observed))
     assert first == second
@@ -242,11 +242,11 @@ def test_planning_again_changes_nothing():
     assert obsolete(first.children, observed, "uid") == []
     for child in first.children:
         assert child.body is not None
-        wanted = child.body["metadata"]["annotations"]["marketfeed.dev/desired-hash"]
-        assert observed.children[child.key].desired_hash == wanted
+        expected_hash = child.body["metadata"]["annotations"]["marketfeed.dev/desired-hash"]
+        assert observed.children[child.key].desired_hash == expected_hash
 
 
-def test_consumers_stay_as_they_are_until_the_schema_fits():
+def test_plan_holds_consumers_until_the_schema_matches():
     observed = settled(STORED)
     newer = {**STORED, "images": {"consumer": "consumer:2"}}
     planned = plan(feed(newer), observed)
@@ -260,7 +260,7 @@ def test_consumers_stay_as_they_are_until_the_schema_fits():
     )
 
 
-def test_a_migration_that_was_made_stays_as_it_was_whatever_else_is_edited():
+def test_plan_never_changes_a_created_migration():
     observed = settled(STORED)
     edited = {**STORED, "logging": {"level": "DEBUG"}, "template": {"priorityClassName": "high"}}
     for changed, kept in ((STORED, False), (edited, True)):
@@ -273,7 +273,7 @@ def test_a_migration_that_was_made_stays_as_it_was_whatever_else_is_edited():
         assert obsolete(planned.children, observed, "uid") == []
 
 
-def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
+def test_obsolete_children_exclude_topics():
     observed = settled(STORED)
     topic = ("KafkaTopic", "default", "market.trades.raw")
     observed = replace(
@@ -289,28 +289,28 @@ def test_what_is_no_longer_wanted_is_obsolete_but_never_a_topic():
     assert gone == {"StatefulSet", "Service", "Job", "NetworkPolicy", "PodDisruptionBudget"}
 
 
-def test_a_generation_that_most_shards_do_not_run_yet_is_not_said_to_be_applied():
+def test_conditions_generation_is_not_applied_while_shards_are_pending():
     spec = {
         **SPEC, "symbols": [f"S{n}" for n in range(6)], "shardSize": 1, "ingestion": {"maxUpdatingShards": 2},
     }  # fmt: skip
     changed = {**spec, "logging": {"level": "DEBUG"}}
     before = {"observedGeneration": 3}
     found = status(changed, settled(spec), before=before)
-    assert (told(found)["Ready"], found["observedGeneration"]) == (("False", "Applying"), 3)
+    assert (reported(found)["Ready"], found["observedGeneration"]) == (("False", "Applying"), 3)
     # They are rolled one after the other, and the last one has nothing to wait for.
     done = settled(changed, settled(spec))
     found = status(changed, done, before=before)
-    assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
+    assert (reported(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
     # Holding them back for a new Secret or image, without a change of the spec, does not revoke it.
     found = status(changed, settled(spec), before={"observedGeneration": 4})
-    assert (told(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
+    assert (reported(found)["Ready"], found["observedGeneration"]) == (("True", "AllReady"), 4)
 
 
-def test_consumers_that_wait_for_the_schema_are_not_said_to_be_applied():
+def test_conditions_generation_is_not_applied_while_consumers_wait_for_the_schema():
     observed = settled(STORED)
     changed = {**STORED, "images": {"consumer": "consumer:2"}}
     found = status(changed, observed, before={"observedGeneration": 3})
-    assert (told(found)["Ready"], found["observedGeneration"]) == (("False", "Migrating"), 3)
+    assert (reported(found)["Ready"], found["observedGeneration"]) == (("False", "Migrating"), 3)
 
 
 class _Pods(list[PodFacts]):
@@ -321,7 +321,7 @@ class _Pods(list[PodFacts]):
         return super().__iter__()
 
 
-def test_pods_are_looked_through_as_often_whatever_the_number_of_shards():
+def test_status_iterates_pods_independently_of_the_number_of_shards():
     walks = []
     for number in (2, 40):
         spec = {**SPEC, "symbols": [f"S{n:02}" for n in range(number)], "shardSize": 1}
@@ -338,7 +338,7 @@ def test_pods_are_looked_through_as_often_whatever_the_number_of_shards():
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_pod_that_has_ended_has_no_address_that_is_asked(phase):
+def test_facts_of_a_terminated_pod_have_no_address(phase):
     metadata = {"name": "p", "namespace": "default", "uid": "p", "labels": {"marketfeed.dev/feed": "feed"}}
     found = pod_facts({"metadata": metadata, "status": {"phase": phase, "podIP": "10.0.0.1"}})
     assert found is not None
@@ -348,7 +348,7 @@ def test_a_pod_that_has_ended_has_no_address_that_is_asked(phase):
     assert (running.ip, running.ended) == ("10.0.0.1", False)
 
 
-def test_only_so_many_shards_roll_at_once_and_a_sick_one_may_always_be_cured():
+def test_plan_limits_concurrent_rollouts_except_of_unready_shards():
     spec = {
         **SPEC,
         "symbols": [f"S{n}" for n in range(6)],
@@ -374,7 +374,7 @@ def test_only_so_many_shards_roll_at_once_and_a_sick_one_may_always_be_cured():
     assert held == {f"feed-shard-{n}" for n in range(1, 5)}
 
 
-def test_a_new_shard_with_two_pods_is_live_only_when_both_say_so():
+def test_plan_symbols_are_live_only_when_both_pods_report_them():
     spec = {**SPEC, "symbols": ["AA", "BB", "CC", "DD"], "shardSize": 4}
     observed = settled(spec)
     smaller = {**spec, "shardSize": 2}
@@ -385,7 +385,7 @@ def test_a_new_shard_with_two_pods_is_live_only_when_both_say_so():
         pods = [pod("a", 1), pod("b", 1)]
         planned = plan(feed(smaller), replace(moving, pods=pods, reports=reports))
         assert planned is not None
-        return {shard: set(reading.symbols) for shard, reading in planned.readings.items()}
+        return {shard: set(reading.symbols) for shard, reading in planned.assignments.items()}
 
     new, old = PodReport(assignment=hash_of(["CC", "DD"])), PodReport(assignment="old")
     assert read({}) == held
@@ -405,7 +405,7 @@ def test_a_new_shard_with_two_pods_is_live_only_when_both_say_so():
     ],
     ids=["all trading", "by quote", "by status", "first alphabetically", "selected before", "none"],
 )
-def test_symbols_are_chosen_by_what_the_venue_says(selector, assigned, expected):
+def test_resolve_selects_symbols_from_the_venues_list(selector, assigned, expected):
     listing = Listing(
         {
             "AUSDT": ("TRADING", "USDT"), "BUSDT": ("TRADING", "USDT"), "CUSD": ("TRADING", "USD"),
@@ -416,7 +416,7 @@ def test_symbols_are_chosen_by_what_the_venue_says(selector, assigned, expected)
     assert resolve(spec, Observed(listing=listing), frozenset(assigned.split())) == expected
 
 
-def test_a_status_of_five_thousand_shards_is_bounded():
+def test_status_of_five_thousand_shards_is_bounded():
     spec = {**SPEC, "symbols": [f"S{n}" for n in range(5000)], "shardSize": 1}
     planned = plan(feed(spec), Observed())
     at = Situation(facts(spec), sound(spec), [], Observed(), planned)
@@ -426,7 +426,7 @@ def test_a_status_of_five_thousand_shards_is_bounded():
     assert len(found.model_dump_json()) < 100_000
 
 
-def test_what_pods_report_never_outgrows_a_status():
+def test_status_bounds_reported_values():
     spec = {**STORED, "symbols": [f"S{number}" for number in range(2000)], "shardSize": 1}
     observed = settled(spec)
     workers = [pod(f"w{number}", number) for number in range(2000)]
@@ -439,7 +439,7 @@ def test_what_pods_report_never_outgrows_a_status():
     assert found["shards"]["missingTrades"] == found["consumers"]["lag"] == MAX_COUNT
 
 
-def test_a_pod_whose_label_names_another_feed_is_no_longer_one_of_the_first():
+def test_store_moves_a_pod_whose_label_names_another_feed():
     store = Store()
     store.put_pod(pod())
     assert store.put_pod(pod(feed=("default", "other"))) == ("default", "other")
@@ -448,8 +448,8 @@ def test_a_pod_whose_label_names_another_feed_is_no_longer_one_of_the_first():
     assert store.pods_of(("default", "other")) == []
 
 
-def test_a_damaged_file_is_assigned_anew():
-    reading = next(iter(plan(feed(SPEC), Observed()).readings.values()))  # type: ignore[union-attr]
+def test_plan_reassigns_the_symbols_of_a_damaged_file():
+    reading = next(iter(plan(feed(SPEC), Observed()).assignments.values()))  # type: ignore[union-attr]
     body = config_map(feed(SPEC), 0, reading, 1).body
     assert body is not None
     damaged = {**body, "data": {"assignment.json": "{"}, "metadata": {**body["metadata"], "uid": "u"}}
@@ -457,4 +457,4 @@ def test_a_damaged_file_is_assigned_anew():
     assert found is not None
     planned = plan(feed(SPEC), Observed(children={found.key: found}))
     assert planned is not None
-    assert set(planned.readings[0].symbols) == {"AA", "BB"}
+    assert set(planned.assignments[0].symbols) == {"AA", "BB"}

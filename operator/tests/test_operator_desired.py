@@ -13,15 +13,18 @@ from pydantic import BaseModel
 from marketfeed_chassis.settings import read
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
 from marketfeed_operator.api import Spec, parse
-from marketfeed_operator.assign import Reading
-from marketfeed_operator.desired import Child, Defaults, Feed, desired, reading_of
+from marketfeed_operator.assign import ShardAssignment
+from marketfeed_operator.desired import Child, Defaults, Feed, desired, stored_assignment
 from marketfeed_operator.facts import child_facts
 from marketfeed_operator.names import FEED, INSTANCE, MAX_FEED_NAME, SHARD, consumer_component, consumer_name
 from marketfeed_wire.assignment import decode_assignment
 from marketfeed_workers.settings import WorkerSettings
 
 EVERYTHING = {"KafkaTopic", "PodMonitor", "ScaledObject"}
-SHARDS = {0: Reading(frozenset("AB"), frozenset("B")), 3: Reading(frozenset("C"), frozenset())}
+SHARDS = {
+    0: ShardAssignment(frozenset("AB"), frozenset("B")),
+    3: ShardAssignment(frozenset("C"), frozenset()),
+}
 SPEC: dict[str, Any] = {
     "venue": "binance_us",
     "symbols": ["A", "B", "C"],
@@ -76,7 +79,7 @@ def env(template: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_the_children_of_a_full_feed():
+def test_desired_children_of_a_full_feed():
     assert sorted(children(feed())) == [
         ("ConfigMap", "feed-shard-0"), ("ConfigMap", "feed-shard-3"), ("CronJob", "feed-retain"),
         ("Deployment", "feed-shard-0"), ("Deployment", "feed-shard-3"),
@@ -119,7 +122,7 @@ def test_the_children_of_a_full_feed():
         "no autoscaling",
     ],
 )
-def test_what_is_switched_off_is_not_there(changes, gone):
+def test_desired_children_exclude_disabled_options(changes, gone):
     given = {key: value for key, value in {**SPEC, **changes}.items() if value is not None}
     spec = parse(given)
     assert isinstance(spec, Spec), spec
@@ -128,7 +131,7 @@ def test_what_is_switched_off_is_not_there(changes, gone):
     assert before - after == gone
 
 
-def test_kinds_that_the_cluster_does_not_know_are_left_out_and_replicas_are_then_ours():
+def test_desired_children_exclude_kinds_without_crd():
     with_keda, without = children(feed()), children(feed(), set())
     assert not {kind for kind, _ in without} & EVERYTHING
     key = ("StatefulSet", "feed-consumer-trades")
@@ -137,7 +140,7 @@ def test_kinds_that_the_cluster_does_not_know_are_left_out_and_replicas_are_then
 
 
 @pytest.mark.parametrize("name", sorted(pods(feed())))
-def test_every_pod_keeps_the_restricted_standard_and_has_bounds(name):
+def test_pods_follow_the_restricted_standard_and_have_limits(name):
     template = pods(feed())[name]
     spec, container = template["spec"], template["spec"]["containers"][0]
     assert spec["automountServiceAccountToken"] is False
@@ -152,7 +155,7 @@ def test_every_pod_keeps_the_restricted_standard_and_has_bounds(name):
     assert given == {volume["name"] for volume in spec["volumes"]}
 
 
-def test_no_pod_has_a_fixed_user_unless_the_feed_or_the_installation_gives_one():
+def test_pods_have_no_fixed_user_unless_configured():
     """OpenShift refuses a user that is not of the namespace's range, and sets one where there is none."""
 
     def users(declared: Feed) -> set[tuple[int | None, ...]]:
@@ -173,7 +176,7 @@ def test_no_pod_has_a_fixed_user_unless_the_feed_or_the_installation_gives_one()
     assert users(replace(own, defaults=installed.defaults)) == {(1_000_680_000, 6, 7)}
 
 
-def test_database_certificate_is_verified_with_the_ca_of_the_spec_by_everything_that_connects():
+def test_database_certificate_is_verified_with_the_configured_ca_everywhere():
     storage = {**SPEC["storage"], "tls": {"caSecretName": "database-ca"}}
     for name, template in pods(feed(storage=storage)).items():
         volumes = {each["name"]: each for each in template["spec"]["volumes"]}
@@ -191,7 +194,7 @@ def test_database_certificate_is_verified_with_the_ca_of_the_spec_by_everything_
 @pytest.mark.parametrize(
     "name", sorted(name for name in pods(feed()) if not any(job in name for job in JOBS))
 )
-def test_every_service_is_probed_and_its_times_add_up(name):
+def test_pods_have_probes_and_consistent_timeouts(name):
     template = pods(feed())[name]
     container = template["spec"]["containers"][0]
     assert {container[each]["httpGet"]["path"] for each in ("startupProbe", "livenessProbe")} == {"/livez"}
@@ -210,7 +213,7 @@ def test_every_service_is_probed_and_its_times_add_up(name):
         assert each["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
-def test_a_shard_rolls_by_a_pod_more_and_a_drain_takes_one_pod_at_a_time():
+def test_deployment_surges_and_budget_allows_one_disruption():
     found = children(feed())
     assert found["Deployment", "feed-shard-3"].body["spec"]["strategy"] == {
         "type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
@@ -225,7 +228,7 @@ def test_a_shard_rolls_by_a_pod_more_and_a_drain_takes_one_pod_at_a_time():
         assert budget["selector"]["matchLabels"].items() <= templates[pod]["metadata"]["labels"].items()
 
 
-def test_every_variable_is_one_that_the_service_takes():
+def test_environment_variables_are_settings_of_the_services():
     """The contract with the services, checked by their own settings types."""
     by_image: dict[str, type[BaseModel]] = {
         "worker": WorkerSettings,
@@ -246,7 +249,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("streams", [["trade", "bookTicker"], ["trade"], ["bookTicker"]], ids="-".join)
-def test_every_service_starts_from_what_its_pod_is_told(streams):
+def test_environment_is_accepted_by_the_services_settings(streams):
     """Including the values: the services' own settings accept them, with the Secrets filled in. Without TLS, which
     needs files.
     """
@@ -263,15 +266,15 @@ def test_every_service_starts_from_what_its_pod_is_told(streams):
         read(by_image[template["spec"]["containers"][0]["name"]], given)
 
 
-def test_secrets_stand_in_no_object():
+def test_environment_contains_no_secret_values():
     for template in pods(feed()).values():
         for name in ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "KAFKA_SASL_USERNAME"):
             if name in env(template):
                 assert "secretKeyRef" in env(template)[name]
 
 
-def test_symbols_do_not_restart_a_pod_and_settings_do():
-    def hashes(declared: Feed, shards: dict[int, Reading]) -> list[str]:
+def test_pod_template_changes_with_settings_and_not_with_symbols():
+    def hashes(declared: Feed, shards: dict[int, ShardAssignment]) -> list[str]:
         found = desired(declared, shards, set())
         return [
             child.body["spec"]["template"]["metadata"]["annotations"]["marketfeed.dev/config-hash"]
@@ -279,7 +282,7 @@ def test_symbols_do_not_restart_a_pod_and_settings_do():
             if child.body and child.kind.kind == "Deployment"
         ]
 
-    other = {**SHARDS, 0: Reading(frozenset("ABXYZ"), frozenset())}
+    other = {**SHARDS, 0: ShardAssignment(frozenset("ABXYZ"), frozenset())}
     assert hashes(feed(), SHARDS) == hashes(feed(symbols=["A"], shardSize=7), other)
     assert hashes(feed(), SHARDS) != hashes(feed(logging={"level": "DEBUG"}), SHARDS)
     assert hashes(feed(), SHARDS) != hashes(
@@ -287,7 +290,7 @@ def test_symbols_do_not_restart_a_pod_and_settings_do():
     )
 
 
-def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_else():
+def test_migration_name_depends_on_image_and_database_only():
     def job(**changes: Any) -> str:
         return next(name for kind, name in children(feed(**changes)) if kind == "Job")
 
@@ -299,7 +302,7 @@ def test_the_migration_runs_again_for_another_image_or_database_and_for_nothing_
     )
 
 
-def test_topics_have_no_owner_and_so_outlive_the_feed():
+def test_topics_have_no_owner():
     for (kind, _), child in children(feed()).items():
         metadata = child.body["metadata"]
         assert ("ownerReferences" in metadata) == (kind != "KafkaTopic")
@@ -307,7 +310,7 @@ def test_topics_have_no_owner_and_so_outlive_the_feed():
         assert (INSTANCE in metadata["labels"]) == (kind != "KafkaTopic")
 
 
-def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
+def test_network_policies_allow_only_the_configured_egress():
     def out(name: str) -> set[int]:
         body = children(feed())[("NetworkPolicy", name)].body
         return {port["port"] for rule in body["spec"]["egress"] for port in rule["ports"]}
@@ -317,11 +320,11 @@ def test_policies_let_out_to_what_the_spec_names_and_nowhere_else():
     assert out("feed-migration") == out("feed-retention") == {53, 5353, 26257}
 
 
-def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
+def test_config_map_round_trips_and_is_empty_when_damaged():
     for shard, reading in SHARDS.items():
         body = children(feed())[("ConfigMap", f"feed-shard-{shard}")].body
-        assert reading_of(body["data"]) == reading
-    assert reading_of({"assignment.json": "{"}) == Reading(frozenset(), frozenset())
+        assert stored_assignment(body["data"]) == reading
+    assert stored_assignment({"assignment.json": "{"}) == ShardAssignment(frozenset(), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ def test_a_files_reading_comes_back_and_a_damaged_one_reads_nothing():
         pytest.param({"replicas": 2, "venueBudgetShare": 7}, 7, id="set by the user"),
     ],
 )
-def test_the_share_of_the_venues_budgets_comes_by_the_file_and_restarts_nothing(ingestion, share):
+def test_config_map_contains_the_rate_limit_share(ingestion, share):
     given = children(feed(ingestion=ingestion))
     for shard in SHARDS:
         body = given[("ConfigMap", f"feed-shard-{shard}")].body
@@ -351,7 +354,7 @@ AWAY = {
 }
 
 
-def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():
+def test_pod_template_of_the_user_is_merged_without_overriding_labels():
     template = {
         "labels": {"team": "data"}, "nodeSelector": {"disk": "ssd"}, "priorityClassName": "high",
         "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}],
@@ -377,7 +380,7 @@ def test_the_users_template_is_added_and_never_replaces_a_label_of_ours():
         assert pod["spec"]["priorityClassName"] == "high"
 
 
-def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ours():
+def test_pod_monitor_labels_are_merged_without_overriding_ours():
     def monitor(labels: dict[str, str]) -> dict[str, Any]:
         return children(feed(monitoring={"labels": labels}))[("PodMonitor", "feed-pods")].body["metadata"]
 
@@ -397,22 +400,22 @@ def test_labels_of_the_monitor_are_part_of_what_is_wanted_and_replace_none_of_ou
     ],
     ids=["no consumers", "empty", "only trades, as kubectl scale writes", "no quotes"],
 )
-def test_a_stream_that_nothing_is_said_of_has_one_consumer(consumers, replicas):
+def test_streams_without_an_entry_have_one_consumer(consumers, replicas):
     found = children(feed(consumers=consumers))
     names = ("feed-consumer-trades", "feed-consumer-book")
     assert tuple(found["StatefulSet", name].body["spec"]["replicas"] for name in names) == replicas
 
 
-def test_each_topic_has_a_consumer_group_of_its_own_whose_members_keep_their_names():
+def test_consumer_groups_are_per_topic_with_static_members():
     found = children(feed())
-    told = {name: env(found["StatefulSet", name].body["spec"]["template"]) for name in
+    reported = {name: env(found["StatefulSet", name].body["spec"]["template"]) for name in
             ("feed-consumer-trades", "feed-consumer-book")}  # fmt: skip
-    trades, book = told.values()
+    trades, book = reported.values()
     assert trades["KAFKA_GROUP"] == "marketfeed.default.feed.trades"
     assert book["KAFKA_GROUP"] == "marketfeed.default.feed.book"
     assert trades["CONSUMER_TOPICS"] == "market.trades.raw,market.gaps,market.rejected.raw"
     assert book["CONSUMER_TOPICS"] == "market.book_ticker.raw"
-    for each in told.values():
+    for each in reported.values():
         assert each["KAFKA_GROUP_INSTANCE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     (trigger,) = found["ScaledObject", "feed-consumer-trades"].body["spec"]["triggers"]
     assert trigger["metadata"]["consumerGroup"] == trades["KAFKA_GROUP"], (
@@ -420,7 +423,7 @@ def test_each_topic_has_a_consumer_group_of_its_own_whose_members_keep_their_nam
     )
 
 
-def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
+def test_environment_one_connection_per_shard_for_any_shard_size():
     for size in (1, 512):
         pod = env(pods(feed(shardSize=size))["feed-shard-0"])
         assert pod["WS_SHARD_SIZE"] == "512"
@@ -428,7 +431,7 @@ def test_a_shard_has_one_connection_whatever_the_size_of_a_shard():
 
 
 @pytest.mark.parametrize("stream", ["trade", "bookTicker"])
-def test_consumers_of_the_longest_name_can_have_pods(stream):
+def test_names_of_consumers_fit_the_controller_revision_hash_label(stream):
     """Their label controller-revision-hash is the StatefulSet's name, a hyphen and up to 10 digits."""
     names = {feed * length: consumer_name(feed * length, stream) for feed in "ab" for length in range(1, 41)}
     assert len(set(names.values())) == len(names)
@@ -482,9 +485,9 @@ def labels_in(value: Any) -> list[str]:
 @example(name="a" + "-" * (MAX_FEED_NAME - 2) + "9")
 @example(name="a" * (MAX_FEED_NAME - 3))
 @example(name="a")
-def test_names_that_kubernetes_derives_from_those_of_a_feeds_children_fit_whatever_the_feed_is_called(name):
+def test_names_that_kubernetes_derives_from_children_fit_for_every_feed_name(name):
     """Of any name that the CRD takes: names of pods, which are their hostnames, and values of labels."""
-    shards = {number: Reading(frozenset("A"), frozenset()) for number in (0, 9_999)}
+    shards = {number: ShardAssignment(frozenset("A"), frozenset()) for number in (0, 9_999)}
     declared = replace(feed(), name=name, namespace="n" * 63)
     found = desired(declared, shards, EVERYTHING)
     assert len({child.key for child in found}) == len(found)
@@ -510,7 +513,7 @@ def test_names_that_kubernetes_derives_from_those_of_a_feeds_children_fit_whatev
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "ServiceAccount", "Deployment"])
-def test_an_object_is_the_same_alone_and_in_a_list(kind):
+def test_facts_are_equal_for_an_object_and_a_list_item(kind):
     """The API server omits apiVersion and kind in the items of a list."""
     body = next(child.body for (found, _), child in children(feed()).items() if found == kind)
     alone = {**body, "metadata": {**body["metadata"], "uid": "1", "resourceVersion": "1"}}
@@ -534,7 +537,7 @@ def relabelled(pod_labels: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if not name.startswith("__")}
 
 
-def test_every_series_says_its_feed_and_component_and_that_of_a_worker_its_shard_as_the_worker_does():
+def test_pod_monitor_labels_series_with_feed_component_and_shard():
     seen = {name: relabelled(template["metadata"]["labels"]) for name, template in pods(feed()).items()}
     assert seen["feed-shard-3"] == {"feed": "feed", "component": "ingestion", "shard": "feed-shard-3"}
     assert seen["feed-shard-3"]["shard"] == env(pods(feed())["feed-shard-3"])["SHARD"]
@@ -542,7 +545,7 @@ def test_every_series_says_its_feed_and_component_and_that_of_a_worker_its_shard
     assert seen["feed-consumer-book"] == {"feed": "feed", "component": "consumer-book"}
 
 
-def test_the_monitor_finds_the_port_and_the_pods_of_every_service():
+def test_pod_monitor_selects_the_pods_and_port_of_every_service():
     body = children(feed())[("PodMonitor", "feed-pods")].body["spec"]
     (endpoint,) = body["podMetricsEndpoints"]
     for template in pods(feed()).values():
@@ -552,5 +555,5 @@ def test_the_monitor_finds_the_port_and_the_pods_of_every_service():
         assert ports == ([] if container["name"] in JOBS else [endpoint["port"]])
 
 
-def test_labels_of_a_shard_name_it():
+def test_pod_monitor_shard_label_matches_the_workers():
     assert children(feed())[("Deployment", "feed-shard-3")].body["metadata"]["labels"][SHARD] == "3"

@@ -8,7 +8,7 @@ from operator_support import Admin, Operator, eventually
 
 from marketfeed_operator.api import Spec
 from marketfeed_operator.cluster import FEEDS
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.desired import stored_assignment
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ def cpu(body: Body) -> str | None:
 
 
 def read(body: Body) -> str:
-    return ",".join(sorted(reading_of(body["data"]).symbols))
+    return ",".join(sorted(stored_assignment(body["data"]).symbols))
 
 
 def out_ports(body: Body) -> set[int]:
@@ -125,7 +125,7 @@ ELSEWHERE = {
 }
 
 
-def test_no_section_of_the_spec_is_forgotten():
+def test_edits_cover_every_section_of_the_spec():
     sections = {field.alias or name for name, field in Spec.model_fields.items()}
     assert {edit.section for edit in EDITS} | ELSEWHERE == sections
 
@@ -146,7 +146,7 @@ def changed(admin: Admin, edit: Edit):
     return check
 
 
-async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Admin, nodes, neighbours):
+async def test_edits_of_each_section_change_the_corresponding_child(admin: Admin, nodes, neighbours):
     """One after the other on one feed; earlier edits are kept, unless the same section is edited again."""
     spec = dict(BASE)
     await admin.feed("edited", **spec)
@@ -174,7 +174,7 @@ async def test_each_section_of_a_feed_that_is_edited_changes_its_child(admin: Ad
     await eventually(settled)
 
 
-async def test_streams_and_a_pause_that_are_edited(admin: Admin, nodes):
+async def test_edits_of_streams_and_paused(admin: Admin, nodes):
     spec = {section: value for section, value in BASE.items() if section != "consumers"}
     await admin.feed("edited", **spec)
     for name in (TRADES, BOOK):
@@ -203,7 +203,7 @@ async def test_streams_and_a_pause_that_are_edited(admin: Admin, nodes):
     await eventually(changed(admin, debug))
 
 
-async def test_to_scale_a_feed_that_names_no_consumers_keeps_those_of_the_quotes(admin: Admin, nodes):
+async def test_scale_of_a_feed_without_consumers_keeps_those_of_quotes(admin: Admin, nodes):
     """``kubectl scale`` writes spec.consumers.trades.replicas, and with it the first entry of spec.consumers."""
     spec = {section: value for section, value in BASE.items() if section != "consumers"}
     await admin.feed("edited", **spec)

@@ -32,7 +32,7 @@ def answer(status: int, message: str, *causes: dict[str, str]) -> ApiError:
         (422, Invalid), (429, Unavailable), (500, Unavailable), (503, Unavailable),
     ],
 )  # fmt: skip
-def test_a_webhook_may_refuse_by_any_status(status, kind):
+def test_errors_of_webhooks_with_any_status(status, kind):
     error = answer(status, 'admission webhook "policy.example.com" denied the request: no')
     assert type(error) is kind
     assert "denied the request" in f"{error}"
@@ -46,7 +46,7 @@ def test_a_webhook_may_refuse_by_any_status(status, kind):
         ("Required value", Invalid),
     ],
 )
-def test_only_of_a_field_that_never_changes_it_is_said_that_the_object_could_be_made_anew(message, kind):
+def test_errors_are_immutable_only_for_immutable_fields(message, kind):
     assert type(answer(422, "refused", {"field": "spec", "message": message})) is kind
     # The message of a policy is not evaluated: deleting the workload would not help.
     assert type(answer(422, f"denied: {message}", {"message": "denied"})) is Invalid

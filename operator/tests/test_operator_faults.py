@@ -40,7 +40,7 @@ def there(admin: Admin, *names: str):
 
 
 @pytest.mark.parametrize("ending", [b"", GONE], ids=["cut", "ended with 410"])
-async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator, proxy, ending):
+async def test_watch_lost_is_reopened_and_the_feed_served(admin: Admin, operator, proxy, ending):
     await admin.feed("one", symbols=["AA"])
     await there(admin, "one-shard-0")
 
@@ -56,7 +56,7 @@ async def test_a_feed_is_served_after_its_watch_was_lost(admin: Admin, operator,
     assert operator.process.poll() is None
 
 
-async def test_a_watch_that_hangs_silently_is_opened_anew_and_what_it_missed_is_done(
+async def test_watch_that_hangs_is_reconnected_and_missed_changes_are_applied(
     admin: Admin, start_operator, proxy
 ):
     """Connections that stay open without data, as behind a firewall that dropped its state."""
@@ -81,9 +81,7 @@ async def test_a_watch_that_hangs_silently_is_opened_anew_and_what_it_missed_is_
     assert await asyncio.to_thread(operator.stop) == 0
 
 
-async def test_a_child_that_a_webhook_refuses_with_400_keeps_no_other_but_what_it_protects(
-    admin: Admin, operator, proxy
-):
+async def test_refusal_by_a_webhook_with_400_blocks_only_dependent_children(admin: Admin, operator, proxy):
     proxy.refuse = lambda method, path: (
         400 if method == "POST" and path.rpartition("/")[2] in ("networkpolicies", "configmaps") else None
     )
@@ -106,9 +104,7 @@ async def test_a_child_that_a_webhook_refuses_with_400_keeps_no_other_but_what_i
     await there(admin, "refused-shard-0")
 
 
-async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
-    admin: Admin, operator, proxy
-):
+async def test_audit_finds_deletions_missed_by_the_watches(admin: Admin, operator, proxy):
     await admin.feed("unseen", symbols=["AA"])
     await there(admin, "unseen-shard-0")
     proxy.blocked = True
@@ -121,7 +117,7 @@ async def test_what_was_deleted_while_nothing_was_watched_is_found_by_the_audit(
 
 
 @pytest.mark.parametrize("status", [429, 500])
-async def test_refused_writes_are_tried_again_until_they_are_taken(admin: Admin, operator, proxy, status):
+async def test_retry_of_refused_writes_until_they_succeed(admin: Admin, operator, proxy, status):
     refused = []
 
     def refuse(method: str, path: str) -> int | None:
@@ -141,9 +137,7 @@ async def test_refused_writes_are_tried_again_until_they_are_taken(admin: Admin,
 
 
 @pytest.mark.parametrize("written", ["deployments/contested-shard-0", "marketfeeds/contested/status"])
-async def test_conflicts_on_a_child_or_on_the_status_are_no_news_and_the_feed_converges(
-    admin: Admin, operator, proxy, written
-):
+async def test_retry_of_conflicts_without_conditions_or_events(admin: Admin, operator, proxy, written):
     await admin.feed("contested", symbols=["AA"])
 
     async def settled():
@@ -188,16 +182,18 @@ async def test_conflicts_on_a_child_or_on_the_status_are_no_news_and_the_feed_co
     assert operator.process.poll() is None
 
 
-async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin: Admin, operator, proxy):
+async def test_refusal_that_is_permanent_becomes_a_condition_and_the_rest_is_applied(
+    admin: Admin, operator, proxy
+):
     proxy.refuse = lambda method, path: 403 if method == "POST" and "/networkpolicies" in path else None
     await admin.feed("refused", symbols=["AA"])
 
-    async def told():
+    async def reported():
         found = await admin.condition("refused", "Degraded")
         assert found["status"] == "True", found
         return found
 
-    degraded = await eventually(told)
+    degraded = await eventually(reported)
     assert degraded["reason"] == "ApplyFailed"
     assert degraded["message"] == "NetworkPolicy refused-ingestion: injected fault"
     assert await shard_files(admin) == ["refused-shard-0"]
@@ -209,7 +205,7 @@ async def test_a_refusal_for_good_becomes_a_condition_and_the_rest_is_done(admin
     await eventually(resolved)
 
 
-async def test_what_is_refused_because_the_namespace_goes_is_no_missing_right(admin: Admin):
+async def test_refusal_in_a_terminating_namespace_is_not_a_missing_permission(admin: Admin):
     path = KINDS["Namespace"].path(None, admin.namespace)
     await admin.cluster.merge(path, {"metadata": {"finalizers": ["example.com/held"]}})
     await admin.cluster._request("delete", path)
@@ -225,7 +221,7 @@ async def test_what_is_refused_because_the_namespace_goes_is_no_missing_right(ad
         await admin.cluster.merge(path, {"metadata": {"finalizers": None}})
 
 
-async def test_an_event_of_any_length_in_any_script_is_taken(admin: Admin):
+async def test_events_are_truncated_by_bytes(admin: Admin):
     """Symbols of a venue may contain CJK characters, and the limits of an Event are in bytes."""
     stored = await admin.feed("truncated", symbols=["币安人生USDT"])
     feed = {key: stored["metadata"][key] for key in ("namespace", "name", "uid", "resourceVersion")}
@@ -253,12 +249,12 @@ async def test_a_fault_that_stays_is_reported_after_a_while_and_taken_back_when_
     proxy.refuse = refuse
     await admin.feed("faulty", symbols=["AA"])
 
-    async def told():
+    async def reported():
         found = await admin.condition("faulty", "Degraded")
         assert found["reason"] == "ApplyFailed", found
         return found
 
-    assert (await eventually(told))["message"] == "Deployment faulty-shard-0: injected fault"
+    assert (await eventually(reported))["message"] == "Deployment faulty-shard-0: injected fault"
     assert len(refused) >= 5, "a transient fault was reported"
     proxy.refuse = lambda _method, _path: None
 
@@ -268,7 +264,7 @@ async def test_a_fault_that_stays_is_reported_after_a_while_and_taken_back_when_
     await eventually(taken_back)
 
 
-async def test_livez_fails_when_changes_do_not_come_through_and_recovers(admin: Admin, operator, proxy):
+async def test_livez_fails_while_watches_receive_nothing_and_recovers(admin: Admin, operator, proxy):
     import aiohttp
 
     async def livez() -> tuple[int, str]:

@@ -50,7 +50,7 @@ async def ignored(_: Key) -> None:
     return None
 
 
-async def test_no_response_of_a_venue_ends_the_listings():
+async def test_listings_survive_any_response_of_a_venue():
     outcomes: Counter[bool] = Counter()
 
     async def asks(base: str, rounds: int) -> None:
@@ -59,7 +59,7 @@ async def test_no_response_of_a_venue_ends_the_listings():
         async with aiohttp.ClientSession(timeout=SHORT) as session:
             for _ in range(rounds):
                 listings.of(FEED, spec)
-                succeeded = await listings._ask(session, base)
+                succeeded = await listings._refresh(session, base)
                 found = listings.of(FEED, spec)
                 assert found is not None
                 assert succeeded == (not found.problem)
@@ -75,7 +75,7 @@ async def test_no_response_of_a_venue_ends_the_listings():
     assert outcomes.keys() == {True, False}
 
 
-async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cannot_be_written():
+async def test_reports_survive_any_response_of_a_pod_with_a_valid_status():
     samples = [json.loads(worker_status("0123456789abcdef")), CONSUMER]
     outcomes: Counter[str] = Counter()
 
@@ -100,7 +100,7 @@ async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cann
         reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=ignored)
         async with reports.session() as session:
             for _ in range(rounds):
-                await reports.ask_all(session)
+                await reports.poll_all(session)
                 outcomes["seen"] += len(reports.by_pod)
                 outcomes["rejected"] += len(reports.problems)
                 observed = Observed(
@@ -110,16 +110,18 @@ async def test_no_response_of_a_pod_ends_the_reports_or_makes_a_status_that_cann
                 )
                 planned = plan(feed, observed)
                 at = Situation(store.feeds[FEED], spec, [], observed, planned, applied=True)
-                told = json.dumps(decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json"))
-                assert "\\u001b" not in told
-                assert len(told) < 20_000
+                reported = json.dumps(
+                    decide(at, NOW).model_dump(by_alias=True, exclude_none=True, mode="json")
+                )
+                assert "\\u001b" not in reported
+                assert len(reported) < 20_000
 
     await meet(fuzz_rng("pods"), samples, fuzz_rounds(), asks)
     assert outcomes["seen"] > 0
     assert outcomes["rejected"] > 0
 
 
-async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():
+async def test_listings_of_unresponsive_addresses_do_not_delay_other_namespaces():
     """Thirty feeds of one namespace, each with an address that accepts the request and does not respond."""
     waiting = asyncio.Event()
 
@@ -139,8 +141,8 @@ async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    told = asyncio.Queue[Key]()
-    listings = Listings(told.put, Metrics(CollectorRegistry()))
+    reported = asyncio.Queue[Key]()
+    listings = Listings(reported.put, Metrics(CollectorRegistry()))
     bases = [(("hostile", f"f{number}"), f"http://127.0.0.1:{port}/{number}") for number in range(30)]
     patient = (("patient", "feed"), f"http://127.0.0.1:{runner.addresses[0][1]}")
     for key, base in bases:
@@ -149,7 +151,7 @@ async def test_addresses_that_never_respond_keep_no_other_namespace_waiting():
     await waiting.wait()
     listings.of(patient[0], selecting(patient[1]))
     try:
-        assert await asyncio.wait_for(told.get(), RESPONSE_SECONDS / 2) == patient[0]
+        assert await asyncio.wait_for(reported.get(), RESPONSE_SECONDS / 2) == patient[0]
     finally:
         running.cancel()
         await asyncio.wait({running})
@@ -165,7 +167,7 @@ def selecting(base: str) -> Spec:
     return spec
 
 
-def test_a_listing_of_nothing_but_commas_is_refused_before_it_is_decoded():
+def test_listings_of_only_commas_are_refused_before_decoding():
     body = b'{"symbols":[' + b"[]," * (10 * 2**20) + b"[]]}"
     tracemalloc.start()
     try:
@@ -176,12 +178,12 @@ def test_a_listing_of_nothing_but_commas_is_refused_before_it_is_decoded():
         tracemalloc.stop()
 
 
-def test_a_listing_of_half_a_million_odd_entries_is_refused_by_their_number():
+def test_listings_of_half_a_million_invalid_entries_are_refused():
     with pytest.raises(BadBody, match="lists more than 20,000 symbols"):
         read_exchange_info(b'{"symbols":[' + b"0," * 500_000 + b"0]}")
 
 
-def test_an_odd_entry_costs_itself_only():
+def test_listings_skip_only_invalid_entries():
     odd = [7, None, {}, {"symbol": 7}, {"symbol": "a\x1b", "status": "TRADING", "quoteAsset": "USDT"}, [[[]]]]
     body = msgspec.json.encode({"symbols": [*odd, *LISTING["symbols"]]})
     found = read_exchange_info(body)
@@ -189,7 +191,7 @@ def test_an_odd_entry_costs_itself_only():
     assert found.skipped == len(odd)
 
 
-async def test_a_gzip_bomb_is_given_up_at_the_bound():
+async def test_listings_limit_a_gzip_bomb():
     body = gzip.compress(b'{"symbols":[' + b"[]," * (20 * 2**20) + b"[]]}", 9)
     app = web.Application()
 

@@ -97,7 +97,7 @@ async def refusals(admin: Admin, stored: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.integration
-async def test_whatever_passes_the_crd_can_be_planned(admin: Admin):
+async def test_fuzz_every_spec_accepted_by_the_crd_can_be_planned(admin: Admin):
     specs = Specs(schema(), fuzz_rng("specs"))
     gate = asyncio.Semaphore(AT_ONCE)
     taken: list[dict[str, Any]] = []

@@ -73,7 +73,7 @@ async def is_served(admin: Admin, name: str) -> None:
     assert degraded["reason"] == "AsExpected", degraded
 
 
-async def test_objects_nested_too_deep_for_any_decoder_end_no_watch_and_no_list(
+async def test_hostile_nesting_breaks_no_watch_and_no_list(
     admin: Admin, api_server, start_operator, neighbours
 ):
     operator: Operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
@@ -95,8 +95,8 @@ async def test_objects_nested_too_deep_for_any_decoder_end_no_watch_and_no_list(
             for number, (case, (kind, content, entry)) in enumerate(cases.items()):
                 name = f"deep-{levels}-{number}"
                 text = written(kind, admin.namespace, name, content, entry)
-                status, told = await post(api_server, kind.path(admin.namespace), text)
-                assert status in (201, 400, 413, 422), (case, levels, told)
+                status, reported = await post(api_server, kind.path(admin.namespace), text)
+                assert status in (201, 400, 413, 422), (case, levels, reported)
                 if status == 201:
                     taken.add(case.partition(" ")[0])
         print("accepted by the API server:", sorted(taken))
@@ -130,7 +130,7 @@ EDIT_SECONDS = 20.0
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shape", LARGE)
-async def test_many_large_objects_with_our_labels_leave_the_operator_within_its_memory_and_stall_no_feed(
+async def test_hostile_large_objects_keep_memory_bounded_and_stall_no_feed(
     admin: Admin, api_server, start_operator, shape
 ):
     """Through open watches, lists at startup and audits."""
@@ -142,8 +142,8 @@ async def test_many_large_objects_with_our_labels_leave_the_operator_within_its_
         await is_served(admin, "small")
         for number in range(count):
             text = written(CONFIG_MAP, admin.namespace, f"large-{number}", content, fields)
-            status, told = await post(api_server, CONFIG_MAP.path(admin.namespace), text)
-            assert status == 201, told
+            status, reported = await post(api_server, CONFIG_MAP.path(admin.namespace), text)
+            assert status == 201, reported
         await is_served(admin, "watching-large")
         assert await asyncio.to_thread(peak_memory_mib, operator) < MEMORY_BOUND_MIB
         assert await asyncio.to_thread(operator.stop) == 0
@@ -176,9 +176,7 @@ async def edited(admin: Admin, name: str, number: int) -> float:
     return time.monotonic() - before
 
 
-async def test_annotations_and_finalizers_of_the_framework_concern_their_feed_alone(
-    admin: Admin, start_operator
-):
+async def test_hostile_kopf_annotations_affect_only_their_feed(admin: Admin, start_operator):
     operator: Operator = await asyncio.to_thread(start_operator)
     body = {
         "apiVersion": FEEDS.api_version, "kind": FEEDS.kind,
@@ -202,7 +200,7 @@ async def test_annotations_and_finalizers_of_the_framework_concern_their_feed_al
     assert await asyncio.to_thread(operator.stop) == 0
 
 
-async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Admin, start_operator):
+async def test_hostile_object_in_another_namespace_does_not_affect_the_feed(admin: Admin, start_operator):
     """With all labels and the field manager of a child, by an author without permissions in the feed's namespace."""
     operator: Operator = await asyncio.to_thread(start_operator, AUDIT_SECONDS="1")
     await admin.feed("victim", symbols=["AA", "BB"])
@@ -211,7 +209,7 @@ async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Adm
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}
     await admin.cluster.apply(KINDS["Namespace"], namespace, manager="tests")
     forged = {
-        "apiVersion": "v1", "kind": "ConfigMap", "data": {**made["data"], "leaving.json": '["AA"]'},
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {**made["data"], "draining.json": '["AA"]'},
         "metadata": {
             "name": "victim-shard-0", "namespace": other, "labels": made["metadata"]["labels"],
             "annotations": made["metadata"]["annotations"],
@@ -233,7 +231,7 @@ async def test_an_object_elsewhere_that_names_a_feed_has_no_say_in_it(admin: Adm
     assert await asyncio.to_thread(operator.stop) == 0
 
 
-async def test_a_run_of_retention_is_one_of_the_feeds_own_cron_job(admin: Admin, start_operator):
+async def test_hostile_job_with_retention_labels_is_ignored(admin: Admin, start_operator):
     """Labels can be set by anyone: a failing Job with the labels of a feed's retention, and a name too long for a
     status.
     """
@@ -254,21 +252,21 @@ async def test_a_run_of_retention_is_one_of_the_feeds_own_cron_job(admin: Admin,
     await admin.cluster._request("post", JOB.path(admin.namespace), body=job)
     await admin.feed("kept", symbols=["AA", "BB"], storage=storage)
 
-    async def told() -> dict[str, Any]:
+    async def reported() -> dict[str, Any]:
         stored = await admin.get("MarketFeed", "kept")
         assert stored is not None
         status: dict[str, Any] = stored.get("status", {})
         assert status.get("symbols", {}).get("resolved") == 2
         return status
 
-    status = await eventually(told)
+    status = await eventually(reported)
     assert status["retention"] == {"cronJob": "kept-retain", "job": "", "state": "None"}
     assert (await admin.condition("kept", "Degraded"))["reason"] not in ("RetentionFailed", "ReconcileFailed")
     assert await asyncio.to_thread(operator.stop) == 0
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_a_kind_of_another_operator_that_cannot_be_listed_concerns_those_who_use_it(
+async def test_optional_kind_that_cannot_be_listed_degrades_only_its_users(
     admin: Admin, api_server, start_operator, neighbours, status
 ):
     """As with a conversion webhook that is down, or a role that lacks the permission."""
@@ -309,7 +307,7 @@ async def test_a_kind_of_another_operator_that_cannot_be_listed_concerns_those_w
         assert await asyncio.to_thread(operator.stop) == 0
 
 
-async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone(
+async def test_namespace_lease_refused_in_one_namespace_degrades_only_its_feeds(
     admin: Admin, api_server, start_operator
 ):
     """As with an admission policy's webhook that is down for that namespace."""
@@ -319,20 +317,20 @@ async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone
     async with FaultProxy(api_server.server, api_server.ca_file).running() as proxy:
         settings = {
             "server": f"http://127.0.0.1:{proxy.port}", "AUDIT_SECONDS": "1", "RESYNC_SECONDS": "1",
-            "CLAIM_SECONDS": "0.3",
+            "NAMESPACE_LEASE_SECONDS": "0.3",
         }  # fmt: skip
         operator: Operator = await asyncio.to_thread(lambda: start_operator(**settings))
         await is_served(admin, "claimed")
         await is_served(other, "beside")
         proxy.refuse = lambda _, path: 500 if f"/namespaces/{admin.namespace}/leases" in path else None
 
-        async def told() -> bool:
+        async def reported() -> bool:
             found = await admin.condition("claimed", "Degraded")
             assert found["reason"] == "OperatorDegraded", found
             assert f"lease of namespace {admin.namespace}: " in found["message"]
             return True
 
-        await eventually(told)
+        await eventually(reported)
         await is_served(other, "later")
         assert (await other.condition("beside", "Degraded"))["reason"] == "AsExpected"
         assert (
@@ -362,7 +360,7 @@ async def test_a_claim_that_is_refused_in_one_namespace_concerns_its_feeds_alone
     await admin.cluster._request("delete", KINDS["Namespace"].path(None, other.namespace))
 
 
-async def test_rights_that_are_taken_away_in_one_namespace_and_given_back(admin: Admin, api_server, tmp_path):
+async def test_permissions_revoked_in_one_namespace_and_granted_again(admin: Admin, api_server, tmp_path):
     kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", await narrow_token(admin))
     other = Admin(admin.cluster, f"{admin.namespace}-b")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other.namespace}}
@@ -371,7 +369,7 @@ async def test_rights_that_are_taken_away_in_one_namespace_and_given_back(admin:
     with contextlib.ExitStack() as running:
         operator = launch(
             tmp_path, kubeconfig, running, WATCH_NAMESPACES=f"{other.namespace},{admin.namespace}",
-            OPERATOR_NAMESPACE=admin.namespace, AUDIT_SECONDS="1", RESYNC_SECONDS="1", CLAIM_SECONDS="0.5",
+            OPERATOR_NAMESPACE=admin.namespace, AUDIT_SECONDS="1", RESYNC_SECONDS="1", NAMESPACE_LEASE_SECONDS="0.5",
             REPORT_SECONDS="0.2",
         )  # fmt: skip
         await is_served(other, "loses")
@@ -379,8 +377,8 @@ async def test_rights_that_are_taken_away_in_one_namespace_and_given_back(admin:
         await admin.cluster._request("delete", KINDS["RoleBinding"].path(other.namespace, "narrow"))
 
         async def named() -> bool:
-            told = await asyncio.to_thread(status_of, operator)
-            return list(told["unavailableNamespaces"]) == [other.namespace]
+            reported = await asyncio.to_thread(status_of, operator)
+            return list(reported["unavailableNamespaces"]) == [other.namespace]
 
         await eventually(named)
         await other.feed("loses", symbols=["AA", "BB"])

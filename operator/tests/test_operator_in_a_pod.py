@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from operator_support import PATIENCE_SECONDS, SYSTEM, Admin, Operator, eventually
+from operator_support import SYSTEM, WAIT_SECONDS, Admin, Operator, eventually
 
 from marketfeed_operator.kinds import Kind
 
@@ -68,21 +68,21 @@ def container(api_server, token: str, tmp_path: Path) -> Iterator[Callable[..., 
         "import os, pathlib; print(os.getuid(), os.environ.get('HOME'), os.access('/', os.W_OK));"
         "print(pathlib.Path('/proc/self/status').read_text())",
     )  # fmt: skip
-    if check.process.wait(PATIENCE_SECONDS) != 0:
+    if check.process.wait(WAIT_SECONDS) != 0:
         pytest.skip(f"this machine allows no namespaces: {check.log.read_text()[-300:]}")
-    told = check.log.read_text()
-    assert told.startswith("65532 None False"), told
-    assert "CapEff:\t0000000000000000" in told
+    reported = check.log.read_text()
+    assert reported.startswith("65532 None False"), reported
+    assert "CapEff:\t0000000000000000" in reported
     try:
         yield run
     finally:
         for process in started:
             if process.poll() is None:
                 process.kill()
-            process.wait(PATIENCE_SECONDS)
+            process.wait(WAIT_SECONDS)
 
 
-async def test_it_leads_serves_and_ends_as_in_a_pod(admin: Admin, container):
+async def test_operator_in_a_pod_leads_serves_and_stops(admin: Admin, container):
     operator = container(str(Path(sys.executable).parent / "marketfeed-operator"))
     operator.await_log("leading")
     lease = await admin.cluster.get(LEASE.path(SYSTEM, "marketfeed-operator"))

@@ -21,8 +21,8 @@ from marketfeed_cli.kubectl.preview import as_json, preview
 from marketfeed_cli.kubectl.tables import age, status
 from marketfeed_devtools.ports import free_port
 from marketfeed_operator.api import Spec, parse
-from marketfeed_operator.assign import Reading
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.assign import ShardAssignment
+from marketfeed_operator.desired import stored_assignment
 from marketfeed_operator.kinds import CONFIG_MAP
 
 PORT = free_port()
@@ -35,8 +35,8 @@ def sound(**changes) -> Spec:
     return found
 
 
-def test_a_preview_tells_what_comes_goes_and_moves():
-    now = {0: Reading(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
+def test_kubectl_preview_shows_added_removed_and_moved_symbols():
+    now = {0: ShardAssignment(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
     then = sound(symbols=["AA", "BB", "CC", "EE"], shardSize=2, logging={"level": "DEBUG"})
     found = preview("feed", now, sound(), then, frozenset(then.symbols or ()))
     assert (found.added, found.removed) == (("EE",), ("DD",))
@@ -45,10 +45,10 @@ def test_a_preview_tells_what_comes_goes_and_moves():
     assert found.settings == {"spec.logging.level": ("INFO", "DEBUG"), "spec.shardSize": (50, 2)}
     assert found.restarted == ("feed-shard-0",)
     assert (found.created, found.deleted, found.migrated, found.paused) == ((), (), False, False)
-    told = as_json(found)
-    assert told["moved"] == [{"symbol": "CC", "from": "feed-shard-0", "to": "feed-shard-1"}]
-    assert told["shards"][1] == {"name": "feed-shard-1", "symbolsNow": 0, "symbolsThen": 2}
-    assert told["settings"][1] == {"path": "spec.shardSize", "now": 50, "then": 2}
+    reported = as_json(found)
+    assert reported["moved"] == [{"symbol": "CC", "from": "feed-shard-0", "to": "feed-shard-1"}]
+    assert reported["shards"][1] == {"name": "feed-shard-1", "symbolsNow": 0, "symbolsThen": 2}
+    assert reported["settings"][1] == {"path": "spec.shardSize", "now": 50, "then": 2}
     assert preview("feed", now, sound(), sound(), frozenset(sound().symbols or ())).empty
 
 
@@ -79,15 +79,13 @@ CONSUMERS = {("StatefulSet", "feed-consumer-book"), ("StatefulSet", "feed-consum
         "with retention", "without retention", "other worker settings", "no monitor", "a label, while paused",
     ],
 )  # fmt: skip
-def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
-    before, after, created, deleted, restarted, migrated
-):
-    now = {0: Reading(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
+def test_kubectl_preview_shows_objects_and_restarts(before, after, created, deleted, restarted, migrated):
+    now = {0: ShardAssignment(frozenset(("AA", "BB", "CC", "DD")), frozenset())}
     then = sound(**after)
     found = preview("feed", now, sound(**before), then, frozenset(then.symbols or ()), {"PodMonitor"})
-    wanted = ("StatefulSet", "PodMonitor", "CronJob")
-    assert {each for each in found.created if each[0] in wanted} == created
-    assert {each for each in found.deleted if each[0] in wanted} == deleted
+    compared = ("StatefulSet", "PodMonitor", "CronJob")
+    assert {each for each in found.created if each[0] in compared} == created
+    assert {each for each in found.deleted if each[0] in compared} == deleted
     assert (found.restarted, found.migrated) == (restarted, migrated)
     assert found.paused == then.paused
 
@@ -96,7 +94,7 @@ def test_a_preview_tells_which_objects_come_and_go_and_which_pods_restart(
     ("seconds", "expected"),
     [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (172_800, "2d"), (-5, "0s")],
 )
-def test_an_age_is_told_as_kubectl_does(seconds, expected):
+def test_kubectl_age_has_the_format_of_kubectl(seconds, expected):
     now = datetime(2026, 11, 28, tzinfo=UTC)
     assert age((now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ"), now) == expected
     assert age(None, now) == "-"
@@ -114,9 +112,13 @@ def test_an_age_is_told_as_kubectl_does(seconds, expected):
     ],
     ids=["no retention", "before the first run", "with a run"],
 )
-def test_a_status_names_the_cron_job_of_retention_and_its_newest_run(retention, line):
-    told = {"retention": retention} if retention else {}
-    feed = {"metadata": {"namespace": "n", "name": "feed"}, "spec": {"venue": "binance_us"}, "status": told}
+def test_kubectl_status_shows_the_retention_cron_job_and_its_latest_run(retention, line):
+    reported = {"retention": retention} if retention else {}
+    feed = {
+        "metadata": {"namespace": "n", "name": "feed"},
+        "spec": {"venue": "binance_us"},
+        "status": reported,
+    }
     written = io.StringIO()
     status(Console(file=written, width=120), [feed], datetime(2026, 11, 28, tzinfo=UTC))
     assert [each for each in written.getvalue().splitlines() if "retention" in each] == (
@@ -166,7 +168,7 @@ def file(name: str = "feed", **changes) -> str:
 
 
 @pytest.mark.integration
-async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugin):
+async def test_kubectl_plan_matches_the_result(admin: Admin, operator, plugin):
     before = await said(plugin, "plan", "-f", "-", "-o", "json", given=file())
     assert before.returncode == 0, before.stderr
     assert json.loads(before.stdout)["new"] is True
@@ -175,7 +177,9 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
 
         async def read() -> dict[str, list[str]]:
             found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed=feed")
-            return {each["metadata"]["name"]: sorted(reading_of(each["data"]).symbols) for each in found}
+            return {
+                each["metadata"]["name"]: sorted(stored_assignment(each["data"]).symbols) for each in found
+            }
 
         async def at_first():
             return await read() == {"feed-shard-0": ["AA", "BB", "CC", "DD"]}
@@ -203,9 +207,9 @@ async def test_what_plan_says_is_what_then_happens(admin: Admin, operator, plugi
             )
 
         await eventually(ready)
-        told = (await said(plugin, "status", "feed")).stdout
-        assert "feed-shard-1" in told
-        assert "AllReady" in told
+        reported = (await said(plugin, "status", "feed")).stdout
+        assert "feed-shard-1" in reported
+        assert "AllReady" in reported
 
 
 EXAMPLE = REPOSITORY / "manifests" / "examples" / "binance-us.yaml"
@@ -224,7 +228,7 @@ CHILDREN = {
 
 
 @pytest.mark.integration
-async def test_the_example_that_is_applied_becomes_its_children_and_a_status_worth_reading(
+async def test_kubectl_apply_of_the_example_creates_children_and_status(
     admin: Admin, operator, plugin, kubectl
 ):
     """The example of docs/operator.md: kubectl alone, from the file to its output."""
@@ -246,7 +250,7 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
             "NAME": NAME, "VENUE": "binance_us", "SYMBOLS": "10", "SHARDS": "2", "READY-SHARDS": "2",
             "CONSUMERS": "3", "LAG": "30", "MISSING": "0", "READY": "True", "REASON": "AllReady",
         }  # fmt: skip
-        told = [line.split() for line in (await said(plugin, "status")).stdout.splitlines()]
+        reported = [line.split() for line in (await said(plugin, "status")).stdout.splitlines()]
         assert [
             admin.namespace,
             NAME,
@@ -258,12 +262,12 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
             "0",
             "True",
             "AllReady",
-        ] in told
+        ] in reported
         for line in (
             [f"{NAME}-shard-0", "5", "1", "live"], [f"{NAME}-shard-1", "5", "1", "live"],
             ["market.trades.raw", "2/2", "20"], ["market.book_ticker.raw", "1/1", "10"],
         ):  # fmt: skip
-            assert line in [each[: len(line)] for each in told], told
+            assert line in [each[: len(line)] for each in reported], reported
 
         async def event_created():  # after the status
             described = (await said(kubectl, "describe", "mf", NAME)).stdout
@@ -275,7 +279,7 @@ async def test_the_example_that_is_applied_becomes_its_children_and_a_status_wor
 
 
 @pytest.mark.integration
-def test_mistakes_are_told_in_a_line(plugin):
+def test_kubectl_errors_are_one_line(plugin):
     wrong = plugin("plan", "-f", "-", given=file(shardSize=0))
     assert (wrong.returncode, wrong.stderr) == (
         2, "error: spec.shardSize=0: input should be greater than or equal to 1\n",

@@ -4,7 +4,7 @@ import asyncio
 import signal
 
 import pytest
-from operator_support import PATIENCE_SECONDS, Admin, eventually
+from operator_support import WAIT_SECONDS, Admin, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -19,9 +19,7 @@ def feed_arrives(admin: Admin, name: str):
     return eventually(check)
 
 
-async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_dies(
-    admin: Admin, start_operator
-):
+async def test_leader_stopped_or_killed_is_replaced_by_the_standby(admin: Admin, start_operator):
     first = start_operator(OPERATOR_NAME="first", LEASE_SECONDS=LEASE_SECONDS)
     second = start_operator(OPERATOR_NAME="second", LEASE_SECONDS=LEASE_SECONDS, wait=False)
     await asyncio.to_thread(second.await_log, "another operator is the leader")
@@ -53,15 +51,15 @@ async def test_a_second_operator_waits_and_takes_over_from_one_that_stops_or_die
     await asyncio.to_thread(third.stop)
 
 
-async def test_a_leader_whose_lease_is_taken_stops_at_once(admin: Admin, start_operator):
+async def test_leader_that_lost_its_lease_stops_at_once(admin: Admin, start_operator):
     leader = start_operator(OPERATOR_NAME="robbed")
     path = "/apis/coordination.k8s.io/v1/namespaces/marketfeed-system/leases/marketfeed-operator"
     await admin.cluster.merge(path, {"spec": {"holderIdentity": "a-thief", "leaseDurationSeconds": 5}})
-    assert await asyncio.to_thread(leader.process.wait, PATIENCE_SECONDS) == 1
+    assert await asyncio.to_thread(leader.process.wait, WAIT_SECONDS) == 1
     assert "leader lease lost to another operator" in leader.log.read_text()
 
 
-async def test_a_new_version_takes_the_feeds_over_and_rolls_them(admin: Admin, start_operator):
+async def test_leader_of_a_new_version_adopts_the_feeds_and_rolls_them(admin: Admin, start_operator):
     old = start_operator(WORKER_IMAGE="worker:1")
     await admin.feed("upgraded", symbols=["AA"])
     # Its ConfigMap comes first: an operator that stopped in between would leave nothing to roll.

@@ -8,7 +8,7 @@ import pytest
 from operator_support import KINDS, Admin, Operator, eventually
 
 from marketfeed_operator.cluster import FEEDS
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.desired import stored_assignment
 from marketfeed_operator.kinds import CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET
 from marketfeed_operator.names import MAX_FEED_NAME
 from marketfeed_wire.assignment import FILE_NAME
@@ -25,7 +25,7 @@ def operator(start_operator, pod_port) -> Operator:
 
 async def read_by(admin: Admin, feed: str) -> dict[str, set[str]]:
     found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, f"marketfeed.dev/feed={feed}")
-    return {body["metadata"]["name"]: set(reading_of(body["data"]).symbols) for body in found}
+    return {body["metadata"]["name"]: set(stored_assignment(body["data"]).symbols) for body in found}
 
 
 def await_condition(admin: Admin, feed: str, kind: str, status: str, reason: str = ""):
@@ -38,7 +38,7 @@ def await_condition(admin: Admin, feed: str, kind: str, status: str, reason: str
     return eventually(check)
 
 
-async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(admin: Admin, nodes, operator):
+async def test_feed_gets_children_becomes_ready_and_is_deleted_with_them(admin: Admin, nodes, operator):
     await admin.feed(
         "full", symbols=["BTCUSDT", "ETHUSDT", "SOLUSDT"], shardSize=2, storage=STORAGE,
         consumers={"trades": {"replicas": 2}},
@@ -56,7 +56,7 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
         "full-shard-1": {"SOLUSDT"},
     }
 
-    async def told():
+    async def reported():
         status = (await admin.get("MarketFeed", "full"))["status"]
         assert status["shards"]["ready"] == status["shards"]["updated"] == 2
         assert [item["applied"] == item["hash"] for item in status["shards"]["items"]] == [True, True]
@@ -66,7 +66,7 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
         assert status["observedGeneration"] == 1
         return True
 
-    await eventually(told)
+    await eventually(reported)
     account = await admin.get("ServiceAccount", "full-pods")
     assert account["automountServiceAccountToken"] is False
     feed = await admin.get("MarketFeed", "full")
@@ -90,7 +90,7 @@ async def test_a_feed_becomes_its_children_and_ready_and_goes_with_all_of_them(a
     await eventually(nothing_left)
 
 
-async def test_longest_name_of_a_feed_gives_every_workload_its_pods(admin: Admin, nodes, operator):
+async def test_feed_with_the_longest_name_gets_pods_for_every_workload(admin: Admin, nodes, operator):
     """By Kubernetes' own controllers; what they derive from the names is in `test_operator_desired`."""
     name = "f" * (MAX_FEED_NAME - 1) + "9"
     await admin.feed(
@@ -124,7 +124,7 @@ async def test_longest_name_of_a_feed_gives_every_workload_its_pods(admin: Admin
         assert max(len(value) for value in metadata["labels"].values()) <= 63
 
 
-async def test_reconciling_again_writes_nothing(admin: Admin, nodes, operator):
+async def test_resync_writes_nothing(admin: Admin, nodes, operator):
     await admin.feed("still", symbols=["BTCUSDT", "ETHUSDT"], storage=STORAGE)
     await await_condition(admin, "still", "Ready", "True")
     await await_condition(admin, "still", "Progressing", "False")
@@ -150,7 +150,7 @@ async def test_reconciling_again_writes_nothing(admin: Admin, nodes, operator):
     await eventually(unchanged_for_three_resyncs)
 
 
-async def test_one_symbol_added_changes_one_file_and_restarts_nothing(admin: Admin, nodes, operator):
+async def test_symbol_added_changes_one_file_and_restarts_no_pod(admin: Admin, nodes, operator):
     symbols = ["AAUSDT", "BBUSDT", "CCUSDT", "DDUSDT", "EEUSDT"]
     await admin.feed("sticky", symbols=symbols, shardSize=2)
     await await_condition(admin, "sticky", "Progressing", "False")
@@ -203,7 +203,7 @@ async def test_a_symbol_that_moves_is_released_only_when_its_new_shard_has_it_li
     await await_condition(admin, "moving", "Progressing", "False")
 
 
-async def test_drift_is_repaired_and_counted(admin: Admin, nodes, operator):
+async def test_drift_is_corrected_and_counted(admin: Admin, nodes, operator):
     await admin.feed("drift", symbols=["BTCUSDT"])
     await await_condition(admin, "drift", "Progressing", "False")
     corrected = operator.total("marketfeed_operator_drift_corrected_total")
@@ -235,7 +235,7 @@ async def test_drift_is_repaired_and_counted(admin: Admin, nodes, operator):
     await eventually(counted)
 
 
-async def test_what_others_put_into_a_child_stays(admin: Admin, nodes, operator):
+async def test_drift_excludes_fields_of_other_managers(admin: Admin, nodes, operator):
     await admin.feed("guest", symbols=["BTCUSDT"])
     await await_condition(admin, "guest", "Progressing", "False")
     path = DEPLOYMENT.path(admin.namespace, "guest-shard-0")
@@ -255,7 +255,7 @@ async def test_what_others_put_into_a_child_stays(admin: Admin, nodes, operator)
     await eventually(rolled)
 
 
-async def test_a_paused_feed_is_left_as_it_is_and_taken_up_again(admin: Admin, nodes, operator):
+async def test_paused_feed_is_not_changed_until_resumed(admin: Admin, nodes, operator):
     await admin.feed("pause", symbols=["AA"], shardSize=1)
     await await_condition(admin, "pause", "Ready", "True")
     await admin.feed("pause", symbols=["AA", "BB"], shardSize=1, paused=True)
@@ -274,7 +274,7 @@ async def test_a_paused_feed_is_left_as_it_is_and_taken_up_again(admin: Admin, n
     assert await read_by(admin, "pause") == {"pause-shard-0": {"AA"}, "pause-shard-1": {"BB"}}
 
 
-async def test_consumers_wait_for_the_migration_and_its_failure_is_told(admin: Admin, nodes, operator):
+async def test_migration_holds_consumers_and_its_failure_is_reported(admin: Admin, nodes, operator):
     nodes.failing_jobs = True
     await admin.feed("migrate", symbols=["AA"], storage=STORAGE)
     await await_condition(admin, "migrate", "Progressing", "True", "Migrating")
@@ -310,7 +310,7 @@ async def test_consumers_wait_for_the_migration_and_its_failure_is_told(admin: A
     assert await admin.names("StatefulSet") == ["migrate-consumer-book", "migrate-consumer-trades"]
 
 
-async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, nodes, operator):
+async def test_rollout_of_a_bad_image_stops_at_a_few_shards_with_the_reason(admin: Admin, nodes, operator):
     symbols = [f"S{number}" for number in range(5)]
     feed = {"symbols": symbols, "shardSize": 1, "ingestion": {"maxUpdatingShards": 2}}
     await admin.feed("staged", **feed)
@@ -340,7 +340,7 @@ async def test_a_bad_image_stops_at_a_few_shards_and_says_why(admin: Admin, node
     await eventually(everywhere)
 
 
-async def test_symbols_that_the_venue_does_not_trade_are_named(admin: Admin, nodes, operator):
+async def test_symbols_that_the_venue_does_not_trade_are_listed(admin: Admin, nodes, operator):
     await admin.feed("unknown", symbols=["BTCUSDT", "NOSUCH1", "NOSUCH2"])
     degraded = await await_condition(admin, "unknown", "Degraded", "True", "SymbolsUnknown")
     assert "NOSUCH1 (not listed), NOSUCH2 (not listed)" in degraded["message"]
@@ -349,7 +349,7 @@ async def test_symbols_that_the_venue_does_not_trade_are_named(admin: Admin, nod
     await await_condition(admin, "unknown", "Ready", "True")
 
 
-async def test_events_are_told_once_a_transition(admin: Admin, nodes, operator):
+async def test_events_are_created_once_per_transition(admin: Admin, nodes, operator):
     await admin.feed("events", symbols=["BTCUSDT"])
     await await_condition(admin, "events", "Ready", "True")
     await await_condition(admin, "events", "Progressing", "False")
@@ -369,9 +369,7 @@ async def test_events_are_told_once_a_transition(admin: Admin, nodes, operator):
     assert "Ready is True AllReady" in ours
 
 
-async def test_a_field_that_cannot_change_is_changed_by_recreation_and_the_pods_stay(
-    admin: Admin, nodes, operator
-):
+async def test_recreation_for_an_immutable_field_keeps_the_pods(admin: Admin, nodes, operator):
     await admin.feed("immutable", symbols=["BTCUSDT"], storage=STORAGE, consumers={"trades": {}})
     await await_condition(admin, "immutable", "Ready", "True")
     name = "immutable-consumer-trades"
@@ -407,7 +405,7 @@ async def test_a_field_that_cannot_change_is_changed_by_recreation_and_the_pods_
 @pytest.mark.parametrize(
     ("kind", "name"), [("Deployment", "mistaken-shard-0"), ("StatefulSet", "mistaken-consumer-trades")]
 )
-async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_every_workload_stays(
+async def test_refusal_of_an_invalid_child_becomes_a_condition_and_workloads_stay(
     admin: Admin, nodes, operator, kind, name
 ):
     """Beyond the validation of the CRD: an annotation that the API server validates in a pod."""
@@ -426,7 +424,7 @@ async def test_a_mistake_that_only_the_api_server_sees_becomes_a_condition_and_e
     await await_condition(admin, "mistaken", "Degraded", "False")
 
 
-async def test_a_feed_that_waits_for_its_children_to_go_is_not_given_them_back(admin: Admin, nodes, operator):
+async def test_feed_in_foreground_deletion_gets_no_children(admin: Admin, nodes, operator):
     await admin.feed("leaving", symbols=["AA", "BB"], shardSize=1, storage=STORAGE)
     await await_condition(admin, "leaving", "Ready", "True")
     # A foreign finalizer keeps a child, and with it the feed, until the test has checked.
@@ -457,7 +455,7 @@ async def test_a_feed_that_waits_for_its_children_to_go_is_not_given_them_back(a
     await eventually(gone)
 
 
-async def test_five_thousand_symbols_fit_and_their_status_is_small(admin: Admin, operator):
+async def test_status_of_five_thousand_symbols_is_small(admin: Admin, operator):
     symbols = [f"SYMBOL{number:04}USDT" for number in range(5000)]
     await admin.feed("large", symbols=symbols, shardSize=100)
 
@@ -467,12 +465,12 @@ async def test_five_thousand_symbols_fit_and_their_status_is_small(admin: Admin,
 
     await eventually(all_there)
 
-    async def told():
+    async def reported():
         found = await admin.get("MarketFeed", "large")
         assert found.get("status", {}).get("symbols", {}).get("resolved") == 5000
         return found
 
-    found = await eventually(told)
+    found = await eventually(reported)
     assert len(json.dumps(found["status"])) < 20_000
     await admin.delete("MarketFeed", "large")
     await asyncio.sleep(0)

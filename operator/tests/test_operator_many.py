@@ -10,7 +10,7 @@ from operator_support import Admin, Operator, eventually
 
 from marketfeed_devtools.ports import free_port
 from marketfeed_operator.cluster import FEEDS
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.desired import stored_assignment
 from marketfeed_operator.kinds import CONFIG_MAP
 
 pytestmark = pytest.mark.integration
@@ -55,7 +55,7 @@ async def stored(admin: Admin) -> dict[str, dict[str, Any]]:
 async def all_settled(admin: Admin) -> bool:
     """Check that each feed has its shards, its pods and a status that reports them."""
     feeds = await stored(admin)
-    told = [
+    reported = [
         (name, condition["type"], condition["reason"])
         for name, feed in feeds.items()
         for condition in feed.get("status", {}).get("conditions", [])
@@ -63,14 +63,14 @@ async def all_settled(admin: Admin) -> bool:
         and condition["reason"] not in ("AllReady", "Settled")
     ]
     silent = [name for name, feed in feeds.items() if not feed.get("status", {}).get("conditions")]
-    assert not told, f"{len(told)} are not settled: {told[:3]}"
+    assert not reported, f"{len(reported)} are not settled: {reported[:3]}"
     assert not silent, f"{len(silent)} have no status: {silent[:3]}"
     return len(feeds) == FEED_COUNT
 
 
 async def read_by(admin: Admin) -> dict[str, set[str]]:
     found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed")
-    return {body["metadata"]["name"]: set(reading_of(body["data"]).symbols) for body in found}
+    return {body["metadata"]["name"]: set(stored_assignment(body["data"]).symbols) for body in found}
 
 
 def writes(operator: Operator) -> dict[str, float]:
@@ -78,7 +78,7 @@ def writes(operator: Operator) -> dict[str, float]:
 
 
 @pytest.mark.timeout(600)
-async def test_two_hundred_feeds_are_served_and_then_left_alone(admin: Admin, operator: Operator):
+async def test_many_feeds_are_served_and_idle_ones_cause_no_writes(admin: Admin, operator: Operator):
     gate = asyncio.Semaphore(8)
 
     async def first(number: int) -> None:

@@ -12,21 +12,23 @@ from prometheus_client import CollectorRegistry
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.engine.leader import LEASES, LeaderElection
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.namespace_leases import DURATION_SECONDS, NAME, RENEW_SECONDS, Claims
+from marketfeed_operator.engine.namespace_leases import DURATION_SECONDS, NAME, RENEW_SECONDS, NamespaceLeases
 from marketfeed_operator.errors import Unavailable
 
 pytestmark = pytest.mark.integration
 
 
-def claims(admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None) -> Claims:
-    return Claims(
+def namespace_leases(
+    admin: Admin, clock: Clock, name: str, cluster: Cluster | None = None
+) -> NamespaceLeases:
+    return NamespaceLeases(
         cluster or admin.cluster, Metrics(CollectorRegistry()), f"{name}/marketfeed-operator", now=clock
     )
 
 
-async def test_claim_is_kept_by_who_renews_it_and_taken_over_when_nobody_does(admin: Admin):
+async def test_namespace_lease_is_kept_while_renewed_and_acquired_after_expiry(admin: Admin):
     clock = Clock()
-    first, second = claims(admin, clock, "a"), claims(admin, clock, "b")
+    first, second = namespace_leases(admin, clock, "a"), namespace_leases(admin, clock, "b")
     where = admin.namespace
     assert await first.holder(where) == ""
     assert await second.holder(where) == "a/marketfeed-operator"
@@ -45,7 +47,7 @@ async def test_claim_is_kept_by_who_renews_it_and_taken_over_when_nobody_does(ad
     assert await first.holder(where) == "b/marketfeed-operator", "exactly one serves"
 
 
-async def test_claims_at_the_same_moment_have_one_winner_at_once(admin: Admin):
+async def test_namespace_lease_race_has_one_winner_at_once(admin: Admin):
     """Both have seen that there is no Lease: the loser must not serve the namespace until its next attempt."""
     clock, both_looked = Clock(), asyncio.Barrier(2)
 
@@ -55,15 +57,15 @@ async def test_claims_at_the_same_moment_have_one_winner_at_once(admin: Admin):
     async def claimed(name: str) -> str:
         cluster = Failpoints(admin.cluster)
         cluster.after_not_found = wait
-        return await claims(admin, clock, name, cluster).holder(admin.namespace)
+        return await namespace_leases(admin, clock, name, cluster).holder(admin.namespace)
 
     holders = await asyncio.gather(claimed("a"), claimed("b"))
     assert sorted(holders) in (["", "a/marketfeed-operator"], ["", "b/marketfeed-operator"])
 
 
-async def test_other_operator_that_is_gone_is_reported_no_longer(admin: Admin):
+async def test_namespace_lease_stops_reporting_an_operator_that_is_removed(admin: Admin):
     clock = Clock()
-    first, second = claims(admin, clock, "a"), claims(admin, clock, "b")
+    first, second = namespace_leases(admin, clock, "a"), namespace_leases(admin, clock, "b")
     await first.holder(admin.namespace)
     await second.holder(admin.namespace)
     await first.renew_all({admin.namespace})
@@ -72,7 +74,7 @@ async def test_other_operator_that_is_gone_is_reported_no_longer(admin: Admin):
     assert first.others() == []
 
 
-async def test_lease_of_nonsense_ends_nothing(admin: Admin):
+async def test_namespace_lease_with_invalid_content_is_handled(admin: Admin):
     clock = Clock()
     body = {
         "apiVersion": LEASES.api_version, "kind": LEASES.kind,
@@ -82,7 +84,7 @@ async def test_lease_of_nonsense_ends_nothing(admin: Admin):
         "spec": {"holderIdentity": "\x1b]0;x\x07"},
     }  # fmt: skip
     await admin.cluster.apply(LEASES, body, manager="mallory")
-    held = claims(admin, clock, "a")
+    held = namespace_leases(admin, clock, "a")
     assert (await held.holder(admin.namespace)).isprintable()
     assert all(name.isprintable() for name in held.others())
     clock.seconds += DURATION_SECONDS + 1
@@ -99,19 +101,19 @@ def election(
     )  # fmt: skip
 
 
-async def test_leader_election_by_a_clock_of_its_own(admin: Admin):
+async def test_leader_election_uses_the_local_clock(admin: Admin):
     clock = Clock()
     first, second = election(admin, clock, "first"), election(admin, clock, "second")
     await first.acquire()
-    assert await second._try() == "first"
+    assert await second._try_acquire_or_renew() == "first"
     clock.seconds += 14
-    assert await second._try() == "first", "its duration has not passed"
-    assert await first._try() == "first"
+    assert await second._try_acquire_or_renew() == "first", "its duration has not passed"
+    assert await first._try_acquire_or_renew() == "first"
     clock.seconds += 14
-    assert await second._try() == "first", "it was renewed meanwhile"
+    assert await second._try_acquire_or_renew() == "first", "it was renewed meanwhile"
     clock.seconds += 15
-    assert await second._try() == "second"
-    assert await first._try() == "second"
+    assert await second._try_acquire_or_renew() == "second"
+    assert await first._try_acquire_or_renew() == "second"
     assert not first.leading
 
 
@@ -131,11 +133,11 @@ async def test_leader_stops_before_another_may_start(admin: Admin):
     assert not first.leading
 
 
-async def test_leader_that_cannot_renew_stops_while_the_lease_is_still_its_own(admin: Admin):
+async def test_leader_that_cannot_renew_stops_before_its_lease_expires(admin: Admin):
     clock, cluster = Clock(), Failpoints(admin.cluster)
     first, second = election(admin, clock, "first", cluster), election(admin, clock, "second")
     await first.acquire()
-    assert await second._try() == "first"
+    assert await second._try_acquire_or_renew() == "first"
     acquired = clock.seconds
 
     def a_second_without_an_answer() -> None:
@@ -146,25 +148,25 @@ async def test_leader_that_cannot_renew_stops_while_the_lease_is_still_its_own(a
     await asyncio.wait_for(first.hold(), 60)
     assert not first.leading
     assert clock.seconds - acquired == 10, "two thirds of the lease duration"
-    assert await second._try() == "first", "no other leader yet"
+    assert await second._try_acquire_or_renew() == "first", "no other leader yet"
 
 
-async def test_leader_of_another_installation_in_the_namespace_is_told_by_what_it_serves(admin: Admin):
+async def test_leader_of_another_installation_is_detected_by_its_scope(admin: Admin):
     clock = Clock()
     first = election(admin, clock, "first", serves="a")
     spare = election(admin, clock, "spare", serves="a")
     second = election(admin, clock, "second", serves="b")
     await first.acquire()
-    assert await spare._try() == await second._try() == "first"
+    assert await spare._try_acquire_or_renew() == await second._try_acquire_or_renew() == "first"
     assert (first.misplaced, spare.misplaced, second.misplaced) == ("", "", "a")
     await first.release()
-    assert await second._try() == "second"
+    assert await second._try_acquire_or_renew() == "second"
     assert second.misplaced == ""
-    assert await spare._try() == "second"
+    assert await spare._try_acquire_or_renew() == "second"
     assert spare.misplaced == "b"
 
 
-async def test_leader_takes_a_lease_that_says_nothing(admin: Admin):
+async def test_leader_acquires_an_empty_lease(admin: Admin):
     body = {
         "apiVersion": LEASES.api_version, "kind": LEASES.kind,
         "metadata": {"name": "elected", "namespace": admin.namespace},
@@ -176,7 +178,7 @@ async def test_leader_takes_a_lease_that_says_nothing(admin: Admin):
     assert not first.leading
 
 
-async def test_leader_releases_only_what_it_holds(admin: Admin):
+async def test_leader_releases_only_its_own_lease(admin: Admin):
     clock = Clock()
     first, second = election(admin, clock, "first"), election(admin, clock, "second")
     await first.acquire()
@@ -184,23 +186,27 @@ async def test_leader_releases_only_what_it_holds(admin: Admin):
     lease = await admin.cluster.get(LEASES.path(admin.namespace, "elected"))
     assert lease["spec"]["holderIdentity"] == "first"
     await first.release()
-    assert await second._try() == "second", "at once, without waiting for the duration"
+    assert await second._try_acquire_or_renew() == "second", "at once, without waiting for the duration"
 
 
-async def test_two_operators_detect_one_another_and_one_stands_aside(admin: Admin, start_operator):
+async def test_namespace_lease_makes_two_operators_report_each_other_and_one_serve(
+    admin: Admin, start_operator
+):
     await home_in(admin.cluster, admin.namespace)
-    first = start_operator(WORKER_IMAGE="first:1", CLAIM_SECONDS="0.5")
+    first = start_operator(WORKER_IMAGE="first:1", NAMESPACE_LEASE_SECONDS="0.5")
     await admin.feed("contested", symbols=["AA"])
     deployment = await eventually(lambda: admin.get("Deployment", "contested-shard-0"))
-    second = start_operator(WORKER_IMAGE="second:1", OPERATOR_NAMESPACE=admin.namespace, CLAIM_SECONDS="0.5")
+    second = start_operator(
+        WORKER_IMAGE="second:1", OPERATOR_NAMESPACE=admin.namespace, NAMESPACE_LEASE_SECONDS="0.5"
+    )
     await asyncio.to_thread(second.await_log, "namespace served by another operator")
 
-    async def told():
+    async def reported():
         found = await admin.condition("contested", "Degraded")
         assert found["reason"] == "SeveralOperators", found
         return found
 
-    assert f"{admin.namespace}/marketfeed-operator" in (await eventually(told))["message"]
+    assert f"{admin.namespace}/marketfeed-operator" in (await eventually(reported))["message"]
 
     def others(operator) -> list[str]:
         with urllib.request.urlopen(operator.url("/status"), timeout=30) as answer:  # noqa: S310 - our own

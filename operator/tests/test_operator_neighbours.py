@@ -12,7 +12,7 @@ import pytest
 from operator_support import Admin, eventually, launch, narrow_token
 
 from marketfeed_operator.cluster import FEEDS
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.desired import stored_assignment
 from marketfeed_operator.kinds import (
     CONFIG_MAP,
     KAFKA,
@@ -43,7 +43,7 @@ async def gone(admin: Admin, kind: str, name: str):
     await eventually(check)
 
 
-async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_up_when_switched_off(
+async def test_optional_kinds_are_used_when_installed_and_removed_when_disabled(
     admin: Admin, nodes, neighbours
 ):
     spec = {
@@ -75,7 +75,7 @@ async def test_kinds_of_other_operators_are_used_once_they_are_there_and_given_u
     )
 
 
-async def test_workers_go_where_the_status_of_a_strimzi_kafka_says_and_to_its_service_until_then(
+async def test_strimzi_status_has_the_address_and_the_service_name_is_the_fallback(
     admin: Admin, nodes, neighbours
 ):
     async def deployed(feed: str, broker: str):
@@ -118,7 +118,7 @@ async def declare(admin: Admin, name: str, spec: dict) -> None:
     await admin.cluster.apply(FEEDS, body, manager="tests")
 
 
-async def test_a_topic_that_somebody_else_declared_is_left_alone(admin: Admin, nodes, neighbours):
+async def test_topics_declared_by_others_are_not_changed(admin: Admin, nodes, neighbours):
     mine = {
         "apiVersion": KAFKA_TOPIC.api_version, "kind": KAFKA_TOPIC.kind,
         "metadata": {"name": "market.trades.raw", "namespace": admin.namespace}, "spec": {"partitions": 99},
@@ -137,9 +137,7 @@ async def test_a_topic_that_somebody_else_declared_is_left_alone(admin: Admin, n
     assert (await admin.get("KafkaTopic", "market.gaps"))["spec"]["partitions"] == 1
 
 
-async def test_an_autoscaler_takes_the_replicas_over_as_they_are_and_keeps_them(
-    admin: Admin, nodes, neighbours
-):
+async def test_autoscaler_adopts_the_replicas_and_keeps_them(admin: Admin, nodes, neighbours):
     spec = {"symbols": ["AA"], "storage": STORAGE, "kafka": {"bootstrapServers": "k:9092"}}
     name = "scaled-consumer-trades"
     await declare(admin, "scaled", {**spec, "consumers": {"trades": {"replicas": 4}}})
@@ -212,7 +210,7 @@ def venue(tmp_path: Path):
         process.wait(20)
 
 
-async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_silent(
+async def test_symbols_are_selected_from_the_venues_list_and_kept_without_response(
     admin: Admin, nodes, venue
 ):
     process, file = venue
@@ -236,7 +234,7 @@ async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_sile
 
     async def taken():
         found = await admin.cluster.list_all(CONFIG_MAP, admin.namespace, "marketfeed.dev/feed=selected")
-        return set().union(*(reading_of(each["data"]).symbols for each in found)) == expected
+        return set().union(*(stored_assignment(each["data"]).symbols for each in found)) == expected
 
     await eventually(taken)
     narrow = {**spec, "symbolSelector": {"quoteAssets": ["BTC"]}}
@@ -249,17 +247,17 @@ async def test_symbols_are_taken_by_what_the_venue_says_and_kept_when_it_is_sile
     process.terminate()
     await asyncio.to_thread(process.wait, 20)
 
-    async def told():
+    async def reported():
         found = await admin.condition("selected", "Degraded")
         assert found["reason"] == "VenueUnreachable", found
         return found
 
-    degraded = await eventually(told)
+    degraded = await eventually(reported)
     assert re.search(r"does not list its symbols.*still read", degraded["message"])
     assert await taken()
 
 
-async def test_an_operator_for_one_namespace_needs_rights_in_that_one_only(
+async def test_namespaced_operator_needs_permissions_in_its_namespaces_only(
     admin: Admin, api_server, start_operator, operator, tmp_path
 ):
     """Another ServiceAccount, bound by a RoleBinding; without permissions elsewhere nothing is requested there."""
@@ -284,7 +282,7 @@ async def test_an_operator_for_one_namespace_needs_rights_in_that_one_only(
         assert await asyncio.to_thread(narrow.stop) == 0
 
 
-def test_the_kinds_are_those_that_the_neighbours_serve():
+def test_optional_kinds_match_the_crds_of_their_operators():
     assert [kind.api_version for kind in (KAFKA_TOPIC, POD_MONITOR, SCALED_OBJECT)] == [
         "kafka.strimzi.io/v1", "monitoring.coreos.com/v1", "keda.sh/v1alpha1",
     ]  # fmt: skip

@@ -44,21 +44,21 @@ def cut(value: Any, levels: int) -> Any:
 
 
 @given(VALUES, some.booleans())
-def test_depth_is_that_of_lists_and_objects_whatever_stands_in_texts(value, ascii_only):
+def test_nesting_depth_ignores_brackets_in_strings(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only, indent=2).encode(errors="surrogatepass")
     assert depth_of(text) == depth(value)
     assert shallow(text) is text
 
 
 @given(VALUES, some.text("lo", min_size=MAX_DEPTH - 20, max_size=MAX_DEPTH + 60))
-def test_what_is_too_deep_becomes_null_and_the_rest_stays(value, steps):
+def test_nesting_below_the_limit_becomes_null(value, steps):
     text = wrapped(value, steps).encode()
     assert loads(text) == cut(json.loads(text), MAX_DEPTH)
 
 
 @pytest.mark.parametrize("step", ["l", "o", "lo"])
 @pytest.mark.parametrize("levels", [1_100, 100_000])
-def test_no_depth_is_too_much(step, levels):
+def test_nesting_of_any_depth_is_handled(step, levels):
     beside = {"metadata": {"name": "a", "labels": {"b": "c"}}}
     text = f'{{"items":[{json.dumps(beside)},{wrapped(1, step * levels)},{json.dumps(beside)}]}}'
     items = loads(text)["items"]
@@ -66,6 +66,6 @@ def test_no_depth_is_too_much(step, levels):
 
 
 @pytest.mark.parametrize("text", [b"[" * 5_000, b'{"a":' * 5_000, b"]" * 5_000, b'"' + b"[" * 5_000, b""])
-def test_what_is_no_json_is_refused_as_such(text):
+def test_nesting_invalid_json_is_refused(text):
     with pytest.raises(ValueError, match=r"Expecting|Unterminated|Extra data|delimiter"):
         loads(text)

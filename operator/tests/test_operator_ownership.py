@@ -7,7 +7,7 @@ import pytest
 from operator_support import KINDS, Admin, eventually
 
 from marketfeed_operator.api import Spec, parse
-from marketfeed_operator.assign import Reading
+from marketfeed_operator.assign import ShardAssignment
 from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import Child, Defaults, Feed, desired
 from marketfeed_operator.kinds import KAFKA_TOPIC, OPTIONAL, SERVICE_ACCOUNT
@@ -33,7 +33,7 @@ def children(namespace: str, uid: str) -> list[Child]:
     spec = parse(SPEC)
     assert isinstance(spec, Spec)
     feed = Feed(namespace, NAME, uid, 1, spec, Defaults("worker:1", "consumer:1"))
-    shards = {0: Reading(frozenset({"AA"}), frozenset())}
+    shards = {0: ShardAssignment(frozenset({"AA"}), frozenset())}
     return desired(feed, shards, {kind.kind for kind in OPTIONAL})
 
 
@@ -86,7 +86,7 @@ def essence(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.integration
-async def test_a_foreign_service_account_of_the_feeds_own_name_is_nobodys_business(admin: Admin, operator):
+async def test_ownership_service_account_of_the_feeds_name_is_not_changed(admin: Admin, operator):
     for name in ("default", "payments"):
         account = {
             "apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": True,
@@ -116,7 +116,7 @@ WORKLOADS = ("Deployment", "Job", "CronJob", "StatefulSet")
     ("maker", "only"),
     [*((maker, ()) for maker in MAKERS), ("kubectl", WORKLOADS), ("another feed", WORKLOADS)],
 )
-async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
+async def test_name_conflict_of_every_kind_of_child_is_reported_and_changes_nothing(
     admin: Admin, operator, neighbours, maker, only
 ):
     marked, manager, owner = MAKERS[maker]
@@ -151,7 +151,7 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
     }  # fmt: skip
     await admin.cluster.apply(FEEDS, body, manager="tests")
 
-    async def told():
+    async def reported():
         found = await admin.condition(NAME, "Degraded")
         assert found["reason"] == "NameConflict", found
         # Workloads wait for their own account, policies and files, consumers for their own migration: their names were
@@ -160,7 +160,7 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
         assert f"(and {len(there) - waiting - 1} more)" in found["message"], found
         return found
 
-    said = (await eventually(told, seconds=20))["message"]
+    said = (await eventually(reported, seconds=20))["message"]
     # Controllers may have written to a workload by now, and are named beside its maker.
     assert owner in said or (manager != FIELD_MANAGER and only and manager in said), said
     ready = await admin.condition(NAME, "Ready")
@@ -188,7 +188,7 @@ async def test_name_conflict_of_every_kind_of_child_is_told_and_changes_nothing(
         ("ConfigMap", "waits-shard-0", "NameConflict"),
     ],
 )  # fmt: skip
-async def test_name_conflict_of_what_isolates_identifies_or_instructs_pods_holds_their_workloads_back(
+async def test_name_conflict_of_objects_that_pods_depend_on_blocks_their_workloads(
     admin: Admin, operator, kind, name, reason
 ):
     content = {"NetworkPolicy": {"spec": {"podSelector": {}}}}.get(kind, {})
@@ -202,13 +202,13 @@ async def test_name_conflict_of_what_isolates_identifies_or_instructs_pods_holds
     await admin.cluster.apply(KINDS[kind], foreign, manager="platform-team")
     await admin.feed("waits", symbols=["AA"])
 
-    async def told():
+    async def reported():
         ready, degraded = [await admin.condition("waits", each) for each in ("Ready", "Degraded")]
         assert (ready["status"], ready["reason"]) == ("False", reason), ready
         assert degraded["reason"] == "NameConflict", degraded
         return ready
 
-    ready = await eventually(told)
+    ready = await eventually(reported)
     if kind == "NetworkPolicy":
         assert "ingestion: until they are, no workload of these is created" in ready["message"], ready
     assert await admin.names("PodDisruptionBudget") == ["waits-ingestion"], "everything else is created"
@@ -218,7 +218,7 @@ async def test_name_conflict_of_what_isolates_identifies_or_instructs_pods_holds
 
 
 @pytest.mark.integration
-async def test_network_policy_that_is_lost_leaves_running_workloads_as_they_are_and_the_feed_not_ready(
+async def test_network_policy_lost_keeps_workloads_unchanged_and_the_feed_not_ready(
     admin: Admin, operator, nodes
 ):
     await admin.feed("lost", symbols=["AA"])
@@ -257,9 +257,7 @@ async def test_network_policy_that_is_lost_leaves_running_workloads_as_they_are_
 
 
 @pytest.mark.integration
-async def test_children_that_an_upgrade_renames_are_removed_by_uid_and_what_only_looks_like_them_stays(
-    admin: Admin, operator
-):
+async def test_ownership_renamed_children_are_removed_by_uid_and_lookalikes_stay(admin: Admin, operator):
     feed = await admin.feed("renamed", symbols=["AA"])
     made = await eventually(lambda: admin.get("ServiceAccount", "renamed-pods"))
     old = {
@@ -283,7 +281,7 @@ async def test_children_that_an_upgrade_renames_are_removed_by_uid_and_what_only
 
 
 @pytest.mark.integration
-async def test_orphans_of_a_feed_are_adopted_by_the_feed_that_comes_back(admin: Admin, operator):
+async def test_adoption_of_orphans_by_the_feed_created_again(admin: Admin, operator):
     await admin.feed("orphaned", symbols=["AA"])
     before = await eventually(lambda: admin.get("Deployment", "orphaned-shard-0"))
     body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan"}
@@ -309,14 +307,14 @@ def facts(kind: str, name: str, **changes: Any) -> ChildFacts:
     )
 
 
-def test_only_what_carries_the_feeds_uid_and_our_field_manager_is_obsolete():
+def test_obsolete_children_have_the_feeds_uid_and_our_field_manager():
     mine, orphan = facts("ConfigMap", "mine"), facts("ConfigMap", "orphan", owner="")
     others = [facts("ConfigMap", "foreign", owner="else"), facts("ConfigMap", "forged", ours=False)]
     observed = Observed(children={each.key: each for each in (mine, orphan, *others)})
     assert obsolete((), observed, "uid") == [mine.key, orphan.key]
 
 
-def test_a_service_account_stays_while_a_workload_names_it():
+def test_obsolete_service_account_is_kept_while_a_workload_uses_it():
     account, deployment = facts("ServiceAccount", "old"), facts("Deployment", "a", account="old")
     observed = Observed(children={each.key: each for each in (account, deployment)})
     assert account.key not in obsolete((), observed, "uid")
@@ -327,7 +325,7 @@ def test_a_service_account_stays_while_a_workload_names_it():
 @pytest.mark.parametrize(
     ("older", "held"), [({}, True), ({"owner": "else"}, False), ({"ours": False}, False)]
 )
-def test_consumers_of_a_new_name_wait_until_those_of_the_old_one_are_gone(older, held):
+def test_renamed_consumers_wait_for_the_deletion_of_the_old_ones(older, held):
     spec = parse({**SPEC, "consumers": {}})
     assert isinstance(spec, Spec)
     feed = Feed("ns", NAME, "uid", 1, spec, Defaults("w", "c"))

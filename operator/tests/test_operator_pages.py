@@ -37,7 +37,7 @@ def stored(body: Object, managed: list[Object]) -> Object:
 
 
 @pytest.mark.parametrize("managed", [ENTRIES, ENTRIES[:1], ENTRIES[3:], []])
-def test_of_a_trimmed_child_there_are_the_same_facts(managed):
+def test_trim_child_has_the_same_facts(managed):
     for (kind, name), child in children(feed()).items():
         body = stored(child.body, managed)
         trim = trimming(child.kind.plural)
@@ -48,7 +48,7 @@ def test_of_a_trimmed_child_there_are_the_same_facts(managed):
         assert child_facts(kind, trimmed, trimmed[DIGEST]) == child_facts(kind, body), name
 
 
-def test_of_a_trimmed_feed_and_a_trimmed_pod_there_are_the_same_facts():
+def test_trim_feed_and_pod_have_the_same_facts():
     labels = {
         "marketfeed.dev/feed": "a",
         "marketfeed.dev/shard": "1",
@@ -74,7 +74,7 @@ def test_of_a_trimmed_feed_and_a_trimmed_pod_there_are_the_same_facts():
 
 
 @pytest.mark.parametrize("where", ["data", "binaryData", "labels", "annotations", "managedFields", "shard"])
-def test_of_a_large_object_with_our_labels_little_is_kept(where):
+def test_trim_reduces_large_objects_with_our_labels(where):
     """Whatever part of it is large; `shard` is an assignment file that was not written by the operator."""
     many = {f"k{number:06}": "" for number in range(60_000)}
     metadata: Object = {"name": "a", "namespace": "n", "uid": "1", "labels": {"marketfeed.dev/feed": "a"}}
@@ -93,7 +93,7 @@ def test_of_a_large_object_with_our_labels_little_is_kept(where):
     assert len(repr(child_facts("ConfigMap", trimmed, trimmed[DIGEST]))) < 1_000
 
 
-def test_a_page_is_taken_apart_object_by_object():
+def test_pages_are_decoded_object_by_object():
     """As a whole it would need some 600 MiB; a sixth of that is allowed."""
     item = {"metadata": {"name": "a"}, "spec": {"config": [[] for _ in range(500_000)]}}
     head = {
@@ -113,6 +113,6 @@ def test_a_page_is_taken_apart_object_by_object():
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"metadata":{},"items":[', b'{"metadata":7}'])
-def test_what_is_no_list_is_refused_as_such(text):
+def test_pages_that_are_not_lists_are_refused(text):
     with pytest.raises(ValueError, match="not a list"):
         taken(text, lambda body: body, 20)

@@ -37,7 +37,7 @@ def refusals(policy: Policy, **spec: Any) -> list[str]:
         ("registry.example/team", "worker:1", False),
     ],
 )
-def test_policy_images_end_at_a_part_of_the_name(prefix: str, image: str, is_allowed: bool) -> None:
+def test_policy_image_prefixes_match_whole_name_components(prefix: str, image: str, is_allowed: bool) -> None:
     policy = Policy(images=("other.example/x", prefix))
     for field in ("worker", "consumer"):
         found = refusals(policy, images={field: image})
@@ -49,11 +49,11 @@ def test_policy_without_limits_allows_every_image_and_priority_class() -> None:
     assert refusals(Policy(), images={"worker": "anything:1"}, template={"priorityClassName": "high"}) == []
 
 
-def test_policy_images_that_a_feed_leaves_out_are_the_operators() -> None:
+def test_policy_default_images_are_allowed() -> None:
     assert refusals(Policy(images=("registry.example/team",))) == []
 
 
-def test_policy_priority_classes_are_whole_names() -> None:
+def test_policy_priority_classes_match_whole_names() -> None:
     policy = Policy(priority_classes=("market-data",))
     assert refusals(policy, template={"priorityClassName": "market-data"}) == []
     (sentence,) = refusals(policy, template={"priorityClassName": "market-data-high"})
@@ -82,7 +82,7 @@ def test_policy_topics_stay_in_the_feeds_namespace_unless_allowed(
     assert is_allowed or ("TOPIC_NAMESPACES" in found[0] and "manageTopics: false" in found[0])
 
 
-def test_policy_endpoints_of_a_feeds_own_can_be_forbidden() -> None:
+def test_policy_endpoints_can_be_forbidden() -> None:
     endpoints = {"websocket": "wss://venue.example", "rest": "https://venue.example"}
     assert refusals(Policy(), endpoints=endpoints) == []
     (sentence,) = refusals(Policy(own_endpoints=False), endpoints=endpoints)
@@ -90,7 +90,7 @@ def test_policy_endpoints_of_a_feeds_own_can_be_forbidden() -> None:
     assert refusals(Policy(own_endpoints=False)) == []
 
 
-def test_policy_names_everything_that_is_refused_at_once() -> None:
+def test_policy_reports_all_refusals_together() -> None:
     policy = Policy(images=("a.example",), priority_classes=("low",), own_endpoints=False)
     found = refusals(
         policy,

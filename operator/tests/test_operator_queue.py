@@ -27,7 +27,7 @@ async def due(queue: WorkQueue[str]) -> str | None:
         return None
 
 
-async def test_a_key_added_often_is_worked_on_once(queue):
+async def test_queue_key_added_several_times_is_processed_once(queue):
     for _ in range(5):
         await queue.add("a")
     assert (await due(queue), await due(queue)) == ("a", None)
@@ -35,7 +35,7 @@ async def test_a_key_added_often_is_worked_on_once(queue):
     assert await due(queue) is None
 
 
-async def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_again_and_never_by_two(queue):
+async def test_queue_key_added_during_processing_is_processed_again_by_one_worker(queue):
     await queue.add("a")
     assert await due(queue) == "a"
     await queue.add("a")
@@ -45,7 +45,7 @@ async def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_again_and_n
     assert (await due(queue), await due(queue)) == ("a", None)
 
 
-async def test_the_earlier_moment_counts(queue, clock):
+async def test_queue_earlier_schedule_is_kept(queue, clock):
     await queue.add("a", after_seconds=10)
     await queue.add("a", after_seconds=5)
     await queue.add("a", after_seconds=20)
@@ -57,7 +57,7 @@ async def test_the_earlier_moment_counts(queue, clock):
     assert await due(queue) is None
 
 
-async def test_failures_wait_longer_each_time_up_to_the_cap_and_success_forgets_them(queue, clock):
+async def test_queue_backoff_grows_to_its_cap_and_is_reset_by_success(queue, clock):
     waits = []
     await queue.add("a")
     for _ in range(200):
@@ -73,7 +73,7 @@ async def test_failures_wait_longer_each_time_up_to_the_cap_and_success_forgets_
     assert await queue.failed("a") <= 1
 
 
-async def test_a_wish_of_the_api_server_is_waited_for(queue, clock):
+async def test_queue_retry_after_is_respected(queue, clock):
     await queue.add("a")
     assert await due(queue) == "a"
     assert await queue.failed("a", at_least_seconds=60) == 60
@@ -83,7 +83,7 @@ async def test_a_wish_of_the_api_server_is_waited_for(queue, clock):
     assert await due(queue) == "a"
 
 
-async def test_an_event_during_the_backoff_is_worked_on_at_once(queue):
+async def test_queue_event_during_backoff_is_processed_at_once(queue):
     await queue.add("a")
     assert await due(queue) == "a"
     await queue.failed("a", at_least_seconds=60)
@@ -91,14 +91,14 @@ async def test_an_event_during_the_backoff_is_worked_on_at_once(queue):
     assert await due(queue) == "a"
 
 
-async def test_the_one_that_waits_longest_comes_first(queue, clock):
+async def test_queue_oldest_key_comes_first(queue, clock):
     await queue.add("b", after_seconds=1)
     await queue.add("a", after_seconds=2)
     clock.seconds = 3
     assert (await queue.get(), await queue.get()) == (("b", 2.0), ("a", 1.0))
 
 
-async def test_a_waiting_worker_is_woken_by_what_is_added(queue):
+async def test_queue_waiting_worker_is_woken_by_a_new_key(queue):
     waiting = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     await queue.add("a")

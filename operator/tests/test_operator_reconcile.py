@@ -14,9 +14,9 @@ from marketfeed_operator.cluster import FEEDS
 from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
-from marketfeed_operator.engine.loops import Rim
+from marketfeed_operator.engine.loops import LoopRunner
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.namespace_leases import Claims
+from marketfeed_operator.engine.namespace_leases import NamespaceLeases
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
@@ -43,14 +43,14 @@ class Passes:
         queue = WorkQueue[Key](now=Clock(), chance=random.Random(1))  # noqa: S311 - delays that nothing waits for
         scopes = Scopes((), metrics)
         self.audit = Audit(cluster, store, metrics, scopes, queue.add)
-        claims = Claims(cluster, metrics, "here/marketfeed-operator", now=Clock())
+        namespace_leases = NamespaceLeases(cluster, metrics, "here/marketfeed-operator", now=Clock())
         observer = Observer(
             store, Reports(store, metrics, port=1, changed=queue.add), Listings(queue.add, metrics), self.audit, None,
-            Refusals(cluster, store, queue.add), Rim(metrics), scopes, claims,
+            Refusals(cluster, store, queue.add), LoopRunner(metrics), scopes, namespace_leases,
         )  # fmt: skip
         self._reconciler = Reconciler(
             store, observer, Applier(cluster, store, metrics, now=Clock()), StatusWriter(cluster, store, metrics, "t"),
-            metrics, Defaults("worker:1", "consumer:1"), policy, claims, now=lambda: datetime.now(UTC),
+            metrics, Defaults("worker:1", "consumer:1"), policy, namespace_leases, now=lambda: datetime.now(UTC),
         )  # fmt: skip
 
     async def reconcile(self, stored: dict[str, Any]) -> Done | None:
@@ -60,15 +60,13 @@ class Passes:
         return await self._reconciler.reconcile((metadata["namespace"], metadata["name"]))
 
 
-async def told(admin: Admin, name: str) -> dict[str, tuple[str, str]]:
+async def reported(admin: Admin, name: str) -> dict[str, tuple[str, str]]:
     found = [await admin.condition(name, kind) for kind in ("Ready", "Degraded")]
     return {each["type"]: (each["status"], each["reason"]) for each in found}
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), RecursionError("y"), KeyError("z"), MemoryError()])
-async def test_fault_of_a_pass_is_a_condition_of_its_feed_and_of_no_other_and_ends_with_it(
-    admin: Admin, error
-):
+async def test_reconcile_internal_error_is_a_condition_of_its_feed_only_until_resolved(admin: Admin, error):
     cluster = Failpoints(admin.cluster)
     passes = Passes(cluster, Policy())
     faulty, sound = [await admin.feed(name, symbols=["AA"]) for name in ("faulty", "sound")]
@@ -82,19 +80,17 @@ async def test_fault_of_a_pass_is_a_condition_of_its_feed_and_of_no_other_and_en
     assert done.failure.startswith(type(error).__name__)
     cluster.before_apply = None
     await passes.reconcile(sound)
-    assert (await told(admin, "faulty")) == {
+    assert (await reported(admin, "faulty")) == {
         "Ready": ("False", "ReconcileFailed"), "Degraded": ("True", "ReconcileFailed"),
     }  # fmt: skip
-    assert (await told(admin, "sound"))["Degraded"] == ("False", "AsExpected")
+    assert (await reported(admin, "sound"))["Degraded"] == ("False", "AsExpected")
     done = await passes.reconcile(faulty)
     assert done is not None
     assert not done.failure
-    assert (await told(admin, "faulty"))["Degraded"] == ("False", "AsExpected")
+    assert (await reported(admin, "faulty"))["Degraded"] == ("False", "AsExpected")
 
 
-async def test_topics_in_another_namespace_are_declared_only_where_the_installation_allows_it(
-    admin: Admin, neighbours
-):
+async def test_policy_topics_in_another_namespace_are_declared_only_when_allowed(admin: Admin, neighbours):
     other = f"{admin.namespace}-kafka"
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}
     await admin.cluster.apply(KINDS["Namespace"], namespace, manager="tests")

@@ -53,48 +53,48 @@ async def served():
     await runner.cleanup()
 
 
-async def test_a_report_stands_until_several_answers_in_a_row_are_missed(served):
+async def test_reports_are_kept_until_several_consecutive_responses_are_missed(served):
     pod, port = served
-    told: list[Key] = []
+    reported: list[Key] = []
 
     async def changed(key: Key) -> None:
-        told.append(key)
+        reported.append(key)
 
     store = Store()
     store.put_feed(FeedFacts(*FEED, "uid", 1, "1", {}, {}))
     store.put_pod(PodFacts("default", "pod", "pod-uid", FEED, "ingestion", 0, ip="127.0.0.1", ready=True))
     reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=changed)
     async with aiohttp.ClientSession() as session:
-        await reports.ask_all(session)
+        await reports.poll_all(session)
         assert (reports.by_pod["pod-uid"].assignment, reports.by_pod["pod-uid"].missing_trades) == (
             "f1",
             2,
         )
-        assert told == [FEED]
+        assert reported == [FEED]
         for _ in range(2):  # a response in between restarts the count
             pod.answer = None
             for _ in range(MISSED_RESPONSES - 1):
-                await reports.ask_all(session)
+                await reports.poll_all(session)
             assert "pod-uid" in reports.by_pod
             pod.answer = worker_status("f1")
-            await reports.ask_all(session)
-        assert told == [FEED], "no change"
+            await reports.poll_all(session)
+        assert reported == [FEED], "no change"
         pod.answer = worker_status("5ec")
-        await reports.ask_all(session)
+        await reports.poll_all(session)
         assert reports.by_pod["pod-uid"].assignment == "5ec"
-        assert told == [FEED] * 2
+        assert reported == [FEED] * 2
         pod.answer = None
         for _ in range(MISSED_RESPONSES):
-            await reports.ask_all(session)
+            await reports.poll_all(session)
         assert reports.by_pod == {}
-        assert told == [FEED] * 3
-        await reports.ask_all(session)
-        assert told == [FEED] * 3, "reported once"
+        assert reported == [FEED] * 3
+        await reports.poll_all(session)
+        assert reported == [FEED] * 3, "reported once"
     store.remove_pod("pod-uid")
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-async def test_report_of_a_pod_with_an_ipv6_address_is_read():
+async def test_reports_of_a_pod_with_an_ipv6_address_are_read():
     pod, app = Pod(), web.Application()
     app.router.add_get("/status", pod.handle)
     runner = web.AppRunner(app)
@@ -110,12 +110,12 @@ async def test_report_of_a_pod_with_an_ipv6_address_is_read():
     port = runner.addresses[0][1]
     reports = Reports(store, Metrics(CollectorRegistry()), port=port, changed=changed)
     async with reports.session() as session:
-        await reports.ask_all(session)
+        await reports.poll_all(session)
     await runner.cleanup()
     assert reports.by_pod["pod-uid"].assignment == "f1"
 
 
-async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch):
+async def test_reports_of_unresponsive_pods_do_not_delay_other_feeds(served, monkeypatch):
     """Forty pods that accept connections and never respond: five times eight timeouts, one after the other."""
     monkeypatch.setattr("marketfeed_operator.engine.reports.TURN_SECONDS", 0.5)
     pod, port = served
@@ -144,20 +144,20 @@ async def test_silent_pods_of_one_feed_keep_no_other_waiting(served, monkeypatch
     async with aiohttp.ClientSession(
         timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
     ) as session:
-        for turn in range(3):
-            pod.answer = worker_status(f"{turn}")
+        for run_once in range(3):
+            pod.answer = worker_status(f"{run_once}")
             started = time.monotonic()
-            await reports.ask_all(session)
-            assert reports.by_pod["pod-uid"].assignment == f"{turn}"
+            await reports.poll_all(session)
+            assert reports.by_pod["pod-uid"].assignment == f"{run_once}"
             assert time.monotonic() - started < 1.5, "one after the other takes 2 s"
         # Unresponsive pods are polled less and less often.
         while min(reports._missed.get(f"silent-{number}", 0) for number in range(40)) < MISSED_RESPONSES + 2:
-            await reports.ask_all(session)
+            await reports.poll_all(session)
         turns, before = 20, len(asked)
         for _ in range(turns):
-            await reports.ask_all(session)
-            if reports._asking:
-                await asyncio.wait(reports._asking.values())
+            await reports.poll_all(session)
+            if reports._polling:
+                await asyncio.wait(reports._polling.values())
         assert len(asked) - before <= 40 * turns / 4
         await reports.end()
     gone.set()

@@ -31,15 +31,15 @@ from marketfeed_operator.plan import obsolete, plan
     ],
     ids=["trades", "quotes", "candles", "dead letters", "two tables"],
 )
-def test_a_table_that_is_named_is_an_option_of_the_command_and_no_other_is(retention, options):
-    told = container(cron_job(retention))["command"]
-    assert told == ["marketfeed-consumer", "retain", *options]
-    taken = vars(parser().parse_args(told[1:]))  # by the command's own parser
+def test_retention_passes_an_option_per_configured_table(retention, options):
+    reported = container(cron_job(retention))["command"]
+    assert reported == ["marketfeed-consumer", "retain", *options]
+    taken = vars(parser().parse_args(reported[1:]))  # by the command's own parser
     named = {key for key, value in taken.items() if key.endswith("_days") and value is not None}
     assert named == {option[2:].replace("-", "_") for option in options[::2]}
 
 
-def test_nothing_is_deleted_that_nobody_named():
+def test_retention_without_tables_deletes_nothing():
     for declared in (feed(None), Feed(*FEED, "uid", 1, _without_storage(), Defaults("w", "c"))):
         kinds = {child.kind.kind for child in desired(declared, {}, set())}
         assert "CronJob" not in kinds
@@ -52,7 +52,7 @@ def _without_storage() -> Spec:
     return found
 
 
-def test_one_run_at_a_time_at_a_quiet_minute_of_utc_with_few_left_to_look_at():
+def test_retention_cron_job_forbids_concurrency_and_keeps_few_jobs():
     spec = cron_job({"tradesDays": 90})["spec"]
     job = spec.pop("jobTemplate")["spec"]
     assert spec == {
@@ -66,7 +66,7 @@ def test_one_run_at_a_time_at_a_quiet_minute_of_utc_with_few_left_to_look_at():
     assert cron_job({"tradesDays": 90, "schedule": "0 4 * * sun"})["spec"]["schedule"] == "0 4 * * sun"
 
 
-def test_its_pods_are_those_of_the_migration_but_for_the_command():
+def test_retention_pods_equal_those_of_the_migration_except_the_command():
     changes = {
         "images": {"consumer": "consumer:2"},
         "template": {"nodeSelector": {"disk": "ssd"}, "imagePullSecrets": ["registry"], "labels": {"team": "data"}},
@@ -81,7 +81,7 @@ def test_its_pods_are_those_of_the_migration_but_for_the_command():
     assert ours["spec"] == theirs
 
 
-def test_what_the_docs_show_is_a_spec():
+def test_retention_example_of_the_docs_is_a_valid_spec():
     text = (REPOSITORY / "docs" / "operator.md").read_text().partition("### What is deleted")[2]
     shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     spec = parse({**SPEC, **shown})
@@ -92,16 +92,14 @@ def test_what_the_docs_show_is_a_spec():
 
 @pytest.mark.parametrize(
     "schedule",
-    ["0 0 * * *", "*/5 * * * *", "00 04 1,15 * *", "5-55/10 0-6 31 12 0", "30 2 * jan-mar,dec "
-    "mon-fri", "59 "
-    "23 1 1 6"],
+    ["0 0 * * *", "*/5 * * * *", "00 04 1,15 * *", "5-55/10 0-6 31 12 0", "30 2 * jan-mar,dec mon-fri", "59 23 1 1 6"],
 )  # fmt: skip
-def test_a_schedule_is_taken(schedule):
+def test_retention_valid_schedule_is_accepted(schedule):
     assert cron_job({"tradesDays": 1, "schedule": schedule})["spec"]["schedule"] == schedule
 
 
 @pytest.mark.parametrize("schedule", NO_SCHEDULES, ids=repr)
-def test_what_is_no_schedule_is_refused_with_one_that_is(schedule):
+def test_retention_invalid_schedule_is_refused_with_an_example(schedule):
     refused = parse({**SPEC, "storage": {**STORAGE, "retention": {"tradesDays": 1, "schedule": schedule}}})
     assert isinstance(refused, list)
     assert "like 23 3 * * *" in refused[0]
@@ -131,7 +129,7 @@ def suspended(declared: Feed, observed: Observed) -> bool | None:
     return body["spec"].get("suspend")
 
 
-def test_no_run_starts_while_the_schema_does_not_fit():
+def test_retention_is_suspended_until_the_schema_matches():
     declared = feed({"tradesDays": 90})
     assert suspended(declared, Observed()) is True
     migrated = made(declared, Observed())
@@ -165,7 +163,7 @@ def run(name: str, created: str, state: JobState) -> dict[str, Any]:
     ],
     ids=lambda value: "-".join(value) or "none" if isinstance(value, list) else None,
 )
-def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
+def test_retention_failure_is_reported_until_a_run_succeeds(states, newest, degraded):
     declared = feed({"tradesDays": 90})
     runs = [
         child_facts("Job", run(f"run-{9 - day}", f"2026-11-0{day + 1}T03:23:00Z", state))
@@ -180,7 +178,7 @@ def test_a_failed_run_is_told_until_one_succeeds(states, newest, degraded):
     found = decide(Situation(facts, declared.spec, [], there, planned), datetime(2026, 11, 28, tzinfo=UTC))
     assert found.retention is not None
     assert (found.retention.cron_job, found.retention.state) == ("feed-retain", newest)
-    told = next(each for each in found.conditions if each.type == "Degraded")
-    assert told.reason == ("RetentionFailed" if degraded else "AsExpected")
+    reported = next(each for each in found.conditions if each.type == "Degraded")
+    assert reported.reason == ("RetentionFailed" if degraded else "AsExpected")
     assert found.migration is not None
     assert found.migration.state == "Succeeded"

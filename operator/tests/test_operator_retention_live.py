@@ -58,7 +58,7 @@ async def await_resyncs(operator: Operator) -> None:
     await eventually(looked)
 
 
-async def test_what_a_schedule_may_be_is_what_a_cron_job_takes(admin: Admin):
+async def test_retention_schedules_are_those_of_cron_jobs(admin: Admin):
     body = cron_job({"tradesDays": 1})
     del body["metadata"]["ownerReferences"]
     body["metadata"]["namespace"] = admin.namespace
@@ -79,7 +79,7 @@ async def test_what_a_schedule_may_be_is_what_a_cron_job_takes(admin: Admin):
             await apply({**body, "spec": {**body["spec"], "schedule": refused}})
 
 
-async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, operator):
+async def test_retention_is_applied_run_and_removed(admin: Admin, nodes, operator):
     await declare(admin, "expiring", {"tradesDays": 90, "schedule": "* * * * *"})
     stored = await await_runs_allowed(admin, "expiring")
     uid = (await admin.get("MarketFeed", "expiring"))["metadata"]["uid"]
@@ -119,7 +119,7 @@ async def test_retention_is_applied_runs_and_is_taken_away(admin: Admin, nodes, 
     assert await admin.names("StatefulSet") == ["expiring-consumer-book", "expiring-consumer-trades"]
 
 
-async def test_what_somebody_changes_is_put_back_but_a_suspension_stays(admin: Admin, nodes, operator):
+async def test_retention_drift_is_corrected_except_a_suspension(admin: Admin, nodes, operator):
     await declare(admin, "guarded", {"tradesDays": 90})
     path = CRON_JOB.path(admin.namespace, "guarded-retain")
 
@@ -165,7 +165,7 @@ async def test_what_somebody_changes_is_put_back_but_a_suspension_stays(admin: A
     await eventually(nothing_left)
 
 
-async def test_a_run_that_failed_is_told_and_the_feed_stays_ready(admin: Admin, nodes, operator):
+async def test_retention_failed_run_is_reported_and_the_feed_stays_ready(admin: Admin, nodes, operator):
     await declare(admin, "troubled", {"tradesDays": 90})
     stored = await await_runs_allowed(admin, "troubled")
     await await_status(admin, "troubled", "AsExpected", cronJob="troubled-retain", state="None")

@@ -11,7 +11,7 @@ import pytest
 from operator_support import KINDS, Admin, Clock, Operator, eventually, launch, narrow_token, serve_in
 from prometheus_client import CollectorRegistry
 
-from marketfeed_operator.engine.loops import REPORTED_FAILURES, Rim
+from marketfeed_operator.engine.loops import REPORTED_FAILURES, LoopRunner
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.engine.watches import INACTIVITY_SECONDS, Watches
@@ -24,7 +24,7 @@ def status_of(operator: Operator) -> dict[str, Any]:
 
 
 @pytest.mark.integration
-async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin: Admin, api_server, tmp_path):
+async def test_namespace_that_cannot_be_read_does_not_affect_the_others(admin: Admin, api_server, tmp_path):
     kubeconfig = api_server.kubeconfig_for(tmp_path / "kubeconfig", await narrow_token(admin))
     gone, inside = f"{admin.namespace}-gone", admin.namespace
     with contextlib.ExitStack() as running:
@@ -37,10 +37,10 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
         await eventually(lambda: admin.get("Deployment", "inside-shard-0"))
         await admin.delete("ConfigMap", "inside-shard-0")  # its watches work, too
         await eventually(lambda: admin.get("ConfigMap", "inside-shard-0"))
-        told = await asyncio.to_thread(status_of, operator)
-        assert list(told["unavailableNamespaces"]) == [gone]
-        assert "forbidden" in told["unavailableNamespaces"][gone]
-        assert told["live"]["ok"]
+        reported = await asyncio.to_thread(status_of, operator)
+        assert list(reported["unavailableNamespaces"]) == [gone]
+        assert "forbidden" in reported["unavailableNamespaces"][gone]
+        assert reported["live"]["ok"]
 
         def available(namespace: str) -> float:
             return operator.total("marketfeed_operator_namespace_available", namespace=namespace)
@@ -67,7 +67,7 @@ async def test_namespace_that_cannot_be_read_keeps_none_from_being_served(admin:
         await admin.cluster._request("delete", KINDS["Namespace"].path(None, gone))
 
 
-def test_watch_age_is_that_of_the_watch_that_was_silent_longest():
+def test_watch_age_is_that_of_the_oldest_watch():
     clock = Clock()
     watches = Watches(180, clock)
     assert watches.verdict().ok
@@ -85,7 +85,7 @@ def test_watch_age_is_that_of_the_watch_that_was_silent_longest():
     assert watches.oldest_seconds() == 11
 
 
-def test_watch_of_a_scope_that_is_stopped_is_not_waited_for():
+def test_watch_of_a_stopped_scope_has_no_age():
     clock = Clock()
     watches = Watches(180, clock)
     watches.started("a", ["/a"])
@@ -99,11 +99,11 @@ def test_watch_of_a_scope_that_is_stopped_is_not_waited_for():
 
 
 @pytest.mark.parametrize("deadline", [2.0, 90.0, 180.0, 3600.0])
-def test_watch_deadline_lies_above_the_silence_after_which_a_stream_is_opened_anew(deadline):
+def test_watch_deadline_is_above_the_inactivity_timeout(deadline):
     assert Watches(deadline, Clock()).inactivity_seconds <= min(INACTIVITY_SECONDS, deadline / 2)
 
 
-async def test_queue_age_is_that_of_the_key_that_is_due_longest():
+async def test_queue_age_is_that_of_the_oldest_due_key():
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(now=clock, chance=random.Random(1))  # noqa: S311 - jitter
     assert queue.oldest_seconds() == 0
@@ -117,7 +117,7 @@ async def test_queue_age_is_that_of_the_key_that_is_due_longest():
     assert queue.oldest_seconds() == 1
 
 
-async def test_queue_lets_a_key_that_keeps_changing_rest():
+async def test_queue_limits_a_key_that_keeps_changing():
     clock = Clock()
     queue: WorkQueue[str] = WorkQueue(now=clock, chance=random.Random(1))  # noqa: S311 - jitter
     await queue.add("busy")
@@ -131,8 +131,8 @@ async def test_queue_lets_a_key_that_keeps_changing_rest():
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("y"), RecursionError("z"), ZeroDivisionError()])
-async def test_rim_ends_with_no_error_and_reports_what_stays(error):
-    rim = Rim(Metrics(CollectorRegistry()))
+async def test_loops_survive_every_error_and_report_persistent_ones(error):
+    loops = LoopRunner(Metrics(CollectorRegistry()))
 
     async def fails() -> None:
         raise error
@@ -141,9 +141,9 @@ async def test_rim_ends_with_no_error_and_reports_what_stays(error):
         return None
 
     for _ in range(REPORTED_FAILURES - 1):
-        assert not await rim.turn("audit", fails)
-    assert rim.problems == {}
-    assert not await rim.turn("audit", fails)
-    assert type(error).__name__ in rim.problems["audit"]
-    assert await rim.turn("audit", works)
-    assert rim.problems == {}
+        assert not await loops.run_once("audit", fails)
+    assert loops.problems == {}
+    assert not await loops.run_once("audit", fails)
+    assert type(error).__name__ in loops.problems["audit"]
+    assert await loops.run_once("audit", works)
+    assert loops.problems == {}

@@ -48,12 +48,12 @@ def feed(known: dict[str, str], stored: str = "", **changes: Any) -> Feed:
     ],
     ids=["all of them", "no database", "no credentials", "only the system's CAs", "only a password"],
 )  # fmt: skip
-def test_the_secrets_that_are_watched_are_those_that_the_pods_read(changes):
+def test_secrets_watched_are_those_used_by_the_pods(changes):
     given = {key: value for key, value in {**EVERYTHING, **changes}.items() if value is not None}
     spec = parse(given)
     assert isinstance(spec, Spec), spec
     declared = Feed("default", "feed", "uid", 1, spec, Defaults("w:1", "c:1"))
-    around = [
+    context = [
         worker(declared, "s"),
         database_job(declared),
         consumer(declared, "trade"),
@@ -61,11 +61,11 @@ def test_the_secrets_that_are_watched_are_those_that_the_pods_read(changes):
     ]
     read = {
         each["valueFrom"]["secretKeyRef"]["name"]
-        for every in around for each in every.env if "secretKeyRef" in each.get("valueFrom", {})
+        for every in context for each in every.env if "secretKeyRef" in each.get("valueFrom", {})
     } | {
-        volume["secret"]["secretName"] for every in around for volume in every.volumes if "secret" in volume
+        volume["secret"]["secretName"] for every in context for volume in every.volumes if "secret" in volume
     }  # fmt: skip
-    assert read == set().union(*(every.secrets for every in around)) == spec.secret_names()
+    assert read == set().union(*(every.secrets for every in context)) == spec.secret_names()
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,10 @@ def test_the_secrets_that_are_watched_are_those_that_the_pods_read(changes):
         "Secret of consumers only", "Secret no longer used",
     ],
 )  # fmt: skip
-def test_what_a_pod_was_started_with_is_told_by_name_and_kept_where_nothing_newer_is_known(
-    known, stored, expected
-):
+def test_secrets_versions_in_the_template_are_kept_until_newer_ones_are_known(known, stored, expected):
     declared = feed(known, stored)
-    told = secret_versions(declared, DEPLOYMENT, "feed-shard-0", worker(declared, "feed-shard-0"))
-    assert told == ({SECRET_VERSIONS: expected} if expected else {})
+    reported = secret_versions(declared, DEPLOYMENT, "feed-shard-0", worker(declared, "feed-shard-0"))
+    assert reported == ({SECRET_VERSIONS: expected} if expected else {})
 
 
 @pytest.fixture
@@ -141,7 +139,7 @@ async def settled(admin: Admin, name: str) -> bool:
 
 
 @pytest.mark.integration
-async def test_a_new_version_of_a_secret_restarts_the_pods_that_read_it_and_no_others(admin: Admin, start):
+async def test_secrets_new_version_restarts_only_the_pods_that_use_it(admin: Admin, start):
     await grant(admin)
     await put(admin, "marketfeed-database", "first")
     await put(admin, "marketfeed-kafka", "first")
@@ -207,7 +205,7 @@ async def looked_at_again(admin: Admin, operator) -> None:
 
 
 @pytest.mark.integration
-async def test_a_secret_that_may_not_be_looked_at_is_named_once_and_stops_nothing(admin: Admin, start):
+async def test_secrets_without_permission_are_logged_once_and_block_nothing(admin: Admin, start):
     await put(admin, "not-granted", "first")
     operator = start(WATCH_SECRETS="true", SECRETS_SECONDS="0.2")
     async with kubelet(admin.cluster, admin.namespace, PORT):
@@ -231,7 +229,7 @@ async def test_a_secret_that_may_not_be_looked_at_is_named_once_and_stops_nothin
 
 
 @pytest.mark.integration
-async def test_of_a_secret_only_metadata_is_sent(admin: Admin):
+async def test_secrets_are_requested_as_metadata_only(admin: Admin):
     await put(admin, "marketfeed-database", "confidential")
     whole = await admin.cluster._request(
         "get", SECRET.path(admin.namespace, "marketfeed-database"),
@@ -244,7 +242,7 @@ async def test_of_a_secret_only_metadata_is_sent(admin: Admin):
 
 
 @pytest.mark.integration
-async def test_a_restart_that_somebody_asked_for_is_left_to_run(admin: Admin, api_server, start):
+async def test_secrets_rollout_restart_by_a_user_is_not_corrected(admin: Admin, api_server, start):
     """``kubectl rollout restart`` writes into the pod template; that is not drift."""
     if api_server.programs is None or not (api_server.programs / "kubectl").exists():
         pytest.skip("there is no kubectl beside the API server's programs")

@@ -14,9 +14,9 @@ from marketfeed_operator.desired.environment import bootstrap_servers, worker
 from marketfeed_operator.desired.network_policies import ingestion_policy
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
-from marketfeed_operator.engine.loops import Rim
+from marketfeed_operator.engine.loops import LoopRunner
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.namespace_leases import Claims
+from marketfeed_operator.engine.namespace_leases import NamespaceLeases
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.scopes import Scopes
@@ -39,17 +39,17 @@ ADDRESSES = {"plain": "market-kafka-bootstrap.kafka.svc:9092", "tls": "market-ka
         "outside": "203.0.113.7:9094,203.0.113.8:9094", "odd": "market-kafka-bootstrap.kafka.svc:19092"}  # fmt: skip
 
 
-def kafka(*declared: dict[str, Any], told: dict[str, str] | None = None) -> dict[str, Any]:
+def kafka(*declared: dict[str, Any], reported: dict[str, str] | None = None) -> dict[str, Any]:
     """Return a Kafka as Strimzi stores it."""
-    told = ADDRESSES if told is None else told
+    reported = ADDRESSES if reported is None else reported
     return {
         "metadata": {"name": "market", "namespace": "kafka"},
         "spec": {"kafka": {"listeners": list(declared)}},
         "status": {
             "listeners": [
-                {"name": each["name"], "bootstrapServers": told[each["name"]]}
+                {"name": each["name"], "bootstrapServers": reported[each["name"]]}
                 for each in declared
-                if each["name"] in told
+                if each["name"] in reported
             ]
         },
     }
@@ -79,8 +79,8 @@ def feed(spec: Spec, body: dict[str, Any]) -> Feed:
         # The Service name, when the status has no address.
         (kafka(OUTSIDE), {}, TLS, "market-kafka-bootstrap.kafka.svc:9093"),
         (kafka(PLAIN), {"port": 9999}, {}, "market-kafka-bootstrap.kafka.svc:9999"),
-        (kafka(ODD, told={}), {}, {}, "market-kafka-bootstrap.kafka.svc:9092"),
-        (kafka(ODD, told={"odd": "no port"}), {}, {}, "market-kafka-bootstrap.kafka.svc:9092"),
+        (kafka(ODD, reported={}), {}, {}, "market-kafka-bootstrap.kafka.svc:9092"),
+        (kafka(ODD, reported={"odd": "no port"}), {}, {}, "market-kafka-bootstrap.kafka.svc:9092"),
         ({"metadata": {}, "spec": {}}, {}, TLS, "market-kafka-bootstrap.kafka.svc:9093"),
     ],
     ids=[
@@ -89,11 +89,11 @@ def feed(spec: Spec, body: dict[str, Any]) -> Feed:
         "empty status",
     ],
 )  # fmt: skip
-def test_the_bootstrap_servers_of_a_cluster_by_name(body, cluster, declared, expected):
+def test_strimzi_bootstrap_servers_of_a_cluster_by_name(body, cluster, declared, expected):
     assert bootstrap_servers(feed(spec_of(cluster, **declared), body)) == expected
 
 
-def test_workers_are_told_and_the_network_is_opened_to_the_listener_that_the_status_names():
+def test_strimzi_listener_of_the_status_is_used_by_environment_and_network_policy():
     declared = feed(spec_of(), kafka(ODD))
     assert {"name": "KAFKA_BROKER", "value": ADDRESSES["odd"]} in worker(declared, "feed-shard-0").env
     body = ingestion_policy(declared).body
@@ -110,7 +110,7 @@ def test_workers_are_told_and_the_network_is_opened_to_the_listener_that_the_sta
     ],
     ids=["named", "other name", "the feed's own namespace"],
 )  # fmt: skip
-async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, expected):
+async def test_strimzi_listeners_are_those_of_the_configured_cluster(cluster, expected):
     async def changed(_key):
         return None
 
@@ -125,9 +125,9 @@ async def test_a_feed_sees_the_listeners_of_the_cluster_that_it_names(cluster, e
             audit,
             None,
             Refusals(Cluster(client, metrics), store, changed),
-            Rim(metrics),
+            LoopRunner(metrics),
             Scopes((), metrics),
-            Claims(Cluster(client, metrics), metrics, "ns/operator", now=time.monotonic),
+            NamespaceLeases(Cluster(client, metrics), metrics, "ns/operator", now=time.monotonic),
         )
         assert (
             len((await observer.observe(("default", "feed"), "uid", spec_of(cluster))).kafka_listeners)

@@ -142,7 +142,7 @@ TABLE = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("case", TABLE)
-async def test_degraded_says_what_kubernetes_itself_says(admin: Admin, operator, case):
+async def test_degraded_has_reason_and_message_of_kubernetes(admin: Admin, operator, case):
     change, spec, reason, said = TABLE[case]
     if change in (no_pods, small_containers):
         await change(admin)
@@ -150,28 +150,28 @@ async def test_degraded_says_what_kubernetes_itself_says(admin: Admin, operator,
     if change not in (no_pods, small_containers):
         await change(admin)
 
-    async def told():
+    async def reported():
         found = await admin.condition("troubled", "Degraded")
         assert found["reason"] == reason, found
         assert said in found["message"], found
         return found
 
-    assert (await eventually(told))["status"] == "True"
+    assert (await eventually(reported))["status"] == "True"
     assert (await admin.condition("troubled", "Ready"))["status"] == "False"
 
 
 @pytest.mark.integration
-async def test_degraded_is_over_when_the_quota_is_raised(admin: Admin, operator):
+async def test_degraded_ends_when_the_quota_is_raised(admin: Admin, operator):
     await no_pods(admin)
     await admin.feed("raised", symbols=["AA"], storage=STORAGE)
 
     async def reason(expected: str):
-        async def told():
+        async def reported():
             found = await admin.condition("raised", "Degraded")
             assert found["reason"] == expected, found
             return found
 
-        await eventually(told)
+        await eventually(reported)
 
     await reason("QuotaExceeded")
     await make(admin, QUOTA, "pods", spec={"hard": {"pods": "50"}})
@@ -179,7 +179,7 @@ async def test_degraded_is_over_when_the_quota_is_raised(admin: Admin, operator)
 
 
 @pytest.mark.integration
-async def test_a_run_of_retention_whose_pods_are_refused_is_told(admin: Admin, operator, nodes):
+async def test_degraded_reports_refused_pods_of_a_retention_run(admin: Admin, operator, nodes):
     """A Job of the feed's CronJob, as kubectl create job --from creates it."""
     await admin.feed("runs", symbols=["AA"], storage={**STORAGE, "retention": {"tradesDays": 7}})
 
@@ -207,16 +207,16 @@ async def test_a_run_of_retention_whose_pods_are_refused_is_told(admin: Admin, o
     }  # fmt: skip
     await admin.cluster._request("post", JOB.path(admin.namespace), body=job)
 
-    async def told():
+    async def reported():
         found = await admin.condition("runs", "Degraded")
         assert found["reason"] == "QuotaExceeded", found
         return found
 
-    assert (await eventually(told))["message"].startswith("Job by-hand: ")
+    assert (await eventually(reported))["message"].startswith("Job by-hand: ")
 
 
 @pytest.mark.integration
-async def test_retention_that_somebody_has_suspended_is_told(admin: Admin, nodes, operator):
+async def test_degraded_reports_a_suspended_retention(admin: Admin, nodes, operator):
     await admin.feed("suspended", symbols=["AA"], storage={**STORAGE, "retention": {"tradesDays": 7}})
     await eventually(lambda: admin.get("CronJob", "suspended-retain"))
 
@@ -227,12 +227,12 @@ async def test_retention_that_somebody_has_suspended_is_told(admin: Admin, nodes
     await eventually(resumed)
     await admin.cluster.merge(CRON_JOB.path(admin.namespace, "suspended-retain"), {"spec": {"suspend": True}})
 
-    async def told():
+    async def reported():
         found = await admin.condition("suspended", "Degraded")
         assert found["reason"] == "RetentionSuspended", found
         return found
 
-    await eventually(told)
+    await eventually(reported)
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ async def test_retention_that_somebody_has_suspended_is_told(admin: Admin, nodes
         ('admission webhook "policy.example" denied the request: label team is missing', "PodsRefused"),
     ],
 )  # fmt: skip
-def test_a_refusal_has_the_reason_that_people_search_for(message, reason):
+def test_refusal_has_the_reason_of_kubernetes(message, reason):
     assert refusal(message)[0] == reason
 
 
-def test_the_trouble_of_a_pod_is_in_one_printable_line():
+def test_pod_trouble_is_one_printable_line():
     status = {
         "containerStatuses": [{
             "name": "w", "restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}},

@@ -31,7 +31,7 @@ Result = Literal["noop", "held", "created", "patched", "deleted", "recreated", "
 
 
 RELEASE_ATTEMPTS: Final = 5
-GONE_SECONDS: Final = 5.0
+DELETION_SECONDS: Final = 5.0
 """Maximum wait of a pass for the deletion of an object before the feed is retried."""
 POLL_SECONDS: Final = 0.1
 
@@ -69,31 +69,33 @@ class Applier:
         if child.body is None:
             return Outcome(child.key, "held")
         found = observed.children.get(child.key)
-        wanted = child.body["metadata"]["annotations"][DESIRED_HASH]
+        desired_hash = child.body["metadata"]["annotations"][DESIRED_HASH]
         known = self._applied.get(child.key)
-        if found is not None and known == (wanted, found.digest):
+        if found is not None and known == (desired_hash, found.digest):
             return Outcome(child.key, "noop")
-        stored, there = None, found.uid if found is not None else ""
+        stored, stored_uid = None, found.uid if found is not None else ""
         if found is None or child.shared or not found.belongs_to(uid):
             # The watch may lag, and facts do not contain the names of owners.
             stored = await self._stored(child)
-            if stored is not None and (outcome := self._of_another(child, stored, uid)) is not None:
+            if stored is not None and (outcome := self._check_owner(child, stored, uid)) is not None:
                 return outcome
             # An object of ours whose labels were removed has no facts, but it has its uid.
             found = child_facts(child.kind.kind, stored) if stored is not None else None
-            there = stored["metadata"]["uid"] if stored is not None else ""
-        if found is not None and found.replicas_ours and _leaves_replicas(child):
-            await self._hand_over_replicas(child, found)
+            stored_uid = stored["metadata"]["uid"] if stored is not None else ""
+        if found is not None and found.replicas_ours and _omits_replicas(child):
+            await self._transfer_replicas(child, found)
         result: Result
-        after_body, result = await self._apply(child, there)
+        after_body, result = await self._apply(child, stored_uid)
         after = child_facts(child.kind.kind, after_body)
         if after is not None:
             self._store.put_child(after)
-            self._applied[child.key] = (wanted, after.digest)
+            self._applied[child.key] = (desired_hash, after.digest)
             # Digests are compared, not resource versions: controllers update the status meanwhile.
             if found is not None and after.digest == found.digest:
                 result = "noop"
-        self._count(child, result, drifted=known is not None and known[0] == wanted and result != "noop")
+        self._count(
+            child, result, drifted=known is not None and known[0] == desired_hash and result != "noop"
+        )
         return Outcome(child.key, result)
 
     async def delete(self, key: ChildKey, facts: ChildFacts) -> Outcome:
@@ -122,7 +124,7 @@ class Applier:
         except NotFound:
             return None
 
-    def _of_another(self, child: Child, stored: Object, uid: str) -> Outcome | None:
+    def _check_owner(self, child: Child, stored: Object, uid: str) -> Outcome | None:
         """Return None when the object may be changed, or an outcome when it is shared and owned by another feed.
 
         Raises:
@@ -130,7 +132,7 @@ class Applier:
         """
         metadata = stored["metadata"]
         if child.shared and is_ours(metadata):
-            return Outcome(child.key, "foreign") if self._other_feed_keeps(child, stored) else None
+            return Outcome(child.key, "foreign") if self._owned_by_other_feed(child, stored) else None
         if not child.shared and belongs_to(metadata, uid, (child.body or {})["metadata"]["labels"]):
             return None
         raise NameConflict(
@@ -139,7 +141,7 @@ class Applier:
             f"belongs to {owner_text(metadata)}. It is not changed: rename the feed, or delete that object",
         )
 
-    def _other_feed_keeps(self, child: Child, stored: Object) -> bool:
+    def _owned_by_other_feed(self, child: Child, stored: Object) -> bool:
         labels = stored["metadata"].get("labels") or {}
         owner = (labels.get(FEED_NAMESPACE), labels.get(FEED))
         ours = (child.body or {})["metadata"]["labels"]
@@ -147,21 +149,21 @@ class Applier:
             return False  # the feed that declared it is deleted
         return owner != (ours[FEED_NAMESPACE], ours[FEED])
 
-    async def _apply(self, child: Child, there: str) -> tuple[Object, Result]:
-        """Apply to the object with uid `there`; create one when it is ""."""
-        if not there:
+    async def _apply(self, child: Child, stored_uid: str) -> tuple[Object, Result]:
+        """Apply to the object with uid `stored_uid`; create one when it is ""."""
+        if not stored_uid:
             return await self._create(child), "created"
         try:
-            stored = await self._cluster.apply(child.kind, _only(child.body or {}, there))
+            stored = await self._cluster.apply(child.kind, _only(child.body or {}, stored_uid))
         except Immutable:
             if child.kind.group != "apps":
                 raise
             # Anything else is an invalid spec or a policy's refusal: deleting the workload for it would leave pods
             # that nothing replaces.
-            await self._could_be_made(child)
+            await self._validate_new(child)
             # Its pods keep running as orphans, and the new workload adopts them.
-            await self._cluster.delete(child.kind, child.namespace, child.name, uid=there, orphan=True)
-            await self._gone(child, there)
+            await self._cluster.delete(child.kind, child.namespace, child.name, uid=stored_uid, orphan=True)
+            await self._wait_deleted(child, stored_uid)
             return await self._create(child), "recreated"
         return await self._released(child, stored), "patched"
 
@@ -191,7 +193,7 @@ class Applier:
                 stored = await self._cluster.get(child.kind.path(child.namespace, child.name))
         raise Conflict(409, f"{child.kind.kind} {child.name} changes faster than its fields can be released")
 
-    async def _could_be_made(self, child: Child) -> None:
+    async def _validate_new(self, child: Child) -> None:
         """Check by a dry run that the API server would accept the object if it were new.
 
         Raises:
@@ -201,9 +203,9 @@ class Applier:
         unused = {**body, "metadata": {**body["metadata"], "name": f"{child.name}-new"}}
         await self._cluster.apply(child.kind, unused, dry_run=True)
 
-    async def _gone(self, child: Child, uid: str) -> None:
+    async def _wait_deleted(self, child: Child, uid: str) -> None:
         """Wait until the garbage collector has orphaned the children and the object is deleted."""
-        deadline = self._now() + GONE_SECONDS
+        deadline = self._now() + DELETION_SECONDS
         while self._now() < deadline:
             stored = await self._stored(child)
             if stored is None or stored["metadata"]["uid"] != uid:
@@ -213,7 +215,7 @@ class Applier:
             0, f"{child.kind.kind} {child.name} is still being deleted: it is created again on a later retry"
         )
 
-    async def _hand_over_replicas(self, child: Child, found: ChildFacts) -> None:
+    async def _transfer_replicas(self, child: Child, found: ChildFacts) -> None:
         """Keep the replica count when the operator stops owning it: a field without owner is reset to 1."""
         await self._cluster.apply(
             child.kind,
@@ -221,7 +223,7 @@ class Applier:
                 "apiVersion": child.kind.api_version,
                 "kind": child.kind.kind,
                 "metadata": {"name": child.name, "namespace": child.namespace, "uid": found.uid},
-                "spec": {"replicas": found.wanted},
+                "spec": {"replicas": found.desired},
             },
             manager=HANDOVER_MANAGER,
         )
@@ -229,7 +231,7 @@ class Applier:
     def _count(self, child: Child, result: Result, *, drifted: bool) -> None:
         self._metrics.children.labels(child.kind.kind, result).inc()
         if drifted:
-            self._metrics.drift_repaired.labels(child.kind.kind).inc()
+            self._metrics.drift_corrected.labels(child.kind.kind).inc()
 
 
 def _only(body: Object, uid: str) -> Object:
@@ -237,5 +239,5 @@ def _only(body: Object, uid: str) -> Object:
     return {**body, "metadata": {**body["metadata"], "uid": uid}}
 
 
-def _leaves_replicas(child: Child) -> bool:
+def _omits_replicas(child: Child) -> bool:
     return child.kind is STATEFUL_SET and "replicas" not in (child.body or {})["spec"]

@@ -31,16 +31,16 @@ def assign(previous: Shards, symbols: Collection[str], shard_size: int) -> dict[
     Deterministic and idempotent. `previous` may contain symbols that are removed and shards above the limit; of a
     symbol in two shards the lower shard keeps it.
     """
-    wanted = set(symbols)
+    unassigned = set(symbols)
     shards: dict[int, set[str]] = {}
     for shard in sorted(previous):
-        shards[shard] = wanted & previous[shard]
-        wanted -= shards[shard]
+        shards[shard] = unassigned & previous[shard]
+        unassigned -= shards[shard]
     for held in shards.values():
         overflow = sorted(held)[shard_size:]
         held.difference_update(overflow)
-        wanted.update(overflow)
-    _place(sorted(wanted), shards, shard_size)
+        unassigned.update(overflow)
+    _place(sorted(unassigned), shards, shard_size)
     merged = _merge({shard: held for shard, held in shards.items() if held}, shard_size)
     return {shard: frozenset(merged[shard]) for shard in sorted(merged)}
 
@@ -78,24 +78,26 @@ def _merge(shards: dict[int, set[str]], shard_size: int) -> dict[int, set[str]]:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ShardAssignment:
     """Symbols that a shard reads.
 
     Attributes:
         symbols: all symbols that its workers subscribe to.
-        leaving: the subset that is assigned to another shard and read here until it is live there.
+        draining: the subset that is assigned to another shard and read here until it is live there.
     """
 
     symbols: frozenset[str]
-    leaving: frozenset[str]
+    draining: frozenset[str]
 
     @property
-    def belonging(self) -> frozenset[str]:
+    def owned(self) -> frozenset[str]:
         """Return the symbols assigned to the shard, the `previous` of the next `assign`."""
-        return self.symbols - self.leaving
+        return self.symbols - self.draining
 
 
-def transition(now: Mapping[int, Reading], target: Shards, live: Shards) -> dict[int, Reading]:
+def transition(
+    now: Mapping[int, ShardAssignment], target: Shards, live: Shards
+) -> dict[int, ShardAssignment]:
     """Return what each shard reads next, on the way from `now` to `target`.
 
     A shard drops a symbol when the symbol is live in its target shard, or has no target. A shard without symbols is
@@ -111,19 +113,19 @@ def transition(now: Mapping[int, Reading], target: Shards, live: Shards) -> dict
     for shard in sorted({*now, *target}):
         own = frozenset(target.get(shard, frozenset()))
         held = now[shard].symbols if shard in now else frozenset()
-        leaving = frozenset(
+        draining = frozenset(
             symbol
             for symbol in held - own
             if symbol in home and symbol not in live.get(home[symbol], frozenset())
         )
-        if own or leaving:
-            result[shard] = Reading(own | leaving, leaving)
+        if own or draining:
+            result[shard] = ShardAssignment(own | draining, draining)
     return result
 
 
-def moves(now: Mapping[int, Reading], target: Shards) -> dict[str, tuple[int, int]]:
+def moves(now: Mapping[int, ShardAssignment], target: Shards) -> dict[str, tuple[int, int]]:
     """Return symbol -> (from, to) for each symbol whose shard changes."""
-    before = {symbol: shard for shard, reading in now.items() for symbol in reading.belonging}
+    before = {symbol: shard for shard, assignment in now.items() for symbol in assignment.owned}
     return {
         symbol: (before[symbol], shard)
         for shard, symbols in target.items()

@@ -26,7 +26,7 @@ MAX_CHANGES: Final = 100
 
 
 @dataclass
-class Carried:
+class Execution:
     """Result of one pass.
 
     Attributes:
@@ -56,15 +56,15 @@ class Carried:
         self.stopped |= stop
 
 
-class Carrier:
+class Executor:
     """Executes plans."""
 
     def __init__(self, applier: Applier) -> None:
         self._applier = applier
 
-    async def carry_out(self, facts: FeedFacts, planned: Plan, observed: Observed) -> Carried:
+    async def execute(self, facts: FeedFacts, planned: Plan, observed: Observed) -> Execution:
         """Apply and delete; the refusal of one child does not prevent the others."""
-        done = Carried()
+        done = Execution()
         for child in planned.children:
             if self._ends(done):
                 return done
@@ -77,11 +77,11 @@ class Carrier:
         return done
 
     @staticmethod
-    def _ends(done: Carried) -> bool:
+    def _ends(done: Execution) -> bool:
         done.cut_short |= done.changes >= MAX_CHANGES
         return done.stopped or done.cut_short
 
-    async def _apply(self, child: Child, facts: FeedFacts, observed: Observed, done: Carried) -> None:
+    async def _apply(self, child: Child, facts: FeedFacts, observed: Observed, done: Execution) -> None:
         what = f"{child.kind.kind} {child.name}"
         try:
             outcome = await self._applier.apply(child, observed, facts.uid)
@@ -112,7 +112,7 @@ class Carrier:
                     name=child.name,
                 )
 
-    async def _delete(self, key: ChildKey, facts: FeedFacts, observed: Observed, done: Carried) -> None:
+    async def _delete(self, key: ChildKey, facts: FeedFacts, observed: Observed, done: Execution) -> None:
         try:
             await self._applier.delete(key, observed.children[key])
         except ApiError as error:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from marketfeed_operator.api.values import are_bootstrap_servers
-from marketfeed_operator.desired import digest, reading_of
+from marketfeed_operator.desired import digest, stored_assignment
 from marketfeed_operator.kinds import BY_NAME, KAFKA_TOPIC
 from marketfeed_operator.names import (
     COMPONENT,
@@ -61,7 +61,7 @@ def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | N
     annotations = metadata.get("annotations") or {}
     template = _template(spec)
     of_pods = (template.get("metadata") or {}).get("annotations") or {}
-    wanted = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
+    desired = spec.get("replicas", 1) if kind in ("Deployment", "StatefulSet") else 0
     return ChildFacts(
         key=(kind, namespace, metadata["name"]),
         feed=(_feed_namespace(kind, namespace, labels), labels[FEED]),
@@ -71,8 +71,8 @@ def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | N
         desired_hash=_kept(annotations, DESIRED_HASH),
         config_hash=_kept(of_pods, CONFIG_HASH),
         secret_versions=_kept(of_pods, SECRET_VERSIONS),
-        wanted=wanted,
-        there=status.get("active" if kind == "Job" else "replicas", 0),
+        desired=desired,
+        current=status.get("active" if kind == "Job" else "replicas", 0),
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         settled=status.get("observedGeneration", 0) >= metadata.get("generation", 0),
@@ -85,7 +85,7 @@ def child_facts(kind: str, body: Body, known_digest: str = "") -> ChildFacts | N
         created=metadata.get("creationTimestamp", ""),
         job=_job_state(status) if kind == "Job" else "None",
         # Nothing is read or kept of foreign objects: they may have any size.
-        reading=reading_of(dict(body.get("data") or {}))
+        assignment=stored_assignment(dict(body.get("data") or {}))
         if kind == "ConfigMap" and SHARD in labels and is_ours(metadata)
         else None,
     )
@@ -141,7 +141,7 @@ def digest_of(body: Body) -> str:
         for key, value in (metadata.get("annotations") or {}).items()
         if not key.startswith("deployment.kubernetes.io/")
     }
-    told = {
+    values = {
         "uid": metadata["uid"],  # a new object under the same name starts at generation 1 again
         "labels": dict(metadata.get("labels") or {}),
         "annotations": annotations,
@@ -150,10 +150,10 @@ def digest_of(body: Body) -> str:
     }
     # For kinds with a generation, it stands for the spec; other kinds are compared completely.
     if "generation" in metadata:
-        told["generation"] = metadata["generation"]
+        values["generation"] = metadata["generation"]
     else:
-        told["content"] = {key: value for key, value in body.items() if key not in _BESIDE_CONTENT}
-    return digest(json.loads(json.dumps(told, default=dict)))
+        values["content"] = {key: value for key, value in body.items() if key not in _BESIDE_CONTENT}
+    return digest(json.loads(json.dumps(values, default=dict)))
 
 
 def _owns_replicas(managed: list[Body]) -> bool:
@@ -204,7 +204,7 @@ def kafka_listeners(body: Body) -> tuple[KafkaListener, ...]:
     The resource belongs to another operator, in any version: unexpected fields are ignored.
     """
     status, spec = _mapping(body.get("status")), _mapping(body.get("spec"))
-    told = {
+    values = {
         listener.get("name"): listener.get("bootstrapServers")
         for listener in _mappings(status.get("listeners"))
     }
@@ -218,7 +218,7 @@ def kafka_listeners(body: Body) -> tuple[KafkaListener, ...]:
         for listener in _mappings(_mapping(spec.get("kafka")).get("listeners"))
         if isinstance(port := listener.get("port"), int)
         and 0 < port < 65_536
-        and isinstance(servers := told.get(listener.get("name")), str)
+        and isinstance(servers := values.get(listener.get("name")), str)
         and are_bootstrap_servers(servers)
     )
 

@@ -24,7 +24,7 @@ from marketfeed_operator.store import Store
 from marketfeed_operator.trim import DIGEST
 
 LOGIN_LIFETIME: Final = timedelta(minutes=10)
-"""Well below the interval between the renewal of a pod's token and the expiry of the old one."""
+"""Well below the time from the refresh of a pod's token to the expiry of the old one."""
 
 Changed = Callable[[Key], Awaitable[None]]
 

@@ -19,7 +19,7 @@ class OperatorHealth:
         deadline_seconds: maximum time that feeds may be due without a finished reconciliation.
 
     Attributes:
-        last_beat: monotonic time of the last heartbeat of the event loop.
+        last_heartbeat: monotonic time of the last heartbeat of the event loop.
         leadership: set while this process leads.
     """
 
@@ -30,13 +30,13 @@ class OperatorHealth:
         self._election = election
         self._store = store
         self._deadline_seconds = deadline_seconds
-        self.last_beat = time.monotonic()
+        self.last_heartbeat = time.monotonic()
         self.leadership: Leadership | None = None
         self.stopping = False
 
     def livez(self) -> Verdict:
         """Return whether the event loop runs, the watches are alive and the queue progresses."""
-        stuck = time.monotonic() - self.last_beat
+        stuck = time.monotonic() - self.last_heartbeat
         if stuck > STUCK_SECONDS:
             return Verdict(False, f"the event loop has been blocked for {stuck:.0f} s")
         leadership = self.leadership
@@ -62,7 +62,7 @@ class OperatorHealth:
     def status(self) -> bytes:
         """Return leader, number of feeds and unavailable namespaces as JSON."""
         leadership = self.leadership
-        told = {
+        body = {
             "identity": self._identity,
             "leading": self._election is None or self._election.leading,
             # Not in /readyz: a new release with another scope must become ready before the old one ends.
@@ -71,8 +71,8 @@ class OperatorHealth:
             "feeds": len(self._store.feeds),
             "unavailableNamespaces": dict(leadership.scopes.problems) if leadership else {},
             "watchAgeSeconds": round(leadership.watches.oldest_seconds(), 1) if leadership else None,
-            "otherOperators": leadership.claims.others() if leadership else [],
+            "otherOperators": leadership.namespace_leases.others() if leadership else [],
             "live": self.livez()._asdict(),
             "ready": self.readyz()._asdict(),
         }
-        return json.dumps(told).encode()
+        return json.dumps(body).encode()

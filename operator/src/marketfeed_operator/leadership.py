@@ -13,9 +13,9 @@ from marketfeed_operator.desired import Defaults
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.follow import Follower
 from marketfeed_operator.engine.listings import Listings
-from marketfeed_operator.engine.loops import Rim
+from marketfeed_operator.engine.loops import LoopRunner
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.namespace_leases import Claims
+from marketfeed_operator.engine.namespace_leases import NamespaceLeases
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
@@ -46,7 +46,7 @@ class Leadership:
 
     Attributes:
         audit: its `learn_kinds` must be called once before `tasks`.
-        scopes, watches, workers, claims: for the probes.
+        scopes, watches, workers, namespace_leases: for the probes.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Leadership:
         changed = self._queue.add
         self.scopes = Scopes(settings.watch_namespaces, metrics)
         self.watches = Watches(settings.watch_deadline_seconds, time.monotonic)
-        self._rim = Rim(metrics)
-        self.claims = Claims(cluster, metrics, installation, now=time.monotonic)
+        self._loops = LoopRunner(metrics)
+        self.namespace_leases = NamespaceLeases(cluster, metrics, installation, now=time.monotonic)
         self._store = store
         self.audit = Audit(cluster, store, metrics, self.scopes, changed)
         self._reports = Reports(store, metrics, port=settings.pod_metrics_port, changed=changed)
@@ -86,16 +86,16 @@ class Leadership:
                 self.audit,
                 self._secrets,
                 self._refusals,
-                self._rim,
+                self._loops,
                 self.scopes,
-                self.claims,
+                self.namespace_leases,
             ),
             Applier(cluster, store, metrics, now=time.monotonic),
             StatusWriter(cluster, store, metrics, identity),
             metrics,
             _defaults(settings),
             _policy(settings),
-            self.claims,
+            self.namespace_leases,
             now=lambda: datetime.now(UTC),
         )
         self.workers = Workers(
@@ -113,25 +113,30 @@ class Leadership:
         tasks: list[Task] = [
             ("watch", self._follower.run()),
             ("work", self.workers.run(settings.concurrency)),
-            ("audit", self._rim.repeat("audit", self.audit.audit, settings.audit_seconds)),
-            ("reports", self._ask_pods()),
-            ("claims", self._rim.repeat("claims", self._renew_claims, settings.claim_seconds)),
-            ("refusals", self._rim.repeat("refusals", self._refusals.ask_all, settings.report_seconds)),
+            ("audit", self._loops.repeat("audit", self.audit.audit, settings.audit_seconds)),
+            ("reports", self._poll_pods()),
+            (
+                "namespace leases",
+                self._loops.repeat(
+                    "namespace leases", self._renew_namespace_leases, settings.namespace_lease_seconds
+                ),
+            ),
+            ("refusals", self._loops.repeat("refusals", self._refusals.refresh, settings.report_seconds)),
             ("listings", self._listings.run(settings.listing_seconds, LISTING_RETRY_SECONDS)),
         ]
         if self._secrets is not None:
-            asking = self._rim.repeat("secrets", self._secrets.ask_all, settings.secrets_seconds)
+            asking = self._loops.repeat("secrets", self._secrets.refresh, settings.secrets_seconds)
             tasks.append(("secrets", asking))
         return tasks
 
-    async def _renew_claims(self) -> None:
-        await self.claims.renew_all({namespace for namespace, _ in self._store.feeds})
+    async def _renew_namespace_leases(self) -> None:
+        await self.namespace_leases.renew_all({namespace for namespace, _ in self._store.feeds})
 
-    async def _ask_pods(self) -> None:
+    async def _poll_pods(self) -> None:
         async with self._reports.session() as session:
             try:
                 while True:
-                    await self._rim.turn("reports", lambda: self._reports.ask_all(session))
+                    await self._loops.run_once("reports", lambda: self._reports.poll_all(session))
                     await asyncio.sleep(self._settings.report_seconds)
             finally:
                 await self._reports.end()

@@ -72,9 +72,9 @@ def consumer_name(feed: str, stream: str) -> str:
     name = f"{feed}-{component}"
     if len(name) <= MAX_STATEFUL_SET_NAME:
         return name
-    told_by = hashlib.sha256(feed.encode()).hexdigest()[:8]
-    room = MAX_STATEFUL_SET_NAME - len(f"-{told_by}-{component}")
-    return f"{feed[:room].rstrip('-')}-{told_by}-{component}"
+    suffix = hashlib.sha256(feed.encode()).hexdigest()[:8]
+    room = MAX_STATEFUL_SET_NAME - len(f"-{suffix}-{component}")
+    return f"{feed[:room].rstrip('-')}-{suffix}-{component}"
 
 
 def consumer_component(stream: str) -> str:

@@ -6,8 +6,8 @@ Only a Secret that was never read is requested here: without its version pods wo
 from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.listings import Listings
-from marketfeed_operator.engine.loops import Rim
-from marketfeed_operator.engine.namespace_leases import Claims
+from marketfeed_operator.engine.loops import LoopRunner
+from marketfeed_operator.engine.namespace_leases import NamespaceLeases
 from marketfeed_operator.engine.refusals import Refusals
 from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.engine.scopes import Scopes
@@ -32,9 +32,9 @@ class Observer:
         audit: Audit,
         secrets: SecretVersions | None,
         refusals: Refusals,
-        rim: Rim,
+        loops: LoopRunner,
         scopes: Scopes,
-        claims: Claims,
+        namespace_leases: NamespaceLeases,
     ) -> None:
         self._store = store
         self._reports = reports
@@ -42,9 +42,9 @@ class Observer:
         self._audit = audit
         self._secrets = secrets
         self._refusals = refusals
-        self._rim = rim
+        self._loops = loops
         self._scopes = scopes
-        self._claims = claims
+        self._namespace_leases = namespace_leases
 
     def children(self, key: Key, uid: str) -> dict[ChildKey, ChildFacts]:
         """Return the children of the feed with that uid. Labels prove nothing: objects that it did not create are not
@@ -84,10 +84,10 @@ class Observer:
                 pod.uid: self._reports.problems[pod.uid] for pod in pods if pod.uid in self._reports.problems
             },
             scope_problem=self._scopes.problem_of(key[0]),
-            other_operator=self._claims.other(key[0]),
+            other_operator=self._namespace_leases.other(key[0]),
             unreadable_kinds=self._audit.unreadable_kinds(key[0]),
-            operator_problems=dict(self._rim.problems),
-            claim_problem=self._claims.problems.get(key[0], ""),
+            operator_problems=dict(self._loops.problems),
+            lease_problem=self._namespace_leases.problems.get(key[0], ""),
         )
 
     def forget(self, key: Key) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from marketfeed_operator.assign import Reading
+from marketfeed_operator.assign import ShardAssignment
 
 Key = tuple[str, str]
 """Namespace and name of a MarketFeed."""
@@ -41,7 +41,7 @@ class ChildFacts:
         digest: changes with any change by another party.
         config_hash: hash of its pod template.
         secret_versions: Secret versions that its pods were started with, from their annotation.
-        wanted, there, updated, ready: numbers of its pods.
+        desired, current, updated, ready: numbers of its pods.
         settled: its controller has observed the latest generation.
         replicas_ours: `spec.replicas` is owned by the operator.
         component: component label.
@@ -59,8 +59,8 @@ class ChildFacts:
     digest: str
     desired_hash: str = ""
     config_hash: str = ""
-    wanted: int = 0
-    there: int = 0
+    desired: int = 0
+    current: int = 0
     updated: int = 0
     ready: int = 0
     settled: bool = True
@@ -73,7 +73,7 @@ class ChildFacts:
     trouble: tuple[str, str] | None = None
     created: str = ""
     job: JobState = "None"
-    reading: Reading | None = None
+    assignment: ShardAssignment | None = None
 
     def belongs_to(self, uid: str) -> bool:
         """Return whether the feed with that uid may change and delete it.
@@ -87,9 +87,9 @@ class ChildFacts:
         """All pods are updated and ready."""
         return (
             self.settled
-            and self.updated >= self.wanted
-            and self.ready >= self.wanted
-            and self.there <= self.wanted
+            and self.updated >= self.desired
+            and self.ready >= self.desired
+            and self.current <= self.desired
         )
 
 
@@ -178,7 +178,7 @@ class Observed:
     """Another installation of the operator that competes for the feed's namespace; "" for none."""
     unreadable_kinds: Mapping[str, str] = field(default_factory=dict)
     """Optional kind -> why its objects in the feed's namespace cannot be listed."""
-    claim_problem: str = ""
+    lease_problem: str = ""
     """Why the lease of the feed's namespace cannot be renewed; "" when it can."""
     operator_problems: Mapping[str, str] = field(default_factory=dict)
     """Background loop of the operator -> why it fails; concerns all feeds."""

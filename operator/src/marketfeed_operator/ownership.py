@@ -15,18 +15,18 @@ _HELM_NAME: Final = "meta.helm.sh/release-name"
 _HELM_NAMESPACE: Final = "meta.helm.sh/release-namespace"
 
 
-def belongs_to(metadata: Mapping[str, Any], uid: str, wanted: Mapping[str, str]) -> bool:
+def belongs_to(metadata: Mapping[str, Any], uid: str, desired_labels: Mapping[str, str]) -> bool:
     """Return whether the feed with that uid may change the object; as `ChildFacts.belongs_to`.
 
     Args:
-        wanted: labels of the desired object. One without an owner is adopted only when it names that feed.
+        desired_labels: labels of the desired object. One without an owner is adopted only when it names that feed.
     """
     if not is_ours(metadata):
         return False
     owner, labels = owner_of(metadata), metadata.get("labels") or {}
-    names_feed = labels.get(FEED) == wanted[FEED]
+    names_feed = labels.get(FEED) == desired_labels[FEED]
     return owner == uid or (
-        not owner and names_feed and labels.get(FEED_NAMESPACE) in (None, wanted[FEED_NAMESPACE])
+        not owner and names_feed and labels.get(FEED_NAMESPACE) in (None, desired_labels[FEED_NAMESPACE])
     )
 
 

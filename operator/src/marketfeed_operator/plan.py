@@ -1,11 +1,11 @@
-"""Plan for a feed: symbols to shards, children, and what is held back. Pure and idempotent."""
+"""Plan for a feed: symbols to shards, children, and what is pending. Pure and idempotent."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from marketfeed_operator.api import Spec
-from marketfeed_operator.assign import Reading, assign, moves, transition
+from marketfeed_operator.assign import ShardAssignment, assign, moves, transition
 from marketfeed_operator.desired import Child, Feed, config_hash, desired, migration_job
 from marketfeed_operator.desired.base import Object
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, SERVICE_ACCOUNT, STATEFUL_SET
@@ -20,22 +20,22 @@ class Plan:
 
     Attributes:
         children: desired children, in the order of creation.
-        readings: symbols that each shard reads.
+        assignments: symbols that each shard reads.
         target: symbols assigned to each shard.
         moving: symbol -> (from, to), for those whose shard just changed.
         waiting_shards: number of shards whose rollout waits for others to finish.
-        held_back: number of workloads that are not created or changed yet although they differ: these shards, and
+        pending: number of workloads that are not created or changed yet although they differ: these shards, and
             consumers that wait.
         migration: state of the migration for this feed's consumers.
         job: name of the migration Job; "" for none.
     """
 
     children: tuple[Child, ...]
-    readings: Mapping[int, Reading]
+    assignments: Mapping[int, ShardAssignment]
     target: Mapping[int, Set[str]]
     moving: Mapping[str, tuple[int, int]]
     waiting_shards: int
-    held_back: int
+    pending: int
     migration: JobState
     job: str
 
@@ -57,20 +57,20 @@ def resolve(spec: Spec, observed: Observed, assigned: Set[str]) -> Set[str] | No
         for symbol, (status, quote_asset) in listing.symbols.items()
         if status == chosen.status and (not chosen.quote_assets or quote_asset in chosen.quote_assets)
     )
-    by_right = [symbol for symbol in fitting if symbol in assigned]
+    selected_before = [symbol for symbol in fitting if symbol in assigned]
     new = [symbol for symbol in fitting if symbol not in assigned]
-    return frozenset([*by_right, *new][: chosen.maximum])
+    return frozenset([*selected_before, *new][: chosen.maximum])
 
 
 def plan(feed: Feed, observed: Observed) -> Plan | None:
     """Return the plan; None while the symbols are unknown."""
-    now = readings(observed)
-    assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
-    wanted = resolve(feed.spec, observed, assigned)
-    if wanted is None:
+    now = assignments(observed)
+    assigned = frozenset(symbol for shard in now.values() for symbol in shard.owned)
+    symbols = resolve(feed.spec, observed, assigned)
+    if symbols is None:
         return None
     target = assign(
-        {shard: reading.belonging for shard, reading in now.items()}, wanted, feed.spec.shard_size
+        {shard: assignment.owned for shard, assignment in now.items()}, symbols, feed.spec.shard_size
     )
     following = transition(now, target, live_symbols(now, observed))
     job = migration_job(feed)
@@ -78,34 +78,36 @@ def plan(feed: Feed, observed: Observed) -> Plan | None:
     if job is not None:
         found = observed.children.get(job.key)
         state = found.job if found is not None else "Running"
-    wanted_children = desired(feed, following, observed.kinds, migrated=state not in ("Running", "Failed"))
-    children, waiting = _staged(
+    desired_children = desired(feed, following, observed.kinds, migrated=state not in ("Running", "Failed"))
+    children, waiting = _limit_rollouts(
         [
-            _after_predecessor(feed, _around_migration(child, state, observed), wanted_children, observed)
-            for child in wanted_children
+            _hold_for_predecessor(
+                feed, _hold_for_migration(child, state, observed), desired_children, observed
+            )
+            for child in desired_children
         ],
         observed,
         feed.spec.ingestion.max_updating_shards,
     )
     return Plan(
         children=tuple(children),
-        readings=following,
+        assignments=following,
         target=target,
         moving=moves(now, target),
         waiting_shards=waiting,
-        held_back=_held_back(wanted_children, children, observed),
+        pending=_count_pending(desired_children, children, observed),
         migration=state,
         job=job.name if job is not None else "",
     )
 
 
-def readings(observed: Observed) -> dict[int, Reading]:
+def assignments(observed: Observed) -> dict[int, ShardAssignment]:
     """Return the stored assignments."""
     found = {}
     for (_, _, name), facts in observed.children.items():
         shard = shard_of(name)
-        if facts.reading is not None and shard is not None:
-            found[shard] = facts.reading
+        if facts.assignment is not None and shard is not None:
+            found[shard] = facts.assignment
     return found
 
 
@@ -118,20 +120,22 @@ def by_shard(observed: Observed) -> dict[int, list[PodReport]]:
     return dict(found)
 
 
-def live_symbols(now: Mapping[int, Reading], observed: Observed) -> dict[int, frozenset[str]]:
+def live_symbols(now: Mapping[int, ShardAssignment], observed: Observed) -> dict[int, frozenset[str]]:
     """Return the symbols that each shard's workers report as live: all of its file, or none.
 
     With two pods both have to report them: the old shard drops a symbol only when the new one is equally redundant.
     """
     reports, live = by_shard(observed), {}
-    for shard, reading in now.items():
-        told = reports.get(shard)
-        if told and all(report.assignment == hash_of(reading.symbols) for report in told):
-            live[shard] = reading.symbols
+    for shard, assignment in now.items():
+        shard_reports = reports.get(shard)
+        if shard_reports and all(
+            report.assignment == hash_of(assignment.symbols) for report in shard_reports
+        ):
+            live[shard] = assignment.symbols
     return live
 
 
-def _around_migration(child: Child, state: JobState, observed: Observed) -> Child:
+def _hold_for_migration(child: Child, state: JobState, observed: Observed) -> Child:
     """Hold consumers until the schema matches their image: the old ones continue with the old schema.
 
     The migration Job itself is left unchanged: its pod template is immutable, and it runs once.
@@ -144,12 +148,14 @@ def _around_migration(child: Child, state: JobState, observed: Observed) -> Chil
     return child.held() if child.kind is STATEFUL_SET and state in ("Running", "Failed") else child
 
 
-def _after_predecessor(feed: Feed, child: Child, wanted: Sequence[Child], observed: Observed) -> Child:
+def _hold_for_predecessor(
+    feed: Feed, child: Child, desired_children: Sequence[Child], observed: Observed
+) -> Child:
     """Hold consumers that an upgrade has renamed until those of the old name are gone: never both at once."""
     if child.kind is not STATEFUL_SET or child.body is None:
         return child
     component = child.body["metadata"]["labels"][COMPONENT]
-    names = {each.key for each in wanted}
+    names = {each.key for each in desired_children}
     older = any(
         key[0] == STATEFUL_SET.kind
         and facts.component == component
@@ -160,7 +166,7 @@ def _after_predecessor(feed: Feed, child: Child, wanted: Sequence[Child], observ
     return child.held() if older else child
 
 
-def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[list[Child], int]:
+def _limit_rollouts(children: list[Child], observed: Observed, at_once: int) -> tuple[list[Child], int]:
     """Hold rollouts of shards above `at_once`: a faulty setting then affects a few shards only."""
     rolling = sum(
         1
@@ -183,11 +189,11 @@ def _staged(children: list[Child], observed: Observed, at_once: int) -> tuple[li
     return result, waiting
 
 
-def _held_back(wanted: Sequence[Child], children: Sequence[Child], observed: Observed) -> int:
+def _count_pending(desired_children: Sequence[Child], children: Sequence[Child], observed: Observed) -> int:
     """Return the number of held children that differ from the stored ones. A migration Job is never changed."""
     return sum(
         1
-        for child, planned in zip(wanted, children, strict=True)
+        for child, planned in zip(desired_children, children, strict=True)
         if planned.body is None
         and child.kind is not JOB
         and (
@@ -207,14 +213,14 @@ def _desired_hash(body: Object | None) -> str:
     return "" if body is None else str(body["metadata"]["annotations"][DESIRED_HASH])
 
 
-def obsolete(wanted: tuple[Child, ...], observed: Observed, uid: str) -> list[tuple[str, str, str]]:
+def obsolete(desired_children: tuple[Child, ...], observed: Observed, uid: str) -> list[tuple[str, str, str]]:
     """Return the existing children that are not desired. Topics are kept: deleting them would delete their data.
 
     Only objects that the feed with that `uid` created, whatever their labels. Retention runs belong to their CronJob.
-    A ServiceAccount is kept while a workload uses it: a workload whose rollout is held back could not start pods
+    A ServiceAccount is kept while a workload uses it: a workload whose rollout is pending could not start pods
     without it.
     """
-    keep = {child.key for child in wanted}
+    keep = {child.key for child in desired_children}
     # A completed migration is kept until the next one replaces it.
     accounts = {facts.account for facts in observed.children.values()}
     has_job = any(key[0] == JOB.kind and key in observed.children for key in keep)
@@ -225,10 +231,10 @@ def obsolete(wanted: tuple[Child, ...], observed: Observed, uid: str) -> list[tu
         and observed.children[key].belongs_to(uid)
         and not (key[0] == SERVICE_ACCOUNT.kind and key[2] in accounts)
         and key[0] != "KafkaTopic"
-        and (key[0] != JOB.kind or has_job or not _has_job(wanted))
+        and (key[0] != JOB.kind or has_job or not _has_job(desired_children))
         and not (key[0] == JOB.kind and observed.children[key].component == RETENTION)
     ]
 
 
-def _has_job(wanted: tuple[Child, ...]) -> bool:
-    return any(child.kind is JOB for child in wanted)
+def _has_job(desired_children: tuple[Child, ...]) -> bool:
+    return any(child.kind is JOB for child in desired_children)

@@ -36,10 +36,10 @@ class Policy:
             for field, image in self._images(spec)
             if self.images and not any(_begins(image, prefix) for prefix in self.images)
         ]
-        wished = spec.template.priority_class_name
-        if wished is not None and self.priority_classes and wished not in self.priority_classes:
+        requested = spec.template.priority_class_name
+        if requested is not None and self.priority_classes and requested not in self.priority_classes:
             found.append(
-                f"spec.template.priorityClassName={wished!r} is not among those that the operator allows: "
+                f"spec.template.priorityClassName={requested!r} is not among those that the operator allows: "
                 f"{', '.join(self.priority_classes)}"
             )
         cluster = spec.kafka.cluster

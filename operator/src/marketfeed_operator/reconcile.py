@@ -12,9 +12,9 @@ from marketfeed_operator.apply import Applier
 from marketfeed_operator.decide import Situation, decide
 from marketfeed_operator.desired import Defaults, Feed
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.engine.namespace_leases import Claims
+from marketfeed_operator.engine.namespace_leases import NamespaceLeases
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
-from marketfeed_operator.executor import Carried, Carrier
+from marketfeed_operator.executor import Execution, Executor
 from marketfeed_operator.observe import Observer
 from marketfeed_operator.observed import FeedFacts, Key, Observed
 from marketfeed_operator.plan import plan
@@ -25,7 +25,7 @@ from marketfeed_operator.text import printable
 
 log = logs.get(__name__)
 
-PATIENCE_PASSES: Final = 5
+REPORTED_FAILURES: Final = 5
 """Consecutive failed passes, about 5 to 15 s, after which a transient failure of the API server is reported."""
 LARGE: Final = 400
 """Number of symbols, children and pods above which plan and status are computed in a thread: about 20 ms."""
@@ -71,19 +71,19 @@ class Reconciler:
         metrics: Metrics,
         defaults: Defaults,
         policy: Policy,
-        claims: Claims,
+        namespace_leases: NamespaceLeases,
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._observer = observer
         self._applier = applier
-        self._carrier = Carrier(applier)
+        self._executor = Executor(applier)
         self._writer = writer
         self._metrics = metrics
         self._defaults = defaults
         self._policy = policy
-        self._claims = claims
+        self._namespace_leases = namespace_leases
         self._now = now
         self._failures: dict[Key, int] = {}
         """Feed -> consecutive passes with a refusal of the API server."""
@@ -99,11 +99,11 @@ class Reconciler:
             self._forget(key)
             return None
         try:
-            if await self._claims.holder(key[0]):
+            if await self._namespace_leases.holder(key[0]):
                 return Done()  # served by another operator, which also writes the status
             outcome = await self._pass(key, facts)
         except ApiError as error:  # the lease of the namespace is unknown: nothing is applied
-            at = Situation(facts, None, [], Observed(), None, failure=self._worth_telling(key, error))
+            at = Situation(facts, None, [], Observed(), None, failure=self._reportable(key, error))
             outcome = _Pass(at, error)
         except Exception as error:
             log.exception("reconciliation crashed", feed="/".join(key))
@@ -134,9 +134,9 @@ class Reconciler:
         try:
             observed = await self._observer.observe(key, facts.uid, spec)
         except ApiError as error:
-            at = Situation(facts, spec, problems, observed, None, failure=self._worth_telling(key, error))
+            at = Situation(facts, spec, problems, observed, None, failure=self._reportable(key, error))
             return _Pass(at, error)
-        done = Carried()
+        done = Execution()
         planned = None
         if spec is not None and not problems:
             feed = self._feed(facts, spec, observed)
@@ -144,7 +144,7 @@ class Reconciler:
             large = len(spec.symbols or ()) + _size(observed) > LARGE
             planned = await asyncio.to_thread(plan, feed, observed) if large else plan(feed, observed)
             if planned is not None and not spec.paused:
-                done = await self._carrier.carry_out(facts, planned, observed)
+                done = await self._executor.execute(facts, planned, observed)
             observed = replace(observed, children=self._observer.children(key, facts.uid))
         at = Situation(
             facts, spec, problems, observed, planned,
@@ -153,8 +153,8 @@ class Reconciler:
             and spec is not None
             and not spec.paused
             and done.complete
-            and not planned.held_back,
-            failure=self._worth_telling(key, done.refusal),
+            and not planned.pending,
+            failure=self._reportable(key, done.refusal),
             failure_reason="NameConflict" if isinstance(done.refusal, NameConflict) else "ApplyFailed",
         )  # fmt: skip
         return _Pass(at, done.refusal, more=done.cut_short)
@@ -194,14 +194,14 @@ class Reconciler:
             },
         )
 
-    def _worth_telling(self, key: Key, failure: ApiError | None) -> str:
+    def _reportable(self, key: Key, failure: ApiError | None) -> str:
         """Return a failure for the status: permanent ones at once, transient ones when they persist."""
         if failure is None:
             self._failures.pop(key, None)
             return ""
         self._failures[key] = self._failures.get(key, 0) + 1
         lasting = isinstance(failure, Invalid | Forbidden | NameConflict) or (
-            self._failures[key] >= PATIENCE_PASSES
+            self._failures[key] >= REPORTED_FAILURES
         )
         return f"{failure}" if lasting else ""
 

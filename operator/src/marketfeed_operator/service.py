@@ -29,7 +29,7 @@ from marketfeed_operator.store import Store
 
 log = logs.get(__name__)
 
-BEAT_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = 0.5
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LEASE: Final = "marketfeed-operator"
 
@@ -98,9 +98,9 @@ class _Operator:
 
     async def run(self, stop: asyncio.Event) -> int:
         """See `run` of the module."""
-        beating = asyncio.create_task(self._beat(), name="beat")
+        heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
         try:
-            await self._reach(stop)
+            await self._wait_for_api_server(stop)
             if self._election is not None and not stop.is_set():
                 await _first(stop.wait(), self._election.acquire())
             if stop.is_set():
@@ -111,15 +111,15 @@ class _Operator:
             self.health.leadership = None
             if self._election is not None and self._election.leading:
                 await self._election.release()
-            beating.cancel()
+            heartbeat.cancel()
             log.info("operator stopped")
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            self.health.last_beat = time.monotonic()
-            await asyncio.sleep(BEAT_SECONDS)
+            self.health.last_heartbeat = time.monotonic()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    async def _reach(self, stop: asyncio.Event) -> None:
+    async def _wait_for_api_server(self, stop: asyncio.Event) -> None:
         """Return when the API server responds and serves MarketFeeds.
 
         A namespace that cannot be read does not prevent the others from being served: see `engine.scopes`.
@@ -127,7 +127,7 @@ class _Operator:
         deadline = time.monotonic() + self._settings.start_deadline_seconds
         for delay in delays(0.5, 5, self._rng):
             try:
-                await self._look()
+                await self._probe()
             except ApiError as error:
                 if time.monotonic() + delay > deadline:
                     raise StartupError(
@@ -141,7 +141,7 @@ class _Operator:
             if stop.is_set():
                 return
 
-    async def _look(self) -> None:
+    async def _probe(self) -> None:
         """Read one MarketFeed of any served namespace.
 
         Raises:
@@ -161,13 +161,13 @@ class _Operator:
     async def _lead(self, stop: asyncio.Event) -> int:
         """Serve all feeds. Return the exit code."""
 
-        def take_signals_back() -> None:
+        def restore_signal_handlers() -> None:
             _stop_on_signals(stop)  # the operator handles shutdown: watches first, the lease last
 
         leadership = Leadership(
             self._settings, self._cluster, self._store, self._metrics,
             identity=self.identity, installation=f"{self._namespace}/{LEASE}", rng=self._rng,
-            spawned=take_signals_back,
+            spawned=restore_signal_handlers,
         )  # fmt: skip
         self._metrics.leader.set(1)
         await self._remove_canary()

@@ -98,13 +98,13 @@ class OperatorSettings(ServiceSettings):
         description="maximum time without a watch event, or with due feeds and none reconciled, before "
         "/livez fails; an inactive watch is reconnected after 70 s, or half of this",
     )
-    claim_seconds: float = Field(
+    namespace_lease_seconds: float = Field(
         30,
         ge=0.1,
         le=30,
-        description="renewal interval of the operator's lease in each namespace with MarketFeeds, by which "
-        "a second operator is detected; a lease that is not renewed for 90 s may be acquired by another "
-        "operator",
+        description="interval at which the operator's lease is renewed in each namespace with MarketFeeds, "
+        "by which a second operator is detected; a lease that is not renewed for 90 s may be acquired by "
+        "another operator",
     )
     allowed_images: CommaSeparated = Field(
         (),

@@ -36,18 +36,18 @@ class StatusWriter:
         ready, paused = status.conditions[0], status.conditions[3]
         self._metrics.feed_ready.labels(*facts.key).set(ready.status == "True")
         self._metrics.feed_paused.labels(*facts.key).set(paused.status == "True")
-        wanted = status.model_dump(by_alias=True, exclude_none=True, mode="json")
-        if wanted == dict(facts.status):
+        new_status = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if new_status == dict(facts.status):
             return
         path = FEEDS.path(facts.namespace, facts.name)
-        body = {"metadata": {"uid": facts.uid}, "status": _with_removals(wanted, facts.status)}
+        body = {"metadata": {"uid": facts.uid}, "status": _with_removals(new_status, facts.status)}
         stored = await self._cluster.merge(f"{path}/status", body)
         self._store.feeds[facts.key] = replace(
             self._store.feeds.get(facts.key, facts),
             status=stored.get("status", {}),
             resource_version=stored["metadata"]["resourceVersion"],
         )
-        for condition in transitions(facts.status, wanted):
+        for condition in transitions(facts.status, new_status):
             bad = condition["type"] == "Degraded" and condition["status"] == "True"
             await self._post_event(facts, condition, warning=bad)
 
@@ -86,10 +86,10 @@ def transitions(before: Any, after: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _with_removals(wanted: dict[str, Any], stored: Any) -> dict[str, Any]:
+def _with_removals(new_status: dict[str, Any], stored: Any) -> dict[str, Any]:
     """Return a merge patch that also removes the stored fields that are not desired."""
-    patch: dict[str, Any] = dict.fromkeys(stored.keys() - wanted.keys())
-    for key, value in wanted.items():
+    patch: dict[str, Any] = dict.fromkeys(stored.keys() - new_status.keys())
+    for key, value in new_status.items():
         before = stored.get(key)
         patch[key] = (
             _with_removals(value, before) if isinstance(value, dict) and isinstance(before, dict) else value

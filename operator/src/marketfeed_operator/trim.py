@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from marketfeed_operator.cluster import FEEDS
-from marketfeed_operator.desired.config_map import LEAVING
+from marketfeed_operator.desired.config_map import DRAINING, OLD_DRAINING
 from marketfeed_operator.facts import MAX_ANNOTATION, digest_of, is_ours
 from marketfeed_operator.kinds import POD, WATCHED
 from marketfeed_operator.names import (
@@ -62,7 +62,7 @@ def _child(body: Object) -> Object:
         found["status"] = body["status"]
     # Only ConfigMaps of shards that the operator created are read.
     if "data" in body and SHARD in found["metadata"]["labels"] and is_ours(found["metadata"]):
-        found["data"] = _part(body["data"] or {}, (FILE_NAME, LEAVING))
+        found["data"] = _part(body["data"] or {}, (FILE_NAME, DRAINING, OLD_DRAINING))
     return found
 
 

@@ -20,8 +20,8 @@ from marketfeed_cli.kubectl.access import Kubectl
 from marketfeed_cli.kubectl.preview import as_json, preview
 from marketfeed_cli.terminal import shown
 from marketfeed_operator.api import Spec, parse
-from marketfeed_operator.assign import Reading
-from marketfeed_operator.desired import reading_of
+from marketfeed_operator.assign import ShardAssignment
+from marketfeed_operator.desired import stored_assignment
 from marketfeed_operator.engine.listings import REST_BASES, listed
 from marketfeed_operator.kinds import OPTIONAL
 from marketfeed_operator.names import FEED, KIND, SHARD, shard_of
@@ -114,7 +114,7 @@ def _plan(options: argparse.Namespace, console: Console) -> int:
     before = parse(stored[0]["spec"]) if stored else None
     files = kubectl.get("configmaps", "--namespace", namespace, "--selector", f"{FEED}={name},{SHARD}")
     now = {
-        shard: reading_of(file["data"])
+        shard: stored_assignment(file["data"])
         for file in files
         if (shard := shard_of(file["metadata"]["name"])) is not None
     }
@@ -145,9 +145,9 @@ def _read(filename: str) -> dict[str, Any]:
     return body
 
 
-def _symbols(spec: Spec, now: dict[int, Reading]) -> frozenset[str]:
+def _symbols(spec: Spec, now: dict[int, ShardAssignment]) -> frozenset[str]:
     """Return the symbols of the feed; a selector is resolved with the venue's symbol list."""
-    assigned = frozenset(symbol for reading in now.values() for symbol in reading.belonging)
+    assigned = frozenset(symbol for reading in now.values() for symbol in reading.owned)
     listing = None
     if spec.symbol_selector is not None:
         base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]

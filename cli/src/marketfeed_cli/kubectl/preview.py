@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketfeed_operator.api import Spec
-from marketfeed_operator.assign import Reading, assign, moves
+from marketfeed_operator.assign import ShardAssignment, assign, moves
 from marketfeed_operator.desired import Defaults, Feed, config_hash, desired
 from marketfeed_operator.kinds import DEPLOYMENT, JOB, KAFKA_TOPIC, STATEFUL_SET
 from marketfeed_operator.names import shard_name, shard_of
@@ -69,7 +69,7 @@ def as_json(found: Preview) -> dict[str, Any]:
 
 def preview(
     name: str,
-    now: Mapping[int, Reading],
+    now: Mapping[int, ShardAssignment],
     stored: Spec | None,
     then: Spec,
     symbols: frozenset[str],
@@ -85,7 +85,7 @@ def preview(
         symbols: Symbols of the desired spec.
         kinds: Optional kinds that the cluster serves.
     """
-    before = {shard: reading.belonging for shard, reading in now.items()}
+    before = {shard: reading.owned for shard, reading in now.items()}
     target = assign(before, symbols, then.shard_size)
     read = frozenset(symbol for held in before.values() for symbol in held)
     changed = [shard for shard in sorted({*before, *target}) if before.get(shard) != target.get(shard)]
@@ -124,7 +124,7 @@ def _children(
         return {}
     feed = Feed("namespace", name, "uid", 1, spec, Defaults("worker", "consumer"))
     found = desired(
-        feed, {shard: Reading(frozenset(held), frozenset()) for shard, held in shards.items()}, kinds
+        feed, {shard: ShardAssignment(frozenset(held), frozenset()) for shard, held in shards.items()}, kinds
     )
     return {
         (child.kind.kind, child.name): config_hash(child.body)

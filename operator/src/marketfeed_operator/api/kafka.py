@@ -4,14 +4,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import SERVERS_PATTERN, DnsLabel, Port, SecretKey, SecretName
 
 Servers = Annotated[
     str,
     Field(min_length=3, max_length=2048),
-    Worded(
+    PatternRule(
         SERVERS_PATTERN,
         "bootstrap servers are HOST:PORT[,HOST:PORT...], an IPv6 address in brackets, ports from 1 to 65535",
     ),
@@ -19,12 +19,12 @@ Servers = Annotated[
 UserName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    Worded(r"^[^\x00-\x1f\x7f]+$", "a user name must not contain control characters"),
+    PatternRule(r"^[^\x00-\x1f\x7f]+$", "a user name must not contain control characters"),
 ]
 TopicName = Annotated[
     str,
     Field(min_length=1, max_length=249),
-    Worded(
+    PatternRule(
         r"^[.]{0,2}[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         "a topic name consists of letters, digits, . _ and -, and is not . or ..",
     ),

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.affinity import LabelSelector
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import CIDR_PATTERN, Port, is_within
 
 Cidr = Annotated[
     str,
     Field(min_length=3, max_length=49),
-    Worded(CIDR_PATTERN, "an address range is ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8"),
+    PatternRule(CIDR_PATTERN, "an address range is ADDRESS/BITS, such as 10.0.0.0/8 or fd00::/8"),
 ]
 
 

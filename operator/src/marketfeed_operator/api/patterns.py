@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema, core_schema
 
 
 @dataclass(frozen=True)
-class Worded:
+class PatternRule:
     """Annotation of a string that must match a regular expression.
 
     Attributes:

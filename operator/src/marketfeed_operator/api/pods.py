@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from marketfeed_operator.api.affinity import Affinity
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.values import Key, LabelValue, ObjectName, Quantity, SecretName, amount
 
@@ -18,7 +18,7 @@ IMAGE_PATTERN: Final = (
 Image = Annotated[
     str,
     Field(min_length=1, max_length=1024),
-    Worded(IMAGE_PATTERN, "an image is [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST], its name in lower case"),
+    PatternRule(IMAGE_PATTERN, "an image is [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST], its name in lower case"),
 ]
 Text = Annotated[str, Field(max_length=1024)]
 

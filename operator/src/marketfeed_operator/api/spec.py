@@ -6,7 +6,7 @@ from pydantic import Field
 
 from marketfeed_operator.api.kafka import Kafka
 from marketfeed_operator.api.network import NetworkPolicy
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 from marketfeed_operator.api.pods import Image, Logging, PodTemplate, Resources, ServiceAccount
 from marketfeed_operator.api.rules import Declared, Rule, keys_rule
 from marketfeed_operator.api.storage import Consumers, Storage
@@ -17,7 +17,7 @@ Stream = Literal["trade", "bookTicker"]
 Window = Annotated[
     str,
     Field(max_length=11),
-    Worded(
+    PatternRule(
         r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$",
         "a window is HH:MM-HH:MM in UTC, such as 02:00-04:30",
     ),

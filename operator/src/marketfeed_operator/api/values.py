@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 
 _LABEL: Final = "[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME: Final = rf"{_LABEL}(\.{_LABEL})*\.?"
@@ -72,7 +72,7 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[.]?[-
 Key = Annotated[
     str,
     Field(min_length=1, max_length=MAX_KEY, pattern=f"^{KEY_CEL}$"),
-    Worded(f"^{KEY_PARTS_CEL}$", "a key has at most 253 characters before its / and 63 after it"),
+    PatternRule(f"^{KEY_PARTS_CEL}$", "a key has at most 253 characters before its / and 63 after it"),
 ]
 
 

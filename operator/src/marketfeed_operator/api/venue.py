@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from marketfeed_operator.api.patterns import Worded
+from marketfeed_operator.api.patterns import PatternRule
 from marketfeed_operator.api.rules import Declared, Rule
 from marketfeed_operator.api.values import url_pattern
 
@@ -21,15 +21,15 @@ _LETTERS: Final = (
     "upper-case letters, digits, _ . : - or letters without case (kana, CJK, Hangul), and nothing else"
 )
 Symbol = Annotated[
-    str, Field(min_length=1, max_length=64), Worded(SYMBOL_PATTERN, f"a symbol has 1 to 64 {_LETTERS}")
+    str, Field(min_length=1, max_length=64), PatternRule(SYMBOL_PATTERN, f"a symbol has 1 to 64 {_LETTERS}")
 ]
 Asset = Annotated[
-    str, Field(min_length=1, max_length=32), Worded(ASSET_PATTERN, f"an asset has 1 to 32 {_LETTERS}")
+    str, Field(min_length=1, max_length=32), PatternRule(ASSET_PATTERN, f"an asset has 1 to 32 {_LETTERS}")
 ]
 
 
-def _address(schemes: str, shown: str) -> Worded:
-    return Worded(
+def _address(schemes: str, shown: str) -> PatternRule:
+    return PatternRule(
         url_pattern(schemes),
         f"an address is {shown}, an IPv6 address in brackets, a port from 1 to 65535, without user, query "
         "and fragment",

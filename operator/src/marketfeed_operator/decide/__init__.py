@@ -43,8 +43,8 @@ def decide(at: Situation, now: datetime) -> Status:
 
 
 def _restored(status: Status, kept: dict[str, Any]) -> Status:
-    told = status.model_dump(by_alias=True, exclude_none=True)
+    computed = status.model_dump(by_alias=True, exclude_none=True)
     try:
-        return Status.model_validate({**told, **kept}, strict=False)
+        return Status.model_validate({**computed, **kept}, strict=False)
     except ValidationError:  # the status was modified by something else
         return status

@@ -10,13 +10,13 @@ from marketfeed_operator.decide.situation import Situation, refused_symbols
 from marketfeed_operator.kinds import KAFKA, KAFKA_TOPIC, SCALED_OBJECT
 from marketfeed_operator.names import MIGRATION, RETENTION
 
-Verdict = tuple[str, str]
+Finding = tuple[str, str]
 """Reason and message."""
 
-Check = Callable[[Situation], Verdict | None]
+Check = Callable[[Situation], Finding | None]
 
 
-def _fault(at: Situation) -> Verdict | None:
+def _fault(at: Situation) -> Finding | None:
     if not at.fault:
         return None
     return (
@@ -26,24 +26,24 @@ def _fault(at: Situation) -> Verdict | None:
     )
 
 
-def _invalid_spec(at: Situation) -> Verdict | None:
+def _invalid_spec(at: Situation) -> Finding | None:
     if not at.problems:
         return None
     return ("InvalidSpec" if at.spec is None else "NotPermitted", "; ".join(at.problems))
 
 
-def _not_applied(at: Situation) -> Verdict | None:
+def _not_applied(at: Situation) -> Finding | None:
     paused = at.spec is not None and at.spec.paused
     if at.applied or at.applied_generation == at.feed.generation or (paused and at.applied_generation):
         return None
-    if at.plan is not None and at.plan.held_back and not paused:
-        return None  # see `_held_back`, whose message is more specific
+    if at.plan is not None and at.plan.pending and not paused:
+        return None  # see `_pending`, whose message is more specific
     if paused:
         return ("SpecPaused", "spec.paused is true, and no generation of this feed was applied before")
     return ("Applying", f"generation {at.feed.generation} of the spec is not fully applied yet")
 
 
-def _not_isolated(at: Situation) -> Verdict | None:
+def _not_isolated(at: Situation) -> Finding | None:
     if at.spec is not None and at.spec.paused:
         components = [each for each in at.unisolated() if at.has_workload(each)]
         then = "spec.paused is true, so they are not created, and running pods are not isolated"
@@ -59,26 +59,26 @@ def _not_isolated(at: Situation) -> Verdict | None:
     )
 
 
-def _held_back(at: Situation) -> Verdict | None:
-    if at.plan is None or not at.plan.held_back or at.applied_generation == at.feed.generation:
+def _pending(at: Situation) -> Finding | None:
+    if at.plan is None or not at.plan.pending or at.applied_generation == at.feed.generation:
         return None
     if at.spec is not None and at.spec.paused:
         return None
     return (
         "Applying",
-        f"generation {at.feed.generation} of the spec is not fully applied yet: {at.plan.held_back} "
+        f"generation {at.feed.generation} of the spec is not fully applied yet: {at.plan.pending} "
         "workloads are pending",
     )
 
 
-def _name_conflict(at: Situation) -> Verdict | None:
+def _name_conflict(at: Situation) -> Finding | None:
     if not at.conflicts:
         return None
     more = f" (and {len(at.conflicts) - 1} more)" if len(at.conflicts) > 1 else ""
     return ("NameConflict", f"{at.conflicts[0]}{more}")
 
 
-def _namespace_unavailable(at: Situation) -> Verdict | None:
+def _namespace_unavailable(at: Situation) -> Finding | None:
     problem = at.observed.scope_problem
     if not problem:
         return None
@@ -89,7 +89,7 @@ def _namespace_unavailable(at: Situation) -> Verdict | None:
     )
 
 
-def _several_operators(at: Situation) -> Verdict | None:
+def _several_operators(at: Situation) -> Finding | None:
     if not at.observed.other_operator:
         return None
     return (
@@ -99,10 +99,10 @@ def _several_operators(at: Situation) -> Verdict | None:
     )
 
 
-def _operator_failing(at: Situation) -> Verdict | None:
+def _operator_failing(at: Situation) -> Finding | None:
     failing = [f"{loop}: {reason}" for loop, reason in sorted(at.observed.operator_problems.items())]
-    if at.observed.claim_problem:
-        failing.append(f"lease of namespace {at.feed.namespace}: {at.observed.claim_problem}")
+    if at.observed.lease_problem:
+        failing.append(f"lease of namespace {at.feed.namespace}: {at.observed.lease_problem}")
     return (
         ("OperatorDegraded", f"a background loop of the operator fails: {'; '.join(failing)}")
         if failing
@@ -110,7 +110,7 @@ def _operator_failing(at: Situation) -> Verdict | None:
     )
 
 
-def _workloads_in_trouble(at: Situation) -> Verdict | None:
+def _workloads_in_trouble(at: Situation) -> Finding | None:
     troubled = at.troubled_workloads()
     if not troubled:
         return None
@@ -119,7 +119,7 @@ def _workloads_in_trouble(at: Situation) -> Verdict | None:
     return (reason, f"{kind} {name}: {message}{more}")
 
 
-def _reports_rejected(at: Situation) -> Verdict | None:
+def _reports_rejected(at: Situation) -> Finding | None:
     names = {pod.uid: pod.name for pod in at.observed.pods}
     rejected = [
         f"{names[uid]}: {why}" for uid, why in sorted(at.observed.report_problems.items()) if uid in names
@@ -130,7 +130,7 @@ def _reports_rejected(at: Situation) -> Verdict | None:
     return ("StatusRejected", f"the response of /status of {rejected[0]}{more} is invalid")
 
 
-def _symbols_unknown_yet(at: Situation) -> Verdict | None:
+def _symbols_unknown_yet(at: Situation) -> Finding | None:
     if at.plan is not None or at.problems or at.spec is None or at.spec.symbol_selector is None:
         return None
     listing = at.observed.listing
@@ -138,17 +138,17 @@ def _symbols_unknown_yet(at: Situation) -> Verdict | None:
     return ("ResolvingSymbols", f"the symbols of the venue are not listed yet{why}")
 
 
-def _no_symbols(at: Situation) -> Verdict | None:
+def _no_symbols(at: Situation) -> Finding | None:
     if at.plan is None or at.plan.target:
         return None
     return ("NoSymbols", "symbolSelector matches no symbol of the venue")
 
 
-def _apply_failed(at: Situation) -> Verdict | None:
+def _apply_failed(at: Situation) -> Finding | None:
     return (at.failure_reason, at.failure) if at.failure else None
 
 
-def _migration_failed(at: Situation) -> Verdict | None:
+def _migration_failed(at: Situation) -> Finding | None:
     if at.plan is None or at.plan.migration != "Failed":
         return None
     return (
@@ -158,7 +158,7 @@ def _migration_failed(at: Situation) -> Verdict | None:
     )
 
 
-def _migration_running(at: Situation) -> Verdict | None:
+def _migration_running(at: Situation) -> Finding | None:
     if at.plan is None or at.plan.migration != "Running":
         return None
     return (
@@ -167,7 +167,7 @@ def _migration_running(at: Situation) -> Verdict | None:
     )
 
 
-def _retention_failed(at: Situation) -> Verdict | None:
+def _retention_failed(at: Situation) -> Finding | None:
     """Report a failure until a run succeeds, also while the next one is running: otherwise the condition would
     alternate.
     """
@@ -181,25 +181,25 @@ def _retention_failed(at: Situation) -> Verdict | None:
     )
 
 
-def _shards_not_ready(at: Situation) -> Verdict | None:
+def _shards_not_ready(at: Situation) -> Finding | None:
     shards = at.shards()
-    ready = sum(1 for facts in shards if facts is not None and facts.wanted <= facts.ready)
+    ready = sum(1 for facts in shards if facts is not None and facts.desired <= facts.ready)
     if ready == len(shards):
         return None
     return ("ShardsNotReady", f"{ready} of {len(shards)} shards are ready")
 
 
-def _consumers_not_ready(at: Situation) -> Verdict | None:
+def _consumers_not_ready(at: Situation) -> Finding | None:
     waiting = [
-        f"{name} ({facts.ready} of {facts.wanted})" if facts is not None else f"{name} (not created yet)"
+        f"{name} ({facts.ready} of {facts.desired})" if facts is not None else f"{name} (not created yet)"
         for name, facts in at.stateful_sets()
-        if facts is None or facts.ready < facts.wanted
+        if facts is None or facts.ready < facts.desired
     ]
     return ("ConsumersNotReady", f"consumers are not ready: {', '.join(waiting)}") if waiting else None
 
 
-def _moving(at: Situation) -> Verdict | None:
-    number = sum(len(reading.leaving) for reading in at.plan.readings.values()) if at.plan else 0
+def _moving(at: Situation) -> Finding | None:
+    number = sum(len(assignment.draining) for assignment in at.plan.assignments.values()) if at.plan else 0
     if not number:
         return None
     return (
@@ -208,19 +208,19 @@ def _moving(at: Situation) -> Verdict | None:
     )
 
 
-def _rolling(at: Situation) -> Verdict | None:
+def _rolling(at: Situation) -> Finding | None:
     found = [
         facts for facts in [*at.shards(), *(facts for _, facts in at.stateful_sets())] if facts is not None
     ]
-    under_way = sum(1 for facts in found if not facts.rolled)
+    rolling_out = sum(1 for facts in found if not facts.rolled)
     waiting = at.plan.waiting_shards if at.plan else 0
-    if not under_way and not waiting:
+    if not rolling_out and not waiting:
         return None
     then = f", {waiting} shards are pending" if waiting else ""
-    return ("RollingOut", f"{under_way} of {len(found)} workloads are rolling out{then}")
+    return ("RollingOut", f"{rolling_out} of {len(found)} workloads are rolling out{then}")
 
 
-def _pods_in_trouble(at: Situation) -> Verdict | None:
+def _pods_in_trouble(at: Situation) -> Finding | None:
     # A pod that has terminated for good (evicted, for example) matters until it is replaced. Those of Jobs are
     # covered by the Job.
     waiting = _shards_not_ready(at) is not None or _consumers_not_ready(at) is not None
@@ -235,7 +235,7 @@ def _pods_in_trouble(at: Situation) -> Verdict | None:
     return ("PodsFailing", f"{troubled[0].name}: {troubled[0].trouble}{more}")
 
 
-def _venue_silent(at: Situation) -> Verdict | None:
+def _venue_silent(at: Situation) -> Finding | None:
     listing = at.observed.listing
     if listing is None or not listing.problem:
         return None
@@ -243,7 +243,7 @@ def _venue_silent(at: Situation) -> Verdict | None:
     return ("VenueUnreachable", f"{listing.problem}{kept}")
 
 
-def _no_autoscaler(at: Situation) -> Verdict | None:
+def _no_autoscaler(at: Situation) -> Finding | None:
     if at.spec is None or at.spec.consumers is None or SCALED_OBJECT.kind in at.observed.kinds:
         return None
     consumers = (at.spec.consumers.trades, at.spec.consumers.book_ticker)
@@ -255,7 +255,7 @@ def _no_autoscaler(at: Situation) -> Verdict | None:
     )
 
 
-def _kind_unreadable(at: Situation) -> Verdict | None:
+def _kind_unreadable(at: Situation) -> Finding | None:
     used = {child.kind.kind for child in at.plan.children} if at.plan is not None else set()
     if at.spec is not None and at.spec.kafka.cluster is not None:
         used.add(KAFKA.kind)
@@ -268,7 +268,7 @@ def _kind_unreadable(at: Situation) -> Verdict | None:
     )
 
 
-def _no_strimzi(at: Situation) -> Verdict | None:
+def _no_strimzi(at: Situation) -> Finding | None:
     if at.spec is None or not at.spec.kafka.manage_topics or KAFKA_TOPIC.kind in at.observed.kinds:
         return None
     return (
@@ -278,7 +278,7 @@ def _no_strimzi(at: Situation) -> Verdict | None:
     )
 
 
-def _symbols_refused(at: Situation) -> Verdict | None:
+def _symbols_refused(at: Situation) -> Finding | None:
     refused = refused_symbols(at)
     if not refused:
         return None
@@ -291,7 +291,7 @@ READY: Final[tuple[Check, ...]] = (
     # What the user must fix comes first: nothing else can succeed before.
     _fault, _invalid_spec, _not_isolated, _apply_failed, _symbols_unknown_yet, _not_applied, _no_symbols,
     # Then in the order of the data flow: shards before consumers.
-    _migration_failed, _shards_not_ready, _migration_running, _held_back, _consumers_not_ready,
+    _migration_failed, _shards_not_ready, _migration_running, _pending, _consumers_not_ready,
 )  # fmt: skip
 PROGRESSING: Final[tuple[Check, ...]] = (_symbols_unknown_yet, _migration_running, _rolling, _moving)
 DEGRADED: Final[tuple[Check, ...]] = (

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from marketfeed_operator.api import Condition
-from marketfeed_operator.decide.checks import DEGRADED, PROGRESSING, READY, Check, Verdict
+from marketfeed_operator.decide.checks import DEGRADED, PROGRESSING, READY, Check, Finding
 from marketfeed_operator.decide.situation import Situation
 
 
@@ -15,13 +15,13 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
     """
     before = {found.get("type"): found for found in at.feed.status.get("conditions", [])}
     paused = at.spec is not None and at.spec.paused
-    not_ready, under_way, degraded = (_first(checks, at) for checks in (READY, PROGRESSING, DEGRADED))
-    told: list[tuple[Any, bool, Verdict]] = [
+    not_ready, in_progress, degraded = (_first(checks, at) for checks in (READY, PROGRESSING, DEGRADED))
+    evaluated: list[tuple[Any, bool, Finding]] = [
         ("Ready", not_ready is None, not_ready or ("AllReady", "all shards and consumers are ready")),
         (
             "Progressing",
-            under_way is not None and not paused,
-            under_way if under_way and not paused else ("Settled", "no rollout in progress"),
+            in_progress is not None and not paused,
+            in_progress if in_progress and not paused else ("Settled", "no rollout in progress"),
         ),
         ("Degraded", degraded is not None, degraded or ("AsExpected", "no problems detected")),
         (
@@ -34,7 +34,7 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
     ]
     moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     decided = []
-    for kind, holds, (reason, message) in told:
+    for kind, holds, (reason, message) in evaluated:
         state: Literal["True", "False"] = "True" if holds else "False"
         known = before.get(kind, {})
         since = known.get("lastTransitionTime") if known.get("status") == state else None
@@ -54,5 +54,5 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
     return decided
 
 
-def _first(checks: Sequence[Check], at: Situation) -> Verdict | None:
-    return next((verdict for check in checks if (verdict := check(at)) is not None), None)
+def _first(checks: Sequence[Check], at: Situation) -> Finding | None:
+    return next((finding for check in checks if (finding := check(at)) is not None), None)

@@ -47,9 +47,9 @@ class Situation:
 
         A failed Job is reported as the migration or retention that it runs.
         """
-        wanted = self.plan.children if self.plan is not None else ()
+        desired_children = self.plan.children if self.plan is not None else ()
         found = []
-        for child in wanted:
+        for child in desired_children:
             facts = self.observed.children.get(child.key)
             if child.kind is CRON_JOB and child.body is not None and child.body["spec"].get("suspend"):
                 continue  # suspended by the operator itself, until the schema matches
@@ -64,10 +64,10 @@ class Situation:
 
     def unisolated(self) -> list[str]:
         """Return the components whose desired network policy does not exist."""
-        wanted = self.plan.children if self.plan is not None else ()
+        desired_children = self.plan.children if self.plan is not None else ()
         return [
             component_of(child)
-            for child in wanted
+            for child in desired_children
             if child.kind is NETWORK_POLICY and child.key not in self.observed.children
         ]
 
@@ -85,7 +85,7 @@ class Situation:
             return []
         return [
             self.observed.child(DEPLOYMENT.kind, self.feed.namespace, shard_name(self.feed.name, shard))
-            for shard in sorted(self.plan.readings)
+            for shard in sorted(self.plan.assignments)
         ]
 
     def stateful_sets(self) -> list[tuple[str, ChildFacts | None]]:
@@ -100,8 +100,8 @@ class Situation:
 
     def retention(self) -> str | None:
         """Return the name of the retention CronJob; None when everything is kept."""
-        wanted = self.plan.children if self.plan is not None else ()
-        return next((child.name for child in wanted if child.kind is CRON_JOB), None)
+        desired_children = self.plan.children if self.plan is not None else ()
+        return next((child.name for child in desired_children if child.kind is CRON_JOB), None)
 
     def retention_runs(self) -> list[ChildFacts]:
         """Return the remaining Jobs of the retention CronJob, oldest first."""
@@ -118,11 +118,13 @@ def refused_symbols(at: Situation) -> dict[str, str]:
 
     A worker that is terminating, or has not read its new file yet, may report symbols that the feed no longer has.
     """
-    wanted = None if at.plan is None else {symbol for each in at.plan.target.values() for symbol in each}
+    desired_children = (
+        None if at.plan is None else {symbol for each in at.plan.target.values() for symbol in each}
+    )
     found = {
         symbol: why
         for report in at.observed.reports.values()
         for symbol, why in report.refused.items()
-        if wanted is None or symbol in wanted
+        if desired_children is None or symbol in desired_children
     }
     return dict(sorted(found.items()))

@@ -44,25 +44,25 @@ def shards(at: Situation) -> ShardsStatus | None:
     if at.plan is None:
         return None
     items, reports, found = [], by_shard(at.observed), at.shards()
-    for shard, facts in zip(sorted(at.plan.readings), found, strict=True):
-        reading, told = at.plan.readings[shard], reports.get(shard, [])
+    for shard, facts in zip(sorted(at.plan.assignments), found, strict=True):
+        assignment, shard_reports = at.plan.assignments[shard], reports.get(shard, [])
         items.append(
             ShardStatus(
                 name=shard_name(at.feed.name, shard),
-                symbols=len(reading.symbols),
-                hash=hash_of(reading.symbols),
-                applied=_common(report.assignment for report in told),
+                symbols=len(assignment.symbols),
+                hash=hash_of(assignment.symbols),
+                applied=_common(report.assignment for report in shard_reports),
                 ready=facts.ready if facts else 0,
-                last_trade_time=_minute(told),
+                last_trade_time=_minute(shard_reports),
                 # Two pods of a shard read the same symbols and have the same gaps: the larger count is used.
-                missing_trades=max((report.missing_trades for report in told), default=0),
+                missing_trades=max((report.missing_trades for report in shard_reports), default=0),
             )
         )
     return ShardsStatus(
         desired=len(items),
-        ready=sum(1 for facts in found if facts is not None and facts.wanted <= facts.ready),
+        ready=sum(1 for facts in found if facts is not None and facts.desired <= facts.ready),
         updated=sum(1 for facts in found if facts is not None and facts.rolled),
-        moving_symbols=sum(len(reading.leaving) for reading in at.plan.readings.values()),
+        moving_symbols=sum(len(assignment.draining) for assignment in at.plan.assignments.values()),
         missing_trades=_total(item.missing_trades for item in items),
         items=tuple(items[:MAX_SHARDS_LISTED]),
     )
@@ -78,9 +78,9 @@ def _common(hashes: Iterable[str]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def _minute(told: Sequence[PodReport]) -> str | None:
+def _minute(shard_reports: Sequence[PodReport]) -> str | None:
     """Return the newest trade time, to the minute: one that changes each second would cause a write each second."""
-    times = [report.last_trade_time_us for report in told if report.last_trade_time_us is not None]
+    times = [report.last_trade_time_us for report in shard_reports if report.last_trade_time_us is not None]
     if not times:
         return None
     return datetime.fromtimestamp(max(times) // 60_000_000 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -94,11 +94,11 @@ def consumers(at: Situation) -> ConsumersStatus | None:
         "trade": _consumer_set(at, "trade", at.spec.kafka.topics.trades.name),
         "bookTicker": _consumer_set(at, "bookTicker", at.spec.kafka.topics.book_ticker.name),
     }
-    there = [found for found in sets.values() if found is not None]
-    lags = [found.lag for found in there if found.lag is not None]
+    present = [found for found in sets.values() if found is not None]
+    lags = [found.lag for found in present if found.lag is not None]
     return ConsumersStatus(
-        desired=sum(found.desired for found in there),
-        ready=sum(found.ready for found in there),
+        desired=sum(found.desired for found in present),
+        ready=sum(found.ready for found in present),
         lag=_total(lags) if lags else None,
         trades=sets["trade"],
         book_ticker=sets["bookTicker"],
@@ -107,7 +107,7 @@ def consumers(at: Situation) -> ConsumersStatus | None:
 
 def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus | None:
     name, component = consumer_name(at.feed.name, stream), consumer_component(stream)
-    if name not in {wanted for wanted, _ in at.stateful_sets()}:
+    if name not in {configured for configured, _ in at.stateful_sets()}:
         return None
     facts = at.observed.child(STATEFUL_SET.kind, at.feed.namespace, name)
     lags = [
@@ -119,8 +119,8 @@ def _consumer_set(at: Situation, stream: str, topic: str) -> ConsumerSetStatus |
     ]
     return ConsumerSetStatus(
         topic=topic,
-        replicas=facts.there if facts else 0,
-        desired=facts.wanted if facts else _declared_replicas(at.spec, stream),
+        replicas=facts.current if facts else 0,
+        desired=facts.desired if facts else _declared_replicas(at.spec, stream),
         ready=facts.ready if facts else 0,
         lag=_total(lags) if lags else None,
         selector=f"{FEED}={at.feed.name},{COMPONENT}={component}",
@@ -137,8 +137,8 @@ def retention(at: Situation) -> RetentionStatus | None:
 
 
 def _declared_replicas(spec: Spec | None, stream: str) -> int:
-    wanted = spec.consumers if spec is not None else None
-    declared = wanted and (wanted.trades if stream == "trade" else wanted.book_ticker)
+    configured = spec.consumers if spec is not None else None
+    declared = configured and (configured.trades if stream == "trade" else configured.book_ticker)
     if not declared:
         return 1
     if declared.autoscaling is not None:

@@ -6,10 +6,10 @@ in the list are deleted, so that disabling an option removes what it created.
 
 from collections.abc import Mapping, Set
 
-from marketfeed_operator.assign import Reading
+from marketfeed_operator.assign import ShardAssignment
 from marketfeed_operator.desired.base import Child, Defaults, Feed, Object, component_of, config_hash, digest
 from marketfeed_operator.desired.budgets import consumer_budget, ingestion_budget
-from marketfeed_operator.desired.config_map import config_map, reading_of
+from marketfeed_operator.desired.config_map import config_map, stored_assignment
 from marketfeed_operator.desired.cron_job import retention_cron_job
 from marketfeed_operator.desired.deployment import deployment
 from marketfeed_operator.desired.job import migration_job
@@ -39,13 +39,13 @@ __all__ = [
     "desired",
     "digest",
     "migration_job",
-    "reading_of",
+    "stored_assignment",
     "stored_streams",
 ]
 
 
 def desired(
-    feed: Feed, shards: Mapping[int, Reading], kinds: Set[str], *, migrated: bool = True
+    feed: Feed, shards: Mapping[int, ShardAssignment], kinds: Set[str], *, migrated: bool = True
 ) -> list[Child]:
     """Return all desired children, in the order of creation.
 

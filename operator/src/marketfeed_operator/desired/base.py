@@ -121,17 +121,21 @@ def child(
     content: Object,
     *,
     extra: Mapping[str, str] | None = None,
-    wished: Mapping[str, str] | None = None,
+    user_labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Child:
-    """Return a child in the feed's namespace, owned by the feed; the operator's labels override `wished`."""
+    """Return a child in the feed's namespace, owned by the feed; the operator's labels override `user_labels`."""
     body: Object = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
         "metadata": {
             "name": name,
             "namespace": feed.namespace,
-            "labels": {**(wished or {}), **labels(feed, component, extra), FEED_NAMESPACE: feed.namespace},
+            "labels": {
+                **(user_labels or {}),
+                **labels(feed, component, extra),
+                FEED_NAMESPACE: feed.namespace,
+            },
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

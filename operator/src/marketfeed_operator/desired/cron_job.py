@@ -24,20 +24,20 @@ def retention_cron_job(feed: Feed, *, suspended: bool) -> Child | None:
     if storage is None or storage.retention is None:
         return None
     images = feed.spec.images
-    around = environment.database_job(feed)
+    context = environment.database_job(feed)
     container = pods.job_container(
         feed,
         name="retain",
         image=(images and images.consumer) or feed.defaults.consumer_image,
         command=["marketfeed-consumer", "retain", *_options(storage.retention)],
-        around=around,
+        context=context,
         resources=None,
     )
     template = pods.pod_template(
         feed,
         RETENTION,
         container,
-        around,
+        context,
         spread=False,
         restartPolicy="Never",
         terminationGracePeriodSeconds=30,

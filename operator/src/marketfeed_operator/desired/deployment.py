@@ -11,14 +11,14 @@ def deployment(feed: Feed, shard: int) -> Child:
     one.
     """
     name, extra = shard_name(feed.name, shard), {SHARD: str(shard)}
-    around = environment.worker(feed, name)
+    context = environment.worker(feed, name)
     images = feed.spec.images
     container = pods.service_container(
         feed,
         name="worker",
         image=(images and images.worker) or feed.defaults.worker_image,
         command=["marketfeed-worker"],
-        around=around,
+        context=context,
         resources=feed.spec.ingestion.resources,
         pre_stop=True,
     )
@@ -33,9 +33,9 @@ def deployment(feed: Feed, shard: int) -> Child:
             feed,
             INGESTION,
             container,
-            around,
+            context,
             extra=extra,
-            annotations=pods.secret_versions(feed, DEPLOYMENT, name, around),
+            annotations=pods.secret_versions(feed, DEPLOYMENT, name, context),
             terminationGracePeriodSeconds=pods.grace_seconds(feed, pre_stop=True),
         ),
     }

@@ -21,7 +21,7 @@ DATABASE_TLS_FOLDER: Final = PurePosixPath("/etc/marketfeed/database")
 
 
 @dataclass
-class Surroundings:
+class ContainerContext:
     """Environment variables, volumes and mounts of a container."""
 
     env: list[Object] = field(default_factory=list)
@@ -84,92 +84,92 @@ def _listener(
     return min(fitting, key=lambda listener: listener.port != usual, default=None)
 
 
-def _service(feed: Feed, around: Surroundings) -> None:
-    around.set("LOG_LEVEL", feed.spec.logging.level)
-    around.set("LOG_FORMAT", feed.spec.logging.format)
-    around.set("METRICS_PORT", feed.defaults.metrics_port)
-    around.set("DRAIN_DEADLINE_SECONDS", feed.defaults.drain_seconds)
+def _service(feed: Feed, context: ContainerContext) -> None:
+    context.set("LOG_LEVEL", feed.spec.logging.level)
+    context.set("LOG_FORMAT", feed.spec.logging.format)
+    context.set("METRICS_PORT", feed.defaults.metrics_port)
+    context.set("DRAIN_DEADLINE_SECONDS", feed.defaults.drain_seconds)
 
 
-def _kafka(feed: Feed, around: Surroundings) -> None:
+def _kafka(feed: Feed, context: ContainerContext) -> None:
     kafka = feed.spec.kafka
-    around.set("KAFKA_BROKER", bootstrap_servers(feed))
-    around.set("MARKET_TRADES_TOPIC", kafka.topics.trades.name)
-    around.set("MARKET_BOOK_TOPIC", kafka.topics.book_ticker.name)
-    around.set("MARKET_GAPS_TOPIC", kafka.topics.gaps.name)
-    around.set("MARKET_REJECTED_TOPIC", kafka.topics.rejected.name)
+    context.set("KAFKA_BROKER", bootstrap_servers(feed))
+    context.set("MARKET_TRADES_TOPIC", kafka.topics.trades.name)
+    context.set("MARKET_BOOK_TOPIC", kafka.topics.book_ticker.name)
+    context.set("MARKET_GAPS_TOPIC", kafka.topics.gaps.name)
+    context.set("MARKET_REJECTED_TOPIC", kafka.topics.rejected.name)
     if kafka.credentials is not None:
-        _credentials(kafka.credentials, around)
+        _credentials(kafka.credentials, context)
 
 
-def _credentials(credentials: Credentials, around: Surroundings) -> None:
+def _credentials(credentials: Credentials, context: ContainerContext) -> None:
     sasl, tls = credentials.sasl, credentials.tls
     name = ("SASL_SSL" if tls else "SASL_PLAINTEXT") if sasl else ("SSL" if tls else "PLAINTEXT")
-    around.set("KAFKA_SECURITY_PROTOCOL", name)
+    context.set("KAFKA_SECURITY_PROTOCOL", name)
     if sasl is not None:
-        around.set("KAFKA_SASL_MECHANISM", sasl.mechanism)
+        context.set("KAFKA_SASL_MECHANISM", sasl.mechanism)
         if sasl.username_key is not None:
-            around.from_secret("KAFKA_SASL_USERNAME", sasl.secret_name, sasl.username_key)
+            context.from_secret("KAFKA_SASL_USERNAME", sasl.secret_name, sasl.username_key)
         else:
-            around.set("KAFKA_SASL_USERNAME", sasl.username)
-        around.from_secret("KAFKA_SASL_PASSWORD", sasl.secret_name, sasl.password_key)
+            context.set("KAFKA_SASL_USERNAME", sasl.username)
+        context.from_secret("KAFKA_SASL_PASSWORD", sasl.secret_name, sasl.password_key)
     if tls is not None and tls.ca_secret_name is not None:
         folder = TLS_FOLDER / "ca"
-        around.mount_secret("kafka-ca", folder, tls.ca_secret_name)
-        around.set("KAFKA_SSL_CA_LOCATION", folder / tls.ca_key)
+        context.mount_secret("kafka-ca", folder, tls.ca_secret_name)
+        context.set("KAFKA_SSL_CA_LOCATION", folder / tls.ca_key)
     if tls is not None and tls.client_secret_name is not None:
         folder = TLS_FOLDER / "client"
-        around.mount_secret("kafka-client", folder, tls.client_secret_name)
-        around.set("KAFKA_SSL_CERTIFICATE_LOCATION", folder / tls.certificate_key)
-        around.set("KAFKA_SSL_KEY_LOCATION", folder / tls.key_key)
+        context.mount_secret("kafka-client", folder, tls.client_secret_name)
+        context.set("KAFKA_SSL_CERTIFICATE_LOCATION", folder / tls.certificate_key)
+        context.set("KAFKA_SSL_KEY_LOCATION", folder / tls.key_key)
 
 
-def _producer(kafka: Kafka, around: Surroundings) -> None:
-    around.set("MARKET_PROGRESS_TOPIC", kafka.topics.progress.name)
-    around.set("KAFKA_ACKS", kafka.acks)
-    around.set("KAFKA_LINGER_MS", kafka.linger_ms)
-    around.set("KAFKA_COMPRESSION", kafka.compression)
+def _producer(kafka: Kafka, context: ContainerContext) -> None:
+    context.set("MARKET_PROGRESS_TOPIC", kafka.topics.progress.name)
+    context.set("KAFKA_ACKS", kafka.acks)
+    context.set("KAFKA_LINGER_MS", kafka.linger_ms)
+    context.set("KAFKA_COMPRESSION", kafka.compression)
     # With topics managed by Strimzi, services must not create them: they would have other settings.
-    around.set("KAFKA_CREATE_TOPICS", not kafka.manage_topics)
-    around.set("KAFKA_TOPIC_PARTITIONS", min(1000, kafka.topics.trades.partitions))
+    context.set("KAFKA_CREATE_TOPICS", not kafka.manage_topics)
+    context.set("KAFKA_TOPIC_PARTITIONS", min(1000, kafka.topics.trades.partitions))
 
 
-def worker(feed: Feed, shard: str) -> Surroundings:
+def worker(feed: Feed, shard: str) -> ContainerContext:
     """Return the environment of a shard's workers.
 
     Neither the symbols nor the share of the venue's rate limits are in it: they are in a file that changes while the
     workers run.
     """
-    spec, around = feed.spec, Surroundings()
-    _service(feed, around)
-    around.set("VENUE", spec.venue)
-    around.set("SHARD", shard)
+    spec, context = feed.spec, ContainerContext()
+    _service(feed, context)
+    context.set("VENUE", spec.venue)
+    context.set("SHARD", shard)
     if spec.endpoints is not None:
-        around.set("BINANCE_WS_BASE", spec.endpoints.websocket)
-        around.set("BINANCE_REST_BASE", spec.endpoints.rest)
-    around.set("SYMBOLS_FILE", ASSIGNMENT_FOLDER / FILE_NAME)
+        context.set("BINANCE_WS_BASE", spec.endpoints.websocket)
+        context.set("BINANCE_REST_BASE", spec.endpoints.rest)
+    context.set("SYMBOLS_FILE", ASSIGNMENT_FOLDER / FILE_NAME)
     # One connection for the whole shard, including draining symbols. Not spec.shardSize: a change of it moves symbols
     # between running workers, and must not restart them.
-    around.set("WS_SHARD_SIZE", MAX_SHARD_SIZE)
+    context.set("WS_SHARD_SIZE", MAX_SHARD_SIZE)
     if set(spec.streams) != {"trade", "bookTicker"}:
-        around.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
-    around.set("VALIDATE_ON_START", spec.ingestion.validate_on_start)
+        context.set("BINANCE_STREAMS", ",".join(sorted(spec.streams)))
+    context.set("VALIDATE_ON_START", spec.ingestion.validate_on_start)
     if (rotation := spec.ingestion.rotation) is not None:
-        around.set("WS_ROTATE_AFTER_SECONDS", rotation.after_minutes * 60)
-        around.set("WS_ROTATE_WINDOW", rotation.quiet_window_utc)
-    _kafka(feed, around)
-    _producer(spec.kafka, around)
-    around.mount("assignment", ASSIGNMENT_FOLDER, {"configMap": {"name": shard}})
-    return around
+        context.set("WS_ROTATE_AFTER_SECONDS", rotation.after_minutes * 60)
+        context.set("WS_ROTATE_WINDOW", rotation.quiet_window_utc)
+    _kafka(feed, context)
+    _producer(spec.kafka, context)
+    context.mount("assignment", ASSIGNMENT_FOLDER, {"configMap": {"name": shard}})
+    return context
 
 
-def database_job(feed: Feed) -> Surroundings:
+def database_job(feed: Feed) -> ContainerContext:
     """Return the environment of Jobs that use only the database: migration and retention."""
-    around = Surroundings()
-    around.set("LOG_LEVEL", feed.spec.logging.level)
-    around.set("LOG_FORMAT", feed.spec.logging.format)
-    _database(feed, around)
-    return around
+    context = ContainerContext()
+    context.set("LOG_LEVEL", feed.spec.logging.level)
+    context.set("LOG_FORMAT", feed.spec.logging.format)
+    _database(feed, context)
+    return context
 
 
 def consumer_group(feed: Feed, stream: str) -> str:
@@ -178,34 +178,34 @@ def consumer_group(feed: Feed, stream: str) -> str:
     return f"marketfeed.{feed.namespace}.{feed.name}.{suffix}"
 
 
-def consumer(feed: Feed, stream: str) -> Surroundings:
+def consumer(feed: Feed, stream: str) -> ContainerContext:
     """Return the environment of a stream's consumers; those of trades also store gaps and their resolutions."""
-    spec, around = feed.spec, Surroundings()
+    spec, context = feed.spec, ContainerContext()
     topics = spec.kafka.topics
-    _service(feed, around)
-    _kafka(feed, around)
-    _database(feed, around)
-    around.set("KAFKA_GROUP", consumer_group(feed, stream))
+    _service(feed, context)
+    _kafka(feed, context)
+    _database(feed, context)
+    context.set("KAFKA_GROUP", consumer_group(feed, stream))
     # The pod's name is stable over restarts: static membership instead of a rebalance.
-    around.from_field("KAFKA_GROUP_INSTANCE_ID", "metadata.name")
-    around.set(
+    context.from_field("KAFKA_GROUP_INSTANCE_ID", "metadata.name")
+    context.set(
         "CONSUMER_TOPICS",
         f"{topics.trades.name},{topics.gaps.name},{topics.rejected.name}"
         if stream == "trade"
         else topics.book_ticker.name,
     )
     if (declared := consumer_spec(feed, stream)) is not None:
-        around.set("BATCH_MAX_ROWS", declared.batch.max_rows)
-        around.set("BATCH_MAX_MS", declared.batch.max_ms)
-        around.set("BATCH_LINGER_MS", declared.batch.linger_ms)
-    return around
+        context.set("BATCH_MAX_ROWS", declared.batch.max_rows)
+        context.set("BATCH_MAX_MS", declared.batch.max_ms)
+        context.set("BATCH_LINGER_MS", declared.batch.linger_ms)
+    return context
 
 
-def _database(feed: Feed, around: Surroundings) -> None:
+def _database(feed: Feed, context: ContainerContext) -> None:
     if (storage := feed.spec.storage) is not None:
-        around.from_secret("DATABASE_URL", storage.dsn_secret_name, storage.dsn_key)
+        context.from_secret("DATABASE_URL", storage.dsn_secret_name, storage.dsn_key)
         if storage.tls is not None:
             # libpq's own variables: defaults for parameters that the connection string does not set.
-            around.mount_secret("database-ca", DATABASE_TLS_FOLDER, storage.tls.ca_secret_name)
-            around.set("PGSSLROOTCERT", DATABASE_TLS_FOLDER / storage.tls.ca_key)
-            around.set("PGSSLMODE", "verify-full")
+            context.mount_secret("database-ca", DATABASE_TLS_FOLDER, storage.tls.ca_secret_name)
+            context.set("PGSSLROOTCERT", DATABASE_TLS_FOLDER / storage.tls.ca_key)
+            context.set("PGSSLMODE", "verify-full")

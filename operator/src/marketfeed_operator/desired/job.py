@@ -20,13 +20,13 @@ def migration_job(feed: Feed) -> Child | None:
     image = (images and images.consumer) or feed.defaults.consumer_image
     # Retention does not affect the schema.
     version = digest([image, storage.model_dump(exclude={"retention"})])[:10]
-    around = environment.database_job(feed)
+    context = environment.database_job(feed)
     container = pods.job_container(
         feed,
         name="migrate",
         image=image,
         command=["marketfeed-consumer", "migrate"],
-        around=around,
+        context=context,
         resources=None,
     )
     spec = {
@@ -36,7 +36,7 @@ def migration_job(feed: Feed) -> Child | None:
             feed,
             MIGRATION,
             container,
-            around,
+            context,
             spread=False,
             restartPolicy="Never",
             terminationGracePeriodSeconds=30,

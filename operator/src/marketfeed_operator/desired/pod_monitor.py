@@ -24,7 +24,12 @@ def pod_monitor(feed: Feed) -> Child | None:
         ],
     }
     return child(
-        feed, POD_MONITOR, account_name(feed.name), "monitoring", {"spec": spec}, wished=monitoring.labels
+        feed,
+        POD_MONITOR,
+        account_name(feed.name),
+        "monitoring",
+        {"spec": spec},
+        user_labels=monitoring.labels,
     )
 
 

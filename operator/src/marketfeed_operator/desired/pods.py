@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from marketfeed_operator.api.pods import Resources, SecurityContext
 from marketfeed_operator.desired.base import Feed, Object, labels, selector, without_none
-from marketfeed_operator.desired.environment import Surroundings
+from marketfeed_operator.desired.environment import ContainerContext
 from marketfeed_operator.desired.service_account import pods_account
 from marketfeed_operator.kinds import Kind
 from marketfeed_operator.names import SECRET_VERSIONS
@@ -26,12 +26,12 @@ def grace_seconds(feed: Feed, *, pre_stop: bool) -> int:
 
 
 def service_container(
-    feed: Feed, *, name: str, image: str, command: list[str], around: Surroundings, resources: Resources | None,
+    feed: Feed, *, name: str, image: str, command: list[str], context: ContainerContext, resources: Resources | None,
     pre_stop: bool,
 ) -> Object:  # fmt: skip
     """Return the container of a long-running service, with probes."""
     port = feed.defaults.metrics_port
-    body = job_container(feed, name=name, image=image, command=command, around=around, resources=resources)
+    body = job_container(feed, name=name, image=image, command=command, context=context, resources=resources)
     body |= {
         "ports": [{"name": "metrics", "containerPort": port, "protocol": "TCP"}],
         "startupProbe": _probe("/livez", period=5, failures=START_SECONDS // 5),
@@ -49,7 +49,7 @@ def job_container(
     name: str,
     image: str,
     command: list[str],
-    around: Surroundings,
+    context: ContainerContext,
     resources: Resources | None,
 ) -> Object:
     """Return the container of a Job."""
@@ -58,14 +58,14 @@ def job_container(
         "image": image,
         "imagePullPolicy": feed.defaults.image_pull_policy,
         "command": command,
-        "env": around.env,
+        "env": context.env,
         "resources": (resources or _DEFAULT_RESOURCES).model_dump(exclude_none=True),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [*around.mounts, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the container
+        "volumeMounts": [*context.mounts, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the container
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
@@ -79,7 +79,7 @@ def _probe(path: str, *, period: int, failures: int) -> Object:
     }
 
 
-def secret_versions(feed: Feed, kind: Kind, name: str, around: Surroundings) -> dict[str, str]:
+def secret_versions(feed: Feed, kind: Kind, name: str, context: ContainerContext) -> dict[str, str]:
     """Return the annotation that rolls a workload's pods when a Secret that they use has a new version.
 
     A Secret that cannot be read, temporarily or permanently, counts as unchanged: its stored version is kept.
@@ -91,39 +91,39 @@ def secret_versions(feed: Feed, kind: Kind, name: str, around: Surroundings) -> 
         if each.count("=") == 1
     )
     known = {**stored, **feed.secret_versions}
-    told = ",".join(f"{secret}={known[secret]}" for secret in sorted(around.secrets) if secret in known)
-    return {SECRET_VERSIONS: told} if told else {}
+    versions = ",".join(f"{secret}={known[secret]}" for secret in sorted(context.secrets) if secret in known)
+    return {SECRET_VERSIONS: versions} if versions else {}
 
 
 def pod_template(
-    feed: Feed, component: str, container: Object, around: Surroundings, *, extra: dict[str, str] | None = None,
+    feed: Feed, component: str, container: Object, context: ContainerContext, *, extra: dict[str, str] | None = None,
     annotations: Mapping[str, str] | None = None, spread: bool = True, **pod: Any,
 ) -> Object:  # fmt: skip
     """Return a pod template around `container`, with the restricted Pod Security Standard and the feed's settings."""
-    wished = feed.spec.template
+    requested = feed.spec.template
     spec = {
         "serviceAccountName": pods_account(feed),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": _pod_security(feed),
         "containers": [container],
-        "volumes": [*around.volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
-        "nodeSelector": wished.node_selector,
-        "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in wished.tolerations]
+        "volumes": [*context.volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        "nodeSelector": requested.node_selector,
+        "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in requested.tolerations]
         or None,
-        "affinity": wished.affinity.model_dump(by_alias=True, exclude_none=True, mode="json")
-        if wished.affinity
+        "affinity": requested.affinity.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if requested.affinity
         else None,
-        "priorityClassName": wished.priority_class_name,
-        "imagePullSecrets": [{"name": name} for name in wished.image_pull_secrets] or None,
+        "priorityClassName": requested.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in requested.image_pull_secrets] or None,
         "topologySpreadConstraints": _spread(feed, component) if spread else None,
         **pod,
     }
     return {
         "metadata": without_none(
             {
-                "labels": {**(wished.labels or {}), **labels(feed, component, extra)},
-                "annotations": {**(wished.annotations or {}), **(annotations or {})} or None,
+                "labels": {**(requested.labels or {}), **labels(feed, component, extra)},
+                "annotations": {**(requested.annotations or {}), **(annotations or {})} or None,
             }
         ),
         "spec": without_none(spec),
@@ -136,13 +136,13 @@ def _pod_security(feed: Feed) -> Object:
 
     OpenShift assigns its own and refuses a fixed one.
     """
-    wished, default = feed.spec.template.security_context or SecurityContext(), feed.defaults
+    requested, default = feed.spec.template.security_context or SecurityContext(), feed.defaults
     return without_none(
         {
             "runAsNonRoot": True,
-            "runAsUser": wished.run_as_user or default.run_as_user,
-            "runAsGroup": wished.run_as_group or default.run_as_group,
-            "fsGroup": wished.fs_group or default.fs_group,
+            "runAsUser": requested.run_as_user or default.run_as_user,
+            "runAsGroup": requested.run_as_group or default.run_as_group,
+            "fsGroup": requested.fs_group or default.fs_group,
             "seccompProfile": {"type": "RuntimeDefault"},
         }
     )

@@ -16,14 +16,14 @@ def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
     if declared is None:
         return None
     name, component = consumer_name(feed.name, stream), consumer_component(stream)
-    around = environment.consumer(feed, stream)
+    context = environment.consumer(feed, stream)
     images = feed.spec.images
     container = pods.service_container(
         feed,
         name="consumer",
         image=(images and images.consumer) or feed.defaults.consumer_image,
         command=["marketfeed-consumer", "run"],
-        around=around,
+        context=context,
         resources=declared.resources,
         pre_stop=False,
     )
@@ -39,8 +39,8 @@ def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
             feed,
             component,
             container,
-            around,
-            annotations=pods.secret_versions(feed, STATEFUL_SET, name, around),
+            context,
+            annotations=pods.secret_versions(feed, STATEFUL_SET, name, context),
             terminationGracePeriodSeconds=pods.grace_seconds(feed, pre_stop=False),
         ),
     }

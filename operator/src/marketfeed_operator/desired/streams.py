@@ -13,8 +13,10 @@ def consumer_spec(feed: Feed, stream: str) -> Consumer | None:
     spec = feed.spec
     if spec.storage is None or stream not in spec.streams:
         return None
-    told = spec.consumers and (spec.consumers.trades if stream == "trade" else spec.consumers.book_ticker)
-    return told or Consumer()
+    configured = spec.consumers and (
+        spec.consumers.trades if stream == "trade" else spec.consumers.book_ticker
+    )
+    return configured or Consumer()
 
 
 def stored_streams(feed: Feed) -> list[str]:

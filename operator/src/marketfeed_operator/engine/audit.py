@@ -155,14 +155,16 @@ class Audit:
         return touched
 
     async def _kafkas(self, scope: Scope) -> set[Key]:
-        before = {cluster: told for cluster, told in self.kafkas.items() if _inside(cluster[0], scope)}
+        before = {
+            cluster: listeners for cluster, listeners in self.kafkas.items() if _inside(cluster[0], scope)
+        }
         found = dict[tuple[str, str], tuple[KafkaListener, ...]]()
         with contextlib.suppress(NotFound):  # the CRD was removed since discovery
             if KAFKA.kind in self.kinds:
-                async for cluster, told in self._cluster.each(KAFKA, scope, "", _kafka):
+                async for cluster, listeners in self._cluster.each(KAFKA, scope, "", _kafka):
                     # A Kafka without listeners in its status has not moved: dropping its address would restart every
                     # pod.
-                    found[cluster] = told or before.get(cluster, ())
+                    found[cluster] = listeners or before.get(cluster, ())
         for cluster in before.keys() - found.keys():
             del self.kafkas[cluster]
         self.kafkas |= found

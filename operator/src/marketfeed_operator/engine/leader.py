@@ -69,12 +69,12 @@ class LeaderElection:
 
     async def acquire(self) -> None:
         """Return when the lease is acquired."""
-        told = ""
+        reported = ""
         while not self.leading:
-            holder = await self._try()
-            if holder not in ("", self._identity, told):
+            holder = await self._try_acquire_or_renew()
+            if holder not in ("", self._identity, reported):
                 log.info("another operator is the leader", leader=holder)
-                told = holder
+                reported = holder
                 if self.misplaced:
                     log.warning(
                         "another installation leads in this namespace, and the scope of this one is not "
@@ -94,7 +94,7 @@ class LeaderElection:
             await asyncio.sleep(self._retry_seconds)
             try:
                 async with asyncio.timeout(max(0.1, deadline - (self._now() - renewed))):
-                    holder = await self._try()
+                    holder = await self._try_acquire_or_renew()
             except TimeoutError:
                 continue
             if holder == self._identity:
@@ -119,7 +119,7 @@ class LeaderElection:
         else:
             log.info("leader lease released")
 
-    async def _try(self) -> str:
+    async def _try_acquire_or_renew(self) -> str:
         """Acquire or renew the lease if possible. Return its holder, or "" when it is unknown."""
         try:
             lease = await self._read()
@@ -137,7 +137,7 @@ class LeaderElection:
                 self.leading = False
                 return holder
             taken = await self._cluster.replace(
-                self._path, self._ours(lease, changed=holder != self._identity)
+                self._path, self._renewed(lease, changed=holder != self._identity)
             )
         except Conflict:  # changed in between; the next attempt reads the holder
             return ""
@@ -162,7 +162,7 @@ class LeaderElection:
                 },
             )
 
-    def _ours(self, lease: dict[str, Any], *, changed: bool) -> dict[str, Any]:
+    def _renewed(self, lease: dict[str, Any], *, changed: bool) -> dict[str, Any]:
         spec = _spec(lease)
         moment = _moment()
         metadata = lease["metadata"]

@@ -38,9 +38,9 @@ class Listings:
     def __init__(self, changed: Callable[[Key], Awaitable[None]], metrics: Metrics) -> None:
         self._changed = changed
         self._metrics = metrics
-        self._asked: dict[str, set[Key]] = {}
-        self._known: dict[str, Listing] = {}
-        self._news = asyncio.Event()
+        self._users: dict[str, set[Key]] = {}
+        self._listings: dict[str, Listing] = {}
+        self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(OWN_ENDPOINTS_AT_ONCE)
         self._slots_of = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(PER_NAMESPACE_AT_ONCE))
 
@@ -49,26 +49,26 @@ class Listings:
         base = None
         if spec.symbol_selector is not None:
             base = (spec.endpoints and spec.endpoints.rest) or REST_BASES[spec.venue]
-        self._leave(feed, other_than=base)
+        self._release(feed, other_than=base)
         if base is None:
             return None
-        if base not in self._asked:
-            self._asked[base] = set()
-            self._news.set()
-        self._asked[base].add(feed)
-        return self._known.setdefault(base, Listing(None))
+        if base not in self._users:
+            self._users[base] = set()
+            self._wake.set()
+        self._users[base].add(feed)
+        return self._listings.setdefault(base, Listing(None))
 
     def forget(self, feed: Key) -> None:
         """Stop requesting for the feed."""
-        self._leave(feed, other_than=None)
+        self._release(feed, other_than=None)
 
-    def _leave(self, feed: Key, *, other_than: str | None) -> None:
-        for base in [base for base, askers in self._asked.items() if feed in askers and base != other_than]:
-            self._asked[base].discard(feed)
-            if not self._asked[base]:
-                del self._asked[base]
-                self._known.pop(base, None)
-                self._news.set()
+    def _release(self, feed: Key, *, other_than: str | None) -> None:
+        for base in [base for base, users in self._users.items() if feed in users and base != other_than]:
+            self._users[base].discard(feed)
+            if not self._users[base]:
+                del self._users[base]
+                self._listings.pop(base, None)
+                self._wake.set()
 
     async def run(self, interval_seconds: float, retry_seconds: float) -> None:
         """Request the lists of all venues in use periodically; sooner after a failure."""
@@ -77,13 +77,13 @@ class Listings:
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             try:
                 while True:
-                    self._news.clear()
-                    for base in tasks.keys() - self._asked.keys():
+                    self._wake.clear()
+                    for base in tasks.keys() - self._users.keys():
                         await _ended(tasks.pop(base))
-                    for base in self._asked.keys() - tasks.keys():
+                    for base in self._users.keys() - tasks.keys():
                         following = self._follow(session, base, interval_seconds, retry_seconds)
                         tasks[base] = asyncio.create_task(following, name=f"listing {base}")
-                    await self._news.wait()
+                    await self._wake.wait()
             finally:
                 for task in tasks.values():
                     await _ended(task)
@@ -92,10 +92,10 @@ class Listings:
         self, session: aiohttp.ClientSession, base: str, interval_seconds: float, retry_seconds: float
     ) -> None:
         while True:
-            succeeded = await self._ask(session, base)
+            succeeded = await self._refresh(session, base)
             await asyncio.sleep(interval_seconds if succeeded else retry_seconds)
 
-    async def _ask(self, session: aiohttp.ClientSession, base: str) -> bool:
+    async def _refresh(self, session: aiohttp.ClientSession, base: str) -> bool:
         async with self._slot(base):
             try:
                 found = await listed(session, base)
@@ -103,30 +103,30 @@ class Listings:
             # The address is a feed's own: any failure becomes that feed's condition.
             except Exception as error:  # noqa: BLE001
                 self._metrics.listing_failures.inc()
-                said = printable(f"{error}", 300) or type(error).__name__
-                after = Listing(self._listing(base).symbols, f"{base} does not list its symbols: {said}")
+                reason = printable(f"{error}", 300) or type(error).__name__
+                after = Listing(self._listing(base).symbols, f"{base} does not list its symbols: {reason}")
         before = self._listing(base)
-        if base not in self._asked:  # no longer in use
+        if base not in self._users:  # no longer in use
             return True
-        self._known[base] = after
+        self._listings[base] = after
         if after != before:
             _report(base, before, after)
-            for feed in list(self._asked[base]):
+            for feed in list(self._users[base]):
                 await self._changed(feed)
         return not after.problem
 
     @contextlib.asynccontextmanager
     async def _slot(self, base: str) -> AsyncIterator[None]:
         """Wait for a slot to request from `base`, if it is an address from spec.endpoints."""
-        askers = self._asked.get(base)
-        if base in REST_BASES.values() or not askers:
+        users = self._users.get(base)
+        if base in REST_BASES.values() or not users:
             yield
             return
-        async with self._slots_of[min(askers)[0]], self._slots:
+        async with self._slots_of[min(users)[0]], self._slots:
             yield
 
     def _listing(self, base: str) -> Listing:
-        return self._known.get(base, Listing(None))
+        return self._listings.get(base, Listing(None))
 
 
 def _report(base: str, before: Listing, after: Listing) -> None:

@@ -19,7 +19,7 @@ REPORTED_FAILURES: Final = 3
 """Consecutive failures after which feeds report it: a single one may be a restart of the API server."""
 
 
-class Rim:
+class LoopRunner:
     """Runs iterations of background loops and records their failures.
 
     Attributes:
@@ -31,7 +31,7 @@ class Rim:
         self._failures: dict[str, int] = {}
         self.problems: dict[str, str] = {}
 
-    async def turn(self, loop: str, step: Callable[[], Awaitable[object]]) -> bool:
+    async def run_once(self, loop: str, step: Callable[[], Awaitable[object]]) -> bool:
         """Run one iteration of `loop`. Return whether it succeeded."""
         try:
             await step()
@@ -48,7 +48,7 @@ class Rim:
         """Run iterations until cancelled, the first after the interval."""
         while True:
             await asyncio.sleep(interval_seconds)
-            await self.turn(loop, step)
+            await self.run_once(loop, step)
 
     def _failed(self, loop: str, error: Exception) -> None:
         failures = self._failures[loop] = self._failures.get(loop, 0) + 1

@@ -50,7 +50,7 @@ class Metrics:
             "marketfeed_operator_children", "Changed children by kind and result.", ["kind", "result"],
             registry=registry,
         )  # fmt: skip
-        self.drift_repaired = Counter(
+        self.drift_corrected = Counter(
             "marketfeed_operator_drift_corrected",
             "Children whose drift was corrected, after a change or deletion by another party.",
             ["kind"],

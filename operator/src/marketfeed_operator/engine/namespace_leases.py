@@ -47,7 +47,7 @@ class _Seen:
     other_at: float = 0.0
 
 
-class Claims:
+class NamespaceLeases:
     """Namespace leases of this installation.
 
     Args:
@@ -55,7 +55,7 @@ class Claims:
         now: monotonic clock, in seconds.
 
     Attributes:
-        problems: namespace -> why the last renewal failed, for example an admission policy.
+        problems: namespace -> why it was not renewed the last time, for example an admission policy.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Claims:
             ApiError: the API server did not respond.
         """
         if namespace not in self._seen:
-            await self._look(namespace)
+            await self._acquire(namespace)
         return self._seen[namespace].holder
 
     def other(self, namespace: str) -> str:
@@ -104,7 +104,7 @@ class Claims:
         before, self.problems = self.problems, {}
         for namespace in sorted(served):
             try:
-                await self._look(namespace)
+                await self._acquire(namespace)
             except ApiError as error:
                 failure = failure or error
                 self.problems[namespace] = printable(f"{error}", 300)
@@ -117,11 +117,11 @@ class Claims:
         for namespace in (before.keys() - self.problems.keys()) & served:
             log.info("namespace lease renewed again", namespace=namespace)
 
-    async def _look(self, namespace: str) -> None:
+    async def _acquire(self, namespace: str) -> None:
         """Acquire or renew the lease of a namespace if possible; otherwise record this installation in it."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                await self._look_once(namespace)
+                await self._try_acquire(namespace)
             except Conflict:  # changed in between: read it again
                 if attempt == ATTEMPTS:
                     raise
@@ -132,16 +132,16 @@ class Claims:
                 self._seen[namespace] = _Seen()
             return
 
-    async def _look_once(self, namespace: str) -> None:
+    async def _try_acquire(self, namespace: str) -> None:
         before = self._seen.get(namespace)
         seen = replace(before) if before is not None else _Seen(renewed_at=self._now())
         lease = await self._lease(namespace)
-        ours = self._follow(seen, lease)
-        await self._cluster.replace(LEASES.path(namespace, NAME), self._written(lease, ours=ours))
+        ours = self._update(seen, lease)
+        await self._cluster.replace(LEASES.path(namespace, NAME), self._renewed(lease, ours=ours))
         self._report(namespace, before, seen, ours=ours)
         self._seen[namespace] = seen
 
-    def _follow(self, seen: _Seen, lease: dict[str, Any]) -> bool:
+    def _update(self, seen: _Seen, lease: dict[str, Any]) -> bool:
         """Update `seen` from the Lease. Return whether it is held by this installation, or may be acquired."""
         spec = lease.get("spec") or {}
         holder, renewed = spec.get("holderIdentity") or "", f"{spec.get('renewTime')}"
@@ -155,7 +155,7 @@ class Claims:
         seen.holder = "" if ours else printable(holder, 200)
         return ours
 
-    def _written(self, lease: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+    def _renewed(self, lease: dict[str, Any], *, ours: bool) -> dict[str, Any]:
         moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         if ours:
             spec = {

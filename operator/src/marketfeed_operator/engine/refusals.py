@@ -35,7 +35,7 @@ class Refusals:
         self._changed = changed
         self.by_uid: dict[str, Trouble] = {}
 
-    async def ask_all(self) -> None:
+    async def refresh(self) -> None:
         """Read the latest Event of each workload with missing pods.
 
         Raises:
@@ -64,7 +64,7 @@ class Refusals:
         selector = f"involvedObject.uid={facts.uid},reason={FAILED_CREATE}"
         try:
             page = await self._cluster.page(
-                EVENTS.path(facts.key[1]), _told, limit=NEWEST, field_selector=selector
+                EVENTS.path(facts.key[1]), _time_and_message, limit=NEWEST, field_selector=selector
             )
         except (Forbidden, NotFound):  # roles of an older release, or the namespace is being deleted
             return None
@@ -74,7 +74,7 @@ class Refusals:
         return refusal(message)
 
 
-def _told(event: Object) -> tuple[str, str]:
+def _time_and_message(event: Object) -> tuple[str, str]:
     """Return the time of an Event and its message."""
     return event.get("lastTimestamp") or event.get("eventTime") or "", str(event.get("message", ""))
 
@@ -91,7 +91,7 @@ def _missing(children: Iterable[ChildFacts]) -> list[ChildFacts]:
         for facts in known
         if (facts.ours or facts.owner in crons)
         and (
-            (facts.key[0] == STATEFUL_SET.kind and facts.there < facts.wanted)
-            or (facts.key[0] == JOB.kind and facts.job == "Running" and not facts.there)
+            (facts.key[0] == STATEFUL_SET.kind and facts.current < facts.desired)
+            or (facts.key[0] == JOB.kind and facts.job == "Running" and not facts.current)
         )
     ]

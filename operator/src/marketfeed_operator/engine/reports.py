@@ -55,18 +55,18 @@ class Reports:
         self._missed: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
         """Pod uid -> number of rounds in which it is skipped."""
-        self._asking: dict[Key, asyncio.Task[None]] = {}
+        self._polling: dict[Key, asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     def session(self) -> aiohttp.ClientSession:
-        """Return a session for `ask_all`."""
+        """Return a session for `poll_all`."""
         return aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=RESPONSE_SECONDS),
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def ask_all(self, session: aiohttp.ClientSession) -> None:
+    async def poll_all(self, session: aiohttp.ClientSession) -> None:
         """Poll every pod once, except of feeds whose last round continues; return when all are done, or on timeout."""
         known = self._store.pod_uids()
         self.by_pod = {uid: report for uid, report in self.by_pod.items() if uid in known}
@@ -74,31 +74,33 @@ class Reports:
         self._missed = {uid: missed for uid, missed in self._missed.items() if uid in known}
         self._skipped = {uid: turns for uid, turns in self._skipped.items() if uid in known}
         for feed in list(self._store.feeds):
-            if feed not in self._asking:  # otherwise its last round continues
-                self._asking[feed] = asyncio.create_task(self._ask_feed(session, feed))
-        if self._asking:
-            await asyncio.wait(self._asking.values(), timeout=TURN_SECONDS)
-        ended = {feed: task for feed, task in self._asking.items() if task.done()}
+            if feed not in self._polling:  # otherwise its last round continues
+                self._polling[feed] = asyncio.create_task(self._poll_feed(session, feed))
+        if self._polling:
+            await asyncio.wait(self._polling.values(), timeout=TURN_SECONDS)
+        ended = {feed: task for feed, task in self._polling.items() if task.done()}
         for feed in ended:
-            del self._asking[feed]
+            del self._polling[feed]
         for task in ended.values():
             task.result()
 
     async def end(self) -> None:
         """Stop polling."""
-        for task in self._asking.values():
+        for task in self._polling.values():
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
-        self._asking.clear()
+        await asyncio.gather(*self._polling.values(), return_exceptions=True)
+        self._polling.clear()
 
-    async def _ask_feed(self, session: aiohttp.ClientSession, feed: Key) -> None:
+    async def _poll_feed(self, session: aiohttp.ClientSession, feed: Key) -> None:
         # Concurrently: each pod of a lost node costs the full timeout.
         own = asyncio.Semaphore(PER_FEED_AT_ONCE)
-        found = await asyncio.gather(*(self._ask_pod(session, pod, own) for pod in self._store.pods_of(feed)))
+        found = await asyncio.gather(
+            *(self._poll_pod(session, pod, own) for pod in self._store.pods_of(feed))
+        )
         if any(found):
             await self._changed(feed)
 
-    async def _ask_pod(self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore) -> bool:
+    async def _poll_pod(self, session: aiohttp.ClientSession, pod: PodFacts, own: asyncio.Semaphore) -> bool:
         """Poll one pod. Return whether the change is significant."""
         if not pod.ip:
             self.problems.pop(pod.uid, None)
@@ -107,16 +109,16 @@ class Reports:
             self._skipped[pod.uid] -= 1
             return False
         async with own, self._gate:
-            report, problem = await self._ask(session, pod)
-        news = problem != self.problems.get(pod.uid, "")
+            report, problem = await self._request(session, pod)
+        changed = problem != self.problems.get(pod.uid, "")
         if problem:
             self._metrics.pod_status_rejected.inc()
             self.problems[pod.uid] = problem
         else:
             self.problems.pop(pod.uid, None)
-        if news and problem:
+        if changed and problem:
             log.warning("pod status rejected", pod=f"{pod.namespace}/{pod.name}", reason=problem)
-        return self._take(pod.uid, report) or news
+        return self._take(pod.uid, report) or changed
 
     def _take(self, uid: str, report: PodReport | None) -> bool:
         """Store a pod's report, None for none. Return whether the change is significant."""
@@ -126,14 +128,14 @@ class Reports:
         self._missed.pop(uid, None)
         before = self.by_pod.get(uid)
         self.by_pod[uid] = report
-        return before is None or _telling(before) != _telling(report)
+        return before is None or _significant(before) != _significant(report)
 
-    def _is_silent(self, uid: str) -> None:
+    def _back_off(self, uid: str) -> None:
         """Poll a pod that does not respond less often: each request occupies a shared slot until its timeout."""
         excess = self._missed.get(uid, 0) + 1 - MISSED_RESPONSES
         self._skipped[uid] = min(2 ** min(max(excess, 0), 10) - 1, MAX_SKIPPED)
 
-    async def _ask(self, session: aiohttp.ClientSession, pod: PodFacts) -> tuple[PodReport | None, str]:
+    async def _request(self, session: aiohttp.ClientSession, pod: PodFacts) -> tuple[PodReport | None, str]:
         """Return the report or None, and why a response is invalid or ""."""
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         try:
@@ -146,7 +148,7 @@ class Reports:
         except BadBody as error:
             return None, printable(f"{error}", 200)
         except TimeoutError:
-            self._is_silent(pod.uid)
+            self._back_off(pod.uid)
             return None, ""
         except (aiohttp.ClientError, OSError):
             return None, ""
@@ -155,6 +157,6 @@ class Reports:
             return None, printable(f"{type(error).__name__}: {error}", 200)
 
 
-def _telling(report: PodReport) -> tuple[object, ...]:
+def _significant(report: PodReport) -> tuple[object, ...]:
     """Return the fields whose change is written to the status at once; others follow at the next resync."""
     return (report.assignment, tuple(sorted(report.refused)), report.missing_trades > 0)

@@ -30,7 +30,7 @@ class SecretVersions:
         self._changed = changed
         self._needed: dict[Key, frozenset[SecretKey]] = {}
         self._known: dict[SecretKey, str | None] = {}
-        self._refused: set[SecretKey] = set()
+        self._unreadable: set[SecretKey] = set()
 
     async def of(self, feed: Key, names: Set[str]) -> dict[str, str]:
         """Return name -> version of the Secrets that exist and may be read; those not read before are requested now.
@@ -40,7 +40,7 @@ class SecretVersions:
         """
         self._needed[feed] = frozenset((feed[0], name) for name in names)
         for secret in sorted(self._needed[feed] - self._known.keys()):
-            self._known[secret] = await self._ask(secret)
+            self._known[secret] = await self._request(secret)
         return {
             name: version
             for namespace, name in self._needed[feed]
@@ -51,7 +51,7 @@ class SecretVersions:
         """Drop the Secrets of a deleted feed."""
         self._needed.pop(feed, None)
 
-    async def ask_all(self) -> None:
+    async def refresh(self) -> None:
         """Request all versions once; a Secret that is missing or not readable counts as unchanged.
 
         Raises:
@@ -62,7 +62,7 @@ class SecretVersions:
         self._known = {secret: version for secret, version in self._known.items() if secret in needed}
         for secret in sorted(needed):
             try:
-                version = await self._ask(secret)
+                version = await self._request(secret)
             except ApiError as error:
                 failure = failure or error
                 continue
@@ -70,24 +70,24 @@ class SecretVersions:
                 continue
             self._known[secret] = version
             log.info("Secret changed", secret="/".join(secret))
-            for feed in [feed for feed, wanted in self._needed.items() if secret in wanted]:
+            for feed in [feed for feed, secrets in self._needed.items() if secret in secrets]:
                 await self._changed(feed)
         if failure is not None:
             raise failure
 
-    async def _ask(self, secret: SecretKey) -> str | None:
+    async def _request(self, secret: SecretKey) -> str | None:
         try:
             metadata = await self._cluster.metadata(SECRET, *secret)
         except NotFound:  # reported by its pods, which wait for it
             return None
         except Forbidden as error:
-            if secret not in self._refused:
+            if secret not in self._unreadable:
                 log.warning(
                     "Secret not readable: its changes restart no pods",
                     secret="/".join(secret),
                     reason=str(error),
                 )
-            self._refused.add(secret)
+            self._unreadable.add(secret)
             return None
-        self._refused.discard(secret)
+        self._unreadable.discard(secret)
         return str(metadata["resourceVersion"])
