@@ -105,9 +105,6 @@ NOT_CONVERTED = {
     "chassis",
     "service",
     "devtools",
-    "operator",
-    "charts",
-    "manifests",
     ".env.example",
 }
 
