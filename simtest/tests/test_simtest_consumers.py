@@ -1,4 +1,4 @@
-"""Sessions of consumers in virtual time: plans, the plans that once found a defect, and fresh seeds a day."""
+"""Sessions of consumers in virtual time: plans, found plans, and fresh seeds per day."""
 
 import json
 import os
@@ -33,18 +33,18 @@ def _broken(tally: many.Tally, *, with_postgres: bool) -> list[str]:
     ]
 
 
-def test_plan_is_the_same_after_being_written() -> None:
+def test_plan_is_equal_after_encoding_and_decoding() -> None:
     for seed in range(50):
         plan = draw(seed)
         assert from_json(as_json(plan)) == plan
         assert [begins(each) for each in plan.faults] == sorted(begins(each) for each in plan.faults)
 
 
-def test_seeds_reach_every_kind_of_fault() -> None:
+def test_plan_seeds_reach_every_kind_of_fault() -> None:
     assert {kind_of(each) for seed in range(400) for each in draw(seed).faults} == set(KINDS)
 
 
-def test_plan_is_made_smaller_as_long_as_it_fails() -> None:
+def test_plan_shrinks_as_long_as_it_fails() -> None:
     plan = next(plan for plan in map(draw, range(100)) if len(plan.faults) == 16 and len(plan.rates) > 1)
     kept = next(each for each in plan.faults if getattr(each, "symbol", 0) == 0)
     small, tries = smallest(plan, lambda candidate: kept in candidate.faults, smaller)
@@ -53,14 +53,14 @@ def test_plan_is_made_smaller_as_long_as_it_fails() -> None:
 
 
 @pytest.mark.parametrize("found", [pytest.param(each, id=each["name"]) for each in FOUND])
-def test_found_plan_breaks_nothing(found: dict[str, Any]) -> None:
+def test_found_plan_violates_nothing(found: dict[str, Any]) -> None:
     assert found["invariant"] in INVARIANTS
     outcome, _ = run(from_json(json.dumps(found["plan"])))
     assert outcome.violations == {}
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_situation_breaks_nothing_in_the_consumer_as_it_is(name: str) -> None:
+def test_situation_violates_nothing_in_the_unchanged_consumer(name: str) -> None:
     plan = SITUATIONS[name]
     assert from_json(as_json(plan)) == plan
     assert run(plan)[0].violations == {}
@@ -71,8 +71,8 @@ def test_mutant_still_applies(mutant: Mutant) -> None:
     compile(mutated(mutant), mutant.file, "exec")
 
 
-def test_fresh_seeds_break_nothing() -> None:
-    """Drawn by date: what fails here fails for whoever runs the printed command."""
+def test_fresh_seeds_violate_nothing() -> None:
+    """Drawn by date: a failure is reproduced by the printed command."""
     first = seed_of_today()
     tally = many.run_seeds(range(first, first + FRESH), 1)
     assert _broken(tally, with_postgres=False) == []
@@ -81,7 +81,7 @@ def test_fresh_seeds_break_nothing() -> None:
 
 
 @pytest.mark.integration
-def test_fresh_seeds_break_nothing_in_postgres() -> None:
+def test_fresh_seeds_violate_nothing_in_postgres() -> None:
     first = seed_of_today()
     tally = many.run_seeds(range(first, first + FRESH_IN_POSTGRES), 1, with_postgres=True)
     assert _broken(tally, with_postgres=True) == []
@@ -93,16 +93,16 @@ ALIKE = (
     "partitions move while the database is slow",
     "records that nobody can store",
     "holes, repeats and another content",
-    "retention, then candles anew",
+    "retention, then candles recomputed",
     "two groups, one database",
 )
 BY_THE_WAY = {"version", "epoch", "owner", "updated_time_us", "previous_offset", "noticed_time_us", "reason"}
-"""Columns that tell how often something was tried, when, and in whose words."""
+"""Columns that depend on retries, times and error messages."""
 
 
 @pytest.mark.integration
 def test_store_and_postgres_hold_the_same_rows() -> None:
-    """The model of the database is tested: the same plan leaves the same in both, in every table."""
+    """Test of the database's model: the same plan stores the same rows in both, in every table."""
     with postgres.databases() as make_database:
         for name in ALIKE:
             held = []
@@ -118,7 +118,7 @@ def _told(rows: dict[Key, Row]) -> dict[Key, Row]:
     return {key: {n: v for n, v in row.items() if n not in BY_THE_WAY} for key, row in rows.items()}
 
 
-def test_equal_seeds_give_equal_sessions_whatever_the_order_of_hashes() -> None:
+def test_digest_is_equal_for_equal_seeds_with_any_hash_seed() -> None:
     seeds = (102, 103, 109)
     code = (
         "from marketfeed_simtest.consumers.many import run_seeds\n"

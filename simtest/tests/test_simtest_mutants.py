@@ -21,19 +21,19 @@ def test_mutant_still_applies(mutant: Mutant) -> None:
     compile(mutated(mutant), mutant.file, "exec")
 
 
-def test_mutants_are_enough_and_have_names_of_their_own() -> None:
+def test_mutant_names_are_unique_and_sufficient() -> None:
     assert len({mutant.name for mutant in EVERY}) == len(EVERY)
     assert len([mutant for mutant in EVERY if not mutant.survives]) >= 25
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_situation_breaks_nothing_in_the_worker_as_it_is(name: str) -> None:
+def test_situation_violates_nothing_in_the_unchanged_worker(name: str) -> None:
     plan = SITUATIONS[name]
     assert from_json(as_json(plan)) == plan
     assert run(plan)[0].violations == {}
 
 
-def test_seed_that_a_defect_fails_is_made_smaller_to_a_plan_that_fails_with_the_defect_only() -> None:
+def test_mutant_seed_shrinks_to_a_plan_that_fails_with_the_mutant_only() -> None:
     seed = 967
     mutant = next(each for each in MUTANTS if each.name == "A3: a repeat is told by its id alone")
     simtest = (sys.executable, "-m", "marketfeed_simtest")
@@ -55,7 +55,7 @@ def test_seed_that_a_defect_fails_is_made_smaller_to_a_plan_that_fails_with_the_
     assert run(small)[0].violations == {}
 
 
-def test_crash_at_writes_of_a_short_session_breaks_nothing() -> None:
+def test_crash_at_writes_of_a_short_session_violates_nothing() -> None:
     tally = CrashTally()
     crash_everywhere(1, stride=13, jobs=2, tally=tally)
     assert tally.broken == []

@@ -1,4 +1,4 @@
-"""Plans: drawn from a seed, written as one line, made smaller; and the clock that they run by."""
+"""Plans: drawn from a seed, encoded as one line, shrunk; and the session's clock."""
 
 import asyncio
 import time
@@ -14,14 +14,14 @@ from marketfeed_simulator.faults import parse
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_plan_is_the_same_after_being_written(seed: int) -> None:
+def test_plan_is_equal_after_encoding_and_decoding(seed: int) -> None:
     plan = draw(seed)
     assert from_json(as_json(plan)) == plan
     assert "\n" not in as_json(plan)
     assert [begins(each) for each in plan.faults] == sorted(begins(each) for each in plan.faults)
 
 
-def test_seeds_reach_every_kind_of_fault_and_every_symbol() -> None:
+def test_plan_seeds_reach_every_kind_of_fault_and_every_symbol() -> None:
     plans = [draw(seed) for seed in range(400)]
     kinds = {kind_of(each) for plan in plans for each in plan.faults}
     assert len(kinds) >= 30
@@ -34,7 +34,7 @@ def test_plan_is_a_scenario_of_the_simulator() -> None:
             assert parse(msgspec.json.encode(fault))
 
 
-def test_plan_is_made_smaller_as_long_as_it_fails() -> None:
+def test_plan_shrinks_as_long_as_it_fails() -> None:
     plan = next(plan for plan in map(draw, range(100)) if len(plan.faults) == 20 and len(plan.rates) > 1)
     kept = plan.faults[7]
     small, tries = shrink(plan, lambda candidate: kept in candidate.faults)
@@ -44,7 +44,7 @@ def test_plan_is_made_smaller_as_long_as_it_fails() -> None:
     assert tries < 200
 
 
-def test_clock_moves_by_what_is_waited_for_and_by_nothing_else() -> None:
+def test_clock_advances_by_waits_only() -> None:
     clock = Clock()
     loop = VirtualLoop(clock)
 
@@ -62,7 +62,7 @@ def test_clock_moves_by_what_is_waited_for_and_by_nothing_else() -> None:
     assert time.monotonic() != clock.seconds
 
 
-def test_clock_passes_what_is_too_short_for_a_float() -> None:
+def test_clock_advances_by_waits_below_float_resolution() -> None:
     clock = Clock()
     loop = VirtualLoop(clock)
 
@@ -78,7 +78,7 @@ def test_clock_passes_what_is_too_short_for_a_float() -> None:
     assert clock.seconds >= 100.0
 
 
-def test_clock_stops_where_nothing_is_due() -> None:
+def test_clock_raises_when_nothing_is_due() -> None:
     clock = Clock()
     loop = VirtualLoop(clock)
 
@@ -94,7 +94,7 @@ def test_clock_stops_where_nothing_is_due() -> None:
     loop.close()
 
 
-def test_pipe_keeps_the_order_of_what_is_due_at_one_time() -> None:
+def test_pipe_keeps_the_order_of_calls_due_at_one_time() -> None:
     clock = Clock()
     loop = VirtualLoop(clock)
     came: list[int] = []
@@ -108,7 +108,7 @@ def test_pipe_keeps_the_order_of_what_is_due_at_one_time() -> None:
     assert came == [-1, *range(100)]
 
 
-def test_rare_seeds_reach_each_of_their_situations_and_change_no_other_plan() -> None:
+def test_plan_rare_seeds_reach_each_situation_and_change_no_other_plan() -> None:
     plans = [draw(rare.FIRST_SEED + seed) for seed in range(40)]
     for plan in plans:
         assert from_json(as_json(plan)) == plan

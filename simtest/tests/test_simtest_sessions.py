@@ -1,4 +1,4 @@
-"""Sessions of the worker in virtual time: the plans that once found a defect, and a hundred fresh seeds a day."""
+"""Sessions of the worker in virtual time: found plans, and a hundred fresh seeds per day."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ FRESH = 100
 
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.name)
-def test_found_plan_breaks_nothing(found: Found) -> None:
+def test_found_plan_violates_nothing(found: Found) -> None:
     outcome, _ = run(found.plan)
     assert outcome.violations == {}
 
@@ -28,8 +28,8 @@ def test_found_plans_name_invariants_and_differ() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_fresh_seeds_break_nothing() -> None:
-    """Drawn by date: what fails here fails for whoever runs the printed command."""
+def test_fresh_seeds_violate_nothing() -> None:
+    """Drawn by date: a failure is reproduced by the printed command."""
     first = seed_of_today()
     tally = many.run_seeds(many.seeds_from(first, FRESH), many.cores(), lambda *_: None)
     broken = [
@@ -42,7 +42,7 @@ def test_fresh_seeds_break_nothing() -> None:
     assert tally.lives > FRESH
 
 
-def test_equal_seeds_give_equal_sessions_whatever_the_order_of_hashes() -> None:
+def test_digest_is_equal_for_equal_seeds_with_any_hash_seed() -> None:
     seeds = (5, 6, 13, 36)
     digests = []
     for hash_seed in ("1", "2"):

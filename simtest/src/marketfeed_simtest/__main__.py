@@ -17,7 +17,7 @@ from marketfeed_simtest.plan import Plan, as_json, draw, from_json
 from marketfeed_simtest.session import Outcome, run
 
 MOST_SHRUNK = 5
-"""Failing seeds that are made smaller; the others are only named."""
+"""Maximum number of failing seeds to shrink; the others are only listed."""
 
 
 def seed_of_today() -> int:
@@ -26,18 +26,16 @@ def seed_of_today() -> int:
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser("marketfeed-simtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    sessions = commands.add_parser("run", help="sessions of consecutive seeds; failing ones are made smaller")
+    sessions = commands.add_parser("run", help="sessions of consecutive seeds; failing ones are shrunk")
     sessions.add_argument("--sessions", type=int, default=1000)
-    sessions.add_argument("--seed", type=int, default=0, help="the first; 0: by today's date")
+    sessions.add_argument("--seed", type=int, default=0, help="the first seed; 0: by today's date")
     sessions.add_argument("--jobs", type=int, default=many.cores())
     sessions.add_argument("--no-shrink", action="store_true")
-    sessions.add_argument(
-        "--only-seeds", action="store_true", help="without the fixed plans that stand before them"
-    )
-    plan = commands.add_parser("plan", help="one plan: JSON, or a file that holds it")
+    sessions.add_argument("--only-seeds", action="store_true", help="without the fixed plans before them")
+    plan = commands.add_parser("plan", help="one plan: JSON, or a file with it")
     plan.add_argument("plan")
     plan.add_argument("--log", action="store_true", help="print the worker's log by the session's clock")
     one = commands.add_parser("seed", help="print the plan of a seed and run it")
@@ -48,16 +46,16 @@ def main() -> None:
     crash.add_argument("--seed", type=int, default=1)
     crash.add_argument("--stride", type=int, default=1, help="try every n-th point only")
     crash.add_argument("--jobs", type=int, default=many.cores())
-    battery = commands.add_parser("battery", help="the sessions that mutants have to pass")
+    battery = commands.add_parser("battery", help="the sessions that every mutant runs")
     battery.add_argument("--seeds", type=int, default=100)
     battery.add_argument("--package", default="marketfeed_workers", choices=sorted(mutants.SOURCES))
-    battery.add_argument("--postgres", action="store_true", help="those of the consumer over PostgreSQL")
+    battery.add_argument("--postgres", action="store_true", help="the consumer's sessions over PostgreSQL")
     judged = commands.add_parser(
-        "mutants", help="put one defect at a time into worker and consumer; each must be found"
+        "mutants", help="insert one defect at a time into worker and consumer; each must be detected"
     )
     judged.add_argument("--seeds", type=int, default=100)
     judged.add_argument("--jobs", type=int, default=many.cores())
-    judged.add_argument("-k", dest="word", default="", help="only those whose name has this in it")
+    judged.add_argument("-k", dest="word", default="", help="only mutants whose name contains this")
     consumers_command.add_arguments(
         commands.add_parser("consumers", help="sessions of consumers"), many.cores()
     )
@@ -87,7 +85,7 @@ def main() -> None:
 
 
 def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
-    """Run the sessions that are the same in each run, then seeds; report, make failing ones smaller; the exit code."""
+    """Run the fixed sessions, then seeds; report, shrink failing ones, and return the exit code."""
     began = REAL_SECONDS()
     fixed = () if given.only_seeds else battery.fixed()
     broken = [(where, violations) for where, violations in fixed if violations]
@@ -101,18 +99,18 @@ def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
     tally = many.run_seeds(many.seeds_from(seed, given.sessions), given.jobs, show)
     for line in many.report(tally, began):
         say(line)
-    say(f"digest of all that Kafka holds: {tally.digest()}")
+    say(f"digest of all records in Kafka: {tally.digest()}")
     say("the row of docs/reliability.md:")
     say(many.reliability_row(tally, began, given.jobs))
     for failure in tally.failures[:MOST_SHRUNK] if shrinks else ():
         name, small, tries = many.shrunk(failure)
-        say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")
+        say(f"seed {failure.seed}, {name}, shrunk in {tries} tries; repeat it with")
         say(many.repeat_command(small))
     return 1 if tally.failures or broken else 0
 
 
 def run_crashes(given: argparse.Namespace) -> int:
-    """Let processes die at every write; the exit code."""
+    """Kill processes at every write and return the exit code."""
     began = REAL_SECONDS()
     tally = crash_sessions(range(given.seed, given.seed + given.sessions), given.stride, given.jobs)
     for each in tally.broken:
@@ -120,19 +118,19 @@ def run_crashes(given: argparse.Namespace) -> int:
             say(f"seed {each.seed}, crash number {each.number} when {each.point}: {name}: {text}")
     points = ", ".join(f"{count:,} {point}" for point, count in sorted(tally.points.items()))
     say(f"{given.sessions} sessions, crashes: {points}, in {REAL_SECONDS() - began:.0f} s")
-    say(f"{len(tally.broken)} broke an invariant" if tally.broken else "every invariant held")
+    say(f"{len(tally.broken)} violated an invariant" if tally.broken else "every invariant held")
     return 1 if tally.broken else 0
 
 
 def run_mutants(given: argparse.Namespace) -> int:
-    """Judge every mutant; the exit code."""
+    """Run every mutant and return the exit code."""
     began = REAL_SECONDS()
     every = (*mutants.MUTANTS, *OUTSIDE_MUTANTS, *CONSUMER_MUTANTS, *SQL_MUTANTS)
     wrong = killed = explained = 0
     for each in mutants.judge_all(every, given.seeds, given.jobs, lambda mutant: given.word in mutant.name):
         if not each.mutant.old:
             if each.invariant:
-                say(f"{each.mutant.name} breaks {each.invariant}: {each.where}")
+                say(f"{each.mutant.name} violates {each.invariant}: {each.where}")
                 return 1
             continue
         killed += bool(each.invariant)
@@ -148,7 +146,7 @@ def run_mutants(given: argparse.Namespace) -> int:
 
 
 def run_one(plan: Plan, *, shows_log: bool) -> int:
-    """Run a plan; the exit code."""
+    """Run a plan and return the exit code."""
     outcome, log = run(plan, keep_log=shows_log)
     for line in log.lines:
         say(as_text(line))
@@ -159,13 +157,13 @@ def run_one(plan: Plan, *, shows_log: bool) -> int:
 
 
 def as_text(line: Line) -> str:
-    """A line of the log."""
+    """Print a line of the log."""
     fields = " ".join(f"{name}={value}" for name, value in line.fields.items())
     return f"{line.seconds:9.3f} process {line.life} {line.level:7} {line.event} {fields}"
 
 
 def say(text: str) -> None:
-    """A line on stdout, at once."""
+    """Print a line on stdout, unbuffered."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

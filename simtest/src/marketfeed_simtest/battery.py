@@ -1,4 +1,4 @@
-"""The sessions that mutants have to pass: plans made for one situation each, then drawn seeds, then crashes."""
+"""The sessions that every mutant runs: plans for one situation each, then drawn seeds, then crashes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,7 +131,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
             RestError(after_seconds=31, cut=True, count=500),
         ],
     ),
-    "the venue wants to be left alone": Plan(
+    "the venue returns 429": Plan(
         seed=10,
         rates=_BUSY,
         faults=[
@@ -245,7 +245,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=80,
         settings={"ws_rotate_after_seconds": "25", "ws_warm_timeout_seconds": "5"},
     ),
-    "ids begin again while nobody reads": Plan(
+    "ids begin again while no worker reads": Plan(
         seed=41,
         rates=_BUSY,
         faults=[
@@ -306,7 +306,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=40,
         faults=[Refuse(after_seconds=5, status=429, count=1, retry_after_seconds=20), Cut(after_seconds=6)],
     ),
-    "a connection ends while its replacement is to stay away": Plan(
+    "a connection ends while its replacement is rate limited": Plan(
         seed=47,
         rates=_BUSY,
         duration_seconds=60,
@@ -362,7 +362,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
 
 
 class Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A plan that once found a defect, and the invariant that broke; it breaks nothing any more."""
+    """A plan that once found a defect, and the invariant that it violated; it violates none any more."""
 
     name: str
     invariant: str
@@ -375,7 +375,7 @@ FOUND: Final[list[Found]] = msgspec.json.decode(
 
 
 def fixed() -> Iterator[tuple[str, dict[str, str]]]:
-    """The sessions that are the same in each run: where, and what was violated there."""
+    """Yield the fixed sessions: name, and the violations."""
     for name, plan in SITUATIONS.items():
         yield name, run(plan)[0].violations
     for found in FOUND:
@@ -383,7 +383,7 @@ def fixed() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """All sessions that a mutant has to pass: where, and what was violated there."""
+    """Yield all sessions that a mutant runs: name, and the violations."""
     yield from fixed()
     for seed in range(FIRST_SEED, FIRST_SEED + seeds // 2):
         yield f"seed {seed}", run(draw(seed))[0].violations

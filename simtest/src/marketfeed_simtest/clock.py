@@ -1,7 +1,7 @@
-"""Virtual time: one clock for the event loop and for the module `time`; nothing waits for real.
+"""Virtual time: one clock for the event loop and for the module `time`; no real time passes.
 
-Where asyncio's loop waits for the next timer, ours moves the clock. Threads are refused, because their timing would be
-the machine's; what the code under test gives to a thread runs at once, in its place.
+Where asyncio's loop waits for the next timer, this one advances the clock. Threads are rejected, because their timing
+would be the machine's; a call that the code under test runs in a thread runs at once instead.
 """
 
 import asyncio
@@ -20,41 +20,41 @@ START_SECONDS: Final = 1_790_000_000.0
 """The wall clock at the beginning of each session, in seconds since the epoch."""
 
 TURN_SECONDS: Final = 1e-6
-"""What a turn of the event loop takes at least."""
+"""Minimum duration of a turn of the event loop."""
 _RESOLUTION_SECONDS: Final = 1e-9
-"""What is due so shortly after the clock's time is due."""
+"""Tolerance within which a call counts as due."""
 
 _SHOWN_SECONDS: Final = 1e-3
-"""Within which two times are one: what is shown has microseconds."""
+"""Tolerance within which two times are equal: times have microseconds."""
 
 REAL_SECONDS: Final = time.perf_counter
-"""A clock of the machine, for what a session costs."""
+"""Clock of the machine, for the cost of a session."""
 
 Handlers = dict[int, Callable[[], object]]
 signal_handlers: ContextVar[Handlers] = ContextVar("signal_handlers")
-"""Signal -> handler, of the process that the current task belongs to."""
+"""Signal -> handler of the current task's process."""
 
 
 class Clock:
     """The time of a session.
 
     Attributes:
-        seconds: since the session began; the monotonic clock.
-        step_seconds: how far the host's wall clock was set since then.
+        seconds: seconds since the session began; the monotonic clock.
+        step_seconds: offset of the host's wall clock, set since then.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.step_seconds = 0.0
         self._steps: list[tuple[float, float]] = [(0.0, 0.0)]
-        """When the wall clock was set, and how far it was from the true time then."""
+        """Times at which the wall clock was set, and its offset from the true time."""
 
     def true_us(self) -> int:
-        """The true time, which the venue's clock shows, in microseconds since the epoch."""
+        """Return the true time, which is the venue's clock, in microseconds since the epoch."""
         return int((START_SECONDS + self.seconds) * 1e6)
 
     def wall_us(self) -> int:
-        """What the host's wall clock shows."""
+        """Return the time of the host's wall clock."""
         return int((START_SECONDS + self.seconds + self.step_seconds) * 1e6)
 
     def step(self, seconds: float) -> None:
@@ -63,7 +63,7 @@ class Clock:
         self._steps.append((self.seconds, self.step_seconds))
 
     def shown_at(self, wall_us: int, until: float) -> float | None:
-        """When, last before `until`, the host's wall clock showed `wall_us`; None where it never did."""
+        """Return the last time before `until` at which the host's wall clock showed `wall_us`, or None."""
         for number in reversed(range(len(self._steps))):
             begins, step = self._steps[number]
             ends = self._steps[number + 1][0] if number + 1 < len(self._steps) else until
@@ -73,12 +73,12 @@ class Clock:
         return None
 
     def advance(self, seconds: float) -> None:
-        """Let time pass while nothing runs: a call that blocks the process, or a process without processor."""
+        """Advance the time while nothing runs: a call that blocks the process, or a frozen process."""
         self.seconds += max(0.0, seconds)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the module `time` show this clock: the module and not names in it, so that nobody reads another one."""
+        """Patch the module `time` with this clock: the module, not names in it, so that no code reads another one."""
         ours: dict[str, Callable[..., Any]] = {
             "monotonic": lambda: self.seconds,
             "monotonic_ns": lambda: int(self.seconds * 1e9),
@@ -97,11 +97,11 @@ class Clock:
 
 
 class StuckError(Exception):
-    """Nothing is scheduled, so nothing will ever happen again."""
+    """Nothing is scheduled: the session is stuck."""
 
 
 class _NoSelector(selectors.BaseSelector):
-    """For what asyncio wants to watch: the loop's own wake-up pipe registers here, and nobody writes to it."""
+    """A selector without I/O: the loop's own wake-up pipe registers here, and nothing writes to it."""
 
     def __init__(self) -> None:
         self._keys: dict[Any, selectors.SelectorKey] = {}
@@ -118,11 +118,11 @@ class _NoSelector(selectors.BaseSelector):
         return self._keys
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        raise NotImplementedError(f"nothing is waited for in virtual time, and not for {timeout} s")
+        raise NotImplementedError(f"no wait is possible in virtual time, not for {timeout} s")
 
 
 class _Call(asyncio.TimerHandle):
-    """A call that is due at `due`; as asyncio's own handles, without what they keep for debugging."""
+    """A call that is due at `due`; like asyncio's handles, without their debug data."""
 
     __slots__ = ("_arguments", "_call", "_due", "_is_off", "_within")
 
@@ -151,9 +151,9 @@ class _Call(asyncio.TimerHandle):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that jumps to whatever is due next; what is due at one time is called in the order of its setting.
+    """An event loop that advances to the next due call; calls due at one time run in the order of their scheduling.
 
-    Timers, turns and what is called soon are its own: asyncio's compare handles in Python and ask a selector each turn.
+    Timers, turns and the ready queue are its own: asyncio's compare handles in Python and poll a selector each turn.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -164,7 +164,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_NoSelector())
 
     def time(self) -> float:
-        """The monotonic clock."""
+        """Return the monotonic clock."""
         return self._virtual.seconds
 
     def call_soon(  # type: ignore[override]
@@ -190,14 +190,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.call_at(self._virtual.seconds + delay, callback, *args, context=context)
 
     def _run_once(self) -> None:
-        """One turn: move the clock to what is due next, and call all that is due then. asyncio calls it for ever."""
+        """Run one turn: advance the clock to the next due call, and run all due calls. asyncio calls it in a loop."""
         soon, timers, clock = self._soon, self._timers, self._virtual
         while timers and timers[0][2]._is_off:
             heapq.heappop(timers)
         if not soon and not timers:
             raise StuckError("no timer is set and no task is ready")
         wait = 0.0 if soon else timers[0][0] - clock.seconds
-        # A turn of the loop takes time, as on a machine: who waits for less than a float can tell would never end.
+        # A turn of the loop takes time, as on a machine: a wait below a float's resolution would never end.
         clock.seconds += max(wait, TURN_SECONDS)
         until = clock.seconds + _RESOLUTION_SECONDS
         while timers and timers[0][0] < until:
@@ -231,13 +231,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *_args: Any, **_words: Any
     ) -> asyncio.Handle:
-        """Refuse; a thread's timing is the machine's, not the session's."""
+        """Raise: a thread's timing is the machine's, not the session's."""
         raise RuntimeError(f"a thread called for {callback}: its timing is not the session's")
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., Any], *args: Any
     ) -> None:
-        """Remember the handler of the process that asks."""
+        """Store the handler of the current process."""
         signal_handlers.get()[sig] = partial(callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -246,7 +246,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Pipe:
-    """Calls that fall due in the order in which they were put in, by one timer: heaps of timers keep no such order."""
+    """Calls that become due in the order of their insertion, by one timer: heaps of timers keep no such order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -255,7 +255,7 @@ class Pipe:
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, due: float, call: Callable[[], None]) -> None:
-        """Call at `due`, and after what was put in before for the same time."""
+        """Call at `due`, and after earlier insertions for the same time."""
         self._number += 1
         heapq.heappush(self._calls, (due, self._number, call))
         if self._timer is None or self._timer.when() > due:
@@ -275,4 +275,4 @@ class Pipe:
 
 
 def _do_nothing(*_: object) -> None:
-    """What a cancelled call does."""
+    """Do nothing: a cancelled call."""

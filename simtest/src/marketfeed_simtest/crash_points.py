@@ -1,11 +1,11 @@
-"""A crash at every write: for one session, the process dies at each record, and each time the next one has to cope.
+"""A crash at every write: for one session, the process is killed at each record, and the next one has to recover.
 
-The session runs once. At each point the whole simulation is forked: the child lets the process die there and runs on to
-the end and the oracle, the parent runs on as if nothing had happened. The points of a record:
+The session runs once. At each point the whole simulation is forked: the child kills the process there and continues to
+the end and the oracle, the parent continues without a crash. The points of a record:
 
-    written         it stands in the topic, nobody was told, what was queued behind it is lost
-    acknowledged    its delivery report has been taken in
-    side by side    at the write a second process starts, as when a pod is not gone yet; the first is killed later
+    written         it is in the topic, no delivery report was read, queued records are lost
+    acknowledged    its delivery report has been processed
+    side by side    at the write a second process starts, as beside a terminating pod; the first is killed later
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _DURATION_SECONDS: Final = 12.0
 
 @dataclass(slots=True)
 class Crashed:
-    """A crash that broke an invariant."""
+    """A crash that violated an invariant."""
 
     seed: int
     point: Point
@@ -41,14 +41,14 @@ class Crashed:
 
 @dataclass(slots=True)
 class CrashTally:
-    """What the crashes of some sessions add up to."""
+    """Totals of the crashes of some sessions."""
 
     points: Counter[str] = field(default_factory=Counter)
     broken: list[Crashed] = field(default_factory=list)
 
 
 def short_plan(seed: int) -> Plan:
-    """A session whose every write can be tried: the seed's, cut short and quiet, with what strikes early."""
+    """Return a session short enough to crash at every write: the seed's, shortened and quiet, with its early faults."""
     plan = draw(seed)
     early = [msgspec.structs.replace(each, after_seconds=2 + begins(each) % 9) for each in plan.faults[:4]]
     return msgspec.structs.replace(
@@ -62,7 +62,7 @@ def short_plan(seed: int) -> Plan:
 
 
 class _CrashSession(Session):
-    """A session that forks at each point; in a child `forked` is how it died."""
+    """A session that forks at each point; in a child `forked` is the kind of its crash."""
 
     def __init__(self, plan: Plan, stride: int, on_point: Callable[[Point, int], bool]) -> None:
         super().__init__(plan)
@@ -93,7 +93,7 @@ class _CrashSession(Session):
 
 
 def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> None:
-    """Let the process of a seed's short session die at every `stride`-th point of each kind."""
+    """Kill the process of a seed's short session at every `stride`-th point of each kind."""
     children: dict[int, tuple[int, Point, int]] = {}
     report_to = -1
 
@@ -118,7 +118,7 @@ def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> No
             children[child] = reading, point, number
             return False
         os.close(reading)
-        asyncio._set_running_loop(loop)  # asyncio remembers by process which loop runs
+        asyncio._set_running_loop(loop)  # asyncio stores the running loop per process
         report_to = writing
         return True
 
@@ -135,7 +135,7 @@ def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> No
 
 
 def crash_sessions(seeds: range, stride: int, jobs: int) -> CrashTally:
-    """`crash_everywhere` for each seed."""
+    """Run `crash_everywhere` for each seed."""
     tally = CrashTally()
     for call in (partial(crash_everywhere, seed, stride, jobs, tally) for seed in seeds):
         call()

@@ -1,4 +1,4 @@
-"""What each read handed to a process: what has to come of it is judged when the fate of the process is known."""
+"""Messages of each read of a process; their effect is checked when the process's fate is known."""
 
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -15,7 +15,7 @@ _EARLIEST_US: Final = 1_230_768_000_000_000
 
 
 class Rejectable(NamedTuple):
-    """A trade of an impossible time, as a process read it."""
+    """A trade of an impossible time, as read by a process."""
 
     life: int
     symbol: str
@@ -64,12 +64,12 @@ _quote_frame: Final = msgspec.json.Decoder(_QuoteFrame)
 
 
 class Deliveries:
-    """Looks into each read.
+    """Records the messages of each read.
 
     Attributes:
-        rejectable: trades of an impossible time -> when each copy was read.
-        spoiled_quotes: symbol and update id of quotes whose decimals were spoiled on their way.
-        quotes: of each read the newest quote of each symbol, unless a newer one had been read before.
+        rejectable: trades of an impossible time -> times at which each copy was read.
+        spoiled_quotes: symbol and update id of quotes with corrupted decimals.
+        quotes: newest quote of each symbol in each read, unless a newer one had been read before.
     """
 
     def __init__(self, clock: Clock, truth: Truth, *, microseconds: bool) -> None:
@@ -82,10 +82,10 @@ class Deliveries:
         self._newest: dict[tuple[int, str], tuple[int, int]] = {}
 
     def read(self, life: int, frames: list[bytes]) -> None:
-        """A process reads these frames."""
+        """Record the frames of a read."""
         newest: dict[str, tuple[int, int]] = {}
         for frame in frames:
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # spoiled on its way
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # corrupted by a fault
                 if b'@trade"' in frame[:64]:
                     self._trade(life, frame)
                 elif b'@bookTicker"' in frame[:64]:

@@ -1,4 +1,4 @@
-"""What the oracle judges when a session is over: the whole log, the fate of each process, the last one's metrics."""
+"""The oracle's checks at the end of a session: the whole log, each process's fate, the last one's metrics."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,17 +14,17 @@ from marketfeed_workers.roster import ADOPT_SECONDS
 from marketfeed_workers.settings import parse_time_us
 
 _UNDER_WAY_SECONDS = 5.0
-"""What was made so shortly before the last process ended need not have reached it."""
+"""Seconds before the last process's end within which new messages need not have reached it."""
 
 
 class Ending:
     """The end of a session.
 
     Args:
-        gaps_since: before that nothing struck that makes a gap; in seconds.
-        knows_beginnings: REST could tell at any time where an id series begins.
-        backfill_from: the time from which on trades are to be had; "": from the first start on.
-        deliveries: trades that were handed to processes, of symbols whose ids begin anew.
+        gaps_since: time in seconds before which no fault caused a gap.
+        knows_beginnings: whether REST always had the first id of an id series.
+        backfill_from: time from which trades are required; "": from the first start on.
+        deliveries: trades delivered to processes, of symbols whose ids restart.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ending:
         self._last_end = max(life.ended for life in lives.values())
 
     def check(self, symbols: Mapping[str, tuple[float, float]], kinds: str) -> None:
-        """Judge every symbol of the plan."""
+        """Check every symbol of the plan."""
         for symbol in symbols:
             true, known = self._truth.get(symbol, TrueSymbol()), self._oracle.symbols[symbol]
             if "trade" in kinds:
@@ -64,7 +64,7 @@ class Ending:
         self._oracle.rejections.check_end(self._has_left)
 
     def _has_left(self, symbol: str) -> bool:
-        """Whether a symbol was taken out of the assignment: what is read of it meanwhile is nobody's."""
+        """Return whether a symbol was removed from the assignment: no process has to read it meanwhile."""
         return bool(self._oracle.symbols[symbol].left)
 
     def _check_trades(self, symbol: str, series: int, true: TrueSymbol, known: SymbolRecords) -> None:
@@ -95,7 +95,7 @@ class Ending:
     def _first_id(
         self, series: int, true: TrueSymbol, known: SymbolRecords, one: SeriesRecords
     ) -> int | None:
-        """Where a series begins for the worker; None where nothing of it is known."""
+        """Return the first id of a series for the worker; None where it is unknown."""
         begins = [number for its, number in known.stored if its == series]
         begins += [] if one.begins is None else [one.begins]
         if begins and series == 0 and self._since_us is not None:
@@ -103,10 +103,10 @@ class Ending:
         return min(begins, default=None)
 
     def _knowable(self, symbol: str, series: int, known: SymbolRecords) -> float:
-        """The newest id of a series that has ended that a process has seen and lived on, so that it could be stored.
+        """Return the newest id of an ended series that a process received early enough to store it.
 
-        What came after it, until the ids began again, was there for nobody; or it waited behind a gap when the process
-        ended, for the next one to fetch it, and REST has forgotten it.
+        Later trades, until the ids restarted, reached no process; or they were buffered behind a gap when the process
+        ended, for the next one to backfill, and REST no longer has them.
         """
         hold_seconds = self._oracle.hold_seconds
         seen = [number for its, number in known.stored if its == series]
@@ -118,10 +118,10 @@ class Ending:
         return max(seen, default=-1)
 
     def _could_know(self, known: SymbolRecords, one: SeriesRecords, trade: tuple[int, int]) -> bool:
-        """Whether an id is reported missing by a process that published it, or that could know that another had.
+        """Return whether an id is reported missing by a process that published it, or that could have read so.
 
-        What a process published in its last seconds that was killed, or that still runs beside, the next one learns
-        from REST only.
+        Trades that a killed process, or one that still runs, published in its last seconds are known to the next one
+        through REST only.
         """
         for gap, record in one.gaps.values():
             if not inside(gap.missing, trade[1]):
@@ -154,7 +154,7 @@ class Ending:
     def _check_order(self, symbol: str, known: SymbolRecords) -> None:
         for (series, number), before, seconds in known.suspects:
             one = known.standing_for(series) or SeriesRecords()
-            # One from before the id at which the symbol began is new, however late it comes.
+            # A trade from before the symbol's first id is new, however late it arrives.
             if not inside(one.gaps_ever, number) and (one.begins is None or number >= one.begins):
                 self._violate(
                     "out_of_order", f"{symbol} {number} after {before} at t={seconds:.2f}, in no gap record"
@@ -171,7 +171,7 @@ class Ending:
 
 
 def metric(registry: CollectorRegistry, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
+    """Return the sum of a metric's samples with these labels."""
     return sum(
         sample.value
         for family in registry.collect()
@@ -187,7 +187,7 @@ def _size(ranges: Iterable[tuple[int, int]]) -> int:
 def check_metrics(
     oracle: Oracle, life: Life, topics: Mapping[str, str], frames: int, *, is_last: bool
 ) -> None:
-    """The metrics of a process that exited with 0, against the topics and what its connections delivered."""
+    """Compare the metrics of a process that exited with 0 with the topics and its connections' deliveries."""
     if life.registry is None:
         return
     for topic in topics.values():
@@ -208,14 +208,14 @@ def check_metrics(
             oracle.violate("wrong_metric", f"{counted:.0f} gaps {outcome}, and records of {told}")
     kept = metric(life.registry, "marketfeed_messages_rejected_total")
     if kept != oracle.written_by[life.number, topics["rejected"]]:
-        oracle.violate("wrong_metric", f"{kept:.0f} messages rejected, and not so many kept")
+        oracle.violate("wrong_metric", f"{kept:.0f} messages rejected, but fewer kept")
     for symbol, known in oracle.symbols.items() if is_last else ():
-        latest = known.latest or SeriesRecords()  # of the series before it nothing is looked for any more
+        latest = known.latest or SeriesRecords()  # gaps of the previous series are not backfilled any more
         adopts = life.ended - life.began > ADOPT_SECONDS[0] + _UNDER_WAY_SECONDS
         # Two processes may report an id in a record each.
         every = merged(span for gap, _ in latest.gaps.values() for span in gap.missing)
         reported = _size(every)
-        # What a process wrote that ran on beside this one is closed when this one reads the records again.
+        # Gap records of a process that ran beside this one are closed when this one reads the records again.
         known_ids = _size(every if adopts else latest.missing_known_to(life.number, life.began))
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())
         missing = metric(life.registry, "marketfeed_trade_ids_missing", symbol=symbol)

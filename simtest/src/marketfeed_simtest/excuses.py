@@ -1,16 +1,16 @@
-"""What outages, slow brokers and frozen processes excuse: the times at which they held, and for nothing beyond them."""
+"""Exemptions for outages, slow brokers and frozen processes, limited to their duration."""
 
 from typing import Final
 
 _CATCH_UP_SECONDS: Final = 5.0
-"""How long after such a time what had to wait may still take."""
+"""Time after an exemption within which delayed events may still complete."""
 
 
 class Excuses:
-    """Spans of time in which nothing could go on.
+    """Time spans in which no progress was possible.
 
     Attributes:
-        slow_seconds: the longest that a record has taken so far from its sending to its report.
+        slow_seconds: longest time so far from sending a record to its delivery report.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Excuses:
         self._spans: list[tuple[float, float]] = []
 
     def add(self, begins: float, seconds: float) -> None:
-        """Nothing can go on for `seconds` from `begins`, which is not before the one that was added last."""
+        """Add a span of `seconds` from `begins`, which is not before the last added one."""
         ends = begins + seconds
         if self._spans and begins <= self._spans[-1][1]:
             begins, ends = self._spans[-1][0], max(ends, self._spans[-1][1])
@@ -26,11 +26,11 @@ class Excuses:
         self._spans.append((begins, ends))
 
     def slow_down(self, delay_seconds: float) -> None:
-        """Writes take about `delay_seconds` from now on, and reports as long again."""
+        """Add a delay of `delay_seconds` for writes from now on, and the same for delivery reports."""
         self.slow_seconds = max(self.slow_seconds, 6 * delay_seconds)
 
     def between(self, since: float, until: float) -> float:
-        """By how much more than usual anything may have taken that began at `since` and was not over at `until`."""
+        """Return the extra time allowed for an event that began at `since` and was not complete at `until`."""
         stood = 0.0
         for begins, ends in self._spans:
             if begins < until and ends + _CATCH_UP_SECONDS > since:

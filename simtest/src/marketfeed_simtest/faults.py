@@ -1,6 +1,6 @@
-"""What strikes a session: the simulator's own faults for the venue, and those of the host and of Kafka, defined here.
+"""Faults of a session: the simulator's own for the venue, and those of the host and of Kafka, defined here.
 
-One vocabulary: a fault is a JSON object whose "fault" names its kind and whose `after_seconds` is when it begins, so
+All have one format: a fault is a JSON object whose "fault" names its kind and whose `after_seconds` is its start, so
 the venue's part of a plan is a scenario file of the simulator (`plan.scenario`).
 """
 
@@ -22,13 +22,13 @@ class Crash(Fault, frozen=True, kw_only=True, tag="crash"):
 
 
 class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
-    """The process is told to stop (SIGTERM); the next one starts `pause_seconds` after its end."""
+    """The process receives SIGTERM; the next one starts `pause_seconds` after its end."""
 
     pause_seconds: Seconds = 1.0
 
 
 class Overlap(Fault, frozen=True, kw_only=True, tag="overlap"):
-    """The next process starts while this one still runs, as a pod that is not gone; it is killed `seconds` later."""
+    """The next process starts while this one still runs, as beside a terminating pod; it is killed `seconds` later."""
 
     seconds: Seconds = 5.0
 
@@ -40,7 +40,7 @@ class ClockStep(Fault, frozen=True, kw_only=True, tag="clock_step"):
 
 
 class Freeze(Fault, frozen=True, kw_only=True, tag="freeze"):
-    """The process gets no processor for `seconds`: the world goes on, its event loop does not."""
+    """The process is frozen for `seconds`: everything else continues."""
 
     seconds: Seconds
 
@@ -62,13 +62,13 @@ class KafkaSlow(Fault, frozen=True, kw_only=True, tag="kafka_slow"):
 
 
 class KafkaRefuses(Fault, frozen=True, kw_only=True, tag="kafka_refuses"):
-    """The next record of `topic` is refused for good."""
+    """The next record of `topic` is rejected permanently."""
 
     topic: Topic
 
 
 class Assign(Fault, frozen=True, kw_only=True, tag="assign"):
-    """The assignment file (SYMBOLS_FILE) names `symbols` from now on; with `broken` it is cut short while it does.
+    """The assignment file (SYMBOLS_FILE) names `symbols` from now on; with `broken` it is truncated.
 
     A session with such a fault has its symbols from that file, all of them at first.
     """
@@ -84,10 +84,10 @@ EachFault: TypeAlias = AnyFault | HostFault
 
 
 def kind_of(fault: Fault) -> str:
-    """The name of a fault's kind."""
+    """Return the name of a fault's kind."""
     return str(fault.__struct_config__.tag)
 
 
 def begins(fault: Fault) -> float:
-    """When a fault of a plan begins, in seconds since the session began."""
+    """Return the start of a plan's fault, in seconds since the session began."""
     return fault.after_seconds or 0.0

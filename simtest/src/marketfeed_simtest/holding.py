@@ -1,4 +1,4 @@
-"""Whether trades behind a gap stay in the reorder buffer for GAP_HOLD_SECONDS, and not for less."""
+"""Checks that trades behind a gap stay in the reorder buffer for GAP_HOLD_SECONDS, and not for less."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from marketfeed_wire import Trade
 _NOT_JUDGED: Final = frozenset(
     {"clock_step", "corrupt", "wrong_unit", "odd_rows", "restart_ids", "kafka_refuses", "assign"}
 )
-"""Kinds of faults beside which trades go on at once: behind a rejected message, a refused record, at the end of a
-series, or when a symbol leaves; and those beside which a time of receipt does not say when that was."""
+"""Kinds of faults with which trades are flushed at once: after a rejected message or record, at the end of a
+series, or when a symbol is removed; and those with which a time of receipt is not reliable."""
 _SLACK_SECONDS: Final = 0.05
 _TOGETHER_SECONDS: Final = 2.0
 """Trades of one flush are written within this time."""
 
 
 def is_judged(plan: Plan) -> bool:
-    """Whether nothing in a plan lets trades go on before GAP_HOLD_SECONDS."""
+    """Return whether nothing in a plan flushes trades before GAP_HOLD_SECONDS."""
     has_room = plan.settings.get("gap_hold_trades", PLAIN["gap_hold_trades"]) == PLAIN["gap_hold_trades"]
     return has_room and not any(kind_of(fault) in _NOT_JUDGED for fault in plan.faults)
 
@@ -37,7 +37,7 @@ class _Early(NamedTuple):
 
 
 class HoldJudge:
-    """Judges each trade that is written while the one before it is missing.
+    """Checks each trade that is written while the previous one is missing.
 
     A flush ends the wait of every trade in the buffer, also of those behind younger gaps: one of the trades that are
     written together must have waited for GAP_HOLD_SECONDS.
@@ -62,7 +62,7 @@ class HoldJudge:
         one: SeriesRecords,
         unstored: dict[int, TrueTrade],
     ) -> None:
-        """A trade is written; `known` does not count it yet, `unstored` are ids of its series that no record has."""
+        """Check a written trade; `known` does not include it yet, `unstored` are ids of its series without a record."""
         received = self._clock.shown_at(trade.received_time_us, record.seconds)
         newest = known.newest.get((record.life, true.series))
         if received is None or newest is None or true.id <= newest or trade.origin != "stream":
@@ -75,16 +75,16 @@ class HoldJudge:
 
     @staticmethod
     def _was_reported(one: SeriesRecords, number: int, life: int) -> bool:
-        """Whether another process has reported the id missing: nobody waits for it any more."""
+        """Return whether another process has reported the id missing: it is not waited for any more."""
         return any(record.life != life and inside(gap.missing, number) for gap, record in one.gaps.values())
 
     def check_end(self) -> None:
-        """Judge the session."""
+        """Check the session."""
         together = _TOGETHER_SECONDS + self._excuses.slow_seconds
         for early in self._early:
             if not any(abs(at - early.seconds) <= together for at in self._waited[early.where]):
                 self._violate(
                     "flushed_early",
                     f"{early.where[1]} {early.id} by process {early.where[0]} at t={early.seconds:.2f}, "
-                    f"{early.waited:.2f} s after receipt, without the one before it",
+                    f"{early.waited:.2f} s after receipt, without the previous one",
                 )

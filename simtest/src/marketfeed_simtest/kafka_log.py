@@ -1,8 +1,8 @@
-"""Kafka's side of the model: topics as lists of records, times at which the brokers answer, what a reader sees.
+"""Model of Kafka's brokers: topics as lists of records, the brokers' response times, a reader's view.
 
-Kept of the real thing, and tested against it (tests/integration/test_integration_kafka_model.py): a partition keeps
-the order of its writes, and there is none between partitions; a key goes to one partition; a compacted topic keeps the
-newest record of each key and, until the cleaner has come by, older ones, too; a tombstone may stay or be gone.
+Modelled properties, tested by tests/integration/test_integration_kafka_model.py: a partition keeps
+the order of its writes, and there is none between partitions; a key has one partition; a compacted topic keeps the
+newest record of each key and, until the cleaner has run, older ones, too; a tombstone may still exist or not.
 """
 
 import random
@@ -16,12 +16,12 @@ USUAL_DELAY_SECONDS: Final = 0.004
 
 
 class Record(NamedTuple):
-    """A record as it stands in a partition.
+    """A record in a partition.
 
     Attributes:
-        seconds: when it was written, by the session's clock.
+        seconds: time of the write, by the session's clock.
         life: number of the process that wrote it.
-        number: of all the writes to the cluster.
+        number: number of the write in the cluster.
     """
 
     seconds: float
@@ -35,13 +35,13 @@ class Record(NamedTuple):
 
 
 class Cluster:
-    """The topics, and how the brokers answer.
+    """The topics, and the brokers' response times.
 
     Attributes:
-        delay_seconds: about what a write takes; an acknowledgement takes about as long again.
-        slow_topics: topic -> the same for its records, where it is another.
-        down_until: nothing is written or acknowledged before.
-        refused_topics: the next record of each of these is refused for good.
+        delay_seconds: approximate duration of a write; an acknowledgement takes about as long again.
+        slow_topics: topic -> the same for its records, where it differs.
+        down_until: end of an outage.
+        refused_topics: topics whose next record is rejected permanently.
         on_write: called with each record that is written.
         on_report: called after each delivery report of an acknowledged record.
     """
@@ -62,39 +62,39 @@ class Cluster:
 
     @property
     def topics(self) -> dict[str, list[list[Record]]]:
-        """Topic -> partitions -> records, as of now."""
+        """Return topic -> partitions -> current records."""
         self.step()
         return self._topics
 
     @property
     def is_up(self) -> bool:
-        """Whether the brokers answer now."""
+        """Return whether the brokers respond now."""
         return self.clock.seconds >= self.down_until
 
     def records(self, topic: str) -> list[Record]:
-        """All records of a topic that were ever written, in the order of their writing."""
+        """Return all records ever written to a topic, in the order of the writes."""
         partitions = self.topics.get(topic, [])
         return sorted((record for partition in partitions for record in partition), key=_number)
 
     def delay_of(self, topic: str) -> float:
-        """About what a write to a topic takes now."""
+        """Return the approximate current duration of a write to a topic."""
         return self.slow_topics.get(topic, self.delay_seconds)
 
     def partition_of(self, key: bytes) -> int:
-        """The partition that a key's records go to."""
+        """Return the partition of a key."""
         return zlib.crc32(key) % self._partitions
 
     def attach(self, step: Callable[[], None]) -> None:
-        """A client whose time has to be moved on before anybody looks: `step` does what has fallen due."""
+        """Register a client that must be advanced before any read: `step` performs its due writes."""
         self._steps.append(step)
 
     def detach(self, step: Callable[[], None]) -> None:
-        """That client has ended."""
+        """Unregister a client."""
         if step in self._steps:
             self._steps.remove(step)
 
     def step(self) -> None:
-        """Do what has fallen due."""
+        """Perform all due writes."""
         for step in list(self._steps):
             step()
 
@@ -111,14 +111,14 @@ class Cluster:
         return record
 
     def outage(self, seconds: float) -> None:
-        """The brokers are gone for `seconds`: what is under way is written or acknowledged afterwards."""
+        """Stop the brokers for `seconds`: in-flight records are written or acknowledged afterwards."""
         self.step()
         self.down_until = max(self.down_until, self.clock.seconds + seconds)
 
     def compacted(self, topic: str) -> Iterator[bytes]:
-        """The values of a compacted topic as a reader gets them: each partition in order, partitions in any.
+        """Return the values of a compacted topic as a reader receives them: each partition in order, partitions in any.
 
-        Up to a place that differs from read to read the cleaner has been there: of a key only the newest is left.
+        The cleaner has run up to a position that differs from read to read: before it only the newest of a key is left.
         """
         partitions = list(self.topics.get(topic, []))
         self.rng.shuffle(partitions)

@@ -1,11 +1,11 @@
-"""The producer of the model: what the worker sees of librdkafka's idempotent producer with acks=all.
+"""Model of the producer: librdkafka's idempotent producer with acks=all from the worker's side.
 
     produce_batch ──▶ queue of the partition ──▶ written ──▶ reported
                       in order within it         later: the process may end between the two
 
-A record counts once it is written; the producer knows of it later. Only records with a callback are reported. A record
-that is refused for good ends the client (enable.gapless.guarantee): nothing after it is written, the next poll raises,
-and what waits is given back. Polls block the caller, and with it the process.
+A record counts once it is written; its delivery report follows later. Only records with a callback are reported. A
+record that is rejected permanently ends the client (enable.gapless.guarantee): nothing after it is written, the next
+poll raises, and queued records are purged. Polls block the caller, and with it the process.
 """
 
 import heapq
@@ -34,18 +34,18 @@ class _Item:
 
 
 class Delivery:
-    """The message that a delivery report is about."""
+    """The message of a delivery report."""
 
     def __init__(self, item: _Item, partition: int) -> None:
         self._item = item
         self._partition = partition
 
     def key(self) -> bytes:
-        """The record's key."""
+        """Return the record's key."""
         return self._item.key
 
     def value(self) -> bytes:
-        """The record's value."""
+        """Return the record's value."""
         return self._item.value
 
     def topic(self) -> str:
@@ -57,12 +57,12 @@ class Delivery:
         return self._partition
 
     def offset(self) -> int | None:
-        """Where it stands; None when it was not written."""
+        """Return its offset; None when it was not written."""
         return self._item.offset
 
 
 class ProducerModel:
-    """See `confluent_kafka.Producer`. `life` is the number of the process that it belongs to."""
+    """See `confluent_kafka.Producer`. `life` is the number of its process."""
 
     def __init__(self, cluster: Cluster, config: dict[str, Any], life: int) -> None:
         self._cluster = cluster
@@ -74,7 +74,7 @@ class ProducerModel:
         self._fatal: KafkaError | None = None
         self._told_outage_until = 0.0
         self._heads: list[tuple[float, int, deque[_Item]]] = []
-        """A heap of the queues that hold something: when the first of each is written, number, queue."""
+        """Heap of the non-empty queues: time at which the first record of each is written, number, queue."""
         self._numbers = count()
         self.is_dead = False
         self.has_failed = False
@@ -84,7 +84,7 @@ class ProducerModel:
         return len(self._due) + len(self._unreported) + sum(map(len, self._all_queues()))
 
     def produce_batch(self, topic: str, records: list[dict[str, Any]]) -> int:
-        """Take records; how many were taken, the others carry `_error`."""
+        """Queue records; return how many were queued, the others have `_error`."""
         cluster, taken = self._cluster, 0
         now = cluster.clock.seconds
         for record in records:
@@ -105,7 +105,7 @@ class ProducerModel:
         return taken
 
     def poll(self, timeout: float = 0) -> int:
-        """Call back what has come, waiting up to `timeout` for the first; raises when the client failed."""
+        """Run the callbacks of received reports, waiting up to `timeout` for one; raise when the client failed."""
         self._collect()
         if timeout > 0 and not self._due:
             self._cluster.clock.advance(min(timeout, self._next_due()))
@@ -125,7 +125,7 @@ class ProducerModel:
         return called
 
     def purge(self, *, in_queue: bool = True, in_flight: bool = True, blocking: bool = True) -> None:
-        """Give back what waits."""
+        """Purge queued records."""
         del in_flight, blocking
         if not in_queue:
             return
@@ -135,13 +135,13 @@ class ProducerModel:
         self._heads.clear()
 
     def step(self) -> None:
-        """Write what has fallen due."""
+        """Write due records."""
         cluster = self._cluster
         if not cluster.is_up or self.is_dead or self.has_failed:
             return
         now = cluster.clock.seconds
         while self._heads and self._heads[0][0] <= now:
-            if self._is_gone():  # whoever watches the writes ended the process
+            if self._is_gone():  # an observer of the writes ended the process
                 return
             queue = heapq.heappop(self._heads)[2]
             item = queue.popleft()
@@ -154,7 +154,7 @@ class ProducerModel:
             self._write(item, max(item.write_at, cluster.down_until))
 
     def kill(self) -> None:
-        """The process is gone. Of each partition what was under way is written up to some point, the rest is not."""
+        """End the process. Of each partition in-flight records are written up to some point, the rest is not."""
         self.step()
         self.is_dead = True
         cluster = self._cluster
@@ -166,7 +166,7 @@ class ProducerModel:
         self.let_go()
 
     def kill_now(self) -> None:
-        """The process is gone, and nothing of what waited is written."""
+        """End the process, and write no queued record."""
         self.is_dead = True
         for queue in self._all_queues():
             queue.clear()
@@ -176,7 +176,7 @@ class ProducerModel:
         return self.is_dead
 
     def let_go(self) -> None:
-        """Nothing of this client is under way any more."""
+        """Discard all in-flight records of this client."""
         self._cluster.detach(self.step)
 
     def _all_queues(self) -> list[deque[_Item]]:
@@ -186,7 +186,7 @@ class ProducerModel:
         heapq.heappush(self._heads, (queue[0].write_at, next(self._numbers), queue))
 
     def _next_due(self) -> float:
-        """Seconds until the next write or report."""
+        """Return the seconds until the next write or report."""
         cluster = self._cluster
         times = [max(queue[0].write_at, cluster.down_until) for queue in self._all_queues() if queue]
         times += [max(item.report_at, cluster.down_until) for item in self._unreported]
@@ -217,7 +217,7 @@ class ProducerModel:
             self._due.append((self._unreported.popleft(), None))
 
     def _tell_outage(self) -> None:
-        """Once an outage: the client's connections failed."""
+        """Report failed connections once per outage."""
         cluster = self._cluster
         if not cluster.is_up and self._told_outage_until < cluster.down_until and not self.is_dead:
             self._told_outage_until = cluster.down_until

@@ -1,4 +1,4 @@
-"""A worker's processes: `worker.run` with a world of models, ended as processes end, followed by the next one."""
+"""A worker's processes: `worker.run` with a world of models, ended like processes, followed by the next one."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ Ending = Literal["running", "exited", "killed", "crashed"]
 
 
 class Endpoints:
-    """In place of the HTTP server, which has a thread of its own: keeps what it would serve."""
+    """Replaces the HTTP server, which has a thread of its own: keeps the content of the endpoints."""
 
     def __init__(self, life: "Life", health: Health, registry: CollectorRegistry) -> None:
         self.port = 0
@@ -55,11 +55,11 @@ class Life:
 
     Attributes:
         number: 1 for the session's first.
-        began, ended: by the session's clock.
-        ending: how it ended; `code` is its exit code where it exited by itself.
-        health, registry: what its endpoints serve; of the last moment, after its end. None before they served.
-        is_serving: whether the endpoints answer.
-        error: what it crashed with.
+        began, ended: times by the session's clock.
+        ending: kind of its end; `code` is its exit code where it exited.
+        health, registry: content of its endpoints; the last one after its end. None before they served.
+        is_serving: whether the endpoints respond.
+        error: exception of a crash.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class Life:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """Return whether the process runs."""
         return self.ending == "running"
 
     @property
     def was_refused(self) -> bool:
-        """Whether Kafka refused a record of it for good."""
+        """Return whether Kafka rejected one of its records permanently."""
         return any(producer.has_failed for producer in self.producers)
 
     def status(self) -> WorkerStatus | None:
-        """What /status answers; None while the endpoints do not."""
+        """Return the response of /status; None while the endpoints do not respond."""
         return self.health.worker_status() if self.is_serving and self.health is not None else None
 
     def terminate(self) -> None:
@@ -131,7 +131,7 @@ class Life:
             self._context.run(handler)
 
     def kill(self, *, write_what_is_under_way: bool = True) -> None:
-        """SIGKILL: nothing that it does from now on has an effect."""
+        """Kill the process: nothing that it does from now on has an effect."""
         if not self.is_running:
             return
         self.ending, self.ended, self.is_serving = "killed", self._clock.seconds, False
@@ -146,7 +146,7 @@ class Life:
         self._task.cancel()
 
     async def gone(self) -> None:
-        """Wait until nothing of it runs any more."""
+        """Wait until none of its tasks runs any more."""
         await asyncio.wait({self._task})
 
     async def _run(self) -> None:
@@ -181,7 +181,7 @@ class Life:
         return await self._venue.open_socket(self.number, url, sink, timeout_seconds)
 
     def _make_producer(self, config: dict[str, Any]) -> Producer:
-        for producer in self.producers:  # replaced after a refusal: nothing of it goes out any more
+        for producer in self.producers:  # replaced after a rejection: none of its records is written any more
             producer.let_go()
         made = ProducerModel(self._cluster, config, self.number)
         self.producers.append(made)

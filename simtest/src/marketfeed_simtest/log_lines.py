@@ -1,4 +1,4 @@
-"""The worker's log in a session: what it would write, and how much, after the limit that stands before its handler."""
+"""The worker's log in a session: its lines and their number, after the rate limit of its handler."""
 
 import logging
 from collections import Counter, deque
@@ -24,14 +24,14 @@ class Line(NamedTuple):
 
 
 class LogLines:
-    """Takes the place of structlog's output for one session.
+    """Replaces structlog's output for one session.
 
     Attributes:
-        keep: keep the lines, to be printed.
-        lines: those kept.
-        events: how often each event was logged.
-        life: the process that was started last.
-        most_a_minute: the most lines that were written within any minute of a process.
+        keep: whether to keep the lines for printing.
+        lines: kept lines.
+        events: event -> number of its lines.
+        life: number of the process that was started last.
+        most_a_minute: maximum number of lines within any minute of a process.
     """
 
     ALLOWED_A_MINUTE: Final = 200
@@ -49,7 +49,7 @@ class LogLines:
 
     @contextmanager
     def captured(self) -> Iterator[None]:
-        """Let every logger of ours log here."""
+        """Redirect every logger of the project."""
         before = structlog.get_config()
         structlog.configure(
             processors=[self._take],
@@ -90,7 +90,7 @@ class LogLines:
 
 
 class _Named:
-    """The end of structlog's chain, which nothing reaches; it knows whose line it is."""
+    """The end of structlog's chain, which nothing reaches; it holds the logger's name."""
 
     def __init__(self, name: str = "", *_: Any) -> None:
         self.name = name

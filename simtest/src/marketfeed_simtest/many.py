@@ -1,4 +1,4 @@
-"""Many sessions on all cores, and what they add up to."""
+"""Many sessions on all cores, and their totals."""
 
 import datetime
 import multiprocessing
@@ -28,7 +28,7 @@ _ENDINGS: Final = ("process exited with 0", "process exited with 1", "process ki
 
 @dataclass(slots=True)
 class Tally(Sums[Plan]):
-    """What sessions add up to."""
+    """Totals of sessions."""
 
     trades: int = 0
     requests: int = 0
@@ -40,13 +40,13 @@ class Tally(Sums[Plan]):
         self.requests += outcome.requests
 
     def never_reached(self) -> list[str]:
-        """States, kinds of fault and events of the worker's log that no session met."""
+        """Return states, kinds of fault and log events of the worker that no session reached."""
         events = {f"log: {event}" for event in worker_events()}
         return sorted({*_GAPS, *_ENDINGS, *events} - self.reached.keys())
 
 
 def seeds_from(first: int, sessions: int) -> list[int]:
-    """Consecutive seeds from `first` on, and a tenth as many of the rare ones."""
+    """Return consecutive seeds from `first` on, and a tenth as many rare ones."""
     drawn = range(first, first + sessions)
     if first >= rare.FIRST_SEED:
         return list(drawn)
@@ -58,7 +58,7 @@ def run_seeds(
     jobs: int,
     on_done: Callable[[int, Outcome], None],
 ) -> Tally:
-    """Run the sessions that the seeds stand for, `jobs` at a time; `on_done` is called after each, in order."""
+    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order."""
     tally = Tally()
     for seed, outcome in _outcomes(list(seeds), jobs):
         tally.add(seed, draw(seed), outcome)
@@ -79,30 +79,30 @@ def _run_seed(seed: int) -> tuple[int, Outcome]:
 
 
 def fails(name: str, plan: Plan) -> bool:
-    """Whether the session of a plan breaks the invariant `name`."""
+    """Return whether the session of a plan violates the invariant `name`."""
     return name in run(plan)[0].violations
 
 
 def shrunk(failure: Failure[Plan]) -> tuple[str, Plan, int]:
-    """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
+    """Return the first violated invariant, a small plan that violates it too, and the number of tries."""
     name = next(iter(failure.violations))
     small, tries = shrink(failure.plan, partial(fails, name))
     return name, small, tries
 
 
 def cores() -> int:
-    """The processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def worker_events() -> set[str]:
-    """The events that the worker's modules log."""
+    """Return the events that the worker's modules log."""
     files = Path(marketfeed_workers.__file__).parent.rglob("*.py")
     return logged_events(files, ("info", "warning", "error"))
 
 
 def report(tally: Tally, began: float) -> list[str]:
-    """What the sessions add up to, as lines."""
+    """Return the totals of the sessions, as lines."""
     took = REAL_SECONDS() - began
     lines = [
         f"{tally.sessions:,} sessions, {tally.virtual_seconds / 3600:,.1f} virtual hours in {took:,.0f} s: "
@@ -110,13 +110,13 @@ def report(tally: Tally, began: float) -> list[str]:
         f"{tally.trades:,} trades, {tally.records:,} records in Kafka, {tally.lives:,} worker processes, "
         f"{tally.requests:,} REST requests",
         "faults: " + ", ".join(f"{kind} {count:,}" for kind, count in tally.faults.most_common()),
-        "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
+        "never reached: " + ("; ".join(tally.never_reached()) or "nothing"),
     ]
     return [*lines, *tally.verdict()]
 
 
 def reliability_row(tally: Tally, began: float, jobs: int) -> str:
-    """The row of docs/reliability.md: when, of which commit, what was run, what was found, how long it took."""
+    """Return the row of docs/reliability.md: date, commit, sessions, violations, duration."""
     git = shutil.which("git")
     command = [git or "git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout if git else ""  # noqa: S603
@@ -138,5 +138,5 @@ def reliability_row(tally: Tally, began: float, jobs: int) -> str:
 
 
 def repeat_command(plan: Plan) -> str:
-    """The command that repeats a plan."""
+    """Return the command that repeats a plan."""
     return f".venv/bin/marketfeed-simtest plan '{as_json(plan)}'"

@@ -1,7 +1,7 @@
-"""Does the oracle bite? Defects of one line, put into a copy of the worker one at a time: each must break an invariant.
+"""Mutation tests of the oracle: one-line defects in a copy of the worker, one at a time; each must be detected.
 
-A mutant is a replacement of text, so that it survives when the code around it moves; a test looks that each of them
-still applies. Those that nothing can notice are explained, and stay in the list.
+A mutant is a replacement of text, so that it survives when the code around it moves; a test checks that each of them
+still applies. Mutants that no session can detect have a reason, and stay in the list.
 """
 
 import os
@@ -24,7 +24,7 @@ SOURCES: Final = {
     package.__name__: Path(package.__file__ or "").parent
     for package in (marketfeed_workers, marketfeed_consumers)
 }
-"""Package -> where it is."""
+"""Package -> its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Mutant:
     """A defect.
 
     Attributes:
-        name: begins with the name of the defect of the first list of failing cases that it puts back, if it does.
-        file: below the package.
-        old, new: the text that is replaced wherever it stands in the file, and by what.
-        survives: why no session can notice it; "" where one must.
-        seed: the first of the drawn sessions, from seed 1 or 10**12 on, that found it when it was looked for; 0: one
-            made for it does.
-        package: whose defect it is.
-        with_postgres: the sessions run over PostgreSQL: it is a defect in SQL.
+        name: description; begins with the id of a former defect that it reintroduces, if any.
+        file: path below the package.
+        old, new: the text that is replaced everywhere in the file, and its replacement.
+        survives: reason why no session can detect it; "" where one must.
+        seed: first seed, from 1 or 10**12 on, whose session detected it; 0 where a fixed session
+            does.
+        package: package of the file.
+        with_postgres: whether the sessions run over PostgreSQL, for a defect in SQL.
     """
 
     name: str
@@ -417,11 +417,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 
 
 class DoesNotApplyError(Exception):
-    """The text that a mutant replaces is gone."""
+    """The text that a mutant replaces does not exist any more."""
 
 
 def mutated(mutant: Mutant) -> str:
-    """The mutant's file with its defect.
+    """Return the mutant's file with its defect.
 
     Raises:
         DoesNotApplyError: the text that it replaces is not in the file.
@@ -434,7 +434,7 @@ def mutated(mutant: Mutant) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a mutant: the invariant that it broke and where; both "" when it survived."""
+    """Result of a mutant: the violated invariant and where; both "" when it survived."""
 
     mutant: Mutant
     invariant: str
@@ -442,12 +442,12 @@ class Verdict:
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether it was killed, or is explained."""
+        """Return whether it was killed, or has a reason to survive."""
         return bool(self.invariant) or bool(self.mutant.survives)
 
 
 def battery(seeds: int, package: str, *, with_postgres: bool = False) -> tuple[str, str]:
-    """What every mutant has to pass: fixed sessions; the invariant that broke first and where, "" where all held."""
+    """Run the sessions of a mutant; return the first violated invariant and where, "" where all held."""
     if with_postgres:
         from marketfeed_simtest.consumers.battery import postgres_sessions as sessions
     elif package == marketfeed_consumers.__name__:
@@ -463,7 +463,7 @@ def battery(seeds: int, package: str, *, with_postgres: bool = False) -> tuple[s
 
 @contextmanager
 def mutated_package(mutant: Mutant) -> Iterator[dict[str, str]]:
-    """The environment of processes that import a package with the mutant's defect; without a text: as it is."""
+    """Return the environment of processes that import a package with the mutant's defect; without a text: unchanged."""
     with tempfile.TemporaryDirectory(prefix="simtest-mutant-") as folder:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if mutant.old:
@@ -476,7 +476,7 @@ def mutated_package(mutant: Mutant) -> Iterator[dict[str, str]]:
 
 
 def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
-    """Run the battery in a process that has the mutant."""
+    """Run the battery in a process with the mutant."""
     with mutated_package(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
         command += ["--package", mutant.package, *(["--postgres"] if mutant.with_postgres else [])]
@@ -498,7 +498,7 @@ def as_it_is(package: str, *, with_postgres: bool) -> Mutant:
 def judge_all(
     mutants: Sequence[Mutant], seeds: int, jobs: int, wanted: Callable[[Mutant], bool]
 ) -> Iterator[Verdict]:
-    """Each package as it is, which must pass, then each of its mutants, in order."""
+    """Yield the results of each unchanged package, which must pass, then of each of its mutants, in order."""
     chosen = list(filter(wanted, mutants))
     kinds = dict.fromkeys((mutant.package, mutant.with_postgres) for mutant in chosen)
     whole = [as_it_is(package, with_postgres=with_postgres) for package, with_postgres in kinds]

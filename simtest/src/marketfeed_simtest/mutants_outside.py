@@ -1,4 +1,4 @@
-"""More defects of one line: those that an outside reader found the oracle blind for, by what it did not look at."""
+"""More one-line defects: those that an independent review found undetected by the oracle."""
 
 from typing import Final
 

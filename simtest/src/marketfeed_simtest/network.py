@@ -4,7 +4,7 @@
                   ▲                                   not read while paused            │
                   └───────────── protocol.Session ◀── [latency] ◀──────── send, ping, close
 
-What the venue does with frames, commands, pings and limits is the simulator's own code; only the sockets are ours.
+Frames, commands, pings and limits of the venue are the simulator's own code; only the sockets are models.
 """
 
 import asyncio
@@ -26,28 +26,28 @@ _TEXT: Final = 0x81
 _PING: Final = 0x89
 _REPLIES: Final = (b'{"result"', b'{"code"', b'{"error"', b'{"id"')
 _KERNEL_BYTES: Final = 256 * 1024
-"""What the kernels between the two hold before the venue sees that nobody reads."""
+"""Capacity of the kernel buffers between the two, before the venue detects a paused reader."""
 
 
 class Times(Protocol):
-    """How fast a connection is: drawn when it opens."""
+    """Latencies of a connection, drawn when it opens."""
 
     @property
     def latency_seconds(self) -> float:
-        """From one end to the other."""
+        """Latency from one end to the other."""
 
     @property
     def first_data_seconds(self) -> float:
-        """From a subscription to the stream's first data."""
+        """Delay from a subscription to the stream's first data."""
 
 
 class VenueEnd:
     """The venue's side of a connection; see `marketfeed_simulator.fault_effects.Struck`.
 
     Attributes:
-        number: of all connections of the session.
-        life: the process at the other end.
-        complaints: limits that the client broke.
+        number: number of the connection in the session.
+        life: number of the process at the other end.
+        complaints: limits that the client exceeded.
     """
 
     def __init__(
@@ -87,21 +87,21 @@ class VenueEnd:
 
     @property
     def transport(self) -> "ClientEnd":
-        """What the connection runs over."""
+        """Return the transport of the connection."""
         return self.client
 
-    # what faults do to it
+    # effects of faults
     def stall(self) -> None:
-        """Send no market data any more."""
+        """Stop sending market data."""
         self._hub.mute(self.outlet)
 
     def unstall(self) -> None:
-        """Send market data again."""
+        """Resume sending market data."""
         if not self._ended and not self._frozen:
             self._hub.unmute(self.outlet)
 
     def freeze(self) -> None:
-        """Neither read nor write any more."""
+        """Stop reading and writing."""
         self._hub.mute(self.outlet)
         self._frozen = True
 
@@ -122,15 +122,15 @@ class VenueEnd:
         self.outlet.send(text_frame(combine("!serverShutdown", data) if self.session.combined else data))
 
     def leave(self) -> None:
-        """The client is gone, and whatever is under way with it."""
+        """Drop the client and all in-flight bytes."""
         self._ended = True
         self._timer.cancel()
         self._hub.detach(self.outlet)
         self._gone(self)
 
-    # what comes from the client
+    # input from the client
     def receive(self, text: str) -> None:
-        """A text frame from the client: a command."""
+        """Handle a text frame of the client: a command."""
         if self._frozen or self._ended:
             return
         if not self._rate.allows(self._clock.seconds):
@@ -143,27 +143,27 @@ class VenueEnd:
         self._feed(list(outcome.added))
 
     def delivered(self, texts: list[bytes]) -> None:
-        """Frames were handed to the client: count those that are market data, spoiled or not."""
+        """Count delivered frames of market data, corrupted or not."""
         self._count(
             [text for text in texts if not text.startswith(_REPLIES) and b"serverShutdown" not in text]
         )
 
     def receive_ping(self) -> None:
-        """A ping from the client."""
+        """Handle a ping of the client."""
         if not self._frozen and not self._ended:
             self.outlet.send(pong_frame(b""))
 
     def receive_pong(self, payload: bytes) -> None:
-        """A pong from the client."""
+        """Handle a pong of the client."""
         self._keepalive.ponged(payload)
 
     def receive_close(self) -> None:
-        """The client closes; a venue that is half open does not notice."""
+        """Handle the client's close; a half-open venue does not detect it."""
         if not self._frozen and not self._ended:
             self._end(Closed(1000, ""), reset=False)
 
     def _feed(self, streams: list[str]) -> None:
-        """Begin to send `streams`: with a real venue that takes a moment."""
+        """Start sending `streams` after a delay, as a real venue does."""
         if self.times.first_data_seconds:
             self._loop.call_later(self.times.first_data_seconds, self._feed_now, streams)
         else:
@@ -205,7 +205,7 @@ class VenueEnd:
 
 
 class ClientEnd:
-    """What the worker holds: implements `Socket`; and what the hub writes to: implements `Sink`."""
+    """The worker's `Socket` and the hub's `Sink`."""
 
     def __init__(self, venue_end: VenueEnd) -> None:
         loop = asyncio.get_running_loop()
@@ -224,27 +224,27 @@ class ClientEnd:
 
     # the hub's side
     def write(self, data: bytes) -> None:
-        """Bytes on their way to the client."""
+        """Send bytes to the client."""
         self._bytes += len(data)
         self._down.put(self._loop.time() + self._latency, partial(self._arrive, data))
 
     def is_closing(self) -> bool:
-        """Whether nothing more can be written."""
+        """Return whether the connection is closed for writing."""
         return self._leaving or self.closed.done()
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernels have not taken."""
+        """Return the number of bytes beyond the kernel buffers."""
         return max(0, self._bytes - _KERNEL_BYTES)
 
     def end(self, how: Closed, *, at_once: bool) -> None:
-        """The venue ends the connection, behind what is under way or `at_once`."""
+        """Close the venue's side, after in-flight bytes or `at_once`."""
         if at_once:
             self._loop.call_later(self._latency, self._close_now, how)
         else:
             self._down.put(self._loop.time() + self._latency, partial(self._arrive, how))
 
     def unplug(self) -> None:
-        """The process is gone: nothing is handed on any more."""
+        """Stop delivering: the process has ended."""
         self._unplugged = True
         self._venue.leave()
 
@@ -291,7 +291,7 @@ class ClientEnd:
             self._read()
 
     def _read(self) -> None:
-        """Hand on what has come, as one read of a socket does."""
+        """Deliver received bytes, as one read of a socket does."""
         texts: list[bytes] = []
         ended: Closed | None = None
         while self._kernel and ended is None:
@@ -312,7 +312,7 @@ class ClientEnd:
             self._close_now(ended)
 
     def _split(self, data: bytes, texts: list[bytes]) -> None:
-        """The frames in `data`, which the venue writes unmasked and whole (RFC 6455, 5.2)."""
+        """Return the frames in `data`, which the venue writes unmasked and unfragmented (RFC 6455, 5.2)."""
         at, end = 0, len(data)
         while at < end:
             first, length = data[at], data[at + 1]
@@ -339,9 +339,9 @@ class ClientEnd:
 
 
 def variant_of(session: Session, *, microseconds: bool) -> int:
-    """The form in which a connection gets its frames."""
+    """Return the form in which a connection receives its frames."""
     return (COMBINED if session.combined else 0) | (MICROSECONDS if microseconds else 0)
 
 
 async def _drained() -> None:
-    """Nobody waits for a connection of the model to be drained."""
+    """Do nothing: connections of the model need no draining."""

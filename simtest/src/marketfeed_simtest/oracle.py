@@ -1,7 +1,7 @@
-"""What has to be true of a session. Names of invariants are what a failing plan is made smaller by.
+"""Invariants of a session. A failing plan is shrunk by the name of the violated invariant.
 
-Online: each record is judged when it is written (`written`), because a process may die at any write. What needs the
-fate of a process, or the whole log, is judged at the end (`check_end`). What the endpoints say is judged once a second
+Each record is checked when it is written (`written`), because a process may die at any write. Checks that depend on the
+fate of a process, or on the whole log, run at the end (`check_end`), checks of the endpoints once a second
 (watch.py).
 """
 
@@ -25,60 +25,60 @@ INVARIANTS: Final[Mapping[str, str]] = {
     # trades
     "lost_unreported": "each id that the venue had since the symbol began is in the topic or reported missing",
     "false_missing": "an id that is reported missing at the end is not in the topic",
-    "false_absent": "an id that is reported absent never was",
+    "false_absent": "an id that is reported absent never existed",
     "invented_trade": "no trade is published that the venue never had",
     "wrong_content": "price, quantity and side are the venue's",
-    "wrong_time": "the trade's time is the venue's, and so is its event's, in the unit in which they came",
-    "wrong_origin": "venue, origin and key of a message are those of where it came from",
-    "wrong_rejection": "each message of an impossible time is kept once as it came, and nothing else is",
-    "identity_reused": "id series and id together stand for one trade, also when the venue begins ids again",
-    "identity_split": "the ids of one series of the venue's are published as one id series",
+    "wrong_time": "the trade's time is the venue's, and so is its event's, in the unit in which they were sent",
+    "wrong_origin": "venue, origin and key of a message match its source",
+    "wrong_rejection": "each message of an impossible time is kept once, unchanged, and no other message is",
+    "identity_reused": "id series and id together identify one trade, also when the venue restarts ids",
+    "identity_split": "the ids of one of the venue's series are published as one id series",
     "published_twice": "no process publishes a trade twice",
-    "repeated_after_clean_stop": "what a process published that exited with 0 is not published again by the next",
-    "repeated_too_much": "after a crash only what the checkpoint had not covered is published again",
-    "out_of_order": "trades of one process are in order of id, but for ids that a gap record covers",
-    "held_too_long": "a trade waits for earlier ones no longer than GAP_HOLD_SECONDS",
-    "flushed_early": "a trade waits for a missing one for GAP_HOLD_SECONDS, and not for less",
+    "repeated_after_clean_stop": "trades of a process that exited with 0 are not published again by the next",
+    "repeated_too_much": "after a crash only trades after the checkpoint are published again",
+    "out_of_order": "trades of one process are in order of id, except for ids that a gap record covers",
+    "held_too_long": "a trade is buffered no longer than GAP_HOLD_SECONDS",
+    "flushed_early": "a trade is buffered behind a missing one for GAP_HOLD_SECONDS, and not for less",
     # ledger
     "checkpoint_past_gap": "at every write: nothing up to the checkpoint is neither stored nor reported missing",
     "checkpoint_behind": "the checkpoint follows the acknowledgements within its interval and a few seconds",
-    "gap_order": "of two records of one gap the later one bears the later time",
+    "gap_order": "of two records of one gap the later one has the later time",
     "gap_without_fault": "without faults there is no gap, rotations included",
     # quotes
     "invented_quote": "no quote is published that the venue never had, and its prices and quantities are the venue's",
     "quote_backwards": "update ids of one process rise within an id series",
     "last_quote_lost": "the newest quote of each symbol in each read arrives, and the last one of all",
-    # liveness and manners
-    "not_backfilled": "once all is well, what REST can give or deny is not missing for longer than a minute",
-    "no_progress": "once all is well, the newest trade arrives",
-    "not_ready": "once all is well, the worker is ready",
-    "unready_without_fault": "a worker that is ready stays so until something strikes, rotations included",
-    "ready_without_kafka": "a worker is not ready while the brokers have been away for longer than some seconds",
-    "last_time_backwards": "the time of the newest trade that the status tells of never moves back",
-    "ready_while_stalled": "a ready worker is not behind on a stream for longer than it takes to find that out",
-    "probes_differ": "/readyz says what the status says, and /livez that the process lives",
+    # liveness and limits
+    "not_backfilled": "after the last fault, no id that REST can return or deny is missing for longer than a minute",
+    "no_progress": "after the last fault, the newest trade arrives",
+    "not_ready": "after the last fault, the worker is ready",
+    "unready_without_fault": "a ready worker stays ready until a fault, rotations included",
+    "ready_without_kafka": "a worker is not ready while the brokers have been unreachable for longer than some seconds",
+    "last_time_backwards": "the status's time of the newest trade never moves back",
+    "ready_while_stalled": "a ready worker does not lag on a stream for longer than the detection time",
+    "probes_differ": "/readyz equals the status, and /livez is healthy while the process runs",
     "venue_limits": "messages, attempts, request weight and Retry-After are respected",
-    "too_many_requests": "what is missing of a symbol costs few REST requests, however long its gaps are",
-    "exit_code": "a stop while all is well exits with 0",
+    "too_many_requests": "gaps of a symbol cost few REST requests, however long they are",
+    "exit_code": "a stop without a fault exits with 0",
     "no_stop": "a stop ends within its deadline",
-    "crashed": "the worker ends by no exception",
+    "crashed": "the worker does not end by an exception",
     # bounds and truthfulness
     "unbounded_collection": "no collection of the worker grows with the number of messages",
     "unbounded_log": "log lines a minute are bounded",
-    "wrong_metric": "metrics say what the topics, the venue and the gap records say",
+    "wrong_metric": "metrics equal the topics, the venue's history and the gap records",
     "harness": "the simulation itself works",
 }
-"""Name -> what has to hold."""
+"""Name -> invariant."""
 
 
 _ASKING_SECONDS: Final = 8.0
-"""For how long it may take to ask REST whether ids have begun again, at a process's first jump."""
+"""Time limit for verifying over REST whether ids have restarted, at a process's first gap."""
 _BEGINNING_SECONDS: Final = 60.0
-"""The same where they have, and REST does not answer: until ten trades have come."""
+"""The same where they have, and REST does not respond: until ten trades have been received."""
 
 
 class Fate(Protocol):
-    """What the oracle has to know of a process; see `life.Life`."""
+    """Interface of a process for the oracle; see `life.Life`."""
 
     number: int
     began: float
@@ -87,11 +87,11 @@ class Fate(Protocol):
 
 
 class Oracle:
-    """Judges a session.
+    """Checks a session.
 
     Attributes:
-        violations: invariant -> the first time that it did not hold, in a sentence.
-        excuses: what outages, slow brokers and frozen processes excuse.
+        violations: invariant -> its first violation, in a sentence.
+        excuses: exemptions for outages, slow brokers and frozen processes.
     """
 
     def __init__(
@@ -136,13 +136,13 @@ class Oracle:
         cluster.on_write.append(self.written)
 
     def violate(self, name: str, text: str) -> None:
-        """An invariant does not hold."""
+        """Record a violation of an invariant."""
         if name not in INVARIANTS:
             raise KeyError(name)
         self.violations.setdefault(name, f"t={self._clock.seconds:.2f} {text}")
 
     def written(self, record: Record) -> None:
-        """A record stands in a topic."""
+        """Check a written record."""
         self.written_by[record.life, record.topic] += 1
         judge = self._judges.get(record.topic)
         if judge is not None:
@@ -160,8 +160,8 @@ class Oracle:
         self._check_time(trade, true, record)
         if known.stored or trade.origin == "stream":
             self._check_wait(trade, true, record)
-        # Otherwise REST had it when it was asked whether a stream that has never delivered is idle: nobody knows
-        # whether it is from before the subscription until REST answers once more, and shows a newer one.
+        # Otherwise REST returned it when a stream that has never delivered was probed: it may be from before the
+        # subscription, until a later response of REST has a newer one.
         one = known.series[trade.id_series]
         if one.stands_for is None:
             if known.standing_for(true.series) is not None:
@@ -187,7 +187,7 @@ class Oracle:
             one.uncovered.append((true.id, record.seconds, record.life))
 
     def _true_trade(self, trade: Trade) -> TrueTrade | None:
-        """The venue's trade that was published; the series of its ids is told by its content and time."""
+        """Return the venue's trade that was published; its series is determined by content and time."""
         rows = self._truth.symbol(trade.symbol).trades_by_id.get(trade.trade_id, [])
         same = [
             row
@@ -203,7 +203,7 @@ class Oracle:
         return same[-1] if same else None
 
     def _check_time(self, trade: Trade, true: TrueTrade, record: Record) -> None:
-        # REST is asked in milliseconds, and knows of no event.
+        # REST returns milliseconds, and no event time.
         is_streamed = trade.origin == "stream"
         unit_us = self._unit_us if is_streamed else 1000
         exact = true.time_us // unit_us * unit_us, true.event_us // unit_us * unit_us if is_streamed else None
@@ -223,7 +223,7 @@ class Oracle:
         if received is None:
             return
         waited = record.seconds - received
-        # What a series begins with is held back until REST has told, or ten trades have; so is a process's first jump.
+        # The first trades of a series are buffered until REST or ten trades decide; so is a process's first gap.
         most = self.hold_seconds + (_BEGINNING_SECONDS if true.series else _ASKING_SECONDS)
         if waited > most + self.excuses.between(received, record.seconds):
             self.violate(
@@ -231,7 +231,7 @@ class Oracle:
             )
 
     def _check_repeats(self, known: SymbolRecords, trade: Trade, true: TrueTrade, record: Record) -> bool:
-        """Whether this process has published the trade before."""
+        """Return whether this process has published the trade before."""
         records = known.stored.setdefault((true.series, true.id), [])
         now = Stored(record.life, record.seconds)
         for before in records:
@@ -243,11 +243,11 @@ class Oracle:
         return any(before.life == record.life for before in records[:-1])
 
     def _came_back(self, known: SymbolRecords, before: float, now: float) -> bool:
-        """Whether the symbol left this process and came back, and the trade was new when it left."""
+        """Return whether the symbol was removed and added again, and the trade was new at the removal."""
         return any(left - before < self.known_after(before, left) and left < now for left in known.left)
 
     def known_after(self, since: float, until: float) -> float:
-        """How long after a record was written the checkpoint and the records of gaps tell of it, in seconds."""
+        """Return the seconds after a write within which the checkpoint and gap records must cover it."""
         return self._progress_seconds + 5 + self.excuses.between(since, until)
 
     # the ledger
@@ -264,7 +264,7 @@ class Oracle:
             and not self._side_by_side(before[1].life, record.life)
         ):
             self.violate(
-                "gap_order", f"{gap.symbol} gap {gap.first_id}: {gap.state} is older than the one before"
+                "gap_order", f"{gap.symbol} gap {gap.first_id}: {gap.state} is older than the previous record"
             )
         one.gaps[gap.first_id] = gap, record
         one.gaps_ever.setdefault((gap.first_id, gap.last_id), record.seconds)
@@ -284,7 +284,7 @@ class Oracle:
         self._check_checkpoint(told.symbol, one)
 
     def unstored(self, symbol: str, series: int) -> dict[int, TrueTrade]:
-        """The ids of the venue's series that the topic has not, in order."""
+        """Return the ids of the venue's series that are not in the topic, in order."""
         known = self.symbols[symbol]
         trades = self._truth.symbol(symbol).trades
         for trade in trades[known.checked :]:
@@ -294,27 +294,27 @@ class Oracle:
         return known.unstored[series]
 
     def made_since(self, symbol: str, seconds: float) -> int:
-        """How many ids that the topic has not are so young that no record need tell of them."""
+        """Return the number of ids missing in the topic that are too recent to need a record."""
         series = self._truth.symbol(symbol).series
         return sum(trade.seconds > seconds for trade in self.unstored(symbol, series).values())
 
     def _check_checkpoint(self, symbol: str, one: SeriesRecords) -> None:
-        """What the next process would begin with, were this one killed now."""
+        """Check the state that the next process would recover, if this one were killed now."""
         if one.begins is None or one.checkpoint is None or one.stands_for is None:
             return
-        # What came last of a series that has ended may have been there for nobody: see `Ending`.
+        # The last trades of an ended series may have reached no process: see `Ending`.
         last = self._newest_stored(symbol, one.stands_for)
         for number in self.unstored(symbol, one.stands_for):
             if number > min(one.checkpoint, last):
                 break
             if number >= one.begins and not one.is_reported(number):
                 self.violate(
-                    "checkpoint_past_gap", f"{symbol}: {one.checkpoint} is told, {number} is nowhere"
+                    "checkpoint_past_gap", f"{symbol}: checkpoint {one.checkpoint}, {number} is in no record"
                 )
                 break
 
     def _newest_stored(self, symbol: str, series: int) -> float:
-        """The newest id in the topic of a series that has ended."""
+        """Return the newest id in the topic of an ended series."""
         if series == self._truth.symbol(symbol).series:
             return math.inf
         newest = self.symbols[symbol].newest

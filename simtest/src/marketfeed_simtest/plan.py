@@ -1,4 +1,4 @@
-"""What a seed stands for: a market, settings and a list of faults. A plan is data: drawn, printed, run again."""
+"""The session of a seed: a market, settings and a list of faults. A plan is data: drawn, printed, run again."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from marketfeed_simulator import faults as venue_faults
 
 F = TypeVar("F", bound=msgspec.Struct)
 RESTARTS_APART_SECONDS: Final = 120.0
-"""Ids of a symbol do not begin again sooner: two restarts that come to the worker as one are taken for one."""
+"""Minimum time between restarts of a symbol's ids: two that reach the worker together count as one."""
 SYMBOLS_FILE: Final = "/session/assignment.json"
 SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "ADAUSDT", "XLMUSDT")
 
@@ -28,22 +28,22 @@ PLAIN: Final[dict[str, str]] = {
     "progress_interval_seconds": "1",
     "binance_streams": "trade,bookTicker",
 }
-"""The worker's settings where a plan does not say otherwise."""
+"""Default settings of the worker."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A session.
 
     Attributes:
-        has_key: the worker has an API key, with which old trades can be had by id.
-        recent_trades: how many of the newest trades REST gives without one.
-        slow_subscriptions: a stream's data may begin up to a second after its subscription.
-        quantum_seconds: the venue sends what is due at multiples of this.
+        has_key: whether the worker has an API key, with which REST returns old trades by id.
+        recent_trades: number of the newest trades that REST returns without one.
+        slow_subscriptions: whether a stream's data may begin up to a second after its subscription.
+        quantum_seconds: interval at whose multiples the venue sends due messages.
         beat_seconds: `World.beat_seconds`.
-        rates: symbol -> trades and quotes a second.
-        settings: those of the worker's that are not `PLAIN`.
-        duration_seconds: for how long faults may begin; then everything is well again.
-        head_start_seconds: for how long the venue runs before the first process starts.
+        rates: symbol -> trades and quotes per second.
+        settings: settings of the worker that differ from `PLAIN`.
+        duration_seconds: time within which faults may begin; all faults are removed after it.
+        head_start_seconds: time that the venue runs before the first process starts.
     """
 
     seed: int
@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     faults: list[EachFault] = []
 
     def environment(self) -> dict[str, str]:
-        """The worker's environment variables."""
+        """Return the worker's environment variables."""
         settings = {**PLAIN, **self.settings}
         is_assigned = any(isinstance(fault, faults.Assign) for fault in self.faults)
         return {
@@ -75,21 +75,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def as_json(plan: Plan) -> str:
-    """The plan in one line."""
+    """Return the plan as one line."""
     return msgspec.json.encode(plan).decode()
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The plan in a line.
+    """Return the plan of a line.
 
     Raises:
-        msgspec.ValidationError: it is none.
+        msgspec.ValidationError: the line is no plan.
     """
     return msgspec.json.decode(text, type=Plan)
 
 
 def draw(seed: int) -> Plan:
-    """The plan that a seed stands for."""
+    """Return the plan of a seed."""
     if seed >= rare.FIRST_SEED:
         return _with_situation(draw(seed - rare.FIRST_SEED), seed)
     rng = random.Random(f"plan {seed}")  # noqa: S311 - a test that can be repeated
@@ -123,7 +123,7 @@ def draw(seed: int) -> Plan:
 
 
 def _with_situation(plan: Plan, seed: int) -> Plan:
-    """A plan as one of the rare seeds changes it."""
+    """Return a plan changed by one of the rare seeds."""
     found = rare.situation(seed, rare.Base(tuple(plan.rates), plan.faults, plan.duration_seconds))
     settings = {**plan.settings, **found.settings}
     return msgspec.structs.replace(
@@ -151,12 +151,12 @@ def draw_faults(
     first_seconds: float,
     last_seconds: float,
 ) -> list[F]:
-    """A few kinds a session, each perhaps many times: what takes repetition, or two together, comes sooner.
+    """Draw a few kinds of fault per session, each possibly many times: defects that need repetition appear sooner.
 
     Args:
-        kinds: name -> its weight and what draws a fault.
-        counts: how many faults a session may have.
-        first_seconds, last_seconds: between which times they begin.
+        kinds: name -> weight and function that draws a fault.
+        counts: possible numbers of faults.
+        first_seconds, last_seconds: bounds of their start times.
     """
     enabled = rng.sample(sorted(kinds), rng.choice((2, 3, 4, 6)))
     weights = [kinds[name][0] for name in enabled]
@@ -169,7 +169,7 @@ def draw_faults(
 
 
 def _without_double_restarts(drawn: list[EachFault]) -> list[EachFault]:
-    """`drawn` without ids that begin again a second time while nobody may have seen them do so the first time."""
+    """Return `drawn` without a second restart of ids before the first one can have been detected."""
     kept: list[EachFault] = []
     newest: dict[tuple[str, ...], float] = {}
     for fault in drawn:
@@ -182,7 +182,7 @@ def _without_double_restarts(drawn: list[EachFault]) -> list[EachFault]:
 
 
 def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int, Callable[[], EachFault]]]:
-    """Name -> its weight and what draws one; two names may be of one kind of fault."""
+    """Return name -> weight and function that draws one; two names may be of one kind of fault."""
     pick = rng.choice
 
     def seconds() -> float:
@@ -276,7 +276,7 @@ def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int
 
 
 def _refusal(pick: Callable[[Any], Any]) -> EachFault:
-    """451 or 403, at the handshake or over REST."""
+    """Draw 451 or 403, at the handshake or over REST."""
     status, count = pick((451, 403)), pick((1, 3))
     if pick((True, False)):
         return venue_faults.Refuse(status=status, count=count)
@@ -319,30 +319,30 @@ _NO_GAPS: Final = frozenset(
         "kafka_slow",
     }
 )
-"""Kinds of faults that lose no message and change no order on the way from the venue to the worker."""
+"""Kinds of faults that neither lose nor reorder messages between venue and worker."""
 
 
 def gaps_since(plan: Plan) -> float:
-    """From when on there may be gaps, in seconds: what strikes before gives no cause for one."""
+    """Return the time in seconds from which gaps are possible: earlier faults cause none."""
     causes = [begins(fault) for fault in plan.faults if kind_of(fault) not in _NO_GAPS]
     if "backfill_from" in plan.settings:
-        causes.append(0.0)  # what came before the first start is a gap until REST has brought it
+        causes.append(0.0)  # trades from before the first start are a gap until they are backfilled
     if plan.slow_subscriptions and "ws_rotate_after_seconds" in plan.settings:
         causes.append(
             0.0
-        )  # what comes before a new connection's first data is lost where the old one had nothing
+        )  # messages before a new connection's first data are lost where the old one had none
     return min(causes, default=math.inf)
 
 
 def scenario(plan: Plan) -> dict[str, Any]:
-    """The venue's part of a plan, as a scenario file of the simulator."""
+    """Return the venue's part of a plan, as a scenario file of the simulator."""
     return {"faults": [msgspec.to_builtins(each) for each in plan.faults if not isinstance(each, HostFault)]}
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> tuple[Plan, int]:
-    """The same failure with as few faults, symbols and as plain settings as it takes, and the number of tries.
+    """Shrink a failing plan to few faults and symbols and default settings; return it and the number of tries.
 
-    `fails` runs a plan.
+    `fails` runs a plan and returns whether it fails.
     """
     return smallest(plan, fails, _smaller)
 
@@ -351,7 +351,7 @@ P = TypeVar("P")
 
 
 def smallest(plan: P, fails: Callable[[P], bool], smaller: Callable[[P], Iterator[P]]) -> tuple[P, int]:
-    """The first of what `smaller` gives that fails, and so on until none does; and the number of tries."""
+    """Return the first failing plan of `smaller`, repeated until none fails, and the number of tries."""
     tries, done = 0, False
     while not done:
         done = True

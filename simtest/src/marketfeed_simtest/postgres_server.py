@@ -23,17 +23,17 @@ _numbers = count(1)
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server; `url` takes the name of a database."""
+    """A running server; `url` is a template for the name of a database."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
 
     def url(self, database: str = "postgres") -> str:
-        """How a database of it is reached."""
+        """Return the URL of one of its databases."""
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def new_database(self, options: LiteralString = "") -> str:
-        """The URL of a database of its own; `options` are those of CREATE DATABASE."""
+        """Create a database and return its URL; `options` are those of CREATE DATABASE."""
         name = f"t{next(_numbers)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             create = sql.SQL("CREATE DATABASE {} " + options)
@@ -41,7 +41,7 @@ class Postgres:
         return self.url(name)
 
     def answers(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it accepts connections."""
         with suppress(psycopg.OperationalError), psycopg.connect(self.url(), connect_timeout=2):
             return True
         return False
@@ -49,7 +49,7 @@ class Postgres:
 
 @contextmanager
 def running(follows: Postgres | None = None) -> Iterator[Postgres]:
-    """A new server; or a hot standby that follows another one."""
+    """Start a new server, or a hot standby of another one."""
     folder = Path(tempfile.mkdtemp(prefix="marketfeed-pg-"))
     binaries, data, user = embedded.binaries_folder(), folder / "data", None
     if (nobody := embedded.unprivileged_user()) is not None:

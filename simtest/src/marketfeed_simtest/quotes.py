@@ -1,4 +1,4 @@
-"""What has to be true of quotes: when they are written, and when the fate of each process is known."""
+"""Invariants of quotes, checked when they are written, and when each process's fate is known."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -24,8 +24,8 @@ class _IdSeries:
 
     Attributes:
         stands_for: the venue's series of its first quote.
-        newest: process -> the highest id that it published.
-        written: the venue's series -> when a higher id than before was written, and that id.
+        newest: process -> highest id that it published.
+        written: the venue's series -> times at which a higher id was written, and that id.
     """
 
     stands_for: int
@@ -44,11 +44,11 @@ class _Symbol:
 
 
 class QuoteJudge:
-    """Judges quotes.
+    """Checks quotes.
 
     Args:
-        violate: an invariant does not hold.
-        known_after: how long after a record was written the next process knows of it; see `Oracle.known_after`.
+        violate: function that records a violation.
+        known_after: time after a write until the next process can recover it; see `Oracle.known_after`.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class QuoteJudge:
         self._symbols: defaultdict[str, _Symbol] = defaultdict(_Symbol)
 
     def last(self, symbol: str) -> tuple[int, int]:
-        """The venue's series and the id of the newest quote in the topic."""
+        """Return the venue's series and the id of the newest quote in the topic."""
         return self._symbols[symbol].last
 
     def written(self, record: Record) -> None:
-        """A record stands in the topic."""
+        """Check a written record."""
         try:
             quote = decode_book_ticker(record.value or b"")
         except DecodeError:
@@ -101,10 +101,10 @@ class QuoteJudge:
         known.last = max(known.last, (true.series, quote.update_id))
 
     def _check_spoiled(self, value: bytes) -> None:
-        """Decimals of quotes are left to the consumers, see mapper.reader: what was spoiled on its way may be here."""
+        """Check an undecodable quote: decimals are validated by consumers, so a corrupted quote may be here."""
         quote = msgspec.json.decode(value, type=dict[str, Any])
         if not self._deliveries.spoiled_quotes[quote.get("symbol", ""), quote.get("update_id", -1)]:
-            self._violate("invented_quote", f"unreadable, and nobody was sent it: {value[:200]!r}")
+            self._violate("invented_quote", f"undecodable, and never delivered: {value[:200]!r}")
 
     def _true_quote(self, quote: BookTicker) -> TrueQuote | None:
         rows = self._truth.symbol(quote.symbol).quotes_by_id.get(quote.update_id, [])
@@ -125,17 +125,15 @@ class QuoteJudge:
             self._violate("quote_backwards", f"{what} after {before} by the same process")
         one.newest[record.life] = max(before, quote.update_id)
         if true.series > one.stands_for and quote.update_id <= self._known_at(one, true.series, record.life):
-            self._violate(
-                "identity_reused", f"quote {what}: below what the process knew of the series before"
-            )
+            self._violate("identity_reused", f"quote {what}: below the recovered id of the previous series")
         written = one.written[true.series]
         if not written or written[-1][1] < quote.update_id:
             written.append((record.seconds, quote.update_id))
 
     def _known_at(self, one: _IdSeries, series: int, life: int) -> int:
-        """The newest id of earlier series of the venue's in this one that a process could know when it began.
+        """Return the newest id of the venue's earlier series in this one that a process could recover at its start.
 
-        The first is in the checkpoint soon, later ones with every so many checkpoints of trades.
+        The first is in the checkpoint soon, later ones after a number of checkpoints of trades.
         """
         began = self._lives[life].began
         until = began - self._known_after(began - 60, began)
@@ -147,7 +145,7 @@ class QuoteJudge:
         return known
 
     def check_end(self, symbols: Iterable[str], left: Callable[[str], bool], last_end: float) -> None:
-        """Whether what had to arrive did."""
+        """Check that all required quotes arrived."""
         for read in self._deliveries.quotes:
             if read.symbol in symbols and not left(read.symbol) and self._is_due(read):
                 known = self._symbols[read.symbol]
@@ -164,20 +162,20 @@ class QuoteJudge:
             ]
             last = self.last(symbol)
             if quotes and last < (quotes[-1].series, quotes[-1].id):
-                # Newer ones may have come in the last seconds, which makes `last` larger.
+                # Newer ones may have arrived in the last seconds, which makes `last` larger.
                 self._violate(
                     "last_quote_lost", f"{symbol} {quotes[-1].id}: the newest in the topic is {last}"
                 )
 
     def _is_due(self, read: ReadQuote) -> bool:
-        """Whether the process that read it lived on for long enough, and was not to find out first about its series."""
+        """Return whether the process that read it ran long enough, and had no undecided series."""
         life: Life = self._lives[read.life]
         if life.was_refused:
             return False
         if read.series:
             first = self._symbols[read.symbol].first_of.get((read.life, read.series))
             if first is None or first > read.seconds:
-                return False  # quotes below the newest are held until the venue has been asked
+                return False  # quotes below the newest are buffered until REST has decided
         if life.ending == "exited" and life.code == 0:
             return True
         return life.ended - read.seconds > self._known_after(read.seconds, life.ended)

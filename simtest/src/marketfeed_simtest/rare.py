@@ -1,6 +1,6 @@
-"""Sessions that few seeds would come to by themselves: each draws a situation, with all that can be drawn within it.
+"""Sessions that few seeds would reach: each draws a situation, with everything that can be drawn within it.
 
-Seeds from `FIRST_SEED` on stand for them, so that no other seed's plan changes with what is added here.
+Seeds from `FIRST_SEED` on select them, so that no other seed's plan changes with additions here.
 """
 
 import datetime
@@ -19,7 +19,7 @@ FIRST_SEED: Final = 10**12
 
 
 class Base(msgspec.Struct, frozen=True):
-    """The part of a drawn plan that a situation goes on from."""
+    """The part of a drawn plan that a situation uses."""
 
     names: Sequence[str]
     faults: list[EachFault]
@@ -27,7 +27,7 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a situation makes of it: fields of the plan."""
+    """The fields of the plan that a situation sets."""
 
     faults: list[EachFault]
     settings: dict[str, str] = {}
@@ -39,7 +39,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def situation(seed: int, base: Base) -> Situation:
-    """The situation of one of the rare seeds."""
+    """Return the situation of one of the rare seeds."""
     rng = random.Random(f"rare {seed}")  # noqa: S311 - a test that can be repeated
     kinds: tuple[Callable[[random.Random, Base], Situation], ...] = (
         _beginning_in_the_past,
@@ -59,7 +59,7 @@ def _later(drawn: list[EachFault], seconds: float) -> list[EachFault]:
 
 
 def _beginning_in_the_past(rng: random.Random, base: Base) -> Situation:
-    """BACKFILL_FROM names a time from before the worker's first start."""
+    """Draw a BACKFILL_FROM from before the worker's first start."""
     head_start = rng.choice((10.0, 30.0, 90.0))
     since = START_SECONDS + round(rng.uniform(0.0, head_start - 2), 3)
     moment = datetime.datetime.fromtimestamp(since, tz=datetime.UTC)
@@ -73,7 +73,7 @@ def _beginning_in_the_past(rng: random.Random, base: Base) -> Situation:
 
 
 def _mixed_order_while_kafka_is_slow(rng: random.Random, base: Base) -> Situation:
-    """Messages change places all the time, and acknowledgements take longer than that."""
+    """Draw permanently reordered messages, with acknowledgements slower than that."""
     pick = rng.choice
     seconds = pick((30, 50, 80))
     name = pick(base.names)
@@ -105,7 +105,7 @@ def _mixed_order_while_kafka_is_slow(rng: random.Random, base: Base) -> Situatio
 
 
 def _gaps_that_rest_has_not_any_more(rng: random.Random, base: Base) -> Situation:
-    """Without a key: REST was away while gaps came, and has forgotten most of them when it is back."""
+    """Draw gaps without a key during an outage of REST, most of which have left its history afterwards."""
     pick = rng.choice
     name = base.names[0]
     streams = (f"{name.lower()}@trade",)
@@ -132,6 +132,6 @@ def _gaps_that_rest_has_not_any_more(rng: random.Random, base: Base) -> Situatio
 
 
 def _acknowledged_by_the_leader_alone(_: random.Random, base: Base) -> Situation:
-    """KAFKA_ACKS=1, and no broker is lost: each message is reported by itself."""
+    """Draw KAFKA_ACKS=1 without a broker failure: each message has its own delivery report."""
     drawn = [each for each in base.faults if kind_of(each) != "kafka_refuses"]
     return Situation(faults=drawn, settings={"kafka_acks": "1"}, duration_seconds=base.duration_seconds)

@@ -1,4 +1,4 @@
-"""What the topics hold of each symbol, as the oracle keeps it."""
+"""The oracle's index of the topics' records by symbol."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from marketfeed_wire import Gap
 
 @dataclass(slots=True)
 class Stored:
-    """A record of a trade: who wrote it, and when."""
+    """A record of a trade: process and time of the write."""
 
     life: int
     seconds: float
@@ -19,15 +19,15 @@ class Stored:
 
 @dataclass(slots=True)
 class SeriesRecords:
-    """One id series of a symbol, as the messages number them.
+    """One id series of a symbol, as numbered in the messages.
 
     Attributes:
         stands_for: the venue's series; None before a trade of it is in the topic.
-        begins: its first id; None before anything of it is known.
-        checkpoint: the newest one.
-        gaps: first id -> the newest record of that gap.
-        gaps_ever: ranges that ever had a record, and when the first of them was written.
-        uncovered: trades beyond the checkpoint: id, when it was written, by which process.
+        begins: first id; None before its first record.
+        checkpoint: newest checkpoint.
+        gaps: first id -> newest record of that gap.
+        gaps_ever: ranges that ever had a record, and the time of its first write.
+        uncovered: trades after the checkpoint: id, time of the write, process.
     """
 
     stands_for: int | None = None
@@ -38,7 +38,7 @@ class SeriesRecords:
     uncovered: deque[tuple[int, float, int]] = field(default_factory=deque)
 
     def missing_known_to(self, life: int, began: float) -> list[tuple[int, int]]:
-        """Ids reported missing by a process, or by others before it began: later reports it never reads."""
+        """Return the ids reported missing by a process, or by others before it began; it never reads later reports."""
         return merged(
             span
             for gap, record in self.gaps.values()
@@ -47,7 +47,7 @@ class SeriesRecords:
         )
 
     def is_reported(self, number: int) -> bool:
-        """Whether the newest records of gaps report an id missing."""
+        """Return whether the newest gap records report an id missing."""
         return any(inside(gap.missing, number) for gap, _ in self.gaps.values())
 
 
@@ -56,14 +56,14 @@ class SymbolRecords:
     """One symbol. Trades are named by the venue's series of their ids, and the id.
 
     Attributes:
-        series: the id series of the messages.
+        series: id series of the messages.
         stored: trade -> its records.
-        unstored: the venue's series -> ids that the venue had and the topic has not, in order.
-        identities: (id series of the messages, id) -> the venue's series that it stands for.
+        unstored: the venue's series -> ids that the venue had and that are not in the topic, in order.
+        identities: (id series of the messages, id) -> the venue's series.
         newest: (process, series) -> highest id that it published.
-        suspects: trades out of order so far, unless a gap record covers them: trade, highest id before, when.
+        suspects: trades out of order so far, unless a gap record covers them: trade, highest id before, time.
         repeats: trades that two processes published: the first record and the later one.
-        left: when the symbol was taken out of the assignment.
+        left: times at which the symbol was removed from the assignment.
     """
 
     series: dict[int, SeriesRecords] = field(default_factory=lambda: defaultdict(SeriesRecords))
@@ -77,19 +77,19 @@ class SymbolRecords:
     left: list[float] = field(default_factory=list)
 
     def standing_for(self, series: int) -> SeriesRecords | None:
-        """The newest id series of the messages that stands for one of the venue's."""
+        """Return the newest id series of the messages for one of the venue's."""
         return next(
             (one for _, one in sorted(self.series.items(), reverse=True) if one.stands_for == series), None
         )
 
     @property
     def latest(self) -> SeriesRecords | None:
-        """The newest id series of the messages; None before the first."""
+        """Return the newest id series of the messages; None before the first."""
         return self.series[max(self.series)] if self.series else None
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same ids as ranges that do not overlap, in order."""
+    """Return the same ids as ranges that do not overlap, in order."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if found and first <= found[-1][1] + 1:
@@ -100,5 +100,5 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def inside(ranges: Iterable[tuple[int, int]], number: int) -> bool:
-    """Whether a number is in one of the ranges, both ends included."""
+    """Return whether a number is in one of the ranges, both ends included."""
     return any(first <= number <= last for first, last in ranges)

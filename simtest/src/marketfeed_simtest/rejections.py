@@ -1,4 +1,4 @@
-"""What has to be true of the topic of rejected messages: each once, as it came, and nothing else."""
+"""Invariants of the topic of rejected messages: each once, unchanged, and no other message."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from marketfeed_wire import key_for
 from marketfeed_wire.rejected import RejectedMessage, decode_rejected
 
 _SERIES_SECONDS: Final = 60.0
-"""For how long after a symbol's ids began again a message may still be taken for one of the series before."""
+"""Time after a restart of ids within which a message may still count as one of the previous series."""
 
 
 class RejectionJudge:
-    """Judges rejected messages; see `QuoteJudge`."""
+    """Checks rejected messages; see `QuoteJudge`."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RejectionJudge:
         self._rows: Counter[tuple[int, str, bytes]] = Counter()
 
     def written(self, record: Record) -> None:
-        """A record stands in the topic."""
+        """Check a written record."""
         told = decode_rejected(record.value or b"")
         what = f"{told.symbol} {told.trade_id}, {told.reason}, by process {record.life}"
         if (told.venue, told.stream, record.key) != (self._venue, "trade", key_for(told.symbol)):
@@ -52,7 +52,7 @@ class RejectionJudge:
         self._written[one] += 1
         if self._written[one] > len(self._deliveries.rejectable.get(one, ())):
             self._violate(
-                "wrong_rejection", f"{what}: no such message was read, or not so often: {told.raw[:200]!r}"
+                "wrong_rejection", f"{what}: no such message was read, or fewer times: {told.raw[:200]!r}"
             )
         self._check_series(told, record.seconds, what)
 
@@ -75,7 +75,7 @@ class RejectionJudge:
             self._violate("wrong_rejection", f"{what}: no such row was returned, or it was kept before")
 
     def check_end(self, left: Callable[[str], bool]) -> None:
-        """Whether each message that had to be kept was."""
+        """Check that each message that had to be kept was kept."""
         for one, read in self._deliveries.rejectable.items():
             life = self._lives[one.life]
             if life.was_refused or left(one.symbol):

@@ -1,4 +1,4 @@
-"""One session: the real worker in virtual time, its faults, and the oracle's judgement."""
+"""One session: the real worker in virtual time, its faults, and the oracle's checks."""
 
 import asyncio
 import gc
@@ -31,23 +31,23 @@ from marketfeed_workers.settings import WorkerSettings
 
 STOP_SECONDS: Final = 60.0
 MOST_REQUESTS: Final = 100
-"""Within ten seconds, about one symbol; sessions with many gaps and without a key come to about fifty."""
+"""Maximum number of requests about one symbol within ten seconds; about fifty are reached without a key."""
 _REST_IS_WELL: Final = frozenset({"restart_ids", "drop", "cut", "close"})
-"""Faults beside which REST tells where an id series begins."""
+"""Faults with which REST still has the first id of an id series."""
 _LEVELLING_SECONDS: Final = 8.0
 _OBJECTS_A_COLLECTION: Final = 50_000
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a session.
+    """Result of a session.
 
     Attributes:
-        violations: invariant -> where it did not hold.
-        digest: of all that Kafka holds.
-        seconds: how long it was, in virtual time.
-        faults: how often each kind struck.
-        reached: what was met on the way, and how often: states that a set of sessions should reach.
+        violations: invariant -> its first violation.
+        digest: digest of all records in Kafka.
+        seconds: duration in virtual time.
+        faults: kind -> number of faults.
+        reached: states that a set of sessions should reach -> how often.
     """
 
     violations: dict[str, str]
@@ -62,10 +62,10 @@ class Outcome:
 
 
 class Session:
-    """A plan at work.
+    """A running plan.
 
     Attributes:
-        gaps_since: before that nothing struck that makes a gap.
+        gaps_since: time before which no fault caused a gap.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -119,11 +119,11 @@ class Session:
 
     @property
     def newest(self) -> Life:
-        """The process that was started last."""
+        """Return the process that was started last."""
         return self.lives[len(self.lives)]
 
     async def run(self) -> None:
-        """From the first process to the last one's end."""
+        """Run from the first process to the last one's end."""
         market = asyncio.create_task(self.venue.run(), name="market")
         if self.plan.head_start_seconds:
             await asyncio.sleep(self.plan.head_start_seconds)
@@ -181,7 +181,7 @@ class Session:
         await asyncio.sleep(max(0.0, self.plan.duration_seconds - self.clock.seconds))
 
     def strike(self, fault: EachFault) -> None:
-        """Let a fault begin."""
+        """Start a fault."""
         self.struck[kind_of(fault)] += 1
         match fault:
             case faults.Crash(pause_seconds=pause):
@@ -225,14 +225,14 @@ class Session:
                 self.cluster.refused_topics.add(self.topics[topic])
 
     def start_beside(self, seconds: float) -> None:
-        """Start the next process beside the one that runs, which is killed later."""
+        """Start the next process beside the running one, which is killed later."""
         old = self.newest
         if old.is_running:
             self.start()
             asyncio.get_running_loop().call_later(seconds, old.kill)
 
     async def _heal(self) -> None:
-        """Take every fault back once bans are over; then lose two trades: what is small and fresh must be put right."""
+        """Remove every fault once bans are over; then lose two trades: a small new gap must be backfilled."""
         while (wait := max(self.cluster.down_until, self.venue.away_until) - self.clock.seconds) > 0:
             self.venue.heal()
             await asyncio.sleep(wait)
@@ -258,7 +258,7 @@ class Session:
             last.kill()
             await asyncio.wait({stopping})
         elif last.code and not refused and last.is_serving is False and last.ending == "exited":
-            self.oracle.violate("exit_code", f"a stop while all is well ended with {last.code}")
+            self.oracle.violate("exit_code", f"a stop without a fault ended with {last.code}")
         for life in self.lives.values():
             life.kill()
 
@@ -290,7 +290,7 @@ class Session:
             self.oracle.violate("harness", "".join(traceback.format_exception(error)[-3:]))
 
     def digest(self) -> str:
-        """Of all that Kafka holds: equal sessions have equal ones."""
+        """Return the digest of all records in Kafka: equal sessions have equal ones."""
         digest = hashlib.sha256()
         for topic, partitions in sorted(self.cluster.topics.items()):
             for number, partition in enumerate(partitions):
@@ -336,7 +336,7 @@ def run_session(session: Session, *, keep_log: bool = False) -> tuple[Outcome, L
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for garbage in cycles seldom: nearly all that a session makes is kept until its end."""
+    """Run the garbage collector rarely: nearly all objects of a session live until its end."""
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS_A_COLLECTION, *before[1:])
     try:
@@ -346,7 +346,7 @@ def _rare_collections() -> Iterator[None]:
 
 
 def _reached(session: Session) -> Counter[str]:
-    """States that were met."""
+    """Return the states that were reached."""
     reached: Counter[str] = Counter()
     for life in session.lives.values():
         reached[f"process {life.ending}" + (f" with {life.code}" if life.ending == "exited" else "")] += 1
@@ -370,5 +370,5 @@ def _begun(fault: AnyFault) -> AnyFault:
 
 
 def _rng(part: str, plan: Plan) -> random.Random:
-    """Dice of one part of the world: what is taken away from a plan does not move those of the others."""
+    """Return the random number generator of one component: removing a part of a plan does not change the others'."""
     return random.Random(f"{part} {plan.seed}")  # noqa: S311 - a test that can be repeated

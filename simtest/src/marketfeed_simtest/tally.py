@@ -1,4 +1,4 @@
-"""What sessions add up to, of workers or of consumers."""
+"""Totals of sessions of workers or of consumers."""
 
 import ast
 import hashlib
@@ -12,7 +12,7 @@ P = TypeVar("P")
 
 
 class Outcome(Protocol):
-    """What both kinds of session have found."""
+    """Results common to both kinds of session."""
 
     seconds: float
     records: int
@@ -25,7 +25,7 @@ class Outcome(Protocol):
 
 @dataclass(slots=True)
 class Failure(Generic[P]):
-    """A seed whose session broke an invariant."""
+    """A seed whose session violated an invariant."""
 
     seed: int
     violations: Mapping[str, str]
@@ -34,7 +34,7 @@ class Failure(Generic[P]):
 
 @dataclass(slots=True)
 class Sums(Generic[P]):
-    """What both kinds of session are counted by."""
+    """Totals common to both kinds of session."""
 
     sessions: int = 0
     virtual_seconds: float = 0.0
@@ -58,20 +58,20 @@ class Sums(Generic[P]):
             self.failures.append(Failure(seed, outcome.violations, plan))
 
     def digest(self) -> str:
-        """Of all that the sessions wrote: equal seeds have equal ones."""
+        """Return the digest of all sessions: equal seeds have equal ones."""
         whole = "".join(self.digests[seed] for seed in sorted(self.digests))
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def verdict(self) -> list[str]:
-        """Which invariants were broken how often, as lines."""
+        """Return the number of violations of each invariant, as lines."""
         broken = Counter(name for failure in self.failures for name in failure.violations)
         lines = [f"{count:6,} {name}" for name, count in broken.most_common()]
         held = "every invariant held"
-        return [*lines, held if not broken else f"{len(self.failures)} sessions broke an invariant"]
+        return [*lines, held if not broken else f"{len(self.failures)} sessions violated an invariant"]
 
 
 def logged_events(files: Iterable[Path], methods: tuple[str, ...]) -> set[str]:
-    """The events that modules log by `methods`, as far as they are written out in the source."""
+    """Return the literal events that modules log by `methods`."""
     found: set[str] = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):

@@ -1,4 +1,4 @@
-"""What the venue really had, as the market made it: what the oracle compares with."""
+"""The venue's true history, from the market model: the reference of the oracle."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from marketfeed_simulator.frames import Frame
 
 
 class TrueTrade(NamedTuple):
-    """A trade that was made.
+    """A trade of the market.
 
     Attributes:
-        series: 0, and one more each time the symbol's ids began anew.
-        event_us: when the venue sent it, by its clock.
-        seconds: when, by the session's clock.
+        series: number of earlier restarts of the symbol's ids.
+        event_us: time at which the venue sent it, by its clock.
+        seconds: the same by the session's clock.
     """
 
     series: int
@@ -29,7 +29,7 @@ class TrueTrade(NamedTuple):
 
 
 class TrueQuote(NamedTuple):
-    """A quote that was made."""
+    """A quote of the market."""
 
     series: int
     id: int
@@ -49,7 +49,7 @@ class TrueSymbol:
     quotes_by_id: dict[int, list[TrueQuote]] = field(default_factory=dict)
 
     def behind(self, last_id: int | None) -> TrueTrade | None:
-        """The oldest trade after the one with `last_id`, in the newest series that has it; None when there is none."""
+        """Return the oldest trade after the one with `last_id`, in the newest series that has it; None without one."""
         oldest = None
         for trade in reversed(self.trades):
             if last_id is not None and trade.id == last_id:
@@ -59,21 +59,21 @@ class TrueSymbol:
 
 
 class Truth:
-    """What was made of each symbol."""
+    """History of each symbol."""
 
     def __init__(self, clock: Clock) -> None:
         self.symbols: dict[str, TrueSymbol] = {}
         self._clock = clock
 
     def symbol(self, name: str) -> TrueSymbol:
-        """That symbol's history; empty when nothing was made."""
+        """Return a symbol's history, possibly empty."""
         known = self.symbols.get(name)
         if known is None:
             known = self.symbols[name] = TrueSymbol()
         return known
 
     def record(self, frame: Frame) -> None:
-        """Enter a frame of the market."""
+        """Add a frame of the market."""
         symbol = self.symbol(frame.symbol)
         if frame.trade is not None:
             row = frame.trade
@@ -98,5 +98,5 @@ class Truth:
             symbol.quotes_by_id.setdefault(frame.id, []).append(quote)
 
     def restart(self, name: str) -> None:
-        """The symbol's ids begin anew."""
+        """Start a new id series of the symbol."""
         self.symbol(name).series += 1

@@ -1,4 +1,4 @@
-"""The venue in memory: the simulator's market, history, REST answers, limits, hub and faults; sockets of our own."""
+"""The venue in memory: the simulator's market, history, REST responses, limits, hub and faults; model sockets."""
 
 import asyncio
 import random
@@ -42,22 +42,22 @@ _REFUSALS: Final = (451, 403)
 _EARLY_SECONDS: Final = 0.2
 _LEAST_REFUSED_PAUSE_SECONDS: Final = 240.0
 _REFUSED_PAUSE_SECONDS: Final = 360.0
-"""How long a worker stays away at most after a refusal (451, 403): five minutes, and a fifth more by chance."""
+"""Maximum retry delay of a worker after 451 or 403: five minutes with 20 % jitter."""
 _WINDOW_SECONDS: Final = 10.0
 _UNKNOWN_PAUSE_SECONDS: Final = 60
-"""How long a worker stays away after a 429 or 418 that names no time."""
+"""Retry delay of a worker after a 429 or 418 without a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How fast one connection is."""
+    """Draw the latencies of one connection."""
 
     latency_seconds: float
     first_data_seconds: float
 
 
 class Delivered(NamedTuple):
-    """A trade that was handed to the process `life`."""
+    """A trade that was delivered to the process `life`."""
 
     symbol: str
     series: int
@@ -80,19 +80,19 @@ _trade_frame: Final = msgspec.json.Decoder(_TradeFrame)
 
 
 class _Books(Exchange):
-    """The exchange's books, which tell the truth to the oracle as well."""
+    """The exchange's history, which also feeds the oracle's reference."""
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(keep_trades=0)
         self._truth = truth
 
     def record(self, frame: Frame) -> None:
-        """Enter a frame that the market just produced."""
+        """Add a frame that the market just produced."""
         super().record(frame)
         self._truth.record(frame)
 
     def restart(self, symbol: str) -> None:
-        """The symbol's ids begin anew."""
+        """Start a new id series of the symbol."""
         super().restart(symbol)
         self._truth.restart(symbol)
 
@@ -101,14 +101,14 @@ class VenueModel:
     """See `marketfeed_simulator.server.Simulator`; `sockets`, `driver` and the HTTP session are this object itself.
 
     Attributes:
-        truth: what the venue really had.
-        complaints: limits that a client broke, and requests that it made while it was told to stay away.
-        away_until: until when a client was told to stay away.
-        requests: how many REST requests came.
-        most_requests: the most of them within ten seconds of one process and about one symbol.
-        frames_delivered: frames of market data that were handed to each process.
-        delivered: the trades among them, where that is kept.
-        deliveries: what else has to come of them.
+        truth: true history of the venue.
+        complaints: limits that a client exceeded, and its requests while it was rate limited or banned.
+        away_until: time until which a client was rate limited or banned.
+        requests: number of REST requests.
+        most_requests: maximum of them within ten seconds of one process and about one symbol.
+        frames_delivered: number of frames of market data delivered to each process.
+        delivered: trades among them, where that is tracked.
+        deliveries: further checks of them.
     """
 
     def __init__(
@@ -176,15 +176,15 @@ class VenueModel:
     # the market
     @property
     def paced(self) -> bool:
-        """The market follows the clock."""
+        """Run the market by the clock."""
         return True
 
     def server_us(self) -> int:
-        """The time that the venue's clock shows."""
+        """Return the time of the venue's clock."""
         return self._clock.true_us() + self.skew_us
 
     async def run(self) -> None:
-        """Let the market produce its frames as they fall due, by quanta of time."""
+        """Produce the market's due frames, by quanta of time."""
         quantum = self._quantum_seconds
         while True:
             now_us = self._clock.true_us()
@@ -196,14 +196,14 @@ class VenueModel:
             await asyncio.sleep(min(1.0, (ahead // quantum + 1) * quantum))
 
     def strike(self, fault: AnyFault) -> None:
-        """Let a fault begin now; one that this market cannot show at this moment does nothing."""
+        """Start a fault now; one that this market cannot produce at this moment has no effect."""
         if isinstance(fault, (RateLimit, Ban)):
             self._forced_until = max(self._forced_until, self._clock.seconds + fault.seconds)
         with suppress(ValueError):
             self._desk.set(fault)
 
     def heal(self) -> None:
-        """Take every fault back."""
+        """Remove every fault."""
         self._desk.clear()
         self._limits.forgive()
         self.hub.lose = 0
@@ -212,27 +212,27 @@ class VenueModel:
                 self.market.set_status(name, "TRADING")
 
     def drop_trades(self, count: int) -> None:
-        """Lose the next `count` trades of each symbol on their way."""
+        """Lose the next `count` trades of each symbol in transit."""
         for name in self.instruments:
             self._desk.set(Drop(streams=(f"{name.lower()}@trade",), count=count, seconds=4))
 
     @property
     def odd_rows(self) -> set[tuple[str, int]]:
-        """Symbol and id of trades that REST writes in no documented way."""
+        """Return symbol and id of trades that REST returns in an undocumented format."""
         return self._doors.odd_rows
 
     # the socket's side: an `OpenSocket`
     async def open_socket(self, life: int, url: str, sink: FrameSink, timeout_seconds: float) -> ClientEnd:
-        """A connection of the process `life`.
+        """Open a connection of the process `life`.
 
         Raises:
-            Unreachable, Limited, Refused: as a real one.
+            Unreachable, Limited, Refused: as by a real venue.
         """
         times = Times(self._rng.uniform(0.001, 0.05), self._rng.choice(self._first_data_seconds))
         await asyncio.sleep(3 * times.latency_seconds)
         place = life, url
         if self._clock.seconds < self._handshakes.get(place, 0.0) - _EARLY_SECONDS:
-            self.complaints.append("connected again before the time that a refusal named was over")
+            self.complaints.append("connected again before the time of a refusal was over")
         if not self._attempts.allows(self._clock.seconds):
             self.complaints.append("more connection attempts than the venue allows")
         fault = self._doors.refusal()
@@ -274,7 +274,7 @@ class VenueModel:
         return end.client
 
     def unplug(self, life: int) -> None:
-        """The process `life` is gone."""
+        """Drop the connections of the process `life`."""
         for end in list(self.connections.values()):
             if end.life == life:
                 end.client.unplug()
@@ -283,7 +283,7 @@ class VenueModel:
         self.frames_delivered[life] += len(frames)
         self.deliveries.read(life, frames)
         for frame in frames if self._keeps_deliveries else ():
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # spoiled on its way
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # corrupted by a fault
                 trade = _trade_frame.decode(frame).data
                 rows = self.truth.symbol(trade.s).trades_by_id.get(trade.t, [])
                 for row in rows:
@@ -294,15 +294,15 @@ class VenueModel:
     def _gone(self, end: VenueEnd) -> None:
         self.connections.pop(end.number, None)
 
-    # the REST side: what a `ClientSession` does
+    # the REST side: interface of `ClientSession`
     def http_session(self, life: int) -> ClientSession:
-        """A client of the process `life`."""
+        """Return a client of the process `life`."""
         return cast(ClientSession, _HttpSession(self, life))
 
     async def answer(
         self, life: int, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> "_Response":
-        """Answer a request as the network and the venue do.
+        """Respond to a request as the network and the venue do.
 
         Raises:
             ClientConnectionError: the connection was cut.
@@ -337,7 +337,7 @@ class VenueModel:
         self.most_requests = max(self.most_requests, len(asked))
 
     def _told_away(self, life: int, sent: float, retry_after: str | None) -> None:
-        """Whoever was told to stay away does not come before; a new process knows nothing of it."""
+        """Record a rate limit or ban of a process; a new process does not inherit it."""
         now = self._clock.seconds
         seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
         told_at, told_until = self._told.get(life, (now, 0.0))
@@ -347,10 +347,10 @@ class VenueModel:
     def _check_told(self, life: int, sent: float) -> None:
         told_at, told_until = self._told.get(life, (0.0, 0.0))
         if told_at < sent < told_until - 0.05:
-            self.complaints.append("asked again before the time that a 429 or 418 named")
+            self.complaints.append("requested again before the time of a 429 or 418 was over")
 
     def _check_forced(self, seconds: float) -> None:
-        """The limits themselves answered 429 or 418: because of a fault, or of what follows from one."""
+        """Check a 429 or 418 of the limits themselves: caused by a fault, or by its consequences."""
         now = self._clock.seconds
         if now > self._forced_until:
             self.complaints.append("used more request weight than the venue allows")
@@ -360,7 +360,7 @@ class VenueModel:
         self.away_until = max(self.away_until, self._clock.seconds + seconds)
 
     def reachable_from(self, symbol: str, *, has_key: bool) -> int:
-        """The lowest id that REST can give: all by history, or the newest ones."""
+        """Return the lowest id that REST can return: all by history, or the newest ones."""
         history = self.histories.get(symbol)
         if has_key or not self.rules.history_needs_key or history is None:
             return 0
@@ -369,7 +369,7 @@ class VenueModel:
 
 
 class _HttpSession:
-    """The part of an aiohttp session that the worker uses."""
+    """Model of the part of an aiohttp session that the worker uses."""
 
     def __init__(self, venue: VenueModel, life: int) -> None:
         self._venue = venue
@@ -421,7 +421,7 @@ class _Request:
 
 
 class _Response:
-    """The part of an aiohttp response that the worker uses."""
+    """Model of the part of an aiohttp response that the worker uses."""
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.status = status
@@ -435,9 +435,9 @@ class _Response:
         return self._body
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        """The body as it comes; see `aiohttp.StreamReader`."""
+        """Model of a streamed body; see `aiohttp.StreamReader`."""
         yield self._body
 
     async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
-        """The body by chunks."""
+        """Yield the body by chunks."""
         yield self._body

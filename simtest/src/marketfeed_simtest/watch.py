@@ -1,4 +1,4 @@
-"""What the oracle judges while a session runs: once a second, what the endpoints say, and whether things get well."""
+"""The oracle's checks while a session runs: the endpoints once a second, and the recovery after the last fault."""
 
 import asyncio
 from collections import Counter, defaultdict, deque
@@ -17,31 +17,31 @@ from marketfeed_simtest.venue_model import VenueModel
 from marketfeed_workers.repeats import MAX_TRADES
 
 BACKFILL_SECONDS: Final = 60.0
-"""What REST can give or deny for so long must not be missing still, once all is well."""
+"""Time after which an id that REST can return or prove absent must not be missing, after the last fault."""
 WELL_SECONDS: Final = 150.0
-"""For how long it is waited until everything is well."""
+"""Time limit of the recovery after the last fault."""
 READY_SECONDS: Final = 90.0
 BEHIND_LOOKS: Final = 5
-"""For so many looks, a second each, a stream that delivers again may still lack what it has not delivered before."""
+"""Number of checks, one per second, within which a stream that delivers again may still lack earlier messages."""
 STALLED_SECONDS: Final = 20.0
-"""A busy stream's silence is noticed after 3 s, and REST has answered twice soon after; or it is unverified."""
+"""Detection time: a busy stream's stall is detected after 3 s and two REST responses; or it is unverified."""
 HELD_SECONDS: Final = 10.0
-"""For how much longer than GAP_HOLD_SECONDS trades may wait in a worker that is ready."""
+"""Time beyond GAP_HOLD_SECONDS for which a ready worker may buffer trades."""
 LIVE_SECONDS: Final = 60.0
 METRIC_LOOKS: Final = 3
 COLLECTION_LOOKS: Final = 5
 KAFKA_LOOKS: Final = 8
-"""For so many looks, a second each, a worker may take brokers that are away for brokers that are slow."""
+"""Number of checks, one per second, within which an outage of the brokers may be undetected."""
 MOST_ENTRIES: Final = 2_000
-"""The largest that a collection of the worker may be that has no bound of its own."""
+"""Maximum size of a collection of the worker that has no bound of its own."""
 WAITING_ENTRIES: Final = 500
-"""What may come between two looks of the worker at how many trades wait, in the busiest session."""
+"""Trades that may arrive between two checks of the reorder buffer's bound, in the busiest session."""
 READ_ENTRIES: Final = 2_000
-"""What one read may bring, on top of a bound."""
+"""Messages of one read, on top of a bound."""
 
 
 class Watch:
-    """Judges the process that serves now; `life` returns the newest."""
+    """Checks the process that serves now; `life` returns the newest."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Watch:
         self._kinds = plan.environment()["BINANCE_STREAMS"]
 
     async def run(self) -> None:
-        """Judge once a second, until cancelled."""
+        """Check once a second, until cancelled."""
         while True:
             await asyncio.sleep(1.0)
             self._check_ready()
@@ -84,7 +84,7 @@ class Watch:
                 self.check_collections()
 
     def _check_probes(self) -> None:
-        """What the probes and the metric of readiness say, against the status."""
+        """Compare the probes and the metric of readiness with the status."""
         life = self._life()
         status, health, registry = life.status(), life.health, life.registry
         if status is None or health is None or registry is None:
@@ -116,7 +116,7 @@ class Watch:
             self._taken_up.setdefault((self._life().number, symbol), self._clock.seconds)
             trades, quotes = self._plan.rates[symbol]
             if "trade" in self._kinds:
-                # What comes again waits behind the gap, or until it is known whether ids begin again.
+                # Trades are buffered behind the gap, or until a restart of ids is decided.
                 held = self._oracle.hold_seconds + HELD_SECONDS if each.missing or each.held else 0.0
                 self._check_current(symbol, "trade", self._trades_behind(symbol), trades, held)
             if "bookTicker" in self._kinds:
@@ -129,7 +129,7 @@ class Watch:
         for symbol, known in self._oracle.symbols.items():
             uncovered = known.latest.uncovered if known.latest is not None else deque()
             while uncovered and uncovered[0][2] < life.number:
-                uncovered.popleft()  # of a process that is gone, or goes: the newest one has its own
+                uncovered.popleft()  # of a process that has ended, or is ending: the newest one has its own
             if not uncovered:
                 continue
             number, written, _ = uncovered[0]
@@ -142,7 +142,7 @@ class Watch:
                 )
 
     def _check_told(self) -> None:
-        """What the status tells, against itself a second ago, and against the brokers."""
+        """Compare the status with the previous one, and with the brokers."""
         self._looks_without_kafka = 0 if self._cluster.is_up else self._looks_without_kafka + 1
         status = self._life().status()
         if status is None:
@@ -161,11 +161,11 @@ class Watch:
             self._last_times[key] = told or 0
         for life, symbol in list(self._taken_up):
             if life == number and symbol not in status.symbols:
-                del self._taken_up[life, symbol]  # it left, and is taken up again when it comes back
+                del self._taken_up[life, symbol]  # it was removed, and begins again when it is added
 
     def _check_current(self, symbol: str, kind: str, behind: float, rate: float, held: float) -> None:
         now = self._clock.seconds
-        # A slow stream that loses half of its messages looks slower still, and its silence is noticed that much later.
+        # A slow stream that loses half of its messages appears slower still, and its stall is detected that much later.
         allowed = max(STALLED_SECONDS, 120 / (rate or 1)) + self._oracle.excuses.between(now - behind, now)
         looks = self._behind_looks[symbol, kind] = (
             self._behind_looks[symbol, kind] + 1 if behind > allowed else 0
@@ -176,7 +176,7 @@ class Watch:
             )
 
     def _trades_behind(self, symbol: str) -> float:
-        """Seconds since the oldest trade after the newest one that is in the topic."""
+        """Return the seconds since the oldest trade after the newest one in the topic."""
         true, known = self._venue.truth.symbol(symbol), self._oracle.symbols[symbol]
         oldest: TrueTrade | None = None
         for trade in reversed(true.trades):
@@ -195,7 +195,7 @@ class Watch:
         return self._since(symbol, oldest)
 
     def _since(self, symbol: str, oldest: TrueTrade | TrueQuote | None) -> float:
-        """For how long this process could have had the oldest that is not in the topic."""
+        """Return the time for which this process could have received the oldest trade that is not in the topic."""
         if oldest is None:
             return 0.0
         life = self._life()
@@ -203,7 +203,7 @@ class Watch:
         return self._clock.seconds - max(oldest.seconds, taken_up)
 
     async def until_well(self) -> None:
-        """Wait until nothing is left to be put right; what could be and was not for too long is a violation."""
+        """Wait until every gap is final; a gap that could have been backfilled for too long is a violation."""
         unready = 0.0
         reachable: dict[tuple[str, int], float] = defaultdict(float)
         deadline = self._clock.seconds + WELL_SECONDS
@@ -214,7 +214,7 @@ class Watch:
                 continue
             unready = 0.0 if status.ready else unready + 1
             if unready > READY_SECONDS:
-                self._oracle.violate("not_ready", f"all is well for {unready:.0f} s: {status.reason}")
+                self._oracle.violate("not_ready", f"no fault for {unready:.0f} s: {status.reason}")
             well = status.ready
             for symbol in self._plan.rates:
                 well = self._is_well(symbol, reachable) and well
@@ -223,7 +223,7 @@ class Watch:
         self._check_progress()
 
     def _is_well(self, symbol: str, reachable: dict[tuple[str, int], float]) -> bool:
-        """Whether nothing of a symbol can be put right any more."""
+        """Return whether no gap of a symbol can be backfilled any more."""
         if "trade" not in self._kinds:
             return True
         reach = self._venue.reachable_from(symbol, has_key=self._plan.has_key)
@@ -235,7 +235,7 @@ class Watch:
                 if number < reach and held > 15:
                     self._oracle.violate(
                         "not_backfilled",
-                        f"{symbol} {number}: REST could give it for {held:.0f} s, and cannot any more",
+                        f"{symbol} {number}: REST could return it for {held:.0f} s, and cannot any more",
                     )
                 continue
             well = False
@@ -243,12 +243,12 @@ class Watch:
             if reachable[key] > BACKFILL_SECONDS:
                 self._oracle.violate(
                     "not_backfilled",
-                    f"{symbol} {number}: REST could give or deny it for {BACKFILL_SECONDS:.0f} s",
+                    f"{symbol} {number}: REST could return it or prove it absent for {BACKFILL_SECONDS:.0f} s",
                 )
         return well
 
     def _missing(self, symbol: str) -> Iterable[int]:
-        """Ids that are not in the topic and should be, and one of each range that is reported missing."""
+        """Return the ids that should be in the topic and are not, and one of each range that is reported missing."""
         series = self._venue.truth.symbol(symbol).series
         one = self._oracle.symbols[symbol].standing_for(series)
         if one is None or one.begins is None:
@@ -265,7 +265,7 @@ class Watch:
     def _check_progress(self) -> None:
         life = self._life()
         if life.status() is None:
-            self._oracle.violate("not_ready", f"all is well for {WELL_SECONDS:.0f} s and no process serves")
+            self._oracle.violate("not_ready", f"no fault for {WELL_SECONDS:.0f} s and no process serves")
             return
         for symbol in self._plan.rates:
             behind = self._trades_behind(symbol)
@@ -273,7 +273,7 @@ class Watch:
                 self._oracle.violate("no_progress", f"{symbol} is {behind:.0f} s behind")
 
     def check_collections(self) -> None:
-        """No collection that the worker reaches is large."""
+        """Check that no collection of the worker is large."""
         for life in self._lives.values():
             if life.health is not None and life.is_running:
                 for place, size in collections_of(life.health):
@@ -281,7 +281,7 @@ class Watch:
                         self._oracle.violate("unbounded_collection", f"{place} holds {size} entries")
 
     def _bound_of(self, place: str) -> int:
-        """The product's own bound of a collection, by its name."""
+        """Return the product's own bound of a collection, by its name."""
         queue = int(self._environment["KAFKA_QUEUE_MAX_MESSAGES"])
         own = {
             "_reads": MAX_TRADES,
@@ -296,7 +296,7 @@ class Watch:
 
 
 def collections_of(root: object) -> list[tuple[str, int]]:
-    """Every collection that `root` reaches through objects of the product, and how many entries it has."""
+    """Yield every collection reachable from `root` through objects of the product, and its size."""
     found: list[tuple[str, int]] = []
     seen: set[int] = set()
     todo: list[tuple[str, Any]] = [(type(root).__name__, root)]

@@ -1,4 +1,4 @@
-"""The sessions that mutants of the consumer have to pass: plans made for one situation each, then drawn seeds."""
+"""The sessions that mutants of the consumer run: plans for one situation each, then drawn seeds."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -167,7 +167,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
     "another content and nothing else": Plan(
         seed=19, duration_seconds=15, faults=[Repeat(after_seconds=5, differing=True)]
     ),
-    "retention, then candles anew": Plan(
+    "retention, then candles recomputed": Plan(
         seed=14,
         rates=_BUSY,
         faults=[
@@ -242,16 +242,16 @@ _IN_POSTGRES: Final = (
     "holes, repeats and another content",
     "retention of everything",
     "records that nobody can store",
-    "retention, then candles anew",
+    "retention, then candles recomputed",
     "two groups, one database",
     "partitions move while the database is slow",
     "a process does not reach Kafka",
 )
-"""Situations in which each of the consumer's statements runs."""
+"""Situations that together run each of the consumer's statements."""
 
 
 def postgres_sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where, and what was violated there; a twentieth of the drawn sessions, which are slower by far."""
+    """Yield the sessions: name, and the violations; a twentieth of the drawn ones, which are much slower."""
     with databases() as make_database:
         for name in _IN_POSTGRES:
             yield name, run(SITUATIONS[name], make_database)[0].violations
@@ -260,7 +260,7 @@ def postgres_sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def sessions(seeds: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where, and what was violated there."""
+    """Yield the sessions: name, and the violations."""
     for name, plan in SITUATIONS.items():
         yield name, run(plan)[0].violations
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):

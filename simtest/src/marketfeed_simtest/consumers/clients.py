@@ -1,4 +1,4 @@
-"""Kafka's clients as far as the consumer uses them: `Consumer` with its group, and the admin client."""
+"""Models of Kafka's clients as the consumer uses them: `Consumer` with its group, and the admin client."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,16 +13,16 @@ from marketfeed_simtest.consumers.tasks import Answer, Tasks
 from marketfeed_simtest.consumers.topics import ANSWER_SECONDS, Brokers, Entry, Partition
 
 _PREFETCHED: Final = 400
-"""Records of a partition that a client holds at most; what was fetched is handed out whatever becomes of the log."""
+"""Maximum number of prefetched records of a partition; they are returned whatever happens to the log."""
 
 
 class Reach:
-    """Whether a process reaches the brokers.
+    """Reachability of the brokers for a process.
 
     Attributes:
-        cut_until: its network is away until then.
-        is_dead: the process is gone.
-        refuses_commits_until: what it tells Kafka of its offsets is lost until then.
+        cut_until: end of its network outage.
+        is_dead: whether the process has ended.
+        refuses_commits_until: time until which its offset commits are lost.
     """
 
     def __init__(self, brokers: Brokers) -> None:
@@ -33,12 +33,12 @@ class Reach:
 
     @property
     def is_there(self) -> bool:
-        """Whether an answer comes."""
+        """Return whether a response arrives."""
         return self._brokers.are_up and self._brokers.clock.seconds >= self.cut_until
 
 
 class _Position:
-    """Where a client reads a partition; `leader_epoch` is that under which the position was last validated."""
+    """Position of a client in a partition; `leader_epoch` is that of its last validation."""
 
     def __init__(self, offset: int, epoch: int, leader_epoch: int) -> None:
         self.leader_epoch = leader_epoch
@@ -53,11 +53,11 @@ class _Position:
 
 
 class Client:
-    """Stands for `confluent_kafka.Consumer`.
+    """Model of `confluent_kafka.Consumer`.
 
     Attributes:
         topics, owned, is_lost: see `group.Member`.
-        hints: partition -> offset, as it was last committed.
+        hints: partition -> last committed offset.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Client:
         self._group.join(self)
 
     def wake(self) -> None:
-        """There may be something to hand out; it takes a moment to come."""
+        """Schedule a wake-up: records may be available after a moment."""
         if self._wakers and self._wakes_at < self._tasks.clock.seconds:
             self._wakes_at = self._tasks.clock.seconds + ANSWER_SECONDS
             self._tasks.call_at(self._wakes_at, self._wake_now)
@@ -104,7 +104,7 @@ class Client:
             wake()
 
     def _serve_group(self) -> bool:
-        """Make the callback that is due; whether there was one."""
+        """Run the due rebalance callback; return whether there was one."""
         if not self._calls:
             return False
         if self.is_lost:
@@ -148,14 +148,14 @@ class Client:
         self.abandon()
 
     def abandon(self) -> None:
-        """The process has ended, in whatever way."""
+        """Release everything of the ended process."""
         self._positions.clear()
         self.owned.clear()
         if self.wake in self._brokers.on_change:
             self._brokers.on_change.remove(self.wake)
         self._group.leave(self)
 
-    # --- what is read ---
+    # --- reading ---
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         """See `Consumer.assign`."""
@@ -167,7 +167,7 @@ class Client:
         for one in partitions:
             epoch = -1 if one.leader_epoch is None else one.leader_epoch
             log = self._brokers.log((one.topic, one.partition))
-            # A member of a group knows the leader, and validates a position only when there is another one.
+            # A member of a group validates a position only when the leader changes.
             known = log.epoch if log and self._calls else -1
             self._positions[one.topic, one.partition] = _Position(one.offset, epoch, known)
 
@@ -181,7 +181,7 @@ class Client:
         return self._list(self._positions)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """See `Consumer.pause`: what was fetched is thrown away."""
+        """See `Consumer.pause`: prefetched records are discarded."""
         for one in partitions:
             position = self._positions[one.topic, one.partition]
             position.is_paused = True
@@ -201,7 +201,7 @@ class Client:
         return (log.low, log.end) if log and self._reach.is_there and cached else (-1001, -1001)
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
-        """See `Consumer.commit`; sometimes what was committed is lost, as it may be."""
+        """See `Consumer.commit`; a commit may be lost."""
         if asynchronous and self._brokers.clock.seconds < self._reach.refuses_commits_until:
             raise KafkaException(KafkaError(KafkaError._STATE, "lost"))
         for one in offsets:
@@ -221,7 +221,7 @@ class Client:
         found: list[tuple[_Position | None, Message]] = []
         while True:
             while self._serve_group():
-                # What was taken from an assignment that has changed is not handed out.
+                # Records of a previous assignment are not returned.
                 held = [*map(id, self._positions.values())]
                 found = [one for one in found if id(one[0]) in held]
             while len(found) < most and (one := self._take()) is not None:
@@ -240,7 +240,7 @@ class Client:
                 continue
             message = self._from(partition, position)
             if message is not None:
-                # A run of one partition, then one of another, as answers come.
+                # Records of one partition, then of another, as fetch responses arrive.
                 self._turn += number if position.fetched else number + 1
                 return position, message
         return None
@@ -255,7 +255,7 @@ class Client:
         return _message(partition, entry.offset, key=entry.key, value=entry.value, epoch=entry.epoch)
 
     def _fetch(self, partition: Partition, position: _Position) -> Message | None:
-        """Ask the leader; what it has against the question, or that the end is reached, comes as a message."""
+        """Fetch from the leader; errors and the end of the partition are returned as messages."""
         log = self._brokers.log(partition)
         if log is None or not self._reach.is_there:
             return None
@@ -265,7 +265,7 @@ class Client:
         if cut or not log.low <= offset <= log.end:
             position.is_broken = True
             code = KafkaError._LOG_TRUNCATION if cut else KafkaError._AUTO_OFFSET_RESET
-            return _message(partition, offset, error=KafkaError(code, f"offset {offset} is not there"))
+            return _message(partition, offset, error=KafkaError(code, f"offset {offset} does not exist"))
         if offset == log.end:
             if position.end_told == offset:
                 return None
@@ -296,7 +296,7 @@ def _message(
 
 
 class Admin:
-    """Stands for `confluent_kafka.admin.AdminClient`."""
+    """Model of `confluent_kafka.admin.AdminClient`."""
 
     def __init__(self, tasks: Tasks, brokers: Brokers, reach: Reach) -> None:
         self._tasks = tasks
@@ -308,7 +308,7 @@ class Admin:
         self._tasks.sleep(ANSWER_SECONDS)
         if not self._reach.is_there:
             self._tasks.sleep(timeout)
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker answers"))
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker responds"))
         missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "unknown topic")
         names = [topic] if topic else list(self._brokers.topics)
         topics = {

@@ -12,23 +12,23 @@ from marketfeed_simtest.consumers.session import Outcome, run
 from marketfeed_simtest.log_lines import Line
 
 MOST_SHRUNK: Final = 5
-"""Failing seeds that are made smaller; the others are only named."""
+"""Maximum number of failing seeds to shrink; the others are only listed."""
 Say = Callable[[str], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser, jobs: int) -> None:
-    """The command's options."""
+    """Add the command's options."""
     parser.add_argument("--sessions", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="the first; 0: by today's date")
-    parser.add_argument("--plan", default="", help="one plan instead: JSON, a file that holds it, or a seed")
-    parser.add_argument("--postgres", action="store_true", help="PostgreSQL in the place of the small store")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed; 0: by today's date")
+    parser.add_argument("--plan", default="", help="one plan instead: JSON, a file with it, or a seed")
+    parser.add_argument("--postgres", action="store_true", help="PostgreSQL instead of the small store")
     parser.add_argument("--log", action="store_true", help="with --plan: print the consumers' log")
     parser.add_argument("--jobs", type=int, default=jobs)
     parser.add_argument("--no-shrink", action="store_true")
 
 
 def main(given: argparse.Namespace, first_seed: int, say: Say, as_text: Callable[[Line], str]) -> int:
-    """Run what was asked for; the exit code."""
+    """Run the selected sessions and return the exit code."""
     if given.plan:
         plan = read_plan(given.plan)
         say(as_json(plan))
@@ -37,7 +37,7 @@ def main(given: argparse.Namespace, first_seed: int, say: Say, as_text: Callable
 
 
 def read_plan(text: str) -> Plan:
-    """The plan that is meant."""
+    """Return the selected plan."""
     if text.isdigit():
         return draw(int(text))
     return from_json(text if text.lstrip().startswith("{") else Path(text).read_text())
@@ -68,6 +68,6 @@ def _run_many(seed: int, given: argparse.Namespace, say: Say) -> int:
     say(f"digest of all rows: {tally.digest()}")
     for failure in tally.failures[:MOST_SHRUNK] if not given.no_shrink else ():
         name, small, tries = many.shrunk(failure, with_postgres=given.postgres)
-        say(f"seed {failure.seed}, {name}, made smaller in {tries} tries; repeat it with")
+        say(f"seed {failure.seed}, {name}, shrunk in {tries} tries; repeat it with")
         say(many.repeat_command(small, with_postgres=given.postgres))
     return 1 if tally.failures else 0

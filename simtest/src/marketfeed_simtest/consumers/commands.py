@@ -1,4 +1,4 @@
-"""The commands that run beside the consumers, each in a task of its own; and whoever gives them."""
+"""The commands that run beside the consumers, each in a task of its own, and their operator."""
 
 import random
 from collections import Counter
@@ -24,11 +24,11 @@ _HOUR_US: Final = 3_600_000_000
 
 
 class Commands:
-    """Runs commands; ends refusals by `reset-offsets`, as a person would.
+    """Runs commands; ends refusals by `reset-offsets`, as an on-call engineer does.
 
     Attributes:
-        running: how many have not ended yet.
-        reached: which have, and what audits said.
+        running: number of running commands.
+        reached: ended commands, and results of audits.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Commands:
         self._resetting: set[tuple[str, str]] = set()
 
     def begin(self, fault: EachFault) -> None:
-        """Run a command in a task of its own, again until the database lets it end."""
+        """Run a command in a task of its own, and retry it until the database is available."""
 
         def work() -> None:
             while not self._try_command(fault):
@@ -125,7 +125,7 @@ class Commands:
         self._oracle.retention.end(run)
 
     def judge_audit(self, connection: Any, dialect: Dialect, *, deep: bool) -> None:
-        """Run the audit and judge its answer."""
+        """Run the audit and check its result."""
         now_us = self._tasks.clock.wall_us()
         report = audit.audit(connection, dialect, audit.Scope(), deep=deep, now_us=now_us)
         self.reached["audit complete" if report.is_complete else "audit not complete"] += 1
@@ -141,10 +141,12 @@ class Commands:
         )
         self._database.look()
         self._oracle.reset(group, topic)
-        self._start_again(group)  # as the command's help says: who has nothing to commit would not notice
+        self._start_again(
+            group
+        )  # as the command's help states: a consumer without a commit would not be fenced
 
     def watch(self) -> None:
-        """Whoever runs the system: sees refusals, and some time later resets the topic's offsets."""
+        """Reset a topic's offsets some time after a refusal, as an on-call engineer does."""
         rows = self._oracle.tables["consumer_offsets"]
         for group, topic in sorted({(key[0], key[1]) for key, row in rows.items() if row["refusal"]}):
             if (group, topic) not in self._resetting:

@@ -13,7 +13,7 @@ class Database(Protocol):
 
     @property
     def is_up(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it accepts connections."""
 
     def connect(self) -> tuple[Any, Dialect]:
         """See `database.connect`."""
@@ -22,23 +22,23 @@ class Database(Protocol):
         """See `database.cut`."""
 
     def strike(self, fault: Statement) -> None:
-        """Let statements fail."""
+        """Inject failures of statements."""
 
     def calm(self) -> None:
-        """No statement fails any more."""
+        """Remove all injected failures."""
 
     def shut(self) -> None:
-        """Take no connections."""
+        """Reject connections."""
 
     def open_again(self) -> None:
-        """Take connections."""
+        """Accept connections."""
 
     def look(self) -> None:
-        """Tell the oracle what was committed, where it was not told at once."""
+        """Report committed changes to the oracle, where they were not reported at once."""
 
 
 MakeDatabase = Callable[[Callable[[Changes], None]], Database]
-"""Makes a session's database; it tells what was committed."""
+"""Creates a session's database, which reports committed changes."""
 
 
 class StoreDatabase(Database):
@@ -51,7 +51,7 @@ class StoreDatabase(Database):
 
     @property
     def is_up(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it accepts connections."""
         return self.store.is_up
 
     def connect(self) -> tuple[Any, Dialect]:
@@ -63,20 +63,20 @@ class StoreDatabase(Database):
         connection.break_off()
 
     def strike(self, fault: Statement) -> None:
-        """Let statements fail."""
+        """Inject failures of statements."""
         self.strikes.add(fault)
 
     def calm(self) -> None:
-        """No statement fails any more."""
+        """Remove all injected failures."""
         self.strikes.clear()
 
     def shut(self) -> None:
-        """Take no connections."""
+        """Reject connections."""
         self.store.shut()
 
     def open_again(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         self.store.is_up = True
 
     def look(self) -> None:
-        """The oracle knows already."""
+        """Do nothing: changes are reported at once."""

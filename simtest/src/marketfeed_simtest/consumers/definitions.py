@@ -100,7 +100,7 @@ def _judge_tops(oracle: Oracle) -> None:
 
 
 def _judge_gaps(oracle: Oracle) -> None:
-    """Of each gap the newest record is stored."""
+    """Check that the newest record of each gap is stored."""
     newest: dict[Key, Meaning] = {}
     for meaning in oracle.meanings.values() if "trade_gaps" not in oracle.changed_topics else ():
         if meaning.kind == "gap":

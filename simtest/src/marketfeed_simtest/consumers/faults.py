@@ -1,4 +1,4 @@
-"""What can happen to a session of consumers: to its processes, to Kafka's logs, in the records, at the database."""
+"""Faults of a session of consumers: of its processes, Kafka's logs, records and the database."""
 
 from collections import deque
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 TOPICS: Final = ("trades", "book_tickers", "trade_gaps", "dead_letters")
-"""The tables whose topics there are; plans name topics by them."""
+"""Tables with a topic; plans name topics by them."""
 
 
 class _Fault(
@@ -18,48 +18,48 @@ class _Fault(
 
 
 class Crash(_Fault, frozen=True, kw_only=True):
-    """A process dies where it stands, and starts again."""
+    """A process is killed, and starts again."""
 
     process: int = 0
     pause_seconds: float = 1
 
 
 class Restart(_Fault, frozen=True, kw_only=True):
-    """A process is told to stop, and starts again."""
+    """A process receives SIGTERM, and starts again."""
 
     process: int = 0
     pause_seconds: float = 1
 
 
 class Freeze(_Fault, frozen=True, kw_only=True):
-    """A process gets no processor; for longer than the group's session, others take over."""
+    """A process is frozen; beyond the group's session timeout its partitions are reassigned."""
 
     process: int = 0
     seconds: float = 3
 
 
 class Isolate(_Fault, frozen=True, kw_only=True):
-    """A process does not reach Kafka, but the database."""
+    """A process is cut off from Kafka, but not from the database."""
 
     process: int = 0
     seconds: float = 10
 
 
 class Scale(_Fault, frozen=True, kw_only=True):
-    """So many processes run from now on: partitions move."""
+    """The number of processes changes: partitions move."""
 
     processes: int = 2
 
 
 class LoseCommits(_Fault, frozen=True, kw_only=True):
-    """What a process tells Kafka of its offsets is lost."""
+    """Offset commits of a process to Kafka are lost."""
 
     process: int = 0
     seconds: float = 5
 
 
 class Outage(_Fault, frozen=True, kw_only=True):
-    """No broker answers."""
+    """No broker responds."""
 
     seconds: float = 5
 
@@ -78,7 +78,7 @@ class Cut(_Fault, frozen=True, kw_only=True):
 
 
 class Recreate(_Fault, frozen=True, kw_only=True):
-    """A topic is deleted and, so much later, created again."""
+    """A topic is deleted and, after a pause, created again."""
 
     topic: str = "trades"
     seconds: float = 0
@@ -101,7 +101,7 @@ class Repeat(_Fault, frozen=True, kw_only=True):
 
 
 class Hole(_Fault, frozen=True, kw_only=True):
-    """Trades of a symbol are not published, or later, or proven absent."""
+    """Trades of a symbol are not published, published later, or proven absent."""
 
     symbol: int = 0
     count: int = 3
@@ -110,14 +110,14 @@ class Hole(_Fault, frozen=True, kw_only=True):
 
 
 class Series(_Fault, frozen=True, kw_only=True):
-    """The ids of a symbol begin again: its trades and quotes are of the next id series."""
+    """The ids of a symbol restart: its trades and quotes are of the next id series."""
 
     symbol: int = 0
     first_id: int = 1
 
 
 class Old(_Fault, frozen=True, kw_only=True):
-    """A backfill brings trades from before the symbol's first."""
+    """A backfill publishes trades from before the symbol's first."""
 
     symbol: int = 0
     count: int = 20
@@ -127,7 +127,7 @@ Poisonous: TypeAlias = Literal["trade", "named", "quote", "gap", "refused", "tol
 
 
 class Poison(_Fault, frozen=True, kw_only=True):
-    """Records that nobody can store: `what` of a trade, a quote, a gap; refused: by the database; told: by a worker."""
+    """Poison messages: `what` of a trade, a quote, a gap; refused: by the database; told: reported by a worker."""
 
     symbol: int = 0
     what: Poisonous = "trade"
@@ -135,7 +135,7 @@ class Poison(_Fault, frozen=True, kw_only=True):
 
 
 class Transaction(_Fault, frozen=True, kw_only=True):
-    """Records of a transactional producer, with the control record behind them."""
+    """Records of a transactional producer, with the control record after them."""
 
     symbol: int = 0
     count: int = 5
@@ -150,7 +150,7 @@ class Burst(_Fault, frozen=True, kw_only=True):
 
 
 class Statement(_Fault, frozen=True, kw_only=True):
-    """The next statements that begin so are struck; see `Strike`."""
+    """The next statements with this beginning fail; see `Strike`."""
 
     statement: str = "COMMIT"
     how: Literal["refused", "done_but_error", "cut_before", "cut_after"] = "refused"
@@ -159,13 +159,13 @@ class Statement(_Fault, frozen=True, kw_only=True):
 
 
 class DatabaseDown(_Fault, frozen=True, kw_only=True):
-    """It takes no connections, and has lost those it had."""
+    """The database rejects connections, and has closed existing ones."""
 
     seconds: float = 3
 
 
 class DatabaseSlow(_Fault, frozen=True, kw_only=True):
-    """Each step of a transaction takes about so long."""
+    """Each step of a transaction is delayed."""
 
     step_seconds: float = 0.3
     seconds: float = 5
@@ -185,13 +185,13 @@ class Rebuild(_Fault, frozen=True, kw_only=True):
 
 
 class Audit(_Fault, frozen=True, kw_only=True):
-    """`audit` runs, and its answer is judged."""
+    """`audit` runs, and its result is checked."""
 
     deep: bool = True
 
 
 class Reset(_Fault, frozen=True, kw_only=True):
-    """`reset-offsets --to earliest` runs, without need."""
+    """`reset-offsets --to earliest` runs without a refusal."""
 
     topic: str = "trades"
 
@@ -227,21 +227,21 @@ KINDS: Final = tuple(sorted(one.__name__.lower() for one in _Fault.__subclasses_
 
 
 def begins(fault: _Fault) -> float:
-    """When it begins."""
+    """Return the time at which a fault begins."""
     return fault.after_seconds
 
 
 def kind_of(fault: _Fault) -> str:
-    """Its name in a plan."""
+    """Return a fault's name in a plan."""
     return type(fault).__name__.lower()
 
 
 class Strike(NamedTuple):
-    """What becomes of a statement.
+    """Effect of a fault on a statement.
 
     Attributes:
-        cuts: the connection breaks; otherwise the answer is the error `sqlstate`.
-        is_done: the server has run it all the same.
+        cuts: whether the connection breaks; otherwise the result is the error `sqlstate`.
+        is_done: whether the server has executed it nevertheless.
     """
 
     cuts: bool
@@ -250,10 +250,10 @@ class Strike(NamedTuple):
 
 
 class Strikes:
-    """The strikes that wait for their statement.
+    """Faults waiting for their statement.
 
     Attributes:
-        struck: how many there were.
+        struck: number of faults injected.
     """
 
     def __init__(self) -> None:
@@ -261,18 +261,18 @@ class Strikes:
         self._waiting: deque[tuple[str, Strike]] = deque()
 
     def add(self, fault: Statement) -> None:
-        """Let a fault wait for its statements."""
+        """Add a fault that waits for its statements."""
         cuts = fault.how in ("cut_before", "cut_after")
         is_done = fault.how in ("done_but_error", "cut_after")
         self._waiting.extend([(fault.statement, Strike(cuts, is_done, fault.sqlstate))] * fault.count)
 
     def strike(self, text: str) -> Strike | None:
-        """What becomes of a statement; None: nothing."""
+        """Return the effect on a statement, or None."""
         if self._waiting and text.startswith(self._waiting[0][0]):
             self.struck += 1
             return self._waiting.popleft()[1]
         return None
 
     def clear(self) -> None:
-        """None waits any more."""
+        """Remove all waiting faults."""
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""The group's coordinator: which member has which partitions, and who has to let go first (cooperative-sticky)."""
+"""Model of the group coordinator: assignments, and revocations before them (cooperative-sticky)."""
 
 from typing import Final, Protocol
 
@@ -6,25 +6,25 @@ from marketfeed_simtest.consumers.tasks import Tasks
 from marketfeed_simtest.consumers.topics import Brokers, Partition
 
 SESSION_SECONDS: Final = 6.0
-"""What the consumers' KAFKA_SESSION_TIMEOUT_MS says in these sessions."""
+"""KAFKA_SESSION_TIMEOUT_MS of the consumers in these sessions, in seconds."""
 
 
 class Member(Protocol):
-    """A client as its group knows it."""
+    """A client as a group member."""
 
     topics: tuple[str, ...]
     owned: set[Partition]
     is_lost: bool
 
     def wake(self) -> None:
-        """There is something to do for it."""
+        """Wake the member: there is work for it."""
 
 
 class Group:
     """Assigns the partitions of the topics to the members.
 
     Attributes:
-        rebalances: how often it has assigned anew.
+        rebalances: number of rebalances.
     """
 
     def __init__(self, tasks: Tasks, brokers: Brokers) -> None:
@@ -38,42 +38,42 @@ class Group:
         brokers.on_change.append(self._look_at_topics)
 
     def join(self, member: Member) -> None:
-        """Take a member in."""
+        """Add a member."""
         self.members.append(member)
         self.rebalance()
 
     def leave(self, member: Member) -> None:
-        """A member has left, or was silent for too long."""
+        """Remove a member that has left or timed out."""
         if member in self.members:
             self.members.remove(member)
             self.rebalance()
 
     def lose(self, member: Member) -> None:
-        """A member was silent for too long; it will learn that, and join again."""
+        """Remove a member that timed out; it will detect that, and rejoin."""
         if member in self.members:
             member.is_lost = True
             self.leave(member)
             member.wake()
 
     def rebalance(self, after_seconds: float = 0.3) -> None:
-        """Assign anew, a little later."""
+        """Schedule a rebalance."""
         self._tasks.call_in(after_seconds, self._assign)
 
     def to_revoke(self, member: Member) -> set[Partition]:
-        """What a member has and must let go."""
+        """Return the partitions that a member has and must give back."""
         return member.owned - self._targets.get(id(member), member.owned)
 
     def to_assign(self, member: Member) -> set[Partition]:
-        """What a member may take over: nobody has it any more."""
+        """Return the partitions that can be assigned to a member: no other owns them any more."""
         wanted = self._targets.get(id(member), set()) - member.owned
         return wanted - {one for other in self.members if other is not member for one in other.owned}
 
     def is_member(self, member: Member) -> bool:
-        """Whether the group counts on it."""
+        """Return whether it is a member of the group."""
         return member in self.members and id(member) in self._targets
 
     def released(self) -> None:
-        """A member has let go: others may take over."""
+        """Handle a revocation: the partitions can be assigned to others."""
         for member in self.members:
             member.wake()
 

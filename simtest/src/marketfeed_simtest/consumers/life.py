@@ -1,4 +1,4 @@
-"""One process: the consumer's own loop and writer, in the world of a session."""
+"""One process: the real consumer's loop and writer, in the world of a session."""
 
 import random
 from collections.abc import Callable
@@ -28,7 +28,7 @@ DRAIN_SECONDS = 5
 
 @cache
 def read_settings(group: str, batch_rows: int, linger_ms: int) -> ConsumerSettings:
-    """The settings of a session's consumers."""
+    """Return the settings of a session's consumers."""
     tables = dict(zip(("TRADES", "BOOK", "GAPS", "REJECTED"), TOPICS, strict=True))
     return chassis_settings.read(
         ConsumerSettings,
@@ -50,10 +50,10 @@ class Life:
     """A process.
 
     Attributes:
-        step_seconds: draws how long a step of a transaction takes.
-        error: what it ended in; None: as it was told.
-        is_over: it has ended.
-        reach: whether it reaches Kafka.
+        step_seconds: function that draws the duration of a transaction's step.
+        error: error that it ended with; None after SIGTERM.
+        is_over: whether it has ended.
+        reach: reachability of Kafka.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class Life:
         self._tasks.sleep(self._step_seconds())
 
     def _at(self, point: str) -> None:
-        """A step of a transaction: it takes its time, in which others run."""
+        """Run a step of a transaction, during which others run."""
         if point in ("committed", "claimed"):
             self._database.look()
         seconds = self._step_seconds()
         if seconds and self._is_cut.wait(seconds):
             self._is_cut.clear()
-            raise psycopg.OperationalError("the connection was cut")
+            raise psycopg.OperationalError("the connection was closed")
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -179,14 +179,14 @@ class Life:
             self._tasks.call_in(SESSION_SECONDS, client.abandon)
 
     def freeze(self, seconds: float) -> None:
-        """SIGSTOP, and SIGCONT so much later."""
+        """Freeze the process (SIGSTOP), and resume it later (SIGCONT)."""
         until = self._tasks.clock.seconds + seconds
         for task in self._own:
             task.frozen_until = until
         self._lose_after(seconds)
 
     def isolate(self, seconds: float) -> None:
-        """Kafka is out of its reach."""
+        """Cut the process off from Kafka."""
         self.reach.cut_until = self._tasks.clock.seconds + seconds
         self._lose_after(seconds)
 
@@ -199,7 +199,7 @@ class Life:
             self._tasks.call_in(SESSION_SECONDS, lose)
 
     def thaw(self) -> None:
-        """Nothing holds it."""
+        """Remove freezes and network outages."""
         self.reach.cut_until = 0.0
         self.reach.refuses_commits_until = 0.0
 

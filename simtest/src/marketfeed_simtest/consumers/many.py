@@ -1,4 +1,4 @@
-"""Many sessions of consumers on all cores, and what they add up to."""
+"""Many sessions of consumers on all cores, and their totals."""
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
@@ -30,12 +30,12 @@ _LOOKED_FOR: Final = (
 
 
 _MODULES: Final = ("careful", "conflicts", "ownership", "reading", "storing", "watch", "writer")
-"""Those of the consumer's loop."""
+"""Modules of the consumer's loop."""
 
 
 @dataclass(slots=True)
 class Tally(Sums[Plan]):
-    """What sessions add up to."""
+    """Totals of sessions."""
 
     commits: int = 0
 
@@ -45,20 +45,20 @@ class Tally(Sums[Plan]):
         self.commits += outcome.commits
 
     def never_reached(self) -> list[str]:
-        """Kinds of fault, ends and events of the consumer's log that no session met."""
+        """Return kinds of fault, ends and log events of the consumer that no session reached."""
         met = self.reached.keys() | self.faults.keys()
         return sorted({*KINDS, *_LOOKED_FOR, *(f"log: {event}" for event in consumer_events())} - met)
 
 
 def consumer_events() -> set[str]:
-    """The events that the modules of the consumer's loop log."""
+    """Return the events that the modules of the consumer's loop log."""
     folder = Path(marketfeed_consumers.__file__).parent
     files = (folder / f"{name}.py" for name in _MODULES)
     return logged_events(files, ("info", "warning", "error", "Episode"))
 
 
 def made(*, with_postgres: bool) -> AbstractContextManager[MakeDatabase]:
-    """What makes the databases of sessions."""
+    """Return the factory of the sessions' databases."""
     return postgres.databases() if with_postgres else nullcontext(StoreDatabase)
 
 
@@ -69,7 +69,7 @@ def run_seeds(
     *,
     with_postgres: bool = False,
 ) -> Tally:
-    """Run the sessions that the seeds stand for, `jobs` at a time; `on_done` is called after each, in order."""
+    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order."""
     tally = Tally()
     for seed, outcome in _outcomes(list(seeds), jobs, with_postgres=with_postgres):
         tally.add(seed, outcome)
@@ -99,7 +99,7 @@ def _run_seeds(seeds: list[int], *, with_postgres: bool) -> Iterator[tuple[int, 
 
 
 def shrunk(failure: Failure[Plan], *, with_postgres: bool) -> tuple[str, Plan, int]:
-    """The invariant that broke first, a small plan that breaks it too, and the number of tries."""
+    """Return the first violated invariant, a small plan that violates it too, and the number of tries."""
     name = next(iter(failure.violations))
     with made(with_postgres=with_postgres) as make_database:
         small, tries = smallest(
@@ -109,7 +109,7 @@ def shrunk(failure: Failure[Plan], *, with_postgres: bool) -> tuple[str, Plan, i
 
 
 def report(tally: Tally, began: float) -> list[str]:
-    """What the sessions add up to, as lines."""
+    """Return the totals of the sessions, as lines."""
     took = REAL_SECONDS() - began
     lines = [
         f"{tally.sessions:,} sessions, {tally.virtual_seconds / 3600:,.1f} virtual hours in {took:,.0f} s: "
@@ -120,11 +120,11 @@ def report(tally: Tally, began: float) -> list[str]:
         + ", ".join(
             f"{name} {count:,}" for name, count in tally.reached.most_common() if not name.startswith("log:")
         ),
-        "never reached: " + ("; ".join(tally.never_reached()) or "nothing that is looked for"),
+        "never reached: " + ("; ".join(tally.never_reached()) or "nothing"),
     ]
     return [*lines, *tally.verdict()]
 
 
 def repeat_command(plan: Plan, *, with_postgres: bool) -> str:
-    """The command that repeats a plan."""
+    """Return the command that repeats a plan."""
     return f"make simtest-consumers {'POSTGRES=1 ' if with_postgres else ''}PLAN='{as_json(plan)}'"

@@ -1,4 +1,4 @@
-"""What a record that was published means for the tables, as whoever published it knows."""
+"""The expected effect of a published record on the tables, known from its creation."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -12,13 +12,13 @@ Content: TypeAlias = tuple[Any, ...]
 
 
 class Meaning(NamedTuple):
-    """What has to become of a record.
+    """The expected effect of a record.
 
     Attributes:
-        kind: a trade, a quote, a word on a gap, or a record that ends in the dead letters.
-        id: of the trade or quote; of a gap its first; of a rejected trade, None where it does not say.
-        content: what counts when two of one id are compared; of a gap when it was updated.
-        others: what its row says besides.
+        kind: a trade, a quote, a gap record, or a record that ends in the dead letters.
+        id: id of the trade or quote, first id of a gap, id of a rejected trade or None.
+        content: fields that are compared between two of one id; of a gap its update time.
+        others: other columns of its row.
     """
 
     kind: Literal["trade", "quote", "gap", "letter"]
@@ -56,7 +56,7 @@ def of_quote(quote: BookTicker) -> Meaning:
 
 
 def of_gap(gap: Gap) -> Meaning:
-    """A gap record's."""
+    """Return the meaning of a gap record."""
     return Meaning(
         "gap",
         (gap.venue, gap.symbol, gap.id_series),
@@ -67,5 +67,5 @@ def of_gap(gap: Gap) -> Meaning:
 
 
 def ranges(pairs: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
-    """Ranges of ids, in whatever form they come."""
+    """Return ranges of ids, from any form."""
     return tuple(tuple(pair) for pair in pairs)

@@ -193,7 +193,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "    while table != dead_letters.NAME and (deleted := retry(step)):\n",
     ),
     _mutant(
-        "stored quotes have the venue's time for that of receipt",
+        "stored quotes have the venue's time as time of receipt",
         "tables/book_tickers.py",
         "q.received_time_us",
         "(q.event_time_us or q.received_time_us)",

@@ -1,4 +1,4 @@
-"""Defects in the consumer's SQL, which only sessions over PostgreSQL can notice."""
+"""Defects in the consumer's SQL, which only sessions over PostgreSQL can detect."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ SQL_MUTANTS: Final[tuple[Mutant, ...]] = (
         "    volume = excluded.volume",
     ),
     _mutant(
-        "an older quote takes the top of the book",
+        "an older quote replaces the top of the book",
         "tables/top_of_book.py",
         "WHERE (excluded.id_series, excluded.update_id) > (held.id_series, held.update_id)",
         "WHERE excluded.update_id > held.update_id",
@@ -47,7 +47,7 @@ SQL_MUTANTS: Final[tuple[Mutant, ...]] = (
         "\n",
     ),
     _mutant(
-        "an advance does not look at the epoch",
+        "an advance ignores the epoch",
         "tables/consumer_offsets.py",
         "WHERE held.epoch = excluded.epoch AND held.next_offset",
         "WHERE held.next_offset",
@@ -55,7 +55,7 @@ SQL_MUTANTS: Final[tuple[Mutant, ...]] = (
         "the epoch decides which",
     ),
     _mutant(
-        "the dead letter of a missing trade goes with the others",
+        "the dead letter of a missing trade is deleted with the others",
         "tables/dead_letters.py",
         ") AND NOT EXISTS (",
         ") OR NOT EXISTS (",
@@ -67,7 +67,7 @@ SQL_MUTANTS: Final[tuple[Mutant, ...]] = (
         "",
     ),
     _mutant(
-        "a second dead letter of one offset takes the place of the first",
+        "a second dead letter of one offset replaces the first",
         "tables/dead_letters.py",
         "ON CONFLICT DO NOTHING\n",
         'ON CONFLICT (topic, topic_id, "partition", kafka_offset) DO UPDATE SET value = NULL\n',

@@ -1,7 +1,7 @@
-"""The plain definition of each table, held against every transaction that the database commits.
+"""The plain definition of each table, compared with every transaction that the database commits.
 
-Nothing of the consumer's is asked: what was published is told by whoever published it, what Kafka holds by the model,
-and what is stored by the rows themselves.
+No code of the consumer is used: published records are reported by the publisher, Kafka's content by the model,
+and stored rows are read from the database.
 """
 
 from collections import Counter, defaultdict
@@ -17,34 +17,34 @@ from marketfeed_simtest.consumers.topics import Brokers, Entry, Partition
 
 INVARIANTS: Final = {
     "offset_passed": "no stored offset passes a record that is neither stored nor a dead letter",
-    "read_on": "a partition whose log was lost below the stored offset is not read on from it until reset-offsets",
-    "false_refusal": "nobody refuses a partition whose log was not lost",
-    "lost": "once all is well, what Kafka holds is stored",
-    "invented": "no row that was not published, nothing that was published otherwise",
+    "read_on": "a partition whose log was lost below the stored offset is not read from it until reset-offsets",
+    "false_refusal": "no partition is refused whose log was not lost",
+    "lost": "after the last fault, every record in Kafka is stored",
+    "invented": "every row was published, with the published content",
     "changed": "no stored trade or quote changes",
-    "resurrected": "a trade that retention has deleted does not come back",
+    "resurrected": "a trade that retention has deleted is not stored again",
     "deleted_young": "only retention deletes, nothing younger than its limit and no newest row of a symbol",
-    "retention_left": "what was old when retention began is gone when it has ended",
-    "false_dead_letter": "nothing is a dead letter that could be stored",
-    "false_conflict": "no conflict but of a stored row with a message that says something else of it",
+    "retention_left": "rows that were old when retention began are deleted when it has ended",
+    "false_dead_letter": "no record is a dead letter that could be stored",
+    "false_conflict": "every conflict is between a stored row and a message of other content",
     "conflict_lost": "each message that contradicts a stored row is counted, once",
     "candles": "candles are the aggregate of all trades that were ever stored",
     "missing": "missing_trades are the ids between those that were ever stored",
     "marks": "high_water_marks span and count what was ever stored",
     "gaps": "trade_gaps has the newest record of each gap",
     "tops": "top_of_book is the newest quote of each symbol",
-    "false_fence": "nobody is fenced whose partitions are still its own",
-    "audit": "the audit names what is missing and nothing else, and says complete only where it is",
-    "hint_passed": "Kafka is told no offset that is not stored",
+    "false_fence": "no consumer is fenced that still owns its partitions",
+    "audit": "the audit reports exactly the missing ids, and complete only where nothing is missing",
+    "hint_passed": "no offset is committed to Kafka that is not stored",
     "not_complete": "within two minutes after the last fault all is stored",
     "not_refused": "within a minute after the last fault a lost log is refused",
-    "crash": "no process ends but when told to, fenced, refused its log, or kept from Kafka at start",
-    "no_stop": "who is told to stop, stops in time",
+    "crash": "processes end only by SIGTERM, fencing, a refused log, or an unreachable Kafka at start",
+    "no_stop": "a process stops in time after SIGTERM",
 }
-"""Name -> what must hold."""
+"""Name -> invariant."""
 
 KNOWING_SECONDS: Final = 15.0
-"""How long after a log was lost a claim may have asked before it."""
+"""Tolerance of a lease whose request preceded the loss of a log."""
 
 
 @dataclass(slots=True)
@@ -52,13 +52,13 @@ class Standing:
     """One group's partition.
 
     Attributes:
-        begins: the lowest offset that is to be stored.
-        changed_at: when the log was last cut, expired or created again.
-        lacks: whether that took records from it that were there since it was begun, or since `reset-offsets`.
-        lost_at: since when what stood below the stored offset is not there, or is another's.
-        is_another: the topic is.
-        claimed_at: of the current epoch.
-        peak: the highest offset that was ever stored.
+        begins: lowest offset that must be stored.
+        changed_at: time at which the log was last truncated, expired or created again.
+        lacks: whether that removed records written since its creation, or since `reset-offsets`.
+        lost_at: time since which records below the stored offset are missing or different.
+        is_another: whether the topic is another one.
+        claimed_at: time of the current epoch's assignment.
+        peak: highest offset ever stored.
     """
 
     begins: int = 0
@@ -71,13 +71,13 @@ class Standing:
 
 
 class Oracle:
-    """Judges a session.
+    """Checks a session.
 
     Attributes:
-        violations: invariant -> the first time that it did not hold.
-        tables: the rows as they stand.
-        ever: "trades" and "book_tickers" -> key -> the row as it was stored first.
-        resets: how often offsets were set anew.
+        violations: invariant -> its first violation.
+        tables: current rows.
+        ever: "trades" and "book_tickers" -> key -> the row as first stored.
+        resets: number of offset resets.
     """
 
     def __init__(self, clock: Clock, brokers: Brokers, groups: int) -> None:
@@ -101,13 +101,13 @@ class Oracle:
         self._claims: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
 
     def violate(self, name: str, text: str) -> None:
-        """Note that an invariant did not hold."""
+        """Record a violation of an invariant."""
         self.violations.setdefault(name, f"{self._clock.seconds:.3f} s: {text}")
 
-    # --- what happens ---
+    # --- events ---
 
     def published(self, entry: Entry, meaning: Meaning) -> None:
-        """A record that a reader can see."""
+        """Add a visible record."""
         self.meanings[entry.number] = meaning
         self._written[entry.topic, entry.partition, entry.offset] = (entry, meaning)
         if meaning.kind in ("trade", "quote") and meaning.id is not None:
@@ -117,10 +117,10 @@ class Oracle:
             self._letters[entry.topic, entry.partition, entry.offset].add((entry.key, entry.value))
 
     def log_changed(self, topic: str, lacking: Container[int] = (), *, is_new: bool = False) -> None:
-        """The logs of a topic were cut or expired, or begin again.
+        """Handle truncation, expiry or a new creation of a topic's logs.
 
         Args:
-            lacking: the partitions that have lost records.
+            lacking: partitions that have lost records.
         """
         self.changed_topics.add(topic)
         for (group, name, number), row in self.tables["consumer_offsets"].items():
@@ -141,27 +141,27 @@ class Oracle:
         )
 
     def hinted(self, group: str, partition: Partition, offset: int) -> None:
-        """Kafka was told an offset."""
+        """Check an offset committed to Kafka."""
         if offset > self.standings[group, *partition].peak:
             self.violate(
                 "hint_passed", f"{partition} at {offset}, stored {self.standings[group, *partition].peak}"
             )
 
     def reset(self, group: str, topic: str) -> None:
-        """Offsets were set anew."""
+        """Handle a reset of offsets."""
         self.resets += 1
         for (own, name, _), standing in self.standings.items():
             if (own, name) == (group, topic):
                 self._begin_again(standing)
 
     def _begin_again(self, standing: Standing) -> None:
-        """What is stored of a partition begins again; who did that may have asked Kafka some time before."""
+        """Start the stored records of a partition again; the request to Kafka may have been some time before."""
         changed_at = standing.changed_at
         standing.lacks = changed_at is not None and self._clock.seconds - changed_at < KNOWING_SECONDS
         standing.lost_at, standing.changed_at, standing.is_another = None, None, False
 
     def ended(self, group: str, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
-        """A process has ended by itself."""
+        """Check a process that has ended."""
         name = type(error).__name__
         if name == "Fenced" and all(
             self.tables["consumer_offsets"][key]["owner"] == text for key in self._claims[group, text]
@@ -174,7 +174,7 @@ class Oracle:
             self.violate("crash", f"{text} ended in {name}: {error}")
 
     def committed(self, changes: Changes) -> None:
-        """The database has committed."""
+        """Check a committed transaction."""
         old = {(table, key): self.tables[table].get(key) for table, key in changes}
         for (table, key), row in changes.items():
             if row is None:
@@ -220,7 +220,7 @@ class Oracle:
 
     @classmethod
     def _columns(cls, table: str, row: Row) -> Content:
-        """All of a row but its key."""
+        """Return a row without its key."""
         others = (
             row["event_time_us"],
             row["received_time_us"],
@@ -246,7 +246,7 @@ class Oracle:
     # --- offsets ---
 
     def is_settled(self, entry: Entry, meaning: Meaning) -> bool:
-        """Whether what had to become of a record has."""
+        """Return whether a record had its expected effect."""
         if meaning.kind == "letter":
             return (entry.topic, entry.partition, entry.offset) in self._letters_stored
         if meaning.kind == "gap":
@@ -286,7 +286,7 @@ class Oracle:
             self._advanced(key, standing, old, row)
 
     def _was_read(self, old: Row, row: Row) -> bool:
-        """Whether what Kafka's retention has deleted was read before, and is stored now."""
+        """Return whether records deleted by Kafka's retention were read before, and are stored."""
         passed = (
             self._written.get((row["topic"], row["partition"], offset))
             for offset in range(old["next_offset"], row["next_offset"])
@@ -295,7 +295,7 @@ class Oracle:
         return self._is_where_it_was(row) and all(settled)
 
     def _earliest(self, key: Key, standing: Standing, row: Row) -> int:
-        """Where reading begins after `reset-offsets --to earliest`; it may have asked before the log changed."""
+        """Return the offsets after `reset-offsets --to earliest`; its request may have preceded a change of the log."""
         log, changed_at = self._brokers.log((key[1], key[2])), standing.changed_at
         has_changed = changed_at is not None and self._clock.seconds - changed_at < KNOWING_SECONDS
         return int(row["next_offset"]) if log is None or has_changed else log.low
@@ -321,7 +321,7 @@ class Oracle:
     # --- at the end ---
 
     def unfinished(self) -> str:
-        """What is not stored yet; "" when all is."""
+        """Return a description of the records not stored; "" when all are."""
         rows = self.tables["consumer_offsets"]
         for group in {f"g{number}" for number in range(self._groups)}:
             for name, topic in self._brokers.topics.items():
@@ -332,7 +332,7 @@ class Oracle:
         return ""
 
     def not_refused(self) -> str:
-        """A partition whose log is lost, and that nobody has refused."""
+        """Return a partition whose log is lost and not refused."""
         for key, standing in self.standings.items():
             row = self.tables["consumer_offsets"].get(key)
             if standing.lost_at is not None and row is not None and not row["refusal"]:
@@ -340,7 +340,7 @@ class Oracle:
         return ""
 
     def judge_end(self) -> None:
-        """Hold all tables against their definitions, once all is stored."""
+        """Compare all tables with their definitions, once all is stored."""
         for (_, name, number), standing in self.standings.items():
             log = self._brokers.log((name, number))
             if log is not None and (left := self._unsettled((name, number), standing.begins, log.end)):
@@ -350,7 +350,7 @@ class Oracle:
         judge_tables(self)
 
     def repeats(self, table: str) -> dict[Key, Counter[Content]]:
-        """Key -> contents of visible records that differ from the row, where a conflict must tell of them."""
+        """Return key -> contents of visible records that differ from the row, which must be conflicts."""
         kind = "trade" if table == "trades" else "quote"
         found: dict[Key, Counter[Content]] = {}
         for key, row in self.ever[table].items():
@@ -363,7 +363,7 @@ class Oracle:
         return found
 
     def is_counted(self, table: str) -> bool:
-        """Whether each message was read once, so that it is known how often one must have been counted."""
+        """Return whether each message was read once, so that expected counts are exact."""
         return (
             not self.resets
             and not self.changed_topics

@@ -1,4 +1,4 @@
-"""What a seed stands for: symbols, processes, settings and faults. It is drawn, printed, made smaller, run again."""
+"""The session of a seed: symbols, processes, settings and faults. A plan is drawn, printed, shrunk, run again."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +27,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         groups: consumer groups that read the same topics into the same database.
-        processes: of each group.
-        rates: for each symbol, trades and quotes a second.
+        processes: number of processes of each group.
+        rates: symbol -> trades and quotes per second.
         batch_rows, linger_ms: BATCH_MAX_ROWS and BATCH_LINGER_MS of the consumers.
-        history: trades from the days before that each symbol begins with.
-        duration_seconds: for how long faults may begin; then everything is well again.
+        history: number of earlier trades that each symbol begins with.
+        duration_seconds: time within which faults may begin; all faults are removed after it.
     """
 
     seed: int
@@ -47,21 +47,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def as_json(plan: Plan) -> str:
-    """The plan in one line."""
+    """Return the plan as one line."""
     return msgspec.json.encode(plan).decode()
 
 
 def from_json(text: str | bytes) -> Plan:
-    """The plan in a line.
+    """Return the plan of a line.
 
     Raises:
-        msgspec.ValidationError: it is none.
+        msgspec.ValidationError: the line is no plan.
     """
     return msgspec.json.decode(text, type=Plan)
 
 
 def draw(seed: int) -> Plan:
-    """The plan that a seed stands for."""
+    """Return the plan of a seed."""
     rng = random.Random(f"consumers {seed}")  # noqa: S311 - a test that can be repeated
     pick = rng.choice
     duration = pick((15, 25, 40))
@@ -88,7 +88,7 @@ def draw(seed: int) -> Plan:
 
 
 def _new_series(seed: int, symbols: int, duration: float) -> list[EachFault]:
-    """Ids that begin again, in one session of four; drawn by itself, so that the other faults stay what they are."""
+    """Draw restarts of ids, in one session of four; drawn separately, so that the other faults do not change."""
     rng = random.Random(f"series {seed}")  # noqa: S311 - a test that can be repeated
     return [
         faults.Series(
@@ -103,7 +103,7 @@ def _new_series(seed: int, symbols: int, duration: float) -> list[EachFault]:
 def _kinds(
     rng: random.Random, symbols: int, processes: int
 ) -> Mapping[str, tuple[int, Callable[[], EachFault]]]:
-    """Name -> its weight and what draws one."""
+    """Return name -> weight and function that draws one."""
     pick = rng.choice
 
     def symbol() -> int:
@@ -188,7 +188,7 @@ def _statement(pick: Callable[[Any], Any]) -> faults.Statement:
 
 
 def smaller(plan: Plan) -> Iterator[Plan]:
-    """The plan with something less, the most at first."""
+    """Yield smaller plans, the smallest first."""
     replace = msgspec.structs.replace
     size = len(plan.faults) // 2 or len(plan.faults)
     while size >= 1:

@@ -1,8 +1,8 @@
-"""PostgreSQL as the database of sessions: real, behind a proxy that does to statements what the plan says.
+"""PostgreSQL as the database of sessions: real, behind a proxy that injects the plan's faults.
 
-Its time is the machine's and its transactions are real, but only one thread of a session runs at a time, so they meet
-where the plan lets them: a lock that another process of the session holds is not waited for long, since whoever has it
-cannot go on meanwhile.
+Its time is the machine's and its transactions are real, but only one thread of a session runs at a time, so they
+conflict where the plan switches threads: waiting for another process's lock is short, since that process
+cannot continue meanwhile.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,12 +30,12 @@ _FAULTS: Final = {
 }
 _LOCK_MILLISECONDS: Final = 20
 _OLDEST: Final = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin"
-"""Whatever is committed after this snapshot has a number that is no lower."""
+"""Rows committed after this snapshot have an xmin that is no lower."""
 _CHANGED: Final = "SELECT * FROM {} WHERE xmin::text::bigint >= %s"
 
 
 class PostgresDatabase(Database):
-    """A database on a server, and the proxy before it."""
+    """A database on a server, and the proxy in front of it."""
 
     def __init__(self, server: Postgres, url: str, tell: Callable[[Changes], None]) -> None:
         self._tell = tell
@@ -52,7 +52,7 @@ class PostgresDatabase(Database):
 
     @property
     def is_up(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it accepts connections."""
         return self._is_up
 
     def connect(self) -> tuple[Any, Dialect]:
@@ -68,16 +68,16 @@ class PostgresDatabase(Database):
         consumer_database.cut(connection)
 
     def strike(self, fault: Statement) -> None:
-        """Let statements fail."""
+        """Inject failures of statements."""
         for _ in range(fault.count):
             self._proxy.plan(fault.statement, _FAULTS[fault.how], fault.sqlstate)
 
     def calm(self) -> None:
-        """No statement fails any more."""
+        """Remove all injected failures."""
         self._proxy.forget()
 
     def shut(self) -> None:
-        """Take no connections, and end those that are open."""
+        """Reject connections, and close open ones."""
         self._is_up = False
         for connection in self._open:
             if not connection.closed:
@@ -89,7 +89,7 @@ class PostgresDatabase(Database):
         self._is_up = True
 
     def look(self) -> None:
-        """Tell what has changed since the last look."""
+        """Report the changes since the last call."""
         changes: Changes = {}
         with self._reading.transaction():
             with self._reading.pipeline():
@@ -117,7 +117,7 @@ class PostgresDatabase(Database):
         )
 
     def close(self) -> None:
-        """The session is over."""
+        """Release the session's resources."""
         self._reading.close()
         for connection in self._open:
             connection.close()
@@ -126,7 +126,7 @@ class PostgresDatabase(Database):
 
 @contextmanager
 def databases() -> Iterator[MakeDatabase]:
-    """A server; what is given makes a database of it for each session, the one of the session before being gone."""
+    """Start a server, and yield a function that creates a database for each session and drops the previous one."""
     with running() as server:
         url = server.new_database()
         schema.migrate(url, 30)

@@ -1,4 +1,4 @@
-"""Workers as far as consumers see them: records of a market, each with what it means."""
+"""Model of workers for consumers: records of a market, each with its expected effect."""
 
 import random
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class _Symbol:
 
 
 class Publisher:
-    """Publishes to the model of Kafka."""
+    """Publisher to the model of Kafka."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class Publisher:
                 self._next_quote(symbol, now_us - (plan.history - number) * _HISTORY_STEP_US)
 
     def tick(self, seconds: float) -> None:
-        """What comes within so long."""
+        """Publish the records of a time span."""
         if not self._brokers.are_up:
-            return  # the workers hold it back
+            return  # the workers buffer it
         now_us = self._clock.true_us()
         for symbol in self._symbols:
             for kind, rate in enumerate(symbol.rates):
@@ -73,7 +73,7 @@ class Publisher:
                     (self._next_quote if kind else self._next_trade)(symbol, now_us)
 
     def apply(self, fault: faults.EachFault) -> None:
-        """Something out of the ordinary."""
+        """Publish the records of a fault."""
         match fault:
             case faults.Repeat():
                 self._repeat(self._symbols[fault.symbol], fault)
@@ -93,7 +93,7 @@ class Publisher:
                     self._next_trade(self._symbols[fault.symbol], self._clock.true_us())
 
     def _publish_old(self, symbol: _Symbol, count: int) -> None:
-        """Trades from before the symbol's first, of its first id series."""
+        """Publish trades from before the symbol's first, of its first id series."""
         begin_us = int(START_SECONDS * 1e6) - 100 * 3_600_000_000
         for _ in range(count):
             symbol.first_id -= 1
@@ -109,7 +109,7 @@ class Publisher:
         )  # fmt: skip
 
     def _begin_series(self, symbol: _Symbol, first_id: int) -> None:
-        """What was hidden of the series before stays so, unless its backfill comes later."""
+        """Start a new id series; unpublished trades of the previous one stay so, unless they are backfilled later."""
         symbol.series += 1
         symbol.next_id, symbol.update_id, symbol.hidden = first_id, 0, 0
 
@@ -157,7 +157,7 @@ class Publisher:
                 self._publish("book_tickers", symbol.name, encode(other), of_quote(other))
             return
         for trade in symbol.trades[-fault.count :]:
-            # The same trade over REST: other digits of the same numbers, received later.
+            # The same trade over REST: equal numbers with other digits, received later.
             again = replace(
                 trade, price=f"{trade.price}0", origin="backfill", received_time_us=self._clock.true_us()
             )
@@ -216,7 +216,7 @@ class Publisher:
             if fault.commits:
                 self._next_trade(symbol, self._clock.true_us())
             else:
-                # What is aborted is sent again later: here it never is.
+                # A real producer sends aborted records again; here they are not.
                 trade = self._trade(symbol, symbol.next_id, self._clock.true_us())
                 self._brokers.append("trades", key, encode(trade), "aborted")
         self._brokers.append("trades", key, None, "control")

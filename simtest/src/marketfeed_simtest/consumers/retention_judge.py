@@ -1,4 +1,4 @@
-"""What `retain` may delete, and what it must: held against each row that is deleted, and each that a run leaves."""
+"""The rows that `retain` may delete, and must delete: compared with each deleted row, and each row that a run keeps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ _EARLIEST_US: Final = 1_230_768_000_000_000
 _DELETED_BY_RETENTION: Final = (
     "trades", "book_tickers", "dead_letters", "trade_conflicts", "quote_conflicts"
 )  # fmt: skip
-"""Tables of which nothing else deletes; `rebuild` deletes candles and makes them again."""
+"""Tables from which nothing else deletes; `rebuild` deletes candles and recomputes them."""
 
 
 def time_of(table: str, row: Row) -> int:
-    """The time of a row that retention goes by."""
+    """Return the time of a row by which retention deletes it."""
     names = {"trades": "trade_time_us", "book_tickers": "received_time_us", "candles_1m": "open_time_us"}
     return int(row[names.get(table, "stored_time_us")])
 
@@ -24,8 +24,8 @@ class RetentionRun:
     """A run of `retain`.
 
     Attributes:
-        old: keys of what was old when it began, but for the newest of each symbol; without what was written since.
-        rebuilds: how many rebuilds there had been when it began.
+        old: keys of rows that were old when it began, without the newest of each symbol and rows written since.
+        rebuilds: number of earlier rebuilds when it began.
     """
 
     table: str
@@ -35,11 +35,11 @@ class RetentionRun:
 
 
 class RetentionJudge:
-    """Judges retention.
+    """Checks retention.
 
     Attributes:
         runs: all runs that have begun.
-        rebuilds, rebuilding: how many rebuilds of candles have begun, and how many have not ended.
+        rebuilds, rebuilding: number of rebuilds of candles that have begun, and of running ones.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RetentionJudge:
         ever: Mapping[str, Mapping[Key, Row]],
         violate: Callable[[str, str], None],
     ) -> None:
-        """Take the rows as they stand, and trades and quotes that were ever stored."""
+        """Keep references to the current rows, and to trades and quotes ever stored."""
         self.runs: list[RetentionRun] = []
         self.rebuilds = 0
         self.rebuilding = 0
@@ -57,7 +57,7 @@ class RetentionJudge:
         self._violate = violate
 
     def limit(self, table: str) -> int:
-        """The highest limit of a table that there ever was."""
+        """Return the highest limit of a table so far."""
         return max((run.limit_us for run in self.runs if run.table == table), default=0)
 
     def begin(self, table: str, limit_us: int) -> RetentionRun:
@@ -75,12 +75,12 @@ class RetentionJudge:
     def end(self, run: RetentionRun) -> None:
         """It has come to its end."""
         if run.table == "candles_1m" and (self.rebuilding or self.rebuilds != run.rebuilds):
-            return  # candles that are made again look as they did before
+            return  # recomputed candles are equal to the previous ones
         for key in run.old & self._tables[run.table].keys():
             self._violate("retention_left", f"{run.table} {key}, limit {run.limit_us}")
 
     def changed(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
-        """A transaction has written or deleted a row."""
+        """Check a row that a transaction has written or deleted."""
         if row is not None:
             for run in self.runs:
                 if run.table == table:
@@ -91,14 +91,14 @@ class RetentionJudge:
                 self._violate("deleted_young", f"{table} {key}: {old}, limit {limit}, newest: {is_newest}")
 
     def _newest(self, table: str) -> dict[Key, int]:
-        """Of trades and quotes the newest id of each symbol and series that was ever stored."""
+        """Return the newest id ever stored of each symbol and series of trades and quotes."""
         newest: dict[Key, int] = {}
         for key in self._ever.get(table, ()):
             newest[key[:3]] = max(newest.get(key[:3], -1), key[3])
         return newest
 
     def _is_old(self, table: str, row: Row, limit_us: int, trades_limit_us: int) -> bool:
-        """Whether a limit lets a row be deleted."""
+        """Return whether a limit allows a row to be deleted."""
         match table:
             case "dead_letters":
                 return bool(row["stored_time_us"] < limit_us) and self._is_dispensable(row, trades_limit_us)
@@ -112,7 +112,7 @@ class RetentionJudge:
         return bool(min(times) >= _EARLIEST_US and latest < limit_us)
 
     def _is_dispensable(self, letter: Row, trades_limit_us: int) -> bool:
-        """Whether a dead letter is not all that is known of a trade that may be young."""
+        """Return whether a dead letter is not the only record of a trade that may be recent."""
         key = (letter["venue"], letter["symbol"], letter["id_series"], letter["trade_id"])
         is_stored = letter["trade_id"] is None or key in self._ever["trades"]
         return is_stored or bool(letter["stored_time_us"] < trades_limit_us)

@@ -1,4 +1,4 @@
-"""What statements of the store have alike."""
+"""Helpers shared by the store's statements."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -8,14 +8,14 @@ from marketfeed_simtest.consumers.store import Row, Transaction
 
 Found = Sequence[Any] | int
 Statement = Callable[[Transaction, Any], Found]
-"""The rows that a statement gives, or how many it has changed."""
+"""Rows of a statement's result, or the number of changed rows."""
 SYMBOL: Final = ("venue", "symbol", "id_series")
 MARK: Final = ("table_name", "venue", "symbol", "id_series")
 MINUTE_US: Final = 60_000_000
 
 
 def merged_candles(held: Row, new: Row) -> Row:
-    """Two candles of a minute as one."""
+    """Merge two candles of a minute."""
     sums = ("volume", "quote_volume", "buy_volume", "trade_count")
     return {
         **held,
@@ -30,7 +30,7 @@ def merged_candles(held: Row, new: Row) -> Row:
 
 
 def candle_of(rows: Sequence[Row]) -> Row:
-    """The candle of a minute's trades."""
+    """Return the candle of a minute's trades."""
     by_id = sorted(rows, key=lambda row: row["trade_id"])
     first, last = by_id[0], by_id[-1]
     return {
@@ -46,5 +46,5 @@ def candle_of(rows: Sequence[Row]) -> Row:
 
 
 def age(quote: Row) -> tuple[int, int]:
-    """By which the newest quote of a symbol is found."""
+    """Return the sort key of quotes, by which the newest one of a symbol is found."""
     return quote["id_series"], quote["update_id"]

@@ -1,4 +1,4 @@
-"""One session: consumers at work, their faults, the commands beside them, and the oracle's judgement."""
+"""One session: running consumers, their faults, the commands beside them, and the oracle's checks."""
 
 import hashlib
 import random
@@ -28,13 +28,13 @@ _REFUSING_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a session.
+    """Result of a session.
 
     Attributes:
-        violations: invariant -> where it did not hold.
-        digest: of all rows, and of how the processes ended.
-        seconds: how long it was, in virtual time.
-        reached: what was met on the way, and how often.
+        violations: invariant -> its first violation.
+        digest: digest of all rows and of the processes' ends.
+        seconds: duration in virtual time.
+        reached: states reached -> how often.
     """
 
     violations: dict[str, str]
@@ -48,7 +48,7 @@ class Outcome:
 
 
 class Session:
-    """A plan at work."""
+    """A running plan."""
 
     def __init__(self, plan: Plan, make_database: MakeDatabase) -> None:
         self.plan = plan
@@ -308,7 +308,7 @@ class Session:
                 self.oracle.violate("no_stop", f"{life.name}: {life.error!r}")
 
     def run(self) -> Outcome:
-        """Run and judge it."""
+        """Run and check it."""
         with self.tasks.installed(), self.log.captured():
             try:
                 self._run()
@@ -345,7 +345,7 @@ def _rng(name: str, plan: Plan) -> random.Random:
 def run(
     plan: Plan, make_database: MakeDatabase = StoreDatabase, *, keep_log: bool = False
 ) -> tuple[Outcome, LogLines]:
-    """Run a plan; its outcome and its log."""
+    """Run a plan; return its outcome and its log."""
     session = Session(plan, make_database)
     session.log.keep = keep_log
     return session.run(), session.log

@@ -1,6 +1,6 @@
-"""What each statement of the consumer does to the rows of `store.py`: said again in Python, after the tables' pages.
+"""The effect of each statement of the consumer on the rows of `store.py`, implemented independently in Python.
 
-A statement that is not here is an error: a new one of the consumer's has to be added.
+A statement that is missing here is an error: a new one of the consumer has to be added.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ _NAMES: Final = {"venue", "symbol", "origin"}
 
 
 def run(transaction: Transaction, text: str, parameters: Any) -> Found:
-    """Do what the statement says; the rows that it gives, or how many it has changed."""
+    """Execute the statement; return its rows, or the number of changed rows."""
     statement = _EXACT.get(text) or UPKEEP.get(text)
     if statement is None:
         statement = next((one for begin, one in BEGINNINGS if text.strip().startswith(begin)), None)
     if statement is None:
-        raise NotImplementedError(f"the store does not know the statement: {text}")
+        raise NotImplementedError(f"unknown statement of the store: {text}")
     return statement(transaction, parameters)
 
 
@@ -122,7 +122,7 @@ def _set_offsets(t: Transaction, p: Any) -> Found:
     return 1
 
 
-# --- marks, missing ranges, rows ---
+# --- high-water marks, missing ranges, rows ---
 
 
 def _load_marks(t: Transaction, p: Any) -> Found:
@@ -209,7 +209,7 @@ def _stored(table: str, columns: Sequence[str]) -> Statement:
     return stored
 
 
-# --- what is derived, told or refused ---
+# --- derived rows, gap records, dead letters ---
 
 _CANDLE_NUMBERS: Final = {"open", "high", "low", "close", "volume", "quote_volume", "buy_volume"}
 

@@ -1,8 +1,8 @@
-"""A small database behind the connection that the consumer takes: atomic transactions, and everything that can end one.
+"""A small database behind the consumer's connection: atomic transactions, and every way in which one can fail.
 
-It has no SQL: `statements.py` says for each statement of the consumer what it does to rows. A transaction works on a
-snapshot; one that read or wrote what another has committed since ends in a serialization failure, as does one that
-would have to wait for another's row. That is stricter than PostgreSQL, so a transaction is tried again more often here.
+It has no SQL: `statements.py` implements each statement of the consumer. A transaction works on a
+snapshot; one that read or wrote rows that another has committed since ends in a serialization failure, as does one that
+would have to wait for another's row. That is stricter than PostgreSQL, so transactions are retried more often here.
 """
 
 import copy
@@ -45,7 +45,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def _scope(table: str, key: Key) -> tuple[str, Key]:
-    """What counts as one thing when it is told whether two transactions met."""
+    """Unit of conflict detection between two transactions."""
     return table, key[:3] if table not in ("high_water_marks", "retention_state") else key[:4]
 
 
@@ -53,8 +53,8 @@ class Store:
     """The tables.
 
     Attributes:
-        on_commit: called with what each transaction has changed: None is a row that is gone.
-        is_up: whether it takes connections.
+        on_commit: called with the changes of each transaction: None is a deleted row.
+        is_up: whether it accepts connections.
     """
 
     def __init__(self, strikes: Strikes) -> None:
@@ -75,7 +75,7 @@ class Store:
         return connection, POSTGRESQL
 
     def shut(self) -> None:
-        """Take no connections, and end those that are open."""
+        """Reject connections, and close open ones."""
         self.is_up = False
         for connection in list(self.open):
             connection.break_off()
@@ -93,7 +93,7 @@ class Store:
             call(changes)
 
     def changed_since(self, scopes: Iterable[tuple[str, Key]], commit: int) -> bool:
-        """Whether something of `scopes` was committed after `commit`."""
+        """Return whether a change in `scopes` was committed after `commit`."""
         return any(self._versions.get(one, 0) > commit for one in scopes)
 
 
@@ -109,7 +109,7 @@ class Transaction:
         self.look()
 
     def look(self) -> None:
-        """See what is committed now."""
+        """Take a new snapshot."""
         self.begun = self._store.commits
         self._tables = {name: dict(rows) for name, rows in self._store.tables.items()}
         for (table, key), row in self.changes.items():
@@ -121,7 +121,7 @@ class Transaction:
         return self._tables[table].get(key)
 
     def rows(self, table: str, **where: Any) -> list[Row]:
-        """The rows that have these values, by their key."""
+        """Return the rows with these values, by their key."""
         found = [
             (key, row)
             for key, row in self._tables[table].items()
@@ -136,7 +136,7 @@ class Transaction:
         """Write a row.
 
         Raises:
-            psycopg.Error: its key is taken, the content refused, or another transaction has it.
+            psycopg.Error: its key exists, the content is rejected, or another transaction holds it.
         """
         key = tuple(row[name] for name in KEYS[table])
         if is_new and key in self._tables[table]:
@@ -169,11 +169,11 @@ class Transaction:
 
 
 REFUSED_QTY: Final = 666
-"""A constraint of the database refuses trades of this quantity: what stands for every content that it refuses."""
+"""Quantity of trades that a constraint of the database rejects; represents every rejected content."""
 
 
 class Connection:
-    """Stands for the `psycopg.Connection` that the consumer works with."""
+    """Model of the consumer's `psycopg.Connection`."""
 
     def __init__(self, store: Store) -> None:
         self.isolation_level: Any = psycopg.IsolationLevel.SERIALIZABLE
@@ -202,7 +202,7 @@ class Connection:
         yield
 
     def begun(self, text: str) -> Transaction:
-        """The transaction that a statement runs in; what strikes the statement, strikes."""
+        """Return the transaction of a statement, after its injected faults."""
         self._alive()
         if self._failed:
             raise errors.InFailedSqlTransaction("current transaction is aborted")
@@ -216,7 +216,7 @@ class Connection:
         return self.transaction
 
     def fail(self, cuts: bool, sqlstate: str) -> None:
-        """End a statement in an error, or the connection."""
+        """End a statement, or the connection, with an error."""
         if cuts:
             self.break_off()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
@@ -224,7 +224,7 @@ class Connection:
         raise errors.lookup(sqlstate)("made by the store")
 
     def spoiled(self) -> None:
-        """A statement of the transaction has failed."""
+        """Mark the transaction as failed."""
         self._failed = True
 
     def commit(self) -> None:
@@ -283,7 +283,7 @@ class Connection:
 
 
 class Cursor:
-    """Stands for `psycopg.Cursor`."""
+    """Model of `psycopg.Cursor`."""
 
     def __init__(self, connection: Connection) -> None:
         self.rowcount = -1

@@ -1,8 +1,8 @@
-"""Threads of which one runs at a time, by the session's clock: what a consumer's loop and its writer are run by.
+"""Threads of which one runs at a time, by the session's clock: they run a consumer's loop and its writer.
 
-A consumer blocks where it waits, so each of its threads is a real one here, too. But only one of them ever runs: it
-hands over where it would wait, to whoever is due next, and the clock jumps to that moment. So the order in which
-things happen follows from the plan alone, and nothing waits for real.
+A consumer blocks where it waits, so each of its threads is a real one here, too. But only one of them runs at a time:
+where it would wait, it yields to the next due thread, and the clock advances to that time. So the order of events
+follows from the plan alone, and no real time passes.
 """
 
 import heapq
@@ -18,15 +18,15 @@ from marketfeed_simtest.clock import TURN_SECONDS, Clock
 
 
 class Killed(BaseException):
-    """The process that this thread belongs to is gone."""
+    """The process of this thread has been killed."""
 
 
 class Task:
     """A thread of a session.
 
     Attributes:
-        error: what it ended in.
-        frozen_until: it does not run before.
+        error: error that it ended with.
+        frozen_until: time before which it does not run.
     """
 
     def __init__(self, name: str, function: Callable[[], None]) -> None:
@@ -56,15 +56,15 @@ class Tasks:
         self._threads: list[tuple[Task, threading.Thread]] = []
 
     def call_at(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make a call at a time; it must not wait for anything."""
+        """Schedule a call at a time; it must not wait."""
         self._push(max(seconds, self.clock.seconds), call, 0)
 
     def call_in(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make a call so much later."""
+        """Schedule a call after a delay."""
         self.call_at(self.clock.seconds + seconds, call)
 
     def spawn(self, name: str, function: Callable[[], None]) -> Task:
-        """Begin a task; what `function` raises is its `error`."""
+        """Start a task; an exception of `function` becomes its `error`."""
         task = Task(name, function)
         thread = threading.Thread(target=self._run, args=(task,), name=name, daemon=True)
         self._threads.append((task, thread))
@@ -73,11 +73,11 @@ class Tasks:
         return task
 
     def sleep(self, seconds: float) -> None:
-        """Let others run for so long."""
+        """Sleep while others run."""
         self.block(max(0.0, seconds))
 
     def block(self, seconds: float | None) -> None:
-        """Wait until somebody calls `wake`, or for so long.
+        """Wait until `wake` is called, or for a time.
 
         Raises:
             Killed: the task was killed, before or meanwhile.
@@ -86,29 +86,29 @@ class Tasks:
         if me.is_killed:
             raise Killed
         if seconds is not None:
-            # A turn takes time: who waits for less than a float can tell would never end.
+            # A turn takes time: a wait below a float's resolution would never end.
             self._push(self.clock.seconds + max(seconds, TURN_SECONDS), me, me.token)
         self._hand_over(me)
         if me.is_killed:
             raise Killed
 
     def waker(self) -> Callable[[], None]:
-        """What ends the wait that the current task begins next, and no later one."""
+        """Return a function that ends the current task's next wait, and no later one."""
         me, token = self._current, self._current.token
         return lambda: self._push(self.clock.seconds, me, token) if me.token == token else None
 
     def kill(self, task: Task) -> None:
-        """Let a task end where it waits."""
+        """Kill a task where it waits."""
         task.is_killed = True
         task.frozen_until = 0.0
         if not task.is_done:
             self._push(self.clock.seconds, task, task.token)
 
     def run_until(self, seconds: float) -> None:
-        """Let everything happen that is due before a time.
+        """Run everything that is due before a time.
 
         Raises:
-            BaseException: what a call has raised.
+            BaseException: exception of a call.
         """
         self._push(seconds, self._driver, self._driver.token)
         self._hand_over(self._driver)
@@ -116,7 +116,7 @@ class Tasks:
             raise self.errors[0]
 
     def end(self) -> None:
-        """Kill what still runs, and wait for the threads."""
+        """Kill running tasks, and join the threads."""
         for task, _ in self._threads:
             if not task.is_done:
                 self.kill(task)
@@ -165,7 +165,7 @@ class Tasks:
         self._current = self._next()
         self._current.turn.release()
 
-    # --- what a consumer takes from its World ---
+    # --- the consumer's World ---
 
     def wait(
         self, fs: "Collection[Future[Any]]", /, timeout: float | None = None
@@ -188,7 +188,7 @@ class Tasks:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the module `time` show the session's clock, and `time.sleep` let others run."""
+        """Patch the module `time` with the session's clock; `time.sleep` runs other tasks."""
         with self.clock.installed():
             time.sleep = self.sleep  # type: ignore[assignment]
             yield
@@ -214,7 +214,7 @@ class _Event(threading.Event):
 
 
 class Answer(Future[Any]):
-    """A future whose `result` and `exception` let others run until it is there."""
+    """A future whose `result` and `exception` run other tasks until it is done."""
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class Answer(Future[Any]):
 
 
 class Thread(Executor):
-    """Runs what it is given, a piece at a time and after a pause, in a task of its own."""
+    """An executor that runs calls one at a time, after a pause, in a task of its own."""
 
     _STOP: Final = None
 

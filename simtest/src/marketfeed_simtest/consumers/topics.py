@@ -1,8 +1,8 @@
-"""Kafka's brokers as consumers see them: logs with offsets and leader epochs, and what can become of them.
+"""Model of Kafka's brokers for consumers: logs with offsets and leader epochs, and their faults.
 
 Kept of the real thing, and tested against it (tests/integration/test_integration_consumer_kafka_model.py): an offset
-that a control record or an aborted record has is never handed out; a log that was cut goes on under a new leader epoch,
-and tells by epoch where the old one ended (KIP-320); a topic that is created again has another id and begins at 0.
+of a control record or an aborted record is never returned; a truncated log continues under a new leader epoch,
+and returns the end offset of each epoch (KIP-320); a topic that is created again has another id and begins at 0.
 """
 
 import random
@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["record", "control", "aborted"]
 
 
 class Entry(NamedTuple):
-    """A place in a log; `number` is its own for ever, also where another one takes its offset later."""
+    """An entry of a log; its `number` is unique, also where another entry has the same offset later."""
 
     number: int
     topic: str
@@ -34,8 +34,8 @@ class Log:
     """One partition of one topic.
 
     Attributes:
-        low: the first offset it still has.
-        epochs: leader epochs and where each began.
+        low: log start offset.
+        epochs: leader epochs and their first offsets.
     """
 
     def __init__(self) -> None:
@@ -45,20 +45,20 @@ class Log:
 
     @property
     def end(self) -> int:
-        """The offset after its last."""
+        """Return the log end offset."""
         return self.low + len(self.entries)
 
     @property
     def epoch(self) -> int:
-        """The current leader epoch."""
+        """Return the current leader epoch."""
         return self.epochs[-1][0]
 
     def at(self, offset: int) -> Entry:
-        """The entry of an offset that it has."""
+        """Return the entry of an offset."""
         return self.entries[offset - self.low]
 
     def between(self, first: int, end: int) -> list[Entry]:
-        """Its entries of these offsets, as far as it has them."""
+        """Return its entries of these offsets, as far as they exist."""
         return self.entries[max(0, first - self.low) : max(0, end - self.low)]
 
     def elect(self) -> None:
@@ -66,7 +66,7 @@ class Log:
         self.epochs.append((self.epoch + 1, self.end))
 
     def cut(self, offset: int) -> None:
-        """A leader that does not have what stands from `offset` on."""
+        """Elect a leader without the entries from `offset` on."""
         offset = max(offset, self.low)
         del self.entries[offset - self.low :]
         epoch = self.epoch + 1
@@ -74,13 +74,13 @@ class Log:
         self.epochs.append((epoch, offset))
 
     def delete_before(self, offset: int) -> None:
-        """Retention: what stands before `offset` is gone."""
+        """Delete the entries before `offset`, as Kafka's retention does."""
         offset = min(max(offset, self.low), self.end)
         del self.entries[: offset - self.low]
         self.low = offset
 
     def end_of(self, epoch: int) -> int:
-        """Where the log of a leader epoch ends."""
+        """Return the end offset of a leader epoch."""
         return next((start for one, start in self.epochs if one > epoch), self.end)
 
 
@@ -93,7 +93,7 @@ class Topic:
 
     @property
     def id(self) -> str:
-        """As the consumer writes it."""
+        """Return the topic's id in the consumer's format."""
         return f"{self.number:032x}"
 
 
@@ -101,12 +101,12 @@ ANSWER_SECONDS: Final = 0.003
 
 
 class Brokers:
-    """The topics, and whether the brokers answer.
+    """The topics, and the brokers' reachability.
 
     Attributes:
-        down_until: they do not answer before.
+        down_until: end of an outage.
         on_append: called with each entry that is written.
-        on_change: called when a log, or what the brokers tell of it, has changed.
+        on_change: called when a log or its metadata has changed.
     """
 
     def __init__(self, clock: Clock, rng: random.Random, names: tuple[str, ...], partitions: int) -> None:
@@ -124,11 +124,11 @@ class Brokers:
 
     @property
     def are_up(self) -> bool:
-        """Whether they answer."""
+        """Return whether they respond."""
         return self.clock.seconds >= self.down_until
 
     def create(self, name: str) -> None:
-        """Create a topic; one of the same name is gone."""
+        """Create a topic; one of the same name is deleted."""
         self._created += 1
         self.topics[name] = Topic(self._created, self.partitions)
         self.changed()
@@ -139,16 +139,16 @@ class Brokers:
         self.changed()
 
     def log(self, partition: Partition) -> Log | None:
-        """A partition's log; None where there is no such topic."""
+        """Return a partition's log; None where there is no such topic."""
         topic = self.topics.get(partition[0])
         return topic.logs[partition[1]] if topic else None
 
     def partition_of(self, key: bytes) -> int:
-        """The partition that a key's records go to."""
+        """Return the partition of a key."""
         return zlib.crc32(key) % self.partitions
 
     def append(self, name: str, key: bytes, value: bytes | None, kind: Kind = "record") -> Entry | None:
-        """Write at the end of the key's partition; None where there is no such topic."""
+        """Append to the key's partition; return None where there is no such topic."""
         topic = self.topics.get(name)
         if topic is None:
             return None
@@ -163,6 +163,6 @@ class Brokers:
         return entry
 
     def changed(self) -> None:
-        """Tell those who wait for something."""
+        """Wake waiting clients."""
         for call in self.on_change:
             call()

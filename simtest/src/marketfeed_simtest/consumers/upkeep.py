@@ -1,4 +1,4 @@
-"""What the statements of `retain`, `rebuild` and the audit do to the rows of `store.py`."""
+"""The effect of the statements of `retain`, `rebuild` and the audit on the rows of `store.py`."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -218,7 +218,7 @@ def _retained(t: Transaction, _: Any) -> Found:
 
 
 def _rejected(t: Transaction, _: Any) -> Found:
-    """Each id a range of its own: what is judged of them is the same."""
+    """Return each id as a range of its own: the audit's result is the same."""
     newest: dict[tuple[Any, ...], int] = {}
     for row in t.rows("dead_letters"):
         if row["trade_id"] is not None:
@@ -305,4 +305,4 @@ BEGINNINGS: Final[tuple[tuple[str, Statement], ...]] = (
         for table in (trades.NAME, book_tickers.NAME, candles_1m.NAME)
     ),
 )
-"""Statements that are put together for each table."""
+"""Statements that are generated for each table."""
