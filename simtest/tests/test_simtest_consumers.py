@@ -109,12 +109,12 @@ def test_store_and_postgres_hold_the_same_rows() -> None:
             for make in (make_database, StoreDatabase):
                 session = Session(SITUATIONS[name], make)
                 assert session.run().violations == {}
-                held.append({table: _told(rows) for table, rows in session.oracle.tables.items()})
+                held.append({table: _comparable(rows) for table, rows in session.oracle.tables.items()})
             assert held[0]["trades"]
             assert held[0] == held[1], name
 
 
-def _told(rows: dict[Key, Row]) -> dict[Key, Row]:
+def _comparable(rows: dict[Key, Row]) -> dict[Key, Row]:
     return {key: {n: v for n, v in row.items() if n not in BY_THE_WAY} for key, row in rows.items()}
 
 

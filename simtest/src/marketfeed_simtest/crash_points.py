@@ -89,7 +89,7 @@ class _CrashSession(Session):
         if point == "side by side":
             self.start_beside(SIDE_BY_SIDE_SECONDS)
         else:
-            self.newest.kill(write_what_is_under_way=False)
+            self.newest.kill(write_in_flight=False)
 
 
 def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> None:

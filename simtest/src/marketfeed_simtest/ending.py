@@ -13,7 +13,7 @@ from marketfeed_simtest.venue_model import Delivered
 from marketfeed_workers.roster import ADOPT_SECONDS
 from marketfeed_workers.settings import parse_time_us
 
-_UNDER_WAY_SECONDS = 5.0
+_IN_FLIGHT_SECONDS = 5.0
 """Seconds before the last process's end within which new messages need not have reached it."""
 
 
@@ -77,7 +77,7 @@ class Ending:
             if trade.series != series or trade.id > newest:
                 continue
             begun = begins is not None and (trade.id >= begins or (series > 0 and self._knows_beginnings))
-            if trade.seconds > self._last_end - _UNDER_WAY_SECONDS:
+            if trade.seconds > self._last_end - _IN_FLIGHT_SECONDS:
                 break
             if not begun and trade.seconds > self._last_end - 30:
                 continue
@@ -191,11 +191,11 @@ def check_metrics(
     if life.registry is None:
         return
     for topic in topics.values():
-        told = metric(life.registry, "kafka_publish_success_total", topic=topic)
+        value = metric(life.registry, "kafka_publish_success_total", topic=topic)
         written = oracle.written_by[life.number, topic]
-        if told != written:
+        if value != written:
             oracle.violate(
-                "wrong_metric", f"kafka_publish_success_total of {topic} is {told:.0f}, written: {written}"
+                "wrong_metric", f"kafka_publish_success_total of {topic} is {value:.0f}, written: {written}"
             )
     read = metric(life.registry, "vendor_fetch_success_total")
     refused = metric(life.registry, "vendor_fetch_failure_total", reason="bad_frame")
@@ -203,15 +203,15 @@ def check_metrics(
         oracle.violate("wrong_metric", f"{read:.0f} messages and {refused:.0f} bad frames of {frames} frames")
     for outcome in ("filled", "absent"):
         counted = metric(life.registry, "marketfeed_trade_gaps_total", outcome=outcome)
-        told = len(oracle.gap_states[life.number, outcome])
-        if counted < told:
-            oracle.violate("wrong_metric", f"{counted:.0f} gaps {outcome}, and records of {told}")
+        value = len(oracle.gap_states[life.number, outcome])
+        if counted < value:
+            oracle.violate("wrong_metric", f"{counted:.0f} gaps {outcome}, and records of {value}")
     kept = metric(life.registry, "marketfeed_messages_rejected_total")
     if kept != oracle.written_by[life.number, topics["rejected"]]:
         oracle.violate("wrong_metric", f"{kept:.0f} messages rejected, but fewer kept")
     for symbol, known in oracle.symbols.items() if is_last else ():
         latest = known.latest or SeriesRecords()  # gaps of the previous series are not backfilled any more
-        adopts = life.ended - life.began > ADOPT_SECONDS[0] + _UNDER_WAY_SECONDS
+        adopts = life.ended - life.began > ADOPT_SECONDS[0] + _IN_FLIGHT_SECONDS
         # Two processes may report an id in a record each.
         every = merged(span for gap, _ in latest.gaps.values() for span in gap.missing)
         reported = _size(every)
@@ -219,8 +219,8 @@ def check_metrics(
         known_ids = _size(every if adopts else latest.missing_known_to(life.number, life.began))
         still_open = any(gap.state == "open" for gap, _ in latest.gaps.values())
         missing = metric(life.registry, "marketfeed_trade_ids_missing", symbol=symbol)
-        untold = oracle.made_since(symbol, life.ended - oracle.hold_seconds - _UNDER_WAY_SECONDS)
-        if not (known_ids <= missing <= reported + untold or still_open):
+        unreported = oracle.made_since(symbol, life.ended - oracle.hold_seconds - _IN_FLIGHT_SECONDS)
+        if not (known_ids <= missing <= reported + unreported or still_open):
             oracle.violate(
                 "wrong_metric",
                 f"marketfeed_trade_ids_missing of {symbol} is {missing:.0f}, reported: {reported}",

@@ -72,7 +72,7 @@ class ProducerModel:
         self._unreported: deque[_Item] = deque()
         self._due: deque[tuple[_Item, KafkaError | None]] = deque()
         self._fatal: KafkaError | None = None
-        self._told_outage_until = 0.0
+        self._reported_outage_until = 0.0
         self._heads: list[tuple[float, int, deque[_Item]]] = []
         """Heap of the non-empty queues: time at which the first record of each is written, number, queue."""
         self._numbers = count()
@@ -110,7 +110,7 @@ class ProducerModel:
         if timeout > 0 and not self._due:
             self._cluster.clock.advance(min(timeout, self._next_due()))
             self._collect()
-        self._tell_outage()
+        self._report_outage()
         if self._fatal is not None:
             fatal, self._fatal = self._fatal, None
             raise KafkaException(fatal)
@@ -163,19 +163,19 @@ class ProducerModel:
             for item in list(queue)[:most]:
                 self._write(item, cluster.clock.seconds)
             queue.clear()
-        self.let_go()
+        self.discard_in_flight()
 
     def kill_now(self) -> None:
         """End the process, and write no queued record."""
         self.is_dead = True
         for queue in self._all_queues():
             queue.clear()
-        self.let_go()
+        self.discard_in_flight()
 
     def _is_gone(self) -> bool:
         return self.is_dead
 
-    def let_go(self) -> None:
+    def discard_in_flight(self) -> None:
         """Discard all in-flight records of this client."""
         self._cluster.detach(self.step)
 
@@ -216,11 +216,11 @@ class ProducerModel:
         while cluster.is_up and self._unreported and self._unreported[0].report_at <= cluster.clock.seconds:
             self._due.append((self._unreported.popleft(), None))
 
-    def _tell_outage(self) -> None:
+    def _report_outage(self) -> None:
         """Report failed connections once per outage."""
         cluster = self._cluster
-        if not cluster.is_up and self._told_outage_until < cluster.down_until and not self.is_dead:
-            self._told_outage_until = cluster.down_until
+        if not cluster.is_up and self._reported_outage_until < cluster.down_until and not self.is_dead:
+            self._reported_outage_until = cluster.down_until
             if self._on_error is not None:
                 self._on_error(KafkaError(KafkaError._TRANSPORT, "the brokers are gone"))
                 self._on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))

@@ -130,7 +130,7 @@ class Life:
         if handler is not None:
             self._context.run(handler)
 
-    def kill(self, *, write_what_is_under_way: bool = True) -> None:
+    def kill(self, *, write_in_flight: bool = True) -> None:
         """Kill the process: nothing that it does from now on has an effect."""
         if not self.is_running:
             return
@@ -138,7 +138,7 @@ class Life:
         for producer in self.producers:
             if producer.is_dead:
                 continue
-            if write_what_is_under_way:
+            if write_in_flight:
                 producer.kill()
             else:
                 producer.kill_now()
@@ -182,7 +182,7 @@ class Life:
 
     def _make_producer(self, config: dict[str, Any]) -> Producer:
         for producer in self.producers:  # replaced after a rejection: none of its records is written any more
-            producer.let_go()
+            producer.discard_in_flight()
         made = ProducerModel(self._cluster, config, self.number)
         self.producers.append(made)
         return cast(Producer, made)

@@ -273,15 +273,15 @@ class Oracle:
     def _progress(self, record: Record) -> None:
         if record.key.endswith(b"|quotes"):
             return
-        told = decode_progress(record.value or b"")
-        one = self.symbols[told.symbol].series[told.id_series]
-        checkpoint = told.trade_id if told.next_id is None else told.next_id - 1
+        decoded = decode_progress(record.value or b"")
+        one = self.symbols[decoded.symbol].series[decoded.id_series]
+        checkpoint = decoded.trade_id if decoded.next_id is None else decoded.next_id - 1
         if one.begins is None:
             one.begins = checkpoint + 1
         one.checkpoint = checkpoint
         while one.uncovered and one.uncovered[0][0] <= checkpoint:
             one.uncovered.popleft()
-        self._check_checkpoint(told.symbol, one)
+        self._check_checkpoint(decoded.symbol, one)
 
     def unstored(self, symbol: str, series: int) -> dict[int, TrueTrade]:
         """Return the ids of the venue's series that are not in the topic, in order."""

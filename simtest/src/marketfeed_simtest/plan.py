@@ -217,7 +217,7 @@ def _kinds(rng: random.Random, names: tuple[str, ...]) -> Mapping[str, tuple[int
             2,
             lambda: venue_faults.Stall(streams=one_stream(), seconds=pick((20, 100, 200))),
         ),
-        "mute_stream": (
+        "no_stream_data": (
             1,
             lambda: venue_faults.Drop(streams=one_stream(), count=None, seconds=pick((20, 100, 200))),
         ),

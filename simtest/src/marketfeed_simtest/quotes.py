@@ -15,7 +15,7 @@ from marketfeed_simtest.truth import TrueQuote, Truth
 from marketfeed_wire import BookTicker, DecodeError, decode_book_ticker, key_for
 from marketfeed_workers.ledger import QUOTES_EVERY
 
-_UNDER_WAY_SECONDS: Final = 5.0
+_IN_FLIGHT_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class QuoteJudge:
             quotes = [
                 each
                 for each in self._truth.symbol(symbol).quotes
-                if each.seconds < last_end - _UNDER_WAY_SECONDS
+                if each.seconds < last_end - _IN_FLIGHT_SECONDS
             ]
             last = self.last(symbol)
             if quotes and last < (quotes[-1].series, quotes[-1].id):

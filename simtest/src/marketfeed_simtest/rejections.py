@@ -39,38 +39,41 @@ class RejectionJudge:
 
     def written(self, record: Record) -> None:
         """Check a written record."""
-        told = decode_rejected(record.value or b"")
-        what = f"{told.symbol} {told.trade_id}, {told.reason}, by process {record.life}"
-        if (told.venue, told.stream, record.key) != (self._venue, "trade", key_for(told.symbol)):
-            self._violate("wrong_rejection", f"{what}: {told.venue}, {told.stream}, {record.key!r}")
-        if told.reason != "impossible_time":
-            self._check_row(told, record.life, what)
+        rejected = decode_rejected(record.value or b"")
+        what = f"{rejected.symbol} {rejected.trade_id}, {rejected.reason}, by process {record.life}"
+        if (rejected.venue, rejected.stream, record.key) != (self._venue, "trade", key_for(rejected.symbol)):
+            self._violate("wrong_rejection", f"{what}: {rejected.venue}, {rejected.stream}, {record.key!r}")
+        if rejected.reason != "impossible_time":
+            self._check_row(rejected, record.life, what)
             return
         one = Rejectable(
-            record.life, told.symbol, told.trade_id if told.trade_id is not None else -1, told.raw
+            record.life,
+            rejected.symbol,
+            rejected.trade_id if rejected.trade_id is not None else -1,
+            rejected.raw,
         )
         self._written[one] += 1
         if self._written[one] > len(self._deliveries.rejectable.get(one, ())):
             self._violate(
-                "wrong_rejection", f"{what}: no such message was read, or fewer times: {told.raw[:200]!r}"
+                "wrong_rejection", f"{what}: no such message was read, or fewer times: {rejected.raw[:200]!r}"
             )
-        self._check_series(told, record.seconds, what)
+        self._check_series(rejected, record.seconds, what)
 
-    def _check_series(self, told: RejectedMessage, seconds: float, what: str) -> None:
-        true = self._truth.symbol(told.symbol)
-        newest = next((row for row in reversed(true.trades) if row.id == told.trade_id), None)
+    def _check_series(self, rejected: RejectedMessage, seconds: float, what: str) -> None:
+        true = self._truth.symbol(rejected.symbol)
+        newest = next((row for row in reversed(true.trades) if row.id == rejected.trade_id), None)
         if newest is None or newest.series != true.series:
             return
         began = next(row.seconds for row in true.trades if row.series == true.series)
-        is_wrong = (told.id_series > 0) if not true.series else (told.id_series < 1)
+        is_wrong = (rejected.id_series > 0) if not true.series else (rejected.id_series < 1)
         if is_wrong and (not true.series or seconds > began + _SERIES_SECONDS):
-            self._violate("wrong_rejection", f"{what}: id series {told.id_series}")
+            self._violate("wrong_rejection", f"{what}: id series {rejected.id_series}")
 
-    def _check_row(self, told: RejectedMessage, life: int, what: str) -> None:
-        self._rows[life, told.symbol, told.raw] += 1
-        ids = [number for symbol, number in self._odd_rows() if symbol == told.symbol]
-        if self._rows[life, told.symbol, told.raw] > 1 or not any(
-            b"%d" % number in told.raw for number in ids
+    def _check_row(self, rejected: RejectedMessage, life: int, what: str) -> None:
+        self._rows[life, rejected.symbol, rejected.raw] += 1
+        ids = [number for symbol, number in self._odd_rows() if symbol == rejected.symbol]
+        if self._rows[life, rejected.symbol, rejected.raw] > 1 or not any(
+            b"%d" % number in rejected.raw for number in ids
         ):
             self._violate("wrong_rejection", f"{what}: no such row was returned, or it was kept before")
 

@@ -129,7 +129,7 @@ class VenueModel:
         self.away_until = 0.0
         self.requests = 0
         self.most_requests = 0
-        self._asked: defaultdict[tuple[int, str], deque[float]] = defaultdict(deque)
+        self._request_times: defaultdict[tuple[int, str], deque[float]] = defaultdict(deque)
         self.frames_delivered: Counter[int] = Counter()
         self.delivered: list[Delivered] = []
         self.deliveries = Deliveries(clock, self.truth, microseconds=VENUES[venue].microseconds)
@@ -143,7 +143,7 @@ class VenueModel:
         self._first_data_seconds = (0.0, 0.0, 0.1, 1.0) if slow_subscriptions else (0.0,)
         self._quantum_seconds = quantum_seconds
         self._opened = 0
-        self._told: dict[int, tuple[float, float]] = {}
+        self._limits_by_life: dict[int, tuple[float, float]] = {}
         self._handshakes: dict[tuple[int, str], float] = {}
         self._forced_until = 0.0
         self.instruments: dict[str, Instrument] = {name: instrument(name) for name in rates}
@@ -315,7 +315,7 @@ class VenueModel:
             await asyncio.sleep(delay_seconds)
         if endpoint == "trades":
             query = {**query, "limit": str(min(int(query.get("limit", "500")), self.recent_trades))}
-        self._check_told(life, sent)
+        self._check_limit(life, sent)
         struck = sum(each.hits for each in self._doors.errors)
         reply = self._rest.answer(endpoint, query, headers, _ADDRESS)
         if reply is None:
@@ -323,30 +323,33 @@ class VenueModel:
         if reply.status in (429, 418):
             if struck == sum(each.hits for each in self._doors.errors):
                 self._check_forced(float(reply.headers.get("Retry-After") or 0))
-            self._told_away(life, sent, reply.headers.get("Retry-After"))
+            self._record_limit(life, sent, reply.headers.get("Retry-After"))
         elif reply.status in _REFUSALS:
             self._away_for(_REFUSED_PAUSE_SECONDS)
         return _Response(reply.status, reply.body, reply.headers)
 
     def _count_request(self, about: tuple[int, str], now: float) -> None:
         self.requests += 1
-        asked = self._asked[about]
+        asked = self._request_times[about]
         asked.append(now)
         while asked[0] < now - _WINDOW_SECONDS:
             asked.popleft()
         self.most_requests = max(self.most_requests, len(asked))
 
-    def _told_away(self, life: int, sent: float, retry_after: str | None) -> None:
+    def _record_limit(self, life: int, sent: float, retry_after: str | None) -> None:
         """Record a rate limit or ban of a process; a new process does not inherit it."""
         now = self._clock.seconds
         seconds = float(retry_after) if retry_after else _UNKNOWN_PAUSE_SECONDS
-        told_at, told_until = self._told.get(life, (now, 0.0))
-        self._told[life] = (told_at if sent <= told_at else now, max(told_until, now + seconds))
+        limited_at, limited_until = self._limits_by_life.get(life, (now, 0.0))
+        self._limits_by_life[life] = (
+            limited_at if sent <= limited_at else now,
+            max(limited_until, now + seconds),
+        )
         self._away_for(seconds)
 
-    def _check_told(self, life: int, sent: float) -> None:
-        told_at, told_until = self._told.get(life, (0.0, 0.0))
-        if told_at < sent < told_until - 0.05:
+    def _check_limit(self, life: int, sent: float) -> None:
+        limited_at, limited_until = self._limits_by_life.get(life, (0.0, 0.0))
+        if limited_at < sent < limited_until - 0.05:
             self.complaints.append("requested again before the time of a 429 or 418 was over")
 
     def _check_forced(self, seconds: float) -> None:

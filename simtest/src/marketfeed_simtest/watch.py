@@ -77,7 +77,7 @@ class Watch:
             await asyncio.sleep(1.0)
             self._check_ready()
             self._check_checkpoints()
-            self._check_told()
+            self._check_status()
             self._check_probes()
             self._looks += 1
             if self._looks % COLLECTION_LOOKS == 0:
@@ -102,10 +102,10 @@ class Watch:
         ):
             self._oracle.violate("probes_differ", f"/livez: {why}")
         if self._looks % METRIC_LOOKS == 0:
-            told = metric(registry, "marketfeed_worker_ready")
-            if told != status.ready:
+            reported = metric(registry, "marketfeed_worker_ready")
+            if reported != status.ready:
                 self._oracle.violate(
-                    "wrong_metric", f"marketfeed_worker_ready is {told:.0f}, status: {status.ready}"
+                    "wrong_metric", f"marketfeed_worker_ready is {reported:.0f}, status: {status.ready}"
                 )
 
     def _check_ready(self) -> None:
@@ -141,7 +141,7 @@ class Watch:
                     f"{symbol} {number} is in the topic for {age:.0f} s, not in the checkpoint",
                 )
 
-    def _check_told(self) -> None:
+    def _check_status(self) -> None:
         """Compare the status with the previous one, and with the brokers."""
         self._looks_without_kafka = 0 if self._cluster.is_up else self._looks_without_kafka + 1
         status = self._life().status()
@@ -155,10 +155,12 @@ class Watch:
         if status.ready:
             self._was_ready.add(number)
         for symbol, each in status.symbols.items():
-            told, key = each.last_trade_time_us, (number, symbol, each.id_series)
-            if told is not None and told < self._last_times.get(key, told):
-                self._oracle.violate("last_time_backwards", f"{symbol}: {told} after {self._last_times[key]}")
-            self._last_times[key] = told or 0
+            reported, key = each.last_trade_time_us, (number, symbol, each.id_series)
+            if reported is not None and reported < self._last_times.get(key, reported):
+                self._oracle.violate(
+                    "last_time_backwards", f"{symbol}: {reported} after {self._last_times[key]}"
+                )
+            self._last_times[key] = reported or 0
         for life, symbol in list(self._taken_up):
             if life == number and symbol not in status.symbols:
                 del self._taken_up[life, symbol]  # it was removed, and begins again when it is added

@@ -29,7 +29,7 @@ from marketfeed_simtest.consumers.postgres import databases
 from marketfeed_simtest.consumers.session import run
 
 FIRST_SEED: Final = 70_000
-_POISONS: Final[tuple[Poisonous, ...]] = ("trade", "refused", "quote", "gap", "named", "told", "refused")
+_POISONS: Final[tuple[Poisonous, ...]] = ("trade", "refused", "quote", "gap", "named", "reported", "refused")
 _BUSY: Final = ((12.0, 6.0), (4.0, 2.0))
 
 SITUATIONS: Final[dict[str, Plan]] = {

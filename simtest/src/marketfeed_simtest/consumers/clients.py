@@ -48,7 +48,7 @@ class _Position:
         self.fetch_offset = offset
         self.fetch_epoch = epoch
         self.is_paused = False
-        self.end_told = -1
+        self.end_reported = -1
         self.is_broken = False
 
 
@@ -78,7 +78,7 @@ class Client:
         self._on_hint = on_hint
         self._positions: dict[Partition, _Position] = {}
         self._calls: dict[str, Callable[[Any, list[TopicPartition]], None]] = {}
-        self._was_told = False
+        self._was_notified = False
         self._turn = 0
         self._wakers: list[Callable[[], None]] = []
         self._wakes_at = -1.0
@@ -112,7 +112,7 @@ class Client:
             gone = self._list(self.owned)
             self._calls["on_lost"](self, gone)
             self.owned.clear()
-            self._was_told = False
+            self._was_notified = False
             self._group.join(self)
             return True
         if not self._reach.is_there:
@@ -123,8 +123,8 @@ class Client:
             self._group.released()
             return True
         assigned = self._group.to_assign(self)
-        if assigned or (not self._was_told and self._group.is_member(self)):
-            self._was_told = True
+        if assigned or (not self._was_notified and self._group.is_member(self)):
+            self._was_notified = True
             self.owned |= assigned
             self._calls["on_assign"](self, self._list(assigned))
             return True
@@ -267,9 +267,9 @@ class Client:
             code = KafkaError._LOG_TRUNCATION if cut else KafkaError._AUTO_OFFSET_RESET
             return _message(partition, offset, error=KafkaError(code, f"offset {offset} does not exist"))
         if offset == log.end:
-            if position.end_told == offset:
+            if position.end_reported == offset:
                 return None
-            position.end_told = offset
+            position.end_reported = offset
             return _message(partition, offset, error=KafkaError(KafkaError._PARTITION_EOF, "the end"))
         size = self._brokers.rng.choice((1, 5, 50, _PREFETCHED))
         entries = log.between(offset, offset + size)
@@ -358,7 +358,7 @@ class Admin:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "unknown topic"))
         return topic
 
-    def _answer(self, tell: Callable[[], Any], timeout: float) -> Answer:
+    def _answer(self, result: Callable[[], Any], timeout: float) -> Answer:
         future = Answer(self._tasks)
 
         def answer() -> None:
@@ -366,7 +366,7 @@ class Admin:
                 self._tasks.call_in(timeout, time_out)
                 return
             try:
-                future.set_result(tell())
+                future.set_result(result())
             except KafkaException as error:
                 future.set_exception(error)
 

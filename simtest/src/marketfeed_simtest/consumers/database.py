@@ -44,10 +44,10 @@ MakeDatabase = Callable[[Callable[[Changes], None]], Database]
 class StoreDatabase(Database):
     """The store as a session's database."""
 
-    def __init__(self, tell: Callable[[Changes], None]) -> None:
+    def __init__(self, report: Callable[[Changes], None]) -> None:
         self.strikes = Strikes()
         self.store = Store(self.strikes)
-        self.store.on_commit.append(tell)
+        self.store.on_commit.append(report)
 
     @property
     def is_up(self) -> bool:

@@ -144,8 +144,8 @@ def judge_audit(oracle: Oracle, report: Report) -> None:
     contradicted = oracle.tables["trade_conflicts"] or oracle.tables["quote_conflicts"]
     if contradicted and report.is_complete:
         oracle.violate("audit", "complete, but there are conflicts")
-    is_told = any(row["trade_id"] is not None for row in oracle.tables["dead_letters"].values())
-    if is_whole and not contradicted and not is_told and oracle.ever["trades"] and not report.is_complete:
+    is_reported = any(row["trade_id"] is not None for row in oracle.tables["dead_letters"].values())
+    if is_whole and not contradicted and not is_reported and oracle.ever["trades"] and not report.is_complete:
         oracle.violate("audit", f"not complete, and nothing is missing: {_why(report)}")
 
 

@@ -123,11 +123,11 @@ class Old(_Fault, frozen=True, kw_only=True):
     count: int = 20
 
 
-Poisonous: TypeAlias = Literal["trade", "named", "quote", "gap", "refused", "told"]
+Poisonous: TypeAlias = Literal["trade", "named", "quote", "gap", "refused", "reported"]
 
 
 class Poison(_Fault, frozen=True, kw_only=True):
-    """Poison messages: `what` of a trade, a quote, a gap; refused: by the database; told: reported by a worker."""
+    """Poison messages: `what` of a trade, a quote, a gap; refused: by the database; reported: by a worker."""
 
     symbol: int = 0
     what: Poisonous = "trade"

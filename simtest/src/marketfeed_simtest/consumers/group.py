@@ -65,8 +65,8 @@ class Group:
 
     def to_assign(self, member: Member) -> set[Partition]:
         """Return the partitions that can be assigned to a member: no other owns them any more."""
-        wanted = self._targets.get(id(member), set()) - member.owned
-        return wanted - {one for other in self.members if other is not member for one in other.owned}
+        desired = self._targets.get(id(member), set()) - member.owned
+        return desired - {one for other in self.members if other is not member for one in other.owned}
 
     def is_member(self, member: Member) -> bool:
         """Return whether it is a member of the group."""

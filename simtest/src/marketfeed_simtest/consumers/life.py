@@ -74,7 +74,7 @@ class Life:
         self.group_name = group_name
         self.error: BaseException | None = None
         self.is_over = False
-        self.was_told_to_stop = False
+        self.is_stopping = False
         self.reach = Reach(brokers)
         self.client: Client | None = None
         self._settings = read_settings(group_name, plan.batch_rows, plan.linger_ms)
@@ -111,7 +111,7 @@ class Life:
     def _live(self) -> None:
         while not (self._database.is_up and self.reach.is_there):
             self._tasks.sleep(0.5)
-            if self.was_told_to_stop:
+            if self.is_stopping:
                 return
         world = World(
             make_client=self._make_client,
@@ -128,7 +128,7 @@ class Life:
             clock_us=self._tasks.clock.wall_us, chance=self._chance, at=self._at, world=world,
         )  # fmt: skip
         self._loop = Loop(self._settings, writer, State(), name=self.name, world=world)
-        if self.was_told_to_stop:
+        if self.is_stopping:
             self._loop.stop()
         try:
             self._loop.run()
@@ -164,7 +164,7 @@ class Life:
 
     def stop(self) -> None:
         """SIGTERM."""
-        self.was_told_to_stop = True
+        self.is_stopping = True
         if self._loop is not None:
             self._loop.stop()
 

@@ -140,7 +140,7 @@ def _kinds(
             3,
             lambda: faults.Poison(
                 symbol=symbol(),
-                what=pick(("trade", "named", "quote", "gap", "refused", "refused", "told")),
+                what=pick(("trade", "named", "quote", "gap", "refused", "refused", "reported")),
                 count=pick((1, 1, 2)),
             ),
         ),

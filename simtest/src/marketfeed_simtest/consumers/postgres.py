@@ -37,8 +37,8 @@ _CHANGED: Final = "SELECT * FROM {} WHERE xmin::text::bigint >= %s"
 class PostgresDatabase(Database):
     """A database on a server, and the proxy in front of it."""
 
-    def __init__(self, server: Postgres, url: str, tell: Callable[[Changes], None]) -> None:
-        self._tell = tell
+    def __init__(self, server: Postgres, url: str, report: Callable[[Changes], None]) -> None:
+        self._report = report
         self._is_up = True
         self._held: dict[str, dict[Key, Row]] = {name: {} for name in KEYS}
         self._proxy = Proxy(f"{server.folder}/.s.PGSQL.5432")
@@ -109,7 +109,7 @@ class PostgresDatabase(Database):
                         del held[key]
             (self._since,) = (int(row["xmin"]) for row in oldest)
         if changes:
-            self._tell(changes)
+            self._report(changes)
 
     def _ask(self, query: LiteralString, table: str) -> "psycopg.Cursor[Row]":
         return self._reading.execute(
@@ -138,13 +138,13 @@ def databases() -> Iterator[MakeDatabase]:
             connection.execute(check.format(REFUSED_QTY))
         before: list[PostgresDatabase] = []
 
-        def make(tell: Callable[[Changes], None]) -> Database:
+        def make(report: Callable[[Changes], None]) -> Database:
             if before:
                 before.pop().close()
             with psycopg.connect(url, autocommit=True) as connection:
                 for table in KEYS:
                     connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table)))
-            made = PostgresDatabase(server, url, tell)
+            made = PostgresDatabase(server, url, report)
             before.append(made)
             return made
 

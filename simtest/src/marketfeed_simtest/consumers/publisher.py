@@ -44,13 +44,13 @@ class Publisher:
         plan: Plan,
         clock: Clock,
         brokers: Brokers,
-        tell: Callable[[Entry, Meaning], None],
+        report: Callable[[Entry, Meaning], None],
         later: Callable[[float, Callable[[], None]], None],
     ) -> None:
         self.records = 0
         self._clock = clock
         self._brokers = brokers
-        self._tell = tell
+        self._report = report
         self._later = later
         self._rng = random.Random(f"market {plan.seed}")  # noqa: S311 - a market
         self._symbols = [_Symbol(f"S{number}USDT", rates) for number, rates in enumerate(plan.rates)]
@@ -148,7 +148,7 @@ class Publisher:
         entry = self._brokers.append(topic, key_for(symbol), value)
         if entry is not None:
             self.records += 1
-            self._tell(entry, meaning)
+            self._report(entry, meaning)
 
     def _repeat(self, symbol: _Symbol, fault: faults.Repeat) -> None:
         if fault.quotes:
@@ -195,13 +195,13 @@ class Publisher:
             symbol.next_id += 1
         value, topic = (
             b"junk",
-            {"quote": "book_tickers", "gap": "trade_gaps", "told": "dead_letters"}.get(what, "trades"),
+            {"quote": "book_tickers", "gap": "trade_gaps", "reported": "dead_letters"}.get(what, "trades"),
         )
         if what == "named":
             value = encode(trade).replace(b'"price":"', b'"price":"1E')
         elif what == "refused":
             value = encode(replace(trade, qty=str(REFUSED_QTY)))
-        elif what == "told":
+        elif what == "reported":
             value = encode(
                 RejectedMessage(
                     venue=VENUE, symbol=symbol.name, stream="trade", trade_id=None, reason="impossible_time",

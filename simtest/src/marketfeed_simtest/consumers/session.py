@@ -66,7 +66,7 @@ class Session:
         self._rng = _rng("world", plan)
         self._steps = _rng("steps", plan)
         self._slow = (0.0, 0.0)
-        self._wanted = plan.processes
+        self._desired = plan.processes
         self._over = False
         self._kafka_away_at = -1e9
         self._groups = {f"g{number}": Group(self.tasks, self.brokers) for number in range(plan.groups)}
@@ -90,7 +90,7 @@ class Session:
     # --- processes ---
 
     def _start(self, group: str, slot: int) -> None:
-        if self._over or slot >= self._wanted or self._slots.get((group, slot)) is not None:
+        if self._over or slot >= self._desired or self._slots.get((group, slot)) is not None:
             return
         number = len(self.lives)
         self.log.life = number
@@ -165,7 +165,7 @@ class Session:
                 self.publisher.apply(fault)
 
     def _scale(self, processes: int) -> None:
-        self._wanted = processes
+        self._desired = processes
         for (_, slot), life in self._slots.items():
             if slot >= processes and life is not None:
                 life.stop()
@@ -252,7 +252,7 @@ class Session:
 
     def _run(self) -> None:
         for group in self._groups:
-            for slot in range(self._wanted):
+            for slot in range(self._desired):
                 self._start(group, slot)
         for fault in self.plan.faults:
             self.tasks.call_at(fault.after_seconds, lambda fault=fault: self._apply(fault))  # type: ignore[misc]
@@ -297,11 +297,11 @@ class Session:
 
     def _stop(self) -> None:
         self._over = True
-        told = [life for life in self._slots.values() if life is not None]
-        for life in told:
+        stopping = [life for life in self._slots.values() if life is not None]
+        for life in stopping:
             life.stop()
         self._advance(DRAIN_SECONDS + 5.0)
-        for life in told:
+        for life in stopping:
             if not life.is_over:
                 self.oracle.violate("no_stop", life.name)
             elif life.error is not None and type(life.error).__name__ != "LogLost":

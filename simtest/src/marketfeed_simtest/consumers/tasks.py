@@ -88,7 +88,7 @@ class Tasks:
         if seconds is not None:
             # A turn takes time: a wait below a float's resolution would never end.
             self._push(self.clock.seconds + max(seconds, TURN_SECONDS), me, me.token)
-        self._hand_over(me)
+        self._switch(me)
         if me.is_killed:
             raise Killed
 
@@ -111,7 +111,7 @@ class Tasks:
             BaseException: exception of a call.
         """
         self._push(seconds, self._driver, self._driver.token)
-        self._hand_over(self._driver)
+        self._switch(self._driver)
         if self.errors:
             raise self.errors[0]
 
@@ -147,7 +147,7 @@ class Tasks:
             except Exception as error:  # noqa: BLE001 - the driver raises it
                 self.errors.append(error)
 
-    def _hand_over(self, me: Task) -> None:
+    def _switch(self, me: Task) -> None:
         following = self._next()
         if following is not me:
             self._current = following

@@ -213,8 +213,8 @@ def _columns(table: str, names: Sequence[str], **where: Any) -> Statement:
 
 def _retained(t: Transaction, _: Any) -> Found:
     names = (*SYMBOL, "table_name", "limit_time_us", "expired_before_time_us")
-    wanted = (trades.NAME, candles_1m.NAME)
-    return [[r[n] for n in names] for r in t.rows("retention_state") if r["table_name"] in wanted]
+    selected = (trades.NAME, candles_1m.NAME)
+    return [[r[n] for n in names] for r in t.rows("retention_state") if r["table_name"] in selected]
 
 
 def _rejected(t: Transaction, _: Any) -> Found:
