@@ -52,7 +52,7 @@ REFUSED = {
     r"mute(s|d)?|silent streams?": "stalled stream, idle stream",
     r"pulses?": "inter-arrival estimator",
     r"asking for life|asks? for life|beats?": "keepalive, tick, interval",
-    r"renewals?": "rotation (of a connection), renewal of a Lease is `lease renew`",
+    r"renewals? of (a|the|each|every) (connection|session|socket)s?|(connection|session) renewals?": "rotation",
     # Symbols
     r"rosters?": "assignment",
     r"what is asked for": "assignment, desired",
