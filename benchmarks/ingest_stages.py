@@ -15,9 +15,9 @@ from confluent_kafka import Producer
 from marketfeed_chassis import settings as chassis_settings
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues import binance_us
 
 READ_FRAMES = 1_000

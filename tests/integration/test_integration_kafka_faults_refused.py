@@ -25,9 +25,9 @@ from marketfeed_chassis.settings import read
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers import topics
+from marketfeed_workers.kafka import topics
+from marketfeed_workers.kafka.topics import ensure_topics, wanted_topics
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.topics import ensure_topics, wanted_topics
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
 

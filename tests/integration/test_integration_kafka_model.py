@@ -18,8 +18,9 @@ from marketfeed_devtools.waiting import until
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.kafka_producer import ProducerModel
-from marketfeed_workers import ledger
-from marketfeed_workers.publisher import _GIVEN_BACK, producer_config
+from marketfeed_workers.kafka import recovery
+from marketfeed_workers.kafka.producer_config import producer_config
+from marketfeed_workers.kafka.publisher import _GIVEN_BACK
 from marketfeed_workers.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -158,7 +159,7 @@ class KafkaRig:
         return found
 
     def compacted(self) -> dict[bytes, bytes]:
-        values = ledger.whole_topic(self.settings, self.topic, time.monotonic() + 60)
+        values = recovery.whole_topic(self.settings, self.topic, time.monotonic() + 60)
         return {value.partition(b" ")[0]: value for value in values}
 
     def away(self) -> None:

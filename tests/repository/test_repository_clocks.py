@@ -29,7 +29,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         "_refused",
     ): "the venue returns the time at which a ban ends",
     (
-        "workers/src/marketfeed_workers/venue_clock.py",
+        "workers/src/marketfeed_workers/venues/clock.py",
         "ahead_us",
     ): "offset of two clocks, which is displayed",
 }

@@ -1,7 +1,7 @@
 """Rate limits of the venue, with the test's clock."""
 
-from marketfeed_workers.budget import AttemptBudget, WeightBudget
-from marketfeed_workers.errors import Limited
+from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
+from marketfeed_workers.venues.errors import Limited
 
 NOON = 43_200.0  # a full minute
 

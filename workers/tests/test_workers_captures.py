@@ -9,7 +9,7 @@ import pytest
 
 import marketfeed_workers
 from marketfeed_wire import BookTicker, Trade
-from marketfeed_workers.errors import BadFrame
+from marketfeed_workers.venues.errors import BadFrame
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Event, Reply, ShutdownNotice, Venue
 

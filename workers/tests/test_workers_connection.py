@@ -16,16 +16,16 @@ from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers import connection as connections
-from marketfeed_workers import pipeline as pipelines
-from marketfeed_workers.budget import AttemptBudget
-from marketfeed_workers.connection import ConnectionParts
+from marketfeed_workers.connection import connection as connections
+from marketfeed_workers.connection.connection import ConnectionParts
+from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.transports.picows_socket import open_socket
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.errors import Unreachable
-from marketfeed_workers.fleet import Fleet
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.transports.picows_socket import open_socket
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.rate_limit import AttemptBudget
+from marketfeed_workers.stream import pipeline as pipelines
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.errors import Unreachable
 from marketfeed_workers.venues.registry import VENUES
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_wire import Trade
-from marketfeed_workers.continuity import IncreasingIds, TradeSequence
-from marketfeed_workers.id_ranges import IdRange, merged, of_ids, total, without
+from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids, total, without
+from marketfeed_workers.stream.reorder_buffer import IncreasingIds, TradeSequence
 
 
 def trade(trade_id: int) -> Trade:

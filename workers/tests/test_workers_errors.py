@@ -2,7 +2,14 @@
 
 import pytest
 
-from marketfeed_workers.errors import BadFrame, Limited, Refused, Unreachable, VenueError, error_for_status
+from marketfeed_workers.venues.errors import (
+    BadFrame,
+    Limited,
+    Refused,
+    Unreachable,
+    VenueError,
+    error_for_status,
+)
 
 WHERE = "wss://stream.example:9443/stream"
 

@@ -14,9 +14,9 @@ from marketfeed_chassis import settings as chassis_settings
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
 from marketfeed_wire.assignment import assignment_of, encode_assignment
-from marketfeed_workers import roster
+from marketfeed_workers import symbol_assignment
 from marketfeed_workers import worker as worker_life
-from marketfeed_workers.fleet import spread
+from marketfeed_workers.connection.pool import spread
 from marketfeed_workers.settings import WorkerSettings
 
 symbols = st.lists(st.sampled_from([f"S{n}" for n in range(30)]), unique=True)
@@ -164,7 +164,7 @@ def test_a_symbol_in_a_halt_is_kept_while_others_change(tmp_path: Path) -> None:
 async def test_a_symbol_that_was_left_out_in_a_halt_is_read_once_it_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "LOOK_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(symbol_assignment, "LOOK_AGAIN_SECONDS", 0.5)
     with Line(tmp_path, *THREE) as line:
         await asyncio.to_thread(line.fault, "halt", symbols=["AAAUSDT"])
         environment = line.environment(BINANCE_SYMBOLS="AAAUSDT,BBBUSDT")

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_workers.gap_schedule import (
+from marketfeed_workers.backfill_schedule import (
     FIRST_RETRY_SECONDS,
     MAX_RETRY_SECONDS,
     MAX_UNANSWERED_SECONDS,
@@ -14,7 +14,7 @@ from marketfeed_workers.gap_schedule import (
     GapSchedule,
     Request,
 )
-from marketfeed_workers.id_ranges import IdRange, merged, of_ids
+from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids
 
 PAGE = 10
 

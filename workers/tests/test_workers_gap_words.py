@@ -13,11 +13,11 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_gap, decode_trade
-from marketfeed_workers.budget import WeightBudget
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.repair import RepairDesk
+from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.rate_limit import WeightBudget
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess
 

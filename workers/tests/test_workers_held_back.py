@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.server import ServerConnection, serve
 
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers.transports.picows_socket import MOST_FRAMES, open_socket
-from marketfeed_workers.transports.socket import Closed, Socket
+from marketfeed_workers.connection.transports.picows_socket import MOST_FRAMES, open_socket
+from marketfeed_workers.connection.transports.socket import Closed, Socket
 
 FRAMES = [b"%d" % number for number in range(4 * MOST_FRAMES + 7)]
 """About 12 kB: written at once, received by one read of a loopback socket."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, total, within, without
+from marketfeed_workers.stream.id_ranges import IdRange, holds, merged, of_ids, total, within, without
 
 ids = st.integers(0, 40)
 ranges = st.tuples(ids, ids).map(lambda pair: IdRange(min(pair), max(pair)))

@@ -29,15 +29,16 @@ from marketfeed_wire import (
 )
 from marketfeed_wire.ledger import decode_progress
 from marketfeed_workers import startup
-from marketfeed_workers.errors import Unreachable
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.id_series import DECISIVE, MAX_HELD, QUOTES_SECONDS, Suspicion, Verdict
-from marketfeed_workers.ledger import Memory, ProgressTeller, SharedMemory
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.repeats import RecentTrades
-from marketfeed_workers.series_watch import ASKED_AT_MOST, SeriesWatch
+from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.kafka.recovery import Memory, SharedMemory
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.stream.id_series import DECISIVE, MAX_HELD, QUOTES_SECONDS, Suspicion, Verdict
+from marketfeed_workers.stream.id_series_monitor import ASKED_AT_MOST, SeriesWatch
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.recent_trades import RecentTrades
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.venues.errors import Unreachable
 from marketfeed_workers.venues.venue import Fetched, SymbolInfo, VenueTime
 
 BEGIN_US = 1_700_000_000_000_000

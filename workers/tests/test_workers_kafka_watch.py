@@ -10,8 +10,8 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_workers.counters import StreamCounters
-from marketfeed_workers.kafka_watch import KafkaWatch, topic_probe
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.monitor import KafkaWatch, topic_probe
+from marketfeed_workers.kafka.publisher import Publisher
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_wire import Trade
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.known_times import SPARE, KnownTimes
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.stream.trade_times import SPARE, KnownTimes
 from marketfeed_workers.venues.venue import Fetched
 
 IDS = st.integers(0, 60)

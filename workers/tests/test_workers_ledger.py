@@ -22,16 +22,17 @@ from marketfeed_wire import (
     key_for,
     progress_key,
 )
-from marketfeed_workers.continuity import TradeSequence
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.gaps import GapEntry, most_ranges
-from marketfeed_workers.id_ranges import IdRange, merged, of_ids, within
-from marketfeed_workers.ledger import ProgressTeller, read_memory
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.kafka.recovery import read_memory
+from marketfeed_workers.kafka.topics import MIN_BATCH_BYTES, ensure_topics
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.topics import MIN_BATCH_BYTES, ensure_topics
+from marketfeed_workers.stream.gaps import GapEntry, most_ranges
+from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids, within
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.reorder_buffer import TradeSequence
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed_workers.liveness import (
+from marketfeed_workers.stream.liveness import (
     CONFIRM_SECONDS,
     FIRST_PROBE_SECONDS,
     MAX_BOUND_SECONDS,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 
 from marketfeed_wire import MAX_ID, MAX_TIME_US, BookTicker, Trade, decode_trade, encode
-from marketfeed_workers.errors import BadFrame
 from marketfeed_workers.venues import binance, binance_us
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
+from marketfeed_workers.venues.errors import BadFrame
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 RECEIVED_US = 1_723_161_600_001_234

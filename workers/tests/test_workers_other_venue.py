@@ -19,11 +19,11 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
 from marketfeed_wire import Trade, decode_gap, decode_trade
+from marketfeed_workers.connection.session import Session
+from marketfeed_workers.connection.transports import picows_socket
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.session import Session
-from marketfeed_workers.transports import picows_socket
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.stream.pipeline import Pipeline
 
 HERE = Path(__file__).parent
 SNAPSHOT = 3

@@ -9,8 +9,8 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_wire import decode_book_ticker, decode_progress, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.registry import VENUES
 
 

@@ -11,10 +11,10 @@ from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, RejectedMessage, Trade, decode_gap, decode_rejected, decode_trade
 from marketfeed_wire.ledger import decode_progress
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.clock import VenueClock
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched
 

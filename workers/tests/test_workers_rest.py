@@ -12,10 +12,10 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from marketfeed_wire import Trade
-from marketfeed_workers.budget import WeightBudget
-from marketfeed_workers.errors import Limited, Refused, UnknownSymbol, Unreachable
-from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.rate_limit import WeightBudget
+from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.validate import validate
+from marketfeed_workers.venues.errors import Limited, Refused, UnknownSymbol, Unreachable
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess, SymbolInfo, VenueRest
 

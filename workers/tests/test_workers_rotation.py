@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_workers.rotation import DAY_SECONDS, QuietWindow, parse_window, rotation_age
+from marketfeed_workers.connection.rotation import DAY_SECONDS, QuietWindow, parse_window, rotation_age
 
 HOUR = 3600
 MIDNIGHT = 1_723_161_600.0  # 2024-08-09 00:00 UTC

@@ -18,11 +18,11 @@ from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings
 
 from marketfeed_wire import Trade
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.repair import RepairDesk
-from marketfeed_workers.stream_watch import LOOK_SECONDS, StreamId, StreamWatch
-from marketfeed_workers.venue_clock import VenueClock
-from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.stall_detector import LOOK_SECONDS, StreamId, StreamWatch
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.venues.clock import VenueClock
+from marketfeed_workers.venues.monitor import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 

@@ -17,9 +17,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers.errors import Limited, Refused, Unreachable
-from marketfeed_workers.transports import picows_socket, websockets_socket
-from marketfeed_workers.transports.socket import Closed, OpenSocket
+from marketfeed_workers.connection.transports import picows_socket, websockets_socket
+from marketfeed_workers.connection.transports.socket import Closed, OpenSocket
+from marketfeed_workers.venues.errors import Limited, Refused, Unreachable
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_wire import Trade
-from marketfeed_workers.venue_clock import EARLIEST_US, TOLERANCE_US, VenueClock, is_possible
+from marketfeed_workers.venues.clock import EARLIEST_US, TOLERANCE_US, VenueClock, is_possible
 
 NOW_US = 1_796_000_000_000_000  # 2026-11-30
 HOUR_US = 3_600_000_000

@@ -14,9 +14,9 @@ from workers_rig import frames as trade_frames
 from workers_support import MakeSettings
 
 from marketfeed_workers import startup
-from marketfeed_workers.errors import Unreachable
-from marketfeed_workers.venue_clock import VenueClock
-from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.venues.clock import VenueClock
+from marketfeed_workers.venues.errors import Unreachable
+from marketfeed_workers.venues.monitor import VenueWatch
 
 GOOD = {"symbol": SYMBOL, "status": "TRADING"}
 OTHER = {"symbol": "ETHUSDT", "status": "TRADING"}

@@ -16,8 +16,8 @@ from typing import Final, Literal
 import msgspec
 
 from marketfeed_wire import Trade
-from marketfeed_workers.errors import BadFrame, Unreachable
-from marketfeed_workers.id_ranges import IdRange, of_ids
+from marketfeed_workers.stream.id_ranges import IdRange, of_ids
+from marketfeed_workers.venues.errors import BadFrame, Unreachable
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import (
     AppPing,

@@ -8,10 +8,10 @@ from workers_support import MakeSettings, now_us
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, decode_gap, decode_progress
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.ledger import ProgressTeller
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.registry import VENUES
 
 SYMBOL = "BTCUSDT"

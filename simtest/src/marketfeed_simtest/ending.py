@@ -10,8 +10,8 @@ from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside, merged
 from marketfeed_simtest.truth import TrueSymbol
 from marketfeed_simtest.venue_model import Delivered
-from marketfeed_workers.roster import ADOPT_SECONDS
 from marketfeed_workers.settings import parse_time_us
+from marketfeed_workers.symbol_assignment import ADOPT_SECONDS
 
 _IN_FLIGHT_SECONDS = 5.0
 """Seconds before the last process's end within which new messages need not have reached it."""

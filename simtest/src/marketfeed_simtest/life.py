@@ -20,9 +20,9 @@ from marketfeed_simtest.kafka_producer import ProducerModel
 from marketfeed_simtest.venue_model import VenueModel
 from marketfeed_wire.status import WorkerStatus
 from marketfeed_workers import worker
+from marketfeed_workers.connection.transports.socket import FrameSink, Socket
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.status import WorkerHealth
-from marketfeed_workers.transports.socket import FrameSink, Socket
 from marketfeed_workers.world import World
 
 Ending = Literal["running", "exited", "killed", "crashed"]

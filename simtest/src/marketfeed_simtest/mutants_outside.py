@@ -33,38 +33,38 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     # quotes
     Mutant(
         "C2: quotes of a new id series say that they are of the old one",
-        "pipeline.py",
+        "stream/pipeline.py",
         "        flow.encode_quote = encoder(flow.quote_series)\n",
         "",
     ),
     Mutant(
         "C2: a start forgets the newest update id",
-        "flow.py",
+        "stream/symbol_flow.py",
         "            self.last_update_id = quotes.update_id\n",
         "",
     ),
     Mutant(
         "C2: under pressure the oldest quote of a read is kept",
-        "pipeline.py",
+        "stream/pipeline.py",
         "{quote.symbol: quote for quote in quotes}",
         "{quote.symbol: quote for quote in reversed(quotes)}",
     ),
     # rejected messages
     Mutant(
         "C7: rejected messages are not kept",
-        "pipeline.py",
+        "stream/pipeline.py",
         "        self._publisher.publish(self._counters.rejected, [record], now_us, {})\n",
         "",
     ),
     Mutant(
         "C7: rejected messages lose their last bytes",
-        "pipeline.py",
+        "stream/pipeline.py",
         "raw=raw[:MAX_RAW_BYTES],",
         "raw=raw[:-1],",
     ),
     Mutant(
         "C7: rejected messages are all of the first id series",
-        "pipeline.py",
+        "stream/pipeline.py",
         "            received_time_us=now_us,\n            id_series=flow.id_series,\n",
         "            received_time_us=now_us,\n",
     ),
@@ -96,39 +96,39 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     # limits
     Mutant(
         "C5: a 429 at the handshake is not heeded",
-        "connection.py",
+        "connection/connection.py",
         "                delay = error.retry_after_seconds\n",
         "                delay = 0.25\n",
     ),
     Mutant(
         "C5: a refusal at the handshake is tried again at once",
-        "connection.py",
+        "connection/connection.py",
         "                delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)\n                refused",
         "                delay = 1.0\n                refused",
     ),
     Mutant(
         "C5: request weight is not counted",
-        "budget.py",
+        "rate_limit.py",
         "        return 0.0 if own_fits and all_fit else ",
         "        return 0.0 if True else ",
     ),
     # the beginning of a series
     Mutant(
         "C3: a series begins with the first trade that is held, whatever REST says",
-        "series_watch.py",
+        "stream/id_series_monitor.py",
         "begins = begins_at(first_id, suspicion.trades)",
         "begins = begins_at(None, suspicion.trades)",
     ),
     # bounds
     Mutant(
         "C6: trades are kept for ever to compare repeats with",
-        "repeats.py",
+        "stream/recent_trades.py",
         "while self._held > self._most and",
         "while False and",
     ),
     Mutant(
         "C6: any number of trades waits behind a gap",
-        "repair.py",
+        "backfill.py",
         "while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:",
         "while False:",
     ),

@@ -20,7 +20,7 @@ from marketfeed_simulator.keepalive import Due, Keepalive
 from marketfeed_simulator.limits import SlidingLimit
 from marketfeed_simulator.protocol import Session
 from marketfeed_simulator.venue import Venue
-from marketfeed_workers.transports.socket import Closed, FrameSink
+from marketfeed_workers.connection.transports.socket import Closed, FrameSink
 
 _TEXT: Final = 0x81
 _PING: Final = 0x89

@@ -13,7 +13,7 @@ from marketfeed_simtest.kafka_log import Record
 from marketfeed_simtest.life import Life
 from marketfeed_simtest.truth import TrueQuote, Truth
 from marketfeed_wire import BookTicker, DecodeError, decode_book_ticker, key_for
-from marketfeed_workers.ledger import QUOTES_EVERY
+from marketfeed_workers.kafka.checkpoints import QUOTES_EVERY
 
 _IN_FLIGHT_SECONDS: Final = 5.0
 

@@ -32,8 +32,8 @@ from marketfeed_simulator.protocol import Session, streams_of
 from marketfeed_simulator.rest import RestSide
 from marketfeed_simulator.rest_api import RestApi
 from marketfeed_simulator.venue import VENUES, Venue
-from marketfeed_workers.errors import Unreachable, error_for_status
-from marketfeed_workers.transports.socket import FrameSink
+from marketfeed_workers.connection.transports.socket import FrameSink
+from marketfeed_workers.venues.errors import Unreachable, error_for_status
 
 _BATCH_FRAMES: Final = 1_000_000
 _MOST_BUFFERED_BYTES: Final = 4 * 2**20

@@ -14,7 +14,7 @@ from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.plan import Plan
 from marketfeed_simtest.truth import TrueQuote, TrueTrade
 from marketfeed_simtest.venue_model import VenueModel
-from marketfeed_workers.repeats import MAX_TRADES
+from marketfeed_workers.stream.recent_trades import MAX_TRADES
 
 BACKFILL_SECONDS: Final = 60.0
 """Time after which an id that REST can return or prove absent must not be missing, after the last fault."""

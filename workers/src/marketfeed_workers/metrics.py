@@ -10,9 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from marketfeed_wire.status import WorkerStatus
-from marketfeed_workers.budget import AttemptBudget, WeightBudget
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.status import WorkerHealth
 
 ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
-from marketfeed_workers.errors import Limited, Refused, Unreachable
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.ledger import Memory
+from marketfeed_workers.kafka.recovery import Memory
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.validate import Validation, readable
+from marketfeed_workers.venues.errors import Limited, Refused, Unreachable
 from marketfeed_workers.venues.venue import SymbolInfo, VenueRest
 
 log = logs.get(__name__)

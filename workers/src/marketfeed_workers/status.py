@@ -8,16 +8,16 @@ import msgspec
 
 from marketfeed_chassis.health import Verdict
 from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
+from marketfeed_workers.connection.pool import Fleet
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.fleet import Fleet
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.kafka_watch import KafkaWatch
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.roster import Roster
+from marketfeed_workers.kafka.monitor import KafkaWatch
+from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.stream_watch import StreamWatch
-from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.stall_detector import StreamWatch
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.symbol_assignment import Roster
+from marketfeed_workers.venues.monitor import VenueWatch
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_SECONDS: Final = 30.0

@@ -1,9 +1,6 @@
 """A worker's life: check the symbols, remember, open the connections, watch, drain."""
 
 import asyncio
-import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -12,23 +9,25 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed_chassis import logs
 from marketfeed_workers import startup, validate
-from marketfeed_workers.budget import AttemptBudget, WeightBudget
-from marketfeed_workers.connection import ConnectionParts
+from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.connection.connection import ConnectionParts
+from marketfeed_workers.connection.pool import Fleet
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.fleet import Fleet
-from marketfeed_workers.kafka_watch import KafkaWatch
-from marketfeed_workers.ledger import ProgressTeller, SharedMemory, read_memory
+from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.monitor import KafkaWatch
+from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.kafka.recovery import SharedMemory, read_memory
 from marketfeed_workers.metrics import WorkerMetrics
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.publisher import Publisher
-from marketfeed_workers.repair import RepairDesk
-from marketfeed_workers.roster import Roster, read_assignment
-from marketfeed_workers.series_watch import SeriesWatch
+from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.shutdown import stop_signals, unless_stopped
+from marketfeed_workers.stall_detector import StreamWatch
 from marketfeed_workers.status import WorkerHealth
-from marketfeed_workers.stream_watch import StreamWatch
-from marketfeed_workers.venue_clock import VenueClock
-from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.stream.id_series_monitor import SeriesWatch
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.symbol_assignment import Roster, read_assignment
+from marketfeed_workers.venues.clock import VenueClock
+from marketfeed_workers.venues.monitor import VenueWatch
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
 from marketfeed_workers.world import World
@@ -65,7 +64,7 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
     if settings.symbols_file:
         read_assignment(settings.symbols_file, world)
     stop = asyncio.Event()
-    with _stop_signals(stop):
+    with stop_signals(stop):
         async with world.http_session() as session:
             await asyncio.to_thread(world.wait_for_broker, settings, stopping=stop.is_set)
             if stop.is_set():
@@ -77,24 +76,9 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
                     acks=settings.kafka_acks,
                 )
             worker = _make(settings, session, world, most_batch_bytes)
-            if not await _unless_stopped(stop, worker.roster.begin()):
+            if not await unless_stopped(stop, worker.roster.begin()):
                 return 0
             return await worker.run(stop)
-
-
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
-    """Whether `work` was done before we were told to stop; otherwise it is cancelled."""
-    doing = asyncio.create_task(work, name="start")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            doing.result()
-        return doing.done()
-    finally:
-        stopping.cancel()
-        doing.cancel()
-        await asyncio.wait({doing, stopping})
 
 
 class _Worker:
@@ -305,25 +289,3 @@ def _rest(
         world.monotonic,
     )
     return venue.rest(access), budget
-
-
-@contextmanager
-def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGTERM or SIGINT while the block runs; the next one ends the process."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def heed_no_more() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def heed() -> None:
-        heed_no_more()
-        stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, heed)
-    try:
-        yield
-    finally:
-        heed_no_more()

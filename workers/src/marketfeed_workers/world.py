@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed_chassis.health import Health, HealthServer
 from marketfeed_chassis.kafka import wait_for_broker
-from marketfeed_workers import ledger
-from marketfeed_workers.kafka_watch import TopicProbe, topic_probe
+from marketfeed_workers.connection.transports import picows_socket, websockets_socket
+from marketfeed_workers.connection.transports.socket import OpenSocket
+from marketfeed_workers.kafka import recovery
+from marketfeed_workers.kafka.monitor import TopicProbe, topic_probe
+from marketfeed_workers.kafka.topics import ensure_topics
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.topics import ensure_topics
-from marketfeed_workers.transports import picows_socket, websockets_socket
-from marketfeed_workers.transports.socket import OpenSocket
 
 TRANSPORTS: Final[dict[str, OpenSocket]] = {
     "picows": picows_socket.open_socket,
@@ -82,7 +82,7 @@ class World:
     open_socket: dict[str, OpenSocket] = field(default_factory=TRANSPORTS.copy)
     http_session: Callable[[], AbstractAsyncContextManager[ClientSession]] = ClientSession
     make_producer: Callable[[dict[str, Any]], Producer] = Producer
-    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = ledger.whole_topic
+    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = recovery.whole_topic
     wait_for_broker: WaitForBroker = wait_for_broker
     ensure_topics: Callable[[WorkerSettings], int | None] = ensure_topics
     make_topic_probe: Callable[[WorkerSettings], TopicProbe] = topic_probe

@@ -15,9 +15,9 @@ from aiohttp import ClientSession
 from pydantic import SecretStr
 
 from marketfeed_wire import BookTicker, Trade
-from marketfeed_workers.budget import WeightBudget
-from marketfeed_workers.errors import BadFrame
-from marketfeed_workers.id_ranges import IdRange
+from marketfeed_workers.rate_limit import WeightBudget
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.venues.errors import BadFrame
 
 
 class Reply(NamedTuple):

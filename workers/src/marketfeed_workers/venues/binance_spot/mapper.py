@@ -11,7 +11,7 @@ import msgspec
 
 from marketfeed_wire import BookTicker, Trade, is_decimal
 from marketfeed_wire.messages import Id, Name
-from marketfeed_workers.errors import BadFrame
+from marketfeed_workers.venues.errors import BadFrame
 from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
 
 _NAME_END: Final = 96  # a stream name ends within the first bytes of a frame: '{"stream":"' + symbol + kind

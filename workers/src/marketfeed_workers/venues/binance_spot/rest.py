@@ -22,9 +22,7 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
 from marketfeed_wire.messages import Id
-from marketfeed_workers.errors import Limited, UnknownSymbol, Unreachable, error_for_status
-from marketfeed_workers.id_ranges import IdRange, merged
-from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.stream.id_ranges import IdRange, merged
 from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing
@@ -36,6 +34,8 @@ from marketfeed_workers.venues.binance_spot.rows import (
     RowReader,
     TradeRow,
 )
+from marketfeed_workers.venues.clock import VenueClock
+from marketfeed_workers.venues.errors import Limited, UnknownSymbol, Unreachable, error_for_status
 from marketfeed_workers.venues.venue import BestQuote, Fetched, RestAccess, SymbolInfo, VenueTime
 
 log = logs.get(__name__)

@@ -10,9 +10,9 @@ from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from marketfeed_wire.messages import Id
-from marketfeed_workers.id_ranges import IdRange, common, holder
-from marketfeed_workers.venue_clock import EARLIEST_US
+from marketfeed_workers.stream.id_ranges import IdRange, common, holder
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
+from marketfeed_workers.venues.clock import EARLIEST_US
 
 # As in wire messages, so that every accepted row can be stored.
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]

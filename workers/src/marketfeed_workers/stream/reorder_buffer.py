@@ -13,7 +13,7 @@ No I/O and no clock here.
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade, same_trade
-from marketfeed_workers.id_ranges import IdRange, holds, merged, of_ids, part_of, within, without
+from marketfeed_workers.stream.id_ranges import IdRange, holds, merged, of_ids, part_of, within, without
 
 
 class Arrival(NamedTuple):

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from marketfeed_workers.errors import Limited
+from marketfeed_workers.venues.errors import Limited
 
 _RESERVE = 0.9
 """Usable part of a limit; the rest is left to other programs behind the same address."""

@@ -9,10 +9,9 @@ from marketfeed_chassis import logs
 from marketfeed_chassis.errors import StartupError
 from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import VenueError
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.id_ranges import IdRange
-from marketfeed_workers.id_series import (
+from marketfeed_workers.kafka.recovery import Memory
+from marketfeed_workers.stream.id_ranges import IdRange
+from marketfeed_workers.stream.id_series import (
     MS_US,
     LowQuotes,
     Suspicion,
@@ -22,8 +21,9 @@ from marketfeed_workers.id_series import (
     judge_newest,
     judge_newest_update,
 )
-from marketfeed_workers.ledger import Memory
-from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.venues.errors import VenueError
 from marketfeed_workers.venues.venue import VenueRest
 
 log = logs.get(__name__)

@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 from marketfeed_chassis import logs
 from marketfeed_wire import Trade
 from marketfeed_wire.status import StreamStatus
+from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.session import Session
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, Unreachable, VenueError
-from marketfeed_workers.fleet import Fleet
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.liveness import StreamLiveness
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.session import Session
-from marketfeed_workers.venue_watch import VenueWatch
+from marketfeed_workers.stream.liveness import StreamLiveness
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, Unreachable, VenueError
+from marketfeed_workers.venues.monitor import VenueWatch
 from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venue, VenueRest, kinds_of
 
 log = logs.get(__name__)

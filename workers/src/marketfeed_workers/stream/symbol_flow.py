@@ -5,40 +5,18 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from msgspec.structs import replace
-
 from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode, is_decimal
-from marketfeed_workers.continuity import TradeSequence
-from marketfeed_workers.gaps import FROM_STREAM, GapEntry, restored
-from marketfeed_workers.id_ranges import IdRange, common, merged, of_ids, total, within
-from marketfeed_workers.id_series import FRESH_US, MS_US, LowQuotes, Suspicion
-from marketfeed_workers.known_times import SPARE, KnownTimes
+from marketfeed_workers.stream.gaps import FROM_STREAM, GapEntry, restored
+from marketfeed_workers.stream.id_ranges import IdRange, common, merged, of_ids, total, within
+from marketfeed_workers.stream.id_series import FRESH_US, MS_US, LowQuotes, Suspicion
+from marketfeed_workers.stream.reorder_buffer import TradeSequence
+from marketfeed_workers.stream.series_key import acknowledged_as, encoder
+from marketfeed_workers.stream.trade_times import SPARE, KnownTimes
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 REJECTING: Final = 3
 """So many rejected messages without a good one between them are no odd message, but an odd feed."""
 MAX_KEPT: Final = 1000
-
-_SERIES_MARK: Final = "\0"
-"""No part of a symbol."""
-
-
-def acknowledged_as(symbol: str, id_series: int) -> str:
-    """The name that acknowledgements of a symbol's trades are noted by."""
-    return f"{symbol}{_SERIES_MARK}{id_series}" if id_series else symbol
-
-
-def symbol_and_series(name: str) -> tuple[str, int]:
-    """What `acknowledged_as` made the name of."""
-    symbol, _, id_series = name.partition(_SERIES_MARK)
-    return symbol, int(id_series or 0)
-
-
-def encoder(id_series: int) -> Callable[[Trade | BookTicker], bytes]:
-    """What encodes messages of a series; those that the venue's mapper makes are of the first."""
-    if not id_series:
-        return encode
-    return lambda message: encode(replace(message, id_series=id_series))
 
 
 @dataclass(slots=True)

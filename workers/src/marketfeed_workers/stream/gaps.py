@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Gap, GapState
-from marketfeed_workers.continuity import TradeSequence
-from marketfeed_workers.id_ranges import IdRange, common, merged, part_of, within
+from marketfeed_workers.stream.id_ranges import IdRange, common, merged, part_of, within
+from marketfeed_workers.stream.reorder_buffer import TradeSequence
 
 MOST_RANGES: Final = 5_000
 """Ranges that a note tells one by one, of missing ids and of absent ones. A long gap of which a venue proves only every

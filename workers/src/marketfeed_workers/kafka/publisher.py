@@ -22,18 +22,15 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from marketfeed_chassis import logs
-from marketfeed_chassis.kafka import client_config
 from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
-from marketfeed_workers.flow import symbol_and_series
-from marketfeed_workers.gaps import most_ranges
+from marketfeed_workers.kafka.producer_config import CLIENT_BATCH_BYTES, producer_config
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.stream.gaps import most_ranges
+from marketfeed_workers.stream.series_key import symbol_and_series
 
 log = logs.get(__name__)
 
-
-_CLIENTS_BATCH_BYTES: Final = 1_000_000
-"""librdkafka's default for message.max.bytes and batch.size; larger ones gain nothing here."""
 
 _FLUSH_STEP_SECONDS: Final = 0.1
 
@@ -158,7 +155,7 @@ class Publisher:
         self._oldest: float | None = None
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
-        self.most_ranges = most_ranges(most_batch_bytes or _CLIENTS_BATCH_BYTES)
+        self.most_ranges = most_ranges(most_batch_bytes or CLIENT_BATCH_BYTES)
         self._refused_symbols: set[bytes] = set()
         self._streams: dict[str, StreamCounters] = {}
         self._blamed: set[str] = set()
@@ -311,30 +308,3 @@ class Publisher:
                 refused and key_for(symbol_and_series(symbol)[0]) in refused
             ):
                 known[symbol] = trade_id
-
-
-def producer_config(settings: WorkerSettings, most_batch_bytes: int | None = None) -> dict[str, Any]:
-    """The librdkafka properties of the producer; `most_batch_bytes`: the largest batch that each topic takes."""
-    is_exact = settings.kafka_acks == "all"
-    config = {
-        **client_config(settings),
-        "client.id": f"marketfeed-worker-{settings.shard}",
-        "acks": settings.kafka_acks,
-        "enable.idempotence": is_exact,
-        # A topic that was deleted must not come back with whatever policy the broker gives new topics.
-        "allow.auto.create.topics": False,
-        "linger.ms": settings.kafka_linger_ms,
-        "compression.type": settings.kafka_compression,
-        # Never give a message up: a broker that is away fills the queue, and then the sockets are not read.
-        "message.timeout.ms": 0,
-        # The bound is our own (`full`), because the library refuses a message where we stop reading a socket.
-        "queue.buffering.max.messages": 0,
-        "queue.buffering.max.kbytes": 2**31 - 1,
-    }
-    if is_exact:
-        # Where a batch is refused for good nothing after it is sent: the topic ends there, without a hole, and the
-        # next process goes on from there. Without this it would repeat, out of order, all that came after the hole.
-        config["enable.gapless.guarantee"] = True
-    if most_batch_bytes is not None and most_batch_bytes < _CLIENTS_BATCH_BYTES:
-        config["batch.size"] = config["message.max.bytes"] = most_batch_bytes
-    return config

@@ -9,14 +9,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
-from marketfeed_workers.errors import Unreachable, error_for_status
-from marketfeed_workers.transports.socket import (
+from marketfeed_workers.connection.transports.socket import (
     MAX_MESSAGE_BYTES,
     NO_CLOSE_FRAME,
     Closed,
     FrameSink,
     Socket,
 )
+from marketfeed_workers.venues.errors import Unreachable, error_for_status
 
 _CLOSE_SECONDS: Final = 2.0
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from marketfeed_chassis import logs
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import REFUSED_SECONDS, Refused, Unreachable, VenueError
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.venue_clock import VenueClock
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.clock import VenueClock
+from marketfeed_workers.venues.errors import REFUSED_SECONDS, Refused, Unreachable, VenueError
 from marketfeed_workers.venues.venue import VenueRest
 
 log = logs.get(__name__)

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, Final
 
 from marketfeed_chassis import logs
+from marketfeed_workers.connection.transports.socket import Closed, OpenSocket, Socket
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import Unreachable
-from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.transports.socket import Closed, OpenSocket, Socket
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.errors import Unreachable
 from marketfeed_workers.venues.venue import AppPing, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)

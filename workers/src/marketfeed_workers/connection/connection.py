@@ -18,14 +18,14 @@ from typing import Final, Protocol
 
 from marketfeed_chassis import backoff, logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
-from marketfeed_workers.budget import AttemptBudget
+from marketfeed_workers.connection.rotation import parse_window, rotation_age
+from marketfeed_workers.connection.session import Session
+from marketfeed_workers.connection.transports.socket import Closed, OpenSocket
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, Unreachable
-from marketfeed_workers.pipeline import Pipeline
-from marketfeed_workers.rotation import parse_window, rotation_age
-from marketfeed_workers.session import Session
+from marketfeed_workers.rate_limit import AttemptBudget
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.transports.socket import Closed, OpenSocket
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, Unreachable
 from marketfeed_workers.venues.venue import Venue
 
 log = logs.get(__name__)

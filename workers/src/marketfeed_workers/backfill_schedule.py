@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from marketfeed_workers.id_ranges import IdRange, total, within
+from marketfeed_workers.stream.id_ranges import IdRange, total, within
 
 SETTLE_SECONDS: Final = 0.1
 """Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""

@@ -17,8 +17,7 @@ from picows import (
     ws_connect,
 )
 
-from marketfeed_workers.errors import Unreachable, error_for_status
-from marketfeed_workers.transports.socket import (
+from marketfeed_workers.connection.transports.socket import (
     MAX_FRAGMENTS,
     MAX_MESSAGE_BYTES,
     NO_CLOSE_FRAME,
@@ -27,6 +26,7 @@ from marketfeed_workers.transports.socket import (
     FrameSink,
     Socket,
 )
+from marketfeed_workers.venues.errors import Unreachable, error_for_status
 
 _TEXT: Final = WSMsgType.TEXT  # saves the lookup of an enum member per frame
 MOST_FRAMES: Final = 512

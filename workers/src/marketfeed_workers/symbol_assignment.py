@@ -18,12 +18,12 @@ from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup
-from marketfeed_workers.budget import AttemptBudget, WeightBudget
-from marketfeed_workers.errors import REFUSED_SECONDS, Refused, VenueError
-from marketfeed_workers.fleet import Fleet
-from marketfeed_workers.ledger import read_memory
-from marketfeed_workers.pipeline import Pipeline
+from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.kafka.recovery import read_memory
+from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.venues.errors import REFUSED_SECONDS, Refused, VenueError
 from marketfeed_workers.venues.venue import VenueRest
 from marketfeed_workers.world import World
 

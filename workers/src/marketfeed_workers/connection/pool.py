@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from marketfeed_chassis import logs
-from marketfeed_workers.connection import Connection, ConnectionParts
-from marketfeed_workers.errors import Unreachable
+from marketfeed_workers.connection.connection import Connection, ConnectionParts
+from marketfeed_workers.venues.errors import Unreachable
 
 log = logs.get(__name__)
 

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from marketfeed_chassis import logs
 from marketfeed_chassis.kafka import client_config
-from marketfeed_workers.publisher import Publisher
+from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from marketfeed_chassis import logs
+from marketfeed_workers.backfill_schedule import SETTLE_SECONDS, GapSchedule, Request
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.errors import REFUSED_SECONDS, Limited, Refused, VenueError
-from marketfeed_workers.flow import SymbolFlow
-from marketfeed_workers.gap_schedule import SETTLE_SECONDS, GapSchedule, Request
-from marketfeed_workers.pipeline import Pipeline
 from marketfeed_workers.settings import WorkerSettings
+from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, VenueError
 from marketfeed_workers.venues.venue import Fetched, VenueRest
 
 log = logs.get(__name__)

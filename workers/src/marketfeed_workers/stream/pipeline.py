@@ -29,11 +29,11 @@ from marketfeed_wire import (
     progress_key,
     same_trade,
 )
-from marketfeed_workers.continuity import IncreasingIds, TradeSequence
+from marketfeed_workers.connection.transports.socket import Socket
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.flow import SymbolFlow, encoder
-from marketfeed_workers.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
-from marketfeed_workers.id_series import (
+from marketfeed_workers.kafka.publisher import Publisher, Record
+from marketfeed_workers.stream.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
+from marketfeed_workers.stream.id_series import (
     MAX_DECIDED,
     MAX_IDS_A_SECOND,
     OUTAGE_SECONDS,
@@ -42,10 +42,11 @@ from marketfeed_workers.id_series import (
     Verdict,
     judge_known,
 )
-from marketfeed_workers.publisher import Publisher, Record
-from marketfeed_workers.repeats import RecentTrades
-from marketfeed_workers.transports.socket import Socket
-from marketfeed_workers.venue_clock import (
+from marketfeed_workers.stream.recent_trades import RecentTrades
+from marketfeed_workers.stream.reorder_buffer import IncreasingIds, TradeSequence
+from marketfeed_workers.stream.series_key import encoder
+from marketfeed_workers.stream.symbol_flow import SymbolFlow
+from marketfeed_workers.venues.clock import (
     EARLIEST_US,
     MAX_EVENT_DELAY_US,
     TOLERANCE_US,

@@ -1,0 +1,1 @@
+"""Connections to the venue: sessions, rotation, reconnects, and the WebSocket transports."""

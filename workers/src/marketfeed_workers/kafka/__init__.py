@@ -1,0 +1,1 @@
+"""Kafka: topics, producer, and the ledger of checkpoints and gaps."""

@@ -1,0 +1,43 @@
+"""Stop signals, and work that ends with them."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Whether `work` was done before we were told to stop; otherwise it is cancelled."""
+    doing = asyncio.create_task(work, name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+        return doing.done()
+    finally:
+        stopping.cancel()
+        doing.cancel()
+        await asyncio.wait({doing, stopping})
+
+
+@contextmanager
+def stop_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` at the first SIGTERM or SIGINT while the block runs; the next one ends the process."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def heed_no_more() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def heed() -> None:
+        heed_no_more()
+        stop.set()
+
+    for number in numbers:
+        loop.add_signal_handler(number, heed)
+    try:
+        yield
+    finally:
+        heed_no_more()

@@ -1,0 +1,29 @@
+"""Names of symbols with their id series, and encoders of a series."""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from marketfeed_wire import BookTicker, Trade, encode
+
+_SERIES_MARK: Final = "\0"
+"""No part of a symbol."""
+
+
+def acknowledged_as(symbol: str, id_series: int) -> str:
+    """The name that acknowledgements of a symbol's trades are noted by."""
+    return f"{symbol}{_SERIES_MARK}{id_series}" if id_series else symbol
+
+
+def symbol_and_series(name: str) -> tuple[str, int]:
+    """What `acknowledged_as` made the name of."""
+    symbol, _, id_series = name.partition(_SERIES_MARK)
+    return symbol, int(id_series or 0)
+
+
+def encoder(id_series: int) -> Callable[[Trade | BookTicker], bytes]:
+    """What encodes messages of a series; those that the venue's mapper makes are of the first."""
+    if not id_series:
+        return encode
+    return lambda message: encode(replace(message, id_series=id_series))
