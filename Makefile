@@ -3,7 +3,7 @@
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --all-packages
-PACKAGES := wire chassis workers consumers operator simulator cli monitoring devtools simtest
+PACKAGES := wire service workers consumers operator simulator cli monitoring devtools simtest
 SOURCES := $(addsuffix /src,$(PACKAGES))
 ARGS ?=
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from marketfeed_chassis import settings as chassis_settings
+from marketfeed_service import settings as service_settings
 from marketfeed_wire import BookTicker, Trade, encode, key_for
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
@@ -43,7 +43,7 @@ class Stages:
 
     def __post_init__(self) -> None:
         self._venue = binance_us.VENUE
-        self._settings = chassis_settings.read(
+        self._settings = service_settings.read(
             WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", "KAFKA_BROKER": self.broker}
         )
         self.events = [

@@ -31,8 +31,8 @@ import sink_data
 import sink_debezium
 import sink_stack
 
-from marketfeed_consumers import schema
-from marketfeed_consumers.tables import trades as trades_table
+from marketfeed_consumers.database import schema
+from marketfeed_consumers.database.tables import trades as trades_table
 
 _ONE_CORE, _CORE_EACH = "marketfeed pinned to one core", "marketfeed x2 pinned to one core each"
 

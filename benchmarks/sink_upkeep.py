@@ -24,7 +24,8 @@ import sink_stack
 from sink import Bench, started
 from sink_table import MILLION, Table, table
 
-from marketfeed_consumers import audit, completeness, database, retention
+from marketfeed_consumers.admin import audit, completeness, retention
+from marketfeed_consumers.database import connections
 
 
 class Retention:
@@ -44,9 +45,9 @@ class Retention:
         self._thread.join()
 
     def _run(self) -> None:
-        connection, _ = database.connect(self._url)
+        connection, _ = connections.connect(self._url)
         with connection:
-            again = database.again(connection, random.Random(1))  # noqa: S311 - jitter
+            again = connections.again(connection, random.Random(1))  # noqa: S311 - jitter
             limit = retention.Limit(self._before_us, time.time_ns() // 1000)
             for done in retention.expire(connection, "trades", limit, again):
                 self.rows += done.deleted
@@ -93,7 +94,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 def audits(url: str, rows: int) -> dict[str, float]:
     """Return the seconds of each kind of audit; all of them must report complete data."""
-    connection, dialect = database.connect(url)
+    connection, dialect = connections.connect(url)
 
     def audited(*, deep: bool) -> None:
         report = audit.audit(connection, dialect, audit.Scope(), deep=deep)
@@ -105,7 +106,7 @@ def audits(url: str, rows: int) -> dict[str, float]:
             "ledger_seconds": seconds(lambda: audited(deep=False)),
             "deep_seconds": seconds(lambda: audited(deep=True)),
         }
-    connection, dialect = database.connect(url)
+    connection, dialect = connections.connect(url)
     with connection:
         return {
             **durations,
@@ -127,7 +128,7 @@ def billion(bench: Bench) -> dict[str, float]:
     with psycopg.connect(url, autocommit=True) as filling:
         filling.execute(_CANDLES, {"begin_us": sink_data.BEGIN_US})
         filling.execute("ANALYZE candles_1m")
-    connection, dialect = database.connect(url)
+    connection, dialect = connections.connect(url)
     since_us = sink_data.BEGIN_US + 16_000 * 60_000_000
     with connection:
         return {

@@ -24,7 +24,7 @@ sys.path.append(str(ROOT / "consumers/tests"))
 
 from consumer_interleavings import Case, Stage, group, smallest  # noqa: E402
 
-from marketfeed_consumers import schema  # noqa: E402
+from marketfeed_consumers.database import schema  # noqa: E402
 from marketfeed_simtest.postgres_server import running  # noqa: E402
 
 GROUP: Final = 50

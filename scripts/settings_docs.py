@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from marketfeed_chassis.settings import Settings, describe, is_secret
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_operator.settings import OperatorSettings
+from marketfeed_service.settings import Settings, describe, is_secret
 from marketfeed_workers.settings import WorkerSettings
 
 ROOT: Final = Path(__file__).parents[1]

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from marketfeed_chassis.errors import SettingsError
 from marketfeed_cli.__main__ import run
 from marketfeed_cli.audit import as_json, summary
-from marketfeed_consumers.audit import HourReport, Report
-from marketfeed_consumers.judgement import Range
+from marketfeed_consumers.admin.audit import HourReport, Report
+from marketfeed_consumers.admin.resolution import Range
+from marketfeed_service.errors import SettingsError
 
 MONDAY_US = 1_785_715_200_000_000
 
@@ -59,11 +59,11 @@ def test_audit_rejects_times_in_the_wrong_order(monkeypatch: pytest.MonkeyPatch)
 
 PRINTS = r"""
 import sys
-from marketfeed_chassis.process import exit_code_of
+from marketfeed_service.process import exit_code_of
 from marketfeed_cli import __main__ as cli, audit
 from marketfeed_cli.kubectl import __main__ as kubectl
 from marketfeed_consumers import __main__ as consumer
-from marketfeed_consumers.audit import HourReport, Report
+from marketfeed_consumers.admin.audit import HourReport, Report
 from marketfeed_simulator import __main__ as simulator
 from marketfeed_workers import __main__ as worker
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cli_processes import is_alive
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import Command, Layer, Part, PartFailed, Parts
 from marketfeed_devtools.waiting import until
+from marketfeed_service.errors import StartupError
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 OBEDIENT = (

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis.health import HealthServer, Verdict
 from marketfeed_cli import services
 from marketfeed_cli.process import Parts
 from marketfeed_cli.status import decode_status, status
+from marketfeed_service.health import HealthServer, Verdict
 from marketfeed_wire.status import ConsumerStatus, PartitionStatus
 
 

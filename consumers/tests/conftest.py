@@ -23,7 +23,7 @@ from consumer_session import Session
 from consumer_support import BROKER_PROGRAM, Consumer
 from psycopg import sql
 
-from marketfeed_consumers import schema
+from marketfeed_consumers.database import schema
 from marketfeed_devtools.pgproxy import Proxy
 from marketfeed_simtest.postgres_server import Postgres, running
 from marketfeed_wire import BookTicker, Trade, encode, key_for

@@ -21,14 +21,15 @@ import psycopg
 from consumer_market import quote, record, trade
 from consumer_oracle import CHECKS, NAMED, SCHEMA
 
-from marketfeed_consumers import audit, completeness, database, rebuild, retention
-from marketfeed_consumers.claims import Wanted
-from marketfeed_consumers.decode import batch_of
-from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.plan import mark_keys, plan
-from marketfeed_consumers.retention import Limit
-from marketfeed_consumers.transaction import Owner
-from marketfeed_consumers.writer import Writer
+from marketfeed_consumers.admin import audit, completeness, rebuild, retention
+from marketfeed_consumers.admin.retention import Limit
+from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.dialects import POSTGRESQL
+from marketfeed_consumers.kafka.decode import batch_of
+from marketfeed_consumers.kafka.leases import Wanted
+from marketfeed_consumers.planning.plan import mark_keys, plan
+from marketfeed_consumers.storage.transaction import Owner
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_wire import Gap, encode
 
 TABLES: Final = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}
@@ -188,7 +189,7 @@ class Stage:
         self._writer = Writer(url, clock_us=lambda: self._now_us, chance=self._rng)
         stack.callback(self._writer.close)
         self._ours, self._retaining, self._rebuilding = (
-            stack.enter_context(database.connect(url)[0]) for _ in range(3)
+            stack.enter_context(connections.connect(url)[0]) for _ in range(3)
         )
         self._oracle = stack.enter_context(psycopg.connect(url, autocommit=True))
         self._oracle.execute(SCHEMA)
@@ -302,7 +303,7 @@ class Stage:
             case ["kill"]:
                 self._kill()
             case ["rebuild"]:
-                again = database.again(self._rebuilding, self._rng)
+                again = connections.again(self._rebuilding, self._rng)
                 for _ in rebuild.candles(self._rebuilding, rebuild.Scope(), again):
                     pass
             case ["look"]:
@@ -314,7 +315,7 @@ class Stage:
         self._oracle.execute(
             "INSERT INTO oracle.runs VALUES (%s, %s, %s, NULL, false)", [table, limit.before_us, self._seq]
         )
-        again = database.again(self._retaining, self._rng)
+        again = connections.again(self._retaining, self._rng)
         self._run = (
             retention.expire_dead_letters(self._retaining, limit, again)
             if table == "dead_letters"
@@ -377,7 +378,7 @@ class Stage:
             for hour in deep.hours
             if hour.uncounted or hour.duplicates
         ]
-        database.begin_reading(self._ours, POSTGRESQL)
+        connections.begin_reading(self._ours, POSTGRESQL)
         figures, _ = completeness.figures(self._ours, self._now_us)
         stored = dict(self._oracle.execute("SELECT symbol, count(*) FROM trades GROUP BY 1").fetchall())
         for one in figures:

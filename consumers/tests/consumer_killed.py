@@ -4,9 +4,9 @@ import os
 import signal
 import sys
 
-from marketfeed_chassis import settings
 from marketfeed_consumers import service
 from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_service import settings
 
 
 def main() -> int:

@@ -6,13 +6,13 @@ from typing import Any
 
 from consumer_market import record
 
-from marketfeed_consumers import careful
-from marketfeed_consumers.claims import Wanted
-from marketfeed_consumers.decode import Batch, batch_of
 from marketfeed_consumers.errors import BatchError
-from marketfeed_consumers.plan import Plan, mark_keys, plan
-from marketfeed_consumers.transaction import Owner
-from marketfeed_consumers.writer import Stored, Writer
+from marketfeed_consumers.kafka.decode import Batch, batch_of
+from marketfeed_consumers.kafka.leases import Wanted
+from marketfeed_consumers.planning.plan import Plan, mark_keys, plan
+from marketfeed_consumers.storage import quarantine
+from marketfeed_consumers.storage.transaction import Owner
+from marketfeed_consumers.storage.writer import Stored, Writer
 from marketfeed_wire import BookTicker, Trade
 
 TABLES = {"trades": "trades", "book": "book_tickers"}
@@ -62,11 +62,13 @@ class Session:
         return result
 
     def store_carefully(
-        self, error: BatchError, *messages: Message, wait: careful.Await = lambda future: future.result(30)
+        self, error: BatchError, *messages: Message, wait: quarantine.Await = lambda future: future.result(30)
     ) -> tuple[Plan, Stored]:
         batch = self.batch(messages)
-        context = careful.Context(TABLES, self.positions, self.owner, self.writer, wait, careful.Refusals())
-        result = careful.store(batch, error, context)
+        context = quarantine.Context(
+            TABLES, self.positions, self.owner, self.writer, wait, quarantine.Refusals()
+        )
+        result = quarantine.store(batch, error, context)
         self._moved(batch)
         return result
 

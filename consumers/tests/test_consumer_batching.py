@@ -8,11 +8,11 @@ from consumer_market import record, trade
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_chassis import settings
-from marketfeed_consumers.batching import Bounds, Filling, Pace, is_due, wait_seconds
-from marketfeed_consumers.reading import IDLE_SECONDS, Reader
+from marketfeed_consumers.kafka.batching import Bounds, Filling, Pace, is_due, wait_seconds
+from marketfeed_consumers.kafka.reader import IDLE_SECONDS, Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
+from marketfeed_service import settings
 
 BOUNDS = Bounds(max_rows=100, max_seconds=1.0, linger_seconds=0.5)
 LINGERING = Filling(rows=1, size_bytes=10, age_seconds=0.4, caught_up=True, writer_idle=True)

@@ -9,8 +9,8 @@ from consumer_market import BEGIN_US, trade
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_consumers import decimals
-from marketfeed_consumers.candles import MINUTE_US, Candle, candles
+from marketfeed_consumers.planning import decimals
+from marketfeed_consumers.planning.candles import MINUTE_US, Candle, candles
 from marketfeed_wire import Trade
 
 exact = Context(prec=400)

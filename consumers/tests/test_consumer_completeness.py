@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from marketfeed_consumers import audit, completeness, schema
-from marketfeed_consumers.audit import HOUR_US
-from marketfeed_consumers.auditor import Auditor
-from marketfeed_consumers.database import connect
-from marketfeed_consumers.judgement import MARGIN_US, VERDICTS, Ledger, judge
-from marketfeed_consumers.plausible import EARLIEST_US
-from marketfeed_consumers.tables import trade_gaps
+from marketfeed_consumers.admin import audit, completeness
+from marketfeed_consumers.admin.audit import HOUR_US
+from marketfeed_consumers.admin.auditor import Auditor
+from marketfeed_consumers.admin.resolution import MARGIN_US, VERDICTS, Ledger, judge
+from marketfeed_consumers.database import schema
+from marketfeed_consumers.database.connections import connect
+from marketfeed_consumers.database.tables import trade_gaps
+from marketfeed_consumers.planning.plausible_times import EARLIEST_US
 from marketfeed_devtools.pgproxy import Proxy
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap

@@ -9,12 +9,12 @@ from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
 from psycopg import sql
 
-from marketfeed_consumers import audit, rebuild, retention
-from marketfeed_consumers.database import again as retrying
-from marketfeed_consumers.database import connect
-from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.plausible import EARLIEST_US
-from marketfeed_consumers.transaction import Connection
+from marketfeed_consumers.admin import audit, rebuild, retention
+from marketfeed_consumers.database.connections import again as retrying
+from marketfeed_consumers.database.connections import connect
+from marketfeed_consumers.database.dialects import POSTGRESQL
+from marketfeed_consumers.planning.plausible_times import EARLIEST_US
+from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_wire import MAX_ID, MAX_TIME_US
 
 pytestmark = pytest.mark.integration

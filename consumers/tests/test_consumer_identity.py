@@ -17,13 +17,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from marketfeed_consumers import audit
-from marketfeed_consumers.conflicts import QUIET_SECONDS, Conflict, ConflictLog
-from marketfeed_consumers.database import connect
-from marketfeed_consumers.decode import batch_of
-from marketfeed_consumers.knowledge import NOTHING
-from marketfeed_consumers.plan import MarkKey, mark_keys, plan
-from marketfeed_consumers.recent import RecentTrades
+from marketfeed_consumers.admin import audit
+from marketfeed_consumers.database.connections import connect
+from marketfeed_consumers.kafka.decode import batch_of
+from marketfeed_consumers.planning.conflicts import QUIET_SECONDS, Conflict, ConflictLog
+from marketfeed_consumers.planning.plan import MarkKey, mark_keys, plan
+from marketfeed_consumers.planning.recent_trades import RecentTrades
+from marketfeed_consumers.planning.stored_ranges import NOTHING
 from marketfeed_wire import BookTicker, Trade, same_quote, same_trade
 
 OTHER = {

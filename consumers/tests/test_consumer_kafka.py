@@ -4,11 +4,12 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
-from marketfeed_chassis import settings
-from marketfeed_chassis.errors import StartupError
-from marketfeed_consumers import kafka, ownership, service
-from marketfeed_consumers.kafka import consumer_config
+from marketfeed_consumers import service
+from marketfeed_consumers.kafka import admin_requests, group_member
+from marketfeed_consumers.kafka.admin_requests import consumer_config
 from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_service import settings
+from marketfeed_service.errors import StartupError
 
 
 @pytest.mark.parametrize("session_timeout_ms", ["1000", "45000", "300001", "1800000"])
@@ -27,7 +28,7 @@ def test_a_rebalance_that_uses_all_its_time_is_neither_stuck_nor_too_long_for_ka
     allowed = ConsumerSettings.model_fields["drain_deadline_seconds"].metadata
     (longest_seconds,) = (one.le for one in allowed if hasattr(one, "le"))
     assert longest_seconds < service._STUCK_SECONDS
-    assert longest_seconds + ownership._CLAIM_SECONDS < kafka.MAX_POLL_INTERVAL_MS / 1000
+    assert longest_seconds + group_member._CLAIM_SECONDS < admin_requests.MAX_POLL_INTERVAL_MS / 1000
 
 
 def test_the_client_writes_to_the_log_that_is_limited() -> None:
@@ -40,11 +41,11 @@ def test_the_client_writes_to_the_log_that_is_limited() -> None:
 def test_a_broker_that_does_not_answer_for_the_topics_ids_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kafka, "_DESCRIBE_SECONDS", 0.2)
+    monkeypatch.setattr(admin_requests, "_DESCRIBE_SECONDS", 0.2)
     nobody = AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
 
     with pytest.raises(StartupError) as refused:
-        kafka.topic_ids(nobody, ["market.trades.raw"])
+        admin_requests.topic_ids(nobody, ["market.trades.raw"])
 
     (line,) = str(refused.value).splitlines()
     assert line.startswith("Kafka does not tell the id of market.trades.raw: ")

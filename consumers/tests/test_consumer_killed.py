@@ -18,7 +18,7 @@ from consumer_market import quote, trade
 from consumer_support import differences, everything, rows
 from msgspec.structs import astuple
 
-from marketfeed_consumers import transaction, writer
+from marketfeed_consumers.storage import transaction, writer
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration

@@ -20,10 +20,10 @@ from consumer_support import differences, everything, rows
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from marketfeed_chassis.errors import StartupError
-from marketfeed_consumers import database, schema
-from marketfeed_consumers.migrations import upgrade
+from marketfeed_consumers.database import connections, schema
+from marketfeed_consumers.database.migrations import upgrade
 from marketfeed_devtools.waiting import until
+from marketfeed_service.errors import StartupError
 
 VERSIONS = schema.versions()
 HEAD = VERSIONS[-1]
@@ -37,7 +37,7 @@ def test_the_file_names_tell_the_steps_and_their_order() -> None:
 
 
 def at_version(url: str, version: str) -> None:
-    connection, dialect = database.connect(url)
+    connection, dialect = connections.connect(url)
     connection.close()
     upgrade.to_version(url, dialect, version)
 
@@ -97,7 +97,7 @@ def copy_tables(source: str, target: str) -> None:
 
 
 def checked(url: str) -> None:
-    connection, _ = database.connect(url)
+    connection, _ = connections.connect(url)
     with connection:
         schema.check(connection)
 

@@ -8,9 +8,9 @@ from consumer_market import ids, quote, record, trade
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_consumers.decode import Batch, Partition, batch_of
-from marketfeed_consumers.knowledge import NOTHING, Mark
-from marketfeed_consumers.plan import MarkKey, Plan, Step, mark_keys, plan
+from marketfeed_consumers.kafka.decode import Batch, Partition, batch_of
+from marketfeed_consumers.planning.plan import MarkKey, Plan, Step, mark_keys, plan
+from marketfeed_consumers.planning.stored_ranges import NOTHING, Mark
 from marketfeed_wire import BookTicker, Gap, RejectedMessage, Trade, decode_rejected, encode
 
 TABLES = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}

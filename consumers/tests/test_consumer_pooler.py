@@ -17,13 +17,13 @@ from consumer_support import differences, rows, stored
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.embedded import postgres as embedded
-from marketfeed_consumers import database as databases
-from marketfeed_consumers import schema
+from marketfeed_consumers.database import connections as databases
+from marketfeed_consumers.database import schema
 from marketfeed_devtools.ports import free_ports
 from marketfeed_devtools.skipping import skip_or_fail
 from marketfeed_devtools.waiting import until
+from marketfeed_service.errors import StartupError
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ import pytest
 from consumer_market import quote, trade
 from consumer_support import differences, rows, stored
 
-from marketfeed_consumers import schema
+from marketfeed_consumers.database import schema
 from marketfeed_devtools.waiting import until
 
 pytestmark = pytest.mark.integration

@@ -15,15 +15,15 @@ from consumer_session import Session
 from consumer_support import differences, rows, stored
 from msgspec import structs
 
-from marketfeed_chassis import logs
-from marketfeed_consumers import audit, commands, completeness, retention
-from marketfeed_consumers import database as databases
-from marketfeed_consumers.decode import batch_of
-from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.plausible import AHEAD_US, EARLIEST_US
-from marketfeed_consumers.retention import Clocks, Limit, Step
-from marketfeed_consumers.tables import dead_letters
-from marketfeed_consumers.transaction import Connection
+from marketfeed_consumers.admin import audit, commands, completeness, retention
+from marketfeed_consumers.admin.retention import Clocks, Limit, Step
+from marketfeed_consumers.database import connections as databases
+from marketfeed_consumers.database.dialects import POSTGRESQL
+from marketfeed_consumers.database.tables import dead_letters
+from marketfeed_consumers.kafka.decode import batch_of
+from marketfeed_consumers.planning.plausible_times import AHEAD_US, EARLIEST_US
+from marketfeed_consumers.storage.transaction import Connection
+from marketfeed_service import logs
 from marketfeed_wire import RejectedMessage, encode
 
 pytestmark = pytest.mark.integration

@@ -27,12 +27,12 @@ from consumer_market import BEGIN_US, quote, trade
 from consumer_session import Message, Session
 from consumer_support import DERIVED_CANDLES, MARKS_DIFFER, MISSING_DIFFER, TOPS_DIFFER, rows
 
-from marketfeed_consumers import database as databases
-from marketfeed_consumers import rebuild, retention
-from marketfeed_consumers.decode import Batch
+from marketfeed_consumers.admin import rebuild, retention
+from marketfeed_consumers.admin.retention import Limit
+from marketfeed_consumers.database import connections as databases
 from marketfeed_consumers.errors import Abandoned, Fenced, StaleKnowledge
-from marketfeed_consumers.plan import Plan
-from marketfeed_consumers.retention import Limit
+from marketfeed_consumers.kafka.decode import Batch
+from marketfeed_consumers.planning.plan import Plan
 
 pytestmark = pytest.mark.integration
 FIRST_SEED = int(os.environ.get("MARKETFEED_CHAOS_FIRST_SEED", "0"))

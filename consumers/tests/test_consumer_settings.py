@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from marketfeed_chassis import settings
-from marketfeed_chassis.errors import SettingsError
 from marketfeed_consumers.settings import DatabaseSettings
+from marketfeed_service import settings
+from marketfeed_service.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ from consumer_market import trade
 from consumer_session import Session
 from consumer_support import rows
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.audit import audit
-from marketfeed_consumers import database, schema
+from marketfeed_consumers.database import connections, schema
 from marketfeed_devtools.waiting import until
+from marketfeed_service.errors import StartupError
 from marketfeed_simtest.postgres_server import Postgres, running
 
 pytestmark = pytest.mark.integration
 
 
 def _only_reach(url: str) -> None:
-    with database.reached(url, 0.0):
+    with connections.reached(url, 0.0):
         pass
 
 

@@ -14,13 +14,13 @@ from consumer_support import differences, everything, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_chassis.errors import SettingsError
-from marketfeed_consumers import audit, offsets, rebuild, retention
-from marketfeed_consumers import database as databases
-from marketfeed_consumers.commands import time_us
-from marketfeed_consumers.dialects import POSTGRESQL
-from marketfeed_consumers.judgement import Range, judged
-from marketfeed_consumers.transaction import Connection
+from marketfeed_consumers.admin import audit, offsets, rebuild, retention
+from marketfeed_consumers.admin.commands import time_us
+from marketfeed_consumers.admin.resolution import Range, judged
+from marketfeed_consumers.database import connections as databases
+from marketfeed_consumers.database.dialects import POSTGRESQL
+from marketfeed_consumers.storage.transaction import Connection
+from marketfeed_service.errors import SettingsError
 
 HOUR = audit.HOUR_US
 chance = random.Random(3)  # noqa: S311 - jitter

@@ -14,11 +14,12 @@ from consumer_session import Session
 from consumer_support import differences, everything, rows, stored
 from structlog.testing import capture_logs
 
-from marketfeed_consumers import schema, writer
-from marketfeed_consumers.claims import Wanted, refusal
-from marketfeed_consumers.database import connect
+from marketfeed_consumers.database import schema
+from marketfeed_consumers.database.connections import connect
 from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
-from marketfeed_consumers.transaction import Owner
+from marketfeed_consumers.kafka.leases import Wanted, refusal
+from marketfeed_consumers.storage import writer
+from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_devtools.pgproxy import Fault, Proxy
 from marketfeed_devtools.waiting import until
 

@@ -27,7 +27,7 @@ from integration_pipeline import QUOTES, TRADES, Pipeline  # noqa: E402
 from marketfeed_cli import services  # noqa: E402
 from marketfeed_cli.embedded import postgres  # noqa: E402
 from marketfeed_cli.process import Parts  # noqa: E402
-from marketfeed_consumers import commands  # noqa: E402
+from marketfeed_consumers.admin import commands  # noqa: E402
 from marketfeed_devtools.ports import free_port  # noqa: E402
 from marketfeed_devtools.programs import Unavailable  # noqa: E402
 from marketfeed_devtools.waiting import until_async  # noqa: E402

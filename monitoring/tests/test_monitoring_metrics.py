@@ -10,15 +10,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 
-from marketfeed_chassis import settings as chassis_settings
-from marketfeed_consumers.auditor import Auditor, Taken
+from marketfeed_consumers.admin.auditor import Auditor, Taken
 from marketfeed_consumers.metrics import Metrics as ConsumerMetrics
 from marketfeed_consumers.state import State
-from marketfeed_consumers.writer import Writer
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_monitoring.alerts import ALERTS
 from marketfeed_monitoring.boards import BOARDS
 from marketfeed_monitoring.promql import TARGET_LABELS, base_names, grouping_labels, selectors, with_variables
 from marketfeed_operator.engine.metrics import Metrics as OperatorMetrics
+from marketfeed_service import settings as service_settings
 from marketfeed_workers import worker as workers
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.world import World
@@ -54,7 +54,7 @@ def families(registry: CollectorRegistry) -> Iterator[tuple[str, frozenset[str]]
 
 
 async def worker_families() -> Declared:
-    settings = chassis_settings.read(
+    settings = service_settings.read(
         WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", "KAFKA_BROKER": "127.0.0.1:1", "LOG_LEVEL": "ERROR"}
     )
     world = World()

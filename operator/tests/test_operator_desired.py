@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from marketfeed_chassis.settings import read
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
 from marketfeed_operator.api import Spec, parse
 from marketfeed_operator.assign import ShardAssignment
 from marketfeed_operator.desired import Child, Defaults, Feed, desired, stored_assignment
 from marketfeed_operator.facts import child_facts
 from marketfeed_operator.names import FEED, INSTANCE, MAX_FEED_NAME, SHARD, consumer_component, consumer_name
+from marketfeed_service.settings import read
 from marketfeed_wire.assignment import decode_assignment
 from marketfeed_workers.settings import WorkerSettings
 

@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 from test_operator_decide import NOW
 from test_operator_reports import worker_status
 
-from marketfeed_chassis.bodies import BadBody
 from marketfeed_devtools.hostile import meet
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_operator.api import Spec, parse
@@ -28,6 +27,7 @@ from marketfeed_operator.engine.reports import Reports
 from marketfeed_operator.observed import FeedFacts, Key, Observed, PodFacts
 from marketfeed_operator.plan import plan
 from marketfeed_operator.store import Store
+from marketfeed_service.http_body import BadBody
 
 CONSUMER = {
     "version": "1", "group": "g", "ready": True, "reason": "",

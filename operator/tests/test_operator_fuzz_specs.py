@@ -10,8 +10,6 @@ from operator_support import Admin
 from test_operator_decide import NOW
 from test_operator_desired import SECRETS
 
-from marketfeed_chassis.errors import SettingsError
-from marketfeed_chassis.settings import ServiceSettings, read
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_operator.api import Spec, parse
@@ -25,6 +23,8 @@ from marketfeed_operator.kinds import OPTIONAL
 from marketfeed_operator.observed import Listing, Observed
 from marketfeed_operator.plan import plan
 from marketfeed_operator.policy import Policy
+from marketfeed_service.errors import SettingsError
+from marketfeed_service.settings import ServiceSettings, read
 from marketfeed_workers.settings import WorkerSettings
 
 AT_ONCE = 8

@@ -17,13 +17,13 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from integration_kafka import ApacheKafka, cut_log, require_kafka
 
-from marketfeed_chassis.settings import read
-from marketfeed_consumers import kafka as consumer_kafka
-from marketfeed_consumers.claims import Claimed
-from marketfeed_consumers.kafka import Bounds, consumer_config
+from marketfeed_consumers.kafka import admin_requests as consumer_kafka
+from marketfeed_consumers.kafka.admin_requests import Bounds, consumer_config
+from marketfeed_consumers.kafka.leases import Claimed
+from marketfeed_consumers.kafka.truncation import LOG_LOST, find_truncated
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.truncation import LOG_LOST, find_truncated
 from marketfeed_devtools.waiting import until
+from marketfeed_service.settings import read
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.consumers.clients import Admin, Client, Reach
 from marketfeed_simtest.consumers.group import Group

@@ -18,10 +18,10 @@ from confluent_kafka.admin import AdminClient
 from integration_consumers import PARTITIONS, SYMBOLS, Consumer, Rig, trade
 from integration_kafka import ApacheKafka
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import Parts
-from marketfeed_consumers.kafka import topic_ids
+from marketfeed_consumers.kafka.admin_requests import topic_ids
 from marketfeed_devtools.waiting import until_async
+from marketfeed_service.errors import StartupError
 from marketfeed_wire import encode, key_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]

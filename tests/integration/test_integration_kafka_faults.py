@@ -22,7 +22,7 @@ from integration_ledger import (
 from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
-from marketfeed_consumers.kafka import ask_ends, bounds, take_ends
+from marketfeed_consumers.kafka.admin_requests import ask_ends, bounds, take_ends
 from marketfeed_devtools.waiting import until, until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]

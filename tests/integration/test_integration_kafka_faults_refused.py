@@ -20,11 +20,11 @@ from integration_ledger import (
 )
 from integration_pipeline import Pipeline, worker_status
 
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.settings import read
 from marketfeed_cli import services
 from marketfeed_cli.process import Command, Part, Parts
 from marketfeed_devtools.waiting import until_async
+from marketfeed_service.errors import StartupError
+from marketfeed_service.settings import read
 from marketfeed_workers.kafka import topics
 from marketfeed_workers.kafka.topics import ensure_topics, wanted_topics
 from marketfeed_workers.settings import WorkerSettings

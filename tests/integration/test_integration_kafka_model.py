@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from integration_kafka import ApacheKafka, require_kafka
 
-from marketfeed_chassis.settings import read
 from marketfeed_devtools.waiting import until
+from marketfeed_service.settings import read
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.kafka_producer import ProducerModel

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from marketfeed_chassis.settings import ServiceSettings, Settings, describe, read
+from marketfeed_service.settings import ServiceSettings, Settings, describe, read
 
 ROOT = Path(__file__).parents[2]
 

@@ -102,7 +102,6 @@ NOT_CONVERTED = {
     "simulator",
     "consumers",
     "wire",
-    "chassis",
     "service",
     "devtools",
     ".env.example",

@@ -9,7 +9,7 @@ import uvloop
 from workers_broker import Broker
 from workers_support import MakeSettings
 
-from marketfeed_chassis import settings as chassis_settings
+from marketfeed_service import settings as service_settings
 from marketfeed_workers.settings import WorkerSettings
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
@@ -38,7 +38,7 @@ def make_settings() -> MakeSettings:
     """Settings as from an environment: ``make_settings(KAFKA_ACKS="1")``; two symbols unless said otherwise."""
 
     def make(**variables: str) -> WorkerSettings:
-        return chassis_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", **variables})
+        return service_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", **variables})
 
     return make
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workers_line import Line, assert_complete
 
-from marketfeed_chassis import settings as chassis_settings
 from marketfeed_devtools.waiting import until
+from marketfeed_service import settings as service_settings
 from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
 from marketfeed_wire.assignment import assignment_of, encode_assignment
 from marketfeed_workers import symbol_assignment
@@ -168,7 +168,7 @@ async def test_a_symbol_that_was_left_out_in_a_halt_is_read_once_it_trades(
     with Line(tmp_path, *THREE) as line:
         await asyncio.to_thread(line.fault, "halt", symbols=["AAAUSDT"])
         environment = line.environment(BINANCE_SYMBOLS="AAAUSDT,BBBUSDT")
-        life = asyncio.create_task(worker_life.run(chassis_settings.read(WorkerSettings, environment)))
+        life = asyncio.create_task(worker_life.run(service_settings.read(WorkerSettings, environment)))
         await asyncio.to_thread(until, lambda: len(line.trades()["BBBUSDT"]) > 20, "the other symbol")
         assert line.trades()["AAAUSDT"] == []
         await asyncio.to_thread(line.fault, "resume", symbols=["AAAUSDT"])

@@ -16,7 +16,7 @@ from workers_broker import Broker
 from workers_rig import SYMBOL, Rig
 from workers_support import MakeSettings
 
-from marketfeed_chassis.errors import StartupError
+from marketfeed_service.errors import StartupError
 from marketfeed_wire import (
     BookTicker,
     Gap,

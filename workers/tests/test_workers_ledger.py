@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_devtools.ports import free_port
+from marketfeed_service.errors import StartupError
 from marketfeed_wire import (
     Gap,
     Progress,

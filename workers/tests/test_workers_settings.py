@@ -8,14 +8,14 @@ import sys
 import pytest
 from workers_support import MakeSettings
 
-from marketfeed_chassis import settings as chassis_settings
-from marketfeed_chassis.errors import SettingsError
+from marketfeed_service import settings as service_settings
+from marketfeed_service.errors import SettingsError
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
 
 
 def refusal(**variables: str) -> str:
     with pytest.raises(SettingsError) as caught:
-        chassis_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", **variables})
+        service_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", **variables})
     return str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_setting_error_has_variable_value_and_what_is_allowed(
 def test_setting_symbols_missing() -> None:
     for symbols in ("", "  ", ",", " , ,"):
         with pytest.raises(SettingsError, match="BINANCE_SYMBOLS"):
-            chassis_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": symbols})
+            service_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": symbols})
 
 
 def test_setting_errors_are_reported_together() -> None:
@@ -194,7 +194,7 @@ def test_setting_errors_exit_2_before_anything_is_opened() -> None:
 def test_cli_help_lists_every_variable() -> None:
     ended = run_worker("--help")
     assert ended.returncode == 0
-    for name, _, description in chassis_settings.describe(WorkerSettings):
+    for name, _, description in service_settings.describe(WorkerSettings):
         assert name in ended.stdout
         assert description, f"{name} says nothing about itself"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from marketfeed_chassis.process import exit_code_of
+from marketfeed_service.process import exit_code_of
 
 _DESCRIPTION: Final = """\
 Ingest trades and quotes from a venue's WebSockets through Kafka into PostgreSQL and verify that none is missing.
@@ -128,7 +128,7 @@ def _add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _time_us(text: str) -> int:
-    from marketfeed_consumers.commands import time_us
+    from marketfeed_consumers.admin.commands import time_us
 
     return time_us(text)
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from marketfeed_chassis import settings
-from marketfeed_consumers import database, schema
-from marketfeed_consumers.audit import ConflictReport, HourReport, Report, Scope
-from marketfeed_consumers.audit import audit as audited
-from marketfeed_consumers.commands import check_times
+from marketfeed_consumers.admin.audit import ConflictReport, HourReport, Report, Scope
+from marketfeed_consumers.admin.audit import audit as audited
+from marketfeed_consumers.admin.commands import check_times
+from marketfeed_consumers.database import connections, schema
 from marketfeed_consumers.settings import DatabaseSettings
+from marketfeed_service import settings
 
 
 def audit(options: Namespace, environment: Mapping[str, str]) -> int:
@@ -29,10 +29,10 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
     check_times(options.since, options.until)
-    with database.reached(
+    with connections.reached(
         read.database_url.get_secret_value(), read.start_deadline_seconds, only_reads=True
     ) as (connection, dialect):
-        database.only_read(connection)
+        connections.only_read(connection)
         schema.check(connection)
         report = audited(connection, dialect, scope, deep=options.deep)
     if options.output == "json":

@@ -13,13 +13,13 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli import facts
 from marketfeed_cli.facts import FinalStatus
 from marketfeed_cli.observe import Ledger
 from marketfeed_cli.process import POLL_SECONDS
 from marketfeed_cli.report import Facts
 from marketfeed_cli.stack import Stack
+from marketfeed_service.errors import StartupError
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 SETTLE_SECONDS: Final = 5.0

@@ -9,9 +9,9 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.kafka import KafkaSettings, client_config, wait_for_broker
-from marketfeed_chassis.settings import read
+from marketfeed_service.errors import StartupError
+from marketfeed_service.kafka import KafkaSettings, client_config, wait_for_broker
+from marketfeed_service.settings import read
 from marketfeed_wire import LEDGER_POLICY, market_data_policy
 
 PARTITIONS: Final = 4

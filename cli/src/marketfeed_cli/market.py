@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 import aiohttp
 
-from marketfeed_chassis.errors import SettingsError, StartupError
 from marketfeed_cli.settings import RunSettings
+from marketfeed_service.errors import SettingsError, StartupError
 from marketfeed_simulator import recording
 from marketfeed_workers.venues.registry import VENUES
 

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 import psycopg
 
-from marketfeed_chassis.bodies import BadBody, decoded
+from marketfeed_service.http_body import BadBody, decoded
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from marketfeed_chassis.errors import ServiceError, StartupError
 from marketfeed_cli import parent_death
+from marketfeed_service.errors import ServiceError, StartupError
 
 T = TypeVar("T")
 

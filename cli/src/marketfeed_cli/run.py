@@ -13,7 +13,6 @@ import msgspec
 import psycopg
 from rich.text import Text
 
-from marketfeed_chassis.settings import read
 from marketfeed_cli import market, report_text
 from marketfeed_cli.drain import SETTLE_SECONDS, StallTimer, caught_up, drain, is_connecting
 from marketfeed_cli.market import Market, Source
@@ -25,6 +24,7 @@ from marketfeed_cli.screen import Output, Screen
 from marketfeed_cli.settings import RunSettings
 from marketfeed_cli.stack import Stack
 from marketfeed_cli.throttle import Throttle, max_lag
+from marketfeed_service.settings import read
 
 REFRESH_SECONDS: Final = 0.5
 

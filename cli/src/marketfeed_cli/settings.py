@@ -2,8 +2,8 @@
 
 from pydantic import Field, SecretStr, field_validator
 
-from marketfeed_chassis.settings import Settings
 from marketfeed_consumers.settings import check_database_url
+from marketfeed_service.settings import Settings
 from marketfeed_wire import BOOK_TICKER, TRADES
 from marketfeed_workers.venues.registry import VENUES
 

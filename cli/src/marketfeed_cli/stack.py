@@ -11,7 +11,6 @@ from typing import Final, Literal, NamedTuple
 import aiohttp
 from psycopg.conninfo import conninfo_to_dict
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli import observe, services
 from marketfeed_cli.embedded import postgres
 from marketfeed_cli.kafka import PARTITIONS, Kafka
@@ -20,6 +19,7 @@ from marketfeed_cli.observe import Ledger
 from marketfeed_cli.process import Part, Parts
 from marketfeed_cli.screen import Screen
 from marketfeed_cli.settings import RunSettings
+from marketfeed_service.errors import StartupError
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 from marketfeed_wire.topics import GAPS, PROGRESS, REJECTED
 

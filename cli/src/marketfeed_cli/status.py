@@ -12,11 +12,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from marketfeed_chassis.bodies import BadBody, decoded
 from marketfeed_cli import formatting
 from marketfeed_cli.observe import MAX_STATUS_BYTES, REQUEST_TIMEOUT
 from marketfeed_cli.screen import Output, Screen
 from marketfeed_cli.terminal import shown
+from marketfeed_service.http_body import BadBody, decoded
 from marketfeed_wire.codec import UNREADABLE
 from marketfeed_wire.status import ConsumerStatus, StreamStatus, WorkerStatus
 

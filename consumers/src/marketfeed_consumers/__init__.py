@@ -2,12 +2,12 @@
 
 The way of a batch, one module a step::
 
-    loop.py ──▶ decode.py ──▶ plan.py ──────▶ writer.py ──▶ transaction.py ──▶ tables/
+    consumer.py ──▶ decode.py ──▶ plan.py ──────▶ writer.py ──▶ transaction.py ──▶ tables/
     poll        bytes to      new or seen?    one thread,    one SERIALIZABLE    SQL of
                 messages      derived state   retries        transaction         each table
 
 What may be written is decided before the transaction, by plain functions over what is known to be stored
-(`knowledge.py`); the transaction proves by compare-and-set that this knowledge still held. See
+(`stored_ranges.py`); the transaction proves by compare-and-set that this knowledge still held. See
 docs/persistence.md.
 """
 

@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 
-from marketfeed_chassis import settings
-from marketfeed_chassis.process import exit_code_of
-from marketfeed_consumers import __version__, commands, service
+from marketfeed_consumers import __version__, service
+from marketfeed_consumers.admin import commands
 from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_service import settings
+from marketfeed_service.process import exit_code_of
 
 _DESCRIPTION = """Stores what marketfeed's topics hold in PostgreSQL or CockroachDB, each message exactly once.
 

@@ -1,7 +1,7 @@
 """What can go wrong between a batch and its COMMIT, and what follows from it.
 
 Exception
-├── ServiceError (chassis)
+├── ServiceError (service)
 │   ├── StartupError        exit 1: broker, database or schema not as they must be at start
 │   ├── LogLost             exit 1: Kafka lacks what was read; stored beside the offset until reset-offsets
 │   ├── Refused             exit 1: the database refuses message after message: the fault is not theirs
@@ -18,7 +18,7 @@ Nothing is lost by dropping a batch: its offsets were not stored either, so it i
 
 from collections.abc import Mapping
 
-from marketfeed_chassis.errors import ServiceError
+from marketfeed_service.errors import ServiceError
 
 
 class Fenced(ServiceError):

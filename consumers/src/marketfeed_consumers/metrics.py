@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from marketfeed_consumers.auditor import Auditor
-from marketfeed_consumers.completeness import Figures, Retained
+from marketfeed_consumers.admin.auditor import Auditor
+from marketfeed_consumers.admin.completeness import Figures, Retained
+from marketfeed_consumers.database.tables import trades
 from marketfeed_consumers.latency import BOUNDS_US, total
-from marketfeed_consumers.plan import Plan
+from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.state import State
-from marketfeed_consumers.tables import trades
-from marketfeed_consumers.writer import Stored, Writer
+from marketfeed_consumers.storage.writer import Stored, Writer
 
 SERIALIZATION_FAILURE: Final = "40001"
 

@@ -12,20 +12,21 @@ from typing import Final
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.health import HealthServer, Verdict
-from marketfeed_chassis.kafka import wait_for_broker
-from marketfeed_chassis.process import on_stop_signal
-from marketfeed_consumers import __version__, database, schema
-from marketfeed_consumers.auditor import Auditor
+from marketfeed_consumers import __version__
+from marketfeed_consumers.admin.auditor import Auditor
+from marketfeed_consumers.consumer import Loop
+from marketfeed_consumers.database import connections, schema
+from marketfeed_consumers.database.tables import trades
 from marketfeed_consumers.latency import total
-from marketfeed_consumers.loop import Loop
 from marketfeed_consumers.metrics import Metrics
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
-from marketfeed_consumers.tables import trades
-from marketfeed_consumers.writer import Writer
+from marketfeed_consumers.storage.writer import Writer
+from marketfeed_service import logs
+from marketfeed_service.errors import StartupError
+from marketfeed_service.health import HealthServer, Verdict
+from marketfeed_service.kafka import wait_for_broker
+from marketfeed_service.process import on_stop_signal
 from marketfeed_wire.status import (
     ConsumerStatus,
     PartitionStatus,
@@ -155,9 +156,9 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
     on_stop_signal(lambda: stopped.append(True))
     with HealthServer(health, registry, host=settings.metrics_host, port=settings.metrics_port) as server:
         server.write_port(settings.metrics_port_file)
-        health.starting = f"waiting for the database at {database.server(url)}"
+        health.starting = f"waiting for the database at {connections.server(url)}"
         try:
-            with database.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (
+            with connections.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (
                 connection,
                 _,
             ):

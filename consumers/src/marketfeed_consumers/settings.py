@@ -8,8 +8,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PGconn
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from marketfeed_chassis.kafka import KafkaSettings
-from marketfeed_chassis.settings import CommandSettings, CommaSeparated
+from marketfeed_service.kafka import KafkaSettings
+from marketfeed_service.settings import CommandSettings, CommaSeparated
 from marketfeed_wire import BOOK_TICKER, GAPS, REJECTED, TRADES
 
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"

@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
 
-from marketfeed_consumers.decode import Partition
-from marketfeed_consumers.knowledge import Mark
+from marketfeed_consumers.database.tables.book_tickers import NAME as BOOK_TICKERS
+from marketfeed_consumers.database.tables.trades import NAME as TRADES
+from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.latency import Histogram
-from marketfeed_consumers.plan import MarkKey, Plan
-from marketfeed_consumers.tables.book_tickers import NAME as BOOK_TICKERS
-from marketfeed_consumers.tables.trades import NAME as TRADES
-from marketfeed_consumers.writer import Stored
+from marketfeed_consumers.planning.plan import MarkKey, Plan
+from marketfeed_consumers.planning.stored_ranges import Mark
+from marketfeed_consumers.storage.writer import Stored
 from marketfeed_wire import Trade
 
 

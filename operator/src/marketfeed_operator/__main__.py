@@ -6,9 +6,9 @@ import sys
 
 import uvloop
 
-from marketfeed_chassis import logs, settings
-from marketfeed_chassis.process import exit_code_of
 from marketfeed_operator.settings import OperatorSettings
+from marketfeed_service import logs, settings
+from marketfeed_service.process import exit_code_of
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_operator import nesting
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import NotFound, Unavailable, translated
@@ -33,6 +32,7 @@ from marketfeed_operator.pages import (
     read_at_most,
     taken,
 )
+from marketfeed_service.errors import StartupError
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
 EVENTS: Final = Kind("v1", "Event", "events")

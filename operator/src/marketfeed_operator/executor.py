@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.apply import Applier
 from marketfeed_operator.desired import Child, component_of
 from marketfeed_operator.errors import ApiError, Forbidden, Invalid, NameConflict, NotFound
@@ -18,6 +17,7 @@ from marketfeed_operator.kinds import (
 )
 from marketfeed_operator.observed import ChildKey, FeedFacts, Observed
 from marketfeed_operator.plan import Plan, obsolete
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

@@ -4,10 +4,10 @@ import json
 import time
 from typing import Final
 
-from marketfeed_chassis.health import Verdict
 from marketfeed_operator.engine.leader import LeaderElection
 from marketfeed_operator.leadership import Leadership
 from marketfeed_operator.store import Store
+from marketfeed_service.health import Verdict
 
 STUCK_SECONDS: Final = 30.0
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.api import Spec, Status, parse
 from marketfeed_operator.apply import Applier
 from marketfeed_operator.decide import Situation, decide
@@ -22,6 +21,7 @@ from marketfeed_operator.policy import Policy
 from marketfeed_operator.status_writer import StatusWriter
 from marketfeed_operator.store import Store
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

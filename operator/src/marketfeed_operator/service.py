@@ -12,10 +12,6 @@ from uuid import uuid4
 
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.backoff import delays
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.health import HealthServer
 from marketfeed_operator.cluster import FEEDS, Cluster, connected
 from marketfeed_operator.engine.audit import Audit
 from marketfeed_operator.engine.leader import LeaderElection
@@ -26,6 +22,10 @@ from marketfeed_operator.leadership import Leadership, Task
 from marketfeed_operator.names import GROUP
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.store import Store
+from marketfeed_service import logs
+from marketfeed_service.backoff import delays
+from marketfeed_service.errors import StartupError
+from marketfeed_service.health import HealthServer
 
 log = logs.get(__name__)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from marketfeed_chassis.settings import MOST_DRAIN_SECONDS, CommaSeparated, ServiceSettings
+from marketfeed_service.settings import MOST_DRAIN_SECONDS, CommaSeparated, ServiceSettings
 
 
 def _namespaces(value: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from marketfeed_chassis import logs
 from marketfeed_operator.api import Status
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
 from marketfeed_operator.observed import FeedFacts
 from marketfeed_operator.store import Store
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

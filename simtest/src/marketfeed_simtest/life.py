@@ -12,8 +12,8 @@ from typing import Any, Literal, cast
 from confluent_kafka import KafkaError, KafkaException, Producer
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis.errors import SettingsError, StartupError
-from marketfeed_chassis.health import Health, HealthServer
+from marketfeed_service.errors import SettingsError, StartupError
+from marketfeed_service.health import Health, HealthServer
 from marketfeed_simtest.clock import Clock, Handlers, signal_handlers
 from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.kafka_producer import ProducerModel

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from marketfeed_chassis.log_limit import RepeatLimit
+from marketfeed_service.log_limit import RepeatLimit
 from marketfeed_simtest.clock import Clock
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_chassis import settings as chassis_settings
+from marketfeed_service import settings as service_settings
 from marketfeed_simtest import faults, holding
 from marketfeed_simtest.clock import Clock, VirtualLoop
 from marketfeed_simtest.ending import Ending, check_metrics
@@ -71,7 +71,7 @@ class Session:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.clock = clock = Clock()
-        self.settings = chassis_settings.read(WorkerSettings, plan.environment())
+        self.settings = service_settings.read(WorkerSettings, plan.environment())
         self.topics = {
             "trades": self.settings.market_trades_topic,
             "book_ticker": self.settings.market_book_topic,

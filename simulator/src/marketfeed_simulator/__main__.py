@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-from marketfeed_chassis import logs, process
+from marketfeed_service import logs, process
 from marketfeed_simulator.options import parser, plan_of
 from marketfeed_simulator.server import Simulator
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_simulator.hub import Hub, Outlet
 from marketfeed_simulator.source import Source
 

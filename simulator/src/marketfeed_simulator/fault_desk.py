@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_simulator import faults
 from marketfeed_simulator.fault_effects import Effects, Entry, Parts
 from marketfeed_simulator.faults import AnyFault

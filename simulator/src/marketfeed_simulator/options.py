@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from marketfeed_chassis.errors import SettingsError
+from marketfeed_service.errors import SettingsError
 from marketfeed_simulator import faults, recording
 from marketfeed_simulator.instruments import STATUSES, Instrument, instrument, invented
 from marketfeed_simulator.market import GeneratedMarket, Rates

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from marketfeed_chassis.errors import SettingsError
+from marketfeed_service.errors import SettingsError
 from marketfeed_simulator.frames import Frame, TradeRow, to_us
 
 

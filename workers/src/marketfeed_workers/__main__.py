@@ -5,8 +5,8 @@ import sys
 
 import uvloop
 
-from marketfeed_chassis import logs, settings
-from marketfeed_chassis.process import exit_code_of
+from marketfeed_service import logs, settings
+from marketfeed_service.process import exit_code_of
 from marketfeed_workers import worker
 from marketfeed_workers.settings import WorkerSettings
 

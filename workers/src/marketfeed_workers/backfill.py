@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_workers.backfill_schedule import SETTLE_SECONDS, GapSchedule, Request
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.settings import WorkerSettings

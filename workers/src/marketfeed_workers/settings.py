@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from marketfeed_chassis.kafka import KafkaSettings, TopicName
-from marketfeed_chassis.settings import CommaSeparated
+from marketfeed_service.kafka import KafkaSettings, TopicName
+from marketfeed_service.settings import CommaSeparated
 from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, REJECTED, TRADES, is_name
 from marketfeed_workers.connection.rotation import parse_window
 from marketfeed_workers.venues.registry import DEFAULT, VENUES

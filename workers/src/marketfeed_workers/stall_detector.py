@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_wire import Trade
 from marketfeed_wire.status import StreamStatus
 from marketfeed_workers.connection.pool import Fleet

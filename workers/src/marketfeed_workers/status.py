@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_chassis.health import Verdict
+from marketfeed_service.health import Verdict
 from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
 from marketfeed_workers.connection.pool import Fleet
 from marketfeed_workers.counters import Counters

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import SettingsError, StartupError
+from marketfeed_service import logs
+from marketfeed_service.errors import SettingsError, StartupError
 from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup

@@ -7,7 +7,7 @@ from typing import cast
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_workers import startup, validate
 from marketfeed_workers.backfill import RepairDesk
 from marketfeed_workers.connection.connection import ConnectionParts

@@ -15,8 +15,8 @@ from aiohttp import ClientSession
 from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
-from marketfeed_chassis.health import Health, HealthServer
-from marketfeed_chassis.kafka import wait_for_broker
+from marketfeed_service.health import Health, HealthServer
+from marketfeed_service.kafka import wait_for_broker
 from marketfeed_workers.connection.transports import picows_socket, websockets_socket
 from marketfeed_workers.connection.transports.socket import OpenSocket
 from marketfeed_workers.kafka import recovery
@@ -40,7 +40,7 @@ class MakeHealthServer(Protocol):
 
 
 class WaitForBroker(Protocol):
-    """See `marketfeed_chassis.kafka.wait_for_broker`."""
+    """See `marketfeed_service.kafka.wait_for_broker`."""
 
     def __call__(self, settings: WorkerSettings, *, stopping: Callable[[], bool]) -> None:
         """Return once a broker answers."""

@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from marketfeed_chassis.errors import StartupError
+from marketfeed_service.errors import StartupError
 
 _PRODUCER: Final = 0  # rd_kafka_type_t RD_KAFKA_PRODUCER
 

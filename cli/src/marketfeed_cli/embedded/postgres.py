@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.process import POLL_SECONDS, Command, Layer, Part, Parts
+from marketfeed_service.errors import StartupError
 
 VERSION: Final = 18
 START_SECONDS: Final = 60.0

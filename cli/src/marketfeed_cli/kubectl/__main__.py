@@ -13,8 +13,6 @@ import aiohttp
 import yaml
 from rich.console import Console
 
-from marketfeed_chassis.errors import SettingsError, StartupError
-from marketfeed_chassis.process import exit_code_of
 from marketfeed_cli.kubectl import tables
 from marketfeed_cli.kubectl.access import Kubectl
 from marketfeed_cli.kubectl.preview import as_json, preview
@@ -27,6 +25,8 @@ from marketfeed_operator.kinds import OPTIONAL
 from marketfeed_operator.names import FEED, KIND, SHARD, shard_of
 from marketfeed_operator.observed import Listing, Observed
 from marketfeed_operator.plan import resolve
+from marketfeed_service.errors import SettingsError, StartupError
+from marketfeed_service.process import exit_code_of
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from marketfeed_chassis.errors import StartupError
 from marketfeed_cli.terminal import shown_lines
 from marketfeed_operator import nesting
+from marketfeed_service.errors import StartupError
 
 PROGRAM = "kubectl"
 

@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from marketfeed_chassis import logs
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.loops import REPORTED_FAILURES
 from marketfeed_operator.engine.metrics import Metrics
@@ -20,6 +19,7 @@ from marketfeed_operator.names import FEED, FIELD_MANAGER, MANAGED_BY
 from marketfeed_operator.observed import ChildFacts, KafkaListener, Key
 from marketfeed_operator.store import Store
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

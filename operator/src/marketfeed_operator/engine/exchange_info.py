@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_chassis.bodies import BadBody
 from marketfeed_operator.api.venue import ASSET_PATTERN, SYMBOL_PATTERN
+from marketfeed_service.http_body import BadBody
 from marketfeed_wire.codec import UNREADABLE
 
 MAX_BYTES: Final = 32 * 2**20

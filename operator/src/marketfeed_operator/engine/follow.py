@@ -5,8 +5,6 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.backoff import delays
 from marketfeed_operator import handlers
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.engine.audit import Audit
@@ -16,6 +14,8 @@ from marketfeed_operator.engine.watches import Watches
 from marketfeed_operator.errors import ApiError
 from marketfeed_operator.handlers import Changed
 from marketfeed_operator.store import Store
+from marketfeed_service import logs
+from marketfeed_service.backoff import delays
 
 log = logs.get(__name__)
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.errors import ApiError, Conflict, NotFound
 from marketfeed_operator.kinds import Kind
 from marketfeed_operator.names import GROUP
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

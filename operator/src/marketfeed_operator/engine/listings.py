@@ -12,13 +12,13 @@ from typing import Final
 
 import aiohttp
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.bodies import decoded
 from marketfeed_operator.api import Spec
 from marketfeed_operator.engine.exchange_info import MAX_BYTES, Listed, read_exchange_info
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.observed import Key, Listing
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
+from marketfeed_service.http_body import decoded
 
 log = logs.get(__name__)
 

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

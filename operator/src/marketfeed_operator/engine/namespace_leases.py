@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.engine.leader import LEASES
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError, Conflict, Forbidden, NotFound
 from marketfeed_operator.names import GROUP
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

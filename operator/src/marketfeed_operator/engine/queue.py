@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from marketfeed_chassis.backoff import delays
+from marketfeed_service.backoff import delays
 
 K = TypeVar("K")
 

@@ -5,13 +5,13 @@ A Deployment has a condition for it (ReplicaFailure). The latest Event is reques
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from marketfeed_chassis import logs
 from marketfeed_operator.cluster import EVENTS, Cluster, Object
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import CRON_JOB, JOB, STATEFUL_SET
 from marketfeed_operator.observed import ChildFacts, Key
 from marketfeed_operator.store import Store
 from marketfeed_operator.trouble import Trouble, refusal
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

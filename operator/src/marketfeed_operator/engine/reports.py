@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.bodies import BadBody, decoded
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.pod_status import MAX_BYTES, report_of
 from marketfeed_operator.observed import Key, PodFacts, PodReport
 from marketfeed_operator.store import Store
 from marketfeed_operator.text import printable
+from marketfeed_service import logs
+from marketfeed_service.http_body import BadBody, decoded
 
 log = logs.get(__name__)
 

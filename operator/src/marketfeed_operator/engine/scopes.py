@@ -7,8 +7,8 @@ metric, /status and the conditions of its known feeds, and the others are served
 from collections.abc import Sequence
 from typing import Final
 
-from marketfeed_chassis import logs
 from marketfeed_operator.engine.metrics import Metrics
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

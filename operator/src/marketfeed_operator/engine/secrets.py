@@ -6,11 +6,11 @@ They are requested individually by name: ``get`` on named Secrets is the least p
 
 from collections.abc import Awaitable, Callable, Set
 
-from marketfeed_chassis import logs
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import SECRET
 from marketfeed_operator.observed import Key
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

@@ -12,8 +12,8 @@ A refusal (401, 403, 404) is a response: the API server is reachable, and a rest
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from marketfeed_chassis.health import Verdict
 from marketfeed_operator.engine.scopes import Scope
+from marketfeed_service.health import Verdict
 
 INACTIVITY_SECONDS: Final = 70.0
 """kopf's inactivity timeout, slightly above the one-minute interval of bookmarks."""

@@ -4,11 +4,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from marketfeed_chassis import logs
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.engine.queue import WorkQueue
 from marketfeed_operator.observed import Key
 from marketfeed_operator.reconcile import Reconciler
+from marketfeed_service import logs
 
 log = logs.get(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import psycopg
 
-from marketfeed_chassis.errors import ServiceError
-from marketfeed_consumers import audit, offsets, rebuild, retention
-from marketfeed_consumers import database as consumer_database
-from marketfeed_consumers.dialects import Dialect
+from marketfeed_consumers.admin import audit, offsets, rebuild, retention
+from marketfeed_consumers.database import connections as consumer_database
+from marketfeed_consumers.database.dialects import Dialect
+from marketfeed_service.errors import ServiceError
 from marketfeed_simtest.consumers import faults
 from marketfeed_simtest.consumers.clients import Admin, Reach
 from marketfeed_simtest.consumers.database import Database

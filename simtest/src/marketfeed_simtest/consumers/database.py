@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from marketfeed_consumers.dialects import Dialect
+from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_simtest.consumers.faults import Statement, Strikes
 from marketfeed_simtest.consumers.store import Changes, Store
 

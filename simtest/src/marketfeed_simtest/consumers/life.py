@@ -7,14 +7,14 @@ from typing import Any
 
 import psycopg
 
-from marketfeed_chassis import settings as chassis_settings
-from marketfeed_consumers.dialects import Dialect
-from marketfeed_consumers.loop import Loop
+from marketfeed_consumers.consumer import Loop
+from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
-from marketfeed_consumers.transaction import Connection
+from marketfeed_consumers.storage.transaction import Connection
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_consumers.world import World
-from marketfeed_consumers.writer import Writer
+from marketfeed_service import settings as service_settings
 from marketfeed_simtest.consumers.clients import Admin, Client, Reach
 from marketfeed_simtest.consumers.database import Database
 from marketfeed_simtest.consumers.faults import TOPICS
@@ -30,7 +30,7 @@ DRAIN_SECONDS = 5
 def read_settings(group: str, batch_rows: int, linger_ms: int) -> ConsumerSettings:
     """Return the settings of a session's consumers."""
     tables = dict(zip(("TRADES", "BOOK", "GAPS", "REJECTED"), TOPICS, strict=True))
-    return chassis_settings.read(
+    return service_settings.read(
         ConsumerSettings,
         {
             "DATABASE_URL": "postgresql://nobody@database.invalid/market",

@@ -29,7 +29,15 @@ _LOOKED_FOR: Final = (
 )
 
 
-_MODULES: Final = ("careful", "conflicts", "ownership", "reading", "storing", "watch", "writer")
+_MODULES: Final = (
+    "storage/quarantine",
+    "planning/conflicts",
+    "kafka/group_member",
+    "kafka/reader",
+    "storage/pipeline",
+    "kafka/monitor",
+    "storage/writer",
+)
 """Modules of the consumer's loop."""
 
 

@@ -13,9 +13,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from marketfeed_consumers import database as consumer_database
-from marketfeed_consumers import schema
-from marketfeed_consumers.dialects import Dialect
+from marketfeed_consumers.database import connections as consumer_database
+from marketfeed_consumers.database import schema
+from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_devtools.pgproxy import Fault, Proxy
 from marketfeed_simtest.consumers.database import Database, MakeDatabase
 from marketfeed_simtest.consumers.faults import Statement

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from marketfeed_consumers import offsets
-from marketfeed_consumers.tables import (
+from marketfeed_consumers.admin import offsets
+from marketfeed_consumers.database.tables import (
     book_tickers,
     candles_1m,
     consumer_offsets,

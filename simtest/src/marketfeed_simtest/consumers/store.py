@@ -16,7 +16,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
-from marketfeed_consumers.dialects import POSTGRESQL, Dialect
+from marketfeed_consumers.database.dialects import POSTGRESQL, Dialect
 from marketfeed_simtest.consumers.faults import Strikes
 
 Key: TypeAlias = tuple[Any, ...]

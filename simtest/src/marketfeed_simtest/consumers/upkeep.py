@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from marketfeed_consumers import audit, rebuild, retention
-from marketfeed_consumers.tables import (
+from marketfeed_consumers.admin import audit, rebuild, retention
+from marketfeed_consumers.database.tables import (
     book_tickers,
     candles_1m,
     dead_letters,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from marketfeed_chassis import backoff, logs
+from marketfeed_service import backoff, logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
 from marketfeed_workers.connection.rotation import parse_window, rotation_age
 from marketfeed_workers.connection.session import Session

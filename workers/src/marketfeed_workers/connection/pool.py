@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_workers.connection.connection import Connection, ConnectionParts
 from marketfeed_workers.venues.errors import Unreachable
 

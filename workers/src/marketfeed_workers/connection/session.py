@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_workers.connection.transports.socket import Closed, OpenSocket, Socket
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.settings import WorkerSettings

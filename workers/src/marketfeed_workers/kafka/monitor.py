@@ -11,8 +11,8 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.kafka import client_config
+from marketfeed_service import logs
+from marketfeed_service.kafka import client_config
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
 

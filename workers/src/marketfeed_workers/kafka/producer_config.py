@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from marketfeed_chassis.kafka import client_config
+from marketfeed_service.kafka import client_config
 from marketfeed_workers.settings import WorkerSettings
 
 CLIENT_BATCH_BYTES: Final = 1_000_000

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
 from marketfeed_workers.kafka.producer_config import CLIENT_BATCH_BYTES, producer_config

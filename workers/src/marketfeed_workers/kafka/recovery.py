@@ -13,9 +13,9 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.kafka import client_config
+from marketfeed_service import logs
+from marketfeed_service.errors import StartupError
+from marketfeed_service.kafka import client_config
 from marketfeed_wire import (
     DecodeError,
     Gap,

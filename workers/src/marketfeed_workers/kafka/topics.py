@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
-from marketfeed_chassis.kafka import client_config
+from marketfeed_service import logs
+from marketfeed_service.errors import StartupError
+from marketfeed_service.kafka import client_config
 from marketfeed_wire import LEDGER_POLICY, market_data_policy
 from marketfeed_workers.settings import WorkerSettings
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
+from marketfeed_service import logs
+from marketfeed_service.errors import StartupError
 from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.recovery import Memory

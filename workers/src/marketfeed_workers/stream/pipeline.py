@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_wire import (
     MAX_ID,
     MAX_RAW_BYTES,

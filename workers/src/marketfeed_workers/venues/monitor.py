@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.clock import VenueClock

@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 from aiohttp import ClientError, ClientTimeout
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.http_body import BodyTooLargeError, read_body
+from marketfeed_service import logs
+from marketfeed_service.http_body import BodyTooLargeError, read_body
 from marketfeed_wire import Trade
 from marketfeed_wire.messages import Id
 from marketfeed_workers.stream.id_ranges import IdRange, merged

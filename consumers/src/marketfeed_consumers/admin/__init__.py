@@ -1,0 +1,1 @@
+"""Commands beside `run`: migrate, rebuild, retain, reset-offsets, and the audit."""

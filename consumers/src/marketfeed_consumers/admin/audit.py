@@ -1,0 +1,308 @@
+"""Is everything there? Per symbol and hour, from the ledger; no row of `trades` is read unless asked for.
+
+candles_1m holds how many trades each minute has, between which ids; missing_trades holds, exactly, the ranges of ids
+inside what is stored that are not; trade_gaps what workers proved of them, and which are missing before and after what
+is stored; dead_letters which of them were there and could not be stored. They are written in the transaction that
+writes the rows, so the answer costs the same for a thousand rows and for a billion an hour. With `deep`, the rows
+themselves are counted and compared.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from marketfeed_consumers.admin.resolution import Judged, Ledger, Range, judge
+from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.dialects import Dialect
+from marketfeed_consumers.database.tables import candles_1m, dead_letters, trade_gaps, trades
+from marketfeed_consumers.planning.plausible_times import EARLIEST_US
+from marketfeed_consumers.planning.stored_ranges import Key
+from marketfeed_consumers.storage.transaction import Connection
+
+HOUR_US: Final = 3_600_000_000
+Where: TypeAlias = tuple[str, str, int, int]
+"""(venue, symbol, id series, hour_us)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HourReport:
+    """One symbol and id series in one hour of trade time.
+
+    Attributes:
+        hour_us: when the hour begins, microseconds since the Unix epoch.
+        first_id, last_id: None in an hour that holds nothing but missing trades.
+        stored: distinct trades in the table.
+        missing: ranges not stored; each stands in the hour of the trade before it, or in the first hour looked at
+            where that trade is older.
+        duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
+        uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
+        expired: retention deletes trades of this hour, or of its beginning: `stored` is what was, and `deep` does not
+            compare the rows that are left.
+    """
+
+    venue: str
+    symbol: str
+    hour_us: int
+    first_id: int | None
+    last_id: int | None
+    stored: int
+    missing: tuple[Range, ...]
+    duplicates: int = 0
+    uncounted: int = 0
+    expired: bool = False
+    id_series: int = 0
+
+    @property
+    def unresolved(self) -> int:
+        """Ids that are missing, not proven absent, and not older than what is kept."""
+        return sum(span.size for span in self.missing if span.is_open)
+
+    @property
+    def completeness_percent(self) -> float:
+        """What is stored of what exists, as far as is known: ids proven absent do not exist."""
+        whole = self.stored + self.unresolved
+        return 100.0 if whole == 0 else 100.0 * self.stored / whole
+
+
+class ConflictReport(NamedTuple):
+    """Messages of one symbol and series that contradict what is stored under their ids.
+
+    Attributes:
+        table: "trades" or "book_tickers".
+        ids: how many ids, between `first_id` and `last_id`.
+        messages: how many messages.
+    """
+
+    table: str
+    venue: str
+    symbol: str
+    id_series: int
+    ids: int
+    first_id: int
+    last_id: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole answer.
+
+    Attributes:
+        any_stored: whether anything is known of trades of the venue and symbol asked for, at whatever time.
+        conflicts: of what was received about ids of these hours, what contradicts the rows.
+    """
+
+    hours: tuple[HourReport, ...]
+    deep: bool
+    any_stored: bool = True
+    conflicts: tuple[ConflictReport, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether something is stored and nothing unresolved, contradicted, doubled or uncounted."""
+        return (
+            self.any_stored
+            and not self.conflicts
+            and not any(hour.unresolved or hour.duplicates or hour.uncounted for hour in self.hours)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look at; None is everything. Times are microseconds since the Unix epoch, `until_us` excluded."""
+
+    venue: str | None = None
+    symbol: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+_WHERE: Final = (
+    "(%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)"
+)
+
+_HOURS: Final = f"""
+SELECT venue, symbol, id_series, open_time_us - open_time_us %% {HOUR_US} AS hour_us,
+    min(first_trade_id), max(last_trade_id), sum(trade_count)::bigint
+FROM candles_1m
+WHERE {_WHERE} AND open_time_us >= %(since_us)s AND open_time_us < %(until_us)s
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - constants
+
+_MISSING: Final = f"""
+SELECT venue, symbol, id_series, first_trade_id, last_trade_id, after_time_us, before_time_us
+FROM missing_trades WHERE {_WHERE}
+"""  # noqa: S608 - constants
+
+_ABSENT: Final = f"""
+SELECT venue, symbol, id_series, absent, proof FROM trade_gaps
+WHERE {_WHERE} AND absent <> '[]'::jsonb
+"""  # noqa: S608 - constants
+
+_MARKS: Final = f"""
+SELECT venue, symbol, id_series, first_id, last_id FROM high_water_marks
+WHERE {_WHERE} AND table_name = '{trades.NAME}' AND first_id <= last_id
+"""  # noqa: S608 - constants
+
+_RETAINED: Final = f"""
+SELECT venue, symbol, id_series, table_name, limit_time_us, expired_before_time_us FROM retention_state
+WHERE {_WHERE} AND table_name IN ('{trades.NAME}', '{candles_1m.NAME}')
+"""  # noqa: S608 - constants
+
+_TRADE_CONFLICTS: Final = f"""
+SELECT 'trades', venue, symbol, id_series, count(DISTINCT trade_id), min(trade_id), max(trade_id), sum(messages)::bigint
+FROM trade_conflicts
+WHERE {_WHERE} AND greatest(trade_time_us, stored_trade_time_us) >= %(since_us)s
+    AND least(trade_time_us, stored_trade_time_us) < %(until_us)s
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - constants
+
+_QUOTE_CONFLICTS: Final = f"""
+SELECT 'book_tickers', venue, symbol, id_series, count(DISTINCT update_id), min(update_id), max(update_id),
+    sum(messages)::bigint
+FROM quote_conflicts
+WHERE {_WHERE} AND received_time_us >= %(since_us)s AND received_time_us < %(until_us)s
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - constants
+
+_COUNT: Final = f"""
+SELECT trade_time_us - trade_time_us %% {HOUR_US} AS hour_us, count(*), count(DISTINCT trade_id) FROM trades
+WHERE venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
+    AND trade_id BETWEEN %(first_id)s AND %(last_id)s
+    AND trade_time_us >= %(since_us)s AND trade_time_us < %(until_us)s
+GROUP BY 1
+"""  # noqa: S608 - constants
+
+
+def audit(
+    connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False, now_us: int | None = None
+) -> Report:
+    """Look at what is stored, in one snapshot; on CockroachDB at what was some seconds ago, see `Dialect.snapshot`.
+
+    Args:
+        connection: its transaction is ended, and it only reads from then on.
+        scope: the hours that `since_us` and `until_us` touch are looked at whole.
+        deep: count the rows themselves, by ranges of their key.
+        now_us: the time; None asks this machine's clock.
+    """
+    parameters = _parameters(scope)
+    connection.rollback()
+    connections.begin_reading(connection, dialect)
+    hours = connection.execute(_HOURS, parameters).fetchall()
+    retained = connection.execute(_RETAINED, parameters).fetchall()
+    ledger = Ledger(
+        marks=connection.execute(_MARKS, parameters).fetchall(),
+        missing=connection.execute(_MISSING, parameters).fetchall(),
+        absent=connection.execute(_ABSENT, parameters).fetchall(),
+        rejected=connection.execute(dead_letters.REJECTED, parameters).fetchall(),
+        reported=connection.execute(trade_gaps.OUTSIDE, parameters).fetchall(),
+        limits={(*key,): limit for *key, table, limit, _ in retained if table == trades.NAME},
+        now_us=time.time_ns() // 1000 if now_us is None else now_us,
+    )
+    conflicts = [
+        ConflictReport(*row)
+        for query in (_TRADE_CONFLICTS, _QUOTE_CONFLICTS)
+        for row in connection.execute(query, parameters)
+    ]
+    counted = _deep_counts(connection, _spans(hours, ledger.marks, scope), parameters) if deep else None
+    connection.rollback()
+    ranges = located(judge(ledger), parameters["since_us"], parameters["until_us"])
+    return Report(
+        tuple(assemble(hours, ranges, retained, counted)),
+        deep,
+        bool(ledger.marks or hours or ledger.rejected or ledger.reported),
+        tuple(conflicts),
+    )
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    since = 0 if scope.since_us is None else scope.since_us - scope.since_us % HOUR_US
+    until = 2**63 - 1 if scope.until_us is None else -(-scope.until_us // HOUR_US) * HOUR_US
+    return {"venue": scope.venue, "symbol": scope.symbol, "since_us": since, "until_us": until}
+
+
+def located(ranges: Iterable[Judged], since_us: int, until_us: int) -> dict[Where, list[Range]]:
+    """Each range that may lie between the times, in its hour; one of which nothing is known may lie anywhere."""
+    found: defaultdict[Where, list[Range]] = defaultdict(list)
+    for key, span, lower_us, upper_us in ranges:
+        if (upper_us is None or upper_us >= since_us) and (lower_us is None or lower_us < until_us):
+            at = next((time_us for time_us in (lower_us, upper_us) if time_us is not None), since_us)
+            at = min(max(at, since_us), until_us - 1)
+            found[*key, at - at % HOUR_US].append(span)
+    return found
+
+
+def assemble(
+    hours: Iterable[Sequence[Any]],
+    ranges: Mapping[Where, Sequence[Range]],
+    retained: Iterable[Sequence[Any]],
+    counted: Mapping[Where, tuple[int, int]] | None,
+) -> list[HourReport]:
+    """The report of what the queries found.
+
+    Args:
+        hours: (venue, symbol, id series, hour_us, first id, last id, count).
+        ranges: what is not stored.
+        retained: (venue, symbol, id series, table, limit, highest limit ever), where retention deletes rows.
+        counted: rows and distinct ids, where they were counted.
+    """
+    held = {(venue, symbol, id_series, hour_us): rest for venue, symbol, id_series, hour_us, *rest in hours}
+    expired_before: dict[tuple[Any, ...], int] = {(*key, table): most for *key, table, _, most in retained}
+    reports = []
+    for where in sorted({*held, *ranges, *(counted or {})}):
+        first_id, last_id, stored = held.get(where, (None, None, 0))
+        venue, symbol, id_series, hour_us = where
+
+        def is_before(table: str, where: Where = where) -> bool:
+            return EARLIEST_US <= where[3] < expired_before.get((*where[:3], table), 0)
+
+        rows, distinct = (stored, stored)
+        if counted is not None and not is_before(trades.NAME) and not is_before(candles_1m.NAME):
+            rows, distinct = counted.get(where, (0, 0))
+        reports.append(
+            HourReport(
+                venue,
+                symbol,
+                hour_us,
+                first_id,
+                last_id,
+                stored,
+                tuple(ranges.get(where, ())),
+                rows - distinct,
+                abs(distinct - stored),
+                is_before(trades.NAME),
+                id_series,
+            )
+        )
+    return reports
+
+
+def _spans(
+    hours: Iterable[Sequence[Any]], marks: Iterable[Sequence[Any]], scope: Scope
+) -> dict[Key, tuple[int, int]]:
+    """Which ids to count: all that the marks tell of, as candles may be lost; between times those of the candles."""
+    spans: dict[Key, tuple[int, int]] = {
+        (venue, symbol, id_series): (first, last) for venue, symbol, id_series, first, last in marks
+    }
+    bounds: dict[Key, tuple[int, int]] = {}
+    for venue, symbol, id_series, _, first, last, _ in hours:
+        low, high = bounds.get((venue, symbol, id_series), (first, last))
+        bounds[venue, symbol, id_series] = (min(low, first), max(high, last))
+    for key, (low, high) in bounds.items():
+        first, last = spans.get(key, (low, high))
+        spans[key] = (first if scope.since_us is None else low, last if scope.until_us is None else high)
+    return spans
+
+
+def _deep_counts(
+    connection: Connection, spans: Mapping[Key, tuple[int, int]], parameters: Mapping[str, Any]
+) -> dict[Where, tuple[int, int]]:
+    counted: dict[Where, tuple[int, int]] = {}
+    for key, (first, last) in spans.items():
+        names = dict(zip(("venue", "symbol", "id_series"), key, strict=True))
+        own = {**parameters, **names, "first_id": first, "last_id": last}
+        for hour_us, rows, distinct in connection.execute(_COUNT, own):
+            counted[*key, hour_us] = (rows, distinct)
+    return counted

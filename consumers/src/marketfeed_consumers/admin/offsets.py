@@ -1,0 +1,105 @@
+"""Setting the stored offsets anew: the way out when they mean nothing any more (see leases.py)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_consumers.kafka import admin_requests
+from marketfeed_consumers.kafka.leases import read_offsets
+from marketfeed_consumers.storage.transaction import Connection
+from marketfeed_service.errors import SettingsError
+
+_SET: Final = """
+INSERT INTO consumer_offsets (consumer_group, topic, "partition", topic_id, next_offset, leader_epoch, epoch, owner,
+    updated_time_us)
+VALUES (%s, %s, %s, %s, %s, %s, 1, 'reset-offsets', %s)
+ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
+    topic_id = excluded.topic_id, next_offset = excluded.next_offset, leader_epoch = excluded.leader_epoch,
+    epoch = consumer_offsets.epoch + 1, owner = excluded.owner, refusal = '', updated_time_us = excluded.updated_time_us
+"""
+
+
+class Moved(NamedTuple):
+    """A partition whose stored offset was set.
+
+    Attributes:
+        before: None where there was none.
+        refusal: why it could not be read on from before, which does not hold any more; "" where it could.
+    """
+
+    topic: str
+    partition: int
+    before: int | None
+    after: int
+    refusal: str = ""
+
+
+def reset(
+    connection: Connection,
+    admin: AdminClient,
+    group: str,
+    topic: str,
+    to: str,
+    partition: int | None,
+    now_us: int,
+) -> list[Moved]:
+    """Set the stored offsets of `topic` to "earliest", "latest" or a number; a running consumer of them is fenced.
+
+    Raises:
+        SettingsError: `to` or `partition` is none that the topic has.
+        StartupError: Kafka does not answer, or does not tell of the topic.
+    """
+    bounds = _bounds(admin, topic)
+    if partition is not None:
+        if partition not in bounds:
+            raise SettingsError(
+                f"--partition {partition}: {topic} has the partitions {_listed(sorted(bounds))}"
+            )
+        bounds = {partition: bounds[partition]}
+    targets = {number: target(to, topic, number, ends.low, ends.high) for number, ends in bounds.items()}
+    topic_id = admin_requests.topic_ids(admin, [topic])[topic]
+    before = read_offsets(connection, group, [topic])
+    for number, offset in targets.items():
+        connection.execute(
+            _SET, [group, topic, number, topic_id, offset, bounds[number].leader_epoch, now_us]
+        )
+    connection.commit()
+    moved = []
+    for number, offset in sorted(targets.items()):
+        was = before.get((topic, number))
+        moved.append(
+            Moved(topic, number, was.next_offset if was else None, offset, was.refusal if was else "")
+        )
+    return moved
+
+
+def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
+    """The offset that `to` names in a partition which holds `low` up to, but not including, `high`.
+
+    Raises:
+        SettingsError: it names none there.
+    """
+    if to in ("earliest", "latest"):
+        return low if to == "earliest" else high
+    if to.isascii() and to.isdigit() and low <= int(to) <= high:
+        return int(to)
+    raise SettingsError(
+        f"--to {to}: must be earliest, latest, or an offset that {topic}[{partition}] has: {low} to {high}"
+    )
+
+
+def _bounds(admin: AdminClient, topic: str) -> Mapping[int, admin_requests.Bounds]:
+    try:
+        metadata = admin.list_topics(topic, timeout=10).topics[topic]
+        if metadata.error is not None:
+            raise admin_requests.untold("offsets", topic, metadata.error)
+        found = admin_requests.bounds(admin, [(topic, number) for number in metadata.partitions])
+    except KafkaException as error:
+        raise admin_requests.untold("offsets", topic, error.args[0]) from None
+    return {number: found[topic, number] for _, number in found}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

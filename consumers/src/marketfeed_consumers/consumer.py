@@ -1,0 +1,119 @@
+"""The loop: poll, decode, plan, hand over to the writer, tell Kafka afterwards.
+
+One thread runs it; the writer's thread works on the batch before meanwhile::
+
+    loop      read+decode 3 │ plan 3 │ read+decode 4 │ plan 4 │ …
+    writer       transaction 2       │    transaction 3       │ …
+
+reader.py polls and decodes, pipeline.py plans and hands over, group_member.py handles rebalances, monitor.py asks
+Kafka how it is, waiting.py waits for the writer without being thought dead. No transaction is open while Kafka is
+waited for.
+"""
+
+import time
+from collections.abc import Callable
+
+from marketfeed_consumers.errors import LogLost
+from marketfeed_consumers.kafka.batching import is_due, is_full
+from marketfeed_consumers.kafka.group_member import Ownership
+from marketfeed_consumers.kafka.monitor import Watch
+from marketfeed_consumers.kafka.reader import Reader
+from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.planning.plan import Plan
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import State
+from marketfeed_consumers.storage.pipeline import Storing
+from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.world import REAL, World
+from marketfeed_service.kafka import client_config
+
+
+class Loop:
+    """Moves records from Kafka to the writer until it is told to stop."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        writer: Writer,
+        state: State,
+        *,
+        name: str,
+        observe: Callable[[Plan, Stored], None] = lambda _plan, _stored: None,
+        world: World = REAL,
+    ) -> None:
+        self._drain_seconds = settings.drain_deadline_seconds
+        self._writer = writer
+        self._state = state
+        self._stop = Stop()
+        self._reader = Reader(settings, state, world.make_client)
+        waiting = Waiting(self._reader, writer, state, self._stop)
+        self._storing = Storing(settings, writer, state, self._reader, waiting, self._stop, observe)
+        admin = world.make_admin({**client_config(settings), "log_level": 2})
+        self._ownership = Ownership(
+            settings,
+            name,
+            writer,
+            state,
+            self._reader,
+            self._storing,
+            waiting,
+            self._stop,
+            admin,
+            world.make_client,
+        )
+        self._watch = Watch(
+            settings.required_topics(),
+            admin,
+            state,
+            self._reader,
+            self._storing.topic_ids,
+            self._storing.hand_over_ends,
+            world.monotonic,
+        )
+
+    def stop(self) -> None:
+        """Make `run` store what was read and return, within the drain deadline. May be called from a signal handler."""
+        self._stop.ask(self._drain_seconds)
+
+    def run(self) -> None:
+        """Work until stopped, then drain.
+
+        Raises:
+            Fenced, LogLost, StartupError: this process must not go on; what was not stored is dropped.
+        """
+        self._watch.begin()
+        self._ownership.join()
+        try:
+            while not self._stop.asked:
+                self._step()
+            self._drain()
+        except LogLost as lost:
+            # Also where it was stored before: the first reason stays.
+            self._ownership.refuse(lost.reasons)
+            raise
+        finally:
+            self._writer.give_up()
+            self._reader.client.close()
+
+    def _step(self) -> None:
+        self._state.last_step = time.monotonic()
+        reader, storing = self._reader, self._storing
+        storing.collect()
+        self._writer.look()
+        self._watch.step()
+        filling = reader.filling(writer_idle=storing.is_idle)
+        if not is_full(filling, reader.bounds):
+            reader.read(filling)
+        elif not storing.has_room:
+            storing.wait_for_room()
+        # Otherwise the batch is full and the writer has got done meanwhile: it is due now.
+        if storing.has_room and is_due(reader.filling(writer_idle=storing.is_idle), reader.bounds):
+            storing.hand_over()
+        storing.look()
+        reader.hint(storing.hints)
+
+    def _drain(self) -> None:
+        if self._reader.batch.records:
+            self._storing.hand_over()
+        self._storing.settle(max(0.0, self._stop.at_seconds - time.monotonic()))
+        self._reader.hint(self._storing.hints, now=True)

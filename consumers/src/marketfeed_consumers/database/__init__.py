@@ -1,0 +1,1 @@
+"""The database: connections, differences between PostgreSQL and CockroachDB, schema, tables, migrations."""

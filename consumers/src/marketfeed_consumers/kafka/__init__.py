@@ -1,0 +1,1 @@
+"""Kafka side: rebalances and leases, reading records into batches, decoding, checks of topics and log ends."""

@@ -1,0 +1,223 @@
+"""Kafka records into messages, and into dead letters what is none.
+
+A `Batch` grows while records are read and is then planned as one transaction. It keeps the records: when the
+database refuses one of them, the batch is taken apart and decoded again without it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from confluent_kafka import Message as Record
+
+from marketfeed_consumers.planning.stored_ranges import Key
+from marketfeed_wire import (
+    BookTicker,
+    DecodeError,
+    Gap,
+    Trade,
+    decode_book_ticker,
+    decode_gap,
+    decode_rejected,
+    decode_trade,
+    trade_identity,
+)
+from marketfeed_wire.bulk import decode_book_tickers, decode_trades
+
+_M = TypeVar("_M", Trade, BookTicker)
+_ORIGIN: Final[Callable[[Trade | BookTicker], tuple[str, int]]] = attrgetter("venue", "id_series")
+
+Partition: TypeAlias = tuple[str, int]
+"""(topic, partition)."""
+
+
+class DeadLetter(NamedTuple):
+    """A record that could not be stored as what it should be, and why.
+
+    Attributes:
+        trade: (venue, symbol, id series, trade id) where so much of a trade can be read.
+    """
+
+    topic: str
+    partition: int
+    kafka_offset: int
+    message_key: bytes | None
+    value: bytes | None
+    reason: str
+    trade: tuple[str, str, int, int] | None = None
+
+
+Place: TypeAlias = tuple[str, int, int]
+"""(topic, partition, offset): which record."""
+
+
+def place(record: Record) -> Place:
+    """Where `record` stands."""
+    return record.topic() or "", record.partition() or 0, record.offset() or 0
+
+
+def dead(record: Record, reason: str, table: str) -> DeadLetter:
+    """The dead letter of `record`, which belongs to `table`; `reason` is made fit for a text column."""
+    clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    key, value = record.key(), _bytes(record)
+    # What a worker has rejected goes to the table dead_letters, and names its trade in the same fields.
+    trade = trade_identity(value) if table in ("trades", "dead_letters") and value else None
+    return DeadLetter(
+        *place(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
+    )
+
+
+def _bytes(record: Record) -> bytes | None:
+    value = record.value()
+    return value.encode() if isinstance(value, str) else value
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read since the last batch was closed.
+
+    Attributes:
+        records: as they came, partitions mixed.
+        size_bytes: of their values.
+        next_offsets: where to go on reading in each partition once the batch is stored.
+        leader_epochs: the leader epoch of each partition at its next offset, where it is known.
+        trades, quotes: the messages by symbol and id series, in the order they came.
+        gaps: what workers say of gaps, in the order it came.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    size_bytes: int = 0
+    next_offsets: dict[Partition, int] = field(default_factory=dict)
+    leader_epochs: dict[Partition, int] = field(default_factory=dict)
+    trades: dict[Key, list[Trade]] = field(default_factory=dict)
+    quotes: dict[Key, list[BookTicker]] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def add(
+        self,
+        records: Sequence[Record],
+        tables: Mapping[str, str],
+        offenders: Mapping[Place, str] | None = None,
+    ) -> None:
+        """Decode `records` into this batch.
+
+        Args:
+            records: none of them an error or an event.
+            tables: topic -> the table its messages belong to.
+            offenders: records that the database is known to refuse -> the reason; they become dead letters.
+        """
+        if not records:
+            return
+        self.records += records
+        topics = {record.topic() or "" for record in records}
+        for topic in topics:
+            # Nearly always one topic: then there is nothing to pick apart.
+            own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
+            self._note_offsets(topic, own)
+            if offenders:
+                own = self._without(own, offenders, tables[topic])
+            self._decode(own, tables[topic])
+
+    def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
+        # Of equal keys a dict keeps the last.
+        last = dict(zip(map(Record.partition, records), records, strict=True))
+        for number, record in last.items():
+            self.next_offsets[topic, number or 0] = (record.offset() or 0) + 1
+            epoch = record.leader_epoch()
+            self.leader_epochs[topic, number or 0] = -1 if epoch is None else epoch
+
+    def _without(self, records: Sequence[Record], offenders: Mapping[Place, str], table: str) -> list[Record]:
+        kept = []
+        for record in records:
+            reason = offenders.get(place(record))
+            if reason is None:
+                kept.append(record)
+            else:
+                self.dead_letters.append(dead(record, reason, table))
+        return kept
+
+    def _decode(self, records: Sequence[Record], table: str) -> None:
+        values = [record.value() or b"" for record in records]
+        self.size_bytes += sum(map(len, values))
+        if table == "trades":
+            _group(self.trades, self._decoded(records, values, table, decode_trades, decode_trade))
+        elif table == "book_tickers":
+            _group(
+                self.quotes, self._decoded(records, values, table, decode_book_tickers, decode_book_ticker)
+            )
+        elif table == "dead_letters":
+            self.dead_letters += [dead(record, _why_rejected(record), table) for record in records]
+        else:
+            self._decode_gaps(records)
+
+    def _decoded(
+        self,
+        records: Sequence[Record],
+        values: Sequence[bytes],
+        table: str,
+        decode_all: Callable[[Sequence[bytes]], list[_M]],
+        decode_one: Callable[[bytes], _M],
+    ) -> list[_M]:
+        """The messages in `values`; what is none becomes a dead letter."""
+        try:
+            return decode_all(values)
+        except DecodeError:
+            messages = []
+        for record, value in zip(records, values, strict=True):
+            try:
+                messages.append(decode_one(value))
+            except DecodeError as error:
+                self.dead_letters.append(dead(record, str(error), table))
+        return messages
+
+    def _decode_gaps(self, records: Sequence[Record]) -> None:
+        for record in records:
+            value = _bytes(record)
+            if value is None:
+                continue  # the topic is compacted: a key that was deleted
+            try:
+                self.gaps.append(decode_gap(value))
+            except DecodeError as error:
+                self.dead_letters.append(dead(record, str(error), "trade_gaps"))
+
+    def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
+        """This batch less the records of the partitions `gone`."""
+        return batch_of((one for one in self.records if place(one)[:2] not in gone), tables)
+
+
+def _why_rejected(record: Record) -> str:
+    try:
+        rejected = decode_rejected(_bytes(record) or b"")
+    except DecodeError as error:
+        return str(error)
+    return f"rejected by the worker: {rejected.reason}: {rejected.details}"
+
+
+def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
+    """Add `messages` to the groups of their symbols and id series."""
+    by_symbol: defaultdict[str, list[_M]] = defaultdict(list)
+    venues, series = {one.venue for one in messages}, {one.id_series for one in messages}
+    # Nearly always one of each: then there is nothing to pick apart.
+    is_one = len(venues) == len(series) == 1
+    for venue, id_series in product(venues, series):
+        own = messages if is_one else [one for one in messages if _ORIGIN(one) == (venue, id_series)]
+        for message in own:
+            by_symbol[message.symbol].append(message)
+        for symbol, group in by_symbol.items():
+            held = groups.setdefault((venue, symbol, id_series), group)
+            if held is not group:
+                held += group
+        by_symbol.clear()
+
+
+def batch_of(
+    records: Iterable[Record], tables: Mapping[str, str], offenders: Mapping[Place, str] | None = None
+) -> Batch:
+    """A batch of `records`, with `offenders` as dead letters."""
+    batch = Batch()
+    batch.add(list(records), tables, offenders)
+    return batch

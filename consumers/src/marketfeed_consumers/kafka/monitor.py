@@ -1,0 +1,199 @@
+"""What Kafka tells of itself every few seconds: whether it answers, whether our topics are there, where they end.
+
+Nothing of it comes by reading: a frozen broker, a misspelt topic and a partition without anything new look alike to a
+consumer that polls. The requests are small, and no response is waited for.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from marketfeed_consumers.errors import LogLost
+from marketfeed_consumers.kafka import admin_requests
+from marketfeed_consumers.kafka.decode import Partition
+from marketfeed_consumers.kafka.leases import Wanted, refusal
+from marketfeed_consumers.kafka.reader import Reader
+from marketfeed_consumers.state import State
+from marketfeed_service import logs
+
+log = logs.get(__name__)
+
+_LOOK_SECONDS: Final = 2.0
+"""Between two looks."""
+_ANSWER_SECONDS: Final = 4.0
+"""A broker that has not answered for so long is told of; with the time between looks below ten seconds."""
+_MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+
+
+class Watch:
+    """Looks at Kafka, and keeps `state` true."""
+
+    def __init__(
+        self,
+        topics: tuple[str, ...],
+        admin: AdminClient,
+        state: State,
+        reader: Reader,
+        topic_ids: Mapping[str, str],
+        passed: Callable[[Mapping[Partition, tuple[int, int]]], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make one.
+
+        Args:
+            topics: those that must exist.
+            topic_ids: of those whose offsets are stored.
+            passed: takes partitions that were read past what is stored of them without a record coming of it, and the
+                leader epochs there.
+        """
+        self._topics = topics
+        self._admin = admin
+        self._state = state
+        self._reader = reader
+        self._topic_ids = topic_ids
+        self._passed = passed
+        self._monotonic = monotonic
+        self._describes = True
+        self._asked: Mapping[str, Any] = {}
+        self._asked_ends: Mapping[Any, Any] = {}
+        self._ends_read: dict[Partition, int] = {}
+        self._asked_at = self._answered_at = monotonic()
+        self._failures = 0
+        self._unreachable = logs.Episode(log, "Kafka unreachable", "Kafka reachable")
+        self._missing = {topic: logs.Episode(log, "topic missing", "topic found") for topic in topics}
+
+    def begin(self) -> None:
+        """See what the brokers can tell; call it once they have answered."""
+        with suppress(KafkaException):  # they do not any more, which the first look will tell
+            self._describes = admin_requests.has_controller(self._admin)
+
+    def step(self) -> None:
+        """Look, or take what was answered; does not wait.
+
+        Raises:
+            LogLost: a topic of ours was deleted and created again.
+        """
+        if self._state.brokers_down_at > self._asked_at:
+            self._judge_answer("no broker can be reached", at_once=True)
+        if not self._describes:
+            self._take_missing()
+        futures = [*self._asked.values(), *self._asked_ends.values()]
+        if not futures:
+            if self._monotonic() - self._answered_at >= _LOOK_SECONDS:
+                self._ask()
+        elif all(future.done() for future in futures):
+            self._answered_at = self._monotonic()
+            asked, self._asked = self._asked, {}
+            asked_ends, self._asked_ends = self._asked_ends, {}
+            ends = admin_requests.take_ends(self._admin, asked_ends)
+            self._judge_answer(*_failure(asked, ends))
+            self._take_topics(asked)
+            self._take_ends(ends)
+
+    def _ask(self) -> None:
+        self._asked_at = self._answered_at = self._monotonic()
+        self._ends_read = dict(self._reader.ends)
+        if self._describes:
+            # Those of ours besides, which need not exist: they can be created again as well.
+            topics = dict.fromkeys((*self._topics, *(topic for topic, _ in self._state.partitions.copy())))
+            self._asked = admin_requests.ask_topic_ids(self._admin, list(topics), _ANSWER_SECONDS)
+        if self._state.partitions:
+            self._asked_ends = admin_requests.ask_ends(
+                self._admin, self._state.partitions.copy(), latest=True, seconds=_ANSWER_SECONDS
+            )
+
+    def _judge_answer(self, failure: str, at_once: bool) -> None:
+        """Note why Kafka did not answer, "" when it did.
+
+        What it refuses once only (a partition's leader is just changing) is no trouble.
+        """
+        if not failure:
+            self._failures = 0
+            self._state.kafka_trouble = ""
+            self._unreachable.end()
+            return
+        self._failures += 1
+        if self._failures == 1 and not at_once:
+            return
+        self._state.kafka_trouble = f"Kafka does not answer: {failure}"
+        self._unreachable.begin(reason=failure)
+        for progress in self._state.partitions.values():
+            progress.end_offset = None
+
+    def _take_topics(self, asked: Mapping[str, Any]) -> None:
+        """Which topics are there, and whether they are still those whose offsets are stored.
+
+        A topic can be deleted and created again without a rebalance, and Kafka's client then reads on in the new one
+        from the old offset. What is stored meanwhile is stored rightly, under the old topic's id: with
+        reset-offsets, what was passed over is read.
+        """
+        for topic, future in asked.items():
+            error = future.exception()
+            if error is None:
+                self._note_topic(topic, missing=False)
+            elif _code(error) in _MISSING:
+                self._note_topic(topic, missing=True)
+        for (topic, number), progress in self._state.partitions.items():
+            now = admin_requests.topic_id_of(asked[topic]) if topic in asked else ""
+            found = Wanted(topic, number, now, 0, progress.next_offset)
+            if reason := refusal(found, progress.next_offset, self._topic_ids.get(topic, "")):
+                raise LogLost({(topic, number): reason})
+
+    def _take_missing(self) -> None:
+        """Of brokers that cannot be asked: what the client has not found is missing until a partition of it is ours."""
+        self._state.unknown_topics -= {topic for topic, _ in self._state.partitions}
+        for topic in self._topics:
+            self._note_topic(topic, missing=topic in self._state.unknown_topics)
+
+    def _note_topic(self, topic: str, *, missing: bool) -> None:
+        if topic not in self._missing:
+            return
+        if missing:
+            self._state.missing_topics.add(topic)
+            self._missing[topic].begin(topic=topic)
+        else:
+            self._state.missing_topics.discard(topic)
+            self._missing[topic].end(topic=topic)
+
+    def _take_ends(self, ends: admin_requests.Ends) -> None:
+        passed: dict[Partition, tuple[int, int]] = {}
+        for partition in ends.errors:
+            if partition in self._state.partitions:
+                self._state.partitions[partition].end_offset = None
+        for partition, end in ends.found.items():
+            progress = self._state.partitions.get(partition)
+            if progress is None:
+                continue
+            progress.end_offset = end.offset
+            read = self._ends_read.get(partition, -1)
+            # Read to its end before it was asked, so the epoch told is one under which the log was that long.
+            if progress.next_offset < read <= end.offset and self._reader.ends.get(partition) == read:
+                passed[partition] = (read, end.leader_epoch)
+        if passed and not self._reader.batch.records:
+            self._passed(passed)
+
+
+def _failure(asked: Mapping[str, Any], ends: admin_requests.Ends) -> tuple[str, bool]:
+    """Why Kafka does not answer, "" when it does, and whether it is silent; that a topic is not there is an answer."""
+    missing = {topic for topic, future in asked.items() if _code(future.exception()) in _MISSING}
+    for future in asked.values():
+        error = future.exception()
+        if error is not None and _code(error) not in _MISSING:
+            return _text(error), _code(error) in _SILENT
+    for (topic, number), error in ends.errors.items():
+        if topic not in missing and error.code() not in (*_MISSING, *admin_requests.STALE):
+            return f"{topic}[{number}]: {error.str()}", error.code() in _SILENT
+    return "", False
+
+
+def _code(error: BaseException | None) -> Any:
+    return error.args[0].code() if isinstance(error, KafkaException) else None
+
+
+def _text(error: BaseException) -> str:
+    return str(error.args[0].str()) if isinstance(error, KafkaException) else str(error)

@@ -1,0 +1,73 @@
+"""Messages that contradict what is stored: a known id with another content; reported as lasting states by symbol.
+
+Content is a trade's time, price, quantity and side, and a quote's prices and quantities: see `wire.identity`.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from marketfeed_service import logs
+from marketfeed_wire import BookTicker, Trade
+
+log = logs.get(__name__)
+
+M = TypeVar("M", Trade, BookTicker)
+
+QUIET_SECONDS: Final = 60.0
+"""An episode of conflicts of a symbol ends when none has come for so long."""
+
+
+class Conflict(NamedTuple, Generic[M]):
+    """A message whose id is stored with another content."""
+
+    came: M
+    stored: M
+
+
+class ConflictLog:
+    """Logs once when conflicts of a symbol begin and once when they have ended."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._episodes: dict[tuple[str, str], tuple[logs.Episode, float]] = {}
+
+    def note(self, conflicts: Iterable[Conflict[Trade] | Conflict[BookTicker]]) -> None:
+        """Conflicts that were stored just now."""
+        for came, stored in conflicts:
+            table = "trades" if isinstance(came, Trade) else "book_tickers"
+            key = (table, came.symbol)
+            episode, _ = self._episodes.get(key, (None, 0.0))
+            if episode is None:
+                episode = logs.Episode(
+                    log, "conflicting messages received", "conflicting messages ended", self._monotonic
+                )
+            self._episodes[key] = (episode, self._monotonic())
+            episode.begin(
+                table=table,
+                symbol=came.symbol,
+                id_series=came.id_series,
+                id=_id(came),
+                received=_content(came),
+                stored=_content(stored),
+            )
+
+    def look(self) -> None:
+        """End the episodes of symbols that have been quiet."""
+        if self._episodes:
+            now = self._monotonic()
+            for (table, symbol), (episode, last) in list(self._episodes.items()):
+                if now - last >= QUIET_SECONDS:
+                    episode.end(table=table, symbol=symbol)
+                    del self._episodes[table, symbol]
+
+
+def _id(message: Trade | BookTicker) -> int:
+    return message.trade_id if isinstance(message, Trade) else message.update_id
+
+
+def _content(message: Trade | BookTicker) -> str:
+    if isinstance(message, Trade):
+        side = "buyer is maker" if message.buyer_is_maker else "seller is maker"
+        return f"{message.qty} at {message.price}, {side}, {message.trade_time_us} us"
+    return f"{message.bid_qty} at {message.bid_price} / {message.ask_qty} at {message.ask_price}"

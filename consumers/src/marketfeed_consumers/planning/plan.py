@@ -1,0 +1,286 @@
+"""What a batch comes to: the rows that are new, what follows from them, and where reading goes on.
+
+Plain functions. A plan is made of a decoded batch and of what is known to be stored; it holds everything the
+transaction writes. Its `marks` are what is known once it is stored, so the next batch can be planned while
+this one is still being written.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+from operator import attrgetter, eq, is_not, not_
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from marketfeed_consumers.database.tables import book_tickers, trades
+from marketfeed_consumers.kafka.decode import Batch, DeadLetter, Partition
+from marketfeed_consumers.planning.candles import Candle, candles
+from marketfeed_consumers.planning.conflicts import Conflict
+from marketfeed_consumers.planning.plausible_times import EARLIEST_US
+from marketfeed_consumers.planning.recent_trades import RecentTrades
+from marketfeed_consumers.planning.stored_ranges import NOTHING, Key, Mark, Missing, absorb
+from marketfeed_wire import MAX_ID, BookTicker, Gap, Trade, same_quote, same_trade
+
+M = TypeVar("M", Trade, BookTicker)
+_TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
+MarkKey: TypeAlias = tuple[str, str, str, int]
+"""(table, venue, symbol, id series)."""
+
+
+@dataclass(slots=True)
+class Rows(Generic[M]):
+    """What a batch brings for one message table.
+
+    Attributes:
+        new: by symbol, what is known not to be stored; ascending by id, no id twice.
+        doubtful: by symbol, what may be stored already and is looked up in the transaction.
+        copy_text: `new` in COPY's text format, a piece a symbol.
+        repeats: by symbol, what is stored and has to be compared with the row: its content is not in memory.
+        conflicts: messages whose id is known with another content.
+        duplicates: messages that are known to be stored with the same content, or repeat one of this batch.
+        unverifiable: messages whose id is known and whose row has expired: nothing is left to compare them with.
+        expired: messages that came late and are older than what is kept: retention has deleted them, or would.
+    """
+
+    new: dict[Key, Sequence[M]] = field(default_factory=dict)
+    doubtful: dict[Key, Sequence[M]] = field(default_factory=dict)
+    copy_text: list[bytes] = field(default_factory=list)
+    repeats: dict[Key, list[M]] = field(default_factory=dict)
+    conflicts: list[Conflict[M]] = field(default_factory=list)
+    duplicates: int = 0
+    unverifiable: int = 0
+    expired: int = 0
+
+
+class Step(NamedTuple):
+    """A partition's move: the transaction holds only if `expected_offset` is what the database says is next.
+
+    `leader_epoch` is that of the partition at `next_offset`, -1 where it is unknown.
+    """
+
+    topic: str
+    partition: int
+    expected_offset: int
+    next_offset: int
+    leader_epoch: int = -1
+
+
+@dataclass(slots=True)
+class Plan:
+    """One transaction's content.
+
+    Attributes:
+        marks: (table, venue, symbol, id series) -> what is known before and after.
+        opened, closed: ranges to add to and take from missing_trades, by symbol.
+        gaps: what workers say of gaps, the newest word on each.
+        size: records in the batch.
+        distrust: see `plan`.
+    """
+
+    steps: Sequence[Step]
+    trades: Rows[Trade]
+    quotes: Rows[BookTicker]
+    candles: list[Candle]
+    tops: list[BookTicker]
+    marks: dict[MarkKey, tuple[Mark, Mark]]
+    opened: list[tuple[Key, Missing]]
+    closed: list[tuple[Key, Missing]]
+    gaps: Sequence[Gap]
+    dead_letters: Sequence[DeadLetter]
+    size: int
+    distrust: bool = False
+
+    def after(self) -> dict[MarkKey, Mark]:
+        """What is known once the plan is stored, of the symbols it touches."""
+        return {key: after for key, (_, after) in self.marks.items()}
+
+
+def mark_keys(batch: Batch) -> list[MarkKey]:
+    """The marks that planning `batch` needs."""
+    return [(trades.NAME, *key) for key in batch.trades] + [(book_tickers.NAME, *key) for key in batch.quotes]
+
+
+def steps(batch: Batch, positions: Mapping[Partition, int]) -> list[Step]:
+    """The offsets' moves of `batch`, from where each partition stands."""
+    return [
+        Step(
+            topic, number, positions[topic, number], next_offset, batch.leader_epochs.get((topic, number), -1)
+        )
+        for (topic, number), next_offset in sorted(batch.next_offsets.items())
+    ]
+
+
+def plan(
+    batch: Batch,
+    known: Mapping[MarkKey, Mark],
+    positions: Mapping[Partition, int],
+    *,
+    distrust: bool = False,
+    recent: RecentTrades | None = None,
+) -> Plan:
+    """What storing `batch` takes.
+
+    Args:
+        batch: decoded records.
+        known: the marks of all its symbols, see `mark_keys`.
+        positions: the next offset of each of its partitions, as the database has it or will have it.
+        distrust: look every row up before it is written. For a table that somebody else has written to, so that
+            what the marks say of it is not so.
+        recent: trades that are stored, or will be before this batch; those of the plan are added.
+    """
+    if recent is None:
+        recent = RecentTrades()
+    made = Plan(
+        steps=steps(batch, positions),
+        trades=Rows(),
+        quotes=Rows(),
+        candles=[],
+        tops=[],
+        marks={},
+        opened=[],
+        closed=[],
+        gaps=_newest(batch.gaps),
+        dead_letters=batch.dead_letters,
+        size=len(batch.records),
+        distrust=distrust,
+    )
+    for key, group in batch.trades.items():
+        _plan_trades(made, key, group, known[trades.NAME, *key], distrust, recent)
+    for key, quotes in batch.quotes.items():
+        _plan_quotes(made, key, quotes, known[book_tickers.NAME, *key], distrust)
+    # A symbol has one top, whatever series a batch brings of it.
+    made.tops = list({(top.venue, top.symbol): top for top in sorted(made.tops, key=_series_of)}.values())
+    return made
+
+
+def _series_of(quote: BookTicker) -> int:
+    return quote.id_series
+
+
+def _newest(gaps: Sequence[Gap]) -> list[Gap]:
+    ordered = sorted(gaps, key=lambda gap: gap.updated_time_us)
+    return list({(gap.venue, gap.symbol, gap.id_series, gap.first_id): gap for gap in ordered}.values())
+
+
+def _plan_trades(
+    made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool, recent: RecentTrades
+) -> None:
+    new, after, opened, closed = absorb(mark, group)
+    if len(new) != len(group):
+        _compare_repeats(made.trades, key, group, new, None if distrust else recent)
+    if not new:
+        return
+    made.marks[trades.NAME, *key] = (mark, after)
+    made.opened += [(key, span) for span in opened]
+    made.closed += [(key, span) for span in closed]
+    if distrust:
+        made.trades.doubtful[key] = new
+        return
+    made.trades.new[key] = new
+    recent.add(key, new)
+    made.trades.copy_text.append(trades.copy_text(key, new).encode())
+    made.candles += candles(key, new)
+
+
+def _compare_repeats(
+    rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
+) -> None:
+    """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
+    ids = list(map(_TRADE_ID, group))
+    first_of_each = dict(zip(map(_TRADE_ID, new), new, strict=True))
+    firsts = list(map(first_of_each.get, ids))
+    if recent is not None and not all(firsts):
+        first_of_each = recent.held(key, ids) | first_of_each
+        firsts = list(map(first_of_each.get, ids))
+    is_repeat = list(map(is_not, firsts, group))
+    repeats, firsts = list(compress(group, is_repeat)), list(compress(firsts, is_repeat))
+    if recent is None or not all(firsts):
+        is_known = [recent is not None and first is not None for first in firsts]
+        rows.repeats[key] = list(compress(repeats, map(not_, is_known)))
+        repeats, firsts = list(compress(repeats, is_known)), list(compress(firsts, is_known))
+    # Nearly all duplicates are equal in every field: those are counted in one pass.
+    is_same = list(map(eq, firsts, repeats))
+    rows.duplicates += sum(is_same)
+    for first, trade in compress(zip(firsts, repeats, strict=True), map(not_, is_same)):
+        if first is not None and same_trade(first, trade):
+            rows.duplicates += 1
+        elif first is not None:
+            rows.conflicts.append(Conflict(trade, first))
+
+
+def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:
+    above, below = _by_mark(group, NOTHING.last_id if distrust else mark.last_id)
+    if distrust:
+        above, below = [], above
+    kept = below
+    if below and mark.expired_before_us:
+        # Retention has deleted them: looked up, they would seem new.
+        kept = [quote for quote in below if not _has_expired(quote, mark)]
+    made.quotes.expired += len(below) - len(kept)
+    below = kept
+    if len(group) != len(above):
+        _compare_quotes(made.quotes, key, group, MAX_ID if distrust else mark.last_id)
+    if not (above or below):
+        return
+    if below:
+        made.quotes.doubtful[key] = below
+    if above:
+        made.quotes.new[key] = above
+        made.quotes.copy_text.append(book_tickers.copy_text(key, above).encode())
+    quotes = [*below, *above]
+    made.marks[book_tickers.NAME, *key] = (mark, _mark_over(mark, quotes))
+    if quotes[-1].update_id > mark.last_id:
+        made.tops.append(quotes[-1])
+
+
+def _compare_quotes(rows: Rows[BookTicker], key: Key, group: Sequence[BookTicker], last_id: int) -> None:
+    """Tell those of one batch that repeat another of it; up to `last_id` the first one need not be what is stored."""
+    first: dict[int, BookTicker] = {}
+    for quote in group:
+        held = first.setdefault(quote.update_id, quote)
+        if held is quote:
+            continue
+        if quote.update_id <= last_id:
+            rows.repeats.setdefault(key, []).append(quote)
+        elif held == quote or same_quote(held, quote):
+            rows.duplicates += 1
+        else:
+            rows.conflicts.append(Conflict(quote, held))
+
+
+def _has_expired(quote: BookTicker, mark: Mark) -> bool:
+    """Whether retention has deleted the quote, or would."""
+    return EARLIEST_US <= quote.received_time_us < mark.expired_before_us
+
+
+def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
+    """The quotes above `last_id`, and those that are not; both ascending, no id twice."""
+    ids = [quote.update_id for quote in group]
+    if ids[0] > last_id and all(map(int.__lt__, ids, ids[1:])):
+        return group, ()
+    by_id = {quote.update_id: quote for quote in reversed(group)}
+    ordered = [by_id[update_id] for update_id in sorted(by_id)]
+    return (
+        [quote for quote in ordered if quote.update_id > last_id],
+        [quote for quote in ordered if quote.update_id <= last_id],
+    )
+
+
+def _mark_over(mark: Mark, quotes: Sequence[BookTicker]) -> Mark:
+    first, last = quotes[0], quotes[-1]
+    ids = (
+        (first.update_id, last.update_id)
+        if mark.is_empty
+        else (
+            min(mark.first_id, first.update_id),
+            max(mark.last_id, last.update_id),
+        )
+    )
+    first_time_us = (
+        mark.first_time_us if ids[0] == mark.first_id and not mark.is_empty else first.received_time_us
+    )
+    last_time_us = (
+        mark.last_time_us if ids[1] == mark.last_id and not mark.is_empty else last.received_time_us
+    )
+    return Mark(
+        mark.version + 1, *ids, first_time_us, last_time_us, mark.expired_below_id, mark.expired_before_us
+    )

@@ -1,0 +1,1 @@
+"""Writing: the thread of the database, its transaction, retries, and the quarantine of poison messages."""

@@ -1,0 +1,358 @@
+"""One batch, one SERIALIZABLE transaction.
+
+In this order, so that who has no right to write finds out before anything is written:
+
+1. the next offset of each partition, compared and set under our ownership epoch;
+2. look-up of what may be stored already, and of what repeats it;
+3. the high-water mark of each symbol, compared and set by its version;
+4. rows, by COPY;
+5. candles and top of book, from the rows that are new;
+6. missing ranges opened and closed, and what workers say of gaps;
+7. dead letters, and conflicts: messages that contradict what is stored;
+8. COMMIT. Either all of it is visible or nothing.
+
+Nothing here tries again; writer.py does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+
+from marketfeed_consumers.database.tables import (
+    book_tickers,
+    candles_1m,
+    consumer_offsets,
+    dead_letters,
+    high_water_marks,
+    missing_trades,
+    quote_conflicts,
+    top_of_book,
+    trade_conflicts,
+    trade_gaps,
+    trades,
+)
+from marketfeed_consumers.errors import StaleKnowledge
+from marketfeed_consumers.kafka.decode import Partition
+from marketfeed_consumers.planning.candles import Candle, candles
+from marketfeed_consumers.planning.conflicts import Conflict
+from marketfeed_consumers.planning.plan import MarkKey, Plan, Rows
+from marketfeed_consumers.planning.stored_ranges import Key, Missing
+from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
+
+M = TypeVar("M", Trade, BookTicker)
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+POINTS: Final = (
+    "begun",
+    "offsets set",
+    "looked up",
+    "marks set",
+    "rows copied",
+    "derived",
+    "dead letters",
+    "committing",
+    "committed",
+)
+"""The names of the places between two steps; tests end the process at each of them."""
+
+_COPY_PIECE_BYTES: Final = 64 * 1024
+"""How much is handed to COPY at once: enough to make the call cheap, little enough for the server to begin."""
+
+
+class OffsetsMoved(Exception):
+    """A partition does not stand where the plan goes on from: it is another's now, or the plan is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Under whose name a transaction writes.
+
+    Attributes:
+        epochs: partition -> the ownership epoch that the claim gave.
+        topic_ids: topic -> its id, "" where the broker does not tell.
+    """
+
+    group: str
+    epochs: Mapping[Partition, int]
+    topic_ids: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Written:
+    """What a transaction added: table -> rows; and messages that added none: table -> count.
+
+    Attributes:
+        duplicates: stored already, with the same content.
+        conflicts: stored already, with another content.
+        unverifiable: stored once; the row has expired, so their content cannot be compared.
+        expired: came late, and are older than what is kept.
+    """
+
+    inserted: dict[str, int] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    conflicts: list[Conflict[Trade] | Conflict[BookTicker]] = field(default_factory=list)
+    unverifiable: dict[str, int] = field(default_factory=dict)
+    expired: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _LookedUp(Generic[M]):
+    """What the database said of a table's doubtful messages and repeats.
+
+    Attributes:
+        new: by symbol, the doubtful ones that are not stored.
+    """
+
+    new: dict[Key, list[M]] = field(default_factory=dict)
+    duplicates: int = 0
+    conflicts: list[Conflict[M]] = field(default_factory=list)
+    unverifiable: int = 0
+
+
+def write(
+    connection: Connection,
+    plan: Plan,
+    owner: Owner,
+    now_us: int,
+    at: Callable[[str], None] = lambda _: None,
+) -> Written:
+    """Do all of `plan` up to, but not including, COMMIT.
+
+    Raises:
+        OffsetsMoved, StaleKnowledge: compare-and-set failed; the transaction must be rolled back.
+        psycopg.Error: what the database says.
+    """
+    at("begun")
+    advance(connection, plan, owner, now_us)
+    at("offsets set")
+    trades_found = _look_up(connection, _TRADES, plan.trades)
+    quotes_found = _look_up(connection, _QUOTES, plan.quotes)
+    looked_up, new_quotes = trades_found.new, quotes_found.new
+    at("looked up")
+    _set_marks(connection, plan, looked_up, new_quotes)
+    at("marks set")
+    written = Written()
+    _copy(connection, trades.COPY, [*plan.trades.copy_text, *_texts(trades.copy_text, looked_up)])
+    _copy(
+        connection, book_tickers.COPY, [*plan.quotes.copy_text, *_texts(book_tickers.copy_text, new_quotes)]
+    )
+    _count(written, trades.NAME, plan.trades, trades_found)
+    _count(written, book_tickers.NAME, plan.quotes, quotes_found)
+    at("rows copied")
+    _merge_candles(
+        connection,
+        [*plan.candles, *(one for key, new in looked_up.items() if new for one in candles(key, new))],
+    )
+    _merge_tops(connection, plan.tops)
+    _record_missing(connection, plan.opened, plan.closed, now_us)
+    _record_gaps(connection, plan.gaps, written)
+    at("derived")
+    _add_dead_letters(connection, plan, owner, now_us)
+    _add_conflicts(connection, written, now_us)
+    at("dead letters")
+    return written
+
+
+def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:
+    """Set each partition's next offset, if it stands where the plan goes on from and is ours.
+
+    Raises:
+        OffsetsMoved: one is not.
+    """
+    rows = [(*step, owner.epochs[step.topic, step.partition]) for step in plan.steps]
+    moved = connection.execute(consumer_offsets.ADVANCE, [owner.group, now_us, *_columns(rows)]).fetchall()
+    if len(moved) != len(rows) or ("",) in moved:
+        raise OffsetsMoved
+
+
+class _Lookup(NamedTuple, Generic[M]):
+    """How the messages of a table are looked up and compared."""
+
+    query: str
+    id_of: Callable[[M], int]
+    stored: Callable[[Key, Sequence[Any]], M]
+    same: Callable[[M, M], bool]
+
+
+_TRADES: Final = _Lookup[Trade](trades.STORED, lambda t: t.trade_id, trades.stored, same_trade)
+_QUOTES: Final = _Lookup[BookTicker](
+    book_tickers.STORED, lambda q: q.update_id, book_tickers.stored, same_quote
+)
+
+
+def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookedUp[M]:
+    """Tell what is stored of the doubtful messages and the repeats of each symbol, and whether it is the same."""
+    found = _LookedUp[M]()
+    keys: list[Key] = list({**rows.doubtful, **rows.repeats})
+    if not keys:
+        return found
+    id_of = how.id_of
+    questions = [_question(how, rows, key) for key in keys]
+    with connection.pipeline():
+        cursors = [connection.execute(how.query, question) for question in questions]
+    for key, cursor in zip(keys, cursors, strict=True):
+        stored = {row[0]: how.stored(key, row) for row in cursor}
+        if key in rows.doubtful:
+            found.new[key] = [one for one in rows.doubtful[key] if id_of(one) not in stored]
+            _compare(found, how, (one for one in rows.doubtful[key] if id_of(one) in stored), stored)
+        # A repeat may also be one of a message that this transaction adds.
+        _compare(
+            found,
+            how,
+            rows.repeats.get(key, ()),
+            {**{id_of(one): one for one in found.new.get(key, ())}, **stored},
+        )
+    return found
+
+
+def _question(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
+    """The parameters of the query for one symbol."""
+    ids = [how.id_of(one) for one in rows.doubtful.get(key, ())]
+    ids += [how.id_of(one) for one in rows.repeats.get(key, ())]
+    return [*key, ids]
+
+
+def _compare(found: _LookedUp[M], how: _Lookup[M], messages: Iterable[M], stored: Mapping[int, M]) -> None:
+    for one in messages:
+        held = stored.get(how.id_of(one))
+        if held is None:
+            found.unverifiable += 1
+        elif how.same(held, one):
+            found.duplicates += 1
+        else:
+            found.conflicts.append(Conflict(one, held))
+
+
+def _set_marks(
+    connection: Connection,
+    plan: Plan,
+    trades_found: Mapping[Key, Sequence[Trade]],
+    quotes_found: Mapping[Key, Sequence[BookTicker]],
+) -> None:
+    def added(key: MarkKey) -> int:
+        symbol = key[1:]
+        if key[0] == trades.NAME:
+            return len(plan.trades.new.get(symbol, ())) + len(trades_found.get(symbol, ()))
+        return len(plan.quotes.new.get(symbol, ())) + len(quotes_found.get(symbol, ()))
+
+    rows = [
+        (
+            *key,
+            after.version,
+            after.first_id,
+            after.last_id,
+            after.first_time_us,
+            after.last_time_us,
+            added(key),
+        )
+        for key, (_, after) in plan.marks.items()
+    ]
+    if rows and connection.execute(high_water_marks.SET, _columns(rows)).rowcount != len(rows):
+        raise StaleKnowledge
+
+
+def _texts(copy_text: Callable[[Key, Any], str], found: Mapping[Key, Sequence[Any]]) -> list[bytes]:
+    return [copy_text(key, new).encode() for key, new in found.items() if new]
+
+
+def _copy(connection: Connection, query: str, pieces: Sequence[bytes]) -> None:
+    if not pieces:
+        return
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        for piece in _joined(pieces):
+            copy.write(piece)
+
+
+def _joined(pieces: Sequence[bytes]) -> list[bytes]:
+    """The same bytes in pieces of a good size for COPY."""
+    whole = b"".join(pieces)
+    return [whole[start : start + _COPY_PIECE_BYTES] for start in range(0, len(whole), _COPY_PIECE_BYTES)]
+
+
+def _count(written: Written, table: str, rows: Rows[M], found: _LookedUp[M]) -> None:
+    late = sum(map(len, found.new.values()))
+    written.inserted[table] = sum(map(len, rows.new.values())) + late
+    written.duplicates[table] = rows.duplicates + found.duplicates
+    written.conflicts += rows.conflicts
+    written.conflicts += found.conflicts
+    written.unverifiable[table] = rows.unverifiable + found.unverifiable
+    written.expired[table] = rows.expired
+
+
+def _merge_candles(connection: Connection, made: Sequence[Candle]) -> None:
+    if made:
+        connection.execute(candles_1m.MERGE, _columns(made))
+
+
+def _merge_tops(connection: Connection, quotes: Sequence[BookTicker]) -> None:
+    if quotes:
+        rows = [tuple(getattr(quote, name) for name in top_of_book.COLUMNS) for quote in quotes]
+        connection.execute(top_of_book.MERGE, _columns(rows))
+
+
+def _record_missing(
+    connection: Connection,
+    opened: Sequence[tuple[Key, Missing]],
+    closed: Sequence[tuple[Key, Missing]],
+    now_us: int,
+) -> None:
+    # Closed first: a range that is split leaves one that begins at the same id.
+    if closed:
+        rows = [(*key, span.first_id) for key, span in closed]
+        connection.execute(missing_trades.CLOSE, _columns(rows))
+    if opened:
+        spans = [(*key, *span) for key, span in opened]
+        connection.execute(missing_trades.OPEN, [now_us, *_columns(spans)])
+
+
+def _record_gaps(connection: Connection, gaps: Sequence[Gap], written: Written) -> None:
+    if gaps:
+        cursor = connection.cursor()
+        cursor.executemany(trade_gaps.MERGE, [trade_gaps.parameters(gap) for gap in gaps])
+        written.inserted[trade_gaps.NAME] = max(0, cursor.rowcount)
+
+
+def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:
+    if plan.dead_letters:
+        rows = [
+            (
+                d.topic,
+                owner.topic_ids[d.topic],
+                d.partition,
+                d.kafka_offset,
+                d.message_key,
+                d.value,
+                d.reason,
+                now_us,
+                *(d.trade if d.trade and _can_be_named(connection, d.trade) else [None] * 4),
+            )
+            for d in plan.dead_letters
+        ]
+        connection.cursor().executemany(dead_letters.ADD, rows)
+
+
+def _add_conflicts(connection: Connection, written: Written, now_us: int) -> None:
+    of_trades: list[list[object]] = []
+    of_quotes: list[list[object]] = []
+    for came, stored in written.conflicts:
+        if isinstance(came, Trade) and isinstance(stored, Trade):
+            of_trades.append(trade_conflicts.parameters(came, stored, now_us))
+        elif isinstance(came, BookTicker) and isinstance(stored, BookTicker):
+            of_quotes.append(quote_conflicts.parameters(came, stored, now_us))
+    if of_trades:
+        connection.cursor().executemany(trade_conflicts.ADD, of_trades)
+    if of_quotes:
+        connection.cursor().executemany(quote_conflicts.ADD, of_quotes)
+
+
+def _can_be_named(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
+    """Whether the database has the characters of a trade's names: it may have been rejected because it has not."""
+    encoding = connection.info.parameter_status("server_encoding")
+    return encoding == "UTF8" or (trade[0].isascii() and trade[1].isascii())
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Rows as one list a column, which is what unnest takes."""
+    return [list(column) for column in zip(*rows, strict=True)]

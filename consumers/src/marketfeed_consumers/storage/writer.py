@@ -1,0 +1,300 @@
+"""The hands at the database: one thread with one connection, which stores plans and keeps trying.
+
+The loop plans and reads Kafka meanwhile; it hands work over with `submit_…` and gets futures back. Whatever the
+database does, a plan ends in one of few ways: stored, StaleKnowledge, BadData, Fenced, or Abandoned when the
+loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `trouble` says why.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.connections import Remedy, remedy
+from marketfeed_consumers.database.dialects import POSTGRESQL
+from marketfeed_consumers.errors import Abandoned, BadData, Fenced, Overtaken, StaleKnowledge, TimedOut
+from marketfeed_consumers.kafka.decode import Partition
+from marketfeed_consumers.kafka.leases import Claimed, Wanted, claim, fenced, overtaken, refuse, stands_after
+from marketfeed_consumers.planning.plan import MarkKey, Plan
+from marketfeed_consumers.planning.stored_ranges import Mark
+from marketfeed_consumers.storage import transaction
+from marketfeed_consumers.storage.load import load_marks
+from marketfeed_consumers.storage.transaction import Connection, OffsetsMoved, Owner, Written
+from marketfeed_consumers.world import REAL, World
+from marketfeed_service import logs
+from marketfeed_service.backoff import delays
+
+log = logs.get(__name__)
+T = TypeVar("T")
+
+CLAIM_POINTS: Final = ("claiming", "claimed")
+"""As transaction.POINTS, on both sides of taking partitions over."""
+
+_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
+"""Between attempts that met another transaction: about as long as such a transaction takes."""
+_SILENT_SECONDS = 5.0
+"""A batch takes well below a second; after so long without an answer something is wrong."""
+_GIVE_UP_SECONDS = 2.0
+"""How long a statement may go on after `give_up` before its connection is cut."""
+_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS = 0.2, 15.0
+"""Between attempts on a server in trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A plan that is committed.
+
+    Attributes:
+        committed_time_us: when the database answered.
+        seconds: how long it took, retries included.
+    """
+
+    written: Written
+    committed_time_us: int
+    seconds: float
+
+
+class Writer:
+    """Runs database work one piece at a time, in a thread of its own.
+
+    Attributes:
+        trouble: why nothing is stored at the moment; "" when all is well. Read by /readyz.
+        retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
+        wait: waits for futures of this writer.
+        asked_at: when the database was given the work it has not answered yet, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        chance: random.Random | None = None,
+        at: Callable[[str], None] = lambda _: None,
+        world: World = REAL,
+    ) -> None:
+        self.wait = world.wait
+        self.trouble = ""
+        self.retries: dict[str, int] = {}
+        self.asked_at: float | None = None
+        self._url = url
+        self._clock_us = clock_us
+        self._chance = chance or random.Random()  # noqa: S311 - jitter
+        self._at = at
+        self._world = world
+        self._connection: Connection | None = None
+        self._dialect = POSTGRESQL  # until it is connected
+        self._paused = logs.Episode(log, "writes paused", "writes resumed")
+        self._give_up = world.make_event()
+        self._broken = False
+        self._thread = world.make_thread()
+
+    def submit_claim(self, group: str, owner: str, wanted: Sequence[Wanted]) -> "Future[list[Claimed]]":
+        """Take over partitions."""
+
+        def attempt(connection: Connection) -> list[Claimed]:
+            self._at("claiming")
+            claimed = claim(connection, group, owner, wanted, self._clock_us())
+            self._at("claimed")
+            return claimed
+
+        return self._thread.submit(self._persistently, attempt)
+
+    def submit_refuse(self, owner: Owner, reasons: Mapping[Partition, str]) -> "Future[None]":
+        """Store why partitions must not be read on from their offsets."""
+        return self._thread.submit(
+            self._persistently, lambda connection: refuse(connection, owner, reasons, self._clock_us())
+        )
+
+    def submit_load(self, keys: Sequence[MarkKey]) -> "Future[dict[MarkKey, Mark]]":
+        """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""
+        return self._thread.submit(self._load, keys)
+
+    def submit_write(self, plan: Plan, owner: Owner) -> "Future[Stored]":
+        """Store a plan. After one that failed, those behind it are refused until knowledge is loaded again."""
+        return self._thread.submit(self._write, plan, owner)
+
+    def submit_probe(self, plan: Plan, owner: Owner) -> "Future[BadData | None]":
+        """Try a plan and roll it back: what the database holds against its content."""
+        return self._thread.submit(self._probe, plan, owner)
+
+    def why_paused(self) -> str:
+        """Why nothing is stored: `trouble`, or that an answer does not come; "" when all is well."""
+        asked_at = self.asked_at
+        seconds = 0.0 if asked_at is None else time.monotonic() - asked_at
+        if self.trouble or seconds <= _SILENT_SECONDS:
+            return self.trouble
+        return f"the database has not answered for {seconds:.0f} s"
+
+    def look(self) -> None:
+        """Log once that an answer does not come; who waits for one calls it now and then."""
+        reason = self.why_paused()
+        if reason and not self._paused.active:
+            self._paused.begin(reason=reason, server=connections.server(self._url))
+
+    def give_up(self) -> None:
+        """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
+        self._give_up.set()
+
+    def go_on(self) -> None:
+        """Try again after `give_up`."""
+        self._give_up.clear()
+
+    def finish(self, futures: "Sequence[Future[Any]]", seconds: float) -> None:
+        """Wait for `futures` up to `seconds`; then give up, and cut the connection of what still hangs."""
+        if self.wait(futures, seconds)[1]:
+            self.give_up()
+            if self.wait(futures, _GIVE_UP_SECONDS)[1]:
+                if self._connection is not None and not self._connection.closed:
+                    self._world.cut(self._connection)
+                self.wait(futures)
+
+    def close(self) -> None:
+        """Give up the work at hand and close the connection."""
+        self.finish([self._thread.submit(int)], 0.0)
+        self._thread.shutdown(wait=True)
+        self._disconnect()
+
+    def _load(self, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
+        self._broken = False
+        return self._persistently(lambda connection: load_marks(connection, keys))
+
+    def _write(self, plan: Plan, owner: Owner) -> Stored:
+        if self._broken:
+            raise Abandoned
+        began = time.monotonic()
+        tried: list[Written] = []
+        try:
+            written = self._persistently(
+                lambda connection: self._attempt(connection, plan, owner, tried),
+                distrusting=plan.distrust,
+                divisible=plan.size > 1,
+            )
+        except BaseException:
+            # Whatever was planned on top of this plan does not hold any more.
+            self._broken = True
+            raise
+        return Stored(written, self._clock_us(), time.monotonic() - began)
+
+    def _attempt(self, connection: Connection, plan: Plan, owner: Owner, tried: list[Written]) -> Written:
+        """One run of the transaction; what it wrote is put into `tried` before COMMIT."""
+        try:
+            written = transaction.write(connection, plan, owner, self._clock_us(), self._at)
+        except OffsetsMoved:
+            connection.rollback()
+            if tried and stands_after(connection, plan, owner):
+                # An earlier attempt was committed without our hearing of it.
+                return tried[-1]
+            raise _moved(connection, plan, owner) from None
+        tried.append(written)
+        self._at("committing")
+        connection.commit()
+        self._at("committed")
+        return written
+
+    def _probe(self, plan: Plan, owner: Owner) -> BadData | None:
+        def attempt(connection: Connection) -> None:
+            try:
+                transaction.write(connection, plan, owner, self._clock_us())
+            except OffsetsMoved:
+                connection.rollback()
+                raise _moved(connection, plan, owner) from None
+            if self._dialect.check_deferred:
+                connection.execute(self._dialect.check_deferred)
+            connection.rollback()
+
+        try:
+            self._persistently(attempt, divisible=plan.size > 1)
+        except BadData as error:
+            return error
+        return None
+
+    def _persistently(
+        self, action: Callable[[Connection], T], *, distrusting: bool = True, divisible: bool = False
+    ) -> T:
+        """Run `action` on a connection until the database lets it end.
+
+        Args:
+            action: a transaction.
+            distrusting: whether it looks every row up.
+            divisible: whether it can be done in parts.
+
+        Raises:
+            TimedOut: it takes too long for the database, and is divisible.
+            BadData, StaleKnowledge, Fenced: what `action` ends in, when trying again would not change it.
+            Abandoned: it was told to give up.
+        """
+        soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._chance)
+        later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._chance)
+        while not self._give_up.is_set():
+            self.asked_at = began = time.monotonic()
+            try:
+                result = action(self._connected())
+            except psycopg.Error as error:
+                self.asked_at = None
+                pause = self._pause_after(error, distrusting, soon, later)
+                if divisible and remedy(error) is Remedy.HALVE:
+                    raise TimedOut(time.monotonic() - began, connections.explain(error)) from error
+                self._give_up.wait(pause)
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                self._well()
+                return result
+            finally:
+                self.asked_at = None
+        raise Abandoned
+
+    def _pause_after(
+        self, error: psycopg.Error, distrusting: bool, soon: Iterator[float], later: Iterator[float]
+    ) -> float:
+        """Seconds to wait before the next attempt; the connection is ready for it, or dropped."""
+        state, what = error.sqlstate or "", remedy(error)
+        self.retries[state] = self.retries.get(state, 0) + 1
+        if what is Remedy.DISTRUST and not distrusting:
+            self._roll_back()
+            raise StaleKnowledge(distrust=True) from error
+        if what in (Remedy.ISOLATE, Remedy.DISTRUST):
+            self._roll_back()
+            raise BadData(state, connections.explain(error)) from error
+        if what is Remedy.RETRY:
+            self._roll_back()
+            return next(soon)
+        reason = f"the database does not take rows: {connections.explain(error)}"
+        self.trouble = reason
+        self._paused.begin(reason=reason, server=connections.server(self._url))
+        self._disconnect()
+        return next(later)
+
+    def _well(self) -> None:
+        self.trouble = ""
+        self._paused.end(server=connections.server(self._url))
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection, self._dialect = self._world.connect(self._url)
+        return self._connection
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and not self._connection.closed:
+            try:
+                self._connection.rollback()
+            except psycopg.Error:
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _moved(connection: Connection, plan: Plan, owner: Owner) -> Overtaken | Fenced:
+    """What it means that the partitions of `plan` do not stand where it goes on from."""
+    positions = overtaken(connection, plan, owner)
+    return Overtaken(positions) if positions else Fenced(fenced(connection, plan, owner))

@@ -1,0 +1,122 @@
+"""What Kafka is seen to be while nothing comes of reading: away, back, longer than what is stored."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from consumer_market import trade
+from consumer_support import BROKER_PROGRAM
+
+from marketfeed_consumers.kafka import monitor
+from marketfeed_consumers.kafka.reader import Reader
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import Progress, State
+from marketfeed_devtools.waiting import until
+from marketfeed_service import settings
+
+pytestmark = pytest.mark.integration
+
+
+class Watched:
+    """A reader and a watch of one topic on the broker at `address`."""
+
+    def __init__(self, address: str, topic: str) -> None:
+        environment = {
+            "DATABASE_URL": "postgresql://nobody@localhost/none",
+            "KAFKA_BROKER": address,
+            "MARKET_TRADES_TOPIC": topic,
+            "CONSUMER_TOPICS": topic,
+        }
+        self.topic, self.state, self.passed = topic, State(), dict[Any, Any]()
+        self.reader = Reader(settings.read(ConsumerSettings, environment), self.state)
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        self.watch = monitor.Watch((topic,), admin, self.state, self.reader, {}, self._pass)
+        self.watch.begin()
+
+    def own(self, partitions: Mapping[int, int]) -> None:
+        for number, offset in partitions.items():
+            self.state.partitions[self.topic, number] = Progress(1, offset)
+        self.reader.begin({(self.topic, number): offset for number, offset in partitions.items()})
+
+    def step(self) -> None:
+        self.reader.read(self.reader.filling(writer_idle=True))
+        self.watch.step()
+
+    def _pass(self, ends: Mapping[Any, Any]) -> None:
+        self.passed.update(ends)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Watched]]:
+    monkeypatch.setattr(monitor, "_LOOK_SECONDS", 0.1)
+    made: list[Watched] = []
+
+    def one(address: str, topic: str) -> Watched:
+        made.append(Watched(address, topic))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.reader.client.close()
+
+
+def test_lag_is_known_while_reading_is_paused(
+    watched: Callable[[str, str], Watched], broker: str, publish: Callable[..., None], topic: str
+) -> None:
+    """The lag stood still for as long as the database was away."""
+    publish(topic, trade(1))
+    one = watched(broker, topic)
+    one.own(dict.fromkeys(one.reader.client.list_topics(topic, 20).topics[topic].partitions, 0))
+    one.reader.keep_our_place()
+    publish(topic, *(trade(number) for number in range(2, 9)))
+
+    def ends() -> int:
+        one.watch.step()
+        return sum(each.end_offset or 0 for each in one.state.partitions.values())
+
+    until(lambda: ends() == 8, "the end of the topic to be told")
+
+
+def test_kafka_that_is_frozen_or_gone_is_unreachable_until_it_answers_again(
+    watched: Callable[[str, str], Watched], topic: str
+) -> None:
+    """A frozen broker was never told of, and what the client remembered of one that was gone passed for an answer."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BROKER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().decode().strip()
+        producer = Producer({"bootstrap.servers": address})
+        producer.produce(topic, b"", partition=0)
+        assert producer.flush(20) == 0
+        one = watched(address, topic)
+        one.own({0: 1})
+        owned = one.state.partitions[topic, 0]
+
+        def reachable() -> bool:
+            one.step()
+            return not one.state.kafka_trouble and owned.end_offset == 1
+
+        def unreachable() -> bool:
+            one.step()
+            return "Kafka does not answer" in one.state.kafka_trouble
+
+        until(reachable, "the end")
+        os.kill(process.pid, signal.SIGSTOP)
+        until(unreachable, "the frozen broker to be told of")
+        assert owned.end_offset is None, "an end that is not known was told"
+        os.kill(process.pid, signal.SIGCONT)
+        until(reachable, "the broker to answer again")
+        process.kill()
+        process.wait()
+        until(unreachable, "the broker that is gone to be told of")
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,423 @@
+"""Batches in flight when one is dropped, or time is up: none behind it is stored without it, and nothing hangs."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from consumer_market import record, trade
+from consumer_support import rows
+from psycopg import sql
+
+from marketfeed_consumers.database import schema
+from marketfeed_consumers.errors import LogLost, Refused
+from marketfeed_consumers.kafka.decode import Partition, batch_of
+from marketfeed_consumers.kafka.group_member import Ownership
+from marketfeed_consumers.kafka.leases import Wanted
+from marketfeed_consumers.kafka.reader import Reader
+from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.settings import ConsumerSettings
+from marketfeed_consumers.state import Progress, State
+from marketfeed_consumers.storage import quarantine
+from marketfeed_consumers.storage.pipeline import Storing
+from marketfeed_consumers.storage.writer import Writer
+from marketfeed_devtools.pgproxy import Fault, Proxy
+from marketfeed_devtools.waiting import until
+from marketfeed_service import settings
+from marketfeed_wire import Trade, encode
+
+pytestmark = pytest.mark.integration
+
+
+class Rewound(Reader):
+    """Notes where it is told to go back to; from then on the database is well and there is time again.
+
+    `when_paused` is called once reading is paused.
+    """
+
+    proxy: Proxy
+    stop: Stop
+    gone_back_to: dict[Partition, int] | None = None
+    when_paused: Callable[[], None] | None = None
+
+    def keep_our_place(self) -> None:
+        super().keep_our_place()
+        if self.when_paused is not None:
+            self.when_paused()
+            self.when_paused = None
+
+    def read_again(self, positions: Mapping[Partition, int]) -> None:
+        self.gone_back_to = dict(positions)
+        self.proxy.forget()
+        self.stop.at_seconds = math.inf
+        super().read_again(positions)
+
+
+OFFSETS = 'SELECT next_offset FROM consumer_offsets ORDER BY "partition"'
+
+
+@dataclass
+class Rig:
+    """A loop's parts, with the first two partitions of a topic claimed."""
+
+    topic: str
+    reader: Rewound
+    writer: Writer
+    storing: Storing
+    stop: Stop
+    ownership: Ownership
+    tables: dict[str, str]
+
+    def hand_over(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
+        one = record(trade(trade_id, symbol), offset, self.topic, partition)
+        self.reader.batch = batch_of([one], self.tables)
+        self.storing.hand_over()
+
+    def store_one_that_a_rival_knows_better(self, database: str) -> None:
+        """What is planned from now on fails: the mark of the trade stored is not what it was."""
+        self.hand_over(1, 0)
+        self.finished()
+        self.storing.collect()
+        with psycopg.connect(database) as rival:
+            rival.execute("UPDATE high_water_marks SET version = version + 1")
+
+    def finished(self) -> None:
+        self.writer.submit_load([]).result(20)  # it does one thing after the other
+
+
+@pytest.fixture
+def rig(broker: str, topic: str, proxy: Proxy, proxied: str) -> Iterator[Rig]:
+    with rigged(proxied, broker, topic) as made:
+        made.reader.proxy = proxy
+        yield made
+
+
+@contextmanager
+def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
+    environment = {"DATABASE_URL": url, "KAFKA_BROKER": broker, "MARKET_TRADES_TOPIC": topic}
+    read = settings.read(ConsumerSettings, environment)
+    state, writer, stop = State(), Writer(url), Stop()
+    reader = Rewound(read, state)
+    reader.stop = stop
+    reader.client.incremental_assign([TopicPartition(topic, number, 0) for number in range(2)])
+    waiting = Waiting(reader, writer, state, stop)
+    storing = Storing(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
+    wanted = [Wanted(topic, number, "", 0, 9) for number in range(2)]
+    for claimed in writer.submit_claim(read.kafka_group, "me", wanted).result(20):
+        state.partitions[topic, claimed.partition] = Progress(claimed.epoch, claimed.next_offset)
+    storing.topic_ids[topic] = ""
+    storing.forget()
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    ownership = Ownership(read, "me", writer, state, reader, storing, waiting, stop, admin)
+    yield Rig(topic, reader, writer, storing, stop, ownership, read.tables_by_topic())
+    writer.close()
+    reader.client.close()
+
+
+def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, rig: Rig, proxy: Proxy) -> None:
+    rig.store_one_that_a_rival_knows_better(database)
+    rig.hand_over(2, 1)
+    rig.hand_over(3, 2)
+    rig.finished()
+    for _ in range(100):
+        proxy.plan("COPY trades", Fault.REFUSED, "53100")
+    rig.stop.at_seconds = time.monotonic()
+
+    rig.storing.collect()
+
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
+    assert rows(database, OFFSETS) == [(1,), (0,)]
+    assert rows(database, "SELECT trade_id FROM trades") == [(1,)]
+
+
+def test_commit_that_was_not_heard_of_is_found_by_the_halves_of_its_batch(
+    database: str, rig: Rig, proxy: Proxy
+) -> None:
+    """The process ended and said that another one had taken over; found by a session in virtual time."""
+    records = [record(trade(one), one - 1, rig.topic, 0) for one in (1, 2)]
+    rig.reader.batch = batch_of(records, rig.tables)
+    proxy.plan("COMMIT", Fault.CUT_AFTER)
+    proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "57014")
+    rig.storing.hand_over()
+    rig.finished()
+
+    rig.storing.collect()
+
+    assert proxy.pending == 0
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 2, (rig.topic, 1): 0}
+    rig.hand_over(3, 2)
+    rig.finished()
+    rig.storing.collect()
+    assert rows(database, OFFSETS) == [(3,), (0,)]
+
+
+def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
+    database: str, rig: Rig, proxy: Proxy
+) -> None:
+    proxy.plan("COMMIT", Fault.CUT_AFTER)
+    for _ in range(100):
+        proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
+    rig.hand_over(1, 0)
+    until(lambda: proxy.pending < 100, "the second attempt")
+    rig.storing.settle(0.0)
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 0, (rig.topic, 1): 0}
+
+    rig.hand_over(1, 0)
+    rig.finished()
+    rig.storing.collect()
+
+    assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
+    rig.hand_over(2, 1)
+    rig.finished()
+    rig.storing.collect()
+    assert rows(database, OFFSETS) == [(2,), (0,)]
+    assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == [(1,), (2,)]
+
+
+def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig) -> None:
+    with psycopg.connect(database) as rival:
+        rival.execute("LOCK TABLE high_water_marks")
+        rig.stop.ask(0.0)
+
+        rig.hand_over(1, 0)
+
+        assert rig.storing.is_idle
+        rival.rollback()
+    assert rows(database, OFFSETS) == [(0,), (0,)]
+
+
+def test_what_was_stored_behind_a_batch_that_failed_is_not_stored_again(database: str, rig: Rig) -> None:
+    """It was taken for another consumer's: the process ended and said that it was replaced."""
+    rig.store_one_that_a_rival_knows_better(database)
+    rig.hand_over(2, 1)
+    rig.hand_over(1, 0, "ETHUSDT", partition=1)  # its symbol is new, and its partition another one
+
+    rig.finished()
+    rig.storing.collect()
+
+    assert rows(database, OFFSETS) == [(2,), (1,)]
+    assert rows(database, "SELECT symbol, trade_id FROM trades ORDER BY 1, 2") == [
+        ("BTCUSDT", 1),
+        ("BTCUSDT", 2),
+        ("ETHUSDT", 1),
+    ]
+    assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
+
+
+def test_a_commit_that_ends_just_after_its_time_is_no_reason_to_give_up_the_next(
+    database: str, rig: Rig
+) -> None:
+    """The process ended without a word of why when partitions were assigned at that moment."""
+    committing = threading.Event()
+
+    def at(point: str) -> None:
+        if point == "committing":
+            committing.set()
+            rig.writer._give_up.wait(20)
+
+    rig.writer._at = at
+    rig.hand_over(1, 0)
+    assert committing.wait(20)
+
+    rig.storing.settle(0.0)
+
+    assert rows(database, OFFSETS) == [(1,), (0,)]
+    (claimed,) = rig.writer.submit_claim("marketfeed", "me", [Wanted(rig.topic, 0, "", 0, 9)]).result(20)
+    assert claimed.next_offset == 1
+
+
+@pytest.mark.parametrize("outcome", ["stored", "dropped"])
+def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
+    database: str, broker: str, rig: Rig, outcome: str
+) -> None:
+    """After a batch that was planned again, slowly, nothing was read any more, and all seemed well."""
+    rig.hand_over(1, 0)
+    rig.finished()
+    rig.storing.collect()
+    producer = Producer({"bootstrap.servers": broker})
+    for trade_id in (1, 2):
+        producer.produce(rig.topic, encode(trade(trade_id)), partition=0)
+    assert producer.flush(20) == 0
+    with psycopg.connect(database) as rival:
+        rival.execute("UPDATE high_water_marks SET version = version + 1")
+    with psycopg.connect(database) as rival:
+        rival.execute("LOCK TABLE trades")
+
+        def paused() -> None:
+            if outcome == "dropped":
+                rig.stop.at_seconds = time.monotonic()
+            else:
+                rival.rollback()
+
+        rig.reader.when_paused = paused
+        rig.hand_over(2, 1)
+        rig.finished()
+        rig.storing.collect()
+        rival.rollback()
+    assert rig.reader.when_paused is None
+    assert (rig.reader.gone_back_to is not None) == (outcome == "dropped")
+
+    def has_read() -> bool:
+        rig.reader.read(rig.reader.filling(writer_idle=True))
+        return bool(rig.reader.batch.records)
+
+    until(has_read, "a record")
+
+
+def test_a_name_that_the_databases_encoding_lacks_is_a_dead_letter(
+    postgres: Any, broker: str, topic: str
+) -> None:
+    """The consumer ended, and each one after it at the same message."""
+    url = postgres.new_database("ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    schema.migrate(url, 10)
+    with rigged(url, broker, topic) as rig:
+        messages = [trade(1), trade(1, "币安人生USDT"), trade(2), trade(3)]
+        made = [record(message, offset, topic) for offset, message in enumerate(messages)]
+        rig.reader.batch = batch_of(made[:1], rig.tables)
+        rig.storing.hand_over()
+        rig.reader.batch = batch_of(made[1:], rig.tables)
+        rig.storing.hand_over()
+        rig.finished()
+        rig.storing.collect()
+    assert rows(url, OFFSETS) == [(4,), (0,)]
+    assert rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 2") == [("BTCUSDT", i) for i in (1, 2, 3)]
+    assert rows(url, "SELECT kafka_offset FROM dead_letters WHERE reason LIKE '%LATIN1%22P05%'") == [(1,)]
+
+
+def _feed(rig: Rig, trades: list[Trade], offset: int) -> None:
+    records = [record(one, offset + number, rig.topic) for number, one in enumerate(trades)]
+    rig.reader.batch = batch_of(records, rig.tables)
+    rig.storing.hand_over()
+    rig.finished()
+    rig.storing.collect()
+
+
+def _refuse(database: str, condition: LiteralString) -> None:
+    with psycopg.connect(database) as owner:
+        owner.execute("ALTER TABLE trades ADD CONSTRAINT strict CHECK (" + condition + ") NOT VALID")
+
+
+@pytest.mark.parametrize("size", [1, 40])
+def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_letters(
+    database: str, rig: Rig, size: int
+) -> None:
+    """A setting of the database made dead letters of all that was good, and the consumer was ready meanwhile."""
+    _refuse(database, "false")
+
+    def feed_all() -> None:
+        for offset in range(0, 80, size):
+            _feed(rig, [trade(offset + number) for number in range(size)], offset)
+
+    with pytest.raises(Refused, match=r"message after message: .*SQLSTATE 23514.*reset-offsets"):
+        feed_all()
+    held = quarantine.MAX_REFUSALS if size == 1 else 0
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(held,)]
+    assert rows(database, OFFSETS) == [(held,), (0,)]
+
+
+def test_refusal_for_reasons_that_alternate_ends_the_consumer_as_well(database: str, rig: Rig) -> None:
+    """Each other code began the count again, and the topic went into dead_letters."""
+    with psycopg.connect(database) as owner:
+        owner.execute(
+            "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF new.trade_id % 2 = 0 THEN RAISE EXCEPTION 'no'; END IF; RETURN new; END $$"
+        )
+        owner.execute("CREATE TRIGGER odd BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION odd()")
+    _refuse(database, "false")
+
+    def feed_all() -> None:
+        for offset in range(40):
+            _feed(rig, [trade(offset)], offset)
+
+    with pytest.raises(Refused, match="message after message"):
+        feed_all()
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(quarantine.MAX_REFUSALS,)]
+
+
+def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, rig: Rig) -> None:
+    _refuse(database, "qty < 1000")
+    run = [*(trade(number, qty="2000") for number in range(quarantine.MAX_REFUSALS)), trade(99)]
+    for turn in range(3):
+        _feed(rig, run, turn * len(run))
+    for number in range(quarantine.MAX_REFUSALS):
+        _feed(rig, [trade(number, qty="2000")], 3 * len(run) + number)
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(4 * quarantine.MAX_REFUSALS,)]
+    assert rows(database, "SELECT trade_id FROM trades") == [(99,)]
+
+
+def test_timeout_that_a_full_batch_cannot_meet_halves_it(database: str, broker: str, topic: str) -> None:
+    """The whole batch was tried again for ever."""
+    name = database.split("/")[3].split("?")[0]
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.02); RETURN new; END $$"
+        )
+        owner.execute("CREATE TRIGGER slow BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION slow()")
+        owner.execute(
+            sql.SQL("ALTER DATABASE {} SET statement_timeout = '600ms'").format(sql.Identifier(name))
+        )
+    with rigged(database, broker, topic) as rig:
+        _feed(rig, [trade(number) for number in range(40)], 0)
+        assert rows(database, "SELECT count(*) FROM trades") == [(40,)]
+        assert rows(database, OFFSETS) == [(40,), (0,)]
+        assert rig.reader.bounds.max_rows <= 20
+        assert rig.writer.why_paused() == ""
+
+
+def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, broker: str, rig: Rig) -> None:
+    """It was ready from the assignment on, also where the claim then ended it: each restart was ready for a moment."""
+    with psycopg.connect(database) as owner:
+        owner.execute(
+            "INSERT INTO consumer_offsets SELECT consumer_group, topic, 2, topic_id, 50, 0, 1, 'last', 0 "
+            'FROM consumer_offsets WHERE "partition" = 0'
+        )
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce(rig.topic, encode(trade(0)), partition=0)
+    assert producer.flush(20) == 0
+    state = rig.ownership._state
+    assert not state.joined
+    seen: list[bool] = []
+    rig.writer._at = lambda _point: seen.append(state.joined)
+    with pytest.raises(LogLost, match="ends at offset 0, before the stored offset 50"):
+        rig.ownership._take_over([TopicPartition(rig.topic, 2)])
+    assert not any([*seen, state.joined])
+    rig.ownership._take_over([TopicPartition(rig.topic, 3)])
+    assert state.joined
+
+
+def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken_topic(
+    database: str, broker: str, rig: Rig
+) -> None:
+    """The end of the topic had been asked for before, and it was told that the topic had been created again."""
+    producer = Producer({"bootstrap.servers": broker})
+    came = []
+
+    def last_owner(point: str) -> None:
+        if point == "claiming" and not came:
+            came.append(point)
+            for trade_id in range(3):
+                producer.produce(rig.topic, encode(trade(trade_id)), partition=2)
+            assert producer.flush(20) == 0
+            with psycopg.connect(database) as other:
+                other.execute(
+                    "INSERT INTO consumer_offsets SELECT consumer_group, topic, 2, topic_id, 3, 0, 1, 'last', 0 "
+                    'FROM consumer_offsets WHERE "partition" = 0'
+                )
+
+    producer.produce(rig.topic, encode(trade(0)), partition=0)
+    assert producer.flush(20) == 0
+    assert len(rig.reader.client.list_topics(rig.topic, 20).topics[rig.topic].partitions) > 2
+    rig.writer._at = last_owner
+    rig.ownership._take_over([TopicPartition(rig.topic, 2)])
+    assert came
+    assert rows(database, 'SELECT owner, next_offset FROM consumer_offsets WHERE "partition" = 2') == [
+        ("me", 3)
+    ]

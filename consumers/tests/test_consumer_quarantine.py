@@ -1,0 +1,42 @@
+"""The message that a database refuses is found by halving, and only that one."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketfeed_consumers.storage.quarantine import find_offenders
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_what_is_refused_by_itself_is_found_and_nothing_else(bad: list[bool]) -> None:
+    items = list(enumerate(bad))
+    trials = 0
+
+    def refusal(part: Sequence[tuple[int, bool]]) -> str | None:
+        nonlocal trials
+        trials += 1
+        return next((f"no {number}" for number, is_bad in part if is_bad), None)
+
+    found = list(find_offenders(items, refusal))
+    assert [one[:2] for one in found] == [
+        ((number, True), f"no {number}") for number, is_bad in items if is_bad
+    ]
+    ends = [-1, *(number for number, is_bad in items if is_bad)]
+    assert [one.accepted for one in found] == [after - before - 1 for before, after in pairwise(ends)]
+    assert trials <= (len(found) + 1) * (len(items).bit_length() + 1) + 1
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_of_two_that_cannot_stand_together_the_later_goes(items: list[int]) -> None:
+    numbered = list(enumerate(items))
+
+    def refusal(part: Sequence[tuple[int, int]]) -> str | None:
+        values = [value for _, value in part]
+        return "twice" if len(set(values)) != len(values) else None
+
+    refused = {found.item for found in find_offenders(numbered, refusal)}
+    kept = [item for item in numbered if item not in refused]
+    assert refusal(kept) is None
+    assert [value for _, value in kept] == list(dict.fromkeys(items))

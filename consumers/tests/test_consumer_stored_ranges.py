@@ -1,0 +1,80 @@
+"""What is new is told from ranges alone: the same as a set of all ids would tell."""
+
+import pytest
+from consumer_market import batches_of_ids, trade
+from hypothesis import given
+
+from marketfeed_consumers.planning.stored_ranges import NOTHING, Mark, Missing, absorb
+
+
+def spans(mark: Mark) -> list[tuple[int, int]]:
+    return [(span.first_id, span.last_id) for span in mark.missing]
+
+
+@given(batches_of_ids)
+def test_it_knows_what_a_set_of_every_id_would_know(batches: list[list[int]]) -> None:
+    mark, stored, ranges = NOTHING, set[int](), set[Missing]()
+    for batch in batches:
+        result = absorb(mark, [trade(i) for i in batch])
+        assert [one.trade_id for one in result.new] == sorted(set(batch) - stored)
+        stored |= set(batch)
+        mark = result.mark
+        assert (mark.first_id, mark.last_id) == (min(stored), max(stored))
+        missing = {i for span in mark.missing for i in range(span.first_id, span.last_id + 1)}
+        assert missing == set(range(min(stored), max(stored) + 1)) - stored
+        # What is written to missing_trades leaves there what is known here.
+        assert ranges >= set(result.closed)
+        assert not (ranges - set(result.closed)) & set(result.opened)
+        ranges = ranges - set(result.closed) | set(result.opened)
+        assert ranges == set(mark.missing)
+
+
+@given(batches_of_ids)
+def test_a_missing_range_tells_between_which_trades_it_lies(batches: list[list[int]]) -> None:
+    mark = NOTHING
+    for batch in batches:
+        mark = absorb(mark, [trade(i) for i in batch]).mark
+    for span in mark.missing:
+        assert span.after_time_us == trade(span.first_id - 1).trade_time_us
+        assert span.before_time_us == trade(span.last_id + 1).trade_time_us
+    assert mark.first_time_us == trade(mark.first_id).trade_time_us
+    assert mark.last_time_us == trade(mark.last_id).trade_time_us
+
+
+def test_ids_that_an_older_release_has_deleted_come_back_only_where_they_are_young() -> None:
+    """It wrote off what was missing among them, also what was young."""
+    mark = Mark(3, 50, 60, 9_000, 9_500, 50, 9_000)
+    times = {10: 8_999, 11: 9_000, 12: 100, 49: 9_001, 61: 1}
+    result = absorb(mark, [trade(i, trade_time_us=time_us) for i, time_us in times.items()])
+    assert [one.trade_id for one in result.new] == [11, 49, 61]
+    again = absorb(result.mark, [trade(10, trade_time_us=8_999), trade(12, trade_time_us=9_000), trade(11)])
+    assert [one.trade_id for one in again.new] == [12]
+
+
+def test_the_version_rises_only_when_something_is_new() -> None:
+    first = absorb(NOTHING, [trade(1), trade(2)]).mark
+    assert first.version == 1
+    again = absorb(first, [trade(2), trade(1)])
+    assert (again.new, again.mark) == ((), first)
+    assert absorb(first, [trade(3)]).mark.version == 2
+
+
+@pytest.mark.parametrize(
+    ("stored", "batch", "new", "missing"),
+    [
+        pytest.param([5, 6], [7, 8], [7, 8], [], id="a run that goes on adds all of it"),
+        pytest.param([5, 6], [9, 10], [9, 10], [(7, 8)], id="a run after a jump leaves a range missing"),
+        pytest.param([5, 9], [7], [7], [(6, 6), (8, 8)], id="a late id splits the range it was missing from"),
+        pytest.param([5, 9], [8, 7, 6], [6, 7, 8], [], id="a backfill closes the range"),
+        pytest.param([5, 6], [1], [1], [(2, 4)], id="an id below everything stored extends it downwards"),
+        pytest.param(
+            [5, 6], [8, 6, 8, 7], [7, 8], [], id="repeats within the batch and of what is stored add nothing"
+        ),
+        pytest.param([], [0], [0], [], id="id 0 is an id"),
+    ],
+)
+def test_cases(stored: list[int], batch: list[int], new: list[int], missing: list[tuple[int, int]]) -> None:
+    mark = absorb(NOTHING, [trade(i) for i in stored]).mark if stored else NOTHING
+    result = absorb(mark, [trade(i) for i in batch])
+    assert [one.trade_id for one in result.new] == new
+    assert spans(result.mark) == missing
