@@ -1,8 +1,8 @@
-"""simtest's model of Kafka as consumers see it, and Apache Kafka with the real client: the same reports from both.
+"""simtest's model of Kafka for consumers, and Apache Kafka with the real client: the same reports from both.
 
-A report is what the consumer could notice: what it is assigned and what is revoked, which offsets are handed out, with
-which error reading ends, what the admin client tells. Not tried: a member that is frozen or cut off (the real client's
-heartbeats are its own threads').
+A report is what a consumer can observe: assigned and revoked partitions, returned offsets, the error that ends
+reading, responses of the admin client. Not tested: a member that is frozen or cut off (the real client's heartbeats have
+their own thread).
 """
 
 import secrets
@@ -37,16 +37,16 @@ WAIT_SECONDS = 60.0
 
 
 class Rig(Protocol):
-    """What a scenario has of Kafka."""
+    """Interface of a scenario to Kafka."""
 
     topic: str
     admin: Any
 
     def client(self, config: dict[str, Any] | None = None) -> Any:
-        """A client as the consumer makes it."""
+        """Return a client as the consumer creates it."""
 
     def config(self) -> dict[str, Any]:
-        """The properties that it is made with."""
+        """Return the properties of the client."""
 
     def send(self, partition: int, count: int) -> None:
         """Publish records to one partition."""
@@ -55,10 +55,10 @@ class Rig(Protocol):
         """Publish records in a transaction, and end it."""
 
     def cut(self, partition: int, offset: int) -> None:
-        """Let a partition's log lose what stands from `offset` on, as after a power loss."""
+        """Truncate a partition's log to `offset`, as after a power loss."""
 
     def expire(self, partition: int, offset: int) -> None:
-        """Delete what stands before `offset`."""
+        """Delete the records before `offset`."""
 
     def recreate(self) -> None:
         """Delete the topic and create it again."""
@@ -163,7 +163,7 @@ class KafkaRig:
     def send(self, partition: int, count: int) -> None:
         for number in range(count):
             self.producer.produce(self.topic, b"a record", b"key", partition)
-            if number % 5 == 4:  # in batches that a log can be cut between
+            if number % 5 == 4:  # in batches at whose bounds a log can be truncated
                 assert self.producer.flush(30) == 0
         assert self.producer.flush(30) == 0
 
@@ -182,7 +182,7 @@ class KafkaRig:
             producer.produce(self.topic, b"a record", b"key", partition)
         assert producer.flush(30) == 0
         (producer.commit_transaction if commits else producer.abort_transaction)(30)
-        # The broker answers before it has written the control record.
+        # The broker acknowledges before it has written the control record.
         until(lambda: bounds(self)[partition].high == end, "the transaction's control record")
 
     def cut(self, partition: int, offset: int) -> None:
@@ -201,12 +201,12 @@ class KafkaRig:
 
 
 class Member:
-    """A client and what it was told; `positions` are what the database would hold."""
+    """A client and its rebalance events; `positions` are the offsets that the database would hold."""
 
     def __init__(self, rig: Any, positions: dict[int, int] | None = None) -> None:
         self.positions = {} if positions is None else positions
         self.owned: set[int] = set()
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.read: list[tuple[int, int]] = []
         self.strays = 0
         self.ends: list[tuple[int, int]] = []
@@ -217,13 +217,13 @@ class Member:
             [rig.topic],
             on_assign=self._assigned,
             on_revoke=self._revoked,
-            on_lost=lambda *_: self.told.append("lost"),
+            on_lost=lambda *_: self.events.append("lost"),
         )
 
     def _assigned(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
         self.owned |= {one.partition for one in partitions}
         if partitions:
-            self.told.append(f"assigned {len(partitions)}")
+            self.events.append(f"assigned {len(partitions)}")
         client.incremental_assign(
             [
                 TopicPartition(self.topic, one.partition, self.positions.get(one.partition, 0))
@@ -233,11 +233,11 @@ class Member:
 
     def _revoked(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
         self.owned -= {one.partition for one in partitions}
-        self.told.append(f"revoked {len(partitions)}")
+        self.events.append(f"revoked {len(partitions)}")
         client.incremental_unassign(partitions)
 
     def consume(self, count: int, seconds: float = 0.1) -> None:
-        """Read what one call hands out."""
+        """Read the records of one call."""
         for message in self.client.consume(count, seconds):
             partition, error = message.partition(), message.error()
             if error is None:
@@ -255,22 +255,22 @@ class Member:
 
 
 def pump(members: Sequence[Member], is_so: Callable[[], bool], count: int = 50) -> None:
-    """Let members read, one after the other, until something is so."""
+    """Let members read, one after the other, until a condition holds."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not is_so():
-        assert time.monotonic() < deadline, [(one.told, one.read[-1:], one.errors) for one in members]
+        assert time.monotonic() < deadline, [(one.events, one.read[-1:], one.errors) for one in members]
         for member in members:
             member.consume(count)
 
 
 def bounds(rig: Any) -> dict[int, Bounds]:
-    """What the partitions hold, as the consumer asks."""
+    """Return the bounds of the partitions, as the consumer requests them."""
     found = consumer_kafka.bounds(rig.admin, [(rig.topic, number) for number in range(PARTITIONS)])
     return {number: held for (_, number), held in found.items()}
 
 
 def truncated(rig: Any, offsets: dict[int, int], leader_epoch: int) -> list[int]:
-    """The partitions that a start would refuse."""
+    """Return the partitions that a start would refuse."""
     claimed = [
         Claimed(rig.topic, number, 2, offset, leader_epoch=leader_epoch) for number, offset in offsets.items()
     ]
@@ -284,11 +284,11 @@ def partitions_move_between_members(rig: Any) -> Any:
     second = Member(rig)
     pump([first, second], lambda: bool(second.owned) and len(first.owned | second.owned) == PARTITIONS)
     shared = first.owned & second.owned
-    told = list(first.told), list(second.told)
+    events = list(first.events), list(second.events)
     second.close()
     pump([first], lambda: len(first.owned) == PARTITIONS)
     first.close()
-    return shared, told, first.told[-2:], second.told
+    return shared, events, first.events[-2:], second.events
 
 
 def a_batch_in_whose_middle_partitions_are_revoked(rig: Any) -> Any:
@@ -306,7 +306,7 @@ def a_batch_in_whose_middle_partitions_are_revoked(rig: Any) -> Any:
 
 
 def what_was_not_stored_is_read_again(rig: Any) -> Any:
-    """Whatever Kafka was told: where reading begins is the database's to say."""
+    """The offsets in the database, not those committed to Kafka, are where reading begins."""
     rig.send(0, 10)
     first = Member(rig)
     pump([first], lambda: len(first.read) == 10)
@@ -393,7 +393,7 @@ def a_topic_that_is_created_again(rig: Any) -> Any:
     pump([member], lambda: bool(member.errors))
     member.close()
     rig.send(0, 30)
-    # Grown past the offset: neither offset nor epoch tells it from the topic before, only its id does.
+    # Grown past the offset: only its id differs from the previous topic, neither offset nor epoch.
     return before != after, empty, member.errors, truncated(rig, {0: 20}, epoch), bounds(rig)[0][:2]
 
 
@@ -419,7 +419,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApacheKafk
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_consumers_kafka_model_reports_what_kafka_reports(
+def test_kafka_model_of_consumers_reports_what_kafka_reports(
     kafka: tuple[ApacheKafka, Path], scenario: Callable[[Any], Any]
 ) -> None:
     model = ModelRig().run(scenario)
