@@ -1,8 +1,8 @@
 """simtest's model of Kafka for consumers, and Apache Kafka with the real client: the same reports from both.
 
 A report is what a consumer can observe: assigned and revoked partitions, returned offsets, the error that ends
-reading, responses of the admin client. Not tested: a member that is frozen or cut off (the real client's heartbeats have
-their own thread).
+reading, responses of the admin client. Not tested: a member that is frozen or cut off (the real client's heartbeats
+have their own thread).
 """
 
 import secrets
@@ -278,7 +278,7 @@ def truncated(rig: Any, offsets: dict[int, int], leader_epoch: int) -> list[int]
     return sorted(number for _, number in found)
 
 
-def partitions_move_between_members(rig: Any) -> Any:
+def rebalance_between_members(rig: Any) -> Any:
     first = Member(rig)
     pump([first], lambda: len(first.owned) == PARTITIONS)
     second = Member(rig)
@@ -291,7 +291,7 @@ def partitions_move_between_members(rig: Any) -> Any:
     return shared, events, first.events[-2:], second.events
 
 
-def a_batch_in_whose_middle_partitions_are_revoked(rig: Any) -> Any:
+def rebalance_within_a_batch(rig: Any) -> Any:
     for number in range(PARTITIONS):
         rig.send(number, 200)
     positions: dict[int, int] = {}
@@ -305,7 +305,7 @@ def a_batch_in_whose_middle_partitions_are_revoked(rig: Any) -> Any:
     return first.strays, second.strays, len(times), set(times.values()), bool(second.read)
 
 
-def what_was_not_stored_is_read_again(rig: Any) -> Any:
+def redelivery_of_records_that_were_not_stored(rig: Any) -> Any:
     """The offsets in the database, not those committed to Kafka, are where reading begins."""
     rig.send(0, 10)
     first = Member(rig)
@@ -329,7 +329,7 @@ def records_of_transactions(rig: Any) -> Any:
     return member.read, bounds(rig)[0]
 
 
-def the_end_is_told_once(rig: Any) -> Any:
+def end_of_partition_is_reported_once(rig: Any) -> Any:
     rig.send(0, 5)
     member = Member(rig)
     pump([member], lambda: (0, 5) in member.ends)
@@ -341,7 +341,7 @@ def the_end_is_told_once(rig: Any) -> Any:
     return [one for one in member.ends if one[0] == 0], member.read
 
 
-def a_pause_loses_nothing(rig: Any) -> Any:
+def pause_loses_nothing(rig: Any) -> Any:
     rig.send(0, 60)
     member = Member(rig)
     pump([member], lambda: len(member.read) >= 5, count=5)
@@ -355,7 +355,7 @@ def a_pause_loses_nothing(rig: Any) -> Any:
     return before < 60, member.read
 
 
-def a_log_that_is_cut(rig: Any) -> Any:
+def truncation_of_a_log(rig: Any) -> Any:
     for number in (0, 1):
         rig.send(number, 20)
     member = Member(rig)
@@ -373,7 +373,7 @@ def a_log_that_is_cut(rig: Any) -> Any:
     return short, before_the_cut, grown, broken, len(member.read), held[0][:2], held[0].leader_epoch > epoch
 
 
-def records_that_kafka_has_deleted(rig: Any) -> Any:
+def retention_deletes_records(rig: Any) -> Any:
     rig.send(0, 20)
     rig.expire(0, 12)
     member = Member(rig, {0: 5})
@@ -382,7 +382,7 @@ def records_that_kafka_has_deleted(rig: Any) -> Any:
     return member.errors, member.read, bounds(rig)[0][:2]
 
 
-def a_topic_that_is_created_again(rig: Any) -> Any:
+def topic_created_again(rig: Any) -> Any:
     rig.send(0, 20)
     (before,) = consumer_kafka.topic_ids(rig.admin, [rig.topic]).values()
     epoch = bounds(rig)[0].leader_epoch
@@ -398,15 +398,15 @@ def a_topic_that_is_created_again(rig: Any) -> Any:
 
 
 SCENARIOS = (
-    partitions_move_between_members,
-    a_batch_in_whose_middle_partitions_are_revoked,
-    what_was_not_stored_is_read_again,
+    rebalance_between_members,
+    rebalance_within_a_batch,
+    redelivery_of_records_that_were_not_stored,
     records_of_transactions,
-    the_end_is_told_once,
-    a_pause_loses_nothing,
-    records_that_kafka_has_deleted,
-    a_topic_that_is_created_again,
-    a_log_that_is_cut,
+    end_of_partition_is_reported_once,
+    pause_loses_nothing,
+    retention_deletes_records,
+    topic_created_again,
+    truncation_of_a_log,
 )
 
 
