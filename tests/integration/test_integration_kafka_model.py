@@ -197,7 +197,7 @@ def only_records_with_a_callback_are_reported(rig: Any) -> Any:
     return reports.by_key(), rig.contents()
 
 
-def nothing_is_reported_while_the_brokers_are_away_and_all_of_it_later(rig: Any) -> Any:
+def outage_delays_all_reports(rig: Any) -> Any:
     reports, producer = Reports(), rig.producer()
     producer.produce_batch(rig.topic, batch(reports, 0, 12))
     rig.wait(producer, lambda: len(reports.seen) == 12)
@@ -213,7 +213,7 @@ def nothing_is_reported_while_the_brokers_are_away_and_all_of_it_later(rig: Any)
     return meanwhile, reports.by_key(), rig.contents()
 
 
-def a_refused_record_ends_the_client(rig: Any) -> Any:
+def rejected_record_ends_the_client(rig: Any) -> Any:
     reports, producer = Reports(), rig.producer()
     producer.produce_batch(rig.topic, batch(reports, 0, 12))
     rig.wait(producer, lambda: len(reports.seen) == 12)
@@ -240,7 +240,7 @@ def a_refused_record_ends_the_client(rig: Any) -> Any:
     return bool(raised), taken, errors, how, rig.contents()
 
 
-def a_start_reads_the_newest_value_of_each_key(rig: Any) -> Any:
+def recovery_reads_the_newest_value_of_each_key(rig: Any) -> Any:
     reports, producer = Reports(), rig.producer()
     for first in range(0, 60, 12):
         producer.produce_batch(rig.topic, batch(reports, first, 12))
@@ -248,7 +248,7 @@ def a_start_reads_the_newest_value_of_each_key(rig: Any) -> Any:
     return rig.compacted()
 
 
-def two_clients_write_side_by_side(rig: Any) -> Any:
+def clients_write_side_by_side(rig: Any) -> Any:
     reports, first, second = Reports(), rig.producer(), rig.producer()
     for start in range(0, 120, 12):
         first.produce_batch(rig.topic, batch(reports, start, 6))
@@ -266,10 +266,10 @@ def two_clients_write_side_by_side(rig: Any) -> Any:
 SCENARIOS = (
     order_is_kept_within_a_key,
     only_records_with_a_callback_are_reported,
-    nothing_is_reported_while_the_brokers_are_away_and_all_of_it_later,
-    a_refused_record_ends_the_client,
-    a_start_reads_the_newest_value_of_each_key,
-    two_clients_write_side_by_side,
+    outage_delays_all_reports,
+    rejected_record_ends_the_client,
+    recovery_reads_the_newest_value_of_each_key,
+    clients_write_side_by_side,
 )
 
 
