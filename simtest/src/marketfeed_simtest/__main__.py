@@ -85,7 +85,13 @@ def main() -> None:
 
 
 def run_many(seed: int, given: argparse.Namespace, *, shrinks: bool) -> int:
-    """Run the fixed sessions, then seeds; report, shrink failing ones, and return the exit code."""
+    """Run the fixed sessions, then seeds; report, shrink failing ones, and return the exit code.
+
+    Args:
+        seed: first seed.
+        given: options of the command.
+        shrinks: whether failing seeds are shrunk.
+    """
     began = REAL_SECONDS()
     fixed = () if given.only_seeds else battery.fixed()
     broken = [(where, violations) for where, violations in fixed if violations]

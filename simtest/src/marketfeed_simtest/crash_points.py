@@ -93,7 +93,14 @@ class _CrashSession(Session):
 
 
 def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> None:
-    """Kill the process of a seed's short session at every `stride`-th point of each kind."""
+    """Kill the process of a seed's short session at every `stride`-th point of each kind.
+
+    Args:
+        seed: seed of the session.
+        stride: every how many points to crash.
+        jobs: number of children at a time.
+        tally: totals to update.
+    """
     children: dict[int, tuple[int, Point, int]] = {}
     report_to = -1
 
@@ -135,7 +142,13 @@ def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> No
 
 
 def crash_sessions(seeds: range, stride: int, jobs: int) -> CrashTally:
-    """Run `crash_everywhere` for each seed."""
+    """Run `crash_everywhere` for each seed.
+
+    Args:
+        seeds: seeds of the sessions.
+        stride: every how many points to crash.
+        jobs: number of children at a time.
+    """
     tally = CrashTally()
     for call in (partial(crash_everywhere, seed, stride, jobs, tally) for seed in seeds):
         call()

@@ -187,7 +187,15 @@ def _size(ranges: Iterable[tuple[int, int]]) -> int:
 def check_metrics(
     oracle: Oracle, life: Life, topics: Mapping[str, str], frames: int, *, is_last: bool
 ) -> None:
-    """Compare the metrics of a process that exited with 0 with the topics and its connections' deliveries."""
+    """Compare the metrics of a process that exited with 0 with the topics and its connections' deliveries.
+
+    Args:
+        oracle: oracle of the session.
+        life: process.
+        topics: names of the topics.
+        frames: number of frames delivered to the process.
+        is_last: whether it is the last process.
+    """
     if life.registry is None:
         return
     for topic in topics.values():

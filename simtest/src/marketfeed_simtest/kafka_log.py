@@ -99,7 +99,15 @@ class Cluster:
             step()
 
     def append(self, topic: str, key: bytes, value: bytes | None, *, seconds: float, life: int) -> Record:
-        """Write a record."""
+        """Write a record.
+
+        Args:
+            topic: name of the topic.
+            key: key of the record.
+            value: value of the record; None is a tombstone.
+            seconds: time of the write.
+            life: number of the writing process.
+        """
         partitions = self._topics.setdefault(topic, [[] for _ in range(self._partitions)])
         number = self.partition_of(key)
         partition = partitions[number]

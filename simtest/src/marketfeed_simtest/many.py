@@ -34,7 +34,13 @@ class Tally(Sums[Plan]):
     requests: int = 0
 
     def add(self, seed: int, plan: Plan, outcome: Outcome) -> None:
-        """Count a session."""
+        """Count a session.
+
+        Args:
+            seed: seed of the session.
+            plan: plan of the session.
+            outcome: result of the session.
+        """
         self.count(seed, plan, outcome)
         self.trades += outcome.trades
         self.requests += outcome.requests
@@ -58,7 +64,13 @@ def run_seeds(
     jobs: int,
     on_done: Callable[[int, Outcome], None],
 ) -> Tally:
-    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order."""
+    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order.
+
+    Args:
+        seeds: seeds of the sessions.
+        jobs: number of processes.
+        on_done: function called with the totals after each session.
+    """
     tally = Tally()
     for seed, outcome in _outcomes(list(seeds), jobs):
         tally.add(seed, draw(seed), outcome)
@@ -116,7 +128,13 @@ def report(tally: Tally, began: float) -> list[str]:
 
 
 def reliability_row(tally: Tally, began: float, jobs: int) -> str:
-    """Return the row of docs/reliability.md: date, commit, sessions, violations, duration."""
+    """Return the row of docs/reliability.md: date, commit, sessions, violations, duration.
+
+    Args:
+        tally: totals of the sessions.
+        began: start time, in seconds of the machine's clock.
+        jobs: number of processes.
+    """
     git = shutil.which("git")
     command = [git or "git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout if git else ""  # noqa: S603

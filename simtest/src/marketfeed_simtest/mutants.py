@@ -447,7 +447,13 @@ class Verdict:
 
 
 def battery(seeds: int, package: str, *, with_postgres: bool = False) -> tuple[str, str]:
-    """Run the sessions of a mutant; return the first violated invariant and where, "" where all held."""
+    """Run the sessions of a mutant; return the first violated invariant and where, "" where all held.
+
+    Args:
+        seeds: drawn seeds.
+        package: package of the mutant.
+        with_postgres: whether the sessions run over PostgreSQL.
+    """
     if with_postgres:
         from marketfeed_simtest.consumers.battery import postgres_sessions as sessions
     elif package == marketfeed_consumers.__name__:
@@ -476,7 +482,13 @@ def mutated_package(mutant: Mutant) -> Iterator[dict[str, str]]:
 
 
 def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
-    """Run the battery in a process with the mutant."""
+    """Run the battery in a process with the mutant.
+
+    Args:
+        mutant: mutant, or an unchanged package.
+        seeds: drawn seeds.
+        timeout_seconds: time limit of the process.
+    """
     with mutated_package(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
         command += ["--package", mutant.package, *(["--postgres"] if mutant.with_postgres else [])]
@@ -496,10 +508,17 @@ def as_it_is(package: str, *, with_postgres: bool) -> Mutant:
 
 
 def judge_all(
-    mutants: Sequence[Mutant], seeds: int, jobs: int, wanted: Callable[[Mutant], bool]
+    mutants: Sequence[Mutant], seeds: int, jobs: int, selected: Callable[[Mutant], bool]
 ) -> Iterator[Verdict]:
-    """Yield the results of each unchanged package, which must pass, then of each of its mutants, in order."""
-    chosen = list(filter(wanted, mutants))
+    """Yield the results of each unchanged package, which must pass, then of each of its mutants, in order.
+
+    Args:
+        mutants: mutants to run.
+        seeds: drawn seeds.
+        jobs: number of processes.
+        selected: function that returns whether a mutant is run.
+    """
+    chosen = list(filter(selected, mutants))
     kinds = dict.fromkeys((mutant.package, mutant.with_postgres) for mutant in chosen)
     whole = [as_it_is(package, with_postgres=with_postgres) for package, with_postgres in kinds]
     with ThreadPoolExecutor(jobs) as pool:

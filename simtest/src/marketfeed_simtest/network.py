@@ -112,7 +112,14 @@ class VenueEnd:
         self._end(Closed(1006, ""), reset=reset)
 
     def close_soon(self, code: int, reason: str, why: str, after_seconds: float = 0) -> None:
-        """Close the connection from the venue's side."""
+        """Close the connection from the venue's side.
+
+        Args:
+            code: close code.
+            reason: close reason.
+            why: reason in the simulator's status.
+            after_seconds: delay.
+        """
         del why
         self._loop.call_later(after_seconds, self._close, code, reason)
 

@@ -351,7 +351,13 @@ P = TypeVar("P")
 
 
 def smallest(plan: P, fails: Callable[[P], bool], smaller: Callable[[P], Iterator[P]]) -> tuple[P, int]:
-    """Return the first failing plan of `smaller`, repeated until none fails, and the number of tries."""
+    """Return the first failing plan of `smaller`, repeated until none fails, and the number of tries.
+
+    Args:
+        plan: failing plan.
+        fails: function that runs a plan and returns whether it fails.
+        smaller: function that yields smaller plans.
+    """
     tries, done = 0, False
     while not done:
         done = True

@@ -145,7 +145,13 @@ class QuoteJudge:
         return known
 
     def check_end(self, symbols: Iterable[str], left: Callable[[str], bool], last_end: float) -> None:
-        """Check that all required quotes arrived."""
+        """Check that all required quotes arrived.
+
+        Args:
+            symbols: symbols of the plan.
+            left: function that returns whether a symbol was ever removed.
+            last_end: end of the last process, in seconds.
+        """
         for read in self._deliveries.quotes:
             if read.symbol in symbols and not left(read.symbol) and self._is_due(read):
                 known = self._symbols[read.symbol]

@@ -46,7 +46,13 @@ class Sums(Generic[P]):
     digests: dict[int, str] = field(default_factory=dict)
 
     def count(self, seed: int, plan: P, outcome: Outcome) -> None:
-        """Count a session."""
+        """Count a session.
+
+        Args:
+            seed: seed of the session.
+            plan: plan of the session.
+            outcome: result of the session.
+        """
         self.sessions += 1
         self.virtual_seconds += outcome.seconds
         self.records += outcome.records

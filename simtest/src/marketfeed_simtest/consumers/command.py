@@ -28,7 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser, jobs: int) -> None:
 
 
 def main(given: argparse.Namespace, first_seed: int, say: Say, as_text: Callable[[Line], str]) -> int:
-    """Run the selected sessions and return the exit code."""
+    """Run the selected sessions and return the exit code.
+
+    Args:
+        given: options of the command.
+        first_seed: first seed by today's date.
+        say: function that prints a line.
+        as_text: function that formats a line of the log.
+    """
     if given.plan:
         plan = read_plan(given.plan)
         say(as_json(plan))

@@ -125,7 +125,13 @@ class Commands:
         self._oracle.retention.end(run)
 
     def judge_audit(self, connection: Any, dialect: Dialect, *, deep: bool) -> None:
-        """Run the audit and check its result."""
+        """Run the audit and check its result.
+
+        Args:
+            connection: connection to the database.
+            dialect: dialect of the database.
+            deep: whether rows are counted.
+        """
         now_us = self._tasks.clock.wall_us()
         report = audit.audit(connection, dialect, audit.Scope(), deep=deep, now_us=now_us)
         self.reached["audit complete" if report.is_complete else "audit not complete"] += 1

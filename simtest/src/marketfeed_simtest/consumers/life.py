@@ -28,7 +28,13 @@ DRAIN_SECONDS = 5
 
 @cache
 def read_settings(group: str, batch_rows: int, linger_ms: int) -> ConsumerSettings:
-    """Return the settings of a session's consumers."""
+    """Return the settings of a session's consumers.
+
+    Args:
+        group: consumer group.
+        batch_rows: BATCH_MAX_ROWS.
+        linger_ms: BATCH_LINGER_MS.
+    """
     tables = dict(zip(("TRADES", "BOOK", "GAPS", "REJECTED"), TOPICS, strict=True))
     return service_settings.read(
         ConsumerSettings,

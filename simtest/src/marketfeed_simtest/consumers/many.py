@@ -77,7 +77,14 @@ def run_seeds(
     *,
     with_postgres: bool = False,
 ) -> Tally:
-    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order."""
+    """Run the sessions of the seeds, `jobs` at a time; call `on_done` after each, in order.
+
+    Args:
+        seeds: seeds of the sessions.
+        jobs: number of processes.
+        on_done: function called with the totals after each session.
+        with_postgres: whether the sessions run over PostgreSQL.
+    """
     tally = Tally()
     for seed, outcome in _outcomes(list(seeds), jobs, with_postgres=with_postgres):
         tally.add(seed, outcome)

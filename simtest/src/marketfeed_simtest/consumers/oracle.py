@@ -141,7 +141,13 @@ class Oracle:
         )
 
     def hinted(self, group: str, partition: Partition, offset: int) -> None:
-        """Check an offset committed to Kafka."""
+        """Check an offset committed to Kafka.
+
+        Args:
+            group: consumer group.
+            partition: topic and partition.
+            offset: committed offset.
+        """
         if offset > self.standings[group, *partition].peak:
             self.violate(
                 "hint_passed", f"{partition} at {offset}, stored {self.standings[group, *partition].peak}"
@@ -161,7 +167,14 @@ class Oracle:
         standing.lost_at, standing.changed_at, standing.is_another = None, None, False
 
     def ended(self, group: str, text: str, error: BaseException | None, *, kafka_was_away: bool) -> None:
-        """Check a process that has ended."""
+        """Check a process that has ended.
+
+        Args:
+            group: consumer group.
+            text: name of the process.
+            error: error that it ended with, if any.
+            kafka_was_away: whether Kafka was unreachable at its start.
+        """
         name = type(error).__name__
         if name == "Fenced" and all(
             self.tables["consumer_offsets"][key]["owner"] == text for key in self._claims[group, text]

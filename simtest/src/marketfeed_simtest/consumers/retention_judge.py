@@ -80,7 +80,14 @@ class RetentionJudge:
             self._violate("retention_left", f"{run.table} {key}, limit {run.limit_us}")
 
     def changed(self, table: str, key: Key, old: Row | None, row: Row | None) -> None:
-        """Check a row that a transaction has written or deleted."""
+        """Check a row that a transaction has written or deleted.
+
+        Args:
+            table: name of the table.
+            key: key of the row.
+            old: previous row, if any.
+            row: new row; None where it was deleted.
+        """
         if row is not None:
             for run in self.runs:
                 if run.table == table:

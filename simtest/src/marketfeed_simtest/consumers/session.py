@@ -345,7 +345,13 @@ def _rng(name: str, plan: Plan) -> random.Random:
 def run(
     plan: Plan, make_database: MakeDatabase = StoreDatabase, *, keep_log: bool = False
 ) -> tuple[Outcome, LogLines]:
-    """Run a plan; return its outcome and its log."""
+    """Run a plan; return its outcome and its log.
+
+    Args:
+        plan: plan of the session.
+        make_database: factory of its database.
+        keep_log: whether to keep the lines of the log.
+    """
     session = Session(plan, make_database)
     session.log.keep = keep_log
     return session.run(), session.log

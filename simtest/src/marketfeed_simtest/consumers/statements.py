@@ -33,7 +33,13 @@ _NAMES: Final = {"venue", "symbol", "origin"}
 
 
 def run(transaction: Transaction, text: str, parameters: Any) -> Found:
-    """Execute the statement; return its rows, or the number of changed rows."""
+    """Execute the statement; return its rows, or the number of changed rows.
+
+    Args:
+        transaction: transaction of the statement.
+        text: text of the statement.
+        parameters: parameters of the statement.
+    """
     statement = _EXACT.get(text) or UPKEEP.get(text)
     if statement is None:
         statement = next((one for begin, one in BEGINNINGS if text.strip().startswith(begin)), None)

@@ -148,7 +148,14 @@ class Brokers:
         return zlib.crc32(key) % self.partitions
 
     def append(self, name: str, key: bytes, value: bytes | None, kind: Kind = "record") -> Entry | None:
-        """Append to the key's partition; return None where there is no such topic."""
+        """Append to the key's partition; return None where there is no such topic.
+
+        Args:
+            name: name of the topic.
+            key: key of the record.
+            value: value of the record.
+            kind: kind of the entry.
+        """
         topic = self.topics.get(name)
         if topic is None:
             return None
