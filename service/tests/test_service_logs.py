@@ -30,7 +30,7 @@ def fail() -> None:
 
 def test_logs_in_json_have_time_level_logger_event_and_each_value(capsys: Capture) -> None:
     logs.configure("INFO", "json")
-    logs.get("marketfeed.one").info("connected", streams=10, url="ws://x/?a=b c", secret=SecretStr("s3cret"))
+    logs.get("marketfeed.one").info("connection opened", streams=10, url="ws://x/?a=b c", secret=SecretStr("s3cret"))
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -92,7 +92,7 @@ def test_logs_in_text_are_one_line_without_colours_outside_a_terminal(capsys: Ca
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_logs_escape_line_feeds_in_values(capsys: Capture, log_format: str) -> None:
     logs.configure("INFO", log_format)
-    logs.get("ours").info("symbol left out", symbol="BTC\n2026-01-01 [info] all is well")
+    logs.get("ours").info("symbol rejected", symbol="BTC\n2026-01-01 [info] all is well")
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -26,7 +26,7 @@ from marketfeed_devtools.waiting import until_async
 from marketfeed_service.errors import StartupError
 from marketfeed_service.settings import read
 from marketfeed_workers.kafka import topics
-from marketfeed_workers.kafka.topics import ensure_topics, wanted_topics
+from marketfeed_workers.kafka.topics import ensure_topics, required_topics
 from marketfeed_workers.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -147,7 +147,7 @@ async def test_batch_rejected_is_named_and_counted_and_the_next_worker_continues
     await until_async(lambda: worker.exit_code is not None, "the worker to end instead of leaving a gap")
     assert worker.exit_code == 1
     last = log_of(worker).splitlines()[-1]
-    assert "stopped because going on would lose data" in last
+    assert "worker stopped to prevent data loss" in last
     assert trades_topic in last
     assert "too large" in last.lower()
     # With a key, because without one a venue returns only its newest 1,000 trades.
@@ -222,7 +222,7 @@ def test_topic_creation_sets_every_policy_whatever_the_brokers_defaults_are(
             },
         )
         assert ensure_topics(settings) is not None
-        for topic, policy in wanted_topics(settings).items():
+        for topic, policy in required_topics(settings).items():
             found = broker.topic_config(topic)
             assert {name: found[name] for name in policy} == policy
             is_ledger = topic in (settings.market_progress_topic, settings.market_gaps_topic)

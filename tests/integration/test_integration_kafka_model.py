@@ -20,7 +20,7 @@ from marketfeed_simtest.kafka_log import Cluster
 from marketfeed_simtest.kafka_producer import ProducerModel
 from marketfeed_workers.kafka import recovery
 from marketfeed_workers.kafka.producer_config import producer_config
-from marketfeed_workers.kafka.publisher import _GIVEN_BACK
+from marketfeed_workers.kafka.publisher import _PURGED
 from marketfeed_workers.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -61,7 +61,7 @@ class Reports:
 
     def of(self, value: bytes) -> Callable[[KafkaError | None, Any], None]:
         def note(error: KafkaError | None, message: Any) -> None:
-            how = "ok" if error is None else "given back" if error.code() in _GIVEN_BACK else "refused"
+            how = "ok" if error is None else "given back" if error.code() in _PURGED else "refused"
             self.seen.append((message.key(), value, how))
 
         return note

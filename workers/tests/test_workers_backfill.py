@@ -20,7 +20,7 @@ from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.rate_limit import WeightBudget
 from marketfeed_workers.stream.id_ranges import of_ids
 from marketfeed_workers.venues.registry import VENUES
@@ -122,7 +122,7 @@ class Desk:
         access = RestAccess(self._history.base, self._session, self.budget, SecretStr(self._key), now_us)
         rest = VENUES["binance_us"].rest(access)
         rig, rng = self._rig, random.Random(1)  # noqa: S311
-        desk = RepairDesk(
+        desk = Backfiller(
             self._settings, rig.pipeline, rest, rig.counters, now_us, rng,
             monotonic=time.monotonic, has_spare=lambda: self.budget.has_spare,
             has_ample_spare=lambda: self.is_ample,

@@ -25,7 +25,7 @@ async def test_weight_available_sends_a_request_at_once() -> None:
     weight = budget(clock)
     for _ in range(54):  # 54 x 20 = 1080: 90 % of the limit, the rest is for others behind this address
         assert weight.wait_seconds(20) == 0
-        await weight.take(20)
+        await weight.acquire(20)
     assert weight.used == 1080
     clock.now += 10
     assert weight.wait_seconds(20) == 50, "until the venue's minute turns"
@@ -46,7 +46,7 @@ async def test_weight_used_by_others_behind_the_address_counts() -> None:
 async def test_weight_share_is_kept_while_others_use_nothing() -> None:
     clock = Clock()
     weight = budget(clock, share=10)
-    await weight.take(100)
+    await weight.acquire(100)
     assert weight.wait_seconds(8) == 0
     assert weight.wait_seconds(9) == 60
 
@@ -55,7 +55,7 @@ async def test_weight_above_the_whole_share_is_sent_in_a_new_minute() -> None:
     clock = Clock()
     weight = budget(clock, limit=100, share=50)
     assert weight.wait_seconds(20) == 0
-    await weight.take(20)
+    await weight.acquire(20)
     assert weight.wait_seconds(1) == 60
 
 
@@ -91,7 +91,7 @@ async def test_attempts_within_a_window() -> None:
     attempts = AttemptBudget(3, 1, 300, clock)
     for _ in range(3):
         assert attempts.wait_seconds() == 0
-        await attempts.take()
+        await attempts.acquire()
         clock.now += 10
     assert attempts.used == 3
     assert attempts.wait_seconds() == 270, "until the first one is 300 seconds old"
@@ -107,7 +107,7 @@ async def test_attempts_count_after_the_share_is_reduced() -> None:
     clock = Clock()
     attempts = AttemptBudget(4, 1, 300, clock)
     for _ in range(4):
-        await attempts.take()
+        await attempts.acquire()
         clock.now += 10
     attempts.share = 2
     assert (attempts.limit, attempts.wait_seconds()) == (2, 280), "until only one is left in the window"
@@ -117,7 +117,7 @@ async def test_attempts_count_after_the_share_is_reduced() -> None:
 
 async def test_weight_share_follows_the_number_of_workers() -> None:
     weight = budget(Clock(), limit=100, share=1)
-    await weight.take(40)
+    await weight.acquire(40)
     assert weight.wait_seconds(10) == 0
     weight.share = 2
     assert weight.wait_seconds(10) == 60
@@ -126,7 +126,7 @@ async def test_weight_share_follows_the_number_of_workers() -> None:
 async def test_attempts_are_read_only_from_other_threads() -> None:
     clock = Clock()
     attempts = AttemptBudget(1, 1, 300, clock)
-    await attempts.take()
+    await attempts.acquire()
     clock.now += 301
     assert attempts.used == 0
     clock.now -= 301
@@ -137,7 +137,7 @@ async def test_weight_minutes_are_the_venues_and_tolerate_latency() -> None:
     clock = Clock()
     weight = budget(clock)
     weight.align(clock.now + 40)
-    await weight.take(1080)
+    await weight.acquire(1080)
     assert weight.wait_seconds(1) == 20, "the venue's minute ends in 20 s"
     weight.align(clock.now + 40.5)
     assert (weight.used, weight.wait_seconds(1)) == (1080, 20)
@@ -152,13 +152,13 @@ async def test_weight_minutes_are_the_venues_and_tolerate_latency() -> None:
 async def test_weight_of_retries_leaves_half() -> None:
     clock = Clock()
     weight = budget(clock)
-    await weight.take(270)
+    await weight.acquire(270)
     assert weight.has_ample_spare
-    await weight.take(1)
+    await weight.acquire(1)
     assert not weight.has_ample_spare
-    await weight.take(269)
+    await weight.acquire(269)
     assert weight.has_spare
-    await weight.take(1)
+    await weight.acquire(1)
     assert not weight.has_spare
     clock.now += 60
     assert weight.has_spare
@@ -171,11 +171,11 @@ async def test_weight_of_backfill_leaves_a_reserve() -> None:
     clock = Clock()
     weight = budget(clock, share=2)  # 1200 * 0.9 / 2 = 540, of which 108 are reserved
     while weight.wait_seconds(25, is_backfill=True) == 0:
-        await weight.take(25, is_backfill=True)
+        await weight.acquire(25, is_backfill=True)
     assert weight.used == 425
     assert weight.wait_seconds(25, is_backfill=True) == 60
     while weight.wait_seconds(2) == 0:
-        await weight.take(2)
+        await weight.acquire(2)
     assert weight.used == 539
     clock.now += 60
     assert weight.wait_seconds(25, is_backfill=True) == 0

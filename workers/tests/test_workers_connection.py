@@ -18,7 +18,7 @@ from workers_support import MakeSettings, now_us
 from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.connection import connection as connections
 from marketfeed_workers.connection.connection import ConnectionParts
-from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.connection.transports.picows_socket import open_socket
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
@@ -48,13 +48,13 @@ class Streams:
     def broken(self, names: list[str]) -> set[str]:
         return self.stalled & set(names)
 
-    def patience_seconds(self, name: str) -> float:
+    def first_message_timeout(self, name: str) -> float:
         return 60.0 if name in self.lively else 0.0
 
     def seen(self, name: str) -> int:
         return self.received[name]
 
-    async def lacking(self, names: list[str]) -> set[str]:
+    async def undelivered(self, names: list[str]) -> set[str]:
         return self.ahead & set(names)
 
 
@@ -154,13 +154,13 @@ class Rig:
             streams=self.streams,
             now_us=now_us,
             monotonic=asyncio.get_running_loop().time,
-            chance=random.Random(1),  # noqa: S311 - jitter
+            rng=random.Random(1),  # noqa: S311 - jitter
         )
-        self.fleet = Fleet(parts, 10)
+        self.pool = ConnectionPool(parts, 10)
 
     def is_streaming(self) -> bool:
-        return bool(self.fleet.connections) and all(
-            each.status().state == "streaming" for each in self.fleet.connections
+        return bool(self.pool.connections) and all(
+            each.status().state == "streaming" for each in self.pool.connections
         )
 
 
@@ -176,7 +176,7 @@ async def rig(
         made = Rig(
             make_settings, shared_broker, venue, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         )
-        running = asyncio.create_task(made.fleet.run())
+        running = asyncio.create_task(made.pool.run())
         await asyncio.sleep(0)
         yield made
         running.cancel()
@@ -190,32 +190,32 @@ def of(*symbols: str) -> set[str]:
 
 async def test_symbols_that_change_while_a_connection_opens_are_read_by_it(rig: Rig) -> None:
     rig.venue.handshakes.clear()
-    await rig.fleet.read(["AAA", "BBB"])
+    await rig.pool.read(["AAA", "BBB"])
     await until_async(lambda: rig.venue.asked == 1, "a handshake")
-    await rig.fleet.read(["BBB", "CCC"])
+    await rig.pool.read(["BBB", "CCC"])
     rig.venue.handshakes.set()
-    await until_async(lambda: rig.fleet.covers(["BBB", "CCC"]), "every stream that is wanted now")
+    await until_async(lambda: rig.pool.covers(["BBB", "CCC"]), "every stream that is wanted now")
     assert rig.venue.streams() == [of("BBB", "CCC")]
 
 
 async def test_symbols_that_change_while_a_connection_is_replaced_are_read_by_the_new_one(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.handshakes.clear()
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: rig.venue.asked == 2, "a second handshake")
-    await rig.fleet.read(["AAA", "BBB"])
+    await rig.pool.read(["AAA", "BBB"])
     rig.venue.handshakes.set()
     await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
     await until_async(lambda: rig.venue.streams() == [of("AAA", "BBB")], "one connection with all of it")
-    assert rig.fleet.covers(["AAA", "BBB"])
+    assert rig.pool.covers(["AAA", "BBB"])
 
 
 async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venue(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.answering = False
-    changing = asyncio.create_task(rig.fleet.connections[0].change_symbols(["AAA", "BBB"]))
+    changing = asyncio.create_task(rig.pool.connections[0].change_symbols(["AAA", "BBB"]))
     await until_async(lambda: "SUBSCRIBE" in rig.venue.commands, "the command")
     rig.venue.answering = True
     next(iter(rig.venue.open)).transport.abort()
@@ -223,22 +223,22 @@ async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venu
     assert changing.done(), "a connection that has ended answers no command any more"
     assert not changing.cancelled(), "whoever changed the symbols would end, too"
     assert isinstance(changing.exception(), Unreachable | None)
-    await until_async(lambda: rig.fleet.covers(["AAA", "BBB"]), "both symbols, by the next connection")
+    await until_async(lambda: rig.pool.covers(["AAA", "BBB"]), "both symbols, by the next connection")
 
 
 async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_connection(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
     rig.streams.lively = of("AAA")
     rig.venue.most_open = 1
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: rig.venue.asked >= 4, "further attempts, soon")
     assert list(rig.venue.open) == [old]
     assert rig.counters.rotations["test"] == 0
     rig.venue.most_open, rig.streams.lively = 2, set()
     await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lives")
-    assert rig.fleet.connections[0].status().reconnects == 0
+    assert rig.pool.connections[0].status().reconnects == 0
 
 
 @pytest.mark.parametrize(
@@ -254,31 +254,31 @@ async def test_outage_in_which_trade_ids_may_have_passed_the_newest_known_is_not
     flow, new = rig.pipeline.add_symbol("AAA"), rig.pipeline.add_symbol("BBB")
     flow.sequence.resume_after(newest, [])
     flow.last_trade_time_us = 1
-    await rig.fleet.read(["AAA", "BBB"])
+    await rig.pool.read(["AAA", "BBB"])
     await until_async(rig.is_streaming, "a connection")
-    assert not flow.is_jump_unchecked
+    assert not flow.is_gap_unverified
     next(iter(rig.venue.open)).transport.abort()
     await until_async(lambda: rig.venue.asked == 2 and rig.is_streaming(), "the next connection")
-    assert (flow.is_jump_unchecked, new.is_jump_unchecked) == (may_have, False)
+    assert (flow.is_gap_unverified, new.is_gap_unverified) == (may_have, False)
 
 
 async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
-    await rig.fleet.read([])
+    await rig.pool.read([])
     await until_async(lambda: not rig.venue.open, "no connection")
-    await asyncio.wait_for(rig.fleet.read(["BBB"]), 5)
+    await asyncio.wait_for(rig.pool.read(["BBB"]), 5)
     await until_async(lambda: rig.venue.streams() == [of("BBB")], "the new symbol")
-    await until_async(lambda: rig.fleet.covers(["BBB"]), "the new symbol")
+    await until_async(lambda: rig.pool.covers(["BBB"]), "the new symbol")
     assert rig.counters.rotations["command_failed"] == 0
 
 
 async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_new_one_lacks(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
     rig.streams.lively = {"aaa@trade"}
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
     await rig.venue.deliver("aaa@bookTicker")
     rig.streams.ahead = {"aaa@trade"}  # REST shows a trade that neither of them has delivered
@@ -291,10 +291,10 @@ async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_ne
 
 
 async def test_rotation_keeps_the_connection_whose_messages_the_new_one_does_not_deliver(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.streams.lively = of("AAA")
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
     await asyncio.sleep(2 * connections.SETTLE_SECONDS)  # what comes later is no message that was on its way
     rig.streams.received["aaa@trade"] += 1  # over the old one only
@@ -304,24 +304,24 @@ async def test_rotation_keeps_the_connection_whose_messages_the_new_one_does_not
 
 
 async def test_rotation_is_not_blocked_by_an_illiquid_symbol(rig: Rig) -> None:
-    await rig.fleet.read(["AAA", "BBB"])
+    await rig.pool.read(["AAA", "BBB"])
     await until_async(rig.is_streaming, "a connection")
     rig.streams.lively = of("AAA")
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
     for stream in of("AAA"):
         await rig.venue.deliver(stream)
     await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
-    session = rig.fleet.connections[0].session
+    session = rig.pool.connections[0].session
     assert session is not None
-    assert session.proven == of("AAA", "BBB")
+    assert session.verified == of("AAA", "BBB")
 
 
 async def test_rotation_for_a_stalled_stream_takes_only_a_connection_that_delivers_it(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.streams.stalled = {"aaa@trade"}
-    rig.fleet.connections[0].renew("stalled_stream")
+    rig.pool.connections[0].rotate("stalled_stream")
     await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
     assert rig.counters.rotations["stalled_stream"] == 0
     rig.streams.lively = {"aaa@trade"}
@@ -332,11 +332,11 @@ async def test_rotation_for_a_stalled_stream_takes_only_a_connection_that_delive
 
 
 async def test_rotation_for_a_stalled_stream_ends_when_the_stream_delivers_again(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
     rig.streams.stalled = {"aaa@trade"}
-    rig.fleet.connections[0].renew("stalled_stream")
+    rig.pool.connections[0].rotate("stalled_stream")
     await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
     rig.streams.stalled = set()
     await until_async(lambda: list(rig.venue.open) == [old], "the old connection alone")
@@ -349,23 +349,23 @@ async def test_connection_that_was_refused_is_retried_until_it_is_accepted(
 ) -> None:
     monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.1)
     rig.venue.refusal = status
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(lambda: rig.venue.asked >= 3, "several attempts")
-    told = rig.fleet.connections[0].status()
+    told = rig.pool.connections[0].status()
     assert told.state == "refused"
     assert str(status.value) in told.reason
     rig.venue.refusal = None
-    await until_async(lambda: rig.fleet.covers(["AAA"]), "the connection")
+    await until_async(lambda: rig.pool.covers(["AAA"]), "the connection")
 
 
 async def test_connection_refused_during_a_replacement_is_retried_while_the_old_one_lives(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.1)
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.refusal = HTTPStatus.FORBIDDEN
-    rig.fleet.connections[0].renew("test")
+    rig.pool.connections[0].rotate("test")
     await until_async(lambda: rig.counters.failures["forbidden"] >= 2, "several attempts")
     rig.venue.refusal = None
     await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
@@ -386,7 +386,7 @@ async def test_reconnect_backoff_starts_anew_only_after_data(
 
     monkeypatch.setattr(connections.backoff, "delays", delays)
     rig.venue.most_open = 0
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(lambda: rig.venue.asked >= 6, "several attempts")
     assert [drawn for drawn in series if drawn > 1], "every attempt began a series of its own"
     assert max(series) >= 4
@@ -404,23 +404,23 @@ async def test_reconnect_backoff_starts_anew_only_after_data(
 
 
 async def test_subscription_that_the_venue_acknowledges_and_does_not_list_is_lost(rig: Rig) -> None:
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.forgets = {"bbb@trade"}
     with pytest.raises(Unreachable, match="does not list bbb@trade"):
-        await rig.fleet.connections[0].change_symbols(["AAA", "BBB"])
-    await until_async(lambda: rig.fleet.covers(["BBB"]), "the streams, by a new connection")
+        await rig.pool.connections[0].change_symbols(["AAA", "BBB"])
+    await until_async(lambda: rig.pool.covers(["BBB"]), "the streams, by a new connection")
 
 
 async def test_connection_that_cannot_be_opened_is_logged_once_and_once_when_it_is(rig: Rig) -> None:
     """A line an attempt, of each connection, while the venue was away."""
     rig.venue.refusal = HTTPStatus.BAD_GATEWAY
     with capture_logs() as lines:
-        await rig.fleet.read(["AAA"])
+        await rig.pool.read(["AAA"])
         await until_async(lambda: rig.venue.asked >= 4, "several attempts")
-        assert [line["event"] for line in lines].count("connection ended") == 1
+        assert [line["event"] for line in lines].count("connection closed") == 1
         rig.venue.refusal = None
-        await until_async(lambda: rig.fleet.covers(["AAA"]), "the connection")
+        await until_async(lambda: rig.pool.covers(["AAA"]), "the connection")
     (connected,) = [line for line in lines if line["event"] == "connected"]
     assert connected["occurrences"] >= 4
     assert connected["streams"] == 2
@@ -430,14 +430,14 @@ async def test_connection_that_cannot_be_replaced_is_logged_once_and_once_when_i
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.05)
-    await rig.fleet.read(["AAA"])
+    await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.refusal = HTTPStatus.FORBIDDEN
     with capture_logs() as lines:
-        rig.fleet.connections[0].renew("test")
+        rig.pool.connections[0].rotate("test")
         await until_async(lambda: rig.counters.failures["forbidden"] >= 4, "several attempts")
         rig.venue.refusal = None
         await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
         await until_async(lambda: lines[-1]["event"].startswith("attempts to replace"), "the last line")
-    assert [line["event"] for line in lines].count("connection not replaced yet") == 1
+    assert [line["event"] for line in lines].count("rotation failed") == 1
     assert lines[-1]["occurrences"] >= 4

@@ -22,7 +22,7 @@ def one_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 @pytest.fixture
 def line(one_line: Line) -> Line:
-    one_line.renew()
+    one_line.reset()
     return one_line
 
 
@@ -42,7 +42,7 @@ def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
 
 def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
     worker = line.worker()
-    line.fault("drop", streams=["*@trade"], count=7, chance=0.2, seed=3)
+    line.fault("drop", streams=["*@trade"], count=7, rng=0.2, seed=3)
     more_trades(line, worker)
     assert worker.metric("marketfeed_trades_backfilled_total") >= 7
     assert worker.stop() == 0
@@ -65,8 +65,8 @@ def test_a_cut_connection_loses_nothing(line: Line, transport: str) -> None:
 
 def test_duplicates_and_reordering_do_not_reach_the_topic(line: Line) -> None:
     worker = line.worker()
-    line.fault("duplicate", count=30, chance=0.3, seed=5)
-    line.fault("reorder", count=30, chance=0.3, seed=6, distance=3)
+    line.fault("duplicate", count=30, rng=0.3, seed=5)
+    line.fault("reorder", count=30, rng=0.3, seed=6, distance=3)
     more_trades(line, worker)
     worker.stop()
     assert_complete(line)

@@ -82,7 +82,7 @@ def test_the_share_of_the_venues_budgets_follows_the_file_and_touches_no_stream(
         write(file, "BTCUSDT")
         until(lambda: attempts_limit() == 150, "the share of the settings, where the file names none")
         assert (worker.status().assignment, line.connections()["accepted"]) == (applied, 1)
-        assert "symbols change" not in worker.log.read_text()
+        assert "symbols changed" not in worker.log.read_text()
 
 
 def test_a_broken_file_changes_nothing_and_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from marketfeed_workers.backfill_schedule import (
     FIRST_RETRY_SECONDS,
     MAX_RETRY_SECONDS,
     MAX_UNANSWERED_SECONDS,
-    REST_SECONDS,
+    PAUSE_SECONDS,
     SETTLE_SECONDS,
     GapSchedule,
     Request,
@@ -48,11 +48,11 @@ def test_gap_schedule_delays_only_what_the_response_answered_for_and_did_not_hav
     made, missing = schedule(), ranges((1, 30), (50, 60))
     request = made.update(missing, 0.0)[0]
     left = ranges((3, 3), (11, 30), (50, 60))  # a page came, of which the row of trade 3 was odd
-    made.answered(request, IdRange(1, 10), None, left, 1.0)
+    made.on_response(request, IdRange(1, 10), None, left, 1.0)
     odd, rest, other = made.update(left, 1.0)
     assert (odd.failures, 1 < odd.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
     assert (rest.failures, rest.due <= 1.0) == (0, True)
-    assert (other.failures, other.asked) == (0, 0.0)
+    assert (other.failures, other.requested) == (0, 0.0)
 
 
 def test_gap_schedule_skips_in_growing_strides_where_the_venue_has_nothing() -> None:
@@ -62,7 +62,7 @@ def test_gap_schedule_skips_in_growing_strides_where_the_venue_has_nothing() -> 
         due = [each for each in made.update(missing, now) if not each.is_retry]
         if not due:
             break
-        made.answered(due[0], None, IdRange(due[0].ids.first, due[0].ids.first + PAGE - 1), missing, now)
+        made.on_response(due[0], None, IdRange(due[0].ids.first, due[0].ids.first + PAGE - 1), missing, now)
     assert number == 10, "1,000 pages of which there is nothing cost log2(1000) requests"
 
 
@@ -71,7 +71,7 @@ def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer(
     now, delays = 0.0, []
     for _ in range(25):
         (request,) = made.update(missing, now)
-        made.answered(request, request.ids, None, missing, now)
+        made.on_response(request, request.ids, None, missing, now)
         (request,) = made.update(missing, now)
         delays.append(request.due - now)
         now = request.due
@@ -79,7 +79,7 @@ def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer(
     assert delays[-1] >= MAX_RETRY_SECONDS / 2
     # Whoever waited n seconds in all waits at most as long again: a gap that REST comes to have is closed by then.
     assert all(delay <= 4 * sum(delays[:n]) for n, delay in enumerate(delays) if n > 1)
-    made.unanswered(request, missing, now)
+    made.on_failure(request, missing, now)
     (request,) = made.update(missing, now)
     assert request.due - now <= MAX_UNANSWERED_SECONDS
 
@@ -89,10 +89,10 @@ def test_gap_schedule_delays_what_a_response_about_other_gaps_did_not_reach() ->
     made, missing = schedule(), ranges((1, 1), (20, 22))
     made.update(missing, 0.0)
     earlier, later = made.update(missing, 1.0)
-    made.answered(later, IdRange(1, 1), None, missing, 1.0)
+    made.on_response(later, IdRange(1, 1), None, missing, 1.0)
     for each in made.update(missing, 1.0):
         assert (each.failures, 1 < each.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
-    made.answered(earlier, IdRange(1, 1), None, missing, 1.0)
+    made.on_response(earlier, IdRange(1, 1), None, missing, 1.0)
     assert made.update(missing, 1.0)[1].failures == 1, "that was about the earlier one"
 
 
@@ -121,9 +121,9 @@ def test_gap_schedule_plans_exactly_what_is_missing(
             request = planned[start % len(planned)]
             covered = IdRange(start, start + size)
             if kind == "unanswered":
-                made.unanswered(request, missing, now)
+                made.on_failure(request, missing, now)
             else:
-                made.answered(
+                made.on_response(
                     request, covered if kind == "answered" else None, IdRange(start, start + 5), missing, now
                 )
         planned = made.update(missing, now)
@@ -151,7 +151,7 @@ def test_gap_schedule_asks_no_more_at_once_than_there_are_ids(
             return
         about = responses[number % len(responses)]
         covered = None if about is None else IdRange(about[0], sum(about))
-        made.answered(due[number % len(due)], covered, None, missing, now)
+        made.on_response(due[number % len(due)], covered, None, missing, now)
     assert not due
 
 
@@ -167,7 +167,7 @@ def test_gap_schedule_of_many_gaps_that_cannot_be_had_now_costs_few_requests() -
             *[one for one in due if not one.is_retry][:1],
             *[one for one in due if one.is_retry][:1],
         ]:
-            made.answered(each, None, None, missing, now)
+            made.on_response(each, None, None, missing, now)
             sent += 1
         now += 0.05
     assert sent <= 25
@@ -178,7 +178,7 @@ def test_gap_schedule_rests_not_where_some_of_what_was_asked_for_came() -> None:
     made.update(missing, 0.0)
     request = made.update(missing, 1.0)[0]
     left = ranges((11, 30), (50, 60))
-    made.answered(request, IdRange(1, 10), None, left, 1.0)
+    made.on_response(request, IdRange(1, 10), None, left, 1.0)
     assert [each.due <= 1.0 for each in made.update(left, 1.0)] == [True, True]
 
 
@@ -187,13 +187,13 @@ def test_gap_schedule_rests_after_a_retry_with_retries_only() -> None:
     made, missing = schedule(), ranges((1, 1), (5, 5), (9, 9))
     made.update(missing, 0.0)
     retried, other, fresh = made.update(missing, 1.0)
-    made.answered(retried, None, None, missing, 1.0)
+    made.on_response(retried, None, None, missing, 1.0)
     retried, other, fresh = made.update(missing, 10.0)
-    made.answered(other, None, None, missing, 10.0)
+    made.on_response(other, None, None, missing, 10.0)
     retried, other, fresh = made.update(missing, 20.0)
-    made.answered(retried, None, None, missing, 20.0)
+    made.on_response(retried, None, None, missing, 20.0)
     missing = [*missing, IdRange(20, 20)]
     retried, other, fresh, new = made.update(missing, 20.0)
-    assert other.due == 20.0 + REST_SECONDS
+    assert other.due == 20.0 + PAUSE_SECONDS
     assert fresh.due <= 20.0
     assert new.due == 20.0 + SETTLE_SECONDS

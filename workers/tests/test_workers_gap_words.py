@@ -13,7 +13,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_gap, decode_trade
-from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.rate_limit import WeightBudget
 from marketfeed_workers.stream.id_ranges import IdRange
@@ -76,8 +76,8 @@ def test_a_gap_whose_trades_kafka_refuses_for_good_is_left_to_the_next_worker(
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.refuse_produce(MESSAGE_TOO_LARGE)
     rig.pipeline.backfill(rig.flow, fetched(10, 19))
-    rig.wait(lambda: bool(rig.publisher.refusal), "the refusal")
-    rig.publisher.begin_anew(20)
+    rig.wait(lambda: bool(rig.publisher.fatal_error), "the refusal")
+    rig.publisher.replace_producer(20)
     assert (len(rig.flow.unacknowledged), rig.heard()) == (1, {}), (
         "it stays as it was: the trades are not in Kafka"
     )
@@ -129,7 +129,7 @@ def test_the_progress_of_a_symbol_that_left_waits_for_the_word_on_its_gap_too(ri
 def test_a_gap_that_was_told_as_unresolved_is_told_as_filled_when_the_stream_brings_it(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.settle()
     assert rig.heard()[42].state == "unresolved"
     rig.pipeline.process(frames(42, 43))
@@ -164,7 +164,7 @@ def test_gaps_beyond_the_progress_of_a_killed_worker_get_their_last_word_from_th
 
 def test_a_jump_is_counted_and_repaired_whoever_meets_it(rig: Rig) -> None:
     woken: list[str] = []
-    rig.pipeline.on_hole = woken.append
+    rig.pipeline.on_gap = woken.append
     rig.flow.resume(41, [unresolved(42, 43)])
     rig.pipeline.process(frames(80))
     assert (rig.counters.gaps_opened, woken) == (1, [SYMBOL])
@@ -177,7 +177,7 @@ def test_a_word_on_a_gap_is_never_older_than_the_one_before_it_wherever_the_cloc
     """Of two words consumers take the one with the later time: an older one would leave the gap unresolved for good."""
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.clock.set_by_us -= 3_600_000_000
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.settle()
@@ -219,19 +219,19 @@ async def test_trades_are_held_for_as_long_as_they_should_whatever_the_clock_say
         )
         rest = VENUES["binance_us"].rest(access)
         rng = random.Random(1)  # noqa: S311
-        desk = RepairDesk(
+        desk = Backfiller(
             make_settings(), rig.pipeline, rest, rig.counters, rig.clock, rng, monotonic=lambda: elapsed[0]
         )
         rig.flow.resume(41, [])
         rig.pipeline.process(frames(44))
-        desk.enforce_bounds()
+        desk.enforce_limits()
         rig.clock.set_by_us += set_by_seconds * 1_000_000
         elapsed[0] += 9.9
-        desk.enforce_bounds()
-        assert rig.flow.sequence.waiting, "let go before GAP_HOLD_SECONDS=10"
+        desk.enforce_limits()
+        assert rig.flow.sequence.buffered, "let go before GAP_HOLD_SECONDS=10"
         elapsed[0] += 0.2
-        desk.enforce_bounds()
-        assert not rig.flow.sequence.waiting, "held for longer than GAP_HOLD_SECONDS=10"
+        desk.enforce_limits()
+        assert not rig.flow.sequence.buffered, "held for longer than GAP_HOLD_SECONDS=10"
 
 
 def test_gap_record_follows_each_part_that_is_filled(rig: Rig) -> None:
@@ -239,20 +239,20 @@ def test_gap_record_follows_each_part_that_is_filled(rig: Rig) -> None:
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
     rig.pipeline.backfill(rig.flow, fetched(10, 14))
-    rig.teller.tell()
+    rig.teller.publish()
     rig.let(rig.gaps)
     assert rig.heard() == {}, "what Kafka has not acknowledged is missing still"
     rig.broker.led(rig.trades, 1)
     rig.settle()
-    rig.teller.tell()
+    rig.teller.publish()
     rig.settle()
     assert (rig.heard()[10].state, rig.heard()[10].missing) == ("unresolved", [(15, 19)])
     rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(17, 17)))
-    rig.teller.tell()
+    rig.teller.publish()
     rig.settle()
     assert (rig.heard()[10].missing, rig.heard()[10].absent) == ([(15, 16), (18, 19)], [(17, 17)])
     before = len(rig.stored(rig.gaps))
-    rig.teller.tell()
+    rig.teller.publish()
     rig.settle()
     assert len(rig.stored(rig.gaps)) == before, "a record without a change"
 
@@ -271,7 +271,7 @@ def test_gap_record_does_not_wait_for_what_fills_other_gaps(rig: Rig) -> None:
 def test_checkpoint_passes_a_gap_that_kafka_knows_while_a_newer_record_is_in_flight(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.settle()
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.pipeline.process(frames(45))
@@ -284,7 +284,7 @@ def test_checkpoint_passes_a_gap_that_kafka_knows_while_a_newer_record_is_in_fli
 def test_checkpoint_stops_before_a_gap_and_not_at_where_it_was(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(42, 43, 46))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     assert rig.pipeline.checkpoint(SYMBOL, 46) == 43
     rig.settle()
     assert rig.told_progress() == [46]
@@ -305,7 +305,7 @@ def test_gap_record_of_a_process_that_ran_on_beside_is_closed(rig: Rig) -> None:
     """Both met the gap, with other bounds: each has a record, and only the newer process goes on."""
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(46))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.settle()
     rig.pipeline.backfill(rig.flow, fetched(42, 44))
     rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(45, 45)))
@@ -324,7 +324,7 @@ def test_gap_record_of_a_process_that_ran_on_beside_is_closed(rig: Rig) -> None:
 def test_gap_record_that_another_process_overwrote_is_published_again(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.settle()
     overwritten = msgspec.structs.replace(
         rig.heard()[42], missing=[(42, 42)], updated_time_us=rig.heard()[42].updated_time_us + 10**9

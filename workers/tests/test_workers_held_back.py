@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.server import ServerConnection, serve
 
 from marketfeed_devtools.waiting import until_async
-from marketfeed_workers.connection.transports.picows_socket import MOST_FRAMES, open_socket
+from marketfeed_workers.connection.transports.picows_socket import MAX_FRAMES, open_socket
 from marketfeed_workers.connection.transports.socket import Closed, Socket
 
-FRAMES = [b"%d" % number for number in range(4 * MOST_FRAMES + 7)]
+FRAMES = [b"%d" % number for number in range(4 * MAX_FRAMES + 7)]
 """About 12 kB: written at once, received by one read of a loopback socket."""
 
 
@@ -63,7 +63,7 @@ async def test_socket_delivers_a_long_read_in_batches() -> None:
     async with connected(sink):
         await until_async(lambda: len(sink.frames) == len(FRAMES), "every frame")
         assert sink.frames == FRAMES
-        assert max(map(len, sink.batches)) == MOST_FRAMES
+        assert max(map(len, sink.batches)) == MAX_FRAMES
 
 
 async def test_socket_delivers_one_batch_per_resume() -> None:
@@ -71,7 +71,7 @@ async def test_socket_delivers_one_batch_per_resume() -> None:
     async with connected(sink) as socket:
         await until_async(lambda: bool(sink.batches), "the first batch")
         for number in range(1, 5):
-            assert [len(batch) for batch in sink.batches] == [MOST_FRAMES] * number
+            assert [len(batch) for batch in sink.batches] == [MAX_FRAMES] * number
             socket.resume_reading()
         assert sink.frames == FRAMES
 

@@ -29,12 +29,18 @@ from marketfeed_wire import (
 )
 from marketfeed_wire.ledger import decode_progress
 from marketfeed_workers import startup
-from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.kafka.recovery import Memory, SharedMemory
+from marketfeed_workers.kafka.recovery import RecoveredState, SharedRecovery
 from marketfeed_workers.stream.id_ranges import IdRange
-from marketfeed_workers.stream.id_series import DECISIVE, MAX_HELD, QUOTES_SECONDS, Suspicion, Verdict
-from marketfeed_workers.stream.id_series_monitor import ASKED_AT_MOST, SeriesWatch
+from marketfeed_workers.stream.id_series import (
+    DECISIVE_TRADES,
+    MAX_HELD,
+    QUOTES_SECONDS,
+    SeriesDecision,
+    SuspectedReset,
+)
+from marketfeed_workers.stream.id_series_monitor import MAX_RESPONSES, IdSeriesMonitor
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.recent_trades import RecentTrades
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -74,7 +80,7 @@ class VenueModel:
         self.rows, self.next_id = [], first_id
         self.generation += 1
 
-    def ids_began_again(self, symbol: str) -> None:
+    def ids_restarted(self, symbol: str) -> None:
         self.told_to_forget.append(symbol)
 
     async def symbols(self) -> dict[str, SymbolInfo]:
@@ -140,7 +146,7 @@ class Stage:
         rig.pipeline = Pipeline(_BinanceUs(), rig.publisher, rig.counters, rig.clock, lambda: self.clock[0])
         rig.teller._pipeline = rig.pipeline
         rig.pipeline.add_symbol(SYMBOL)
-        self.watch = SeriesWatch(rig.pipeline, venue, rig.counters, read_memory=self.read_memory)
+        self.watch = IdSeriesMonitor(rig.pipeline, venue, rig.counters, recover_state=self.recover_state)
 
     def come(self, *trades: Trade) -> None:
         """Trades that one read brings."""
@@ -155,10 +161,10 @@ class Stage:
     def look_for(self, seconds: float) -> None:
         for _ in range(int(seconds)):
             self.clock[0] += 1
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        asyncio.run(self.watch.look())
+    def check(self) -> None:
+        asyncio.run(self.watch.check())
         self.settle()
 
     def settle(self) -> None:
@@ -176,18 +182,18 @@ class Stage:
 
     def restarted(self) -> "Stage":
         """The next process, which knows what Kafka holds."""
-        self.tell()
+        self.publish()
         return self._next(self.rig.publisher)
 
     def another(self) -> "Stage":
         """Another worker of the symbol, which begins with what Kafka holds now."""
-        self.tell()
+        self.publish()
         return self._next(Publisher(self.rig.settings, self.rig.clock))
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Have everything acknowledged, and the checkpoints published."""
         self.settle()
-        self.rig.teller.tell(finally_=True)
+        self.rig.teller.publish(is_final=True)
         self.settle()
 
     def _next(self, publisher: Publisher) -> "Stage":
@@ -195,21 +201,21 @@ class Stage:
         rig.__dict__.update(self.rig.__dict__)
         if publisher is not rig.publisher:
             rig.publisher = publisher
-            rig.teller = ProgressTeller(rig.settings, rig.pipeline, publisher, rig.counters, rig.clock)
+            rig.teller = CheckpointPublisher(rig.settings, rig.pipeline, publisher, rig.counters, rig.clock)
         new = Stage(rig, self.venue)
         startup.resume(self.memory(), rig.pipeline.flows[SYMBOL], None)
         return new
 
-    def memory(self, *, compacted: bool = False) -> Memory:
+    def memory(self, *, compacted: bool = False) -> RecoveredState:
         """What Kafka holds; `compacted`: as little of it as it may."""
-        memory = Memory()
-        for topic, take in ((self.rig.progress, memory.take_progress), (self.rig.gaps, memory.take_gap)):
+        memory = RecoveredState()
+        for topic, take in ((self.rig.progress, memory.add_checkpoint), (self.rig.gaps, memory.add_gap)):
             records = self.rig.broker.read(topic)
             for _, value in dict(records).items() if compacted else records:
                 take("binance_us", value)
         return memory
 
-    async def read_memory(self) -> Memory:
+    async def recover_state(self) -> RecoveredState:
         return self.memory()
 
 
@@ -248,7 +254,7 @@ def test_id_series_begins_with_the_first_trade_of_ids_that_begin_again(begin, fi
     stage.venue.begin_again(first_id)
     stage.come(stage.venue.trade())
     assert stage.published() == OLD
-    stage.look()
+    stage.check()
     stage.come(*(stage.venue.trade() for _ in range(20)))
     assert stage.published() == OLD + series(1, *range(first_id, first_id + 21))
     assert stage.rig.counters.series_begun["trade", SYMBOL] == 1
@@ -259,7 +265,7 @@ def test_id_series_can_begin_again_twice(begin) -> None:
     for _ in range(2):
         stage.venue.begin_again(3)
         stage.come(*(stage.venue.trade() for _ in range(5)))
-        stage.look()
+        stage.check()
     assert stage.published() == OLD + series(1, *range(3, 8)) + series(2, *range(3, 8))
 
 
@@ -268,8 +274,8 @@ def begin_again_twice(stage: Stage) -> None:
     for first_id in (3, 2):
         stage.venue.begin_again(first_id)
         stage.come(*(stage.venue.trade() for _ in range(5)))
-        stage.look()
-    stage.tell()
+        stage.check()
+    stage.publish()
 
 
 TWICE = OLD + series(1, *range(3, 8)) + series(2, *range(2, 7))
@@ -285,10 +291,10 @@ def test_id_series_of_a_worker_that_is_two_behind_is_the_newest_that_kafka_holds
     begin_again_twice(stage)
     assert stage.published() == TWICE
     stage.venue.answers = rest_answers
-    for _ in range(DECISIVE):
+    for _ in range(DECISIVE_TRADES):
         behind.come(stage.venue.trade())
-        behind.look()
-    assert behind.published() == TWICE + series(2, *range(7, 7 + DECISIVE))
+        behind.check()
+    assert behind.published() == TWICE + series(2, *range(7, 7 + DECISIVE_TRADES))
 
 
 @pytest.mark.parametrize("first_id", [0, 5], ids=["from the beginning", "from a known id"])
@@ -303,15 +309,15 @@ def test_id_series_of_a_worker_that_is_three_behind_is_beyond_the_newest_that_ka
     stage.venue.trade()
     if comes:
         behind.come(stage.venue.trade())
-        behind.look()
+        behind.check()
     else:
         stage.venue.trade()
         for _ in range(2):
             asyncio.run(behind.watch.check_resumed())
-    behind.look()
+    behind.check()
     flow = behind.rig.pipeline.flows[SYMBOL]
     assert flow.id_series == 3
-    behind.rig.pipeline.give_up(flow)
+    behind.rig.pipeline.flush(flow)
     assert behind.published() == TWICE + series(3, first_id + 1) * comes
     assert flow.resumed_id == first_id - 1
 
@@ -321,21 +327,21 @@ def test_id_series_that_another_worker_has_begun_is_joined_with_its_gaps(begin) 
     behind = stage.another()
     stage.venue.begin_again(3)
     stage.come(stage.venue.trade(), stage.venue.trade())
-    stage.look()
+    stage.check()
     stage.venue.trade()
     stage.come(stage.venue.trade())
-    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
-    stage.tell()
+    stage.rig.pipeline.flush(stage.rig.pipeline.flows[SYMBOL])
+    stage.publish()
     for _ in range(3):
         stage.venue.trade()
     behind.come(stage.venue.trade())
-    behind.look()
-    behind.look()
+    behind.check()
+    behind.check()
     flow = behind.rig.pipeline.flows[SYMBOL]
-    assert (flow.id_series, flow.suspicion) == (1, None)
+    assert (flow.id_series, flow.suspected_reset) == (1, None)
     assert flow.sequence.missing() == [IdRange(5, 5), IdRange(7, 9)]
     assert stage.published() == OLD + series(1, 3, 4, 6)
-    behind.rig.pipeline.give_up(flow)
+    behind.rig.pipeline.flush(flow)
     assert stage.published() == OLD + series(1, 3, 4, 6, 10)
 
 
@@ -344,16 +350,16 @@ def test_id_series_waits_for_a_kafka_that_cannot_be_read_and_reads_no_more_than_
     stage.venue.begin_again(0)
     unreadable = [True]
 
-    async def read_memory() -> Memory:
+    async def recover_state() -> RecoveredState:
         if unreadable[0]:
             raise StartupError("Kafka is away")
         return stage.memory()
 
-    stage.watch._read_memory = read_memory
+    stage.watch._recover_state = recover_state
     with capture_logs() as lines:
         for _ in range(4):
             stage.come(*(stage.venue.trade() for _ in range(MAX_HELD)))
-            stage.look()
+            stage.check()
     assert stage.published() == OLD
     assert stage.rig.pipeline.paused
     assert [line["event"] for line in lines if line["event"].startswith("id series")] == [
@@ -372,17 +378,17 @@ def test_id_series_is_known_after_compaction_whatever_a_worker_that_is_behind_pu
     behind = stage.another()
     stage.venue.begin_again(3)
     stage.come(stage.venue.trade())
-    stage.look()
-    stage.tell()
+    stage.check()
+    stage.publish()
     behind.come(a_trade(1010, trade_time_us=stage.venue.time_us + 1))
     behind.quotes(100)
-    behind.tell()
+    behind.publish()
     assert stage.memory(compacted=True).checkpoints[SYMBOL].id_series == 1
     assert stage.memory(compacted=True).newest_series(SYMBOL) == 1
 
 
 def test_id_series_of_a_symbol_whose_checkpoint_is_lost_is_the_newest_of_its_gaps(begin) -> None:
-    memory = Memory()
+    memory = RecoveredState()
     for id_series in (2, 1):
         gap = Gap(
             venue="binance_us",
@@ -397,7 +403,7 @@ def test_id_series_of_a_symbol_whose_checkpoint_is_lost_is_the_newest_of_its_gap
             updated_time_us=2,
             id_series=id_series,
         )
-        memory.take_gap("binance_us", encode(gap))
+        memory.add_gap("binance_us", encode(gap))
     stage = begin()
     flow = SymbolFlow(SYMBOL, b"key")
     startup.resume(memory, flow, None)
@@ -415,7 +421,7 @@ def test_id_series_of_quotes_of_a_worker_that_is_behind_is_the_newest_that_kafka
         stage.venue.update_id = first
         stage.quotes(first, first + 1, first + 2)
         stage.look_for(QUOTES_SECONDS)
-        stage.tell()
+        stage.publish()
     assert stage.rig.pipeline.flows[SYMBOL].quote_series == 2
     behind.quotes(23, 24, 25)
     behind.look_for(QUOTES_SECONDS)
@@ -429,11 +435,11 @@ def test_id_series_of_quotes_of_a_worker_that_is_behind_is_the_newest_that_kafka
 async def test_memory_that_many_symbols_need_at_once_is_read_twice_at_most() -> None:
     reads: list[int] = []
 
-    def read() -> Memory:
+    def read() -> RecoveredState:
         reads.append(1)
-        return Memory()
+        return RecoveredState()
 
-    shared = SharedMemory(read)
+    shared = SharedRecovery(read)
     await asyncio.gather(*(shared() for _ in range(100)))
     assert len(reads) <= 2
     await shared()
@@ -449,10 +455,10 @@ def test_id_series_start_is_asked_for_again_where_rest_lags(begin) -> None:
     stage.come(stage.venue.trade())
     since, stage.venue.first_id_since = stage.venue.first_id_since, nothing_since
     stage.venue.exact_rows = 1
-    stage.look()
+    stage.check()
     assert stage.published() == OLD
     stage.venue.first_id_since = since
-    stage.look()
+    stage.check()
     assert stage.published() == OLD
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert (flow.id_series, flow.sequence.missing()) == (1, [IdRange(0, 499)])
@@ -468,7 +474,7 @@ def test_id_series_beginning_is_fetched_where_the_stream_was_away(begin) -> None
     stage.venue.begin_again(0)
     missed = [stage.venue.trade() for _ in range(30)]
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert flow.sequence.missing() == [IdRange(0, 29)]
     stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
@@ -483,7 +489,7 @@ def test_id_series_is_found_by_the_next_process(begin, first_id: int) -> None:
     missed = [stage.venue.trade() for _ in range(8)]
     stage = stage.restarted()
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert (flow.id_series, flow.sequence.missing()) == (1, [IdRange(first_id, first_id + 7)])
     stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
@@ -494,7 +500,7 @@ def test_id_series_goes_on_in_the_next_process(begin) -> None:
     stage = begin()
     stage.venue.begin_again(0)
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     stage = stage.restarted()
     stage.come(stage.venue.trade())
     assert stage.published() == OLD + series(1, 0, 1)
@@ -504,18 +510,18 @@ def test_id_series_of_a_killed_process_is_known_before_its_first_trade(begin) ->
     stage = begin()
     stage.venue.begin_again(0)
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     words = [decode_progress(value) for value in stage.rig.stored(stage.rig.progress)]
     assert [(word.id_series, word.next_id) for word in words][-1] == (1, 0)
 
 
 def test_id_series_of_a_worker_that_lags_never_goes_back() -> None:
-    memory = Memory()
+    memory = RecoveredState()
     for id_series, trade_id in ((0, 1009), (1, 20), (0, 1009)):
-        memory.take_progress("binance_us", encode(Progress("binance_us", SYMBOL, trade_id, 1, id_series)))
+        memory.add_checkpoint("binance_us", encode(Progress("binance_us", SYMBOL, trade_id, 1, id_series)))
     assert memory.checkpoints[SYMBOL].id_series == 1
     older = b'{"venue":"binance_us","symbol":"X","trade_id":7,"acknowledged_time_us":5}'
-    memory.take_progress("binance_us", older)
+    memory.add_checkpoint("binance_us", older)
     assert memory.checkpoints["X"].id_series == 0
 
 
@@ -525,7 +531,7 @@ def test_id_series_that_ends_leaves_its_gaps_unresolved_with_that_reason(begin) 
     stage.come(stage.venue.trade())
     stage.venue.begin_again(1)
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     assert stage.published() == [*OLD, (0, 1013), (1, 1)]
     gaps = [decode_gap(value) for value in stage.rig.stored(stage.rig.gaps)]
     last: Gap = gaps[-1]
@@ -546,10 +552,10 @@ def test_id_series_goes_on_after_one_odd_trade(begin, fields, rest_answers: bool
     stage = begin()
     stage.venue.answers = rest_answers
     stage.come(stage.venue.trade(**fields))
-    stage.look()
+    stage.check()
     stage.come(*(stage.venue.trade() for _ in range(12)))
-    stage.look()
-    stage.look()
+    stage.check()
+    stage.check()
     expected = OLD + series(0, fields["trade_id"], *range(1010, 1022))
     assert stage.published() == expected
     assert stage.rig.counters.series_begun.total() == 0
@@ -559,9 +565,9 @@ def test_id_series_goes_on_when_rest_shows_nothing_newer(begin) -> None:
     """An odd trade of a symbol that then falls silent: REST may lag, so it is asked some times."""
     stage = begin()
     stage.come(stage.venue.trade(7))
-    for _ in range(ASKED_AT_MOST):
+    for _ in range(MAX_RESPONSES):
         assert stage.published() == OLD
-        stage.look()
+        stage.check()
     assert stage.published() == [*OLD, (0, 7)]
 
 
@@ -569,15 +575,15 @@ def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin
     stage = begin()
     stage.venue.answers = False
     stage.venue.begin_again(4)
-    for _ in range(DECISIVE - 1):
+    for _ in range(DECISIVE_TRADES - 1):
         stage.come(stage.venue.trade())
-        stage.look()
+        stage.check()
     assert stage.published() == OLD
     stage.clock[0] += 7
-    assert (stage.rig.pipeline.held_back(6.9), stage.rig.pipeline.held_back(7)) == ([SYMBOL], [])
+    assert (stage.rig.pipeline.held_symbols(6.9), stage.rig.pipeline.held_symbols(7)) == ([SYMBOL], [])
     stage.come(stage.venue.trade())
-    stage.look()
-    assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE))
+    stage.check()
+    assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE_TRADES))
 
 
 @pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
@@ -590,15 +596,15 @@ def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
     stage.venue.begin_again(first_id)
     for _ in range(2000):
         stage.venue.trade()
-    stage.rig.pipeline.note_outage([SYMBOL], 60)
+    stage.rig.pipeline.mark_outage([SYMBOL], 60)
     if comes:
         stage.come(stage.venue.trade())
-        stage.look()
+        stage.check()
     else:
         asyncio.run(stage.watch.check_after_outages())
         stage.come(stage.venue.trade())
     stage.settle()
-    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    stage.rig.pipeline.flush(stage.rig.pipeline.flows[SYMBOL])
     assert stage.published() == OLD + series(1, first_id + 2000)
     assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(first_id, first_id + 1999)]
 
@@ -609,7 +615,7 @@ def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(beg
     flow = stage.rig.pipeline.flows[SYMBOL]
     missed = [stage.venue.trade() for _ in range(3)]
     stage.come(stage.venue.trade())
-    stage.rig.pipeline.give_up(flow)
+    stage.rig.pipeline.flush(flow)
     gap = IdRange(missed[0].trade_id, missed[-1].trade_id)
     assert flow.sequence.missing() == [gap]
     stage.venue.begin_again(0)
@@ -621,7 +627,7 @@ def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(beg
     asyncio.run(stage.watch.check_after_outages())
     stage.come(stage.venue.trade())
     stage.settle()
-    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    stage.rig.pipeline.flush(stage.rig.pipeline.flows[SYMBOL])
     assert stage.published() == OLD + series(0, 1013) + series(1, 1200)
     (word, *_) = [
         gap for gap in map(decode_gap, stage.rig.stored(stage.rig.gaps)) if gap.proof == "id series ended"
@@ -636,7 +642,7 @@ def test_id_series_goes_on_where_rest_gives_late_times(begin, of_all: bool) -> N
     flow, venue = stage.rig.pipeline.flows[SYMBOL], stage.venue
     venue.trade()
     stage.come(venue.trade())
-    stage.rig.pipeline.give_up(flow)
+    stage.rig.pipeline.flush(flow)
     venue.rows = [
         replace(row, trade_time_us=row.trade_time_us + 50_000) if of_all or row.trade_id == 1010 else row
         for row in venue.rows
@@ -660,16 +666,16 @@ def test_id_series_goes_on_where_rest_dates_rows_by_the_request(begin, restarted
     venue, pipeline = stage.venue, stage.rig.pipeline
     for _ in range(5):
         venue.trade()
-    pipeline.note_outage([SYMBOL], 60)
+    pipeline.mark_outage([SYMBOL], 60)
     stage.come(venue.trade())
     now_us = venue.time_us + 3_600_000_000
     pipeline._clock.measure(now_us, stage.clock[0])
     venue.rows = [replace(row, trade_time_us=now_us) for row in venue.rows]
-    for _ in range(ASKED_AT_MOST):
-        stage.look()
+    for _ in range(MAX_RESPONSES):
+        stage.check()
         asyncio.run(stage.watch.check_after_outages())
     flow = pipeline.flows[SYMBOL]
-    pipeline.give_up(flow)
+    pipeline.flush(flow)
     assert flow.sequence.missing() == [IdRange(1010, 1014)]
     pipeline.backfill(flow, asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1014), 0)))
     assert stage.published() == OLD + series(0, 1015, *range(1010, 1015))
@@ -685,7 +691,7 @@ def test_id_series_goes_on_where_the_newest_trade_was_rejected_and_an_odd_one_fo
     assert flow.sequence.newest == rejected.trade_id
     stage.venue.trade()
     stage.come(stage.venue.trade(1005, price="77"))
-    stage.look()
+    stage.check()
     assert stage.rig.counters.series_begun.total() == 0
     assert stage.published() == OLD + series(0, 1005)
     stage.rig.pipeline.backfill(flow, asyncio.run(stage.venue.trades(SYMBOL, IdRange(1010, 1011), 0)))
@@ -701,13 +707,13 @@ def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(
     for _ in range(90):
         stage.venue.trade()
     stage.venue.answers = rest_answers
-    stage.rig.pipeline.note_outage([SYMBOL], 60)
+    stage.rig.pipeline.mark_outage([SYMBOL], 60)
     if not comes:
         asyncio.run(stage.watch.check_after_outages())
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     stage.come(stage.venue.trade())
-    stage.rig.pipeline.give_up(stage.rig.pipeline.flows[SYMBOL])
+    stage.rig.pipeline.flush(stage.rig.pipeline.flows[SYMBOL])
     assert stage.published() == OLD + series(0, 1100, 1101)
     assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(1010, 1099)]
     assert stage.rig.counters.series_begun.total() == 0
@@ -734,15 +740,15 @@ def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | 
 def test_id_series_of_quotes_of_a_process_that_is_killed_early_is_known_to_the_next(begin) -> None:
     """The first checkpoint of quotes came with the thirtieth of trades: ids that began again meanwhile went unseen."""
     stage = begin()
-    stage.rig.teller.tell()
+    stage.rig.teller.publish()
     stage.quotes(*range(100, 110))
     stage.settle()
     for _ in range(3):
-        stage.rig.teller.tell()
+        stage.rig.teller.publish()
     stage.settle()
-    memory = Memory()
+    memory = RecoveredState()
     for value in stage.rig.stored(stage.rig.progress):
-        memory.take_progress("binance_us", value)
+        memory.add_checkpoint("binance_us", value)
     assert memory.quotes[SYMBOL].update_id == 109
     assert sum(b"update_id" in value for value in stage.rig.stored(stage.rig.progress)) == 1
 
@@ -759,7 +765,7 @@ def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_l
         assert stage.rig.counters.series_begun.total() == 0
         assert stage.rig.counters.quotes.outdated == 24
         stage.quotes(110)
-        stage.look()
+        stage.check()
     assert [line["event"] for line in lines] == ["quotes lagging", "quotes no longer lagging"]
     stage.venue.update_id = 5
     stage.quotes(1, 2, 3, 4, 5)
@@ -784,7 +790,7 @@ def test_id_series_of_quotes_begins_once_where_the_trades_follow(begin, alone: b
         assert stage.rig.pipeline.flows[SYMBOL].quote_series == 1
         stage.quotes(9, 10, 11, 8, 9, 10)
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     stage.quotes(12)
     stage.settle()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
@@ -799,11 +805,11 @@ def test_id_series_of_quotes_goes_on_after_a_freeze_whatever_is_read_first(begin
     stage = begin()
     stage.venue.answers = False
     stage.quotes(*range(100, 110))
-    stage.look()
+    stage.check()
     stage.quotes(105)
     stage.clock[0] += 40
     stage.quotes(106, 107, 108, 109)
-    stage.look()
+    stage.check()
     stage.quotes(110)
     assert stage.rig.counters.series_begun.total() == 0
 
@@ -813,7 +819,7 @@ def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:
     for newest in range(100, 200):
         stage.quotes(newest, newest - 50)
         stage.clock[0] += 1
-        stage.look()
+        stage.check()
     assert stage.rig.counters.quotes.outdated == 100
     assert stage.rig.counters.series_begun.total() == 0
 
@@ -836,7 +842,7 @@ def test_repeats_are_proven_identical_also_when_the_ids_of_another_symbol_begin_
     stage.settle()
     stage.venue.begin_again(3)
     stage.come(stage.venue.trade())
-    stage.look()
+    stage.check()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
     stage.come(*(replace(each, received_time_us=2) for each in others))
     assert stage.published() == OLD + series(0, 1, 2, 3) + series(1, 3)
@@ -850,7 +856,7 @@ def test_repeats_of_what_was_held_are_proven_identical_in_the_new_series(begin, 
     stage.venue.begin_again(3)
     held = [stage.venue.trade() for _ in range(4)]
     stage.come(*held)
-    asyncio.run(stage.watch.look())
+    asyncio.run(stage.watch.check())
     if settles:
         stage.settle()
     stage.come(*(replace(each, received_time_us=2) for each in held))
@@ -900,13 +906,13 @@ def test_repeats_are_held_in_bounded_memory() -> None:
 
 
 def test_suspicion_is_bounded() -> None:
-    suspicion = Suspicion(0, 10_000, 0.0)
+    suspected_reset = SuspectedReset(0, 10_000, 0.0)
     for n in range(2000):
-        if suspicion.judge() is not Verdict.UNKNOWN:
+        if suspected_reset.decide() is not SeriesDecision.UNDECIDED:
             break
-        suspicion.hold(a_trade(5, trade_time_us=n + 1))
-    assert suspicion.judge() is Verdict.SAME
-    assert len(suspicion.trades) <= 1000
+        suspected_reset.hold(a_trade(5, trade_time_us=n + 1))
+    assert suspected_reset.decide() is SeriesDecision.CONTINUES
+    assert len(suspected_reset.trades) <= 1000
 
 
 steps = st.lists(
@@ -939,15 +945,15 @@ def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, dr
             made = stage.venue.trade()
             stage.come(made)
             expected.append((number, made.trade_id))
-            if stage.rig.pipeline.flows[SYMBOL].suspicion is not None:
-                stage.look()
+            if stage.rig.pipeline.flows[SYMBOL].suspected_reset is not None:
+                stage.check()
         elif step == "repeat" and stage.venue.rows:
             stage.come(stage.venue.rows[-1])
         elif step == "conflict" and stage.venue.rows:
             held = stage.venue.rows[0]
             stage.come(a_trade(held.trade_id, price="77", trade_time_us=held.trade_time_us))
         elif step == "look":
-            stage.look()
+            stage.check()
         elif step == "restart":
             stage = stage.restarted()
     assert sorted(set(stage.published())) == sorted(set(expected))
@@ -956,10 +962,10 @@ def test_id_series_any_interleaving_publishes_each_trade_in_its_series(begin, dr
 def come_and_look(worker: Stage, trade: Trade) -> None:
     worker.come(trade)
     for _ in range(3):
-        if worker.rig.pipeline.flows[SYMBOL].suspicion is not None:
-            worker.look()
+        if worker.rig.pipeline.flows[SYMBOL].suspected_reset is not None:
+            worker.check()
     if worker.rig.pipeline.flows[SYMBOL].id_series:
-        worker.tell()
+        worker.publish()
 
 
 reads = st.tuples(
@@ -1001,11 +1007,11 @@ def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_cont
                 away.add(name)
                 continue
             if name in away:
-                worker.rig.pipeline.note_outage([SYMBOL], 60)
+                worker.rig.pipeline.mark_outage([SYMBOL], 60)
                 away.remove(name)
             come_and_look(worker, replace(made))
     for worker in workers.values():
-        worker.rig.pipeline.give_up(worker.rig.pipeline.flows[SYMBOL])
+        worker.rig.pipeline.flush(worker.rig.pipeline.flows[SYMBOL])
         worker.settle()
     contents: dict[tuple[int, int], tuple[str, int]] = {}
     for one in map(decode_trade, stage.rig.stored(stage.rig.trades)):
@@ -1016,10 +1022,10 @@ def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_cont
 def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_the_same(begin) -> None:
     """Those that were checked were known by where they lay in memory, which a flow that left gives back."""
     stage = begin()
-    asked: list[str] = []
+    responses: list[str] = []
 
     async def check(flow: SymbolFlow) -> None:
-        asked.append(flow.symbol)
+        responses.append(flow.symbol)
 
     stage.watch._check = check
     for n in range(50):
@@ -1029,7 +1035,7 @@ def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_t
         for _ in range(2):
             asyncio.run(stage.watch.check_resumed())
         stage.rig.pipeline.flows = {}
-    assert asked == [f"S{n}" for n in range(50)]
+    assert responses == [f"S{n}" for n in range(50)]
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["REST decides", "held trades decide"])
@@ -1038,10 +1044,10 @@ def test_rest_forgets_what_it_noted_of_ids_whoever_finds_that_they_begin_again(b
     stage = begin()
     stage.venue.begin_again(0)
     stage.venue.answers = answers
-    for _ in range(DECISIVE):
+    for _ in range(DECISIVE_TRADES):
         stage.come(stage.venue.trade())
-        stage.look()
-    for _ in range(DECISIVE):
+        stage.check()
+    for _ in range(DECISIVE_TRADES):
         stage.come(stage.venue.trade())
     stage.settle()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
@@ -1062,7 +1068,7 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
     """Only the newest rows can be had exactly: what nobody could say counted as "the ids go on" after five answers."""
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.note_outage([SYMBOL], 60)
+    stage.rig.pipeline.mark_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):
@@ -1070,7 +1076,7 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
     asyncio.run(stage.watch.check_after_outages())
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert flow.id_series == (1 if begins else 0)
-    assert not flow.is_jump_unchecked
+    assert not flow.is_gap_unverified
     assert begins or flow.verified_us > 0
 
 
@@ -1078,14 +1084,14 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
 def test_jump_after_an_outage_is_judged_without_a_key(begin, begins: bool) -> None:
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.note_outage([SYMBOL], 60)
+    stage.rig.pipeline.mark_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):
         stage.venue.trade()
     came = stage.venue.trade()
     stage.come(came)
-    stage.look()
+    stage.check()
     flow = stage.rig.pipeline.flows[SYMBOL]
-    assert (flow.id_series, flow.suspicion) == (1 if begins else 0, None)
+    assert (flow.id_series, flow.suspected_reset) == (1 if begins else 0, None)
     assert flow.sequence.missing() == [IdRange(0, 1_999) if begins else IdRange(1_010, 3_009)]

@@ -21,7 +21,7 @@ def one_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 @pytest.fixture
 def line(one_line: Line) -> Line:
-    one_line.renew()
+    one_line.reset()
     return one_line
 
 

@@ -10,7 +10,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_workers.counters import StreamCounters
-from marketfeed_workers.kafka.monitor import KafkaWatch, topic_probe
+from marketfeed_workers.kafka.monitor import KafkaMonitor, topic_probe
 from marketfeed_workers.kafka.publisher import Publisher
 
 
@@ -54,19 +54,19 @@ def test_readiness_ends_with_the_first_message_that_is_not_acknowledged_in_time(
     )
     now = 100.0
     publisher = Publisher(settings, now_us, monotonic=lambda: now)
-    watch = KafkaWatch(settings, publisher, lambda: "")
+    watch = KafkaMonitor(settings, publisher, lambda: "")
     own_broker.down()
     publisher.publish(StreamCounters("trade", topic), [{"value": b"v", "key": b"k"}], now_us(), {})
     publisher.poll()
     now += 0.9
-    watch.look()
+    watch.check()
     assert watch.reason == ""
     now += 0.2
-    watch.look()
+    watch.check()
     assert watch.reason.startswith("Kafka has not acknowledged a message for 1 s")
     own_broker.up()
     until(lambda: publisher.poll() or publisher.pending == 0, "the acknowledgement", 60)
-    watch.look()
+    watch.check()
     assert watch.reason == ""
     assert publisher.oldest_unacknowledged_seconds == 0
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from marketfeed_wire import Trade
 from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
-from marketfeed_workers.stream.trade_times import SPARE, KnownTimes
+from marketfeed_workers.stream.trade_times import SPARE, TradeTimes
 from marketfeed_workers.venues.venue import Fetched
 
 IDS = st.integers(0, 60)
@@ -14,14 +14,14 @@ IDS = st.integers(0, 60)
 
 @given(st.dictionaries(IDS, st.integers(1, 1000)), st.sets(IDS))
 def test_what_is_forgotten_changes_no_answer(noted: dict[int, int], firsts: set[int]) -> None:
-    times = KnownTimes()
+    times = TradeTimes()
     for trade_id, time_us in noted.items():
-        times.note(trade_id, time_us)
+        times.add(trade_id, time_us)
     asked = [*firsts, 1_000]
     before = {each: max((known for known in noted if known < each), default=None) for each in asked}
     expected = {each: None if known is None else noted[known] for each, known in before.items()}
     assert {each: times.before(each) for each in asked} == expected
-    times.forget(firsts)
+    times.prune(firsts)
     assert {each: times.before(each) for each in asked} == expected
     assert len(times) <= len(firsts) + 1
 
@@ -34,16 +34,16 @@ def test_gap_that_stays_open_keeps_no_time_of_each_that_is_filled() -> None:
     """One gap that cannot be filled kept a time of every jump and of every response after it, for ever."""
     flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
     flow.resume(9, [])
-    flow.take(a_trade(20), 1)  # 10 to 19 stay missing
-    flow.sequence.give_up()
+    flow.accept(a_trade(20), 1)  # 10 to 19 stay missing
+    flow.sequence.flush()
     for first in range(30, 30_000, 10):
-        flow.take(a_trade(first), 1)
+        flow.accept(a_trade(first), 1)
         flow.last_trade_time_us = 1_000 * first
-        flow.sequence.give_up()
+        flow.sequence.flush()
         fetched = [a_trade(each) for each in range(first - 9, first)]
-        flow.take_fetched(Fetched(fetched, [], "trades"), 1)
-        flow.judge_gaps()
-        flow.forget_gaps(is_done=lambda entry: not entry.missing)
+        flow.accept_fetched(Fetched(fetched, [], "trades"), 1)
+        flow.update_gaps()
+        flow.remove_gaps(is_done=lambda entry: not entry.missing)
     assert [entry.ids for entry in flow.gaps] == [IdRange(10, 19)]
-    assert len(flow.known_times) <= SPARE + 2
+    assert len(flow.trade_times) <= SPARE + 2
     assert flow.time_before(30_001) == 1_000 * 29_989, "the newest of all is of use to what comes next"

@@ -23,15 +23,15 @@ from marketfeed_wire import (
     progress_key,
 )
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.kafka.recovery import read_memory
+from marketfeed_workers.kafka.recovery import recover_state
 from marketfeed_workers.kafka.topics import MIN_BATCH_BYTES, ensure_topics
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.stream.gaps import GapEntry, most_ranges
+from marketfeed_workers.stream.gaps import GapEntry, max_ranges
 from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids, within
 from marketfeed_workers.stream.pipeline import Pipeline
-from marketfeed_workers.stream.reorder_buffer import TradeSequence
+from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched
@@ -81,7 +81,7 @@ def gap(first_id: int, state: str, missing: list[tuple[int, int]]) -> Gap:
 
 
 def test_nothing_is_remembered_at_first(chosen: WorkerSettings) -> None:
-    memory = read_memory(chosen)
+    memory = recover_state(chosen)
     assert (memory.progress, dict(memory.gaps)) == ({}, {})
 
 
@@ -94,13 +94,13 @@ def test_the_newest_word_counts_and_only_of_this_venue(chosen: WorkerSettings, s
         progress("BTCUSDT", 9000, venue="binance"),
     ):
         store(topic, *record)
-    assert read_memory(chosen).progress == {"BTCUSDT": 42, "ETHUSDT": 7}
+    assert recover_state(chosen).progress == {"BTCUSDT": 42, "ETHUSDT": 7}
 
 
 def test_gaps_come_back_in_their_newest_state(chosen: WorkerSettings, store: Store) -> None:
     for each in (gap(10, "unresolved", [(10, 19)]), gap(50, "unresolved", [(50, 51)]), gap(10, "filled", [])):
         store(chosen.market_gaps_topic, gap_key(each), encode(each))
-    known = read_memory(chosen).gaps["BTCUSDT"]
+    known = recover_state(chosen).gaps["BTCUSDT"]
     assert {first_id: (each.state, each.missing) for first_id, each in known.items()} == {
         10: ("filled", []),
         50: ("unresolved", [(50, 51)]),
@@ -115,14 +115,14 @@ def test_a_record_that_is_not_ours_does_not_keep_a_worker_from_starting(
     store(topic, b"BTCUSDT", b"")
     store(topic, *progress("BTCUSDT", 42))
     store(chosen.market_gaps_topic, b"k", b'{"venue":"binance_us"}')
-    assert read_memory(chosen).progress == {"BTCUSDT": 42}
+    assert recover_state(chosen).progress == {"BTCUSDT": 42}
 
 
 def test_a_topic_that_cannot_be_read_is_not_taken_for_one_without_records(
     chosen: WorkerSettings,
 ) -> None:
     with pytest.raises(StartupError, match=r"topic nowhere cannot be read: .*Unknown topic"):
-        read_memory(chosen.model_copy(update={"market_progress_topic": "nowhere"}))
+        recover_state(chosen.model_copy(update={"market_progress_topic": "nowhere"}))
 
 
 def test_topics_that_cannot_be_listed_end_the_start_with_a_reason(make_settings: MakeSettings) -> None:
@@ -130,7 +130,7 @@ def test_topics_that_cannot_be_listed_end_the_start_with_a_reason(make_settings:
     with pytest.raises(StartupError, match=r"topics cannot be listed: .*check KAFKA_BROKER"):
         ensure_topics(settings)
     with pytest.raises(StartupError, match=r"topic market\.progress cannot be read: "):
-        read_memory(settings)
+        recover_state(settings)
 
 
 class Teller:
@@ -147,7 +147,7 @@ class Teller:
         )
         self.publisher = Publisher(chosen, now_us)
         self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, now_us)
-        self.teller = ProgressTeller(chosen, self.pipeline, self.publisher, self.counters, now_us)
+        self.teller = CheckpointPublisher(chosen, self.pipeline, self.publisher, self.counters, now_us)
 
     def publish(self, symbol: str, trade_id: int) -> None:
         trade = Trade("binance_us", symbol, trade_id, "1.0", "2.0", True, 1, 1, 1)
@@ -156,7 +156,7 @@ class Teller:
         assert self.publisher.flush(20) == 0
 
     def told(self) -> list[tuple[str, int]]:
-        self.teller.tell()
+        self.teller.publish()
         assert self.publisher.flush(20) == 0
         stored = [decode_progress(value) for _, value in self._broker.read(self._topic)]
         return sorted((each.symbol, each.trade_id) for each in stored)
@@ -178,14 +178,14 @@ def test_only_what_has_changed_is_told(teller: Teller) -> None:
 
 
 def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> None:
-    sequence = TradeSequence()
+    sequence = ReorderBuffer()
     holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
     sequence.resume_after(60_000, holes)
     entry = GapEntry(
         IdRange(10, 50_000), 1, None, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)]
     )
-    entry.judge(sequence, [])
-    told = entry.message("binance_us", "BTCUSDT", 2, most_ranges(MIN_BATCH_BYTES - 512))
+    entry.update(sequence, [])
+    told = entry.message("binance_us", "BTCUSDT", 2, max_ranges(MIN_BATCH_BYTES - 512))
     assert len(encode(told)) < MIN_BATCH_BYTES - 512
     missing = [IdRange(*each) for each in told.missing]
     assert within(missing, IdRange(10, 50_000)) == missing
@@ -194,15 +194,15 @@ def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> N
 
 
 def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
-    sequence = TradeSequence()
+    sequence = ReorderBuffer()
     holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
     sequence.resume_after(60_000, holes)
     entry = GapEntry(IdRange(10, 50_000), 1, None)
-    entry.judge(sequence, [])
-    told = entry.message("v", "S", 2, most_ranges(1_000_000))
+    entry.update(sequence, [])
+    told = entry.message("v", "S", 2, max_ranges(1_000_000))
     assert [IdRange(*each) for each in told.missing] == holes
     longest = 2**63 - 1
-    ids = [(longest, longest)] * most_ranges(1_000_000)
+    ids = [(longest, longest)] * max_ranges(1_000_000)
     assert len(encode(msgspec.structs.replace(told, missing=ids, absent=ids))) < 1_000_000
 
 
@@ -215,10 +215,10 @@ def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
     fetched = [
         Trade("binance_us", "BTCUSDT", n, "1", "1", True, 100 * n, None, 1, "backfill") for n in (10, 11)
     ]
-    flow.take_fetched(Fetched(fetched, [], "trades"), 1)
+    flow.accept_fetched(Fetched(fetched, [], "trades"), 1)
     assert flow.time_before(12) == 1_100, "the rest of a long hole begins later"
     flow.last_trade_time_us = 9_000
-    flow.take(Trade("binance_us", "BTCUSDT", 50, "1", "1", True, 9_500, None, 1), 9_999)
+    flow.accept(Trade("binance_us", "BTCUSDT", 50, "1", "1", True, 9_500, None, 1), 9_999)
     assert flow.time_before(41) == 9_000, "the newest trade that was published came before it"
     told = flow.gaps[-1].message("binance_us", "BTCUSDT", 9_999, 10)
     assert told.after_time_us == 9_000, "so that the next process knows it, too"
@@ -235,8 +235,8 @@ def test_start_forgets_no_id_that_is_missing_wherever_the_checkpoint_lies(
     flow.resume(checkpoint, [msgspec.structs.replace(each, last_id=each.first_id + 9) for each in told])
     assert flow.sequence.missing() == within(missing, IdRange(0, checkpoint))
     for trade_id in range(checkpoint + 1, 30):
-        flow.take(a_trade_of(trade_id), 1)
-    flow.judge_gaps()
+        flow.accept(a_trade_of(trade_id), 1)
+    flow.update_gaps()
     left = merged(each for entry in flow.gaps for each in entry.missing)
     assert left == within(missing, IdRange(0, checkpoint))
     assert not left or {entry.state for entry in flow.gaps if entry.missing} == {"unresolved"}

@@ -87,7 +87,7 @@ def test_liveness_asks_less_often_while_the_venue_has_nothing_newer() -> None:
         assert stream.ready
         if stream.probe_due(now + silent):
             asked.append(silent)
-            stream.nothing_newer(now + silent)
+            stream.on_nothing_newer(now + silent)
     pauses = [later - earlier for earlier, later in pairwise(asked)]
     assert pauses == sorted(pauses)
     assert pauses[0] < 10
@@ -100,7 +100,7 @@ def test_liveness_asks_less_often_while_the_venue_has_nothing_newer() -> None:
 def test_liveness_calls_streams_lively_whose_absence_is_noticed_within_seconds(
     per_second: float, lively: bool
 ) -> None:
-    assert after_a_history(per_second)[0].is_lively is lively
+    assert after_a_history(per_second)[0].is_active is lively
 
 
 @given(st.floats(0.2, 50), st.integers(0, 2**32))
@@ -122,7 +122,7 @@ def test_liveness_does_not_take_the_first_message_for_a_rate() -> None:
     stream = fresh()
     stream.observe(1, 0.25)
     assert stream.bound >= 20
-    assert not stream.is_lively
+    assert not stream.is_active
 
 
 def test_liveness_of_a_stream_without_messages_is_ready_when_rest_shows_nothing_newer_twice() -> None:
@@ -136,7 +136,7 @@ def test_liveness_of_a_stream_without_messages_is_ready_when_rest_shows_nothing_
     later = FIRST_PROBE_SECONDS + QUIET
     assert not stream.probe_due(later - 0.1)
     assert stream.probe_due(later)
-    stream.nothing_newer(later)
+    stream.on_nothing_newer(later)
     assert stream.ready
 
 
@@ -151,19 +151,19 @@ def test_liveness_of_a_stream_that_never_delivers_is_stalled_when_rest_shows_mor
 
 def test_liveness_of_a_symbol_the_venue_has_nothing_of_is_ready_at_once() -> None:
     stream = fresh()
-    stream.nothing_newer(FIRST_PROBE_SECONDS)
+    stream.on_nothing_newer(FIRST_PROBE_SECONDS)
     assert stream.ready
 
 
 def test_liveness_stall_ends_with_a_message_or_a_subscription_and_not_by_rest() -> None:
     stream, seen, now = stalled()
     assert stream.probe_due(now + RETRY_SECONDS)
-    stream.nothing_newer(now + RETRY_SECONDS)  # what it lacked was fetched
+    stream.on_nothing_newer(now + RETRY_SECONDS)  # what it lacked was fetched
     assert stream.state == "stalled"
     stream.observe(seen + 1, now + 60)
     assert stream.ready
     stream, seen, now = stalled()
-    stream.subscribe(now, proven=False)
+    stream.subscribe(now, verified=False)
     assert stream.state == "waiting"
 
 
@@ -184,26 +184,26 @@ def test_liveness_one_suspicion_is_forgotten_with_the_next_message() -> None:
 def test_liveness_is_unverified_when_rest_does_not_respond_for_another_bound(state: str) -> None:
     stream, seen, now = after_a_history(10)
     if state == "idle":
-        stream.nothing_newer(now)
+        stream.on_nothing_newer(now)
     bound = stream.bound
-    stream.unanswered(now + bound)
+    stream.probe_failed(now + bound)
     stream.observe(seen, now + 1.9 * bound)
     assert stream.ready
     stream.observe(seen, now + 2.1 * bound)
     assert stream.state == "unverified"
     assert stream.probe_due(now + 2.1 * bound + RETRY_SECONDS)
-    stream.nothing_newer(now + 20)
+    stream.on_nothing_newer(now + 20)
     assert stream.ready
 
 
 def test_liveness_of_a_new_stream_is_unverified_when_rest_does_not_respond() -> None:
     stream = fresh()
-    stream.unanswered(2 * QUIET - 1)
+    stream.probe_failed(2 * QUIET - 1)
     assert stream.state == "waiting"
-    stream.unanswered(2 * QUIET + 1)
+    stream.probe_failed(2 * QUIET + 1)
     assert stream.state == "unverified"
     assert not stream.newer("the first response", 2 * QUIET + 2), "is only the reference"
-    stream.nothing_newer(4 * QUIET)
+    stream.on_nothing_newer(4 * QUIET)
     assert stream.ready
 
 
@@ -211,7 +211,7 @@ def test_liveness_stays_unverified_when_another_session_takes_over_and_rest_stil
     stream, seen, now = after_a_history(10)
     stream.observe(seen, now + 3 * stream.bound)
     assert stream.state == "unverified"
-    stream.subscribe(now + 30, proven=True)
+    stream.subscribe(now + 30, verified=True)
     stream.observe(seen, now + 31)
     assert not stream.ready
     stream.observe(seen + 1, now + 32)
@@ -220,12 +220,12 @@ def test_liveness_stays_unverified_when_another_session_takes_over_and_rest_stil
 
 def test_liveness_keeps_its_state_and_history_when_a_proven_session_takes_over() -> None:
     stream, seen, now = after_a_history(10)
-    stream.subscribe(now, proven=True)
+    stream.subscribe(now, verified=True)
     assert stream.ready
     assert seconds_until_probed(stream, seen, now) <= 4
     idle = fresh()
-    idle.nothing_newer(1.0)
-    idle.subscribe(2.0, proven=True)
+    idle.on_nothing_newer(1.0)
+    idle.subscribe(2.0, verified=True)
     assert idle.state == "idle"
 
 
@@ -254,15 +254,15 @@ def test_liveness_ready_means_delivered_since_the_subscription_or_nothing_newer(
             case "newer":
                 stream.newer(now, now)
             case "nothing_newer":
-                stream.nothing_newer(now)
+                stream.on_nothing_newer(now)
                 is_proven = True
             case "unanswered":
-                stream.unanswered(now)
+                stream.probe_failed(now)
             case "subscribe":
-                stream.subscribe(now, proven=False)
+                stream.subscribe(now, verified=False)
                 is_proven = False
             case "take_over":
-                stream.subscribe(now, proven=True)
+                stream.subscribe(now, verified=True)
                 is_proven = True
         stream.observe(seen, now)
         is_proven = is_proven or event == "message"

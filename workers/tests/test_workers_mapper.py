@@ -16,7 +16,7 @@ from marketfeed_wire import MAX_ID, MAX_TIME_US, BookTicker, Trade, decode_trade
 from marketfeed_workers.venues import binance, binance_us
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
 from marketfeed_workers.venues.errors import BadFrame
-from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
+from marketfeed_workers.venues.venue import DecodedFrames, Event, Reply, ShutdownNotice, one_by_one
 
 RECEIVED_US = 1_723_161_600_001_234
 
@@ -415,12 +415,12 @@ def test_mapper_accepts_or_rejects_a_frame_with_overwritten_bytes(
     refuses_or_gives_what_can_be_published(bytes(frame))
 
 
-def plain(batch: Batch) -> tuple[object, ...]:
+def plain(batch: DecodedFrames) -> tuple[object, ...]:
     """Return a comparable batch: errors as text."""
     return batch.trades, batch.quotes, batch.notices, [str(error) for error in batch.refused]
 
 
-def read_together(venue: BinanceSpot, frames: list[bytes]) -> Batch:
+def read_together(venue: BinanceSpot, frames: list[bytes]) -> DecodedFrames:
     """Decode `frames` as one read; the result must equal that of single frames."""
     batch = venue.read_all(frames, RECEIVED_US)
     assert plain(batch) == plain(one_by_one(venue.read, frames, RECEIVED_US))

@@ -16,7 +16,7 @@ from workers_line import Line, Worker
 import marketfeed_workers
 from marketfeed_devtools.waiting import until
 from marketfeed_workers.counters import LATENCY_BOUNDS_US, LatencyBuckets
-from marketfeed_workers.metrics import ALWAYS_TOLD
+from marketfeed_workers.metrics import INITIAL_REASONS
 
 SOURCES = Path(marketfeed_workers.__file__).parent
 WORKER_LABELS = {"venue", "shard"}
@@ -151,8 +151,8 @@ def test_metrics_count_what_happened(scraped: dict[str, Metric]) -> None:
     assert value(scraped, "marketfeed_symbol_refused", symbol="NOPEUSDT") == 1
     assert value(scraped, "marketfeed_connection_refused") == 0
     assert {
-        reason: value(scraped, "vendor_fetch_failure", reason=reason) for reason in ALWAYS_TOLD
-    } == dict.fromkeys(ALWAYS_TOLD, 0)
+        reason: value(scraped, "vendor_fetch_failure", reason=reason) for reason in INITIAL_REASONS
+    } == dict.fromkeys(INITIAL_REASONS, 0)
     assert value(scraped, "marketfeed_worker_ready") == 1
     assert value(scraped, "marketfeed_request_weight_limit") == 1200
     assert 0 < value(scraped, "marketfeed_request_weight_used") < 1200

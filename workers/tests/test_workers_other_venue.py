@@ -343,7 +343,9 @@ async def test_other_venue_snapshot_does_not_end_the_warm_up(
         await server.trade("BTCUSD", 5)
         session = Session(other, settings, pipeline, counters, now_us, time.monotonic)
         streams = list(other.streams("BTCUSD"))
-        await session.open(picows_socket.open_socket, f"ws://{server.address}", streams, note_deliveries=True)
+        await session.open(
+            picows_socket.open_socket, f"ws://{server.address}", streams, track_deliveries=True
+        )
         await until_async(lambda: counters.trades.received == SNAPSHOT, "the snapshot")
         assert not session.warm.is_set()
         assert sum(counters.trades.venue_to_socket.counts) == 0

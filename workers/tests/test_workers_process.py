@@ -22,7 +22,7 @@ def one_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 @pytest.fixture
 def line(one_line: Line) -> Line:
-    one_line.renew()
+    one_line.reset()
     return one_line
 
 
@@ -63,7 +63,7 @@ def test_unknown_symbols_are_left_out_loudly_and_the_rest_is_read(line: Line) ->
     assert worker.metric("marketfeed_symbol_refused", symbol="NOPEUSDT", reason="unknown to the venue") == 1
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
     assert {"level": "error", "symbol": "NOPEUSDT", "reason": "unknown to the venue"}.items() <= next(
-        each for each in said if each["event"] == "symbol left out"
+        each for each in said if each["event"] == "symbol rejected"
     ).items()
 
 
@@ -112,7 +112,7 @@ def test_a_rate_limited_handshake_is_repeated_after_what_the_venue_asks_for(line
     line.fault("refuse", status=429, retry_after_seconds=2, count=1)
     worker = line.worker(LOG_FORMAT="json")
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
-    ended = next(each for each in said if each["event"] == "connection ended")
+    ended = next(each for each in said if each["event"] == "connection closed")
     connected = next(each for each in said if each["event"] == "connected")
     assert ended["retry_in_seconds"] == 2
     assert _seconds(connected) - _seconds(ended) >= 2
@@ -180,7 +180,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(lin
     line.broker_down()
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
     assert worker.stop(seconds=20) == 1
-    assert "stopped before Kafka acknowledged everything" in worker.log.read_text()
+    assert "worker stopped with unacknowledged messages" in worker.log.read_text()
 
 
 def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:

@@ -58,7 +58,7 @@ def test_publisher_counts_what_a_consumer_reads(
 
     stored = shared_broker.read(trades_stream.topic)
     assert trades_stream.acknowledged == len(sent) == len(stored)
-    assert (trades_stream.failed, publisher.pending, publisher.refusal) == (0, 0, "")
+    assert (trades_stream.failed, publisher.pending, publisher.fatal_error) == (0, 0, "")
     for symbol in SYMBOLS:
         of_symbol = [decode_trade(value) for key, value in stored if key == symbol.encode()]
         assert of_symbol == [each for each in sent if each.symbol == symbol]
@@ -80,7 +80,7 @@ def test_publisher_counts_nothing_before_the_acknowledgement(
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
     own_broker.up()
     assert publisher.flush(20) == 0
-    assert (stream.acknowledged, stream.failed, publisher.refusal) == (3, 0, "")
+    assert (stream.acknowledged, stream.failed, publisher.fatal_error) == (3, 0, "")
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 3}
     assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == [1, 2, 3]
 
@@ -94,7 +94,7 @@ def test_publisher_survives_a_transient_broker_fault_without_loss_or_duplicate(
     for trade_id in range(50):
         publisher.publish(stream, records([trade("BTCUSDT", trade_id)]), now_us(), {"BTCUSDT": trade_id})
     assert publisher.flush(20) == 0
-    assert (stream.acknowledged, stream.failed, publisher.refusal) == (50, 0, "")
+    assert (stream.acknowledged, stream.failed, publisher.fatal_error) == (50, 0, "")
     assert [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)] == list(range(50))
 
 
@@ -111,14 +111,14 @@ def test_publisher_rejected_message_is_counted_and_stops_the_checkpoint(
     publisher.publish(stream, records([trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
     assert publisher.flush(20) == 0
     assert stream.failed == 1, "a purged message counts as rejected"
-    assert stream.topic in publisher.refusal
-    assert "too large" in publisher.refusal
+    assert stream.topic in publisher.fatal_error
+    assert "too large" in publisher.fatal_error
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
     stored = [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)]
     assert stored == [1], (
         "the topic ends before the refused one: the next process goes on from there, in order"
     )
-    publisher.begin_anew(20)
+    publisher.replace_producer(20)
     publisher.publish(stream, [{"value": b"the last word", "key": b"BTCUSDT"}], now_us(), {})
     assert publisher.flush(20) == 0
     assert own_broker.read(stream.topic)[-1] == (b"BTCUSDT", b"the last word")
@@ -129,7 +129,7 @@ def test_publisher_never_counts_more_than_is_stored_after_a_rejection(
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
     settings = make_settings(KAFKA_BROKER=own_broker.address, KAFKA_COMPRESSION="none")
-    publisher = Publisher(settings, now_us, most_batch_bytes=20_000)
+    publisher = Publisher(settings, now_us, max_batch_bytes=20_000)
     publisher.publish(stream, records([trade("BTCUSDT", 0)]), now_us(), {"BTCUSDT": 0})
     assert publisher.flush(20) == 0
     own_broker.refuse_produce(0, MESSAGE_TOO_LARGE)
@@ -140,9 +140,9 @@ def test_publisher_never_counts_more_than_is_stored_after_a_rejection(
     publisher.publish(
         stream, records(read), now_us(), dict.fromkeys(SYMBOLS, 200), lambda: settled.append("all")
     )
-    until(publisher, lambda: bool(publisher.refusal))
+    until(publisher, lambda: bool(publisher.fatal_error))
     publisher.publish(stream, records([trade("ETHUSDT", 201)]), now_us(), {"ETHUSDT": 201})
-    publisher.begin_anew(20)
+    publisher.replace_producer(20)
     assert publisher.pending == 0, "purged messages are still pending"
     stored = own_broker.read(stream.topic)
     assert 1 < len(stored) < len(read), "the rejection was not in the middle"
@@ -157,7 +157,7 @@ def test_publisher_requests_a_report_per_message_below_acks_all(
 ) -> None:
     stream = StreamCounters("trade", own_broker.new_topic("trades", partitions=1))
     settings = make_settings(KAFKA_BROKER=own_broker.address, KAFKA_ACKS="1", KAFKA_COMPRESSION="none")
-    publisher = Publisher(settings, now_us, most_batch_bytes=20_000)
+    publisher = Publisher(settings, now_us, max_batch_bytes=20_000)
     own_broker.refuse_produce(MESSAGE_TOO_LARGE)
     read = [trade("BTCUSDT", trade_id) for trade_id in range(300)]
     publisher.publish(stream, records(read), now_us(), {"BTCUSDT": 299})
@@ -201,7 +201,7 @@ def test_publisher_message_not_queued_leaves_nothing_pending(
     publisher.publish(trades_stream, [good[0], too_large, good[1]], now_us(), {"BTCUSDT": 2})
     assert publisher.flush(20) == 0
     assert (trades_stream.acknowledged, trades_stream.failed, publisher.pending) == (2, 1, 0)
-    assert trades_stream.topic in publisher.refusal
+    assert trades_stream.topic in publisher.fatal_error
     assert publisher.acknowledged_trade_ids == {}
     assert len(shared_broker.read(trades_stream.topic)) == 2
 
@@ -308,10 +308,10 @@ def test_credentials_that_are_refused_are_logged_once_and_once_when_they_are_acc
     with capture_logs() as lines:
         for _ in range(3):
             publisher._on_error(KafkaError(KafkaError._AUTHENTICATION))
-        assert publisher.is_locked_out
+        assert publisher.auth_failed
         publisher._locked_out.end()
     assert [(line["event"], line.get("occurrences")) for line in lines] == [
         ("Kafka credentials refused", None),
         ("Kafka credentials accepted", 3),
     ]
-    assert not publisher.is_locked_out
+    assert not publisher.auth_failed

@@ -150,7 +150,7 @@ def test_rejected_first_trade_of_a_symbol_is_a_gap_that_rest_fills(
     """Nothing was missing, and nothing fetched, as long as no trade of the symbol had been good."""
     rig = Rig(make_settings, shared_broker)
     holes: list[str] = []
-    rig.pipeline.on_hole = holes.append
+    rig.pipeline.on_gap = holes.append
     rig.pipeline.process([frame(first_id, NOW_MS * 1000, NOW_MS * 1000)])
     rig.acknowledged()
     rig.pipeline.process([frame(first_id + 1, NOW_MS * 1000, NOW_MS * 1000)])
@@ -177,7 +177,7 @@ def test_rejected_first_trade_and_good_ones_in_one_read(
     rig = Rig(make_settings, shared_broker)
     rig.pipeline.process([frame(7, 0), frame(8), frame(9, 5), frame(10)])
     rig.acknowledged()
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     rig.acknowledged()
     assert [trade.trade_id for trade in rig.trades()] == [8, 10]
     assert rig.flow.sequence.missing() == [IdRange(7, 7), IdRange(9, 9)]
@@ -208,7 +208,7 @@ def test_last_trade_time_is_the_newest_and_never_moves_back(rig: Rig) -> None:
         assert rig.flow.last_trade_time_us is not None
     assert rig.flow.last_trade_time_us == (NOW_MS + 9) * 1000
     rig.pipeline.process([frame(106, NOW_MS + 20)])
-    rig.pipeline.give_up(rig.flow)
+    rig.pipeline.flush(rig.flow)
     late = Trade(
         "binance_us", SYMBOL, 105, "1.0", "2.0", True, (NOW_MS + 11) * 1000, None, now_us(), "backfill"
     )
@@ -236,4 +236,4 @@ def test_event_time_of_a_good_trade_counts_also_beside_a_rejected_one(rig: Rig) 
     rig.pipeline.process([frame(103, ahead_ms + 50_000, ahead_ms + 50_000)])
     rig.acknowledged()
     assert [message.trade_id for message in rig.rejected()] == [102]
-    assert 103 in [trade.trade_id for trade in rig.trades()] or rig.flow.sequence.waiting
+    assert 103 in [trade.trade_id for trade in rig.trades()] or rig.flow.sequence.buffered

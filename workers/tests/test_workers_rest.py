@@ -491,9 +491,9 @@ async def test_rest_clock_measurement_excludes_rate_limiting(api: Api, make_rest
     now = [0.0]
 
     class Budget(WeightBudget):
-        async def take(self, weight: int, *, is_backfill: bool = False) -> None:
+        async def acquire(self, weight: int, *, is_backfill: bool = False) -> None:
             now[0] += 60
-            await super().take(weight, is_backfill=is_backfill)
+            await super().acquire(weight, is_backfill=is_backfill)
 
     def answer(_: dict[str, str]) -> dict[str, int]:
         now[0] += 1

@@ -20,7 +20,7 @@ from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
 from marketfeed_wire import MAX_TIME_US, Trade, encode
 from marketfeed_wire.codec import decode_trade
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import IdRange, holder, merged
+from marketfeed_workers.stream.id_ranges import IdRange, membership, merged
 from marketfeed_workers.venues.errors import VenueError
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess, VenueRest
@@ -104,7 +104,7 @@ async def server() -> AsyncIterator[HostileServer]:
 
 def assert_sound(fetched: Fetched) -> None:
     """Assert that trades can be stored, were requested, and are not absent at the same time."""
-    is_wanted = holder(WANTED)
+    is_wanted = membership(WANTED)
     for trade in fetched.trades:
         assert is_wanted(trade.trade_id)
         assert 0 <= trade.trade_time_us <= MAX_TIME_US
@@ -112,7 +112,7 @@ def assert_sound(fetched: Fetched) -> None:
     absent = fetched.absent
     assert merged(absent) == absent
     assert all(is_wanted(first) and is_wanted(last) for first, last in absent)
-    is_absent = holder(absent)
+    is_absent = membership(absent)
     assert not any(is_absent(trade.trade_id) for trade in fetched.trades)
 
 

@@ -63,35 +63,35 @@ hours = st.integers(0, 1439).map(lambda minutes: minutes * 60)
 
 @given(moments, ages, st.randoms(use_true_random=False))
 def test_rotation_without_a_window_is_in_the_last_tenth(
-    connected: float, age: float, chance: random.Random
+    connected: float, age: float, rng: random.Random
 ) -> None:
-    due = connected + rotation_age(connected, age, None, chance)
+    due = connected + rotation_age(connected, age, None, rng)
     assert connected + 0.9 * age - 1 <= due <= connected + age + 1
 
 
 @given(moments, ages, hours, hours, st.randoms(use_true_random=False))
 def test_rotation_is_in_the_second_half_of_the_age(
-    connected: float, age: float, start: int, end: int, chance: random.Random
+    connected: float, age: float, start: int, end: int, rng: random.Random
 ) -> None:
-    due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
+    due = connected + rotation_age(connected, age, QuietWindow(start, end), rng)
     assert connected + age / 2 - 1 <= due <= connected + age + 1
 
 
 @given(moments, hours, hours, st.randoms(use_true_random=False))
 def test_rotation_is_in_the_window_if_possible(
-    connected: float, start: int, end: int, chance: random.Random
+    connected: float, start: int, end: int, rng: random.Random
 ) -> None:
     age = 3 * DAY_SECONDS  # the second half of this age contains every hour of the day
-    due = connected + rotation_age(connected, age, QuietWindow(start, end), chance)
+    due = connected + rotation_age(connected, age, QuietWindow(start, end), rng)
     assert (due - start) % DAY_SECONDS <= (end - start) % DAY_SECONDS + 1e-3 or (
         start - due
     ) % DAY_SECONDS < 1e-3
 
 
 def test_rotation_times_are_spread() -> None:
-    fleet = [random.Random(seed) for seed in range(50)]  # noqa: S311 - jitter, not a secret
-    assert len({rotation_age(MIDNIGHT, 23 * HOUR, None, chance) for chance in fleet}) == 50
+    pool = [random.Random(seed) for seed in range(50)]  # noqa: S311 - jitter, not a secret
+    assert len({rotation_age(MIDNIGHT, 23 * HOUR, None, rng) for rng in pool}) == 50
     window = QuietWindow(14 * HOUR, 16 * HOUR)
-    in_window = [rotation_age(MIDNIGHT, 23 * HOUR, window, chance) for chance in fleet]
+    in_window = [rotation_age(MIDNIGHT, 23 * HOUR, window, rng) for rng in pool]
     assert len(set(in_window)) == 50
     assert all(14 * HOUR <= age <= 16 * HOUR for age in in_window)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketfeed_workers.status import STUCK_AFTER_SECONDS, moves
+from marketfeed_workers.status import STUCK_AFTER_SECONDS, check_event_loop
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from marketfeed_workers.status import STUCK_AFTER_SECONDS, moves
 def test_status_event_loop_may_block_during_a_drain(
     silent_seconds: float, drain_seconds: float, is_well: bool
 ) -> None:
-    assert moves(silent_seconds, drain_seconds).ok is is_well
+    assert check_event_loop(silent_seconds, drain_seconds).ok is is_well

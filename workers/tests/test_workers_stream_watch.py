@@ -18,11 +18,11 @@ from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings
 
 from marketfeed_wire import Trade
-from marketfeed_workers.backfill import RepairDesk
-from marketfeed_workers.stall_detector import LOOK_SECONDS, StreamId, StreamWatch
+from marketfeed_workers.backfill import Backfiller
+from marketfeed_workers.stall_detector import CHECK_SECONDS, StallDetector, StreamId
 from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.venues.clock import VenueClock
-from marketfeed_workers.venues.monitor import VenueWatch
+from marketfeed_workers.venues.monitor import VenueMonitor
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
@@ -64,14 +64,14 @@ class Watch:
         self.now = 0.0
         self.rig, self.venue = rig, Venue(1000)
         clock = VenueClock(rig.clock, self.monotonic)
-        symbols = VenueWatch(self.venue, rig.pipeline, rig.counters, clock)
+        symbols = VenueMonitor(self.venue, rig.pipeline, rig.counters, clock)
         venue = VENUES["binance_us"]
-        self.streams = StreamWatch(
+        self.streams = StallDetector(
             venue, self.venue, rig.pipeline, rig.counters, self.monotonic, 1.0, symbols
         )
-        session = SimpleNamespace(streams=dict.fromkeys(venue.streams(SYMBOL)), proven=set())
+        session = SimpleNamespace(streams=dict.fromkeys(venue.streams(SYMBOL)), verified=set())
         self.renewed: list[str] = []
-        connection = SimpleNamespace(session=session, renew=self.renewed.append)
+        connection = SimpleNamespace(session=session, rotate=self.renewed.append)
         self.streams.watch(SimpleNamespace(connections=[connection], connection_of=lambda _: connection))
 
     def monotonic(self) -> float:
@@ -79,10 +79,10 @@ class Watch:
 
     async def look(self, seconds: float = 0.0) -> None:
         """Look for so many seconds, and ask REST about what is due."""
-        for _ in range(1 + int(seconds / LOOK_SECONDS)):
+        for _ in range(1 + int(seconds / CHECK_SECONDS)):
             for stream in self.streams.observe():
                 await self.streams._probe(stream, self.streams._streams[stream])
-            self.now += LOOK_SECONDS
+            self.now += CHECK_SECONDS
 
     def state(self, kind: str) -> str:
         return self.streams.status(SYMBOL)[kind].state
@@ -105,7 +105,7 @@ async def test_quote_that_is_no_decimal_ends_nothing_and_is_no_stall(watch: Watc
     assert watch.rig.flow.last_quote is not None
     assert watch.rig.flow.last_quote.bid_price == bid, "left to the consumers, as every quote is"
     assert watch.state("quotes") == "idle"
-    assert await watch.streams.lacking(["btcusdt@bookTicker"]) == set()
+    assert await watch.streams.undelivered(["btcusdt@bookTicker"]) == set()
     assert watch.renewed == []
 
 
@@ -123,7 +123,7 @@ async def test_symbol_that_leaves_while_rest_is_asked_breaks_nothing(watch: Watc
     watch.streams.observe()
     watch.venue.trade()
     answer = watch.venue.pending = asyncio.Event()
-    asked = asyncio.create_task(watch.streams.lacking(["btcusdt@trade"]))
+    asked = asyncio.create_task(watch.streams.undelivered(["btcusdt@trade"]))
     await watch.venue.asked.wait()
     watch.rig.pipeline.remove_symbol(SYMBOL)
     watch.streams.observe()
@@ -155,18 +155,18 @@ async def test_backfill_of_a_symbol_that_left_before_the_request_was_sent_ends_q
 ) -> None:
     rig = watch.rig
     rng = random.Random(1)  # noqa: S311
-    desk = RepairDesk(
+    desk = Backfiller(
         make_settings(), rig.pipeline, watch.venue, rig.counters, rig.clock, rng, monotonic=watch.monotonic
     )
     rig.flow.resume(41, [])
     for trade in (watch.venue.trade(44), watch.venue.trade(45)):
-        rig.flow.take(trade, 1)
+        rig.flow.accept(trade, 1)
     desk.wake(SYMBOL)
     watch.now += 10
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        desk._send_what_is_due(group)
+        desk._send_due(group)
         watch.now += 10
-        desk._send_what_is_due(group)  # the request is a task now, which has not begun
+        desk._send_due(group)  # the request is a task now, which has not begun
         assert [request.ids for request in desk._in_flight.values()] == [IdRange(42, 43)]
         rig.pipeline.remove_symbol(SYMBOL)
     assert not desk._in_flight
@@ -182,11 +182,11 @@ async def test_requests_of_backfill_say_that_they_are(watch: Watch, make_setting
             asked.set()
             return Fetched([], [], "model")
 
-    desk = RepairDesk(
+    desk = Backfiller(
         make_settings(), rig.pipeline, Recording(1), rig.counters, rig.clock, rng, monotonic=time.monotonic
     )
     rig.flow.resume(41, [])
-    rig.flow.take(watch.venue.trade(44), 1)
+    rig.flow.accept(watch.venue.trade(44), 1)
     running = asyncio.create_task(desk.run())
     async with asyncio.timeout(20):
         await asked.wait()

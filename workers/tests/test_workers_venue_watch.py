@@ -16,7 +16,7 @@ from workers_support import MakeSettings
 from marketfeed_workers import startup
 from marketfeed_workers.venues.clock import VenueClock
 from marketfeed_workers.venues.errors import Unreachable
-from marketfeed_workers.venues.monitor import VenueWatch
+from marketfeed_workers.venues.monitor import VenueMonitor
 
 GOOD = {"symbol": SYMBOL, "status": "TRADING"}
 OTHER = {"symbol": "ETHUSDT", "status": "TRADING"}
@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, rig: Rig, api: Api, make_rest: MakeRest) -> None:
         self.rig, self._api = rig, api
         self.rest = make_rest()
-        self.symbols = VenueWatch(self.rest, rig.pipeline, rig.counters, VenueClock(rig.clock, lambda: 0.0))
+        self.symbols = VenueMonitor(self.rest, rig.pipeline, rig.counters, VenueClock(rig.clock, lambda: 0.0))
 
     async def read(self, *entries: object) -> dict[str, str]:
         self._api.answers["exchangeInfo"] = {"symbols": list(entries), "rateLimits": []}
@@ -110,10 +110,10 @@ async def test_symbol_that_delivers_is_not_delisted(watch: Watch, api: Api) -> N
     watch.rig.flow.resume(0, [])
     api.answers["bookTicker"] = refusal(-1121)
     assert await watch.read(OTHER) == {SYMBOL: "delisted"}
-    watch.symbols.look_for_deliveries()
+    watch.symbols.check_deliveries()
     assert watch.symbols.delisted == [SYMBOL]
     watch.rig.pipeline.process(trade_frames(1))
-    watch.symbols.look_for_deliveries()
+    watch.symbols.check_deliveries()
     assert watch.symbols.delisted == []
     watch.rig.pipeline.process(trade_frames(2))
     assert await watch.read(OTHER) == {}, "it comes and goes with each listing"
@@ -130,7 +130,7 @@ async def test_worker_that_starts_reads_what_the_venue_knows_by_name(
     api.answers["exchangeInfo"] = {"symbols": [] if entry is None else [entry, OTHER], "rateLimits": []}
     known = {SYMBOL, "ETHUSDT"}
     api.answers["bookTicker"] = lambda given: QUOTE if given["symbol"] in known else refusal(-1121)({})
-    chosen = await startup.choose_symbols(make_settings(), watch.rest, [SYMBOL, "ETHUSDT", "NOPEUSDT"])
+    chosen = await startup.validate_symbols(make_settings(), watch.rest, [SYMBOL, "ETHUSDT", "NOPEUSDT"])
     assert (chosen.accepted, list(chosen.refused)) == ([SYMBOL, "ETHUSDT"], ["NOPEUSDT"])
 
 
@@ -157,5 +157,5 @@ async def test_rest_request_that_fails_again_and_again_is_logged_once_and_once_w
         await asyncio.wait({running})
     assert [(line["event"], line["request"]) for line in lines] == [
         ("REST requests failing", "clock"),
-        ("REST requests answered", "clock"),
+        ("REST requests recovered", "clock"),
     ]

@@ -96,10 +96,10 @@ class Line:
             self._folder, "simulator", [*command, "--venue", self._venue, *self._market], {}
         )
         self.url = f"127.0.0.1:{self._simulator.port()}"
-        self.renew()
+        self.reset()
         return self
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Reset for the next test: no worker, no fault, empty topics, counts from zero."""
         for worker in self._workers:
             worker.stop(signal.SIGKILL)

@@ -21,8 +21,8 @@ from marketfeed_workers.venues.errors import BadFrame, Unreachable
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import (
     AppPing,
-    Batch,
     BestQuote,
+    DecodedFrames,
     Fetched,
     Reply,
     RestAccess,
@@ -115,8 +115,8 @@ class OtherVenue:
     def list_subscriptions(self, request_id: int) -> str:
         return json.dumps({"method": "list", "req_id": request_id})
 
-    def read_all(self, frames: list[bytes], received_time_us: int) -> Batch:
-        batch = Batch([], [], [], [])
+    def read_all(self, frames: list[bytes], received_time_us: int) -> DecodedFrames:
+        batch = DecodedFrames([], [], [], [])
         for frame in frames:
             try:
                 found = _frames.decode(frame)
@@ -142,7 +142,7 @@ class OtherRest:
         self._venue = venue
         self._access = access
 
-    def ids_began_again(self, symbol: str) -> None:
+    def ids_restarted(self, symbol: str) -> None:
         """Nothing is cached."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
@@ -180,7 +180,7 @@ class OtherRest:
         symbol: str,
         ids: IdRange,
         near_time_us: int,
-        _also: Sequence[IdRange] = (),
+        _conflicts: Sequence[IdRange] = (),
         *,
         is_backfill: bool = False,
     ) -> Fetched:
@@ -203,7 +203,7 @@ class OtherRest:
         return [trade_of(self._venue, match, self._access.now_us(), live=False) for match in matches]
 
     async def _get(self, path: str) -> object:
-        await self._access.budget.take(1)
+        await self._access.budget.acquire(1)
         async with self._access.session.get(f"{self._access.base}/0/{path}") as answer:
             if answer.status != 200:
                 raise Unreachable("rest_failed", f"{path}: {answer.status}")

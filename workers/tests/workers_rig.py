@@ -8,7 +8,7 @@ from workers_support import MakeSettings, now_us
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, decode_gap, decode_progress
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.kafka.checkpoints import ProgressTeller
+from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -51,7 +51,7 @@ class Rig:
         self.clock = Clock()
         self.publisher = Publisher(settings, self.clock)
         self.pipeline = Pipeline(VENUES["binance_us"], self.publisher, self.counters, self.clock)
-        self.teller = ProgressTeller(settings, self.pipeline, self.publisher, self.counters, self.clock)
+        self.teller = CheckpointPublisher(settings, self.pipeline, self.publisher, self.counters, self.clock)
         self.flow: SymbolFlow = self.pipeline.add_symbol(SYMBOL)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
@@ -78,7 +78,7 @@ class Rig:
         return {gap.first_id: gap for gap in map(decode_gap, self.stored(self.gaps))}
 
     def told_progress(self) -> list[int]:
-        self.teller.tell()
+        self.teller.publish()
         self.let(self.progress)
         return [decode_progress(value).trade_id for value in self.stored(self.progress)]
 

@@ -135,7 +135,7 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger `name`; it takes key-value pairs: ``log.info("connected", streams=10)``."""
+    """Return the logger `name`; it takes key-value pairs: ``log.info("connection opened", streams=10)``."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 

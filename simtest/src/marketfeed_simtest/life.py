@@ -102,7 +102,7 @@ class Life:
             make_topic_probe=lambda _: self._probe_topics,
             make_health_server=self._make_endpoints,
             read_file=files.__getitem__,
-            beat_seconds=beat,
+            poll_seconds=beat,
         )
         self._context = copy_context()
         self._context.run(signal_handlers.set, self._handlers)

@@ -56,7 +56,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a start forgets what is still missing",
         "stream/symbol_flow.py",
-        "self.sequence.resume_after(trade_id, late)",
+        "self.sequence.resume_after(trade_id, unresolved)",
         "self.sequence.resume_after(trade_id, [])",
     ),
     Mutant(
@@ -68,13 +68,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "gaps that are given up are forgotten",
         "stream/reorder_buffer.py",
-        "self.late = merged([*self.late, *self._holes])",
-        "self.late = merged([*self.late])",
+        "self.unresolved = merged([*self.unresolved, *self._gaps])",
+        "self.unresolved = merged([*self.unresolved])",
     ),
     Mutant(
         "the checkpoint does not wait for records of gaps",
         "stream/pipeline.py",
-        "return min([acknowledged_id, *(first_id - 1 for first_id in untold)])",
+        "return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])",
         "return acknowledged_id",
     ),
     Mutant(
@@ -110,7 +110,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "records of gaps bear the wall clock",
         "stream/gaps.py",
-        "updated_time_us=max(now_us, self.told_time_us + 1),",
+        "updated_time_us=max(now_us, self.record_time_us + 1),",
         "updated_time_us=now_us,",
     ),
     Mutant(
@@ -147,10 +147,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a trade from before is published again",
         "stream/reorder_buffer.py",
-        "        self.duplicates += 1\n        return _NOTHING\n\n    def _deny",
-        "        self.duplicates += 1\n        return Arrival([trade], None)\n\n    def _deny",
+        "        self.duplicates += 1\n        return _NOTHING\n\n    def _add_tombstones",
+        "        self.duplicates += 1\n        return Arrival([trade], None)\n\n    def _add_tombstones",
         survives="nothing comes here: whoever takes a trade asks `is_known` first, and what that says no to is "
-        "not from before, or is late or denied, which is looked at in the lines above",
+        "not from before, or is unresolved or denied, which is observed_at at in the lines above",
     ),
     Mutant(
         "a repeat is published again",
@@ -159,10 +159,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            if False:\n",
     ),
     Mutant(
-        "held trades are let go in another order",
+        "known trades are let go in another order",
         "stream/reorder_buffer.py",
-        "for trade_id in sorted(self.waiting)]",
-        "for trade_id in sorted(self.waiting, reverse=True)]",
+        "for trade_id in sorted(self.buffered)]",
+        "for trade_id in sorted(self.buffered, reverse=True)]",
     ),
     Mutant(
         "an older quote is published, too",
@@ -179,7 +179,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a refusal does not end the process",
         "worker.py",
-        "while not stop.is_set() and not self._publisher.refusal:",
+        "while not stop.is_set() and not self._publisher.fatal_error:",
         "while not stop.is_set():",
     ),
     Mutant(
@@ -191,7 +191,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a stop leaves the checkpoint where it was",
         "worker.py",
-        "self._progress.tell(finally_=True)",
+        "self._checkpoints.publish(is_final=True)",
         "pass",
     ),
     Mutant(
@@ -227,20 +227,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "the checkpoint passes what Kafka refused",
         "kafka/publisher.py",
-        "refused and key_for(symbol_and_series(symbol)[0]) in refused",
+        "refused and key_for(split_series_key(symbol)[0]) in refused",
         "False",
     ),
     Mutant(
         "receipts are kept for ever",
         "kafka/publisher.py",
-        "self._unsettled.pop(receipt)",
-        "self._unsettled[receipt]",
+        "self._in_flight_reads.pop(receipt)",
+        "self._in_flight_reads[receipt]",
     ),
     Mutant(
         "a jump is not backfilled",
         "stream/pipeline.py",
-        "            flow.jumps = 0\n            self.on_hole(flow.symbol)\n",
-        "            flow.jumps = 0\n",
+        "            flow.new_gaps = 0\n            self.on_gap(flow.symbol)\n",
+        "            flow.new_gaps = 0\n",
     ),
     Mutant(
         "ready whatever the streams do",
@@ -265,8 +265,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a silent peer is not dropped",
         "connection/session.py",
-        "                socket.abort()\n                return\n\n    async def _ask",
-        "                return\n\n    async def _ask",
+        "                socket.abort()\n                return\n\n    async def _send_keepalives",
+        "                return\n\n    async def _send_keepalives",
         survives="the watch over single streams replaces the connection as well, within its own bound",
     ),
     Mutant(
@@ -279,7 +279,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a hold is measured by the wall clock",
         "backfill.py",
         "        now = self._monotonic()\n        held =",
-        "        now = self._now_us() / 1e6\n        held =",
+        "        now = self._now_us() / 1e6\n        known =",
     ),
     Mutant(
         "A3: a repeat is told by its id alone",
@@ -291,7 +291,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A3: quotes below the newest are passed over for ever",
         "stream/pipeline.py",
-        "                self._take_low_quote(flow, quote)\n",
+        "                self._hold_low_quote(flow, quote)\n",
         "",
         seed=27,
     ),
@@ -328,7 +328,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A6: a connection in the wrong unit is kept",
         "stall_detector.py",
-        "        self._renew_rejecting()\n",
+        "        self._rotate_rejecting()\n",
         "",
         seed=781,
     ),
@@ -342,8 +342,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "B8: a proof covers what was asked for, and not what it proves",
         "venues/binance_spot/rest.py",
-        "self._fetched(question, page, page.rows, first,",
-        "self._fetched(question._replace(wanted=[asked]), page, page.rows, first,",
+        "self._fetched(query, page, page.rows, first,",
+        "self._fetched(query._replace(desired=[requested]), page, page.rows, first,",
         seed=27,
     ),
     Mutant(
@@ -363,8 +363,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "F2: gaps are looked at only while nothing that fills them is on its way",
         "stream/pipeline.py",
-        "        if not flow.gaps:\n            return\n        for entry in flow.judge_gaps():",
-        "        if not flow.gaps or flow.unacknowledged:\n            return\n        for entry in flow.judge_gaps():",
+        "        if not flow.gaps:\n            return\n        for entry in flow.update_gaps():",
+        "        if not flow.gaps or flow.unacknowledged:\n            return\n"
+        "        for entry in flow.update_gaps():",
         seed=10**12 + 1,
     ),
     Mutant(
@@ -392,7 +393,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "F6: a stream that has not spoken makes every new connection unready for half a minute",
         "status.py",
         "        return self._streams.not_ready()\n",
-        "        sessions = [each.session for each in self._fleet.connections if each.session is not None]\n"
+        "        sessions = [each.session for each in self._pool.connections if each.session is not None]\n"
         "        newest = max((each.connected_at for each in sessions), default=0.0)\n"
         "        silent = any(not flow.quotes for flow in self._pipeline.flows.values())\n"
         "        is_early = silent and self._monotonic() - newest < 30\n"
@@ -409,7 +410,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "F1: changes of a gap's parts are not published",
         "stream/pipeline.py",
-        "is_due = entry.is_outdated if with_parts else entry.is_due",
+        "is_due = entry.is_outdated if with_partial else entry.is_due",
         "is_due = entry.is_due",
         seed=95,
     ),
@@ -433,7 +434,7 @@ def mutated(mutant: Mutant) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SeriesDecision:
     """Result of a mutant: the violated invariant and where; both "" when it survived."""
 
     mutant: Mutant
@@ -481,14 +482,8 @@ def mutated_package(mutant: Mutant) -> Iterator[dict[str, str]]:
         yield environment
 
 
-def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict:
-    """Run the battery in a process with the mutant.
-
-    Args:
-        mutant: mutant, or an unchanged package.
-        seeds: drawn seeds.
-        timeout_seconds: time limit of the process.
-    """
+def decide(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> SeriesDecision:
+    """Run the battery in a process with the mutant."""
     with mutated_package(mutant) as environment:
         command = [sys.executable, "-m", "marketfeed_simtest", "battery", "--seeds", str(seeds)]
         command += ["--package", mutant.package, *(["--postgres"] if mutant.with_postgres else [])]
@@ -496,9 +491,9 @@ def judge(mutant: Mutant, seeds: int, timeout_seconds: float = 900.0) -> Verdict
             command, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
         )
     if ran.returncode == 0:
-        return Verdict(mutant, "", "")
+        return SeriesDecision(mutant, "", "")
     invariant, _, where = ran.stdout.strip().partition("\t")
-    return Verdict(mutant, invariant or "harness", where or ran.stderr[-300:])
+    return SeriesDecision(mutant, invariant or "harness", where or ran.stderr[-300:])
 
 
 def as_it_is(package: str, *, with_postgres: bool) -> Mutant:
@@ -508,18 +503,11 @@ def as_it_is(package: str, *, with_postgres: bool) -> Mutant:
 
 
 def judge_all(
-    mutants: Sequence[Mutant], seeds: int, jobs: int, selected: Callable[[Mutant], bool]
-) -> Iterator[Verdict]:
-    """Yield the results of each unchanged package, which must pass, then of each of its mutants, in order.
-
-    Args:
-        mutants: mutants to run.
-        seeds: drawn seeds.
-        jobs: number of processes.
-        selected: function that returns whether a mutant is run.
-    """
-    chosen = list(filter(selected, mutants))
+    mutants: Sequence[Mutant], seeds: int, jobs: int, desired: Callable[[Mutant], bool]
+) -> Iterator[SeriesDecision]:
+    """Yield the results of each unchanged package, which must pass, then of each of its mutants, in order."""
+    chosen = list(filter(desired, mutants))
     kinds = dict.fromkeys((mutant.package, mutant.with_postgres) for mutant in chosen)
     whole = [as_it_is(package, with_postgres=with_postgres) for package, with_postgres in kinds]
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(judge, seeds=seeds), [*whole, *chosen])
+        yield from pool.map(partial(decide, seeds=seeds), [*whole, *chosen])

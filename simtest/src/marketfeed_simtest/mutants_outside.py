@@ -85,13 +85,13 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
         "C8: /readyz always answers 200",
         "status.py",
         "return Verdict(not reason, reason)",
-        "return Verdict(True, reason)",
+        "return SeriesDecision(True, reason)",
     ),
     Mutant(
         "C8: /livez fails after a while",
         "status.py",
-        "return moves(self._monotonic() - self.last_beat, drain_seconds)",
-        "return moves(self._monotonic() - min(self.last_beat, 30), drain_seconds)",
+        "return check_event_loop(self._monotonic() - self.last_loop_at, drain_seconds)",
+        "return check_event_loop(self._monotonic() - min(self.last_loop_at, 30), drain_seconds)",
     ),
     # limits
     Mutant(
@@ -103,7 +103,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C5: a refusal at the handshake is tried again at once",
         "connection/connection.py",
-        "                delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)\n                refused",
+        "                delay = REFUSED_SECONDS * self._parts.rng.uniform(0.8, 1.2)\n                refused",
         "                delay = 1.0\n                refused",
     ),
     Mutant(
@@ -116,20 +116,20 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C3: a series begins with the first trade that is held, whatever REST says",
         "stream/id_series_monitor.py",
-        "begins = begins_at(first_id, suspicion.trades)",
-        "begins = begins_at(None, suspicion.trades)",
+        "begins = series_start(first_id, suspected_reset.trades)",
+        "begins = series_start(None, suspected_reset.trades)",
     ),
     # bounds
     Mutant(
         "C6: trades are kept for ever to compare repeats with",
         "stream/recent_trades.py",
-        "while self._held > self._most and",
+        "while self._held > self._max_trades and",
         "while False and",
     ),
     Mutant(
         "C6: any number of trades waits behind a gap",
         "backfill.py",
-        "while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:",
+        "while known and sum(len(flow.sequence.buffered) for flow in held) > self._hold_trades:",
         "while False:",
     ),
 )

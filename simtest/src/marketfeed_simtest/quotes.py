@@ -13,7 +13,7 @@ from marketfeed_simtest.kafka_log import Record
 from marketfeed_simtest.life import Life
 from marketfeed_simtest.truth import TrueQuote, Truth
 from marketfeed_wire import BookTicker, DecodeError, decode_book_ticker, key_for
-from marketfeed_workers.kafka.checkpoints import QUOTES_EVERY
+from marketfeed_workers.kafka.checkpoints import QUOTE_CHECKPOINT_INTERVAL
 
 _IN_FLIGHT_SECONDS: Final = 5.0
 
@@ -67,7 +67,7 @@ class QuoteJudge:
         self._lives = lives
         self._violate = violate
         self._known_after = known_after
-        self._checkpoint_seconds = QUOTES_EVERY * progress_seconds
+        self._checkpoint_seconds = QUOTE_CHECKPOINT_INTERVAL * progress_seconds
         self._symbols: defaultdict[str, _Symbol] = defaultdict(_Symbol)
 
     def last(self, symbol: str) -> tuple[int, int]:

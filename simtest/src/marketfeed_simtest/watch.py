@@ -288,11 +288,11 @@ class Watch:
         own = {
             "_reads": MAX_TRADES,
             "_index": MAX_TRADES,
-            "waiting": int(self._environment["GAP_HOLD_TRADES"]),
-            "_unsettled": queue,
+            "buffered": int(self._environment["GAP_HOLD_TRADES"]),
+            "_in_flight_reads": queue,
         }
         name = place.rpartition(".")[2].removesuffix("[…]")
-        if name == "waiting":
+        if name == "buffered":
             return own[name] + WAITING_ENTRIES
         return own.get(name, MOST_ENTRIES - READ_ENTRIES) + READ_ENTRIES
 

@@ -28,11 +28,11 @@ from marketfeed_workers.venues.venue import Fetched, VenueRest
 
 log = logs.get(__name__)
 
-FRESH_AT_ONCE: Final = 4
-RETRIES_AT_ONCE: Final = 2
-PACE_SECONDS: Final = 1.0
+MAX_FIRST_REQUESTS: Final = 4
+MAX_RETRIES: Final = 2
+RATE_SECONDS: Final = 1.0
 """How often it is measured how fast a symbol's ids grow."""
-LOOK_AGAIN_SECONDS: Final = 1.0
+RECHECK_SECONDS: Final = 1.0
 REJECTING_SECONDS: Final = 5.0
 """While every message of a symbol is rejected its trades are fetched by so many seconds, and not one by one."""
 GATHER_SECONDS: Final = 0.01
@@ -45,13 +45,13 @@ class _Candidate(NamedTuple):
     out_of_reach: bool
     seconds_left: float
     is_retry: bool
-    asked: float
+    requested: float
     first: int
     symbol: str
     request: Request
 
 
-class RepairDesk:
+class Backfiller:
     """Backfills every symbol of a pipeline; run `run` as a task."""
 
     def __init__(
@@ -61,7 +61,7 @@ class RepairDesk:
         rest: VenueRest,
         counters: Counters,
         now_us: Callable[[], int],
-        chance: random.Random,
+        rng: random.Random,
         *,
         monotonic: Callable[[], float],
         has_spare: Callable[[], bool] = lambda: True,
@@ -77,17 +77,17 @@ class RepairDesk:
         self._monotonic = monotonic
         self._has_spare = has_spare
         self._has_ample_spare = has_ample_spare
-        self._schedules: defaultdict[str, GapSchedule] = defaultdict(lambda: GapSchedule(chance))
+        self._schedules: defaultdict[str, GapSchedule] = defaultdict(lambda: GapSchedule(rng))
         self._symbols: set[str] = set()
         self._in_flight: dict[tuple[str, bool], Request] = {}
         """(symbol, whether a retry) -> the request; a symbol has one of each at most."""
-        self._paces: dict[str, _Pace] = {}
-        self._held_since: dict[tuple[str, int], float] = {}
+        self._rates: dict[str, _IdRate] = {}
+        self._buffered_since: dict[tuple[str, int], float] = {}
         self._blocked_until = 0.0
         self._woken = asyncio.Event()
         self._skipping: dict[str, logs.Episode] = {}
-        self._waiting = logs.Episode(log, "backfill waits for the venue", "backfill goes on", monotonic)
-        pipeline.on_hole = self.wake
+        self._waiting = logs.Episode(log, "backfill paused", "backfill resumed", monotonic)
+        pipeline.on_gap = self.wake
 
     async def run(self) -> None:
         """Backfill until cancelled."""
@@ -95,7 +95,7 @@ class RepairDesk:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._woken.clear()
-                seconds = self._send_what_is_due(group)
+                seconds = self._send_due(group)
                 try:
                     async with asyncio.timeout(seconds):
                         await self._woken.wait()
@@ -108,30 +108,30 @@ class RepairDesk:
         self._symbols.add(symbol)
         self._woken.set()
 
-    def enforce_bounds(self) -> None:
+    def enforce_limits(self) -> None:
         """Let trades go on that have waited for too long, or that are too many."""
         now = self._monotonic()
-        held = [flow for flow in self._pipeline.flows.values() if flow.sequence.waiting]
+        held = [flow for flow in self._pipeline.flows.values() if flow.sequence.buffered]
         since: dict[tuple[str, int], float] = {}
         for flow in held:
             gaps = {
-                (flow.symbol, first): self._held_since.get((flow.symbol, first), now)
-                for first in flow.held_behind
+                (flow.symbol, first): self._buffered_since.get((flow.symbol, first), now)
+                for first in flow.blocking_gaps
             }
             since |= gaps
             if gaps and now - min(gaps.values()) >= self._hold_seconds:
-                self._pipeline.give_up(flow)
-        self._held_since = since
-        while held and sum(len(flow.sequence.waiting) for flow in held) > self._hold_trades:
-            self._pipeline.give_up(max(held, key=lambda flow: len(flow.sequence.waiting)))
+                self._pipeline.flush(flow)
+        self._buffered_since = since
+        while held and sum(len(flow.sequence.buffered) for flow in held) > self._hold_trades:
+            self._pipeline.flush(max(held, key=lambda flow: len(flow.sequence.buffered)))
 
-    def _send_what_is_due(self, group: asyncio.TaskGroup) -> float | None:
+    def _send_due(self, group: asyncio.TaskGroup) -> float | None:
         """Send the requests that may be sent now; the seconds until it should be looked again, None: when woken."""
         now = self._monotonic()
         for symbol in list(self._symbols):
             flow = self._pipeline.flows.get(symbol)
             if flow is None or not flow.missing:
-                self._forget(symbol)
+                self._remove(symbol)
         if not self._symbols:
             return None
         if self._pipeline.paused:
@@ -141,11 +141,11 @@ class RepairDesk:
         candidates, next_due = self._candidates(now)
         for each in sorted(candidates):
             place = (each.symbol, each.is_retry)
-            at_once = RETRIES_AT_ONCE if each.is_retry else FRESH_AT_ONCE
+            at_once = MAX_RETRIES if each.is_retry else MAX_FIRST_REQUESTS
             is_full = sum(is_retry == each.is_retry for _, is_retry in self._in_flight) >= at_once
             if place not in self._in_flight and not is_full:
                 self._in_flight[place] = each.request
-                group.create_task(self._ask(each.symbol, each.request), name=f"backfill-{each.symbol}")
+                group.create_task(self._request(each.symbol, each.request), name=f"backfill-{each.symbol}")
         return None if math.isinf(next_due) else max(0.0, next_due - now)
 
     def _candidates(self, now: float) -> tuple[list[_Candidate], float]:
@@ -156,7 +156,7 @@ class RepairDesk:
         for symbol in sorted(self._symbols):
             flow = self._pipeline.flows[symbol]
             best: dict[bool, _Candidate] = {}
-            oldest, pace = self._reach(flow, now)
+            oldest, rate = self._reach(flow, now)
             schedule = self._schedules[symbol]
             schedule.settle_seconds = REJECTING_SECONDS if flow.is_rejecting else SETTLE_SECONDS
             for request in schedule.update(flow.sequence.missing(), now):
@@ -164,14 +164,20 @@ class RepairDesk:
                     next_due = min(next_due, request.due)
                     continue
                 if request.is_retry and not (may_ask_again if request.failures else may_retry):
-                    next_due = min(next_due, now + LOOK_AGAIN_SECONDS)
+                    next_due = min(next_due, now + RECHECK_SECONDS)
                     continue
                 out_of_reach = oldest is not None and request.ids.last < oldest
                 left = math.inf
                 if oldest is not None and not out_of_reach:
-                    left = max(0, request.ids.first - oldest) / pace if pace else math.inf
+                    left = max(0, request.ids.first - oldest) / rate if rate else math.inf
                 candidate = _Candidate(
-                    out_of_reach, left, request.is_retry, request.asked, request.ids.first, symbol, request
+                    out_of_reach,
+                    left,
+                    request.is_retry,
+                    request.requested,
+                    request.ids.first,
+                    symbol,
+                    request,
                 )
                 best[request.is_retry] = min(candidate, best.get(request.is_retry, candidate))
             due.extend(best.values())
@@ -182,10 +188,10 @@ class RepairDesk:
         newest, kept = flow.sequence.newest, self._rest.newest_only
         if newest is None or kept is None:
             return None, 0.0
-        pace = self._paces.setdefault(flow.symbol, _Pace(newest, now))
-        return newest - kept + 1, pace.measure(newest, now)
+        rate = self._rates.setdefault(flow.symbol, _IdRate(newest, now))
+        return newest - kept + 1, rate.measure(newest, now)
 
-    async def _ask(self, symbol: str, request: Request) -> None:
+    async def _request(self, symbol: str, request: Request) -> None:
         try:
             await self._fetch(symbol, request)
         finally:
@@ -211,7 +217,9 @@ class RepairDesk:
         if self._pipeline.flows.get(symbol) is not flow:
             return  # it left meanwhile
         self._use(flow, fetched)
-        schedule.answered(request, fetched.reach, fetched.asked, flow.sequence.missing(), self._monotonic())
+        schedule.on_response(
+            request, fetched.reach, fetched.requested, flow.sequence.missing(), self._monotonic()
+        )
 
     def _use(self, flow: SymbolFlow, fetched: Fetched) -> None:
         if fetched.refused:
@@ -244,23 +252,23 @@ class RepairDesk:
             self._blocked_until = max(self._blocked_until, now + seconds)
         elif error.reason.startswith("http_4"):
             # An answer, about this request: that the venue does not have it.
-            schedule.answered(request, request.ids, None, flow.sequence.missing(), now)
+            schedule.on_response(request, request.ids, None, flow.sequence.missing(), now)
         else:
-            schedule.unanswered(request, flow.sequence.missing(), now)
+            schedule.on_failure(request, flow.sequence.missing(), now)
 
     def _end_skipping(self, symbol: str) -> None:
         skipping = self._skipping.pop(symbol, None)
         if skipping is not None:
             skipping.end(symbol=symbol)
 
-    def _forget(self, symbol: str) -> None:
+    def _remove(self, symbol: str) -> None:
         self._symbols.discard(symbol)
         self._end_skipping(symbol)
         self._schedules.pop(symbol, None)
-        self._paces.pop(symbol, None)
+        self._rates.pop(symbol, None)
 
 
-class _Pace:
+class _IdRate:
     """How fast a symbol's ids grow, in ids a second."""
 
     def __init__(self, newest: int, now: float) -> None:
@@ -269,7 +277,7 @@ class _Pace:
     def measure(self, newest: int, now: float) -> float:
         """The pace, with what was seen since the last measure."""
         elapsed = now - self._at
-        if elapsed >= PACE_SECONDS:
+        if elapsed >= RATE_SECONDS:
             self._pace = (self._pace + max(0, newest - self._newest) / elapsed) / 2
             self._newest, self._at = newest, now
         return self._pace

@@ -18,7 +18,7 @@ from marketfeed_workers.stream.id_ranges import IdRange, total, within
 SETTLE_SECONDS: Final = 0.1
 """Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""
 FIRST_RETRY_SECONDS: Final = 0.5
-REST_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 0.5
 """For so long nothing of a symbol is asked for after a response that settled nothing of what was asked for, and for
 twice that after the next: the venue most likely lags, and many small gaps would use up the request weight. What was
 never asked for rests after first requests only: a retry delays none."""
@@ -36,14 +36,14 @@ class Request(NamedTuple):
         failures: how often a response did not have them.
         unanswered: how often, since then, there was no response.
         due: when they may be asked for.
-        asked: when something of the same gap was last asked for; before the first time, 0.
+        requested: when something of the same gap was last asked for; before the first time, 0.
     """
 
     ids: IdRange
     failures: int
     unanswered: int
     due: float
-    asked: float
+    requested: float
 
     @property
     def is_retry(self) -> bool:
@@ -63,8 +63,8 @@ class GapSchedule:
         self._rng = rng
         self._requests: list[Request] = []
         self._empty_responses = 0
-        self._fruitless = {False: 0, True: 0}
-        self._rests_until = {False: 0.0, True: 0.0}
+        self._unsuccessful = {False: 0, True: 0}
+        self._paused_until = {False: 0.0, True: 0.0}
         """Whether after retries -> until when."""
 
     def update(self, missing: Sequence[IdRange], now: float) -> list[Request]:
@@ -93,15 +93,15 @@ class GapSchedule:
         self._requests = planned
         return planned
 
-    def answered(
+    def on_response(
         self,
         request: Request,
         covered: IdRange | None,
-        asked: IdRange | None,
+        requested: IdRange | None,
         missing: Sequence[IdRange],
         now: float,
     ) -> None:
-        """A response came: it answered for `covered`; where that is None it had nothing, having been asked for `asked`.
+        """A response came: it answered for `covered`; where that is None it had nothing, having been asked for `requested`.
 
         `missing`: what is missing now that the response was used.
         """
@@ -111,8 +111,8 @@ class GapSchedule:
             # Of a long gap the next part is tried at once, in growing strides: a venue that has nothing of its
             # beginning, and nothing of any of it, costs a few requests and not one a page.
             size = (
-                asked.size << min(self._empty_responses, _MAX_DOUBLINGS)
-                if asked is not None
+                requested.size << min(self._empty_responses, _MAX_DOUBLINGS)
+                if requested is not None
                 else request.ids.size
             )
             covered = IdRange(request.ids.first, min(request.ids.last, request.ids.first + size - 1))
@@ -126,36 +126,36 @@ class GapSchedule:
             if touched and missed:
                 planned.append(self._later(each, now, is_due=True))
                 continue
-            planned += [part._replace(asked=now) if touched else part for part in before]
+            planned += [part._replace(requested=now) if touched else part for part in before]
             planned += [self._later(part, now, is_due=touched or part.due <= now) for part in inside]
-            planned += [part._replace(asked=now) if touched else part for part in behind]
-        self._requests = self._rested(planned, request, asked, missing, now)
+            planned += [part._replace(requested=now) if touched else part for part in behind]
+        self._requests = self._rested(planned, request, requested, missing, now)
 
     def _rested(
         self,
         planned: list[Request],
         request: Request,
-        asked: IdRange | None,
+        requested: IdRange | None,
         missing: Sequence[IdRange],
         now: float,
     ) -> list[Request]:
         """`planned`, none of it due for a moment where a response settled nothing of what was asked for."""
-        is_stride = asked is not None and asked.size < request.ids.size
+        is_stride = requested is not None and requested.size < request.ids.size
         if is_stride or total(within(missing, request.ids)) < request.ids.size:
-            self._fruitless[request.is_retry] = 0
+            self._unsuccessful[request.is_retry] = 0
             return planned
-        times = self._fruitless[request.is_retry] = min(self._fruitless[request.is_retry] + 1, 2)
-        self._rests_until[request.is_retry] = now + times * REST_SECONDS
-        first, later = self._rests_until[False], max(self._rests_until.values())
+        times = self._unsuccessful[request.is_retry] = min(self._unsuccessful[request.is_retry] + 1, 2)
+        self._paused_until[request.is_retry] = now + times * PAUSE_SECONDS
+        first, later = self._paused_until[False], max(self._paused_until.values())
         return [part._replace(due=max(part.due, later if part.is_retry else first)) for part in planned]
 
-    def unanswered(self, request: Request, missing: Sequence[IdRange], now: float) -> None:
+    def on_failure(self, request: Request, missing: Sequence[IdRange], now: float) -> None:
         """No response came."""
         self._requests = [
             each._replace(
                 unanswered=each.unanswered + 1,
                 due=now + self._delay(each.unanswered, MAX_UNANSWERED_SECONDS),
-                asked=now,
+                requested=now,
             )
             if each.ids.first <= request.ids.last and each.ids.last >= request.ids.first
             else each
@@ -166,10 +166,10 @@ class GapSchedule:
         """Once more after a delay, which grows only where its own time had come."""
         failures = request.failures + 1 if is_due else max(1, request.failures)
         delay = self._delay(failures - 1, MAX_RETRY_SECONDS)
-        return request._replace(failures=failures, unanswered=0, due=now + delay, asked=now)
+        return request._replace(failures=failures, unanswered=0, due=now + delay, requested=now)
 
     def _fresh(self, first: int, last: int, now: float) -> Request:
-        due = max(now + self.settle_seconds, self._rests_until[False])
+        due = max(now + self.settle_seconds, self._paused_until[False])
         return Request(IdRange(first, last), 0, 0, due, 0.0)
 
     def _delay(self, failures: int, cap: float) -> float:

@@ -15,11 +15,11 @@ from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.status import WorkerHealth
 
-ALWAYS_TOLD: Final = ("rate_limited", "banned", "region_refused", "forbidden")
+INITIAL_REASONS: Final = ("rate_limited", "banned", "region_refused", "forbidden")
 """Failure reasons that are exported as 0 from the start: a series that begins at 1 has no increase for alerts."""
 
 
-ERRORS_TOLD: Final = ("_AUTHENTICATION", "_TRANSPORT")
+INITIAL_ERRORS: Final = ("_AUTHENTICATION", "_TRANSPORT")
 """Likewise for errors of the Kafka client: failed authentication and failed connections."""
 
 
@@ -66,7 +66,7 @@ class WorkerMetrics(Collector):
             "Failures of fetching from the venue: closed or rejected connections, failed requests, skipped frames.",
             labels=["venue", "shard", "stream", "reason"],
         )
-        failures = {**dict.fromkeys(ALWAYS_TOLD, 0), **self._counters.failures}
+        failures = {**dict.fromkeys(INITIAL_REASONS, 0), **self._counters.failures}
         for reason, count in sorted(failures.items()):
             failed.add_metric([*worker, "all", reason], count)
         yield failed
@@ -144,7 +144,7 @@ class WorkerMetrics(Collector):
             "Errors of the Kafka client's connections by librdkafka's name; the client retries.",
             labels=["venue", "shard", "error"],
         )
-        for name, count in sorted({**dict.fromkeys(ERRORS_TOLD, 0), **self._publisher.errors}.items()):
+        for name, count in sorted({**dict.fromkeys(INITIAL_ERRORS, 0), **self._publisher.errors}.items()):
             errors.add_metric([*worker, name], count)
         yield errors
         yield _counter(

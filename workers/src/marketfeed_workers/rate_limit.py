@@ -55,7 +55,7 @@ class WeightBudget:
         all_fit = self.used == 0 or self.used + weight <= allowed
         return 0.0 if own_fits and all_fit else _MINUTE_SECONDS - (now + self._phase) % _MINUTE_SECONDS
 
-    async def take(self, weight: int, *, is_backfill: bool = False) -> None:
+    async def acquire(self, weight: int, *, is_backfill: bool = False) -> None:
         """Wait until a request of `weight` may be sent, and count it."""
         while (seconds := self.wait_seconds(weight, is_backfill=is_backfill)) > 0:  # noqa: ASYNC110 - waits for the clock
             await asyncio.sleep(seconds)
@@ -151,7 +151,7 @@ class AttemptBudget:
         # After a reduction of the share more than one attempt must leave the window.
         return 0.0 if self.used < self.limit else self._taken[-self.limit] + self._window - self._now()
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Wait until an attempt may be made, and count it."""
         while (seconds := self.wait_seconds()) > 0:  # noqa: ASYNC110 - waits for the clock
             await asyncio.sleep(seconds)

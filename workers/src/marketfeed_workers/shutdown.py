@@ -27,17 +27,17 @@ def stop_signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def heed_no_more() -> None:
+    def remove_handlers() -> None:
         for number in numbers:
             loop.remove_signal_handler(number)
 
-    def heed() -> None:
-        heed_no_more()
+    def on_signal() -> None:
+        remove_handlers()
         stop.set()
 
     for number in numbers:
-        loop.add_signal_handler(number, heed)
+        loop.add_signal_handler(number, on_signal)
     try:
         yield
     finally:
-        heed_no_more()
+        remove_handlers()

@@ -12,22 +12,22 @@ from typing import Final, NamedTuple
 from marketfeed_service import logs
 from marketfeed_wire import Trade
 from marketfeed_wire.status import StreamStatus
-from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.connection.session import Session
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.stream.liveness import StreamLiveness
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, Unreachable, VenueError
-from marketfeed_workers.venues.monitor import VenueWatch
+from marketfeed_workers.venues.monitor import VenueMonitor
 from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venue, VenueRest, kinds_of
 
 log = logs.get(__name__)
 
-LOOK_SECONDS: Final = 0.25
+CHECK_SECONDS: Final = 0.25
 MAX_PROBES: Final = 2
 """Requests at a time: that a whole connection is stalled is found by its first streams."""
-RENEW_REJECTING_SECONDS: Final = 60.0
+ROTATE_REJECTING_SECONDS: Final = 60.0
 """How often a connection is replaced whose messages are rejected one and all: with another one they may be right, as
 when the venue writes times in another unit than was asked for at the handshake."""
 PROBE_SECONDS: Final = 10.0
@@ -41,7 +41,7 @@ class StreamId(NamedTuple):
     kind: StreamKind
 
 
-class StreamWatch:
+class StallDetector:
     """Watches every stream of a pipeline; run `run` as a task."""
 
     def __init__(
@@ -52,7 +52,7 @@ class StreamWatch:
         counters: Counters,
         monotonic: Callable[[], float],
         quiet_seconds: float,
-        symbols: VenueWatch,
+        symbols: VenueMonitor,
     ) -> None:
         self._venue = venue
         self._rest = rest
@@ -61,7 +61,7 @@ class StreamWatch:
         self._monotonic = monotonic
         self._quiet_seconds = quiet_seconds
         self._symbols = symbols
-        self._fleet: Fleet | None = None
+        self._pool: ConnectionPool | None = None
         self._streams: dict[StreamId, StreamLiveness] = {}
         self._carriers: dict[StreamId, Session] = {}
         self._ids: dict[str, StreamId] = {}
@@ -69,45 +69,45 @@ class StreamWatch:
         self._episodes: dict[StreamId, logs.Episode] = {}
         self._unverified: dict[StreamId, logs.Episode] = {}
         self._rejecting_since: dict[Session, float] = {}
-        self._looked = monotonic()
+        self._observed_at = monotonic()
         self._places = asyncio.Semaphore(MAX_PROBES)
         self._refused_until = -math.inf
         self._now = 0.0
 
-    def watch(self, fleet: Fleet) -> None:
-        """Watch the streams of `fleet`, whose connections ask this object in turn."""
-        self._fleet = fleet
+    def watch(self, pool: ConnectionPool) -> None:
+        """Watch the streams of `pool`, whose connections ask this object in turn."""
+        self._pool = pool
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        self._looked = self._monotonic()
+        self._observed_at = self._monotonic()
         async with asyncio.TaskGroup() as probes:
             while True:
                 for stream in self.observe():
                     probe = self._probe(stream, self._streams[stream])
                     self._probes[stream] = probes.create_task(probe, name=f"probe-{stream.symbol}")
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
 
     def observe(self) -> list[StreamId]:
         """Bring every stream's state up to date; return those that REST is to be asked about now."""
         monotonic = self._monotonic()
         if not self._pipeline.paused:
             # Silence is what was observed, not what the clock says: after a freeze the messages wait in the buffers.
-            self._now += min(monotonic - self._looked, 4 * LOOK_SECONDS)
-        self._looked = monotonic
+            self._now += min(monotonic - self._observed_at, 4 * CHECK_SECONDS)
+        self._observed_at = monotonic
         self._follow_assignment()
         self._follow_sessions()
         for stream in self._carriers:
             liveness = self._streams[stream]
             was_broken = self._is_broken(stream)
             liveness.observe(self._seen(stream), self._now)
-            self._tell(stream, liveness)
+            self._update_episode(stream, liveness)
             if liveness.state == "live":
                 self._end_unverified(stream)
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
-        self._renew_rejecting()
-        self._symbols.look_for_deliveries()
+        self._rotate_rejecting()
+        self._symbols.check_deliveries()
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
         if self._pipeline.paused or monotonic < self._refused_until:
             return []
@@ -125,33 +125,34 @@ class StreamWatch:
     def not_ready(self) -> str:
         """Why not every stream is ready, "" when each of a listed symbol is. For any thread."""
         delisted = self._symbols.delisted
-        told = [
-            f"{self._name(stream)} {_EXPLAINED[liveness.state]}"
+        descriptions = [
+            f"{self._name(stream)} {_DESCRIPTIONS[liveness.state]}"
             for stream, liveness in list(self._streams.items())
             if not liveness.ready and stream.symbol not in delisted
         ]
         return (
-            f"stream {'; '.join(told[:5])}" + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
-            if told
+            f"stream {'; '.join(descriptions[:5])}"
+            + (f"; and {len(descriptions) - 5} more" if len(descriptions) > 5 else "")
+            if descriptions
             else ""
         )
 
     def status(self, symbol: str) -> dict[str, StreamStatus]:
         """The state of each stream of a symbol, by kind. For any thread."""
-        told = {}
+        descriptions = {}
         for kind in kinds_of(self._venue):
             liveness = self._streams.get(StreamId(symbol, kind))
             if liveness is not None:
                 silent = liveness.silent_seconds(self._now)
                 flow = self._pipeline.flows.get(symbol)
                 rejecting = kind == "trade" and flow is not None and flow.is_rejecting
-                told[_STATUS_NAMES[kind]] = StreamStatus(
+                descriptions[_STATUS_NAMES[kind]] = StreamStatus(
                     # What is rejected is not delivered, whatever REST makes up for.
                     state="stalled" if rejecting else liveness.state,
                     silent_seconds=round(silent, 1),
                     bound_seconds=round(liveness.bound, 1),
                 )
-        return told
+        return descriptions
 
     def broken(self, names: list[str]) -> set[str]:
         """Those of the streams that are stalled, or cannot be verified though they usually deliver all the time."""
@@ -159,7 +160,7 @@ class StreamWatch:
             name for name in names if (stream := self._ids.get(name)) is not None and self._is_broken(stream)
         }
 
-    def patience_seconds(self, name: str) -> float:
+    def first_message_timeout(self, name: str) -> float:
         """How long a new session may take to deliver a first message of the stream before REST is asked."""
         stream = self._ids.get(name)
         if stream is None or self._streams[stream].state == "idle":
@@ -171,12 +172,12 @@ class StreamWatch:
         stream = self._ids.get(name)
         return 0 if stream is None else self._seen(stream)
 
-    async def lacking(self, names: list[str]) -> set[str]:
+    async def undelivered(self, names: list[str]) -> set[str]:
         """Those of the streams of which REST shows something newer than any session has delivered."""
-        behind = await asyncio.gather(*(self._is_behind(name) for name in names))
+        behind = await asyncio.gather(*(self._is_undelivered(name) for name in names))
         return {name for name, is_behind in zip(names, behind, strict=True) if is_behind}
 
-    async def _is_behind(self, name: str) -> bool:
+    async def _is_undelivered(self, name: str) -> bool:
         stream = self._ids.get(name)
         if stream is None or stream.symbol in self._symbols.delisted:
             return False
@@ -193,17 +194,17 @@ class StreamWatch:
         liveness = self._streams[stream]
         if stream.symbol in self._symbols.delisted:
             return False  # no connection delivers it
-        return liveness.state == "stalled" or (liveness.state == "unverified" and liveness.is_lively)
+        return liveness.state == "stalled" or (liveness.state == "unverified" and liveness.is_active)
 
     def _follow_assignment(self) -> None:
         kinds = kinds_of(self._venue)
-        wanted = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
-        for stream in [stream for stream in self._streams if stream not in wanted]:
+        desired = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
+        for stream in [stream for stream in self._streams if stream not in desired]:
             self._end_episode(stream)
             self._unverified.pop(stream, None)  # nobody asks about it any more
             del self._streams[stream]
             self._carriers.pop(stream, None)
-        for stream in [stream for stream in wanted if stream not in self._streams]:
+        for stream in [stream for stream in desired if stream not in self._streams]:
             self._streams[stream] = StreamLiveness(self._seen(stream), self._now, self._quiet_seconds)
             self._ids[self._name(stream)] = stream
         if len(self._ids) > len(self._streams):
@@ -211,7 +212,7 @@ class StreamWatch:
 
     def _follow_sessions(self) -> None:
         carriers: dict[StreamId, Session] = {}
-        for connection in self._fleet.connections if self._fleet is not None else ():
+        for connection in self._pool.connections if self._pool is not None else ():
             session = connection.session
             if session is not None:
                 carriers |= {
@@ -221,10 +222,10 @@ class StreamWatch:
                 }
         for stream, session in carriers.items():
             if self._carriers.get(stream) is not session:
-                self._streams[stream].subscribe(self._now, proven=self._name(stream) in session.proven)
+                self._streams[stream].subscribe(self._now, verified=self._name(stream) in session.verified)
         self._carriers = carriers
 
-    def _renew_rejecting(self) -> None:
+    def _rotate_rejecting(self) -> None:
         """Try another connection, now and then, where every message of a symbol is rejected."""
         before, self._rejecting_since = self._rejecting_since, {}
         for stream, session in self._carriers.items():
@@ -232,7 +233,7 @@ class StreamWatch:
             if flow is None or not flow.is_rejecting or session in self._rejecting_since:
                 continue
             since = self._rejecting_since[session] = before.get(session, self._now)
-            if self._now - since >= RENEW_REJECTING_SECONDS:
+            if self._now - since >= ROTATE_REJECTING_SECONDS:
                 self._rejecting_since[session] = self._now
                 self._replace(stream, "rejected_messages")
 
@@ -247,8 +248,8 @@ class StreamWatch:
             self._counters.failures[reason] += 1
             if not isinstance(error, Limited | Refused):
                 self._begin_unverified(stream, str(error) or reason)
-                self._symbols.read_symbols_soon()  # the symbol may be gone from the venue
-            liveness.unanswered(self._now)
+                self._symbols.request_listing()  # the symbol may be gone from the venue
+            liveness.probe_failed(self._now)
             return
         self._end_unverified(stream)
         if self._streams.get(stream) is not liveness:
@@ -256,17 +257,17 @@ class StreamWatch:
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
             return  # it has delivered meanwhile, or another session carries it
         flow = self._pipeline.flows.get(stream.symbol)
-        if flow is None or flow.beginning or flow.is_jump_unchecked:
+        if flow is None or flow.first_trades or flow.is_gap_unverified:
             return  # gone; or it has begun, and waits for Kafka; or its ids may have begun again
         if not self._is_newer(stream, newest, liveness):
             if isinstance(newest, BestQuote):
                 liveness.reference = newest  # also where the stream's own newest quote cannot be compared
-            liveness.nothing_newer(self._now)
+            liveness.on_nothing_newer(self._now)
             return
         reference, is_first = liveness.reference, liveness.is_new
         if liveness.newer(newest, self._now):
             self._counters.failures["stalled_stream"] += 1
-            self._tell(stream, liveness)
+            self._update_episode(stream, liveness)
             self._replace(stream, "stalled_stream")
         if isinstance(newest, Trade) and (liveness.state == "stalled" or is_first):
             self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)
@@ -315,9 +316,9 @@ class StreamWatch:
             self._pipeline.backfill(flow, Fetched([reference, newest], [], "trades"))
         else:
             self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
-        self._pipeline.on_hole(flow.symbol)
+        self._pipeline.on_gap(flow.symbol)
 
-    def _tell(self, stream: StreamId, liveness: StreamLiveness) -> None:
+    def _update_episode(self, stream: StreamId, liveness: StreamLiveness) -> None:
         """Log once when a stream stops delivering and once when it delivers again."""
         episode = self._episodes.get(stream)
         if liveness.state in ("stalled", "unverified") and episode is None:
@@ -325,7 +326,7 @@ class StreamWatch:
             episode.begin(
                 stream=self._name(stream),
                 state=liveness.state,
-                reason=_EXPLAINED[liveness.state],
+                reason=_DESCRIPTIONS[liveness.state],
                 silent_seconds=round(liveness.silent_seconds(self._now), 1),
             )
         elif liveness.ready and episode is not None:
@@ -351,9 +352,9 @@ class StreamWatch:
             episode.end(stream=self._name(stream))
 
     def _replace(self, stream: StreamId, reason: str) -> None:
-        connection = self._fleet.connection_of(stream.symbol) if self._fleet is not None else None
+        connection = self._pool.connection_of(stream.symbol) if self._pool is not None else None
         if connection is not None:
-            connection.renew(reason)
+            connection.rotate(reason)
 
     def _name(self, stream: StreamId) -> str:
         return self._venue.streams(stream.symbol)[kinds_of(self._venue).index(stream.kind)]
@@ -366,7 +367,7 @@ class StreamWatch:
 
 
 _STATUS_NAMES: Final[dict[StreamKind, str]] = {"trade": "trades", "bookTicker": "quotes"}
-_EXPLAINED: Final = {
+_DESCRIPTIONS: Final = {
     "waiting": "has not delivered since it was subscribed",
     "live": "delivers",
     "idle": "is idle: the venue has nothing newer",

@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from marketfeed_service import logs
-from marketfeed_service.errors import StartupError
-from marketfeed_workers.kafka.recovery import Memory
+from marketfeed_chassis import logs
+from marketfeed_chassis.errors import StartupError
+from marketfeed_workers.kafka.recovery import RecoveredState
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.validate import Validation, readable
@@ -19,14 +19,14 @@ log = logs.get(__name__)
 T = TypeVar("T")
 
 
-async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_deadline(settings: WorkerSettings, ask: Callable[[], Awaitable[T]]) -> T:
     """What the venue answers; asked again until START_DEADLINE_SECONDS have passed.
 
     Raises:
         StartupError: it did not answer by then, or refuses us.
     """
     deadline = time.monotonic() + settings.start_deadline_seconds
-    waiting = logs.Episode(log, "waiting for the venue", "venue answered")
+    waiting = logs.Episode(log, "waiting for the venue", "venue responded")
     while True:
         try:
             answer = await ask()
@@ -46,16 +46,16 @@ async def until_answered(settings: WorkerSettings, ask: Callable[[], Awaitable[T
             await asyncio.sleep(delay)
 
 
-async def choose_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Sequence[str]) -> Validation:
+async def validate_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Sequence[str]) -> Validation:
     """The symbols to read, and those left out -> the reason; each of the latter is logged.
 
     Raises:
         StartupError: the venue could not be asked.
     """
-    listed = await until_answered(settings, rest.symbols) if settings.validate_on_start else None
-    chosen = await until_answered(settings, lambda: readable_symbols(rest, symbols, listed))
+    listed = await retry_until_deadline(settings, rest.symbols) if settings.validate_on_start else None
+    chosen = await retry_until_deadline(settings, lambda: readable_symbols(rest, symbols, listed))
     for symbol, reason in chosen.refused.items():
-        log.error("symbol left out", symbol=symbol, reason=reason)
+        log.error("symbol rejected", symbol=symbol, reason=reason)
     return chosen
 
 
@@ -68,32 +68,32 @@ async def readable_symbols(
     return Validation([symbol for symbol in symbols if symbol not in refused], refused)
 
 
-def nothing_to_read(chosen: Validation) -> StartupError:
+def no_symbols_error(chosen: Validation) -> StartupError:
     """The error of a worker whose symbols were all left out."""
     reasons = "; ".join(f"{symbol} is {reason}" for symbol, reason in chosen.refused.items())
     return StartupError(f"none of BINANCE_SYMBOLS can be read: {reasons}")
 
 
-def resume(memory: Memory, flow: SymbolFlow, first_id: int | None) -> None:
+def resume(recovered: RecoveredState, flow: SymbolFlow, first_id: int | None) -> None:
     """Let a symbol go on where Kafka says that it stopped, or begin at `first_id` where there is one."""
-    known = memory.progress.get(flow.symbol)
-    checkpoint = memory.checkpoints.get(flow.symbol)
-    quotes = memory.quotes.get(flow.symbol)
+    known = recovered.progress.get(flow.symbol)
+    checkpoint = recovered.checkpoints.get(flow.symbol)
+    quotes = recovered.quotes.get(flow.symbol)
     if checkpoint is not None or quotes is not None:
         flow.resume_series(checkpoint, quotes)
     if known is not None and checkpoint is not None:
-        acknowledged_us = memory.acknowledged_time_us[flow.symbol]
-        gaps = [gap for gap in memory.gaps[flow.symbol].values() if gap.id_series == checkpoint.id_series]
+        acknowledged_us = recovered.acknowledged_time_us[flow.symbol]
+        gaps = [gap for gap in recovered.gaps[flow.symbol].values() if gap.id_series == checkpoint.id_series]
         if checkpoint.next_id is not None:
             known = checkpoint.next_id - 1
         flow.resume(known, gaps, acknowledged_us)
-        log.info("resuming", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
+        log.info("symbol resumed", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
         return
     # Gaps of a later series without a checkpoint: that topic is lost. Series 0 is not begun a second time.
-    flow.begin_in_series(memory.newest_series(flow.symbol))
+    flow.begin_in_series(recovered.newest_series(flow.symbol))
     if first_id is not None:
         flow.resume(first_id - 1, [])
-        log.info("beginning in the past", symbol=flow.symbol, from_trade_id=first_id)
+        log.info("symbol starts in the past", symbol=flow.symbol, from_trade_id=first_id)
 
 
 async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:
@@ -107,7 +107,7 @@ async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> in
         return None
     if start.isdecimal():
         # Ids are each symbol's own. One that is not reached would have every trade before it passed over as known.
-        newest = await until_answered(settings, lambda: rest.newest_trade(symbol))
+        newest = await retry_until_deadline(settings, lambda: rest.newest_trade(symbol))
         if newest is not None and int(start) <= newest.trade_id:
             return int(start)
         log.warning(
@@ -117,7 +117,7 @@ async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> in
             newest_trade_id=newest.trade_id if newest is not None else None,
         )
         return None
-    found = await until_answered(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
+    found = await retry_until_deadline(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
     if found is None:
         log.warning(
             "no trade within an hour of BACKFILL_FROM; beginning now", symbol=symbol, backfill_from=start

@@ -8,24 +8,24 @@ import msgspec
 
 from marketfeed_service.health import Verdict
 from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
-from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.kafka.monitor import KafkaWatch
+from marketfeed_workers.kafka.monitor import KafkaMonitor
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.stall_detector import StreamWatch
+from marketfeed_workers.stall_detector import StallDetector
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
-from marketfeed_workers.symbol_assignment import Roster
-from marketfeed_workers.venues.monitor import VenueWatch
+from marketfeed_workers.symbol_assignment import SymbolAssignment
+from marketfeed_workers.venues.monitor import VenueMonitor
 
 VERSION: Final = importlib.metadata.version("marketfeed-workers")
 STUCK_AFTER_SECONDS: Final = 30.0
-HELD_BACK_SECONDS: Final = 10.0
+MAX_HOLD_SECONDS: Final = 10.0
 """An id reset is confirmed or excluded over REST within five seconds."""
 
 
-def moves(silent_seconds: float, drain_seconds: float) -> Verdict:
+def check_event_loop(silent_seconds: float, drain_seconds: float) -> Verdict:
     """Check that the event loop is not stuck; a drain may block it for `drain_seconds`."""
     return Verdict(
         silent_seconds < STUCK_AFTER_SECONDS + drain_seconds,
@@ -37,7 +37,7 @@ class WorkerHealth:
     """Implements `Health`.
 
     Attributes:
-        last_beat: monotonic time of the event loop's last iteration; `livez` fails when it is too old.
+        last_loop_at: monotonic time of the event loop's last iteration; `livez` fails when it is too old.
         draining: the worker is shutting down and flushes messages.
     """
 
@@ -47,30 +47,30 @@ class WorkerHealth:
         counters: Counters,
         pipeline: Pipeline,
         publisher: Publisher,
-        fleet: Fleet,
-        watch: VenueWatch,
-        streams: StreamWatch,
-        kafka: KafkaWatch,
-        roster: Roster,
+        pool: ConnectionPool,
+        watch: VenueMonitor,
+        streams: StallDetector,
+        kafka: KafkaMonitor,
+        assignment: SymbolAssignment,
         monotonic: Callable[[], float],
     ) -> None:
-        self.last_beat = monotonic()
+        self.last_loop_at = monotonic()
         self.draining = False
         self._settings = settings
         self._counters = counters
         self._pipeline = pipeline
         self._publisher = publisher
-        self._fleet = fleet
+        self._pool = pool
         self._watch = watch
         self._streams = streams
         self._kafka = kafka
-        self._roster = roster
+        self._assignment = assignment
         self._monotonic = monotonic
 
     def livez(self) -> Verdict:
         """Check that the event loop is not stuck."""
         drain_seconds = self._settings.drain_deadline_seconds if self.draining else 0.0
-        return moves(self._monotonic() - self.last_beat, drain_seconds)
+        return check_event_loop(self._monotonic() - self.last_loop_at, drain_seconds)
 
     def readyz(self) -> Verdict:
         """Check that every stream delivers."""
@@ -85,22 +85,22 @@ class WorkerHealth:
         """Return why the worker is not ready; "" if it is."""
         if self.draining:
             return "stopping"
-        if self._publisher.refusal:
-            return self._publisher.refusal
-        if self._publisher.is_locked_out:
-            return self._publisher.trouble
-        for connection in self._fleet.connections:
+        if self._publisher.fatal_error:
+            return self._publisher.fatal_error
+        if self._publisher.auth_failed:
+            return self._publisher.last_error
+        for connection in self._pool.connections:
             if connection.status().state != "streaming":
                 return f"connection {connection.status().id}: {connection.status().reason}"
         if self._pipeline.paused:
-            trouble = self._publisher.trouble
-            return "waiting for Kafka to acknowledge" + (f": {trouble}" if trouble else "")
+            last_error = self._publisher.last_error
+            return "waiting for Kafka to acknowledge" + (f": {last_error}" if last_error else "")
         if self._kafka.reason:
             return self._kafka.reason
         rejecting = [flow.symbol for flow in list(self._pipeline.flows.values()) if flow.is_rejecting]
         if rejecting:
             return f"all messages of {', '.join(sorted(rejecting)[:5])} are rejected: impossible times; see the log"
-        held = self._pipeline.held_back(HELD_BACK_SECONDS)
+        held = self._pipeline.held_symbols(MAX_HOLD_SECONDS)
         if held:
             return (
                 f"trades of {', '.join(sorted(held)[:5])} are held: their ids may have been reset, and REST has not "
@@ -127,8 +127,8 @@ class WorkerHealth:
                 symbol: _symbol_status(flow, self._streams.status(symbol))
                 for symbol, flow in list(self._pipeline.flows.items())
             },
-            refused_symbols={**self._roster.refused, **self._not_trading()},
-            connections=[connection.status() for connection in self._fleet.connections],
+            refused_symbols={**self._assignment.refused, **self._not_trading()},
+            connections=[connection.status() for connection in self._pool.connections],
             received={stream.topic: stream.received for stream in streams},
             acknowledged={stream.topic: stream.acknowledged for stream in streams},
             failed={stream.topic: stream.failed for stream in streams},
@@ -136,7 +136,7 @@ class WorkerHealth:
             rejected=dict(self._counters.rejections),
             unexpected=self._counters.unexpected,
             oldest_unacknowledged_seconds=round(self._publisher.oldest_unacknowledged_seconds, 1),
-            assignment=self._roster.applied,
+            assignment=self._assignment.applied,
         )
 
 
@@ -154,5 +154,5 @@ def _symbol_status(flow: SymbolFlow, streams: dict[str, StreamStatus]) -> Symbol
         quote_series=flow.quote_series,
         conflicts=flow.conflicts,
         unproven=flow.unproven,
-        held=len(flow.suspicion.trades) if flow.suspicion is not None else 0,
+        held=len(flow.suspected_reset.trades) if flow.suspected_reset is not None else 0,
     )

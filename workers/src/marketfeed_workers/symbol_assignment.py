@@ -18,8 +18,8 @@ from marketfeed_service.errors import SettingsError, StartupError
 from marketfeed_wire.assignment import Assignment, decode_assignment
 from marketfeed_wire.codec import DecodeError
 from marketfeed_workers import startup
-from marketfeed_workers.connection.pool import Fleet
-from marketfeed_workers.kafka.recovery import read_memory
+from marketfeed_workers.connection.pool import ConnectionPool
+from marketfeed_workers.kafka.recovery import recover_state
 from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.pipeline import Pipeline
@@ -29,10 +29,10 @@ from marketfeed_workers.world import World
 
 log = logs.get(__name__)
 
-LOOK_SECONDS: Final = 1.0
+CHECK_SECONDS: Final = 1.0
 ADOPT_SECONDS: Final = (60.0, 300.0)
 """When the gap records are read again after symbols were added: the previous process may have overlapped."""
-LOOK_AGAIN_SECONDS: Final = 300.0
+RECHECK_SECONDS: Final = 300.0
 """How often the venue is asked again about symbols that were left out: a halt ends, a listing begins."""
 
 
@@ -50,7 +50,7 @@ def read_assignment(file: str, world: World) -> Assignment:
         raise SettingsError(f"SYMBOLS_FILE={file!r} is no assignment file: {error}") from None
 
 
-class Roster:
+class SymbolAssignment:
     """The symbols of a worker.
 
     Attributes:
@@ -64,7 +64,7 @@ class Roster:
         settings: WorkerSettings,
         rest: VenueRest,
         pipeline: Pipeline,
-        fleet: Fleet,
+        pool: ConnectionPool,
         budgets: Sequence[WeightBudget | AttemptBudget],
         world: World,
     ) -> None:
@@ -73,16 +73,14 @@ class Roster:
         self._settings = settings
         self._rest = rest
         self._pipeline = pipeline
-        self._fleet = fleet
+        self._pool = pool
         self._budgets = budgets
         self._world = world
-        self._wanted = Assignment((), "")
+        self._desired = Assignment((), "")
         self._look_again_due = 0.0
         self._adopt_due: list[float] = []
         self._problem = ""
-        self._not_followed = logs.Episode(
-            log, "assignment could not be followed; reading on as before", "assignment followed"
-        )
+        self._not_followed = logs.Episode(log, "assignment not applied", "assignment applied")
 
     async def begin(self) -> None:
         """Settle what is read at first.
@@ -92,57 +90,57 @@ class Roster:
         """
         settings = self._settings
         if settings.symbols_file:
-            self._wanted = read_assignment(settings.symbols_file, self._world)
-            self._share_budgets(self._wanted)
+            self._desired = read_assignment(settings.symbols_file, self._world)
+            self._set_budget_share(self._desired)
         else:
-            self._wanted = Assignment(settings.binance_symbols, "")
-        chosen = await startup.choose_symbols(settings, self._rest, self._wanted.symbols)
+            self._desired = Assignment(settings.binance_symbols, "")
+        chosen = await startup.validate_symbols(settings, self._rest, self._desired.symbols)
         if not chosen.accepted and not settings.symbols_file:
-            raise startup.nothing_to_read(chosen)
+            raise startup.no_symbols_error(chosen)
         self.refused = chosen.refused
-        self._look_again_due = self._world.monotonic() + LOOK_AGAIN_SECONDS
+        self._look_again_due = self._world.monotonic() + RECHECK_SECONDS
         await self._add(chosen.accepted)
-        await self._fleet.read(chosen.accepted)
+        await self._pool.read(chosen.accepted)
 
     async def run(self) -> None:
         """Follow the assignment file, where there is one, and the venue's listing, until cancelled."""
         while True:
-            if self._fleet.covers(list(self._pipeline.flows)):
-                self.applied = self._wanted.hash
-            delay = LOOK_SECONDS
+            if self._pool.covers(list(self._pipeline.flows)):
+                self.applied = self._desired.hash
+            delay = CHECK_SECONDS
             try:
-                await self._look()
+                await self._check()
                 await self._adopt_gaps()
                 self._not_followed.end()
                 self._problem = ""
             except (SettingsError, StartupError, VenueError) as error:
-                self._say_once(str(error))
+                self._log_once(str(error))
                 if isinstance(error, Refused):
                     delay = REFUSED_SECONDS
             await asyncio.sleep(delay)
 
-    async def _look(self) -> None:
-        found = self._wanted
+    async def _check(self) -> None:
+        found = self._desired
         if self._settings.symbols_file:
             found = read_assignment(self._settings.symbols_file, self._world)
-            self._share_budgets(found)
-        if found.hash != self._wanted.hash:
+            self._set_budget_share(found)
+        if found.hash != self._desired.hash:
             self.applied = ""
-            await self._change(found)
+            await self._apply(found)
         elif self.refused and self._world.monotonic() >= self._look_again_due:
-            await self._change(found)
+            await self._apply(found)
 
     async def _adopt_gaps(self) -> None:
         """Close gap records of a process that ran on beside this one."""
         if not self._adopt_due or self._world.monotonic() < self._adopt_due[0]:
             return
-        memory = await asyncio.to_thread(read_memory, self._settings, self._world.read_topic)
+        recovered = await asyncio.to_thread(recover_state, self._settings, self._world.read_topic)
         del self._adopt_due[0]
         for symbol, flow in self._pipeline.flows.items():
-            self._pipeline.adopt_gaps(flow, list(memory.gaps[symbol].values()))
+            self._pipeline.adopt_gaps(flow, list(recovered.gaps[symbol].values()))
 
-    async def _change(self, found: Assignment) -> None:
-        self._look_again_due = self._world.monotonic() + LOOK_AGAIN_SECONDS
+    async def _apply(self, found: Assignment) -> None:
+        self._look_again_due = self._world.monotonic() + RECHECK_SECONDS
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
         flows = self._pipeline.flows
         # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
@@ -152,16 +150,16 @@ class Roster:
         added = [symbol for symbol in accepted if symbol not in flows]
         removed = [symbol for symbol in flows if symbol not in accepted]
         if added or removed:
-            log.info("symbols change", added=len(added), removed=len(removed), assignment=found.hash)
+            log.info("symbols changed", added=len(added), removed=len(removed), assignment=found.hash)
             self.applied = ""
         await self._add(added)
-        await self._fleet.read(accepted)
+        await self._pool.read(accepted)
         for symbol in removed:
             self._pipeline.remove_symbol(symbol)
         self.refused = refused
-        self._wanted = found
+        self._desired = found
 
-    def _share_budgets(self, found: Assignment) -> None:
+    def _set_budget_share(self, found: Assignment) -> None:
         for budget in self._budgets:
             budget.share = found.budget_share or self._settings.venue_budget_share
 
@@ -169,22 +167,22 @@ class Roster:
         """Make flows for `symbols`, each going on where Kafka remembers that it stopped."""
         if not symbols:
             return
-        memory = await asyncio.to_thread(read_memory, self._settings, self._world.read_topic)
+        recovered = await asyncio.to_thread(recover_state, self._settings, self._world.read_topic)
         first_ids = {
             symbol: await startup.first_id(self._settings, self._rest, symbol)
             for symbol in symbols
-            if symbol not in memory.progress
+            if symbol not in recovered.progress
         }
         now = self._world.monotonic()
         self._adopt_due = [now + seconds for seconds in ADOPT_SECONDS]
         for symbol in symbols:
             flow = self._pipeline.add_symbol(symbol)
-            startup.resume(memory, flow, first_ids.get(symbol))
+            startup.resume(recovered, flow, first_ids.get(symbol))
             if flow.missing:
-                self._pipeline.on_hole(symbol)
+                self._pipeline.on_gap(symbol)
 
-    def _say_once(self, problem: str) -> None:
+    def _log_once(self, problem: str) -> None:
         if problem != self._problem and self._not_followed.active:
-            log.warning("assignment not followed for another reason", reason=problem)
+            log.warning("assignment not applied for another reason", reason=problem)
         self._not_followed.begin(reason=problem)
         self._problem = problem

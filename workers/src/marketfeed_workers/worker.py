@@ -9,25 +9,25 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed_service import logs
 from marketfeed_workers import startup, validate
-from marketfeed_workers.backfill import RepairDesk
+from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.connection.connection import ConnectionParts
-from marketfeed_workers.connection.pool import Fleet
+from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.counters import Counters, StreamCounters
-from marketfeed_workers.kafka.checkpoints import ProgressTeller
-from marketfeed_workers.kafka.monitor import KafkaWatch
+from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
+from marketfeed_workers.kafka.monitor import KafkaMonitor
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.kafka.recovery import SharedMemory, read_memory
+from marketfeed_workers.kafka.recovery import SharedRecovery, recover_state
 from marketfeed_workers.metrics import WorkerMetrics
 from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.shutdown import stop_signals, unless_stopped
-from marketfeed_workers.stall_detector import StreamWatch
+from marketfeed_workers.stall_detector import StallDetector
 from marketfeed_workers.status import WorkerHealth
-from marketfeed_workers.stream.id_series_monitor import SeriesWatch
+from marketfeed_workers.stream.id_series_monitor import IdSeriesMonitor
 from marketfeed_workers.stream.pipeline import Pipeline
-from marketfeed_workers.symbol_assignment import Roster, read_assignment
+from marketfeed_workers.symbol_assignment import SymbolAssignment, read_assignment
 from marketfeed_workers.venues.clock import VenueClock
-from marketfeed_workers.venues.monitor import VenueWatch
+from marketfeed_workers.venues.monitor import VenueMonitor
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueRest
 from marketfeed_workers.world import World
@@ -46,7 +46,7 @@ async def print_validation(settings: WorkerSettings, world: World | None = None)
         rest, _ = _rest(
             settings, session, world, _counters(settings), VenueClock(world.now_us, world.monotonic)
         )
-        listed = await startup.until_answered(settings, rest.symbols)
+        listed = await startup.retry_until_deadline(settings, rest.symbols)
     print(validate.table(settings.binance_symbols, listed))
     return 1 if validate.validate(settings.binance_symbols, listed).refused else 0
 
@@ -69,14 +69,14 @@ async def run(settings: WorkerSettings, world: World | None = None) -> int:
             await asyncio.to_thread(world.wait_for_broker, settings, stopping=stop.is_set)
             if stop.is_set():
                 return 0
-            most_batch_bytes = await asyncio.to_thread(world.ensure_topics, settings)
+            max_batch_bytes = await asyncio.to_thread(world.ensure_topics, settings)
             if settings.kafka_acks != "all":
                 log.warning(
-                    "KAFKA_ACKS is not all: what is acknowledged can be lost with a broker, repeated or reordered",
+                    "KAFKA_ACKS is not all: acknowledged messages can be lost, duplicated or reordered",
                     acks=settings.kafka_acks,
                 )
-            worker = _make(settings, session, world, most_batch_bytes)
-            if not await unless_stopped(stop, worker.roster.begin()):
+            worker = _make(settings, session, world, max_batch_bytes)
+            if not await unless_stopped(stop, worker.assignment.begin()):
                 return 0
             return await worker.run(stop)
 
@@ -89,7 +89,7 @@ class _Worker:
         settings: WorkerSettings,
         rest: VenueRest,
         weight: WeightBudget,
-        most_batch_bytes: int | None,
+        max_batch_bytes: int | None,
         world: World,
         counters: Counters,
         clock: VenueClock,
@@ -97,36 +97,36 @@ class _Worker:
         venue = VENUES[settings.venue].reading(
             frozenset(cast(tuple[StreamKind, ...], settings.binance_streams))
         )
-        now_us, chance = world.now_us, world.rng
+        now_us, rng = world.now_us, world.rng
         self._world = world
         self._settings = settings
         self._counters = counters
         self._publisher = Publisher(
-            settings, now_us, most_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
+            settings, now_us, max_batch_bytes, make_producer=world.make_producer, monotonic=world.monotonic
         )
         self._pipeline = Pipeline(venue, self._publisher, counters, now_us, world.monotonic, clock)
-        self._progress = ProgressTeller(settings, self._pipeline, self._publisher, counters, now_us)
-        self._repair = RepairDesk(
+        self._checkpoints = CheckpointPublisher(settings, self._pipeline, self._publisher, counters, now_us)
+        self._backfiller = Backfiller(
             settings,
             self._pipeline,
             rest,
             counters,
             now_us,
-            chance,
+            rng,
             monotonic=world.monotonic,
             has_spare=lambda: weight.has_spare,
             has_ample_spare=lambda: weight.has_ample_spare,
         )
-        self._series = SeriesWatch(
+        self._series = IdSeriesMonitor(
             self._pipeline,
             rest,
             counters,
             lambda: weight.has_spare,
-            lambda symbol: self._fleet.covers([symbol]),
-            SharedMemory(partial(read_memory, settings, world.read_topic)),
+            lambda symbol: self._pool.covers([symbol]),
+            SharedRecovery(partial(recover_state, settings, world.read_topic)),
         )
-        self._watch = VenueWatch(rest, self._pipeline, counters, clock)
-        self._streams = StreamWatch(
+        self._watch = VenueMonitor(rest, self._pipeline, counters, clock)
+        self._streams = StallDetector(
             venue,
             rest,
             self._pipeline,
@@ -135,7 +135,7 @@ class _Worker:
             settings.ready_quiet_seconds,
             self._watch,
         )
-        self._kafka = KafkaWatch(settings, self._publisher, world.make_topic_probe(settings))
+        self._kafka = KafkaMonitor(settings, self._publisher, world.make_topic_probe(settings))
         attempts = AttemptBudget(
             venue.facts.connection_attempts,
             settings.venue_budget_share,
@@ -152,22 +152,24 @@ class _Worker:
             streams=self._streams,
             now_us=now_us,
             monotonic=world.monotonic,
-            chance=chance,
+            rng=rng,
         )
         most = venue.facts.max_streams_per_connection // len(venue.kinds)
-        self._fleet = Fleet(parts, min(settings.ws_shard_size, most))
-        self._streams.watch(self._fleet)
-        self.roster = Roster(settings, rest, self._pipeline, self._fleet, (weight, attempts), world)
+        self._pool = ConnectionPool(parts, min(settings.ws_shard_size, most))
+        self._streams.watch(self._pool)
+        self.assignment = SymbolAssignment(
+            settings, rest, self._pipeline, self._pool, (weight, attempts), world
+        )
         self._health = WorkerHealth(
             settings,
             counters,
             self._pipeline,
             self._publisher,
-            self._fleet,
+            self._pool,
             self._watch,
             self._streams,
             self._kafka,
-            self.roster,
+            self.assignment,
             world.monotonic,
         )
         self._registry = CollectorRegistry()
@@ -185,41 +187,41 @@ class _Worker:
                 venue=settings.venue,
                 shard=settings.shard,
                 symbols=len(self._pipeline.flows),
-                connections=len(self._fleet.connections),
+                connections=len(self._pool.connections),
                 metrics_port=server.port,
             )
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(part.run(), name=type(part).__name__)
                     for part in (
-                        self._fleet,
-                        self._repair,
+                        self._pool,
+                        self._backfiller,
                         self._watch,
                         self._streams,
                         self._kafka,
                         self._series,
-                        self.roster,
+                        self.assignment,
                     )
                 ]
-                await self._beat_until(stop)
+                await self._poll_until(stop)
                 self._health.draining = True
                 for task in running:
                     task.cancel()
             return self._drain()
 
-    async def _beat_until(self, stop: asyncio.Event) -> None:
+    async def _poll_until(self, stop: asyncio.Event) -> None:
         """Take in acknowledgements until told to stop, or until going on would lose something."""
         monotonic = self._world.monotonic
-        progress_due = monotonic()
-        while not stop.is_set() and not self._publisher.refusal:
+        checkpoint_due = monotonic()
+        while not stop.is_set() and not self._publisher.fatal_error:
             self._pipeline.poll()
-            self._repair.enforce_bounds()
-            if monotonic() >= progress_due:
-                self._progress.tell()
-                progress_due = monotonic() + self._settings.progress_interval_seconds
-            self._health.last_beat = self._world.monotonic()
+            self._backfiller.enforce_limits()
+            if monotonic() >= checkpoint_due:
+                self._checkpoints.publish()
+                checkpoint_due = monotonic() + self._settings.progress_interval_seconds
+            self._health.last_loop_at = self._world.monotonic()
             try:
-                async with asyncio.timeout(self._world.beat_seconds):  # costs no task, as `wait_for` does
+                async with asyncio.timeout(self._world.poll_seconds):  # costs no task, as `wait_for` does
                     await stop.wait()
             except TimeoutError:
                 continue
@@ -229,15 +231,15 @@ class _Worker:
         publisher, seconds = self._publisher, self._settings.drain_deadline_seconds
         monotonic = self._world.monotonic
         deadline = monotonic() + seconds
-        if publisher.refusal:
-            publisher.begin_anew(seconds / 2)
+        if publisher.fatal_error:
+            publisher.replace_producer(seconds / 2)
         else:
             while not publisher.flush(max(0.0, deadline - monotonic())):
-                self._pipeline.go_on()  # records of gaps, which waited for these acknowledgements
+                self._pipeline.run_deferred()  # records of gaps, which waited for these acknowledgements
                 self._pipeline.publish_gap_changes()
                 if not publisher.pending:
                     break
-        self._progress.tell(finally_=True)
+        self._checkpoints.publish(is_final=True)
         left = publisher.flush(max(0.0, deadline - monotonic()))
         counters = self._counters
         account = {
@@ -245,13 +247,13 @@ class _Worker:
             "acknowledged": sum(stream.acknowledged for stream in counters.topics),
             "backfilled": counters.backfilled,
         }
-        if publisher.refusal:
-            log.error("stopped because going on would lose data", reason=publisher.refusal, **account)
+        if publisher.fatal_error:
+            log.error("worker stopped to prevent data loss", reason=publisher.fatal_error, **account)
             return 1
         if left:
-            log.error("stopped before Kafka acknowledged everything", unacknowledged=left, **account)
+            log.error("worker stopped with unacknowledged messages", unacknowledged=left, **account)
             return 1
-        log.info("stopped; everything read is acknowledged", **account)
+        log.info("worker stopped, all messages acknowledged", **account)
         return 0
 
 
@@ -266,11 +268,11 @@ def _counters(settings: WorkerSettings) -> Counters:
 
 
 def _make(
-    settings: WorkerSettings, session: ClientSession, world: World, most_batch_bytes: int | None
+    settings: WorkerSettings, session: ClientSession, world: World, max_batch_bytes: int | None
 ) -> _Worker:
     counters, clock = _counters(settings), VenueClock(world.now_us, world.monotonic)
     rest, weight = _rest(settings, session, world, counters, clock)
-    return _Worker(settings, rest, weight, most_batch_bytes, world, counters, clock)
+    return _Worker(settings, rest, weight, max_batch_bytes, world, counters, clock)
 
 
 def _rest(

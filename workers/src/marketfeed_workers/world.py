@@ -67,13 +67,13 @@ class World:
         open_socket: transport -> what opens a WebSocket connection.
         http_session: makes the client of the venue's REST side.
         make_producer: makes a Kafka producer from librdkafka's properties.
-        read_topic: the values of a topic, from its beginning to its end; arguments as `ledger.whole_topic`.
+        read_topic: the values of a topic, from its beginning to its end; arguments as `ledger.read_whole_topic`.
         wait_for_broker: returns once Kafka answers.
         ensure_topics: creates and checks the topics; the largest batch that each of them takes.
         make_topic_probe: makes what asks Kafka whether the topics exist.
         make_health_server: makes the server of the four endpoints.
         read_file: the content of a file, here of SYMBOLS_FILE; raises OSError.
-        beat_seconds: how often acknowledgements are taken in while no frames come.
+        poll_seconds: how often acknowledgements are taken in while no frames come.
     """
 
     now_us: Callable[[], int] = now_us
@@ -82,10 +82,10 @@ class World:
     open_socket: dict[str, OpenSocket] = field(default_factory=TRANSPORTS.copy)
     http_session: Callable[[], AbstractAsyncContextManager[ClientSession]] = ClientSession
     make_producer: Callable[[dict[str, Any]], Producer] = Producer
-    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = recovery.whole_topic
+    read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] = recovery.read_whole_topic
     wait_for_broker: WaitForBroker = wait_for_broker
     ensure_topics: Callable[[WorkerSettings], int | None] = ensure_topics
     make_topic_probe: Callable[[WorkerSettings], TopicProbe] = topic_probe
     make_health_server: MakeHealthServer = HealthServer
     read_file: Callable[[str], bytes] = read_file
-    beat_seconds: float = 0.02
+    poll_seconds: float = 0.02

@@ -31,7 +31,7 @@ from marketfeed_workers.venues.venue import Venue
 log = logs.get(__name__)
 
 FIRST_DELAY_SECONDS: Final = 0.25
-LONGEST_DELAY_SECONDS: Final = 30.0
+MAX_DELAY_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = 1.0
 """Within which the same message arrives over both of two sessions."""
 
@@ -42,13 +42,13 @@ class StreamStates(Protocol):
     def broken(self, names: list[str]) -> set[str]:
         """Those that do not deliver what the venue has."""
 
-    def patience_seconds(self, name: str) -> float:
+    def first_message_timeout(self, name: str) -> float:
         """How long a new session may take to deliver a first message of the stream before REST is asked."""
 
     def seen(self, name: str) -> int:
         """How many messages of a stream have been received, over any session."""
 
-    async def lacking(self, names: list[str]) -> set[str]:
+    async def undelivered(self, names: list[str]) -> set[str]:
         """Those of which REST shows something newer than any session has delivered."""
 
 
@@ -65,7 +65,7 @@ class ConnectionParts:
     streams: StreamStates
     now_us: Callable[[], int]
     monotonic: Callable[[], float]
-    chance: random.Random
+    rng: random.Random
 
 
 class Connection:
@@ -79,10 +79,10 @@ class Connection:
         self._state: ConnectionState = "connecting"
         self._reason = "not connected yet"
         self._session: Session | None = None
-        self._renewal: asyncio.Event = asyncio.Event()
-        self._renewal_reason = ""
+        self._rotation_requested: asyncio.Event = asyncio.Event()
+        self._rotation_reason = ""
         self._attempts = 0
-        self._left_alone_until = 0.0
+        self._retry_after = 0.0
         """Until when the venue wants no other connection, as it said to one that was to replace this one."""
         self._log = log.bind(connection=number)
 
@@ -104,10 +104,10 @@ class Connection:
             reason=self._reason,
         )
 
-    def renew(self, reason: str) -> None:
+    def rotate(self, reason: str) -> None:
         """Replace the session by a new one, without a break."""
-        self._renewal_reason = reason
-        self._renewal.set()
+        self._rotation_reason = reason
+        self._rotation_requested.set()
 
     async def run(self) -> None:
         """Connect, and connect again whenever it ends, until cancelled."""
@@ -117,34 +117,34 @@ class Connection:
             self._log, "connection refused by the venue", "connection accepted by the venue"
         )
         # Attempts in vain are counted: the line that ends the episode has their number, and `/status` the last reason.
-        lost = logs.Episode(self._log, "connection ended", "connected", self._parts.monotonic)
+        lost = logs.Episode(self._log, "connection closed", "connected", self._parts.monotonic)
         while True:
             self._session = None
             self._state = "refused" if refused.active else "connecting"
             self._attempts += 1
-            self._renewal.clear()  # what was asked of the connection before
+            self._rotation_requested.clear()  # what was asked of the connection before
             got_data = False
             if ended_at is not None:  # beforehand: messages come with the handshake
-                self._parts.pipeline.note_outage(self.symbols, self._parts.monotonic() - ended_at)
+                self._parts.pipeline.mark_outage(self.symbols, self._parts.monotonic() - ended_at)
             try:
-                session = self._session = await self._open(note_deliveries=False)
+                session = self._session = await self._open(track_deliveries=False)
                 self._state, self._reason = "streaming", ""
                 refused.end()
                 if lost.active:
                     lost.end(streams=len(session.streams))
                 else:
-                    self._log.info("connected", streams=len(session.streams))
+                    self._log.info("connection opened", streams=len(session.streams))
                 ending = await self._stream()
                 ended_at = self._parts.monotonic()
                 got_data = self._session.got_data
                 message = str(ending)
                 delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)
-                delay = max(delay, self._left_alone_until - ended_at)
+                delay = max(delay, self._retry_after - ended_at)
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
                 self._state = "refused"
                 # What refuses an address is lifted, if ever, by people. Hours of asking often only make it worse.
-                delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
+                delay = REFUSED_SECONDS * self._parts.rng.uniform(0.8, 1.2)
                 refused.begin(reason=str(error), retry_in_seconds=round(delay))
                 await asyncio.sleep(delay)
                 continue
@@ -172,21 +172,21 @@ class Connection:
             await self._bring_up_to_date(session)
         except Unreachable:
             if self._session is session:  # otherwise it was replaced, by one that follows the change
-                self.renew("command_failed")
+                self.rotate("command_failed")
                 raise
 
     def cover(self) -> set[str]:
         """The streams that the venue sends to this connection now."""
         return set(self.session.streams) if self.session is not None else set()
 
-    async def _open(self, *, note_deliveries: bool) -> Session:
+    async def _open(self, *, track_deliveries: bool) -> Session:
         parts = self._parts
-        await parts.attempts.take()
+        await parts.attempts.acquire()
         session = Session(
             parts.venue, parts.settings, parts.pipeline, parts.counters, parts.now_us, parts.monotonic
         )
         base = self._settings.binance_ws_base or parts.venue.facts.ws_base
-        await session.open(parts.open_socket, base, self._streams(), note_deliveries=note_deliveries)
+        await session.open(parts.open_socket, base, self._streams(), track_deliveries=track_deliveries)
         await self._make_ready(session)
         return session
 
@@ -201,9 +201,9 @@ class Connection:
     async def _bring_up_to_date(self, session: Session) -> None:
         """Have `session` read what is wanted now: symbols can change while it opens, or while it is told of others."""
         while session.streams.keys() != set(self._streams()):
-            wanted = self._streams()
-            added = [stream for stream in wanted if stream not in session.streams]
-            removed = [stream for stream in session.streams if stream not in wanted]
+            desired = self._streams()
+            added = [stream for stream in desired if stream not in session.streams]
+            removed = [stream for stream in session.streams if stream not in desired]
             if added:
                 await session.subscribe(added)
             if removed:
@@ -215,7 +215,7 @@ class Connection:
             while True:
                 session = self._current()
                 ended = asyncio.create_task(session.ended(), name=f"ended-{self._number}")
-                due = asyncio.create_task(self._renewal_due(session), name=f"renewal-{self._number}")
+                due = asyncio.create_task(self._rotation_due(session), name=f"renewal-{self._number}")
                 try:
                     await asyncio.wait({ended, due}, return_when=asyncio.FIRST_COMPLETED)
                     if ended.done():
@@ -228,22 +228,22 @@ class Connection:
             self._state = "waiting"
             self._current().close()
 
-    async def _renewal_due(self, session: Session) -> str:
+    async def _rotation_due(self, session: Session) -> str:
         """Wait until the session should be replaced; the reason."""
         settings = self._settings
         age_seconds = rotation_age(
             session.connected_time_us / 1e6,
             min(settings.ws_rotate_after_seconds, self._parts.venue.facts.connection_life_seconds),
             parse_window(settings.ws_rotate_window),
-            self._parts.chance,
+            self._parts.rng,
         )
         announced = asyncio.create_task(session.ending_soon.wait(), name="announced")
-        asked = asyncio.create_task(self._renewal.wait(), name="asked")
+        asked = asyncio.create_task(self._rotation_requested.wait(), name="asked")
         try:
             seconds = max(0.0, session.connected_at + age_seconds - self._parts.monotonic())
             await asyncio.wait({announced, asked}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
-                return self._renewal_reason
+                return self._rotation_reason
             return "announced" if announced.done() else "rotation"
         finally:
             announced.cancel()
@@ -251,12 +251,10 @@ class Connection:
 
     async def _replace(self, old: Session, reason: str, old_ended: "asyncio.Task[Closed]") -> None:
         """Open a second session and close `old` once the new one delivers; keep `old` while it does not."""
-        self._renewal.clear()
-        self._log.info("replacing the connection", reason=reason)
+        self._rotation_requested.clear()
+        self._log.info("rotation started", reason=reason)
         delays = self._new_delays()
-        kept = logs.Episode(
-            self._log, "connection not replaced yet", "attempts to replace the connection ended"
-        )
+        kept = logs.Episode(self._log, "rotation failed", "rotation attempts ended")
         try:
             await self._open_successor(old, reason, old_ended, delays, kept)
         finally:
@@ -271,32 +269,32 @@ class Connection:
         kept: logs.Episode,
     ) -> None:
         while not old_ended.done():
-            left_alone_seconds = self._left_alone_until - self._parts.monotonic()
-            if left_alone_seconds > 0:
-                await asyncio.wait({old_ended}, timeout=left_alone_seconds)
+            retry_seconds = self._retry_after - self._parts.monotonic()
+            if retry_seconds > 0:
+                await asyncio.wait({old_ended}, timeout=retry_seconds)
                 continue
             broken = self._parts.streams.broken(self._streams())
             if reason.endswith("_stream") and not broken:
-                self._log.info("connection kept: its streams deliver again", reason=reason)
+                self._log.info("rotation cancelled: streams deliver again", reason=reason)
                 return
             try:
-                new = await self._open(note_deliveries=True)
+                new = await self._open(track_deliveries=True)
                 await self._warm_up(new, must_deliver=broken if reason.endswith("_stream") else set())
             except (Refused, Unreachable) as error:
                 self._parts.counters.failures[error.reason] += 1
                 delay = max(next(delays), getattr(error, "retry_after_seconds", 0.0))
                 if isinstance(error, Refused):
-                    delay = REFUSED_SECONDS * self._parts.chance.uniform(0.8, 1.2)
+                    delay = REFUSED_SECONDS * self._parts.rng.uniform(0.8, 1.2)
                 if isinstance(error, Refused | Limited):
-                    self._left_alone_until = self._parts.monotonic() + delay
+                    self._retry_after = self._parts.monotonic() + delay
                 kept.begin(reason=str(error), retry_in_seconds=round(delay, 2))
                 await asyncio.wait({old_ended}, timeout=delay)
                 continue
             self._session = new
             self._parts.counters.rotations[reason] += 1
             old.close()
-            self._renewal.clear()  # what was asked for meanwhile was asked of the old session
-            self._log.info("connection replaced", reason=reason, streams=len(new.streams))
+            self._rotation_requested.clear()  # what was asked for meanwhile was asked of the old session
+            self._log.info("connection rotated", reason=reason, streams=len(new.streams))
             return
 
     async def _warm_up(self, new: Session, must_deliver: set[str]) -> None:
@@ -311,7 +309,7 @@ class Connection:
         ended = asyncio.create_task(new.ended(), name="new-ended")
         try:
             await self._deliveries(new, ended, must_deliver)
-            idle = new.lacking - must_deliver
+            idle = new.undelivered - must_deliver
             await self._make_ready(new)
             new.use(idle)
         except (Unreachable, asyncio.CancelledError):
@@ -324,7 +322,7 @@ class Connection:
         """Wait until `new` delivers; raises as `_warm_up` does."""
         seen = await self._first_messages(new, ended)
         missing = await self._missing(new, ended, seen)
-        if must_deliver and must_deliver <= new.lacking:
+        if must_deliver and must_deliver <= new.undelivered:
             raise Unreachable("stream_stalled", _lacks(must_deliver, "either"))
         missing -= self._parts.streams.broken(self._streams())
         if missing:
@@ -334,11 +332,11 @@ class Connection:
         """Wait for first messages while that is of use; return the messages received of each stream before."""
         parts, started = self._parts, self._parts.monotonic()
         seen: dict[str, int] = {}
-        while new.lacking:
+        while new.undelivered:
             waited = parts.monotonic() - started
             if waited >= SETTLE_SECONDS and not seen:
-                seen = {name: parts.streams.seen(name) for name in new.lacking}
-            limit = max(map(parts.streams.patience_seconds, new.lacking))
+                seen = {name: parts.streams.seen(name) for name in new.undelivered}
+            limit = max(map(parts.streams.first_message_timeout, new.undelivered))
             # A stream without a history has a bound, too: nothing waits longer than the setting says.
             left = min(max(limit, 2 * SETTLE_SECONDS), self._settings.ws_warm_timeout_seconds) - waited
             if left <= 0:
@@ -349,13 +347,15 @@ class Connection:
     async def _missing(self, new: Session, ended: "asyncio.Task[Closed]", seen: dict[str, int]) -> set[str]:
         """The streams that the venue has something newer of than `new` has delivered."""
         streams = self._parts.streams
-        missing = {name for name in new.lacking if streams.seen(name) > seen.get(name, streams.seen(name))}
+        missing = {
+            name for name in new.undelivered if streams.seen(name) > seen.get(name, streams.seen(name))
+        }
         if missing:  # delivered by the session in use only, or a moment ago
             await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
-        behind = await streams.lacking(sorted(new.lacking - missing))
+        behind = await streams.undelivered(sorted(new.undelivered - missing))
         if behind:
             await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
-        return (missing | behind) & new.lacking
+        return (missing | behind) & new.undelivered
 
     async def _or_ended(
         self, what: Coroutine[object, object, object], ended: "asyncio.Task[Closed]", seconds: float
@@ -388,7 +388,7 @@ class Connection:
         return next(delays)
 
     def _new_delays(self) -> Iterator[float]:
-        return backoff.delays(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._parts.chance)
+        return backoff.delays(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, self._parts.rng)
 
 
 def _lacks(missing: set[str], how: str) -> str:

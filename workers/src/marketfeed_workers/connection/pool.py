@@ -10,15 +10,15 @@ from marketfeed_workers.venues.errors import Unreachable
 log = logs.get(__name__)
 
 
-def spread(current: Sequence[Sequence[str]], wanted: Sequence[str], size: int) -> list[list[str]]:
-    """`wanted` over connections of at most `size` symbols; a symbol stays where it is.
+def spread(current: Sequence[Sequence[str]], desired: Sequence[str], size: int) -> list[list[str]]:
+    """`desired` over connections of at most `size` symbols; a symbol stays where it is.
 
     The result has at least as many places as `current`, some perhaps empty; new symbols fill what room there is.
     """
-    known = set(wanted)
+    known = set(desired)
     places = [[symbol for symbol in symbols if symbol in known] for symbols in current]
     settled = {symbol for symbols in places for symbol in symbols}
-    for symbol in wanted:
+    for symbol in desired:
         if symbol in settled:
             continue
         roomy = next((place for place in places if len(place) < size), None)
@@ -29,7 +29,7 @@ def spread(current: Sequence[Sequence[str]], wanted: Sequence[str], size: int) -
     return places
 
 
-class Fleet:
+class ConnectionPool:
     """Opens, changes and closes connections; run `run` as a task."""
 
     def __init__(self, parts: ConnectionParts, symbols_per_connection: int) -> None:
@@ -76,9 +76,7 @@ class Fleet:
         try:
             await connection.change_symbols(symbols)
         except Unreachable as error:
-            log.warning(
-                "symbols could not be changed by command; opening a new connection", reason=str(error)
-            )
+            log.warning("subscription change failed", reason=str(error))
         if not symbols:
             task = self._tasks.pop(connection, None)
             if task is not None:

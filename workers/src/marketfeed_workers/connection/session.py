@@ -19,7 +19,7 @@ from marketfeed_workers.venues.venue import AppPing, Reply, ShutdownNotice, Venu
 
 log = logs.get(__name__)
 
-_LOOKS: Final = 8
+_CHECKS: Final = 8
 """How often within the idle timeout it is looked whether anything has come."""
 
 REPLY_SECONDS: Final = 10.0
@@ -34,8 +34,8 @@ class Session:
         connected_at: when it was opened, by the monotonic clock.
         last_frame_time_us: when anything last came, pings and pongs too.
         warm: set when every stream has delivered; of use only while that is noted.
-        lacking: the streams that have not delivered yet; empty unless that is noted.
-        proven: the streams that are known to deliver, or of which nothing newer exists.
+        undelivered: the streams that have not delivered yet; empty unless that is noted.
+        verified: the streams that are known to deliver, or of which nothing newer exists.
         ending_soon: set when the venue announces that it will close.
     """
 
@@ -53,8 +53,8 @@ class Session:
         self.connected_at = monotonic()
         self.got_data = False
         self.warm = asyncio.Event()
-        self.lacking: set[str] = set()
-        self.proven: set[str] = set()
+        self.undelivered: set[str] = set()
+        self.verified: set[str] = set()
         self.ending_soon = asyncio.Event()
         self._venue = venue
         self._settings = settings
@@ -62,7 +62,7 @@ class Session:
         self._counters = counters
         self._now_us = now_us
         self._monotonic = monotonic
-        self._notes_deliveries = False
+        self._tracks_deliveries = False
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._last_request_id = 0
         self._command_lock = asyncio.Lock()
@@ -70,18 +70,18 @@ class Session:
         self._watches: list[asyncio.Task[None]] = []
 
     async def open(
-        self, open_socket: OpenSocket, base: str, streams: Sequence[str], *, note_deliveries: bool
+        self, open_socket: OpenSocket, base: str, streams: Sequence[str], *, track_deliveries: bool
     ) -> None:
-        """Connect with `streams`; `note_deliveries`: note which of them have delivered.
+        """Connect with `streams`; `track_deliveries`: note which of them have delivered.
 
         Raises:
             Unreachable, Limited, Refused: see `errors`; nothing is left open then.
         """
         facts = self._venue.facts
-        self._notes_deliveries = note_deliveries
+        self._tracks_deliveries = track_deliveries
         in_url = streams if len(streams) <= facts.max_streams_in_url else ()
-        if note_deliveries:
-            self.lacking.update(in_url)  # beforehand: messages come with the response to the handshake
+        if track_deliveries:
+            self.undelivered.update(in_url)  # beforehand: messages come with the response to the handshake
         url = self._venue.stream_url(base, in_url)
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
         self._pipeline.attach(self._socket)
@@ -90,7 +90,7 @@ class Session:
         self.streams.update(dict.fromkeys(in_url))
         self._watches.append(asyncio.create_task(self._watch_silence(self._socket), name="session-watch"))
         if facts.app_ping is not None:
-            pinging = self._ask_for_life(self._socket, facts.app_ping)
+            pinging = self._send_keepalives(self._socket, facts.app_ping)
             self._watches.append(asyncio.create_task(pinging, name="session-ping"))
         if len(in_url) < len(streams):
             try:
@@ -118,8 +118,8 @@ class Session:
         """Frames that one read delivered."""
         self.last_frame_time_us = self._now_us()
         self.got_data = True
-        if self.lacking:
-            self._note_first_data(frames)
+        if self.undelivered:
+            self._track_deliveries(frames)
         for notice in self._pipeline.process(frames):
             if isinstance(notice, ShutdownNotice):
                 self.ending_soon.set()
@@ -138,8 +138,8 @@ class Session:
         Raises:
             Unreachable: the venue refused a command, did not answer, or does not list the streams.
         """
-        if self._notes_deliveries:
-            self.lacking.update(
+        if self._tracks_deliveries:
+            self.undelivered.update(
                 set(streams) - self.streams.keys()
             )  # beforehand: messages come before the reply
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
@@ -153,20 +153,20 @@ class Session:
             await self._command(partial(_with_names, self._venue.unsubscribe, chunk))
         for stream in streams:
             self.streams.pop(stream, None)
-        self.lacking.difference_update(streams)
+        self.undelivered.difference_update(streams)
 
     def use(self, idle: Collection[str]) -> None:
         """Take this session into use: its deliveries are no longer noted; of `idle` nothing newer exists."""
-        self.proven = (self.streams.keys() - self.lacking) | set(idle)
-        self._notes_deliveries = False
-        self.lacking = set()
+        self.verified = (self.streams.keys() - self.undelivered) | set(idle)
+        self._tracks_deliveries = False
+        self.undelivered = set()
 
     async def _verify(self, present: Sequence[str]) -> None:
         reply = await self._command(self._venue.list_subscriptions)
         listed = set(reply.result) if isinstance(reply.result, list) else set()
-        lacking = [stream for stream in present if stream not in listed]
-        if lacking:
-            raise Unreachable("subscription_lost", f"the venue does not list {', '.join(lacking[:5])}")
+        undelivered = [stream for stream in present if stream not in listed]
+        if undelivered:
+            raise Unreachable("subscription_lost", f"the venue does not list {', '.join(undelivered[:5])}")
 
     async def _command(self, make: Callable[[int], str]) -> Reply:
         """Send a command, paced as the venue demands, and wait for its reply."""
@@ -201,12 +201,12 @@ class Session:
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
         elif reply.error:
-            log.error("the venue reports an error", reason=reply.error)
+            log.error("venue error received", reason=reply.error)
 
-    def _note_first_data(self, frames: list[bytes]) -> None:
+    def _track_deliveries(self, frames: list[bytes]) -> None:
         for frame in frames:
-            self.lacking.discard(self._venue.stream_of(frame))
-        if not self.lacking:
+            self.undelivered.discard(self._venue.stream_of(frame))
+        if not self.undelivered:
             self.warm.set()
 
     async def _watch_silence(self, socket: Socket) -> None:
@@ -218,20 +218,20 @@ class Session:
         idle_seconds = self._settings.ws_idle_timeout_seconds
         seen_us, silent_looks = self.last_frame_time_us, 0
         while True:
-            await asyncio.sleep(idle_seconds / _LOOKS)
+            await asyncio.sleep(idle_seconds / _CHECKS)
             if self._pipeline.paused or self.last_frame_time_us != seen_us:
                 seen_us, silent_looks = self.last_frame_time_us, 0
                 continue
             silent_looks += 1
-            if silent_looks == _LOOKS // 2:
+            if silent_looks == _CHECKS // 2:
                 socket.ping()
                 self._counters.control_frames["ping"] += 1
-            elif silent_looks == _LOOKS:
-                log.warning("no frame and no pong came", silent_seconds=idle_seconds)
+            elif silent_looks == _CHECKS:
+                log.warning("connection timed out", silent_seconds=idle_seconds)
                 socket.abort()
                 return
 
-    async def _ask_for_life(self, socket: Socket, ping: AppPing) -> None:
+    async def _send_keepalives(self, socket: Socket, ping: AppPing) -> None:
         """Ping as the venue wants it; drop the connection when an answer fails to come though we read."""
         while True:
             await asyncio.sleep(ping.interval_seconds)
@@ -240,7 +240,7 @@ class Session:
             except Unreachable as error:
                 if self._pipeline.paused:
                     continue  # the answer may stand in the buffers that we do not read
-                log.warning("the venue does not answer its own ping", reason=str(error))
+                log.warning("keepalive timed out", reason=str(error))
                 socket.abort()
                 return
 

@@ -14,13 +14,13 @@ from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.pipeline import Pipeline
-from marketfeed_workers.stream.series_key import symbol_and_series
+from marketfeed_workers.stream.series_key import split_series_key
 
-QUOTES_EVERY: Final = 30
+QUOTE_CHECKPOINT_INTERVAL: Final = 30
 """Checkpoints of quotes are told with every so many of the trades': they only have to show ids that begin again."""
 
 
-class ProgressTeller:
+class CheckpointPublisher:
     """Publishes how far each symbol is acknowledged."""
 
     def __init__(
@@ -36,24 +36,24 @@ class ProgressTeller:
         self._publisher = publisher
         self._counters = counters
         self._now_us = now_us
-        self._told: dict[str, int] = {}
-        self._told_quotes: dict[str, tuple[int, int]] = {}
+        self._published: dict[str, int] = {}
+        self._published_quotes: dict[str, tuple[int, int]] = {}
         self._calls = 0
 
-    def tell(self, *, finally_: bool = False) -> None:
-        """Publish what has changed since it was last told; `finally_`: also what is told now and then only."""
+    def publish(self, *, is_final: bool = False) -> None:
+        """Publish what has changed since it was last told; `is_final`: also what is told now and then only."""
         self._pipeline.publish_gap_changes()
         now_us = self._now_us()
         records = []
         for name, acknowledged_id in self._publisher.acknowledged_trade_ids.items():
-            symbol, id_series = symbol_and_series(name)
+            symbol, id_series = split_series_key(name)
             flow = self._pipeline.flows.get(symbol)
             if flow is not None and flow.id_series != id_series:
                 continue  # of a series that has ended
             trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)
-            if trade_id <= self._told.get(name, self._pipeline.resumed_id(symbol)):
+            if trade_id <= self._published.get(name, self._pipeline.resumed_id(symbol)):
                 continue
-            self._told[name] = trade_id
+            self._published[name] = trade_id
             is_newest = flow is not None and flow.sequence.newest == trade_id
             progress = Progress(
                 self._venue,
@@ -64,7 +64,7 @@ class ProgressTeller:
                 flow.last_trade_time_us if flow is not None and is_newest else None,
             )
             records.append({"value": encode(progress), "key": progress_key(self._venue, symbol, id_series)})
-        records += self._quotes(now_us, all_of_them=finally_ or self._calls % QUOTES_EVERY == 0)
+        records += self._quotes(now_us, all_of_them=is_final or self._calls % QUOTE_CHECKPOINT_INTERVAL == 0)
         self._calls += 1
         if records:
             self._publisher.publish(self._counters.progress, records, now_us, {})
@@ -73,10 +73,13 @@ class ProgressTeller:
         """The checkpoints of quotes: of all symbols, or of those whose series has changed, or begun here."""
         for symbol, flow in self._pipeline.flows.items():
             now = (flow.quote_series, flow.last_update_id)
-            told = self._told_quotes.get(symbol)
-            is_new_series = told is None or told[0] != flow.quote_series
-            if flow.last_update_id < 0 or told == now or not (all_of_them or is_new_series):
+            published = self._published_quotes.get(symbol)
+            is_new_series = published is None or published[0] != flow.quote_series
+            if flow.last_update_id < 0 or published == now or not (all_of_them or is_new_series):
                 continue
-            self._told_quotes[symbol] = now
-            word = QuoteProgress(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
-            yield {"value": encode(word), "key": quote_progress_key(self._venue, symbol, flow.quote_series)}
+            self._published_quotes[symbol] = now
+            checkpoint = QuoteProgress(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
+            yield {
+                "value": encode(checkpoint),
+                "key": quote_progress_key(self._venue, symbol, flow.quote_series),
+            }

@@ -18,7 +18,7 @@ from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
 
-LOOK_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 0.5
 PROBE_SECONDS: Final = 3.0
 PROBE_TIMEOUT_SECONDS: Final = 3.0
 
@@ -45,7 +45,7 @@ def topic_probe(settings: WorkerSettings) -> TopicProbe:
     return probe
 
 
-class KafkaWatch:
+class KafkaMonitor:
     """Run `run` as a task.
 
     Attributes:
@@ -70,19 +70,19 @@ class KafkaWatch:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._probe_topics(), name="topics")
             while True:
-                self.look()
-                await asyncio.sleep(LOOK_SECONDS)
+                self.check()
+                await asyncio.sleep(CHECK_SECONDS)
 
     async def _probe_topics(self) -> None:
         while True:
             self._found = await asyncio.to_thread(self._probe)
             await asyncio.sleep(PROBE_SECONDS)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Bring `reason` up to date; log when it begins and when it ends."""
         age = self._publisher.oldest_unacknowledged_seconds
         if age > self._bound_seconds:
-            details = self._publisher.trouble or self._found
+            details = self._publisher.last_error or self._found
             self.reason = f"Kafka has not acknowledged a message for {age:.0f} s" + (
                 f": {details}" if details else ""
             )

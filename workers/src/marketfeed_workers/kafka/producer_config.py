@@ -9,8 +9,8 @@ CLIENT_BATCH_BYTES: Final = 1_000_000
 """librdkafka's default for message.max.bytes and batch.size; larger ones gain nothing here."""
 
 
-def producer_config(settings: WorkerSettings, most_batch_bytes: int | None = None) -> dict[str, Any]:
-    """The librdkafka properties of the producer; `most_batch_bytes`: the largest batch that each topic takes."""
+def producer_config(settings: WorkerSettings, max_batch_bytes: int | None = None) -> dict[str, Any]:
+    """The librdkafka properties of the producer; `max_batch_bytes`: the largest batch that each topic takes."""
     is_exact = settings.kafka_acks == "all"
     config = {
         **client_config(settings),
@@ -31,6 +31,6 @@ def producer_config(settings: WorkerSettings, most_batch_bytes: int | None = Non
         # Where a batch is refused for good nothing after it is sent: the topic ends there, without a hole, and the
         # next process goes on from there. Without this it would repeat, out of order, all that came after the hole.
         config["enable.gapless.guarantee"] = True
-    if most_batch_bytes is not None and most_batch_bytes < CLIENT_BATCH_BYTES:
-        config["batch.size"] = config["message.max.bytes"] = most_batch_bytes
+    if max_batch_bytes is not None and max_batch_bytes < CLIENT_BATCH_BYTES:
+        config["batch.size"] = config["message.max.bytes"] = max_batch_bytes
     return config

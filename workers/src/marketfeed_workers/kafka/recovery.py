@@ -33,7 +33,7 @@ _METADATA_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
-class Memory:
+class RecoveredState:
     """What earlier processes of this venue have told."""
 
     progress: dict[str, int] = field(default_factory=dict)
@@ -54,102 +54,102 @@ class Memory:
         told += [gap.id_series for gap in self.gaps.get(symbol, {}).values()]
         return max(told, default=0)
 
-    def _take_quotes(self, venue: str, value: bytes) -> None:
+    def _add_quote_checkpoint(self, venue: str, value: bytes) -> None:
         progress = decode_quote_progress(value)
-        held = self.quotes.get(progress.symbol)
+        known = self.quotes.get(progress.symbol)
         if progress.venue == venue and (
-            held is None or (progress.id_series, progress.update_id) >= (held.id_series, held.update_id)
+            known is None or (progress.id_series, progress.update_id) >= (known.id_series, known.update_id)
         ):
             self.quotes[progress.symbol] = progress
 
-    def take_progress(self, venue: str, value: bytes) -> None:
+    def add_checkpoint(self, venue: str, value: bytes) -> None:
         """A record of the progress topic."""
         if b'"update_id"' in value:
-            self._take_quotes(venue, value)
+            self._add_quote_checkpoint(venue, value)
             return
         progress = decode_progress(value)
-        held = self.checkpoints.get(progress.symbol)
+        known = self.checkpoints.get(progress.symbol)
         # Of two workers of a symbol one may still publish the series that has ended, or be behind. Records of several
         # keys, and so of several partitions, come in any order.
         if progress.venue == venue and (
-            held is None or (progress.id_series, progress.trade_id) >= (held.id_series, held.trade_id)
+            known is None or (progress.id_series, progress.trade_id) >= (known.id_series, known.trade_id)
         ):
             self.checkpoints[progress.symbol] = progress
             self.progress[progress.symbol] = progress.trade_id
             self.acknowledged_time_us[progress.symbol] = progress.acknowledged_time_us
 
-    def take_gap(self, venue: str, value: bytes) -> None:
+    def add_gap(self, venue: str, value: bytes) -> None:
         """A record of the gaps topic."""
         gap = decode_gap(value)
-        held = self.gaps[gap.symbol].get(gap.first_id)
-        if gap.venue == venue and (held is None or gap.id_series >= held.id_series):
+        known = self.gaps[gap.symbol].get(gap.first_id)
+        if gap.venue == venue and (known is None or gap.id_series >= known.id_series):
             self.gaps[gap.symbol][gap.first_id] = gap
 
 
-def read_memory(
+def recover_state(
     settings: WorkerSettings,
     read_topic: Callable[[WorkerSettings, str, float], Iterator[bytes]] | None = None,
-) -> Memory:
+) -> RecoveredState:
     """Read both topics to their ends.
 
     Raises:
         StartupError: one cannot be read, or that took longer than START_DEADLINE_SECONDS.
     """
-    memory = Memory()
+    state = RecoveredState()
     deadline = time.monotonic() + settings.start_deadline_seconds
-    takers = {
-        settings.market_progress_topic: memory.take_progress,
-        settings.market_gaps_topic: memory.take_gap,
+    handlers = {
+        settings.market_progress_topic: state.add_checkpoint,
+        settings.market_gaps_topic: state.add_gap,
     }
-    for topic, take in takers.items():
+    for topic, apply in handlers.items():
         try:
-            for value in (read_topic or whole_topic)(settings, topic, deadline):
-                _take(take, settings.venue, topic, value)
+            for value in (read_topic or read_whole_topic)(settings, topic, deadline):
+                _apply(apply, settings.venue, topic, value)
         except KafkaException as error:
             # Never taken for a topic without records: what it remembers would be missed without a word.
             raise StartupError(
                 f"topic {topic} cannot be read: {error.args[0].str()}; check that this user may, and Kafka"
             ) from None
-    return memory
+    return state
 
 
-class SharedMemory:
+class SharedRecovery:
     """Kafka's memory as of now: those that need it while it is being read share the next reading.
 
     A venue that begins the ids of all its symbols again at once costs two readings, not one a symbol.
     """
 
-    def __init__(self, read: Callable[[], Memory]) -> None:
+    def __init__(self, read: Callable[[], RecoveredState]) -> None:
         """`read` is called in a thread."""
         self._read = read
         self._lock = asyncio.Lock()
         self._calls = count(1)
         self._begun = 0
-        self._memory = Memory()
+        self._recovered_state = RecoveredState()
 
-    async def __call__(self) -> Memory:
+    async def __call__(self) -> RecoveredState:
         """Return what both topics hold, read to ends that are no older than this call.
 
         Raises:
-            StartupError: see `read_memory`.
+            StartupError: see `recover_state`.
         """
         call = next(self._calls)
         async with self._lock:
             if self._begun < call:
                 begun = next(self._calls)
-                self._memory = await asyncio.to_thread(self._read)
+                self._recovered_state = await asyncio.to_thread(self._read)
                 self._begun = begun
-            return self._memory
+            return self._recovered_state
 
 
-def _take(take: Callable[[str, bytes], None], venue: str, topic: str, value: bytes) -> None:
+def _apply(apply: Callable[[str, bytes], None], venue: str, topic: str, value: bytes) -> None:
     try:
-        take(venue, value)
+        apply(venue, value)
     except DecodeError as error:
-        log.warning("a record of our own topic cannot be read; passed over", topic=topic, reason=str(error))
+        log.warning("ledger record skipped", topic=topic, reason=str(error))
 
 
-def whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
+def read_whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
     """The values of a topic, from its beginning to the end that it has now.
 
     Raises:

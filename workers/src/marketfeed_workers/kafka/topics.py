@@ -25,18 +25,18 @@ from marketfeed_workers.settings import WorkerSettings
 
 log = logs.get(__name__)
 
-_ANSWER_SECONDS: Final = 5.0
+_REQUEST_TIMEOUT_SECONDS: Final = 5.0
 _CREATE_SECONDS: Final = 3.0
 _CLEANUP: Final = "cleanup.policy"
 _MIN_RETENTION_MS: Final = 86_400_000
-_ASSUMED_ON_CREATION: Final = {
+_TOLERATED_ON_CREATION: Final = {
     # A broker that cannot create topics by request may still create them when they are asked for (the embedded one).
     KafkaError._UNSUPPORTED_FEATURE,
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._TIMED_OUT,
     KafkaError.TOPIC_ALREADY_EXISTS,
 }
-_NO_RIGHT: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+_UNAUTHORIZED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 MIN_BATCH_BYTES: Final = 16_384
 """What a topic must take at least: the longest message with room to spare (a gap's note is cut to what they take)."""
@@ -45,7 +45,7 @@ _BATCH_RESERVE_BYTES: Final = 512
 """For a batch's own header: how exactly a client counts it differs with the protocol's version."""
 
 
-def wanted_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
+def required_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
     """The worker's topics, and the configuration that each is created with."""
     data = market_data_policy(settings.kafka_topic_retention_hours)
     return {
@@ -64,20 +64,20 @@ def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = tim
         StartupError: one is missing and could not be created, or cannot do what it is for; the message names it.
     """
     admin = AdminClient(client_config(settings))
-    wanted = wanted_topics(settings)
+    required = required_topics(settings)
     try:
-        cluster = admin.list_topics(timeout=_ANSWER_SECONDS)
+        cluster = admin.list_topics(timeout=_REQUEST_TIMEOUT_SECONDS)
     except KafkaException as error:
         raise StartupError(
             f"the topics cannot be listed: {error.args[0].str()}; check KAFKA_BROKER, and Kafka"
         ) from None
     # Both requests below go to the controller. The embedded broker has none, and each would wait for its timeout.
     has_controller = cluster.controller_id in cluster.brokers
-    missing = [topic for topic in wanted if topic not in cluster.topics]
+    missing = [topic for topic in required if topic not in cluster.topics]
     if missing and settings.kafka_create_topics and has_controller:
         _create(
             admin,
-            [NewTopic(topic, settings.kafka_topic_partitions, config=wanted[topic]) for topic in missing],
+            [NewTopic(topic, settings.kafka_topic_partitions, config=required[topic]) for topic in missing],
         )
     deadline = monotonic() + settings.start_deadline_seconds
     for topic in missing:
@@ -85,21 +85,21 @@ def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = tim
     if not has_controller:
         log.info("topic policies not checked: the broker names no controller")
         return None
-    return _check(admin, wanted)
+    return _check(admin, required)
 
 
-def _check(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> int | None:
+def _check(admin: AdminClient, required: Mapping[str, Mapping[str, str]]) -> int | None:
     """Check every topic's policies; the smallest max.message.bytes, which limits whole batches, None if not known."""
     limits: list[int] = []
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in wanted]
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in required]
     try:
-        topics = admin.list_topics(timeout=_ANSWER_SECONDS).topics
-        answers = admin.describe_configs(resources, request_timeout=_CREATE_SECONDS)
-        for resource, answer in answers.items():
-            found = {name: entry.value for name, entry in answer.result().items()}
+        topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_SECONDS).topics
+        responses = admin.describe_configs(resources, request_timeout=_CREATE_SECONDS)
+        for resource, response in responses.items():
+            found = {name: entry.value for name, entry in response.result().items()}
             partitions = topics[resource.name].partitions.values() if resource.name in topics else ()
             replicas = min((len(each.replicas) for each in partitions), default=None)
-            limits.append(_check_policy(resource.name, wanted[resource.name], found, replicas))
+            limits.append(_check_policy(resource.name, required[resource.name], found, replicas))
     except KafkaException as error:
         # Not every user may, not every broker can. The client's own limit, a topic's by default, is then taken.
         log.warning(
@@ -111,7 +111,7 @@ def _check(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> int |
 
 
 def _check_policy(
-    topic: str, wanted: Mapping[str, str], found: Mapping[str, str | None], replicas: int | None
+    topic: str, required: Mapping[str, str], found: Mapping[str, str | None], replicas: int | None
 ) -> int:
     """The largest batch that the topic takes.
 
@@ -119,16 +119,16 @@ def _check_policy(
         StartupError: it cannot do what it is for.
     """
     policy, limit = found.get(_CLEANUP) or "", int(found.get("max.message.bytes") or 0)
-    if policy != wanted[_CLEANUP]:
+    if policy != required[_CLEANUP]:
         raise StartupError(
             f"topic {topic} has {_CLEANUP}={policy}, and would "
             + (
                 "keep only the last message of each symbol"
-                if wanted[_CLEANUP] == "delete"
+                if required[_CLEANUP] == "delete"
                 else "forget with time how far symbols were read and which trades are missing"
             )
-            + f"; set it to {wanted[_CLEANUP]} (kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
-            f"--add-config {_CLEANUP}={wanted[_CLEANUP]}), or name another topic"
+            + f"; set it to {required[_CLEANUP]} (kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
+            f"--add-config {_CLEANUP}={required[_CLEANUP]}), or name another topic"
         )
     if limit < MIN_BATCH_BYTES:
         raise StartupError(
@@ -141,7 +141,7 @@ def _check_policy(
             f"topic {topic} has min.insync.replicas={in_sync} and {replicas} replicas: no message would be "
             "acknowledged; raise its replicas, or lower min.insync.replicas"
         )
-    if wanted[_CLEANUP] == "delete":
+    if required[_CLEANUP] == "delete":
         _warn_of_short_retention(topic, found)
     return limit
 
@@ -150,30 +150,30 @@ def _warn_of_short_retention(topic: str, found: Mapping[str, str | None]) -> Non
     retention_ms = int(found.get("retention.ms") or -1)
     if 0 <= retention_ms < _MIN_RETENTION_MS:
         log.warning(
-            "topic is kept for less than a day: a consumer that is away for longer loses data",
+            "topic retention below a day",
             topic=topic,
             retention_hours=round(retention_ms / 3_600_000, 2),
         )
     if int(found.get("retention.bytes") or -1) >= 0:
         log.warning(
-            "topic is bounded by size: a consumer that is away may lose data sooner than retention.ms says",
+            "topic retention limited by size",
             topic=topic,
             retention_bytes=found["retention.bytes"],
         )
 
 
 def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
-    for topic, answer in admin.create_topics(topics, request_timeout=_CREATE_SECONDS).items():
+    for topic, response in admin.create_topics(topics, request_timeout=_CREATE_SECONDS).items():
         try:
-            answer.result()  # bounded by the request's own time-out
+            response.result()  # bounded by the request's own time-out
         except KafkaException as error:
             reason: KafkaError = error.args[0]
-            if reason.code() in _NO_RIGHT:
+            if reason.code() in _UNAUTHORIZED:
                 raise StartupError(
                     f"topic {topic} is not to be seen by this user, and it may not be created: {reason.str()}; where "
                     "the topic exists give the user Describe and Write, otherwise create it, or give the user Create"
                 ) from None
-            if reason.code() not in _ASSUMED_ON_CREATION:
+            if reason.code() not in _TOLERATED_ON_CREATION:
                 raise StartupError(
                     f"topic {topic} could not be created: {reason.str()}; create it, or allow this user to"
                 ) from None
@@ -185,16 +185,16 @@ def _await_topic(
     admin: AdminClient, topic: str, deadline: float, monotonic: Callable[[], float] = time.monotonic
 ) -> None:
     while True:
-        answer = admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics[topic]
-        if answer.error is None and answer.partitions:
+        response = admin.list_topics(topic, timeout=_REQUEST_TIMEOUT_SECONDS).topics[topic]
+        if response.error is None and response.partitions:
             return
-        if answer.error is not None and answer.error.code() in _NO_RIGHT:
+        if response.error is not None and response.error.code() in _UNAUTHORIZED:
             raise StartupError(
-                f"topic {topic} is not to be seen by this user: {answer.error.str()}; give the user Describe and "
+                f"topic {topic} is not to be seen by this user: {response.error.str()}; give the user Describe and "
                 "Write on it"
             )
         if monotonic() > deadline:
-            reason = answer.error.str() if answer.error is not None else "it has no partitions"
+            reason = response.error.str() if response.error is not None else "it has no partitions"
             raise StartupError(
                 f"topic {topic} is not there ({reason}); create it, or set KAFKA_CREATE_TOPICS=true"
             )

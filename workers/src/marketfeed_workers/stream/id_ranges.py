@@ -17,13 +17,13 @@ class IdRange(NamedTuple):
         return self.last - self.first + 1
 
 
-def holds(ranges: Iterable[IdRange], trade_id: int) -> bool:
+def contains(ranges: Iterable[IdRange], trade_id: int) -> bool:
     """Whether an id is in one of `ranges`."""
     return any(first <= trade_id <= last for first, last in ranges)
 
 
-def holder(ranges: Sequence[IdRange]) -> Callable[[int], bool]:
-    """As `holds`, for many questions about the same sorted `ranges`."""
+def membership(ranges: Sequence[IdRange]) -> Callable[[int], bool]:
+    """As `contains`, for many questions about the same sorted `ranges`."""
     firsts = [first for first, _ in ranges]
 
     def is_held(trade_id: int) -> bool:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from marketfeed_wire import BookTicker, Trade, same_trade
 
-DECISIVE: Final = 10
+DECISIVE_TRADES: Final = 10
 """Trades in a row that decide where REST does not answer."""
 MAX_HELD: Final = 1000
 """Trades of a symbol that are held back at most; then they decide, whatever REST says later."""
@@ -37,33 +37,33 @@ OUTAGE_SECONDS: Final = 60.0
 """After a connection was away for so long, ids that have begun again may have passed any newest known."""
 MAX_IDS_A_SECOND: Final = 1000
 """How far ids that have begun again may have come in a shorter outage: what a busy symbol trades."""
-LOOK_AT_MOST_SECONDS: Final = 2.0
+MAX_STEP_SECONDS: Final = 2.0
 """It is looked every second; where more than this has passed the process was frozen."""
 MAX_HELD_QUOTES: Final = 1000
 
 
-class Verdict(Enum):
+class SeriesDecision(Enum):
     """What was found out."""
 
-    SAME = auto()
+    CONTINUES = auto()
     """The ids go on; what was held is odd."""
-    NEW = auto()
+    RESTARTED = auto()
     """The ids begin again."""
-    UNKNOWN = auto()
+    UNDECIDED = auto()
 
 
 @dataclass(slots=True)
-class Suspicion:
+class SuspectedReset:
     """The trades of a symbol that are held back since a suspect one came.
 
     Attributes:
         after_time_us: when the newest trade before was matched.
         expected: the id that would come next if the ids go on.
         since: by the monotonic clock.
-        unanswered: whether REST has been asked in vain.
-        asked: how often REST has answered and that decided nothing.
+        rest_failed: whether REST has been asked in vain.
+        responses: how often REST has answered and that decided nothing.
         known_to: what `SymbolFlow.known_to` was before.
-        is_jump: nothing but a jump is suspect: the first ids of this process lie beyond those of the one before, and
+        is_gap: nothing but a jump is suspect: the first ids of this process lie beyond those of the one before, and
             the venue may have begun again and come further meanwhile. Without an answer the ids go on.
         is_decided: they begin again; which number the new series has is being read from Kafka.
     """
@@ -72,9 +72,9 @@ class Suspicion:
     expected: int
     since: float
     trades: list[Trade] = field(default_factory=list)
-    unanswered: bool = False
-    asked: int = 0
-    is_jump: bool = False
+    rest_failed: bool = False
+    responses: int = 0
+    is_gap: bool = False
     known_to: int = -1
     is_decided: bool = False
 
@@ -86,27 +86,33 @@ class Suspicion:
         self.trades.append(trade)
         return True
 
-    def judge(self) -> Verdict:
+    def decide(self) -> SeriesDecision:
         """What the held trades themselves decide."""
-        if self.is_jump:
-            return Verdict.SAME if self.unanswered or len(self.trades) >= MAX_HELD else Verdict.UNKNOWN
+        if self.is_gap:
+            return (
+                SeriesDecision.CONTINUES
+                if self.rest_failed or len(self.trades) >= MAX_HELD
+                else SeriesDecision.UNDECIDED
+            )
         before: Trade | None = None
         rising = 0
         for trade in self.trades:
             if trade.trade_id == self.expected and (before is None or before.trade_id + 1 != trade.trade_id):
-                return Verdict.SAME
+                return SeriesDecision.CONTINUES
             if before is None or (
                 trade.trade_id > before.trade_id and trade.trade_time_us >= before.trade_time_us
             ):
                 rising += 1
                 before = trade
-        is_decided = rising >= DECISIVE and (self.unanswered or len(self.trades) >= MAX_HELD)
+        is_decided = rising >= DECISIVE_TRADES and (self.rest_failed or len(self.trades) >= MAX_HELD)
         if is_decided:
-            return Verdict.NEW
-        return Verdict.SAME if len(self.trades) >= MAX_HELD else Verdict.UNKNOWN
+            return SeriesDecision.RESTARTED
+        return SeriesDecision.CONTINUES if len(self.trades) >= MAX_HELD else SeriesDecision.UNDECIDED
 
 
-def judge_newest(newest: Trade | None, after_time_us: int, expected: int, is_missing: bool) -> Verdict:
+def decide_by_newest(
+    newest: Trade | None, after_time_us: int, expected: int, is_missing: bool
+) -> SeriesDecision:
     """What the venue's newest trade by REST says.
 
     Args:
@@ -116,10 +122,10 @@ def judge_newest(newest: Trade | None, after_time_us: int, expected: int, is_mis
         is_missing: whether the id of `newest` is one that this series lacks.
     """
     if newest is None or is_missing:
-        return Verdict.UNKNOWN
+        return SeriesDecision.UNDECIDED
     if newest.trade_id < expected and newest.trade_time_us > after_time_us + MS_US:
-        return Verdict.NEW
-    return Verdict.UNKNOWN
+        return SeriesDecision.RESTARTED
+    return SeriesDecision.UNDECIDED
 
 
 MS_US: Final = 1000
@@ -131,9 +137,9 @@ FRESH_US: Final = 2_000_000
 older a moment later, when it is asked for again."""
 
 
-def judge_known(
+def decide_by_known_row(
     row: Trade | None, known_time_us: int | None, now_us: int, known: Trade | None = None
-) -> Verdict:
+) -> SeriesDecision:
     """What the venue's row of the newest id of the series says, of which the time is known.
 
     Args:
@@ -141,27 +147,27 @@ def judge_known(
         known: the trade itself, where the times of REST are in doubt: with its price, quantity and side it is the same.
     """
     if row is None or known_time_us is None:
-        return Verdict.UNKNOWN
+        return SeriesDecision.UNDECIDED
     if row.trade_time_us <= known_time_us + MS_US:
-        return Verdict.SAME
+        return SeriesDecision.CONTINUES
     if known is not None and same_trade(replace(row, trade_time_us=known.trade_time_us), known):
-        return Verdict.SAME
-    return Verdict.UNKNOWN if row.trade_time_us > now_us - FRESH_US else Verdict.NEW
+        return SeriesDecision.CONTINUES
+    return SeriesDecision.UNDECIDED if row.trade_time_us > now_us - FRESH_US else SeriesDecision.RESTARTED
 
 
-def judge_first_since(first_id: int | None, known_id: int) -> Verdict:
+def decide_by_first_since(first_id: int | None, known_id: int) -> SeriesDecision:
     """What the first id after the newest trade `known_id` says, where the venue has no row of that trade itself.
 
     Ids and times rise together: a later trade with a lower id is of another series.
     """
     if first_id is None:
-        return Verdict.UNKNOWN
-    return Verdict.NEW if first_id <= known_id else Verdict.SAME
+        return SeriesDecision.UNDECIDED
+    return SeriesDecision.RESTARTED if first_id <= known_id else SeriesDecision.CONTINUES
 
 
-def judge_newest_update(newest_id: int | None, below: int) -> Verdict:
+def decide_by_newest_update(newest_id: int | None, below: int) -> SeriesDecision:
     """What the venue's newest update id by REST says of quotes that stay below `below`; without one they decide."""
-    return Verdict.NEW if newest_id is None or newest_id < below else Verdict.SAME
+    return SeriesDecision.RESTARTED if newest_id is None or newest_id < below else SeriesDecision.CONTINUES
 
 
 @dataclass(slots=True)
@@ -170,13 +176,13 @@ class LowQuotes:
 
     Attributes:
         below: the newest update id when the first came.
-        looked: when it was last looked at them, by the monotonic clock.
+        observed_at: when it was last looked at them, by the monotonic clock.
         observed: for how long they have been observed: not while the process was frozen, when what came waits in the
             buffers of several connections, and is read from one after the other.
     """
 
     below: int
-    looked: float
+    observed_at: float
     observed: float = 0.0
     quotes: list[BookTicker] = field(default_factory=list)
 
@@ -189,17 +195,17 @@ class LowQuotes:
             del self.quotes[0]
         return True
 
-    def look(self, now: float) -> None:
+    def observe(self, now: float) -> None:
         """Take in that time has passed since the last look."""
-        self.observed += min(now - self.looked, LOOK_AT_MOST_SECONDS)
-        self.looked = now
+        self.observed += min(now - self.observed_at, MAX_STEP_SECONDS)
+        self.observed_at = now
 
     def is_decided(self) -> bool:
         """Whether so many have come, over so long a time, that a new series is likely."""
         return len(self.quotes) >= DECISIVE_QUOTES and self.observed >= QUOTES_SECONDS
 
 
-def begins_at(first_since: int | None, held: Sequence[Trade]) -> int | None:
+def series_start(first_since: int | None, held: Sequence[Trade]) -> int | None:
     """The first id of a new series: as REST has it where that is sound, otherwise the lowest that is held."""
     lowest = min((trade.trade_id for trade in held), default=None)
     if first_since is None or (lowest is not None and first_since > lowest):

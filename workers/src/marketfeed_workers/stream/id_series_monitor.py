@@ -9,17 +9,17 @@ from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
 from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.kafka.recovery import Memory
+from marketfeed_workers.kafka.recovery import RecoveredState
 from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.id_series import (
     MS_US,
     LowQuotes,
-    Suspicion,
-    Verdict,
-    begins_at,
-    judge_first_since,
-    judge_newest,
-    judge_newest_update,
+    SeriesDecision,
+    SuspectedReset,
+    decide_by_first_since,
+    decide_by_newest,
+    decide_by_newest_update,
+    series_start,
 )
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -28,17 +28,17 @@ from marketfeed_workers.venues.venue import VenueRest
 
 log = logs.get(__name__)
 
-LOOK_SECONDS: Final = 1.0
-PATIENCE_SECONDS: Final = 3.0
+CHECK_SECONDS: Final = 1.0
+REST_TIMEOUT_SECONDS: Final = 3.0
 """How long an answer of REST is waited for before the held trades may decide without it."""
-ASKED_AT_MOST: Final = 5
+MAX_RESPONSES: Final = 5
 """Answers that decide nothing, a second apart: REST may lag behind the stream. Then the ids go on."""
-AT_ONCE: Final = 4
+MAX_REQUESTS: Final = 4
 PAGE: Final = 1000
 """Ids that are looked at for the beginning of a series where the venue does not find it by time."""
 
 
-class SeriesWatch:
+class IdSeriesMonitor:
     """Run `run` as a task."""
 
     def __init__(
@@ -48,31 +48,31 @@ class SeriesWatch:
         counters: Counters,
         has_spare: Callable[[], bool] = lambda: True,
         is_read: Callable[[str], bool] = lambda _: True,
-        read_memory: Callable[[], Awaitable[Memory]] | None = None,
+        recover_state: Callable[[], Awaitable[RecoveredState]] | None = None,
     ) -> None:
         """Take the pipeline's calls.
 
         Args:
             has_spare: whether request weight is left for what is not urgent.
             is_read: whether a symbol is read now.
-            read_memory: returns what Kafka holds now; raises StartupError. None: no other worker begins a series.
+            recover_state: returns what Kafka holds now; raises StartupError. None: no other worker begins a series.
         """
         self._pipeline = pipeline
         self._rest = rest
         self._counters = counters
         self._has_spare = has_spare
         self._is_read = is_read
-        self._read_memory = read_memory
+        self._recover_state = recover_state
         self._unread = logs.Episode(
             log, "id series not begun: checkpoints cannot be read", "checkpoints read for a new id series"
         )
         self._decided: list[SymbolFlow] = []
         self._decided_event = asyncio.Event()
         self._woken = asyncio.Event()
-        self._places = asyncio.Semaphore(AT_ONCE)
-        pipeline.on_suspicion = self._woken.set
-        pipeline.on_series_begun = rest.ids_began_again
-        if read_memory is not None:
+        self._places = asyncio.Semaphore(MAX_REQUESTS)
+        pipeline.on_suspected_reset = self._woken.set
+        pipeline.on_series_begun = rest.ids_restarted
+        if recover_state is not None:
             pipeline.on_new_series = self._begin_soon
 
     async def run(self) -> None:
@@ -82,121 +82,124 @@ class SeriesWatch:
             group.create_task(self._begin_decided(), name="id-series-decided")
             while True:
                 self._woken.clear()
-                await self.look()
+                await self.check()
                 try:
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(CHECK_SECONDS):
                         await self._woken.wait()
                 except TimeoutError:
                     continue
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Find out about every symbol whose trades are held back, as far as the venue answers now."""
         suspects = [
             flow
             for flow in self._pipeline.flows.values()
-            if flow.suspicion is not None and not flow.suspicion.is_decided
+            if flow.suspected_reset is not None and not flow.suspected_reset.is_decided
         ]
-        low_quotes = self._pipeline.quotes_that_stay_low()
+        low_quotes = self._pipeline.low_quotes_due()
         await asyncio.gather(
-            *(self._find_out(flow) for flow in suspects),
-            *(self._find_out_quotes(flow, low) for flow, low in low_quotes),
+            *(self._resolve(flow) for flow in suspects),
+            *(self._resolve_quotes(flow, low) for flow, low in low_quotes),
         )
 
-    async def _find_out_quotes(self, flow: SymbolFlow, low: LowQuotes) -> None:
+    async def _resolve_quotes(self, flow: SymbolFlow, low: LowQuotes) -> None:
         """Decide by the venue's newest update id, and by the quotes themselves where REST does not respond."""
         newest_id = None
         try:
-            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
+            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
                 newest_id = await self._rest.newest_update_id(flow.symbol)
         except VenueError as error:
             self._counters.failures[error.reason] += 1
         except TimeoutError:
             self._counters.failures["rest_timeout"] += 1
-        verdict, known = judge_newest_update(newest_id, low.below), None
-        if verdict is Verdict.NEW and self._read_memory is not None:
-            memory = await self._memory()
+        decision, known = decide_by_newest_update(newest_id, low.below), None
+        if decision is SeriesDecision.RESTARTED and self._recover_state is not None:
+            memory = await self._recovered_state()
             if memory is None:
                 return  # looked at again in a second
             known = memory.quotes.get(flow.symbol)
-        self._pipeline.decide_quotes(flow, low, verdict, known)
+        self._pipeline.decide_quotes(flow, low, decision, known)
 
-    async def _find_out(self, flow: SymbolFlow) -> None:
-        suspicion = flow.suspicion
-        if suspicion is None:
+    async def _resolve(self, flow: SymbolFlow) -> None:
+        suspected_reset = flow.suspected_reset
+        if suspected_reset is None:
             return
         # A first jump is how every process begins that was away: nothing to tell yet.
-        if not (suspicion.asked or suspicion.unanswered or suspicion.is_jump):
+        if not (suspected_reset.responses or suspected_reset.rest_failed or suspected_reset.is_gap):
             log.warning(
-                "trades held back: their ids may begin again",
+                "trades held: possible id reset",
                 symbol=flow.symbol,
-                first_id=suspicion.trades[0].trade_id,
-                expected_id=suspicion.expected,
+                first_id=suspected_reset.trades[0].trade_id,
+                expected_id=suspected_reset.expected,
             )
-        verdict = await self._judged(flow, suspicion)
+        decision = await self._decision_by_rest(flow, suspected_reset)
         first_id = None
-        if verdict is Verdict.NEW:
-            first_id = await self._first_id(flow, suspicion.after_time_us)
-            if first_id is None and suspicion.asked < ASKED_AT_MOST:
+        if decision is SeriesDecision.RESTARTED:
+            first_id = await self._first_id(flow, suspected_reset.after_time_us)
+            if first_id is None and suspected_reset.responses < MAX_RESPONSES:
                 return  # REST lags, or is away for a moment
             if first_id is None:
-                log.warning(
-                    "start of an id series not known; first trade received is taken", symbol=flow.symbol
-                )
-        if flow.suspicion is not suspicion or (suspicion.is_decided and verdict is not Verdict.NEW):
+                log.warning("start of the id series unknown; first received trade used", symbol=flow.symbol)
+        if flow.suspected_reset is not suspected_reset or (
+            suspected_reset.is_decided and decision is not SeriesDecision.RESTARTED
+        ):
             return  # what is held has decided meanwhile
-        if verdict is Verdict.NEW:
-            begins = begins_at(first_id, suspicion.trades)
-            await self._begin(flow, begins, lambda: flow.suspicion is suspicion)
-        elif verdict is Verdict.SAME:
-            self._pipeline.decide(flow, verdict)
+        if decision is SeriesDecision.RESTARTED:
+            begins = series_start(first_id, suspected_reset.trades)
+            await self._begin(flow, begins, lambda: flow.suspected_reset is suspected_reset)
+        elif decision is SeriesDecision.CONTINUES:
+            self._pipeline.decide(flow, decision)
 
-    async def _judged(self, flow: SymbolFlow, suspicion: Suspicion) -> Verdict:
+    async def _decision_by_rest(self, flow: SymbolFlow, suspected_reset: SuspectedReset) -> SeriesDecision:
         """What REST says about the trades that are held back, or where that decides nothing, they themselves."""
-        verdict = Verdict.UNKNOWN
+        decision = SeriesDecision.UNDECIDED
         try:
-            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
-                verdict = await self._verdict(
-                    flow, suspicion.after_time_us, suspicion.expected, only_known=suspicion.is_jump
+            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
+                decision = await self._decide(
+                    flow,
+                    suspected_reset.after_time_us,
+                    suspected_reset.expected,
+                    only_known_row=suspected_reset.is_gap,
                 )
-                suspicion.asked += 1
-                suspicion.unanswered = False
+                suspected_reset.responses += 1
+                suspected_reset.rest_failed = False
         except VenueError as error:
             self._counters.failures[error.reason] += 1
-            suspicion.unanswered = True
+            suspected_reset.rest_failed = True
         except TimeoutError:
-            suspicion.unanswered = True
-        if verdict is Verdict.UNKNOWN:
-            verdict = suspicion.judge()
-        if verdict is Verdict.UNKNOWN and suspicion.asked >= ASKED_AT_MOST:
-            verdict = Verdict.SAME
-        return verdict
+            suspected_reset.rest_failed = True
+        if decision is SeriesDecision.UNDECIDED:
+            decision = suspected_reset.decide()
+        if decision is SeriesDecision.UNDECIDED and suspected_reset.responses >= MAX_RESPONSES:
+            decision = SeriesDecision.CONTINUES
+        return decision
 
-    async def _verdict(
-        self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known: bool = False
-    ) -> Verdict:
+    async def _decide(
+        self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known_row: bool = False
+    ) -> SeriesDecision:
         """Ask for the newest trade, and where that lies beyond ours for the newest of ours."""
-        newest = None if only_known else await self._rest.newest_trade(flow.symbol)
+        newest = None if only_known_row else await self._rest.newest_trade(flow.symbol)
         lacks = newest is not None and flow.sequence.lacks(newest.trade_id)
-        verdict = judge_newest(newest, after_time_us, expected, lacks)
-        is_beyond = only_known or (newest is not None and newest.trade_id >= expected)
-        if verdict is not Verdict.UNKNOWN or not is_beyond:
-            return verdict
-        known_id = min(expected - 1, flow.sequence.newest_held)
-        exact = flow.checkpoint_is_exact or flow.last_trade_time_us is not None or only_known
+        decision = decide_by_newest(newest, after_time_us, expected, lacks)
+        is_beyond = only_known_row or (newest is not None and newest.trade_id >= expected)
+        if decision is not SeriesDecision.UNDECIDED or not is_beyond:
+            return decision
+        known_id = min(expected - 1, flow.sequence.newest_received)
+        exact = flow.checkpoint_is_exact or flow.last_trade_time_us is not None or only_known_row
         if known_id < 0 or not exact:
-            return Verdict.UNKNOWN
+            return SeriesDecision.UNDECIDED
         fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
         row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
         if row is not None or flow.has_late_rows:
-            return self._pipeline.judge_row(flow, row, after_time_us, known_id)
+            return self._pipeline.decide_by_row(flow, row, after_time_us, known_id)
         # Of what is older than the newest rows only sums can be had without a key, and their ids.
         first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
-        return judge_first_since(first_id, known_id)
+        return decide_by_first_since(first_id, known_id)
 
     async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
         """Return the first id of the new series, where REST has it now."""
         try:
-            async with self._places, asyncio.timeout(PATIENCE_SECONDS):
+            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
                 first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
                 return first_id if first_id is not None else await self._lowest(flow, after_time_us)
         except VenueError as error:
@@ -207,7 +210,7 @@ class SeriesWatch:
 
     async def _lowest(self, flow: SymbolFlow, after_time_us: int) -> int | None:
         """The lowest id before those held that REST has of the new series, of a page."""
-        held = flow.suspicion.trades if flow.suspicion is not None else []
+        held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         last = min((trade.trade_id for trade in held), default=0) - 1
         if last < 0:
             return None
@@ -220,7 +223,7 @@ class SeriesWatch:
         while True:
             await self.check_resumed()
             await self.check_after_outages()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def check_resumed(self) -> None:
         """Compare those that have not been compared since their start."""
@@ -234,53 +237,63 @@ class SeriesWatch:
         """Compare the newest trade of each symbol whose ids may have begun again with what the venue has of that id."""
         for flow in list(self._pipeline.flows.values()):
             after_us, newest = flow.newest_time_us, flow.sequence.newest
-            if not flow.is_jump_unchecked or flow.suspicion is not None or after_us is None or newest is None:
+            if (
+                not flow.is_gap_unverified
+                or flow.suspected_reset is not None
+                or after_us is None
+                or newest is None
+            ):
                 continue
             if not (self._is_read(flow.symbol) and self._has_spare()):
                 continue
             try:
-                verdict = await self._verdict(flow, after_us, newest + 1, only_known=True)
-                is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
+                decision = await self._decide(flow, after_us, newest + 1, only_known_row=True)
+                is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspected_reset is None
                 if not is_ours or flow.sequence.newest != newest:
                     continue  # a trade has come meanwhile, and is held back or shows that the ids go on
-                flow.times_unverified += 1
-                if verdict is Verdict.NEW and await self._begin_unheld(flow, after_us):
+                flow.unverified_responses += 1
+                if decision is SeriesDecision.RESTARTED and await self._begin_without_trades(flow, after_us):
                     continue
-                if verdict is Verdict.SAME:
-                    self._pipeline.note_verified(flow)
-                elif flow.times_unverified >= ASKED_AT_MOST:
-                    flow.is_jump_unchecked, flow.times_unverified = False, 0
+                if decision is SeriesDecision.CONTINUES:
+                    self._pipeline.confirm_series(flow)
+                elif flow.unverified_responses >= MAX_RESPONSES:
+                    flow.is_gap_unverified, flow.unverified_responses = False, 0
             except VenueError as error:
                 self._counters.failures[error.reason] += 1
                 return  # the first trade that jumps is held back until it is known
 
     async def _check(self, flow: SymbolFlow) -> None:
         after_us, expected = flow.checkpoint_time_us, flow.sequence.expected
-        if after_us is None or expected is None or flow.last_trade_time_us is not None or flow.suspicion:
+        if (
+            after_us is None
+            or expected is None
+            or flow.last_trade_time_us is not None
+            or flow.suspected_reset
+        ):
             return  # the stream has shown already how it goes on
         try:
-            verdict = await self._verdict(flow, after_us, expected)
+            decision = await self._decide(flow, after_us, expected)
         except VenueError as error:
             self._counters.failures[error.reason] += 1
             return  # the first trades of the stream will show it
-        is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspicion is None
-        if verdict is Verdict.NEW and is_ours and flow.last_trade_time_us is None:
-            await self._begin_unheld(flow, after_us)
+        is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspected_reset is None
+        if decision is SeriesDecision.RESTARTED and is_ours and flow.last_trade_time_us is None:
+            await self._begin_without_trades(flow, after_us)
 
-    async def _begin_unheld(self, flow: SymbolFlow, after_us: int) -> bool:
+    async def _begin_without_trades(self, flow: SymbolFlow, after_us: int) -> bool:
         """Begin a new series before any trade of it has come over the stream; return whether REST has its start."""
         newest = flow.sequence.newest
         first_id = await self._first_id(flow, after_us)
         if first_id is not None:
             await self._begin(
-                flow, first_id, lambda: flow.suspicion is None and flow.sequence.newest == newest
+                flow, first_id, lambda: flow.suspected_reset is None and flow.sequence.newest == newest
             )
         return first_id is not None
 
     def _begin_soon(self, flow: SymbolFlow) -> None:
         """Begin a series with what is held, once Kafka's newest is read."""
-        if flow.suspicion is not None and not flow.suspicion.is_decided:
-            flow.suspicion.is_decided = True
+        if flow.suspected_reset is not None and not flow.suspected_reset.is_decided:
+            flow.suspected_reset.is_decided = True
             self._decided.append(flow)
             self._decided_event.set()
 
@@ -290,7 +303,7 @@ class SeriesWatch:
             self._decided_event.clear()
             await self.begin_decided()
             if self._decided:
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
                 self._decided_event.set()
 
     async def begin_decided(self) -> None:
@@ -304,7 +317,7 @@ class SeriesWatch:
 
         `is_due`: whether the flow still is as it was when that was decided.
         """
-        memory = Memory() if self._read_memory is None else await self._memory()
+        memory = RecoveredState() if self._recover_state is None else await self._recovered_state()
         if memory is None:
             return False
         if self._pipeline.flows.get(flow.symbol) is not flow or not is_due():
@@ -316,11 +329,11 @@ class SeriesWatch:
             self._pipeline.begin_series(flow, first_id, memory.newest_series(flow.symbol))
         return True
 
-    async def _memory(self) -> Memory | None:
+    async def _recovered_state(self) -> RecoveredState | None:
         """Return what Kafka holds now; None where it cannot be read."""
-        assert self._read_memory is not None  # noqa: S101 - callers look first
+        assert self._recover_state is not None  # noqa: S101 - callers look first
         try:
-            memory = await self._read_memory()
+            memory = await self._recover_state()
         except StartupError as error:
             self._unread.begin(reason=str(error))
             return None
@@ -329,7 +342,7 @@ class SeriesWatch:
 
 
 def _is_held(flow: SymbolFlow) -> bool:
-    return flow.suspicion is not None
+    return flow.suspected_reset is not None
 
 
 def _after(time_us: int) -> int:

@@ -21,7 +21,7 @@ MIN_BOUND_SECONDS: Final = 3.0
 MAX_BOUND_SECONDS: Final = 900.0
 FACTOR: Final = 20.0
 """For arrivals at random (Poisson) a silence of 20 mean intervals comes once in e^20 = 5e8 intervals."""
-MEMORY_SECONDS: Final = 60.0
+AVERAGING_SECONDS: Final = 60.0
 """Observations older than this weigh less than 1/e in the mean."""
 MAX_STEP: Final = 0.5
 """How far one interval can move the mean: a market that became quiet is learned in a few, a stream that was stalled for
@@ -37,28 +37,28 @@ RETRY_SECONDS: Final = 5.0
 class InterArrival:
     """Estimates the mean interval between the messages of one stream."""
 
-    __slots__ = ("_learned", "_observed", "_per_second", "_seen")
+    __slots__ = ("_observed", "_per_second", "_seen", "_updated")
 
     def __init__(self, seen: int, now: float) -> None:
         self._seen = seen
-        self._learned = now
+        self._updated = now
         self._observed = MIN_BOUND_SECONDS  # so that the first message does not look like a rate
         self._per_second: float | None = None
 
     def observe(self, seen: int, now: float) -> None:
         """Take in that `seen` messages have been received in all."""
-        elapsed = now - self._learned
+        elapsed = now - self._updated
         # A silence teaches nothing before it ends: a stalled stream must not come to look idle with time.
         if seen == self._seen or elapsed <= 0:
             return
         rate = (seen - self._seen) / elapsed
-        self._observed = min(MEMORY_SECONDS, self._observed + elapsed)
+        self._observed = min(AVERAGING_SECONDS, self._observed + elapsed)
         if self._per_second is None:
             self._per_second = (seen - self._seen) / max(elapsed, MIN_BOUND_SECONDS)
         else:
             self._per_second += min(MAX_STEP, elapsed / self._observed) * (rate - self._per_second)
         self._seen = seen
-        self._learned = now
+        self._updated = now
 
     def bound(self, unknown: float) -> float:
         """Return after how many seconds of silence REST is asked; `unknown` without a history."""
@@ -67,7 +67,7 @@ class InterArrival:
         return min(MAX_BOUND_SECONDS, max(MIN_BOUND_SECONDS, FACTOR / self._per_second))
 
     @property
-    def is_lively(self) -> bool:
+    def is_active(self) -> bool:
         """Whether messages come often enough that their absence is noticed within seconds."""
         return bool(self._per_second) and self.bound(0) <= 2 * MIN_BOUND_SECONDS
 
@@ -88,14 +88,14 @@ class StreamLiveness:
 
     __slots__ = (
         "_arrivals",
-        "_asked",
+        "_backoff",
         "_delivered",
-        "_patience",
-        "_proven",
+        "_newer_responses",
+        "_probed_at",
         "_quiet",
         "_seen",
         "_subscribed",
-        "_suspicions",
+        "_verified",
         "is_new",
         "reference",
         "state",
@@ -107,17 +107,17 @@ class StreamLiveness:
         self._arrivals = InterArrival(seen, now)
         self._seen = seen
         self._quiet = quiet_seconds
-        self._patience = 1.0
-        self._suspicions = 0
+        self._backoff = 1.0
+        self._newer_responses = 0
         self.is_new = True
-        self._subscribed = self._asked = self._delivered = self._proven = now
+        self._subscribed = self._probed_at = self._delivered = self._verified = now
 
-    def subscribe(self, now: float, *, proven: bool) -> None:
-        """Begin anew: another session carries the stream; `proven`: it delivers, or nothing newer exists."""
-        self._subscribed = self._asked = self._proven = now
-        self._suspicions = 0
-        if not proven:
-            self.state, self.reference, self._patience, self.is_new = "waiting", None, 1.0, True
+    def subscribe(self, now: float, *, verified: bool) -> None:
+        """Begin anew: another session carries the stream; `verified`: it delivers, or nothing newer exists."""
+        self._subscribed = self._probed_at = self._verified = now
+        self._newer_responses = 0
+        if not verified:
+            self.state, self.reference, self._backoff, self.is_new = "waiting", None, 1.0, True
         elif self.state not in ("idle", "unverified"):
             # Where REST does not respond nobody knows that nothing newer exists: a message shows it, or its response.
             self.state = "live"
@@ -127,10 +127,10 @@ class StreamLiveness:
         if seen != self._seen:
             self._arrivals.observe(seen, now)
             self._seen = seen
-            self._delivered = self._proven = now
-            self.state, self.reference, self._patience = "live", None, 1.0
-            self._suspicions, self.is_new = 0, False
-        elif self.state in ("live", "idle") and now - self._proven > 2 * self.bound:
+            self._delivered = self._verified = now
+            self.state, self.reference, self._backoff = "live", None, 1.0
+            self._newer_responses, self.is_new = 0, False
+        elif self.state in ("live", "idle") and now - self._verified > 2 * self.bound:
             self.state = "unverified"
 
     @property
@@ -141,12 +141,12 @@ class StreamLiveness:
     @property
     def bound(self) -> float:
         """After how many seconds without a message or a response of REST, REST is asked."""
-        return min(MAX_BOUND_SECONDS, self._arrivals.bound(self._quiet) * self._patience)
+        return min(MAX_BOUND_SECONDS, self._arrivals.bound(self._quiet) * self._backoff)
 
     @property
-    def is_lively(self) -> bool:
+    def is_active(self) -> bool:
         """Whether its messages come often enough that their absence is noticed within seconds."""
-        return self._arrivals.is_lively
+        return self._arrivals.is_active
 
     def silent_seconds(self, now: float) -> float:
         """How long it has delivered nothing; since its subscription at most."""
@@ -154,8 +154,8 @@ class StreamLiveness:
 
     def probe_due(self, now: float) -> bool:
         """Whether REST is to be asked for the newest that the venue has."""
-        since = now - max(self._delivered, self._asked)
-        if self._suspicions and self.state != "stalled":
+        since = now - max(self._delivered, self._probed_at)
+        if self._newer_responses and self.state != "stalled":
             return since >= CONFIRM_SECONDS
         match self.state:
             case "waiting":
@@ -167,18 +167,18 @@ class StreamLiveness:
 
     def probing(self, now: float) -> None:
         """Note that REST is being asked."""
-        self._asked = now
+        self._probed_at = now
 
-    def nothing_newer(self, now: float) -> None:
+    def on_nothing_newer(self, now: float) -> None:
         """Take in that REST shows nothing newer than what was delivered, or than the reference; ask less often."""
-        self._asked = now
+        self._probed_at = now
         self.is_new = False
         if self.state == "stalled":
             return  # what it lacked has been fetched; only a message or a new subscription ends this
-        self._proven = now
-        self._suspicions = 0
+        self._verified = now
+        self._newer_responses = 0
         if self.state == "idle":
-            self._patience = min(self._patience * 2, MAX_BOUND_SECONDS / MIN_BOUND_SECONDS)
+            self._backoff = min(self._backoff * 2, MAX_BOUND_SECONDS / MIN_BOUND_SECONDS)
         self.state = "idle"
 
     def newer(self, newest: object, now: float) -> bool:
@@ -186,18 +186,18 @@ class StreamLiveness:
 
         The first response after the subscription is only the reference: it may be from before.
         """
-        self._asked = now
+        self._probed_at = now
         if self.is_new:
             self.is_new, self.reference = False, newest
             return False
-        self._suspicions += 1
-        if self._suspicions == 1 or self.state == "stalled":
+        self._newer_responses += 1
+        if self._newer_responses == 1 or self.state == "stalled":
             return False
         self.state = "stalled"
         return True
 
-    def unanswered(self, now: float) -> None:
+    def probe_failed(self, now: float) -> None:
         """Take in that REST did not answer."""
-        self._asked = now
+        self._probed_at = now
         if self.state == "waiting" and now - self._subscribed > 2 * max(self._quiet, FIRST_PROBE_SECONDS):
             self.state = "unverified"

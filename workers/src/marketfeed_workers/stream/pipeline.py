@@ -38,12 +38,12 @@ from marketfeed_workers.stream.id_series import (
     MAX_IDS_A_SECOND,
     OUTAGE_SECONDS,
     LowQuotes,
-    Suspicion,
-    Verdict,
-    judge_known,
+    SeriesDecision,
+    SuspectedReset,
+    decide_by_known_row,
 )
 from marketfeed_workers.stream.recent_trades import RecentTrades
-from marketfeed_workers.stream.reorder_buffer import IncreasingIds, TradeSequence
+from marketfeed_workers.stream.reorder_buffer import IncreasingIds, ReorderBuffer
 from marketfeed_workers.stream.series_key import encoder
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.clock import (
@@ -66,14 +66,14 @@ class Pipeline:
 
     Attributes:
         flows: the symbols that are read.
-        on_hole: called with a symbol whose trade ids jumped.
-        on_suspicion: called when the ids of a symbol may have begun again; see `id_series`.
+        on_gap: called with a symbol whose trade ids jumped.
+        on_suspected_reset: called when the ids of a symbol may have begun again; see `id_series`.
         on_series_begun: called with a symbol whose trade ids have begun again, whoever decided that.
         on_new_series: called when what is held of a symbol has shown that its ids begin again; see `begin_series`.
         on_rejected: called when a message was rejected for its time.
     """
 
-    MOST_BEGINNING: Final = 1000
+    MAX_FIRST_TRADES: Final = 1000
     """First trades of a symbol that wait for Kafka's word; more go on without it, so that memory stays bounded."""
 
     def __init__(
@@ -89,16 +89,16 @@ class Pipeline:
         self._reads_paused = logs.Episode(log, "reads paused", "reads resumed", monotonic)
         self._lagging: dict[str, logs.Episode] = {}
         """Symbol -> quotes of it lag behind the venue's newest update id."""
-        self.on_hole: Callable[[str], None] = _ignore
-        self.on_suspicion: Callable[[], None] = _ignore_suspicion
+        self.on_gap: Callable[[str], None] = _ignore
+        self.on_suspected_reset: Callable[[], None] = _ignore_reset
         self.on_series_begun: Callable[[str], None] = _ignore
         self.on_new_series: Callable[[SymbolFlow], None] = partial(self.begin_series, first_id=None)
         self.on_rejected: Callable[[], None] = _do_nothing
-        self._untold_gaps: dict[str, dict[int, int]] = {}
+        self._unacknowledged_gaps: dict[str, dict[int, int]] = {}
         """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
         self._left: dict[str, int] = {}
         self._numbers = count()
-        self._to_judge: list[SymbolFlow] = []
+        self._gap_updates: list[SymbolFlow] = []
         self._venue = venue.facts.name
         self._read_all = venue.read_all
         self._contiguous = venue.facts.trade_ids == "contiguous"
@@ -119,20 +119,22 @@ class Pipeline:
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
         """Take the symbol's messages from now on."""
-        sequence = TradeSequence() if self._contiguous else IncreasingIds()
+        sequence = ReorderBuffer() if self._contiguous else IncreasingIds()
         return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol), sequence))
 
-    def note_verified(self, flow: SymbolFlow) -> None:
+    def confirm_series(self, flow: SymbolFlow) -> None:
         """REST has shown that the ids of a symbol go on."""
-        flow.is_jump_unchecked, flow.has_late_rows, flow.times_unverified = False, False, 0
+        flow.is_gap_unverified, flow.has_late_rows, flow.unverified_responses = False, False, 0
         flow.verified_us = self._clock.time_us()
 
-    def judge_row(self, flow: SymbolFlow, row: Trade | None, known_time_us: int, known_id: int) -> Verdict:
+    def decide_by_row(
+        self, flow: SymbolFlow, row: Trade | None, known_time_us: int, known_id: int
+    ) -> SeriesDecision:
         """What the venue's row of an id that was published says of the series."""
         known = self._recent.find(flow.symbol, known_id) if flow.has_late_rows else None
-        return judge_known(row, known_time_us, self._clock.time_us(), known)
+        return decide_by_known_row(row, known_time_us, self._clock.time_us(), known)
 
-    def note_outage(self, symbols: list[str], seconds: float) -> None:
+    def mark_outage(self, symbols: list[str], seconds: float) -> None:
         """Note that the symbols were not read: their ids may have begun again and have passed the newest known.
 
         In less than OUTAGE_SECONDS they have only where the newest known is so low that they can.
@@ -147,18 +149,18 @@ class Pipeline:
                 and newest <= reach
                 and flow.newest_time_us is not None
             ):
-                flow.is_jump_unchecked = True
+                flow.is_gap_unverified = True
 
     def remove_symbol(self, symbol: str) -> None:
         """Its messages are no longer ours; what waits behind a hole goes out first."""
         flow = self.flows.get(symbol)
         if flow is not None:
-            self._go_on_from_beginning(flow)
-            self.give_up(flow)
+            self._publish_first_trades(flow)
+            self.flush(flow)
             self._end_lagging(symbol)
             self._left[symbol] = flow.resumed_id
             del self.flows[symbol]
-            self._tell_gaps(flow)  # with every change: nobody comes back to it
+            self._publish_gaps(flow)  # with every change: nobody comes back to it
 
     def attach(self, socket: Socket) -> None:
         """A socket whose frames come here, so that it can be held back."""
@@ -176,17 +178,17 @@ class Pipeline:
         batch = self._read_all(frames, now_us)
         for error in batch.refused:
             self._counters.failures[error.reason] += 1
-            log.warning("frame passed over", reason=str(error))
+            log.warning("frame skipped", reason=str(error))
         if batch.unexpected:
             self._counters.unexpected += len(batch.unexpected)
-            log.warning("frame of no stream that is read", frame=repr(batch.unexpected[0][:200]))
+            log.warning("unexpected frame skipped", frame=repr(batch.unexpected[0][:200]))
         if batch.trades:
             self._publish_trades(batch.trades, now_us, frames)
         if batch.quotes:
             self._publish_quotes(batch.quotes, now_us)
         self._publisher.poll()
-        if self._due or self._to_judge:
-            self.go_on()
+        if self._due or self._gap_updates:
+            self.run_deferred()
         if self._publisher.full:
             self._pause()
         return batch.notices
@@ -194,7 +196,7 @@ class Pipeline:
     def poll(self) -> None:
         """Take in acknowledgements while no frames come; read again when there is room."""
         self._publisher.poll()
-        self.go_on()
+        self.run_deferred()
         if self.paused and self._publisher.has_room and not self._holds_too_many():
             self._reads_paused.end(pending=self._publisher.pending)
             for socket in list(self._sockets):
@@ -202,28 +204,30 @@ class Pipeline:
                 if self.paused:  # what this one had held back filled the queue again
                     break
 
-    def go_on(self) -> None:
+    def run_deferred(self) -> None:
         """Do what waited for acknowledgements that have come. Not in their callback: that may not produce."""
         due, self._due[:] = list(self._due), []
         for each in due:
             each()
-        flows, self._to_judge[:] = list(self._to_judge), []
+        flows, self._gap_updates[:] = list(self._gap_updates), []
         for flow in flows:
-            flow.is_to_judge = False
-            self._tell_gaps(flow)
+            flow.gap_update_scheduled = False
+            self._publish_gaps(flow)
 
-    def held_back(self, seconds: float) -> list[str]:
+    def held_symbols(self, seconds: float) -> list[str]:
         """The symbols whose trades have been held back for longer than that. For any thread."""
         now = self._monotonic()
-        held = [(flow.symbol, flow.suspicion) for flow in list(self.flows.values())]
+        held = [(flow.symbol, flow.suspected_reset) for flow in list(self.flows.values())]
         return [
-            symbol for symbol, suspicion in held if suspicion is not None and now - suspicion.since > seconds
+            symbol
+            for symbol, suspected_reset in held
+            if suspected_reset is not None and now - suspected_reset.since > seconds
         ]
 
     def checkpoint(self, symbol: str, acknowledged_id: int) -> int:
         """How far a symbol may be told to be stored: up to the first gap of which Kafka has no record yet."""
-        untold = self._untold_gaps.get(symbol, {}).values()
-        return min([acknowledged_id, *(first_id - 1 for first_id in untold)])
+        unacknowledged = self._unacknowledged_gaps.get(symbol, {}).values()
+        return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])
 
     def resumed_id(self, symbol: str) -> int:
         """The trade id that a symbol went on after, also once it has left; -1 where it began anew."""
@@ -234,12 +238,12 @@ class Pipeline:
         """Publish what has changed in gaps without changing their states, such as a part that was filled."""
         for flow in self.flows.values():
             if flow.gaps:
-                self._tell_gaps(flow, with_parts=True)
+                self._publish_gaps(flow, with_partial=True)
 
     def adopt_gaps(self, flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
         """Close the gap records of a process that ran beside this one and has ended; `gaps`: all of the symbol."""
         flow.adopt(gaps)
-        self._tell_gaps(flow, with_parts=True)
+        self._publish_gaps(flow, with_partial=True)
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish trades that were fetched; the number of ids that are no longer missing."""
@@ -254,14 +258,14 @@ class Pipeline:
             return 0
         if flow.is_of_new_series(fetched, self._clock.time_us()):
             # Published, they would fill gaps of the old series. They are fetched again where they do belong to it.
-            flow.is_jump_unchecked = flow.has_late_rows = True
-            self.on_suspicion()
+            flow.is_gap_unverified = flow.has_late_rows = True
+            self.on_suspected_reset()
             return 0
         missing_before = flow.missing
         known = [trade for trade in fetched.trades if flow.sequence.is_known(trade.trade_id)]
         if known:
             fetched = fetched._replace(trades=[trade for trade in fetched.trades if trade not in known])
-        ready = flow.take_fetched(fetched, now_us)
+        ready = flow.accept_fetched(fetched, now_us)
         if fetched.trades:
             self._recent.add(
                 list(fetched.trades)
@@ -269,16 +273,16 @@ class Pipeline:
         self._publish_ready(
             flow, ready + [trade for trade in known if self._is_unproven(flow, trade)], now_us
         )
-        self._tell_gaps(flow)
+        self._publish_gaps(flow)
         if self._publisher.full:
             self._pause()
         return missing_before - flow.missing
 
-    def give_up(self, flow: SymbolFlow) -> None:
+    def flush(self, flow: SymbolFlow) -> None:
         """Go on without the ids that are missing; they stay wanted."""
         now_us = self._now_us()
-        self._publish_ready(flow, flow.sequence.give_up(), now_us)
-        self._tell_gaps(flow)
+        self._publish_ready(flow, flow.sequence.flush(), now_us)
+        self._publish_gaps(flow)
 
     def _publish_trades(self, trades: list[Trade], now_us: int, frames: list[bytes]) -> None:
         latest_us = self._clock.latest_us()
@@ -286,7 +290,7 @@ class Pipeline:
         rejected: list[Trade] = []
         records: list[Record] = []
         newest: dict[str, int] = {}
-        filling: dict[str, SymbolFlow] = {}
+        gap_flows: dict[str, SymbolFlow] = {}
         batch = next(self._numbers)
         flows = self.flows
         last: Trade | None = None
@@ -311,7 +315,7 @@ class Pipeline:
                 )
             ):
                 rejected.append(trade)
-                if self._contiguous and flow.is_unbegun:
+                if self._contiguous and flow.has_not_begun:
                     self._begin_at_rejected(flow, trade.trade_id, now_us)
                 flow.reject(trade.trade_id, IMPOSSIBLE_TIME, now_us)
                 continue
@@ -320,20 +324,20 @@ class Pipeline:
             sequence = flow.sequence
             if (
                 trade.trade_id == sequence.expected
-                and not sequence.waiting
+                and not sequence.buffered
                 and trade.trade_id > flow.known_to
             ):
                 # The straight way, inlined because nearly every trade takes it: the next id, and nothing waits.
                 sequence.expected += 1
                 records.append({"value": flow.encode(trade), "key": flow.key})
-                newest[flow.acknowledged_as] = trade.trade_id
+                newest[flow.series_key] = trade.trade_id
                 if flow.last_trade_time_us is None or time_us > flow.last_trade_time_us:
                     flow.last_trade_time_us = time_us
             else:
-                self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
+                self._process_out_of_order(flow, trade, records, newest, gap_flows, batch, now_us)
         if records:
             self._publisher.publish(
-                counters, records, now_us, newest, self._once_acknowledged(filling, batch)
+                counters, records, now_us, newest, self._on_acknowledged(gap_flows, batch)
             )
         if rejected:
             self._reject_trades(rejected, frames, now_us)
@@ -352,12 +356,12 @@ class Pipeline:
         for trade in trades:
             raw, fault = raws[trade.symbol, trade.trade_id], self._clock.fault(trade)
             self._reject(self.flows[trade.symbol], trade.trade_id, IMPOSSIBLE_TIME, fault, raw, now_us)
-        self._recent.forget(trades)
+        self._recent.discard(trades)
         for symbol in dict.fromkeys(trade.symbol for trade in trades):
             flow = self.flows[symbol]
             if flow.missing:
-                self.on_hole(symbol)
-            self._tell_gaps(flow)
+                self.on_gap(symbol)
+            self._publish_gaps(flow)
         self.on_rejected()
 
     def _without_impossible(self, flow: SymbolFlow, fetched: Fetched, now_us: int) -> Fetched:
@@ -372,7 +376,7 @@ class Pipeline:
             return fetched
         for trade in fetched.trades:
             fault = self._clock.fault(trade)
-            if fault and flow.keeps(f"{trade.trade_id} {trade.trade_time_us}"):
+            if fault and flow.is_first_seen(f"{trade.trade_id} {trade.trade_time_us}"):
                 self._reject(flow, trade.trade_id, IMPOSSIBLE_TIME, fault, encode(trade), now_us)
         self.on_rejected()
         return fetched._replace(trades=kept)
@@ -380,7 +384,7 @@ class Pipeline:
     def _keep_refused(self, flow: SymbolFlow, refused: tuple[str, ...], now_us: int) -> None:
         """Keep what REST returned and nobody could use; it is returned again at each attempt, and kept once."""
         for row in refused:
-            if flow.keeps(row):
+            if flow.is_first_seen(row):
                 reason = IMPOSSIBLE_TIME if row.startswith(IMPOSSIBLE_TIME.replace("_", " ")) else "bad_row"
                 self._reject(flow, None, reason, row, row.encode(errors="replace"), now_us)
 
@@ -404,21 +408,21 @@ class Pipeline:
         record: Record = {"value": encode(message), "key": flow.key}
         self._publisher.publish(self._counters.rejected, [record], now_us, {})
 
-    def _take_in_order(
+    def _process_out_of_order(
         self,
         flow: SymbolFlow,
         trade: Trade,
         records: list[Record],
         newest: dict[str, int],
-        filling: dict[str, SymbolFlow],
+        gap_flows: dict[str, SymbolFlow],
         batch: int,
         now_us: int,
     ) -> None:
         """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
-        if flow.suspicion is not None and trade.trade_time_us > flow.suspicion.after_time_us:
-            if not flow.suspicion.hold(trade):
+        if flow.suspected_reset is not None and trade.trade_time_us > flow.suspected_reset.after_time_us:
+            if not flow.suspected_reset.hold(trade):
                 flow.sequence.duplicates += 1
-            self._judge(flow)
+            self._decide_by_held(flow)
             return
         if self._is_new(flow, [trade]):
             self._begin(flow, trade, now_us)
@@ -426,23 +430,23 @@ class Pipeline:
         if flow.sequence.is_known(trade.trade_id):
             if not self._is_unproven(flow, trade):
                 return
-            if self._is_suspect(flow, trade):
-                self._suspect(flow, trade)
+            if self._looks_like_reset(flow, trade):
+                self._hold_for_reset(flow, trade)
                 return
             ready = [trade]
-        elif self._is_unchecked_jump(flow, trade):
-            self._suspect(flow, trade, is_jump=True)
+        elif self._is_unverified_gap(flow, trade):
+            self._hold_for_reset(flow, trade, is_gap=True)
             return
         else:
-            ready = flow.take(trade, now_us)
+            ready = flow.accept(trade, now_us)
         for each in ready:
             records.append({"value": flow.encode(each), "key": flow.key})
-            name = flow.acknowledged_as
+            name = flow.series_key
             newest[name] = max(each.trade_id, newest.get(name, -1))
-        flow.note_times(ready)
-        if ready and flow.note_published(batch, ready):
-            filling[flow.symbol] = flow
-        self._tell_gaps(flow)
+        flow.update_last_trade_time(ready)
+        if ready and flow.track_gap_trades(batch, ready):
+            gap_flows[flow.symbol] = flow
+        self._publish_gaps(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
         """Whether nobody knows of the series yet, here or in Kafka; before id 0 there is nothing to remember."""
@@ -456,24 +460,28 @@ class Pipeline:
         Otherwise a worker that is killed when the first trade is stored and no progress told leaves no trace: the
         next one would begin anew, from its own first trade, and what came between would be missing unnoticed.
         """
-        flow.beginning.append(trade)
-        if len(flow.beginning) == 1 and flow.first_id is None:
-            word = Progress(self._venue, flow.symbol, trade.trade_id - 1, now_us, id_series=flow.id_series)
+        flow.first_trades.append(trade)
+        if len(flow.first_trades) == 1 and flow.first_id is None:
+            checkpoint = Progress(
+                self._venue, flow.symbol, trade.trade_id - 1, now_us, id_series=flow.id_series
+            )
             key = progress_key(self._venue, flow.symbol, flow.id_series)
-            record: Record = {"value": encode(word), "key": key}
-            begun = partial(self._due.append, partial(self._go_on_from_beginning, flow))
+            record: Record = {"value": encode(checkpoint), "key": key}
+            begun = partial(self._due.append, partial(self._publish_first_trades, flow))
             self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
-        elif len(flow.beginning) >= self.MOST_BEGINNING:
-            self._due.append(partial(self._go_on_from_beginning, flow))
+        elif len(flow.first_trades) >= self.MAX_FIRST_TRADES:
+            self._due.append(partial(self._publish_first_trades, flow))
 
     def _begin_at_rejected(self, flow: SymbolFlow, trade_id: int, now_us: int) -> None:
         """Begin a symbol whose first ever trade was rejected: its id is the first that is missing."""
         flow.first_id = trade_id
-        self._announce(flow, trade_id, now_us, partial(self._go_on_from_rejected, flow))
+        self._publish_series_start(flow, trade_id, now_us, partial(self._begin_after_rejected, flow))
 
-    def _announce(self, flow: SymbolFlow, first_id: int, now_us: int, go_on: Callable[[], None]) -> None:
-        """Tell Kafka where a series begins; `go_on` once it has acknowledged that."""
-        word = Progress(
+    def _publish_series_start(
+        self, flow: SymbolFlow, first_id: int, now_us: int, run_deferred: Callable[[], None]
+    ) -> None:
+        """Tell Kafka where a series begins; `run_deferred` once it has acknowledged that."""
+        checkpoint = Progress(
             self._venue,
             flow.symbol,
             max(0, first_id - 1),
@@ -482,21 +490,21 @@ class Pipeline:
             next_id=first_id if first_id == 0 else None,
         )
         key = progress_key(self._venue, flow.symbol, flow.id_series)
-        record: Record = {"value": encode(word), "key": key}
+        record: Record = {"value": encode(checkpoint), "key": key}
         self._publisher.publish(
-            self._counters.progress, [record], now_us, {}, partial(self._due.append, go_on)
+            self._counters.progress, [record], now_us, {}, partial(self._due.append, run_deferred)
         )
 
-    def _go_on_from_rejected(self, flow: SymbolFlow) -> None:
-        self._go_on_from_beginning(flow)
+    def _begin_after_rejected(self, flow: SymbolFlow) -> None:
+        self._publish_first_trades(flow)
         flow.skip_rejected(self._now_us())
         if flow.missing:
-            self.on_hole(flow.symbol)
-        self._tell_gaps(flow)
+            self.on_gap(flow.symbol)
+        self._publish_gaps(flow)
 
-    def _go_on_from_beginning(self, flow: SymbolFlow) -> None:
+    def _publish_first_trades(self, flow: SymbolFlow) -> None:
         """Publish the first trades of a symbol of which Kafka has word; nothing where it has begun already."""
-        trades, flow.beginning = flow.beginning, []
+        trades, flow.first_trades = flow.first_trades, []
         now_us = self._now_us()
         if flow.first_id is not None:
             flow.sequence.resume_after(flow.first_id - 1, [])
@@ -504,44 +512,46 @@ class Pipeline:
         ready: list[Trade] = []
         for trade in trades:
             if not flow.sequence.is_known(trade.trade_id):
-                ready += flow.take(trade, now_us)
+                ready += flow.accept(trade, now_us)
             elif self._is_unproven(flow, trade):
                 ready.append(trade)
         self._publish_ready(flow, ready, now_us)
-        self._tell_gaps(flow)
+        self._publish_gaps(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
             # Also of fetched trades: what comes later is compared with the newest, id and time alike.
-            flow.note_times(ready)
+            flow.update_last_trade_time(ready)
             batch = next(self._numbers)
-            filling = {flow.symbol: flow} if flow.note_published(batch, ready) else {}
+            gap_flows = {flow.symbol: flow} if flow.track_gap_trades(batch, ready) else {}
             records: list[Record] = [{"value": flow.encode(trade), "key": flow.key} for trade in ready]
-            newest = {flow.acknowledged_as: max(trade.trade_id for trade in ready)}
+            newest = {flow.series_key: max(trade.trade_id for trade in ready)}
             self._publisher.publish(
-                self._counters.trades, records, now_us, newest, self._once_acknowledged(filling, batch)
+                self._counters.trades, records, now_us, newest, self._on_acknowledged(gap_flows, batch)
             )
 
-    def _once_acknowledged(self, filling: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
+    def _on_acknowledged(self, gap_flows: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
         """What is called when Kafka has trades that fill gaps of these flows."""
-        return partial(self._filled, list(filling.values()), batch) if filling else None
+        return (
+            partial(self._on_gap_trades_acknowledged, list(gap_flows.values()), batch) if gap_flows else None
+        )
 
-    def _filled(self, flows: list[SymbolFlow], batch: int) -> None:
+    def _on_gap_trades_acknowledged(self, flows: list[SymbolFlow], batch: int) -> None:
         for flow in flows:
             flow.unacknowledged.pop(batch, None)
-            self._judge_soon(flow)
+            self._schedule_gap_update(flow)
 
-    def _judge_soon(self, flow: SymbolFlow) -> None:
+    def _schedule_gap_update(self, flow: SymbolFlow) -> None:
         """Look at the gaps of `flow` outside Kafka's callback, once however many acknowledgements come together."""
-        if not flow.is_to_judge:
-            flow.is_to_judge = True
-            self._to_judge.append(flow)
+        if not flow.gap_update_scheduled:
+            flow.gap_update_scheduled = True
+            self._gap_updates.append(flow)
 
     def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
         reads_quotes = "bookTicker" in self._kinds
         counters = self._counters.quotes
         counters.received += len(quotes)
-        if self._publisher.is_pressed:
+        if self._publisher.is_near_capacity:
             # Under pressure only the newest quote of a symbol is worth the room; trades are never left out.
             newest_only = {quote.symbol: quote for quote in quotes}
             counters.conflated += len(quotes) - len(newest_only)
@@ -559,67 +569,67 @@ class Pipeline:
                 records.append({"value": flow.encode_quote(quote), "key": flow.key})
             else:
                 counters.outdated += 1
-                self._take_low_quote(flow, quote)
+                self._hold_low_quote(flow, quote)
         if records:
             self._publisher.publish(counters, records, now_us, {})
 
     def _note_unexpected(self, kind: str, symbol: str) -> None:
         self._counters.unexpected += 1
-        log.warning("message of a stream that is not read", kind=kind, symbol=symbol)
+        log.warning("unexpected message skipped", kind=kind, symbol=symbol)
 
-    def _tell_gaps(self, flow: SymbolFlow, *, with_parts: bool = False) -> None:
+    def _publish_gaps(self, flow: SymbolFlow, *, with_partial: bool = False) -> None:
         """Count jumps and have them backfilled; count, log and publish every gap that changed its state.
 
         A record says only what Kafka holds: what was published for a gap counts as missing until it is acknowledged,
-        because nobody looks for it afterwards. `with_parts`: publish other changes as well; of a symbol that has
+        because nobody looks for it afterwards. `with_partial`: publish other changes as well; of a symbol that has
         left they are published at once, since nobody comes back to it.
         """
-        if flow.jumps:
-            self._counters.gaps_opened += flow.jumps
-            flow.jumps = 0
-            self.on_hole(flow.symbol)
+        if flow.new_gaps:
+            self._counters.gaps_opened += flow.new_gaps
+            flow.new_gaps = 0
+            self.on_gap(flow.symbol)
         if not flow.gaps:
             return
-        for entry in flow.judge_gaps():
+        for entry in flow.update_gaps():
             outcome = "reordered" if _is_reordered(entry) else entry.state
             self._counters.gap_outcomes[outcome] += 1
-        with_parts = with_parts or self.flows.get(flow.symbol) is not flow
+        with_partial = with_partial or self.flows.get(flow.symbol) is not flow
         for entry in flow.gaps:
-            is_due = entry.is_outdated if with_parts else entry.is_due
+            is_due = entry.is_outdated if with_partial else entry.is_due
             if is_due and not entry.in_flight and not _is_reordered(entry):
-                self._tell_gap(flow, entry)
-        flow.forget_gaps(is_done=_is_done)
+                self._publish_gap(flow, entry)
+        flow.remove_gaps(is_done=_is_done)
 
-    def _tell_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
+    def _publish_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
         now_us = self._now_us()
-        message = entry.message(self._venue, flow.symbol, now_us, self._publisher.most_ranges)
+        message = entry.message(self._venue, flow.symbol, now_us, self._publisher.max_ranges)
         if flow.id_series:
             message = replace(message, id_series=flow.id_series)
         if entry.is_due:
             write = log.error if entry.state == "unresolved" else log.warning
             write(
-                f"gap in the trade ids {entry.state}",
+                f"gap {entry.state}",
                 symbol=flow.symbol,
                 first_id=entry.ids.first,
                 last_id=entry.ids.last,
                 count=entry.ids.size,
                 proof=entry.proof,
             )
-        untold, number = self._untold_gaps.setdefault(flow.symbol, {}), next(self._numbers)
+        unacknowledged, number = self._unacknowledged_gaps.setdefault(flow.symbol, {}), next(self._numbers)
         if entry.published is None:
             # Until Kafka has the first record of it nobody else knows of the gap, and the checkpoint must not pass it.
-            untold[number] = entry.ids.first
-        entry.is_told, entry.told_time_us = True, message.updated_time_us
+            unacknowledged[number] = entry.ids.first
+        entry.has_record, entry.record_time_us = True, message.updated_time_us
         entry.published, entry.in_flight = entry.content, True
 
-        def told() -> None:
+        def acknowledged() -> None:
             entry.in_flight = False
-            untold.pop(number, None)
+            unacknowledged.pop(number, None)
             if not _is_done(entry):
-                self._judge_soon(flow)
+                self._schedule_gap_update(flow)
 
         record: Record = {"value": encode(message), "key": gap_key(message)}
-        self._publisher.publish(self._counters.gaps, [record], now_us, {}, told)
+        self._publisher.publish(self._counters.gaps, [record], now_us, {}, acknowledged)
 
     def _is_unproven(self, flow: SymbolFlow, trade: Trade) -> bool:
         """Whether a trade whose id is known has another content than before, or nothing is left to compare it with.
@@ -636,74 +646,74 @@ class Pipeline:
             flow.unproven += 1
         return True
 
-    def _is_suspect(self, flow: SymbolFlow, trade: Trade) -> bool:
+    def _looks_like_reset(self, flow: SymbolFlow, trade: Trade) -> bool:
         newest_us = flow.newest_time_us
         return trade.origin == "stream" and newest_us is not None and trade.trade_time_us > newest_us
 
-    def _is_unchecked_jump(self, flow: SymbolFlow, trade: Trade) -> bool:
+    def _is_unverified_gap(self, flow: SymbolFlow, trade: Trade) -> bool:
         return (
-            (flow.is_jump_unchecked or (flow.checkpoint_is_exact and flow.last_trade_time_us is None))
+            (flow.is_gap_unverified or (flow.checkpoint_is_exact and flow.last_trade_time_us is None))
             and flow.sequence.expected is not None
             and trade.trade_id > flow.sequence.expected
             and trade.origin == "stream"
-            and self.on_suspicion is not _ignore_suspicion
+            and self.on_suspected_reset is not _ignore_reset
         )
 
-    def _suspect(self, flow: SymbolFlow, trade: Trade, *, is_jump: bool = False) -> None:
+    def _hold_for_reset(self, flow: SymbolFlow, trade: Trade, *, is_gap: bool = False) -> None:
         """Hold the symbol's trades back, from this one on, until it is known whether its ids begin again."""
         newest = flow.sequence.newest
         after_us = flow.newest_time_us
-        flow.checkpoint_is_exact = flow.checkpoint_is_exact and not is_jump
-        flow.is_jump_unchecked = False
+        flow.checkpoint_is_exact = flow.checkpoint_is_exact and not is_gap
+        flow.is_gap_unverified = False
         flow.known_to, known_to = MAX_ID, flow.known_to
-        flow.suspicion = Suspicion(
+        flow.suspected_reset = SuspectedReset(
             -1 if after_us is None else after_us,
             0 if newest is None else newest + 1,
             self._monotonic(),
             [trade],
-            is_jump=is_jump,
+            is_gap=is_gap,
             known_to=known_to,
         )
-        self.on_suspicion()
+        self.on_suspected_reset()
 
-    def _judge(self, flow: SymbolFlow) -> None:
+    def _decide_by_held(self, flow: SymbolFlow) -> None:
         """Go on where what is held decides by itself."""
-        suspicion = flow.suspicion
-        if suspicion is not None and suspicion.is_decided:
-            if len(suspicion.trades) >= MAX_DECIDED:
+        suspected_reset = flow.suspected_reset
+        if suspected_reset is not None and suspected_reset.is_decided:
+            if len(suspected_reset.trades) >= MAX_DECIDED:
                 self._pause()
-        elif suspicion is not None:
-            verdict = suspicion.judge()
-            if verdict is not Verdict.UNKNOWN:
-                self._due.append(partial(self.decide, flow, verdict))
+        elif suspected_reset is not None:
+            decision = suspected_reset.decide()
+            if decision is not SeriesDecision.UNDECIDED:
+                self._due.append(partial(self.decide, flow, decision))
 
     def _holds_too_many(self) -> bool:
         """Whether so many trades wait for a series to begin that no more are to be read."""
-        held = [flow.suspicion for flow in self.flows.values()]
+        held = [flow.suspected_reset for flow in self.flows.values()]
         return any(one is not None and one.is_decided and len(one.trades) >= MAX_DECIDED for one in held)
 
-    def decide(self, flow: SymbolFlow, verdict: Verdict) -> None:
+    def decide(self, flow: SymbolFlow, decision: SeriesDecision) -> None:
         """Go on with what is held: in the series that it is known to belong to."""
-        suspicion = flow.suspicion
-        if suspicion is None or self.flows.get(flow.symbol) is not flow:
+        suspected_reset = flow.suspected_reset
+        if suspected_reset is None or self.flows.get(flow.symbol) is not flow:
             return
-        if verdict is Verdict.NEW:
+        if decision is SeriesDecision.RESTARTED:
             self.on_new_series(flow)
             return
-        flow.suspicion, flow.known_to = None, suspicion.known_to
-        if not suspicion.is_jump:
+        flow.suspected_reset, flow.known_to = None, suspected_reset.known_to
+        if not suspected_reset.is_gap:
             log.warning(
-                "trades with known or low ids published as they came",
+                "held trades published unchanged",
                 symbol=flow.symbol,
-                count=len(suspicion.trades),
-                first_id=suspicion.trades[0].trade_id,
+                count=len(suspected_reset.trades),
+                first_id=suspected_reset.trades[0].trade_id,
             )
         now_us = self._now_us()
         ready: list[Trade] = []
-        for trade in suspicion.trades:
-            ready += [trade] if flow.sequence.is_known(trade.trade_id) else flow.take(trade, now_us)
+        for trade in suspected_reset.trades:
+            ready += [trade] if flow.sequence.is_known(trade.trade_id) else flow.accept(trade, now_us)
         self._publish_ready(flow, ready, now_us)
-        self._tell_gaps(flow)
+        self._publish_gaps(flow)
 
     def begin_series(self, flow: SymbolFlow, first_id: int | None, newest_series: int = 0) -> None:
         """Go on in a new series, from `first_id` or what is held: the symbol's trade ids begin again.
@@ -711,29 +721,29 @@ class Pipeline:
         Kafka has word of the series before it gets a trade of it, as with a symbol that is new.
         `newest_series`: the newest series that Kafka has a record of.
         """
-        held = flow.suspicion.trades if flow.suspicion is not None else []
+        held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         lowest = min((trade.trade_id for trade in held), default=0)
         first = lowest if first_id is None else first_id
         after_id = flow.sequence.newest
         self._end_series(flow)
         new = self._successor(
             flow,
-            beginning=held,
+            first_trades=held,
             id_series=max(flow.id_series, newest_series) + 1,
             first_id=first,
             checkpoint_time_us=flow.newest_time_us,
             resumed_id=first - 1,
         )
-        self._recent.begin_again(flow.symbol, held)
+        self._recent.restart_symbol(flow.symbol, held)
         log.error(
-            "trade ids begin again",
+            "trade id reset detected",
             symbol=flow.symbol,
             id_series=new.id_series,
             first_id=first,
             after_id=after_id,
             held=len(held),
         )
-        self._announce(new, first, self._now_us(), partial(self._go_on_from_beginning, new))
+        self._publish_series_start(new, first, self._now_us(), partial(self._publish_first_trades, new))
         low = new.low_quotes
         if low is None or not low.quotes or low.below != new.last_update_id:
             return
@@ -746,53 +756,53 @@ class Pipeline:
         `resume`: what has a symbol go on from what Kafka holds. Whether what is held belongs to that series, or the
         ids have begun again since, shows by the same rule as ever.
         """
-        held = flow.suspicion.trades if flow.suspicion is not None else []
+        held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         self._end_series(flow)
         new = self._successor(flow)
         resume(new)
-        self._recent.begin_again(flow.symbol, [])
+        self._recent.restart_symbol(flow.symbol, [])
         log.error(
-            "id series joined that another worker has begun",
+            "id series of another worker joined",
             symbol=flow.symbol,
             id_series=new.id_series,
             after_id=new.resumed_id,
             held=len(held),
         )
         if new.missing:
-            self.on_hole(new.symbol)
-        self._take_held(new, held)
+            self.on_gap(new.symbol)
+        self._process_held(new, held)
 
-    def _take_held(self, flow: SymbolFlow, held: list[Trade]) -> None:
+    def _process_held(self, flow: SymbolFlow, held: list[Trade]) -> None:
         """Take trades that were held back as if they came now."""
         now_us, batch = self._now_us(), next(self._numbers)
         records: list[Record] = []
         newest: dict[str, int] = {}
-        filling: dict[str, SymbolFlow] = {}
+        gap_flows: dict[str, SymbolFlow] = {}
         if held:
             self._recent.add(list(held))
         for trade in held:
-            self._take_in_order(flow, trade, records, newest, filling, batch, now_us)
+            self._process_out_of_order(flow, trade, records, newest, gap_flows, batch, now_us)
         if records:
-            settled = self._once_acknowledged(filling, batch)
+            settled = self._on_acknowledged(gap_flows, batch)
             self._publisher.publish(self._counters.trades, records, now_us, newest, settled)
 
     def _end_series(self, flow: SymbolFlow) -> None:
         """Publish what waits of a series that ends; nobody looks for what is missing of it any more."""
-        flow.suspicion = None
-        self._go_on_from_beginning(flow)
-        self.give_up(flow)
+        flow.suspected_reset = None
+        self._publish_first_trades(flow)
+        self.flush(flow)
         for entry in flow.gaps:
             if entry.state == "unresolved":
                 entry.proof = SERIES_ENDED
-                self._tell_gap(flow, entry)
-        self._untold_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
+                self._publish_gap(flow, entry)
+        self._unacknowledged_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
 
     def _successor(self, flow: SymbolFlow, **fields: Any) -> SymbolFlow:
         """Return what takes the place of `flow` in another series; `fields`: what it begins with."""
         new = SymbolFlow(
             flow.symbol,
             flow.key,
-            TradeSequence() if self._contiguous else IncreasingIds(),
+            ReorderBuffer() if self._contiguous else IncreasingIds(),
             trades=flow.trades,
             quotes=flow.quotes,
             last_update_id=flow.last_update_id,
@@ -809,21 +819,21 @@ class Pipeline:
         self._counters.series_begun["trade", flow.symbol] += 1
         return new
 
-    def _take_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
+    def _hold_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
         low = flow.low_quotes
         if low is None or low.below != flow.last_update_id:
             low = flow.low_quotes = LowQuotes(flow.last_update_id, self._monotonic())
         if quote.update_id < low.below and low.hold(quote) and low.is_decided():
-            self.on_suspicion()
+            self.on_suspected_reset()
 
-    def quotes_that_stay_low(self) -> list[tuple[SymbolFlow, LowQuotes]]:
+    def low_quotes_due(self) -> list[tuple[SymbolFlow, LowQuotes]]:
         """The symbols whose quotes have stayed below the newest update id for long enough."""
         now, found = self._monotonic(), []
         for flow in self.flows.values():
             low = flow.low_quotes
             if low is None:
                 continue
-            low.look(now)
+            low.observe(now)
             if low.below != flow.last_update_id:
                 flow.low_quotes = None  # a higher one has come
                 self._end_lagging(flow.symbol)
@@ -832,7 +842,7 @@ class Pipeline:
         return found
 
     def decide_quotes(
-        self, flow: SymbolFlow, low: LowQuotes, verdict: Verdict, known: QuoteProgress | None = None
+        self, flow: SymbolFlow, low: LowQuotes, decision: SeriesDecision, known: QuoteProgress | None = None
     ) -> None:
         """Begin a new series with the quotes that are held, or leave them out: they are of a connection that lags.
 
@@ -841,7 +851,7 @@ class Pipeline:
         is_ours = self.flows.get(flow.symbol) is flow and flow.low_quotes is low
         if not is_ours or low.below != flow.last_update_id:
             return
-        if verdict is Verdict.NEW:
+        if decision is SeriesDecision.RESTARTED:
             self._begin_quote_series(flow, low, known)
         else:
             lagging = self._lagging.setdefault(
@@ -871,7 +881,7 @@ class Pipeline:
         self._counters.quotes.outdated -= len(low.quotes)
         self._counters.series_begun["book_ticker", flow.symbol] += 1
         log.error(
-            "quotes' update ids begin again",
+            "quote id reset detected",
             symbol=flow.symbol,
             id_series=flow.quote_series,
             first_id=low.quotes[0].update_id,
@@ -890,7 +900,7 @@ class Pipeline:
 
 def _is_reordered(entry: GapEntry) -> bool:
     """Whether its trades only came in another order, before anybody was told."""
-    return entry.is_settled and entry.proof == FROM_STREAM and not entry.is_told
+    return entry.is_settled and entry.proof == FROM_STREAM and not entry.has_record
 
 
 def _is_done(entry: GapEntry) -> bool:
@@ -901,7 +911,7 @@ def _ignore(_symbol: str) -> None:
     """Nobody repairs, or has noted anything of the ids."""
 
 
-def _ignore_suspicion() -> None:
+def _ignore_reset() -> None:
     """Nobody asks the venue."""
 
 

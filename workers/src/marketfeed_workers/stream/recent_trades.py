@@ -17,8 +17,8 @@ overlap are milliseconds apart. More would slow every trade down: they do not fi
 class RecentTrades:
     """The newest reads."""
 
-    def __init__(self, most: int = MAX_TRADES) -> None:
-        self._most = most
+    def __init__(self, max_trades: int = MAX_TRADES) -> None:
+        self._max_trades = max_trades
         self._held = 0
         self._reads: deque[list[Trade]] = deque()
         self._indexed = 0  # how many of the reads, from the oldest on, are in the index
@@ -28,7 +28,7 @@ class RecentTrades:
         """Hold what one read brought; the list must not change any more."""
         self._reads.append(trades)
         self._held += len(trades)
-        while self._held > self._most and len(self._reads) > 1:
+        while self._held > self._max_trades and len(self._reads) > 1:
             oldest = self._reads.popleft()
             self._held -= len(oldest)
             if self._indexed:
@@ -45,7 +45,7 @@ class RecentTrades:
             self._indexed += 1
         return self._index.get((symbol, trade_id))
 
-    def forget(self, trades: list[Trade]) -> None:
+    def discard(self, trades: list[Trade]) -> None:
         """Do not hold these of the newest read: they were rejected."""
         numbers = {id(trade) for trade in trades}
         kept = [trade for trade in self._reads[-1] if id(trade) not in numbers]
@@ -55,7 +55,7 @@ class RecentTrades:
             if self._index.get((trade.symbol, trade.trade_id)) is trade:
                 del self._index[trade.symbol, trade.trade_id]
 
-    def begin_again(self, symbol: str, held: list[Trade]) -> None:
+    def restart_symbol(self, symbol: str, held: list[Trade]) -> None:
         """The ids of a symbol begin again with `held`: forget its other trades, and no other symbol's."""
         reads = [[trade for trade in read if trade.symbol != symbol] for read in self._reads]
         self._reads = deque(read for read in (*reads, list(held)) if read)

@@ -7,18 +7,18 @@ from msgspec.structs import replace
 
 from marketfeed_wire import BookTicker, Trade, encode
 
-_SERIES_MARK: Final = "\0"
+_SEPARATOR: Final = "\0"
 """No part of a symbol."""
 
 
-def acknowledged_as(symbol: str, id_series: int) -> str:
+def series_key(symbol: str, id_series: int) -> str:
     """The name that acknowledgements of a symbol's trades are noted by."""
-    return f"{symbol}{_SERIES_MARK}{id_series}" if id_series else symbol
+    return f"{symbol}{_SEPARATOR}{id_series}" if id_series else symbol
 
 
-def symbol_and_series(name: str) -> tuple[str, int]:
-    """What `acknowledged_as` made the name of."""
-    symbol, _, id_series = name.partition(_SERIES_MARK)
+def split_series_key(name: str) -> tuple[str, int]:
+    """What `series_key` made the name of."""
+    symbol, _, id_series = name.partition(_SEPARATOR)
     return symbol, int(id_series or 0)
 
 

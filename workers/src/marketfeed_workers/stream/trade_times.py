@@ -8,8 +8,8 @@ SPARE: Final = 100
 """Times that may be kept beyond those that are of use, so that looking for these is rare."""
 
 
-class KnownTimes:
-    """Times of trades, by id; `forget` keeps as many as there are holes."""
+class TradeTimes:
+    """Times of trades, by id; `prune` keeps as many as there are holes."""
 
     __slots__ = ("_ids", "_times")
 
@@ -20,7 +20,7 @@ class KnownTimes:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def note(self, trade_id: int, time_us: int) -> None:
+    def add(self, trade_id: int, time_us: int) -> None:
         """The trade was matched about then."""
         if trade_id not in self._times:
             insort(self._ids, trade_id)
@@ -31,7 +31,7 @@ class KnownTimes:
         at = bisect_left(self._ids, trade_id)
         return self._times[self._ids[at - 1]] if at else None
 
-    def forget(self, first_ids: Iterable[int]) -> None:
+    def prune(self, first_ids: Iterable[int]) -> None:
         """Keep the newest before each of these ids, and the newest of all."""
         places = {bisect_left(self._ids, first_id) - 1 for first_id in first_ids} | {len(self._ids) - 1}
         self._ids = [self._ids[place] for place in sorted(places) if place >= 0]

@@ -14,7 +14,7 @@ REFUSED_SECONDS: Final = 300.0
 """How long a venue that refuses us over REST is left alone: what refuses an address is lifted, if ever, by people. Less
 than the window of the alert MarketfeedVenueRefusing, which would come and go otherwise."""
 
-LONGEST_PAUSE_SECONDS: Final = 3 * 86_400.0
+MAX_RETRY_AFTER_SECONDS: Final = 3 * 86_400.0
 """The longest ban that exchanges tell of. Whoever names more has not named a delay."""
 
 
@@ -76,7 +76,7 @@ def error_for_status(status: int, retry_after: str | None, where: str) -> VenueE
         case 429 | 418:
             # At least a second: a zero, taken at its word, would have us ask again at once and for ever.
             seconds = max(1.0, float(retry_after)) if retry_after and retry_after.isdecimal() else 60.0
-            seconds = min(seconds, LONGEST_PAUSE_SECONDS)
+            seconds = min(seconds, MAX_RETRY_AFTER_SECONDS)
             name = "rate_limited" if status == 429 else "banned"
             return Limited(name, f"{where} answered {status}: wait {seconds:g} s", seconds)
         case _:

@@ -21,7 +21,7 @@ MIN_SYMBOLS_SECONDS: Final = 5.0
 DELISTED: Final = "delisted"
 
 
-class VenueWatch:
+class VenueMonitor:
     """Run `run` as a task.
 
     Attributes:
@@ -58,7 +58,7 @@ class VenueWatch:
             group.create_task(clock, name="clock")
             group.create_task(symbols, name="symbols")
 
-    def read_symbols_soon(self) -> None:
+    def request_listing(self) -> None:
         """Have the listing read before its time, at most every MIN_SYMBOLS_SECONDS."""
         self._symbols_due.set()
 
@@ -76,7 +76,7 @@ class VenueWatch:
         due: asyncio.Event,
     ) -> None:
         """Do `work` every `seconds`, or when it is `due`; at most every `min_seconds`."""
-        failing = logs.Episode(log, "REST requests failing", "REST requests answered")
+        failing = logs.Episode(log, "REST requests failing", "REST requests recovered")
         while True:
             delay = seconds
             try:
@@ -112,11 +112,11 @@ class VenueWatch:
         for symbol in flows:
             info = listed.get(symbol)
             if info is not None:
-                self._note(symbol, "" if info.trading else info.status)
+                self._set_status(symbol, "" if info.trading else info.status)
         for symbol in absent:
-            await self._look_at(symbol)
+            await self._check_listing(symbol)
 
-    async def _look_at(self, symbol: str) -> None:
+    async def _check_listing(self, symbol: str) -> None:
         """Ask about a symbol that the listing does not have: its entry may only be one that cannot be read."""
         is_listed = await self._rest.is_listed(symbol)
         flow = self._pipeline.flows.get(symbol)
@@ -125,22 +125,22 @@ class VenueWatch:
         received = flow.trades + flow.quotes
         # What goes on delivering is not gone, whatever REST says.
         if not is_listed and self._received.get(symbol, received) == received:
-            self._note(symbol, DELISTED)
+            self._set_status(symbol, DELISTED)
         elif self.not_trading.get(symbol) == DELISTED:
-            self._note(symbol, "")
+            self._set_status(symbol, "")
         self._received[symbol] = received
 
-    def look_for_deliveries(self) -> None:
+    def check_deliveries(self) -> None:
         """A symbol that delivers is not delisted."""
         for symbol in self.delisted:
             flow = self._pipeline.flows.get(symbol)
             if flow is not None and flow.trades + flow.quotes != self._received.get(symbol):
-                self._note(symbol, "")
+                self._set_status(symbol, "")
 
-    def _note(self, symbol: str, status: str) -> None:
+    def _set_status(self, symbol: str, status: str) -> None:
         """`status`: "" where it trades."""
         if status and self.not_trading.get(symbol) != status:
-            log.warning("symbol is not trading", symbol=symbol, status=status)
+            log.warning("symbol trading stopped", symbol=symbol, status=status)
             self.not_trading[symbol] = status
         elif not status and self.not_trading.pop(symbol, ""):
-            log.info("symbol is trading again", symbol=symbol)
+            log.info("symbol trading resumed", symbol=symbol)

@@ -37,7 +37,7 @@ Event = Trade | BookTicker | Reply | ShutdownNotice | None
 """Meaning of a frame; None: irrelevant."""
 
 
-class Batch(NamedTuple):
+class DecodedFrames(NamedTuple):
     """The decoded frames of one read, in order by type."""
 
     trades: list[Trade]
@@ -119,7 +119,7 @@ class Fetched(NamedTuple):
     covered: IdRange | None = None
     """The ids that the response covers: those still missing are not available now. None: from the first to the last id
     in `trades` and `absent`."""
-    asked: IdRange | None = None
+    requested: IdRange | None = None
     """The ids of the request, where nothing is covered; None: all."""
     refused: tuple[str, ...] = ()
     """Errors of the rows that cannot be used; their ids stay missing."""
@@ -142,7 +142,7 @@ class VenueRest(Protocol):
     def newest_only(self) -> int | None:
         """Number of a symbol's newest trades that are available row by row; None: all that the venue keeps."""
 
-    def ids_began_again(self, symbol: str) -> None:
+    def ids_restarted(self, symbol: str) -> None:
         """Reset cached state of the symbol's ids: the venue has restarted them."""
 
     async def symbols(self) -> dict[str, SymbolInfo]:
@@ -199,7 +199,7 @@ class RestAccess(NamedTuple):
     budget: WeightBudget
     api_key: SecretStr
     now_us: Callable[[], int]
-    note: Callable[[str, int], None] = _ignore
+    count_failure: Callable[[str, int], None] = _ignore
     """Counts failures: reason for metrics, and number."""
     latest_us: Callable[[], int] | None = None
     """Latest possible time of a trade, as `VenueClock`; None: the host's clock plus a day."""
@@ -237,7 +237,7 @@ class Venue(Protocol):
     def list_subscriptions(self, request_id: int) -> str:
         """Return the command whose result is the list of a connection's streams."""
 
-    def read_all(self, frames: list[bytes], received_time_us: int) -> Batch:
+    def read_all(self, frames: list[bytes], received_time_us: int) -> DecodedFrames:
         """Decode the frames of one read. Pure; a symbol's trades are in the order of their ids.
 
         Trades of a snapshot have the origin backfill: they may have been received before.
@@ -247,10 +247,12 @@ class Venue(Protocol):
         """Return the client of the venue's REST API."""
 
 
-def one_by_one(read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int) -> Batch:
+def one_by_one(
+    read: Callable[[bytes, int], Event], frames: list[bytes], received_time_us: int
+) -> DecodedFrames:
     """Implement `Venue.read_all` for a venue with one event per frame; `read` raises BadFrame."""
     unexpected: list[bytes] = []
-    batch = Batch([], [], [], [], unexpected)
+    batch = DecodedFrames([], [], [], [], unexpected)
     for frame in frames:
         try:
             event = read(frame, received_time_us)

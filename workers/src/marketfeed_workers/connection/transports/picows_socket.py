@@ -29,7 +29,7 @@ from marketfeed_workers.connection.transports.socket import (
 from marketfeed_workers.venues.errors import Unreachable, error_for_status
 
 _TEXT: Final = WSMsgType.TEXT  # saves the lookup of an enum member per frame
-MOST_FRAMES: Final = 512
+MAX_FRAMES: Final = 512
 """Frames per batch: small enough for the processor's cache, large enough that the cost per batch is negligible."""
 _NO_CODE: Final = 1005  # close frame without a code (RFC 6455, 7.1.5)
 
@@ -54,7 +54,7 @@ class _PicowsSocket(WSListener):
         self._fragments_bytes = 0
         self._own_ending: Closed | None = None
         self._transport: WSTransport | None = None
-        self._held_back = False
+        self._paused = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -66,13 +66,13 @@ class _PicowsSocket(WSListener):
             self._frames.append(frame.get_payload_as_bytes())
         else:
             self._on_other_frame(transport, frame, kind)
-        if frame.last_in_buffer or len(self._frames) >= MOST_FRAMES:
-            self._hand_on()
+        if frame.last_in_buffer or len(self._frames) >= MAX_FRAMES:
+            self._deliver()
 
-    def _hand_on(self) -> None:
-        while self._frames and not self._held_back:
-            batch = self._frames[:MOST_FRAMES]
-            del self._frames[:MOST_FRAMES]
+    def _deliver(self) -> None:
+        while self._frames and not self._paused:
+            batch = self._frames[:MAX_FRAMES]
+            del self._frames[:MAX_FRAMES]
             try:
                 self._sink.on_frames(batch)
             except BaseException:
@@ -104,19 +104,21 @@ class _PicowsSocket(WSListener):
         payload = frame.get_payload_as_bytes()
         self._fragments_bytes += len(payload)
         if frame.rsv1:
-            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a compressed message without negotiated compression")
+            self._fail_connection(
+                WSCloseCode.PROTOCOL_ERROR, "a compressed message without negotiated compression"
+            )
         elif (frame.msg_type is WSMsgType.CONTINUATION) != bool(self._fragments):
-            self._break_off(WSCloseCode.PROTOCOL_ERROR, "a fragment out of place")
+            self._fail_connection(WSCloseCode.PROTOCOL_ERROR, "a fragment out of place")
         elif self._fragments_bytes > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
             reason = f"a message of more than {MAX_MESSAGE_BYTES} bytes or {MAX_FRAGMENTS} frames"
-            self._break_off(WSCloseCode(TOO_BIG), reason)
+            self._fail_connection(WSCloseCode(TOO_BIG), reason)
         else:
             self._fragments.append(payload)
             if frame.fin:
                 self._frames.append(b"".join(self._fragments))
                 self._fragments, self._fragments_bytes = [], 0
 
-    def _break_off(self, code: WSCloseCode, reason: str) -> None:
+    def _fail_connection(self, code: WSCloseCode, reason: str) -> None:
         self._fragments, self._fragments_bytes = [], 0
         self._own_ending = Closed(code.value, reason, by_us=True)
         transport = self._open_transport()
@@ -130,16 +132,16 @@ class _PicowsSocket(WSListener):
         self._open_transport().send_ping()
 
     def pause_reading(self) -> None:
-        self._held_back = True
+        self._paused = True
         below = self._open_transport().underlying_transport
         if not below.is_closing():
             below.pause_reading()
 
     def resume_reading(self) -> None:
-        self._held_back = False
-        self._hand_on()
+        self._paused = False
+        self._deliver()
         below = self._open_transport().underlying_transport
-        if not (self._held_back or below.is_closing()):
+        if not (self._paused or below.is_closing()):
             below.resume_reading()
 
     def close(self) -> None:
@@ -165,8 +167,8 @@ class _PicowsSocket(WSListener):
             ending = Closed(int(error.code), str(error), by_us=True)
         ending = self._own_ending or ending
         while self._frames:  # deliver the remaining frames even while reading is paused
-            self._held_back = False
-            self._hand_on()
+            self._paused = False
+            self._deliver()
         return ending
 
 

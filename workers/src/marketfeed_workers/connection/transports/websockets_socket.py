@@ -21,10 +21,10 @@ from marketfeed_workers.venues.errors import Unreachable, error_for_status
 _CLOSE_SECONDS: Final = 2.0
 
 
-def _telling(sink: FrameSink) -> type[ClientConnection]:
+def _with_control_frames(sink: FrameSink) -> type[ClientConnection]:
     """Return a connection class that passes pings and pongs to `sink`; the library handles them internally."""
 
-    class Telling(ClientConnection):
+    class ConnectionWithControlFrames(ClientConnection):
         is_ending = False
 
         def data_received(self, data: bytes) -> None:
@@ -40,7 +40,7 @@ def _telling(sink: FrameSink) -> type[ClientConnection]:
             if isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG):
                 sink.on_control_frame(answered=event.opcode is Opcode.PING)
 
-    return Telling
+    return ConnectionWithControlFrames
 
 
 class _ConnectOnce(connect):
@@ -117,7 +117,7 @@ async def open_socket(url: str, sink: FrameSink, timeout_seconds: float) -> Sock
     try:
         connection = await _ConnectOnce(
             url,
-            create_connection=_telling(sink),
+            create_connection=_with_control_frames(sink),
             open_timeout=timeout_seconds,
             ping_interval=None,
             proxy=None,  # as the other transport and REST: proxy variables of the environment are ignored

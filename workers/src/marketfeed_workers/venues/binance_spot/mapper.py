@@ -12,7 +12,7 @@ import msgspec
 from marketfeed_wire import BookTicker, Trade, is_decimal
 from marketfeed_wire.messages import Id, Name
 from marketfeed_workers.venues.errors import BadFrame
-from marketfeed_workers.venues.venue import Batch, Event, Reply, ShutdownNotice, one_by_one
+from marketfeed_workers.venues.venue import DecodedFrames, Event, Reply, ShutdownNotice, one_by_one
 
 _NAME_END: Final = 96  # a stream name ends within the first bytes of a frame: '{"stream":"' + symbol + kind
 # Including the text after the name, because a reply that lists subscriptions also has stream names at its start.
@@ -81,7 +81,7 @@ class _OtherFrame(msgspec.Struct, gc=False):
     msg: str = ""
 
 
-class _FrameInAnyWay(msgspec.Struct, gc=False):
+class _AnyFrame(msgspec.Struct, gc=False):
     stream: str
     data: msgspec.Raw
 
@@ -91,7 +91,7 @@ _read_trades: Final = msgspec.json.Decoder(list[_TradeFrame]).decode
 _book_tickers: Final = msgspec.json.Decoder(_BookTickerFrame)
 _all_book_tickers: Final = msgspec.json.Decoder(list[_BookTickerFrame])
 _others: Final = msgspec.json.Decoder(_OtherFrame)
-_any_way: Final = msgspec.json.Decoder(_FrameInAnyWay)
+_any_frame: Final = msgspec.json.Decoder(_AnyFrame)
 # RecursionError: msgspec raises it for deeply nested values, also inside ignored fields.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -129,7 +129,7 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
                 raise BadFrame(f"not a decimal number - at `$.data.{field}`: {_start_of(frame)}")
             other = _others.decode(frame)
             if other.stream is not None and other.stream.endswith(_OURS):
-                return read(_rewritten(frame), received_time_us)
+                return read(_normalized(frame), received_time_us)
             return _other(other)
         except _UNREADABLE as error:
             raise BadFrame(f"{error}: {_start_of(frame)}") from None
@@ -137,7 +137,7 @@ def reader(venue: str, time_unit_us: int) -> Callable[[bytes, int], Event]:
     return read
 
 
-def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], Batch]:
+def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], DecodedFrames]:
     """Return ``read_all(frames, received_time_us)``: as `reader`, but all frames of a type are decoded in one call.
 
     The type is guessed by the end of a frame, at a quarter of the cost of searching its name. The names and types are
@@ -147,12 +147,12 @@ def batch_reader(venue: str, time_unit_us: int) -> Callable[[list[bytes], int], 
     read = reader(venue, time_unit_us)
     read_trades = _read_trades
 
-    def read_all(frames: list[bytes], received_time_us: int) -> Batch:
+    def read_all(frames: list[bytes], received_time_us: int) -> DecodedFrames:
         try:
             quotes, trades, others = _by_end(frames)
             tickers = _decoded(_all_book_tickers.decode, quotes, _BOOK_TICKER_START)
             matches = _decoded(read_trades, trades, _TRADE_START)
-        except (*_UNREADABLE, _WrongGuess, IndexError):
+        except (*_UNREADABLE, _TypeMismatch, IndexError):
             return one_by_one(read, frames, received_time_us)
         batch = one_by_one(read, others, received_time_us)
         for frame in tickers:
@@ -209,7 +209,7 @@ def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start
         start: the end of the stream name and what follows it, which every frame must contain.
 
     Raises:
-        _WrongGuess: not all frames are of this type.
+        _TypeMismatch: not all frames are of this type.
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: a frame is invalid.
     """
     if not frames:
@@ -217,11 +217,11 @@ def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start
     joined = b"[%b]" % b",".join(frames)
     decoded = decode(joined)
     if joined.count(start) != len(frames) or len(decoded) != len(frames):
-        raise _WrongGuess
+        raise _TypeMismatch
     return decoded
 
 
-class _WrongGuess(Exception):
+class _TypeMismatch(Exception):
     """Frames are not of the type that was guessed by their ends."""
 
 
@@ -229,16 +229,16 @@ def stream_of(frame: bytes) -> str:
     """Return the stream name of a combined frame; "" for any other frame."""
     if not frame.startswith(_STREAM_FIELD):  # other formatting, or not a combined frame
         try:
-            return _any_way.decode(frame).stream
+            return _any_frame.decode(frame).stream
         except _UNREADABLE:
             return ""
     start = len(_STREAM_FIELD)
     return frame[start : frame.find(b'"', start)].decode(errors="replace")
 
 
-def _rewritten(frame: bytes) -> bytes:
+def _normalized(frame: bytes) -> bytes:
     """Return a frame with other formatting (order of fields, spaces) in the venue's usual format."""
-    written = _any_way.decode(frame)
+    written = _any_frame.decode(frame)
     kind = written.stream[written.stream.rindex("@") :]
     return b'{"stream":"%b","data":%b}' % (kind.encode(), written.data)
 

@@ -108,7 +108,7 @@ class BinanceRest:
         self._now_us = access.now_us
         self._latest_us = access.latest_us or VenueClock(access.now_us, time.monotonic).latest_us
         self._monotonic = access.monotonic
-        self._note = access.note
+        self._count_failure = access.count_failure
         self._odd_entries = logs.Episode(log, "listing entries skipped", "listing entries complete")
         self._no_limit = logs.Episode(
             log,
@@ -122,7 +122,7 @@ class BinanceRest:
         """Number of a symbol's newest trades that are available row by row; None: all."""
         return None if self._has_history else _PAGE
 
-    def ids_began_again(self, symbol: str) -> None:
+    def ids_restarted(self, symbol: str) -> None:
         """Reset the oldest id of the newest trades."""
         self._oldest_of_newest.pop(symbol, None)
 
@@ -133,7 +133,7 @@ class BinanceRest:
         """
         listing: Listing = await self._get(read_listing, "exchangeInfo", self._weights.exchange_info)
         if listing.refused:
-            self._note("bad_listing_entry", len(listing.refused))
+            self._count_failure("bad_listing_entry", len(listing.refused))
             self._odd_entries.begin(count=len(listing.refused), first=listing.refused[0])
         else:
             self._odd_entries.end()
@@ -154,9 +154,9 @@ class BinanceRest:
 
     async def server_time(self) -> VenueTime:
         """Return the venue's time; request weight is counted by minutes of this clock."""
-        await self._budget.take(self._weights.time)  # before `sent`: it may wait
+        await self._budget.acquire(self._weights.time)  # before `sent`: it may wait
         sent = self._monotonic()
-        found = await self._ask(_server_time.decode, "time")
+        found = await self._request(_server_time.decode, "time")
         at = (sent + self._monotonic()) / 2
         self._budget.align(found.server_time / 1000)
         return VenueTime(found.server_time * 1000, at)
@@ -220,76 +220,74 @@ class BinanceRest:
         is_backfill: bool = False,
     ) -> Fetched:
         """Fetch the trades of `ids`, or of a part; see `VenueRest.trades` and the module's docstring."""
-        question = _Question(symbol, ids, merged([ids, *also]), near_time_us, is_backfill)
+        query = _Query(symbol, ids, merged([ids, *also]), near_time_us, is_backfill)
         if self._has_history:
             try:
-                return await self._by_history(question)
+                return await self._by_history(query)
             except Unreachable as error:
                 if error.reason != _KEY_REFUSED or not self._api_key:
                     raise
-                self._do_without_key(error)
+                self._drop_key(error)
                 return await self.trades(symbol, ids, near_time_us, also, is_backfill=is_backfill)
-        newest = await self._by_newest(question)
-        return newest if newest is not None else await self._by_aggregates(question)
+        newest = await self._by_newest(query)
+        return newest if newest is not None else await self._by_aggregates(query)
 
-    def _do_without_key(self, error: Unreachable) -> None:
+    def _drop_key(self, error: Unreachable) -> None:
         """Continue without the rejected key, with what is available without one."""
         log.error("BINANCE_API_KEY rejected; continuing without it", reason=str(error))
         self._api_key = ""
         self._has_history = not self._history_needs_key
 
-    async def _by_history(self, question: "_Question") -> Fetched:
-        first = question.ids.first
-        asked = IdRange(first, min(question.wanted[-1].last, first + _PAGE - 1))
+    async def _by_history(self, query: "_Query") -> Fetched:
+        first = query.ids.first
+        requested = IdRange(first, min(query.wanted[-1].last, first + _PAGE - 1))
         page = await self._rows(
             rows.TRADES,
             "historicalTrades",
             self._weights.historical_trades,
-            question.is_backfill,
-            symbol=question.symbol,
+            query.is_backfill,
+            symbol=query.symbol,
             fromId=str(first),
             limit=str(
-                min(_PAGE, asked.size + 1)
+                min(_PAGE, requested.size + 1)
             ),  # one more: a row after the range proves the range complete
         )
         # Ids beyond the last row are not absent: the endpoint's database may lag behind the stream.
-        return self._fetched(question, page, page.rows, first, "historicalTrades")._replace(asked=asked)
+        return self._fetched(query, page, page.rows, first, "historicalTrades")._replace(requested=requested)
 
-    async def _by_newest(self, question: "_Question") -> Fetched | None:
+    async def _by_newest(self, query: "_Query") -> Fetched | None:
         """Fetch the newest trades; return None if they are all newer, or all older, than the requested ids."""
-        oldest_known = self._oldest_of_newest.get(question.symbol, 0)
-        if question.ids.last < oldest_known:
+        oldest_known = self._oldest_of_newest.get(query.symbol, 0)
+        if query.ids.last < oldest_known:
             return None  # the newest trades only advance
         page = await self._rows(
             rows.TRADES,
             "trades",
             self._weights.trades,
-            question.is_backfill,
-            symbol=question.symbol,
+            query.is_backfill,
+            symbol=query.symbol,
             limit=str(_PAGE),
         )
         known = [span for span in page.spans if span is not None]
-        if not known or known[-1].last < question.ids.first or known[0].first > question.ids.last:
+        if not known or known[-1].last < query.ids.first or known[0].first > query.ids.last:
             if len(known) == _PAGE:
-                self._oldest_of_newest[question.symbol] = known[0].first
+                self._oldest_of_newest[query.symbol] = known[0].first
             return None
         # Ids before the first row are not proven absent, even with few rows: the endpoint returns cached trades, the
         # cache may have been cleared, and ids may restart at any number.
-        return self._fetched(question, page, page.rows, None, "trades")
+        return self._fetched(query, page, page.rows, None, "trades")
 
-    async def _by_aggregates(self, question: "_Question") -> Fetched:
-        start_ms = max(0, question.near_time_us // 1000 - _MINUTE_MS)
+    async def _by_aggregates(self, query: "_Query") -> Fetched:
+        start_ms = max(0, query.near_time_us // 1000 - _MINUTE_MS)
         end_ms = start_ms + _AGGREGATE_WINDOW_MS - 1
         where = {"startTime": str(start_ms), "endTime": str(end_ms)}
         found: Page[AggregateRow] = Page([], [], [])
         for _ in range(_AGGREGATE_PAGES):
-            page = await self._aggregate_rows(
-                question.symbol, question.is_backfill, limit=str(_PAGE), **where
-            )
+            page = await self._aggregate_rows(query.symbol, query.is_backfill, limit=str(_PAGE), **where)
             found = found + page
             # A short page is the last one only in a request by id: a request by time ends after an hour.
             is_last = len(page.spans) < _PAGE and "fromId" in where
-            if not page.rows or (page.last_id or 0) >= question.ids.last or is_last:
+            if not page.rows or (page.last_id or 0) >= query.ids.last or is_last:
                 break
             following = str(max(row.a for row in page.rows) + 1)
             if where == {"fromId": following}:
@@ -297,20 +295,20 @@ class BinanceRest:
             where = {"fromId": following}
         # A row of one trade is that trade; a row of several is only their sum.
         single = [TradeRow(row.f, row.p, row.q, row.T, row.m) for row in found.rows if row.f == row.l]
-        return self._fetched(question, found, single, None, "aggTrades")
+        return self._fetched(query, found, single, None, "aggTrades")
 
     def _fetched(
         self,
-        question: "_Question",
+        query: "_Query",
         page: Page[TradeRow] | Page[AggregateRow],
         trades: Sequence[TradeRow],
         since: int | None,
         proof: str,
     ) -> Fetched:
-        proven = rows.wanted_part(rows.prove(page.spans, since), question.wanted)
-        wanted = rows.wanted_rows(trades, question.wanted)
+        proven = rows.wanted_part(rows.prove(page.spans, since), query.wanted)
+        wanted = rows.wanted_rows(trades, query.wanted)
         return Fetched(
-            [self._trade(question.symbol, row) for row in wanted],
+            [self._trade(query.symbol, row) for row in wanted],
             proven.absent,
             proof,
             covered=proven.covered,
@@ -355,29 +353,29 @@ class BinanceRest:
         /,
         **parameters: str,
     ) -> T:
-        await self._budget.take(weight, is_backfill=is_backfill)
-        return await self._ask(decode, endpoint, **parameters)
+        await self._budget.acquire(weight, is_backfill=is_backfill)
+        return await self._request(decode, endpoint, **parameters)
 
-    async def _ask(self, decode: Callable[[bytes], T], endpoint: str, **parameters: str) -> T:
+    async def _request(self, decode: Callable[[bytes], T], endpoint: str, **parameters: str) -> T:
         url = f"{self._base}/api/v3/{endpoint}"
         headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
         try:
             # No redirects: only the user decides where data comes from, and the key must not be sent elsewhere.
             async with self._session.get(
                 url, params=parameters, headers=headers, timeout=_TIMEOUT, allow_redirects=False
-            ) as answer:
-                used = answer.headers.get("X-MBX-USED-WEIGHT-1M", "")
+            ) as response:
+                used = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
                 if used.isascii() and used.isdigit() and len(used) < _USED_WEIGHT_DIGITS:
                     self._budget.observe(int(used))
-                if answer.status != HTTPStatus.OK:
-                    error = error_for_status(answer.status, answer.headers.get("Retry-After"), url)
+                if response.status != HTTPStatus.OK:
+                    error = error_for_status(response.status, response.headers.get("Retry-After"), url)
                     if (
-                        answer.status == HTTPStatus.BAD_REQUEST
-                        and _code(await read_body(answer)) == _NO_SYMBOL
+                        response.status == HTTPStatus.BAD_REQUEST
+                        and _code(await read_body(response)) == _NO_SYMBOL
                     ):
                         raise UnknownSymbol(error.reason, str(error))
                     raise error
-                body = await read_body(answer)
+                body = await read_body(response)
         except Limited as error:
             self._budget.block(error)
             raise
@@ -401,7 +399,7 @@ def _code(body: bytes) -> int | None:
         return None
 
 
-class _Question(NamedTuple):
+class _Query(NamedTuple):
     symbol: str
     ids: IdRange
     """The ids to request."""

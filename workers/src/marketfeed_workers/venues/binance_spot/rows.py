@@ -10,7 +10,7 @@ from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from marketfeed_wire.messages import Id
-from marketfeed_workers.stream.id_ranges import IdRange, common, holder
+from marketfeed_workers.stream.id_ranges import IdRange, common, membership
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.clock import EARLIEST_US
 
@@ -216,5 +216,5 @@ def wanted_part(proof: Proof, wanted: Sequence[IdRange]) -> Proof:
 
 def wanted_rows(rows: Sequence[Row], wanted: Sequence[IdRange]) -> list[Row]:
     """Return the rows whose first id is in `wanted`, in order of id."""
-    is_wanted = holder(wanted)
+    is_wanted = membership(wanted)
     return sorted((row for row in rows if is_wanted(row.ids.first)), key=lambda row: row.ids)
