@@ -30,7 +30,9 @@ def fail() -> None:
 
 def test_logs_in_json_have_time_level_logger_event_and_each_value(capsys: Capture) -> None:
     logs.configure("INFO", "json")
-    logs.get("marketfeed.one").info("connection opened", streams=10, url="ws://x/?a=b c", secret=SecretStr("s3cret"))
+    logs.get("marketfeed.one").info(
+        "connection opened", streams=10, url="ws://x/?a=b c", secret=SecretStr("s3cret")
+    )
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {

@@ -66,7 +66,7 @@ def test_rate_limit_forced_applies_to_new_addresses() -> None:
     assert limits.admit(HERE, 1, 8).status == 200
     limits.force_ban(100, 8)
     assert [limits.admit(address, 1, 9).status for address in (HERE, "192.0.2.8")] == [418, 418]
-    limits.forgive()
+    limits.reset()
     assert limits.admit(HERE, 1, 9).status == 200
 
 

@@ -98,8 +98,6 @@ NOT_CONVERTED = {
     "simtest",
     "tests",
     "docs",
-    "workers",
-    "simulator",
     "consumers",
     "wire",
     "service",

@@ -1,4 +1,4 @@
-"""What the tests of the worker share: recorded frames, settings, a broker."""
+"""Fixtures of the worker's tests: recorded frames, settings, brokers."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run what is asynchronous on the event loop that the worker itself runs on."""
+    """Run asynchronous tests on uvloop, as the worker."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
 def recording() -> Callable[[str], Path]:
-    """The path of a recorded file; skips where the recordings are not beside the repository."""
+    """Return the path of a recording; skip if the recordings are not beside the repository."""
 
     def find(name: str) -> Path:
         path = RECORDINGS / name
@@ -35,7 +35,7 @@ def recording() -> Callable[[str], Path]:
 
 @pytest.fixture
 def make_settings() -> MakeSettings:
-    """Settings as from an environment: ``make_settings(KAFKA_ACKS="1")``; two symbols unless said otherwise."""
+    """Create settings from variables: ``make_settings(KAFKA_ACKS="1")``; two symbols by default."""
 
     def make(**variables: str) -> WorkerSettings:
         return service_settings.read(WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT,ETHUSDT", **variables})
@@ -45,13 +45,13 @@ def make_settings() -> MakeSettings:
 
 @pytest.fixture(scope="session")
 def shared_broker() -> Iterator[Broker]:
-    """A broker for tests that leave it as it was; each takes topics of its own."""
+    """A shared broker for tests that use their own topics and do not disturb it."""
     with Broker() as broker:
         yield broker
 
 
 @pytest.fixture
 def own_broker() -> Iterator[Broker]:
-    """A broker for one test that makes it fail."""
+    """A broker for one test with broker faults."""
     with Broker() as broker:
         yield broker

@@ -27,7 +27,7 @@ from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess
 
 BOUND_SECONDS = 8.0
-"""What the docs say of a small gap, with room for a loaded machine: first requests take a tenth of a second each."""
+"""The documented bound for a small gap, with a reserve for a loaded machine; a first request takes 0.1 s."""
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ def row(trade_id: int, **changed: Any) -> Row:
 
 
 class History:
-    """A venue's REST side: trades by id, and how it misbehaves.
+    """The venue's REST API: trades by id, and faults.
 
     Attributes:
         ids: the trades that exist.
@@ -110,7 +110,7 @@ def rig(make_settings: MakeSettings, shared_broker: Broker) -> Rig:
 
 
 class Desk:
-    """A backfill that runs."""
+    """A running backfill."""
 
     def __init__(self, rig: Rig, history: History, make_settings: MakeSettings, key: str) -> None:
         self._rig, self._history, self._settings, self._key = rig, history, make_settings(), key
@@ -159,7 +159,7 @@ def start(rig: Rig, history: History, make_settings: MakeSettings) -> StartDesk:
     return make
 
 
-async def test_backfill_of_an_odd_row_costs_that_row(rig: Rig, history: History, start: StartDesk) -> None:
+async def test_backfill_skips_only_the_invalid_row(rig: Rig, history: History, start: StartDesk) -> None:
     history.ids = set(range(90, 6000))
     history.changed = {103: {"price": "1E-8"}}
     rig.flow.resume(100, [])
@@ -177,14 +177,14 @@ async def test_backfill_of_an_odd_row_costs_that_row(rig: Rig, history: History,
         pytest.param({"price": "-1"}, id="negative"),
         pytest.param({"qty": None}, id="null"),
         pytest.param({"time": 0}, id="1970"),
-        pytest.param({"time": "soon"}, id="time in words"),
+        pytest.param({"time": "soon"}, id="time as text"),
         pytest.param({"time": 1_723_161_600}, id="time in seconds"),
         pytest.param({"time": 1_723_161_600_000_000}, id="time in microseconds"),
-        pytest.param({"time": 4_000_000_000_000}, id="a time to come"),
-        pytest.param({"isBuyerMaker": "yes"}, id="a side in words"),
+        pytest.param({"time": 4_000_000_000_000}, id="a future time"),
+        pytest.param({"isBuyerMaker": "yes"}, id="a side as text"),
     ],
 )
-async def test_backfill_leaves_an_impossible_row_missing(
+async def test_backfill_keeps_the_id_of_an_impossible_row_missing(
     rig: Rig, history: History, start: StartDesk, changed: Row
 ) -> None:
     history.ids = set(range(90, 130)) - {107}
@@ -198,7 +198,7 @@ async def test_backfill_leaves_an_impossible_row_missing(
 @pytest.mark.parametrize(
     "spoiled", [None, {"id": "x"}, {"id": -4}], ids=["no object", "no id", "a negative id"]
 )
-async def test_backfill_proves_nothing_around_a_row_without_an_id(
+async def test_backfill_does_not_prove_ids_absent_next_to_a_row_without_an_id(
     rig: Rig, history: History, start: StartDesk, spoiled: Row | None
 ) -> None:
     history.ids = {*range(90, 103), 105, 108, 109, 110}
@@ -209,10 +209,10 @@ async def test_backfill_proves_nothing_around_a_row_without_an_id(
         await desk.until_missing(set(range(103, 108)))
 
 
-async def test_backfill_of_gaps_without_an_answer_does_not_delay_another(
+async def test_backfill_of_gaps_without_a_response_does_not_delay_another(
     rig: Rig, history: History, start: StartDesk
 ) -> None:
-    """Of five old gaps REST has nothing, ever; the sixth is there to be had."""
+    """REST has nothing of five old gaps; the sixth can be filled."""
     history.ids = set(range(1, 20_000))
     gaps = [range(1000 * n, 1000 * n + 10) for n in range(1, 7)]
     history.silent = gaps[:5]
@@ -227,10 +227,10 @@ async def test_backfill_of_gaps_without_an_answer_does_not_delay_another(
         await desk.until_missing({each for gap in gaps[:5] for each in gap}, 2.0)
 
 
-async def test_backfill_without_a_response_has_weight_that_hopeless_gaps_do_not_use_up(
+async def test_backfill_without_a_response_has_reserved_weight(
     rig: Rig, history: History, start: StartDesk
 ) -> None:
-    """Gaps that REST does not have used up the weight of all retries, also of one that had met a 503."""
+    """Gaps that REST does not have used up the weight of all retries, also that of a gap after a 503."""
     history.ids = set(range(1, 20_000))
     history.silent, history.busy = [range(1000, 1010)], Counter({2000: 2})
     rig.flow.resume(999, [])
@@ -242,9 +242,7 @@ async def test_backfill_without_a_response_has_weight_that_hopeless_gaps_do_not_
         assert history.asked.count(1000) == 1
 
 
-async def test_backfill_continues_behind_a_page_that_is_empty(
-    rig: Rig, history: History, start: StartDesk
-) -> None:
+async def test_backfill_continues_after_an_empty_page(rig: Rig, history: History, start: StartDesk) -> None:
     history.ids = set(range(1, 9000))
     history.silent = [range(1000, 2000)]
     rig.flow.resume(999, [])
@@ -253,7 +251,7 @@ async def test_backfill_continues_behind_a_page_that_is_empty(
         await desk.until_missing(set(range(1000, 2000)))
 
 
-async def test_backfill_proves_a_jump_of_200_000_ids_by_one_response(
+async def test_backfill_proves_a_gap_of_200_000_ids_absent_by_one_response(
     rig: Rig, history: History, start: StartDesk
 ) -> None:
     history.ids = {98, 99, 100, *range(200_100, 200_105)}
@@ -265,7 +263,7 @@ async def test_backfill_proves_a_jump_of_200_000_ids_by_one_response(
 
 
 @pytest.mark.parametrize("key", ["a key", ""], ids=["with a key", "without"])
-async def test_backfill_settles_every_gap_that_one_response_covers(
+async def test_backfill_closes_every_gap_that_one_response_covers(
     rig: Rig, history: History, start: StartDesk, key: str
 ) -> None:
     history.ids = set(range(1, 1200))
@@ -282,7 +280,7 @@ async def test_backfill_settles_every_gap_that_one_response_covers(
         pytest.param(lambda rows: rows[::-1], {107}, id="newest first"),
         pytest.param(lambda rows: rows[1::2] + rows[::2], {107}, id="in no order"),
         pytest.param(lambda rows: [*rows[-3:], *rows], {107}, id="repeated out of order"),
-        pytest.param(lambda rows: [row(5), *rows], {107}, id="one from before what was asked for"),
+        pytest.param(lambda rows: [row(5), *rows], {107}, id="one from before the request"),
         pytest.param(
             lambda rows: [each for each in rows for _ in range(2)], set(), id="each twice, in order"
         ),
@@ -293,7 +291,7 @@ async def test_backfill_settles_every_gap_that_one_response_covers(
         ),
     ],
 )
-async def test_backfill_takes_rows_in_any_order_and_believes_no_absence_then(
+async def test_backfill_accepts_rows_in_any_order_without_proving_absence(
     rig: Rig,
     history: History,
     start: StartDesk,
@@ -308,9 +306,7 @@ async def test_backfill_takes_rows_in_any_order_and_believes_no_absence_then(
         await desk.until_missing(left)
 
 
-async def test_backfill_of_rows_that_come_fewer_than_asked_for(
-    rig: Rig, history: History, start: StartDesk
-) -> None:
+async def test_backfill_with_fewer_rows_than_requested(rig: Rig, history: History, start: StartDesk) -> None:
     history.ids = set(range(1, 400))
     history.most = 7
     rig.flow.resume(100, [])
@@ -319,9 +315,7 @@ async def test_backfill_of_rows_that_come_fewer_than_asked_for(
         await desk.until_missing(set())
 
 
-async def test_backfill_goes_on_after_a_429_in_the_middle(
-    rig: Rig, history: History, start: StartDesk
-) -> None:
+async def test_backfill_continues_after_a_429(rig: Rig, history: History, start: StartDesk) -> None:
     history.ids = set(range(1, 9000))
     rig.flow.resume(999, [])
     rig.pipeline.process(frames(5000))
@@ -331,10 +325,10 @@ async def test_backfill_goes_on_after_a_429_in_the_middle(
         await desk.until_missing(set())
 
 
-async def test_backfill_asks_first_for_what_leaves_the_newest_trades_soonest(
+async def test_backfill_requests_first_what_leaves_the_newest_trades_soonest(
     rig: Rig, history: History, start: StartDesk
 ) -> None:
-    """Without a key the newest 1,000 can be had: an old gap, which cannot, does not come before one that can."""
+    """Without a key the newest 1,000 trades are available: an old gap must not delay a newer one."""
     history.ids = set(range(4001, 5003))
     rig.flow.resume(100, [])
     rig.pipeline.process(frames(4500, 5002))
@@ -360,10 +354,10 @@ async def test_backfill_of_a_request_that_hangs_does_not_delay_another_gap(
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_backfill_closes_whatever_can_be_had(
+async def test_backfill_closes_every_gap_that_the_venue_can_fill(
     rig: Rig, history: History, start: StartDesk, seed: int
 ) -> None:
-    """Gaps drawn at random, with absent ids, odd rows and parts that REST never answers for."""
+    """Random gaps with absent ids, odd rows and parts without a response."""
     rng = random.Random(seed)  # noqa: S311
     history.ids = set(range(1, 20_000)) - set(rng.sample(range(1000, 15_000), 200))
     arrived = sorted(rng.sample(sorted(history.ids & set(range(1000, 15_000))), 60))

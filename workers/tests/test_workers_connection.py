@@ -1,4 +1,4 @@
-"""A connection whose symbols change, or whose venue breaks off, at the moments that hurt; against a real server."""
+"""Symbol changes and disconnects at critical moments of a connection, against a real server."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from marketfeed_workers.venues.registry import VENUES
 
 
 class Streams:
-    """What the connections ask about their streams; the test says it. Implements `StreamStates`.
+    """State of streams set by the test. Implements `StreamStates`.
 
     Attributes:
         lively: streams that a new session is given time to deliver.
@@ -59,7 +59,7 @@ class Streams:
 
 
 class Venue:
-    """A server that speaks the venue's commands and sends no data by itself.
+    """A server with the venue's commands that sends data only on request.
 
     Attributes:
         open: the connections there are -> their streams.
@@ -87,7 +87,7 @@ class Venue:
         return None if self.refusal is None else connection.respond(self.refusal, "refused")
 
     async def deliver(self, stream: str) -> None:
-        """Send a message of a stream to every connection that has it."""
+        """Send a message of a stream to every subscribed connection."""
         symbol = stream.split("@")[0].upper()
         data = {"u": 1, "s": symbol, "b": "1", "B": "1", "a": "1", "A": "1"}
         if stream.endswith("@trade"):
@@ -131,7 +131,7 @@ class Venue:
 
 
 class Rig:
-    """A fleet of one or more connections to a `Venue`."""
+    """A pool of connections to a `Venue`."""
 
     def __init__(self, make_settings: MakeSettings, broker: Broker, venue: Venue, address: str) -> None:
         self.venue = venue
@@ -188,17 +188,17 @@ def of(*symbols: str) -> set[str]:
     return {f"{symbol.lower()}@{kind}" for symbol in symbols for kind in ("trade", "bookTicker")}
 
 
-async def test_symbols_that_change_while_a_connection_opens_are_read_by_it(rig: Rig) -> None:
+async def test_symbol_change_while_a_connection_opens(rig: Rig) -> None:
     rig.venue.handshakes.clear()
     await rig.pool.read(["AAA", "BBB"])
     await until_async(lambda: rig.venue.asked == 1, "a handshake")
     await rig.pool.read(["BBB", "CCC"])
     rig.venue.handshakes.set()
-    await until_async(lambda: rig.pool.covers(["BBB", "CCC"]), "every stream that is wanted now")
+    await until_async(lambda: rig.pool.covers(["BBB", "CCC"]), "every desired stream")
     assert rig.venue.streams() == [of("BBB", "CCC")]
 
 
-async def test_symbols_that_change_while_a_connection_is_replaced_are_read_by_the_new_one(rig: Rig) -> None:
+async def test_symbol_change_during_a_rotation(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.handshakes.clear()
@@ -211,7 +211,7 @@ async def test_symbols_that_change_while_a_connection_is_replaced_are_read_by_th
     assert rig.pool.covers(["AAA", "BBB"])
 
 
-async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venue(rig: Rig) -> None:
+async def test_connection_cut_during_a_command_raises_unreachable(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.answering = False
@@ -220,13 +220,13 @@ async def test_a_connection_that_is_cut_during_a_command_is_an_error_of_the_venu
     rig.venue.answering = True
     next(iter(rig.venue.open)).transport.abort()
     await asyncio.wait({changing}, timeout=5)
-    assert changing.done(), "a connection that has ended answers no command any more"
-    assert not changing.cancelled(), "whoever changed the symbols would end, too"
+    assert changing.done(), "a closed connection left a command pending"
+    assert not changing.cancelled(), "the change was cancelled with the connection"
     assert isinstance(changing.exception(), Unreachable | None)
     await until_async(lambda: rig.pool.covers(["AAA", "BBB"]), "both symbols, by the next connection")
 
 
-async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_connection(rig: Rig) -> None:
+async def test_rotation_keeps_the_old_connection_if_the_new_one_ends_during_warm_up(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
@@ -246,10 +246,10 @@ async def test_a_replacement_that_dies_before_it_is_warm_does_not_cost_the_old_c
     [(0.0, 10**9, True), (60.0, 10**9, False), (60.0, 0, True)],
     ids=["long outage", "short outage", "short outage of a symbol with low ids"],
 )
-async def test_outage_in_which_trade_ids_may_have_passed_the_newest_known_is_noted(
+async def test_outage_in_which_ids_may_have_passed_the_newest_known_is_marked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, outage_seconds: float, newest: int, may_have: bool
 ) -> None:
-    """Those of a symbol with low ids counted as a gap after an outage of less than a minute."""
+    """New ids of a symbol with low ids counted as a gap after an outage of less than a minute."""
     monkeypatch.setattr(pipelines, "OUTAGE_SECONDS", outage_seconds)
     flow, new = rig.pipeline.add_symbol("AAA"), rig.pipeline.add_symbol("BBB")
     flow.sequence.resume_after(newest, [])
@@ -262,7 +262,7 @@ async def test_outage_in_which_trade_ids_may_have_passed_the_newest_known_is_not
     assert (flow.is_gap_unverified, new.is_gap_unverified) == (may_have, False)
 
 
-async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig) -> None:
+async def test_connection_without_symbols_reconnects_at_once(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     await rig.pool.read([])
@@ -273,7 +273,7 @@ async def test_a_connection_that_had_nothing_to_read_comes_back_at_once(rig: Rig
     assert rig.counters.rotations["command_failed"] == 0
 
 
-async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_new_one_lacks(rig: Rig) -> None:
+async def test_rotation_keeps_the_connection_that_delivers_a_stream_the_new_one_does_not(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     (old,) = rig.venue.open
@@ -281,7 +281,7 @@ async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_ne
     rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
     await rig.venue.deliver("aaa@bookTicker")
-    rig.streams.ahead = {"aaa@trade"}  # REST shows a trade that neither of them has delivered
+    rig.streams.ahead = {"aaa@trade"}  # REST has a trade that neither of them has delivered
     rig.streams.lively = set()
     await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
     assert old in rig.venue.open
@@ -290,13 +290,13 @@ async def test_rotation_keeps_the_connection_that_delivers_a_stream_which_the_ne
     await until_async(lambda: rig.counters.rotations["test"] == 1, "a replacement that lacks nothing")
 
 
-async def test_rotation_keeps_the_connection_whose_messages_the_new_one_does_not_deliver(rig: Rig) -> None:
+async def test_rotation_keeps_the_connection_with_messages_the_new_one_does_not_deliver(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.streams.lively = of("AAA")
     rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
-    await asyncio.sleep(2 * connections.SETTLE_SECONDS)  # what comes later is no message that was on its way
+    await asyncio.sleep(2 * connections.SETTLE_SECONDS)  # later messages were not in flight
     rig.streams.received["aaa@trade"] += 1  # over the old one only
     rig.streams.lively = set()
     await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")
@@ -317,7 +317,7 @@ async def test_rotation_is_not_blocked_by_an_illiquid_symbol(rig: Rig) -> None:
     assert session.verified == of("AAA", "BBB")
 
 
-async def test_rotation_for_a_stalled_stream_takes_only_a_connection_that_delivers_it(rig: Rig) -> None:
+async def test_rotation_for_a_stalled_stream_needs_a_connection_that_delivers_it(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.streams.stalled = {"aaa@trade"}
@@ -351,14 +351,14 @@ async def test_connection_that_was_refused_is_retried_until_it_is_accepted(
     rig.venue.refusal = status
     await rig.pool.read(["AAA"])
     await until_async(lambda: rig.venue.asked >= 3, "several attempts")
-    told = rig.pool.connections[0].status()
-    assert told.state == "refused"
-    assert str(status.value) in told.reason
+    published = rig.pool.connections[0].status()
+    assert published.state == "refused"
+    assert str(status.value) in published.reason
     rig.venue.refusal = None
     await until_async(lambda: rig.pool.covers(["AAA"]), "the connection")
 
 
-async def test_connection_refused_during_a_replacement_is_retried_while_the_old_one_lives(
+async def test_connection_refused_during_a_rotation_is_retried_while_the_old_one_is_open(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.1)
@@ -371,10 +371,8 @@ async def test_connection_refused_during_a_replacement_is_retried_while_the_old_
     await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
 
 
-async def test_reconnect_backoff_starts_anew_only_after_data(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The delays that are drawn: of one series while the venue accepts and closes at once, of a new one after data."""
+async def test_reconnect_backoff_is_reset_only_after_data(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One series of delays while the venue accepts and closes at once, a new one after data."""
     series: list[int] = []
 
     def delays(*_: object) -> Iterator[float]:
@@ -388,7 +386,7 @@ async def test_reconnect_backoff_starts_anew_only_after_data(
     rig.venue.most_open = 0
     await rig.pool.read(["AAA"])
     await until_async(lambda: rig.venue.asked >= 6, "several attempts")
-    assert [drawn for drawn in series if drawn > 1], "every attempt began a series of its own"
+    assert [drawn for drawn in series if drawn > 1], "every attempt reset the backoff"
     assert max(series) >= 4
     rig.venue.most_open = 1000
     await until_async(rig.is_streaming, "a connection")
@@ -400,10 +398,10 @@ async def test_reconnect_backoff_starts_anew_only_after_data(
     asked = rig.venue.asked
     await until_async(lambda: rig.venue.asked >= asked + 2, "the next attempts")
     assert series.index(before) < len(series) - 1
-    assert series[series.index(before)] == before, "data came: the old series is over"
+    assert series[series.index(before)] == before, "the backoff was not reset by data"
 
 
-async def test_subscription_that_the_venue_acknowledges_and_does_not_list_is_lost(rig: Rig) -> None:
+async def test_subscription_acknowledged_but_not_listed_is_lost(rig: Rig) -> None:
     await rig.pool.read(["AAA"])
     await until_async(rig.is_streaming, "a connection")
     rig.venue.forgets = {"bbb@trade"}
@@ -412,8 +410,8 @@ async def test_subscription_that_the_venue_acknowledges_and_does_not_list_is_los
     await until_async(lambda: rig.pool.covers(["BBB"]), "the streams, by a new connection")
 
 
-async def test_connection_that_cannot_be_opened_is_logged_once_and_once_when_it_is(rig: Rig) -> None:
-    """A line an attempt, of each connection, while the venue was away."""
+async def test_connection_failure_is_logged_once_with_its_end(rig: Rig) -> None:
+    """Each attempt of each connection was logged during an outage of the venue."""
     rig.venue.refusal = HTTPStatus.BAD_GATEWAY
     with capture_logs() as lines:
         await rig.pool.read(["AAA"])
@@ -426,7 +424,7 @@ async def test_connection_that_cannot_be_opened_is_logged_once_and_once_when_it_
     assert connected["streams"] == 2
 
 
-async def test_connection_that_cannot_be_replaced_is_logged_once_and_once_when_it_is(
+async def test_rotation_failure_is_logged_once_with_its_end(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.05)
@@ -438,6 +436,6 @@ async def test_connection_that_cannot_be_replaced_is_logged_once_and_once_when_i
         await until_async(lambda: rig.counters.failures["forbidden"] >= 4, "several attempts")
         rig.venue.refusal = None
         await until_async(lambda: rig.counters.rotations["test"] == 1, "the replacement")
-        await until_async(lambda: lines[-1]["event"].startswith("attempts to replace"), "the last line")
+        await until_async(lambda: lines[-1]["event"].startswith("rotation attempts"), "the last line")
     assert [line["event"] for line in lines].count("rotation failed") == 1
     assert lines[-1]["occurrences"] >= 4

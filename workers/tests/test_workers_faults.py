@@ -1,4 +1,4 @@
-"""The worker against the venue's faults: every id that the venue had is in the topic, in order."""
+"""The worker against faults of the venue: every id of the venue is in the topic, in order."""
 
 import signal
 import time
@@ -27,7 +27,7 @@ def line(one_line: Line) -> Line:
 
 
 def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
-    """Wait until that many more trades of every symbol were read and everything is repaired and acknowledged."""
+    """Wait for that many more trades of every symbol, without gaps or messages in flight."""
     before = {symbol: each.last_trade_id or 0 for symbol, each in worker.status().symbols.items()}
 
     def enough() -> bool:
@@ -40,7 +40,7 @@ def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
     until(enough, f"{count} more trades and nothing missing: {worker.status()}", 60)
 
 
-def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
+def test_dropped_frames_are_backfilled_and_published_in_order(line: Line) -> None:
     worker = line.worker()
     line.fault("drop", streams=["*@trade"], count=7, rng=0.2, seed=3)
     more_trades(line, worker)
@@ -53,7 +53,7 @@ def test_dropped_frames_are_fetched_and_published_in_order(line: Line) -> None:
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
-def test_a_cut_connection_loses_nothing(line: Line, transport: str) -> None:
+def test_connection_cut_loses_nothing(line: Line, transport: str) -> None:
     worker = line.worker(WS_TRANSPORT=transport)
     line.fault("cut", lose_frames=100)
     until(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
@@ -63,7 +63,7 @@ def test_a_cut_connection_loses_nothing(line: Line, transport: str) -> None:
     assert any(gap.state == "filled" for gap in line.gaps())
 
 
-def test_duplicates_and_reordering_do_not_reach_the_topic(line: Line) -> None:
+def test_duplicates_and_reordering_are_not_published(line: Line) -> None:
     worker = line.worker()
     line.fault("duplicate", count=30, rng=0.3, seed=5)
     line.fault("reorder", count=30, rng=0.3, seed=6, distance=3)
@@ -74,7 +74,7 @@ def test_duplicates_and_reordering_do_not_reach_the_topic(line: Line) -> None:
         assert ids == sorted(set(ids))
 
 
-def test_corrupt_frames_are_passed_over_and_their_trades_fetched(line: Line) -> None:
+def test_corrupt_frames_are_skipped_and_backfilled(line: Line) -> None:
     worker = line.worker()
     for number, how in enumerate(HOW_FRAMES_ARE_SPOILED, start=1):
         line.fault("corrupt", streams=["*@trade"], how=how)
@@ -87,7 +87,7 @@ def test_corrupt_frames_are_passed_over_and_their_trades_fetched(line: Line) -> 
     assert_complete(line)
 
 
-def test_ids_that_the_venue_skipped_are_told_absent(line: Line) -> None:
+def test_skipped_ids_are_reported_absent(line: Line) -> None:
     worker = line.worker()
     line.fault("skip_ids", symbols=["BTCUSDT"], count=5)
     more_trades(line, worker)
@@ -97,7 +97,7 @@ def test_ids_that_the_venue_skipped_are_told_absent(line: Line) -> None:
     assert (gap.state, gap.last_id - gap.first_id + 1, gap.missing) == ("absent", 5, [])
 
 
-def test_a_restarted_worker_fetches_what_it_missed(line: Line) -> None:
+def test_restart_backfills_missed_trades(line: Line) -> None:
     first = line.worker()
     more_trades(line, first, 30)
     assert first.stop() == 0
@@ -106,13 +106,13 @@ def test_a_restarted_worker_fetches_what_it_missed(line: Line) -> None:
         lambda: all(entry["last_trade_id"] > before[s] + 60 for s, entry in line.ledger().items()),
         "trades that nobody reads",
     )
-    second = line.worker(BINANCE_API_KEY="k" * 64)  # without one only the newest thousand can be had
+    second = line.worker(BINANCE_API_KEY="k" * 64)  # without one only the newest thousand are available
     more_trades(line, second)
     second.stop()
     assert_complete(line)
 
 
-def test_a_killed_worker_loses_nothing_and_the_next_one_repeats_little(line: Line) -> None:
+def test_restart_after_a_kill_loses_nothing(line: Line) -> None:
     first = line.worker()
     more_trades(line, first, 60)
     first.stop(9)
@@ -125,7 +125,7 @@ def test_a_killed_worker_loses_nothing_and_the_next_one_repeats_little(line: Lin
 
 
 @pytest.mark.parametrize("fault", ["server_shutdown", "end_of_life"])
-def test_an_announced_end_is_no_break(line: Line, fault: str) -> None:
+def test_rotation_before_an_announced_close(line: Line, fault: str) -> None:
     worker = line.worker()
     more_trades(line, worker, 20)
     if fault == "server_shutdown":
@@ -140,7 +140,7 @@ def test_an_announced_end_is_no_break(line: Line, fault: str) -> None:
     assert line.gaps() == []
 
 
-def test_planned_rotation_is_no_break(line: Line) -> None:
+def test_rotation_by_age_without_interruption(line: Line) -> None:
     worker = line.worker(WS_ROTATE_AFTER_SECONDS="2")
     until(lambda: worker.metric("marketfeed_connection_rotations_total") >= 3, "three rotations")
     more_trades(line, worker, 30)
@@ -149,7 +149,7 @@ def test_planned_rotation_is_no_break(line: Line) -> None:
     assert line.gaps() == []
 
 
-def test_stalled_connection_is_found_and_replaced(line: Line) -> None:
+def test_stalled_connection_is_detected_and_rotated(line: Line) -> None:
     worker = line.worker()
     more_trades(line, worker, 100)
     line.fault("stall")
@@ -162,7 +162,7 @@ def test_stalled_connection_is_found_and_replaced(line: Line) -> None:
     assert_complete(line)
 
 
-def test_a_half_open_connection_is_found(line: Line) -> None:
+def test_half_open_connection_is_detected(line: Line) -> None:
     worker = line.worker(WS_IDLE_TIMEOUT_SECONDS="2")
     more_trades(line, worker, 20)
     line.fault("half_open")
@@ -171,7 +171,7 @@ def test_a_half_open_connection_is_found(line: Line) -> None:
     assert_complete(line)
 
 
-def test_a_quiet_market_is_no_reason_to_reconnect(line: Line) -> None:
+def test_quiet_market_does_not_cause_a_reconnect(line: Line) -> None:
     worker = line.worker()
     more_trades(line, worker, 60)
     line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
@@ -180,7 +180,7 @@ def test_a_quiet_market_is_no_reason_to_reconnect(line: Line) -> None:
     def probed() -> bool:
         nonlocal least
         used, before = worker.metric("marketfeed_request_weight_used"), least
-        least = min(least, used)  # it begins at nought again each minute
+        least = min(least, used)  # it restarts at zero each minute
         return used > before
 
     until(probed, "a probe of the silence")
@@ -193,12 +193,12 @@ def test_a_quiet_market_is_no_reason_to_reconnect(line: Line) -> None:
     assert_complete(line)
 
 
-def test_a_silence_behind_a_hole_is_no_reason_to_reconnect(line: Line) -> None:
+def test_quiet_market_with_an_open_gap_does_not_cause_a_reconnect(line: Line) -> None:
     worker = line.worker(BINANCE_API_KEY="k" * 64, GAP_HOLD_SECONDS="120")
     more_trades(line, worker, 60)
     line.fault("rest_error", endpoint="historicalTrades", status=500, count=1000)
     line.fault("drop", streams=["btcusdt@trade"], count=1)
-    until(lambda: worker.status().symbols["BTCUSDT"].missing == 1, "a hole")
+    until(lambda: worker.status().symbols["BTCUSDT"].missing == 1, "a gap")
     line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
     asked = line.requests().get(("trades", "200"), 0)
     until(lambda: line.requests().get(("trades", "200"), 0) >= asked + 2, "probes of both silences")
@@ -210,7 +210,7 @@ def test_a_silence_behind_a_hole_is_no_reason_to_reconnect(line: Line) -> None:
     assert_complete(line)
 
 
-def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(line: Line) -> None:
+def test_backfill_waits_for_a_rate_limit_while_trades_are_flushed(line: Line) -> None:
     worker = line.worker(GAP_HOLD_SECONDS="0.5")
     line.fault("rate_limit", seconds=3)
     line.fault("drop", streams=["btcusdt@trade"], count=2)
@@ -219,7 +219,7 @@ def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(line: Line) ->
     worker.stop()
     assert_complete(line, in_order=False)
     assert {gap.state for gap in line.gaps()} == {"filled"}
-    assert "answered 418" not in worker.log.read_text()
+    assert "returned 418" not in worker.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_repair_waits_out_a_rate_limit_and_lets_trades_go_on_late(line: Line) ->
     ],
     ids=["5xx", "HTML instead of JSON", "slow"],
 )
-def test_repair_goes_on_after_a_rest_fault(line: Line, rest_fault: dict[str, object]) -> None:
+def test_backfill_continues_after_a_rest_fault(line: Line, rest_fault: dict[str, object]) -> None:
     worker = line.worker()
     line.control("POST", "faults", rest_fault)
     line.fault("drop", streams=["btcusdt@trade"], count=2)
@@ -240,7 +240,7 @@ def test_repair_goes_on_after_a_rest_fault(line: Line, rest_fault: dict[str, obj
     assert_complete(line)
 
 
-def test_a_broker_that_is_away_holds_the_sockets_back_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_broker_outage_pauses_reading_without_loss(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--trade-rate", "500", "--quote-rate", "2000") as line:
         worker = line.worker(KAFKA_QUEUE_MAX_MESSAGES="2000")
         line.broker_down()
@@ -253,7 +253,7 @@ def test_a_broker_that_is_away_holds_the_sockets_back_and_nothing_is_lost(tmp_pa
         assert worker.stop() == 0
 
 
-def test_repair_takes_no_more_than_there_is_room_for_while_kafka_is_away(tmp_path: Path) -> None:
+def test_backfill_is_bounded_during_a_broker_outage(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "800") as line:
 
         def last_id() -> int:
@@ -276,7 +276,7 @@ def test_repair_takes_no_more_than_there_is_room_for_while_kafka_is_away(tmp_pat
         until(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "the queue to be full", 60)
         full_at = last_id()
         until(lambda: last_id() > full_at + 4000, "time for many pages")
-        most = 1000 + 4 * 1000  # the bound, and the pages that were under way
+        most = 1000 + 4 * 1000  # the bound, and the pages in flight
         assert worker.status().pending < most
         line.broker_up()
         until(
@@ -288,13 +288,13 @@ def test_repair_takes_no_more_than_there_is_room_for_while_kafka_is_away(tmp_pat
         assert_complete(line, in_order=False)
 
 
-def test_a_worker_that_was_frozen_does_not_take_its_connection_for_dead(tmp_path: Path) -> None:
+def test_frozen_worker_keeps_its_connection(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         worker = line.worker(WS_IDLE_TIMEOUT_SECONDS="2")
         for _ in range(3):
             before = worker.status().symbols["BTCUSDT"].trades
             worker.process.send_signal(signal.SIGSTOP)
-            # As a node that is moved, or a clock that is put forward by as much.
+            # As with a migrated virtual machine.
             frozen_at = time.monotonic()
             until(lambda: time.monotonic() > frozen_at + 3, "longer than the silence that is allowed")  # noqa: B023
             worker.process.send_signal(signal.SIGCONT)
@@ -304,7 +304,7 @@ def test_a_worker_that_was_frozen_does_not_take_its_connection_for_dead(tmp_path
         assert_complete(line)
 
 
-def test_a_venue_that_refuses_us_over_rest_is_not_asked_again_and_again(tmp_path: Path) -> None:
+def test_rest_that_refuses_the_address_is_not_retried_quickly(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "30", "--trade-rate", "20", "--quote-rate", "1") as line:
         symbols = sorted(line.ledger())
         worker = line.worker(BINANCE_SYMBOLS=",".join(symbols))
@@ -320,5 +320,5 @@ def test_a_venue_that_refuses_us_over_rest_is_not_asked_again_and_again(tmp_path
         until(
             lambda: line.ledger()[symbols[0]]["last_trade_id"] > asked_at + 200, "ten seconds of the market"
         )
-        # Probes, backfills and the listing: what is under way at the first refusal, and nothing after it.
-        assert refused() <= 8, "the region stays refused, however often it is asked"
+        # Probes, backfill and the listing: requests in flight at the first refusal, and nothing after it.
+        assert refused() <= 8, "refused requests were retried quickly"

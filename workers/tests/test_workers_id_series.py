@@ -1,6 +1,6 @@
 """Ids that a venue begins again are found by the first such trade, and no odd trade is taken for that.
 
-A model of the venue answers as its REST side does; broker and publisher are real.
+REST is a model of the venue's; broker and publisher are real.
 """
 
 import asyncio
@@ -51,22 +51,22 @@ BEGIN_US = 1_700_000_000_000_000
 
 
 class VenueModel:
-    """A venue that makes trades of one symbol, and its REST side."""
+    """A venue with trades of one symbol, and its REST API."""
 
     newest_only = None
 
     def __init__(self, first_id: int) -> None:
         self.rows: list[Trade] = []
-        self.answers = True
+        self.responds = True
         self.update_id: int | None = None
-        self.told_to_forget: list[str] = []
+        self.reset_symbols: list[str] = []
         self.exact_rows = 1_000_000
         self.generation = 0
         self.next_id = first_id
         self.time_us = BEGIN_US
 
     def trade(self, trade_id: int | None = None, **fields: object) -> Trade:
-        """The next trade; another one, that REST does not have, where an id is given."""
+        """Return the next trade, or with an id one that REST does not have."""
         self.time_us += 5_000
         made_id = self.next_id if trade_id is None else trade_id
         content = {"trade_time_us": self.time_us, "price": f"{made_id + 1}.{self.generation}"}
@@ -81,7 +81,7 @@ class VenueModel:
         self.generation += 1
 
     def ids_restarted(self, symbol: str) -> None:
-        self.told_to_forget.append(symbol)
+        self.reset_symbols.append(symbol)
 
     async def symbols(self) -> dict[str, SymbolInfo]:
         return {SYMBOL: SymbolInfo("TRADING", True)}
@@ -121,8 +121,8 @@ class VenueModel:
         return Fetched([row for row in exact if ids.first <= row.trade_id <= ids.last], [], "model")
 
     def _answer(self) -> None:
-        if not self.answers:
-            raise Unreachable("rest_unreachable", "the venue is away")
+        if not self.responds:
+            raise Unreachable("rest_unreachable", "the venue is unreachable")
 
 
 def a_trade(trade_id: int, **fields: object) -> Trade:
@@ -138,7 +138,7 @@ def a_trade(trade_id: int, **fields: object) -> Trade:
 
 
 class Stage:
-    """A worker's line from the trade to the topics, with the watch of id series."""
+    """A pipeline with topics and the monitor of id series."""
 
     def __init__(self, rig: Rig, venue: VenueModel) -> None:
         self.rig, self.venue = rig, venue
@@ -149,7 +149,7 @@ class Stage:
         self.watch = IdSeriesMonitor(rig.pipeline, venue, rig.counters, recover_state=self.recover_state)
 
     def come(self, *trades: Trade) -> None:
-        """Trades that one read brings."""
+        """Process trades of one read."""
         self.rig.pipeline._publish_trades(list(trades), 1, [])
         self.rig.pipeline.poll()
 
@@ -176,22 +176,22 @@ class Stage:
         self.rig.settle()
 
     def published(self) -> list[tuple[int, int]]:
-        """(series, id) of every trade in the topic."""
+        """Return (series, id) of every trade in the topic."""
         self.settle()
         return [(one.id_series, one.trade_id) for one in map(decode_trade, self.rig.stored(self.rig.trades))]
 
     def restarted(self) -> "Stage":
-        """The next process, which knows what Kafka holds."""
+        """Return the next process, resumed from Kafka."""
         self.publish()
         return self._next(self.rig.publisher)
 
     def another(self) -> "Stage":
-        """Another worker of the symbol, which begins with what Kafka holds now."""
+        """Return another worker of the symbol, resumed from Kafka."""
         self.publish()
         return self._next(Publisher(self.rig.settings, self.rig.clock))
 
     def publish(self) -> None:
-        """Have everything acknowledged, and the checkpoints published."""
+        """Wait for all acknowledgements and publish the checkpoints."""
         self.settle()
         self.rig.teller.publish(is_final=True)
         self.settle()
@@ -207,7 +207,7 @@ class Stage:
         return new
 
     def memory(self, *, compacted: bool = False) -> RecoveredState:
-        """What Kafka holds; `compacted`: as little of it as it may."""
+        """Return the state recovered from Kafka; `compacted`: from as few records as compaction may leave."""
         memory = RecoveredState()
         for topic, take in ((self.rig.progress, memory.add_checkpoint), (self.rig.gaps, memory.add_gap)):
             records = self.rig.broker.read(topic)
@@ -227,7 +227,7 @@ def _BinanceUs():  # noqa: N802 - stands for a class
 
 @pytest.fixture
 def begin(make_settings: MakeSettings, shared_broker: Broker) -> Callable[[int], Stage]:
-    """A stage whose venue has made ten trades, from an id on, all published."""
+    """Return a stage with ten published trades from an id on."""
 
     def one(first_id: int = 1000) -> Stage:
         venue = VenueModel(first_id)
@@ -249,7 +249,7 @@ OLD = series(0, *range(1000, 1010))
 
 
 @pytest.mark.parametrize("first_id", [0, 1, 500, 1005, 1009])
-def test_id_series_begins_with_the_first_trade_of_ids_that_begin_again(begin, first_id: int) -> None:
+def test_id_series_begins_with_the_first_trade_after_a_reset(begin, first_id: int) -> None:
     stage = begin()
     stage.venue.begin_again(first_id)
     stage.come(stage.venue.trade())
@@ -260,7 +260,7 @@ def test_id_series_begins_with_the_first_trade_of_ids_that_begin_again(begin, fi
     assert stage.rig.counters.series_begun["trade", SYMBOL] == 1
 
 
-def test_id_series_can_begin_again_twice(begin) -> None:
+def test_id_series_can_be_reset_twice(begin) -> None:
     stage = begin()
     for _ in range(2):
         stage.venue.begin_again(3)
@@ -270,7 +270,7 @@ def test_id_series_can_begin_again_twice(begin) -> None:
 
 
 def begin_again_twice(stage: Stage) -> None:
-    """Two series that `stage` takes, and another worker does not."""
+    """Begin two series in `stage`, which another worker does not see."""
     for first_id in (3, 2):
         stage.venue.begin_again(first_id)
         stage.come(*(stage.venue.trade() for _ in range(5)))
@@ -281,16 +281,14 @@ def begin_again_twice(stage: Stage) -> None:
 TWICE = OLD + series(1, *range(3, 8)) + series(2, *range(2, 7))
 
 
-@pytest.mark.parametrize("rest_answers", [True, False], ids=["REST decides", "held trades decide"])
-def test_id_series_of_a_worker_that_is_two_behind_is_the_newest_that_kafka_holds(
-    begin, rest_answers: bool
-) -> None:
-    """It took its own number plus one, and trades of two series were published as one."""
+@pytest.mark.parametrize("rest_responds", [True, False], ids=["REST decides", "held trades decide"])
+def test_id_series_of_a_worker_two_behind_is_the_newest_in_kafka(begin, rest_responds: bool) -> None:
+    """The number of its own series plus one was used: trades of two series were published as one."""
     stage = begin()
     behind = stage.another()
     begin_again_twice(stage)
     assert stage.published() == TWICE
-    stage.venue.answers = rest_answers
+    stage.venue.responds = rest_responds
     for _ in range(DECISIVE_TRADES):
         behind.come(stage.venue.trade())
         behind.check()
@@ -298,8 +296,8 @@ def test_id_series_of_a_worker_that_is_two_behind_is_the_newest_that_kafka_holds
 
 
 @pytest.mark.parametrize("first_id", [0, 5], ids=["from the beginning", "from a known id"])
-@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
-def test_id_series_of_a_worker_that_is_three_behind_is_beyond_the_newest_that_kafka_holds(
+@pytest.mark.parametrize("comes", [True, False], ids=["with a trade", "quiet symbol"])
+def test_id_series_of_a_worker_three_behind_is_above_the_newest_in_kafka(
     begin, first_id: int, comes: bool
 ) -> None:
     stage = begin()
@@ -322,7 +320,7 @@ def test_id_series_of_a_worker_that_is_three_behind_is_beyond_the_newest_that_ka
     assert flow.resumed_id == first_id - 1
 
 
-def test_id_series_that_another_worker_has_begun_is_joined_with_its_gaps(begin) -> None:
+def test_id_series_of_another_worker_is_joined_with_its_gaps(begin) -> None:
     stage = begin()
     behind = stage.another()
     stage.venue.begin_again(3)
@@ -345,7 +343,7 @@ def test_id_series_that_another_worker_has_begun_is_joined_with_its_gaps(begin) 
     assert stage.published() == OLD + series(1, 3, 4, 6, 10)
 
 
-def test_id_series_waits_for_a_kafka_that_cannot_be_read_and_reads_no_more_than_it_may_hold(begin) -> None:
+def test_id_series_waits_while_kafka_cannot_be_read_within_its_bounds(begin) -> None:
     stage = begin()
     stage.venue.begin_again(0)
     unreadable = [True]
@@ -372,8 +370,8 @@ def test_id_series_waits_for_a_kafka_that_cannot_be_read_and_reads_no_more_than_
     assert stage.published() == OLD + series(1, *range(4 * MAX_HELD))
 
 
-def test_id_series_is_known_after_compaction_whatever_a_worker_that_is_behind_publishes(begin) -> None:
-    """Their checkpoints shared a key: the later one of the series that has ended was all that remained."""
+def test_id_series_is_known_after_compaction_with_a_lagging_worker(begin) -> None:
+    """Checkpoints shared a key: only the later one of the ended series remained."""
     stage = begin()
     behind = stage.another()
     stage.venue.begin_again(3)
@@ -387,7 +385,7 @@ def test_id_series_is_known_after_compaction_whatever_a_worker_that_is_behind_pu
     assert stage.memory(compacted=True).newest_series(SYMBOL) == 1
 
 
-def test_id_series_of_a_symbol_whose_checkpoint_is_lost_is_the_newest_of_its_gaps(begin) -> None:
+def test_id_series_without_a_checkpoint_is_the_newest_of_its_gaps(begin) -> None:
     memory = RecoveredState()
     for id_series in (2, 1):
         gap = Gap(
@@ -413,7 +411,7 @@ def test_id_series_of_a_symbol_whose_checkpoint_is_lost_is_the_newest_of_its_gap
     assert stage.memory().checkpoints[SYMBOL].id_series == 2
 
 
-def test_id_series_of_quotes_of_a_worker_that_is_behind_is_the_newest_that_kafka_holds(begin) -> None:
+def test_id_series_of_quotes_of_a_lagging_worker_is_the_newest_in_kafka(begin) -> None:
     stage = begin()
     stage.quotes(*range(100, 110))
     behind, other = stage.another(), stage.another()
@@ -432,7 +430,7 @@ def test_id_series_of_quotes_of_a_worker_that_is_behind_is_the_newest_that_kafka
     assert other.rig.pipeline.flows[SYMBOL].quote_series == 3
 
 
-async def test_memory_that_many_symbols_need_at_once_is_read_twice_at_most() -> None:
+async def test_recovery_for_many_symbols_at_once_reads_at_most_twice() -> None:
     reads: list[int] = []
 
     def read() -> RecoveredState:
@@ -446,8 +444,8 @@ async def test_memory_that_many_symbols_need_at_once_is_read_twice_at_most() -> 
     assert len(reads) <= 3
 
 
-def test_id_series_start_is_asked_for_again_where_rest_lags(begin) -> None:
-    """It began with the first trade received: ids before that were nobody's."""
+def test_id_series_start_is_requested_again_while_rest_lags(begin) -> None:
+    """It began with the first received trade: the ids before it were lost."""
     stage = begin()
     stage.venue.begin_again(0)
     for _ in range(500):
@@ -468,8 +466,8 @@ async def nothing_since(_symbol: str, _time_us: int) -> None:
     return None
 
 
-def test_id_series_beginning_is_fetched_where_the_stream_was_away(begin) -> None:
-    """The first trades of the new series were not received: they are a gap of it."""
+def test_id_series_start_is_backfilled_after_an_outage(begin) -> None:
+    """The first trades of the new series were not received: they are a gap."""
     stage = begin()
     stage.venue.begin_again(0)
     missed = [stage.venue.trade() for _ in range(30)]
@@ -482,8 +480,8 @@ def test_id_series_beginning_is_fetched_where_the_stream_was_away(begin) -> None
 
 
 @pytest.mark.parametrize("first_id", [1, 1003])
-def test_id_series_is_found_by_the_next_process(begin, first_id: int) -> None:
-    """Also where the new ids have passed the checkpoint meanwhile."""
+def test_id_series_reset_is_detected_by_the_next_process(begin, first_id: int) -> None:
+    """Also if the new ids have passed the checkpoint."""
     stage = begin()
     stage.venue.begin_again(first_id)
     missed = [stage.venue.trade() for _ in range(8)]
@@ -496,7 +494,7 @@ def test_id_series_is_found_by_the_next_process(begin, first_id: int) -> None:
     assert sorted(stage.published()) == OLD + series(1, *range(first_id, first_id + 9))
 
 
-def test_id_series_goes_on_in_the_next_process(begin) -> None:
+def test_id_series_continues_in_the_next_process(begin) -> None:
     stage = begin()
     stage.venue.begin_again(0)
     stage.come(stage.venue.trade())
@@ -506,7 +504,7 @@ def test_id_series_goes_on_in_the_next_process(begin) -> None:
     assert stage.published() == OLD + series(1, 0, 1)
 
 
-def test_id_series_of_a_killed_process_is_known_before_its_first_trade(begin) -> None:
+def test_id_series_is_recorded_before_its_first_trade(begin) -> None:
     stage = begin()
     stage.venue.begin_again(0)
     stage.come(stage.venue.trade())
@@ -515,7 +513,7 @@ def test_id_series_of_a_killed_process_is_known_before_its_first_trade(begin) ->
     assert [(word.id_series, word.next_id) for word in words][-1] == (1, 0)
 
 
-def test_id_series_of_a_worker_that_lags_never_goes_back() -> None:
+def test_id_series_of_a_lagging_worker_never_decreases() -> None:
     memory = RecoveredState()
     for id_series, trade_id in ((0, 1009), (1, 20), (0, 1009)):
         memory.add_checkpoint("binance_us", encode(Progress("binance_us", SYMBOL, trade_id, 1, id_series)))
@@ -525,7 +523,7 @@ def test_id_series_of_a_worker_that_lags_never_goes_back() -> None:
     assert memory.checkpoints["X"].id_series == 0
 
 
-def test_id_series_that_ends_leaves_its_gaps_unresolved_with_that_reason(begin) -> None:
+def test_id_series_end_leaves_its_gaps_unresolved_with_the_reason(begin) -> None:
     stage = begin()
     stage.venue.next_id = 1013
     stage.come(stage.venue.trade())
@@ -546,11 +544,11 @@ ODD = {
 
 
 @pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("rest_answers", [True, False])
-def test_id_series_goes_on_after_one_odd_trade(begin, fields, rest_answers: bool) -> None:
-    """Published as it came, for the consumer to compare; what follows goes on in the same series."""
+@pytest.mark.parametrize("rest_responds", [True, False])
+def test_id_series_continues_after_one_odd_trade(begin, fields, rest_responds: bool) -> None:
+    """It is published unchanged for consumers to compare; the series continues."""
     stage = begin()
-    stage.venue.answers = rest_answers
+    stage.venue.responds = rest_responds
     stage.come(stage.venue.trade(**fields))
     stage.check()
     stage.come(*(stage.venue.trade() for _ in range(12)))
@@ -561,8 +559,8 @@ def test_id_series_goes_on_after_one_odd_trade(begin, fields, rest_answers: bool
     assert stage.rig.counters.series_begun.total() == 0
 
 
-def test_id_series_goes_on_when_rest_shows_nothing_newer(begin) -> None:
-    """An odd trade of a symbol that then falls silent: REST may lag, so it is asked some times."""
+def test_id_series_continues_when_rest_has_nothing_newer(begin) -> None:
+    """An odd trade of a symbol without further trades: REST may lag, so it is queried several times."""
     stage = begin()
     stage.come(stage.venue.trade(7))
     for _ in range(MAX_RESPONSES):
@@ -571,9 +569,9 @@ def test_id_series_goes_on_when_rest_shows_nothing_newer(begin) -> None:
     assert stage.published() == [*OLD, (0, 7)]
 
 
-def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin) -> None:
+def test_id_series_is_decided_by_several_trades_without_rest(begin) -> None:
     stage = begin()
-    stage.venue.answers = False
+    stage.venue.responds = False
     stage.venue.begin_again(4)
     for _ in range(DECISIVE_TRADES - 1):
         stage.come(stage.venue.trade())
@@ -586,12 +584,12 @@ def test_id_series_is_decided_by_several_trades_where_rest_does_not_answer(begin
     assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE_TRADES))
 
 
-@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
+@pytest.mark.parametrize("comes", [True, False], ids=["with a trade", "quiet symbol"])
 @pytest.mark.parametrize("first_id", [0, 1])
-def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
+def test_id_series_reset_that_passed_the_newest_id_in_an_outage_is_detected(
     begin, first_id: int, comes: bool
 ) -> None:
-    """The jump was taken for missed trades: ids of the new series up to ours were lost without a word."""
+    """The gap was taken for missed trades: ids of the new series up to ours were lost silently."""
     stage = begin()
     stage.venue.begin_again(first_id)
     for _ in range(2000):
@@ -609,8 +607,8 @@ def test_id_series_that_passed_the_newest_id_during_an_outage_is_found(
     assert stage.rig.pipeline.flows[SYMBOL].sequence.missing() == [IdRange(first_id, first_id + 1999)]
 
 
-def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(begin) -> None:
-    """REST answered for the gap with trades of the new series, and they were published as those that were missed."""
+def test_id_series_reset_during_a_backfill_fills_no_gap_of_the_old_series(begin) -> None:
+    """REST returned trades of the new series for the gap, and they were published as the missed ones."""
     stage = begin()
     flow = stage.rig.pipeline.flows[SYMBOL]
     missed = [stage.venue.trade() for _ in range(3)]
@@ -636,8 +634,8 @@ def test_id_series_that_begins_during_a_backfill_fills_no_gap_of_the_old_one(beg
 
 
 @pytest.mark.parametrize("of_all", [False, True], ids=["of one", "of every row"])
-def test_id_series_goes_on_where_rest_gives_late_times(begin, of_all: bool) -> None:
-    """The row of the newest id shows it: by its time, or by its content where REST dates all rows later."""
+def test_id_series_continues_with_late_times_from_rest(begin, of_all: bool) -> None:
+    """The row of the newest id decides: by its time, or by its content if all times of REST are late."""
     stage = begin()
     flow, venue = stage.rig.pipeline.flows[SYMBOL], stage.venue
     venue.trade()
@@ -659,7 +657,7 @@ def test_id_series_goes_on_where_rest_gives_late_times(begin, of_all: bool) -> N
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_id_series_goes_on_where_rest_dates_rows_by_the_request(begin, restarted: bool) -> None:
+def test_id_series_continues_with_request_times_from_rest(begin, restarted: bool) -> None:
     stage = begin()
     if restarted:
         stage = stage.restarted()
@@ -682,8 +680,8 @@ def test_id_series_goes_on_where_rest_dates_rows_by_the_request(begin, restarted
     assert stage.rig.counters.series_begun.total() == 0
 
 
-def test_id_series_goes_on_where_the_newest_trade_was_rejected_and_an_odd_one_follows(begin) -> None:
-    """The row of the rejected id is later than the newest trade that came, and was taken for a new series."""
+def test_id_series_continues_after_a_rejected_newest_trade(begin) -> None:
+    """The row of the rejected id is later than the newest valid trade, and was taken for a new series."""
     stage = begin()
     flow = stage.rig.pipeline.flows[SYMBOL]
     rejected = stage.venue.trade()
@@ -698,15 +696,15 @@ def test_id_series_goes_on_where_the_newest_trade_was_rejected_and_an_odd_one_fo
     assert stage.published() == OLD + series(0, 1005, 1010, 1011)
 
 
-@pytest.mark.parametrize("rest_answers", [True, False])
-@pytest.mark.parametrize("comes", [True, False], ids=["a trade comes", "the symbol is quiet"])
-def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(
-    begin, comes: bool, rest_answers: bool
+@pytest.mark.parametrize("rest_responds", [True, False])
+@pytest.mark.parametrize("comes", [True, False], ids=["with a trade", "quiet symbol"])
+def test_id_series_continues_after_an_outage_with_missed_trades(
+    begin, comes: bool, rest_responds: bool
 ) -> None:
     stage = begin()
     for _ in range(90):
         stage.venue.trade()
-    stage.venue.answers = rest_answers
+    stage.venue.responds = rest_responds
     stage.rig.pipeline.mark_outage([SYMBOL], 60)
     if not comes:
         asyncio.run(stage.watch.check_after_outages())
@@ -720,13 +718,13 @@ def test_id_series_goes_on_after_an_outage_in_which_trades_were_missed(
 
 
 @pytest.mark.parametrize(
-    ("update_id", "answers"),
+    ("update_id", "responds"),
     [(8, True), (None, True), (0, False)],
     ids=["REST shows it", "the venue does not say", "REST is away"],
 )
-def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | None, answers: bool) -> None:
+def test_id_series_of_quotes_is_reset_on_its_own(begin, update_id: int | None, responds: bool) -> None:
     stage = begin()
-    stage.venue.update_id, stage.venue.answers = update_id, answers
+    stage.venue.update_id, stage.venue.responds = update_id, responds
     stage.quotes(*range(100, 110))
     stage.quotes(5, 6, 7, 8)
     stage.look_for(QUOTES_SECONDS)
@@ -737,8 +735,8 @@ def test_id_series_of_quotes_begins_again_by_themselves(begin, update_id: int | 
     assert [(one.id_series, one.update_id) for one in found] == expected
 
 
-def test_id_series_of_quotes_of_a_process_that_is_killed_early_is_known_to_the_next(begin) -> None:
-    """The first checkpoint of quotes came with the thirtieth of trades: ids that began again meanwhile went unseen."""
+def test_id_series_of_quotes_is_recorded_early(begin) -> None:
+    """The first checkpoint of quotes came with the thirtieth of trades: an earlier id reset was not detected."""
     stage = begin()
     stage.rig.teller.publish()
     stage.quotes(*range(100, 110))
@@ -753,8 +751,8 @@ def test_id_series_of_quotes_of_a_process_that_is_killed_early_is_known_to_the_n
     assert sum(b"update_id" in value for value in stage.rig.stored(stage.rig.progress)) == 1
 
 
-def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_lags(begin) -> None:
-    """The connection that was ahead has ended: five seconds of quotes below its newest began a series."""
+def test_id_series_of_quotes_continues_when_rest_shows_a_lagging_connection(begin) -> None:
+    """After the close of the leading connection five seconds of lower quotes began a series."""
     stage = begin()
     stage.quotes(*range(100, 110))
     stage.venue.update_id = 150
@@ -778,8 +776,8 @@ def test_id_series_of_quotes_goes_on_where_rest_shows_that_the_only_connection_l
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["quotes first", "with the trades"])
-def test_id_series_of_quotes_begins_once_where_the_trades_follow(begin, alone: bool) -> None:
-    """Two connections overlap: the one that lags held quotes below, which then began a series of their own."""
+def test_id_series_of_quotes_begins_once_if_trades_follow(begin, alone: bool) -> None:
+    """With overlapping connections the quotes of the lagging one began a series."""
     stage = begin()
     stage.venue.update_id = 8
     stage.quotes(*range(100, 110))
@@ -800,10 +798,10 @@ def test_id_series_of_quotes_begins_once_where_the_trades_follow(begin, alone: b
     assert [(one.id_series, one.update_id) for one in found] == expected
 
 
-def test_id_series_of_quotes_goes_on_after_a_freeze_whatever_is_read_first(begin) -> None:
-    """Of two connections: what the second had kept back lies below what the first had."""
+def test_id_series_of_quotes_continues_after_a_freeze(begin) -> None:
+    """The buffered quotes of the second connection are below those of the first."""
     stage = begin()
-    stage.venue.answers = False
+    stage.venue.responds = False
     stage.quotes(*range(100, 110))
     stage.check()
     stage.quotes(105)
@@ -814,7 +812,7 @@ def test_id_series_of_quotes_goes_on_after_a_freeze_whatever_is_read_first(begin
     assert stage.rig.counters.series_begun.total() == 0
 
 
-def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:
+def test_id_series_of_quotes_continues_while_a_connection_lags(begin) -> None:
     stage = begin()
     for newest in range(100, 200):
         stage.quotes(newest, newest - 50)
@@ -824,7 +822,7 @@ def test_id_series_of_quotes_goes_on_while_a_connection_lags(begin) -> None:
     assert stage.rig.counters.series_begun.total() == 0
 
 
-def test_repeats_that_are_proven_identical_are_not_published(begin) -> None:
+def test_duplicates_that_are_identical_are_not_published(begin) -> None:
     stage = begin()
     held = [replace(row, origin="stream") for row in stage.venue.rows]
     again = [replace(row, price=f"{row.price}0", received_time_us=2) for row in stage.venue.rows]
@@ -833,8 +831,8 @@ def test_repeats_that_are_proven_identical_are_not_published(begin) -> None:
     assert stage.rig.pipeline.flows[SYMBOL].sequence.duplicates == 20
 
 
-def test_repeats_are_proven_identical_also_when_the_ids_of_another_symbol_begin_again(begin) -> None:
-    """Two connections overlap: what was read of every symbol was forgotten, and the second one's published again."""
+def test_duplicates_are_identified_after_an_id_reset_of_another_symbol(begin) -> None:
+    """With overlapping connections the cache of all symbols was cleared, and duplicates were published."""
     stage = begin()
     stage.rig.pipeline.add_symbol("ETHUSDT")
     others = [replace(a_trade(n, trade_time_us=BEGIN_US + n), symbol="ETHUSDT") for n in range(1, 4)]
@@ -850,8 +848,8 @@ def test_repeats_are_proven_identical_also_when_the_ids_of_another_symbol_begin_
 
 
 @pytest.mark.parametrize("settles", [True, False], ids=["behind Kafka's word", "before it"])
-def test_repeats_of_what_was_held_are_proven_identical_in_the_new_series(begin, settles: bool) -> None:
-    """The second connection brings once more what was held back while it was found out."""
+def test_duplicates_of_held_trades_are_identified_in_the_new_series(begin, settles: bool) -> None:
+    """The second connection delivers duplicates of the held trades."""
     stage = begin()
     stage.venue.begin_again(3)
     held = [stage.venue.trade() for _ in range(4)]
@@ -872,7 +870,7 @@ CONFLICTS = {
 
 
 @pytest.mark.parametrize("fields", CONFLICTS.values(), ids=CONFLICTS)
-def test_repeats_with_other_content_are_published(begin, fields) -> None:
+def test_duplicates_with_other_content_are_published(begin, fields) -> None:
     stage = begin()
     held = stage.venue.rows[3]
     fields = {
@@ -885,7 +883,7 @@ def test_repeats_with_other_content_are_published(begin, fields) -> None:
     assert stage.rig.counters.series_begun.total() == 0
 
 
-def test_repeats_of_trades_before_this_process_are_published(begin) -> None:
+def test_duplicates_from_before_this_process_are_published(begin) -> None:
     stage = begin()
     held = list(stage.venue.rows)
     stage = stage.restarted()
@@ -894,7 +892,7 @@ def test_repeats_of_trades_before_this_process_are_published(begin) -> None:
     assert stage.rig.pipeline.flows[SYMBOL].last_trade_time_us == stage.venue.time_us
 
 
-def test_repeats_are_held_in_bounded_memory() -> None:
+def test_duplicates_memory_is_bounded() -> None:
     recent = RecentTrades(100)
     trades = [a_trade(n, trade_time_us=n) for n in range(1000)]
     for start in range(0, 1000, 10):
@@ -905,7 +903,7 @@ def test_repeats_are_held_in_bounded_memory() -> None:
     assert len(recent._index) == 100
 
 
-def test_suspicion_is_bounded() -> None:
+def test_id_series_held_trades_are_bounded() -> None:
     suspected_reset = SuspectedReset(0, 10_000, 0.0)
     for n in range(2000):
         if suspected_reset.decide() is not SeriesDecision.UNDECIDED:
@@ -1019,8 +1017,8 @@ def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_cont
         assert contents.setdefault((one.id_series, one.trade_id), content) == content
 
 
-def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_the_same(begin) -> None:
-    """Those that were checked were known by where they lay in memory, which a flow that left gives back."""
+def test_id_series_of_a_resumed_symbol_is_checked_at_start(begin) -> None:
+    """Checked flows were identified by their address, which a new flow may reuse."""
     stage = begin()
     responses: list[str] = []
 
@@ -1038,12 +1036,12 @@ def test_flow_that_takes_the_memory_of_another_one_is_checked_at_its_start_all_t
     assert responses == [f"S{n}" for n in range(50)]
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["REST decides", "held trades decide"])
-def test_rest_forgets_what_it_noted_of_ids_whoever_finds_that_they_begin_again(begin, answers: bool) -> None:
-    """Where the trades decided by themselves the exact newest rows were never asked for again."""
+@pytest.mark.parametrize("responds", [True, False], ids=["REST decides", "held trades decide"])
+def test_id_series_reset_clears_cached_ids_of_rest(begin, responds: bool) -> None:
+    """After a decision by the held trades `trades` was never requested again."""
     stage = begin()
     stage.venue.begin_again(0)
-    stage.venue.answers = answers
+    stage.venue.responds = responds
     for _ in range(DECISIVE_TRADES):
         stage.come(stage.venue.trade())
         stage.check()
@@ -1051,21 +1049,21 @@ def test_rest_forgets_what_it_noted_of_ids_whoever_finds_that_they_begin_again(b
         stage.come(stage.venue.trade())
     stage.settle()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
-    assert stage.venue.told_to_forget == [SYMBOL]
+    assert stage.venue.reset_symbols == [SYMBOL]
 
 
-def test_rest_forgets_also_where_a_whole_buffer_decides_while_rest_is_being_asked(begin) -> None:
+def test_id_series_reset_decided_by_a_full_buffer_clears_cached_ids_of_rest(begin) -> None:
     stage = begin()
     stage.venue.begin_again(0)
     stage.come(*(stage.venue.trade() for _ in range(MAX_HELD + 1)))
     stage.settle()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
-    assert stage.venue.told_to_forget == [SYMBOL]
+    assert stage.venue.reset_symbols == [SYMBOL]
 
 
-@pytest.mark.parametrize("begins", [True, False], ids=["ids begin again", "ids go on"])
-def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(begin, begins: bool) -> None:
-    """Only the newest rows can be had exactly: what nobody could say counted as "the ids go on" after five answers."""
+@pytest.mark.parametrize("begins", [True, False], ids=["id reset", "no reset"])
+def test_id_series_after_an_outage_is_decided_without_a_key(begin, begins: bool) -> None:
+    """Only the newest rows are available: without a decision the series counted as continued after five responses."""
     stage = begin()
     stage.venue.exact_rows = 100
     stage.rig.pipeline.mark_outage([SYMBOL], 60)
@@ -1080,8 +1078,8 @@ def test_outage_is_judged_without_a_key_when_the_newest_trade_is_out_of_reach(be
     assert begins or flow.verified_us > 0
 
 
-@pytest.mark.parametrize("begins", [True, False], ids=["ids begin again", "ids go on"])
-def test_jump_after_an_outage_is_judged_without_a_key(begin, begins: bool) -> None:
+@pytest.mark.parametrize("begins", [True, False], ids=["id reset", "no reset"])
+def test_id_series_with_a_gap_after_an_outage_is_decided_without_a_key(begin, begins: bool) -> None:
     stage = begin()
     stage.venue.exact_rows = 100
     stage.rig.pipeline.mark_outage([SYMBOL], 60)

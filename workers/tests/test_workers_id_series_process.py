@@ -1,4 +1,4 @@
-"""Ids that the venue begins again, with processes and the simulator: two workers of one symbol, and without REST."""
+"""Id resets with real processes and the simulator: two workers of one symbol, and without REST."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def series(worker: Worker) -> tuple[int, int]:
 
 
 def contents(trades: list[Trade]) -> dict[tuple[int, int], tuple[str, str, int]]:
-    """(series, id) -> what was traded; two trades of one id must say the same."""
+    """Return (series, id) -> content of the trade; two trades of one id must be equal."""
     found: dict[tuple[int, int], tuple[str, str, int]] = {}
     for one in trades:
         content = (one.price, one.qty, one.trade_time_us // 1000)
@@ -39,7 +39,7 @@ def contents(trades: list[Trade]) -> dict[tuple[int, int], tuple[str, str, int]]
     return found
 
 
-def test_id_series_is_the_same_for_two_workers_that_read_a_symbol(line: Line) -> None:
+def test_id_series_is_the_same_for_two_workers_of_a_symbol(line: Line) -> None:
     workers = [line.worker(BINANCE_SYMBOLS=SYMBOL, SHARD=f"hot-{n}") for n in range(2)]
     until(lambda: line.traded(SYMBOL) > 40, "trades")
     line.fault("restart_ids", symbols=[SYMBOL], last_id=0)
@@ -60,8 +60,8 @@ def test_id_series_is_the_same_for_two_workers_that_read_a_symbol(line: Line) ->
     assert {id_series for id_series, _ in stored} == {0, 1}
 
 
-def test_id_series_that_rest_cannot_tell_of_makes_a_worker_unready_until_it_can(tmp_path_factory) -> None:
-    """Fewer than ten trades decide nothing: they waited without a word, and the worker was ready."""
+def test_id_series_undecided_without_rest_makes_a_worker_not_ready(tmp_path_factory) -> None:
+    """Fewer than ten trades decide nothing: they were held silently, and the worker was ready."""
     folder = tmp_path_factory.mktemp("held")
     with Line(folder, "generate", "--trade-rate", "0.2", "--quote-rate", "20") as line:
         worker = line.worker(BINANCE_SYMBOLS=SYMBOL, READY_QUIET_SECONDS="120")

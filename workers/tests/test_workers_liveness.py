@@ -1,4 +1,4 @@
-"""Whether a stream delivers: judged by its own history and by what REST shows, on a clock that the test turns."""
+"""Liveness of a stream by its history and by REST, with the test's clock."""
 
 import random
 from itertools import pairwise
@@ -20,12 +20,12 @@ QUIET = 5.0
 
 
 def fresh() -> StreamLiveness:
-    """A stream that has just been subscribed, at second 0."""
+    """Return a stream subscribed at second 0."""
     return StreamLiveness(0, 0.0, QUIET)
 
 
 def after_a_history(per_second: float, seconds: int = 300) -> tuple[StreamLiveness, int, float]:
-    """A stream observed each second while messages came evenly; how many came, and what second it is now."""
+    """Return a stream observed each second with evenly spaced messages, their number, and the current second."""
     stream = fresh()
     for second in range(1, seconds + 1):
         stream.observe(int(second * per_second), second)
@@ -33,7 +33,7 @@ def after_a_history(per_second: float, seconds: int = 300) -> tuple[StreamLivene
 
 
 def stalled() -> tuple[StreamLiveness, int, float]:
-    """A busy stream that has stalled; messages received, and what second it is now."""
+    """Return a stalled busy stream, the number of messages, and the current second."""
     stream, seen, now = after_a_history(10)
     stream.observe(seen, now + 4)
     assert not stream.newer("a", now + 4)
@@ -58,13 +58,13 @@ def seconds_until_probed(stream: StreamLiveness, seen: int, now: float) -> int:
         pytest.param(0.05, 200, 500, id="a message in twenty seconds: minutes"),
     ],
 )
-def test_liveness_asks_rest_after_a_silence_beyond_the_bound_of_the_stream(
+def test_liveness_probes_after_a_silence_beyond_the_stream_s_bound(
     per_second: float, earliest: int, latest: int
 ) -> None:
     assert earliest <= seconds_until_probed(*after_a_history(per_second)) <= latest
 
 
-def test_liveness_of_a_stalled_stream_does_not_come_to_look_idle_with_time() -> None:
+def test_liveness_of_a_stalled_stream_does_not_become_idle_with_time() -> None:
     stream, seen, now = after_a_history(10)
     for silent in range(1, 3600):
         stream.observe(seen, now + silent)
@@ -72,14 +72,14 @@ def test_liveness_of_a_stalled_stream_does_not_come_to_look_idle_with_time() -> 
     assert stream.bound < 10 * MIN_BOUND_SECONDS
 
 
-def test_liveness_learns_a_market_that_became_quiet_within_a_few_messages() -> None:
+def test_liveness_adapts_to_a_quiet_market_within_a_few_messages() -> None:
     stream, seen, now = after_a_history(10)
     for message in range(1, 12):  # one in five minutes from now on
         stream.observe(seen + message, now + message * 300)
     assert stream.bound > 300
 
 
-def test_liveness_asks_less_often_while_the_venue_has_nothing_newer() -> None:
+def test_liveness_probes_back_off_while_the_venue_has_nothing_newer() -> None:
     stream, seen, now = after_a_history(10)
     asked: list[int] = []
     for silent in range(1, 36_000):  # ten hours
@@ -97,15 +97,13 @@ def test_liveness_asks_less_often_while_the_venue_has_nothing_newer() -> None:
 
 
 @pytest.mark.parametrize(("per_second", "lively"), [(50, True), (5, True), (0.5, False), (0, False)], ids=str)
-def test_liveness_calls_streams_lively_whose_absence_is_noticed_within_seconds(
-    per_second: float, lively: bool
-) -> None:
+def test_liveness_active_streams_have_a_bound_of_seconds(per_second: float, lively: bool) -> None:
     assert after_a_history(per_second)[0].is_active is lively
 
 
 @given(st.floats(0.2, 50), st.integers(0, 2**32))
 @settings(max_examples=30)
-def test_liveness_hardly_ever_asks_about_a_quiet_market(per_second: float, seed: int) -> None:
+def test_liveness_rarely_probes_a_quiet_market(per_second: float, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - arrivals, not secrets
     stream, seen, next_at, probes = fresh(), 0, 0.0, 0
     for second in range(1, 1200):
@@ -118,7 +116,7 @@ def test_liveness_hardly_ever_asks_about_a_quiet_market(per_second: float, seed:
     assert probes == 0
 
 
-def test_liveness_does_not_take_the_first_message_for_a_rate() -> None:
+def test_liveness_first_message_is_not_a_rate() -> None:
     stream = fresh()
     stream.observe(1, 0.25)
     assert stream.bound >= 20
@@ -140,16 +138,16 @@ def test_liveness_of_a_stream_without_messages_is_ready_when_rest_shows_nothing_
     assert stream.ready
 
 
-def test_liveness_of_a_stream_that_never_delivers_is_stalled_when_rest_shows_more_than_at_first() -> None:
+def test_liveness_of_a_stream_that_never_delivers_is_stalled_when_rest_advances() -> None:
     stream = fresh()
     stream.newer("old", 1.0)
-    assert not stream.newer("new", 6.0), "a message may be on its way"
+    assert not stream.newer("new", 6.0), "a message may be in flight"
     assert stream.probe_due(6.0 + CONFIRM_SECONDS)
     assert stream.newer("new", 6.0 + CONFIRM_SECONDS)
     assert stream.state == "stalled"
 
 
-def test_liveness_of_a_symbol_the_venue_has_nothing_of_is_ready_at_once() -> None:
+def test_liveness_of_a_symbol_without_trades_is_ready_at_once() -> None:
     stream = fresh()
     stream.on_nothing_newer(FIRST_PROBE_SECONDS)
     assert stream.ready
@@ -158,7 +156,7 @@ def test_liveness_of_a_symbol_the_venue_has_nothing_of_is_ready_at_once() -> Non
 def test_liveness_stall_ends_with_a_message_or_a_subscription_and_not_by_rest() -> None:
     stream, seen, now = stalled()
     assert stream.probe_due(now + RETRY_SECONDS)
-    stream.on_nothing_newer(now + RETRY_SECONDS)  # what it lacked was fetched
+    stream.on_nothing_newer(now + RETRY_SECONDS)  # its data was backfilled
     assert stream.state == "stalled"
     stream.observe(seen + 1, now + 60)
     assert stream.ready
@@ -167,12 +165,12 @@ def test_liveness_stall_ends_with_a_message_or_a_subscription_and_not_by_rest() 
     assert stream.state == "waiting"
 
 
-def test_liveness_stall_is_announced_once() -> None:
+def test_liveness_stall_is_reported_once() -> None:
     stream, _, now = stalled()
     assert not any(stream.newer("a", now + n) for n in range(1, 20))
 
 
-def test_liveness_one_suspicion_is_forgotten_with_the_next_message() -> None:
+def test_liveness_one_newer_response_is_reset_by_the_next_message() -> None:
     stream, seen, now = after_a_history(10)
     assert not stream.newer("on its way", now + 4)
     stream.observe(seen + 1, now + 4.5)
@@ -207,7 +205,7 @@ def test_liveness_of_a_new_stream_is_unverified_when_rest_does_not_respond() -> 
     assert stream.ready
 
 
-def test_liveness_stays_unverified_when_another_session_takes_over_and_rest_still_does_not_respond() -> None:
+def test_liveness_stays_unverified_in_a_new_session_without_rest() -> None:
     stream, seen, now = after_a_history(10)
     stream.observe(seen, now + 3 * stream.bound)
     assert stream.state == "unverified"
@@ -218,7 +216,7 @@ def test_liveness_stays_unverified_when_another_session_takes_over_and_rest_stil
     assert stream.ready
 
 
-def test_liveness_keeps_its_state_and_history_when_a_proven_session_takes_over() -> None:
+def test_liveness_keeps_state_and_history_in_a_verified_session() -> None:
     stream, seen, now = after_a_history(10)
     stream.subscribe(now, verified=True)
     assert stream.ready
@@ -232,7 +230,7 @@ def test_liveness_keeps_its_state_and_history_when_a_proven_session_takes_over()
 events = st.lists(
     st.tuples(
         st.sampled_from(
-            ["message", "newer", "nothing_newer", "unanswered", "subscribe", "take_over", "wait"]
+            ["message", "newer", "nothing_newer", "unanswered", "subscribe", "new_session", "wait"]
         ),
         st.floats(0.1, 100),
     ),
@@ -261,7 +259,7 @@ def test_liveness_ready_means_delivered_since_the_subscription_or_nothing_newer(
             case "subscribe":
                 stream.subscribe(now, verified=False)
                 is_proven = False
-            case "take_over":
+            case "new_session":
                 stream.subscribe(now, verified=True)
                 is_proven = True
         stream.observe(seen, now)

@@ -63,7 +63,7 @@ class Server:
     def streams(self) -> int:
         return sum(map(len, self._subscribed.values()))
 
-    async def trade(self, symbol: str, count: int = 1, *, tell: bool = True) -> None:
+    async def trade(self, symbol: str, count: int = 1, *, send: bool = True) -> None:
         """Add `count` trades, a millisecond apart, in one frame."""
         known = self.trades[symbol]
         after_ns = known[-1]["time_ns"] if known else 0
@@ -75,17 +75,17 @@ class Server:
             for n in range(count)
         ]  # fmt: skip
         known += new
-        if tell:
+        if send:
             for socket, streams in self._subscribed.items():
                 if f"trade:{IN_STREAMS[symbol]}" in streams:
-                    await self._tell(socket, "update", IN_STREAMS, symbol, new)
+                    await self._send(socket, "update", IN_STREAMS, symbol, new)
 
     async def cut(self) -> None:
         """Close every connection."""
         for socket in list(self._subscribed):
             await socket.close()
 
-    async def _tell(
+    async def _send(
         self, socket: web.WebSocketResponse, kind: str, names: dict[str, str], symbol: str, data: list[Any]
     ) -> None:
         rows = [{**each, "symbol": names[symbol]} for each in data]
@@ -124,7 +124,7 @@ class Server:
         if command["method"] == "subscribe":
             for symbol, name in IN_STREAMS.items():
                 if f"trade:{name}" in command["streams"] and self.trades[symbol]:
-                    await self._tell(socket, "snapshot", IN_STREAMS, symbol, self.trades[symbol][-SNAPSHOT:])
+                    await self._send(socket, "snapshot", IN_STREAMS, symbol, self.trades[symbol][-SNAPSHOT:])
 
     async def _pairs(self, _: web.Request) -> web.Response:
         return web.json_response(dict.fromkeys(OVER_REST.values(), "online"))
@@ -254,7 +254,7 @@ async def test_other_venue_snapshot_is_not_published_twice(rig: Rig) -> None:
     await rig.server.trade("BTCUSD", 1)
     await rig.until_acknowledged(worker, 6)
     await rig.server.cut()
-    await rig.server.trade("BTCUSD", SNAPSHOT - 1, tell=False)  # only in the snapshot
+    await rig.server.trade("BTCUSD", SNAPSHOT - 1, send=False)  # only in the snapshot
     await rig.until(lambda: rig.server.opened == 3 and rig.server.streams == 2, "the third connection")
     await rig.until_acknowledged(worker, 6 + SNAPSHOT - 1)
     assert (await asyncio.to_thread(worker.status)).symbols["BTCUSD"].duplicates >= SNAPSHOT
@@ -296,7 +296,7 @@ async def test_other_venue_backfill_by_time(rig: Rig, hold_seconds: str) -> None
     await rig.server.trade("BTCUSD", 2)
     await rig.until_acknowledged(worker, 2)
     rig.server.answers_rest = False
-    await rig.server.trade("BTCUSD", 3 * PAGE + 1, tell=False)
+    await rig.server.trade("BTCUSD", 3 * PAGE + 1, send=False)
     lost_ns = rig.server.trades["BTCUSD"][-1]["time_ns"]
     await rig.server.trade("BTCUSD", 1)
     # Too long ago to be found near the newest trade.
@@ -318,7 +318,7 @@ async def test_other_venue_backfill_by_time_after_an_outage(rig: Rig) -> None:
     await rig.server.trade("BTCUSD", 2)
     await rig.until_acknowledged(worker, 2)
     await rig.stop(worker)
-    await rig.server.trade("BTCUSD", 2 * PAGE, tell=False)
+    await rig.server.trade("BTCUSD", 2 * PAGE, send=False)
     lost_ns = rig.server.trades["BTCUSD"][-1]["time_ns"]
     await rig.until(lambda: time.time_ns() > lost_ns + 2 * workers_other_venue.MARGIN_NS, "time to pass")
     again = await rig.worker()

@@ -1,4 +1,4 @@
-"""When Kafka does not keep up: trades are never left out, quotes only for a newer one, and sockets are not read."""
+"""Back-pressure: trades are never skipped, quotes only in favour of a newer one, and reading is paused."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def quote(symbol: str, update_id: int) -> bytes:
 
 
 class Reading:
-    """A socket that knows whether it is read. The pipeline asks nothing else of it."""
+    """A socket that records whether it is read."""
 
     reading = True
 
@@ -72,12 +72,14 @@ def line(make_settings: MakeSettings, own_broker: Broker) -> Iterator[Line]:
     assert made.publisher.flush(20) == 0
 
 
-def test_quotes_are_whole_without_pressure_and_the_newest_under_it(line: Line) -> None:
+def test_pressure_conflates_quotes(line: Line) -> None:
     line.pipeline.process([quote("BTCUSDT", n) for n in range(100)])
     assert line.publisher.flush(20) == 0
     assert line.counters.quotes.conflated == 0
     line.broker.down()
-    line.pipeline.process([trade("BTCUSDT", n) for n in range(800)])  # three quarters of the room are taken
+    line.pipeline.process(
+        [trade("BTCUSDT", n) for n in range(800)]
+    )  # three quarters of the capacity are used
     read = [
         frame
         for n in range(100, 150)
@@ -97,7 +99,7 @@ def test_quotes_are_whole_without_pressure_and_the_newest_under_it(line: Line) -
     assert [each.trade_id for each in trades if each.symbol == "ETHUSDT"] == list(range(50))
 
 
-def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None:
+def test_pressure_pauses_reading_until_half_is_free(line: Line) -> None:
     line.broker.down()
     for n in range(0, 900, 100):
         line.pipeline.process([trade("BTCUSDT", each) for each in range(n, n + 100)])
@@ -107,7 +109,7 @@ def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None
     assert (line.pipeline.paused, line.counters.paused_reads) == (True, 1)
     late = Reading()
     line.pipeline.attach(late)  # type: ignore[arg-type]
-    assert not late.reading, "a socket that opens meanwhile is not read either"
+    assert not late.reading, "a socket opened during the pause is read"
     line.pipeline.poll()
     assert line.pipeline.paused
     line.broker.up()
@@ -120,7 +122,7 @@ def test_sockets_are_not_read_until_half_of_the_room_is_free(line: Line) -> None
 
 
 class Hoarding(Reading):
-    """A socket that hands on what it had held back as soon as it is read again."""
+    """A socket that delivers the frames it kept as soon as it is resumed."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -132,7 +134,7 @@ class Hoarding(Reading):
         self.line.pipeline.process(kept)
 
 
-def test_what_one_socket_had_held_back_may_pause_them_all_again(line: Line) -> None:
+def test_pressure_of_a_resumed_socket_pauses_all_again(line: Line) -> None:
     sockets = [Hoarding(line) for _ in range(3)]
     for socket in sockets:
         line.pipeline.attach(socket)  # type: ignore[arg-type]
@@ -142,11 +144,11 @@ def test_what_one_socket_had_held_back_may_pause_them_all_again(line: Line) -> N
     while all(socket.kept for socket in sockets):
         line.pipeline.poll()
     assert line.pipeline.paused
-    assert sum(bool(socket.kept) for socket in sockets) == 2, "the others wait for their turn"
+    assert sum(bool(socket.kept) for socket in sockets) == 2, "other sockets were resumed"
     assert not any(socket.reading for socket in (line.socket, *sockets))
 
 
-def test_an_old_quote_is_counted_and_not_published(line: Line) -> None:
+def test_quote_outdated_is_counted_and_not_published(line: Line) -> None:
     line.pipeline.process(
         [quote("BTCUSDT", 5), quote("BTCUSDT", 5), quote("BTCUSDT", 4), quote("BTCUSDT", 6)]
     )
@@ -156,14 +158,14 @@ def test_an_old_quote_is_counted_and_not_published(line: Line) -> None:
     assert [decode_book_ticker(value).update_id for _, value in stored] == [5, 6]
 
 
-def test_messages_of_symbols_that_are_not_ours_are_counted_and_not_published(line: Line) -> None:
+def test_message_of_an_unassigned_symbol_is_counted_and_not_published(line: Line) -> None:
     line.pipeline.process([trade("XRPUSDT", 0), quote("XRPUSDT", 1), trade("BTCUSDT", 0)])
     assert line.publisher.flush(20) == 0
     assert line.counters.unexpected == 2
     assert len(line.broker.read(line.counters.trades.topic)) == 1
 
 
-def test_a_bad_frame_costs_itself_and_not_its_neighbours(line: Line) -> None:
+def test_frame_invalid_is_skipped_alone(line: Line) -> None:
     line.pipeline.process([trade("BTCUSDT", 0), b"<html>", trade("BTCUSDT", 1)])
     assert line.publisher.flush(20) == 0
     assert line.counters.failures == {"bad_frame": 1}
@@ -174,12 +176,12 @@ def stored_ids(line: Line) -> list[int]:
     return [decode_trade(value).trade_id for _, value in line.broker.read(line.counters.trades.topic)]
 
 
-def test_kafka_has_word_of_where_a_symbol_begins_before_it_gets_its_first_trade(line: Line) -> None:
+def test_first_trade_is_published_after_its_checkpoint(line: Line) -> None:
     line.pipeline.process([trade("BTCUSDT", 7), trade("BTCUSDT", 8)])
     assert line.publisher.flush(20) == 0
     (word,) = [decode_progress(value) for _, value in line.broker.read(line.counters.progress.topic)]
     assert (word.symbol, word.trade_id) == ("BTCUSDT", 6)
-    assert stored_ids(line) == [], "a worker killed now would have its successor fetch them"
+    assert stored_ids(line) == [], "trades were published before the checkpoint"
     line.pipeline.process([trade("BTCUSDT", 9)])
     line.pipeline.process([trade("BTCUSDT", 10)])
     assert line.publisher.flush(20) == 0
@@ -187,13 +189,11 @@ def test_kafka_has_word_of_where_a_symbol_begins_before_it_gets_its_first_trade(
     assert len(line.broker.read(line.counters.progress.topic)) == 1
 
 
-def test_the_first_trades_of_a_symbol_do_not_wait_without_bound(line: Line) -> None:
+def test_first_trades_held_are_bounded(line: Line) -> None:
     line.broker.down()
     for first in range(7, 1207, 100):
         line.pipeline.process([trade("BTCUSDT", n) for n in range(first, first + 100)])
-    assert line.publisher.pending > 1000, (
-        "they count as what Kafka has not taken, so that the socket is held back"
-    )
+    assert line.publisher.pending > 1000, "they count as unacknowledged, so that reading is paused"
     assert not line.socket.reading
     line.broker.up()
     assert line.publisher.flush(20) == 0

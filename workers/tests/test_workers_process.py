@@ -1,4 +1,4 @@
-"""The worker as its user meets it: a process, its exit code, what it prints, what it answers."""
+"""The worker as a process: exit codes, output, HTTP endpoints."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ def get(worker: Worker, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> None:
+def test_validate_only_prints_a_table_and_sets_the_exit_code(line: Line) -> None:
     good = line.worker(wait=False, VALIDATE_ONLY="true")
     assert good.process.wait(20) == 0
     assert good.log.read_text().splitlines() == [
@@ -56,7 +56,7 @@ def test_validate_only_prints_a_table_and_tells_by_its_exit_code(line: Line) -> 
     assert line.trades() == {}
 
 
-def test_unknown_symbols_are_left_out_loudly_and_the_rest_is_read(line: Line) -> None:
+def test_startup_rejects_unknown_symbols_and_reads_the_others(line: Line) -> None:
     worker = line.worker(BINANCE_SYMBOLS="NOPEUSDT,BTCUSDT", LOG_FORMAT="json")
     assert set(worker.status().symbols) == {"BTCUSDT"}
     assert worker.status().refused_symbols == {"NOPEUSDT": "unknown to the venue"}
@@ -67,48 +67,48 @@ def test_unknown_symbols_are_left_out_loudly_and_the_rest_is_read(line: Line) ->
     ).items()
 
 
-def test_no_symbol_left_is_an_error(line: Line) -> None:
+def test_startup_without_valid_symbols_is_an_error(line: Line) -> None:
     worker = line.worker(wait=False, BINANCE_SYMBOLS="NOPEUSDT,NADAUSDT")
     assert worker.process.wait(20) == 1
     last = worker.log.read_text().splitlines()[-1]
-    assert last.startswith("error: none of BINANCE_SYMBOLS can be read: ")
+    assert last.startswith("error: no valid symbol in BINANCE_SYMBOLS: ")
     assert "NOPEUSDT is unknown to the venue" in last
     assert "NADAUSDT is unknown to the venue" in last
 
 
-def test_a_region_that_is_refused_over_rest_ends_the_start_after_one_request(line: Line) -> None:
+def test_startup_refused_region_over_rest_exits_after_one_request(line: Line) -> None:
     line.fault("rest_error", status=451)
     worker = line.worker(wait=False)
     assert worker.process.wait(20) == 1
     last = worker.log.read_text().splitlines()[-1]
     assert "451: the venue does not serve this region" in last
-    assert "does not try again" in last
+    assert "not retried" in last
     assert line.requests() == {("exchangeInfo", "451"): 1}
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
-def test_a_region_that_is_refused_at_the_handshake_is_told_and_asked_again_slowly(
-    line: Line, transport: str
-) -> None:
+def test_startup_refused_region_at_the_handshake_is_retried_slowly(line: Line, transport: str) -> None:
     line.fault("refuse", status=451, count=1)
     worker = line.worker(wait=False, WS_TRANSPORT=transport)
-    until(lambda: worker.status().connections[0].state == "refused", "the refusal to be told")
-    # From now on the venue would serve us: whoever asked again would be let in and show itself.
+    until(lambda: worker.status().connections[0].state == "refused", "the refusal in the status")
+    # From now on the venue accepts requests: a retry would succeed and be visible.
     status, reason = get(worker, "/readyz")
     assert status == 503
     assert "the venue does not serve this region" in reason
-    assert get(worker, "/livez")[0] == 200, "a restart would not help, so the probe must not ask for one"
+    assert get(worker, "/livez")[0] == 200, "the liveness probe would cause a useless restart"
     assert worker.metric("vendor_fetch_failure_total", reason="region_refused") == 1
     assert worker.metric("marketfeed_connection_refused", connection="0") == 1
     probes = worker.metric("marketfeed_connection_attempts_used")
     assert probes == 1
-    told = [each for each in worker.log.read_text().splitlines() if "connection refused by the venue" in each]
-    assert len(told) == 1
+    published = [
+        each for each in worker.log.read_text().splitlines() if "connection refused by the venue" in each
+    ]
+    assert len(published) == 1
     assert worker.stop() == 0
     assert line.connections() == {"refused": 1, "accepted": 0}
 
 
-def test_a_rate_limited_handshake_is_repeated_after_what_the_venue_asks_for(line: Line) -> None:
+def test_startup_rate_limited_handshake_is_retried_after_retry_after(line: Line) -> None:
     line.fault("refuse", status=429, retry_after_seconds=2, count=1)
     worker = line.worker(LOG_FORMAT="json")
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
@@ -124,7 +124,7 @@ def _seconds(entry: dict[str, str]) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
-def test_a_broker_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> None:
+def test_startup_without_a_broker_ends_at_the_deadline(line: Line) -> None:
     port = free_port()
     worker = line.worker(wait=False, KAFKA_BROKER=f"127.0.0.1:{port}", START_DEADLINE_SECONDS="2")
     assert worker.process.wait(30) == 1
@@ -135,25 +135,25 @@ def test_a_broker_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> Non
     assert line.connections()["accepted"] == 0
 
 
-def test_a_venue_out_of_reach_ends_the_start_at_its_deadline(line: Line) -> None:
+def test_startup_without_the_venue_ends_at_the_deadline(line: Line) -> None:
     worker = line.worker(
         wait=False, BINANCE_REST_BASE=f"http://127.0.0.1:{free_port()}", START_DEADLINE_SECONDS="2"
     )
     assert worker.process.wait(30) == 1
     said = worker.log.read_text().splitlines()
-    assert any("waiting for the venue" in each for each in said[:-1]), "it says what it waits for"
-    assert said[-1].startswith("error: the venue did not answer within 2 s")
+    assert any("waiting for the venue" in each for each in said[:-1]), "the log does not have the reason"
+    assert said[-1].startswith("error: the venue did not respond within 2 s")
     assert "BINANCE_REST_BASE" in said[-1]
 
 
-def test_without_validation_the_venue_need_not_answer_over_rest(line: Line) -> None:
+def test_startup_without_validation_does_not_need_rest(line: Line) -> None:
     worker = line.worker(BINANCE_REST_BASE=f"http://127.0.0.1:{free_port()}", VALIDATE_ON_START="false")
     assert worker.status().connections[0].state == "streaming"
     assert worker.stop() == 0
 
 
 @pytest.mark.parametrize("away", ["venue", "broker"])
-def test_a_stop_while_the_start_waits_is_heeded(line: Line, away: str) -> None:
+def test_shutdown_during_the_startup(line: Line, away: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     variables = {"venue": {"BINANCE_REST_BASE": f"http://{address}"}, "broker": {"KAFKA_BROKER": address}}
     worker = line.worker(wait=False, START_DEADLINE_SECONDS="300", **variables[away])
@@ -162,7 +162,7 @@ def test_a_stop_while_the_start_waits_is_heeded(line: Line, away: str) -> None:
     assert "Traceback" not in worker.log.read_text()
 
 
-def test_a_stop_delivers_everything_that_was_read(line: Line) -> None:
+def test_shutdown_flushes_all_messages(line: Line) -> None:
     worker = line.worker()
     until(lambda: worker.status().acknowledged[line.topics["trades"]] >= 100, "some trades")
     before = worker.status()
@@ -175,7 +175,7 @@ def test_a_stop_delivers_everything_that_was_read(line: Line) -> None:
         assert trades[-1].trade_id >= last
 
 
-def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(line: Line) -> None:
+def test_shutdown_during_a_broker_outage_ends_in_time_and_reports_the_loss(line: Line) -> None:
     worker = line.worker(DRAIN_DEADLINE_SECONDS="1")
     line.broker_down()
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
@@ -183,7 +183,7 @@ def test_a_stop_while_the_broker_is_away_ends_in_time_and_says_what_was_lost(lin
     assert "worker stopped with unacknowledged messages" in worker.log.read_text()
 
 
-def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:
+def test_shutdown_is_aborted_by_a_second_signal(line: Line) -> None:
     worker = line.worker(DRAIN_DEADLINE_SECONDS="100")
     line.broker_down()
     until(lambda: worker.status().pending >= 20, "messages to wait for the broker")
@@ -192,7 +192,7 @@ def test_a_second_signal_ends_a_stop_that_waits_for_kafka(line: Line) -> None:
     assert worker.stop(signal.SIGTERM, seconds=10) == -signal.SIGTERM
 
 
-def test_the_port_that_is_taken_ends_the_start(line: Line) -> None:
+def test_startup_with_a_port_in_use_is_an_error(line: Line) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         worker = line.worker(wait=False, METRICS_PORT=str(port))
@@ -202,7 +202,7 @@ def test_the_port_that_is_taken_ends_the_start(line: Line) -> None:
     assert str(port) in last
 
 
-def test_the_probes_and_the_status_of_a_worker_that_works(line: Line) -> None:
+def test_probes_and_status_of_a_ready_worker(line: Line) -> None:
     worker = line.worker(SHARD="btc-eth")
     assert get(worker, "/livez") == (200, "ok\n")
     assert get(worker, "/readyz") == (200, "ok\n")
@@ -223,7 +223,7 @@ def test_the_probes_and_the_status_of_a_worker_that_works(line: Line) -> None:
         assert status.failed[topic] == 0
 
 
-def test_symbols_are_split_over_connections(line: Line) -> None:
+def test_connections_split_the_symbols(line: Line) -> None:
     for symbol in ("ADAUSDT", "SOLUSDT", "XRPUSDT"):
         line.fault("list", symbols=[symbol], trade_rate=20, quote_rate=20)
     worker = line.worker(BINANCE_SYMBOLS="BTCUSDT,ETHUSDT,ADAUSDT,SOLUSDT,XRPUSDT", WS_SHARD_SIZE="2")
@@ -231,7 +231,7 @@ def test_symbols_are_split_over_connections(line: Line) -> None:
     assert line.connections()["accepted"] == 3
 
 
-def test_json_logs_are_json_to_the_last_line_and_libraries_keep_quiet(line: Line) -> None:
+def test_logs_are_json_to_the_last_line(line: Line) -> None:
     worker = line.worker(LOG_FORMAT="json")
     line.fault("cut")
     until(lambda: worker.status().connections[0].reconnects == 1, "a reconnect")
@@ -241,7 +241,7 @@ def test_json_logs_are_json_to_the_last_line_and_libraries_keep_quiet(line: Line
     assert [each["event"] for each in said].count("connected") == 2
 
 
-def test_the_client_says_whole_and_once_that_its_broker_is_away(line: Line) -> None:
+def test_logs_have_the_broker_outage_once(line: Line) -> None:
     worker = line.worker(LOG_FORMAT="json")
     line.broker_down()
 
@@ -251,5 +251,5 @@ def test_the_client_says_whole_and_once_that_its_broker_is_away(line: Line) -> N
 
     refusals = worker.metric("marketfeed_publish_pending_messages")
     until(lambda: any("Connection refused" in each for each in said()), "the client to say so")
-    until(lambda: worker.metric("marketfeed_publish_pending_messages") > refusals + 500, "it to try again")
-    assert len(said()) < 10, "it tries some times a second"
+    until(lambda: worker.metric("marketfeed_publish_pending_messages") > refusals + 500, "a retry")
+    assert len(said()) < 10, "each retry was logged"

@@ -115,9 +115,7 @@ def test_publisher_rejected_message_is_counted_and_stops_the_checkpoint(
     assert "too large" in publisher.fatal_error
     assert publisher.acknowledged_trade_ids == {"BTCUSDT": 1}
     stored = [decode_trade(value).trade_id for _, value in own_broker.read(stream.topic)]
-    assert stored == [1], (
-        "the topic ends before the refused one: the next process goes on from there, in order"
-    )
+    assert stored == [1], "the topic does not end before the rejected message"
     publisher.replace_producer(20)
     publisher.publish(stream, [{"value": b"the last word", "key": b"BTCUSDT"}], now_us(), {})
     assert publisher.flush(20) == 0
@@ -300,7 +298,7 @@ def test_publisher_batch_size_is_limited_by_the_topics(make_settings: MakeSettin
     assert (small["batch.size"], small["message.max.bytes"]) == (20_000, 20_000)
 
 
-def test_credentials_that_are_refused_are_logged_once_and_once_when_they_are_accepted(
+def test_authentication_failure_is_logged_once_with_its_end(
     make_settings: MakeSettings,
 ) -> None:
     """Nothing said that they were accepted again."""

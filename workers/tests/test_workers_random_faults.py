@@ -23,11 +23,11 @@ SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 
 
 class Session:
-    """A line, the worker that reads it now, and the dice."""
+    """Simulator, broker, the current worker, and a random number generator."""
 
     def __init__(self, line: Line, seed: int) -> None:
         self.line = line
-        self.chance = random.Random(seed)  # noqa: S311 - which fault comes next is no secret
+        self.chance = random.Random(seed)  # noqa: S311 - choice of faults
         self.worker = self._start()
 
     def _start(self) -> Worker:
@@ -35,7 +35,7 @@ class Session:
         worker = self.line.worker(
             WS_TRANSPORT=transport, BINANCE_API_KEY="k" * 64, WS_IDLE_TIMEOUT_SECONDS="2"
         )
-        # A worker that is killed before it has told of its first trade leaves no trace that it ever began.
+        # A worker that is killed before its first checkpoint leaves no trace.
         until(
             lambda: (
                 worker.metric("kafka_publish_success_total", topic=self.line.topics["progress"])
@@ -102,7 +102,7 @@ class Session:
         self.line.control("POST", "faults", self.chance.choice(faults))
 
     def strike(self) -> None:
-        """One fault, or a worker that is stopped or killed."""
+        """Inject a fault, or stop or kill the worker."""
         faults: list[Callable[[], None]] = [
             *[self.frame_fault, self.connection_fault] * 3,
             *[self.rest_fault, self.market_fault] * 2,
@@ -112,12 +112,12 @@ class Session:
         self.chance.choice(faults)()
 
     def read_on(self, trades: int) -> None:
-        """Wait until the worker has read that many more."""
+        """Wait for that many more trades."""
         before = self._read()
         until(lambda: self._read() >= before + trades, f"{trades} more trades: {self.worker.status()}", 90)
 
     def settle(self) -> None:
-        """Take back what faults are left and wait until nothing is missing."""
+        """Remove the remaining faults and wait until nothing is missing."""
         self.line.control("DELETE", "faults")
         self.read_on(100)
         until(
@@ -131,7 +131,7 @@ class Session:
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SESSIONS))
-def test_whatever_happens_every_id_is_published(tmp_path: Path, seed: int) -> None:
+def test_random_faults_every_id_is_published(tmp_path: Path, seed: int) -> None:
     with Line(tmp_path) as line:
         session = Session(line, seed)
         for _ in range(FAULTS_A_SESSION):
@@ -145,7 +145,7 @@ def test_whatever_happens_every_id_is_published(tmp_path: Path, seed: int) -> No
         for symbol, trades in line.trades().items():
             ids = list(
                 dict.fromkeys(trade_ids(trades))
-            )  # a killed worker's last second may stand there twice
+            )  # the last second of a killed worker may be duplicated
             absent = {n for first, last in ledger[symbol]["absent_trade_ids"] for n in range(first, last + 1)}
             expected = [n for n in range(min(ids), max(ids) + 1) if n not in absent]
             assert sorted(ids) == expected, f"{symbol}: missing {sorted(set(expected) - set(ids))[:10]}"

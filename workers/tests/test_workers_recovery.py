@@ -1,4 +1,4 @@
-"""What the worker promises of gaps, of its beginning, of clocks, and of a venue that asks to be left alone."""
+"""Recovery of gaps, first starts, clocks, rate limits and bans."""
 
 import json
 import urllib.request
@@ -15,7 +15,7 @@ API_KEY = "k3y" * 21 + "X"
 
 
 def rest(line: Line, path: str) -> Any:
-    """The answer of the simulator's REST side."""
+    """Return a response of the simulator's REST API."""
     with urllib.request.urlopen(f"http://{line.url}/api/v3/{path}", timeout=5) as answer:
         return json.loads(answer.read())
 
@@ -25,7 +25,7 @@ def seen(worker: Worker) -> int:
 
 
 def settled(worker: Worker, further: int = 100) -> None:
-    """Wait for that many more trades, with nothing missing at the end."""
+    """Wait for that many more trades, without gaps at the end."""
     before = seen(worker)
     until(
         lambda: (
@@ -37,7 +37,7 @@ def settled(worker: Worker, further: int = 100) -> None:
     )
 
 
-def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -> None:
+def test_recovery_of_old_ids_needs_a_key(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "800") as line:
         first = line.worker(BINANCE_SYMBOLS="BTCUSDT")
         settled(first)
@@ -61,7 +61,7 @@ def test_old_ids_need_a_key_and_stay_wanted_until_there_is_one(tmp_path: Path) -
         assert API_KEY not in with_key.log.read_text()
 
 
-def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
+def test_backfill_from_an_id_at_the_first_start(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
         until(lambda: line.traded("BTCUSDT") > 300, "some history")
         first_id = line.ledger()["BTCUSDT"]["first_trade_id"] + 50
@@ -70,7 +70,7 @@ def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
         worker.stop()
         assert_complete(line)
         assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
-        # Only the first ever start: now there is progress to go on from.
+        # Only for the first start: now there is a checkpoint.
         again = line.worker(
             BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(first_id - 20), BINANCE_API_KEY=API_KEY
         )
@@ -80,22 +80,22 @@ def test_a_first_start_begins_at_the_id_that_it_is_told(tmp_path: Path) -> None:
         assert trade_ids(line.trades()["BTCUSDT"])[0] == first_id
 
 
-def test_an_id_that_a_symbol_has_not_reached_does_not_keep_it_from_beginning(tmp_path: Path) -> None:
+def test_backfill_from_an_id_that_does_not_exist_yet(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
         worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=str(10**15))
         settled(worker)
         assert worker.stop() == 0
         assert_complete(line)
-        assert "BACKFILL_FROM is beyond the newest trade; beginning now" in worker.log.read_text()
+        assert "BACKFILL_FROM is above the newest trade id; starting now" in worker.log.read_text()
 
 
-def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_of_it(tmp_path: Path) -> None:
+def test_recovery_after_a_kill_soon_after_the_first_trade(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         first = line.worker(PROGRESS_INTERVAL_SECONDS="600")
         until(
             lambda: (
                 first.metric("kafka_publish_success_total", topic=line.topics["progress"]) >= 2
-            ),  # a word of the second symbol may repeat the first
+            ),  # the message of the second symbol may equal the first
             "word of both symbols, long before the interval is over",
         )
         first.stop(9)
@@ -104,17 +104,19 @@ def test_a_worker_that_is_killed_soon_after_its_first_ever_trade_has_left_word_o
         second.stop()
         for symbol, trades in line.trades().items():
             ids = set(trade_ids(trades))
-            assert ids == set(range(min(ids), max(ids) + 1)), f"{symbol} began anew and left a hole behind"
+            assert ids == set(range(min(ids), max(ids) + 1)), (
+                f"{symbol} started without its checkpoint and has a gap"
+            )
 
 
-def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> None:
+def test_backfill_from_a_time_at_the_first_start(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "BTCUSDT", "--trade-rate", "200") as line:
         until(lambda: line.traded("BTCUSDT") > 300, "some history")
         rows = rest(line, "trades?symbol=BTCUSDT&limit=1000")
         begin_ms = rows[100]["time"]
         expected = next(row["id"] for row in rows if row["time"] >= begin_ms)
-        told = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
-        worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=told, BINANCE_API_KEY=API_KEY)
+        published = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
+        worker = line.worker(BINANCE_SYMBOLS="BTCUSDT", BACKFILL_FROM=published, BINANCE_API_KEY=API_KEY)
         settled(worker)
         worker.stop()
         assert_complete(line)
@@ -122,9 +124,7 @@ def test_a_first_start_begins_at_the_time_that_it_is_told(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("milliseconds", [5000, -5000], ids=["ahead", "behind"])
-def test_a_venues_clock_is_measured_and_latencies_are_corrected_by_it(
-    tmp_path: Path, milliseconds: int
-) -> None:
+def test_venue_clock_corrects_latencies(tmp_path: Path, milliseconds: int) -> None:
     with Line(tmp_path) as line:
         line.fault("clock_skew", milliseconds=milliseconds)
         worker = line.worker()
@@ -144,7 +144,7 @@ def test_a_venues_clock_is_measured_and_latencies_are_corrected_by_it(
         assert grown("marketfeed_venue_to_socket_seconds_sum") / count < 2.5
 
 
-def test_a_burst_of_twenty_times_the_usual_loses_nothing(tmp_path: Path) -> None:
+def test_burst_loses_nothing(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--trade-rate", "200", "--quote-rate", "500") as line:
         worker = line.worker()
         line.fault("burst", factor=20, seconds=1)
@@ -155,7 +155,7 @@ def test_a_burst_of_twenty_times_the_usual_loses_nothing(tmp_path: Path) -> None
         assert line.gaps() == []
 
 
-def test_a_close_for_breach_of_policy_is_told_and_recovered_from(tmp_path: Path) -> None:
+def test_recovery_after_a_policy_violation_close(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         worker = line.worker()
         line.fault("close", code=1008, reason="Too many requests")
@@ -166,13 +166,13 @@ def test_a_close_for_breach_of_policy_is_told_and_recovered_from(tmp_path: Path)
         assert "closed by the venue with 1008 Too many requests" in worker.log.read_text()
 
 
-def test_a_ban_is_waited_out_by_everyone_who_asks(tmp_path: Path) -> None:
+def test_ban_stops_every_request(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         worker = line.worker()
         settled(worker, 50)
         line.fault("ban", seconds=3)
         line.fault("drop", streams=["*@trade"], count=6, rng=0.5, seed=4)
-        until(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban to be met")
+        until(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban")
         settled(worker, 600)
         worker.stop()
         assert_complete(line)
@@ -182,12 +182,12 @@ def test_a_ban_is_waited_out_by_everyone_who_asks(tmp_path: Path) -> None:
             for status, count in by_status.items()
             if status in ("418", "429")
         }
-        # What was under way when the first answer came is refused too: one repair a symbol and a probe.
+        # Requests in flight at the first 418 fail too: one backfill request per symbol and a probe.
         assert set(refused) == {"418"}
-        assert refused["418"] <= 3, "the venue was asked again although it said not to"
+        assert refused["418"] <= 3, "requests were sent during the ban"
 
 
-def test_many_streams_are_subscribed_by_paced_commands_on_one_connection(tmp_path: Path) -> None:
+def test_subscriptions_of_many_streams_by_paced_commands(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--symbols", "210", "--trade-rate", "1", "--quote-rate", "1") as line:
         symbols = [each["symbol"] for each in rest(line, "exchangeInfo")["symbols"]]
         assert len(symbols) == 210
@@ -198,11 +198,11 @@ def test_many_streams_are_subscribed_by_paced_commands_on_one_connection(tmp_pat
         assert connection["streams"] == 420 or len(connection["streams"]) == 420
         counted = line.control("GET", "ledger")["connections"]
         assert (counted["accepted"], counted["ended"]) == (1, {})
-        # 420 names, 200 at most in a command, and the list that is asked for in the end.
+        # 420 names, at most 200 per command, and the final list.
         assert worker.metric("marketfeed_control_frames_sent_total", kind="command") == 4
 
 
-def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path: Path) -> None:
+def test_delisted_symbol_is_reported_and_does_not_hide_a_stalled_connection(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--trade-rate", "100", "--quote-rate", "100") as line:
         worker = line.worker()
         settled(worker, 1000)
@@ -216,6 +216,6 @@ def test_a_delisted_symbol_is_told_and_does_not_hide_a_mute_connection(tmp_path:
         before = worker.status().symbols["BTCUSDT"].trades
         until(lambda: worker.status().symbols["BTCUSDT"].trades > before + 50, "trades again")
         requests = line.control("GET", "ledger")["requests"]["trades"]
-        assert requests.get("400", 0) <= 6, "the venue was asked again and again about what it does not have"
+        assert requests.get("400", 0) <= 6, "unavailable ids were requested too often"
         worker.stop()
         assert_complete(line)

@@ -1,4 +1,4 @@
-"""Messages of an impossible time: kept as they came, their ids missing until REST gives a row that can be."""
+"""Messages with an impossible time: published as rejected, their ids missing until they are backfilled."""
 
 import json
 import time
@@ -37,7 +37,7 @@ def frame(trade_id: int, trade_ms: int = NOW_MS, event_ms: int | None = NOW_MS) 
 
 
 class Rig:
-    """A pipeline whose venue's clock shows NOW_MS, and the topics behind it."""
+    """A pipeline with the venue's clock at NOW_MS, and its topics."""
 
     def __init__(self, make_settings: MakeSettings, broker: Broker, venue: str = "binance_us") -> None:
         self.broker = broker
@@ -91,7 +91,7 @@ def rig(make_settings: MakeSettings, shared_broker: Broker) -> Rig:
         pytest.param(NOW_MS + 3_600_000, None, id="an hour ahead, without an event time"),
     ],
 )
-def test_rejected_message_is_kept_and_its_id_is_a_gap_that_rest_fills(
+def test_rejected_message_is_stored_and_its_id_backfilled(
     rig: Rig, trade_ms: int, event_ms: int | None
 ) -> None:
     odd = frame(101, trade_ms, event_ms)
@@ -113,7 +113,7 @@ def test_rejected_message_is_kept_and_its_id_is_a_gap_that_rest_fills(
     assert [gap.state for gap in rig.gaps()] == ["filled"]
 
 
-def test_rejected_row_of_rest_is_kept_once_and_its_id_stays_missing(rig: Rig) -> None:
+def test_rejected_row_of_rest_is_stored_once_and_its_id_stays_missing(rig: Rig) -> None:
     rig.pipeline.process([frame(101, 0), frame(102)])
     row = Trade("binance_us", SYMBOL, 101, "1.0", "2.0", True, 5, None, now_us(), "backfill")
     for _ in range(3):
@@ -130,12 +130,12 @@ def test_rejected_row_of_rest_is_kept_once_and_its_id_stays_missing(rig: Rig) ->
     assert [gap.state for gap in rig.gaps()] == ["unresolved"]
 
 
-def test_rejected_feed_is_one_gap_that_grows_and_is_told(rig: Rig) -> None:
+def test_rejected_feed_is_one_growing_gap(rig: Rig) -> None:
     for trade_id in range(101, 141):
         rig.pipeline.process([frame(trade_id, NOW_MS // 1000, NOW_MS // 1000)])
         rig.acknowledged()
     assert rig.flow.is_rejecting
-    assert rig.flow.trades == 1, "a stream whose messages are rejected delivers nothing"
+    assert rig.flow.trades == 1, "rejected messages count as delivered"
     (gap,) = rig.gaps()
     assert (gap.first_id, gap.missing) == (101, [(101, 140)])
     assert len(rig.rejected()) == 40
@@ -144,18 +144,18 @@ def test_rejected_feed_is_one_gap_that_grows_and_is_told(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("first_id", [0, 1, 500])
-def test_rejected_first_trade_of_a_symbol_is_a_gap_that_rest_fills(
+def test_rejected_first_trade_of_a_symbol_is_backfilled(
     make_settings: MakeSettings, shared_broker: Broker, first_id: int
 ) -> None:
-    """Nothing was missing, and nothing fetched, as long as no trade of the symbol had been good."""
+    """Nothing was missing, and nothing fetched, before the first valid trade of the symbol."""
     rig = Rig(make_settings, shared_broker)
-    holes: list[str] = []
-    rig.pipeline.on_gap = holes.append
+    gaps: list[str] = []
+    rig.pipeline.on_gap = gaps.append
     rig.pipeline.process([frame(first_id, NOW_MS * 1000, NOW_MS * 1000)])
     rig.acknowledged()
     rig.pipeline.process([frame(first_id + 1, NOW_MS * 1000, NOW_MS * 1000)])
     rig.acknowledged()
-    assert holes[:1] == [SYMBOL]
+    assert gaps[:1] == [SYMBOL]
     assert rig.flow.sequence.missing() == [IdRange(first_id, first_id + 1)]
     (gap,) = rig.gaps()
     assert (gap.missing, gap.proof) == ([(first_id, first_id + 1)], "rejected: impossible_time")
@@ -171,7 +171,7 @@ def test_rejected_first_trade_of_a_symbol_is_a_gap_that_rest_fills(
     assert (word.trade_id, word.next_id) == ((0, 0) if first_id == 0 else (first_id - 1, None))
 
 
-def test_rejected_first_trade_and_good_ones_in_one_read(
+def test_rejected_first_trade_and_valid_ones_in_one_read(
     make_settings: MakeSettings, shared_broker: Broker
 ) -> None:
     rig = Rig(make_settings, shared_broker)
@@ -183,7 +183,7 @@ def test_rejected_first_trade_and_good_ones_in_one_read(
     assert rig.flow.sequence.missing() == [IdRange(7, 7), IdRange(9, 9)]
 
 
-def test_rejected_copy_of_a_trade_that_has_come_changes_nothing(rig: Rig) -> None:
+def test_rejected_duplicate_changes_nothing(rig: Rig) -> None:
     rig.pipeline.process([frame(100, 0)])
     assert rig.flow.sequence.missing() == []
     rig.pipeline.process([frame(102), frame(102, 0)])
@@ -197,7 +197,7 @@ def test_rejected_milliseconds_of_a_venue_of_microseconds(
     rig.pipeline.process([frame(1), frame(2), frame(3)])
     rig.acknowledged()
     assert rig.trades() == []
-    assert "milliseconds for microseconds" in rig.rejected()[0].details
+    assert "milliseconds instead of microseconds" in rig.rejected()[0].details
     assert rig.flow.is_rejecting
 
 
@@ -216,8 +216,8 @@ def test_last_trade_time_is_the_newest_and_never_moves_back(rig: Rig) -> None:
     assert rig.flow.last_trade_time_us == (NOW_MS + 20) * 1000
 
 
-def test_event_time_that_nobody_has_checked_does_not_set_the_venues_clock(rig: Rig) -> None:
-    """A time in another unit, of a symbol that is not read, made every later time look possible."""
+def test_event_time_unchecked_does_not_set_the_venue_clock(rig: Rig) -> None:
+    """A time in another unit of an unassigned symbol made every later time possible."""
     ahead_ms = NOW_MS * 1000
     other = frame(7, ahead_ms, ahead_ms).replace(SYMBOL.encode(), b"ETHUSDT")
     rig.pipeline.process([frame(101), other])
@@ -229,8 +229,8 @@ def test_event_time_that_nobody_has_checked_does_not_set_the_venues_clock(rig: R
     assert [message.trade_id for message in rig.rejected()] == [102]
 
 
-def test_event_time_of_a_good_trade_counts_also_beside_a_rejected_one(rig: Rig) -> None:
-    """A recording that is replayed faster than time goes by leads the way with each good trade."""
+def test_event_time_of_a_valid_trade_beside_a_rejected_one(rig: Rig) -> None:
+    """An accelerated replay advances the clock with each valid trade."""
     ahead_ms = NOW_MS + 50_000
     rig.pipeline.process([frame(101, ahead_ms, ahead_ms), frame(102, NOW_MS * 1000)])
     rig.pipeline.process([frame(103, ahead_ms + 50_000, ahead_ms + 50_000)])

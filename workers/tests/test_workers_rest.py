@@ -189,9 +189,9 @@ async def test_first_id_since_a_time_is_found_after_any_quiet_period(
         return found[: int(asked["limit"])] if asked.keys() & {"fromId", "startTime"} else found[-1:]
 
     api.answers["aggTrades"] = answer
-    wanted = start if hours else start + 1
-    expected = next(each["f"] for each in rows if each["T"] >= wanted)
-    assert await make_rest().first_id_since("BTCUSDT", wanted * 1000) == expected
+    needed = start if hours else start + 1
+    expected = next(each["f"] for each in rows if each["T"] >= needed)
+    assert await make_rest().first_id_since("BTCUSDT", needed * 1000) == expected
     assert len(api.asked) < 20
 
 
@@ -446,7 +446,7 @@ async def test_rest_rate_limit_blocks_every_request_for_retry_after(
     assert api.budget.wait_seconds(1) == 30
     waiting = asyncio.create_task(make_rest().server_time())
     await asyncio.sleep(0.05)
-    assert len(api.asked) == 1, "asked again although the venue said not to"
+    assert len(api.asked) == 1, "a request was sent before the end of Retry-After"
     waiting.cancel()
 
 

@@ -26,7 +26,7 @@ from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess, VenueRest
 
 NOW_US = 1_796_000_000_000_000
-WANTED = [IdRange(100, 140), IdRange(160, 170), IdRange(5000, 250_000)]
+NEEDED = [IdRange(100, 140), IdRange(160, 170), IdRange(5000, 250_000)]
 
 
 def bodies() -> dict[str, bytes]:
@@ -104,14 +104,14 @@ async def server() -> AsyncIterator[HostileServer]:
 
 def assert_sound(fetched: Fetched) -> None:
     """Assert that trades can be stored, were requested, and are not absent at the same time."""
-    is_wanted = membership(WANTED)
+    is_needed = membership(NEEDED)
     for trade in fetched.trades:
-        assert is_wanted(trade.trade_id)
+        assert is_needed(trade.trade_id)
         assert 0 <= trade.trade_time_us <= MAX_TIME_US
         assert decode_trade(encode(trade)) == trade
     absent = fetched.absent
     assert merged(absent) == absent
-    assert all(is_wanted(first) and is_wanted(last) for first, last in absent)
+    assert all(is_needed(first) and is_needed(last) for first, last in absent)
     is_absent = membership(absent)
     assert not any(is_absent(trade.trade_id) for trade in fetched.trades)
 
@@ -131,7 +131,7 @@ async def ask(rest: VenueRest, rng: random.Random) -> str:
                 first = await rest.first_id_since("S1", rng.choice((0, NOW_US, NOW_US - 86_400_000_000)))
                 assert first is None or first >= 0
             case _:
-                assert_sound(await rest.trades("S1", rng.choice(WANTED), NOW_US, WANTED))
+                assert_sound(await rest.trades("S1", rng.choice(NEEDED), NOW_US, NEEDED))
     except VenueError as error:
         return error.reason if len(str(error)) < 2000 else f"a message of {len(str(error))} characters"
     return "used"

@@ -1,4 +1,4 @@
-"""Liveness per stream, by the worker process: what stalls is found, told, replaced, backfilled."""
+"""Liveness per stream with the worker process: detection, status, rotation, backfill."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def line(one_line: Line) -> Line:
 
 
 def states(worker: Worker) -> dict[str, str]:
-    """Stream -> its state: "BTCUSDT trades" -> "live"."""
+    """Return the state of each stream: "BTCUSDT trades" -> "live"."""
     return {
         f"{symbol} {name}": stream.state
         for symbol, each in worker.status().symbols.items()
@@ -33,7 +33,7 @@ def states(worker: Worker) -> dict[str, str]:
 
 
 def busy_worker(line: Line) -> Worker:
-    """A ready worker that has seen enough of every stream to know that it is busy."""
+    """Start a worker and wait until every stream has a history."""
     worker = line.worker()
     until(
         lambda: all(
@@ -54,9 +54,7 @@ def busy_worker(line: Line) -> Worker:
         pytest.param(["btcusdt@trade", "btcusdt@bookTicker"], id="both streams of one symbol of two"),
     ],
 )
-def test_stalled_stream_of_a_connection_is_found_and_the_connection_replaced(
-    line: Line, streams: list[str]
-) -> None:
+def test_stalled_stream_is_detected_and_its_connection_rotated(line: Line, streams: list[str]) -> None:
     worker = busy_worker(line)
     line.fault("stall", streams=streams)
     until(
@@ -72,7 +70,7 @@ def test_stalled_stream_of_a_connection_is_found_and_the_connection_replaced(
     assert_complete(line)
 
 
-def test_stream_that_stalls_on_every_connection_is_told_and_backfilled(line: Line) -> None:
+def test_stalled_stream_on_every_connection_is_reported_and_backfilled(line: Line) -> None:
     worker = busy_worker(line)
     line.fault("drop", streams=["btcusdt@trade"], count=None)
     until(lambda: states(worker)["BTCUSDT trades"] == "stalled", "the stall")
@@ -83,34 +81,36 @@ def test_stream_that_stalls_on_every_connection_is_told_and_backfilled(line: Lin
     assert worker.metric("marketfeed_stream_ready") == 3
     behind = line.ledger()["BTCUSDT"]["last_trade_id"]
     until(lambda: (worker.status().symbols["BTCUSDT"].last_trade_id or 0) >= behind, "backfilled trades")
-    until(lambda: "either" in worker.log.read_text(), "a refused replacement")
-    assert worker.metric("marketfeed_connection_rotations_total") == 0, "no connection delivers it"
+    until(lambda: "either" in worker.log.read_text(), "a failed rotation")
+    assert worker.metric("marketfeed_connection_rotations_total") == 0, (
+        "a connection without the stream was put into use"
+    )
     line.control("DELETE", "faults")
     until(worker.ready, "readiness")
     worker.stop()
     assert_complete(line)
 
 
-def test_stream_that_stalls_while_rest_does_not_respond_is_unverified_and_replaced(line: Line) -> None:
+def test_stalled_stream_without_rest_is_unverified_and_rotated(line: Line) -> None:
     worker = busy_worker(line)
     line.fault("rest_error", status=500, count=10_000)
     line.fault("drop", streams=["ethusdt@trade"], count=None)
     until(lambda: states(worker)["ETHUSDT trades"] == "unverified", "the silence")
-    assert "REST does not say" in worker.status().reason
+    assert "REST does not respond" in worker.status().reason
     line.control("DELETE", "faults")
     until(worker.ready, "readiness")
     worker.stop()
     assert_complete(line)
 
 
-def test_illiquid_symbol_does_not_keep_a_worker_from_being_ready(tmp_path: Path) -> None:
+def test_illiquid_symbol_does_not_block_readiness(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--trade-rate", "0.0001", "--quote-rate", "0.0001") as line:
         worker = line.worker()
         assert set(states(worker).values()) == {"idle"}
         assert worker.status().received[line.topics["trades"]] == 0
 
 
-def test_illiquid_symbol_that_rest_says_nothing_about_is_not_called_ready(tmp_path: Path) -> None:
+def test_illiquid_symbol_without_rest_is_not_ready(tmp_path: Path) -> None:
     with Line(tmp_path, "generate", "--trade-rate", "0.0001", "--quote-rate", "0.0001") as line:
         worker = line.worker(wait=False, VALIDATE_ON_START="false", READY_QUIET_SECONDS="1")
         line.fault("rest_error", status=500, count=10_000)

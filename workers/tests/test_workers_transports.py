@@ -429,12 +429,12 @@ async def tcp_server(
 async def test_handshake_timeout(open_socket: OpenSocket, sink: Sink) -> None:
     hung_up = asyncio.get_running_loop().create_future()
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until the client disconnects
         writer.close()
         hung_up.set_result(None)
 
-    async with tcp_server(mute) as port:
+    async with tcp_server(silent) as port:
         with pytest.raises(Unreachable, match=r"within 0\.2 s") as caught:
             await open_socket(f"ws://127.0.0.1:{port}/stream", sink, 0.2)
         await asyncio.wait_for(hung_up, 10)

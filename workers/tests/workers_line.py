@@ -65,11 +65,11 @@ class Worker(Process):
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of the samples of this name whose labels include the given ones."""
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        needed = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(
             value
             for sample, value in self.metrics().items()
-            if sample.split("{")[0] == name and all(each in sample for each in wanted)
+            if sample.split("{")[0] == name and all(each in sample for each in needed)
         )
 
     def ready(self) -> bool:

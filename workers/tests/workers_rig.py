@@ -73,14 +73,14 @@ class Rig:
     def stored(self, topic: str) -> list[bytes]:
         return [value for key, value in self.broker.read(topic) if key != b"mark"]
 
-    def heard(self) -> dict[int, Gap]:
+    def gap_records(self) -> dict[int, Gap]:
         """Return the newest record of each gap by its first id."""
         return {gap.first_id: gap for gap in map(decode_gap, self.stored(self.gaps))}
 
-    def told_progress(self) -> list[int]:
+    def published_checkpoints(self) -> list[int]:
         self.teller.publish()
         self.let(self.progress)
         return [decode_progress(value).trade_id for value in self.stored(self.progress)]
 
     def settle(self) -> None:
-        self.wait(lambda: not self.publisher.pending, "Kafka to answer for everything")
+        self.wait(lambda: not self.publisher.pending, "every acknowledgement")

@@ -1,4 +1,4 @@
-"""Names that several test files of the worker share."""
+"""Shared names of the worker's tests."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from marketfeed_workers.settings import WorkerSettings
 
 MakeSettings = Callable[..., WorkerSettings]
-"""Settings as from an environment, by variable: ``make_settings(KAFKA_ACKS="1")``."""
+"""Settings from variables: ``make_settings(KAFKA_ACKS="1")``."""
 
 
 def now_us() -> int:

@@ -42,7 +42,7 @@ class Times(Protocol):
 
 
 class VenueEnd:
-    """The venue's side of a connection; see `marketfeed_simulator.fault_effects.Struck`.
+    """The venue's side of a connection; see `marketfeed_simulator.fault_effects.FaultTarget`.
 
     Attributes:
         number: number of the connection in the session.
@@ -93,22 +93,22 @@ class VenueEnd:
     # effects of faults
     def stall(self) -> None:
         """Stop sending market data."""
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
 
     def unstall(self) -> None:
         """Resume sending market data."""
         if not self._ended and not self._frozen:
-            self._hub.unmute(self.outlet)
+            self._hub.resume(self.outlet)
 
     def freeze(self) -> None:
         """Stop reading and writing."""
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
         self._frozen = True
 
     def cut(self, why: str, *, reset: bool) -> None:
         """End TCP without a close frame."""
         del why
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
         self._end(Closed(1006, ""), reset=reset)
 
     def close_soon(self, code: int, reason: str, why: str, after_seconds: float = 0) -> None:
@@ -201,7 +201,7 @@ class VenueEnd:
 
     def _close(self, code: int, reason: str) -> None:
         if not self._ended and not self._frozen:
-            self._hub.mute(self.outlet)
+            self._hub.pause(self.outlet)
             self._end(Closed(code, reason), reset=False)
 
     def _end(self, how: Closed, *, reset: bool) -> None:

@@ -18,9 +18,8 @@ from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.deliveries import Deliveries
 from marketfeed_simtest.network import ClientEnd, VenueEnd, variant_of
 from marketfeed_simtest.truth import Truth
-from marketfeed_simulator.doors import Doors
-from marketfeed_simulator.fault_desk import FaultDesk
 from marketfeed_simulator.fault_effects import Parts
+from marketfeed_simulator.fault_injector import FaultInjector
 from marketfeed_simulator.faults import AnyFault, Ban, Drop, RateLimit
 from marketfeed_simulator.frames import Frame
 from marketfeed_simulator.hub import Hub
@@ -29,7 +28,8 @@ from marketfeed_simulator.ledger import Exchange
 from marketfeed_simulator.limits import RequestLimits, SlidingLimit
 from marketfeed_simulator.market import GeneratedMarket, Rates
 from marketfeed_simulator.protocol import Session, streams_of
-from marketfeed_simulator.rest import RestSide
+from marketfeed_simulator.request_faults import RequestFaults
+from marketfeed_simulator.rest import RestServer
 from marketfeed_simulator.rest_api import RestApi
 from marketfeed_simulator.venue import VENUES, Venue
 from marketfeed_workers.connection.transports.socket import FrameSink
@@ -153,20 +153,20 @@ class VenueModel:
             start_us=clock.true_us(),
             order_ids=self.rules.order_ids,
         )
-        self._doors = Doors()
+        self._request_faults = RequestFaults()
         self._limits = RequestLimits(self.rules)
         self._attempts = SlidingLimit(self.rules.attempts, self.rules.attempts_window_seconds)
         books = _Books(self.truth)
         self.histories = books.histories
         self.hub = Hub(books)
         api = RestApi(self.rules, self.instruments, books.histories, books.quotes, {})
-        self._rest = RestSide(api, self._limits, self._doors, self.server_us)
-        self._desk = FaultDesk(
+        self._rest = RestServer(api, self._limits, self._request_faults, self.server_us)
+        self._desk = FaultInjector(
             Parts(
                 hub=self.hub,
                 driver=self,
                 sockets=self,
-                doors=self._doors,
+                request_faults=self._request_faults,
                 limits=self._limits,
                 instruments=self.instruments,
                 market=self.market,
@@ -205,7 +205,7 @@ class VenueModel:
     def heal(self) -> None:
         """Remove every fault."""
         self._desk.clear()
-        self._limits.forgive()
+        self._limits.reset()
         self.hub.lose = 0
         for name, each in self.instruments.items():
             if each.status != "TRADING":
@@ -219,7 +219,7 @@ class VenueModel:
     @property
     def odd_rows(self) -> set[tuple[str, int]]:
         """Return symbol and id of trades that REST returns in an undocumented format."""
-        return self._doors.odd_rows
+        return self._request_faults.odd_rows
 
     # the socket's side: an `OpenSocket`
     async def open_socket(self, life: int, url: str, sink: FrameSink, timeout_seconds: float) -> ClientEnd:
@@ -235,7 +235,7 @@ class VenueModel:
             self.complaints.append("connected again before the time of a refusal was over")
         if not self._attempts.allows(self._clock.seconds):
             self.complaints.append("more connection attempts than the venue allows")
-        fault = self._doors.refusal()
+        fault = self._request_faults.refusal()
         if fault is not None:
             await asyncio.sleep(min(fault.delay_seconds, timeout_seconds))
             if fault.delay_seconds >= timeout_seconds:
@@ -254,7 +254,7 @@ class VenueModel:
         query = parse_qs(parts.query)
         session = Session(self.rules, combined=True, streams=streams_of(query.get("streams", [""])[0]))
         asked = query.get("timeUnit", [""])[0].upper() == "MICROSECOND"
-        given = self.rules.microseconds and not self._doors.milliseconds_only
+        given = self.rules.microseconds and not self._request_faults.milliseconds_only
         self._opened += 1
         end = VenueEnd(
             self._opened,
@@ -310,18 +310,18 @@ class VenueModel:
         sent = self._clock.seconds
         self._count_request((life, query.get("symbol", "")), sent)
         await asyncio.sleep(self._rng.uniform(0.01, 0.04))
-        delay_seconds = self._doors.delay_seconds(endpoint)
+        delay_seconds = self._request_faults.delay_seconds(endpoint)
         if delay_seconds:
             await asyncio.sleep(delay_seconds)
         if endpoint == "trades":
             query = {**query, "limit": str(min(int(query.get("limit", "500")), self.recent_trades))}
         self._check_limit(life, sent)
-        struck = sum(each.hits for each in self._doors.errors)
+        struck = sum(each.hits for each in self._request_faults.errors)
         reply = self._rest.answer(endpoint, query, headers, _ADDRESS)
         if reply is None:
             raise ClientConnectionError("cut")
         if reply.status in (429, 418):
-            if struck == sum(each.hits for each in self._doors.errors):
+            if struck == sum(each.hits for each in self._request_faults.errors):
                 self._check_forced(float(reply.headers.get("Retry-After") or 0))
             self._record_limit(life, sent, reply.headers.get("Retry-After"))
         elif reply.status in _REFUSALS:

@@ -11,14 +11,14 @@ from typing import Any, Final
 import msgspec
 from aiohttp import WSMsgType, web
 
-from marketfeed_service import logs
-from marketfeed_simulator.doors import Doors
+from marketfeed_chassis import logs
 from marketfeed_simulator.faults import Refuse
 from marketfeed_simulator.frames import COMBINED, MICROSECONDS, combine, ping_frame, pong_frame, text_frame
 from marketfeed_simulator.hub import Hub, Outlet
 from marketfeed_simulator.keepalive import Due, Keepalive
 from marketfeed_simulator.limits import SlidingLimit
 from marketfeed_simulator.protocol import Session, streams_of
+from marketfeed_simulator.request_faults import RequestFaults
 from marketfeed_simulator.venue import Venue
 
 _CLOSE_SECONDS: Final = 2.0
@@ -27,7 +27,7 @@ _CLOSE_SECONDS: Final = 2.0
 log = logs.get(__name__)
 
 
-class Connection:
+class ServerConnection:
     """One client's WebSocket connection.
 
     Attributes:
@@ -122,16 +122,16 @@ class Connection:
 
     def stall(self) -> None:
         """Stop sending market data; pings and replies continue."""
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
 
     def unstall(self) -> None:
         """Resume sending market data."""
         if not self.ended_by:
-            self._hub.unmute(self.outlet)
+            self._hub.resume(self.outlet)
 
     def freeze(self) -> None:
         """Stop reading and writing without closing the connection."""
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
         self._frozen = True
         self.ended_by = "half open"
         with contextlib.suppress(RuntimeError):  # the transport is closing already
@@ -139,7 +139,7 @@ class Connection:
 
     def cut(self, why: str, *, reset: bool) -> None:
         """Close the TCP connection without a close frame; `reset` discards unsent data."""
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
         self.ended_by = why
         if reset:
             self.transport.abort()
@@ -158,7 +158,7 @@ class Connection:
         """Send a close frame and end the connection; reset it when the client does not reply in time."""
         if self.ended_by:
             return
-        self._hub.mute(self.outlet)
+        self._hub.pause(self.outlet)
         self.ended_by = why
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -180,15 +180,17 @@ class ConnectionCounts(msgspec.Struct):
     ended: Counter[str] = msgspec.field(default_factory=Counter)
 
 
-class WebSocketSide:
+class WebSocketServer:
     """Accepts connections and lists the open ones."""
 
-    def __init__(self, hub: Hub, venue: Venue, doors: Doors, server_us: Callable[[], int]) -> None:
-        self.connections: dict[int, Connection] = {}
+    def __init__(
+        self, hub: Hub, venue: Venue, request_faults: RequestFaults, server_us: Callable[[], int]
+    ) -> None:
+        self.connections: dict[int, ServerConnection] = {}
         self.counts = ConnectionCounts()
         self._hub = hub
         self._venue = venue
-        self._doors = doors
+        self._request_faults = request_faults
         self._server_us = server_us
         self._numbers = count(1)
         self._attempts: dict[str, SlidingLimit] = {}
@@ -204,7 +206,7 @@ class WebSocketSide:
         return await self._serve(request, combined=True, streams=streams_of(request.query.get("streams", "")))
 
     async def _serve(self, request: web.Request, *, combined: bool, streams: list[str]) -> web.StreamResponse:
-        fault = self._doors.refusal()
+        fault = self._request_faults.refusal()
         if fault is not None and fault.delay_seconds:
             await asyncio.sleep(fault.delay_seconds)
         refusal = self._refusal(request, streams, fault)
@@ -217,7 +219,7 @@ class WebSocketSide:
         ws = web.WebSocketResponse(autoping=False, compress=False, timeout=_CLOSE_SECONDS)
         await ws.prepare(request)
         session = Session(self._venue, combined=combined, streams=streams)
-        connection = Connection(
+        connection = ServerConnection(
             next(self._numbers), request, ws, self._hub, self._venue, session, variant, self._server_us
         )
         self.counts.accepted += 1
@@ -232,7 +234,7 @@ class WebSocketSide:
         return ws
 
     def _gives_microseconds(self) -> bool:
-        return self._venue.microseconds and not self._doors.milliseconds_only
+        return self._venue.microseconds and not self._request_faults.milliseconds_only
 
     def _refusal(self, request: web.Request, streams: list[str], fault: Refuse | None) -> web.Response | None:
         if fault is not None:

@@ -7,15 +7,15 @@ import msgspec
 from aiohttp import web
 
 from marketfeed_simulator import faults
-from marketfeed_simulator.connection import WebSocketSide
-from marketfeed_simulator.fault_desk import FaultDesk
+from marketfeed_simulator.connection import WebSocketServer
+from marketfeed_simulator.fault_injector import FaultInjector
 
 
 class Control:
     """Request handlers of /control/…"""
 
     def __init__(
-        self, ledger: Callable[[], Mapping[str, Any]], sockets: WebSocketSide, desk: FaultDesk
+        self, ledger: Callable[[], Mapping[str, Any]], sockets: WebSocketServer, desk: FaultInjector
     ) -> None:
         self._ledger = ledger
         self._sockets = sockets

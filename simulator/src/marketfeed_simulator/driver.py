@@ -149,7 +149,7 @@ class Driver:
         while outlet.receiving and not waiting.done():
             await asyncio.wait([waiting], timeout=_LONGEST_SLEEP_SECONDS)
         if waiting.done() and waiting.exception() is not None:
-            self._hub.mute(outlet)  # closed; its handler detaches it
+            self._hub.pause(outlet)  # closed; its handler detaches it
 
     async def _until_back(self) -> None:
         """Stop until a subscriber is back, and wait some time for the others."""
@@ -162,15 +162,15 @@ class Driver:
     async def _until_covered(self, streams: Iterable[str], at_most_seconds: float = math.inf) -> None:
         """Wait until each of `streams` has a subscriber, or `at_most_seconds` after the first."""
         hub = self._hub
-        told = first_at = -math.inf
+        logged_at = first_at = -math.inf
         while missing := hub.without_subscriber(streams) or not hub.receivers:
             now = self._monotonic()
             if hub.receivers and first_at < 0:
                 first_at = now
             if hub.receivers and now >= first_at + at_most_seconds:
                 return
-            if now - told >= _REPORT_SECONDS:
-                told = now
+            if now - logged_at >= _REPORT_SECONDS:
+                logged_at = now
                 log.info("waiting for subscribers", missing_streams=missing if missing is not True else "all")
             hub.changed.clear()
             with contextlib.suppress(TimeoutError):

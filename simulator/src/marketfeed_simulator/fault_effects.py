@@ -1,4 +1,4 @@
-"""Effects of the faults on the parts of the simulator. `fault_desk` decides when they begin and end."""
+"""Effects of the faults on the parts of the simulator. `fault_injector` decides when they begin and end."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from marketfeed_simulator import faults
-from marketfeed_simulator.doors import Counted, Doors
 from marketfeed_simulator.faults import AnyFault
 from marketfeed_simulator.frame_faults import ActiveFrameFault
 from marketfeed_simulator.hub import Hub
 from marketfeed_simulator.instruments import Instrument, instrument
 from marketfeed_simulator.limits import RequestLimits
 from marketfeed_simulator.market import GeneratedMarket, Rates
+from marketfeed_simulator.request_faults import Counted, RequestFaults
 
 Undo = Callable[[], None]
 
@@ -55,7 +55,7 @@ class Abortable(Protocol):
         """Close the connection at once."""
 
 
-class Struck(Protocol):
+class FaultTarget(Protocol):
     """A client connection that faults act on: the simulator's own, or its model in simtest/."""
 
     number: int
@@ -87,7 +87,7 @@ class Sockets(Protocol):
     """The open connections."""
 
     @property
-    def connections(self) -> Mapping[int, Struck]:
+    def connections(self) -> Mapping[int, FaultTarget]:
         """Open connections by number."""
 
 
@@ -115,7 +115,7 @@ class Parts:
     hub: Hub
     driver: Pace
     sockets: Sockets
-    doors: Doors
+    request_faults: RequestFaults
     limits: RequestLimits
     instruments: dict[str, Instrument]
     market: GeneratedMarket | None = None
@@ -136,7 +136,7 @@ class Effects:
             case faults.ConnectionFault() as fault:
                 return self._connection_fault(entry, fault)
             case faults.Refuse() | faults.RestDelay() | faults.RestError() as fault:
-                return self._door_fault(entry, fault)
+                return self._begin_request_fault(entry, fault)
             case faults.SymbolFault() as fault:
                 return self._symbol_fault(fault)
             case fault:
@@ -174,7 +174,7 @@ class Effects:
                     _close(connection, fault)
         return None
 
-    def _stall_streams(self, struck: list[Struck], streams: tuple[str, ...]) -> Undo:
+    def _stall_streams(self, struck: list[FaultTarget], streams: tuple[str, ...]) -> Undo:
         hub = self._parts.hub
         drops = [
             ActiveFrameFault(faults.Drop(streams=streams, connection=connection.number, count=None))
@@ -187,22 +187,24 @@ class Effects:
 
         return undo
 
-    def _struck(self, fault: faults.ConnectionFault) -> list[Struck]:
+    def _struck(self, fault: faults.ConnectionFault) -> list[FaultTarget]:
         everyone = self._parts.sockets.connections
         if fault.connection is None:
             return list(everyone.values())
         return [everyone[fault.connection]] if fault.connection in everyone else []
 
-    def _door_fault(self, entry: Entry, fault: faults.Refuse | faults.RestDelay | faults.RestError) -> Undo:
-        doors = self._parts.doors
+    def _begin_request_fault(
+        self, entry: Entry, fault: faults.Refuse | faults.RestDelay | faults.RestError
+    ) -> Undo:
+        request_faults = self._parts.request_faults
         queue: list[Any]
         match fault:
             case faults.Refuse():
-                queue = doors.refusals
+                queue = request_faults.refusals
             case faults.RestDelay():
-                queue = doors.delays
+                queue = request_faults.delays
             case _:
-                queue = doors.errors
+                queue = request_faults.errors
         counted: Counted[Any] = Counted(fault)
         entry.counter = counted
         queue.append(counted)
@@ -234,7 +236,9 @@ class Effects:
                 self._parts.hub.exchange.restart(symbol)
             case faults.OddRows(count=count):
                 first = market.last_trade_id(symbol) + 1
-                self._parts.doors.odd_rows |= {(symbol, number) for number in range(first, first + count)}
+                self._parts.request_faults.odd_rows |= {
+                    (symbol, number) for number in range(first, first + count)
+                }
 
     def _set_status(self, symbol: str, status: str) -> None:
         known = self._parts.instruments.get(symbol)
@@ -258,10 +262,10 @@ class Effects:
         match fault:
             case faults.RateLimit(seconds=seconds):
                 parts.limits.force_back_off(seconds, now)
-                return parts.limits.forgive
+                return parts.limits.reset
             case faults.Ban(seconds=seconds):
                 parts.limits.force_ban(seconds, now)
-                return parts.limits.forgive
+                return parts.limits.reset
             case faults.RestLag(seconds=seconds):
                 return self._lag(seconds)
             case faults.WrongUnit():
@@ -284,20 +288,20 @@ class Effects:
         return None
 
     def _lag(self, seconds: float) -> Undo:
-        doors = self._parts.doors
-        doors.lag_seconds = seconds
+        request_faults = self._parts.request_faults
+        request_faults.lag_seconds = seconds
 
         def undo() -> None:
-            doors.lag_seconds = 0.0
+            request_faults.lag_seconds = 0.0
 
         return undo
 
     def _wrong_unit(self) -> Undo:
-        doors = self._parts.doors
-        doors.milliseconds_only = True
+        request_faults = self._parts.request_faults
+        request_faults.milliseconds_only = True
 
         def undo() -> None:
-            doors.milliseconds_only = False
+            request_faults.milliseconds_only = False
 
         return undo
 
@@ -312,7 +316,7 @@ def _each(calls: Iterable[Callable[[], None]]) -> None:
         call()
 
 
-def _close(connection: Struck, fault: faults.ConnectionFault) -> None:
+def _close(connection: FaultTarget, fault: faults.ConnectionFault) -> None:
     """Close a connection as the venue does, at once or after a notice."""
     match fault:
         case faults.Close(code=code, reason=reason):

@@ -19,7 +19,7 @@ class ActiveFrameFault:
     def __init__(self, fault: FrameFault) -> None:
         self.fault = fault
         self.hits = 0
-        self._chance = random.Random(fault.seed)  # noqa: S311 - a fault that can be repeated, not a secret
+        self._rng = random.Random(fault.seed)  # noqa: S311 - a fault that can be repeated, not a secret
         self._matching: dict[str, bool] = {}
 
     @property
@@ -33,7 +33,7 @@ class ActiveFrameFault:
             return False
         if self.fault.connection is not None and self.fault.connection not in connections:
             return False
-        if self.fault.chance < 1 and self._chance.random() >= self.fault.chance:
+        if self.fault.chance < 1 and self._rng.random() >= self.fault.chance:
             return False
         self.hits += 1
         return True
@@ -47,7 +47,7 @@ class ActiveFrameFault:
         return known
 
 
-class HeldBack:
+class DelayedFrames:
     """Frames of one connection that a reorder fault delays."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class HeldBack:
         return rest
 
 
-def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack) -> list[bytes]:
+def apply_faults(frame: Frame, variant: int, struck: list[FrameFault], held: DelayedFrames) -> list[bytes]:
     """Return the bytes to send instead of `frame`: the faults `struck` applied in order."""
     sent = [frame.wire(variant)]
     for fault in struck:
@@ -86,7 +86,7 @@ def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack)
             case Duplicate():
                 sent = sent * (fault.copies + 1)
             case Corrupt():
-                sent = [text_frame(spoiled(frame.text(variant), fault.how)) for _ in sent]
+                sent = [text_frame(corrupted(frame.text(variant), fault.how)) for _ in sent]
             case Reorder():
                 for wire in sent:
                     held.hold(wire, fault.distance)
@@ -94,7 +94,7 @@ def pieces(frame: Frame, variant: int, struck: list[FrameFault], held: HeldBack)
     return sent + held.release() if sent else sent
 
 
-def spoiled(text: bytes, how: str) -> bytes:
+def corrupted(text: bytes, how: str) -> bytes:
     """Return `text` corrupted as `Corrupt.how` says."""
     match how:
         case "truncated":

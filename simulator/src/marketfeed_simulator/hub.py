@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from marketfeed_simulator.frame_faults import ActiveFrameFault, HeldBack, pieces
+from marketfeed_simulator.frame_faults import ActiveFrameFault, DelayedFrames, apply_faults
 from marketfeed_simulator.frames import Frame
 from marketfeed_simulator.ledger import Exchange
 
@@ -60,7 +60,7 @@ class Outlet:
         self.bytes = 0
         self.streams: dict[str, None] = {}
         self.pending: list[bytes] = []
-        self.held = HeldBack()
+        self.held = DelayedFrames()
 
     def send(self, data: bytes) -> None:
         """Write a protocol message to the socket, after the pending frames."""
@@ -156,13 +156,13 @@ class Hub:
                 else:
                     del self._subscribers[stream]
 
-    def mute(self, outlet: Outlet) -> None:
+    def pause(self, outlet: Outlet) -> None:
         """Stop market data to `outlet`, after flushing the pending frames."""
         outlet.flush()
         outlet.receiving = False
         self._recount()
 
-    def unmute(self, outlet: Outlet) -> None:
+    def resume(self, outlet: Outlet) -> None:
         """Resume market data to `outlet`."""
         outlet.receiving = True
         self._recount()
@@ -199,7 +199,7 @@ class Hub:
         struck = [active.fault for active in self.frame_faults if active.strikes(frame.stream, numbers)]
         for outlet in receiving:
             mine = [fault for fault in struck if fault.connection in (None, outlet.number)]
-            sent = pieces(frame, outlet.variant, mine, outlet.held)
+            sent = apply_faults(frame, outlet.variant, mine, outlet.held)
             outlet.pending += sent
             outlet.frames += len(sent)
         self.frame_faults = [active for active in self.frame_faults if not active.exhausted]
@@ -218,7 +218,7 @@ class Hub:
             outlet.flush()
             if outlet.receiving and outlet.sink.get_write_buffer_size() > most_buffered:
                 self._ended.slow_readers_cut += 1
-                self.mute(outlet)
+                self.pause(outlet)
                 outlet.sink.abort()
 
     def _recount(self) -> None:

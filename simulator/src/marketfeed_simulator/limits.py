@@ -91,7 +91,7 @@ class RequestLimits:
         for client in self.clients.values():
             client.banned_until = now + seconds
 
-    def forgive(self) -> None:
+    def reset(self) -> None:
         """Clear every backoff, ban and used weight."""
         self.clients.clear()
         self._newcomer = _Client()

@@ -46,32 +46,32 @@ class _Book:
         "update_id",
     )
 
-    def __init__(self, instrument: Instrument, rates: Rates, chance: random.Random) -> None:
+    def __init__(self, instrument: Instrument, rates: Rates, rng: random.Random) -> None:
         self.instrument = instrument
         self.rates = rates
         self.home = max(4, instrument.price // instrument.tick)
         self.bid = self.home - 1
         self.ask = self.home
-        self.trade_id = chance.randrange(1_000_000, 900_000_000)
-        self.update_id = chance.randrange(1_000_000_000, 50_000_000_000)
-        self.order_id = chance.randrange(1_000_000_000, 9_000_000_000)
+        self.trade_id = rng.randrange(1_000_000, 900_000_000)
+        self.update_id = rng.randrange(1_000_000_000, 50_000_000_000)
+        self.order_id = rng.randrange(1_000_000_000, 9_000_000_000)
         self.aggregate_id = self.trade_id // 2
         self.bid_qty = self.ask_qty = instrument.size
 
-    def move(self, chance: random.Random) -> None:
+    def move(self, rng: random.Random) -> None:
         """Move best bid and ask by a random step, biased towards the initial price."""
-        step = chance.choice((-2, -1, -1, 0, 0, 0, 0, 1, 1, 2))
-        if chance.random() < abs(self.bid - self.home) / self.home:
+        step = rng.choice((-2, -1, -1, 0, 0, 0, 0, 1, 1, 2))
+        if rng.random() < abs(self.bid - self.home) / self.home:
             step = 1 if self.bid < self.home else -1
         self.bid = max(1, self.bid + step)
-        self.ask = self.bid + chance.choice((1, 1, 1, 1, 2, 3))
-        self.bid_qty = self.size(chance)
-        self.ask_qty = self.size(chance)
-        self.update_id += chance.randrange(1, 12)
+        self.ask = self.bid + rng.choice((1, 1, 1, 1, 2, 3))
+        self.bid_qty = self.size(rng)
+        self.ask_qty = self.size(rng)
+        self.update_id += rng.randrange(1, 12)
 
-    def size(self, chance: random.Random) -> int:
+    def size(self, rng: random.Random) -> int:
         """Return a random quantity in units of 1e-8, at least one."""
-        return 1 + int(chance.expovariate(1 / self.instrument.size))
+        return 1 + int(rng.expovariate(1 / self.instrument.size))
 
 
 class GeneratedMarket:
@@ -99,7 +99,7 @@ class GeneratedMarket:
         order_ids: bool = True,
         aggregates: bool = False,
     ) -> None:
-        self._chance = random.Random(seed)  # noqa: S311 - a market, not a secret
+        self._rng = random.Random(seed)  # noqa: S311 - a market, not a secret
         self._start_us = start_us
         self._end_us = None if duration_us is None else start_us + duration_us
         self._order_ids = order_ids
@@ -111,7 +111,7 @@ class GeneratedMarket:
         self._next_us: float | None = None
         self._now_us: float = start_us
         for instrument, rates in instruments:
-            self._books[instrument.symbol] = _Book(instrument, rates, self._chance)
+            self._books[instrument.symbol] = _Book(instrument, rates, self._rng)
         self._weigh()
 
     @property
@@ -164,7 +164,7 @@ class GeneratedMarket:
         """Start trading a symbol; a symbol that was traded before continues with its ids."""
         book = self._books.get(instrument.symbol)
         if book is None:
-            self._books[instrument.symbol] = _Book(instrument, rates, self._chance)
+            self._books[instrument.symbol] = _Book(instrument, rates, self._rng)
         else:
             book.instrument, book.rates = instrument, rates
         self._weigh()
@@ -209,30 +209,30 @@ class GeneratedMarket:
         if total <= 0:
             self._next_us = None
             return
-        self._next_us = self._now_us + self._chance.expovariate(total) * 1e6
+        self._next_us = self._now_us + self._rng.expovariate(total) * 1e6
         if self._end_us is not None and self._next_us >= self._end_us:
             self._next_us, self._now_us = None, self._end_us
 
     def _event(self, frames: list[Frame], now_us: int) -> None:
-        at = bisect_right(self._bounds, self._chance.random() * self._bounds[-1])
+        at = bisect_right(self._bounds, self._rng.random() * self._bounds[-1])
         book, is_order = self._choices[min(at, len(self._choices) - 1)]
         if is_order:
             self._order(book, now_us, frames)
         else:
-            book.move(self._chance)
+            book.move(self._rng)
             frames.append(_quote(book, now_us))
 
     def _order(self, book: _Book, now_us: int, frames: list[Frame]) -> None:
         """Append the trades of one taker order at the best price, and their aggregate."""
-        chance, stamp_us = self._chance, now_us + self.skew_us
-        buyer_is_maker = chance.random() < 0.5
+        rng, stamp_us = self._rng, now_us + self.skew_us
+        buyer_is_maker = rng.random() < 0.5
         price = decimal((book.bid if buyer_is_maker else book.ask) * book.instrument.tick)
         book.aggregate_id += 1
-        book.order_id += chance.randrange(1, 9)
+        book.order_id += rng.randrange(1, 9)
         taker_order, first_id, total = book.order_id, book.trade_id + 1, 0
-        for _ in range(chance.choice(_FILLS)):
+        for _ in range(rng.choice(_FILLS)):
             book.trade_id += 1
-            size = book.size(chance)
+            size = book.size(rng)
             total += size
             row = TradeRow(
                 book.trade_id,
@@ -242,7 +242,7 @@ class GeneratedMarket:
                 buyer_is_maker,
                 book.aggregate_id,
             )
-            maker_order = taker_order - chance.randrange(1, 9999)
+            maker_order = taker_order - rng.randrange(1, 9999)
             buyer, seller = (maker_order, taker_order) if buyer_is_maker else (taker_order, maker_order)
             orders = f'"b":{buyer},"a":{seller},' if self._order_ids else ""
             frames.append(_trade(book.instrument.symbol, row, orders, now_us, stamp_us))

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from marketfeed_simulator.doors import Doors
 from marketfeed_simulator.faults import RestError
 from marketfeed_simulator.limits import Admission, RequestLimits
+from marketfeed_simulator.request_faults import RequestFaults
 from marketfeed_simulator.rest_api import ApiError, RestApi
 
 _PAGE: Final = (
@@ -34,7 +34,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class RestSide:
+class RestServer:
     """Request handler of /api/v3/<endpoint>.
 
     Attributes:
@@ -42,18 +42,18 @@ class RestSide:
     """
 
     def __init__(
-        self, api: RestApi, limits: RequestLimits, doors: Doors, server_us: Callable[[], int]
+        self, api: RestApi, limits: RequestLimits, request_faults: RequestFaults, server_us: Callable[[], int]
     ) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self._api = api
         self._limits = limits
-        self._doors = doors
+        self._request_faults = request_faults
         self._server_us = server_us
 
     async def handle(self, request: web.Request) -> web.Response:
         """Handle GET /api/v3/<endpoint>."""
         endpoint = request.match_info["endpoint"]
-        delay_seconds = self._doors.delay_seconds(endpoint)
+        delay_seconds = self._request_faults.delay_seconds(endpoint)
         if delay_seconds:
             await asyncio.sleep(delay_seconds)
         answer = self.answer(endpoint, request.query, request.headers, request.remote or "")
@@ -96,14 +96,14 @@ class RestSide:
     ) -> Answer | None:
         if admission.status != HTTPStatus.OK:
             return self._refused(admission)
-        fault = self._doors.error(endpoint)
+        fault = self._request_faults.error(endpoint)
         if fault is not None:
             return None if fault.cut else _broken(fault)
         unit = headers.get("X-MBX-TIME-UNIT", "").upper()
         microseconds = self._api.venue.microseconds and unit == "MICROSECOND"
         try:
             self._check_key(endpoint, headers)
-            now_us, lag_us = self._server_us(), int(self._doors.lag_seconds * 1e6)
+            now_us, lag_us = self._server_us(), int(self._request_faults.lag_seconds * 1e6)
             value = self._api.answer(
                 endpoint,
                 query,
@@ -114,17 +114,19 @@ class RestSide:
         except ApiError as error:
             return _json(error.body(), error.status)
         if isinstance(value, list):
-            value = self._rows_as_told(value, query.get("symbol", ""), 1 if microseconds else 1000)
+            value = self._apply_row_faults(value, query.get("symbol", ""), 1 if microseconds else 1000)
         return _json(value)
 
-    def _rows_as_told(self, rows: list[dict[str, Any]], symbol: str, unit_us: int) -> list[dict[str, Any]]:
+    def _apply_row_faults(
+        self, rows: list[dict[str, Any]], symbol: str, unit_us: int
+    ) -> list[dict[str, Any]]:
         """Apply the request faults to `rows` of trades or aggregates."""
-        doors = self._doors
-        if doors.lag_seconds:
-            newest = (self._server_us() - int(doors.lag_seconds * 1e6)) // unit_us
+        request_faults = self._request_faults
+        if request_faults.lag_seconds:
+            newest = (self._server_us() - int(request_faults.lag_seconds * 1e6)) // unit_us
             rows = [row for row in rows if row.get("time", row.get("T", 0)) <= newest]
-        for row in rows if doors.odd_rows else ():
-            if (symbol, row.get("id")) in doors.odd_rows:
+        for row in rows if request_faults.odd_rows else ():
+            if (symbol, row.get("id")) in request_faults.odd_rows:
                 row["price"] = "1E-8"
         return rows
 

@@ -147,11 +147,11 @@ class RestApi:
     def _exchange_info(self, given: Mapping[str, str], server_time: int) -> dict[str, Any]:
         entries = dict(self.recorded_info)
         entries |= {name: instrument.exchange_info() for name, instrument in self.instruments.items()}
-        wanted = _wanted_symbols(given)
-        if wanted is not None:
-            if any(name not in entries for name in wanted):
+        requested = _requested_symbols(given)
+        if requested is not None:
+            if any(name not in entries for name in requested):
                 raise ApiError(-1121, "Invalid symbol.")
-            entries = {name: entries[name] for name in wanted}
+            entries = {name: entries[name] for name in requested}
         return {
             "timezone": "UTC",
             "serverTime": server_time,
@@ -173,7 +173,7 @@ def _rate_limits(venue: Venue) -> list[dict[str, Any]]:
     ]
 
 
-def _wanted_symbols(given: Mapping[str, str]) -> list[str] | None:
+def _requested_symbols(given: Mapping[str, str]) -> list[str] | None:
     if "symbol" in given and "symbols" in given:
         raise ApiError(-1128, "Combination of optional parameters invalid.")
     if "symbol" in given:

@@ -10,22 +10,22 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from marketfeed_service import logs
-from marketfeed_service.errors import ServiceError, SettingsError, StartupError
-from marketfeed_service.listening import listen
-from marketfeed_simulator.connection import WebSocketSide
+from marketfeed_chassis import logs
+from marketfeed_chassis.errors import ServiceError, SettingsError, StartupError
+from marketfeed_chassis.listening import listen
+from marketfeed_simulator.connection import WebSocketServer
 from marketfeed_simulator.control import Control
-from marketfeed_simulator.doors import Doors
 from marketfeed_simulator.driver import Driver
-from marketfeed_simulator.fault_desk import FaultDesk
 from marketfeed_simulator.fault_effects import Parts
+from marketfeed_simulator.fault_injector import FaultInjector
 from marketfeed_simulator.faults import AnyFault
 from marketfeed_simulator.hub import Hub
 from marketfeed_simulator.instruments import Instrument
 from marketfeed_simulator.ledger import Exchange
 from marketfeed_simulator.limits import RequestLimits
 from marketfeed_simulator.market import GeneratedMarket
-from marketfeed_simulator.rest import RestSide
+from marketfeed_simulator.request_faults import RequestFaults
+from marketfeed_simulator.rest import RestServer
 from marketfeed_simulator.rest_api import RestApi
 from marketfeed_simulator.source import Source
 from marketfeed_simulator.venue import Venue
@@ -76,13 +76,13 @@ class Simulator:
             wait=plan.wait,
             most_buffered_bytes=plan.most_buffered_bytes,
         )
-        self._doors = Doors()
+        self._request_faults = RequestFaults()
         self._limits = RequestLimits(plan.venue)
         server_us = self._driver.server_us
-        self._sockets = WebSocketSide(self._hub, plan.venue, self._doors, server_us)
+        self._sockets = WebSocketServer(self._hub, plan.venue, self._request_faults, server_us)
         exchange = self._exchange
         api = RestApi(plan.venue, plan.instruments, exchange.histories, exchange.quotes, plan.recorded_info)
-        self._rest = RestSide(api, self._limits, self._doors, server_us)
+        self._rest = RestServer(api, self._limits, self._request_faults, server_us)
         self._runner: web.AppRunner | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -157,14 +157,14 @@ class Simulator:
             "requests": requests,
         }
 
-    def _desk(self) -> FaultDesk:
+    def _desk(self) -> FaultInjector:
         source = self._plan.source
-        return FaultDesk(
+        return FaultInjector(
             Parts(
                 hub=self._hub,
                 driver=self._driver,
                 sockets=self._sockets,
-                doors=self._doors,
+                request_faults=self._request_faults,
                 limits=self._limits,
                 instruments=self._plan.instruments,
                 market=source if isinstance(source, GeneratedMarket) else None,
@@ -172,7 +172,7 @@ class Simulator:
             )
         )
 
-    def _application(self, desk: FaultDesk) -> web.Application:
+    def _application(self, desk: FaultInjector) -> web.Application:
         application = web.Application()
         application.add_routes(
             [

@@ -1,6 +1,6 @@
-"""Ingestion: reads a venue's WebSocket streams, accounts for every trade id, publishes to Kafka.
+"""Ingestion: reads a venue's WebSocket streams, detects and backfills gaps in trade ids, publishes to Kafka.
 
-The way of a frame, module by module: transports/ (bytes of one socket read) → pipeline (the hot path) →
-venues/ (frame to message) → continuity (is a trade id missing?) → publisher (Kafka, counted on acknowledgement).
-connection.py holds the only reconnect loop; worker.py starts, watches and drains it all.
+Path of a frame: connection/transports (socket read) → stream/pipeline (hot path) → venues (frame to message) →
+stream/reorder_buffer (order, gaps) → kafka/publisher (counted on acknowledgement). connection/connection has the only
+reconnect loop; worker starts and drains everything.
 """

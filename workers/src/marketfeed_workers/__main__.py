@@ -1,4 +1,4 @@
-"""``marketfeed-worker``: settings from the environment, one process, until it is told to stop."""
+"""The command `marketfeed-worker`."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ def main() -> None:
     """Entry point of the command."""
     settings.parser(
         "marketfeed-worker",
-        "Reads a venue's trades and quotes over WebSockets, accounts for every trade id, publishes to Kafka.",
+        "Reads a venue's trades and quotes over WebSockets, detects and backfills gaps, publishes to Kafka.",
         WorkerSettings,
     ).parse_args()
     sys.exit(exit_code_of(_run))

@@ -1,13 +1,14 @@
-"""Backfill: fetches the trade ids that the stream did not bring over REST, within the venue's budget.
+"""Backfill: fetches missing trade ids over REST, within the venue's rate limits.
 
-One loop picks what is asked for next, among the missing ids of all symbols:
+One loop selects the next requests among the missing ids of all symbols:
 
-    due now ─▶ what leaves REST's reach soonest first ─▶ at most FRESH_AT_ONCE first requests, RETRIES_AT_ONCE retries
-            ─▶ a response settles every gap that it covers; what it does not settle has a backoff of its own
+    due ─▶ first what leaves the reach of REST soonest
+        ─▶ at most MAX_FIRST_REQUESTS first requests and MAX_RETRIES retries
+        ─▶ a response closes every gap that it covers; the rest has its own backoff
 
-Retries have places, and half of the request weight, that first requests do not need; of that half, what a response did
-not have leaves half to what has had no response: whatever cannot be filled never delays what can. While trades are held
-back they go on after GAP_HOLD_SECONDS; their gaps are asked for all the same.
+Retries use at most half of the request weight, and retries after a response without the ids at most half of that, so
+that gaps that cannot be filled never delay others. Reorder buffers are flushed after GAP_HOLD_SECONDS; the backfill of
+their gaps continues.
 """
 
 import asyncio
@@ -31,16 +32,16 @@ log = logs.get(__name__)
 MAX_FIRST_REQUESTS: Final = 4
 MAX_RETRIES: Final = 2
 RATE_SECONDS: Final = 1.0
-"""How often it is measured how fast a symbol's ids grow."""
+"""Interval of measuring the id rate of a symbol."""
 RECHECK_SECONDS: Final = 1.0
 REJECTING_SECONDS: Final = 5.0
-"""While every message of a symbol is rejected its trades are fetched by so many seconds, and not one by one."""
+"""Delay of backfill while every message of a symbol is rejected, to fetch trades in batches."""
 GATHER_SECONDS: Final = 0.01
-"""Gaps that are detected within this time are looked at together, however many they are."""
+"""Time to collect new gaps before requests are selected."""
 
 
 class _Candidate(NamedTuple):
-    """A request that may be sent now; the least is the first."""
+    """A due request; the smallest is sent first."""
 
     out_of_reach: bool
     seconds_left: float
@@ -67,7 +68,19 @@ class Backfiller:
         has_spare: Callable[[], bool] = lambda: True,
         has_ample_spare: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Args: whether request weight is left for retries, and for those that a response did not have before."""
+        """Create the backfiller.
+
+        Args:
+            settings: settings of the worker.
+            pipeline: provides missing ids and publishes trades.
+            rest: client of the venue.
+            counters: counters of the worker.
+            now_us: wall clock.
+            rng: source of jitter.
+            monotonic: monotonic clock.
+            has_spare: whether request weight is left for retries.
+            has_ample_spare: whether it is left for retries after a response without the ids.
+        """
         self._hold_seconds = settings.gap_hold_seconds
         self._hold_trades = settings.gap_hold_trades
         self._pipeline = pipeline
@@ -80,7 +93,7 @@ class Backfiller:
         self._schedules: defaultdict[str, GapSchedule] = defaultdict(lambda: GapSchedule(rng))
         self._symbols: set[str] = set()
         self._in_flight: dict[tuple[str, bool], Request] = {}
-        """(symbol, whether a retry) -> the request; a symbol has one of each at most."""
+        """(symbol, whether a retry) -> request; at most one of each per symbol."""
         self._rates: dict[str, _IdRate] = {}
         self._buffered_since: dict[tuple[str, int], float] = {}
         self._blocked_until = 0.0
@@ -104,12 +117,12 @@ class Backfiller:
                 await asyncio.sleep(GATHER_SECONDS)
 
     def wake(self, symbol: str) -> None:
-        """Something of the symbol is missing."""
+        """Note that ids of the symbol are missing."""
         self._symbols.add(symbol)
         self._woken.set()
 
     def enforce_limits(self) -> None:
-        """Let trades go on that have waited for too long, or that are too many."""
+        """Flush reorder buffers that have held trades for too long, or too many."""
         now = self._monotonic()
         held = [flow for flow in self._pipeline.flows.values() if flow.sequence.buffered]
         since: dict[tuple[str, int], float] = {}
@@ -126,7 +139,7 @@ class Backfiller:
             self._pipeline.flush(max(held, key=lambda flow: len(flow.sequence.buffered)))
 
     def _send_due(self, group: asyncio.TaskGroup) -> float | None:
-        """Send the requests that may be sent now; the seconds until it should be looked again, None: when woken."""
+        """Send the due requests; return the seconds until the next one is due, None: wait for `wake`."""
         now = self._monotonic()
         for symbol in list(self._symbols):
             flow = self._pipeline.flows.get(symbol)
@@ -135,7 +148,7 @@ class Backfiller:
         if not self._symbols:
             return None
         if self._pipeline.paused:
-            return SETTLE_SECONDS  # what is fetched must find room, as what is read
+            return SETTLE_SECONDS  # back-pressure applies to fetched trades, too
         if now < self._blocked_until:
             return self._blocked_until - now
         candidates, next_due = self._candidates(now)
@@ -149,7 +162,7 @@ class Backfiller:
         return None if math.isinf(next_due) else max(0.0, next_due - now)
 
     def _candidates(self, now: float) -> tuple[list[_Candidate], float]:
-        """What is due, and when the next that is not due yet will be."""
+        """Return the due requests, and when the next one is due."""
         due: list[_Candidate] = []
         next_due = math.inf
         may_retry, may_ask_again = self._has_spare(), self._has_ample_spare()
@@ -184,7 +197,7 @@ class Backfiller:
         return due, next_due
 
     def _reach(self, flow: SymbolFlow, now: float) -> tuple[int | None, float]:
-        """The oldest id that REST still has exactly (None: any), and how many ids a second it moves on by."""
+        """Return the oldest id that REST has row by row (None: any), and the ids per second by which it advances."""
         newest, kept = flow.sequence.newest, self._rest.newest_only
         if newest is None or kept is None:
             return None, 0.0
@@ -201,7 +214,7 @@ class Backfiller:
     async def _fetch(self, symbol: str, request: Request) -> None:
         flow = self._pipeline.flows.get(symbol)
         if flow is None:
-            return  # it left since the request was chosen
+            return  # the symbol was removed
         schedule = self._schedules[symbol]
         near_us = flow.time_before(request.ids.first) or self._now_us()
         try:
@@ -212,10 +225,10 @@ class Backfiller:
             self._on_error(symbol, schedule, flow, request, error)
             return
         self._waiting.end()
-        while self._pipeline.paused:  # noqa: ASYNC110 - what was fetched must find room, as what is read
+        while self._pipeline.paused:  # noqa: ASYNC110 - back-pressure applies to fetched trades, too
             await asyncio.sleep(SETTLE_SECONDS)
         if self._pipeline.flows.get(symbol) is not flow:
-            return  # it left meanwhile
+            return  # the symbol was removed
         self._use(flow, fetched)
         schedule.on_response(
             request, fetched.reach, fetched.requested, flow.sequence.missing(), self._monotonic()
@@ -247,11 +260,11 @@ class Backfiller:
         self._counters.failures[error.reason] += 1
         self._waiting.begin(symbol=symbol, reason=str(error))
         if isinstance(error, Limited | Refused):
-            # It is said to the whole address, and about no gap.
+            # It concerns the address, not a gap.
             seconds = error.retry_after_seconds if isinstance(error, Limited) else REFUSED_SECONDS
             self._blocked_until = max(self._blocked_until, now + seconds)
         elif error.reason.startswith("http_4"):
-            # An answer, about this request: that the venue does not have it.
+            # A response to this request: the venue does not have the ids.
             schedule.on_response(request, request.ids, None, flow.sequence.missing(), now)
         else:
             schedule.on_failure(request, flow.sequence.missing(), now)
@@ -269,13 +282,13 @@ class Backfiller:
 
 
 class _IdRate:
-    """How fast a symbol's ids grow, in ids a second."""
+    """Estimator of a symbol's ids per second."""
 
     def __init__(self, newest: int, now: float) -> None:
         self._newest, self._at, self._pace = newest, now, 0.0
 
     def measure(self, newest: int, now: float) -> float:
-        """The pace, with what was seen since the last measure."""
+        """Update and return the rate."""
         elapsed = now - self._at
         if elapsed >= RATE_SECONDS:
             self._pace = (self._pace + max(0, newest - self._newest) / elapsed) / 2

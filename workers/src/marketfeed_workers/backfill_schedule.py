@@ -1,12 +1,12 @@
-"""When each missing trade id of a symbol is asked for over REST. Pure: clock and random numbers are handed in.
+"""Schedule of the requests for missing trade ids of a symbol. Pure: clock and random numbers are arguments.
 
-Every part of a gap has its own backoff, so that one that cannot be filled delays no other:
+Each part of a gap has its own backoff, so that one that cannot be filled delays no other:
 
     missing      ████████████      ███            ███████████
     requests     │ failed 3x │fresh│ due          │ failed 1x, due in 2 s │
 
-After a response the parts that it answered for and did not settle wait longer; what it did not reach is due at once,
-unless it reached nothing of what was asked for. Where it settled nothing of that, the symbol rests for a moment.
+After a response the parts that it covered and did not fill back off; parts that it did not cover are due at once,
+unless it covered none of the request. After a response that filled nothing the whole symbol pauses.
 """
 
 import random
@@ -16,27 +16,27 @@ from typing import Final, NamedTuple
 from marketfeed_workers.stream.id_ranges import IdRange, total, within
 
 SETTLE_SECONDS: Final = 0.1
-"""Two connections that overlap bring trades a little out of order: this much is left to the stream itself."""
+"""Delay before the first request: overlapping connections deliver trades slightly out of order."""
 FIRST_RETRY_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.5
-"""For so long nothing of a symbol is asked for after a response that settled nothing of what was asked for, and for
-twice that after the next: the venue most likely lags, and many small gaps would use up the request weight. What was
-never asked for rests after first requests only: a retry delays none."""
+"""Pause of a symbol after a response that filled nothing of the request, doubled after the next one: REST probably
+lags, and many small gaps would use up the request weight. First requests pause only after first requests, not after
+retries."""
 MAX_RETRY_SECONDS: Final = 3600.0
-"""Between requests for ids that the venue answered for and did not have."""
+"""Maximum backoff after responses without the ids."""
 MAX_UNANSWERED_SECONDS: Final = 30.0
-"""Between requests that got no answer: soon after REST is back everything is asked for again."""
+"""Maximum backoff without a response: after an outage of REST backfill resumes soon."""
 _MAX_DOUBLINGS: Final = 20
 
 
 class Request(NamedTuple):
-    """Ids to be asked for.
+    """A scheduled request for ids.
 
     Attributes:
-        failures: how often a response did not have them.
-        unanswered: how often, since then, there was no response.
-        due: when they may be asked for.
-        requested: when something of the same gap was last asked for; before the first time, 0.
+        failures: number of responses without the ids.
+        unanswered: number of requests without a response since then.
+        due: time of the next request.
+        requested: time of the last request for any part of the same gap; 0 without one.
     """
 
     ids: IdRange
@@ -47,7 +47,7 @@ class Request(NamedTuple):
 
     @property
     def is_retry(self) -> bool:
-        """Whether it has failed before."""
+        """Whether a request for the ids has failed before."""
         return bool(self.failures or self.unanswered)
 
 
@@ -55,7 +55,7 @@ class GapSchedule:
     """The requests for the missing ids of one symbol.
 
     Attributes:
-        settle_seconds: how long what is newly missing is left to the stream.
+        settle_seconds: delay before the first request for missing ids.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -65,12 +65,12 @@ class GapSchedule:
         self._empty_responses = 0
         self._unsuccessful = {False: 0, True: 0}
         self._paused_until = {False: 0.0, True: 0.0}
-        """Whether after retries -> until when."""
+        """Whether after retries -> end of the pause."""
 
     def update(self, missing: Sequence[IdRange], now: float) -> list[Request]:
-        """What is to be asked for, in order of id: `missing` and nothing else, each part as it was planned before.
+        """Return the requests for exactly the sorted `missing` ids, in order of id.
 
-        Parts that are new are due in a moment. `missing` is sorted.
+        Known parts keep their schedule, new parts are due after `settle_seconds`.
         """
         planned: list[Request] = []
         old, at = self._requests, 0
@@ -101,15 +101,20 @@ class GapSchedule:
         missing: Sequence[IdRange],
         now: float,
     ) -> None:
-        """A response came: it answered for `covered`; where that is None it had nothing, having been asked for `requested`.
+        """Reschedule after a response.
 
-        `missing`: what is missing now that the response was used.
+        Args:
+            request: the request.
+            covered: ids that the response covers; None if it has no rows.
+            requested: ids that were requested; None: all of `request`.
+            missing: sorted ids that are still missing.
+            now: seconds.
         """
-        # Where it was about other gaps alone, what was asked for is no nearer, and is not asked for again at once.
+        # A response only about other gaps makes no progress: no immediate retry.
         missed = covered is not None and not within([request.ids], covered)
         if covered is None:
-            # Of a long gap the next part is tried at once, in growing strides: a venue that has nothing of its
-            # beginning, and nothing of any of it, costs a few requests and not one a page.
+            # The next part of a long gap is requested at once, in growing strides: a gap without any rows costs a few
+            # requests instead of one per page.
             size = (
                 requested.size << min(self._empty_responses, _MAX_DOUBLINGS)
                 if requested is not None
@@ -139,7 +144,7 @@ class GapSchedule:
         missing: Sequence[IdRange],
         now: float,
     ) -> list[Request]:
-        """`planned`, none of it due for a moment where a response settled nothing of what was asked for."""
+        """Return `planned`, paused if the response filled nothing of the request."""
         is_stride = requested is not None and requested.size < request.ids.size
         if is_stride or total(within(missing, request.ids)) < request.ids.size:
             self._unsuccessful[request.is_retry] = 0
@@ -150,7 +155,7 @@ class GapSchedule:
         return [part._replace(due=max(part.due, later if part.is_retry else first)) for part in planned]
 
     def on_failure(self, request: Request, missing: Sequence[IdRange], now: float) -> None:
-        """No response came."""
+        """Reschedule after a request without a response."""
         self._requests = [
             each._replace(
                 unanswered=each.unanswered + 1,
@@ -163,7 +168,7 @@ class GapSchedule:
         ]
 
     def _later(self, request: Request, now: float, *, is_due: bool) -> Request:
-        """Once more after a delay, which grows only where its own time had come."""
+        """Return the request with a backoff, which grows only if the request was due."""
         failures = request.failures + 1 if is_due else max(1, request.failures)
         delay = self._delay(failures - 1, MAX_RETRY_SECONDS)
         return request._replace(failures=failures, unanswered=0, due=now + delay, requested=now)
@@ -179,7 +184,7 @@ class GapSchedule:
 
 
 def _cut(request: Request, frame: IdRange) -> tuple[list[Request], list[Request], list[Request]]:
-    """The parts of `request` before, inside and behind `frame`; each list holds one or none."""
+    """Split `request` into the parts before, inside and after `frame`; each list has one or none."""
     first, last = request.ids
     parts = (
         IdRange(first, min(last, frame.first - 1)),

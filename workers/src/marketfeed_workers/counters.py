@@ -1,7 +1,7 @@
-"""The worker's plain counters: written by the hot path, read by metrics and status.
+"""Counters of the worker: incremented by the hot path, read by metrics and status.
 
-Plain integers and not Prometheus objects, because an increment of those takes a lock and costs as much as decoding
-a frame; `metrics` reads these when it is scraped.
+Plain integers instead of Prometheus objects, whose increments take a lock and cost as much as decoding a frame.
+`metrics` reads them at a scrape.
 """
 
 from bisect import bisect_left
@@ -34,7 +34,7 @@ class LatencyBuckets:
 
 @dataclass(slots=True)
 class StreamCounters:
-    """One kind of stream (trades or quotes) and the topic that it goes to."""
+    """Counters of one type of messages and its topic."""
 
     stream: str
     topic: str
@@ -45,27 +45,27 @@ class StreamCounters:
     outdated: int = 0
     socket_to_ack: LatencyBuckets = field(default_factory=LatencyBuckets)
     venue_to_socket: LatencyBuckets = field(default_factory=LatencyBuckets)
-    """From the venue's event time to our read, corrected by the clock offset; a sample a read."""
+    """Latency from the venue's event time to the read, corrected by the clock offset; one sample per read."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Everything that one worker counts.
+    """Counters of a worker.
 
     Attributes:
-        gaps, progress: notes that the worker publishes about itself.
-        rejected: messages that cannot be true, which are kept as they came.
-        rejections: reason -> messages that were rejected.
-        failures: reason -> failures of fetching from the venue.
-        gaps_opened: jumps in trade ids.
-        gap_outcomes: filled, absent, unresolved or reordered -> gaps that came to it.
-        backfilled: trades fetched over REST.
-        unexpected: messages of symbols that this worker does not read (any more).
-        paused_reads: times that sockets were not read for lack of room towards Kafka.
-        rotations: reason -> connections that were replaced by a new one before they were closed.
-        control_frames: command, ping or pong -> frames of that kind that we sent.
-        clock_offset_us: the venue's clock minus ours.
-        series_begun: (stream, symbol) -> how often its ids began again.
+        gaps, progress: gap records and checkpoints.
+        rejected: messages rejected as impossible, published unchanged.
+        rejections: reason -> number of rejected messages.
+        failures: reason -> number of failures of fetching from the venue.
+        gaps_opened: number of gaps in trade ids.
+        gap_outcomes: filled, absent, unresolved or reordered -> number of gaps.
+        backfilled: number of trades fetched over REST.
+        unexpected: number of messages of symbols or streams that are not subscribed.
+        paused_reads: number of pauses of reading because the queue to Kafka was full.
+        rotations: reason -> number of rotations.
+        control_frames: command, ping or pong -> number of sent frames.
+        clock_offset_us: the venue's clock minus the host's.
+        series_begun: (stream, symbol) -> number of id resets.
     """
 
     trades: StreamCounters
@@ -87,5 +87,5 @@ class Counters:
 
     @property
     def topics(self) -> tuple[StreamCounters, ...]:
-        """The counters of every topic that is published to."""
+        """Counters of every topic."""
         return self.trades, self.quotes, self.gaps, self.progress, self.rejected

@@ -1,4 +1,4 @@
-"""Stop signals, and work that ends with them."""
+"""Stop signals, and work that is cancelled by them."""
 
 import asyncio
 import signal
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
-    """Whether `work` was done before we were told to stop; otherwise it is cancelled."""
+    """Return whether `work` finished before `stop` was set; cancel it otherwise."""
     doing = asyncio.create_task(work, name="start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:

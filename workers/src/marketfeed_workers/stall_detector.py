@@ -1,7 +1,7 @@
-"""Watches that each stream delivers: observes every stream, asks REST about silent ones, has stalled ones replaced.
+"""Detection of stalled streams: observes every stream, probes silent ones over REST, rotates stalled connections.
 
-The judgement itself is `liveness`; here is what it needs of the rest: which session carries a stream, how many messages
-were received, and the venue's newest trade or best bid and ask over REST.
+`liveness` has the rule. This module provides its input: the session of a stream, the number of received messages, and
+the venue's newest trade or best bid and ask over REST.
 """
 
 import asyncio
@@ -26,23 +26,23 @@ log = logs.get(__name__)
 
 CHECK_SECONDS: Final = 0.25
 MAX_PROBES: Final = 2
-"""Requests at a time: that a whole connection is stalled is found by its first streams."""
+"""Concurrent requests: a stalled connection is detected by its first streams."""
 ROTATE_REJECTING_SECONDS: Final = 60.0
-"""How often a connection is replaced whose messages are rejected one and all: with another one they may be right, as
-when the venue writes times in another unit than was asked for at the handshake."""
+"""Interval of rotating a connection whose messages are all rejected: a new one may be correct, for example if the venue
+ignored the time unit requested at the handshake."""
 PROBE_SECONDS: Final = 10.0
-"""How long REST may take; waiting for request weight included."""
+"""Timeout of REST including rate limiting."""
 
 
 class StreamId(NamedTuple):
-    """A stream: what is read of a symbol."""
+    """A stream of a symbol."""
 
     symbol: str
     kind: StreamKind
 
 
 class StallDetector:
-    """Watches every stream of a pipeline; run `run` as a task."""
+    """Detects stalled streams of a pipeline; run `run` as a task."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class StallDetector:
         self._now = 0.0
 
     def watch(self, pool: ConnectionPool) -> None:
-        """Watch the streams of `pool`, whose connections ask this object in turn."""
+        """Observe the streams of `pool`, whose connections query this object."""
         self._pool = pool
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Observe and probe until cancelled."""
         self._observed_at = self._monotonic()
         async with asyncio.TaskGroup() as probes:
             while True:
@@ -89,10 +89,10 @@ class StallDetector:
                 await asyncio.sleep(CHECK_SECONDS)
 
     def observe(self) -> list[StreamId]:
-        """Bring every stream's state up to date; return those that REST is to be asked about now."""
+        """Update the state of every stream; return those to probe now."""
         monotonic = self._monotonic()
         if not self._pipeline.paused:
-            # Silence is what was observed, not what the clock says: after a freeze the messages wait in the buffers.
+            # Only observed time counts as silence: after a freeze of the process messages are still in the buffers.
             self._now += min(monotonic - self._observed_at, 4 * CHECK_SECONDS)
         self._observed_at = monotonic
         self._follow_assignment()
@@ -111,7 +111,7 @@ class StallDetector:
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
         if self._pipeline.paused or monotonic < self._refused_until:
             return []
-        delisted = self._symbols.delisted  # REST has nothing to say about them
+        delisted = self._symbols.delisted  # REST has no data of them
         due = [
             stream
             for stream in self._carriers
@@ -123,7 +123,7 @@ class StallDetector:
         return due[: MAX_PROBES - len(self._probes)]
 
     def not_ready(self) -> str:
-        """Why not every stream is ready, "" when each of a listed symbol is. For any thread."""
+        """Return why a stream of a listed symbol is not ready, "" if all are. For any thread."""
         delisted = self._symbols.delisted
         descriptions = [
             f"{self._name(stream)} {_DESCRIPTIONS[liveness.state]}"
@@ -138,7 +138,7 @@ class StallDetector:
         )
 
     def status(self, symbol: str) -> dict[str, StreamStatus]:
-        """The state of each stream of a symbol, by kind. For any thread."""
+        """Return the state of each stream of a symbol. For any thread."""
         descriptions = {}
         for kind in kinds_of(self._venue):
             liveness = self._streams.get(StreamId(symbol, kind))
@@ -147,7 +147,7 @@ class StallDetector:
                 flow = self._pipeline.flows.get(symbol)
                 rejecting = kind == "trade" and flow is not None and flow.is_rejecting
                 descriptions[_STATUS_NAMES[kind]] = StreamStatus(
-                    # What is rejected is not delivered, whatever REST makes up for.
+                    # Rejected messages are not delivered, even if they are backfilled.
                     state="stalled" if rejecting else liveness.state,
                     silent_seconds=round(silent, 1),
                     bound_seconds=round(liveness.bound, 1),
@@ -155,25 +155,25 @@ class StallDetector:
         return descriptions
 
     def broken(self, names: list[str]) -> set[str]:
-        """Those of the streams that are stalled, or cannot be verified though they usually deliver all the time."""
+        """Return those of the streams that are stalled, or unverified although they are usually active."""
         return {
             name for name in names if (stream := self._ids.get(name)) is not None and self._is_broken(stream)
         }
 
     def first_message_timeout(self, name: str) -> float:
-        """How long a new session may take to deliver a first message of the stream before REST is asked."""
+        """Return the seconds for the first message of a stream in a new session before it is probed."""
         stream = self._ids.get(name)
         if stream is None or self._streams[stream].state == "idle":
             return 0.0
         return self._streams[stream].bound
 
     def seen(self, name: str) -> int:
-        """How many messages of a stream have been received, over any session."""
+        """Return the number of received messages of a stream, over all sessions."""
         stream = self._ids.get(name)
         return 0 if stream is None else self._seen(stream)
 
     async def undelivered(self, names: list[str]) -> set[str]:
-        """Those of the streams of which REST shows something newer than any session has delivered."""
+        """Return those of the streams with newer data in REST than any session has delivered."""
         behind = await asyncio.gather(*(self._is_undelivered(name) for name in names))
         return {name for name, is_behind in zip(names, behind, strict=True) if is_behind}
 
@@ -185,15 +185,15 @@ class StallDetector:
         try:
             newest = await self._newest(stream)
         except (VenueError, TimeoutError):
-            return False  # not known; readiness says so, and the stream is asked about again
+            return False  # undetermined: the stream is not ready, and is probed again
         if self._streams.get(stream) is not liveness or self._seen(stream) != seen:
-            return False  # the symbol has left, or it has delivered, meanwhile
+            return False  # the symbol was removed, or the stream has delivered, in the meantime
         return self._is_newer(stream, newest, liveness)
 
     def _is_broken(self, stream: StreamId) -> bool:
         liveness = self._streams[stream]
         if stream.symbol in self._symbols.delisted:
-            return False  # no connection delivers it
+            return False  # no connection can deliver it
         return liveness.state == "stalled" or (liveness.state == "unverified" and liveness.is_active)
 
     def _follow_assignment(self) -> None:
@@ -201,7 +201,7 @@ class StallDetector:
         desired = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
         for stream in [stream for stream in self._streams if stream not in desired]:
             self._end_episode(stream)
-            self._unverified.pop(stream, None)  # nobody asks about it any more
+            self._unverified.pop(stream, None)  # not probed any more
             del self._streams[stream]
             self._carriers.pop(stream, None)
         for stream in [stream for stream in desired if stream not in self._streams]:
@@ -226,7 +226,7 @@ class StallDetector:
         self._carriers = carriers
 
     def _rotate_rejecting(self) -> None:
-        """Try another connection, now and then, where every message of a symbol is rejected."""
+        """Rotate connections with a symbol whose messages are all rejected."""
         before, self._rejecting_since = self._rejecting_since, {}
         for stream, session in self._carriers.items():
             flow = self._pipeline.flows.get(stream.symbol)
@@ -238,7 +238,7 @@ class StallDetector:
                 self._replace(stream, "rejected_messages")
 
     async def _probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
-        """Ask REST for the newest that the venue has of a stream."""
+        """Probe a stream: compare it with the venue's newest data over REST."""
         seen, session = self._seen(stream), self._carriers.get(stream)
         liveness.probing(self._now)
         try:
@@ -248,20 +248,20 @@ class StallDetector:
             self._counters.failures[reason] += 1
             if not isinstance(error, Limited | Refused):
                 self._begin_unverified(stream, str(error) or reason)
-                self._symbols.request_listing()  # the symbol may be gone from the venue
+                self._symbols.request_listing()  # the symbol may have been delisted
             liveness.probe_failed(self._now)
             return
         self._end_unverified(stream)
         if self._streams.get(stream) is not liveness:
-            return  # the symbol has left meanwhile, and may have come back
+            return  # the symbol was removed in the meantime, and perhaps added again
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
-            return  # it has delivered meanwhile, or another session carries it
+            return  # the stream has delivered in the meantime, or has another session
         flow = self._pipeline.flows.get(stream.symbol)
         if flow is None or flow.first_trades or flow.is_gap_unverified:
-            return  # gone; or it has begun, and waits for Kafka; or its ids may have begun again
+            return  # removed, or its first trades are held, or its ids may have been reset
         if not self._is_newer(stream, newest, liveness):
             if isinstance(newest, BestQuote):
-                liveness.reference = newest  # also where the stream's own newest quote cannot be compared
+                liveness.reference = newest  # also if the stream's newest quote cannot be compared
             liveness.on_nothing_newer(self._now)
             return
         reference, is_first = liveness.reference, liveness.is_new
@@ -273,16 +273,14 @@ class StallDetector:
             self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)
 
     async def _newest(self, stream: StreamId) -> Trade | BestQuote | None:
-        """The newest trade or the best bid and ask over REST, as the kind of the stream is.
+        """Return the newest trade, or the best bid and ask, over REST.
 
         Raises:
-            VenueError, TimeoutError: REST did not respond, or refuses us.
+            VenueError, TimeoutError: REST did not respond, or refuses this address.
         """
         async with asyncio.timeout(PROBE_SECONDS), self._places:
             if self._monotonic() < self._refused_until:
-                raise Unreachable(
-                    "rest_refused", "REST has refused this address and is not asked for some minutes"
-                )
+                raise Unreachable("rest_refused", "REST has refused this address; retried in some minutes")
             try:
                 if stream.kind == "trade":
                     return await self._rest.newest_trade(stream.symbol)
@@ -292,27 +290,27 @@ class StallDetector:
                 raise
 
     def _is_newer(self, stream: StreamId, newest: Trade | BestQuote | None, liveness: StreamLiveness) -> bool:
-        """Whether REST shows something newer than the stream has delivered, and than what REST has shown before."""
+        """Return whether REST has newer data than the stream has delivered and REST has returned before."""
         flow = self._pipeline.flows.get(stream.symbol)
         if newest is None or flow is None:
             return False
         reference = liveness.reference
         if isinstance(newest, Trade):
             known = [reference.trade_id] if isinstance(reference, Trade) else []
-            # What waits in the reorder buffer, or for Kafka, has been delivered, too.
+            # Trades in the reorder buffer, or in flight to Kafka, have been delivered, too.
             known += [flow.sequence.newest] if flow.sequence.newest is not None else []
             return not known or newest.trade_id > max(known)
-        # A quote has no id over REST: another best bid or ask is a newer one.
+        # Quotes have no id in REST: any other best bid or ask is newer.
         known_quote = reference if reference is not None else flow.best_quote()
         if known_quote is None and flow.last_quote is not None:
-            return False  # the stream's newest quote is none, and cannot be compared
+            return False  # the stream's newest quote is invalid and cannot be compared
         return newest != known_quote
 
     def _fetch(self, flow: SymbolFlow, newest: Trade, reference: Trade | None) -> None:
-        """Publish the newest trade; the trades before it are then a gap, which is backfilled."""
+        """Publish the newest trade; the trades before it become a gap, which is backfilled."""
         if flow.sequence.newest is None:
             if reference is None:
-                return  # from before the subscription, and nothing before it was ever published
+                return  # from before the subscription, and nothing was published before
             self._pipeline.backfill(flow, Fetched([reference, newest], [], "trades"))
         else:
             self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
@@ -333,15 +331,15 @@ class StallDetector:
             self._end_episode(stream)
 
     def _begin_unverified(self, stream: StreamId, reason: str) -> None:
-        """Log once that REST is asked in vain about a stream."""
-        if stream in self._streams:  # otherwise it has left meanwhile
+        """Log the begin of failing probes of a stream."""
+        if stream in self._streams:  # otherwise it was removed in the meantime
             episode = self._unverified.setdefault(
                 stream, logs.Episode(log, "stream not verified", "stream verified", self._monotonic)
             )
             episode.begin(stream=self._name(stream), reason=reason)
 
     def _end_unverified(self, stream: StreamId) -> None:
-        """Log once that REST responds about it, or that it delivers."""
+        """Log the end of failing probes of a stream."""
         episode = self._unverified.pop(stream, None)
         if episode is not None:
             episode.end(stream=self._name(stream))
@@ -372,5 +370,5 @@ _DESCRIPTIONS: Final = {
     "live": "delivers",
     "idle": "is idle: the venue has nothing newer",
     "stalled": "is stalled: the venue has newer data",
-    "unverified": "has been silent for longer than usual, and REST does not say whether the venue has newer data",
+    "unverified": "is silent for longer than usual, and REST does not respond",
 }

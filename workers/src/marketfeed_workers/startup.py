@@ -1,4 +1,4 @@
-"""What a worker settles with the venue before it opens a connection: symbols, and where each begins."""
+"""Startup checks with the venue: valid symbols, and the first trade id of each."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 async def retry_until_deadline(settings: WorkerSettings, ask: Callable[[], Awaitable[T]]) -> T:
-    """What the venue answers; asked again until START_DEADLINE_SECONDS have passed.
+    """Return the response of a request, retried until START_DEADLINE_SECONDS have passed.
 
     Raises:
-        StartupError: it did not answer by then, or refuses us.
+        StartupError: no response within the deadline, or the venue refuses this address.
     """
     deadline = time.monotonic() + settings.start_deadline_seconds
     waiting = logs.Episode(log, "waiting for the venue", "venue responded")
@@ -31,15 +31,15 @@ async def retry_until_deadline(settings: WorkerSettings, ask: Callable[[], Await
         try:
             answer = await ask()
             waiting.end()
-            return answer  # noqa: TRY300 - it is part of what is tried
+            return answer  # noqa: TRY300 - part of the attempt
         except Refused as error:
-            raise StartupError(f"{error}; the worker does not try again") from None
+            raise StartupError(f"{error}; not retried") from None
         except Unreachable as error:
             delay = error.retry_after_seconds if isinstance(error, Limited) else 1.0
             remaining = deadline - time.monotonic()
             if delay > remaining:
                 raise StartupError(
-                    f"the venue did not answer within {settings.start_deadline_seconds:g} s: {error}; check "
+                    f"the venue did not respond within {settings.start_deadline_seconds:g} s: {error}; check "
                     "BINANCE_REST_BASE, raise START_DEADLINE_SECONDS, or set VALIDATE_ON_START=false"
                 ) from None
             waiting.begin(reason=str(error), seconds_left=round(remaining))
@@ -47,10 +47,10 @@ async def retry_until_deadline(settings: WorkerSettings, ask: Callable[[], Await
 
 
 async def validate_symbols(settings: WorkerSettings, rest: VenueRest, symbols: Sequence[str]) -> Validation:
-    """The symbols to read, and those left out -> the reason; each of the latter is logged.
+    """Validate symbols against the venue's listing and log the rejected ones.
 
     Raises:
-        StartupError: the venue could not be asked.
+        StartupError: the venue did not respond.
     """
     listed = await retry_until_deadline(settings, rest.symbols) if settings.validate_on_start else None
     chosen = await retry_until_deadline(settings, lambda: readable_symbols(rest, symbols, listed))
@@ -62,20 +62,20 @@ async def validate_symbols(settings: WorkerSettings, rest: VenueRest, symbols: S
 async def readable_symbols(
     rest: VenueRest, symbols: Sequence[str], listed: Mapping[str, SymbolInfo] | None
 ) -> Validation:
-    """As `readable`; of a symbol that is not listed, or whose entry cannot be read, the venue is asked by name."""
+    """Validate as `readable`, but confirm a symbol without a valid listing entry by name."""
     refused = readable(symbols, listed).refused
     refused = {symbol: reason for symbol, reason in refused.items() if not await rest.is_listed(symbol)}
     return Validation([symbol for symbol in symbols if symbol not in refused], refused)
 
 
 def no_symbols_error(chosen: Validation) -> StartupError:
-    """The error of a worker whose symbols were all left out."""
+    """Return the error of a worker whose symbols were all rejected."""
     reasons = "; ".join(f"{symbol} is {reason}" for symbol, reason in chosen.refused.items())
-    return StartupError(f"none of BINANCE_SYMBOLS can be read: {reasons}")
+    return StartupError(f"no valid symbol in BINANCE_SYMBOLS: {reasons}")
 
 
 def resume(recovered: RecoveredState, flow: SymbolFlow, first_id: int | None) -> None:
-    """Let a symbol go on where Kafka says that it stopped, or begin at `first_id` where there is one."""
+    """Resume a symbol from its checkpoint in Kafka, or without one from `first_id`."""
     known = recovered.progress.get(flow.symbol)
     checkpoint = recovered.checkpoints.get(flow.symbol)
     quotes = recovered.quotes.get(flow.symbol)
@@ -89,7 +89,7 @@ def resume(recovered: RecoveredState, flow: SymbolFlow, first_id: int | None) ->
         flow.resume(known, gaps, acknowledged_us)
         log.info("symbol resumed", symbol=flow.symbol, after_trade_id=known, missing=flow.missing)
         return
-    # Gaps of a later series without a checkpoint: that topic is lost. Series 0 is not begun a second time.
+    # Gaps of a later series without a checkpoint: that topic was lost. Series 0 must not begin a second time.
     flow.begin_in_series(recovered.newest_series(flow.symbol))
     if first_id is not None:
         flow.resume(first_id - 1, [])
@@ -97,21 +97,21 @@ def resume(recovered: RecoveredState, flow: SymbolFlow, first_id: int | None) ->
 
 
 async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> int | None:
-    """The trade id that a symbol begins at which Kafka remembers nothing of, as BACKFILL_FROM says; None: the next.
+    """Return the first trade id of a symbol without a checkpoint by BACKFILL_FROM; None: the next trade.
 
     Raises:
-        StartupError: the venue could not be asked.
+        StartupError: the venue did not respond.
     """
     start = settings.backfill_from
     if not start:
         return None
     if start.isdecimal():
-        # Ids are each symbol's own. One that is not reached would have every trade before it passed over as known.
+        # Each symbol has its own ids. With an id in the future every trade below it would be skipped as a duplicate.
         newest = await retry_until_deadline(settings, lambda: rest.newest_trade(symbol))
         if newest is not None and int(start) <= newest.trade_id:
             return int(start)
         log.warning(
-            "BACKFILL_FROM is beyond the newest trade; beginning now",
+            "BACKFILL_FROM is above the newest trade id; starting now",
             symbol=symbol,
             backfill_from=start,
             newest_trade_id=newest.trade_id if newest is not None else None,
@@ -120,6 +120,6 @@ async def first_id(settings: WorkerSettings, rest: VenueRest, symbol: str) -> in
     found = await retry_until_deadline(settings, lambda: rest.first_id_since(symbol, parse_time_us(start)))
     if found is None:
         log.warning(
-            "no trade within an hour of BACKFILL_FROM; beginning now", symbol=symbol, backfill_from=start
+            "no trade within an hour of BACKFILL_FROM; starting now", symbol=symbol, backfill_from=start
         )
     return found

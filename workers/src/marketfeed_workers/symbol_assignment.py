@@ -1,12 +1,10 @@
-"""What the worker is given to do: by its settings, or by an assignment file that changes while it runs.
+"""The assignment of a worker: symbols and share of the venue's limits, by settings or an assignment file.
 
-That is the symbols that it reads, and with how many others it shares the venue's budgets.
+    file changed ─▶ decode ─▶ validate the symbols ─▶ resume each new one from its checkpoint in Kafka
+                 ─▶ subscribe, unsubscribe ─▶ report the file's hash once the venue has confirmed all streams
 
-    file changes ─▶ is it whole? ─▶ does the venue trade them? ─▶ resume each new one from Kafka's memory
-                 ─▶ subscribe, then let go of what went ─▶ report the file's hash once the venue has confirmed all
-
-The file is read again every second and not watched by events: a mounted ConfigMap is swapped by links, and not every
-file system tells of that.
+The file is polled every second: a mounted ConfigMap is replaced by a symbolic link, which not every file system reports
+as an event.
 """
 
 import asyncio
@@ -33,30 +31,30 @@ CHECK_SECONDS: Final = 1.0
 ADOPT_SECONDS: Final = (60.0, 300.0)
 """When the gap records are read again after symbols were added: the previous process may have overlapped."""
 RECHECK_SECONDS: Final = 300.0
-"""How often the venue is asked again about symbols that were left out: a halt ends, a listing begins."""
+"""Interval of validating rejected symbols again: a symbol may have been listed."""
 
 
 def read_assignment(file: str, world: World) -> Assignment:
-    """The assignment in `file`.
+    """Read an assignment file.
 
     Raises:
-        SettingsError: it cannot be read, or is not what the operator writes.
+        SettingsError: the file cannot be read, or is not an assignment file.
     """
     try:
         return decode_assignment(world.read_file(file))
     except OSError as error:
         raise SettingsError(f"SYMBOLS_FILE={file!r} cannot be read: {error.strerror}") from None
     except DecodeError as error:
-        raise SettingsError(f"SYMBOLS_FILE={file!r} is no assignment file: {error}") from None
+        raise SettingsError(f"SYMBOLS_FILE={file!r} is not an assignment file: {error}") from None
 
 
 class SymbolAssignment:
-    """The symbols of a worker.
+    """The assigned symbols of a worker.
 
     Attributes:
-        refused: symbols that were asked for and left out -> the reason.
-        applied: hash of the assignment file that is in force: the venue has confirmed each of its symbols; ""
-            without such a file, or while a change is under way.
+        refused: assigned symbols that were rejected -> reason.
+        applied: hash of the applied assignment file, whose streams the venue has all confirmed; "" without a file, or
+            while a change is in progress.
     """
 
     def __init__(
@@ -83,10 +81,10 @@ class SymbolAssignment:
         self._not_followed = logs.Episode(log, "assignment not applied", "assignment applied")
 
     async def begin(self) -> None:
-        """Settle what is read at first.
+        """Apply the initial assignment.
 
         Raises:
-            SettingsError, StartupError: there is nothing to read, or the venue or Kafka could not be asked.
+            SettingsError, StartupError: there is no valid symbol, or the venue or Kafka did not respond.
         """
         settings = self._settings
         if settings.symbols_file:
@@ -103,7 +101,7 @@ class SymbolAssignment:
         await self._pool.read(chosen.accepted)
 
     async def run(self) -> None:
-        """Follow the assignment file, where there is one, and the venue's listing, until cancelled."""
+        """Apply changes of the assignment file and of the venue's listing until cancelled."""
         while True:
             if self._pool.covers(list(self._pipeline.flows)):
                 self.applied = self._desired.hash
@@ -143,7 +141,7 @@ class SymbolAssignment:
         self._look_again_due = self._world.monotonic() + RECHECK_SECONDS
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
         flows = self._pipeline.flows
-        # What is read stays so while it is asked for: a halt ends, and nobody else would take the symbol up again.
+        # Subscribed symbols stay while they are assigned, also if they are halted: trading will resume.
         unread = [symbol for symbol in found.symbols if symbol not in flows]
         refused = (await startup.readable_symbols(self._rest, unread, listed)).refused
         accepted = [symbol for symbol in found.symbols if symbol not in refused]
@@ -164,7 +162,7 @@ class SymbolAssignment:
             budget.share = found.budget_share or self._settings.venue_budget_share
 
     async def _add(self, symbols: list[str]) -> None:
-        """Make flows for `symbols`, each going on where Kafka remembers that it stopped."""
+        """Add `symbols`, each resumed from its checkpoint in Kafka."""
         if not symbols:
             return
         recovered = await asyncio.to_thread(recover_state, self._settings, self._world.read_topic)

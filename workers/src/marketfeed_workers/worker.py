@@ -1,4 +1,4 @@
-"""A worker's life: check the symbols, remember, open the connections, watch, drain."""
+"""Lifecycle of a worker: validate symbols, recover state, open connections, run, drain."""
 
 import asyncio
 from functools import partial
@@ -36,10 +36,10 @@ log = logs.get(__name__)
 
 
 async def print_validation(settings: WorkerSettings, world: World | None = None) -> int:
-    """Check the symbols only: print a table; 0 when all of them can be read, otherwise 1.
+    """Validate the symbols and print a table; return 0 if all are valid, otherwise 1.
 
     Raises:
-        StartupError: the venue could not be asked.
+        StartupError: the venue did not respond.
     """
     world = world or World()
     async with world.http_session() as session:
@@ -52,13 +52,13 @@ async def print_validation(settings: WorkerSettings, world: World | None = None)
 
 
 async def run(settings: WorkerSettings, world: World | None = None) -> int:
-    """Run until SIGTERM or SIGINT, or until Kafka refuses a message for good; the exit code.
+    """Run until SIGTERM or SIGINT, or until Kafka permanently rejects a message; return the exit code.
 
-    `world` is everything that it depends on outside its own logic; None: the real clocks, clients and random numbers.
+    `world` has the external dependencies; None: the real ones.
 
     Raises:
-        SettingsError: the assignment file cannot be used.
-        StartupError: venue or broker out of reach until the deadline, or no symbol left to read.
+        SettingsError: the assignment file is invalid.
+        StartupError: venue or broker unreachable until the deadline, or no valid symbol.
     """
     world = world or World()
     if settings.symbols_file:
@@ -176,7 +176,7 @@ class _Worker:
         self._registry.register(WorkerMetrics(counters, self._publisher, self._health, weight, attempts))
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Work until told to stop; the exit code."""
+        """Run until `stop` is set; return the exit code."""
         settings = self._settings
         with self._world.make_health_server(
             self._health, self._registry, host=settings.metrics_host, port=settings.metrics_port
@@ -210,7 +210,7 @@ class _Worker:
             return self._drain()
 
     async def _poll_until(self, stop: asyncio.Event) -> None:
-        """Take in acknowledgements until told to stop, or until going on would lose something."""
+        """Process acknowledgements until `stop` is set, or until Kafka permanently rejects a message."""
         monotonic = self._world.monotonic
         checkpoint_due = monotonic()
         while not stop.is_set() and not self._publisher.fatal_error:
@@ -221,13 +221,13 @@ class _Worker:
                 checkpoint_due = monotonic() + self._settings.progress_interval_seconds
             self._health.last_loop_at = self._world.monotonic()
             try:
-                async with asyncio.timeout(self._world.poll_seconds):  # costs no task, as `wait_for` does
+                async with asyncio.timeout(self._world.poll_seconds):  # unlike `wait_for` this needs no task
                     await stop.wait()
             except TimeoutError:
                 continue
 
     def _drain(self) -> int:
-        """Deliver what was read. What waits behind a hole is left: the next start fetches it, in order."""
+        """Flush the publisher. Trades in reorder buffers are left to the next process, which backfills them."""
         publisher, seconds = self._publisher, self._settings.drain_deadline_seconds
         monotonic = self._world.monotonic
         deadline = monotonic() + seconds
@@ -235,7 +235,7 @@ class _Worker:
             publisher.replace_producer(seconds / 2)
         else:
             while not publisher.flush(max(0.0, deadline - monotonic())):
-                self._pipeline.run_deferred()  # records of gaps, which waited for these acknowledgements
+                self._pipeline.run_deferred()  # records of gaps, deferred to these acknowledgements
                 self._pipeline.publish_gap_changes()
                 if not publisher.pending:
                     break

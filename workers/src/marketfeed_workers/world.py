@@ -1,6 +1,6 @@
-"""What a worker depends on outside its own logic: clocks, random numbers, clients of the venue and of Kafka, endpoints.
+"""External dependencies of a worker: clocks, random numbers, clients of the venue and of Kafka, HTTP endpoints.
 
-`worker.run` takes it as one object, so that a session in virtual time (simtest/) replaces all of it without patches.
+`worker.run` takes them as one object, so that sessions in virtual time (simtest/) replace all of them without patches.
 """
 
 import random
@@ -31,49 +31,49 @@ TRANSPORTS: Final[dict[str, OpenSocket]] = {
 
 
 class MakeHealthServer(Protocol):
-    """What makes a `HealthServer`."""
+    """Factory of a `HealthServer`."""
 
     def __call__(
         self, health: Health, registry: CollectorRegistry, *, host: str, port: int
     ) -> AbstractContextManager[HealthServer]:
-        """The server, which serves while it is entered."""
+        """Return the server, which serves while it is entered."""
 
 
 class WaitForBroker(Protocol):
     """See `marketfeed_service.kafka.wait_for_broker`."""
 
     def __call__(self, settings: WorkerSettings, *, stopping: Callable[[], bool]) -> None:
-        """Return once a broker answers."""
+        """Return once a broker responds."""
 
 
 def now_us() -> int:
-    """The wall clock, in microseconds since the Unix epoch."""
+    """Return the wall clock time in microseconds since the Unix epoch."""
     return time.time_ns() // 1000
 
 
 def read_file(path: str) -> bytes:
-    """The content of a file."""
+    """Return the content of a file."""
     return Path(path).read_bytes()
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The surroundings of one worker; the defaults are the real ones.
+    """Dependencies of one worker; the defaults are the real ones.
 
     Attributes:
-        now_us: the wall clock, in microseconds since the epoch; for times that are stored.
-        monotonic: a clock in seconds that is never set; for durations.
-        rng: jitter.
-        open_socket: transport -> what opens a WebSocket connection.
-        http_session: makes the client of the venue's REST side.
-        make_producer: makes a Kafka producer from librdkafka's properties.
-        read_topic: the values of a topic, from its beginning to its end; arguments as `ledger.read_whole_topic`.
-        wait_for_broker: returns once Kafka answers.
-        ensure_topics: creates and checks the topics; the largest batch that each of them takes.
-        make_topic_probe: makes what asks Kafka whether the topics exist.
-        make_health_server: makes the server of the four endpoints.
-        read_file: the content of a file, here of SYMBOLS_FILE; raises OSError.
-        poll_seconds: how often acknowledgements are taken in while no frames come.
+        now_us: wall clock in microseconds since the epoch, for stored times.
+        monotonic: monotonic clock in seconds, for durations.
+        rng: source of jitter.
+        open_socket: transport -> function that opens a WebSocket connection.
+        http_session: creates the HTTP client of the venue's REST API.
+        make_producer: creates a Kafka producer from librdkafka's properties.
+        read_topic: yields the values of a topic; see `recovery.read_whole_topic`.
+        wait_for_broker: returns once Kafka responds.
+        ensure_topics: creates and checks the topics; returns the largest batch that each of them accepts.
+        make_topic_probe: creates the check that the topics exist.
+        make_health_server: creates the server of probes, status and metrics.
+        read_file: reads a file (SYMBOLS_FILE); raises OSError.
+        poll_seconds: interval of processing acknowledgements while no frames arrive.
     """
 
     now_us: Callable[[], int] = now_us

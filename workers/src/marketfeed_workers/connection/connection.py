@@ -1,13 +1,14 @@
-"""One shard of streams and the only reconnect loop.
+"""A connection for a part of the symbols, and the only reconnect loop.
 
-    waiting ──▶ connecting ──▶ streaming ──▶ (cut, silence, close) ──▶ waiting …
-                    │              └─ renewal: a second session opens, gets warm, then the first is closed
-                    └─▶ refused: the venue does not serve us (451, 403); every few minutes ──▶ connecting
+    waiting ──▶ connecting ──▶ streaming ──▶ (cut, timeout, close) ──▶ waiting …
+                    │              └─ rotation: a second session opens and warms up, then the first is closed
+                    └─▶ refused: the venue does not serve this address (451, 403); retried every few minutes
 
-The delay grows from attempt to attempt and starts anew only when data has come: a venue that accepts a connection
-and closes it at once is not hammered. A venue that refuses us (451, 403) is asked again slowly, for ever.
+The backoff is reset only after data was received: a venue that accepts connections and closes them at once is not
+flooded.
 
-A new session replaces a working one only when each of its streams has delivered, or REST shows nothing newer.
+Rotation is make-before-break: a new session replaces the one in use only after each of its streams has delivered, or
+REST shows that nothing newer exists.
 """
 
 import asyncio
@@ -33,28 +34,28 @@ log = logs.get(__name__)
 FIRST_DELAY_SECONDS: Final = 0.25
 MAX_DELAY_SECONDS: Final = 30.0
 SETTLE_SECONDS: Final = 1.0
-"""Within which the same message arrives over both of two sessions."""
+"""Maximum delay between the copies of a message over two sessions."""
 
 
 class StreamStates(Protocol):
-    """What a connection asks about its streams, each by its name."""
+    """State of streams by name, for a connection."""
 
     def broken(self, names: list[str]) -> set[str]:
-        """Those that do not deliver what the venue has."""
+        """Return those that are stalled or unverified."""
 
     def first_message_timeout(self, name: str) -> float:
-        """How long a new session may take to deliver a first message of the stream before REST is asked."""
+        """Return the seconds for the first message of a stream in a new session before it is probed."""
 
     def seen(self, name: str) -> int:
-        """How many messages of a stream have been received, over any session."""
+        """Return the number of received messages of a stream, over all sessions."""
 
     async def undelivered(self, names: list[str]) -> set[str]:
-        """Those of which REST shows something newer than any session has delivered."""
+        """Return those with newer data in REST than any session has delivered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionParts:
-    """What every connection of a worker shares."""
+    """Parts shared by the connections of a worker."""
 
     venue: Venue
     settings: WorkerSettings
@@ -69,7 +70,7 @@ class ConnectionParts:
 
 
 class Connection:
-    """Keeps the streams of `symbols` flowing into the pipeline until cancelled."""
+    """Reads the streams of `symbols` into the pipeline until cancelled."""
 
     def __init__(self, number: int, symbols: list[str], parts: ConnectionParts) -> None:
         self.symbols = list(symbols)
@@ -83,16 +84,16 @@ class Connection:
         self._rotation_reason = ""
         self._attempts = 0
         self._retry_after = 0.0
-        """Until when the venue wants no other connection, as it said to one that was to replace this one."""
+        """Monotonic time before which no connection may be opened, by a response to a rotation."""
         self._log = log.bind(connection=number)
 
     @property
     def session(self) -> Session | None:
-        """The open session that is in use; None while there is none."""
+        """Open session in use; None while there is none."""
         return self._session if self._state == "streaming" else None
 
     def status(self) -> ConnectionStatus:
-        """What this connection does now; safe to call from another thread."""
+        """Return the status. For any thread."""
         session = self._session
         return ConnectionStatus(
             id=self._number,
@@ -105,26 +106,26 @@ class Connection:
         )
 
     def rotate(self, reason: str) -> None:
-        """Replace the session by a new one, without a break."""
+        """Request a rotation of the session."""
         self._rotation_reason = reason
         self._rotation_requested.set()
 
     async def run(self) -> None:
-        """Connect, and connect again whenever it ends, until cancelled."""
+        """Connect and reconnect until cancelled."""
         delays = self._new_delays()
         ended_at: float | None = None
         refused = logs.Episode(
             self._log, "connection refused by the venue", "connection accepted by the venue"
         )
-        # Attempts in vain are counted: the line that ends the episode has their number, and `/status` the last reason.
+        # Failed attempts are counted: the last log line of the episode has their number, `/status` the last reason.
         lost = logs.Episode(self._log, "connection closed", "connected", self._parts.monotonic)
         while True:
             self._session = None
             self._state = "refused" if refused.active else "connecting"
             self._attempts += 1
-            self._rotation_requested.clear()  # what was asked of the connection before
+            self._rotation_requested.clear()  # a request for the previous session
             got_data = False
-            if ended_at is not None:  # beforehand: messages come with the handshake
+            if ended_at is not None:  # before opening: messages may arrive with the handshake
                 self._parts.pipeline.mark_outage(self.symbols, self._parts.monotonic() - ended_at)
             try:
                 session = self._session = await self._open(track_deliveries=False)
@@ -143,7 +144,7 @@ class Connection:
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
                 self._state = "refused"
-                # What refuses an address is lifted, if ever, by people. Hours of asking often only make it worse.
+                # A refusal is lifted by people, if at all; frequent retries may extend it.
                 delay = REFUSED_SECONDS * self._parts.rng.uniform(0.8, 1.2)
                 refused.begin(reason=str(error), retry_in_seconds=round(delay))
                 await asyncio.sleep(delay)
@@ -159,24 +160,24 @@ class Connection:
             await asyncio.sleep(delay)
 
     async def change_symbols(self, symbols: list[str]) -> None:
-        """Read `symbols` from now on, by commands on the open connection where there is one.
+        """Change the symbols, by commands on an open connection.
 
         Raises:
-            Unreachable: the venue refused; the connection is then renewed, which puts it right.
+            Unreachable: a command failed; the connection is then rotated, which applies the change.
         """
         self.symbols = list(symbols)
         session = self._session
         if session is None or self._state != "streaming":
             return
         try:
-            await self._bring_up_to_date(session)
+            await self._update_subscriptions(session)
         except Unreachable:
-            if self._session is session:  # otherwise it was replaced, by one that follows the change
+            if self._session is session:  # otherwise it was rotated, and the new session has the change
                 self.rotate("command_failed")
                 raise
 
     def cover(self) -> set[str]:
-        """The streams that the venue sends to this connection now."""
+        """Return the streams that the venue has confirmed for this connection."""
         return set(self.session.streams) if self.session is not None else set()
 
     async def _open(self, *, track_deliveries: bool) -> Session:
@@ -191,15 +192,15 @@ class Connection:
         return session
 
     async def _make_ready(self, session: Session) -> None:
-        """Bring a session that is not in use yet up to date; closes it where that fails."""
+        """Update the subscriptions of a session that is not in use yet; close it on failure."""
         try:
-            await self._bring_up_to_date(session)
+            await self._update_subscriptions(session)
         except (Unreachable, asyncio.CancelledError):
             session.close()
             raise
 
-    async def _bring_up_to_date(self, session: Session) -> None:
-        """Have `session` read what is wanted now: symbols can change while it opens, or while it is told of others."""
+    async def _update_subscriptions(self, session: Session) -> None:
+        """Update the subscriptions of `session` until they match: symbols can change during commands."""
         while session.streams.keys() != set(self._streams()):
             desired = self._streams()
             added = [stream for stream in desired if stream not in session.streams]
@@ -210,7 +211,7 @@ class Connection:
                 await session.unsubscribe(removed)
 
     async def _stream(self) -> Closed:
-        """Until the session ends by itself; renewals on the way replace it."""
+        """Wait for the end of the session and return it; rotations replace the session."""
         try:
             while True:
                 session = self._current()
@@ -229,7 +230,7 @@ class Connection:
             self._current().close()
 
     async def _rotation_due(self, session: Session) -> str:
-        """Wait until the session should be replaced; the reason."""
+        """Wait until a rotation is due; return the reason."""
         settings = self._settings
         age_seconds = rotation_age(
             session.connected_time_us / 1e6,
@@ -250,7 +251,7 @@ class Connection:
             asked.cancel()
 
     async def _replace(self, old: Session, reason: str, old_ended: "asyncio.Task[Closed]") -> None:
-        """Open a second session and close `old` once the new one delivers; keep `old` while it does not."""
+        """Open a second session and close `old` once the new one has warmed up; retry while it does not."""
         self._rotation_requested.clear()
         self._log.info("rotation started", reason=reason)
         delays = self._new_delays()
@@ -293,18 +294,19 @@ class Connection:
             self._session = new
             self._parts.counters.rotations[reason] += 1
             old.close()
-            self._rotation_requested.clear()  # what was asked for meanwhile was asked of the old session
+            self._rotation_requested.clear()  # a request for the old session
             self._log.info("connection rotated", reason=reason, streams=len(new.streams))
             return
 
     async def _warm_up(self, new: Session, must_deliver: set[str]) -> None:
-        """Wait until each stream of `new` has delivered, or nothing newer exists; closes `new` where that fails.
+        """Wait until each stream of `new` has delivered or nothing newer exists; close `new` on failure.
 
         Args:
-            must_deliver: streams for whose sake the session is opened: it is of no use if it delivers none of them.
+            new: the new session.
+            must_deliver: stalled streams; the session is useless if it delivers none of them.
 
         Raises:
-            Unreachable: it has ended meanwhile, or does not deliver what the session in use delivers.
+            Unreachable: the session ended, or does not deliver what the session in use delivers.
         """
         ended = asyncio.create_task(new.ended(), name="new-ended")
         try:
@@ -319,7 +321,7 @@ class Connection:
             ended.cancel()
 
     async def _deliveries(self, new: Session, ended: "asyncio.Task[Closed]", must_deliver: set[str]) -> None:
-        """Wait until `new` delivers; raises as `_warm_up` does."""
+        """Wait until `new` delivers; raise as `_warm_up`."""
         seen = await self._first_messages(new, ended)
         missing = await self._missing(new, ended, seen)
         if must_deliver and must_deliver <= new.undelivered:
@@ -329,7 +331,7 @@ class Connection:
             raise Unreachable("stream_stalled", _lacks(missing, "though the one in use delivers them"))
 
     async def _first_messages(self, new: Session, ended: "asyncio.Task[Closed]") -> dict[str, int]:
-        """Wait for first messages while that is of use; return the messages received of each stream before."""
+        """Wait for the first messages; return the number of messages of each stream received before."""
         parts, started = self._parts, self._parts.monotonic()
         seen: dict[str, int] = {}
         while new.undelivered:
@@ -337,7 +339,7 @@ class Connection:
             if waited >= SETTLE_SECONDS and not seen:
                 seen = {name: parts.streams.seen(name) for name in new.undelivered}
             limit = max(map(parts.streams.first_message_timeout, new.undelivered))
-            # A stream without a history has a bound, too: nothing waits longer than the setting says.
+            # The setting also bounds streams without a history.
             left = min(max(limit, 2 * SETTLE_SECONDS), self._settings.ws_warm_timeout_seconds) - waited
             if left <= 0:
                 break
@@ -345,12 +347,12 @@ class Connection:
         return seen
 
     async def _missing(self, new: Session, ended: "asyncio.Task[Closed]", seen: dict[str, int]) -> set[str]:
-        """The streams that the venue has something newer of than `new` has delivered."""
+        """Return the streams with newer data than `new` has delivered."""
         streams = self._parts.streams
         missing = {
             name for name in new.undelivered if streams.seen(name) > seen.get(name, streams.seen(name))
         }
-        if missing:  # delivered by the session in use only, or a moment ago
+        if missing:  # delivered only by the session in use, perhaps a moment ago
             await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
         behind = await streams.undelivered(sorted(new.undelivered - missing))
         if behind:
@@ -363,7 +365,7 @@ class Connection:
         """Wait for `what`, at most `seconds`.
 
         Raises:
-            Unreachable: the session has ended.
+            Unreachable: the session ended.
         """
         waiting = asyncio.create_task(what, name="warm")
         try:

@@ -1,4 +1,4 @@
-"""The connections of a worker: which symbols each reads, and how that changes while they run."""
+"""The connections of a worker and the distribution of symbols over them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ log = logs.get(__name__)
 
 
 def spread(current: Sequence[Sequence[str]], desired: Sequence[str], size: int) -> list[list[str]]:
-    """`desired` over connections of at most `size` symbols; a symbol stays where it is.
+    """Distribute `desired` symbols over connections of at most `size` symbols; a symbol keeps its connection.
 
-    The result has at least as many places as `current`, some perhaps empty; new symbols fill what room there is.
+    The result has at least as many places as `current`, some perhaps empty; new symbols fill free places first.
     """
     known = set(desired)
     places = [[symbol for symbol in symbols if symbol in known] for symbols in current]
@@ -41,7 +41,7 @@ class ConnectionPool:
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that have something to read; a list of its own, so that another thread may walk it."""
+        """The connections with symbols, as a new list. For any thread."""
         return [connection for connection in list(self._connections) if connection.symbols]
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class ConnectionPool:
             await asyncio.Event().wait()
 
     async def read(self, symbols: Sequence[str]) -> None:
-        """Read exactly `symbols` from now on: by commands on open connections, by new ones where there is no room."""
+        """Read exactly `symbols`: by commands on open connections, and by new connections if needed."""
         places = spread([connection.symbols for connection in self._connections], symbols, self._size)
         for number, place in enumerate(places):
             if number == len(self._connections):
@@ -63,12 +63,12 @@ class ConnectionPool:
                 await self._change(self._connections[number], place)
 
     def covers(self, symbols: Sequence[str]) -> bool:
-        """Whether the venue sends every stream of `symbols` now."""
+        """Return whether the venue has confirmed every stream of `symbols`."""
         streams = {stream for symbol in symbols for stream in self._parts.venue.streams(symbol)}
         return streams <= {stream for connection in self._connections for stream in connection.cover()}
 
     def connection_of(self, symbol: str) -> Connection | None:
-        """The connection that reads a symbol."""
+        """Return the connection of a symbol."""
         return next((each for each in self._connections if symbol in each.symbols), None)
 
     async def _change(self, connection: Connection, symbols: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""One WebSocket connection from its opening to its end: streams, commands, liveness.
+"""One WebSocket connection from its opening to its end: streams, commands, keepalive.
 
-A session that is to replace another notes which of its streams have delivered: see `Connection`, which decides when the
-other one may be closed.
+During a rotation the new session tracks which of its streams have delivered; `Connection` decides when the old one is
+closed.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from marketfeed_workers.venues.venue import AppPing, Reply, ShutdownNotice, Venu
 log = logs.get(__name__)
 
 _CHECKS: Final = 8
-"""How often within the idle timeout it is looked whether anything has come."""
+"""Number of checks for received frames within the idle timeout."""
 
 REPLY_SECONDS: Final = 10.0
-"""How long the venue may take to answer a command."""
+"""Timeout of the reply to a command."""
 
 
 class Session:
     """An open connection. Implements `FrameSink`.
 
     Attributes:
-        streams: the streams that the venue has confirmed.
-        connected_at: when it was opened, by the monotonic clock.
-        last_frame_time_us: when anything last came, pings and pongs too.
-        warm: set when every stream has delivered; of use only while that is noted.
-        undelivered: the streams that have not delivered yet; empty unless that is noted.
-        verified: the streams that are known to deliver, or of which nothing newer exists.
-        ending_soon: set when the venue announces that it will close.
+        streams: streams that the venue has confirmed.
+        connected_at: monotonic time of the opening.
+        last_frame_time_us: time of the last frame, including pings and pongs.
+        warm: set when every stream has delivered; only while deliveries are tracked.
+        undelivered: streams that have not delivered yet; empty while deliveries are not tracked.
+        verified: streams that have delivered, or of which nothing newer exists.
+        ending_soon: set when the venue announces the close.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Session:
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
     ) -> None:
-        self.streams: dict[str, None] = {}  # in the order of their subscription, as a set would not be
+        self.streams: dict[str, None] = {}  # a dict keeps the order of subscription
         self.connected_time_us = self.last_frame_time_us = now_us()
         self.connected_at = monotonic()
         self.got_data = False
@@ -72,16 +72,24 @@ class Session:
     async def open(
         self, open_socket: OpenSocket, base: str, streams: Sequence[str], *, track_deliveries: bool
     ) -> None:
-        """Connect with `streams`; `track_deliveries`: note which of them have delivered.
+        """Connect and subscribe.
+
+        Args:
+            open_socket: opens the socket.
+            base: base URL.
+            streams: streams to subscribe.
+            track_deliveries: whether to track which of them have delivered.
 
         Raises:
-            Unreachable, Limited, Refused: see `errors`; nothing is left open then.
+            Unreachable, Limited, Refused: see `errors`; the connection is closed.
         """
         facts = self._venue.facts
         self._tracks_deliveries = track_deliveries
         in_url = streams if len(streams) <= facts.max_streams_in_url else ()
         if track_deliveries:
-            self.undelivered.update(in_url)  # beforehand: messages come with the response to the handshake
+            self.undelivered.update(
+                in_url
+            )  # before opening: messages may arrive with the response to the handshake
         url = self._venue.stream_url(base, in_url)
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
         self._pipeline.attach(self._socket)
@@ -100,7 +108,7 @@ class Session:
                 raise
 
     async def ended(self) -> Closed:
-        """Wait for the end of the connection; raises what the pipeline raised."""
+        """Wait for the end of the connection and return it; raise the pipeline's exception."""
         socket = self._open_socket()
         try:
             return await asyncio.shield(socket.closed)
@@ -109,13 +117,13 @@ class Session:
                 self._release()
 
     def close(self) -> None:
-        """Close the connection and let go of it."""
+        """Close the connection and release it."""
         if self._socket is not None:
             self._socket.close()
             self._release()
 
     def on_frames(self, frames: list[bytes]) -> None:
-        """Frames that one read delivered."""
+        """Process the frames of one read."""
         self.last_frame_time_us = self._now_us()
         self.got_data = True
         if self.undelivered:
@@ -127,28 +135,28 @@ class Session:
                 self._on_reply(notice)
 
     def on_control_frame(self, *, answered: bool) -> None:
-        """The peer is alive."""
+        """Note that the peer is alive."""
         self.last_frame_time_us = self._now_us()
         if answered:
             self._counters.control_frames["pong"] += 1
 
     async def subscribe(self, streams: Sequence[str]) -> None:
-        """Add streams, by chunks, and make sure that the venue has them.
+        """Subscribe to streams in chunks, and verify the subscriptions.
 
         Raises:
-            Unreachable: the venue refused a command, did not answer, or does not list the streams.
+            Unreachable: a command failed or timed out, or the venue does not list the streams.
         """
         if self._tracks_deliveries:
             self.undelivered.update(
                 set(streams) - self.streams.keys()
-            )  # beforehand: messages come before the reply
+            )  # before the command: messages may arrive before the reply
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
             await self._command(partial(_with_names, self._venue.subscribe, chunk))
         await self._verify(present=streams)
         self.streams.update(dict.fromkeys(streams))
 
     async def unsubscribe(self, streams: Sequence[str]) -> None:
-        """Take streams away; raises as `subscribe` does."""
+        """Unsubscribe from streams; raise as `subscribe`."""
         for chunk in chunks(streams, self._venue.facts.max_names_per_command):
             await self._command(partial(_with_names, self._venue.unsubscribe, chunk))
         for stream in streams:
@@ -156,7 +164,7 @@ class Session:
         self.undelivered.difference_update(streams)
 
     def use(self, idle: Collection[str]) -> None:
-        """Take this session into use: its deliveries are no longer noted; of `idle` nothing newer exists."""
+        """Put the session into use and stop tracking deliveries; of `idle` streams nothing newer exists."""
         self.verified = (self.streams.keys() - self.undelivered) | set(idle)
         self._tracks_deliveries = False
         self.undelivered = set()
@@ -169,7 +177,7 @@ class Session:
             raise Unreachable("subscription_lost", f"the venue does not list {', '.join(undelivered[:5])}")
 
     async def _command(self, make: Callable[[int], str]) -> Reply:
-        """Send a command, paced as the venue demands, and wait for its reply."""
+        """Send a command, rate limited, and wait for its reply."""
         socket = self._open_socket()
         self._last_request_id += 1
         request_id = self._last_request_id
@@ -187,13 +195,13 @@ class Session:
         if not reply.done():
             raise Unreachable(
                 "command_unanswered",
-                "the connection ended before the venue answered a command"
+                "the connection ended before the reply to a command"
                 if socket.closed.done()
-                else f"the venue did not answer a command within {REPLY_SECONDS:g} s",
+                else f"no reply to a command within {REPLY_SECONDS:g} s",
             )
         answer = reply.result()
         if answer.error:
-            raise Unreachable("command_refused", f"the venue refused a command: {answer.error}")
+            raise Unreachable("command_refused", f"command failed: {answer.error}")
         return answer
 
     def _on_reply(self, reply: Reply) -> None:
@@ -210,10 +218,10 @@ class Session:
             self.warm.set()
 
     async def _watch_silence(self, socket: Socket) -> None:
-        """Ping a silent peer; drop the connection when it does not answer either.
+        """Ping an idle peer; abort the connection without a pong.
 
-        Silence is counted in looks and not by the clock: a process that was frozen, or whose clock was set, has not
-        looked, and what came meanwhile stands in the socket's buffers.
+        Idle time is counted in checks and not by the clock: after a freeze of the process received frames are still in
+        the socket's buffers.
         """
         idle_seconds = self._settings.ws_idle_timeout_seconds
         seen_us, silent_looks = self.last_frame_time_us, 0
@@ -232,14 +240,14 @@ class Session:
                 return
 
     async def _send_keepalives(self, socket: Socket, ping: AppPing) -> None:
-        """Ping as the venue wants it; drop the connection when an answer fails to come though we read."""
+        """Send the venue's keepalives; abort the connection without a reply while it is read."""
         while True:
             await asyncio.sleep(ping.interval_seconds)
             try:
                 await self._command(ping.command)
             except Unreachable as error:
                 if self._pipeline.paused:
-                    continue  # the answer may stand in the buffers that we do not read
+                    continue  # the reply may be in the buffers of a paused socket
                 log.warning("keepalive timed out", reason=str(error))
                 socket.abort()
                 return
@@ -258,7 +266,7 @@ class Session:
 
 
 def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """`items` in pieces of at most `size`."""
+    """Return `items` in chunks of at most `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

@@ -17,11 +17,11 @@ from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.series_key import split_series_key
 
 QUOTE_CHECKPOINT_INTERVAL: Final = 30
-"""Checkpoints of quotes are told with every so many of the trades': they only have to show ids that begin again."""
+"""Quotes have a checkpoint with every so many checkpoints of trades: they are only needed to detect id resets."""
 
 
 class CheckpointPublisher:
-    """Publishes how far each symbol is acknowledged."""
+    """Publishes checkpoints."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class CheckpointPublisher:
         self._calls = 0
 
     def publish(self, *, is_final: bool = False) -> None:
-        """Publish what has changed since it was last told; `is_final`: also what is told now and then only."""
+        """Publish the checkpoints that have changed; `is_final` includes those of all quotes."""
         self._pipeline.publish_gap_changes()
         now_us = self._now_us()
         records = []
@@ -49,7 +49,7 @@ class CheckpointPublisher:
             symbol, id_series = split_series_key(name)
             flow = self._pipeline.flows.get(symbol)
             if flow is not None and flow.id_series != id_series:
-                continue  # of a series that has ended
+                continue  # the series has ended
             trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)
             if trade_id <= self._published.get(name, self._pipeline.resumed_id(symbol)):
                 continue
@@ -70,7 +70,7 @@ class CheckpointPublisher:
             self._publisher.publish(self._counters.progress, records, now_us, {})
 
     def _quotes(self, now_us: int, *, all_of_them: bool) -> Iterator[dict[str, bytes]]:
-        """The checkpoints of quotes: of all symbols, or of those whose series has changed, or begun here."""
+        """Yield the changed checkpoints of quotes: of all symbols, or only of those with a new series."""
         for symbol, flow in self._pipeline.flows.items():
             now = (flow.quote_series, flow.last_update_id)
             published = self._published_quotes.get(symbol)

@@ -1,7 +1,7 @@
-"""Watches that Kafka takes what is published: the age of the oldest unacknowledged message, and that the topics exist.
+"""Monitoring of publishing: the age of the oldest unacknowledged message, and the existence of the topics.
 
-Acknowledgements alone say nothing while a feed is quiet, so Kafka is asked for the topics every few seconds as well: a
-broker that refuses connections or is frozen, or a topic that was deleted, shows within seconds whatever is traded.
+A quiet feed has no acknowledgements, so topic metadata is requested every few seconds as well: an unreachable or frozen
+broker, or a deleted topic, is detected within seconds.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ PROBE_SECONDS: Final = 3.0
 PROBE_TIMEOUT_SECONDS: Final = 3.0
 
 TopicProbe = Callable[[], str]
-"""Blocks up to some seconds; why messages cannot be published now, as far as the topics show; "" when they can."""
+"""Returns why messages cannot be published, as far as topic metadata shows; "" otherwise. Blocks up to some seconds."""
 
 
 def topic_probe(settings: WorkerSettings) -> TopicProbe:
-    """Return what asks Kafka whether every topic of the worker exists."""
+    """Return a check that every topic of the worker exists."""
     topics = settings.topics()
-    # Its log would repeat what the producer's says. Asking for a topic must not create it.
+    # The client's log would repeat the producer's, and a metadata request must not create a topic.
     admin = AdminClient({**client_config(settings), "log_level": 0, "allow.auto.create.topics": False})
 
     def probe() -> str:
@@ -46,10 +46,10 @@ def topic_probe(settings: WorkerSettings) -> TopicProbe:
 
 
 class KafkaMonitor:
-    """Run `run` as a task.
+    """Monitors publishing; run `run` as a task.
 
     Attributes:
-        reason: why messages are not being published; "" while they are.
+        reason: why publishing is stalled; "" otherwise.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class KafkaMonitor:
         self._stalled = logs.Episode(log, "Kafka publishing stalled", "Kafka publishing resumed")
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Monitor until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._probe_topics(), name="topics")
             while True:
@@ -79,7 +79,7 @@ class KafkaMonitor:
             await asyncio.sleep(PROBE_SECONDS)
 
     def check(self) -> None:
-        """Bring `reason` up to date; log when it begins and when it ends."""
+        """Update `reason`; log its begin and end."""
         age = self._publisher.oldest_unacknowledged_seconds
         if age > self._bound_seconds:
             details = self._publisher.last_error or self._found

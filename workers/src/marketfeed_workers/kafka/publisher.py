@@ -1,15 +1,15 @@
 """Publishing: the only module that produces to Kafka.
 
-Counts what Kafka acknowledged, never what was handed to the client. The client's queue is bounded by this module's
-own account of messages and bytes, and not by the library's limits: a message is never refused for lack of room,
-instead whoever reads the sockets asks `full` and stops reading.
+It counts acknowledged messages, not those handed to the client. The client's queue is bounded by the messages and bytes
+counted here, and not by the library's limits: a message is never rejected because the queue is full; instead reading
+the sockets is paused while the publisher is `full`.
 
-What can go wrong, and what becomes of it:
+Failures:
 
-    broker away, leader changed, frozen   messages wait in the client, sockets are not read; nothing is lost
-    credentials refused while running     the same, and `last_error` says so
-    a message refused for good            `fatal_error` says so; the client takes nothing more, so that the topic has no
-                                          gap; the process ends and the next one goes on after the last acknowledged
+    broker unreachable, leader change     messages are in flight, reading is paused; nothing is lost
+    authentication failed while running   the same; see `last_error`
+    message permanently rejected          see `fatal_error`; the client stops, so that the topic has no gap; the process
+                                          exits and the next one continues after the last acknowledged message
 """
 
 import logging
@@ -40,9 +40,9 @@ _PURGED: Final = {
     KafkaError._FATAL,
     KafkaError._GAPLESS_GUARANTEE,
 }
-"""What messages end with that the client itself did not send, because one before them was refused."""
+"""Errors of messages that the client did not send because one before them was rejected."""
 
-# The client says at each start that this property, which we set knowingly, counts as experimental.
+# The client logs at each start that this property is experimental.
 logging.getLogger("librdkafka").addFilter(
     lambda record: "enable.gapless.guarantee is experimental" not in record.getMessage()
 )
@@ -51,13 +51,13 @@ _value_of: Final[Callable[["Record"], bytes]] = itemgetter("value")
 _key_of: Final[Callable[["Record"], bytes]] = itemgetter("key")
 
 Record = dict[str, Any]
-"""One message for `Publisher.publish`, in the shape that the Kafka client takes: ``{"value": bytes, "key": bytes}``."""
+"""A message for `Publisher.publish` in the format of the Kafka client: ``{"value": bytes, "key": bytes}``."""
 
 
 class _DeliveryReport:
-    """What is known of the messages of one read: the delivery callback of those that are reported on.
+    """Delivery callback of the messages of one read, as one object per read instead of a closure per message.
 
-    One object a read and not a closure a message; the last report settles the account.
+    The last report completes the read.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class _DeliveryReport:
     ) -> None:
         self._owner = owner
         self._stream = stream
-        self._keys = keys  # of every message, also of those that no report is asked for
+        self._keys = keys  # of every message, also of those without a report
         self._lost: dict[bytes, int] = {}
         self._remaining = reports
         self._size_bytes = size_bytes
@@ -98,7 +98,7 @@ class _DeliveryReport:
         self._on_report()
 
     def on_not_queued(self, record: Record) -> None:
-        """The client did not take a message: no report will come of it."""
+        """Handle a message that the client did not queue: there will be no report."""
         key, is_reported = record["key"], "callback" in record
         self._owner.on_failed(record["_error"], self._stream, key)
         self._discount(key, self._owner.reports_by_key and is_reported)
@@ -106,7 +106,7 @@ class _DeliveryReport:
             self._on_report()
 
     def _discount(self, key: bytes, with_all_before: bool) -> None:
-        """Do not count a message, or none of its key: how many before it were acknowledged is not known then."""
+        """Exclude a failed message from the count, or all of its key if it is unknown which before it were stored."""
         self._lost[key] = self._keys.count(key) if with_all_before else self._lost.get(key, 0) + 1
 
     def _on_report(self) -> None:
@@ -120,16 +120,16 @@ class _DeliveryReport:
 
 
 class Publisher:
-    """A producer that knows what it has delivered.
+    """A producer that tracks acknowledgements.
 
     Attributes:
-        acknowledged_trade_ids: symbol and id series, see `flow.series_key` -> the last trade id acknowledged.
-        fatal_error: why message permanently rejected by Kafka, "" while it has not; what was refused is not lost as long
-            as the process then ends, because the next one starts after the last acknowledged trade id.
-        last_error: what the client's connections to Kafka last met, "" once Kafka has acknowledged something since.
-        max_ranges: how many ranges of ids a note may tell so that the topics take it.
-        reports_by_key: only the last message of each key in a read is reported on, and speaks for those before it.
-        errors: name of an error of the client's connections, as librdkafka calls it -> how often it came.
+        acknowledged_trade_ids: `series_key` of symbol and id series -> last acknowledged trade id.
+        fatal_error: why Kafka permanently rejected a message; "" otherwise. The process must exit then: the next one
+            continues after the last acknowledged trade id, so that nothing is lost.
+        last_error: last error of the client's connections to Kafka; "" after the next acknowledgement.
+        max_ranges: maximum number of ranges of a gap record that the topics accept.
+        reports_by_key: only the last message of each key in a read has a delivery report, which covers those before it.
+        errors: librdkafka's name of a connection error -> count.
     """
 
     def __init__(
@@ -167,33 +167,33 @@ class Publisher:
 
     @property
     def pending(self) -> int:
-        """Messages handed over and not answered for."""
+        """Number of messages in flight."""
         return self._pending
 
     @property
     def oldest_unacknowledged_seconds(self) -> float:
-        """Age of the oldest message that waits for its acknowledgement, 0 when none does. For any thread."""
+        """Age of the oldest unacknowledged message, 0 if there is none. For any thread."""
         oldest = self._oldest
         return 0.0 if oldest is None else max(0.0, self._monotonic() - oldest)
 
     @property
     def full(self) -> bool:
-        """Whether sockets should not be read until acknowledgements come."""
+        """Whether reading the sockets should be paused."""
         return self._pending >= self._max_messages or self._pending_bytes >= self._max_bytes
 
     @property
     def has_room(self) -> bool:
-        """Whether sockets may be read again: half of the bound is free, so that reading does not stutter."""
+        """Whether reading may resume: half of the capacity is free (hysteresis)."""
         return self._pending * 2 <= self._max_messages and self._pending_bytes * 2 <= self._max_bytes
 
     @property
     def is_near_capacity(self) -> bool:
-        """Whether room begins to be short: what can be left out without loss should be."""
+        """Whether the queue is three quarters full: quotes should be conflated."""
         return self._pending * 4 >= self._max_messages * 3 or self._pending_bytes * 4 >= self._max_bytes * 3
 
     @property
     def auth_failed(self) -> bool:
-        """Whether Kafka refuses the credentials, and has acknowledged nothing since."""
+        """Whether authentication failed, and nothing was acknowledged since."""
         return self._locked_out.active
 
     def publish(
@@ -204,19 +204,24 @@ class Publisher:
         last_trade_ids: dict[str, int],
         on_acknowledged: Callable[[], None] | None = None,
     ) -> None:
-        """Hand over the messages that one read brought for one topic, in order.
+        """Produce the messages of one read to one topic, in order.
 
-        `last_trade_ids` names the newest trade id of each symbol among them; empty for anything but trades.
-        `on_acknowledged` is called when Kafka has acknowledged them all. A message that the client itself does not take
-        (too large, or the client has failed for good) counts as refused.
+        A message that the client does not queue (too large, or after a fatal error of the client) counts as rejected.
+
+        Args:
+            stream: counters of the topic.
+            records: the messages.
+            _read_time_us: time of the read.
+            last_trade_ids: `series_key` -> newest trade id in `records`; empty for other messages.
+            on_acknowledged: called when all of them are acknowledged.
         """
         size_bytes = sum(map(len, map(_value_of, records)))
         keys = list(map(_key_of, records))
         self._streams[stream.topic] = stream
         self._pending += len(keys)
         self._pending_bytes += size_bytes
-        # The last message of each key speaks for those before it: one key goes to one partition, and where the client
-        # keeps a partition without a gap nothing after a message that was refused is ever acknowledged.
+        # One report per key suffices: a key is in one partition, and with a gapless partition nothing after a rejected
+        # message is ever acknowledged.
         reported = list(dict(zip(keys, records, strict=True)).values()) if self.reports_by_key else records
         receipt = _DeliveryReport(
             self, stream, keys, len(reported), size_bytes, last_trade_ids, on_acknowledged
@@ -230,32 +235,32 @@ class Publisher:
                     receipt.on_not_queued(record)
 
     def poll(self, seconds: float = 0) -> None:
-        """Take in the acknowledgements that have come, and wait up to `seconds` for the first."""
+        """Process acknowledgements; wait up to `seconds` for the first."""
         try:
             self._producer.poll(seconds)
-        except KafkaException as error:  # how the client tells of what it does not go on from
+        except KafkaException as error:  # fatal error of the client
             self._blame(error.args[0].str())
             self._fail(error.args[0].str())
         self._oldest = next(iter(self._in_flight_reads.values()), None)
 
     def flush(self, timeout_seconds: float) -> int:
-        """Wait until everything is answered for; the number of messages that were not in time."""
-        # Not the client's own flush: that goes on calling back after it has failed, which Python forbids.
+        """Wait for all reports; return the number of messages still in flight after the timeout."""
+        # Not the client's flush: that calls back after an exception in a callback, which Python forbids.
         deadline = self._monotonic() + timeout_seconds
         while self._pending and (remaining := deadline - self._monotonic()) > 0:
             self.poll(min(remaining, _FLUSH_STEP_SECONDS))
         return self._pending
 
     def replace_producer(self, timeout_seconds: float) -> None:
-        """After a refusal: let go of what waits, and open a new client for the last word on progress."""
+        """Purge the queue after a fatal error and create a new producer, for the last checkpoints."""
         self._producer.purge(in_flight=False)
         self.flush(timeout_seconds)
         self._producer = self._make_producer(self._config)
 
     def on_failed(self, error: KafkaError, stream: StreamCounters, key: bytes) -> None:
-        """Remember that a message was refused for good; the first one is logged.
+        """Record a permanently rejected message; log the first one.
 
-        Those that the client gives back because it takes nothing more are not refused, only left to the next start.
+        Messages purged by the client are not counted: the next process publishes them.
         """
         self._failed_keys.add(key)
         if error.code() in _PURGED:
@@ -265,7 +270,7 @@ class Publisher:
         self._fail(f"{stream.topic}: {error.str()}")
 
     def _blame(self, reason: str) -> None:
-        """Count a refusal that the client tells of itself: no report may have been asked for what was refused."""
+        """Attribute a fatal error of the client to its topic: the rejected message may have no report."""
         for topic, stream in self._streams.items():
             if f" {topic} [" in reason:
                 self._blamed.add(topic)
@@ -277,12 +282,12 @@ class Publisher:
             log.error("message permanently rejected by Kafka", reason=reason)
 
     def _on_error(self, error: KafkaError) -> None:
-        """The client tells what its connections meet, and logs it; it goes on trying by itself."""
+        """Handle an error of the client's connections; the client retries."""
         self.errors[error.name()] += 1
         if error.code() == KafkaError._AUTHENTICATION:
-            self.last_error = f"Kafka refuses the credentials: {error.str()}"
+            self.last_error = f"Kafka authentication failed: {error.str()}"
             self._locked_out.begin(reason=error.str())
-        elif error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the errors before it
+        elif error.code() != KafkaError._ALL_BROKERS_DOWN:  # less specific than the errors before
             self.last_error = error.str()
 
     def settle(
@@ -293,7 +298,7 @@ class Publisher:
         size_bytes: int,
         last_trade_ids: dict[str, int],
     ) -> None:
-        """Close the account of one read."""
+        """Complete a read whose messages were all reported."""
         began = self._in_flight_reads.pop(receipt)
         self._pending -= size
         self._pending_bytes -= size_bytes
@@ -301,8 +306,8 @@ class Publisher:
         if self.last_error:
             self.last_error = ""
             self._locked_out.end()
-        # A symbol's messages stand in one partition, and a partition is acknowledged in order: the newest id of a
-        # settled read covers every older one of that symbol. Reads as a whole may settle in another order.
+        # A symbol's messages are in one partition, which is acknowledged in order: the newest id of a completed read
+        # covers all older ones of the symbol. Whole reads may complete in another order.
         known = self.acknowledged_trade_ids
         refused = self._failed_keys
         for symbol, trade_id in last_trade_ids.items():

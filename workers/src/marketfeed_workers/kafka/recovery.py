@@ -1,6 +1,6 @@
-"""What the worker remembers in Kafka: reading it at start, and telling progress while it runs.
+"""Recovery of checkpoints and gaps from Kafka.
 
-Both topics are compacted and small: one message a symbol, one a gap. They are read whole.
+Both topics are compacted and small: a record per symbol and per gap. They are read completely.
 """
 
 import asyncio
@@ -34,25 +34,25 @@ _METADATA_SECONDS: Final = 5.0
 
 @dataclass(slots=True)
 class RecoveredState:
-    """What earlier processes of this venue have told."""
+    """Checkpoints and gaps of earlier processes of this venue."""
 
     progress: dict[str, int] = field(default_factory=dict)
-    """Symbol -> the last trade id that Kafka acknowledged."""
+    """Symbol -> last acknowledged trade id."""
     acknowledged_time_us: dict[str, int] = field(default_factory=dict)
-    """Symbol -> when it did."""
+    """Symbol -> time of its acknowledgement."""
     gaps: dict[str, dict[int, Gap]] = field(default_factory=lambda: defaultdict(dict))
-    """Symbol -> first id -> the newest word on that gap, of the newest series that has one there."""
+    """Symbol -> first id -> newest record of the gap, of the newest series with such a gap."""
     checkpoints: dict[str, Progress] = field(default_factory=dict)
-    """Symbol -> its newest checkpoint."""
+    """Symbol -> newest checkpoint."""
     quotes: dict[str, QuoteProgress] = field(default_factory=dict)
-    """Symbol -> the newest checkpoint of its quotes."""
+    """Symbol -> newest checkpoint of its quotes."""
 
     def newest_series(self, symbol: str) -> int:
-        """Return the newest id series of the symbol's trades that either topic has a record of."""
+        """Return the newest id series of the symbol's trades in either topic."""
         checkpoint = self.checkpoints.get(symbol)
-        told = [] if checkpoint is None else [checkpoint.id_series]
-        told += [gap.id_series for gap in self.gaps.get(symbol, {}).values()]
-        return max(told, default=0)
+        published = [] if checkpoint is None else [checkpoint.id_series]
+        published += [gap.id_series for gap in self.gaps.get(symbol, {}).values()]
+        return max(published, default=0)
 
     def _add_quote_checkpoint(self, venue: str, value: bytes) -> None:
         progress = decode_quote_progress(value)
@@ -63,14 +63,14 @@ class RecoveredState:
             self.quotes[progress.symbol] = progress
 
     def add_checkpoint(self, venue: str, value: bytes) -> None:
-        """A record of the progress topic."""
+        """Add a record of the checkpoint topic."""
         if b'"update_id"' in value:
             self._add_quote_checkpoint(venue, value)
             return
         progress = decode_progress(value)
         known = self.checkpoints.get(progress.symbol)
-        # Of two workers of a symbol one may still publish the series that has ended, or be behind. Records of several
-        # keys, and so of several partitions, come in any order.
+        # One of two workers of a symbol may be behind, or still publish the series that has ended. Records of different
+        # keys, and therefore partitions, are read in any order.
         if progress.venue == venue and (
             known is None or (progress.id_series, progress.trade_id) >= (known.id_series, known.trade_id)
         ):
@@ -79,7 +79,7 @@ class RecoveredState:
             self.acknowledged_time_us[progress.symbol] = progress.acknowledged_time_us
 
     def add_gap(self, venue: str, value: bytes) -> None:
-        """A record of the gaps topic."""
+        """Add a record of the gap topic."""
         gap = decode_gap(value)
         known = self.gaps[gap.symbol].get(gap.first_id)
         if gap.venue == venue and (known is None or gap.id_series >= known.id_series):
@@ -93,7 +93,7 @@ def recover_state(
     """Read both topics to their ends.
 
     Raises:
-        StartupError: one cannot be read, or that took longer than START_DEADLINE_SECONDS.
+        StartupError: a topic cannot be read within START_DEADLINE_SECONDS.
     """
     state = RecoveredState()
     deadline = time.monotonic() + settings.start_deadline_seconds
@@ -106,21 +106,21 @@ def recover_state(
             for value in (read_topic or read_whole_topic)(settings, topic, deadline):
                 _apply(apply, settings.venue, topic, value)
         except KafkaException as error:
-            # Never taken for a topic without records: what it remembers would be missed without a word.
+            # Must not count as an empty topic: its checkpoints and gaps would be lost silently.
             raise StartupError(
-                f"topic {topic} cannot be read: {error.args[0].str()}; check that this user may, and Kafka"
+                f"topic {topic} cannot be read: {error.args[0].str()}; check Kafka and this user's permissions"
             ) from None
     return state
 
 
 class SharedRecovery:
-    """Kafka's memory as of now: those that need it while it is being read share the next reading.
+    """Recovery on demand: concurrent callers share the next read.
 
-    A venue that begins the ids of all its symbols again at once costs two readings, not one a symbol.
+    An id reset of all symbols at once costs two reads, not one per symbol.
     """
 
     def __init__(self, read: Callable[[], RecoveredState]) -> None:
-        """`read` is called in a thread."""
+        """Args: `read`, which is called in a thread."""
         self._read = read
         self._lock = asyncio.Lock()
         self._calls = count(1)
@@ -128,7 +128,7 @@ class SharedRecovery:
         self._recovered_state = RecoveredState()
 
     async def __call__(self) -> RecoveredState:
-        """Return what both topics hold, read to ends that are no older than this call.
+        """Return the content of both topics, read to ends that are not older than this call.
 
         Raises:
             StartupError: see `recover_state`.
@@ -150,20 +150,20 @@ def _apply(apply: Callable[[str, bytes], None], venue: str, topic: str, value: b
 
 
 def read_whole_topic(settings: WorkerSettings, topic: str, deadline: float) -> Iterator[bytes]:
-    """The values of a topic, from its beginning to the end that it has now.
+    """Yield the values of a topic from its beginning to its current end.
 
     Raises:
-        StartupError: that was not done at `deadline`, by the monotonic clock.
-        KafkaException: it cannot be read.
+        StartupError: not finished by `deadline` (monotonic).
+        KafkaException: the topic cannot be read.
     """
     consumer = Consumer(
         {
             **client_config(settings),
-            "group.id": "marketfeed-worker-start",  # required by the client; nothing is ever committed
+            "group.id": "marketfeed-worker-start",  # required by the client; nothing is committed
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
-            "fetch.wait.max.ms": 20,  # the end of a topic is told that much later; 500 by default, at each start
+            "fetch.wait.max.ms": 20,  # delay of the end of a topic; 500 by default, at each start
         }
     )
     try:

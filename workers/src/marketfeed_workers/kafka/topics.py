@@ -1,12 +1,12 @@
-"""The worker's topics: there before the first message, with the policies that their meaning needs.
+"""Creation and validation of the worker's topics at startup.
 
-A topic that is created gets each policy by name, whatever the broker's defaults are. One that exists is checked:
+A topic is created with explicit policies, independent of the broker's defaults. An existing topic is validated:
 
-    trades, quotes compacted          only each symbol's last trade would stay: refused
-    a ledger that is not compacted    what it holds would be forgotten with time: refused
-    a batch limit below our messages  refused
-    fewer replicas than min.insync    no message would ever be acknowledged: refused
-    trades kept for less than a day   a consumer that is away for longer loses data: a warning
+    trades, quotes compacted             error: only the last message of each symbol would be kept
+    ledger not compacted                 error: checkpoints and gaps would expire
+    batch limit below our messages       error
+    fewer replicas than min.insync       error: no message would be acknowledged
+    retention of trades below a day      warning: a consumer outage of more than that loses data
 """
 
 import time
@@ -30,7 +30,7 @@ _CREATE_SECONDS: Final = 3.0
 _CLEANUP: Final = "cleanup.policy"
 _MIN_RETENTION_MS: Final = 86_400_000
 _TOLERATED_ON_CREATION: Final = {
-    # A broker that cannot create topics by request may still create them when they are asked for (the embedded one).
+    # A broker that cannot create topics by request may still create them on a metadata request (the embedded one).
     KafkaError._UNSUPPORTED_FEATURE,
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._TIMED_OUT,
@@ -39,14 +39,14 @@ _TOLERATED_ON_CREATION: Final = {
 _UNAUTHORIZED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 MIN_BATCH_BYTES: Final = 16_384
-"""What a topic must take at least: the longest message with room to spare (a gap's note is cut to what they take)."""
+"""Minimum batch size of a topic: the longest message with a reserve (gap records are shortened to fit)."""
 
 _BATCH_RESERVE_BYTES: Final = 512
-"""For a batch's own header: how exactly a client counts it differs with the protocol's version."""
+"""Reserve for the batch header, whose size depends on the protocol version."""
 
 
 def required_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
-    """The worker's topics, and the configuration that each is created with."""
+    """Return the worker's topics and the configuration for their creation."""
     data = market_data_policy(settings.kafka_topic_retention_hours)
     return {
         settings.market_trades_topic: data,
@@ -58,10 +58,10 @@ def required_topics(settings: WorkerSettings) -> dict[str, dict[str, str]]:
 
 
 def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = time.monotonic) -> int | None:
-    """Make sure that every topic is there; the largest batch in bytes that each of them takes, None if not known.
+    """Create missing topics and validate all; return the largest batch in bytes that all accept, None if unknown.
 
     Raises:
-        StartupError: one is missing and could not be created, or cannot do what it is for; the message names it.
+        StartupError: a topic cannot be created or has an invalid policy.
     """
     admin = AdminClient(client_config(settings))
     required = required_topics(settings)
@@ -71,7 +71,7 @@ def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = tim
         raise StartupError(
             f"the topics cannot be listed: {error.args[0].str()}; check KAFKA_BROKER, and Kafka"
         ) from None
-    # Both requests below go to the controller. The embedded broker has none, and each would wait for its timeout.
+    # Both requests below go to the controller. The embedded broker has none: they would time out.
     has_controller = cluster.controller_id in cluster.brokers
     missing = [topic for topic in required if topic not in cluster.topics]
     if missing and settings.kafka_create_topics and has_controller:
@@ -89,7 +89,7 @@ def ensure_topics(settings: WorkerSettings, monotonic: Callable[[], float] = tim
 
 
 def _check(admin: AdminClient, required: Mapping[str, Mapping[str, str]]) -> int | None:
-    """Check every topic's policies; the smallest max.message.bytes, which limits whole batches, None if not known."""
+    """Validate every topic; return the smallest max.message.bytes, which limits batches, None if unknown."""
     limits: list[int] = []
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in required]
     try:
@@ -101,7 +101,7 @@ def _check(admin: AdminClient, required: Mapping[str, Mapping[str, str]]) -> int
             replicas = min((len(each.replicas) for each in partitions), default=None)
             limits.append(_check_policy(resource.name, required[resource.name], found, replicas))
     except KafkaException as error:
-        # Not every user may, not every broker can. The client's own limit, a topic's by default, is then taken.
+        # Missing permission or support: the client's default, which is also a topic's default, is used.
         log.warning(
             "topic policies not checked; give this user DescribeConfigs to have them checked",
             reason=error.args[0].str(),
@@ -113,10 +113,16 @@ def _check(admin: AdminClient, required: Mapping[str, Mapping[str, str]]) -> int
 def _check_policy(
     topic: str, required: Mapping[str, str], found: Mapping[str, str | None], replicas: int | None
 ) -> int:
-    """The largest batch that the topic takes.
+    """Validate a topic and return the largest batch that it accepts.
+
+    Args:
+        topic: name of the topic.
+        required: required configuration.
+        found: configuration of the topic.
+        replicas: number of replicas; None if unknown.
 
     Raises:
-        StartupError: it cannot do what it is for.
+        StartupError: a policy is invalid.
     """
     policy, limit = found.get(_CLEANUP) or "", int(found.get("max.message.bytes") or 0)
     if policy != required[_CLEANUP]:
@@ -125,15 +131,14 @@ def _check_policy(
             + (
                 "keep only the last message of each symbol"
                 if required[_CLEANUP] == "delete"
-                else "forget with time how far symbols were read and which trades are missing"
+                else "delete checkpoints and gaps after some time"
             )
             + f"; set it to {required[_CLEANUP]} (kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
             f"--add-config {_CLEANUP}={required[_CLEANUP]}), or name another topic"
         )
     if limit < MIN_BATCH_BYTES:
         raise StartupError(
-            f"topic {topic} takes batches of at most max.message.bytes={limit}, which is too little for our "
-            f"messages; set it to {MIN_BATCH_BYTES} or more"
+            f"topic {topic} has max.message.bytes={limit}, which is too small; set it to {MIN_BATCH_BYTES} or more"
         )
     in_sync = int(found.get("min.insync.replicas") or 1)
     if replicas is not None and in_sync > replicas:
@@ -165,13 +170,13 @@ def _warn_of_short_retention(topic: str, found: Mapping[str, str | None]) -> Non
 def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
     for topic, response in admin.create_topics(topics, request_timeout=_CREATE_SECONDS).items():
         try:
-            response.result()  # bounded by the request's own time-out
+            response.result()  # bounded by the timeout of the request
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.code() in _UNAUTHORIZED:
                 raise StartupError(
-                    f"topic {topic} is not to be seen by this user, and it may not be created: {reason.str()}; where "
-                    "the topic exists give the user Describe and Write, otherwise create it, or give the user Create"
+                    f"topic {topic} is not visible to this user and cannot be created: {reason.str()}; if it exists "
+                    "grant Describe and Write, otherwise create it or grant Create"
                 ) from None
             if reason.code() not in _TOLERATED_ON_CREATION:
                 raise StartupError(
@@ -190,12 +195,11 @@ def _await_topic(
             return
         if response.error is not None and response.error.code() in _UNAUTHORIZED:
             raise StartupError(
-                f"topic {topic} is not to be seen by this user: {response.error.str()}; give the user Describe and "
-                "Write on it"
+                f"topic {topic} is not visible to this user: {response.error.str()}; grant Describe and Write"
             )
         if monotonic() > deadline:
-            reason = response.error.str() if response.error is not None else "it has no partitions"
+            reason = response.error.str() if response.error is not None else "no partitions"
             raise StartupError(
-                f"topic {topic} is not there ({reason}); create it, or set KAFKA_CREATE_TOPICS=true"
+                f"topic {topic} does not exist ({reason}); create it, or set KAFKA_CREATE_TOPICS=true"
             )
         time.sleep(0.2)

@@ -1,8 +1,8 @@
-"""What became of each jump in a symbol's trade ids: the gap ledger's entries, without I/O or clock.
+"""State of the gaps in a symbol's trade ids, and their records in the gap ledger. No I/O and no clock.
 
-open ──▶ filled       every id was published, and Kafka has acknowledged it
-  │ └──▶ absent       the venue proved that what was not published does not exist
-  └────▶ unresolved   later trades went on without it; repair goes on ──▶ filled or absent
+open ──▶ filled       every id is published and acknowledged
+  │ └──▶ absent       the venue has confirmed that the other ids do not exist
+  └────▶ unresolved   later trades were published without it; backfill continues ──▶ filled or absent
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from marketfeed_workers.stream.id_ranges import IdRange, common, merged, part_of
 from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 
 MAX_RANGES: Final = 5_000
-"""Ranges that a note tells one by one, of missing ids and of absent ones. A long gap of which a venue proves only every
-other trade has tens of thousands, which would make a message that no topic takes."""
+"""Maximum number of ranges of missing ids, and of absent ids, in a record. A long gap with every other id absent has
+tens of thousands, which would exceed the message size."""
 
 _RANGE_BYTES: Final = 100
-"""A range of missing ids and one of absent ones, as JSON, with room for the rest of the note."""
+"""Size of a range of missing ids and one of absent ids in JSON, with room for the rest of the record."""
 
 
 def max_ranges(max_batch_bytes: int) -> int:
-    """How many ranges a note may tell so that a topic takes it which takes batches of that size."""
+    """Return the maximum number of ranges of a record for topics with this maximum batch size."""
     return min(MAX_RANGES, max_batch_bytes // _RANGE_BYTES)
 
 
 SERIES_ENDED = "id series ended"
-"""The proof of a gap that cannot be closed any more: the venue has begun the symbol's ids again."""
+"""Proof of a gap that cannot be closed any more because of an id reset."""
 
 FROM_STREAM = "stream"
-"""The proof of a gap whose trades came by themselves, a little late."""
+"""Proof of a gap whose trades arrived on the stream."""
 
 
 class GapContent(NamedTuple):
-    """What a published record says of a gap: any change of it is published, too."""
+    """The part of a gap record whose changes are published."""
 
     state: GapState
     missing: list[IdRange]
@@ -43,13 +43,15 @@ class GapContent(NamedTuple):
 
 @dataclass(slots=True)
 class GapEntry:
-    """One jump; `after_time_us` is about when the trade before it was matched, None where nobody knows.
+    """One gap.
 
-    `missing`: the ids that are not in Kafka; also those that were published and that it has not acknowledged.
-    `published`: the content of its newest record, this process's or an earlier one's; None before any.
-    `in_flight`: a record of it is not acknowledged; the next one waits for that.
-    `has_record`: there has been a record of a gap that begins here, so there must be one of its end.
-    `record_time_us`: the time that the newest record of a gap which begins here bears, whoever wrote it; -1 before any.
+    Attributes:
+        after_time_us: approximate time of the trade before it; None if unknown.
+        missing: ids that are not acknowledged, including those in flight.
+        published: content of its newest record, of this process or an earlier one; None without one.
+        in_flight: whether a record is not acknowledged; the next one waits for it.
+        has_record: whether there is a record of a gap with this first id, so that a final record is needed.
+        record_time_us: time of the newest record of a gap with this first id; -1 without one.
     """
 
     ids: IdRange
@@ -65,17 +67,16 @@ class GapEntry:
     in_flight: bool = False
 
     def update(self, sequence: ReorderBuffer, unacknowledged: Sequence[IdRange]) -> bool:
-        """Bring `missing` and `state` up to date; whether the state changed.
+        """Update `missing` and `state`; return whether the state changed.
 
-        `unacknowledged`: ids that were published and that Kafka has not acknowledged, sorted. They count as missing:
-        a record never says more than what Kafka holds.
+        `unacknowledged` are the sorted ids in flight. They count as missing: a record contains only acknowledged facts.
         """
         before = self.state
         unresolved = part_of(sequence.unresolved, self.ids)
         self.missing = merged(
             [*unresolved, *part_of(unacknowledged, self.ids), *sequence.unpublished(self.ids)]
         )
-        if self.published is not None:  # what an earlier process stored of it is not missing again
+        if self.published is not None:  # ids stored by an earlier process are not missing again
             self.missing = common(self.missing, self.published.missing)
         if not self.missing:
             self.state = "absent" if self.absent else "filled"
@@ -85,35 +86,41 @@ class GapEntry:
 
     @property
     def content(self) -> GapContent:
-        """What a record of it says now."""
+        """Content of a record now."""
         return GapContent(self.state, self.missing, self.absent)
 
     @property
     def is_due(self) -> bool:
-        """Whether its state has changed since the newest record."""
+        """Whether the state has changed since the newest record."""
         return self.state != "open" and (self.published is None or self.published.state != self.state)
 
     @property
     def is_outdated(self) -> bool:
-        """Whether anything of it has changed since the newest record."""
+        """Whether the content has changed since the newest record."""
         return self.state != "open" and self.published != self.content
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing of it is missing any more."""
+        """Whether no id is missing any more."""
         return self.state in ("filled", "absent")
 
     def prove(self, proof: str, absent: list[IdRange]) -> None:
-        """The venue was asked, and said that the ids in `absent` do not exist."""
+        """Add the result of a request: the ids in `absent` do not exist."""
         self.proof = proof
         self.absent = merged([*self.absent, *(part for each in absent for part in within([each], self.ids))])
 
     def message(self, venue: str, symbol: str, now_us: int, max_ranges: int) -> Gap:
-        """The record of this entry, of at most `max_ranges` ranges of each kind.
+        """Return the record of the gap, with at most `max_ranges` ranges of each type.
 
-        Of more ranges only the first ones are exact. What is told missing then holds all that is: whoever goes
-        on from it fetches some trades once more. What is told absent is part of what is: it is proven again.
-        Of two records consumers keep the one with the later time, so a clock that was set back is not followed.
+        With more ranges the last one of the missing ids covers the rest, so that the next process fetches some trades
+        again, and absent ids are incomplete, so that they are proven again. Consumers keep the record with the later
+        time, so record times must increase also when the clock is set back.
+
+        Args:
+            venue: name of the venue.
+            symbol: the symbol.
+            now_us: wall clock time.
+            max_ranges: maximum number of ranges.
         """
         missing = self.missing
         if len(missing) > max_ranges:
@@ -134,7 +141,7 @@ class GapEntry:
 
 
 def restore(gap: Gap) -> GapEntry:
-    """The entry that an earlier process published."""
+    """Return the entry of a record of an earlier process."""
     missing = [IdRange(*each) for each in gap.missing]
     absent = [IdRange(*each) for each in gap.absent]
     return GapEntry(

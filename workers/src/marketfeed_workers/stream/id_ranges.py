@@ -1,4 +1,4 @@
-"""Ranges of trade ids and what one does with them. A list of ranges is sorted and its ranges do not touch."""
+"""Ranges of trade ids. A list of ranges is sorted, and its ranges are disjoint and not adjacent."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -13,17 +13,17 @@ class IdRange(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many ids there are in it."""
+        """Number of ids."""
         return self.last - self.first + 1
 
 
 def contains(ranges: Iterable[IdRange], trade_id: int) -> bool:
-    """Whether an id is in one of `ranges`."""
+    """Return whether an id is in one of `ranges`."""
     return any(first <= trade_id <= last for first, last in ranges)
 
 
 def membership(ranges: Sequence[IdRange]) -> Callable[[int], bool]:
-    """As `contains`, for many questions about the same sorted `ranges`."""
+    """Return a function like `contains` for repeated lookups in the same `ranges`."""
     firsts = [first for first, _ in ranges]
 
     def is_held(trade_id: int) -> bool:
@@ -34,24 +34,24 @@ def membership(ranges: Sequence[IdRange]) -> Callable[[int], bool]:
 
 
 def total(ranges: Iterable[IdRange]) -> int:
-    """How many ids there are in `ranges`."""
+    """Return the number of ids in `ranges`."""
     return sum(each.size for each in ranges)
 
 
 def without(ranges: Iterable[IdRange], cut: IdRange) -> list[IdRange]:
-    """`ranges` with every id of `cut` taken out."""
+    """Return `ranges` without the ids of `cut`."""
     left: list[IdRange] = []
     for first, last in ranges:
         if first < cut.first:
             left.append(IdRange(first, min(last, cut.first - 1)))
         if last > cut.last:
             left.append(IdRange(max(first, cut.last + 1), last))
-        # both parts are kept where `cut` lies inside; none where it covers the range
+        # both parts are kept if `cut` is inside; none if it covers the range
     return left
 
 
 def within(ranges: Iterable[IdRange], frame: IdRange) -> list[IdRange]:
-    """The parts of `ranges` that lie in `frame`."""
+    """Return the parts of `ranges` within `frame`."""
     return [
         IdRange(max(first, frame.first), min(last, frame.last))
         for first, last in ranges
@@ -60,7 +60,7 @@ def within(ranges: Iterable[IdRange], frame: IdRange) -> list[IdRange]:
 
 
 def part_of(ranges: Sequence[IdRange], frame: IdRange) -> list[IdRange]:
-    """As `within`, for `ranges` that are sorted and many."""
+    """Return the same as `within`, fast for many sorted `ranges`."""
     at = bisect_left(ranges, frame.first, key=_last_of)
     result: list[IdRange] = []
     while at < len(ranges) and ranges[at].first <= frame.last:
@@ -74,7 +74,7 @@ def _last_of(each: IdRange) -> int:
 
 
 def common(some: Sequence[IdRange], others: Sequence[IdRange]) -> list[IdRange]:
-    """The ids that are in both lists."""
+    """Return the intersection of two lists."""
     result: list[IdRange] = []
     at = 0
     for each in some:
@@ -88,7 +88,7 @@ def common(some: Sequence[IdRange], others: Sequence[IdRange]) -> list[IdRange]:
 
 
 def merged(ranges: Iterable[IdRange]) -> list[IdRange]:
-    """`ranges`, in any order and overlapping, as a sorted list whose ranges do not touch."""
+    """Return the union of `ranges`, which may overlap and be in any order."""
     result: list[IdRange] = []
     for first, last in sorted(ranges):
         if result and first <= result[-1].last + 1:
@@ -99,5 +99,5 @@ def merged(ranges: Iterable[IdRange]) -> list[IdRange]:
 
 
 def of_ids(ids: Iterable[int]) -> list[IdRange]:
-    """The ranges that hold exactly `ids`."""
+    """Return the ranges of exactly `ids`."""
     return merged(IdRange(each, each) for each in ids)

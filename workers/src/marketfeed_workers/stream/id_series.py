@@ -1,17 +1,17 @@
-"""Whether a venue has begun a symbol's ids again: the rule, without I/O and clock.
+"""Detection of id resets of a symbol: the rule, without I/O and clock.
 
-A trade is suspect when its id is known (or lies below all that is known) and its time is later than that of the newest
-trade: ids and times rise together, so either the trade is odd or the ids begin again. From the first such trade on the
-symbol's trades are held back, in a bounded buffer, until it is decided:
+A trade indicates a reset if its id is known, or below all known ids, and its time is later than that of the newest
+trade: ids and times increase together, so either the trade is odd or the ids were reset. From the first such trade on
+the symbol's trades are held, in a bounded buffer, until a decision:
 
-    the venue's newest trade by REST has an id below ours and a later time  ─▶ the ids begin again
-    it is ours, or ours is still there with the same content                ─▶ odd trades, published as they are
-    a held trade goes on where ours stopped                                 ─▶ the same
-    REST does not answer: DECISIVE trades whose ids and times rise          ─▶ the ids begin again
+    the venue's newest trade in REST has an id below ours and a later time      ─▶ reset
+    it is ours, or ours still exists with the same content                      ─▶ odd trades, published unchanged
+    a held trade continues where ours stopped                                   ─▶ odd trades, published unchanged
+    no response of REST: DECISIVE_TRADES trades with increasing ids and times   ─▶ reset
 
-The new series is the newest one's number plus one, of those that Kafka has a record of: another worker may have begun
-series meanwhile. Where one has, the symbol goes on from the newest one's checkpoint, by the same rule. A new series
-begins at the first id that REST has after the old series' newest trade, or at the lowest that was held.
+The number of a new series is the newest one in Kafka plus one: another worker may have begun series in the meantime. If
+one has, the symbol continues from its checkpoint by the same rule. A new series begins at the first id that REST has
+after the newest trade of the old series, or at the lowest held id.
 """
 
 from collections.abc import Sequence
@@ -24,48 +24,48 @@ from msgspec.structs import replace
 from marketfeed_wire import BookTicker, Trade, same_trade
 
 DECISIVE_TRADES: Final = 10
-"""Trades in a row that decide where REST does not answer."""
+"""Trades in a row that decide without a response of REST."""
 MAX_HELD: Final = 1000
-"""Trades of a symbol that are held back at most; then they decide, whatever REST says later."""
+"""Maximum number of held trades of a symbol; at this number they decide without REST."""
 MAX_DECIDED: Final = 2 * MAX_HELD
-"""Held trades of a symbol whose new series waits for Kafka; sockets are not read while there are more."""
+"""Number of held trades of a symbol with a decided reset above which reading is paused."""
 DECISIVE_QUOTES: Final = 3
 QUOTES_SECONDS: Final = 5.0
-"""Quotes with rising ids below the newest one, over so long a time without any above it, decide, unless REST's newest
-update id shows that a connection lags so far behind another that has ended."""
+"""Duration of quotes with increasing ids below the newest one, without any above it, that decides, unless the newest
+update id in REST shows a lagging connection."""
 OUTAGE_SECONDS: Final = 60.0
-"""After a connection was away for so long, ids that have begun again may have passed any newest known."""
+"""Duration of an outage after which ids that were reset may have passed any known id."""
 MAX_IDS_A_SECOND: Final = 1000
-"""How far ids that have begun again may have come in a shorter outage: what a busy symbol trades."""
+"""Ids per second of a busy symbol: limits how far ids that were reset can be after a shorter outage."""
 MAX_STEP_SECONDS: Final = 2.0
-"""It is looked every second; where more than this has passed the process was frozen."""
+"""Maximum time counted between two observations, a second apart; more means that the process was frozen."""
 MAX_HELD_QUOTES: Final = 1000
 
 
 class SeriesDecision(Enum):
-    """What was found out."""
+    """Outcome of a check for an id reset."""
 
     CONTINUES = auto()
-    """The ids go on; what was held is odd."""
+    """No reset; the held trades are odd."""
     RESTARTED = auto()
-    """The ids begin again."""
+    """Reset."""
     UNDECIDED = auto()
 
 
 @dataclass(slots=True)
 class SuspectedReset:
-    """The trades of a symbol that are held back since a suspect one came.
+    """Held trades of a symbol since the first one that indicates an id reset.
 
     Attributes:
-        after_time_us: when the newest trade before was matched.
-        expected: the id that would come next if the ids go on.
-        since: by the monotonic clock.
-        rest_failed: whether REST has been asked in vain.
-        responses: how often REST has answered and that decided nothing.
-        known_to: what `SymbolFlow.known_to` was before.
-        is_gap: nothing but a jump is suspect: the first ids of this process lie beyond those of the one before, and
-            the venue may have begun again and come further meanwhile. Without an answer the ids go on.
-        is_decided: they begin again; which number the new series has is being read from Kafka.
+        after_time_us: time of the newest trade before.
+        expected: next id without a reset.
+        since: monotonic time of the first held trade.
+        rest_failed: whether REST did not respond.
+        responses: number of responses of REST without a decision.
+        known_to: value of `SymbolFlow.known_to` before.
+        is_gap: only a gap indicates the reset: the first ids of this process are above those of the checkpoint, and ids
+            that were reset may have passed it. Without a response of REST the series continues.
+        is_decided: the reset is decided; the number of the new series is being read from Kafka.
     """
 
     after_time_us: int
@@ -79,7 +79,7 @@ class SuspectedReset:
     is_decided: bool = False
 
     def hold(self, trade: Trade) -> bool:
-        """Take `trade`; False where it is an identical copy of one that is held."""
+        """Hold `trade`; return False if it is an identical copy of a held one."""
         for held in reversed(self.trades):
             if held.trade_id == trade.trade_id and same_trade(held, trade):
                 return False
@@ -87,7 +87,7 @@ class SuspectedReset:
         return True
 
     def decide(self) -> SeriesDecision:
-        """What the held trades themselves decide."""
+        """Return the decision of the held trades alone."""
         if self.is_gap:
             return (
                 SeriesDecision.CONTINUES
@@ -113,13 +113,13 @@ class SuspectedReset:
 def decide_by_newest(
     newest: Trade | None, after_time_us: int, expected: int, is_missing: bool
 ) -> SeriesDecision:
-    """What the venue's newest trade by REST says.
+    """Decide by the venue's newest trade in REST.
 
     Args:
-        newest: None where the venue has none.
-        after_time_us: when the newest trade of the series so far was matched.
+        newest: None if the venue has none.
+        after_time_us: time of the newest trade of the series.
         expected: the id after that.
-        is_missing: whether the id of `newest` is one that this series lacks.
+        is_missing: whether the id of `newest` is missing in this series.
     """
     if newest is None or is_missing:
         return SeriesDecision.UNDECIDED
@@ -129,22 +129,24 @@ def decide_by_newest(
 
 
 MS_US: Final = 1000
-"""REST tells times in milliseconds: what is later by less may be the same."""
+"""Resolution of times in REST: a smaller difference may be none."""
 
 
 FRESH_US: Final = 2_000_000
-"""A row of REST that is younger proves nothing: there are venues that date rows by the request. One of a new series is
-older a moment later, when it is asked for again."""
+"""Younger rows of REST prove nothing, because some venues set their time to that of the request. At the retry a moment
+later the row is older."""
 
 
 def decide_by_known_row(
     row: Trade | None, known_time_us: int | None, now_us: int, known: Trade | None = None
 ) -> SeriesDecision:
-    """What the venue's row of the newest id of the series says, of which the time is known.
+    """Decide by the venue's row of the newest id of the series.
 
     Args:
+        row: the row; None if the venue has none.
+        known_time_us: time of our trade with this id.
         now_us: the venue's time.
-        known: the trade itself, where the times of REST are in doubt: with its price, quantity and side it is the same.
+        known: our trade, if times of REST are unreliable: equal price, quantity and side mean the same trade.
     """
     if row is None or known_time_us is None:
         return SeriesDecision.UNDECIDED
@@ -156,9 +158,9 @@ def decide_by_known_row(
 
 
 def decide_by_first_since(first_id: int | None, known_id: int) -> SeriesDecision:
-    """What the first id after the newest trade `known_id` says, where the venue has no row of that trade itself.
+    """Decide by the first id after the time of the newest trade `known_id`, if the venue has no row of that trade.
 
-    Ids and times rise together: a later trade with a lower id is of another series.
+    Ids and times increase together: a later trade with a lower id belongs to another series.
     """
     if first_id is None:
         return SeriesDecision.UNDECIDED
@@ -166,7 +168,7 @@ def decide_by_first_since(first_id: int | None, known_id: int) -> SeriesDecision
 
 
 def decide_by_newest_update(newest_id: int | None, below: int) -> SeriesDecision:
-    """What the venue's newest update id by REST says of quotes that stay below `below`; without one they decide."""
+    """Decide on quotes that stay below `below` by the venue's newest update id; without one it is a reset."""
     return SeriesDecision.RESTARTED if newest_id is None or newest_id < below else SeriesDecision.CONTINUES
 
 
@@ -175,10 +177,10 @@ class LowQuotes:
     """Quotes below the newest update id, which may be the first of a new series.
 
     Attributes:
-        below: the newest update id when the first came.
-        observed_at: when it was last looked at them, by the monotonic clock.
-        observed: for how long they have been observed: not while the process was frozen, when what came waits in the
-            buffers of several connections, and is read from one after the other.
+        below: newest update id when the first of them was received.
+        observed_at: monotonic time of the last observation.
+        observed: observed duration, without the time of a freeze, after which the buffers of several connections are
+            read one after the other.
     """
 
     below: int
@@ -187,7 +189,7 @@ class LowQuotes:
     quotes: list[BookTicker] = field(default_factory=list)
 
     def hold(self, quote: BookTicker) -> bool:
-        """Take `quote`; False where it does not go on from those held."""
+        """Hold `quote`; return False if it does not continue the held ones."""
         if self.quotes and quote.update_id <= self.quotes[-1].update_id:
             return False
         self.quotes.append(quote)
@@ -196,17 +198,17 @@ class LowQuotes:
         return True
 
     def observe(self, now: float) -> None:
-        """Take in that time has passed since the last look."""
+        """Add the time since the last observation."""
         self.observed += min(now - self.observed_at, MAX_STEP_SECONDS)
         self.observed_at = now
 
     def is_decided(self) -> bool:
-        """Whether so many have come, over so long a time, that a new series is likely."""
+        """Return whether the number of quotes and the duration suffice for a decision."""
         return len(self.quotes) >= DECISIVE_QUOTES and self.observed >= QUOTES_SECONDS
 
 
 def series_start(first_since: int | None, held: Sequence[Trade]) -> int | None:
-    """The first id of a new series: as REST has it where that is sound, otherwise the lowest that is held."""
+    """Return the first id of a new series: by REST if that is plausible, otherwise the lowest held id."""
     lowest = min((trade.trade_id for trade in held), default=None)
     if first_since is None or (lowest is not None and first_since > lowest):
         return lowest

@@ -1,4 +1,4 @@
-"""Finding out over REST whether a venue has begun the ids of a symbol again; the rule itself is in `id_series`."""
+"""Detection of id resets over REST; `id_series` has the rule."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,16 +30,16 @@ log = logs.get(__name__)
 
 CHECK_SECONDS: Final = 1.0
 REST_TIMEOUT_SECONDS: Final = 3.0
-"""How long an answer of REST is waited for before the held trades may decide without it."""
+"""Timeout of REST, after which the held trades may decide alone."""
 MAX_RESPONSES: Final = 5
-"""Answers that decide nothing, a second apart: REST may lag behind the stream. Then the ids go on."""
+"""Responses without a decision, a second apart (REST may lag behind the stream), after which the series continues."""
 MAX_REQUESTS: Final = 4
 PAGE: Final = 1000
-"""Ids that are looked at for the beginning of a series where the venue does not find it by time."""
+"""Number of ids searched for the start of a series if the venue does not find it by time."""
 
 
 class IdSeriesMonitor:
-    """Run `run` as a task."""
+    """Detects id resets; run `run` as a task."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class IdSeriesMonitor:
         is_read: Callable[[str], bool] = lambda _: True,
         recover_state: Callable[[], Awaitable[RecoveredState]] | None = None,
     ) -> None:
-        """Take the pipeline's calls.
+        """Register with the pipeline.
 
         Args:
-            has_spare: whether request weight is left for what is not urgent.
-            is_read: whether a symbol is read now.
+            has_spare: whether request weight is left for checks that are not urgent.
+            is_read: whether a symbol is subscribed now.
             recover_state: returns what Kafka holds now; raises StartupError. None: no other worker begins a series.
         """
         self._pipeline = pipeline
@@ -90,7 +90,7 @@ class IdSeriesMonitor:
                     continue
 
     async def check(self) -> None:
-        """Find out about every symbol whose trades are held back, as far as the venue answers now."""
+        """Try to decide for every symbol with held trades or low quotes."""
         suspects = [
             flow
             for flow in self._pipeline.flows.values()
@@ -103,7 +103,7 @@ class IdSeriesMonitor:
         )
 
     async def _resolve_quotes(self, flow: SymbolFlow, low: LowQuotes) -> None:
-        """Decide by the venue's newest update id, and by the quotes themselves where REST does not respond."""
+        """Decide by the venue's newest update id, or by the quotes alone if REST does not respond."""
         newest_id = None
         try:
             async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
@@ -116,7 +116,7 @@ class IdSeriesMonitor:
         if decision is SeriesDecision.RESTARTED and self._recover_state is not None:
             memory = await self._recovered_state()
             if memory is None:
-                return  # looked at again in a second
+                return  # retried in a second
             known = memory.quotes.get(flow.symbol)
         self._pipeline.decide_quotes(flow, low, decision, known)
 
@@ -124,7 +124,7 @@ class IdSeriesMonitor:
         suspected_reset = flow.suspected_reset
         if suspected_reset is None:
             return
-        # A first jump is how every process begins that was away: nothing to tell yet.
+        # A first gap is normal for a process that was down: not logged.
         if not (suspected_reset.responses or suspected_reset.rest_failed or suspected_reset.is_gap):
             log.warning(
                 "trades held: possible id reset",
@@ -137,13 +137,13 @@ class IdSeriesMonitor:
         if decision is SeriesDecision.RESTARTED:
             first_id = await self._first_id(flow, suspected_reset.after_time_us)
             if first_id is None and suspected_reset.responses < MAX_RESPONSES:
-                return  # REST lags, or is away for a moment
+                return  # REST lags, or is unavailable for a moment
             if first_id is None:
                 log.warning("start of the id series unknown; first received trade used", symbol=flow.symbol)
         if flow.suspected_reset is not suspected_reset or (
             suspected_reset.is_decided and decision is not SeriesDecision.RESTARTED
         ):
-            return  # what is held has decided meanwhile
+            return  # decided by the held trades in the meantime
         if decision is SeriesDecision.RESTARTED:
             begins = series_start(first_id, suspected_reset.trades)
             await self._begin(flow, begins, lambda: flow.suspected_reset is suspected_reset)
@@ -151,7 +151,7 @@ class IdSeriesMonitor:
             self._pipeline.decide(flow, decision)
 
     async def _decision_by_rest(self, flow: SymbolFlow, suspected_reset: SuspectedReset) -> SeriesDecision:
-        """What REST says about the trades that are held back, or where that decides nothing, they themselves."""
+        """Return the decision by REST, or by the held trades if REST decides nothing."""
         decision = SeriesDecision.UNDECIDED
         try:
             async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
@@ -177,7 +177,7 @@ class IdSeriesMonitor:
     async def _decide(
         self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known_row: bool = False
     ) -> SeriesDecision:
-        """Ask for the newest trade, and where that lies beyond ours for the newest of ours."""
+        """Decide by the venue's newest trade, and if that is above ours, by the venue's row of our newest trade."""
         newest = None if only_known_row else await self._rest.newest_trade(flow.symbol)
         lacks = newest is not None and flow.sequence.lacks(newest.trade_id)
         decision = decide_by_newest(newest, after_time_us, expected, lacks)
@@ -192,12 +192,12 @@ class IdSeriesMonitor:
         row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
         if row is not None or flow.has_late_rows:
             return self._pipeline.decide_by_row(flow, row, after_time_us, known_id)
-        # Of what is older than the newest rows only sums can be had without a key, and their ids.
+        # Without a key only aggregates and their ids are available of older trades.
         first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
         return decide_by_first_since(first_id, known_id)
 
     async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
-        """Return the first id of the new series, where REST has it now."""
+        """Return the first id of the new series, if REST has it."""
         try:
             async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
                 first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
@@ -209,7 +209,7 @@ class IdSeriesMonitor:
         return None
 
     async def _lowest(self, flow: SymbolFlow, after_time_us: int) -> int | None:
-        """The lowest id before those held that REST has of the new series, of a page."""
+        """Return the lowest id of the new series within a page before the held trades, if REST has one."""
         held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         last = min((trade.trade_id for trade in held), default=0) - 1
         if last < 0:
@@ -219,14 +219,14 @@ class IdSeriesMonitor:
         return min(newer, default=None)
 
     async def _check_resumed(self) -> None:
-        """Compare the newest id of each symbol that goes on after an earlier process with the venue's, once."""
+        """Check resumed symbols once, and symbols after outages."""
         while True:
             await self.check_resumed()
             await self.check_after_outages()
             await asyncio.sleep(CHECK_SECONDS)
 
     async def check_resumed(self) -> None:
-        """Compare those that have not been compared since their start."""
+        """Check the resumed symbols that have not been checked yet."""
         for flow in list(self._pipeline.flows.values()):
             if flow.checkpoint_time_us is None or flow.is_start_checked or not self._has_spare():
                 continue
@@ -234,7 +234,7 @@ class IdSeriesMonitor:
             await self._check(flow)
 
     async def check_after_outages(self) -> None:
-        """Compare the newest trade of each symbol whose ids may have begun again with what the venue has of that id."""
+        """Compare the newest trade of each symbol after an outage with the venue's row of the same id."""
         for flow in list(self._pipeline.flows.values()):
             after_us, newest = flow.newest_time_us, flow.sequence.newest
             if (
@@ -250,7 +250,7 @@ class IdSeriesMonitor:
                 decision = await self._decide(flow, after_us, newest + 1, only_known_row=True)
                 is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspected_reset is None
                 if not is_ours or flow.sequence.newest != newest:
-                    continue  # a trade has come meanwhile, and is held back or shows that the ids go on
+                    continue  # a trade received in the meantime is held, or continues the series
                 flow.unverified_responses += 1
                 if decision is SeriesDecision.RESTARTED and await self._begin_without_trades(flow, after_us):
                     continue
@@ -260,7 +260,7 @@ class IdSeriesMonitor:
                     flow.is_gap_unverified, flow.unverified_responses = False, 0
             except VenueError as error:
                 self._counters.failures[error.reason] += 1
-                return  # the first trade that jumps is held back until it is known
+                return  # the first trade after a gap is held until it is decided
 
     async def _check(self, flow: SymbolFlow) -> None:
         after_us, expected = flow.checkpoint_time_us, flow.sequence.expected
@@ -270,18 +270,18 @@ class IdSeriesMonitor:
             or flow.last_trade_time_us is not None
             or flow.suspected_reset
         ):
-            return  # the stream has shown already how it goes on
+            return  # decided by the stream
         try:
             decision = await self._decide(flow, after_us, expected)
         except VenueError as error:
             self._counters.failures[error.reason] += 1
-            return  # the first trades of the stream will show it
+            return  # the first trades of the stream decide
         is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspected_reset is None
         if decision is SeriesDecision.RESTARTED and is_ours and flow.last_trade_time_us is None:
             await self._begin_without_trades(flow, after_us)
 
     async def _begin_without_trades(self, flow: SymbolFlow, after_us: int) -> bool:
-        """Begin a new series before any trade of it has come over the stream; return whether REST has its start."""
+        """Begin a new series before its first trade on the stream; return whether REST has its start."""
         newest = flow.sequence.newest
         first_id = await self._first_id(flow, after_us)
         if first_id is not None:
@@ -291,7 +291,7 @@ class IdSeriesMonitor:
         return first_id is not None
 
     def _begin_soon(self, flow: SymbolFlow) -> None:
-        """Begin a series with what is held, once Kafka's newest is read."""
+        """Schedule the begin of a series with the held trades, after the newest series is read from Kafka."""
         if flow.suspected_reset is not None and not flow.suspected_reset.is_decided:
             flow.suspected_reset.is_decided = True
             self._decided.append(flow)
@@ -307,15 +307,15 @@ class IdSeriesMonitor:
                 self._decided_event.set()
 
     async def begin_decided(self) -> None:
-        """Begin the series that held trades have decided on; those that Kafka's newest was not read for wait."""
+        """Begin the decided series; keep those for which Kafka could not be read."""
         flows, self._decided = self._decided, []
         begun = await asyncio.gather(*(self._begin(flow, None, partial(_is_held, flow)) for flow in flows))
         self._decided += [flow for flow, is_begun in zip(flows, begun, strict=True) if not is_begun]
 
     async def _begin(self, flow: SymbolFlow, first_id: int | None, is_due: Callable[[], bool]) -> bool:
-        """Begin a new series, or join the newest that another worker has begun; whether that is settled.
+        """Begin a new series, or join the newest one of another worker; return whether that is done.
 
-        `is_due`: whether the flow still is as it was when that was decided.
+        `is_due` returns whether the flow is unchanged since the decision.
         """
         memory = RecoveredState() if self._recover_state is None else await self._recovered_state()
         if memory is None:
@@ -330,7 +330,7 @@ class IdSeriesMonitor:
         return True
 
     async def _recovered_state(self) -> RecoveredState | None:
-        """Return what Kafka holds now; None where it cannot be read."""
+        """Return the state recovered from Kafka now; None if it cannot be read."""
         assert self._recover_state is not None  # noqa: S101 - callers look first
         try:
             memory = await self._recover_state()
@@ -346,5 +346,5 @@ def _is_held(flow: SymbolFlow) -> bool:
 
 
 def _after(time_us: int) -> int:
-    """From the next millisecond on: REST's times are no finer."""
+    """Return the next millisecond: the resolution of REST."""
     return (time_us // MS_US + 1) * MS_US

@@ -1,16 +1,15 @@
-"""Whether a stream (the trades or the quotes of a symbol) delivers what the venue has. Pure: time is handed in.
+"""Liveness of a stream (trades or quotes of a symbol): stalled or idle. Pure: time is an argument.
 
     waiting ────message────▶ live ◀──────message, from every state
-       │                      │ silent for longer than its bound: REST is asked
+       │                      │ silent for longer than its bound: probe over REST
        └──── nothing newer ──▶ idle ◀──┘   nothing newer
-    stalled      REST showed something newer, twice, and the stream stayed silent; until a message or a new subscription
-    unverified   silent, and REST has not answered for as long again
+    stalled      REST had newer data twice while the stream was silent; until a message or a new subscription
+    unverified   silent, and no response of REST for another bound
 
-`ready` is the one rule of readiness and of warm-up: the stream has delivered since it was subscribed, or REST shows
-that nothing newer exists.
+`ready` is the rule of readiness and of warm-up: the stream has delivered since its subscription, or REST shows that
+nothing newer exists.
 
-Seconds are those of a clock that goes on only while sockets are read: a process that was frozen, or that holds its
-sockets back, has not observed any silence.
+Time advances only while sockets are read: a frozen process, or one that has paused reading, does not observe silence.
 """
 
 from typing import Final, Literal
@@ -20,35 +19,35 @@ State = Literal["waiting", "live", "idle", "stalled", "unverified"]
 MIN_BOUND_SECONDS: Final = 3.0
 MAX_BOUND_SECONDS: Final = 900.0
 FACTOR: Final = 20.0
-"""For arrivals at random (Poisson) a silence of 20 mean intervals comes once in e^20 = 5e8 intervals."""
+"""With Poisson arrivals a silence of 20 mean intervals occurs once in e^20 = 5e8 intervals."""
 AVERAGING_SECONDS: Final = 60.0
-"""Observations older than this weigh less than 1/e in the mean."""
+"""Time constant of the mean: older observations weigh less than 1/e."""
 MAX_STEP: Final = 0.5
-"""How far one interval can move the mean: a market that became quiet is learned in a few, a stream that was stalled for
-an hour leaves its history nearly as it was."""
+"""Maximum weight of one interval: the mean adapts to a quiet market in a few intervals, and one stall of an hour
+changes it little."""
 FIRST_PROBE_SECONDS: Final = 1.0
-"""How soon after the subscription REST is asked for what was newest then, where nothing has been delivered."""
+"""Delay of the first probe of a stream without messages after its subscription."""
 CONFIRM_SECONDS: Final = 1.0
-"""After this long REST is asked once more before a stream counts as stalled: a message may have been on its way."""
+"""Delay of the probe that confirms a stall: a message may have been in flight."""
 RETRY_SECONDS: Final = 5.0
-"""How often REST is asked about a stream that is stalled or cannot be verified."""
+"""Interval of probes of a stalled or unverified stream."""
 
 
 class InterArrival:
-    """Estimates the mean interval between the messages of one stream."""
+    """Estimator of the mean interval between messages of a stream."""
 
     __slots__ = ("_observed", "_per_second", "_seen", "_updated")
 
     def __init__(self, seen: int, now: float) -> None:
         self._seen = seen
         self._updated = now
-        self._observed = MIN_BOUND_SECONDS  # so that the first message does not look like a rate
+        self._observed = MIN_BOUND_SECONDS  # so that the first message is not taken as a rate
         self._per_second: float | None = None
 
     def observe(self, seen: int, now: float) -> None:
-        """Take in that `seen` messages have been received in all."""
+        """Update with the total number of received messages."""
         elapsed = now - self._updated
-        # A silence teaches nothing before it ends: a stalled stream must not come to look idle with time.
+        # Silence is counted only when it ends: a stalled stream must not become idle with time.
         if seen == self._seen or elapsed <= 0:
             return
         rate = (seen - self._seen) / elapsed
@@ -61,14 +60,14 @@ class InterArrival:
         self._updated = now
 
     def bound(self, unknown: float) -> float:
-        """Return after how many seconds of silence REST is asked; `unknown` without a history."""
+        """Return the seconds of silence before a probe; `unknown` without a history."""
         if not self._per_second:
             return unknown
         return min(MAX_BOUND_SECONDS, max(MIN_BOUND_SECONDS, FACTOR / self._per_second))
 
     @property
     def is_active(self) -> bool:
-        """Whether messages come often enough that their absence is noticed within seconds."""
+        """Whether messages are so frequent that silence is detected within seconds."""
         return bool(self._per_second) and self.bound(0) <= 2 * MIN_BOUND_SECONDS
 
 
@@ -76,14 +75,14 @@ class StreamLiveness:
     """The liveness of one stream.
 
     Args:
-        seen: messages received so far.
-        now: seconds, see the module's text.
-        quiet_seconds: the bound of a stream without a history (READY_QUIET_SECONDS).
+        seen: number of received messages.
+        now: seconds; see the module's docstring.
+        quiet_seconds: bound of a stream without a history (READY_QUIET_SECONDS).
 
     Attributes:
-        state: see the module's text.
-        is_new: neither a message nor a response of REST has come since the subscription.
-        reference: the newest (trade, quote) that REST has shown while the stream delivered nothing; None before.
+        state: see the module's docstring.
+        is_new: neither a message nor a response of REST was received since the subscription.
+        reference: newest trade or quote in REST while the stream was silent; None without one.
     """
 
     __slots__ = (
@@ -113,17 +112,17 @@ class StreamLiveness:
         self._subscribed = self._probed_at = self._delivered = self._verified = now
 
     def subscribe(self, now: float, *, verified: bool) -> None:
-        """Begin anew: another session carries the stream; `verified`: it delivers, or nothing newer exists."""
+        """Start with a new session; `verified`: it delivers, or nothing newer exists."""
         self._subscribed = self._probed_at = self._verified = now
         self._newer_responses = 0
         if not verified:
             self.state, self.reference, self._backoff, self.is_new = "waiting", None, 1.0, True
         elif self.state not in ("idle", "unverified"):
-            # Where REST does not respond nobody knows that nothing newer exists: a message shows it, or its response.
+            # An unverified stream stays so until a message or a response of REST.
             self.state = "live"
 
     def observe(self, seen: int, now: float) -> None:
-        """Take in that `seen` messages have been received in all."""
+        """Update with the total number of received messages."""
         if seen != self._seen:
             self._arrivals.observe(seen, now)
             self._seen = seen
@@ -135,25 +134,25 @@ class StreamLiveness:
 
     @property
     def ready(self) -> bool:
-        """Whether it has delivered since it was subscribed, or REST shows that nothing newer exists."""
+        """Whether the stream has delivered since its subscription, or REST shows that nothing newer exists."""
         return self.state in ("live", "idle")
 
     @property
     def bound(self) -> float:
-        """After how many seconds without a message or a response of REST, REST is asked."""
+        """Seconds without a message or a response of REST before a probe."""
         return min(MAX_BOUND_SECONDS, self._arrivals.bound(self._quiet) * self._backoff)
 
     @property
     def is_active(self) -> bool:
-        """Whether its messages come often enough that their absence is noticed within seconds."""
+        """Whether messages are so frequent that silence is detected within seconds."""
         return self._arrivals.is_active
 
     def silent_seconds(self, now: float) -> float:
-        """How long it has delivered nothing; since its subscription at most."""
+        """Return the seconds since the last message or the subscription."""
         return max(0.0, now - max(self._delivered, self._subscribed))
 
     def probe_due(self, now: float) -> bool:
-        """Whether REST is to be asked for the newest that the venue has."""
+        """Return whether a probe is due."""
         since = now - max(self._delivered, self._probed_at)
         if self._newer_responses and self.state != "stalled":
             return since >= CONFIRM_SECONDS
@@ -166,15 +165,15 @@ class StreamLiveness:
                 return since > self.bound
 
     def probing(self, now: float) -> None:
-        """Note that REST is being asked."""
+        """Note the start of a probe."""
         self._probed_at = now
 
     def on_nothing_newer(self, now: float) -> None:
-        """Take in that REST shows nothing newer than what was delivered, or than the reference; ask less often."""
+        """Note that REST has nothing newer than the stream or the reference; back off."""
         self._probed_at = now
         self.is_new = False
         if self.state == "stalled":
-            return  # what it lacked has been fetched; only a message or a new subscription ends this
+            return  # its data was backfilled; only a message or a new subscription ends the stall
         self._verified = now
         self._newer_responses = 0
         if self.state == "idle":
@@ -182,9 +181,9 @@ class StreamLiveness:
         self.state = "idle"
 
     def newer(self, newest: object, now: float) -> bool:
-        """Take in that REST shows something newer than what was delivered; return whether the stream stalls just now.
+        """Note that REST has newer data than the stream; return whether this begins a stall.
 
-        The first response after the subscription is only the reference: it may be from before.
+        The first response after the subscription is only the reference: it may be older than that.
         """
         self._probed_at = now
         if self.is_new:
@@ -197,7 +196,7 @@ class StreamLiveness:
         return True
 
     def probe_failed(self, now: float) -> None:
-        """Take in that REST did not answer."""
+        """Note that REST did not respond."""
         self._probed_at = now
         if self.state == "waiting" and now - self._subscribed > 2 * max(self._quiet, FIRST_PROBE_SECONDS):
             self.state = "unverified"

@@ -1,7 +1,7 @@
-"""The hot path: what one socket read delivered → messages → continuity → Kafka.
+"""The hot path: frames of one socket read → messages → reorder buffer → Kafka.
 
-A plain call from the socket's callback, without a queue, a task or a wait a message. Back-pressure is a decision of
-this module: when Kafka's queue is full every socket stops being read until half of it is acknowledged.
+It runs inside the socket's callback, without a queue, a task or a wait per message. This module applies back-pressure:
+when the queue to Kafka is full reading is paused on all sockets until half of it is acknowledged.
 """
 
 import math
@@ -58,23 +58,23 @@ from marketfeed_workers.venues.venue import Fetched, Reply, ShutdownNotice, Venu
 log = logs.get(__name__)
 
 IMPOSSIBLE_TIME: Final = "impossible_time"
-"""Why a message was rejected, in metrics."""
+"""Reason of a rejection, in metrics."""
 
 
 class Pipeline:
-    """Turns frames into published messages, for all connections of a worker.
+    """Publishes the messages of all connections of a worker.
 
     Attributes:
-        flows: the symbols that are read.
-        on_gap: called with a symbol whose trade ids jumped.
-        on_suspected_reset: called when the ids of a symbol may have begun again; see `id_series`.
-        on_series_begun: called with a symbol whose trade ids have begun again, whoever decided that.
-        on_new_series: called when what is held of a symbol has shown that its ids begin again; see `begin_series`.
+        flows: the assigned symbols.
+        on_gap: called with a symbol with a new gap.
+        on_suspected_reset: called when the ids of a symbol may have been reset; see `id_series`.
+        on_series_begun: called with a symbol that has begun a new id series.
+        on_new_series: called when the held trades of a symbol have confirmed an id reset; see `begin_series`.
         on_rejected: called when a message was rejected for its time.
     """
 
     MAX_FIRST_TRADES: Final = 1000
-    """First trades of a symbol that wait for Kafka's word; more go on without it, so that memory stays bounded."""
+    """Maximum number of first trades held for the acknowledgement of the series' start, to bound memory."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Pipeline:
         self.flows: dict[str, SymbolFlow] = {}
         self._reads_paused = logs.Episode(log, "reads paused", "reads resumed", monotonic)
         self._lagging: dict[str, logs.Episode] = {}
-        """Symbol -> quotes of it lag behind the venue's newest update id."""
+        """Symbol -> episode of quotes that lag behind the venue's newest update id."""
         self.on_gap: Callable[[str], None] = _ignore
         self.on_suspected_reset: Callable[[], None] = _ignore_reset
         self.on_series_begun: Callable[[str], None] = _ignore
         self.on_new_series: Callable[[SymbolFlow], None] = partial(self.begin_series, first_id=None)
         self.on_rejected: Callable[[], None] = _do_nothing
         self._unacknowledged_gaps: dict[str, dict[int, int]] = {}
-        """Symbol -> first records of its gaps that Kafka has not acknowledged, by number -> the first id of each."""
+        """Symbol -> number of an unacknowledged first record of a gap -> first id of the gap."""
         self._left: dict[str, int] = {}
         self._numbers = count()
         self._gap_updates: list[SymbolFlow] = []
@@ -109,35 +109,35 @@ class Pipeline:
         self._recent = RecentTrades()
         self._clock = clock or VenueClock(now_us, monotonic)
         self._kinds = venue.kinds
-        self._sockets: dict[Socket, None] = {}  # in the order of their opening
+        self._sockets: dict[Socket, None] = {}  # in the order of attachment
         self._due: list[Callable[[], None]] = []
 
     @property
     def paused(self) -> bool:
-        """Whether sockets are not read, and nothing should be fetched, until Kafka acknowledges."""
+        """Whether reading and backfill are paused until Kafka acknowledges."""
         return self._reads_paused.active
 
     def add_symbol(self, symbol: str) -> SymbolFlow:
-        """Take the symbol's messages from now on."""
+        """Accept messages of a symbol from now on."""
         sequence = ReorderBuffer() if self._contiguous else IncreasingIds()
         return self.flows.setdefault(symbol, SymbolFlow(symbol, key_for(symbol), sequence))
 
     def confirm_series(self, flow: SymbolFlow) -> None:
-        """REST has shown that the ids of a symbol go on."""
+        """Note that REST has shown no id reset of a symbol."""
         flow.is_gap_unverified, flow.has_late_rows, flow.unverified_responses = False, False, 0
         flow.verified_us = self._clock.time_us()
 
     def decide_by_row(
         self, flow: SymbolFlow, row: Trade | None, known_time_us: int, known_id: int
     ) -> SeriesDecision:
-        """What the venue's row of an id that was published says of the series."""
+        """Decide by the venue's row of a published id whether the series continues."""
         known = self._recent.find(flow.symbol, known_id) if flow.has_late_rows else None
         return decide_by_known_row(row, known_time_us, self._clock.time_us(), known)
 
     def mark_outage(self, symbols: list[str], seconds: float) -> None:
-        """Note that the symbols were not read: their ids may have begun again and have passed the newest known.
+        """Note an outage: ids may have been reset and have passed the newest known id.
 
-        In less than OUTAGE_SECONDS they have only where the newest known is so low that they can.
+        Within OUTAGE_SECONDS that is possible only if the newest known id is low.
         """
         reach = math.inf if seconds >= OUTAGE_SECONDS else seconds * MAX_IDS_A_SECOND
         for symbol in symbols:
@@ -152,7 +152,7 @@ class Pipeline:
                 flow.is_gap_unverified = True
 
     def remove_symbol(self, symbol: str) -> None:
-        """Its messages are no longer ours; what waits behind a hole goes out first."""
+        """Stop accepting messages of a symbol, after flushing its reorder buffer."""
         flow = self.flows.get(symbol)
         if flow is not None:
             self._publish_first_trades(flow)
@@ -163,17 +163,17 @@ class Pipeline:
             self._publish_gaps(flow)  # with every change: nobody comes back to it
 
     def attach(self, socket: Socket) -> None:
-        """A socket whose frames come here, so that it can be held back."""
+        """Add a socket, so that reading it can be paused."""
         self._sockets[socket] = None
         if self.paused:
             socket.pause_reading()
 
     def detach(self, socket: Socket) -> None:
-        """That socket has ended."""
+        """Remove a socket that was closed."""
         self._sockets.pop(socket, None)
 
     def process(self, frames: list[bytes]) -> list[Reply | ShutdownNotice]:
-        """Publish what `frames`, delivered by one read, hold; returns what concerns the connection itself."""
+        """Publish the messages of one read; return replies and notices about the connection."""
         now_us = self._now_us()
         batch = self._read_all(frames, now_us)
         for error in batch.refused:
@@ -194,18 +194,18 @@ class Pipeline:
         return batch.notices
 
     def poll(self) -> None:
-        """Take in acknowledgements while no frames come; read again when there is room."""
+        """Process acknowledgements while no frames arrive; resume reading when there is room."""
         self._publisher.poll()
         self.run_deferred()
         if self.paused and self._publisher.has_room and not self._holds_too_many():
             self._reads_paused.end(pending=self._publisher.pending)
             for socket in list(self._sockets):
                 socket.resume_reading()
-                if self.paused:  # what this one had held back filled the queue again
+                if self.paused:  # the frames kept by this socket filled the queue again
                     break
 
     def run_deferred(self) -> None:
-        """Do what waited for acknowledgements that have come. Not in their callback: that may not produce."""
+        """Run the work deferred to acknowledgements. Delivery callbacks must not produce."""
         due, self._due[:] = list(self._due), []
         for each in due:
             each()
@@ -215,7 +215,7 @@ class Pipeline:
             self._publish_gaps(flow)
 
     def held_symbols(self, seconds: float) -> list[str]:
-        """The symbols whose trades have been held back for longer than that. For any thread."""
+        """Return the symbols whose trades have been held for longer than `seconds`. For any thread."""
         now = self._monotonic()
         held = [(flow.symbol, flow.suspected_reset) for flow in list(self.flows.values())]
         return [
@@ -225,17 +225,17 @@ class Pipeline:
         ]
 
     def checkpoint(self, symbol: str, acknowledged_id: int) -> int:
-        """How far a symbol may be told to be stored: up to the first gap of which Kafka has no record yet."""
+        """Return the id for a checkpoint: the acknowledged one, or the id before the first unrecorded gap."""
         unacknowledged = self._unacknowledged_gaps.get(symbol, {}).values()
         return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])
 
     def resumed_id(self, symbol: str) -> int:
-        """The trade id that a symbol went on after, also once it has left; -1 where it began anew."""
+        """Return the trade id after which a symbol resumed, also once it is removed; -1 without a checkpoint."""
         flow = self.flows.get(symbol)
         return flow.resumed_id if flow is not None else self._left.get(symbol, -1)
 
     def publish_gap_changes(self) -> None:
-        """Publish what has changed in gaps without changing their states, such as a part that was filled."""
+        """Publish changes of gaps that do not change their state, such as a part that was filled."""
         for flow in self.flows.values():
             if flow.gaps:
                 self._publish_gaps(flow, with_partial=True)
@@ -246,9 +246,9 @@ class Pipeline:
         self._publish_gaps(flow, with_partial=True)
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
-        """Publish trades that were fetched; the number of ids that are no longer missing."""
+        """Publish fetched trades; return the number of ids that are no longer missing."""
         if self.flows.get(flow.symbol) is not flow:
-            return 0  # it left, or its ids began again, while the venue was asked
+            return 0  # the symbol was removed, or its ids were reset, during the request
         now_us = self._now_us()
         self._keep_refused(flow, fetched.refused, now_us)
         fetched = self._without_impossible(flow, fetched, now_us)
@@ -257,7 +257,7 @@ class Pipeline:
                 self._begin(flow, trade, now_us)
             return 0
         if flow.is_of_new_series(fetched, self._clock.time_us()):
-            # Published, they would fill gaps of the old series. They are fetched again where they do belong to it.
+            # Published, they would fill gaps of the old series. If they do belong to it they are fetched again.
             flow.is_gap_unverified = flow.has_late_rows = True
             self.on_suspected_reset()
             return 0
@@ -267,9 +267,7 @@ class Pipeline:
             fetched = fetched._replace(trades=[trade for trade in fetched.trades if trade not in known])
         ready = flow.accept_fetched(fetched, now_us)
         if fetched.trades:
-            self._recent.add(
-                list(fetched.trades)
-            )  # the stream may bring them yet, and they are its repeats then
+            self._recent.add(list(fetched.trades))  # the stream may deliver them later, as duplicates
         self._publish_ready(
             flow, ready + [trade for trade in known if self._is_unproven(flow, trade)], now_us
         )
@@ -279,7 +277,7 @@ class Pipeline:
         return missing_before - flow.missing
 
     def flush(self, flow: SymbolFlow) -> None:
-        """Go on without the ids that are missing; they stay wanted."""
+        """Flush the reorder buffer; the missing ids become unresolved."""
         now_us = self._now_us()
         self._publish_ready(flow, flow.sequence.flush(), now_us)
         self._publish_gaps(flow)
@@ -304,7 +302,7 @@ class Pipeline:
                 continue
             time_us, event_us = trade.trade_time_us, trade.event_time_us
             if not (
-                # `is_possible`, inlined because every trade passes here.
+                # `is_possible`, inlined for speed: every trade passes here.
                 EARLIEST_US <= time_us <= latest_us
                 and (
                     event_us is None
@@ -327,7 +325,7 @@ class Pipeline:
                 and not sequence.buffered
                 and trade.trade_id > flow.known_to
             ):
-                # The straight way, inlined because nearly every trade takes it: the next id, and nothing waits.
+                # Fast path, inlined for speed: the next id, and an empty reorder buffer.
                 sequence.expected += 1
                 records.append({"value": flow.encode(trade), "key": flow.key})
                 newest[flow.series_key] = trade.trade_id
@@ -341,13 +339,13 @@ class Pipeline:
             )
         if rejected:
             self._reject_trades(rejected, frames, now_us)
-        # Only a time that was found possible: the clock follows it.
+        # Only a checked time: the clock is advanced by it.
         if last is not None and last.event_time_us is not None and last.origin == "stream":
             self._clock.accept(last.event_time_us)
             counters.venue_to_socket.observe(max(0, self._clock.time_us() - last.event_time_us), 1)
 
     def _reject_trades(self, trades: list[Trade], frames: list[bytes], now_us: int) -> None:
-        """Keep trades of an impossible time as they came; their ids are missing now."""
+        """Publish trades with an impossible time as rejected messages; their ids are missing."""
         raws: dict[tuple[str, int], bytes] = {}
         for frame in frames:
             raws |= {
@@ -365,7 +363,7 @@ class Pipeline:
         self.on_rejected()
 
     def _without_impossible(self, flow: SymbolFlow, fetched: Fetched, now_us: int) -> Fetched:
-        """`fetched` less the trades whose time is impossible: their ids stay missing."""
+        """Return `fetched` without the trades with an impossible time; their ids stay missing."""
         latest_us = self._clock.latest_us()
         kept = [
             trade
@@ -382,7 +380,7 @@ class Pipeline:
         return fetched._replace(trades=kept)
 
     def _keep_refused(self, flow: SymbolFlow, refused: tuple[str, ...], now_us: int) -> None:
-        """Keep what REST returned and nobody could use; it is returned again at each attempt, and kept once."""
+        """Publish invalid rows of REST as rejected messages, once although REST returns them at each retry."""
         for row in refused:
             if flow.is_first_seen(row):
                 reason = IMPOSSIBLE_TIME if row.startswith(IMPOSSIBLE_TIME.replace("_", " ")) else "bad_row"
@@ -418,7 +416,7 @@ class Pipeline:
         batch: int,
         now_us: int,
     ) -> None:
-        """A trade that is not simply the next: a jump, a repeat, or one that fills a hole."""
+        """Process a trade that is not simply the next: after a gap, a duplicate, or one that fills a gap."""
         if flow.suspected_reset is not None and trade.trade_time_us > flow.suspected_reset.after_time_us:
             if not flow.suspected_reset.hold(trade):
                 flow.sequence.duplicates += 1
@@ -449,16 +447,16 @@ class Pipeline:
         self._publish_gaps(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
-        """Whether nobody knows of the series yet, here or in Kafka; before id 0 there is nothing to remember."""
+        """Return whether the series has no checkpoint yet; a series that begins with id 0 needs none."""
         if flow.first_id is not None:
             return bool(trades)
         return self._contiguous and flow.sequence.expected is None and bool(trades and trades[0].trade_id)
 
     def _begin(self, flow: SymbolFlow, trade: Trade, now_us: int) -> None:
-        """Take a symbol's first ever trades: Kafka is told where it begins before it gets them.
+        """Hold a symbol's first trades until Kafka has acknowledged a checkpoint of the series' start.
 
-        Otherwise a worker that is killed when the first trade is stored and no progress told leaves no trace: the
-        next one would begin anew, from its own first trade, and what came between would be missing unnoticed.
+        Otherwise a worker that is killed after the first trade and before the first checkpoint leaves no trace: the
+        next process would begin with its own first trade, and the trades in between would be missing unnoticed.
         """
         flow.first_trades.append(trade)
         if len(flow.first_trades) == 1 and flow.first_id is None:
@@ -473,14 +471,14 @@ class Pipeline:
             self._due.append(partial(self._publish_first_trades, flow))
 
     def _begin_at_rejected(self, flow: SymbolFlow, trade_id: int, now_us: int) -> None:
-        """Begin a symbol whose first ever trade was rejected: its id is the first that is missing."""
+        """Begin a symbol whose first trade was rejected: its id is the first missing one."""
         flow.first_id = trade_id
         self._publish_series_start(flow, trade_id, now_us, partial(self._begin_after_rejected, flow))
 
     def _publish_series_start(
-        self, flow: SymbolFlow, first_id: int, now_us: int, run_deferred: Callable[[], None]
+        self, flow: SymbolFlow, first_id: int, now_us: int, on_acknowledged: Callable[[], None]
     ) -> None:
-        """Tell Kafka where a series begins; `run_deferred` once it has acknowledged that."""
+        """Publish a checkpoint of the start of a series; call `on_acknowledged` after its acknowledgement."""
         checkpoint = Progress(
             self._venue,
             flow.symbol,
@@ -492,7 +490,7 @@ class Pipeline:
         key = progress_key(self._venue, flow.symbol, flow.id_series)
         record: Record = {"value": encode(checkpoint), "key": key}
         self._publisher.publish(
-            self._counters.progress, [record], now_us, {}, partial(self._due.append, run_deferred)
+            self._counters.progress, [record], now_us, {}, partial(self._due.append, on_acknowledged)
         )
 
     def _begin_after_rejected(self, flow: SymbolFlow) -> None:
@@ -503,7 +501,7 @@ class Pipeline:
         self._publish_gaps(flow)
 
     def _publish_first_trades(self, flow: SymbolFlow) -> None:
-        """Publish the first trades of a symbol of which Kafka has word; nothing where it has begun already."""
+        """Publish the held first trades of a symbol."""
         trades, flow.first_trades = flow.first_trades, []
         now_us = self._now_us()
         if flow.first_id is not None:
@@ -520,7 +518,7 @@ class Pipeline:
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
-            # Also of fetched trades: what comes later is compared with the newest, id and time alike.
+            # Also for fetched trades: later trades are compared with the newest id and time.
             flow.update_last_trade_time(ready)
             batch = next(self._numbers)
             gap_flows = {flow.symbol: flow} if flow.track_gap_trades(batch, ready) else {}
@@ -531,7 +529,7 @@ class Pipeline:
             )
 
     def _on_acknowledged(self, gap_flows: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
-        """What is called when Kafka has trades that fill gaps of these flows."""
+        """Return the callback for the acknowledgement of trades in gaps; None without such trades."""
         return (
             partial(self._on_gap_trades_acknowledged, list(gap_flows.values()), batch) if gap_flows else None
         )
@@ -542,7 +540,7 @@ class Pipeline:
             self._schedule_gap_update(flow)
 
     def _schedule_gap_update(self, flow: SymbolFlow) -> None:
-        """Look at the gaps of `flow` outside Kafka's callback, once however many acknowledgements come together."""
+        """Schedule an update of the gaps outside the delivery callback, once for any number of acknowledgements."""
         if not flow.gap_update_scheduled:
             flow.gap_update_scheduled = True
             self._gap_updates.append(flow)
@@ -552,7 +550,7 @@ class Pipeline:
         counters = self._counters.quotes
         counters.received += len(quotes)
         if self._publisher.is_near_capacity:
-            # Under pressure only the newest quote of a symbol is worth the room; trades are never left out.
+            # Under back-pressure only the newest quote of a symbol is published; trades are never skipped.
             newest_only = {quote.symbol: quote for quote in quotes}
             counters.conflated += len(quotes) - len(newest_only)
             quotes = list(newest_only.values())
@@ -578,11 +576,14 @@ class Pipeline:
         log.warning("unexpected message skipped", kind=kind, symbol=symbol)
 
     def _publish_gaps(self, flow: SymbolFlow, *, with_partial: bool = False) -> None:
-        """Count jumps and have them backfilled; count, log and publish every gap that changed its state.
+        """Count new gaps and start their backfill; count, log and publish every gap whose state changed.
 
-        A record says only what Kafka holds: what was published for a gap counts as missing until it is acknowledged,
-        because nobody looks for it afterwards. `with_partial`: publish other changes as well; of a symbol that has
-        left they are published at once, since nobody comes back to it.
+        A record contains only acknowledged facts: published ids of a gap count as missing until they are acknowledged,
+        because ids that are not missing in the record are never backfilled.
+
+        Args:
+            flow: the symbol.
+            with_partial: whether to publish other changes as well; those of a removed symbol are always published.
         """
         if flow.new_gaps:
             self._counters.gaps_opened += flow.new_gaps
@@ -617,7 +618,7 @@ class Pipeline:
             )
         unacknowledged, number = self._unacknowledged_gaps.setdefault(flow.symbol, {}), next(self._numbers)
         if entry.published is None:
-            # Until Kafka has the first record of it nobody else knows of the gap, and the checkpoint must not pass it.
+            # Until the first record is acknowledged the gap is lost by a crash: the checkpoint must not pass it.
             unacknowledged[number] = entry.ids.first
         entry.has_record, entry.record_time_us = True, message.updated_time_us
         entry.published, entry.in_flight = entry.content, True
@@ -632,9 +633,9 @@ class Pipeline:
         self._publisher.publish(self._counters.gaps, [record], now_us, {}, acknowledged)
 
     def _is_unproven(self, flow: SymbolFlow, trade: Trade) -> bool:
-        """Whether a trade whose id is known has another content than before, or nothing is left to compare it with.
+        """Return whether a trade with a known id has other content, or no copy is left to compare it with.
 
-        It is then published, for the consumer to compare it with what is stored.
+        It is then published, so that consumers compare it with the stored one.
         """
         first = self._recent.find(trade.symbol, trade.trade_id)
         if first is not None and first is not trade:
@@ -660,7 +661,7 @@ class Pipeline:
         )
 
     def _hold_for_reset(self, flow: SymbolFlow, trade: Trade, *, is_gap: bool = False) -> None:
-        """Hold the symbol's trades back, from this one on, until it is known whether its ids begin again."""
+        """Hold the symbol's trades from this one on until an id reset is confirmed or excluded."""
         newest = flow.sequence.newest
         after_us = flow.newest_time_us
         flow.checkpoint_is_exact = flow.checkpoint_is_exact and not is_gap
@@ -677,7 +678,7 @@ class Pipeline:
         self.on_suspected_reset()
 
     def _decide_by_held(self, flow: SymbolFlow) -> None:
-        """Go on where what is held decides by itself."""
+        """Decide by the held trades, if they suffice."""
         suspected_reset = flow.suspected_reset
         if suspected_reset is not None and suspected_reset.is_decided:
             if len(suspected_reset.trades) >= MAX_DECIDED:
@@ -688,12 +689,12 @@ class Pipeline:
                 self._due.append(partial(self.decide, flow, decision))
 
     def _holds_too_many(self) -> bool:
-        """Whether so many trades wait for a series to begin that no more are to be read."""
+        """Return whether so many trades are held for a new series that reading must pause."""
         held = [flow.suspected_reset for flow in self.flows.values()]
         return any(one is not None and one.is_decided and len(one.trades) >= MAX_DECIDED for one in held)
 
     def decide(self, flow: SymbolFlow, decision: SeriesDecision) -> None:
-        """Go on with what is held: in the series that it is known to belong to."""
+        """Process the held trades in the decided series."""
         suspected_reset = flow.suspected_reset
         if suspected_reset is None or self.flows.get(flow.symbol) is not flow:
             return
@@ -716,10 +717,12 @@ class Pipeline:
         self._publish_gaps(flow)
 
     def begin_series(self, flow: SymbolFlow, first_id: int | None, newest_series: int = 0) -> None:
-        """Go on in a new series, from `first_id` or what is held: the symbol's trade ids begin again.
+        """Begin a new series after an id reset. Its start is acknowledged before its trades are published.
 
-        Kafka has word of the series before it gets a trade of it, as with a symbol that is new.
-        `newest_series`: the newest series that Kafka has a record of.
+        Args:
+            flow: the symbol.
+            first_id: first id of the series; None: the first held id.
+            newest_series: newest series with a record in Kafka.
         """
         held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         lowest = min((trade.trade_id for trade in held), default=0)
@@ -747,14 +750,14 @@ class Pipeline:
         low = new.low_quotes
         if low is None or not low.quotes or low.below != new.last_update_id:
             return
-        if new.quote_series < new.id_series:  # otherwise they have begun again already, and these only lag
+        if new.quote_series < new.id_series:  # otherwise the quotes were reset already, and these only lag
             self._begin_quote_series(new, low)
 
     def join_series(self, flow: SymbolFlow, resume: Callable[[SymbolFlow], None]) -> None:
-        """Go on in the series that another worker has begun, from its checkpoint, as a new process would.
+        """Continue in a series begun by another worker, from its checkpoint, as a new process would.
 
-        `resume`: what has a symbol go on from what Kafka holds. Whether what is held belongs to that series, or the
-        ids have begun again since, shows by the same rule as ever.
+        `resume` sets a flow to the state recovered from Kafka. Whether the held trades belong to that series, or the
+        ids have been reset again, is decided by the usual rule.
         """
         held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
         self._end_series(flow)
@@ -773,7 +776,7 @@ class Pipeline:
         self._process_held(new, held)
 
     def _process_held(self, flow: SymbolFlow, held: list[Trade]) -> None:
-        """Take trades that were held back as if they came now."""
+        """Process held trades as if they were received now."""
         now_us, batch = self._now_us(), next(self._numbers)
         records: list[Record] = []
         newest: dict[str, int] = {}
@@ -787,7 +790,7 @@ class Pipeline:
             self._publisher.publish(self._counters.trades, records, now_us, newest, settled)
 
     def _end_series(self, flow: SymbolFlow) -> None:
-        """Publish what waits of a series that ends; nobody looks for what is missing of it any more."""
+        """Flush a series that ends; its missing ids stay unresolved."""
         flow.suspected_reset = None
         self._publish_first_trades(flow)
         self.flush(flow)
@@ -795,10 +798,12 @@ class Pipeline:
             if entry.state == "unresolved":
                 entry.proof = SERIES_ENDED
                 self._publish_gap(flow, entry)
-        self._unacknowledged_gaps[flow.symbol] = {}  # the new series' checkpoint does not wait for those
+        self._unacknowledged_gaps[
+            flow.symbol
+        ] = {}  # the checkpoint of the new series does not wait for these
 
     def _successor(self, flow: SymbolFlow, **fields: Any) -> SymbolFlow:
-        """Return what takes the place of `flow` in another series; `fields`: what it begins with."""
+        """Return the successor of `flow` in another series, with the given `fields`."""
         new = SymbolFlow(
             flow.symbol,
             flow.key,
@@ -827,7 +832,7 @@ class Pipeline:
             self.on_suspected_reset()
 
     def low_quotes_due(self) -> list[tuple[SymbolFlow, LowQuotes]]:
-        """The symbols whose quotes have stayed below the newest update id for long enough."""
+        """Return the symbols whose quotes have stayed below the newest update id for long enough."""
         now, found = self._monotonic(), []
         for flow in self.flows.values():
             low = flow.low_quotes
@@ -835,7 +840,7 @@ class Pipeline:
                 continue
             low.observe(now)
             if low.below != flow.last_update_id:
-                flow.low_quotes = None  # a higher one has come
+                flow.low_quotes = None  # a higher update id was received
                 self._end_lagging(flow.symbol)
             elif low.is_decided():
                 found.append((flow, low))
@@ -844,9 +849,9 @@ class Pipeline:
     def decide_quotes(
         self, flow: SymbolFlow, low: LowQuotes, decision: SeriesDecision, known: QuoteProgress | None = None
     ) -> None:
-        """Begin a new series with the quotes that are held, or leave them out: they are of a connection that lags.
+        """Begin a new series with the held quotes, or skip them as quotes of a lagging connection.
 
-        `known`: the checkpoint of the newest series of quotes that Kafka has a record of.
+        `known` is the newest checkpoint of quotes in Kafka.
         """
         is_ours = self.flows.get(flow.symbol) is flow and flow.low_quotes is low
         if not is_ours or low.below != flow.last_update_id:
@@ -871,9 +876,9 @@ class Pipeline:
         flow.low_quotes = None
         self._end_lagging(flow.symbol)
         if known is not None and known.id_series > flow.quote_series:
-            # Another worker has begun a series. Ids that go on from its newest are of that, lower ones of the next.
-            goes_on = low.quotes[-1].update_id >= known.update_id
-            flow.quote_series = known.id_series if goes_on else known.id_series + 1
+            # Another worker has begun a series. Ids above its newest belong to it, lower ones to the next.
+            continues = low.quotes[-1].update_id >= known.update_id
+            flow.quote_series = known.id_series if continues else known.id_series + 1
         else:
             flow.quote_series += 1
         flow.encode_quote = encoder(flow.quote_series)
@@ -899,7 +904,7 @@ class Pipeline:
 
 
 def _is_reordered(entry: GapEntry) -> bool:
-    """Whether its trades only came in another order, before anybody was told."""
+    """Return whether the trades of a gap were only out of order, before any record of it."""
     return entry.is_settled and entry.proof == FROM_STREAM and not entry.has_record
 
 
@@ -908,12 +913,12 @@ def _is_done(entry: GapEntry) -> bool:
 
 
 def _ignore(_symbol: str) -> None:
-    """Nobody repairs, or has noted anything of the ids."""
+    """Default of the callbacks with a symbol."""
 
 
 def _ignore_reset() -> None:
-    """Nobody asks the venue."""
+    """Default of `on_suspected_reset`: ids are not monitored."""
 
 
 def _do_nothing() -> None:
-    """Nobody looks at the venue's clock."""
+    """Default of `on_rejected`."""

@@ -1,13 +1,12 @@
-"""Whether a trade id is missing: the one owner of that question.
+"""Reorder buffer and gap detection of a symbol's trade ids. No I/O and no clock.
 
-On venues whose trade ids are contiguous per symbol (observed, not promised: see docs/venues) each id must follow the
-last. Arriving trades are put in order like segments of a byte stream:
+On venues with contiguous trade ids per symbol (observed, not documented: see docs/venues) each id must follow the last.
+Trades are put in order like segments of a byte stream:
 
-    published … 41 │ expected 42 │ hole 42-43 │ waiting 44 45 │ hole 46 │ waiting 47
+    published … 41 │ expected 42 │ gap 42-43 │ buffered 44 45 │ gap 46 │ buffered 47
 
-What waits goes on as soon as the hole before it is filled, is known to be absent at the venue, or is given up. A hole
-that was given up is `unresolved`: its trades are still wanted and are published when they come, then out of order.
-No I/O and no clock here.
+Buffered trades are released when the gap before them is filled, is known to be absent at the venue, or is flushed. Ids
+of a flushed gap are `unresolved`: their trades are published when they arrive, out of order.
 """
 
 from typing import Final, NamedTuple
@@ -17,16 +16,16 @@ from marketfeed_workers.stream.id_ranges import IdRange, contains, merged, of_id
 
 
 class Arrival(NamedTuple):
-    """What an arriving trade leads to."""
+    """Result of an arriving trade."""
 
     ready: list[Trade]
-    """The trades that may be published now, in order of id unless they are late."""
+    """Trades to publish now, in order of id unless they were unresolved."""
     gap: IdRange | None
-    """Ids that were jumped over just now."""
+    """New gap."""
 
 
 MAX_CONFLICTS: Final = 3
-"""Trades of one id and other contents that wait together; of more the newest counts."""
+"""Maximum number of buffered trades of one id with other contents; the newest ones are kept."""
 
 _NOTHING: Final = Arrival([], None)
 
@@ -35,14 +34,14 @@ class ReorderBuffer:
     """The trade ids of one symbol.
 
     Attributes:
-        expected: the id that must come next; None before the first trade.
-        buffered: trades beyond a hole, by id.
-        unresolved: ids of holes that were given up.
-        duplicates: how many trades came again.
+        expected: next id; None before the first trade.
+        buffered: trades after a gap, by id.
+        unresolved: missing ids of flushed gaps.
+        duplicates: number of duplicates.
     """
 
     MAX_TOMBSTONES: Final = 1000
-    """Ranges of absent ids that are remembered after they were passed over: should one come all the same, it is new."""
+    """Maximum number of ranges of absent ids below `expected`: a trade with such an id is not a duplicate."""
 
     __slots__ = (
         "_absent",
@@ -61,22 +60,20 @@ class ReorderBuffer:
         self.buffered: dict[int, Trade] = {}
         self.unresolved: list[IdRange] = []
         self.duplicates = 0
-        self._head = (
-            -1
-        )  # the newest id that waits; of use only while something waits, or where ids only increase
-        # Kept and not worked out from what waits: it is looked at for each trade that comes while thousands wait.
+        self._head = -1  # newest buffered id; valid only while trades are buffered, or with increasing ids
+        # Maintained incrementally: with thousands of buffered trades it is needed for each new one.
         self._gaps: list[IdRange] = []
         self._absent: list[IdRange] = []
         self._tombstones: list[IdRange] = []
         self._conflicts: dict[int, list[Trade]] = {}
 
     def resume_after(self, trade_id: int, unresolved: list[IdRange]) -> None:
-        """Start where an earlier process stopped: `trade_id` was published, the ids in `unresolved` are still missing."""
+        """Resume from a checkpoint: `trade_id` was published, the `unresolved` ids are missing."""
         self.expected = trade_id + 1
         self.unresolved = merged(unresolved)
 
     def is_known(self, trade_id: int) -> bool:
-        """Whether a trade of this id was let go on before, and is not one that is still missing."""
+        """Return whether a trade with this id was published before; missing ids are not known."""
         return (
             self.expected is not None
             and trade_id < self.expected
@@ -85,13 +82,13 @@ class ReorderBuffer:
         )
 
     def lacks(self, trade_id: int) -> bool:
-        """Whether the id is known to be missing, or absent."""
+        """Return whether the id is missing or absent."""
         return any(
             contains(ids, trade_id) for ids in (self.unresolved, self._gaps, self._tombstones, self._absent)
         )
 
     def arrive(self, trade: Trade) -> Arrival:
-        """Take in a trade, from the stream or fetched later."""
+        """Add a trade of the stream or of a backfill."""
         trade_id = trade.trade_id
         if self.expected is None or trade_id == self.expected:
             self.expected = trade_id + 1
@@ -103,7 +100,7 @@ class ReorderBuffer:
             if same_trade(self.buffered[trade_id], trade):
                 self.duplicates += 1
             else:
-                # Goes on behind the first, for whoever stores them to tell of.
+                # Published after the first one: consumers report the conflict.
                 self._conflicts.setdefault(trade_id, [])[MAX_CONFLICTS:] = [trade]
             return _NOTHING
         newest = self._head if self.buffered else self.expected - 1
@@ -114,16 +111,16 @@ class ReorderBuffer:
             return _NOTHING
         self._head = trade_id
         self._gaps += self._not_absent(IdRange(newest + 1, trade_id - 1))
-        ready = self._release()  # not empty only where every id before it is known to be absent
+        ready = self._release()  # empty unless every id before it is absent
         return Arrival(
             ready, IdRange(newest + 1, trade_id - 1) if trade_id > newest + 1 and not ready else None
         )
 
     def skip(self, trade_id: int) -> IdRange | None:
-        """Go on without `trade_id`, which exists and cannot be used, and without the ids before it; those given up now.
+        """Skip a rejected `trade_id` and the missing ids before it; return the ids that become unresolved.
 
-        None where it changes nothing: it has come, it is missing already, or what comes next will show it to be. While
-        trades wait in the reorder buffer, the next one does.
+        Return None if nothing changes: the id was received, is missing already, or becomes missing by the next trade,
+        as while trades are buffered.
         """
         if self.expected is None or trade_id < self.expected or self.buffered:
             return None
@@ -135,9 +132,9 @@ class ReorderBuffer:
         return skipped
 
     def mark_absent(self, ids: IdRange) -> list[Trade]:
-        """The venue says that `ids` do not exist; the trades that may be published now.
+        """Mark `ids` as absent at the venue; return the trades to publish now.
 
-        What waits exists, whatever the venue says.
+        Ids of buffered trades exist, whatever the venue returned.
         """
         self._add_tombstones(within(self.unresolved, ids))
         self.unresolved = without(self.unresolved, ids)
@@ -150,14 +147,14 @@ class ReorderBuffer:
 
     @property
     def newest(self) -> int | None:
-        """The newest id that has come, published or waiting; None before the first trade."""
+        """Newest id, published or buffered; None before the first trade."""
         if self.expected is None:
             return None
         return self._head if self.buffered else self.expected - 1
 
     @property
     def newest_received(self) -> int:
-        """The newest id whose trade has come, and not only one beyond it or one that cannot be used; -1: none."""
+        """Newest id with a received and valid trade; -1 without one."""
         newest = -1 if self.newest is None else self.newest
         for first, last in reversed(self.missing()):
             if last < newest:
@@ -166,15 +163,15 @@ class ReorderBuffer:
         return newest
 
     def gaps(self) -> list[IdRange]:
-        """The missing ids before the newest trade that waits."""
+        """Return the missing ids before the newest buffered trade."""
         return list(self._gaps)
 
     def missing(self) -> list[IdRange]:
-        """Every id that is known to be missing, late or not."""
+        """Return every missing id, unresolved or not."""
         return [*self.unresolved, *self._gaps]
 
     def unpublished(self, ids: IdRange) -> list[IdRange]:
-        """The part of `ids` that publishing has not come to yet, without what is known to be absent."""
+        """Return the part of `ids` that is neither published nor absent."""
         if self.expected is None or self.expected > ids.last:
             return []
         left = [IdRange(max(self.expected, ids.first), ids.last)]
@@ -183,7 +180,7 @@ class ReorderBuffer:
         return left
 
     def flush(self) -> list[Trade]:
-        """Go on without what is missing: every waiting trade, in order."""
+        """Return all buffered trades in order; the missing ids become unresolved."""
         self.unresolved = merged([*self.unresolved, *self._gaps])
         self._gaps = []
         released = [self.buffered[trade_id] for trade_id in sorted(self.buffered)]
@@ -215,7 +212,7 @@ class ReorderBuffer:
             self._tombstones = merged([*self._tombstones, *absent])[-self.MAX_TOMBSTONES :]
 
     def _release(self) -> list[Trade]:
-        """The trades that wait for nothing any more; moves `expected` past them and past absent ids."""
+        """Return the buffered trades without a gap before them; advance `expected` over them and over absent ids."""
         if self.expected is None or not (self.buffered or self._absent):
             return []
         released: list[Trade] = []
@@ -225,7 +222,7 @@ class ReorderBuffer:
                 released.append(trade)
                 self.expected += 1
                 continue
-            # Absent ids are skipped only to reach a trade beyond them: ids after the newest trade are not known yet.
+            # Absent ids are skipped only up to a buffered trade: nothing is known about ids after the newest trade.
             skipped = within(self._absent, IdRange(self.expected, self.expected))
             if not (skipped and self.buffered):
                 break
@@ -236,21 +233,21 @@ class ReorderBuffer:
         return self._with_conflicts(released)
 
     def _with_conflicts(self, released: list[Trade]) -> list[Trade]:
-        """`released`, each followed by what came with its id and another content."""
+        """Return `released`, each followed by the buffered trades with the same id and other content."""
         if not self._conflicts:
             return released
         return [each for trade in released for each in (trade, *self._conflicts.pop(trade.trade_id, ()))]
 
 
 class IncreasingIds(ReorderBuffer):
-    """The trade ids of one symbol where they rise without being contiguous: a repeat can be told, a gap cannot.
+    """Increasing but not contiguous trade ids: duplicates can be detected, gaps cannot.
 
-    Nothing is ever missing or waits here. A trade may come somewhat late, as when two connections overlap, so the ids
-    of the newest trades are remembered one by one.
+    No id is missing and no trade is buffered. Trades may be slightly out of order, for example with overlapping
+    connections, so the newest ids are kept individually.
     """
 
     MAX_RECENT_IDS: Final = 10_000
-    """Ids that are known one by one; whatever is not above the oldest that was forgotten counts as known."""
+    """Number of ids kept individually; ids up to the newest discarded one count as known."""
 
     __slots__ = ("_known_to", "_recent_ids")
 
@@ -260,19 +257,19 @@ class IncreasingIds(ReorderBuffer):
         self._recent_ids: dict[int, None] = {}
 
     def is_known(self, trade_id: int) -> bool:
-        """Whether a trade of this id was let go on before, or is as old as those."""
+        """Return whether a trade with this id was published, or is older than the kept ids."""
         return trade_id <= self._known_to or trade_id in self._recent_ids
 
     def skip(self, _trade_id: int) -> IdRange | None:
-        """Nothing is known to be missing where ids only increase."""
+        """Return None: gaps cannot be detected."""
         return None
 
     def resume_after(self, trade_id: int, _late: list[IdRange]) -> None:
-        """Start where an earlier process stopped: `trade_id` was published."""
+        """Resume from a checkpoint: `trade_id` was published."""
         self._known_to = self._head = trade_id
 
     def arrive(self, trade: Trade) -> Arrival:
-        """Take in a trade: it is published unless it has come before."""
+        """Add a trade: it is published unless it is known."""
         trade_id = trade.trade_id
         if trade_id <= self._known_to or trade_id in self._recent_ids:
             self.duplicates += 1
@@ -287,5 +284,5 @@ class IncreasingIds(ReorderBuffer):
 
     @property
     def newest(self) -> int | None:
-        """The newest id that has come; None before the first trade."""
+        """Newest id; None before the first trade."""
         return None if self._head < 0 else self._head

@@ -1,4 +1,4 @@
-"""Names of symbols with their id series, and encoders of a series."""
+"""Keys of a symbol's id series in memory, and encoders of its messages."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,22 +8,22 @@ from msgspec.structs import replace
 from marketfeed_wire import BookTicker, Trade, encode
 
 _SEPARATOR: Final = "\0"
-"""No part of a symbol."""
+"""Does not occur in a symbol."""
 
 
 def series_key(symbol: str, id_series: int) -> str:
-    """The name that acknowledgements of a symbol's trades are noted by."""
+    """Return the key of a symbol's series in `Publisher.acknowledged_trade_ids`."""
     return f"{symbol}{_SEPARATOR}{id_series}" if id_series else symbol
 
 
 def split_series_key(name: str) -> tuple[str, int]:
-    """What `series_key` made the name of."""
+    """Return symbol and id series of a `series_key`."""
     symbol, _, id_series = name.partition(_SEPARATOR)
     return symbol, int(id_series or 0)
 
 
 def encoder(id_series: int) -> Callable[[Trade | BookTicker], bytes]:
-    """What encodes messages of a series; those that the venue's mapper makes are of the first."""
+    """Return the encoder of a series; messages of the mapper have series 0."""
     if not id_series:
         return encode
     return lambda message: encode(replace(message, id_series=id_series))

@@ -1,4 +1,4 @@
-"""One symbol on its way through the worker, whichever connection brings it."""
+"""State of one symbol, independent of its connection."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,42 +15,41 @@ from marketfeed_workers.stream.trade_times import SPARE, TradeTimes
 from marketfeed_workers.venues.venue import BestQuote, Fetched
 
 MIN_REJECTED_IN_A_ROW: Final = 3
-"""So many rejected messages without a good one between them are no odd message, but an odd feed."""
+"""Consecutive rejected messages that mean a broken feed instead of an odd message."""
 MAX_SEEN: Final = 1000
 
 
 @dataclass(slots=True)
 class SymbolFlow:
-    """What the worker knows of one symbol.
+    """State of one symbol.
 
     Attributes:
-        key: the key of its Kafka records.
-        trades, quotes: how many were read.
-        gaps: jumps of which something is still missing.
-        first_trades: the first trades of a symbol that Kafka remembers nothing of, until it has word that they begin here.
-        gap_record_times: first id -> when an earlier process last told of a gap there, where one may open once more.
-        trade_times: of trades before holes: where holes are looked for by time.
-        new_gaps: holes that were met and not yet counted.
-        unacknowledged: batch -> ids of gaps that it published and that Kafka has not acknowledged.
-        resumed_id: the trade id that it went on after; -1 where it began anew.
-        gap_update_scheduled: its gaps are looked at soon.
-        known_to: the last id of a gap that an earlier process knew of and that this one has not come to yet;
-            MAX_ID while trades are held back.
-        id_series, quote_series: of its trades' and its quotes' ids: how often the venue has begun them again.
-        first_id: where a new series of trades begins, until Kafka has word of that.
-        suspected_reset: trades that are held back until it is known whether the ids begin again.
-        low_quotes: quotes below the newest update id, likewise.
-        checkpoint_time_us: when the trade was matched after which an earlier process stopped, or a time soon after.
-        checkpoint_is_exact: whether it is that trade's own time.
-        is_gap_unverified: the venue may have begun the ids again, and have come further than ours meanwhile: the
-            connection was away for long, or fetched trades were late for their ids; until REST or a trade has shown.
-        has_late_rows: fetched trades were late for their ids, and nothing has shown yet why.
-        unverified_responses: how often REST has answered since then and that showed nothing.
-        verified_us: the venue's time when REST last showed that the ids go on.
-        is_start_checked: REST was asked at the start whether the ids go on after those of an earlier process.
-        conflicts: repeats with another content than was read before.
-        unproven: repeats that were published because nothing is left here to compare them with.
-        rejected_in_a_row: messages that were rejected since the last good one before them.
+        key: key of its Kafka records.
+        trades, quotes: number of received messages.
+        gaps: gaps that are not closed.
+        first_trades: first trades of a series, held until its start is acknowledged.
+        gap_record_times: first id -> time of an earlier process's record of a gap there, which may open again.
+        trade_times: times of trades before gaps, for backfill by time.
+        new_gaps: number of new gaps that are not counted yet.
+        unacknowledged: batch -> ids of gaps that it published and that are not acknowledged.
+        resumed_id: trade id of the checkpoint; -1 without one.
+        gap_update_scheduled: whether an update of the gaps is scheduled.
+        known_to: last id of a recovered gap that is still above the expected id; MAX_ID while trades are held.
+        id_series, quote_series: number of id resets of its trades and quotes.
+        first_id: first id of a new series of trades, until it is acknowledged.
+        suspected_reset: trades held until an id reset is confirmed or excluded.
+        low_quotes: the same for quotes below the newest update id.
+        checkpoint_time_us: time of the trade of the checkpoint, or soon after.
+        checkpoint_is_exact: whether it is the trade's own time.
+        is_gap_unverified: ids may have been reset and have passed the newest known one, after an outage or because
+            fetched trades were late for their ids; until REST or a trade decides.
+        has_late_rows: fetched trades were late for their ids, for an undetermined reason.
+        unverified_responses: number of responses of REST without a decision since then.
+        verified_us: the venue's time when REST last excluded a reset.
+        is_start_checked: whether a reset was checked for at start.
+        conflicts: number of duplicates with other content.
+        unproven: number of duplicates published because no copy is left to compare them with.
+        rejected_in_a_row: number of rejected messages since the last valid one.
     """
 
     symbol: str
@@ -93,25 +92,27 @@ class SymbolFlow:
     _seen: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Have messages carry the series."""
+        """Set key and encoders of the series."""
         self.series_key = series_key(self.symbol, self.id_series)
         self.encode = encoder(self.id_series)
         self.encode_quote = encoder(self.quote_series)
 
     @property
     def newest_time_us(self) -> int | None:
-        """About when the newest trade was matched that was published, by this process or the one before."""
+        """Approximate time of the newest published trade, of this process or the one before."""
         known_us = self.checkpoint_time_us if self.last_trade_time_us is None else self.last_trade_time_us
-        newest = self.sequence.buffered.get(self.sequence.newest or 0)  # the newest may wait behind a hole
+        newest = self.sequence.buffered.get(
+            self.sequence.newest or 0
+        )  # the newest may be in the reorder buffer
         return known_us if newest is None else max(newest.trade_time_us, known_us or 0)
 
     def begin_in_series(self, id_series: int) -> None:
-        """Begin in a later series than the first."""
+        """Begin with a series other than the first."""
         self.id_series = id_series
         self.__post_init__()
 
     def resume_series(self, checkpoint: Progress | None, quotes: QuoteProgress | None) -> None:
-        """Go on in the id series in which an earlier process stopped."""
+        """Continue the id series of the checkpoints."""
         if checkpoint is not None:
             self.id_series = checkpoint.id_series
             self.checkpoint_is_exact = checkpoint.trade_time_us is not None
@@ -129,13 +130,17 @@ class SymbolFlow:
         self.__post_init__()
 
     def resume(self, trade_id: int, gaps: list[Gap], acknowledged_time_us: int | None = None) -> None:
-        """Go on where an earlier process stopped, still wanting what it could not get.
+        """Resume from a checkpoint with the gaps that are not closed.
 
-        `acknowledged_time_us`: about when `trade_id` was matched; None where nobody knows.
+        Args:
+            trade_id: last acknowledged trade id.
+            gaps: records of the gaps.
+            acknowledged_time_us: approximate time of `trade_id`; None if unknown.
         """
-        # Also those beyond: their words came to Kafka, the progress that passed them did not. They will come to an end.
+        # Also gaps above the checkpoint, whose records were acknowledged before the next checkpoint: they still need a
+        # final record.
         entries = [restore(gap) for gap in gaps if gap.missing]
-        # Also of a gap that the checkpoint lies in: what is missing before that comes late.
+        # Also of a gap around the checkpoint: its ids below the checkpoint are unresolved.
         missing = merged(IdRange(*each) for gap in gaps for each in gap.missing)
         unresolved = within(missing, IdRange(0, trade_id))
         self.sequence.resume_after(trade_id, unresolved)
@@ -151,7 +156,7 @@ class SymbolFlow:
             self.trade_times.add(trade_id, acknowledged_time_us)
 
     def adopt(self, gaps: Sequence[Gap]) -> None:
-        """Take over the newest records of gaps where another process wrote them after this one had begun.
+        """Adopt the newest records of gaps that another process wrote after the start of this one.
 
         A gap that this process has met with other bounds has a record of its own; without this the other one would
         stay unresolved until the next start.
@@ -171,7 +176,7 @@ class SymbolFlow:
                 entry.record_time_us, entry.published = gap.updated_time_us, None
 
     def accept(self, trade: Trade, now_us: int) -> list[Trade]:
-        """The trades that may be published now that `trade` came."""
+        """Add a trade; return the trades that can be published now."""
         ready, gap = self.sequence.arrive(trade)
         if gap is not None:
             self.new_gaps += 1
@@ -180,7 +185,7 @@ class SymbolFlow:
         return ready
 
     def reject(self, trade_id: int, reason: str, now_us: int) -> None:
-        """A trade of that id exists and cannot be used: its id is missing, unless another copy of it has come."""
+        """Note a rejected trade: its id is missing, unless a valid copy was received."""
         if self._rejected_after != self.trades:
             self._rejected_after, self.rejected_in_a_row = self.trades, 0
         self.rejected_in_a_row += 1
@@ -192,17 +197,17 @@ class SymbolFlow:
             if known is not None and known.proof == FROM_STREAM:
                 known.proof = why
             elif trade_id > (self.sequence.newest or 0):
-                self._rejected_ahead = (trade_id, why)  # the next trade shows it to be missing
+                self._rejected_ahead = (trade_id, why)  # the next trade opens the gap
             return
         last = self.gaps[-1] if self.gaps else None
         if last is not None and last.proof == why and last.ids.last == gap.first - 1:
-            # One gap that grows, and not one for each message of an odd feed; published anew with what was added.
+            # One growing gap instead of one per message of a broken feed; its record is published again.
             last.ids, last.state, last.published = IdRange(last.ids.first, gap.last), "open", None
             return
         self._open_gap(gap, now_us, why)
 
     def skip_rejected(self, now_us: int) -> None:
-        """Open the gap of ids that were rejected before the symbol had begun, where nothing shows it otherwise."""
+        """Open the gap of ids that were rejected before the symbol's first trade."""
         trade_id, why = self._rejected_ahead
         gap = self.sequence.skip(trade_id)
         if gap is not None:
@@ -210,27 +215,27 @@ class SymbolFlow:
 
     @property
     def has_not_begun(self) -> bool:
-        """Whether nothing of the series has come yet, and Kafka has no word of where it begins."""
+        """Whether the series has neither a trade nor a checkpoint yet."""
         return self.sequence.expected is None and self.first_id is None and not self.first_trades
 
     def _open_gap(self, gap: IdRange, now_us: int, proof: str) -> None:
         after_us = self.last_trade_time_us or self.time_before(gap.first)
         known = [entry for entry in self.gaps if entry.ids.first == gap.first]
         self.gaps = [entry for entry in self.gaps if entry not in known]
-        told_us = self.gap_record_times.pop(gap.first, -1)
+        record_us = self.gap_record_times.pop(gap.first, -1)
         self.gaps.append(
-            GapEntry(gap, now_us, after_us, proof=proof, has_record=bool(known), record_time_us=told_us)
+            GapEntry(gap, now_us, after_us, proof=proof, has_record=bool(known), record_time_us=record_us)
         )
         if after_us is not None:
             self.trade_times.add(gap.first - 1, after_us)
 
     @property
     def is_rejecting(self) -> bool:
-        """Whether the newest messages of the symbol were rejected, several in a row. For any thread."""
+        """Whether several of the newest messages in a row were rejected. For any thread."""
         return self.rejected_in_a_row >= MIN_REJECTED_IN_A_ROW and self._rejected_after == self.trades
 
     def is_first_seen(self, message: str) -> bool:
-        """Whether a message that REST returns again and again is to be kept: the first time it is seen."""
+        """Return whether REST returns this message for the first time."""
         if message in self._seen:
             return False
         self._seen[message] = None
@@ -239,7 +244,7 @@ class SymbolFlow:
         return True
 
     def accept_fetched(self, fetched: Fetched, now_us: int) -> list[Trade]:
-        """The trades that may be published now that the venue answered."""
+        """Add the result of a request; return the trades that can be published now."""
         answered = [*of_ids(trade.trade_id for trade in fetched.trades), *fetched.absent]
         for entry in self.gaps:
             if within(answered, entry.ids):
@@ -255,14 +260,14 @@ class SymbolFlow:
         return ready
 
     def update_last_trade_time(self, published: list[Trade]) -> None:
-        """Remember when the newest trade was matched: a late one or a repeat does not set it back."""
+        """Advance the time of the newest trade; late trades and duplicates do not set it back."""
         if published:
             newest_us = max(trade.trade_time_us for trade in published)
             if self.last_trade_time_us is None or newest_us > self.last_trade_time_us:
                 self.last_trade_time_us = newest_us
 
     def track_gap_trades(self, batch: int, trades: list[Trade]) -> bool:
-        """Remember which ids of gaps are in `batch`, until Kafka has acknowledged it; whether there are any."""
+        """Track the ids of gaps in `batch` until its acknowledgement; return whether there are any."""
         gaps = merged(entry.ids for entry in self.gaps)
         ids = common(of_ids(trade.trade_id for trade in trades), gaps) if gaps else []
         if ids:
@@ -270,14 +275,14 @@ class SymbolFlow:
         return bool(ids)
 
     def update_gaps(self) -> list[GapEntry]:
-        """Bring every gap up to date; those whose state changed."""
+        """Update every gap; return those whose state changed."""
         if not self.gaps:
             return []
         unacknowledged = merged(ids for batch in self.unacknowledged.values() for ids in batch)
         return [entry for entry in self.gaps if entry.update(self.sequence, unacknowledged)]
 
     def remove_gaps(self, *, is_done: Callable[[GapEntry], bool]) -> None:
-        """Forget the gaps that are done."""
+        """Remove the gaps for which `is_done` is true."""
         self.gaps = [entry for entry in self.gaps if not is_done(entry)]
         if not self.gaps:
             self.trade_times.clear()
@@ -287,21 +292,21 @@ class SymbolFlow:
                 self.trade_times.prune(first for first, _ in missing)
 
     def time_before(self, trade_id: int) -> int | None:
-        """About when the newest trade before `trade_id` was matched of which that is known; None when of none."""
+        """Return the approximate time of the newest trade before `trade_id` with a known time; None without one."""
         before_us = self.trade_times.before(trade_id)
         return self.last_trade_time_us if before_us is None else before_us
 
     def best_quote(self) -> BestQuote | None:
-        """The newest best bid and ask that the stream has delivered; None before the first, or where it is none."""
+        """Return the newest best bid and ask of the stream; None before the first, or if it is invalid."""
         quote = self.last_quote
         if quote is None:
             return None
         written = (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)
-        # The stream's decimals are not checked on their way: consumers do that.
+        # Decimals of quotes are not validated by the mapper.
         return BestQuote(*map(Decimal, written)) if all(map(is_decimal, written)) else None
 
     def is_of_new_series(self, fetched: Fetched, now_us: int) -> bool:
-        """Whether a fetched trade is later than the newest, though its id is lower: the ids may have begun again."""
+        """Return whether a fetched trade has a lower id and a later time than the newest: a possible id reset."""
         newest_us, newest_id = self.newest_time_us, self.sequence.newest_received
         if newest_us is None:
             return False
@@ -313,12 +318,12 @@ class SymbolFlow:
 
     @property
     def missing(self) -> int:
-        """How many trade ids are known to be missing."""
+        """Number of missing trade ids."""
         return total(self.sequence.missing())
 
     @property
     def blocking_gaps(self) -> list[int]:
-        """The first ids of the gaps that trades are held back behind."""
+        """First ids of the gaps that block the reorder buffer."""
         if not self.sequence.buffered:
             return []
         expected = self.sequence.expected or 0

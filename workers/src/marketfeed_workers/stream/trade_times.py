@@ -1,15 +1,15 @@
-"""About when trades before holes were matched: where a hole is looked for by time. Pure."""
+"""Approximate times of trades before gaps, for backfill by time. Pure."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Final
 
 SPARE: Final = 100
-"""Times that may be kept beyond those that are of use, so that looking for these is rare."""
+"""Number of unneeded times that may be kept, so that pruning is rare."""
 
 
 class TradeTimes:
-    """Times of trades, by id; `prune` keeps as many as there are holes."""
+    """Times of trades by id."""
 
     __slots__ = ("_ids", "_times")
 
@@ -21,22 +21,22 @@ class TradeTimes:
         return len(self._ids)
 
     def add(self, trade_id: int, time_us: int) -> None:
-        """The trade was matched about then."""
+        """Add the approximate time of a trade."""
         if trade_id not in self._times:
             insort(self._ids, trade_id)
         self._times[trade_id] = time_us
 
     def before(self, trade_id: int) -> int | None:
-        """When the newest trade before `trade_id` was matched of which that is known; None when of none."""
+        """Return the time of the newest trade before `trade_id` with a known time; None without one."""
         at = bisect_left(self._ids, trade_id)
         return self._times[self._ids[at - 1]] if at else None
 
     def prune(self, first_ids: Iterable[int]) -> None:
-        """Keep the newest before each of these ids, and the newest of all."""
+        """Keep the newest time before each of these ids, and the newest of all."""
         places = {bisect_left(self._ids, first_id) - 1 for first_id in first_ids} | {len(self._ids) - 1}
         self._ids = [self._ids[place] for place in sorted(places) if place >= 0]
         self._times = {trade_id: self._times[trade_id] for trade_id in self._ids}
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all times."""
         self._ids, self._times = [], {}

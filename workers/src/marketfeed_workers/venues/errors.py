@@ -1,28 +1,28 @@
-"""What can go wrong between a worker and its venue.
+"""Errors of a venue.
 
 VenueError
-├── BadFrame          a frame that is not what the venue's protocol says; counted, the stream goes on
-├── Unreachable       no connection, cut, time-out, 5xx: try again after a growing delay
-│   ├── Limited       429 or 418: try again after the delay that the venue names
-│   └── UnknownSymbol the venue has no such symbol, and says so
-└── Refused           451 or 403: the venue does not serve us; trying again only makes it worse
+├── BadFrame          a frame that violates the venue's protocol; counted and skipped
+├── Unreachable       no connection, connection lost, timeout, 5xx: retried with backoff
+│   ├── Limited       429 or 418: retried after Retry-After
+│   └── UnknownSymbol the venue does not list the symbol
+└── Refused           451 or 403: the venue does not serve this address; retried slowly
 """
 
 from typing import Final
 
 REFUSED_SECONDS: Final = 300.0
-"""How long a venue that refuses us over REST is left alone: what refuses an address is lifted, if ever, by people. Less
-than the window of the alert MarketfeedVenueRefusing, which would come and go otherwise."""
+"""Retry interval after a refusal, which only people can lift. Less than the window of the alert
+MarketfeedVenueRefusing, which would flap otherwise."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 3 * 86_400.0
-"""The longest ban that exchanges tell of. Whoever names more has not named a delay."""
+"""The longest documented ban; a larger Retry-After is not a delay."""
 
 
 class VenueError(Exception):
-    """Base of everything a venue can do to us.
+    """Base of the errors of a venue.
 
     Attributes:
-        reason: a constant for metrics and conditions, such as "region_refused".
+        reason: constant for metrics and conditions, such as "region_refused".
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -31,21 +31,21 @@ class VenueError(Exception):
 
 
 class BadFrame(VenueError):
-    """A frame that cannot be read; the message names the field and shows the frame's start."""
+    """An invalid frame; the message has the field and the start of the frame."""
 
     def __init__(self, message: str) -> None:
         super().__init__("bad_frame", message)
 
 
 class Unreachable(VenueError):
-    """The venue could not be reached or broke off: try again after a growing delay."""
+    """The venue could not be reached or closed the connection; retry with backoff."""
 
 
 class Limited(Unreachable):
-    """The venue asks us to slow down (429) or has banned this address for a while (418).
+    """The address is rate limited (429) or banned (418).
 
     Attributes:
-        retry_after_seconds: how long the venue wants to be left alone.
+        retry_after_seconds: delay before the next request.
     """
 
     def __init__(self, reason: str, message: str, retry_after_seconds: float) -> None:
@@ -54,30 +54,34 @@ class Limited(Unreachable):
 
 
 class UnknownSymbol(Unreachable):
-    """The venue has no symbol of that name; asked for nothing else, this is an answer."""
+    """The venue does not list the symbol."""
 
 
 class Refused(VenueError):
-    """The venue refuses us for good: region (451) or firewall (403)."""
+    """The venue refuses this address: region (451) or firewall (403)."""
 
 
 def error_for_status(status: int, retry_after: str | None, where: str) -> VenueError:
-    """The error that an HTTP status of a venue stands for, at a WebSocket handshake or over REST.
+    """Return the error for an HTTP status of a WebSocket handshake or a REST response.
 
-    `retry_after` is the header of that name: seconds, or None. `where` names the address in the message.
-    Statuses as exchanges use them: 429 rate limit, 418 banned for ignoring it, 451 restricted region,
-    403 web application firewall.
+    Statuses as used by exchanges: 429 rate limit, 418 banned for ignoring it, 451 restricted region, 403 web
+    application firewall.
+
+    Args:
+        status: HTTP status.
+        retry_after: the Retry-After header in seconds, or None.
+        where: URL for the message.
     """
     match status:
         case 451:
-            return Refused("region_refused", f"{where} answered 451: the venue does not serve this region")
+            return Refused("region_refused", f"{where} returned 451: the venue does not serve this region")
         case 403:
-            return Refused("forbidden", f"{where} answered 403: the venue's firewall refuses this address")
+            return Refused("forbidden", f"{where} returned 403: the venue's firewall refuses this address")
         case 429 | 418:
-            # At least a second: a zero, taken at its word, would have us ask again at once and for ever.
+            # At least a second: zero would be a busy loop.
             seconds = max(1.0, float(retry_after)) if retry_after and retry_after.isdecimal() else 60.0
             seconds = min(seconds, MAX_RETRY_AFTER_SECONDS)
             name = "rate_limited" if status == 429 else "banned"
-            return Limited(name, f"{where} answered {status}: wait {seconds:g} s", seconds)
+            return Limited(name, f"{where} returned {status}: retry after {seconds:g} s", seconds)
         case _:
-            return Unreachable(f"http_{status}", f"{where} answered HTTP {status}")
+            return Unreachable(f"http_{status}", f"{where} returned HTTP {status}")

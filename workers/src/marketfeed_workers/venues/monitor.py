@@ -1,4 +1,4 @@
-"""Watches the venue over REST: its clock, and which symbols trade."""
+"""Monitoring of the venue over REST: its clock, and which symbols trade."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ DELISTED: Final = "delisted"
 
 
 class VenueMonitor:
-    """Run `run` as a task.
+    """Monitors the venue; run `run` as a task.
 
     Attributes:
-        not_trading: symbols that are read but not trading now -> their status.
+        not_trading: assigned symbols that do not trade -> status.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class VenueMonitor:
     ) -> None:
         self.not_trading: dict[str, str] = {}
         self._received: dict[str, int] = {}
-        """Symbol that the listing does not have -> how many messages of it had come when it was asked about."""
+        """Symbol without a listing entry -> number of its messages at the last check."""
         self._symbols_due = asyncio.Event()
         self._rest = rest
         self._pipeline = pipeline
@@ -47,7 +47,7 @@ class VenueMonitor:
         pipeline.on_rejected = self._clock_due.set
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Monitor until cancelled."""
         async with asyncio.TaskGroup() as group:
             clock = self._every(
                 "clock", CLOCK_SECONDS, MIN_CLOCK_SECONDS, self._measure_clock, self._clock_due
@@ -59,12 +59,12 @@ class VenueMonitor:
             group.create_task(symbols, name="symbols")
 
     def request_listing(self) -> None:
-        """Have the listing read before its time, at most every MIN_SYMBOLS_SECONDS."""
+        """Request the listing before its next interval, at most every MIN_SYMBOLS_SECONDS."""
         self._symbols_due.set()
 
     @property
     def delisted(self) -> list[str]:
-        """The symbols that the venue does not list any more. For any thread."""
+        """Delisted symbols. For any thread."""
         return [symbol for symbol, status in list(self.not_trading.items()) if status == DELISTED]
 
     async def _every(
@@ -75,7 +75,7 @@ class VenueMonitor:
         work: Callable[[], Awaitable[None]],
         due: asyncio.Event,
     ) -> None:
-        """Do `work` every `seconds`, or when it is `due`; at most every `min_seconds`."""
+        """Run `work` every `seconds`, or when `due` is set; at most every `min_seconds`."""
         failing = logs.Episode(log, "REST requests failing", "REST requests recovered")
         while True:
             delay = seconds
@@ -87,7 +87,7 @@ class VenueMonitor:
                     delay = max(seconds, REFUSED_SECONDS)
                 self._counters.failures[error.reason] += 1
                 failing.begin(request=name, reason=str(error))
-            # What refuses us is not asked again before its time, whatever is due.
+            # After a refusal the delay is kept even if `due` is set.
             soonest = min_seconds if delay == seconds else delay
             await asyncio.sleep(soonest)
             with contextlib.suppress(TimeoutError):
@@ -117,13 +117,13 @@ class VenueMonitor:
             await self._check_listing(symbol)
 
     async def _check_listing(self, symbol: str) -> None:
-        """Ask about a symbol that the listing does not have: its entry may only be one that cannot be read."""
+        """Confirm by name that a symbol without a valid listing entry is delisted."""
         is_listed = await self._rest.is_listed(symbol)
         flow = self._pipeline.flows.get(symbol)
         if flow is None:
             return
         received = flow.trades + flow.quotes
-        # What goes on delivering is not gone, whatever REST says.
+        # A symbol that delivers is not delisted, whatever REST returns.
         if not is_listed and self._received.get(symbol, received) == received:
             self._set_status(symbol, DELISTED)
         elif self.not_trading.get(symbol) == DELISTED:
@@ -131,14 +131,14 @@ class VenueMonitor:
         self._received[symbol] = received
 
     def check_deliveries(self) -> None:
-        """A symbol that delivers is not delisted."""
+        """Reset the status of delisted symbols that deliver."""
         for symbol in self.delisted:
             flow = self._pipeline.flows.get(symbol)
             if flow is not None and flow.trades + flow.quotes != self._received.get(symbol):
                 self._set_status(symbol, "")
 
     def _set_status(self, symbol: str, status: str) -> None:
-        """`status`: "" where it trades."""
+        """Set the status of a symbol; "" if it trades."""
         if status and self.not_trading.get(symbol) != status:
             log.warning("symbol trading stopped", symbol=symbol, status=status)
             self.not_trading[symbol] = status

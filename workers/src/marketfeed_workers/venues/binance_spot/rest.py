@@ -240,7 +240,7 @@ class BinanceRest:
 
     async def _by_history(self, query: "_Query") -> Fetched:
         first = query.ids.first
-        requested = IdRange(first, min(query.wanted[-1].last, first + _PAGE - 1))
+        requested = IdRange(first, min(query.needed[-1].last, first + _PAGE - 1))
         page = await self._rows(
             rows.TRADES,
             "historicalTrades",
@@ -305,10 +305,10 @@ class BinanceRest:
         since: int | None,
         proof: str,
     ) -> Fetched:
-        proven = rows.wanted_part(rows.prove(page.spans, since), query.wanted)
-        wanted = rows.wanted_rows(trades, query.wanted)
+        proven = rows.needed_part(rows.prove(page.spans, since), query.needed)
+        needed = rows.needed_rows(trades, query.needed)
         return Fetched(
-            [self._trade(query.symbol, row) for row in wanted],
+            [self._trade(query.symbol, row) for row in needed],
             proven.absent,
             proof,
             covered=proven.covered,
@@ -403,7 +403,7 @@ class _Query(NamedTuple):
     symbol: str
     ids: IdRange
     """The ids to request."""
-    wanted: list[IdRange]
+    needed: list[IdRange]
     """These and other missing ids, sorted: whatever a response covers of them is used."""
     near_time_us: int
     is_backfill: bool = False

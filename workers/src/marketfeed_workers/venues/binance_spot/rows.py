@@ -207,14 +207,14 @@ def prove(spans: Sequence[IdRange | None], since: int | None) -> Proof:
     return Proof(hull, absent)
 
 
-def wanted_part(proof: Proof, wanted: Sequence[IdRange]) -> Proof:
-    """Return the part of `proof` within `wanted`."""
-    reached = common(wanted, [proof.covered]) if proof.covered is not None else []
+def needed_part(proof: Proof, needed: Sequence[IdRange]) -> Proof:
+    """Return the part of `proof` within `needed`."""
+    reached = common(needed, [proof.covered]) if proof.covered is not None else []
     covered = IdRange(reached[0].first, reached[-1].last) if reached else None
-    return Proof(covered, common(wanted, proof.absent))
+    return Proof(covered, common(needed, proof.absent))
 
 
-def wanted_rows(rows: Sequence[Row], wanted: Sequence[IdRange]) -> list[Row]:
-    """Return the rows whose first id is in `wanted`, in order of id."""
-    is_wanted = membership(wanted)
-    return sorted((row for row in rows if is_wanted(row.ids.first)), key=lambda row: row.ids)
+def needed_rows(rows: Sequence[Row], needed: Sequence[IdRange]) -> list[Row]:
+    """Return the rows whose first id is in `needed`, in order of id."""
+    is_needed = membership(needed)
+    return sorted((row for row in rows if is_needed(row.ids.first)), key=lambda row: row.ids)

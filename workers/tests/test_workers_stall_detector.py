@@ -1,6 +1,6 @@
 """What the watch over single streams does with odd quotes, and with symbols that leave while REST is asked.
 
-A model of the venue answers as its REST side does; broker, publisher and pipeline are real.
+REST is a model of the venue's; broker, publisher and pipeline are real.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def quote_frame(update_id: int, bid: str) -> bytes:
 
 
 class Venue(VenueModel):
-    """With a best bid and ask, and answers that can be kept waiting."""
+    """A REST API with a best bid and ask, and responses that can be delayed."""
 
     def __init__(self, first_id: int) -> None:
         super().__init__(first_id)
@@ -58,7 +58,7 @@ class Venue(VenueModel):
 
 
 class Watch:
-    """A stream watch, one symbol on one connection, and the clock that it sees."""
+    """A stall detector, one symbol on one connection, and its clock."""
 
     def __init__(self, rig: Rig) -> None:
         self.now = 0.0
@@ -78,7 +78,7 @@ class Watch:
         return self.now
 
     async def look(self, seconds: float = 0.0) -> None:
-        """Look for so many seconds, and ask REST about what is due."""
+        """Observe for so many seconds, and run the due probes."""
         for _ in range(1 + int(seconds / CHECK_SECONDS)):
             for stream in self.streams.observe():
                 await self.streams._probe(stream, self.streams._streams[stream])
@@ -98,18 +98,18 @@ def best(bid: str) -> BestQuote:
 
 
 @pytest.mark.parametrize("bid", ["abc", "1e5000000", "NaN", "-1", "٣", "1_0", " 1"])
-async def test_quote_that_is_no_decimal_ends_nothing_and_is_no_stall(watch: Watch, bid: str) -> None:
+async def test_stall_detector_ignores_a_quote_that_is_not_decimal(watch: Watch, bid: str) -> None:
     watch.venue.best = best("100")
     watch.rig.pipeline.process([quote_frame(1, "100"), quote_frame(2, bid)])
     await watch.look(30)
     assert watch.rig.flow.last_quote is not None
-    assert watch.rig.flow.last_quote.bid_price == bid, "left to the consumers, as every quote is"
+    assert watch.rig.flow.last_quote.bid_price == bid, "the quote was not published unchanged"
     assert watch.state("quotes") == "idle"
     assert await watch.streams.undelivered(["btcusdt@bookTicker"]) == set()
     assert watch.renewed == []
 
 
-async def test_stall_after_such_a_quote_is_found(watch: Watch) -> None:
+async def test_stall_detector_detects_a_stall_after_an_invalid_quote(watch: Watch) -> None:
     watch.venue.best = best("100")
     watch.rig.pipeline.process([quote_frame(1, "abc")])
     await watch.look(10)
@@ -119,7 +119,7 @@ async def test_stall_after_such_a_quote_is_found(watch: Watch) -> None:
     assert watch.state("quotes") == "stalled"
 
 
-async def test_symbol_that_leaves_while_rest_is_asked_breaks_nothing(watch: Watch) -> None:
+async def test_stall_detector_symbol_removed_during_a_probe(watch: Watch) -> None:
     watch.streams.observe()
     watch.venue.trade()
     answer = watch.venue.pending = asyncio.Event()
@@ -131,7 +131,7 @@ async def test_symbol_that_leaves_while_rest_is_asked_breaks_nothing(watch: Watc
     assert await asked == set()
 
 
-async def test_symbol_that_comes_back_while_rest_is_asked_is_not_judged_by_what_it_was(watch: Watch) -> None:
+async def test_stall_detector_symbol_added_again_during_a_probe(watch: Watch) -> None:
     watch.streams.observe()
     liveness = watch.streams._streams[TRADES]
     for _ in range(2):
@@ -147,10 +147,10 @@ async def test_symbol_that_comes_back_while_rest_is_asked_is_not_judged_by_what_
     watch.streams.observe()
     answer.set()
     await probe
-    assert watch.renewed == [], "a stream that was subscribed this moment is stalled"
+    assert watch.renewed == [], "a stream that was just subscribed is stalled"
 
 
-async def test_backfill_of_a_symbol_that_left_before_the_request_was_sent_ends_quietly(
+async def test_backfill_of_a_symbol_removed_before_the_request(
     watch: Watch, make_settings: MakeSettings
 ) -> None:
     rig = watch.rig
@@ -166,13 +166,13 @@ async def test_backfill_of_a_symbol_that_left_before_the_request_was_sent_ends_q
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         desk._send_due(group)
         watch.now += 10
-        desk._send_due(group)  # the request is a task now, which has not begun
+        desk._send_due(group)  # the request is a task that has not started
         assert [request.ids for request in desk._in_flight.values()] == [IdRange(42, 43)]
         rig.pipeline.remove_symbol(SYMBOL)
     assert not desk._in_flight
 
 
-async def test_requests_of_backfill_say_that_they_are(watch: Watch, make_settings: MakeSettings) -> None:
+async def test_backfill_requests_are_marked(watch: Watch, make_settings: MakeSettings) -> None:
     rng = random.Random(1)  # noqa: S311
     rig, asked = watch.rig, asyncio.Event()
 
@@ -195,8 +195,8 @@ async def test_requests_of_backfill_say_that_they_are(watch: Watch, make_setting
         await running
 
 
-async def test_stream_that_is_not_verified_is_logged_once_and_once_when_it_is(watch: Watch) -> None:
-    """A line a probe: every five seconds for each stream while REST was away."""
+async def test_stall_detector_logs_failed_probes_once_with_their_end(watch: Watch) -> None:
+    """Each probe of each stream was logged during an outage of REST."""
     watch.venue.best = best("100")
     watch.rig.pipeline.process([quote_frame(1, "100")])
     watch.venue.answers = False
@@ -214,7 +214,7 @@ async def test_stream_that_is_not_verified_is_logged_once_and_once_when_it_is(wa
 
 
 @pytest.mark.parametrize("how", ["it delivers", "it leaves"])
-async def test_stream_that_is_not_verified_is_logged_once_more_when(watch: Watch, how: str) -> None:
+async def test_stall_detector_logs_failed_probes_again_when(watch: Watch, how: str) -> None:
     watch.venue.answers = False
     with capture_logs() as lines:
         await watch.look(30)

@@ -1,4 +1,4 @@
-"""Times of trades before holes: as many as there are holes, whatever comes."""
+"""Times of trades before gaps: bounded by the number of gaps."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ IDS = st.integers(0, 60)
 
 
 @given(st.dictionaries(IDS, st.integers(1, 1000)), st.sets(IDS))
-def test_what_is_forgotten_changes_no_answer(noted: dict[int, int], firsts: set[int]) -> None:
+def test_trade_times_prune_keeps_the_results(noted: dict[int, int], firsts: set[int]) -> None:
     times = TradeTimes()
     for trade_id, time_us in noted.items():
         times.add(trade_id, time_us)
@@ -30,8 +30,8 @@ def a_trade(trade_id: int) -> Trade:
     return Trade("binance_us", "BTCUSDT", trade_id, "1", "1", True, 1_000 * trade_id, None, 1, "backfill")
 
 
-def test_gap_that_stays_open_keeps_no_time_of_each_that_is_filled() -> None:
-    """One gap that cannot be filled kept a time of every jump and of every response after it, for ever."""
+def test_trade_times_are_bounded_while_a_gap_stays_open() -> None:
+    """One gap that cannot be filled kept a time of every gap and every response after it."""
     flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
     flow.resume(9, [])
     flow.accept(a_trade(20), 1)  # 10 to 19 stay missing
@@ -46,4 +46,4 @@ def test_gap_that_stays_open_keeps_no_time_of_each_that_is_filled() -> None:
         flow.remove_gaps(is_done=lambda entry: not entry.missing)
     assert [entry.ids for entry in flow.gaps] == [IdRange(10, 19)]
     assert len(flow.trade_times) <= SPARE + 2
-    assert flow.time_before(30_001) == 1_000 * 29_989, "the newest of all is of use to what comes next"
+    assert flow.time_before(30_001) == 1_000 * 29_989, "the newest time was pruned"

@@ -1,4 +1,4 @@
-"""A symbol is called delisted when the venue says so, and not when its listing has nothing of it to be read."""
+"""A symbol is delisted when the venue confirms it, and not when its listing entry is invalid."""
 # ruff: noqa: F811 - fixtures
 
 import asyncio
@@ -59,7 +59,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("entry", ODD, ids=str)
-async def test_symbol_whose_entry_cannot_be_read_is_not_delisted(
+async def test_listing_entry_that_is_invalid_does_not_delist_a_symbol(
     watch: Watch, api: Api, entry: object
 ) -> None:
     api.answers["bookTicker"] = QUOTE
@@ -67,7 +67,7 @@ async def test_symbol_whose_entry_cannot_be_read_is_not_delisted(
     assert ("bookTicker", {"symbol": SYMBOL}, "") in api.asked
 
 
-async def test_empty_listing_says_nothing(watch: Watch, api: Api) -> None:
+async def test_listing_that_is_empty_is_ignored(watch: Watch, api: Api) -> None:
     api.answers["bookTicker"] = refusal(-1121)
     with pytest.raises(Unreachable, match="empty"):
         await watch.read()
@@ -77,21 +77,21 @@ async def test_empty_listing_says_nothing(watch: Watch, api: Api) -> None:
     )
 
 
-async def test_status_stays_while_the_entry_cannot_be_read(watch: Watch, api: Api) -> None:
+async def test_listing_status_is_kept_while_the_entry_is_invalid(watch: Watch, api: Api) -> None:
     api.answers["bookTicker"] = QUOTE
     assert await watch.read({"symbol": SYMBOL, "status": "HALT"}, OTHER) == {SYMBOL: "HALT"}
     assert await watch.read(ODD[0], OTHER) == {SYMBOL: "HALT"}
     assert await watch.read(GOOD, OTHER) == {}
 
 
-async def test_symbol_is_delisted_once_the_venue_says_that_it_has_none_of_that_name(
+async def test_delisted_symbol_is_confirmed_by_name(
     watch: Watch,
     api: Api,
 ) -> None:
     api.answers["bookTicker"] = refusal(-1121)
     assert await watch.read(OTHER) == {SYMBOL: "delisted"}
     api.answers["bookTicker"] = QUOTE
-    assert await watch.read(OTHER) == {}, "it answers again, whatever the listing says"
+    assert await watch.read(OTHER) == {}, "the symbol is listed again"
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,16 @@ async def test_symbol_is_delisted_once_the_venue_says_that_it_has_none_of_that_n
     [refusal(-1100), refusal(-1121, 404), refusal(-1003, 429), lambda _: web.Response(status=400, text="no"),
      lambda _: web.Response(status=500)],
 )  # fmt: skip
-async def test_any_other_refusal_is_no_word_on_the_symbol(watch: Watch, api: Api, answer: object) -> None:
+async def test_delisted_symbol_is_not_concluded_from_other_errors(
+    watch: Watch, api: Api, answer: object
+) -> None:
     api.answers["bookTicker"] = answer
     with pytest.raises(Unreachable):
         await watch.read(OTHER)
     assert watch.symbols.not_trading == {}
 
 
-async def test_symbol_that_delivers_is_not_delisted(watch: Watch, api: Api) -> None:
+async def test_delisted_symbol_must_not_deliver(watch: Watch, api: Api) -> None:
     watch.rig.flow.resume(0, [])
     api.answers["bookTicker"] = refusal(-1121)
     assert await watch.read(OTHER) == {SYMBOL: "delisted"}
@@ -116,12 +118,12 @@ async def test_symbol_that_delivers_is_not_delisted(watch: Watch, api: Api) -> N
     watch.symbols.check_deliveries()
     assert watch.symbols.delisted == []
     watch.rig.pipeline.process(trade_frames(2))
-    assert await watch.read(OTHER) == {}, "it comes and goes with each listing"
-    assert await watch.read(OTHER) == {SYMBOL: "delisted"}, "it has delivered nothing since"
+    assert await watch.read(OTHER) == {}, "the status changes with each listing"
+    assert await watch.read(OTHER) == {SYMBOL: "delisted"}, "the symbol has delivered"
 
 
 @pytest.mark.parametrize("entry", [*ODD, None], ids=str)
-async def test_worker_that_starts_reads_what_the_venue_knows_by_name(
+async def test_startup_accepts_symbols_confirmed_by_name(
     watch: Watch,
     api: Api,
     make_settings: MakeSettings,
@@ -134,10 +136,10 @@ async def test_worker_that_starts_reads_what_the_venue_knows_by_name(
     assert (chosen.accepted, list(chosen.refused)) == ([SYMBOL, "ETHUSDT"], ["NOPEUSDT"])
 
 
-async def test_rest_request_that_fails_again_and_again_is_logged_once_and_once_when_it_is_answered(
+async def test_rest_failures_are_logged_once_with_their_end(
     watch: Watch,
 ) -> None:
-    """A line an attempt while REST was away."""
+    """Each attempt was logged during an outage of REST."""
     due, done = asyncio.Event(), asyncio.Event()
     outcomes: list[Exception | None] = [Unreachable("rest_unreachable", "away")] * 3 + [None]
 

@@ -1,4 +1,4 @@
-"""How symbols are spread over connections, and the assignment file that changes them while they run."""
+"""Distribution of symbols over connections, and changes of the assignment file."""
 
 import asyncio
 from contextlib import suppress
@@ -23,17 +23,17 @@ symbols = st.lists(st.sampled_from([f"S{n}" for n in range(30)]), unique=True)
 
 
 @given(symbols, symbols, st.integers(1, 7))
-def test_each_symbol_has_one_place_and_keeps_it(before: list[str], wanted: list[str], size: int) -> None:
+def test_pool_keeps_each_symbol_on_its_connection(before: list[str], needed: list[str], size: int) -> None:
     old = spread([], before, size)
-    new = spread(old, wanted, size)
-    assert sorted(symbol for place in new for symbol in place) == sorted(wanted)
+    new = spread(old, needed, size)
+    assert sorted(symbol for place in new for symbol in place) == sorted(needed)
     assert all(len(place) <= size for place in new)
     for number, place in enumerate(old):
-        assert set(place) & set(wanted) <= set(new[number])
-    assert spread(new, wanted, size) == new
+        assert set(place) & set(needed) <= set(new[number])
+    assert spread(new, needed, size) == new
 
 
-def test_no_more_connections_than_needed() -> None:
+def test_pool_has_no_more_connections_than_needed() -> None:
     assert [len(place) for place in spread([], [f"S{n}" for n in range(10)], 4)] == [4, 4, 2]
 
 
@@ -45,7 +45,7 @@ def write(file: Path, *names: str, budget_share: int | None = None) -> str:
     return assignment.hash
 
 
-def test_symbols_come_and_go_without_a_restart_or_a_reconnect(tmp_path: Path) -> None:
+def test_assignment_change_without_restart_or_reconnect(tmp_path: Path) -> None:
     market = ("generate", "--symbols", "AAAUSDT,BBBUSDT,CCCUSDT", "--trade-rate", "100", "--quote-rate", "20")
     with Line(tmp_path, *market) as line:
         file = tmp_path / "assignment.json"
@@ -68,7 +68,7 @@ def test_symbols_come_and_go_without_a_restart_or_a_reconnect(tmp_path: Path) ->
         assert_complete(line)
 
 
-def test_the_share_of_the_venues_budgets_follows_the_file_and_touches_no_stream(tmp_path: Path) -> None:
+def test_assignment_change_of_the_budget_share(tmp_path: Path) -> None:
     def attempts_limit() -> float:
         return worker.metric("marketfeed_connection_attempts_limit")
 
@@ -85,21 +85,21 @@ def test_the_share_of_the_venues_budgets_follows_the_file_and_touches_no_stream(
         assert "symbols changed" not in worker.log.read_text()
 
 
-def test_a_broken_file_changes_nothing_and_is_told(tmp_path: Path) -> None:
+def test_assignment_file_that_is_invalid_is_reported_and_ignored(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         file = tmp_path / "assignment.json"
         applied = write(file, "BTCUSDT")
         worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file))
         until(lambda: worker.status().assignment == applied, "the assignment")
         file.write_text('{"symbols": ["BTCUSDT", "ETH')
-        until(lambda: "could not be followed" in worker.log.read_text(), "a word about the broken file")
+        until(lambda: "assignment not applied" in worker.log.read_text(), "a log line about the invalid file")
         assert sorted(worker.status().symbols) == ["BTCUSDT"]
         assert worker.status().ready
         applied = write(file, "BTCUSDT", "ETHUSDT")
         until(lambda: worker.status().assignment == applied, "the whole file")
 
 
-def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
+def test_assignment_move_of_a_symbol_loses_nothing(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         old_file, new_file = tmp_path / "old.json", tmp_path / "new.json"
         write(old_file, "BTCUSDT", "ETHUSDT")
@@ -110,14 +110,14 @@ def test_a_symbol_that_moves_loses_nothing(tmp_path: Path) -> None:
         moved = write(new_file, "ETHUSDT")
         until(lambda: new.status().assignment == moved, "the new shard to have it")
         left = write(old_file, "BTCUSDT")
-        until(lambda: old.status().assignment == left, "the old shard to let go")
+        until(lambda: old.status().assignment == left, "the old shard to drop it")
         until(lambda: new.status().symbols["ETHUSDT"].trades > 100, "trades in the new shard")
         assert old.stop() == new.stop() == 0
         ids = [trade.trade_id for trade in line.trades()["ETHUSDT"]]
         assert set(ids) == set(range(min(ids), max(ids) + 1))
 
 
-def test_only_the_streams_that_are_wanted_are_read(tmp_path: Path) -> None:
+def test_streams_setting_limits_the_subscriptions(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         quotes = line.worker(BINANCE_STREAMS="bookTicker", BINANCE_SYMBOLS="ETHUSDT")
         until(lambda: quotes.status().symbols["ETHUSDT"].quotes > 50, "quotes")
@@ -130,14 +130,14 @@ def test_only_the_streams_that_are_wanted_are_read(tmp_path: Path) -> None:
 THREE = ("generate", "--symbols", "AAAUSDT,BBBUSDT,CCCUSDT", "--trade-rate", "100", "--quote-rate", "20")
 
 
-def test_symbols_that_change_while_kafka_is_away_are_read_when_it_is_back(tmp_path: Path) -> None:
+def test_assignment_change_during_a_broker_outage(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         file = tmp_path / "assignment.json"
         write(file, "BTCUSDT")
         worker = line.worker(BINANCE_SYMBOLS="", SYMBOLS_FILE=str(file), START_DEADLINE_SECONDS="2")
         line.broker_down()
         changed = write(file, "BTCUSDT", "ETHUSDT")
-        until(lambda: "could not be followed" in worker.log.read_text(), "a word about it")
+        until(lambda: "assignment not applied" in worker.log.read_text(), "a log line about it")
         line.broker_up()
         until(lambda: worker.status().assignment == changed, "the change", 60)
         until(lambda: worker.status().symbols["ETHUSDT"].trades > 50, "trades of the new symbol")
@@ -145,7 +145,7 @@ def test_symbols_that_change_while_kafka_is_away_are_read_when_it_is_back(tmp_pa
         assert_complete(line)
 
 
-def test_a_symbol_in_a_halt_is_kept_while_others_change(tmp_path: Path) -> None:
+def test_assignment_change_keeps_a_halted_symbol(tmp_path: Path) -> None:
     with Line(tmp_path, *THREE) as line:
         file = tmp_path / "assignment.json"
         first = write(file, "AAAUSDT", "BBBUSDT")
@@ -161,7 +161,7 @@ def test_a_symbol_in_a_halt_is_kept_while_others_change(tmp_path: Path) -> None:
         assert_complete(line)
 
 
-async def test_a_symbol_that_was_left_out_in_a_halt_is_read_once_it_trades(
+async def test_assignment_of_a_rejected_symbol_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(symbol_assignment, "LOOK_AGAIN_SECONDS", 0.5)
@@ -178,7 +178,7 @@ async def test_a_symbol_that_was_left_out_in_a_halt_is_read_once_it_trades(
             await life
 
 
-def test_a_gap_of_a_symbol_that_is_added_is_repaired_though_the_symbol_is_quiet(tmp_path: Path) -> None:
+def test_assignment_of_a_quiet_symbol_backfills_its_gap(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         file = tmp_path / "assignment.json"
         write(file, "BTCUSDT")
@@ -200,10 +200,10 @@ def test_a_gap_of_a_symbol_that_is_added_is_repaired_though_the_symbol_is_quiet(
         assert producer.flush(20) == 0
         added = write(file, "BTCUSDT", "ETHUSDT")
         until(lambda: worker.status().assignment == added, "the symbol")
-        until(lambda: {each.state for each in line.gaps()} == {"filled"}, "the repair of its gap")
+        until(lambda: {each.state for each in line.gaps()} == {"filled"}, "the backfill of its gap")
 
 
-def test_what_is_told_of_a_symbol_goes_with_it(tmp_path: Path) -> None:
+def test_assignment_removal_of_a_symbol_removes_its_status(tmp_path: Path) -> None:
     with Line(tmp_path) as line:
         file = tmp_path / "assignment.json"
         write(file, "BTCUSDT", "ETHUSDT")
@@ -212,5 +212,5 @@ def test_what_is_told_of_a_symbol_goes_with_it(tmp_path: Path) -> None:
         until(lambda: worker.status().refused_symbols == {"ETHUSDT": "delisted"}, "the delisting", 60)
         left = write(file, "BTCUSDT")
         until(lambda: worker.status().assignment == left, "the change")
-        until(lambda: worker.status().refused_symbols == {}, "no word of a symbol that nobody asks for")
+        until(lambda: worker.status().refused_symbols == {}, "no status of an unassigned symbol")
         assert worker.metric("marketfeed_symbol_refused") == 0

@@ -20,7 +20,7 @@ _PASSING: Final = (faults.FrameFault, faults.Stall, faults.HalfOpen, faults.Halt
 log = logs.get(__name__)
 
 
-class FaultDesk:
+class FaultInjector:
     """Sets, begins and removes faults. Create it inside a running event loop."""
 
     def __init__(self, parts: Parts) -> None:

@@ -1,4 +1,4 @@
-"""Readiness follows Kafka: the age of the oldest unacknowledged message, and whether the topics respond."""
+"""Readiness by Kafka: the age of the oldest unacknowledged message, and the existence of the topics."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from marketfeed_workers.kafka.publisher import Publisher
 
 @pytest.fixture(scope="module")
 def quiet_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Line, Worker]]:
-    """A worker whose venue has halted both symbols: no message comes."""
+    """Start a worker whose symbols are both halted."""
     with Line(tmp_path_factory.mktemp("quiet")) as line:
         worker = line.worker()
         line.fault("halt", symbols=["BTCUSDT", "ETHUSDT"])
@@ -71,7 +71,7 @@ def test_readiness_ends_with_the_first_message_that_is_not_acknowledged_in_time(
     assert publisher.oldest_unacknowledged_seconds == 0
 
 
-def test_topic_that_does_not_exist_is_named_and_not_created(
+def test_topic_missing_is_reported_and_not_created(
     make_settings: MakeSettings, shared_broker: Broker
 ) -> None:
     topics = {

@@ -1,4 +1,4 @@
-"""When missing ids are asked for: each part by its own backoff, whatever becomes of the others."""
+"""Schedule of backfill requests: each part with its own backoff, independent of the others."""
 
 import random
 
@@ -31,12 +31,12 @@ def ids(requests: list[Request]) -> list[tuple[int, int]]:
     return [(request.ids.first, request.ids.last) for request in requests]
 
 
-def test_gap_schedule_asks_for_a_new_gap_in_a_moment() -> None:
+def test_backfill_schedule_delays_a_new_gap_shortly() -> None:
     (request,) = schedule().update(ranges((5, 9)), 100.0)
     assert (request.ids, request.due, request.is_retry) == (IdRange(5, 9), 100.0 + SETTLE_SECONDS, False)
 
 
-def test_gap_schedule_leaves_a_gap_that_grows_to_be_asked_for_as_one() -> None:
+def test_backfill_schedule_requests_a_growing_gap_as_one() -> None:
     made = schedule()
     made.settle_seconds = 5.0
     for newest in range(1, 50):
@@ -44,10 +44,10 @@ def test_gap_schedule_leaves_a_gap_that_grows_to_be_asked_for_as_one() -> None:
         assert (first.ids, first.due) == (IdRange(1, 1), 0.1 + 5.0)
 
 
-def test_gap_schedule_delays_only_what_the_response_answered_for_and_did_not_have() -> None:
+def test_backfill_schedule_delays_only_what_the_response_covered_and_did_not_have() -> None:
     made, missing = schedule(), ranges((1, 30), (50, 60))
     request = made.update(missing, 0.0)[0]
-    left = ranges((3, 3), (11, 30), (50, 60))  # a page came, of which the row of trade 3 was odd
+    left = ranges((3, 3), (11, 30), (50, 60))  # after a page with an invalid row of trade 3
     made.on_response(request, IdRange(1, 10), None, left, 1.0)
     odd, rest, other = made.update(left, 1.0)
     assert (odd.failures, 1 < odd.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
@@ -55,7 +55,7 @@ def test_gap_schedule_delays_only_what_the_response_answered_for_and_did_not_hav
     assert (other.failures, other.requested) == (0, 0.0)
 
 
-def test_gap_schedule_skips_in_growing_strides_where_the_venue_has_nothing() -> None:
+def test_backfill_schedule_skips_in_growing_strides_without_rows() -> None:
     made, missing = schedule(), ranges((1, 1000 * PAGE))
     for number in range(20):
         now = float(number) / 100
@@ -66,7 +66,7 @@ def test_gap_schedule_skips_in_growing_strides_where_the_venue_has_nothing() -> 
     assert number == 10, "1,000 pages of which there is nothing cost log2(1000) requests"
 
 
-def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer() -> None:
+def test_backfill_schedule_backoff_is_bounded_and_shorter_without_a_response() -> None:
     made, missing = schedule(), ranges((1, 1))
     now, delays = 0.0, []
     for _ in range(25):
@@ -77,15 +77,15 @@ def test_gap_schedule_backs_off_to_a_bound_and_sooner_where_rest_did_not_answer(
         now = request.due
     assert max(delays) <= MAX_RETRY_SECONDS
     assert delays[-1] >= MAX_RETRY_SECONDS / 2
-    # Whoever waited n seconds in all waits at most as long again: a gap that REST comes to have is closed by then.
+    # The backoff is at most the time waited so far: a gap that becomes available is closed within that.
     assert all(delay <= 4 * sum(delays[:n]) for n, delay in enumerate(delays) if n > 1)
     made.on_failure(request, missing, now)
     (request,) = made.update(missing, now)
     assert request.due - now <= MAX_UNANSWERED_SECONDS
 
 
-def test_gap_schedule_delays_what_a_response_about_other_gaps_did_not_reach() -> None:
-    """REST lagged: rows of an earlier gap came again and again, and each time the later one was due at once."""
+def test_backfill_schedule_delays_gaps_not_reached_by_a_response_about_others() -> None:
+    """With a lagging REST rows of an earlier gap were returned repeatedly, and each made the later one due at once."""
     made, missing = schedule(), ranges((1, 1), (20, 22))
     made.update(missing, 0.0)
     earlier, later = made.update(missing, 1.0)
@@ -93,7 +93,7 @@ def test_gap_schedule_delays_what_a_response_about_other_gaps_did_not_reach() ->
     for each in made.update(missing, 1.0):
         assert (each.failures, 1 < each.due <= 1 + FIRST_RETRY_SECONDS) == (1, True)
     made.on_response(earlier, IdRange(1, 1), None, missing, 1.0)
-    assert made.update(missing, 1.0)[1].failures == 1, "that was about the earlier one"
+    assert made.update(missing, 1.0)[1].failures == 1, "the response was about the earlier gap"
 
 
 missing_ids = st.sets(st.integers(0, 60), max_size=40)
@@ -109,7 +109,7 @@ steps = st.lists(
 
 
 @given(first=missing_ids, steps=steps)
-def test_gap_schedule_plans_exactly_what_is_missing(
+def test_backfill_schedule_covers_exactly_the_missing_ids(
     first: set[int], steps: list[tuple[str, int, int, set[int]]]
 ) -> None:
     made, missing, now = schedule(), of_ids(first), 0.0
@@ -139,10 +139,10 @@ def test_gap_schedule_plans_exactly_what_is_missing(
         st.none() | st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=12
     ),
 )
-def test_gap_schedule_asks_no_more_at_once_than_there_are_ids(
+def test_backfill_schedule_never_requests_more_than_the_missing_ids(
     missing: list[IdRange], responses: list[tuple[int, int] | None]
 ) -> None:
-    """Whatever responses are about that settle nothing: each delays an id at least, and the loop comes to rest."""
+    """Each response that fills nothing delays at least one id, so that there is no busy loop."""
     made, now = schedule(), 10.0
     made.update(missing, 0.0)
     for number in range(sum(each.size for each in missing) + 1):
@@ -155,8 +155,8 @@ def test_gap_schedule_asks_no_more_at_once_than_there_are_ids(
     assert not due
 
 
-def test_gap_schedule_of_many_gaps_that_cannot_be_had_now_costs_few_requests() -> None:
-    """REST lagged behind a stream that lost every other trade: each gap asked for itself, ten times a second in all."""
+def test_backfill_schedule_of_many_unavailable_gaps_sends_few_requests() -> None:
+    """REST lagged behind a stream that lost every other trade: ten requests per second for single gaps."""
     made, now, newest, sent = schedule(), 0.0, 0, 0
     made.update([], now)
     while now < 10.0:
@@ -173,7 +173,7 @@ def test_gap_schedule_of_many_gaps_that_cannot_be_had_now_costs_few_requests() -
     assert sent <= 25
 
 
-def test_gap_schedule_rests_not_where_some_of_what_was_asked_for_came() -> None:
+def test_backfill_schedule_does_not_pause_after_a_partial_response() -> None:
     made, missing = schedule(), ranges((1, 30), (50, 60))
     made.update(missing, 0.0)
     request = made.update(missing, 1.0)[0]
@@ -182,8 +182,8 @@ def test_gap_schedule_rests_not_where_some_of_what_was_asked_for_came() -> None:
     assert [each.due <= 1.0 for each in made.update(left, 1.0)] == [True, True]
 
 
-def test_gap_schedule_rests_after_a_retry_with_retries_only() -> None:
-    """What cannot be filled delays nothing that can."""
+def test_backfill_schedule_pauses_only_retries_after_a_retry() -> None:
+    """A gap that cannot be filled delays no other."""
     made, missing = schedule(), ranges((1, 1), (5, 5), (9, 9))
     made.update(missing, 0.0)
     retried, other, fresh = made.update(missing, 1.0)

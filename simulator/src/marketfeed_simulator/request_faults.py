@@ -22,7 +22,7 @@ class Counted(Generic[F]):
 
 
 @dataclass(slots=True)
-class Doors:
+class RequestFaults:
     """The active request faults.
 
     Attributes:

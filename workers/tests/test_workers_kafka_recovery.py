@@ -1,4 +1,4 @@
-"""What the worker remembers in Kafka: read back as it was told, whatever else stands in the topics."""
+"""Recovery from the ledger topics, also with foreign records in them."""
 
 from collections.abc import Callable
 
@@ -80,12 +80,12 @@ def gap(first_id: int, state: str, missing: list[tuple[int, int]]) -> Gap:
     )
 
 
-def test_nothing_is_remembered_at_first(chosen: WorkerSettings) -> None:
+def test_recovery_from_empty_topics(chosen: WorkerSettings) -> None:
     memory = recover_state(chosen)
     assert (memory.progress, dict(memory.gaps)) == ({}, {})
 
 
-def test_the_newest_word_counts_and_only_of_this_venue(chosen: WorkerSettings, store: Store) -> None:
+def test_recovery_uses_the_newest_checkpoint_of_this_venue(chosen: WorkerSettings, store: Store) -> None:
     topic = chosen.market_progress_topic
     for record in (
         progress("BTCUSDT", 41),
@@ -97,7 +97,7 @@ def test_the_newest_word_counts_and_only_of_this_venue(chosen: WorkerSettings, s
     assert recover_state(chosen).progress == {"BTCUSDT": 42, "ETHUSDT": 7}
 
 
-def test_gaps_come_back_in_their_newest_state(chosen: WorkerSettings, store: Store) -> None:
+def test_recovery_of_gaps_in_their_newest_state(chosen: WorkerSettings, store: Store) -> None:
     for each in (gap(10, "unresolved", [(10, 19)]), gap(50, "unresolved", [(50, 51)]), gap(10, "filled", [])):
         store(chosen.market_gaps_topic, gap_key(each), encode(each))
     known = recover_state(chosen).gaps["BTCUSDT"]
@@ -107,9 +107,7 @@ def test_gaps_come_back_in_their_newest_state(chosen: WorkerSettings, store: Sto
     }
 
 
-def test_a_record_that_is_not_ours_does_not_keep_a_worker_from_starting(
-    chosen: WorkerSettings, store: Store
-) -> None:
+def test_recovery_skips_foreign_records(chosen: WorkerSettings, store: Store) -> None:
     topic = chosen.market_progress_topic
     store(topic, b"BTCUSDT", b"not a record of ours")
     store(topic, b"BTCUSDT", b"")
@@ -118,14 +116,14 @@ def test_a_record_that_is_not_ours_does_not_keep_a_worker_from_starting(
     assert recover_state(chosen).progress == {"BTCUSDT": 42}
 
 
-def test_a_topic_that_cannot_be_read_is_not_taken_for_one_without_records(
+def test_recovery_from_an_unreadable_topic_is_an_error(
     chosen: WorkerSettings,
 ) -> None:
     with pytest.raises(StartupError, match=r"topic nowhere cannot be read: .*Unknown topic"):
         recover_state(chosen.model_copy(update={"market_progress_topic": "nowhere"}))
 
 
-def test_topics_that_cannot_be_listed_end_the_start_with_a_reason(make_settings: MakeSettings) -> None:
+def test_topics_that_cannot_be_listed_are_a_startup_error(make_settings: MakeSettings) -> None:
     settings = make_settings(KAFKA_BROKER=f"127.0.0.1:{free_port()}")
     with pytest.raises(StartupError, match=r"topics cannot be listed: .*check KAFKA_BROKER"):
         ensure_topics(settings)
@@ -134,7 +132,7 @@ def test_topics_that_cannot_be_listed_end_the_start_with_a_reason(make_settings:
 
 
 class Teller:
-    """A teller over a real publisher, and what it has told."""
+    """A checkpoint publisher with a real publisher, and its records."""
 
     def __init__(self, chosen: WorkerSettings, broker: Broker) -> None:
         self._topic = chosen.market_progress_topic
@@ -155,7 +153,7 @@ class Teller:
         self.publisher.publish(self.counters.trades, [record], now_us(), {symbol: trade_id})
         assert self.publisher.flush(20) == 0
 
-    def told(self) -> list[tuple[str, int]]:
+    def published(self) -> list[tuple[str, int]]:
         self.teller.publish()
         assert self.publisher.flush(20) == 0
         stored = [decode_progress(value) for _, value in self._broker.read(self._topic)]
@@ -167,46 +165,46 @@ def teller(chosen: WorkerSettings, shared_broker: Broker) -> Teller:
     return Teller(chosen, shared_broker)
 
 
-def test_only_what_has_changed_is_told(teller: Teller) -> None:
-    assert teller.told() == []
+def test_checkpoint_is_published_only_after_a_change(teller: Teller) -> None:
+    assert teller.published() == []
     teller.publish("BTCUSDT", 5)
-    assert teller.told() == [("BTCUSDT", 5)]
-    assert teller.told() == [("BTCUSDT", 5)]
+    assert teller.published() == [("BTCUSDT", 5)]
+    assert teller.published() == [("BTCUSDT", 5)]
     teller.publish("BTCUSDT", 6)
     teller.publish("ETHUSDT", 1)
-    assert teller.told() == [("BTCUSDT", 5), ("BTCUSDT", 6), ("ETHUSDT", 1)]
+    assert teller.published() == [("BTCUSDT", 5), ("BTCUSDT", 6), ("ETHUSDT", 1)]
 
 
-def test_a_gap_of_very_many_holes_is_told_in_a_message_that_a_topic_takes() -> None:
+def test_gap_record_of_many_ranges_fits_a_topic() -> None:
     sequence = ReorderBuffer()
-    holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
-    sequence.resume_after(60_000, holes)
+    gaps = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
+    sequence.resume_after(60_000, gaps)
     entry = GapEntry(
         IdRange(10, 50_000), 1, None, absent=[IdRange(10 * n + 6, 10 * n + 6) for n in range(1, 5000)]
     )
     entry.update(sequence, [])
-    told = entry.message("binance_us", "BTCUSDT", 2, max_ranges(MIN_BATCH_BYTES - 512))
-    assert len(encode(told)) < MIN_BATCH_BYTES - 512
-    missing = [IdRange(*each) for each in told.missing]
+    published = entry.message("binance_us", "BTCUSDT", 2, max_ranges(MIN_BATCH_BYTES - 512))
+    assert len(encode(published)) < MIN_BATCH_BYTES - 512
+    missing = [IdRange(*each) for each in published.missing]
     assert within(missing, IdRange(10, 50_000)) == missing
-    assert all(within(missing, hole) == [hole] for hole in holes), "nothing that is missing is left out"
-    assert {IdRange(*each) for each in told.absent} < set(entry.absent)
+    assert all(within(missing, gap) == [gap] for gap in gaps), "a missing range is not in the record"
+    assert {IdRange(*each) for each in published.absent} < set(entry.absent)
 
 
-def test_a_gap_of_many_holes_is_told_exactly_where_the_topics_take_it() -> None:
+def test_gap_record_of_many_ranges_is_exact_if_it_fits() -> None:
     sequence = ReorderBuffer()
-    holes = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
-    sequence.resume_after(60_000, holes)
+    gaps = [IdRange(10 * n, 10 * n + 4) for n in range(1, 5000)]
+    sequence.resume_after(60_000, gaps)
     entry = GapEntry(IdRange(10, 50_000), 1, None)
     entry.update(sequence, [])
-    told = entry.message("v", "S", 2, max_ranges(1_000_000))
-    assert [IdRange(*each) for each in told.missing] == holes
+    published = entry.message("v", "S", 2, max_ranges(1_000_000))
+    assert [IdRange(*each) for each in published.missing] == gaps
     longest = 2**63 - 1
     ids = [(longest, longest)] * max_ranges(1_000_000)
-    assert len(encode(msgspec.structs.replace(told, missing=ids, absent=ids))) < 1_000_000
+    assert len(encode(msgspec.structs.replace(published, missing=ids, absent=ids))) < 1_000_000
 
 
-def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
+def test_gap_is_searched_at_the_time_of_the_trade_before_it() -> None:
     flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
     assert flow.time_before(1) is None
     left = msgspec.structs.replace(gap(10, "unresolved", [(10, 19)]), after_time_us=700)
@@ -216,23 +214,21 @@ def test_a_hole_is_looked_for_at_the_time_of_what_came_before_it() -> None:
         Trade("binance_us", "BTCUSDT", n, "1", "1", True, 100 * n, None, 1, "backfill") for n in (10, 11)
     ]
     flow.accept_fetched(Fetched(fetched, [], "trades"), 1)
-    assert flow.time_before(12) == 1_100, "the rest of a long hole begins later"
+    assert flow.time_before(12) == 1_100, "the rest of a long gap begins later"
     flow.last_trade_time_us = 9_000
     flow.accept(Trade("binance_us", "BTCUSDT", 50, "1", "1", True, 9_500, None, 1), 9_999)
-    assert flow.time_before(41) == 9_000, "the newest trade that was published came before it"
-    told = flow.gaps[-1].message("binance_us", "BTCUSDT", 9_999, 10)
-    assert told.after_time_us == 9_000, "so that the next process knows it, too"
+    assert flow.time_before(41) == 9_000, "not the newest published trade before it"
+    published = flow.gaps[-1].message("binance_us", "BTCUSDT", 9_999, 10)
+    assert published.after_time_us == 9_000, "the next process does not have it"
 
 
 @given(st.lists(st.sampled_from([0, 1]), min_size=30, max_size=30), st.integers(-1, 29))
-def test_start_forgets_no_id_that_is_missing_wherever_the_checkpoint_lies(
-    held: list[int], checkpoint: int
-) -> None:
-    """Of a gap that the checkpoint lay in the ids before it counted as published, and the gap ended as filled."""
+def test_recovery_keeps_missing_ids_for_any_checkpoint(held: list[int], checkpoint: int) -> None:
+    """Ids of a gap below a checkpoint inside the gap counted as published, and the gap was recorded as filled."""
     missing = of_ids(n for n, is_held in enumerate(held) if not is_held)
     flow = SymbolFlow("BTCUSDT", b"BTCUSDT")
-    told = [gap(10 * n, "unresolved", within(missing, IdRange(10 * n, 10 * n + 9))) for n in range(3)]
-    flow.resume(checkpoint, [msgspec.structs.replace(each, last_id=each.first_id + 9) for each in told])
+    published = [gap(10 * n, "unresolved", within(missing, IdRange(10 * n, 10 * n + 9))) for n in range(3)]
+    flow.resume(checkpoint, [msgspec.structs.replace(each, last_id=each.first_id + 9) for each in published])
     assert flow.sequence.missing() == within(missing, IdRange(0, checkpoint))
     for trade_id in range(checkpoint + 1, 30):
         flow.accept(a_trade_of(trade_id), 1)

@@ -142,9 +142,7 @@ async def test_weight_minutes_are_the_venues_and_tolerate_latency() -> None:
     weight.align(clock.now + 40.5)
     assert (weight.used, weight.wait_seconds(1)) == (1080, 20)
     weight.align(clock.now + 10)
-    assert (weight.used, weight.wait_seconds(1)) == (1080, 50), (
-        "a clock that is put right begins no new minute"
-    )
+    assert (weight.used, weight.wait_seconds(1)) == (1080, 50), "a corrected clock began a new minute"
     clock.now += 50
     assert weight.wait_seconds(1) == 0
 

@@ -1,4 +1,4 @@
-"""The trade sequence: order, holes, late arrivals, absence, duplicates."""
+"""Reorder buffer: order, gaps, unresolved ids, absent ids, duplicates."""
 
 import pytest
 from hypothesis import given
@@ -17,13 +17,13 @@ def ids(trades: list[Trade]) -> list[int]:
     return [each.trade_id for each in trades]
 
 
-def test_contiguous_trades_pass_at_once() -> None:
+def test_reorder_buffer_releases_contiguous_trades_at_once() -> None:
     sequence = ReorderBuffer()
     assert [ids(sequence.arrive(trade(n)).ready) for n in (7, 8, 9)] == [[7], [8], [9]]
     assert sequence.missing() == []
 
 
-def test_a_jump_holds_back_until_the_hole_is_filled() -> None:
+def test_reorder_buffer_buffers_until_the_gap_is_filled() -> None:
     sequence = ReorderBuffer()
     sequence.arrive(trade(1))
     assert sequence.arrive(trade(4)) == ([], IdRange(2, 3))
@@ -34,7 +34,7 @@ def test_a_jump_holds_back_until_the_hole_is_filled() -> None:
     assert ids(sequence.arrive(trade(2)).ready) == [2, 3, 4, 5]
 
 
-def test_absent_ids_are_passed_over() -> None:
+def test_reorder_buffer_skips_absent_ids() -> None:
     sequence = ReorderBuffer()
     sequence.arrive(trade(1))
     sequence.arrive(trade(5))
@@ -45,7 +45,7 @@ def test_absent_ids_are_passed_over() -> None:
     assert sequence.missing() == []
 
 
-def test_giving_up_goes_on_and_still_wants_what_is_late() -> None:
+def test_reorder_buffer_flush_keeps_missing_ids_unresolved() -> None:
     sequence = ReorderBuffer()
     sequence.arrive(trade(1))
     sequence.arrive(trade(4))
@@ -59,7 +59,7 @@ def test_giving_up_goes_on_and_still_wants_what_is_late() -> None:
     assert sequence.missing() == []
 
 
-def test_resumes_after_what_an_earlier_process_published() -> None:
+def test_reorder_buffer_resumes_after_a_checkpoint() -> None:
     sequence = ReorderBuffer()
     sequence.resume_after(10, [IdRange(3, 4)])
     assert sequence.arrive(trade(13)) == ([], IdRange(11, 12))
@@ -68,7 +68,7 @@ def test_resumes_after_what_an_earlier_process_published() -> None:
 
 
 @given(st.permutations(range(1, 25)), st.sets(st.integers(1, 24)), st.integers(0, 3))
-def test_any_order_with_repeats_comes_out_once_and_in_order(
+def test_reorder_buffer_releases_any_order_with_duplicates_once_and_in_order(
     order: list[int], repeated: set[int], lead: int
 ) -> None:
     sequence = ReorderBuffer()
@@ -81,9 +81,7 @@ def test_any_order_with_repeats_comes_out_once_and_in_order(
 
 
 @given(st.sets(st.integers(1, 60), min_size=1), st.data())
-def test_every_id_is_published_missing_or_absent_and_never_two_of_them(
-    seen: set[int], data: st.DataObject
-) -> None:
+def test_reorder_buffer_ids_are_published_missing_or_absent(seen: set[int], data: st.DataObject) -> None:
     sequence = ReorderBuffer()
     out = ids(sequence.arrive(trade(0)).ready)
     absent: set[int] = set()
@@ -108,10 +106,10 @@ def test_every_id_is_published_missing_or_absent_and_never_two_of_them(
 
 
 @given(st.lists(st.one_of(st.integers(1, 40), st.tuples(st.integers(1, 40), st.integers(0, 5)), st.none())))
-def test_holes_are_what_is_not_there_before_the_newest_that_waits(
+def test_reorder_buffer_gaps_are_the_ids_missing_before_the_newest_buffered(
     steps: list[int | tuple[int, int] | None],
 ) -> None:
-    """A number arrives, a pair is told absent, None gives up."""
+    """Apply steps: a number is a trade, a pair is a range of absent ids, None flushes."""
     sequence = ReorderBuffer()
     out = ids(sequence.arrive(trade(0)).ready)
     arrived, absent = {0}, set[int]()
@@ -128,14 +126,14 @@ def test_holes_are_what_is_not_there_before_the_newest_that_waits(
         before_newest = set(range(sequence.expected, max(sequence.buffered, default=0) + 1))
         assert as_set(sequence.gaps()) == before_newest - sequence.buffered.keys() - absent
         assert sequence.gaps() == merged(sequence.gaps())
-        assert all(each >= sequence.expected for each in sequence.buffered), "it would wait for ever"
+        assert all(each >= sequence.expected for each in sequence.buffered), "it would be buffered forever"
     published = set(out) | set(ids(sequence.flush()))
     assert published == arrived
     assert len(out) == len(set(out))
 
 
-@pytest.mark.parametrize("first_comes", ["the trade", "the word that it does not exist"])
-def test_a_trade_that_the_venue_calls_absent_is_published_all_the_same(first_comes: str) -> None:
+@pytest.mark.parametrize("first_comes", ["the trade", "the report of its absence"])
+def test_reorder_buffer_publishes_a_buffered_trade_reported_absent(first_comes: str) -> None:
     sequence = ReorderBuffer()
     sequence.arrive(trade(0))
     if first_comes == "the trade":
@@ -149,8 +147,8 @@ def test_a_trade_that_the_venue_calls_absent_is_published_all_the_same(first_com
     assert sequence.missing() == []
 
 
-@pytest.mark.parametrize("given_up", [False, True], ids=["passed over", "late"])
-def test_a_trade_that_comes_after_the_venue_has_called_it_absent_is_published_once(given_up: bool) -> None:
+@pytest.mark.parametrize("given_up", [False, True], ids=["skipped", "flushed"])
+def test_reorder_buffer_publishes_a_trade_with_a_tombstone_once(given_up: bool) -> None:
     sequence = ReorderBuffer()
     sequence.arrive(trade(0))
     sequence.arrive(trade(3))
@@ -158,13 +156,13 @@ def test_a_trade_that_comes_after_the_venue_has_called_it_absent_is_published_on
         assert ids(sequence.flush()) == [3]
     assert ids(sequence.mark_absent(IdRange(1, 2))) == ([] if given_up else [3])
     assert sequence.arrive(trade(0)).ready == sequence.arrive(trade(3)).ready == []
-    assert ids(sequence.arrive(trade(2)).ready) == [2], "what came exists"
+    assert ids(sequence.arrive(trade(2)).ready) == [2], "a received trade counts as absent"
     assert sequence.arrive(trade(2)).ready == []
     assert (sequence.missing(), sequence.duplicates) == ([], 3)
 
 
-def test_thousands_that_wait_cost_no_more_each_than_one() -> None:
-    """With a look at what is missing for each that comes, as the worker does; by the square it would take minutes."""
+def test_reorder_buffer_cost_is_independent_of_its_size() -> None:
+    """With a look at the missing ids for each trade, as in the worker; quadratic cost would take minutes."""
     sequence = ReorderBuffer()
     sequence.arrive(trade(0))
     for trade_id in range(2, 50_000):
@@ -181,7 +179,7 @@ def as_set(given_ranges: list[IdRange]) -> set[int]:
 
 
 @given(ranges, st.tuples(st.integers(0, 40), st.integers(0, 9)))
-def test_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> None:
+def test_id_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> None:
     whole = merged(some)
     taken = IdRange(cut[0], cut[0] + cut[1])
     assert as_set(whole) == as_set(some)
@@ -190,7 +188,7 @@ def test_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> N
     assert of_ids(as_set(whole)) == whole
 
 
-def test_where_ids_only_increase_repeats_are_told_and_nothing_is_missing() -> None:
+def test_increasing_ids_detect_duplicates_but_not_gaps() -> None:
     ids = IncreasingIds()
     assert ids.newest is None
     assert [bool(ids.arrive(trade(n)).ready) for n in (5, 9, 7, 9, 5, 12)] == [
@@ -204,18 +202,18 @@ def test_where_ids_only_increase_repeats_are_told_and_nothing_is_missing() -> No
     assert (ids.newest, ids.duplicates, ids.missing(), ids.gaps()) == (12, 2, [], [])
 
 
-def test_where_ids_only_increase_an_earlier_process_is_gone_on_from() -> None:
+def test_increasing_ids_resume_after_a_checkpoint() -> None:
     ids = IncreasingIds()
     ids.resume_after(40, [])
     assert ids.newest == 40
     assert [bool(ids.arrive(trade(n)).ready) for n in (39, 40, 41)] == [False, False, True]
 
 
-def test_where_ids_only_increase_a_bounded_number_of_them_is_remembered() -> None:
+def test_increasing_ids_memory_is_bounded() -> None:
     ids = IncreasingIds()
     last = 2 * ids.MAX_RECENT_IDS
     for n in range(0, last, 2):
         ids.arrive(trade(n))
-    assert ids.arrive(trade(last - 1)).ready, "somewhat late is not a repeat"
+    assert ids.arrive(trade(last - 1)).ready, "slightly out of order is a duplicate"
     assert ids.arrive(trade(last)).ready
-    assert not ids.arrive(trade(1)).ready, "what is older than all that is remembered counts as known"
+    assert not ids.arrive(trade(1)).ready, "an id older than the kept ones is not known"

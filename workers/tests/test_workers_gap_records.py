@@ -1,4 +1,4 @@
-"""What the world is told of a gap is true at that moment, whichever topic answers first."""
+"""Gap records contain only acknowledged facts, in any order of acknowledgements."""
 
 import random
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess
 
-NOT_ENOUGH_REPLICAS = 19  # error code of the Kafka protocol; the client tries again
+NOT_ENOUGH_REPLICAS = 19  # error code of the Kafka protocol; the client retries
 MESSAGE_TOO_LARGE = 10  # error code of the Kafka protocol
 
 
 def fetched(first_id: int, last_id: int, *absent: IdRange) -> Fetched:
-    """Trades of REST."""
+    """Return trades of REST."""
     ids = range(first_id, last_id + 1)
     rows = [
         Trade("binance_us", SYMBOL, n, "1", "2", True, 1_723_161_600_000_000 + n, None, 1, "backfill")
@@ -51,7 +51,7 @@ def rig(make_settings: MakeSettings, own_broker: Broker) -> Iterator[Rig]:
 
 
 @pytest.mark.parametrize("absent_last", [False, True], ids=["filled", "the last of it proven absent"])
-def test_a_late_gap_is_not_told_as_settled_before_kafka_has_its_trades(rig: Rig, absent_last: bool) -> None:
+def test_gap_record_waits_for_the_acknowledgement_of_its_trades(rig: Rig, absent_last: bool) -> None:
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
     if absent_last:
@@ -60,25 +60,25 @@ def test_a_late_gap_is_not_told_as_settled_before_kafka_has_its_trades(rig: Rig,
     else:
         rig.pipeline.backfill(rig.flow, fetched(10, 19))
     rig.let(rig.gaps)
-    # A worker that is killed now leaves the gap as it was: the next one fetches it.
-    assert rig.heard() == {}
+    # After a kill now the next worker backfills the gap.
+    assert rig.gap_records() == {}
     rig.broker.led(rig.trades, 1)
-    rig.wait(lambda: bool(rig.counters.gaps.acknowledged), "a word on the gap")
-    assert rig.heard()[10].state == ("absent" if absent_last else "filled")
+    rig.wait(lambda: bool(rig.counters.gaps.acknowledged), "a record of the gap")
+    assert rig.gap_records()[10].state == ("absent" if absent_last else "filled")
     stored = [decode_trade(value).trade_id for value in rig.stored(rig.trades)]
     assert stored == list(range(10, 19 if absent_last else 20))
 
 
-def test_a_gap_whose_trades_kafka_refuses_for_good_is_left_to_the_next_worker(
+def test_gap_record_of_trades_that_kafka_rejects_is_left_to_the_next_worker(
     rig: Rig, make_settings: MakeSettings
 ) -> None:
-    """What waits for their acknowledgement waits in vain, and so does nobody: a refusal ends the worker."""
+    """The acknowledgement never arrives: the worker exits."""
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.refuse_produce(MESSAGE_TOO_LARGE)
     rig.pipeline.backfill(rig.flow, fetched(10, 19))
     rig.wait(lambda: bool(rig.publisher.fatal_error), "the refusal")
     rig.publisher.replace_producer(20)
-    assert (len(rig.flow.unacknowledged), rig.heard()) == (1, {}), (
+    assert (len(rig.flow.unacknowledged), rig.gap_records()) == (1, {}), (
         "it stays as it was: the trades are not in Kafka"
     )
     rig.publisher = Publisher(make_settings(KAFKA_BROKER=rig.broker.address), rig.clock)
@@ -87,70 +87,70 @@ def test_a_gap_whose_trades_kafka_refuses_for_good_is_left_to_the_next_worker(
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.pipeline.backfill(rig.flow, fetched(10, 19))
     rig.settle()
-    assert (len(rig.flow.unacknowledged), rig.heard()[10].state) == (0, "filled")
+    assert (len(rig.flow.unacknowledged), rig.gap_records()[10].state) == (0, "filled")
 
 
-def test_a_gap_behind_a_hole_is_not_told_as_filled_while_its_trades_wait(rig: Rig) -> None:
+def test_gap_record_waits_for_buffered_trades(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44, 47))
     rig.pipeline.backfill(rig.flow, fetched(45, 46))
     rig.let(rig.gaps)
-    assert rig.heard() == {}
+    assert rig.gap_records() == {}
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.settle()
-    assert {gap.first_id: gap.state for gap in rig.heard().values()} == {42: "filled", 45: "filled"}
+    assert {gap.first_id: gap.state for gap in rig.gap_records().values()} == {42: "filled", 45: "filled"}
 
 
-def test_progress_passes_a_gap_only_after_the_last_word_on_it(rig: Rig) -> None:
+def test_checkpoint_passes_a_gap_only_after_its_record(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.broker.leaderless(rig.gaps, 1)
     rig.pipeline.process(frames(44))
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.let(rig.trades)
-    assert rig.told_progress() == []
+    assert rig.published_checkpoints() == []
     rig.broker.led(rig.gaps, 1)
     rig.settle()
-    assert rig.told_progress() == [44]
+    assert rig.published_checkpoints() == [44]
 
 
-def test_the_progress_of_a_symbol_that_left_waits_for_the_word_on_its_gap_too(rig: Rig) -> None:
+def test_checkpoint_of_a_removed_symbol_waits_for_the_record_of_its_gap(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.broker.leaderless(rig.gaps, 1)
     rig.pipeline.process(frames(44))
     rig.pipeline.remove_symbol(SYMBOL)
     rig.let(rig.trades)
-    assert rig.told_progress() == [], "the next owner would go on after ids that nobody knows to be missing"
+    assert rig.published_checkpoints() == [], "the next worker would resume after unrecorded missing ids"
     rig.broker.led(rig.gaps, 1)
     rig.settle()
-    assert rig.heard()[42].missing == [(42, 43)]
-    assert rig.told_progress() == [44]
+    assert rig.gap_records()[42].missing == [(42, 43)]
+    assert rig.published_checkpoints() == [44]
 
 
-def test_a_gap_that_was_told_as_unresolved_is_told_as_filled_when_the_stream_brings_it(rig: Rig) -> None:
+def test_gap_record_unresolved_becomes_filled_by_the_stream(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
     rig.settle()
-    assert rig.heard()[42].state == "unresolved"
+    assert rig.gap_records()[42].state == "unresolved"
     rig.pipeline.process(frames(42, 43))
     rig.settle()
-    assert (rig.heard()[42].state, rig.heard()[42].missing) == ("filled", [])
+    assert (rig.gap_records()[42].state, rig.gap_records()[42].missing) == ("filled", [])
 
 
-def test_trades_that_only_came_in_another_order_are_no_gap_to_tell_of(rig: Rig) -> None:
+def test_gap_record_is_not_published_for_reordered_trades(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
     rig.pipeline.process(frames(43, 42))
     rig.settle()
-    assert rig.heard() == {}
+    assert rig.gap_records() == {}
     assert rig.counters.gap_outcomes == {"reordered": 1}
 
 
-@pytest.mark.parametrize("from_stream", [False, True], ids=["by repair", "by the stream"])
-def test_gaps_beyond_the_progress_of_a_killed_worker_get_their_last_word_from_the_next(
+@pytest.mark.parametrize("from_stream", [False, True], ids=["by backfill", "by the stream"])
+def test_gap_record_beyond_the_checkpoint_is_completed_by_the_next_worker(
     rig: Rig, from_stream: bool
 ) -> None:
-    """It was killed when Kafka had its words on two gaps, and not yet the progress that passed them."""
+    """It was killed after the acknowledgement of two gap records and before that of the checkpoint above them."""
     rig.flow.resume(41, [unresolved(42, 43), unresolved(46, 46)])
     rig.pipeline.process(frames(80))
     if from_stream:
@@ -158,23 +158,23 @@ def test_gaps_beyond_the_progress_of_a_killed_worker_get_their_last_word_from_th
     else:
         rig.pipeline.backfill(rig.flow, fetched(42, 79))
     rig.settle()
-    assert {first_id: gap.missing for first_id, gap in rig.heard().items()} == {42: [], 46: []}
+    assert {first_id: gap.missing for first_id, gap in rig.gap_records().items()} == {42: [], 46: []}
     assert rig.flow.gaps == []
 
 
-def test_a_jump_is_counted_and_repaired_whoever_meets_it(rig: Rig) -> None:
+def test_gap_is_counted_and_backfilled_from_stream_and_rest(rig: Rig) -> None:
     woken: list[str] = []
     rig.pipeline.on_gap = woken.append
     rig.flow.resume(41, [unresolved(42, 43)])
     rig.pipeline.process(frames(80))
     assert (rig.counters.gaps_opened, woken) == (1, [SYMBOL])
-    # The newest trade of a mute stream, which the watch has asked for.
+    # The newest trade of a stalled stream, fetched by the stall detector.
     rig.pipeline.backfill(rig.flow, fetched(90, 90))
     assert (rig.counters.gaps_opened, woken) == (2, [SYMBOL] * 2)
 
 
-def test_a_word_on_a_gap_is_never_older_than_the_one_before_it_wherever_the_clock_goes(rig: Rig) -> None:
-    """Of two words consumers take the one with the later time: an older one would leave the gap unresolved for good."""
+def test_gap_record_times_increase_when_the_clock_is_set_back(rig: Rig) -> None:
+    """Consumers keep the record with the later time: an older one would leave the gap unresolved."""
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
@@ -189,27 +189,27 @@ def test_a_word_on_a_gap_is_never_older_than_the_one_before_it_wherever_the_cloc
 @pytest.mark.parametrize(
     ("progress", "missing"),
     [
-        pytest.param(41, [(42, 43)], id="of a gap beyond the progress"),
-        pytest.param(41, [], id="of one that it had settled when it was killed"),
-        pytest.param(80, [(42, 43)], id="of one that is still wanted"),
+        pytest.param(41, [(42, 43)], id="of a gap above the checkpoint"),
+        pytest.param(41, [], id="of a closed gap"),
+        pytest.param(80, [(42, 43)], id="of a gap that is still missing"),
     ],
 )
-def test_nor_than_the_word_of_an_earlier_process(
+def test_gap_record_times_increase_over_processes(
     rig: Rig, progress: int, missing: list[tuple[int, int]]
 ) -> None:
-    told = msgspec.structs.replace(
+    published = msgspec.structs.replace(
         unresolved(42, 43), missing=missing, updated_time_us=now_us() + 3_600_000_000
     )
-    rig.flow.resume(progress, [told])
+    rig.flow.resume(progress, [published])
     rig.pipeline.process(frames(81))
     rig.pipeline.backfill(rig.flow, fetched(42, 80))
     rig.settle()
-    assert rig.heard()[42].state == "filled"
-    assert rig.heard()[42].updated_time_us > told.updated_time_us
+    assert rig.gap_records()[42].state == "filled"
+    assert rig.gap_records()[42].updated_time_us > published.updated_time_us
 
 
 @pytest.mark.parametrize("set_by_seconds", [-3600, 0, 3600], ids=["set back", "left", "set forward"])
-async def test_trades_are_held_for_as_long_as_they_should_whatever_the_clock_says(
+async def test_reorder_buffer_hold_time_is_independent_of_the_wall_clock(
     rig: Rig, make_settings: MakeSettings, set_by_seconds: int
 ) -> None:
     elapsed = [100.0]
@@ -228,47 +228,47 @@ async def test_trades_are_held_for_as_long_as_they_should_whatever_the_clock_say
         rig.clock.set_by_us += set_by_seconds * 1_000_000
         elapsed[0] += 9.9
         desk.enforce_limits()
-        assert rig.flow.sequence.buffered, "let go before GAP_HOLD_SECONDS=10"
+        assert rig.flow.sequence.buffered, "flushed before GAP_HOLD_SECONDS=10"
         elapsed[0] += 0.2
         desk.enforce_limits()
-        assert not rig.flow.sequence.buffered, "held for longer than GAP_HOLD_SECONDS=10"
+        assert not rig.flow.sequence.buffered, "buffered for longer than GAP_HOLD_SECONDS=10"
 
 
-def test_gap_record_follows_each_part_that_is_filled(rig: Rig) -> None:
-    """F1: a part of an unresolved gap that was filled later stood as missing for ever, and was fetched once more."""
+def test_gap_record_is_updated_for_each_filled_part(rig: Rig) -> None:
+    """F1: a part of an unresolved gap that was filled later stayed missing in the record, and was fetched again."""
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
     rig.pipeline.backfill(rig.flow, fetched(10, 14))
     rig.teller.publish()
     rig.let(rig.gaps)
-    assert rig.heard() == {}, "what Kafka has not acknowledged is missing still"
+    assert rig.gap_records() == {}, "trades in flight count as acknowledged"
     rig.broker.led(rig.trades, 1)
     rig.settle()
     rig.teller.publish()
     rig.settle()
-    assert (rig.heard()[10].state, rig.heard()[10].missing) == ("unresolved", [(15, 19)])
+    assert (rig.gap_records()[10].state, rig.gap_records()[10].missing) == ("unresolved", [(15, 19)])
     rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(17, 17)))
     rig.teller.publish()
     rig.settle()
-    assert (rig.heard()[10].missing, rig.heard()[10].absent) == ([(15, 16), (18, 19)], [(17, 17)])
+    assert (rig.gap_records()[10].missing, rig.gap_records()[10].absent) == ([(15, 16), (18, 19)], [(17, 17)])
     before = len(rig.stored(rig.gaps))
     rig.teller.publish()
     rig.settle()
     assert len(rig.stored(rig.gaps)) == before, "a record without a change"
 
 
-def test_gap_record_does_not_wait_for_what_fills_other_gaps(rig: Rig) -> None:
-    """F2: with trades always on their way no gap was ever reported, and the checkpoint stood still with it."""
+def test_gap_record_does_not_wait_for_trades_of_other_gaps(rig: Rig) -> None:
+    """F2: with trades always in flight no gap was recorded, and the checkpoint did not advance."""
     rig.flow.resume(50, [unresolved(10, 19), unresolved(30, 39)])
     rig.pipeline.backfill(rig.flow, fetched(10, 19))
     until(lambda: len(rig.stored(rig.trades)) == 10, "the first ten trades in the topic")
     rig.broker.refuse_produce(*[NOT_ENOUGH_REPLICAS] * 20)
     rig.pipeline.backfill(rig.flow, fetched(30, 38))
     rig.wait(lambda: [entry.ids.first for entry in rig.flow.gaps] == [30], "a record of the first gap")
-    assert rig.flow.unacknowledged, "nothing is on its way"
+    assert rig.flow.unacknowledged, "nothing is in flight"
 
 
-def test_checkpoint_passes_a_gap_that_kafka_knows_while_a_newer_record_is_in_flight(rig: Rig) -> None:
+def test_checkpoint_passes_a_recorded_gap_while_a_newer_record_is_in_flight(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
@@ -277,32 +277,32 @@ def test_checkpoint_passes_a_gap_that_kafka_knows_while_a_newer_record_is_in_fli
     rig.pipeline.process(frames(45))
     rig.wait(lambda: not rig.flow.gaps, "the record of its end")
     assert rig.counters.gaps.acknowledged == 1
-    # What the topic says of the gap is more than what is missing.
+    # The record in the topic has more missing ids than there are.
     assert rig.pipeline.checkpoint(SYMBOL, 45) == 45
 
 
-def test_checkpoint_stops_before_a_gap_and_not_at_where_it_was(rig: Rig) -> None:
+def test_checkpoint_advances_up_to_an_unrecorded_gap(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(42, 43, 46))
     rig.pipeline.flush(rig.flow)
     assert rig.pipeline.checkpoint(SYMBOL, 46) == 43
     rig.settle()
-    assert rig.told_progress() == [46]
+    assert rig.published_checkpoints() == [46]
 
 
-def test_gap_record_of_a_symbol_that_leaves_says_what_was_filled_before(rig: Rig) -> None:
+def test_gap_record_of_a_removed_symbol_has_what_was_filled_before(rig: Rig) -> None:
     """The part was acknowledged, and the next record of it due with the next checkpoint, which never came."""
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.pipeline.backfill(rig.flow, fetched(10, 14))
     rig.wait(lambda: not rig.flow.unacknowledged, "acknowledgement of the trades")
-    assert rig.heard() == {}
+    assert rig.gap_records() == {}
     rig.pipeline.remove_symbol(SYMBOL)
     rig.settle()
-    assert (rig.heard()[10].state, rig.heard()[10].missing) == ("unresolved", [(15, 19)])
+    assert (rig.gap_records()[10].state, rig.gap_records()[10].missing) == ("unresolved", [(15, 19)])
 
 
-def test_gap_record_of_a_process_that_ran_on_beside_is_closed(rig: Rig) -> None:
-    """Both met the gap, with other bounds: each has a record, and only the newer process goes on."""
+def test_gap_record_of_an_overlapping_process_is_closed(rig: Rig) -> None:
+    """Both detected the gap, with other bounds: each has a record, and only the newer process continues."""
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(46))
     rig.pipeline.flush(rig.flow)
@@ -310,26 +310,28 @@ def test_gap_record_of_a_process_that_ran_on_beside_is_closed(rig: Rig) -> None:
     rig.pipeline.backfill(rig.flow, fetched(42, 44))
     rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(45, 45)))
     rig.settle()
-    assert rig.heard()[42].state == "absent"
+    assert rig.gap_records()[42].state == "absent"
     other = [unresolved(43, 43), unresolved(45, 45), unresolved(47, 48)]
-    rig.pipeline.adopt_gaps(rig.flow, [*rig.heard().values(), *other])
+    rig.pipeline.adopt_gaps(rig.flow, [*rig.gap_records().values(), *other])
     rig.settle()
-    assert {first: rig.heard()[first].state for first in (43, 45)} == {43: "filled", 45: "absent"}
-    assert 47 not in rig.heard(), "of ids that this process has not come to nothing is known yet"
+    assert {first: rig.gap_records()[first].state for first in (43, 45)} == {43: "filled", 45: "absent"}
+    assert 47 not in rig.gap_records(), "of ids that this process has not come to nothing is known yet"
     rig.pipeline.process(frames(47, 48))
     rig.settle()
-    assert rig.heard()[47].state == "filled"
+    assert rig.gap_records()[47].state == "filled"
 
 
-def test_gap_record_that_another_process_overwrote_is_published_again(rig: Rig) -> None:
+def test_gap_record_overwritten_by_another_process_is_published_again(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
     rig.settle()
     overwritten = msgspec.structs.replace(
-        rig.heard()[42], missing=[(42, 42)], updated_time_us=rig.heard()[42].updated_time_us + 10**9
+        rig.gap_records()[42],
+        missing=[(42, 42)],
+        updated_time_us=rig.gap_records()[42].updated_time_us + 10**9,
     )
     rig.pipeline.adopt_gaps(rig.flow, [overwritten])
     rig.settle()
-    newest = rig.heard()[42]
+    newest = rig.gap_records()[42]
     assert (newest.missing, newest.updated_time_us > overwritten.updated_time_us) == ([(42, 43)], True)
