@@ -159,7 +159,7 @@ class KafkaRig:
         return found
 
     def compacted(self) -> dict[bytes, bytes]:
-        values = recovery.whole_topic(self.settings, self.topic, time.monotonic() + 60)
+        values = recovery.read_whole_topic(self.settings, self.topic, time.monotonic() + 60)
         return {value.partition(b" ")[0]: value for value in values}
 
     def away(self) -> None:

@@ -199,13 +199,13 @@ async def test_stall_detector_logs_failed_probes_once_with_their_end(watch: Watc
     """Each probe of each stream was logged during an outage of REST."""
     watch.venue.best = best("100")
     watch.rig.pipeline.process([quote_frame(1, "100")])
-    watch.venue.answers = False
+    watch.venue.responds = False
     with capture_logs() as lines:
         await watch.look(60)
         during = [line for line in lines if line["event"] == "stream not verified"]
         assert {line["stream"] for line in during} == {"btcusdt@trade"}
         assert len(during) == 1
-        watch.venue.answers = True
+        watch.venue.responds = True
         await watch.look(60)
     (ended,) = [line for line in lines if line["event"] == "stream verified"]
     assert ended["stream"] == "btcusdt@trade"
@@ -215,7 +215,7 @@ async def test_stall_detector_logs_failed_probes_once_with_their_end(watch: Watc
 
 @pytest.mark.parametrize("how", ["it delivers", "it leaves"])
 async def test_stall_detector_logs_failed_probes_again_when(watch: Watch, how: str) -> None:
-    watch.venue.answers = False
+    watch.venue.responds = False
     with capture_logs() as lines:
         await watch.look(30)
         if how == "it delivers":

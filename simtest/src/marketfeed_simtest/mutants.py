@@ -98,8 +98,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "the id after the last row of a page is absent, too",
         "venues/binance_spot/rows.py",
-        "    return Proof(hull, absent)\n\n\ndef wanted_part",
-        "    return Proof(hull, [*absent, IdRange(newest + 1, newest + 1)])\n\n\ndef wanted_part",
+        "    return Proof(hull, absent)\n\n\ndef needed_part",
+        "    return Proof(hull, [*absent, IdRange(newest + 1, newest + 1)])\n\n\ndef needed_part",
     ),
     Mutant(
         "a 429 is not heeded",

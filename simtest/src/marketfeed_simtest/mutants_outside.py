@@ -129,7 +129,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C6: any number of trades waits behind a gap",
         "backfill.py",
-        "while known and sum(len(flow.sequence.buffered) for flow in held) > self._hold_trades:",
+        "while held and sum(len(flow.sequence.buffered) for flow in held) > self._hold_trades:",
         "while False:",
     ),
 )
