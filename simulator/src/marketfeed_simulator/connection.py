@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import WSMsgType, web
 
-from marketfeed_chassis import logs
+from marketfeed_service import logs
 from marketfeed_simulator.faults import Refuse
 from marketfeed_simulator.frames import COMBINED, MICROSECONDS, combine, ping_frame, pong_frame, text_frame
 from marketfeed_simulator.hub import Hub, Outlet

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import ServiceError, SettingsError, StartupError
-from marketfeed_chassis.listening import listen
+from marketfeed_service import logs
+from marketfeed_service.errors import ServiceError, SettingsError, StartupError
+from marketfeed_service.listening import listen
 from marketfeed_simulator.connection import WebSocketServer
 from marketfeed_simulator.control import Control
 from marketfeed_simulator.driver import Driver

@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from marketfeed_chassis import logs
-from marketfeed_chassis.errors import StartupError
+from marketfeed_service import logs
+from marketfeed_service.errors import StartupError
 from marketfeed_workers.kafka.recovery import RecoveredState
 from marketfeed_workers.settings import WorkerSettings, parse_time_us
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
