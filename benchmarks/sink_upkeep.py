@@ -47,9 +47,9 @@ class Retention:
     def _run(self) -> None:
         connection, _ = connections.connect(self._url)
         with connection:
-            again = connections.again(connection, random.Random(1))  # noqa: S311 - jitter
+            retry_conflicts = connections.retry_conflicts(connection, random.Random(1))  # noqa: S311 - jitter
             limit = retention.Limit(self._before_us, time.time_ns() // 1000)
-            for done in retention.expire(connection, "trades", limit, again):
+            for done in retention.expire(connection, "trades", limit, retry_conflicts):
                 self.rows += done.deleted
                 if self._stop.is_set():
                     return

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed_cli import services
 from marketfeed_cli.process import Parts
 from marketfeed_cli.status import decode_status, status
-from marketfeed_service.health import HealthServer, Verdict
+from marketfeed_service.health import HealthServer, ProbeResult
 from marketfeed_wire.status import ConsumerStatus, PartitionStatus
 
 
@@ -21,11 +21,11 @@ class Fixed:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
-    def livez(self) -> Verdict:
-        return Verdict(True)
+    def livez(self) -> ProbeResult:
+        return ProbeResult(True)
 
-    def readyz(self) -> Verdict:
-        return Verdict(True)
+    def readyz(self) -> ProbeResult:
+        return ProbeResult(True)
 
     def status(self) -> bytes:
         return self.body

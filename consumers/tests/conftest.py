@@ -107,7 +107,7 @@ def session(database: str) -> Iterator[Callable[..., Session]]:
     def one(url: str = database, name: str = "me", **options: Any) -> Session:
         new = Session(url, name, **options)
         opened.append(new)
-        new.claim()
+        new.acquire_leases()
         return new
 
     yield one

@@ -26,8 +26,8 @@ from marketfeed_consumers.admin.retention import Limit
 from marketfeed_consumers.database import connections
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.kafka.decode import batch_of
-from marketfeed_consumers.kafka.leases import Wanted
-from marketfeed_consumers.planning.plan import mark_keys, plan
+from marketfeed_consumers.kafka.leases import AssignedPartition
+from marketfeed_consumers.planning.plan import plan, ranges_keys
 from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_wire import Gap, encode
@@ -186,7 +186,7 @@ class Stage:
         self.counts: Counter[str] = Counter()
         self._rng = random.Random(1)  # noqa: S311 - jitter
         self._now_us = 0
-        self._writer = Writer(url, clock_us=lambda: self._now_us, chance=self._rng)
+        self._writer = Writer(url, clock_us=lambda: self._now_us, rng=self._rng)
         stack.callback(self._writer.close)
         self._ours, self._retaining, self._rebuilding = (
             stack.enter_context(connections.connect(url)[0]) for _ in range(3)
@@ -215,10 +215,10 @@ class Stage:
         )
         self._seq = 0
         self._next = dict.fromkeys(TABLES, 0)
-        claimed = self._writer.submit_claim(
-            "group", "me", [Wanted(t, 0, "", 0, 10**9) for t in TABLES]
+        leases = self._writer.submit_acquire(
+            "group", "me", [AssignedPartition(t, 0, "", 0, 10**9) for t in TABLES]
         ).result(60)
-        epochs = {(one.topic, one.partition): one.epoch for one in claimed}
+        epochs = {(one.topic, one.partition): one.epoch for one in leases}
         self._owner = Owner("group", epochs, dict.fromkeys(TABLES, ""))
 
     def _play(self, cases: Sequence[Case], small_steps: bool) -> list[str]:
@@ -280,7 +280,7 @@ class Stage:
         if not records:
             return
         batch = batch_of(records, TABLES)
-        known = self._writer.submit_load(mark_keys(batch)).result(60)
+        known = self._writer.submit_load(ranges_keys(batch)).result(60)
         made = plan(batch, known, {(topic, 0): at for topic, at in self._next.items()})
         self._writer.submit_write(made, self._owner).result(60)
         self._next = offsets
@@ -303,8 +303,8 @@ class Stage:
             case ["kill"]:
                 self._kill()
             case ["rebuild"]:
-                again = connections.again(self._rebuilding, self._rng)
-                for _ in rebuild.candles(self._rebuilding, rebuild.Scope(), again):
+                retry_conflicts = connections.retry_conflicts(self._rebuilding, self._rng)
+                for _ in rebuild.candles(self._rebuilding, rebuild.Scope(), retry_conflicts):
                     pass
             case ["look"]:
                 return self._look()
@@ -315,11 +315,11 @@ class Stage:
         self._oracle.execute(
             "INSERT INTO oracle.runs VALUES (%s, %s, %s, NULL, false)", [table, limit.before_us, self._seq]
         )
-        again = connections.again(self._retaining, self._rng)
+        retry_conflicts = connections.retry_conflicts(self._retaining, self._rng)
         self._run = (
-            retention.expire_dead_letters(self._retaining, limit, again)
+            retention.expire_dead_letters(self._retaining, limit, retry_conflicts)
             if table == "dead_letters"
-            else retention.expire(self._retaining, table, limit, again, lambda _: None)
+            else retention.expire(self._retaining, table, limit, retry_conflicts, lambda _: None)
         )
 
     def _go_on(self, steps: int | None) -> None:
@@ -378,7 +378,7 @@ class Stage:
             for hour in deep.hours
             if hour.uncounted or hour.duplicates
         ]
-        connections.begin_reading(self._ours, POSTGRESQL)
+        connections.begin_read_only(self._ours, POSTGRESQL)
         figures, _ = completeness.figures(self._ours, self._now_us)
         stored = dict(self._oracle.execute("SELECT symbol, count(*) FROM trades GROUP BY 1").fetchall())
         for one in figures:

@@ -8,8 +8,8 @@ from consumer_market import record
 
 from marketfeed_consumers.errors import BatchError
 from marketfeed_consumers.kafka.decode import Batch, batch_of
-from marketfeed_consumers.kafka.leases import Wanted
-from marketfeed_consumers.planning.plan import Plan, mark_keys, plan
+from marketfeed_consumers.kafka.leases import AssignedPartition
+from marketfeed_consumers.planning.plan import Plan, plan, ranges_keys
 from marketfeed_consumers.storage import quarantine
 from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_consumers.storage.writer import Stored, Writer
@@ -25,18 +25,18 @@ class Session:
     def __init__(
         self, url: str, name: str = "me", partition: int = 0, group: str = "group", **options: Any
     ) -> None:
-        self.writer = Writer(url, chance=random.Random(1), **options)  # noqa: S311 - jitter
+        self.writer = Writer(url, rng=random.Random(1), **options)  # noqa: S311 - jitter
         self.name = name
         self.partition = partition
         self.next = dict.fromkeys(TABLES, 0)
         self.owner = Owner(group, {}, dict.fromkeys(TABLES, ""))
 
-    def claim(self) -> None:
-        wanted = [Wanted(topic, self.partition, "", 0, 1_000_000) for topic in TABLES]
-        claimed = self.writer.submit_claim(self.owner.group, self.name, wanted).result(20)
-        epochs = {(c.topic, c.partition): c.epoch for c in claimed}
+    def acquire_leases(self) -> None:
+        assigned = [AssignedPartition(topic, self.partition, "", 0, 1_000_000) for topic in TABLES]
+        leases = self.writer.submit_acquire(self.owner.group, self.name, assigned).result(20)
+        epochs = {(c.topic, c.partition): c.epoch for c in leases}
         self.owner = Owner(self.owner.group, epochs, self.owner.topic_ids)
-        self.next = {c.topic: c.next_offset for c in claimed}
+        self.next = {c.topic: c.next_offset for c in leases}
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
@@ -52,13 +52,13 @@ class Session:
         return batch_of(records, TABLES)
 
     def planned(self, batch: Batch) -> Plan:
-        known = self.writer.submit_load(mark_keys(batch)).result(20)
+        known = self.writer.submit_load(ranges_keys(batch)).result(20)
         return plan(batch, known, self.positions)
 
     def write(self, *messages: Message) -> Stored:
         batch = self.batch(messages)
         result = self.writer.submit_write(self.planned(batch), self.owner).result(30)
-        self._moved(batch)
+        self._offset_conflict(batch)
         return result
 
     def store_carefully(
@@ -66,11 +66,11 @@ class Session:
     ) -> tuple[Plan, Stored]:
         batch = self.batch(messages)
         context = quarantine.Context(
-            TABLES, self.positions, self.owner, self.writer, wait, quarantine.Refusals()
+            TABLES, self.positions, self.owner, self.writer, wait, quarantine.RejectionCounter()
         )
         result = quarantine.store(batch, error, context)
-        self._moved(batch)
+        self._offset_conflict(batch)
         return result
 
-    def _moved(self, batch: Batch) -> None:
+    def _offset_conflict(self, batch: Batch) -> None:
         self.next |= {topic: offset for (topic, _), offset in batch.next_offsets.items()}

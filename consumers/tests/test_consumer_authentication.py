@@ -9,7 +9,7 @@ from psycopg import sql
 from structlog.testing import capture_logs
 
 from marketfeed_consumers.database import connections
-from marketfeed_consumers.database.authentication import refusal_code
+from marketfeed_consumers.database.authentication import authentication_error
 from marketfeed_devtools.waiting import until
 from marketfeed_service.errors import StartupError
 from marketfeed_simtest.postgres_server import Postgres
@@ -68,7 +68,7 @@ def test_database_that_refuses_who_we_are_is_told_at_once(
 ) -> None:
     """It was waited for until START_DEADLINE_SECONDS, and then advised to raise them."""
     url = guarded(method, password, login=login, known=known)
-    with pytest.raises(StartupError) as refused, connections.reached(url, LONG_SECONDS):
+    with pytest.raises(StartupError) as refused, connections.wait_for_database(url, LONG_SECONDS):
         pass
     (line,) = str(refused.value).splitlines()
     assert line.startswith(f"the database at {connections.server(url)} refuses this user or password (")
@@ -82,17 +82,17 @@ def test_database_that_lets_us_in_or_does_not_exist_or_answer_refuses_nobody(
     guarded: Callable[..., str], postgres: Postgres
 ) -> None:
     url = guarded("scram-sha-256", "right")
-    with connections.reached(url, LONG_SECONDS):
+    with connections.wait_for_database(url, LONG_SECONDS):
         pass
-    assert refusal_code(url) == ""
-    assert refusal_code(postgres.url("not_made_yet")) == "3D000"
-    assert refusal_code("postgresql://me@127.0.0.1:1/x") == ""
+    assert authentication_error(url) == ""
+    assert authentication_error(postgres.url("not_made_yet")) == "3D000"
+    assert authentication_error("postgresql://me@127.0.0.1:1/x") == ""
     with pytest.raises(StartupError, match=r"does not exist.*raise START_DEADLINE_SECONDS"):
-        connections._reach(postgres.url("not_made_yet"), 0.0, lambda: False)
+        connections._wait_for_database(postgres.url("not_made_yet"), 0.0, lambda: False)
 
 
 def test_database_that_is_waited_for_is_logged_once(postgres: Postgres) -> None:
     """It was a line an attempt, a second apart."""
     with capture_logs() as lines, pytest.raises(StartupError):
-        connections._reach(postgres.url("not_made_yet"), 1.5, lambda: False)
+        connections._wait_for_database(postgres.url("not_made_yet"), 1.5, lambda: False)
     assert [line["event"] for line in lines] == ["waiting for the database"]

@@ -8,18 +8,18 @@ from consumer_market import record, trade
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_consumers.kafka.batching import Bounds, Filling, Pace, is_due, wait_seconds
+from marketfeed_consumers.kafka.batching import BatchFill, BatchLimits, RowLimit, is_due, wait_seconds
 from marketfeed_consumers.kafka.reader import IDLE_SECONDS, Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_service import settings
 
-BOUNDS = Bounds(max_rows=100, max_seconds=1.0, linger_seconds=0.5)
-LINGERING = Filling(rows=1, size_bytes=10, age_seconds=0.4, caught_up=True, writer_idle=True)
+BOUNDS = BatchLimits(max_rows=100, max_seconds=1.0, linger_seconds=0.5)
+LINGERING = BatchFill(rows=1, size_bytes=10, age_seconds=0.4, caught_up=True, writer_idle=True)
 
 
 @pytest.mark.parametrize(
-    ("filling", "due"),
+    ("fill", "due"),
     [
         pytest.param(replace(LINGERING, rows=0), False, id="nothing"),
         pytest.param(LINGERING, False, id="lingering"),
@@ -30,15 +30,15 @@ LINGERING = Filling(rows=1, size_bytes=10, age_seconds=0.4, caught_up=True, writ
         pytest.param(replace(LINGERING, rows=100, age_seconds=0.0), True, id="full"),
     ],
 )
-def test_batch_is_due(filling: Filling, due: bool) -> None:
-    assert is_due(filling, BOUNDS) is due
+def test_batch_is_due(fill: BatchFill, due: bool) -> None:
+    assert is_due(fill, BOUNDS) is due
 
 
 def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
     """A stop waited for as long as BATCH_LINGER_MS, a minute at most."""
     assert wait_seconds(LINGERING, BOUNDS, IDLE_SECONDS) == pytest.approx(0.1)
     assert wait_seconds(replace(LINGERING, age_seconds=2.0), BOUNDS, IDLE_SECONDS) == 0.0
-    long = Bounds(max_rows=100, max_seconds=60.0, linger_seconds=60.0)
+    long = BatchLimits(max_rows=100, max_seconds=60.0, linger_seconds=60.0)
     for idle in (True, False):
         assert wait_seconds(replace(LINGERING, writer_idle=idle), long, IDLE_SECONDS) == IDLE_SECONDS
 
@@ -47,7 +47,7 @@ def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
 def test_pace_finds_a_size_that_the_timeout_allows_and_no_more_than_halves_it(
     max_rows: int, seconds_a_row: float, timeout_seconds: float
 ) -> None:
-    pace = Pace(max_rows)
+    pace = RowLimit(max_rows)
     timeouts = 0
     for _ in range(60):
         seconds = pace.rows * seconds_a_row
@@ -79,6 +79,6 @@ def test_batch_lingers_for_as_long_as_batch_linger_ms_says(linger_ms: str, due: 
     reader = Fed(settings.read(ConsumerSettings, environment), State())
     try:
         reader.feed(record(trade(1), 0, "market.trades.raw"))
-        assert is_due(reader.filling(writer_idle=True), reader.bounds) is due
+        assert is_due(reader.fill(writer_idle=True), reader.bounds) is due
     finally:
         reader.client.close()

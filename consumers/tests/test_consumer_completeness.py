@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from marketfeed_consumers.admin import audit, completeness
 from marketfeed_consumers.admin.audit import HOUR_US
 from marketfeed_consumers.admin.auditor import Auditor
-from marketfeed_consumers.admin.resolution import MARGIN_US, VERDICTS, Ledger, judge
+from marketfeed_consumers.admin.resolution import MARGIN_US, RESOLUTIONS, GapRows, resolve
 from marketfeed_consumers.database import schema
 from marketfeed_consumers.database.connections import connect
 from marketfeed_consumers.database.tables import trade_gaps
@@ -53,7 +53,7 @@ def test_figures_of_one_symbol(
     absent: list[list[tuple[int, int]]],
     expected: tuple[int, int, int, float],
 ) -> None:
-    ledger = Ledger(
+    ledger = GapRows(
         marks=[("v", "S", 0, 0, 100)],
         missing=[("v", "S", 0, *span, 7, 8) for span in missing],
         absent=[("v", "S", 0, spans, "proof") for spans in absent],
@@ -84,7 +84,7 @@ def test_figures_are_the_sums_of_the_audits_hours(
     rejected: list[tuple[int, int]],
     reported: list[tuple[int, int]],
 ) -> None:
-    ledger = Ledger(
+    ledger = GapRows(
         marks=[("v", "S", 0, 0, 400)],
         missing=[("v", "S", 0, *span, EARLIEST_US + span[0], EARLIEST_US + span[1]) for span in missing],
         absent=[("v", "S", 0, spans, "proof") for spans in absent],
@@ -94,24 +94,24 @@ def test_figures_are_the_sums_of_the_audits_hours(
         now_us=EARLIEST_US + 1000,
     )
     (one,) = completeness.assemble(ledger, {("v", "S", 0): 90}, {("v", "S", 0): 7})
-    ranges = audit.located(judge(ledger), 0, 2**63 - 1)
+    ranges = audit.located(resolve(ledger), 0, 2**63 - 1)
     hours = audit.assemble([("v", "S", 0, EARLIEST_US // HOUR_US * HOUR_US, 1, 400, 90)], ranges, [], None)
     sums: Counter[str] = Counter()
     for hour in hours:
         for span in hour.missing:
-            sums[span.verdict] += span.size
-    assert one.missing == {verdict: sums[verdict] for verdict in VERDICTS}
+            sums[span.resolution] += span.size
+    assert one.missing == {resolution: sums[resolution] for resolution in RESOLUTIONS}
     assert (one.completeness_ratio == 1.0) == all(hour.completeness_percent == 100.0 for hour in hours)
 
 
 NOW_US = EARLIEST_US + 2 * MARGIN_US
 
 
-def judged(**tables: list[tuple[object, ...]]) -> list[tuple[int, int, str]]:
+def resolved_ranges(**tables: list[tuple[object, ...]]) -> list[tuple[int, int, str]]:
     ledger = {"marks": [], "missing": [], "absent": [], "rejected": [], "reported": [], **tables}
     limits = {("v", "S", 0): EARLIEST_US + MARGIN_US + 100}
-    found = judge(Ledger(**ledger, limits=limits, now_us=NOW_US))  # type: ignore[arg-type]
-    return [(one.range.first_id, one.range.last_id, one.range.verdict) for one in found]
+    found = resolve(GapRows(**ledger, limits=limits, now_us=NOW_US))  # type: ignore[arg-type]
+    return [(one.range.first_id, one.range.last_id, one.range.resolution) for one in found]
 
 
 def reported(
@@ -143,11 +143,11 @@ def reported(
 def test_what_workers_report_missing_beyond_what_is_stored_is_missing(
     tables: list[tuple[object, ...]], expected: list[tuple[int, int, str]]
 ) -> None:
-    assert judged(marks=[("v", "S", 0, 100, 200)], reported=tables) == expected
+    assert resolved_ranges(marks=[("v", "S", 0, 100, 200)], reported=tables) == expected
 
 
 def test_an_id_that_is_reported_and_rejected_or_proven_absent_counts_once() -> None:
-    assert judged(
+    assert resolved_ranges(
         marks=[("v", "S", 0, 100, 200)],
         reported=[reported((10, 20))],
         rejected=[("v", "S", 0, 12, 13, NOW_US)],

@@ -10,8 +10,8 @@ from consumer_support import differences, everything, rows, stored
 from psycopg import sql
 
 from marketfeed_consumers.admin import audit, rebuild, retention
-from marketfeed_consumers.database.connections import again as retrying
 from marketfeed_consumers.database.connections import connect
+from marketfeed_consumers.database.connections import retry_conflicts as retrying
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.planning.plausible_times import EARLIEST_US
 from marketfeed_consumers.storage.transaction import Connection
@@ -34,7 +34,7 @@ NAMES = (
     "x" * 64,
 )
 LONG = "9" * 31 + "." + "9" * 32
-chance = random.Random(1)  # noqa: S311 - jitter
+rng = random.Random(1)  # noqa: S311 - jitter
 
 
 def test_names_of_any_characters_are_names(session: Callable[..., Session], database: str) -> None:
@@ -123,4 +123,4 @@ def _connected(url: str) -> Connection:
 
 
 def _again(connection: Connection) -> Callable[..., object]:
-    return retrying(connection, chance)
+    return retrying(connection, rng)

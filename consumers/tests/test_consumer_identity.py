@@ -21,9 +21,9 @@ from marketfeed_consumers.admin import audit
 from marketfeed_consumers.database.connections import connect
 from marketfeed_consumers.kafka.decode import batch_of
 from marketfeed_consumers.planning.conflicts import QUIET_SECONDS, Conflict, ConflictLog
-from marketfeed_consumers.planning.plan import MarkKey, mark_keys, plan
+from marketfeed_consumers.planning.plan import RangesKey, plan, ranges_keys
 from marketfeed_consumers.planning.recent_trades import RecentTrades
-from marketfeed_consumers.planning.stored_ranges import NOTHING
+from marketfeed_consumers.planning.stored_ranges import EMPTY_RANGES
 from marketfeed_wire import BookTicker, Trade, same_quote, same_trade
 
 OTHER = {
@@ -52,7 +52,7 @@ def outcome(result: Any) -> tuple[int, int, int, int]:
     )
 
 
-def again(**fields: Any) -> Trade:
+def retry_conflicts(**fields: Any) -> Trade:
     held = {name: getattr(ONE, name) for name in Trade.__struct_fields__}
     return Trade(**{**held, **fields})
 
@@ -62,8 +62,8 @@ def again(**fields: Any) -> Trade:
 def test_identity_copy_with_the_same_content_is_a_duplicate(session: Callable[..., Session], fields) -> None:
     mine = session()
     mine.write(ONE)
-    assert outcome(mine.write(again(**fields))) == (0, 1, 0, 0)
-    assert outcome(mine.write(trade(9), again(**fields), trade(9))) == (1, 2, 0, 0)
+    assert outcome(mine.write(retry_conflicts(**fields))) == (0, 1, 0, 0)
+    assert outcome(mine.write(trade(9), retry_conflicts(**fields), trade(9))) == (1, 2, 0, 0)
 
 
 @pytest.mark.integration
@@ -73,15 +73,15 @@ def test_identity_copy_with_other_content_is_a_conflict(
 ) -> None:
     """In one batch, in the next, and in a process that was started again; the stored row stays as it is."""
     mine = session()
-    assert outcome(mine.write(ONE, again(**fields))) == (1, 0, 1, 0)
-    assert outcome(mine.write(again(**fields))) == (0, 0, 1, 0)
-    mine.claim()  # knows nothing of what it stored
-    assert outcome(mine.write(again(**fields), trade(9), again(**fields))) == (1, 0, 2, 0)
+    assert outcome(mine.write(ONE, retry_conflicts(**fields))) == (1, 0, 1, 0)
+    assert outcome(mine.write(retry_conflicts(**fields))) == (0, 0, 1, 0)
+    mine.acquire_leases()  # knows nothing of what it stored
+    assert outcome(mine.write(retry_conflicts(**fields), trade(9), retry_conflicts(**fields))) == (1, 0, 2, 0)
     kept = "SELECT price, qty, buyer_is_maker, trade_time_us, messages FROM trade_conflicts"
     ((price, qty, side, time_us, messages),) = rows(database, kept)
-    came = again(**fields)
-    assert (float(price), float(qty)) == (float(came.price), float(came.qty))
-    assert (side, time_us, messages) == (came.buyer_is_maker, came.trade_time_us, 4)
+    received = retry_conflicts(**fields)
+    assert (float(price), float(qty)) == (float(received.price), float(received.qty))
+    assert (side, time_us, messages) == (received.buyer_is_maker, received.trade_time_us, 4)
     stored = "SELECT stored_trade_time_us, stored_buyer_is_maker FROM trade_conflicts"
     assert rows(database, stored) == [(ONE.trade_time_us, ONE.buyer_is_maker)]
     assert rows(database, "SELECT trade_time_us FROM trades WHERE trade_id = 3") == [(ONE.trade_time_us,)]
@@ -94,7 +94,7 @@ def test_identity_old_trade_repeated_after_many_others(session: Callable[..., Se
     mine.write(*(trade(i) for i in range(1000)))
     recent = RecentTrades(100)
     batch = mine.batch([trade(3), trade(4, price="1")])
-    known = mine.writer.submit_load(mark_keys(batch)).result(20)
+    known = mine.writer.submit_load(ranges_keys(batch)).result(20)
     made = plan(batch, known, mine.positions, recent=recent)
     result = mine.writer.submit_write(made, mine.owner).result(30)
     assert outcome(result) == (0, 1, 1, 0)
@@ -174,7 +174,7 @@ def test_identity_conflicts_are_logged_once_an_episode() -> None:
     conflicts = ConflictLog(lambda: now[0])
     with capture_logs() as logged:
         for _ in range(50):
-            conflicts.note([Conflict(again(price="1"), ONE)])
+            conflicts.note([Conflict(retry_conflicts(price="1"), ONE)])
             conflicts.look()
         now[0] = QUIET_SECONDS
         conflicts.look()
@@ -200,27 +200,29 @@ def test_identity_any_interleaving_is_told_by_the_plain_definition(
     trades: list[Trade], sizes: list[int], most: int
 ) -> None:
     """The first message of an id is stored; each later one is a duplicate where it says the same, else a conflict."""
-    recent, known, stored = RecentTrades(most), dict[MarkKey, Any](), dict[tuple[int, int], Trade]()
+    recent, known, stored = RecentTrades(most), dict[RangesKey, Any](), dict[tuple[int, int], Trade]()
     duplicates, conflicts = 0, 0
-    chance = random.Random(len(trades))  # noqa: S311 - when a process starts again
+    rng = random.Random(len(trades))  # noqa: S311 - when a process starts again
     records = [record(one, offset) for offset, one in enumerate(trades)]
     while records:
         size = sizes.pop() if sizes else 5
         batch = batch_of(records[:size], TABLES)
         records = records[size:]
-        if chance.random() < 0.2:
+        if rng.random() < 0.2:
             recent.clear()
-        marks = {key: known.get(key, NOTHING) for key in mark_keys(batch)}
+        marks = {key: known.get(key, EMPTY_RANGES) for key in ranges_keys(batch)}
         made = plan(batch, marks, {("trades", 0): 0}, recent=recent)
         known |= made.after()
         for key, new in made.trades.new.items():
             for one in new:
                 assert stored.setdefault((key[2], one.trade_id), one) is one
-        for key, unknown in made.trades.repeats.items():
+        for key, unknown in made.trades.possible_duplicates.items():
             for one in unknown:
                 same = same_trade(stored[key[2], one.trade_id], one)
                 duplicates, conflicts = duplicates + same, conflicts + (not same)
-        assert all(stored[c.came.id_series, c.came.trade_id] == c.stored for c in made.trades.conflicts)
+        assert all(
+            stored[c.received.id_series, c.received.trade_id] == c.stored for c in made.trades.conflicts
+        )
         duplicates, conflicts = duplicates + made.trades.duplicates, conflicts + len(made.trades.conflicts)
     first: dict[tuple[int, int], Trade] = {}
     expected = [0, 0]
@@ -239,28 +241,28 @@ def test_identity_any_interleaving_is_told_by_the_plain_definition(
     st.booleans(),
 )
 def test_identity_any_interleaving_of_quotes_is_told_by_the_plain_definition(
-    quotes: list[BookTicker], sizes: list[int], distrust: bool
+    quotes: list[BookTicker], sizes: list[int], verify_rows: bool
 ) -> None:
-    known, stored = dict[MarkKey, Any](), dict[int, BookTicker]()
+    known, stored = dict[RangesKey, Any](), dict[int, BookTicker]()
     counted = [0, 0]
     records = [record(one, offset, "book") for offset, one in enumerate(quotes)]
     while records:
         size = sizes.pop() if sizes else 5
         batch = batch_of(records[:size], TABLES)
         records = records[size:]
-        marks = {key: known.get(key, NOTHING) for key in mark_keys(batch)}
-        rows_of = plan(batch, marks, {("book", 0): 0}, distrust=distrust).quotes
-        known |= plan(batch, marks, {("book", 0): 0}, distrust=distrust).after()
+        marks = {key: known.get(key, EMPTY_RANGES) for key in ranges_keys(batch)}
+        rows_of = plan(batch, marks, {("book", 0): 0}, verify_rows=verify_rows).quotes
+        known |= plan(batch, marks, {("book", 0): 0}, verify_rows=verify_rows).after()
         counted[0] += rows_of.duplicates
         counted[1] += len(rows_of.conflicts)
         new = [one for own in rows_of.new.values() for one in own]
         assert not stored.keys() & {one.update_id for one in new}
-        doubtful = [one for own in rows_of.doubtful.values() for one in own]
-        compared = [one for one in doubtful if one.update_id in stored]
-        stored |= {one.update_id: one for one in [*new, *doubtful] if one.update_id not in stored}
-        for one in [*compared, *(one for own in rows_of.repeats.values() for one in own)]:
+        unverified = [one for own in rows_of.unverified.values() for one in own]
+        compared = [one for one in unverified if one.update_id in stored]
+        stored |= {one.update_id: one for one in [*new, *unverified] if one.update_id not in stored}
+        for one in [*compared, *(one for own in rows_of.possible_duplicates.values() for one in own)]:
             counted[not same_quote(stored[one.update_id], one)] += 1
-        assert all(stored[c.came.update_id] == c.stored for c in rows_of.conflicts)
+        assert all(stored[c.received.update_id] == c.stored for c in rows_of.conflicts)
     first: dict[int, BookTicker] = {}
     expected = [0, 0]
     for one in quotes:

@@ -28,7 +28,7 @@ def test_a_rebalance_that_uses_all_its_time_is_neither_stuck_nor_too_long_for_ka
     allowed = ConsumerSettings.model_fields["drain_deadline_seconds"].metadata
     (longest_seconds,) = (one.le for one in allowed if hasattr(one, "le"))
     assert longest_seconds < service._STUCK_SECONDS
-    assert longest_seconds + group_member._CLAIM_SECONDS < admin_requests.MAX_POLL_INTERVAL_MS / 1000
+    assert longest_seconds + group_member._ACQUIRE_SECONDS < admin_requests.MAX_POLL_INTERVAL_MS / 1000
 
 
 def test_the_client_writes_to_the_log_that_is_limited() -> None:

@@ -41,25 +41,25 @@ SELECT venue, symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_ti
 def test_killed_at_every_point_it_stores_what_was_published_and_nothing_twice(
     start, publish, topic, database, seed
 ):
-    chance = random.Random(seed)  # noqa: S311 - a schedule
+    rng = random.Random(seed)  # noqa: S311 - a schedule
     sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in SYMBOLS]
     quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in SYMBOLS[:2]]
     late = [trade(i, "BTCUSDT", origin="backfill") for i in range(97, 400, 97)]
-    again = chance.sample(sent, 300)
-    publish(topic, *sent, b"junk", *again, *late)
-    publish(f"{topic}-book", *quotes, *chance.sample(quotes, 100))
-    points = [(point, chance.randint(1, 4)) for point in transaction.POINTS]
-    points += [(point, 1) for point in writer.CLAIM_POINTS]
-    chance.shuffle(points)
+    retry_conflicts = rng.sample(sent, 300)
+    publish(topic, *sent, b"junk", *retry_conflicts, *late)
+    publish(f"{topic}-book", *quotes, *rng.sample(quotes, 100))
+    points = [(point, rng.randint(1, 4)) for point in transaction.FAILPOINTS]
+    points += [(point, 1) for point in writer.LEASE_FAILPOINTS]
+    rng.shuffle(points)
     for number, (point, times) in enumerate(points):
         killed = start(
             str(Path(__file__).with_name("consumer_killed.py")), point, str(times),
-            BATCH_MAX_ROWS=str(chance.randint(20, 80)), KAFKA_SESSION_TIMEOUT_MS=SESSION_MS,
-            KAFKA_GROUP_INSTANCE_ID="pod-0" if chance.random() < 0.9 else f"pod-{number}",
+            BATCH_MAX_ROWS=str(rng.randint(20, 80)), KAFKA_SESSION_TIMEOUT_MS=SESSION_MS,
+            KAFKA_GROUP_INSTANCE_ID="pod-0" if rng.random() < 0.9 else f"pod-{number}",
         )  # fmt: skip
         assert killed.process.wait(120) == -signal.SIGKILL, killed.log.read_text()
     consumer = start(KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, KAFKA_GROUP_INSTANCE_ID="pod-0")
-    everywhere = len(sent) + len(again) + len(late) + 1 + len(quotes) + 100
+    everywhere = len(sent) + len(retry_conflicts) + len(late) + 1 + len(quotes) + 100
     until(lambda: rows(database, NEXT_OFFSETS) == [(everywhere,)], "the end of the topics", 120)
     assert consumer.stop() == 0, consumer.log.read_text()
     expected = sorted([*sent, *late], key=lambda one: (one.symbol, one.trade_id))

@@ -51,7 +51,7 @@ def test_a_released_version_is_brought_up_with_its_data(server, version: str) ->
     assert schema.stored_version(url) == version
     schema.migrate(model, 10)
     session = Session(model)
-    session.claim()
+    session.acquire_leases()
     session.write(
         *(trade(i, s) for i in range(400) if i % 50 for s in ("A", "B")),
         *(quote(i, "A") for i in range(9)),
@@ -67,7 +67,7 @@ def test_a_released_version_is_brought_up_with_its_data(server, version: str) ->
     checked(url)
     assert everything(url) == before
     session = Session(url)
-    session.claim()
+    session.acquire_leases()
     session.write(*(trade(i, "A") for i in range(400, 500)), trade(50, "B"))
     session.writer.close()
     assert differences(url) == {}
@@ -166,7 +166,7 @@ def test_migration_of_a_table_in_use_names_the_holder_and_lets_others_through(po
 
         def told() -> list[dict[str, object]]:
             reader.execute("SELECT count(*) FROM trade_gaps")  # never waits for longer than the step does
-            return [line for line in logged if line["event"] == "migration waits for a lock"]
+            return [line for line in logged if line["event"] == "waiting for a lock of the migration"]
 
         (line,) = until(told, "the holder to be named")
         assert line["tables"] == "trade_gaps"

@@ -16,7 +16,7 @@ from consumer_support import BROKER_PROGRAM
 from marketfeed_consumers.kafka import monitor
 from marketfeed_consumers.kafka.reader import Reader
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.state import Progress, State
+from marketfeed_consumers.state import PartitionState, State
 from marketfeed_devtools.waiting import until
 from marketfeed_service import settings
 
@@ -36,16 +36,16 @@ class Watched:
         self.topic, self.state, self.passed = topic, State(), dict[Any, Any]()
         self.reader = Reader(settings.read(ConsumerSettings, environment), self.state)
         admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-        self.watch = monitor.Watch((topic,), admin, self.state, self.reader, {}, self._pass)
+        self.watch = monitor.KafkaMonitor((topic,), admin, self.state, self.reader, {}, self._pass)
         self.watch.begin()
 
     def own(self, partitions: Mapping[int, int]) -> None:
         for number, offset in partitions.items():
-            self.state.partitions[self.topic, number] = Progress(1, offset)
+            self.state.partitions[self.topic, number] = PartitionState(1, offset)
         self.reader.begin({(self.topic, number): offset for number, offset in partitions.items()})
 
     def step(self) -> None:
-        self.reader.read(self.reader.filling(writer_idle=True))
+        self.reader.read(self.reader.fill(writer_idle=True))
         self.watch.step()
 
     def _pass(self, ends: Mapping[Any, Any]) -> None:
@@ -73,7 +73,7 @@ def test_lag_is_known_while_reading_is_paused(
     publish(topic, trade(1))
     one = watched(broker, topic)
     one.own(dict.fromkeys(one.reader.client.list_topics(topic, 20).topics[topic].partitions, 0))
-    one.reader.keep_our_place()
+    one.reader.keep_membership()
     publish(topic, *(trade(number) for number in range(2, 9)))
 
     def ends() -> int:
@@ -102,11 +102,11 @@ def test_kafka_that_is_frozen_or_gone_is_unreachable_until_it_answers_again(
 
         def reachable() -> bool:
             one.step()
-            return not one.state.kafka_trouble and owned.end_offset == 1
+            return not one.state.kafka_error and owned.end_offset == 1
 
         def unreachable() -> bool:
             one.step()
-            return "Kafka does not answer" in one.state.kafka_trouble
+            return "Kafka does not answer" in one.state.kafka_error
 
         until(reachable, "the end")
         os.kill(process.pid, signal.SIGSTOP)

@@ -17,16 +17,16 @@ from consumer_support import rows
 from psycopg import sql
 
 from marketfeed_consumers.database import schema
-from marketfeed_consumers.errors import LogLost, Refused
+from marketfeed_consumers.errors import LogLost, QuarantineLimitExceeded
 from marketfeed_consumers.kafka.decode import Partition, batch_of
-from marketfeed_consumers.kafka.group_member import Ownership
-from marketfeed_consumers.kafka.leases import Wanted
+from marketfeed_consumers.kafka.group_member import GroupMember
+from marketfeed_consumers.kafka.leases import AssignedPartition
 from marketfeed_consumers.kafka.reader import Reader
-from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.kafka.waiting import Stop, WriterWait
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.state import Progress, State
+from marketfeed_consumers.state import PartitionState, State
 from marketfeed_consumers.storage import quarantine
-from marketfeed_consumers.storage.pipeline import Storing
+from marketfeed_consumers.storage.pipeline import WritePipeline
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_devtools.pgproxy import Fault, Proxy
 from marketfeed_devtools.waiting import until
@@ -47,17 +47,17 @@ class Rewound(Reader):
     gone_back_to: dict[Partition, int] | None = None
     when_paused: Callable[[], None] | None = None
 
-    def keep_our_place(self) -> None:
-        super().keep_our_place()
+    def keep_membership(self) -> None:
+        super().keep_membership()
         if self.when_paused is not None:
             self.when_paused()
             self.when_paused = None
 
-    def read_again(self, positions: Mapping[Partition, int]) -> None:
+    def rewind(self, positions: Mapping[Partition, int]) -> None:
         self.gone_back_to = dict(positions)
         self.proxy.forget()
         self.stop.at_seconds = math.inf
-        super().read_again(positions)
+        super().rewind(positions)
 
 
 OFFSETS = 'SELECT next_offset FROM consumer_offsets ORDER BY "partition"'
@@ -70,9 +70,9 @@ class Rig:
     topic: str
     reader: Rewound
     writer: Writer
-    storing: Storing
+    storing: WritePipeline
     stop: Stop
-    ownership: Ownership
+    ownership: GroupMember
     tables: dict[str, str]
 
     def hand_over(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
@@ -107,15 +107,15 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
     reader = Rewound(read, state)
     reader.stop = stop
     reader.client.incremental_assign([TopicPartition(topic, number, 0) for number in range(2)])
-    waiting = Waiting(reader, writer, state, stop)
-    storing = Storing(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
-    wanted = [Wanted(topic, number, "", 0, 9) for number in range(2)]
-    for claimed in writer.submit_claim(read.kafka_group, "me", wanted).result(20):
-        state.partitions[topic, claimed.partition] = Progress(claimed.epoch, claimed.next_offset)
+    waiting = WriterWait(reader, writer, state, stop)
+    storing = WritePipeline(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
+    assigned = [AssignedPartition(topic, number, "", 0, 9) for number in range(2)]
+    for leases in writer.submit_acquire(read.kafka_group, "me", assigned).result(20):
+        state.partitions[topic, leases.partition] = PartitionState(leases.epoch, leases.next_offset)
     storing.topic_ids[topic] = ""
-    storing.forget()
+    storing.reset()
     admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-    ownership = Ownership(read, "me", writer, state, reader, storing, waiting, stop, admin)
+    ownership = GroupMember(read, "me", writer, state, reader, storing, waiting, stop, admin)
     yield Rig(topic, reader, writer, storing, stop, ownership, read.tables_by_topic())
     writer.close()
     reader.client.close()
@@ -166,7 +166,7 @@ def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
         proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
     rig.hand_over(1, 0)
     until(lambda: proxy.pending < 100, "the second attempt")
-    rig.storing.settle(0.0)
+    rig.storing.drain(0.0)
     assert rig.reader.gone_back_to == {(rig.topic, 0): 0, (rig.topic, 1): 0}
 
     rig.hand_over(1, 0)
@@ -184,7 +184,7 @@ def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
 def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig) -> None:
     with psycopg.connect(database) as rival:
         rival.execute("LOCK TABLE high_water_marks")
-        rig.stop.ask(0.0)
+        rig.stop.request(0.0)
 
         rig.hand_over(1, 0)
 
@@ -226,11 +226,13 @@ def test_a_commit_that_ends_just_after_its_time_is_no_reason_to_give_up_the_next
     rig.hand_over(1, 0)
     assert committing.wait(20)
 
-    rig.storing.settle(0.0)
+    rig.storing.drain(0.0)
 
     assert rows(database, OFFSETS) == [(1,), (0,)]
-    (claimed,) = rig.writer.submit_claim("marketfeed", "me", [Wanted(rig.topic, 0, "", 0, 9)]).result(20)
-    assert claimed.next_offset == 1
+    (leases,) = rig.writer.submit_acquire(
+        "marketfeed", "me", [AssignedPartition(rig.topic, 0, "", 0, 9)]
+    ).result(20)
+    assert leases.next_offset == 1
 
 
 @pytest.mark.parametrize("outcome", ["stored", "dropped"])
@@ -265,7 +267,7 @@ def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
     assert (rig.reader.gone_back_to is not None) == (outcome == "dropped")
 
     def has_read() -> bool:
-        rig.reader.read(rig.reader.filling(writer_idle=True))
+        rig.reader.read(rig.reader.fill(writer_idle=True))
         return bool(rig.reader.batch.records)
 
     until(has_read, "a record")
@@ -315,9 +317,11 @@ def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_le
         for offset in range(0, 80, size):
             _feed(rig, [trade(offset + number) for number in range(size)], offset)
 
-    with pytest.raises(Refused, match=r"message after message: .*SQLSTATE 23514.*reset-offsets"):
+    with pytest.raises(
+        QuarantineLimitExceeded, match=r"message after message: .*SQLSTATE 23514.*reset-offsets"
+    ):
         feed_all()
-    held = quarantine.MAX_REFUSALS if size == 1 else 0
+    held = quarantine.MAX_REJECTIONS if size == 1 else 0
     assert rows(database, "SELECT count(*) FROM dead_letters") == [(held,)]
     assert rows(database, OFFSETS) == [(held,), (0,)]
 
@@ -336,19 +340,19 @@ def test_refusal_for_reasons_that_alternate_ends_the_consumer_as_well(database: 
         for offset in range(40):
             _feed(rig, [trade(offset)], offset)
 
-    with pytest.raises(Refused, match="message after message"):
+    with pytest.raises(QuarantineLimitExceeded, match="message after message"):
         feed_all()
-    assert rows(database, "SELECT count(*) FROM dead_letters") == [(quarantine.MAX_REFUSALS,)]
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(quarantine.MAX_REJECTIONS,)]
 
 
 def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, rig: Rig) -> None:
     _refuse(database, "qty < 1000")
-    run = [*(trade(number, qty="2000") for number in range(quarantine.MAX_REFUSALS)), trade(99)]
+    run = [*(trade(number, qty="2000") for number in range(quarantine.MAX_REJECTIONS)), trade(99)]
     for turn in range(3):
         _feed(rig, run, turn * len(run))
-    for number in range(quarantine.MAX_REFUSALS):
+    for number in range(quarantine.MAX_REJECTIONS):
         _feed(rig, [trade(number, qty="2000")], 3 * len(run) + number)
-    assert rows(database, "SELECT count(*) FROM dead_letters") == [(4 * quarantine.MAX_REFUSALS,)]
+    assert rows(database, "SELECT count(*) FROM dead_letters") == [(4 * quarantine.MAX_REJECTIONS,)]
     assert rows(database, "SELECT trade_id FROM trades") == [(99,)]
 
 
@@ -387,9 +391,9 @@ def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, b
     seen: list[bool] = []
     rig.writer._at = lambda _point: seen.append(state.joined)
     with pytest.raises(LogLost, match="ends at offset 0, before the stored offset 50"):
-        rig.ownership._take_over([TopicPartition(rig.topic, 2)])
+        rig.ownership._acquire([TopicPartition(rig.topic, 2)])
     assert not any([*seen, state.joined])
-    rig.ownership._take_over([TopicPartition(rig.topic, 3)])
+    rig.ownership._acquire([TopicPartition(rig.topic, 3)])
     assert state.joined
 
 
@@ -398,11 +402,11 @@ def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken
 ) -> None:
     """The end of the topic had been asked for before, and it was told that the topic had been created again."""
     producer = Producer({"bootstrap.servers": broker})
-    came = []
+    received = []
 
     def last_owner(point: str) -> None:
-        if point == "claiming" and not came:
-            came.append(point)
+        if point == "acquiring leases" and not received:
+            received.append(point)
             for trade_id in range(3):
                 producer.produce(rig.topic, encode(trade(trade_id)), partition=2)
             assert producer.flush(20) == 0
@@ -416,8 +420,8 @@ def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken
     assert producer.flush(20) == 0
     assert len(rig.reader.client.list_topics(rig.topic, 20).topics[rig.topic].partitions) > 2
     rig.writer._at = last_owner
-    rig.ownership._take_over([TopicPartition(rig.topic, 2)])
-    assert came
+    rig.ownership._acquire([TopicPartition(rig.topic, 2)])
+    assert received
     assert rows(database, 'SELECT owner, next_offset FROM consumer_offsets WHERE "partition" = 2') == [
         ("me", 3)
     ]

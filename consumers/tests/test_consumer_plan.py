@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed_consumers.kafka.decode import Batch, Partition, batch_of
-from marketfeed_consumers.planning.plan import MarkKey, Plan, Step, mark_keys, plan
-from marketfeed_consumers.planning.stored_ranges import NOTHING, Mark
+from marketfeed_consumers.planning.plan import OffsetAdvance, Plan, RangesKey, plan, ranges_keys
+from marketfeed_consumers.planning.stored_ranges import EMPTY_RANGES, StoredRanges
 from marketfeed_wire import BookTicker, Gap, RejectedMessage, Trade, decode_rejected, encode
 
 TABLES = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps"}
@@ -29,14 +29,14 @@ class Store:
     """What the transaction does to the tables, in memory, with the conditions it checks."""
 
     def __init__(self) -> None:
-        self.marks: dict[MarkKey, Mark] = {}
-        self.rows: dict[MarkKey, dict[int, Any]] = {}
+        self.ranges: dict[RangesKey, StoredRanges] = {}
+        self.rows: dict[RangesKey, dict[int, Any]] = {}
         self.volumes: Counter[tuple[str, int]] = Counter()
         self.tops: dict[str, BookTicker] = {}
-        self.dead = 0
+        self.dead_letter = 0
 
-    def known(self, batch: Batch) -> dict[MarkKey, Mark]:
-        return {key: self.marks.get(key, NOTHING) for key in mark_keys(batch)}
+    def stored_ranges(self, batch: Batch) -> dict[RangesKey, StoredRanges]:
+        return {key: self.ranges.get(key, EMPTY_RANGES) for key in ranges_keys(batch)}
 
     def apply(self, made: Plan) -> None:
         for table, rows, id_of in (
@@ -48,19 +48,19 @@ class Store:
                 for one in new:
                     assert id_of(one) not in held, "COPY would raise UniqueViolation"
                     held[id_of(one)] = one
-            for key, doubtful in rows.doubtful.items():
+            for key, unverified in rows.unverified.items():
                 held = self.rows.setdefault((table, *key), {})
-                for one in doubtful:
+                for one in unverified:
                     held.setdefault(id_of(one), one)
-        for key, (before, after) in made.marks.items():
-            assert self.marks.get(key, NOTHING) == before
-            self.marks[key] = after
+        for key, (before, after) in made.ranges.items():
+            assert self.ranges.get(key, EMPTY_RANGES) == before
+            self.ranges[key] = after
         for candle in made.candles:
             self.volumes[candle.symbol, candle.open_time_us] += candle.trade_count
         for one in made.tops:
             assert one.symbol not in self.tops or self.tops[one.symbol].update_id < one.update_id
             self.tops[one.symbol] = one
-        self.dead += len(made.dead_letters)
+        self.dead_letter += len(made.dead_letters)
 
 
 def from_zero(batch: Batch) -> dict[Partition, int]:
@@ -80,7 +80,7 @@ def test_any_batching_of_any_messages_stores_each_once(
     while records:
         size = sizes.pop() if sizes else 10
         batch = batch_of(records[:size], TABLES)
-        store.apply(plan(batch, store.known(batch), from_zero(batch)))
+        store.apply(plan(batch, store.stored_ranges(batch), from_zero(batch)))
         records = records[size:]
     distinct = {
         (topic_of(one), one.symbol, one.trade_id): one for one in reversed(sent) if isinstance(one, Trade)
@@ -94,7 +94,7 @@ def test_any_batching_of_any_messages_stores_each_once(
     assert stored == {("trades", s, i) for _, s, i in distinct} | {
         ("book_tickers", s, i) for _, s, i in quotes
     }
-    assert store.dead == sum(one == b"junk" for one in sent)
+    assert store.dead_letter == sum(one == b"junk" for one in sent)
     assert sum(store.volumes.values()) == len(distinct)
     newest = {s: max(i for _, t, i in quotes if t == s) for _, s, _ in quotes}
     assert {s: one.update_id for s, one in store.tops.items()} == newest
@@ -104,13 +104,13 @@ def only(*sent: Trade | BookTicker | bytes) -> Batch:
     return batch_of([record(one, offset, topic_of(one)) for offset, one in enumerate(sent)], TABLES)
 
 
-def known(batch: Batch, **marks: Mark) -> dict[MarkKey, Mark]:
-    return {key: marks.get(key[0], NOTHING) for key in mark_keys(batch)}
+def stored_ranges(batch: Batch, **ranges: StoredRanges) -> dict[RangesKey, StoredRanges]:
+    return {key: ranges.get(key[0], EMPTY_RANGES) for key in ranges_keys(batch)}
 
 
 def test_the_rows_are_written_as_copy_reads_them() -> None:
     batch = only(trade(3, "A\\B", event_time_us=None), quote(9))
-    made = plan(batch, known(batch), from_zero(batch))
+    made = plan(batch, stored_ranges(batch), from_zero(batch))
     assert made.trades.copy_text == [
         b"binance_us\tA\\\\B\t0\t3\t60010.03000000\t0.00000004\tt\t1723161601500000\t\\N\t1723161601500500\tstream\n"
     ]
@@ -121,9 +121,11 @@ def test_the_rows_are_written_as_copy_reads_them() -> None:
 
 def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -> None:
     batch = only(quote(7), quote(12), quote(12), quote(5))
-    made = plan(batch, known(batch, book_tickers=Mark(1, 2, 10, 0, 0, 0, 0)), from_zero(batch))
-    (doubtful,), (new,) = made.quotes.doubtful.values(), made.quotes.new.values()
-    assert [one.update_id for one in doubtful] == [5, 7]
+    made = plan(
+        batch, stored_ranges(batch, book_tickers=StoredRanges(1, 2, 10, 0, 0, 0, 0)), from_zero(batch)
+    )
+    (unverified,), (new,) = made.quotes.unverified.values(), made.quotes.new.values()
+    assert [one.update_id for one in unverified] == [5, 7]
     assert [one.update_id for one in new] == [12]
     assert made.quotes.duplicates == 1
     assert [one.update_id for one in made.tops] == [12]
@@ -131,11 +133,11 @@ def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -
 
 def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> None:
     batch = only(trade(1), quote(1))
-    made = plan(batch, known(batch), from_zero(batch), distrust=True)
+    made = plan(batch, stored_ranges(batch), from_zero(batch), verify_rows=True)
     assert not made.trades.new
     assert not made.quotes.new
     assert not made.candles
-    assert [len(rows.doubtful) for rows in (made.trades, made.quotes)] == [1, 1]
+    assert [len(rows.unverified) for rows in (made.trades, made.quotes)] == [1, 1]
 
 
 def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> None:
@@ -144,8 +146,11 @@ def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> Non
         record(trade(2), 9, partition=1, leader_epoch=4),
     ]
     batch = batch_of([*records, record(b"", 4, leader_epoch=-1)], TABLES)
-    made = plan(batch, known(batch), {("trades", 0): 4, ("trades", 1): 5})
-    assert made.steps == [Step("trades", 0, 4, 5, leader_epoch=-1), Step("trades", 1, 5, 10, leader_epoch=4)]
+    made = plan(batch, stored_ranges(batch), {("trades", 0): 4, ("trades", 1): 5})
+    assert made.offset_advances == [
+        OffsetAdvance("trades", 0, 4, 5, leader_epoch=-1),
+        OffsetAdvance("trades", 1, 5, 10, leader_epoch=4),
+    ]
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["the newer last", "the newer first"])

@@ -138,14 +138,14 @@ def test_pooler_that_refuses_the_password_is_told_at_once(
     direct = postgres.new_database()
     pooler = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder, "right", auth_type)
     try:
-        with databases.reached(pooler.url(direct), 3600):
+        with databases.wait_for_database(pooler.url(direct), 3600):
             pass
         wrong = pooler.url(direct).replace(":right@", ":wrong@")
         for url in (wrong, wrong.replace("postgres:", "nobody:")):
             with pytest.raises(StartupError, match="refuses this user or password"):
-                databases._reach(url, 3600, lambda: False)
+                databases._wait_for_database(url, 3600, lambda: False)
         with pytest.raises(StartupError, match="raise START_DEADLINE_SECONDS"):
-            databases._reach(pooler.url("///not_made_yet"), 0.0, lambda: False)
+            databases._wait_for_database(pooler.url("///not_made_yet"), 0.0, lambda: False)
     finally:
         pooler.stop()
 
@@ -169,7 +169,7 @@ def test_migration_names_the_one_it_waits_for_and_ends_at_its_deadline(postgres:
         assert schema._locked(holder, dialect)
         with pytest.raises(StartupError, match=r"another migration .* \(pid \d+, marketfeed-consumer, for"):
             schema.migrate(direct, 0.1)
-        (line,) = [line for line in lines if line["event"] == "migration waits for another"]
+        (line,) = [line for line in lines if line["event"] == "waiting for another migration"]
         assert "marketfeed-consumer" in line["holder"]
     assert schema.migrate(direct, 10)[0] is None
 
@@ -180,7 +180,7 @@ def test_pooler_sessions_of_others_change_nothing_of_ours(postgres: Any, pgbounc
     pgbouncer.spoil(direct)
     mine = Session(pgbouncer.url(direct))
     try:
-        mine.claim()
+        mine.acquire_leases()
         for number in range(20):  # more often than psycopg runs a statement before it prepares it
             mine.write(
                 *(trade(number * 3 + i) for i in range(2)),
@@ -219,7 +219,7 @@ def test_session_settings_of_the_database_change_nothing_of_ours(postgres: Any) 
                 owner.execute(sql.SQL("ALTER DATABASE {} ").format(name) + sql.SQL(statement))  # type: ignore[arg-type]
     mine = Session(direct)
     try:
-        mine.claim()
+        mine.acquire_leases()
         for number in range(3):
             mine.write(trade(number), trade(number, "BACK\\SLASH"), quote(number), quote(0), b"junk\\\x00")
         assert mine.writer.retries == {}
@@ -234,7 +234,7 @@ def test_pooler_session_holds_nothing_of_ours_afterwards(postgres: Any, pgbounce
     direct = postgres.new_database()
     schema.migrate(direct, 10)
     mine = Session(pgbouncer.url(direct))
-    mine.claim()
+    mine.acquire_leases()
     for number in range(8):
         mine.write(trade(number), trade(0), quote(number))
     mine.writer.close()

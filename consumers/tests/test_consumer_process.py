@@ -100,7 +100,7 @@ def test_partitions_are_taken_away_while_the_database_hangs(start, publish, topi
         rival.execute("LOCK TABLE trades IN EXCLUSIVE MODE")
         publish(topic, *(trade(i, symbol) for i in range(10, 60) for symbol in symbols))
         second = start(**options)
-        until(lambda: "partition let go" in first.log.read_text(), "the first to let partitions go")
+        until(lambda: "partition revoked" in first.log.read_text(), "the first to let partitions go")
         publish(topic, *(trade(i, symbol) for i in range(60, 70) for symbol in symbols))
         rival.rollback()
     until(lambda: stored(database, "trades") == 70 * 12, "all trades")

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_consumers.storage.quarantine import find_offenders
+from marketfeed_consumers.storage.quarantine import find_poison
 
 
 @given(st.lists(st.booleans(), max_size=60))
@@ -19,7 +19,7 @@ def test_what_is_refused_by_itself_is_found_and_nothing_else(bad: list[bool]) ->
         trials += 1
         return next((f"no {number}" for number, is_bad in part if is_bad), None)
 
-    found = list(find_offenders(items, refusal))
+    found = list(find_poison(items, refusal))
     assert [one[:2] for one in found] == [
         ((number, True), f"no {number}") for number, is_bad in items if is_bad
     ]
@@ -36,7 +36,7 @@ def test_of_two_that_cannot_stand_together_the_later_goes(items: list[int]) -> N
         values = [value for _, value in part]
         return "twice" if len(set(values)) != len(values) else None
 
-    refused = {found.item for found in find_offenders(numbered, refusal)}
+    refused = {found.item for found in find_poison(numbered, refusal)}
     kept = [item for item in numbered if item not in refused]
     assert refusal(kept) is None
     assert [value for _, value in kept] == list(dict.fromkeys(items))

@@ -56,13 +56,13 @@ def test_a_rebalance_also_takes_the_record_that_was_polled_before_it(
             reader.client.incremental_unassign(ours)
         else:
             reader.take_batch()
-            reader.read_again({(topic, one.partition): 0 for one in ours})
+            reader.rewind({(topic, one.partition): 0 for one in ours})
 
     assert isinstance(reader.client, Rebalanced)
     reader.client.rebalance = rebalance
 
     def rebalanced() -> bool:
-        reader.read(reader.filling(writer_idle=True))
+        reader.read(reader.fill(writer_idle=True))
         return reader.client.rebalance is None
 
     until(rebalanced, "a record, and a rebalance behind it")
@@ -71,7 +71,7 @@ def test_a_rebalance_also_takes_the_record_that_was_polled_before_it(
         return
 
     def all_read() -> bool:
-        reader.read(reader.filling(writer_idle=True))
+        reader.read(reader.fill(writer_idle=True))
         return len(reader.batch.records) >= 3
 
     until(all_read, "the records to be read again")
@@ -86,14 +86,14 @@ def test_a_partition_that_was_taken_away_during_a_pause_is_read_when_it_comes_ba
     numbers = reader.client.list_topics(topic, 20).topics[topic].partitions
     begin = {(topic, number): 0 for number in numbers}
     reader.begin(begin)
-    reader.keep_our_place()
+    reader.keep_membership()
     reader.client.incremental_unassign([TopicPartition(topic, number) for number in numbers])
     reader.drop(set(begin))
     reader.resume()
     reader.begin(begin)
 
     def has_read() -> bool:
-        reader.read(reader.filling(writer_idle=True))
+        reader.read(reader.fill(writer_idle=True))
         return bool(reader.batch.records)
 
     until(has_read, "a record")

@@ -16,7 +16,7 @@ from consumer_support import differences, rows, stored
 from msgspec import structs
 
 from marketfeed_consumers.admin import audit, commands, completeness, retention
-from marketfeed_consumers.admin.retention import Clocks, Limit, Step
+from marketfeed_consumers.admin.retention import Clocks, Limit, RetentionStep
 from marketfeed_consumers.database import connections as databases
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.database.tables import dead_letters
@@ -45,14 +45,14 @@ def connected(database: str) -> Connection:  # type: ignore[misc]
 
 
 @pytest.fixture
-def retain(connected: Connection) -> Callable[..., list[Step]]:
-    def run(limit: Limit = WEEK, table: str = "trades") -> list[Step]:
-        again = databases.again(connected, random.Random(3))  # noqa: S311 - jitter
+def retain(connected: Connection) -> Callable[..., list[RetentionStep]]:
+    def run(limit: Limit = WEEK, table: str = "trades") -> list[RetentionStep]:
+        retry_conflicts = databases.retry_conflicts(connected, random.Random(3))  # noqa: S311 - jitter
         if table == dead_letters.NAME:
-            return list(retention.expire_dead_letters(connected, limit, again))
+            return list(retention.expire_dead_letters(connected, limit, retry_conflicts))
         if table in retention.CONFLICTS.values():
-            return list(retention.expire_conflicts(connected, table, limit, again))
-        return list(retention.expire(connected, table, limit, again, lambda _: None))
+            return list(retention.expire_conflicts(connected, table, limit, retry_conflicts))
+        return list(retention.expire(connected, table, limit, retry_conflicts, lambda _: None))
 
     return run
 
@@ -73,7 +73,7 @@ def ranges(report: audit.Report, *verdicts: str) -> list[tuple[int, int]]:
         (span.first_id, span.last_id)
         for hour in report.hours
         for span in hour.missing
-        if span.verdict in (verdicts or ("unresolved", "rejected"))
+        if span.resolution in (verdicts or ("unresolved", "rejected"))
     ]
 
 
@@ -84,7 +84,7 @@ def ids(url: str, symbol: str = "BTCUSDT") -> list[int]:
 def test_retention_keeps_a_gap_missing_whose_trades_may_be_young(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     """Ids 100 to 4,999 were written off with the old ones below them; the backfill was thrown away as duplicates."""
@@ -108,7 +108,7 @@ def test_retention_keeps_a_gap_missing_whose_trades_may_be_young(
 def test_retention_writes_a_gap_off_between_old_trades_and_stores_what_turns_out_young(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     mine = session()
@@ -126,7 +126,10 @@ def test_retention_writes_a_gap_off_between_old_trades_and_stores_what_turns_out
 
 @pytest.mark.parametrize("impossible", [NOW + 3650 * DAY, NOW + 2 * AHEAD_US, 0, NOW // 1000, NOW // 10**6])
 def test_retention_is_not_decided_by_one_row_whose_time_cannot_be(
-    session: Callable[..., Session], database: str, retain: Callable[..., list[Step]], impossible: int
+    session: Callable[..., Session],
+    database: str,
+    retain: Callable[..., list[RetentionStep]],
+    impossible: int,
 ) -> None:
     """A row ten years ahead at a low id switched retention of its symbol off, and nothing was said."""
     mine = session()
@@ -152,7 +155,7 @@ def test_retention_is_not_decided_by_one_row_whose_time_cannot_be(
 def test_retention_finds_the_old_behind_many_rows_whose_times_cannot_be(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 5)
@@ -173,7 +176,7 @@ def test_retention_finds_the_old_behind_many_rows_whose_times_cannot_be(
 def test_retention_run_twice_or_with_another_limit_changes_what_it_says(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     mine = session()
@@ -195,7 +198,7 @@ def test_retention_run_twice_or_with_another_limit_changes_what_it_says(
 def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 7)
@@ -211,14 +214,14 @@ def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
 
 
 def test_retention_that_was_ended_goes_on_where_it_was(
-    session: Callable[..., Session], database: str, connected: Connection, retain: Callable[..., list[Step]],
+    session: Callable[..., Session], database: str, connected: Connection, retain: Callable[..., list[RetentionStep]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(retention, "STEP_ROWS", 4)
     session().write(*(trade(i) for i in range(0, 60, 2)), *(quote(i) for i in range(50)))
-    again = databases.again(connected, random.Random(3))  # noqa: S311 - jitter
+    retry_conflicts = databases.retry_conflicts(connected, random.Random(3))  # noqa: S311 - jitter
     for table in ("trades", "book_tickers"):
-        assert next(retention.expire(connected, table, WEEK, again, lambda _: None)).deleted == 4
+        assert next(retention.expire(connected, table, WEEK, retry_conflicts, lambda _: None)).deleted == 4
     state = (
         "SELECT table_name, deleted_rows, finished_time_us >= started_time_us FROM retention_state ORDER BY 1"
     )
@@ -232,7 +235,7 @@ def test_retention_that_was_ended_goes_on_where_it_was(
 
 
 def test_quotes_that_come_late_are_stored_if_they_are_young_and_counted_as_expired_if_not(
-    session: Callable[..., Session], database: str, retain: Callable[..., list[Step]]
+    session: Callable[..., Session], database: str, retain: Callable[..., list[RetentionStep]]
 ) -> None:
     """Every quote below the last that was deleted was taken for a duplicate."""
     mine = session()
@@ -251,7 +254,7 @@ def test_quotes_that_come_late_are_stored_if_they_are_young_and_counted_as_expir
 def test_what_retention_has_deleted_is_expired_and_not_uncounted(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     """The deep audit took every trade that had expired for one that was lost."""
@@ -290,7 +293,7 @@ def unreadable(trade_id: int) -> bytes:
 def test_a_range_whose_message_was_rejected_is_never_called_complete(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     """At the end of what is stored nothing said that there had been more; a proof of absence said there was nothing."""
@@ -346,7 +349,7 @@ def test_what_a_worker_rejected_is_named_in_its_id_series_also_where_nothing_fol
 def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     mine = session(clock_us=lambda: NOW - 9 * DAY)
@@ -358,7 +361,7 @@ def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
 
 
 def test_a_dead_letter_that_is_young_outlives_an_old_one_of_the_same_offset(
-    session: Callable[..., Session], database: str, retain: Callable[..., list[Step]]
+    session: Callable[..., Session], database: str, retain: Callable[..., list[RetentionStep]]
 ) -> None:
     session(clock_us=lambda: NOW - 9 * DAY).write(b"junk")
     session(clock_us=lambda: NOW, group="another").write(b"other junk")
@@ -369,7 +372,7 @@ def test_a_dead_letter_that_is_young_outlives_an_old_one_of_the_same_offset(
 def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
     session: Callable[..., Session],
     database: str,
-    retain: Callable[..., list[Step]],
+    retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
     """They were never deleted: one message that contradicted a row kept an audit incomplete for ever."""

@@ -30,7 +30,7 @@ from consumer_support import DERIVED_CANDLES, MARKS_DIFFER, MISSING_DIFFER, TOPS
 from marketfeed_consumers.admin import rebuild, retention
 from marketfeed_consumers.admin.retention import Limit
 from marketfeed_consumers.database import connections as databases
-from marketfeed_consumers.errors import Abandoned, Fenced, StaleKnowledge
+from marketfeed_consumers.errors import Abandoned, Fenced, StaleRanges
 from marketfeed_consumers.kafka.decode import Batch
 from marketfeed_consumers.planning.plan import Plan
 
@@ -47,20 +47,20 @@ def timed_trade(trade_id: int, symbol: str) -> Message:
     return trade(trade_id, symbol, trade_time_us=BEGIN_US + trade_id * 5_000_000)
 
 
-def trades_topic(chance: random.Random) -> list[Message]:
+def trades_topic(rng: random.Random) -> list[Message]:
     """Trades out of order, repeated, with holes that close late or never, and what is no trade."""
-    ids = [(i, s) for i in range(IDS) for s in SYMBOLS if chance.random() > 0.05]
-    late = [one for one in ids if chance.random() < 0.1]
-    flow = [one for one in ids if one not in late] + late + chance.sample(ids, 60)
-    order = sorted(range(len(flow)), key=lambda at: at + chance.randrange(12))
+    ids = [(i, s) for i in range(IDS) for s in SYMBOLS if rng.random() > 0.05]
+    late = [one for one in ids if rng.random() < 0.1]
+    flow = [one for one in ids if one not in late] + late + rng.sample(ids, 60)
+    order = sorted(range(len(flow)), key=lambda at: at + rng.randrange(12))
     log: list[Message] = [timed_trade(*flow[at]) for at in order]
     for _ in range(5):
-        log.insert(chance.randrange(len(log)), b"{")
+        log.insert(rng.randrange(len(log)), b"{")
     return log
 
 
-def quotes_topic(chance: random.Random) -> list[Message]:
-    return [quote(chance.randrange(300), chance.choice(SYMBOLS)) for _ in range(100)]
+def quotes_topic(rng: random.Random) -> list[Message]:
+    return [quote(rng.randrange(300), rng.choice(SYMBOLS)) for _ in range(100)]
 
 
 @dataclass
@@ -84,13 +84,13 @@ class World:
 class Believer:
     """A consumer that goes on as if the partitions were its own, whatever happened meanwhile."""
 
-    def __init__(self, world: World, name: str, group: str, chance: random.Random) -> None:
-        self.world, self.chance = world, chance
-        self.session = Session(world.url, name, group=group, at=yielding(chance))
-        self.fenced = self.refused = self.stale = 0
+    def __init__(self, world: World, name: str, group: str, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.session = Session(world.url, name, group=group, at=yielding(rng))
+        self.fencing_reason = self.refused = self.stale = 0
 
-    def claim(self) -> None:
-        self.session.claim()
+    def acquire_leases(self) -> None:
+        self.session.acquire_leases()
         epoch, group = min(self.session.owner.epochs.values()), self.session.owner.group
         with self.world.lock:
             given = self.world.epochs.setdefault(group, set())
@@ -101,9 +101,9 @@ class Believer:
     def step(self) -> bool:
         """Store the next few messages; whether there were any."""
         session = self.session
-        topic = self.chance.choice(list(self.world.topics))
+        topic = self.rng.choice(list(self.world.topics))
         stored = session.next[topic]
-        if self.chance.random() < 0.15:
+        if self.rng.random() < 0.15:
             session.next[topic] = self._another_offset(topic, stored)
         messages = self._messages()
         if not messages:
@@ -117,9 +117,7 @@ class Believer:
 
     def _another_offset(self, topic: str, stored: int) -> int:
         end = len(self.world.topics[topic])
-        return self.chance.choice(
-            [at for at in range(max(0, stored - 9), min(end, stored + 9)) if at != stored]
-        )
+        return self.rng.choice([at for at in range(max(0, stored - 9), min(end, stored + 9)) if at != stored])
 
     def _store(self, batch: Batch, plan: Plan, is_lost: bool) -> None:
         session, world = self.session, self.world
@@ -129,14 +127,14 @@ class Believer:
         )  # what is claimed later may come too late for this batch
         try:
             session.writer.submit_write(plan, session.owner).result(30)
-        except (StaleKnowledge, Abandoned):
+        except (StaleRanges, Abandoned):
             self.stale += 1
             assert self.stale < 100, "what the marks say is wrong, however often it is read"
             return
         except Fenced:
-            self.fenced += not is_lost
+            self.fencing_reason += not is_lost
             self.refused += is_lost
-            self.claim()  # it believes so again
+            self.acquire_leases()  # it believes so again
             return
         if mine < newest:
             world.wrong.append(f"{session.name} committed under epoch {mine}, after {newest} was claimed")
@@ -150,8 +148,8 @@ class Believer:
     def _messages(self) -> Sequence[Message]:
         own = self.world.topics
         trades, quotes = (own[topic][self.session.next[topic] :] for topic in ("trades", "book"))
-        few = self.chance.randint(1, 25)
-        return [*trades[:few], *quotes[: self.chance.randint(0 if trades else 1, 8)]]
+        few = self.rng.randint(1, 25)
+        return [*trades[:few], *quotes[: self.rng.randint(0 if trades else 1, 8)]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -159,19 +157,19 @@ def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(
     database: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 6)
-    chance = random.Random(seed)  # noqa: S311 - a schedule
-    world = World(database, {"trades": trades_topic(chance), "book": quotes_topic(chance)})
+    rng = random.Random(seed)  # noqa: S311 - a schedule
+    world = World(database, {"trades": trades_topic(rng), "book": quotes_topic(rng)})
     names = (("first", "group"), ("second", "group"), ("third", "another group"))
-    believers = [Believer(world, *name, random.Random(chance.random())) for name in names]  # noqa: S311
+    believers = [Believer(world, *name, random.Random(rng.random())) for name in names]  # noqa: S311
     for one in believers:
-        one.claim()
+        one.acquire_leases()
     stop = threading.Event()
     try:
         with ThreadPoolExecutor(6) as threads:
             helpers = [
                 threads.submit(repeat, stop, lambda: world.wrong.extend(look(database))),
                 threads.submit(repeat, stop, lambda: rebuild_once(database, random.Random(seed))),  # noqa: S311
-                threads.submit(repeat, stop, lambda: retain_once(world, limits_of(chance))),
+                threads.submit(repeat, stop, lambda: retain_once(world, limits_of(rng))),
             ]
             try:
                 for future in [threads.submit(work, one) for one in believers]:
@@ -184,7 +182,7 @@ def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(
         for one in believers:
             one.session.writer.close()
     assert world.wrong == []
-    assert sum(one.fenced for one in believers) > 0, "they never met"
+    assert sum(one.fencing_reason for one in believers) > 0, "they never met"
     assert sum(one.refused for one in believers) > 0, "none ever lost count"
     assert look(database) == []
     check_rows(world)
@@ -217,10 +215,10 @@ def check_rows(world: World) -> None:
     ]
 
 
-def yielding(chance: random.Random) -> Callable[[str], None]:
+def yielding(rng: random.Random) -> Callable[[str], None]:
     """Give way at random points of a transaction, so that others come in between."""
     pause = threading.Event()
-    return lambda _: None if chance.random() < 0.6 else [pause.wait(chance.random() * 0.004), None][1]
+    return lambda _: None if rng.random() < 0.6 else [pause.wait(rng.random() * 0.004), None][1]
 
 
 def work(believer: Believer) -> None:
@@ -258,13 +256,13 @@ def look(url: str) -> list[tuple[Any, ...]]:
             return []
 
 
-def rebuild_once(url: str, chance: random.Random) -> None:
+def rebuild_once(url: str, rng: random.Random) -> None:
     connection, _ = databases.connect(url)
     with connection:
-        again = databases.again(connection, chance)
-        for _ in rebuild.candles(connection, rebuild.Scope(), again):
+        retry_conflicts = databases.retry_conflicts(connection, rng)
+        for _ in rebuild.candles(connection, rebuild.Scope(), retry_conflicts):
             pass
-        for _ in rebuild.tops(connection, rebuild.Scope(), again):
+        for _ in rebuild.tops(connection, rebuild.Scope(), retry_conflicts):
             pass
 
 
@@ -272,18 +270,22 @@ def retain_once(world: World, limits: dict[str, int]) -> None:
     """Retention up to `limits`."""
     connection, _ = databases.connect(world.url)
     with connection:
-        again = databases.again(connection, random.Random(1))  # noqa: S311 - jitter
+        retry_conflicts = databases.retry_conflicts(connection, random.Random(1))  # noqa: S311 - jitter
         for table, before_us in limits.items():
             with world.lock:
                 world.limits[table] = max(world.limits[table], before_us)
             for _ in retention.expire(
-                connection, table, Limit(before_us, BEGIN_US + 86_400_000_000), again, lambda _: None
+                connection,
+                table,
+                Limit(before_us, BEGIN_US + 86_400_000_000),
+                retry_conflicts,
+                lambda _: None,
             ):
                 pass
 
 
-def limits_of(chance: random.Random) -> dict[str, int]:
+def limits_of(rng: random.Random) -> dict[str, int]:
     return {
-        "book_tickers": quote(chance.randrange(60)).received_time_us,
-        "trades": BEGIN_US + chance.randrange(IDS // 2) * 5_000_000,
+        "book_tickers": quote(rng.randrange(60)).received_time_us,
+        "trades": BEGIN_US + rng.randrange(IDS // 2) * 5_000_000,
     }

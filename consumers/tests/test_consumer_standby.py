@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 def _only_reach(url: str) -> None:
-    with connections.reached(url, 0.0):
+    with connections.wait_for_database(url, 0.0):
         pass
 
 
@@ -29,7 +29,7 @@ def test_audit_runs_on_a_hot_standby_and_what_writes_names_the_primary(
     url = postgres.new_database()
     schema.migrate(url, 10)
     session = Session(url)
-    session.claim()
+    session.acquire_leases()
     session.write(*(trade(i) for i in (1, 2, 5)))
     session.writer.close()
     with running(follows=postgres) as standby:

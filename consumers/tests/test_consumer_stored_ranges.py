@@ -4,59 +4,61 @@ import pytest
 from consumer_market import batches_of_ids, trade
 from hypothesis import given
 
-from marketfeed_consumers.planning.stored_ranges import NOTHING, Mark, Missing, absorb
+from marketfeed_consumers.planning.stored_ranges import EMPTY_RANGES, MissingRange, StoredRanges, deduplicate
 
 
-def spans(mark: Mark) -> list[tuple[int, int]]:
-    return [(span.first_id, span.last_id) for span in mark.missing]
+def spans(ranges: StoredRanges) -> list[tuple[int, int]]:
+    return [(span.first_id, span.last_id) for span in ranges.missing]
 
 
 @given(batches_of_ids)
 def test_it_knows_what_a_set_of_every_id_would_know(batches: list[list[int]]) -> None:
-    mark, stored, ranges = NOTHING, set[int](), set[Missing]()
+    ranges, stored, table = EMPTY_RANGES, set[int](), set[MissingRange]()
     for batch in batches:
-        result = absorb(mark, [trade(i) for i in batch])
+        result = deduplicate(ranges, [trade(i) for i in batch])
         assert [one.trade_id for one in result.new] == sorted(set(batch) - stored)
         stored |= set(batch)
-        mark = result.mark
-        assert (mark.first_id, mark.last_id) == (min(stored), max(stored))
-        missing = {i for span in mark.missing for i in range(span.first_id, span.last_id + 1)}
+        ranges = result.ranges
+        assert (ranges.first_id, ranges.last_id) == (min(stored), max(stored))
+        missing = {i for span in ranges.missing for i in range(span.first_id, span.last_id + 1)}
         assert missing == set(range(min(stored), max(stored) + 1)) - stored
         # What is written to missing_trades leaves there what is known here.
-        assert ranges >= set(result.closed)
-        assert not (ranges - set(result.closed)) & set(result.opened)
-        ranges = ranges - set(result.closed) | set(result.opened)
-        assert ranges == set(mark.missing)
+        assert table >= set(result.closed)
+        assert not (table - set(result.closed)) & set(result.opened)
+        table = table - set(result.closed) | set(result.opened)
+        assert table == set(ranges.missing)
 
 
 @given(batches_of_ids)
 def test_a_missing_range_tells_between_which_trades_it_lies(batches: list[list[int]]) -> None:
-    mark = NOTHING
+    ranges = EMPTY_RANGES
     for batch in batches:
-        mark = absorb(mark, [trade(i) for i in batch]).mark
-    for span in mark.missing:
+        ranges = deduplicate(ranges, [trade(i) for i in batch]).ranges
+    for span in ranges.missing:
         assert span.after_time_us == trade(span.first_id - 1).trade_time_us
         assert span.before_time_us == trade(span.last_id + 1).trade_time_us
-    assert mark.first_time_us == trade(mark.first_id).trade_time_us
-    assert mark.last_time_us == trade(mark.last_id).trade_time_us
+    assert ranges.first_time_us == trade(ranges.first_id).trade_time_us
+    assert ranges.last_time_us == trade(ranges.last_id).trade_time_us
 
 
 def test_ids_that_an_older_release_has_deleted_come_back_only_where_they_are_young() -> None:
     """It wrote off what was missing among them, also what was young."""
-    mark = Mark(3, 50, 60, 9_000, 9_500, 50, 9_000)
+    ranges = StoredRanges(3, 50, 60, 9_000, 9_500, 50, 9_000)
     times = {10: 8_999, 11: 9_000, 12: 100, 49: 9_001, 61: 1}
-    result = absorb(mark, [trade(i, trade_time_us=time_us) for i, time_us in times.items()])
+    result = deduplicate(ranges, [trade(i, trade_time_us=time_us) for i, time_us in times.items()])
     assert [one.trade_id for one in result.new] == [11, 49, 61]
-    again = absorb(result.mark, [trade(10, trade_time_us=8_999), trade(12, trade_time_us=9_000), trade(11)])
-    assert [one.trade_id for one in again.new] == [12]
+    retry_conflicts = deduplicate(
+        result.ranges, [trade(10, trade_time_us=8_999), trade(12, trade_time_us=9_000), trade(11)]
+    )
+    assert [one.trade_id for one in retry_conflicts.new] == [12]
 
 
 def test_the_version_rises_only_when_something_is_new() -> None:
-    first = absorb(NOTHING, [trade(1), trade(2)]).mark
+    first = deduplicate(EMPTY_RANGES, [trade(1), trade(2)]).ranges
     assert first.version == 1
-    again = absorb(first, [trade(2), trade(1)])
-    assert (again.new, again.mark) == ((), first)
-    assert absorb(first, [trade(3)]).mark.version == 2
+    retry_conflicts = deduplicate(first, [trade(2), trade(1)])
+    assert (retry_conflicts.new, retry_conflicts.ranges) == ((), first)
+    assert deduplicate(first, [trade(3)]).ranges.version == 2
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_the_version_rises_only_when_something_is_new() -> None:
     ],
 )
 def test_cases(stored: list[int], batch: list[int], new: list[int], missing: list[tuple[int, int]]) -> None:
-    mark = absorb(NOTHING, [trade(i) for i in stored]).mark if stored else NOTHING
-    result = absorb(mark, [trade(i) for i in batch])
+    ranges = deduplicate(EMPTY_RANGES, [trade(i) for i in stored]).ranges if stored else EMPTY_RANGES
+    result = deduplicate(ranges, [trade(i) for i in batch])
     assert [one.trade_id for one in result.new] == new
-    assert spans(result.mark) == missing
+    assert spans(result.ranges) == missing

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from marketfeed_consumers.admin import audit, offsets, rebuild, retention
 from marketfeed_consumers.admin.commands import time_us
-from marketfeed_consumers.admin.resolution import Range, judged
+from marketfeed_consumers.admin.resolution import Range, resolved_ranges
 from marketfeed_consumers.database import connections as databases
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service.errors import SettingsError
 
 HOUR = audit.HOUR_US
-chance = random.Random(3)  # noqa: S311 - jitter
+rng = random.Random(3)  # noqa: S311 - jitter
 
 
 def hourly(trade_id: int, hour: int, **fields: object) -> object:
@@ -44,14 +44,14 @@ spans = st.tuples(st.integers(0, 50), st.integers(0, 10)).map(lambda pair: (pair
 def test_a_missing_range_is_divided_into_what_is_proven_absent_and_the_rest(
     asked: tuple[int, int], proven: list[tuple[int, int, str]]
 ) -> None:
-    ranges = judged(*asked, proven)
+    ranges = resolved_ranges(*asked, proven)
     assert [i for one in ranges for i in range(one.first_id, one.last_id + 1)] == list(
         range(asked[0], asked[1] + 1)
     )
     absent = {i for first, last, _ in proven for i in range(first, last + 1)}
     for one in ranges:
         for i in range(one.first_id, one.last_id + 1):
-            assert (one.verdict == "absent") == (i in absent)
+            assert (one.resolution == "absent") == (i in absent)
             assert one.proof == ("proof" if i in absent else "")
 
 
@@ -150,8 +150,8 @@ def test_a_rebuild_leaves_the_candles_whose_trades_retention_deletes_meanwhile(
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
     session().write(*(trade(i, trade_time_us=BEGIN_US + i * 10_000_000) for i in range(30)))
     candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
-    again = database_again(connected)
-    rebuilding = rebuild.candles(connected, rebuild.Scope(), again)
+    retry_conflicts = database_again(connected)
+    rebuilding = rebuild.candles(connected, rebuild.Scope(), retry_conflicts)
     next(rebuilding)
     other, _ = databases.connect(database)
     with other:
@@ -165,7 +165,7 @@ def old(before_us: int) -> retention.Limit:
 
 
 def database_again(connection: Connection) -> Callable[..., object]:
-    return databases.again(connection, chance)
+    return databases.retry_conflicts(connection, rng)
 
 
 def test_a_table_that_is_rebuilt_is_the_same_as_before(
@@ -208,14 +208,14 @@ def test_a_rebuild_touches_only_what_it_is_asked_for(
 @given(st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 10**9)), max_size=30))
 def test_stretches_cover_everything_and_hold_no_more_than_they_should(counts: list[tuple[int, int]]) -> None:
     minutes = [(number * 60, count, low, low + count) for number, (count, low) in enumerate(counts)]
-    found = rebuild.stretches(minutes, -10, 10_000)
+    found = rebuild.chunks(minutes, -10, 10_000)
     assert found[0].from_us == -10
     assert found[-1].to_us == 10_000
     assert all(first.to_us == second.from_us for first, second in pairwise(found))
-    for stretch in found:
-        own = [minute for minute in minutes if stretch.from_us <= minute[0] < stretch.to_us]
-        assert len(own) <= 1 or sum(count for _, count, _, _ in own) <= rebuild.STRETCH_IDS
-        assert all(stretch.first_id <= low <= high <= stretch.last_id for _, _, low, high in own)
+    for chunk in found:
+        own = [minute for minute in minutes if chunk.from_us <= minute[0] < chunk.to_us]
+        assert len(own) <= 1 or sum(count for _, count, _, _ in own) <= rebuild.CHUNK_IDS
+        assert all(chunk.first_id <= low <= high <= chunk.last_id for _, _, low, high in own)
 
 
 def test_a_rebuild_keeps_what_a_consumer_adds_meanwhile(

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from marketfeed_consumers.database import schema
 from marketfeed_consumers.database.connections import connect
-from marketfeed_consumers.errors import Abandoned, BadData, Fenced, StaleKnowledge
-from marketfeed_consumers.kafka.leases import Wanted, refusal
+from marketfeed_consumers.errors import Abandoned, DataRejected, Fenced, StaleRanges
+from marketfeed_consumers.kafka.leases import AssignedPartition, refusal
 from marketfeed_consumers.storage import writer
 from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_devtools.pgproxy import Fault, Proxy
@@ -98,7 +98,7 @@ def test_a_fault_changes_nothing_of_what_is_stored(
     assert proxy.pending == (times - 1 if committed_at_first else 0)
     assert result.written.inserted == {"trades": 11, "book_tickers": 9}
     assert tried.writer.retries[sqlstate] >= 1
-    assert tried.writer.trouble == ""
+    assert tried.writer.pause_reason == ""
     proxy.forget()
     tried.write(trade(13), quote(50))
     session(calm).write(trade(13), quote(50))
@@ -113,7 +113,7 @@ def test_while_the_database_is_in_trouble_it_says_why(
     for _ in range(40):
         proxy.plan("COPY trades", Fault.REFUSED, "53100")
     written = tried.writer.submit_write(tried.planned(tried.batch([trade(1)])), tried.owner)
-    until(lambda: "53100" in tried.writer.trouble, "the reason")
+    until(lambda: "53100" in tried.writer.pause_reason, "the reason")
     assert not written.done()
     tried.writer.give_up()
     with pytest.raises(Abandoned):
@@ -140,9 +140,9 @@ def test_a_plan_on_what_is_no_longer_so_is_refused_and_planned_again(
     stale = mine.planned(mine.batch([trade(2)]))
     with psycopg.connect(database) as other:
         other.execute("UPDATE high_water_marks SET version = version + 1")
-    with pytest.raises(StaleKnowledge) as caught:
+    with pytest.raises(StaleRanges) as caught:
         mine.writer.submit_write(stale, mine.owner).result(20)
-    assert not caught.value.distrust
+    assert not caught.value.verify_rows
     with pytest.raises(Abandoned):
         mine.writer.submit_write(stale, mine.owner).result(20)
     mine.store_carefully(caught.value, trade(2))
@@ -162,13 +162,13 @@ def test_rows_that_somebody_else_put_there_are_skipped_and_counted_once(
             "INSERT INTO book_tickers SELECT venue, symbol, 3, 1, 1, 1, 1, NULL, 0 FROM book_tickers"
         )
     fresh = [trade(2), trade(3), trade(4), quote(2), quote(3), quote(4)]
-    with pytest.raises(StaleKnowledge) as caught:
+    with pytest.raises(StaleRanges) as caught:
         mine.write(*fresh)
-    assert caught.value.distrust
+    assert caught.value.verify_rows
     _, result = mine.store_carefully(caught.value, *fresh)
     assert result.written.inserted == {"trades": 2, "book_tickers": 2}
     assert result.written.duplicates == {"trades": 0, "book_tickers": 0}
-    assert [came for came, _ in result.written.conflicts] == [trade(3), quote(3)]
+    assert [received for received, _ in result.written.conflicts] == [trade(3), quote(3)]
     assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
     assert rows(database, "SELECT count(*) FROM missing_trades") == [(0,)]
     mine.write(trade(5))
@@ -182,7 +182,7 @@ def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_
         owner.execute("ALTER TABLE trades ADD CONSTRAINT sane CHECK (qty < 1000)")
     mine = session()
     fresh = [trade(i, qty="2000" if i in (7, 30) else "1") for i in range(40)]
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
     made, result = mine.store_carefully(caught.value, *fresh)
     assert result.written.inserted["trades"] == 38
@@ -208,7 +208,7 @@ def test_a_message_that_a_trigger_raises_at_becomes_a_dead_letter(
         owner.execute("CREATE TRIGGER no BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION no()")
     mine = session()
     fresh = [trade(i) for i in range(5, 10)]
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
     mine.store_carefully(caught.value, *fresh)
     assert rows(database, "SELECT kafka_offset, reason FROM dead_letters") == [
@@ -231,7 +231,7 @@ def test_a_message_that_is_refused_at_commit_only_becomes_a_dead_letter(
         )
     mine = session()
     fresh = [trade(1), trade(1, "DOGE"), trade(2)]
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
     made, _ = mine.store_carefully(caught.value, *fresh)
     assert [letter.kafka_offset for letter in made.dead_letters] == [1]
@@ -248,7 +248,7 @@ def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
     mine = session()
     mine.write(trade(1))
     fresh = [trade(i, qty="2000" if i == 7 else "1") for i in range(2, 10)]
-    with pytest.raises(BadData) as caught:
+    with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
     answers: list[object] = []
 
@@ -264,7 +264,7 @@ def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
 
     if rival == "retention":
         made, _ = mine.store_carefully(caught.value, *fresh, wait=wait)
-        assert any(isinstance(answer, StaleKnowledge) for answer in answers)
+        assert any(isinstance(answer, StaleRanges) for answer in answers)
         assert [letter.kafka_offset for letter in made.dead_letters] == [6]
         assert stored(database, "trades") == 8
     else:
@@ -279,7 +279,7 @@ def test_a_user_unique_index_that_a_message_breaks_dead_letters_it(
         owner.execute("CREATE UNIQUE INDEX ON trades (qty)")
     mine = session()
     fresh = [trade(1, qty="1"), trade(2, qty="2"), trade(3, qty="1")]
-    with pytest.raises(StaleKnowledge) as caught:
+    with pytest.raises(StaleRanges) as caught:
         mine.write(*fresh)
     made, _ = mine.store_carefully(caught.value, *fresh)
     assert [letter.kafka_offset for letter in made.dead_letters] == [2]
@@ -298,7 +298,7 @@ def test_a_statement_that_hangs_is_cut_when_time_is_up(
             written.result(0)
         other.rollback()
     until(lambda: everything(database)["offsets"] == [("book", 0, 0), ("trades", 0, 0)], "the rollback")
-    mine.writer.go_on()
+    mine.writer.resume()
     mine.write(trade(1))
     assert stored(database, "trades") == 1
 
@@ -356,7 +356,7 @@ def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
     schema.migrate(url, 10)
     mine = Session(url)
     try:
-        mine.claim()
+        mine.acquire_leases()
         for turn in range(2):
             mine.write(trade(turn), trade(turn, "CAFÉ"), quote(turn, "CAFÉ"))
     finally:
@@ -376,10 +376,10 @@ def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
 def test_refusal_of_an_offset_that_means_nothing_names_the_way_out(
     low: int, high: int, topic_id: str, words: str
 ) -> None:
-    reason = refusal(Wanted("trades", 0, topic_id, low, high), 2, "a")
+    reason = refusal(AssignedPartition("trades", 0, topic_id, low, high), 2, "a")
     assert words in reason
     assert "marketfeed-consumer reset-offsets --topic trades --to earliest" in reason
-    assert refusal(Wanted("trades", 0, "a", 0, 100), 2, "a") == ""
+    assert refusal(AssignedPartition("trades", 0, "a", 0, 100), 2, "a") == ""
 
 
 def test_refusal_is_stored_by_the_owner_and_found_by_every_later_claim(
@@ -387,15 +387,15 @@ def test_refusal_is_stored_by_the_owner_and_found_by_every_later_claim(
 ) -> None:
     mine = session()
     mine.write(trade(1))
-    mine.writer.submit_refuse(mine.owner, {("trades", 0): "cut"}).result(20)
-    mine.writer.submit_refuse(mine.owner, {("trades", 0): "seen again"}).result(20)
-    wanted = [Wanted("trades", 0, "", 0, 1_000_000)]
+    mine.writer.submit_refusals(mine.owner, {("trades", 0): "cut"}).result(20)
+    mine.writer.submit_refusals(mine.owner, {("trades", 0): "seen again"}).result(20)
+    assigned = [AssignedPartition("trades", 0, "", 0, 1_000_000)]
     for name in ("me", "another"):
-        (claimed,) = mine.writer.submit_claim("group", name, wanted).result(20)
-        assert (claimed.refusal, claimed.next_offset, claimed.leader_epoch) == ("cut", 1, 0)
-    mine.writer.submit_refuse(mine.owner, {("book", 0): "of another owner"}).result(20)
+        (leases,) = mine.writer.submit_acquire("group", name, assigned).result(20)
+        assert (leases.refusal, leases.next_offset, leases.leader_epoch) == ("cut", 1, 0)
+    mine.writer.submit_refusals(mine.owner, {("book", 0): "of another owner"}).result(20)
     stale = Owner("group", {("book", 0): 0}, {})
-    mine.writer.submit_refuse(stale, {("book", 0): "nobody's"}).result(20)
+    mine.writer.submit_refusals(stale, {("book", 0): "nobody's"}).result(20)
     assert rows(database, "SELECT topic, refusal FROM consumer_offsets ORDER BY 1") == [
         ("book", "of another owner"),
         ("trades", "cut"),
@@ -456,7 +456,7 @@ def test_consumers_of_different_partitions_do_not_fail_each_other(database: str)
     symbols = [[f"{name}-{number}" for number in range(8)] for name in names]
     try:
         for each in both:
-            each.claim()
+            each.acquire_leases()
         for turn in range(5):
             gate = threading.Barrier(2)
             for each in both:
@@ -471,7 +471,7 @@ def test_consumers_of_different_partitions_do_not_fail_each_other(database: str)
             for future in futures:
                 future.result(30)
             for each, made in zip(both, plans, strict=True):
-                each.next |= {step.topic: step.next_offset for step in made.steps}
+                each.next |= {step.topic: step.next_offset for step in made.offset_advances}
         assert [each.writer.retries for each in both] == [{}, {}]
         assert stored(database, "trades") == 5 * 16
         assert differences(database) == {}
@@ -485,14 +485,14 @@ def test_of_two_that_believe_to_own_a_partition_one_stores(database: str) -> Non
     first, second = Session(database, "first"), Session(database, "second")
     try:
         for turn in range(20):
-            first.claim()
+            first.acquire_leases()
             second.next, second.owner = first.next, first.owner
             plans = [s.planned(s.batch([trade(turn * 2), trade(turn * 2 + 1)])) for s in (first, second)]
             gate = threading.Barrier(2)
             first.writer._at, second.writer._at = once_together(gate), once_together(gate)
             futures = [s.writer.submit_write(p, s.owner) for s, p in zip((first, second), plans, strict=True)]
             outcomes = [future.exception(20) for future in futures]
-            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "Overtaken"]
+            assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyCommitted", "NoneType"]
         assert stored(database, "trades") == 40
         assert rows(database, "SELECT sum(trade_count), max(last_trade_id) FROM candles_1m") == [(40, 39)]
     finally:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 
-from marketfeed_consumers.admin.auditor import Auditor, Taken
+from marketfeed_consumers.admin.auditor import AuditFigures, Auditor
 from marketfeed_consumers.metrics import Metrics as ConsumerMetrics
 from marketfeed_consumers.state import State
 from marketfeed_consumers.storage.writer import Writer
@@ -65,7 +65,7 @@ async def worker_families() -> Declared:
 
 def consumer_families() -> Declared:
     registry, auditor = CollectorRegistry(), Auditor("", 0, lambda: False)
-    auditor.taken = Taken()
+    auditor.taken = AuditFigures()
     ConsumerMetrics(registry, State(), Writer(""), auditor, lambda: 0)
     return dict(families(registry))
 
@@ -74,7 +74,7 @@ def operator_families() -> Declared:
     registry = CollectorRegistry()
     made = OperatorMetrics(registry)
     labels = {each._name: frozenset(each._labelnames) for each in vars(made).values()}
-    return {name: known | labels[name] for name, known in families(registry)}
+    return {name: stored_ranges | labels[name] for name, stored_ranges in families(registry)}
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,11 @@ def test_metrics_in_queries_are_declared(declared: Declared, where: str, query: 
     for selector in selectors(query):
         family = next((name for name in base_names(selector.metric) if name in declared), None)
         assert family is not None, f"{where} selects {selector.metric}, which no service declares"
-        known = declared[family] | TARGET_LABELS
-        assert selector.labels <= known, f"{where}: {selector.metric} has only {sorted(known)}"
-        labels |= known
+        stored_ranges = declared[family] | TARGET_LABELS
+        assert selector.labels <= stored_ranges, (
+            f"{where}: {selector.metric} has only {sorted(stored_ranges)}"
+        )
+        labels |= stored_ranges
     assert grouping_labels(query) <= labels, f"{where} groups by a label that no metric in it has"
 
 

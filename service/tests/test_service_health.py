@@ -12,27 +12,27 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketfeed_service.errors import StartupError
-from marketfeed_service.health import HealthServer, Verdict
+from marketfeed_service.health import HealthServer, ProbeResult
 
 
 class Service:
     """A service whose health is set by the test."""
 
     def __init__(self) -> None:
-        self.live = Verdict(ok=True)
-        self.ready = Verdict(ok=True)
+        self.live = ProbeResult(ok=True)
+        self.ready = ProbeResult(ok=True)
         self.release = threading.Event()
         self.asked = threading.Event()
         self.stuck = False
         self.broken = False
 
-    def livez(self) -> Verdict:
+    def livez(self) -> ProbeResult:
         if self.stuck:
             self.asked.set()
             self.release.wait(60)
         return self.live
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         return self.ready
 
     def status(self) -> bytes:
@@ -65,7 +65,7 @@ def get(
 
 
 def test_probes_return_200_and_ok_while_the_service_is_healthy(service: Service) -> None:
-    service.live = Verdict(ok=True, reason="turned 0 s ago")
+    service.live = ProbeResult(ok=True, reason="turned 0 s ago")
     with serve(service) as server:
         assert get(server, "/livez")[:2] == (200, "ok\n")
         assert get(server, "/readyz")[:2] == (200, "ok\n")
@@ -74,9 +74,9 @@ def test_probes_return_200_and_ok_while_the_service_is_healthy(service: Service)
 @pytest.mark.parametrize(("path", "field"), [("/livez", "live"), ("/readyz", "ready")])
 def test_probes_return_503_with_the_reason_and_recover(service: Service, path: str, field: str) -> None:
     with serve(service) as server:
-        setattr(service, field, Verdict(ok=False, reason="no first datum yet: BTCUSDT"))
+        setattr(service, field, ProbeResult(ok=False, reason="no first datum yet: BTCUSDT"))
         assert get(server, path)[:2] == (503, "no first datum yet: BTCUSDT\n")
-        setattr(service, field, Verdict(ok=True))
+        setattr(service, field, ProbeResult(ok=True))
         assert get(server, path)[0] == 200
 
 

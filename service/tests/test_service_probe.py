@@ -9,17 +9,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from marketfeed_service import probe
-from marketfeed_service.health import HealthServer, Verdict
+from marketfeed_service.health import HealthServer, ProbeResult
 from marketfeed_service.settings import ServiceSettings
 
 
 class Service:
-    ready = Verdict(ok=True)
+    ready = ProbeResult(ok=True)
 
-    def livez(self) -> Verdict:
-        return Verdict(ok=True)
+    def livez(self) -> ProbeResult:
+        return ProbeResult(ok=True)
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         return self.ready
 
     def status(self) -> bytes:
@@ -40,10 +40,13 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     ("verdict", "expected"),
-    [(Verdict(ok=True), (0, "ok")), (Verdict(ok=False, reason="no broker yet"), (1, "no broker yet"))],
+    [
+        (ProbeResult(ok=True), (0, "ok")),
+        (ProbeResult(ok=False, reason="no broker yet"), (1, "no broker yet")),
+    ],
 )
 def test_probe_exit_code_is_readiness_at_the_metrics_port_and_prints_the_reason(
-    verdict: Verdict, expected: tuple[int, str]
+    verdict: ProbeResult, expected: tuple[int, str]
 ) -> None:
     service = Service()
     service.ready = verdict

@@ -70,7 +70,7 @@ class Consumer:
     def rebalances(self) -> list[str]:
         """Return its log lines about assigned and revoked partitions."""
         lines = self.part.log.read_text().splitlines()
-        return [line for line in lines if "partition taken over" in line or "partition let go" in line]
+        return [line for line in lines if "partition assigned" in line or "partition revoked" in line]
 
 
 class Rig:

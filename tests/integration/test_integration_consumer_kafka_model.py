@@ -18,8 +18,8 @@ from confluent_kafka.admin import AdminClient
 from integration_kafka import ApacheKafka, cut_log, require_kafka
 
 from marketfeed_consumers.kafka import admin_requests as consumer_kafka
-from marketfeed_consumers.kafka.admin_requests import Bounds, consumer_config
-from marketfeed_consumers.kafka.leases import Claimed
+from marketfeed_consumers.kafka.admin_requests import OffsetRange, consumer_config
+from marketfeed_consumers.kafka.leases import Lease
 from marketfeed_consumers.kafka.truncation import LOG_LOST, find_truncated
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_devtools.waiting import until
@@ -263,16 +263,16 @@ def pump(members: Sequence[Member], is_so: Callable[[], bool], count: int = 50) 
             member.consume(count)
 
 
-def bounds(rig: Any) -> dict[int, Bounds]:
+def bounds(rig: Any) -> dict[int, OffsetRange]:
     """Return the bounds of the partitions, as the consumer requests them."""
     found = consumer_kafka.bounds(rig.admin, [(rig.topic, number) for number in range(PARTITIONS)])
     return {number: held for (_, number), held in found.items()}
 
 
-def truncated(rig: Any, offsets: dict[int, int], leader_epoch: int) -> list[int]:
+def truncation_refusal(rig: Any, offsets: dict[int, int], leader_epoch: int) -> list[int]:
     """Return the partitions that a start would refuse."""
     claimed = [
-        Claimed(rig.topic, number, 2, offset, leader_epoch=leader_epoch) for number, offset in offsets.items()
+        Lease(rig.topic, number, 2, offset, leader_epoch=leader_epoch) for number, offset in offsets.items()
     ]
     found = find_truncated(rig.config(), claimed, lambda: False, rig.client)
     return sorted(number for _, number in found)
@@ -362,11 +362,11 @@ def truncation_of_a_log(rig: Any) -> Any:
     pump([member], lambda: {(0, 20), (1, 20)} <= set(member.ends))
     epoch = bounds(rig)[0].leader_epoch
     rig.cut(0, 10)
-    short = truncated(rig, {0: 20, 1: 20}, epoch)
-    before_the_cut = truncated(rig, {0: 10, 1: 10}, epoch)
+    short = truncation_refusal(rig, {0: 20, 1: 20}, epoch)
+    before_the_cut = truncation_refusal(rig, {0: 10, 1: 10}, epoch)
     pump([member], lambda: bool(member.errors))
     rig.send(0, 30)
-    grown = truncated(rig, {0: 20, 1: 20}, epoch)
+    grown = truncation_refusal(rig, {0: 20, 1: 20}, epoch)
     held = bounds(rig)
     member.close()
     broken = {(number, code in LOG_LOST) for number, code in member.errors}
@@ -394,7 +394,7 @@ def topic_created_again(rig: Any) -> Any:
     member.close()
     rig.send(0, 30)
     # Grown past the offset: only its id differs from the previous topic, neither offset nor epoch.
-    return before != after, empty, member.errors, truncated(rig, {0: 20}, epoch), bounds(rig)[0][:2]
+    return before != after, empty, member.errors, truncation_refusal(rig, {0: 20}, epoch), bounds(rig)[0][:2]
 
 
 SCENARIOS = (

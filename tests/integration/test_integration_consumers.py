@@ -68,9 +68,9 @@ async def test_topic_created_again_is_refused_by_its_id_until_reset_offsets(rig:
     assert rig.everything() == before
     printed = await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
     assert printed.count("-> 0") == PARTITIONS
-    again = rig.start()
+    retry_conflicts = rig.start()
     await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
-    assert await rig.stop(again) == 0
+    assert await rig.stop(retry_conflicts) == 0
     rig.check(200)
 
 
@@ -96,9 +96,9 @@ async def test_topic_created_again_ends_a_running_consumer_without_loss(rig: Rig
     assert running.part.exit_code == 1
     assert f"topic {rig.topic} was deleted and created again" in running.part.tail(1)
     await rig.command("reset-offsets", "--topic", rig.topic, "--to", "earliest")
-    again = rig.start()
+    retry_conflicts = rig.start()
     await until_async(lambda: rig.stored() == 200 * len(SYMBOLS), "the new topic's trades")
-    assert await rig.stop(again) == 0
+    assert await rig.stop(retry_conflicts) == 0
     rig.check(200)
 
 

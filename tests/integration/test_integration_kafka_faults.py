@@ -22,7 +22,7 @@ from integration_ledger import (
 from integration_pipeline import Pipeline, worker_status
 
 from marketfeed_cli.process import Parts
-from marketfeed_consumers.kafka.admin_requests import ask_ends, bounds, take_ends
+from marketfeed_consumers.kafka.admin_requests import bounds, collect_ends, request_ends
 from marketfeed_devtools.waiting import until, until_async
 
 pytestmark = [pytest.mark.integration, pytest.mark.kafka]
@@ -96,7 +96,7 @@ def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_b
     kafka.start()
 
     def refusals() -> set[int]:
-        asked = ask_ends(admin, partitions, latest=True)
+        asked = request_ends(admin, partitions, latest=True)
         return {error.args[0].code() for future in asked.values() if (error := future.exception())}
 
     until(lambda: refusals() == {KafkaError.FENCED_LEADER_EPOCH}, "the client's metadata to be stale")
@@ -104,7 +104,7 @@ def test_leader_epochs_from_before_a_kill_are_refreshed_where_a_consumer_reads_b
     after = bounds(admin, partitions)
     assert [after[one][:2] for one in partitions] == [(0, 1), (0, 1)]
     assert all(after[one].leader_epoch > before[one].leader_epoch for one in partitions)
-    assert not take_ends(admin, ask_ends(admin, partitions, latest=True)).errors
+    assert not collect_ends(admin, request_ends(admin, partitions, latest=True)).errors
 
 
 async def test_broker_outage_of_half_a_minute_loses_nothing(

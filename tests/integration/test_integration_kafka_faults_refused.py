@@ -151,10 +151,10 @@ async def test_batch_rejected_is_named_and_counted_and_the_next_worker_continues
     assert trades_topic in last
     assert "too large" in last.lower()
     # With a key, because without one a venue returns only its newest 1,000 trades.
-    again, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
+    retry_conflicts, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
     await flowing(pipeline, url, 1000)
     await market_ended(pipeline, url)
-    assert await pipeline.stop(again) == 0
+    assert await pipeline.stop(retry_conflicts) == 0
     assert_whole(pipeline, kafka.address, since, once=False)
 
 

@@ -12,18 +12,18 @@ from wire_strategies import ids, names, times
 
 from marketfeed_wire import MAX_ID, MAX_TIME_US, DecodeError, encode
 from marketfeed_wire.ledger import (
+    Checkpoint,
     Gap,
-    Progress,
+    checkpoint_key,
+    decode_checkpoint,
     decode_gap,
-    decode_progress,
     gap_key,
-    is_quote_progress_key,
-    progress_key,
-    quote_progress_key,
+    is_quote_checkpoint_key,
+    quote_checkpoint_key,
 )
 
 ranges = st.tuples(ids, ids).map(lambda pair: (min(pair), max(pair)))
-progresses = st.builds(Progress, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=times)
+progresses = st.builds(Checkpoint, venue=names, symbol=names, trade_id=ids, acknowledged_time_us=times)
 gaps = st.builds(
     lambda ends, **fields: Gap(first_id=ends[0], last_id=ends[1], **fields),
     ranges,
@@ -63,8 +63,8 @@ def refused(decode: Callable[[bytes], Any], value: bytes) -> DecodeError:
 
 
 @given(progresses)
-def test_checkpoint_round_trips(progress: Progress) -> None:
-    assert decode_progress(msgspec.json.encode(progress)) == progress
+def test_checkpoint_round_trips(progress: Checkpoint) -> None:
+    assert decode_checkpoint(msgspec.json.encode(progress)) == progress
 
 
 @given(gaps)
@@ -82,25 +82,25 @@ def test_gap_key_is_equal_only_for_the_same_gap(one: Gap, other: Gap) -> None:
 def test_ledger_keys_contain_venue_symbol_and_first_id() -> None:
     gap = decode_gap(json.dumps(GAP).encode())
     assert gap_key(gap) == b"binance_us|BTCUSDT|5"
-    assert progress_key("binance_us", "币安人生USDT").decode() == "binance_us|币安人生USDT"
+    assert checkpoint_key("binance_us", "币安人生USDT").decode() == "binance_us|币安人生USDT"
 
 
 def test_checkpoints_of_each_series_have_a_key_of_their_own() -> None:
     """Compaction kept the newest record of a symbol, also where that was of a series that has ended."""
     keys = [
         key("binance_us", "BTCUSDT", number)
-        for key in (progress_key, quote_progress_key)
+        for key in (checkpoint_key, quote_checkpoint_key)
         for number in (0, 1, 12)
     ]
     assert len(set(keys)) == len(keys)
     assert keys[0] == b"binance_us|BTCUSDT", "the key that it had before there were series"
-    assert [is_quote_progress_key(key) for key in keys] == [False] * 3 + [True] * 3
+    assert [is_quote_checkpoint_key(key) for key in keys] == [False] * 3 + [True] * 3
 
 
 @given(st.binary())
 def test_decoding_of_arbitrary_bytes_raises_only_decode_errors(value: bytes) -> None:
     assert refused(decode_gap, value).reason
-    assert refused(decode_progress, value).reason
+    assert refused(decode_checkpoint, value).reason
 
 
 WRONG_IN_A_GAP = [
@@ -121,18 +121,18 @@ def test_decode_error_has_the_invalid_field_of_a_gap(field: str, value: object) 
     ("field", "value"), [("venue", ""), ("symbol", "A B"), ("trade_id", -1), ("acknowledged_time_us", None)]
 )
 def test_decode_error_has_the_invalid_field_of_a_checkpoint(field: str, value: object) -> None:
-    assert refused(decode_progress, json.dumps({**PROGRESS, field: value}).encode()).field == field
+    assert refused(decode_checkpoint, json.dumps({**PROGRESS, field: value}).encode()).field == field
 
 
 def test_ledger_decoding_ignores_unknown_fields_and_rejects_deep_nesting() -> None:
     assert decode_gap(json.dumps({**GAP, "repair": {"tries": 3}}).encode()) == decode_gap(
         json.dumps(GAP).encode()
     )
-    for decode, fields in ((decode_gap, GAP), (decode_progress, PROGRESS)):
+    for decode, fields in ((decode_gap, GAP), (decode_checkpoint, PROGRESS)):
         deep = json.dumps({**fields, "repair": 1}).replace('"repair": 1', '"repair": ' + "[" * 100_000)
         assert refused(decode, deep.encode()).reason
 
 
 def test_package_exports_matching_encoders_and_decoders() -> None:
-    progress = decode_progress(json.dumps(PROGRESS).encode())
-    assert decode_progress(encode(progress)) == progress
+    progress = decode_checkpoint(json.dumps(PROGRESS).encode())
+    assert decode_checkpoint(encode(progress)) == progress

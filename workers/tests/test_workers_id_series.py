@@ -19,15 +19,15 @@ from workers_support import MakeSettings
 from marketfeed_service.errors import StartupError
 from marketfeed_wire import (
     BookTicker,
+    Checkpoint,
     Gap,
-    Progress,
     Trade,
     decode_book_ticker,
     decode_gap,
     decode_trade,
     encode,
 )
-from marketfeed_wire.ledger import decode_progress
+from marketfeed_wire.ledger import decode_checkpoint
 from marketfeed_workers import startup
 from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
@@ -509,14 +509,14 @@ def test_id_series_is_recorded_before_its_first_trade(begin) -> None:
     stage.venue.begin_again(0)
     stage.come(stage.venue.trade())
     stage.check()
-    words = [decode_progress(value) for value in stage.rig.stored(stage.rig.progress)]
+    words = [decode_checkpoint(value) for value in stage.rig.stored(stage.rig.progress)]
     assert [(word.id_series, word.next_id) for word in words][-1] == (1, 0)
 
 
 def test_id_series_of_a_lagging_worker_never_decreases() -> None:
     memory = RecoveredState()
     for id_series, trade_id in ((0, 1009), (1, 20), (0, 1009)):
-        memory.add_checkpoint("binance_us", encode(Progress("binance_us", SYMBOL, trade_id, 1, id_series)))
+        memory.add_checkpoint("binance_us", encode(Checkpoint("binance_us", SYMBOL, trade_id, 1, id_series)))
     assert memory.checkpoints[SYMBOL].id_series == 1
     older = b'{"venue":"binance_us","symbol":"X","trade_id":7,"acknowledged_time_us":5}'
     memory.add_checkpoint("binance_us", older)

@@ -13,14 +13,14 @@ from workers_support import MakeSettings, now_us
 from marketfeed_devtools.ports import free_port
 from marketfeed_service.errors import StartupError
 from marketfeed_wire import (
+    Checkpoint,
     Gap,
-    Progress,
     Trade,
-    decode_progress,
+    checkpoint_key,
+    decode_checkpoint,
     encode,
     gap_key,
     key_for,
-    progress_key,
 )
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
@@ -62,7 +62,7 @@ def store(shared_broker: Broker) -> Store:
 
 
 def progress(symbol: str, trade_id: int, venue: str = "binance_us") -> tuple[bytes, bytes]:
-    return progress_key(venue, symbol), encode(Progress(venue, symbol, trade_id, 1))
+    return checkpoint_key(venue, symbol), encode(Checkpoint(venue, symbol, trade_id, 1))
 
 
 def gap(first_id: int, state: str, missing: list[tuple[int, int]]) -> Gap:
@@ -156,7 +156,7 @@ class Teller:
     def published(self) -> list[tuple[str, int]]:
         self.teller.publish()
         assert self.publisher.flush(20) == 0
-        stored = [decode_progress(value) for _, value in self._broker.read(self._topic)]
+        stored = [decode_checkpoint(value) for _, value in self._broker.read(self._topic)]
         return sorted((each.symbol, each.trade_id) for each in stored)
 
 

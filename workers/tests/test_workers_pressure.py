@@ -7,7 +7,7 @@ import pytest
 from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
-from marketfeed_wire import decode_book_ticker, decode_progress, decode_trade
+from marketfeed_wire import decode_book_ticker, decode_checkpoint, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.stream.pipeline import Pipeline
@@ -179,7 +179,7 @@ def stored_ids(line: Line) -> list[int]:
 def test_first_trade_is_published_after_its_checkpoint(line: Line) -> None:
     line.pipeline.process([trade("BTCUSDT", 7), trade("BTCUSDT", 8)])
     assert line.publisher.flush(20) == 0
-    (word,) = [decode_progress(value) for _, value in line.broker.read(line.counters.progress.topic)]
+    (word,) = [decode_checkpoint(value) for _, value in line.broker.read(line.counters.progress.topic)]
     assert (word.symbol, word.trade_id) == ("BTCUSDT", 6)
     assert stored_ids(line) == [], "trades were published before the checkpoint"
     line.pipeline.process([trade("BTCUSDT", 9)])

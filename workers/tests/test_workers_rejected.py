@@ -9,7 +9,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, RejectedMessage, Trade, decode_gap, decode_rejected, decode_trade
-from marketfeed_wire.ledger import decode_progress
+from marketfeed_wire.ledger import decode_checkpoint
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.stream.id_ranges import IdRange
@@ -167,7 +167,7 @@ def test_rejected_first_trade_of_a_symbol_is_backfilled(
     assert rig.pipeline.backfill(rig.flow, Fetched(rows, [], "trades")) == 2
     rig.acknowledged()
     assert sorted(trade.trade_id for trade in rig.trades()) == [first_id, first_id + 1, first_id + 2]
-    (word, *_) = [decode_progress(value) for _, value in rig.broker.read(rig.topics["progress"])]
+    (word, *_) = [decode_checkpoint(value) for _, value in rig.broker.read(rig.topics["progress"])]
     assert (word.trade_id, word.next_id) == ((0, 0) if first_id == 0 else (first_id - 1, None))
 
 

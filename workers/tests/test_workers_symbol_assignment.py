@@ -12,7 +12,7 @@ from workers_line import Line, assert_complete
 
 from marketfeed_devtools.waiting import until
 from marketfeed_service import settings as service_settings
-from marketfeed_wire import Gap, Progress, encode, gap_key, progress_key
+from marketfeed_wire import Checkpoint, Gap, checkpoint_key, encode, gap_key
 from marketfeed_wire.assignment import assignment_of, encode_assignment
 from marketfeed_workers import symbol_assignment
 from marketfeed_workers import worker as worker_life
@@ -193,10 +193,10 @@ def test_assignment_of_a_quiet_symbol_backfills_its_gap(tmp_path: Path) -> None:
             state="unresolved", missing=[(last_id - 20, last_id - 11)], absent=[], proof="trades",
             detected_time_us=1, updated_time_us=1,
         )  # fmt: skip
-        progress = Progress("binance_us", "ETHUSDT", last_id, 1)
+        progress = Checkpoint("binance_us", "ETHUSDT", last_id, 1)
         producer = Producer({"bootstrap.servers": line.broker_address})
         producer.produce(line.topics["gaps"], encode(gap), gap_key(gap))
-        producer.produce(line.topics["progress"], encode(progress), progress_key("binance_us", "ETHUSDT"))
+        producer.produce(line.topics["progress"], encode(progress), checkpoint_key("binance_us", "ETHUSDT"))
         assert producer.flush(20) == 0
         added = write(file, "BTCUSDT", "ETHUSDT")
         until(lambda: worker.status().assignment == added, "the symbol")

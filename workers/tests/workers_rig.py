@@ -6,7 +6,7 @@ from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
-from marketfeed_wire import Gap, decode_gap, decode_progress
+from marketfeed_wire import Gap, decode_checkpoint, decode_gap
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
@@ -80,7 +80,7 @@ class Rig:
     def published_checkpoints(self) -> list[int]:
         self.teller.publish()
         self.let(self.progress)
-        return [decode_progress(value).trade_id for value in self.stored(self.progress)]
+        return [decode_checkpoint(value).trade_id for value in self.stored(self.progress)]
 
     def settle(self) -> None:
         self.wait(lambda: not self.publisher.pending, "every acknowledgement")

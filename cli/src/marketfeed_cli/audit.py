@@ -29,10 +29,10 @@ def audit(options: Namespace, environment: Mapping[str, str]) -> int:
     read = settings.read(DatabaseSettings, environment)
     scope = Scope(options.venue, options.symbol, options.since, options.until)
     check_times(options.since, options.until)
-    with connections.reached(
+    with connections.wait_for_database(
         read.database_url.get_secret_value(), read.start_deadline_seconds, only_reads=True
     ) as (connection, dialect):
-        connections.only_read(connection)
+        connections.set_read_only(connection)
         schema.check(connection)
         report = audited(connection, dialect, scope, deep=options.deep)
     if options.output == "json":
@@ -105,7 +105,7 @@ def _conflict(each: ConflictReport) -> str:
 
 def _remarks(hour: HourReport) -> list[str]:
     remarks = [
-        f"{span.first_id}-{span.last_id} {span.verdict} {span.proof}".rstrip() for span in hour.missing
+        f"{span.first_id}-{span.last_id} {span.resolution} {span.proof}".rstrip() for span in hour.missing
     ]
     if hour.uncounted:
         remarks.append(f"{hour.uncounted:,} rows differ from candles_1m")
@@ -122,7 +122,7 @@ def summary(report: Report) -> str:
     ids: Counter[str] = Counter()
     for hour in report.hours:
         for span in hour.missing:
-            ids[span.verdict] += span.size
+            ids[span.resolution] += span.size
     if report.is_complete:
         expired = f"; {ids['expired']:,} expired ids were never stored" if ids["expired"] else ""
         return f"complete: {sum(hour.stored for hour in report.hours):,} trades{expired} ({how})"

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 import psycopg
 
-from marketfeed_service.http_body import BadBody, decoded
+from marketfeed_service.http_body import BadBody, decode_body
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ async def fetch(session: aiohttp.ClientSession, url: str, body: type[T]) -> T | 
     """
     try:
         async with session.get(url, timeout=REQUEST_TIMEOUT, allow_redirects=False) as response:
-            return await decoded(
+            return await decode_body(
                 response, lambda found: msgspec.json.decode(found, type=body), max_bytes=MAX_STATUS_BYTES
             )
     except (BadBody, aiohttp.ClientError, TimeoutError, OSError):

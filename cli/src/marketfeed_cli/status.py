@@ -16,8 +16,8 @@ from marketfeed_cli import formatting
 from marketfeed_cli.observe import MAX_STATUS_BYTES, REQUEST_TIMEOUT
 from marketfeed_cli.screen import Output, Screen
 from marketfeed_cli.terminal import shown
-from marketfeed_service.http_body import BadBody, decoded
-from marketfeed_wire.codec import UNREADABLE
+from marketfeed_service.http_body import BadBody, decode_body
+from marketfeed_wire.codec import INVALID_MESSAGE_ERRORS
 from marketfeed_wire.status import ConsumerStatus, StreamStatus, WorkerStatus
 
 ServiceStatus = WorkerStatus | ConsumerStatus
@@ -53,7 +53,7 @@ async def _fetch(session: aiohttp.ClientSession, base: str) -> ServiceStatus | s
         async with session.get(f"{base}/status", allow_redirects=False) as response:
             if response.status != 200:
                 return f"returned HTTP {response.status} for /status"
-            return await decoded(response, decode_status, max_bytes=MAX_STATUS_BYTES)
+            return await decode_body(response, decode_status, max_bytes=MAX_STATUS_BYTES)
     except aiohttp.InvalidURL:
         return "is not a valid URL"
     except TimeoutError:
@@ -75,7 +75,7 @@ def decode_status(body: bytes) -> ServiceStatus | str:
         if isinstance(fields, dict) and "connections" in fields:
             return msgspec.convert(fields, WorkerStatus)
         return msgspec.convert(fields, ConsumerStatus)
-    except (*UNREADABLE, msgspec.MsgspecError) as error:
+    except (*INVALID_MESSAGE_ERRORS, msgspec.MsgspecError) as error:
         return f"/status is not that of a marketfeed service: {shown(str(error))}"
 
 

@@ -15,20 +15,20 @@ from collections.abc import Callable
 
 from marketfeed_consumers.errors import LogLost
 from marketfeed_consumers.kafka.batching import is_due, is_full
-from marketfeed_consumers.kafka.group_member import Ownership
-from marketfeed_consumers.kafka.monitor import Watch
+from marketfeed_consumers.kafka.group_member import GroupMember
+from marketfeed_consumers.kafka.monitor import KafkaMonitor
 from marketfeed_consumers.kafka.reader import Reader
-from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.kafka.waiting import Stop, WriterWait
 from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
-from marketfeed_consumers.storage.pipeline import Storing
+from marketfeed_consumers.storage.pipeline import WritePipeline
 from marketfeed_consumers.storage.writer import Stored, Writer
 from marketfeed_consumers.world import REAL, World
 from marketfeed_service.kafka import client_config
 
 
-class Loop:
+class Consumer:
     """Moves records from Kafka to the writer until it is told to stop."""
 
     def __init__(
@@ -46,10 +46,10 @@ class Loop:
         self._state = state
         self._stop = Stop()
         self._reader = Reader(settings, state, world.make_client)
-        waiting = Waiting(self._reader, writer, state, self._stop)
-        self._storing = Storing(settings, writer, state, self._reader, waiting, self._stop, observe)
+        waiting = WriterWait(self._reader, writer, state, self._stop)
+        self._storing = WritePipeline(settings, writer, state, self._reader, waiting, self._stop, observe)
         admin = world.make_admin({**client_config(settings), "log_level": 2})
-        self._ownership = Ownership(
+        self._member = GroupMember(
             settings,
             name,
             writer,
@@ -61,7 +61,7 @@ class Loop:
             admin,
             world.make_client,
         )
-        self._watch = Watch(
+        self._monitor = KafkaMonitor(
             settings.required_topics(),
             admin,
             state,
@@ -73,7 +73,7 @@ class Loop:
 
     def stop(self) -> None:
         """Make `run` store what was read and return, within the drain deadline. May be called from a signal handler."""
-        self._stop.ask(self._drain_seconds)
+        self._stop.request(self._drain_seconds)
 
     def run(self) -> None:
         """Work until stopped, then drain.
@@ -81,15 +81,15 @@ class Loop:
         Raises:
             Fenced, LogLost, StartupError: this process must not go on; what was not stored is dropped.
         """
-        self._watch.begin()
-        self._ownership.join()
+        self._monitor.begin()
+        self._member.join()
         try:
-            while not self._stop.asked:
+            while not self._stop.requested:
                 self._step()
             self._drain()
         except LogLost as lost:
             # Also where it was stored before: the first reason stays.
-            self._ownership.refuse(lost.reasons)
+            self._member.store_refusals(lost.reasons)
             raise
         finally:
             self._writer.give_up()
@@ -100,14 +100,14 @@ class Loop:
         reader, storing = self._reader, self._storing
         storing.collect()
         self._writer.look()
-        self._watch.step()
-        filling = reader.filling(writer_idle=storing.is_idle)
-        if not is_full(filling, reader.bounds):
-            reader.read(filling)
+        self._monitor.step()
+        fill = reader.fill(writer_idle=storing.is_idle)
+        if not is_full(fill, reader.bounds):
+            reader.read(fill)
         elif not storing.has_room:
             storing.wait_for_room()
         # Otherwise the batch is full and the writer has got done meanwhile: it is due now.
-        if storing.has_room and is_due(reader.filling(writer_idle=storing.is_idle), reader.bounds):
+        if storing.has_room and is_due(reader.fill(writer_idle=storing.is_idle), reader.bounds):
             storing.hand_over()
         storing.look()
         reader.hint(storing.hints)
@@ -115,5 +115,5 @@ class Loop:
     def _drain(self) -> None:
         if self._reader.batch.records:
             self._storing.hand_over()
-        self._storing.settle(max(0.0, self._stop.at_seconds - time.monotonic()))
+        self._storing.drain(max(0.0, self._stop.at_seconds - time.monotonic()))
         self._reader.hint(self._storing.hints, now=True)

@@ -40,7 +40,7 @@ class LogLost(ServiceError):
         self.reasons = reasons
 
 
-class Refused(ServiceError):
+class QuarantineLimitExceeded(ServiceError):
     """The database has refused message after message, and stored none in between."""
 
 
@@ -48,20 +48,20 @@ class BatchError(Exception):
     """Base of what a batch may end in besides being stored."""
 
 
-class StaleKnowledge(BatchError):
+class StaleRanges(BatchError):
     """What the batch was planned on is not so (any more).
 
     Attributes:
-        distrust: a row that should have been new was there: somebody else writes to the table, so look every
+        verify_rows: a row that should have been new was there: somebody else writes to the table, so look every
             row up; otherwise a high-water mark was changed since it was read, and reading it again is enough.
     """
 
-    def __init__(self, *, distrust: bool = False) -> None:
-        super().__init__(f"distrust={distrust}")
-        self.distrust = distrust
+    def __init__(self, *, verify_rows: bool = False) -> None:
+        super().__init__(f"distrust={verify_rows}")
+        self.verify_rows = verify_rows
 
 
-class BadData(BatchError):
+class DataRejected(BatchError):
     """The database refuses the batch's content.
 
     Attributes:
@@ -91,7 +91,7 @@ class Abandoned(BatchError):
     """The attempt was given up because the process was told to; the batch will be read again."""
 
 
-class Overtaken(Abandoned):
+class AlreadyCommitted(Abandoned):
     """What is stored under our own epoch is ahead of what the batch goes on from.
 
     An earlier attempt was committed without our hearing of it, and was then given up or done over in parts.

@@ -52,10 +52,10 @@ class Histogram:
 
 def quantile_us(counts: Sequence[int], share: float) -> int | None:
     """The bound below which `share` of the counted rows lie; None when there are none."""
-    wanted, seen = share * sum(counts), 0
+    rank, seen = share * sum(counts), 0
     for bucket, count in enumerate(counts):
         seen += count
-        if count and seen >= wanted:
+        if count and seen >= rank:
             return BOUNDS_US[min(bucket, len(BOUNDS_US) - 1)]
     return None
 

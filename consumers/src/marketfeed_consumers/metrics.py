@@ -95,7 +95,7 @@ class Metrics(Collector):
             labels=["table", "symbol"],
         )
         # From 0 on for every symbol of ours: a series that is born as 1 has not increased.
-        held = {(key[0], key[2]): 0 for key in state.known.copy()}
+        held = {(key[0], key[2]): 0 for key in state.stored_ranges.copy()}
         for (table, symbol), count in {**held, **state.conflicts}.items():
             conflicts.add_metric([table, symbol], count)
         yield conflicts
@@ -133,18 +133,16 @@ class Metrics(Collector):
         stored = GaugeMetricFamily(
             "marketfeed_consumer_next_offset", "The offset that the database says is next", labels=labels
         )
-        for (topic, number), progress in sorted(self._state.partitions.copy().items()):
-            stored.add_metric([topic, str(number)], progress.next_offset)
-            end = progress.end_offset
-            lag.add_metric(
-                [topic, str(number)], math.nan if end is None else max(0, end - progress.next_offset)
-            )
+        for (topic, number), owned in sorted(self._state.partitions.copy().items()):
+            stored.add_metric([topic, str(number)], owned.next_offset)
+            end = owned.end_offset
+            lag.add_metric([topic, str(number)], math.nan if end is None else max(0, end - owned.next_offset))
         yield lag
         yield stored
         yield GaugeMetricFamily(
             "marketfeed_consumer_kafka_reachable",
             "1 while the Kafka brokers respond, 0 while they do not; see /readyz for the reason",
-            value=float(not self._state.kafka_trouble),
+            value=float(not self._state.kafka_error),
         )
         exists = GaugeMetricFamily(
             "marketfeed_consumer_topic_exists",
@@ -196,10 +194,10 @@ class Metrics(Collector):
         )
         ids: Counter[tuple[str, str]] = Counter()
         newest: dict[tuple[str, str], int] = {}
-        for (table, venue, symbol, _), mark in sorted(self._state.known.copy().items()):
-            if table == trades.NAME and not mark.is_empty:
-                ids[venue, symbol] += sum(span.last_id - span.first_id + 1 for span in mark.missing)
-                newest[venue, symbol] = mark.last_id  # of several id series the newest comes last
+        for (table, venue, symbol, _), ranges in sorted(self._state.stored_ranges.copy().items()):
+            if table == trades.NAME and not ranges.is_empty:
+                ids[venue, symbol] += sum(span.last_id - span.first_id + 1 for span in ranges.missing)
+                newest[venue, symbol] = ranges.last_id  # of several id series the newest comes last
         for names, last_id in newest.items():
             missing.add_metric(names, ids[names])
             last.add_metric(names, last_id)
@@ -211,7 +209,7 @@ class Metrics(Collector):
             labels=["table", *labels],
         )
         highest: dict[tuple[str, str, str], int] = {}
-        for table, venue, symbol, id_series in sorted(self._state.known.copy()):
+        for table, venue, symbol, id_series in sorted(self._state.stored_ranges.copy()):
             highest[table, venue, symbol] = id_series
         for where, id_series in highest.items():
             series.add_metric(where, id_series)
@@ -243,11 +241,11 @@ class Metrics(Collector):
             "marketfeed_consumer_audit_missing_trades",
             "Trade ids that are not stored, by verdict: absent (the venue has none), "
             "expired (older than what is kept), rejected (dead letters) or unresolved",
-            labels=[*labels, "verdict"],
+            labels=[*labels, "resolution"],
         )
         for one in taken.figures:
-            for verdict, count in one.missing.items():
-                missing.add_metric([one.venue, one.symbol, verdict], count)
+            for resolution, count in one.missing.items():
+                missing.add_metric([one.venue, one.symbol, resolution], count)
         yield missing
         for name, text, value in _BY_SYMBOL:
             gauge = GaugeMetricFamily(f"marketfeed_consumer_audit_{name}", text, labels=labels)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed_consumers import __version__
 from marketfeed_consumers.admin.auditor import Auditor
-from marketfeed_consumers.consumer import Loop
+from marketfeed_consumers.consumer import Consumer
 from marketfeed_consumers.database import connections, schema
 from marketfeed_consumers.database.tables import trades
 from marketfeed_consumers.latency import total
@@ -24,7 +24,7 @@ from marketfeed_consumers.state import State
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
-from marketfeed_service.health import HealthServer, Verdict
+from marketfeed_service.health import HealthServer, ProbeResult
 from marketfeed_service.kafka import wait_for_broker
 from marketfeed_service.process import on_stop_signal
 from marketfeed_wire.status import (
@@ -57,21 +57,21 @@ class ConsumerHealth:
         self._auditor = auditor
         self.starting = "starting"
 
-    def livez(self) -> Verdict:
+    def livez(self) -> ProbeResult:
         """Whether the loop moves."""
         seconds = time.monotonic() - self._state.last_step
         if self.starting or seconds < _STUCK_SECONDS:
-            return Verdict(True)
-        return Verdict(False, f"the loop has not moved for {seconds:.0f} s")
+            return ProbeResult(True)
+        return ProbeResult(False, f"the loop has not moved for {seconds:.0f} s")
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         """Whether what is read can be stored."""
-        reason = self.starting or self._writer.why_paused() or self._state.kafka_trouble
+        reason = self.starting or self._writer.why_paused() or self._state.kafka_error
         if not reason and self._state.missing_topics:
             reason = f"topics that do not exist: {', '.join(sorted(self._state.missing_topics.copy()))}"
         if not reason and not self._state.joined:
             reason = f"waiting to be assigned partitions in group {self._settings.kafka_group}"
-        return Verdict(not reason, reason)
+        return ProbeResult(not reason, reason)
 
     def status(self) -> bytes:
         """The wire's ConsumerStatus as JSON."""
@@ -86,7 +86,7 @@ class ConsumerHealth:
             for symbol in sorted({key[2] for key in latencies})
         }
         conflicts = state.conflicts.copy()
-        series = {key[2]: key[3] for key in sorted(state.known.copy()) if key[0] == trades.NAME}
+        series = {key[2]: key[3] for key in sorted(state.stored_ranges.copy()) if key[0] == trades.NAME}
         return ConsumerStatus(
             version=__version__,
             group=self._settings.kafka_group,
@@ -96,10 +96,10 @@ class ConsumerHealth:
                 PartitionStatus(
                     topic=topic,
                     partition=number,
-                    next_offset=progress.next_offset,
-                    end_offset=progress.end_offset,
+                    next_offset=owned.next_offset,
+                    end_offset=owned.end_offset,
                 )
-                for (topic, number), progress in sorted(state.partitions.copy().items())
+                for (topic, number), owned in sorted(state.partitions.copy().items())
             ],
             inserted=dict(state.inserted),
             duplicates=dict(state.duplicates),
@@ -158,7 +158,9 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
         server.write_port(settings.metrics_port_file)
         health.starting = f"waiting for the database at {connections.server(url)}"
         try:
-            with connections.reached(url, settings.start_deadline_seconds, lambda: bool(stopped)) as (
+            with connections.wait_for_database(
+                url, settings.start_deadline_seconds, lambda: bool(stopped)
+            ) as (
                 connection,
                 _,
             ):
@@ -169,7 +171,7 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
             raise
         health.starting = f"waiting for Kafka at {settings.kafka_broker}"
         wait_for_broker(settings, stopping=lambda: bool(stopped))
-        loop = Loop(settings, writer, state, name=_name(settings), observe=metrics.stored)
+        loop = Consumer(settings, writer, state, name=_name(settings), observe=metrics.stored)
         on_stop_signal(loop.stop)
         if stopped:
             return 0

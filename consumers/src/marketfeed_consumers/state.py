@@ -13,14 +13,14 @@ from marketfeed_consumers.database.tables.book_tickers import NAME as BOOK_TICKE
 from marketfeed_consumers.database.tables.trades import NAME as TRADES
 from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.latency import Histogram
-from marketfeed_consumers.planning.plan import MarkKey, Plan
-from marketfeed_consumers.planning.stored_ranges import Mark
+from marketfeed_consumers.planning.plan import Plan, RangesKey
+from marketfeed_consumers.planning.stored_ranges import StoredRanges
 from marketfeed_consumers.storage.writer import Stored
 from marketfeed_wire import Trade
 
 
 @dataclass(slots=True)
-class Progress:
+class PartitionState:
     """One partition that is ours.
 
     Attributes:
@@ -40,7 +40,7 @@ class State:
     """Counters since the process began, what it owns now, and what it knows to be stored of the symbols it has seen.
 
     Attributes:
-        kafka_trouble: why nothing can be read at the moment; "" when all is well.
+        kafka_error: why nothing can be read at the moment; "" when all is well.
         missing_topics: those of ours that do not exist.
         unknown_topics: those that the client has not found once; it does not say when it has.
         brokers_down_at: when the client last lost its last broker, by the monotonic clock.
@@ -48,9 +48,9 @@ class State:
         unverifiable: table -> messages that repeat what has expired.
     """
 
-    partitions: dict[Partition, Progress] = field(default_factory=dict)
+    partitions: dict[Partition, PartitionState] = field(default_factory=dict)
     joined: bool = False
-    kafka_trouble: str = ""
+    kafka_error: str = ""
     missing_topics: set[str] = field(default_factory=set)
     unknown_topics: set[str] = field(default_factory=set)
     brokers_down_at: float = -math.inf
@@ -61,9 +61,9 @@ class State:
     expired: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     batches: int = 0
-    latencies: dict[MarkKey, Histogram] = field(default_factory=dict)
+    latencies: dict[RangesKey, Histogram] = field(default_factory=dict)
     newest_received_us: dict[str, int] = field(default_factory=dict)
-    known: dict[MarkKey, Mark] = field(default_factory=dict)
+    stored_ranges: dict[RangesKey, StoredRanges] = field(default_factory=dict)
     last_step: float = field(default_factory=time.monotonic)
 
     def stored(self, plan: Plan, result: Stored) -> None:
@@ -72,21 +72,21 @@ class State:
         self.inserted.update(result.written.inserted)
         self.duplicates.update(result.written.duplicates)
         self.unverifiable.update(result.written.unverifiable)
-        for came, _ in result.written.conflicts:
-            table = TRADES if isinstance(came, Trade) else BOOK_TICKERS
-            self.conflicts[table, came.symbol] += 1
+        for received, _ in result.written.conflicts:
+            table = TRADES if isinstance(received, Trade) else BOOK_TICKERS
+            self.conflicts[table, received.symbol] += 1
         self.expired.update(result.written.expired)
         self.dead_letters.update(letter.topic for letter in plan.dead_letters)
-        for step in plan.steps:
-            progress = self.partitions.get((step.topic, step.partition))
-            if progress is not None:
-                progress.next_offset, progress.leader_epoch = step.next_offset, step.leader_epoch
-        for key, trades in chain(plan.trades.new.items(), plan.trades.doubtful.items()):
+        for step in plan.offset_advances:
+            owned = self.partitions.get((step.topic, step.partition))
+            if owned is not None:
+                owned.next_offset, owned.leader_epoch = step.next_offset, step.leader_epoch
+        for key, trades in chain(plan.trades.new.items(), plan.trades.unverified.items()):
             self._stored_rows((TRADES, *key), [one.received_time_us for one in trades], result)
-        for key, quotes in chain(plan.quotes.new.items(), plan.quotes.doubtful.items()):
+        for key, quotes in chain(plan.quotes.new.items(), plan.quotes.unverified.items()):
             self._stored_rows((BOOK_TICKERS, *key), [one.received_time_us for one in quotes], result)
 
-    def _stored_rows(self, key: MarkKey, received_us: list[int], result: Stored) -> None:
+    def _stored_rows(self, key: RangesKey, received_us: list[int], result: Stored) -> None:
         histogram = self.latencies.get(key)
         if histogram is None:
             histogram = self.latencies[key] = Histogram()

@@ -1,6 +1,6 @@
 """What a consumer depends on outside its own logic: clients of Kafka, the database's connection, a clock, a thread.
 
-`Loop` and `Writer` take it as one object, so that a session in virtual time (simtest/) replaces all of it.
+`Consumer` and `Writer` take it as one object, so that a session in virtual time (simtest/) replaces all of it.
 """
 
 import threading

@@ -47,7 +47,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         severity="critical",
         expr=f"""
 max by ({_SYMBOL}) (
-  sum without (verdict) (marketfeed_consumer_audit_missing_trades{{verdict=~"unresolved|rejected"}})
+  sum without (resolution) (marketfeed_consumer_audit_missing_trades{{resolution=~"unresolved|rejected"}})
 ) > 0
 or
 min by ({_SYMBOL}) (marketfeed_trade_ids_missing) > 0

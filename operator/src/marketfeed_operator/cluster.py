@@ -28,7 +28,7 @@ from marketfeed_operator.pages import (
     MAX_OBJECT_BYTES,
     MAX_PAGE_BYTES,
     Page,
-    decoded,
+    decode_body,
     read_at_most,
     taken,
 )
@@ -142,7 +142,7 @@ class Cluster:
                 limit = max(1, limit // 2)
                 continue
             try:
-                return await decoded(partial(taken, text, take, limit))
+                return await decode_body(partial(taken, text, take, limit))
             except ValueError as error:
                 raise self._no_answer("get", error) from error
 
@@ -270,7 +270,7 @@ class Cluster:
             raise Unavailable(0, f"the response to {verb} {path} has more than {MAX_OBJECT_BYTES} bytes")
         try:
             loads = partial(nesting.loads, text)
-            answer: Object = loads() if len(text) < LARGE_BYTES else await decoded(loads)
+            answer: Object = loads() if len(text) < LARGE_BYTES else await decode_body(loads)
         except ValueError as error:
             raise self._no_answer(verb, error) from error
         return answer

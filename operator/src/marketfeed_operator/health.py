@@ -7,7 +7,7 @@ from typing import Final
 from marketfeed_operator.engine.leader import LeaderElection
 from marketfeed_operator.leadership import Leadership
 from marketfeed_operator.store import Store
-from marketfeed_service.health import Verdict
+from marketfeed_service.health import ProbeResult
 
 STUCK_SECONDS: Final = 30.0
 
@@ -34,30 +34,30 @@ class OperatorHealth:
         self.leadership: Leadership | None = None
         self.stopping = False
 
-    def livez(self) -> Verdict:
+    def livez(self) -> ProbeResult:
         """Return whether the event loop runs, the watches are alive and the queue progresses."""
         stuck = time.monotonic() - self.last_heartbeat
         if stuck > STUCK_SECONDS:
-            return Verdict(False, f"the event loop has been blocked for {stuck:.0f} s")
+            return ProbeResult(False, f"the event loop has been blocked for {stuck:.0f} s")
         leadership = self.leadership
         if leadership is None:
-            return Verdict(True)
+            return ProbeResult(True)
         stalled = leadership.workers.stalled_seconds()
         if stalled > self._deadline_seconds:
-            return Verdict(False, f"feeds are due, and none has been reconciled for {stalled:.0f} s")
+            return ProbeResult(False, f"feeds are due, and none has been reconciled for {stalled:.0f} s")
         return leadership.watches.verdict()
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         """Return whether this process leads, or is a standby that would lead at once."""
         if self.stopping:
-            return Verdict(False, "stopping")
+            return ProbeResult(False, "stopping")
         if self.leadership is not None:
-            return Verdict(True)
+            return ProbeResult(True)
         election = self._election
         if election is None or election.leading:
-            return Verdict(False, "the watches are not established yet")
+            return ProbeResult(False, "the watches are not established yet")
         silent = time.monotonic() - election.last_contact
-        return Verdict(silent < STUCK_SECONDS, f"no response from the API server for {silent:.0f} s")
+        return ProbeResult(silent < STUCK_SECONDS, f"no response from the API server for {silent:.0f} s")
 
     def status(self) -> bytes:
         """Return leader, number of feeds and unavailable namespaces as JSON."""

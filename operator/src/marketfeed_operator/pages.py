@@ -86,7 +86,7 @@ _decoding: Final = ThreadPoolExecutor(1, thread_name_prefix="decoding")
 """Global, so that no two large objects are decoded at the same time."""
 
 
-async def decoded(decode: Callable[[], T]) -> T:
+async def decode_body(decode: Callable[[], T]) -> T:
     """Run `decode`, which may take much time or memory, in a thread, one at a time."""
     return await asyncio.get_running_loop().run_in_executor(_decoding, decode)
 

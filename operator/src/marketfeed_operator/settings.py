@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from marketfeed_service.settings import MOST_DRAIN_SECONDS, CommaSeparated, ServiceSettings
+from marketfeed_service.settings import MAX_DRAIN_SECONDS, CommaSeparated, ServiceSettings
 
 
 def _namespaces(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class OperatorSettings(ServiceSettings):
     pod_drain_seconds: int = Field(
         20,
         ge=1,
-        le=MOST_DRAIN_SECONDS,
+        le=MAX_DRAIN_SECONDS,
         description="time that a feed's pod has on shutdown to publish or store the messages it has read: "
         "its DRAIN_DEADLINE_SECONDS",
     )

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 
-def delays(first_seconds: float, cap_seconds: float, chance: random.Random) -> Iterator[float]:
+def delays(first_seconds: float, cap_seconds: float, rng: random.Random) -> Iterator[float]:
     """Yield delays in seconds without end, uniform between 0 and a bound.
 
     Full jitter keeps clients that lost the same peer at the same moment from reconnecting at the same time
@@ -13,9 +13,9 @@ def delays(first_seconds: float, cap_seconds: float, chance: random.Random) -> I
     Args:
         first_seconds: the first bound, which doubles after each delay.
         cap_seconds: the maximum of the bound.
-        chance: random number generator.
+        rng: random number generator.
     """
     bound = min(first_seconds, cap_seconds)
     while True:
-        yield chance.uniform(0, bound)
+        yield rng.uniform(0, bound)
         bound = min(cap_seconds, bound * 2)

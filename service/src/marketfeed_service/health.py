@@ -28,7 +28,7 @@ _STOP_CHECK_SECONDS: Final = 0.05
 _JOIN_SECONDS: Final = 2.0
 
 
-class Verdict(NamedTuple):
+class ProbeResult(NamedTuple):
     """The result of a probe, with the reason of a failure in one sentence."""
 
     ok: bool
@@ -42,10 +42,10 @@ class Health(Protocol):
     over it. An exception becomes a response 500 and a log entry.
     """
 
-    def livez(self) -> Verdict:
+    def livez(self) -> ProbeResult:
         """Return whether the process makes progress; if not, it should be restarted."""
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         """Return whether the service is ready."""
 
     def status(self) -> bytes:
@@ -144,9 +144,9 @@ def _app(
                 if path == "/status":
                     status, body, kind = "200 OK", health.status(), "application/json; charset=utf-8"
                 else:
-                    verdict = probes[path]()
-                    status = "200 OK" if verdict.ok else "503 Service Unavailable"
-                    body = b"ok\n" if verdict.ok else f"{verdict.reason}\n".encode()
+                    result = probes[path]()
+                    status = "200 OK" if result.ok else "503 Service Unavailable"
+                    body = b"ok\n" if result.ok else f"{result.reason}\n".encode()
             except Exception:  # the rim of the service: it is logged with its traceback and is the response
                 log.exception("health request failed: %s", path)
                 status, body = "500 Internal Server Error", b"internal error, see the log\n"

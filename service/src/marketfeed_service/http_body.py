@@ -43,7 +43,7 @@ class BadBody(ValueError):
     """A response body is too large, truncated, or invalid."""
 
 
-async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T], *, max_bytes: int) -> T:
+async def decode_body(response: aiohttp.ClientResponse, decode: Callable[[bytes], T], *, max_bytes: int) -> T:
     """Read a response body and decode it in a thread, so that a large body does not block the event loop.
 
     Args:
@@ -59,10 +59,10 @@ async def decoded(response: aiohttp.ClientResponse, decode: Callable[[bytes], T]
         body = await read_body(response, max_bytes)
     except (BodyTooLargeError, aiohttp.ClientPayloadError) as error:
         raise BadBody(f"the response cannot be read: {error}") from error
-    return await asyncio.to_thread(interpreted, body, decode)
+    return await asyncio.to_thread(decode_bytes, body, decode)
 
 
-def interpreted(body: bytes, decode: Callable[[bytes], T]) -> T:
+def decode_bytes(body: bytes, decode: Callable[[bytes], T]) -> T:
     """Decode `body` by `decode`.
 
     Raises:

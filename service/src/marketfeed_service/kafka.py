@@ -20,7 +20,7 @@ log = logs.get(__name__)
 ATTEMPT_SECONDS: Final = 1.0
 """Timeout of one metadata request; also how long a stop signal may wait for its response."""
 
-WORD_SECONDS: Final = 5.0
+LOG_SECONDS: Final = 5.0
 """Interval of the log line "waiting for Kafka"."""
 
 _client_log: Final = logging.getLogger("librdkafka")
@@ -146,7 +146,7 @@ def wait_for_broker(settings: KafkaSettings, *, stopping: Callable[[], bool] = l
     last = _LastError()
     admin = _admin(settings, last)
     deadline = time.monotonic() + settings.start_deadline_seconds
-    said_from = time.monotonic() + WORD_SECONDS
+    said_from = time.monotonic() + LOG_SECONDS
     waiting = logs.Episode(log, "waiting for Kafka", "Kafka reached")
     while not stopping():
         remaining = deadline - time.monotonic()

@@ -15,7 +15,7 @@ DEFAULT_PORT: Final = "8000"
 """Default of `settings.ServiceSettings`, which is not imported: a probe runs every few seconds and must be cheap."""
 
 
-def ask(url: str, timeout_seconds: float) -> tuple[bool, str]:
+def request(url: str, timeout_seconds: float) -> tuple[bool, str]:
     """Return whether the response of `url` has a status below 400, and its text or the error."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--timeout-seconds", type=float, default=3.0, help="[%(default)s]")
     options = parser.parse_args(arguments)
-    well, text = ask(options.url, options.timeout_seconds)
+    healthy, text = request(options.url, options.timeout_seconds)
     print(text)
-    return 0 if well else 1
+    return 0 if healthy else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from marketfeed_service.errors import SettingsError
 
 S = TypeVar("S", bound="Settings")
 
-MOST_DRAIN_SECONDS: Final = 120
+MAX_DRAIN_SECONDS: Final = 120
 """Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long
 again to acquire leases: the sum must be below max.poll.interval.ms, and each below the time until /livez fails."""
 
@@ -90,7 +90,7 @@ class ServiceSettings(CommandSettings):
     drain_deadline_seconds: float = Field(
         20,
         gt=0,
-        le=MOST_DRAIN_SECONDS,
+        le=MAX_DRAIN_SECONDS,
         description="how long a stop, or a consumer in a rebalance, may take to deliver what was read; a rebalance "
         "takes up to twice as long, and Kafka waits five minutes for it",
     )

@@ -19,7 +19,7 @@ from marketfeed_simtest.quotes import QuoteJudge
 from marketfeed_simtest.records import SeriesRecords, Stored, SymbolRecords
 from marketfeed_simtest.rejections import RejectionJudge
 from marketfeed_simtest.truth import TrueTrade, Truth
-from marketfeed_wire import Trade, decode_gap, decode_progress, decode_trade, key_for
+from marketfeed_wire import Trade, decode_checkpoint, decode_gap, decode_trade, key_for
 
 INVARIANTS: Final[Mapping[str, str]] = {
     # trades
@@ -273,7 +273,7 @@ class Oracle:
     def _progress(self, record: Record) -> None:
         if record.key.endswith(b"|quotes"):
             return
-        decoded = decode_progress(record.value or b"")
+        decoded = decode_checkpoint(record.value or b"")
         one = self.symbols[decoded.symbol].series[decoded.id_series]
         checkpoint = decoded.trade_id if decoded.next_id is None else decoded.next_id - 1
         if one.begins is None:

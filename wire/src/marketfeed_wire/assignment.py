@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from marketfeed_wire.codec import UNREADABLE, DecodeError, is_name
+from marketfeed_wire.codec import INVALID_MESSAGE_ERRORS, DecodeError, is_name
 
 FILE_NAME: Final = "assignment.json"
 """Name of the file in the mounted folder, and its key in the ConfigMap."""
@@ -63,7 +63,7 @@ def decode_assignment(content: bytes) -> Assignment:
     """
     try:
         found = _decoder.decode(content)
-    except UNREADABLE as error:
+    except INVALID_MESSAGE_ERRORS as error:
         raise DecodeError("", str(error)) from None
     wrong = [symbol for symbol in found.symbols if not is_name(symbol)]
     if wrong:

@@ -10,7 +10,13 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_wire.codec import UNREADABLE, decode_book_ticker, decode_trade, is_decimal, is_name
+from marketfeed_wire.codec import (
+    INVALID_MESSAGE_ERRORS,
+    decode_book_ticker,
+    decode_trade,
+    is_decimal,
+    is_name,
+)
 from marketfeed_wire.messages import BookTicker, Trade
 
 _EIGHT_DECIMALS_POINT: Final = itemgetter(-9)
@@ -27,7 +33,7 @@ def decode_trades(values: Sequence[bytes]) -> list[Trade]:
     decode = _trades.decode
     try:
         trades = [decode(value) for value in values]
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         return [decode_trade(value) for value in values]
     names = {trade.venue for trade in trades} | {trade.symbol for trade in trades}
     if (
@@ -48,7 +54,7 @@ def decode_book_tickers(values: Sequence[bytes]) -> list[BookTicker]:
     decode = _book_tickers.decode
     try:
         quotes = [decode(value) for value in values]
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         return [decode_book_ticker(value) for value in values]
     names = {quote.venue for quote in quotes} | {quote.symbol for quote in quotes}
     if (

@@ -33,7 +33,7 @@ _trades: Final = msgspec.json.Decoder(Trade)
 _book_tickers: Final = msgspec.json.Decoder(BookTicker)
 _versions: Final = msgspec.json.Decoder(_Version)
 _identities: Final = msgspec.json.Decoder(_Identity)
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+INVALID_MESSAGE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for an invalid message; RecursionError for deep nesting, also within ignored fields."""
 _PATH: Final = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
@@ -78,8 +78,8 @@ def decode_trade(value: bytes) -> Trade:
     """
     try:
         trade = _trades.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
+    except INVALID_MESSAGE_ERRORS as error:
+        raise decode_error(error, value) from None
     if is_name(trade.venue + trade.symbol) and is_decimal(trade.price) and is_decimal(trade.qty):
         return trade
     raise _not_storable(trade, "price", "qty")
@@ -89,7 +89,7 @@ def trade_identity(value: bytes) -> tuple[str, str, int, int] | None:
     """Return (venue, symbol, id series, trade id) of a value that may be an invalid trade; None if they are invalid."""
     try:
         found = _identities.decode(value)
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         return None
     if not is_name(found.venue + found.symbol):
         return None
@@ -104,8 +104,8 @@ def decode_book_ticker(value: bytes) -> BookTicker:
     """
     try:
         quote = _book_tickers.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
+    except INVALID_MESSAGE_ERRORS as error:
+        raise decode_error(error, value) from None
     if (
         is_name(quote.venue + quote.symbol)
         and is_decimal(quote.bid_price)
@@ -117,7 +117,7 @@ def decode_book_ticker(value: bytes) -> BookTicker:
     raise _not_storable(quote, "bid_price", "bid_qty", "ask_price", "ask_qty")
 
 
-def not_a_name(venue: str, symbol: str) -> DecodeError | None:
+def name_error(venue: str, symbol: str) -> DecodeError | None:
     """Return the error for the first of these that is not a valid name, or None."""
     for field, text in (("venue", venue), ("symbol", symbol)):
         if not is_name(text):
@@ -145,21 +145,21 @@ def decode_named(decoder: msgspec.json.Decoder[N], value: bytes) -> N:
     """
     try:
         message = decoder.decode(value)
-    except UNREADABLE as error:
-        raise explained(error, value) from None
-    if wrong := not_a_name(message.venue, message.symbol):
+    except INVALID_MESSAGE_ERRORS as error:
+        raise decode_error(error, value) from None
+    if wrong := name_error(message.venue, message.symbol):
         raise wrong
     return message
 
 
 def _not_storable(message: Trade | BookTicker, *decimals: str) -> DecodeError:
-    if error := not_a_name(message.venue, message.symbol):
+    if error := name_error(message.venue, message.symbol):
         return error
     field = next(name for name in decimals if not is_decimal(getattr(message, name)))
     return DecodeError(field, f"{getattr(message, field)!r} is not a decimal number")
 
 
-def explained(error: Exception, value: bytes) -> DecodeError:
+def decode_error(error: Exception, value: bytes) -> DecodeError:
     """Return the `DecodeError` for the error that msgspec raised for `value`."""
     # A message of another schema version may differ in any field: the error is the version, not that field.
     version = _version_of(value)
@@ -174,5 +174,5 @@ def explained(error: Exception, value: bytes) -> DecodeError:
 def _version_of(value: bytes) -> int:
     try:
         return _versions.decode(value).schema_version
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         return SCHEMA_VERSION

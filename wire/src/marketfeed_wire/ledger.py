@@ -20,7 +20,7 @@ Ids = tuple[Id, Id]
 """First and last id of a range, inclusive."""
 
 
-class Progress(msgspec.Struct, frozen=True, gc=False):
+class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     """The checkpoint of a symbol: its last trade up to which Kafka has acknowledged all.
 
     The newest message with the symbol's highest id series is the current one.
@@ -37,7 +37,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     """The next expected id where it is not `trade_id` + 1: a series that begins at id 0 has no trade before it."""
 
 
-class QuoteProgress(msgspec.Struct, frozen=True, gc=False):
+class QuoteCheckpoint(msgspec.Struct, frozen=True, gc=False):
     """The approximate checkpoint of a symbol's quotes: an update id that was published."""
 
     venue: Name
@@ -68,14 +68,14 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     id_series: IdSeries = 0
 
 
-_progress: Final = msgspec.json.Decoder(Progress)
-_quote_progress: Final = msgspec.json.Decoder(QuoteProgress)
+_progress: Final = msgspec.json.Decoder(Checkpoint)
+_quote_progress: Final = msgspec.json.Decoder(QuoteCheckpoint)
 _gaps: Final = msgspec.json.Decoder(Gap)
 _QUOTES_KEY_END: Final = b"|quotes"
 
 
-def progress_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
-    """Return the record key of a `Progress`.
+def checkpoint_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
+    """Return the record key of a `Checkpoint`.
 
     Each series has a key of its own, so that compaction never removes the newest series' checkpoint in favour of one
     that a worker published later for a series that has ended.
@@ -84,13 +84,13 @@ def progress_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
     return f"{venue}|{symbol}{series}".encode()
 
 
-def quote_progress_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
-    """Return the record key of a `QuoteProgress`; it shares a topic with `Progress`."""
-    return progress_key(venue, symbol, id_series) + _QUOTES_KEY_END
+def quote_checkpoint_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
+    """Return the record key of a `QuoteCheckpoint`; it shares a topic with `Checkpoint`."""
+    return checkpoint_key(venue, symbol, id_series) + _QUOTES_KEY_END
 
 
-def is_quote_progress_key(key: bytes) -> bool:
-    """Return whether the record of this key holds a `QuoteProgress`."""
+def is_quote_checkpoint_key(key: bytes) -> bool:
+    """Return whether the record of this key holds a `QuoteCheckpoint`."""
     # A symbol cannot be mistaken for it: the key of a Progress ends in the symbol or in a number.
     return key.endswith(_QUOTES_KEY_END) and key.count(b"|") > 1
 
@@ -101,20 +101,20 @@ def gap_key(gap: Gap) -> bytes:
     return f"{gap.venue}|{gap.symbol}|{gap.first_id}{series}".encode()
 
 
-def decode_progress(value: bytes) -> Progress:
+def decode_checkpoint(value: bytes) -> Checkpoint:
     """Decode the checkpoint in a record's value.
 
     Raises:
-        DecodeError: the value is not a `Progress`; has the invalid field.
+        DecodeError: the value is not a `Checkpoint`; has the invalid field.
     """
     return decode_named(_progress, value)
 
 
-def decode_quote_progress(value: bytes) -> QuoteProgress:
+def decode_quote_checkpoint(value: bytes) -> QuoteCheckpoint:
     """Decode the quotes' checkpoint in a record's value.
 
     Raises:
-        DecodeError: the value is not a `QuoteProgress`; has the invalid field.
+        DecodeError: the value is not a `QuoteCheckpoint`; has the invalid field.
     """
     return decode_named(_quote_progress, value)
 

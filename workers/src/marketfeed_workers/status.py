@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from marketfeed_service.health import Verdict
+from marketfeed_service.health import ProbeResult
 from marketfeed_wire.status import StreamStatus, SymbolStatus, WorkerStatus
 from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.counters import Counters
@@ -25,9 +25,9 @@ MAX_HOLD_SECONDS: Final = 10.0
 """An id reset is confirmed or excluded over REST within five seconds."""
 
 
-def check_event_loop(silent_seconds: float, drain_seconds: float) -> Verdict:
+def check_event_loop(silent_seconds: float, drain_seconds: float) -> ProbeResult:
     """Check that the event loop is not stuck; a drain may block it for `drain_seconds`."""
-    return Verdict(
+    return ProbeResult(
         silent_seconds < STUCK_AFTER_SECONDS + drain_seconds,
         f"event loop blocked for {silent_seconds:.0f} s",
     )
@@ -67,15 +67,15 @@ class WorkerHealth:
         self._assignment = assignment
         self._monotonic = monotonic
 
-    def livez(self) -> Verdict:
+    def livez(self) -> ProbeResult:
         """Check that the event loop is not stuck."""
         drain_seconds = self._settings.drain_deadline_seconds if self.draining else 0.0
         return check_event_loop(self._monotonic() - self.last_loop_at, drain_seconds)
 
-    def readyz(self) -> Verdict:
+    def readyz(self) -> ProbeResult:
         """Check that every stream delivers."""
         reason = self.not_ready_reason()
-        return Verdict(not reason, reason)
+        return ProbeResult(not reason, reason)
 
     def status(self) -> bytes:
         """Return a `WorkerStatus` as JSON."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from marketfeed_consumers.admin.resolution import Judged, Ledger, Range, judge
+from marketfeed_consumers.admin.resolution import GapRows, Range, ResolvedRange, resolve
 from marketfeed_consumers.database import connections
 from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_consumers.database.tables import candles_1m, dead_letters, trade_gaps, trades
@@ -189,10 +189,10 @@ def audit(
     """
     parameters = _parameters(scope)
     connection.rollback()
-    connections.begin_reading(connection, dialect)
+    connections.begin_read_only(connection, dialect)
     hours = connection.execute(_HOURS, parameters).fetchall()
     retained = connection.execute(_RETAINED, parameters).fetchall()
-    ledger = Ledger(
+    ledger = GapRows(
         marks=connection.execute(_MARKS, parameters).fetchall(),
         missing=connection.execute(_MISSING, parameters).fetchall(),
         absent=connection.execute(_ABSENT, parameters).fetchall(),
@@ -208,7 +208,7 @@ def audit(
     ]
     counted = _deep_counts(connection, _spans(hours, ledger.marks, scope), parameters) if deep else None
     connection.rollback()
-    ranges = located(judge(ledger), parameters["since_us"], parameters["until_us"])
+    ranges = located(resolve(ledger), parameters["since_us"], parameters["until_us"])
     return Report(
         tuple(assemble(hours, ranges, retained, counted)),
         deep,
@@ -223,7 +223,7 @@ def _parameters(scope: Scope) -> dict[str, Any]:
     return {"venue": scope.venue, "symbol": scope.symbol, "since_us": since, "until_us": until}
 
 
-def located(ranges: Iterable[Judged], since_us: int, until_us: int) -> dict[Where, list[Range]]:
+def located(ranges: Iterable[ResolvedRange], since_us: int, until_us: int) -> dict[Where, list[Range]]:
     """Each range that may lie between the times, in its hour; one of which nothing is known may lie anywhere."""
     found: defaultdict[Where, list[Range]] = defaultdict(list)
     for key, span, lower_us, upper_us in ranges:

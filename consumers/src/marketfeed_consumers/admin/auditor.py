@@ -28,7 +28,7 @@ _TICK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AuditFigures:
     """The newest figures.
 
     Attributes:
@@ -52,7 +52,7 @@ class Auditor:
     """
 
     def __init__(self, url: str, interval_seconds: float, is_ours: Callable[[], bool]) -> None:
-        self.taken: Taken | None = None
+        self.taken: AuditFigures | None = None
         self.failures = 0
         self._url = url
         self._interval_seconds = interval_seconds
@@ -98,17 +98,17 @@ class Auditor:
             self.failures += 1
             self._failing.begin(reason=connections.explain(error))
 
-    def _take(self) -> Taken | None:
+    def _take(self) -> AuditFigures | None:
         began = time.monotonic()
         self._connection, dialect = connections.connect(self._url)
         with self._connection as connection:
             if self._stop.is_set():  # __exit__ saw no connection yet that it could cancel
                 return self.taken
-            connections.begin_reading(connection, dialect)
+            connections.begin_read_only(connection, dialect)
             connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
             found, retained = figures(connection, time.time_ns() // 1000)
         if len(found) == MAX_SYMBOLS:
             self._cut.begin(symbols=MAX_SYMBOLS)
         else:
             self._cut.end(symbols=len(found))
-        return Taken(found, retained, time.time(), time.monotonic() - began)
+        return AuditFigures(found, retained, time.time(), time.monotonic() - began)

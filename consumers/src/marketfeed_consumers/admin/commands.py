@@ -22,11 +22,11 @@ from marketfeed_service.errors import SettingsError
 from marketfeed_service.kafka import client_config
 
 _DAY_US: Final = 86_400_000_000
-_PROGRESS_SECONDS: Final = 2.0
+_PRINT_SECONDS: Final = 2.0
 _CLOCKS_DIFFER_US: Final = 60_000_000
 IMPOSSIBLE_TIMES: Final = 3
 """Exit code of a run that did all it could, and has something for a person to look at."""
-_CHANCE: Final = random.Random()  # noqa: S311 - jitter
+_RNG: Final = random.Random()  # noqa: S311 - jitter
 
 
 def time_us(text: str) -> int:
@@ -79,13 +79,13 @@ def rebuild_table(arguments: argparse.Namespace) -> int:
     read = _database()
     scope = rebuild.Scope(arguments.venue, arguments.symbol, arguments.since, arguments.until)
     make = rebuild.candles if arguments.table == "candles_1m" else rebuild.tops
-    with connections.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+    with connections.wait_for_database(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         _,
     ):
         schema.check(connection)
-        progress = Progress(f"{arguments.table}: rows made anew")
-        for done in make(connection, scope, connections.again(connection, _CHANCE)):
+        progress = ProgressPrinter(f"{arguments.table}: rows made anew")
+        for done in make(connection, scope, connections.retry_conflicts(connection, _RNG)):
             progress.add(done.rows, f"{done.venue} {done.symbol}")
     progress.end()
     return 0
@@ -98,7 +98,7 @@ def retain(arguments: argparse.Namespace) -> int:
         raise SettingsError("name at least one of " + ", ".join(_option(table) for table in _RETAINED))
     read = _database()
     impossible: Counter[tuple[str, str, str]] = Counter()
-    with connections.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+    with connections.wait_for_database(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         dialect,
     ):
@@ -110,7 +110,7 @@ def retain(arguments: argparse.Namespace) -> int:
                 "rows are judged by the one that deletes less",
                 file=sys.stderr,
             )
-        retry = connections.again(connection, _CHANCE)
+        retry = connections.retry_conflicts(connection, _RNG)
         for table, kept in _with_conflicts(days):
             limit = clocks.limit(kept * _DAY_US)
             if dialect.name == "cockroachdb":
@@ -142,7 +142,7 @@ def _delete(
     connection: Connection, table: str, limit: retention.Limit, retry: connections.Retry
 ) -> "Counter[tuple[str, str, str]]":
     """Delete the old rows of `table`; (table, venue, symbol) -> rows that were kept for their impossible times."""
-    progress = Progress(f"{table}: rows deleted")
+    progress = ProgressPrinter(f"{table}: rows deleted")
     impossible: Counter[tuple[str, str, str]] = Counter()
     if table == dead_letters.NAME:
         steps = retention.expire_dead_letters(connection, limit, retry)
@@ -168,13 +168,13 @@ def reset_offsets(arguments: argparse.Namespace) -> int:
             "(MARKET_TRADES_TOPIC, MARKET_BOOK_TOPIC, MARKET_GAPS_TOPIC)"
         )
     admin = AdminClient({**client_config(read), "log_level": 2})
-    with connections.reached(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
+    with connections.wait_for_database(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
         connection,
         _,
     ):
         schema.check(connection)
         retry: Callable[[Callable[[], list[offsets.Moved]]], list[offsets.Moved]]
-        retry = connections.again(connection, _CHANCE)  # a consumer may be committing to the same rows
+        retry = connections.retry_conflicts(connection, _RNG)  # a consumer may be committing to the same rows
         moved = retry(
             lambda: offsets.reset(
                 connection,
@@ -193,19 +193,19 @@ def reset_offsets(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class Progress:
+class ProgressPrinter:
     """Says now and then how far long work is."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._rows = 0
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def add(self, rows: int, where: str) -> None:
         """Count `rows` more."""
         self._rows += rows
-        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
-            self._said = time.monotonic()
+        if time.monotonic() - self._printed_at >= _PRINT_SECONDS:
+            self._printed_at = time.monotonic()
             print(f"{self._what}: {self._rows:,} … {where}", flush=True)
 
     def end(self) -> None:
@@ -222,12 +222,12 @@ def _option(table: str) -> str:
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The commands' own options."""
-    again = commands.add_parser("rebuild", help="make a derived table anew from the rows (DATABASE_URL)")
-    again.add_argument("--table", required=True, choices=["candles_1m", "top_of_book"])
-    again.add_argument("--since", type=time_us, help="only minutes from this time on, ISO 8601 in UTC")
-    again.add_argument("--until", type=time_us, help="only minutes before this time")
-    again.add_argument("--venue")
-    again.add_argument("--symbol")
+    rebuilding = commands.add_parser("rebuild", help="make a derived table anew from the rows (DATABASE_URL)")
+    rebuilding.add_argument("--table", required=True, choices=["candles_1m", "top_of_book"])
+    rebuilding.add_argument("--since", type=time_us, help="only minutes from this time on, ISO 8601 in UTC")
+    rebuilding.add_argument("--until", type=time_us, help="only minutes before this time")
+    rebuilding.add_argument("--venue")
+    rebuilding.add_argument("--symbol")
     keep = commands.add_parser(
         "retain",
         help="delete what is older than so many days (DATABASE_URL)",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from marketfeed_consumers.admin.resolution import VERDICTS, Ledger, Verdict, judge
+from marketfeed_consumers.admin.resolution import RESOLUTIONS, GapRows, Resolution, resolve
 from marketfeed_consumers.database.tables import dead_letters, trade_gaps, trades
 from marketfeed_consumers.planning.stored_ranges import Key
 from marketfeed_consumers.storage.transaction import Connection
@@ -33,7 +33,7 @@ class Figures:
     venue: str
     symbol: str
     stored: int
-    missing: dict[Verdict, int]
+    missing: dict[Resolution, int]
     open_gaps: int
     newest_trade_time_us: int
     id_series: int = 0
@@ -105,7 +105,7 @@ def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Re
     marks = connection.execute(_MARKS, [trades.NAME, MAX_SYMBOLS]).fetchall()
     missing = connection.execute(_MISSING).fetchall()
     reported = connection.execute(trade_gaps.OUTSIDE, everything).fetchall()
-    ledger = Ledger(
+    ledger = GapRows(
         marks=[(*key, first, last) for *key, _, first, last, _ in marks],
         missing=missing,
         absent=connection.execute(_ABSENT).fetchall() if missing or reported else [],
@@ -124,7 +124,7 @@ def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Re
 
 
 def assemble(
-    ledger: Ledger, stored: Mapping[Key, int], newest_us: Mapping[tuple[Any, ...], int]
+    ledger: GapRows, stored: Mapping[Key, int], newest_us: Mapping[tuple[Any, ...], int]
 ) -> list[Figures]:
     """The figures of what the queries found, the rows in the table, and when the newest trades were matched."""
     found: dict[tuple[str, str], Figures] = {}
@@ -136,17 +136,17 @@ def assemble(
             newest_trade_time_us=max(one.newest_trade_time_us, newest_us[venue, symbol, id_series]),
             id_series=max(one.id_series, id_series),
         )
-    for (venue, symbol, _), span, *_ in judge(ledger):
+    for (venue, symbol, _), span, *_ in resolve(ledger):
         if (venue, symbol) not in found and len(found) >= MAX_SYMBOLS:
             continue
         one = found.get((venue, symbol)) or _none(venue, symbol)
-        one.missing[span.verdict] += span.size
+        one.missing[span.resolution] += span.size
         found[venue, symbol] = replace(one, open_gaps=one.open_gaps + span.is_open)
     return list(found.values())
 
 
 def _none(venue: str, symbol: str) -> Figures:
-    return Figures(venue, symbol, 0, dict.fromkeys(VERDICTS, 0), 0, 0)
+    return Figures(venue, symbol, 0, dict.fromkeys(RESOLUTIONS, 0), 0, 0)
 
 
 def summed(rows: Iterable[Sequence[Any]]) -> list[Retained]:

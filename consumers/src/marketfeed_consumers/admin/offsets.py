@@ -90,14 +90,14 @@ def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
     )
 
 
-def _bounds(admin: AdminClient, topic: str) -> Mapping[int, admin_requests.Bounds]:
+def _bounds(admin: AdminClient, topic: str) -> Mapping[int, admin_requests.OffsetRange]:
     try:
         metadata = admin.list_topics(topic, timeout=10).topics[topic]
         if metadata.error is not None:
-            raise admin_requests.untold("offsets", topic, metadata.error)
+            raise admin_requests.unavailable("offsets", topic, metadata.error)
         found = admin_requests.bounds(admin, [(topic, number) for number in metadata.partitions])
     except KafkaException as error:
-        raise admin_requests.untold("offsets", topic, error.args[0]) from None
+        raise admin_requests.unavailable("offsets", topic, error.args[0]) from None
     return {number: found[topic, number] for _, number in found}
 
 

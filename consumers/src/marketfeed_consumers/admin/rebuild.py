@@ -14,7 +14,7 @@ from marketfeed_consumers.planning.candles import MINUTE_US
 from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_wire import MAX_ID
 
-STRETCH_IDS: Final = 100_000
+CHUNK_IDS: Final = 100_000
 """About how many trades one transaction reads."""
 
 _MARKS: Final = """
@@ -73,7 +73,7 @@ class Rebuilt(NamedTuple):
     rows: int
 
 
-class Stretch(NamedTuple):
+class IdChunk(NamedTuple):
     """A part of a symbol's trades: those matched from `from_us` on and before `to_us`, and between which ids they are.
 
     Without any, `first_id` is above `last_id`.
@@ -104,15 +104,15 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
         until = 2**62 if scope.until_us is None else -(-scope.until_us // MINUTE_US) * MINUTE_US
         where = {"venue": venue, "symbol": symbol, "id_series": id_series}
         minutes = retry(partial(_read, connection, _MINUTES, {**where, "since_us": since, "until_us": until}))
-        for stretch in stretches(minutes, since, until):
-            rows = retry(partial(_candles_anew, connection, stretch, where))
+        for chunk in chunks(minutes, since, until):
+            rows = retry(partial(_rebuild_candles, connection, chunk, where))
             yield Rebuilt(venue, symbol, rows)
 
 
-def _candles_anew(connection: Connection, stretch: Stretch, symbol: dict[str, Any]) -> int:
+def _rebuild_candles(connection: Connection, chunk: IdChunk, symbol: dict[str, Any]) -> int:
     # Retention may be at work: from when on all trades are there is read in the transaction that reads them.
     (whole_from_us,) = connection.execute(_WHOLE_FROM, symbol).fetchone() or (0,)
-    bounds = {**symbol, **stretch._asdict(), "from_us": max(stretch.from_us, whole_from_us)}
+    bounds = {**symbol, **chunk._asdict(), "from_us": max(chunk.from_us, whole_from_us)}
     # So may a consumer: what it has added since the ids were looked up is in the candles that it has added it to.
     for first_id, last_id in connection.execute(_DELETE, bounds):
         bounds |= {"first_id": min(bounds["first_id"], first_id), "last_id": max(bounds["last_id"], last_id)}
@@ -121,17 +121,17 @@ def _candles_anew(connection: Connection, stretch: Stretch, symbol: dict[str, An
     return rows
 
 
-def stretches(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us: int) -> list[Stretch]:
+def chunks(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us: int) -> list[IdChunk]:
     """Parts of `since_us`..`until_us`, of about STRETCH_IDS trades each, which leave nothing out.
 
     Args:
         minutes: (begin of a minute, trades in it, their lowest and highest id), ascending.
     """
-    parts, held = [Stretch(since_us, until_us, MAX_ID, -1)], 0
+    parts, held = [IdChunk(since_us, until_us, MAX_ID, -1)], 0
     for minute_us, count, first_id, last_id in minutes:
-        if held and held + count > STRETCH_IDS:
+        if held and held + count > CHUNK_IDS:
             parts[-1] = parts[-1]._replace(to_us=minute_us)
-            parts.append(Stretch(minute_us, until_us, MAX_ID, -1))
+            parts.append(IdChunk(minute_us, until_us, MAX_ID, -1))
             held = 0
         last = parts[-1]
         parts[-1] = last._replace(first_id=min(last.first_id, first_id), last_id=max(last.last_id, last_id))
@@ -144,7 +144,7 @@ def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt
     marks = retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope)))
     for venue, symbol in dict.fromkeys((venue, symbol) for venue, symbol, _ in marks):
         where = {"venue": venue, "symbol": symbol}
-        rows = retry(partial(_top_anew, connection, where))
+        rows = retry(partial(_rebuild_top, connection, where))
         yield Rebuilt(venue, symbol, rows)
 
 
@@ -158,7 +158,7 @@ def _read(connection: Connection, query: str, where: dict[str, Any]) -> list[tup
     return found
 
 
-def _top_anew(connection: Connection, symbol: dict[str, Any]) -> int:
+def _rebuild_top(connection: Connection, symbol: dict[str, Any]) -> int:
     connection.execute(_DELETE_TOP, symbol)
     rows = connection.execute(_NEWEST, symbol).rowcount
     connection.commit()

@@ -18,10 +18,10 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from marketfeed_consumers.planning.plausible_times import is_plausible
 from marketfeed_consumers.planning.stored_ranges import Key
 
-Verdict: TypeAlias = Literal["absent", "unresolved", "rejected", "expired"]
-VERDICTS: Final[tuple[Verdict, ...]] = ("absent", "unresolved", "rejected", "expired")
+Resolution: TypeAlias = Literal["absent", "unresolved", "rejected", "expired"]
+RESOLUTIONS: Final[tuple[Resolution, ...]] = ("absent", "unresolved", "rejected", "expired")
 
-Labelled: TypeAlias = tuple[int, int, str]
+LabelledRange: TypeAlias = tuple[int, int, str]
 """First id, last id, and where that is from."""
 
 MARGIN_US: Final = 3_600_000_000
@@ -39,7 +39,7 @@ class Range(NamedTuple):
     """Trade ids that are not stored, and what is known of them.
 
     Attributes:
-        verdict: "absent" when the venue proved that they do not exist; "rejected" when their messages were there and
+        resolution: "absent" when the venue proved that they do not exist; "rejected" when their messages were there and
             could not be stored (see dead_letters); "expired" when they are older than retention keeps; "unresolved"
             otherwise.
         proof: where a verdict comes from, "" where there is none.
@@ -47,7 +47,7 @@ class Range(NamedTuple):
 
     first_id: int
     last_id: int
-    verdict: Verdict
+    resolution: Resolution
     proof: str
 
     @property
@@ -58,11 +58,11 @@ class Range(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether trades are missing here as far as is known."""
-        return self.verdict in ("unresolved", "rejected")
+        return self.resolution in ("unresolved", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class GapRows:
     """What the tables hold, as the queries found it; keys are (venue, symbol, id series).
 
     Attributes:
@@ -85,7 +85,7 @@ class Ledger:
     now_us: int
 
 
-class Judged(NamedTuple):
+class ResolvedRange(NamedTuple):
     """A range, and between which times its trades were matched; None where that is not known."""
 
     key: Key
@@ -94,24 +94,24 @@ class Judged(NamedTuple):
     upper_us: int | None
 
 
-def judge(ledger: Ledger) -> Iterator[Judged]:
+def resolve(ledger: GapRows) -> Iterator[ResolvedRange]:
     """Tell of each range that is not stored what is known of it, by key and ascending by id."""
-    proven: defaultdict[Key, list[Labelled]] = defaultdict(list)
+    proven: defaultdict[Key, list[LabelledRange]] = defaultdict(list)
     for *key, spans, proof in ledger.absent:
         proven[_key(key)] += [(first, last, proof) for first, last in spans]
-    rejected: defaultdict[Key, list[Labelled]] = defaultdict(list)
+    rejected: defaultdict[Key, list[LabelledRange]] = defaultdict(list)
     for *key, first, last, _ in ledger.rejected:
         rejected[_key(key)].append((first, last, REJECTED_BY))
     unstored: list[tuple[Any, ...]] = [*map(tuple, ledger.missing), *_outside(ledger)]
     for *key, first, last, after_us, before_us in sorted(unstored):
         lower_us, upper_us = between(after_us, before_us, ledger.now_us)
         if is_expired(after_us, before_us, ledger.limits.get(_key(key), 0), ledger.now_us):
-            rest: Verdict = "expired"
-            refused: Sequence[Labelled] = ()
+            rest: Resolution = "expired"
+            refused: Sequence[LabelledRange] = ()
         else:
             rest, refused = "unresolved", rejected[_key(key)]
-        for one in judged(first, last, proven[_key(key)], refused, rest):
-            yield Judged(_key(key), one, lower_us, upper_us)
+        for one in resolved_ranges(first, last, proven[_key(key)], refused, rest):
+            yield ResolvedRange(_key(key), one, lower_us, upper_us)
 
 
 def _key(parts: Sequence[Any]) -> Key:
@@ -119,7 +119,7 @@ def _key(parts: Sequence[Any]) -> Key:
     return venue, symbol, id_series
 
 
-def _outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
+def _outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
     """Ids before the first and after the last that is stored which were there, in the form of missing ranges.
 
     Several may name the same ids, and each is yielded once.
@@ -135,7 +135,7 @@ def _outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
                 end = last
 
 
-def _rejected_outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
+def _rejected_outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
     # Their trades were matched before they were rejected, and that is all that is known of their times.
     spans = {_key(key): (first, last) for *key, first, last in ledger.marks}
     for *key, first, last, rejected_us in ledger.rejected:
@@ -146,7 +146,7 @@ def _rejected_outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
             yield *key, max(first, high + 1), last, NEVER, rejected_us
 
 
-def _reported_outside(ledger: Ledger) -> Iterator[tuple[Any, ...]]:
+def _reported_outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
     for *key, parts, low, high, low_us, high_us, after_us, detected_us in ledger.reported:
         begun_us = NEVER if after_us is None else after_us
         for first, last in parts:
@@ -178,12 +178,12 @@ def is_expired(after_us: int, before_us: int, limit_us: int, now_us: int) -> boo
     )
 
 
-def judged(
+def resolved_ranges(
     first: int,
     last: int,
-    proven: Iterable[Labelled],
-    rejected: Iterable[Labelled] = (),
-    rest: Verdict = "unresolved",
+    proven: Iterable[LabelledRange],
+    rejected: Iterable[LabelledRange] = (),
+    rest: Resolution = "unresolved",
 ) -> list[Range]:
     """The ids `first`..`last` as ranges: those whose messages were rejected, those proven absent, and the rest."""
     found, proven = [], sorted(proven)
@@ -196,7 +196,7 @@ def judged(
     return found
 
 
-def _parts(first: int, last: int, spans: Iterable[Labelled]) -> Iterator[tuple[int, int, str | None]]:
+def _parts(first: int, last: int, spans: Iterable[LabelledRange]) -> Iterator[tuple[int, int, str | None]]:
     """`first`..`last` divided by what of it is in one of `spans`, which ascend; None is what is in none."""
     at = first
     for start, end, label in spans:

@@ -63,7 +63,7 @@ class Limit(NamedTuple):
     now_us: int
 
 
-class Step(NamedTuple):
+class RetentionStep(NamedTuple):
     """What one transaction did: rows that it deleted, and rows that it kept because their times are impossible."""
 
     table: str
@@ -125,7 +125,7 @@ def expire(
     limit: Limit,
     retry: Retry,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Step]:
+) -> Iterator[RetentionStep]:
     """Delete the rows of `table` that are older than the limit, a step at a time, symbol by symbol.
 
     The newest row of a symbol always stays, so that there is something to look at and to make the top of the book of.
@@ -178,7 +178,7 @@ def _sweep(
     limit: Limit,
     retry: Retry,
     sleep: Callable[[float], None],
-) -> Iterator[Step]:
+) -> Iterator[RetentionStep]:
     """Delete the old rows below `below_id`, up to where there are only young ones.
 
     Each step begins where the one before ended: what that has deleted stays in the index until it is vacuumed, and to
@@ -206,7 +206,7 @@ def _sweep(
         began = time.monotonic()
         last_id, deleted, impossible, old, young = retry(partial(step, from_id))
         if deleted or impossible:
-            yield Step(**rows.where, deleted=deleted, impossible=impossible)
+            yield RetentionStep(**rows.where, deleted=deleted, impossible=impossible)
         if last_id == END:
             return
         young_rows = 0 if old else young_rows + young
@@ -214,7 +214,7 @@ def _sweep(
         sleep(_RESTS * (time.monotonic() - began))
 
 
-def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> Iterator[Step]:
+def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> Iterator[RetentionStep]:
     """Delete the dead letters that were stored before the limit, a step at a time.
 
     One that is all that is known of a trade which is not stored stays for as long as that trade may be young: it is why
@@ -223,7 +223,9 @@ def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> I
     return _expire_whole(connection, dead_letters.NAME, dead_letters.EXPIRE, limit, retry)
 
 
-def expire_conflicts(connection: Connection, table: str, limit: Limit, retry: Retry) -> Iterator[Step]:
+def expire_conflicts(
+    connection: Connection, table: str, limit: Limit, retry: Retry
+) -> Iterator[RetentionStep]:
     """Delete the conflicts that are older than the limit, a step at a time.
 
     One with an impossible time stays, as the row does that has it.
@@ -244,7 +246,7 @@ _EXPIRE_CONFLICTS: Final = {
 
 def _expire_whole(
     connection: Connection, table: str, statement: str, limit: Limit, retry: Retry
-) -> Iterator[Step]:
+) -> Iterator[RetentionStep]:
     """Delete what is old of a table that is small, and so is not gone through symbol by symbol."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     where: dict[str, Any] = {"table": table, "venue": "", "symbol": "", "id_series": 0}
@@ -262,7 +264,7 @@ def _expire_whole(
 
     retry(partial(note, retention_state.BEGIN))
     while deleted := retry(step):
-        yield Step(**where, deleted=deleted)
+        yield RetentionStep(**where, deleted=deleted)
     retry(partial(note, retention_state.END))
 
 

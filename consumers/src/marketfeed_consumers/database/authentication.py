@@ -38,7 +38,7 @@ NOT_AUTHENTICATED: Final = "28P01"
 """Also where the server asks for a password and the URL has none: then libpq ends the connection itself."""
 
 
-def refusal_code(conninfo: str) -> str:
+def authentication_error(conninfo: str) -> str:
     """Connect once more; the SQLSTATE that the server refuses the connection with.
 
     "" where it does not answer, does not refuse, or the trace cannot be had (libpq writes one on Linux only).

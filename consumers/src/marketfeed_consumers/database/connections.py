@@ -18,7 +18,7 @@ from psycopg import errors as sql
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from marketfeed_consumers.database.authentication import refusal_code
+from marketfeed_consumers.database.authentication import authentication_error
 from marketfeed_consumers.database.dialects import Dialect, dialect_of
 from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service import logs
@@ -29,7 +29,7 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 Retry: TypeAlias = Callable[[Callable[[], Any]], Any]
-"""Runs a transaction, again when it met another one: one that only reads can meet one too. See `again`."""
+"""Runs a transaction, again when it met another one: one that only reads can meet one too. See `retry_conflicts`."""
 _OPTIONS: Final = {
     "application_name": "marketfeed-consumer",
     "connect_timeout": 10,
@@ -57,15 +57,15 @@ class Remedy(Enum):
 
     RETRY = auto()
     """Roll back and run the whole transaction again, soon: it met another one (class 40)."""
-    ASK = auto()
+    RECONNECT = auto()
     """The outcome is unknown (40003, connection lost): connect again and read the stored offsets."""
     WAIT = auto()
     """The server is in trouble or misconfigured: connect again with growing pauses, say why, lose nothing."""
-    DISTRUST = auto()
+    VERIFY_ROWS = auto()
     """A row that should be new is stored (unique key): look every row up."""
-    ISOLATE = auto()
+    QUARANTINE = auto()
     """The content is refused (classes 22, 23, and P0: a trigger's RAISE): find the message at fault."""
-    HALVE = auto()
+    SPLIT = auto()
     """A timeout of the server's has ended the transaction: less at once, then wait."""
 
 
@@ -73,27 +73,27 @@ def remedy(error: psycopg.Error) -> Remedy:
     """What to do about `error`."""
     state = error.sqlstate
     if isinstance(error, sql.UniqueViolation):
-        return Remedy.DISTRUST
+        return Remedy.VERIFY_ROWS
     if state == "40003" or (state is None and isinstance(error, psycopg.OperationalError)):
-        return Remedy.ASK
+        return Remedy.RECONNECT
     if state is None:
         # psycopg refused the value before it was sent, or has a connection in a state it cannot use.
-        return Remedy.ISOLATE if isinstance(error, psycopg.DataError) else Remedy.ASK
+        return Remedy.QUARANTINE if isinstance(error, psycopg.DataError) else Remedy.RECONNECT
     return _BY_CODE.get(state) or _BY_CLASS.get(state[:2], Remedy.WAIT)
 
 
 _BY_CODE = {
-    "57014": Remedy.HALVE,  # statement_timeout
-    "25P03": Remedy.HALVE,  # idle_in_transaction_session_timeout
-    "25P04": Remedy.HALVE,  # transaction_timeout
+    "57014": Remedy.SPLIT,  # statement_timeout
+    "25P03": Remedy.SPLIT,  # idle_in_transaction_session_timeout
+    "25P04": Remedy.SPLIT,  # transaction_timeout
 }
 _BY_CLASS = {
     "40": Remedy.RETRY,
-    "22": Remedy.ISOLATE,
-    "23": Remedy.ISOLATE,
-    "P0": Remedy.ISOLATE,
-    "08": Remedy.ASK,
-    "57": Remedy.ASK,
+    "22": Remedy.QUARANTINE,
+    "23": Remedy.QUARANTINE,
+    "P0": Remedy.QUARANTINE,
+    "08": Remedy.RECONNECT,
+    "57": Remedy.RECONNECT,
 }
 
 
@@ -149,7 +149,7 @@ def _options(url: str) -> dict[str, Any]:
     return {**_OPTIONS, **psycopg.conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
 
 
-def only_read(connection: Connection) -> None:
+def set_read_only(connection: Connection) -> None:
     """Make the transactions of `connection`, which is in none, read only, each in one snapshot and in nobody's way.
 
     Under SERIALIZABLE a long reading could fail, and make writers fail for its sake; and a hot standby has no
@@ -159,18 +159,18 @@ def only_read(connection: Connection) -> None:
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
 
 
-def begin_reading(connection: Connection, dialect: Dialect) -> None:
-    """Begin a transaction as of `only_read`."""
-    only_read(connection)
+def begin_read_only(connection: Connection, dialect: Dialect) -> None:
+    """Begin a transaction as of `set_read_only`."""
+    set_read_only(connection)
     if dialect.snapshot:
         connection.execute(dialect.snapshot)
 
 
-def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[], T]], T]:
+def retry_conflicts(connection: Connection, rng: random.Random) -> Callable[[Callable[[], T]], T]:
     """A function that runs a transaction of `connection`, whole, until it meets no other one (class 40)."""
 
     def run(action: Callable[[], T]) -> T:
-        for pause in delays(0.005, 0.5, chance):
+        for pause in delays(0.005, 0.5, rng):
             try:
                 return action()
             except psycopg.Error as error:
@@ -184,7 +184,7 @@ def again(connection: Connection, chance: random.Random) -> Callable[[Callable[[
 
 
 @contextmanager
-def reached(
+def wait_for_database(
     url: str,
     deadline_seconds: float,
     stopping: Callable[[], bool] = lambda: False,
@@ -200,7 +200,7 @@ def reached(
         StartupError: none within the deadline, or the server ends the work done on the connection with an error that
             nobody else has met.
     """
-    connection, dialect = _reach(url, deadline_seconds, stopping, only_reads=only_reads)
+    connection, dialect = _wait_for_database(url, deadline_seconds, stopping, only_reads=only_reads)
     try:
         with connection:
             yield connection, dialect
@@ -208,7 +208,7 @@ def reached(
         raise StartupError(f"the database at {server(url)} ended this: {explain(error)}") from error
 
 
-def _reach(
+def _wait_for_database(
     url: str, deadline_seconds: float, stopping: Callable[[], bool], *, only_reads: bool = False
 ) -> tuple[Connection, Dialect]:
     deadline = time.monotonic() + deadline_seconds
@@ -225,7 +225,7 @@ def _reach(
         except psycopg.Error as error:
             reason = explain(error)
             if reason != said:
-                _check_refusal(error, url, reason)
+                _check_credentials(error, url, reason)
         said = reason
         # A database that does not exist is waited for like silence: who creates it will be done before long.
         remaining = deadline - time.monotonic()
@@ -248,13 +248,13 @@ def _is_hot_standby(connection: Connection, dialect: Dialect) -> bool:
     return row == (True,)
 
 
-def _check_refusal(error: psycopg.Error, url: str, reason: str) -> None:
+def _check_credentials(error: psycopg.Error, url: str, reason: str) -> None:
     """See that the server has not refused who we are, which waiting does not change.
 
     Raises:
         StartupError: it has.
     """
-    code = error.sqlstate or refusal_code(psycopg.conninfo.make_conninfo(**_options(url)))
+    code = error.sqlstate or authentication_error(psycopg.conninfo.make_conninfo(**_options(url)))
     if code.startswith(_NOT_AUTHORIZED):
         raise StartupError(
             f"the database at {server(url)} refuses this user or password ({reason}): correct user and password in "

@@ -33,7 +33,7 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
         StartupError: the database cannot be reached, or refuses a step; others hold locks on its tables for
             `deadline_seconds`, or another migration runs for so long; the version stored is not one.
     """
-    with connections.reached(url, deadline_seconds) as (lock, dialect):
+    with connections.wait_for_database(url, deadline_seconds) as (lock, dialect):
         _take_turn(lock, dialect, deadline_seconds)
         try:
             before = stored_version(url)
@@ -77,7 +77,7 @@ def _take_turn(lock: Connection, dialect: Dialect, deadline_seconds: float) -> N
                 "ended, or raise START_DEADLINE_SECONDS"
             )
         if not told:
-            log.warning("migration waits for another", holder=holder.strip(" ()") or "unknown")
+            log.warning("waiting for another migration", holder=holder.strip(" ()") or "unknown")
             told = True
         time.sleep(_TURN_SECONDS)
     lock.execute(dialect.migration_idle)
@@ -113,7 +113,7 @@ def check(connection: Connection) -> None:
     if stored is None:
         raise StartupError("the database has no marketfeed schema yet; run: marketfeed-consumer migrate")
     if stored not in known:
-        log.warning("the schema is newer than this release", schema=stored, release_knows=head)
+        log.warning("schema newer than release", schema=stored, release_knows=head)
     elif stored != head:
         raise StartupError(
             f"the database's schema is at version {stored}, this release needs {head}; run: marketfeed-consumer migrate"

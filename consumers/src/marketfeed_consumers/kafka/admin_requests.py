@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from marketfeed_consumers.kafka.decode import Partition
-from marketfeed_consumers.kafka.leases import Wanted
+from marketfeed_consumers.kafka.leases import AssignedPartition
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
@@ -78,16 +78,16 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
     try:
         has_ids = has_controller(admin)
     except KafkaException as error:
-        raise untold("id", ", ".join(topics), error.args[0]) from None
+        raise unavailable("id", ", ".join(topics), error.args[0]) from None
     if not has_ids:
-        log.warning("the broker has no topic ids: a topic created again is recognised by its offsets only")
+        log.warning("broker without topic ids")
         return dict.fromkeys(topics, "")
     ids = {}
-    for topic, future in ask_topic_ids(admin, topics).items():
+    for topic, future in request_topic_ids(admin, topics).items():
         try:
             ids[topic] = _topic_id(future)
         except KafkaException as error:
-            raise untold("id", topic, error.args[0]) from None
+            raise unavailable("id", topic, error.args[0]) from None
     return ids
 
 
@@ -101,7 +101,7 @@ def has_controller(admin: AdminClient) -> bool:
     return metadata.controller_id in metadata.brokers
 
 
-def untold(what: str, topic: str, error: KafkaError) -> StartupError:
+def unavailable(what: str, topic: str, error: KafkaError) -> StartupError:
     """The one line about something of `topic` that Kafka was asked for."""
     return StartupError(
         f"Kafka does not tell the {what} of {topic}: {error.str()}; "
@@ -109,7 +109,7 @@ def untold(what: str, topic: str, error: KafkaError) -> StartupError:
     )
 
 
-def ask_topic_ids(
+def request_topic_ids(
     admin: AdminClient, topics: Sequence[str], seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[str, Any]:
     """Topic -> a future for `topic_id_of`."""
@@ -118,7 +118,7 @@ def ask_topic_ids(
 
 
 def topic_id_of(future: Any) -> str:
-    """The id that a done future of `ask_topic_ids` tells; "" where Kafka gave none, or knows no such topic now."""
+    """The id that a done future of `request_topic_ids` tells; "" where Kafka gave none, or knows no such topic now."""
     return "" if future.exception() else _topic_id(future)
 
 
@@ -136,7 +136,7 @@ class End(NamedTuple):
     leader_epoch: int
 
 
-class Bounds(NamedTuple):
+class OffsetRange(NamedTuple):
     """What a partition holds: `low` up to, but not including, `high`; `leader_epoch` is -1 where it is not told."""
 
     low: int
@@ -144,12 +144,12 @@ class Bounds(NamedTuple):
     leader_epoch: int
 
 
-def ask_ends(
+def request_ends(
     admin: AdminClient, partitions: Iterable[Partition], *, latest: bool, seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[Any, Any]:
     """TopicPartition -> a future for the first offset that it still has, or for the one after its last.
 
-    The futures are for `take_ends`.
+    The futures are for `collect_ends`.
     """
     which = OffsetSpec.latest() if latest else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
     asked: Mapping[Any, Any] = admin.list_offsets(
@@ -160,7 +160,7 @@ def ask_ends(
 
 
 class Ends(NamedTuple):
-    """The responses to `ask_ends`.
+    """The responses to `request_ends`.
 
     Attributes:
         found: partition -> its end.
@@ -173,8 +173,8 @@ class Ends(NamedTuple):
     stale: bool = False
 
 
-def take_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
-    """Return what the futures of `ask_ends` tell; waits for them, and for the metadata where that is stale."""
+def collect_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
+    """Return what the futures of `request_ends` tell; waits for them, and for the metadata where that is stale."""
     ends = Ends({}, {})
     for one, future in asked.items():
         partition, end = (one.topic, one.partition), end_of(future)
@@ -194,7 +194,7 @@ def take_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
     return ends._replace(stale=bool(codes) and codes.issubset(STALE))
 
 
-def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
+def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, OffsetRange]:
     """What the partitions hold now.
 
     Raises:
@@ -204,24 +204,24 @@ def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partitio
         return {}
     lows, highs = (_all_ends(admin, partitions, latest=latest) for latest in (False, True))
     return {
-        partition: Bounds(lows[partition].offset, highs[partition].offset, highs[partition].leader_epoch)
+        partition: OffsetRange(lows[partition].offset, highs[partition].offset, highs[partition].leader_epoch)
         for partition in partitions
     }
 
 
 def _all_ends(admin: AdminClient, partitions: Sequence[Partition], *, latest: bool) -> dict[Partition, End]:
     deadline = time.monotonic() + _STALE_SECONDS
-    ends = take_ends(admin, ask_ends(admin, partitions, latest=latest))
+    ends = collect_ends(admin, request_ends(admin, partitions, latest=latest))
     while ends.stale and time.monotonic() < deadline:
         time.sleep(_STALE_PAUSE_SECONDS)
-        ends = take_ends(admin, ask_ends(admin, partitions, latest=latest))
+        ends = collect_ends(admin, request_ends(admin, partitions, latest=latest))
     for error in ends.errors.values():
         raise KafkaException(error)
     return ends.found
 
 
 def end_of(future: Any) -> End | None:
-    """What a future of `ask_ends` tells; None where it tells nothing. Waits for it.
+    """What a future of `request_ends` tells; None where it tells nothing. Waits for it.
 
     A request that timed out is no exception there, but an offset that cannot be.
     """
@@ -231,11 +231,15 @@ def end_of(future: Any) -> End | None:
     return End(end.offset, -1 if end.leader_epoch is None else end.leader_epoch)
 
 
-def wanted(admin: AdminClient, partitions: Sequence[TopicPartition], ids: Mapping[str, str]) -> list[Wanted]:
+def assigned(
+    admin: AdminClient, partitions: Sequence[TopicPartition], ids: Mapping[str, str]
+) -> list[AssignedPartition]:
     """The partitions as the broker knows them.
 
     Raises:
         KafkaException: it does not answer.
     """
     found = bounds(admin, [(one.topic, one.partition) for one in partitions])
-    return [Wanted(*partition, ids.get(partition[0], ""), *held) for partition, held in found.items()]
+    return [
+        AssignedPartition(*partition, ids.get(partition[0], ""), *held) for partition, held in found.items()
+    ]

@@ -13,7 +13,7 @@ _LEAST_WAIT_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class BatchLimits:
     """How large and how old a batch may get; see the BATCH_… settings."""
 
     max_rows: int
@@ -22,7 +22,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class BatchFill:
     """A batch that is being filled.
 
     Attributes:
@@ -38,7 +38,7 @@ class Filling:
     writer_idle: bool
 
 
-class Pace:
+class RowLimit:
     """How many rows a batch may hold: fewer while the database's timeouts end larger ones.
 
     After a timeout half as many; twice as many again once a batch has taken so little of the time after which the
@@ -64,27 +64,27 @@ class Pace:
             self.rows = min(self._max_rows, 2 * self.rows)
 
 
-def is_full(filling: Filling, bounds: Bounds) -> bool:
+def is_full(fill: BatchFill, bounds: BatchLimits) -> bool:
     """Whether nothing more may go into the batch."""
-    return filling.rows >= bounds.max_rows or filling.size_bytes >= MAX_BYTES
+    return fill.rows >= bounds.max_rows or fill.size_bytes >= MAX_BYTES
 
 
-def is_due(filling: Filling, bounds: Bounds) -> bool:
+def is_due(fill: BatchFill, bounds: BatchLimits) -> bool:
     """Whether to store the batch now.
 
     Behind, it fills up: large batches are cheap. Caught up, it goes as soon as the database has nothing to do and
     it has lingered; while the database is busy it fills on, since it could not be stored any sooner.
     """
-    if filling.rows == 0:
+    if fill.rows == 0:
         return False
-    if is_full(filling, bounds) or filling.age_seconds >= bounds.max_seconds:
+    if is_full(fill, bounds) or fill.age_seconds >= bounds.max_seconds:
         return True
-    return filling.caught_up and filling.writer_idle and filling.age_seconds >= bounds.linger_seconds
+    return fill.caught_up and fill.writer_idle and fill.age_seconds >= bounds.linger_seconds
 
 
-def wait_seconds(filling: Filling, bounds: Bounds, max_seconds: float) -> float:
+def wait_seconds(fill: BatchFill, bounds: BatchLimits, max_seconds: float) -> float:
     """How long to wait for more records before looking at the batch again, `max_seconds` at most."""
-    if not filling.writer_idle:
+    if not fill.writer_idle:
         # Short, to notice the writer's end; never nothing, or the wait would be a busy loop.
         return min(max(_LEAST_WAIT_SECONDS, bounds.linger_seconds), max_seconds)
-    return min(max(0.0, bounds.linger_seconds - filling.age_seconds), max_seconds)
+    return min(max(0.0, bounds.linger_seconds - fill.age_seconds), max_seconds)

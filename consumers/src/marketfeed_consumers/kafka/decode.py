@@ -50,23 +50,23 @@ class DeadLetter(NamedTuple):
     trade: tuple[str, str, int, int] | None = None
 
 
-Place: TypeAlias = tuple[str, int, int]
+RecordId: TypeAlias = tuple[str, int, int]
 """(topic, partition, offset): which record."""
 
 
-def place(record: Record) -> Place:
+def record_id(record: Record) -> RecordId:
     """Where `record` stands."""
     return record.topic() or "", record.partition() or 0, record.offset() or 0
 
 
-def dead(record: Record, reason: str, table: str) -> DeadLetter:
+def dead_letter(record: Record, reason: str, table: str) -> DeadLetter:
     """The dead letter of `record`, which belongs to `table`; `reason` is made fit for a text column."""
     clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     key, value = record.key(), _bytes(record)
     # What a worker has rejected goes to the table dead_letters, and names its trade in the same fields.
     trade = trade_identity(value) if table in ("trades", "dead_letters") and value else None
     return DeadLetter(
-        *place(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
+        *record_id(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
     )
 
 
@@ -101,14 +101,14 @@ class Batch:
         self,
         records: Sequence[Record],
         tables: Mapping[str, str],
-        offenders: Mapping[Place, str] | None = None,
+        poison: Mapping[RecordId, str] | None = None,
     ) -> None:
         """Decode `records` into this batch.
 
         Args:
             records: none of them an error or an event.
             tables: topic -> the table its messages belong to.
-            offenders: records that the database is known to refuse -> the reason; they become dead letters.
+            poison: records that the database is known to refuse -> the reason; they become dead letters.
         """
         if not records:
             return
@@ -118,8 +118,8 @@ class Batch:
             # Nearly always one topic: then there is nothing to pick apart.
             own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
             self._note_offsets(topic, own)
-            if offenders:
-                own = self._without(own, offenders, tables[topic])
+            if poison:
+                own = self._without_poison(own, poison, tables[topic])
             self._decode(own, tables[topic])
 
     def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
@@ -130,14 +130,16 @@ class Batch:
             epoch = record.leader_epoch()
             self.leader_epochs[topic, number or 0] = -1 if epoch is None else epoch
 
-    def _without(self, records: Sequence[Record], offenders: Mapping[Place, str], table: str) -> list[Record]:
+    def _without_poison(
+        self, records: Sequence[Record], poison: Mapping[RecordId, str], table: str
+    ) -> list[Record]:
         kept = []
         for record in records:
-            reason = offenders.get(place(record))
+            reason = poison.get(record_id(record))
             if reason is None:
                 kept.append(record)
             else:
-                self.dead_letters.append(dead(record, reason, table))
+                self.dead_letters.append(dead_letter(record, reason, table))
         return kept
 
     def _decode(self, records: Sequence[Record], table: str) -> None:
@@ -150,7 +152,7 @@ class Batch:
                 self.quotes, self._decoded(records, values, table, decode_book_tickers, decode_book_ticker)
             )
         elif table == "dead_letters":
-            self.dead_letters += [dead(record, _why_rejected(record), table) for record in records]
+            self.dead_letters += [dead_letter(record, _rejection_reason(record), table) for record in records]
         else:
             self._decode_gaps(records)
 
@@ -171,7 +173,7 @@ class Batch:
             try:
                 messages.append(decode_one(value))
             except DecodeError as error:
-                self.dead_letters.append(dead(record, str(error), table))
+                self.dead_letters.append(dead_letter(record, str(error), table))
         return messages
 
     def _decode_gaps(self, records: Sequence[Record]) -> None:
@@ -182,14 +184,14 @@ class Batch:
             try:
                 self.gaps.append(decode_gap(value))
             except DecodeError as error:
-                self.dead_letters.append(dead(record, str(error), "trade_gaps"))
+                self.dead_letters.append(dead_letter(record, str(error), "trade_gaps"))
 
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
         """This batch less the records of the partitions `gone`."""
-        return batch_of((one for one in self.records if place(one)[:2] not in gone), tables)
+        return batch_of((one for one in self.records if record_id(one)[:2] not in gone), tables)
 
 
-def _why_rejected(record: Record) -> str:
+def _rejection_reason(record: Record) -> str:
     try:
         rejected = decode_rejected(_bytes(record) or b"")
     except DecodeError as error:
@@ -215,9 +217,9 @@ def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
 
 
 def batch_of(
-    records: Iterable[Record], tables: Mapping[str, str], offenders: Mapping[Place, str] | None = None
+    records: Iterable[Record], tables: Mapping[str, str], poison: Mapping[RecordId, str] | None = None
 ) -> Batch:
-    """A batch of `records`, with `offenders` as dead letters."""
+    """A batch of `records`, with `poison` as dead letters."""
     batch = Batch()
-    batch.add(list(records), tables, offenders)
+    batch.add(list(records), tables, poison)
     return batch

@@ -14,13 +14,13 @@ from confluent_kafka.admin import AdminClient
 from marketfeed_consumers.errors import Abandoned, LogLost
 from marketfeed_consumers.kafka import admin_requests
 from marketfeed_consumers.kafka.decode import Partition
-from marketfeed_consumers.kafka.leases import Claimed, Wanted, refusal
+from marketfeed_consumers.kafka.leases import AssignedPartition, Lease, refusal
 from marketfeed_consumers.kafka.reader import Reader
 from marketfeed_consumers.kafka.truncation import find_truncated
-from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.kafka.waiting import Stop, WriterWait
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.state import Progress, State
-from marketfeed_consumers.storage.pipeline import Storing
+from marketfeed_consumers.state import PartitionState, State
+from marketfeed_consumers.storage.pipeline import WritePipeline
 from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_service import logs
@@ -28,14 +28,14 @@ from marketfeed_service.errors import ServiceError, StartupError
 
 log = logs.get(__name__)
 
-_CLAIM_SECONDS: Final = 120.0
+_ACQUIRE_SECONDS: Final = 120.0
 """Less than kafka.MAX_POLL_INTERVAL_MS, within which Kafka waits for a rebalance callback."""
 
-_REFUSE_SECONDS: Final = 10.0
+_REFUSAL_SECONDS: Final = 10.0
 """How long the end of the process waits for the database to store why it ends."""
 
 
-class Ownership:
+class GroupMember:
     """Keeps the database's view of who owns what in step with the group's."""
 
     def __init__(
@@ -45,8 +45,8 @@ class Ownership:
         writer: Writer,
         state: State,
         reader: Reader,
-        storing: Storing,
-        waiting: Waiting,
+        storing: WritePipeline,
+        waiting: WriterWait,
         stop: Stop,
         admin: AdminClient,
         make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
@@ -72,15 +72,15 @@ class Ownership:
         )
 
     def _on_assign(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
-        self._guarded(lambda: self._take_over(partitions))
+        self._guarded(lambda: self._acquire(partitions))
 
     def _on_revoke(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
-        self._guarded(lambda: self._let_go(partitions, self._settings.drain_deadline_seconds))
+        self._guarded(lambda: self._release(partitions, self._settings.drain_deadline_seconds))
 
     def _on_lost(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
         # Somebody else may own them already; what is in flight is stored or fenced, it cannot do harm.
         self._state.joined = False
-        self._guarded(lambda: self._let_go(partitions, 0.0))
+        self._guarded(lambda: self._release(partitions, 0.0))
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Run a rebalance callback; an error in it ends the loop once Kafka has its thread back."""
@@ -91,32 +91,32 @@ class Ownership:
                 error if isinstance(error, ServiceError) else StartupError(f"Kafka: {error.args[0].str()}")
             )
 
-    def _take_over(self, partitions: Sequence[TopicPartition]) -> None:
+    def _acquire(self, partitions: Sequence[TopicPartition]) -> None:
         if not partitions:
             self._state.joined = True
             return
-        self._storing.settle(self._settings.drain_deadline_seconds)
+        self._storing.drain(self._settings.drain_deadline_seconds)
         try:
-            claimed = self._claimed(partitions)
+            leases = self._acquire_leases(partitions)
         except Abandoned:
-            if self._stop.asked:
+            if self._stop.requested:
                 # Without this the client would assign them by itself, and hand out records that we have no place for.
                 self._reader.begin({})
                 return
             raise StartupError(
-                f"partitions were assigned but could not be claimed in {_CLAIM_SECONDS:.0f} s: "
-                f"{self._writer.trouble or 'the database does not answer'}"
+                f"partitions were assigned but could not be claimed in {_ACQUIRE_SECONDS:.0f} s: "
+                f"{self._writer.pause_reason or 'the database does not answer'}"
             ) from None
-        for one in claimed:
-            self._state.partitions[one.topic, one.partition] = Progress(
+        for one in leases:
+            self._state.partitions[one.topic, one.partition] = PartitionState(
                 one.epoch, one.next_offset, leader_epoch=one.leader_epoch
             )
-            log.info("partition taken over", topic=one.topic, partition=one.partition, offset=one.next_offset)
-        self._reader.begin({(one.topic, one.partition): one.next_offset for one in claimed})
-        self._storing.forget()
+            log.info("partition assigned", topic=one.topic, partition=one.partition, offset=one.next_offset)
+        self._reader.begin({(one.topic, one.partition): one.next_offset for one in leases})
+        self._storing.reset()
         self._state.joined = True
 
-    def _claimed(self, partitions: Sequence[TopicPartition]) -> Sequence[Claimed]:
+    def _acquire_leases(self, partitions: Sequence[TopicPartition]) -> Sequence[Lease]:
         """The partitions, ours in the database and fit to be read on.
 
         Raises:
@@ -124,48 +124,52 @@ class Ownership:
         """
         ids = self._storing.topic_ids
         ids |= admin_requests.topic_ids(self._admin, sorted({one.topic for one in partitions}))
-        wanted = admin_requests.wanted(self._admin, partitions, ids)
-        claims = self._writer.submit_claim(self._settings.kafka_group, self._name, wanted)
-        claimed = self._waiting.in_callback(claims, _CLAIM_SECONDS)
-        if any(self._refusals(claimed, wanted).values()):
+        assigned = admin_requests.assigned(self._admin, partitions, ids)
+        acquiring = self._writer.submit_acquire(self._settings.kafka_group, self._name, assigned)
+        leases = self._waiting.wait_in_callback(acquiring, _ACQUIRE_SECONDS)
+        if any(self._refusals(leases, assigned).values()):
             # Whoever had them may have stored what came after we had asked where they end. Now nobody else can.
-            wanted = admin_requests.wanted(self._admin, partitions, ids)
-        reasons = {key: reason for key, reason in self._refusals(claimed, wanted).items() if reason}
-        fit = [one for one in claimed if (one.topic, one.partition) not in reasons]
+            assigned = admin_requests.assigned(self._admin, partitions, ids)
+        reasons = {key: reason for key, reason in self._refusals(leases, assigned).items() if reason}
+        fit = [one for one in leases if (one.topic, one.partition) not in reasons]
         config = admin_requests.consumer_config(self._settings, lambda _: None)
-        reasons |= find_truncated(config, fit, lambda: self._stop.asked, self._make_client)
+        reasons |= find_truncated(config, fit, lambda: self._stop.requested, self._make_client)
         if reasons:
-            self.refuse(reasons, {(one.topic, one.partition): one.epoch for one in claimed})
+            self.store_refusals(reasons, {(one.topic, one.partition): one.epoch for one in leases})
             raise LogLost(reasons)
-        return claimed
+        return leases
 
     @staticmethod
-    def _refusals(claimed: Sequence[Claimed], wanted: Sequence[Wanted]) -> dict[Partition, str]:
-        found = {(one.topic, one.partition): one for one in wanted}
+    def _refusals(leases: Sequence[Lease], assigned: Sequence[AssignedPartition]) -> dict[Partition, str]:
+        found = {(one.topic, one.partition): one for one in assigned}
         return {
             (one.topic, one.partition): one.refusal
             or refusal(found[one.topic, one.partition], one.next_offset, one.topic_id)
-            for one in claimed
+            for one in leases
         }
 
-    def refuse(self, reasons: Mapping[Partition, str], epochs: Mapping[Partition, int] | None = None) -> None:
+    def store_refusals(
+        self, reasons: Mapping[Partition, str], epochs: Mapping[Partition, int] | None = None
+    ) -> None:
         """Store that partitions of ours must not be read on from their offsets; where the database answers."""
         if epochs is None:
-            epochs = {key: progress.epoch for key, progress in self._state.partitions.items()}
+            epochs = {key: owned.epoch for key, owned in self._state.partitions.items()}
         ours = {key: reason for key, reason in reasons.items() if key in epochs}
         owner = Owner(self._settings.kafka_group, epochs, self._storing.topic_ids)
         try:
-            self._waiting.in_callback(self._writer.submit_refuse(owner, ours), _REFUSE_SECONDS)
+            self._waiting.wait_in_callback(self._writer.submit_refusals(owner, ours), _REFUSAL_SECONDS)
         except Abandoned:
-            log.warning("refusal not stored", reason=self._writer.trouble or "the database does not answer")
+            log.warning(
+                "refusal not stored", reason=self._writer.pause_reason or "the database does not answer"
+            )
 
-    def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:
-        self._storing.settle(seconds)
+    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:
+        self._storing.drain(seconds)
         gone = {(one.topic, one.partition) for one in partitions}
         for partition in gone:
             self._state.partitions.pop(partition, None)
             self._storing.hints.pop(partition, None)
-            log.info("partition let go", topic=partition[0], partition=partition[1])
+            log.info("partition revoked", topic=partition[0], partition=partition[1])
         self._reader.drop(gone)
         self._reader.client.incremental_unassign(partitions)
-        self._storing.forget()
+        self._storing.reset()

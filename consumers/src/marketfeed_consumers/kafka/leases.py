@@ -16,7 +16,7 @@ from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.storage.transaction import Connection, Owner
 
 
-class Wanted(NamedTuple):
+class AssignedPartition(NamedTuple):
     """A partition that Kafka has assigned to us, as the broker knows it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Wanted(NamedTuple):
     leader_epoch: int = -1
 
 
-class Claimed(NamedTuple):
+class Lease(NamedTuple):
     """A partition that is ours in the database too: read on from `next_offset`, unless there is a `refusal`.
 
     `topic_id`, `leader_epoch` and `refusal` are as stored.
@@ -58,31 +58,37 @@ class StoredOffset(NamedTuple):
     leader_epoch: int
 
 
-def claim(
-    connection: Connection, group: str, owner: str, wanted: Sequence[Wanted], now_us: int
-) -> list[Claimed]:
+def acquire_leases(
+    connection: Connection, group: str, owner: str, assigned: Sequence[AssignedPartition], now_us: int
+) -> list[Lease]:
     """Make the partitions ours; whether their offsets can be read on from is for the caller to see."""
-    claimed = [_claim_one(connection, group, owner, partition, now_us) for partition in wanted]
+    leases = [_acquire_lease(connection, group, owner, partition, now_us) for partition in assigned]
     connection.commit()
-    return claimed
+    return leases
 
 
-def _claim_one(connection: Connection, group: str, owner: str, wanted: Wanted, now_us: int) -> Claimed:
-    where = [group, wanted.topic, wanted.partition]
-    row = connection.execute(consumer_offsets.CLAIM, [owner, now_us, *where]).fetchone()
+def _acquire_lease(
+    connection: Connection, group: str, owner: str, assigned: AssignedPartition, now_us: int
+) -> Lease:
+    where = [group, assigned.topic, assigned.partition]
+    row = connection.execute(consumer_offsets.ACQUIRE, [owner, now_us, *where]).fetchone()
     if row is None:
         connection.execute(
             consumer_offsets.BEGIN,
-            [*where, wanted.topic_id, wanted.low, wanted.leader_epoch, owner, now_us],
+            [*where, assigned.topic_id, assigned.low, assigned.leader_epoch, owner, now_us],
         )
-        return Claimed(wanted.topic, wanted.partition, 1, wanted.low, wanted.topic_id, wanted.leader_epoch)
-    claimed = Claimed(wanted.topic, wanted.partition, *row)
-    if wanted.topic_id and not claimed.topic_id:
-        connection.execute(consumer_offsets.IDENTIFY, [wanted.topic_id, *where])
-    return claimed
+        return Lease(
+            assigned.topic, assigned.partition, 1, assigned.low, assigned.topic_id, assigned.leader_epoch
+        )
+    lease = Lease(assigned.topic, assigned.partition, *row)
+    if assigned.topic_id and not lease.topic_id:
+        connection.execute(consumer_offsets.IDENTIFY, [assigned.topic_id, *where])
+    return lease
 
 
-def refuse(connection: Connection, owner: Owner, reasons: Mapping[Partition, str], now_us: int) -> None:
+def store_refusals(
+    connection: Connection, owner: Owner, reasons: Mapping[Partition, str], now_us: int
+) -> None:
     """Store why partitions of ours must not be read on from their offsets."""
     for (topic, number), reason in reasons.items():
         connection.execute(
@@ -92,42 +98,42 @@ def refuse(connection: Connection, owner: Owner, reasons: Mapping[Partition, str
     connection.commit()
 
 
-def refusal(wanted: Wanted, next_offset: int, topic_id: str) -> str:
+def refusal(assigned: AssignedPartition, next_offset: int, topic_id: str) -> str:
     """Why reading must not go on from a stored offset; "" when it may.
 
     Going on all the same would skip records or read other ones in their place, without anybody noticing.
     """
-    where = f"{wanted.topic}[{wanted.partition}]"
-    if topic_id and wanted.topic_id and topic_id != wanted.topic_id:
+    where = f"{assigned.topic}[{assigned.partition}]"
+    if topic_id and assigned.topic_id and topic_id != assigned.topic_id:
         return (
-            f"topic {wanted.topic} was deleted and created again (its id was {topic_id} and is {wanted.topic_id}), "
+            f"topic {assigned.topic} was deleted and created again (its id was {topic_id} and is {assigned.topic_id}), "
             f"so the stored offset {next_offset} of {where} means nothing in it. "
-            f"To read the new topic: {way_out(wanted.topic)}"
+            f"To read the new topic: {remedy_command(assigned.topic)}"
         )
-    if next_offset > wanted.high:
+    if next_offset > assigned.high:
         return (
-            f"{where} ends at offset {wanted.high}, before the stored offset {next_offset}: the topic was created "
-            f"again, or its broker has lost records. To read what is there now: {way_out(wanted.topic)}"
+            f"{where} ends at offset {assigned.high}, before the stored offset {next_offset}: the topic was created "
+            f"again, or its broker has lost records. To read what is there now: {remedy_command(assigned.topic)}"
         )
-    if next_offset < wanted.low:
+    if next_offset < assigned.low:
         return (
-            f"{where} begins at offset {wanted.low}: Kafka's retention has deleted {wanted.low - next_offset} "
+            f"{where} begins at offset {assigned.low}: Kafka's retention has deleted {assigned.low - next_offset} "
             f"records from the stored offset {next_offset} on before they were read. "
-            f"To go on without them: {way_out(wanted.topic)}"
+            f"To go on without them: {remedy_command(assigned.topic)}"
         )
     return ""
 
 
-def truncated(topic: str, partition: int, next_offset: int, reason: str) -> str:
+def truncation_refusal(topic: str, partition: int, next_offset: int, reason: str) -> str:
     """The refusal of a partition whose log Kafka found to be cut below, or to lack, a position of ours."""
     return (
         f"{topic}[{partition}]: Kafka does not have the log any more that was read up to offset {next_offset} "
         f"({reason}). What is stored of it stays; records after the cut were lost or replaced. "
-        f"To read what is there now: {way_out(topic)}"
+        f"To read what is there now: {remedy_command(topic)}"
     )
 
 
-def way_out(topic: str) -> str:
+def remedy_command(topic: str) -> str:
     """The command that ends a refusal, and why it does no harm."""
     return (
         f"marketfeed-consumer reset-offsets --topic {topic} --to earliest: "
@@ -142,24 +148,24 @@ def read_offsets(connection: Connection, group: str, topics: Sequence[str]) -> d
     return {(topic, number): StoredOffset(*row) for topic, number, *row in rows}
 
 
-def stands_after(connection: Connection, plan: Plan, owner: Owner) -> bool:
+def is_committed(connection: Connection, plan: Plan, owner: Owner) -> bool:
     """Whether the stored offsets are those that `plan` sets, under our epoch: then it is stored."""
-    stored = read_offsets(connection, owner.group, [step.topic for step in plan.steps])
+    stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     expected = {
         (step.topic, step.partition): (owner.epochs[step.topic, step.partition], step.next_offset)
-        for step in plan.steps
+        for step in plan.offset_advances
     }
     return all(key in stored and stored[key][:2] == offset for key, offset in expected.items())
 
 
-def overtaken(connection: Connection, plan: Plan, owner: Owner) -> dict[Partition, tuple[int, int]]:
+def committed_positions(connection: Connection, plan: Plan, owner: Owner) -> dict[Partition, tuple[int, int]]:
     """Next offsets and leader epochs as stored, where they are ahead of `plan` under our own epoch; {} otherwise.
 
     Nobody else can have set them, so what comes before them is stored.
     """
-    stored = read_offsets(connection, owner.group, [step.topic for step in plan.steps])
+    stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     found = {}
-    for step in plan.steps:
+    for step in plan.offset_advances:
         key = (step.topic, step.partition)
         row = stored.get(key)
         if row is None or row.epoch != owner.epochs[key] or row.next_offset < step.expected_offset:
@@ -168,11 +174,11 @@ def overtaken(connection: Connection, plan: Plan, owner: Owner) -> dict[Partitio
     return found
 
 
-def fenced(connection: Connection, plan: Plan, owner: Owner) -> str:
+def fencing_reason(connection: Connection, plan: Plan, owner: Owner) -> str:
     """In words, which partitions of `plan` are not ours any more, and whose they are."""
-    stored = read_offsets(connection, owner.group, [step.topic for step in plan.steps])
+    stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     lost, went_back = [], []
-    for step in plan.steps:
+    for step in plan.offset_advances:
         key = (step.topic, step.partition)
         ours = (owner.epochs[key], step.expected_offset)
         found = stored.get(key)

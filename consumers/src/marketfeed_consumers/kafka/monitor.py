@@ -15,22 +15,22 @@ from confluent_kafka.admin import AdminClient
 from marketfeed_consumers.errors import LogLost
 from marketfeed_consumers.kafka import admin_requests
 from marketfeed_consumers.kafka.decode import Partition
-from marketfeed_consumers.kafka.leases import Wanted, refusal
+from marketfeed_consumers.kafka.leases import AssignedPartition, refusal
 from marketfeed_consumers.kafka.reader import Reader
 from marketfeed_consumers.state import State
 from marketfeed_service import logs
 
 log = logs.get(__name__)
 
-_LOOK_SECONDS: Final = 2.0
+_INTERVAL_SECONDS: Final = 2.0
 """Between two looks."""
-_ANSWER_SECONDS: Final = 4.0
+_TIMEOUT_SECONDS: Final = 4.0
 """A broker that has not answered for so long is told of; with the time between looks below ten seconds."""
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+_NO_RESPONSE: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
-class Watch:
+class KafkaMonitor:
     """Looks at Kafka, and keeps `state` true."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Watch:
         state: State,
         reader: Reader,
         topic_ids: Mapping[str, str],
-        passed: Callable[[Mapping[Partition, tuple[int, int]]], None],
+        on_read_to_end: Callable[[Mapping[Partition, tuple[int, int]]], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make one.
@@ -48,7 +48,8 @@ class Watch:
         Args:
             topics: those that must exist.
             topic_ids: of those whose offsets are stored.
-            passed: takes partitions that were read past what is stored of them without a record coming of it, and the
+            on_read_to_end: takes partitions that were read past what is stored of them without a record coming of it,
+                and the
                 leader epochs there.
         """
         self._topics = topics
@@ -56,13 +57,13 @@ class Watch:
         self._state = state
         self._reader = reader
         self._topic_ids = topic_ids
-        self._passed = passed
+        self._on_read_to_end = on_read_to_end
         self._monotonic = monotonic
-        self._describes = True
-        self._asked: Mapping[str, Any] = {}
-        self._asked_ends: Mapping[Any, Any] = {}
+        self._can_describe = True
+        self._topic_requests: Mapping[str, Any] = {}
+        self._end_requests: Mapping[Any, Any] = {}
         self._ends_read: dict[Partition, int] = {}
-        self._asked_at = self._answered_at = monotonic()
+        self._requested_at = self._responded_at = monotonic()
         self._failures = 0
         self._unreachable = logs.Episode(log, "Kafka unreachable", "Kafka reachable")
         self._missing = {topic: logs.Episode(log, "topic missing", "topic found") for topic in topics}
@@ -70,7 +71,7 @@ class Watch:
     def begin(self) -> None:
         """See what the brokers can tell; call it once they have answered."""
         with suppress(KafkaException):  # they do not any more, which the first look will tell
-            self._describes = admin_requests.has_controller(self._admin)
+            self._can_describe = admin_requests.has_controller(self._admin)
 
     def step(self) -> None:
         """Look, or take what was answered; does not wait.
@@ -78,73 +79,75 @@ class Watch:
         Raises:
             LogLost: a topic of ours was deleted and created again.
         """
-        if self._state.brokers_down_at > self._asked_at:
-            self._judge_answer("no broker can be reached", at_once=True)
-        if not self._describes:
-            self._take_missing()
-        futures = [*self._asked.values(), *self._asked_ends.values()]
+        if self._state.brokers_down_at > self._requested_at:
+            self._update_reachability("no broker can be reached", at_once=True)
+        if not self._can_describe:
+            self._update_missing_topics()
+        futures = [*self._topic_requests.values(), *self._end_requests.values()]
         if not futures:
-            if self._monotonic() - self._answered_at >= _LOOK_SECONDS:
-                self._ask()
+            if self._monotonic() - self._responded_at >= _INTERVAL_SECONDS:
+                self._request()
         elif all(future.done() for future in futures):
-            self._answered_at = self._monotonic()
-            asked, self._asked = self._asked, {}
-            asked_ends, self._asked_ends = self._asked_ends, {}
-            ends = admin_requests.take_ends(self._admin, asked_ends)
-            self._judge_answer(*_failure(asked, ends))
-            self._take_topics(asked)
-            self._take_ends(ends)
+            self._responded_at = self._monotonic()
+            requests, self._topic_requests = self._topic_requests, {}
+            end_requests, self._end_requests = self._end_requests, {}
+            ends = admin_requests.collect_ends(self._admin, end_requests)
+            self._update_reachability(*_failure(requests, ends))
+            self._update_topics(requests)
+            self._update_ends(ends)
 
-    def _ask(self) -> None:
-        self._asked_at = self._answered_at = self._monotonic()
+    def _request(self) -> None:
+        self._requested_at = self._responded_at = self._monotonic()
         self._ends_read = dict(self._reader.ends)
-        if self._describes:
+        if self._can_describe:
             # Those of ours besides, which need not exist: they can be created again as well.
             topics = dict.fromkeys((*self._topics, *(topic for topic, _ in self._state.partitions.copy())))
-            self._asked = admin_requests.ask_topic_ids(self._admin, list(topics), _ANSWER_SECONDS)
+            self._topic_requests = admin_requests.request_topic_ids(
+                self._admin, list(topics), _TIMEOUT_SECONDS
+            )
         if self._state.partitions:
-            self._asked_ends = admin_requests.ask_ends(
-                self._admin, self._state.partitions.copy(), latest=True, seconds=_ANSWER_SECONDS
+            self._end_requests = admin_requests.request_ends(
+                self._admin, self._state.partitions.copy(), latest=True, seconds=_TIMEOUT_SECONDS
             )
 
-    def _judge_answer(self, failure: str, at_once: bool) -> None:
+    def _update_reachability(self, failure: str, at_once: bool) -> None:
         """Note why Kafka did not answer, "" when it did.
 
         What it refuses once only (a partition's leader is just changing) is no trouble.
         """
         if not failure:
             self._failures = 0
-            self._state.kafka_trouble = ""
+            self._state.kafka_error = ""
             self._unreachable.end()
             return
         self._failures += 1
         if self._failures == 1 and not at_once:
             return
-        self._state.kafka_trouble = f"Kafka does not answer: {failure}"
+        self._state.kafka_error = f"Kafka does not answer: {failure}"
         self._unreachable.begin(reason=failure)
-        for progress in self._state.partitions.values():
-            progress.end_offset = None
+        for owned in self._state.partitions.values():
+            owned.end_offset = None
 
-    def _take_topics(self, asked: Mapping[str, Any]) -> None:
+    def _update_topics(self, requests: Mapping[str, Any]) -> None:
         """Which topics are there, and whether they are still those whose offsets are stored.
 
         A topic can be deleted and created again without a rebalance, and Kafka's client then reads on in the new one
         from the old offset. What is stored meanwhile is stored rightly, under the old topic's id: with
         reset-offsets, what was passed over is read.
         """
-        for topic, future in asked.items():
+        for topic, future in requests.items():
             error = future.exception()
             if error is None:
                 self._note_topic(topic, missing=False)
             elif _code(error) in _MISSING:
                 self._note_topic(topic, missing=True)
-        for (topic, number), progress in self._state.partitions.items():
-            now = admin_requests.topic_id_of(asked[topic]) if topic in asked else ""
-            found = Wanted(topic, number, now, 0, progress.next_offset)
-            if reason := refusal(found, progress.next_offset, self._topic_ids.get(topic, "")):
+        for (topic, number), owned in self._state.partitions.items():
+            now = admin_requests.topic_id_of(requests[topic]) if topic in requests else ""
+            found = AssignedPartition(topic, number, now, 0, owned.next_offset)
+            if reason := refusal(found, owned.next_offset, self._topic_ids.get(topic, "")):
                 raise LogLost({(topic, number): reason})
 
-    def _take_missing(self) -> None:
+    def _update_missing_topics(self) -> None:
         """Of brokers that cannot be asked: what the client has not found is missing until a partition of it is ours."""
         self._state.unknown_topics -= {topic for topic, _ in self._state.partitions}
         for topic in self._topics:
@@ -160,34 +163,34 @@ class Watch:
             self._state.missing_topics.discard(topic)
             self._missing[topic].end(topic=topic)
 
-    def _take_ends(self, ends: admin_requests.Ends) -> None:
-        passed: dict[Partition, tuple[int, int]] = {}
+    def _update_ends(self, ends: admin_requests.Ends) -> None:
+        on_read_to_end: dict[Partition, tuple[int, int]] = {}
         for partition in ends.errors:
             if partition in self._state.partitions:
                 self._state.partitions[partition].end_offset = None
         for partition, end in ends.found.items():
-            progress = self._state.partitions.get(partition)
-            if progress is None:
+            owned = self._state.partitions.get(partition)
+            if owned is None:
                 continue
-            progress.end_offset = end.offset
+            owned.end_offset = end.offset
             read = self._ends_read.get(partition, -1)
             # Read to its end before it was asked, so the epoch told is one under which the log was that long.
-            if progress.next_offset < read <= end.offset and self._reader.ends.get(partition) == read:
-                passed[partition] = (read, end.leader_epoch)
-        if passed and not self._reader.batch.records:
-            self._passed(passed)
+            if owned.next_offset < read <= end.offset and self._reader.ends.get(partition) == read:
+                on_read_to_end[partition] = (read, end.leader_epoch)
+        if on_read_to_end and not self._reader.batch.records:
+            self._on_read_to_end(on_read_to_end)
 
 
-def _failure(asked: Mapping[str, Any], ends: admin_requests.Ends) -> tuple[str, bool]:
+def _failure(requests: Mapping[str, Any], ends: admin_requests.Ends) -> tuple[str, bool]:
     """Why Kafka does not answer, "" when it does, and whether it is silent; that a topic is not there is an answer."""
-    missing = {topic for topic, future in asked.items() if _code(future.exception()) in _MISSING}
-    for future in asked.values():
+    missing = {topic for topic, future in requests.items() if _code(future.exception()) in _MISSING}
+    for future in requests.values():
         error = future.exception()
         if error is not None and _code(error) not in _MISSING:
-            return _text(error), _code(error) in _SILENT
+            return _text(error), _code(error) in _NO_RESPONSE
     for (topic, number), error in ends.errors.items():
         if topic not in missing and error.code() not in (*_MISSING, *admin_requests.STALE):
-            return f"{topic}[{number}]: {error.str()}", error.code() in _SILENT
+            return f"{topic}[{number}]: {error.str()}", error.code() in _NO_RESPONSE
     return "", False
 
 

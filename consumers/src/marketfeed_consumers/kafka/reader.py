@@ -12,9 +12,9 @@ from confluent_kafka import Message as Record
 
 from marketfeed_consumers.errors import LogLost
 from marketfeed_consumers.kafka.admin_requests import consumer_config
-from marketfeed_consumers.kafka.batching import CHUNK_ROWS, Bounds, Filling, wait_seconds
+from marketfeed_consumers.kafka.batching import CHUNK_ROWS, BatchFill, BatchLimits, wait_seconds
 from marketfeed_consumers.kafka.decode import Batch, Partition
-from marketfeed_consumers.kafka.leases import truncated
+from marketfeed_consumers.kafka.leases import truncation_refusal
 from marketfeed_consumers.kafka.truncation import LOG_LOST
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
@@ -62,7 +62,7 @@ class Reader:
         self._state = state
         self._tables = settings.tables_by_topic()
         self._rejected_topic = settings.market_rejected_topic
-        self._bounds = Bounds(
+        self._bounds = BatchLimits(
             settings.batch_max_rows, settings.batch_max_ms / 1000, settings.batch_linger_ms / 1000
         )
         self._began = 0.0
@@ -76,7 +76,7 @@ class Reader:
         self.client = make_client(consumer_config(settings, self._client_error))
 
     @property
-    def bounds(self) -> Bounds:
+    def bounds(self) -> BatchLimits:
         """How large and how old a batch may get."""
         return self._bounds
 
@@ -85,9 +85,9 @@ class Reader:
         if rows != self._bounds.max_rows:
             self._bounds = replace(self._bounds, max_rows=rows)
 
-    def filling(self, *, writer_idle: bool) -> Filling:
+    def fill(self, *, writer_idle: bool) -> BatchFill:
         """The batch as it stands."""
-        return Filling(
+        return BatchFill(
             rows=len(self.batch.records),
             size_bytes=self.batch.size_bytes,
             age_seconds=time.monotonic() - self._began if self.batch.records else 0.0,
@@ -95,7 +95,7 @@ class Reader:
             writer_idle=writer_idle,
         )
 
-    def read(self, filling: Filling) -> None:
+    def read(self, fill: BatchFill) -> None:
         """Wait a little for records and take them.
 
         Raises:
@@ -103,10 +103,10 @@ class Reader:
         """
         self.resume()  # whatever became of what we waited for
         polled = 0
-        if filling.rows == 0:
+        if fill.rows == 0:
             # Returns with the first record, where `consume` would wait for a whole chunk.
             first = self.client.poll(
-                IDLE_SECONDS if filling.writer_idle else wait_seconds(filling, self._bounds, IDLE_SECONDS)
+                IDLE_SECONDS if fill.writer_idle else wait_seconds(fill, self._bounds, IDLE_SECONDS)
             )
             if self.failure is not None:
                 raise self.failure
@@ -117,9 +117,9 @@ class Reader:
             # longer ours or is to be read again, and would not know of a record that is only in our hand.
             self._take([first])
             polled = 1
-        asked = min(CHUNK_ROWS, self._bounds.max_rows - filling.rows) - polled
+        asked = min(CHUNK_ROWS, self._bounds.max_rows - fill.rows) - polled
         records = (
-            self.client.consume(asked, wait_seconds(filling, self._bounds, IDLE_SECONDS)) if asked > 0 else []
+            self.client.consume(asked, wait_seconds(fill, self._bounds, IDLE_SECONDS)) if asked > 0 else []
         )
         self._caught_up = len(records) < asked
         self._take(records)
@@ -139,7 +139,7 @@ class Reader:
         self.client.incremental_assign(self._with_epochs(positions))
         self.client.resume(_at(positions))  # the client keeps a pause beyond the assignment it was made in
 
-    def read_again(self, positions: Mapping[Partition, int]) -> None:
+    def rewind(self, positions: Mapping[Partition, int]) -> None:
         """Go back to `positions`, of all partitions that are ours."""
         self.ends.clear()
         self.client.incremental_unassign(_at(positions))
@@ -149,13 +149,13 @@ class Reader:
         """`positions` with the leader epochs stored beside them, by which Kafka's client validates them."""
         found = []
         for partition, offset in positions.items():
-            progress = self._state.partitions.get(partition)
-            known = progress is not None and progress.next_offset == offset
-            epoch = progress.leader_epoch if progress is not None and known else -1
+            owned = self._state.partitions.get(partition)
+            known = owned is not None and owned.next_offset == offset
+            epoch = owned.leader_epoch if owned is not None and known else -1
             found.append(TopicPartition(*partition, offset, leader_epoch=epoch))
         return found
 
-    def keep_our_place(self) -> None:
+    def keep_membership(self) -> None:
         """Read nothing, but poll: otherwise the group would think us dead."""
         if not self._paused:
             self.client.pause(self.client.assignment())
@@ -165,7 +165,7 @@ class Reader:
             self._take([record])
 
     def resume(self) -> None:
-        """Read on after `keep_our_place`."""
+        """Read on after `keep_membership`."""
         if self._paused:
             self.client.resume(self.client.assignment())
             self._paused = False
@@ -181,24 +181,24 @@ class Reader:
         if not now and at - self._hinted < _HINT_SECONDS:
             return
         self._hinted = at
-        self._look_at_ends()
+        self._update_log_ends()
         offsets = _at(stored)
         stored.clear()
         if offsets:
             try:
                 self.client.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
-                log.debug("Kafka did not take the offsets", reason=error.args[0].str())
+                log.debug("Kafka commit failed", reason=error.args[0].str())
 
-    def _look_at_ends(self) -> None:
+    def _update_log_ends(self) -> None:
         """How far the topics go, as the answers to our reading told; while nothing is read, `watch` asks."""
-        if self._state.kafka_trouble:
+        if self._state.kafka_error:
             return
-        for (topic, number), progress in self._state.partitions.items():
+        for (topic, number), owned in self._state.partitions.items():
             partition = TopicPartition(topic, number)
             _, high = self.client.get_watermark_offsets(partition, cached=True)
-            if high > (progress.end_offset or 0):
-                progress.end_offset = high
+            if high > (owned.end_offset or 0):
+                owned.end_offset = high
 
     def _take(self, records: Sequence[Record]) -> None:
         if self.failure is not None:
@@ -221,10 +221,10 @@ class Reader:
             self.ends[partition] = record.offset() or 0
             return
         if error.code() in LOG_LOST:
-            progress = self._state.partitions.get(partition)
-            if progress is None:
+            owned = self._state.partitions.get(partition)
+            if owned is None:
                 return  # of an assignment that has ended
-            raise LogLost({partition: truncated(*partition, progress.next_offset, error.str())})
+            raise LogLost({partition: truncation_refusal(*partition, owned.next_offset, error.str())})
         if error.fatal() or error.code() in _FINAL:
             raise StartupError(f"Kafka refuses: {error.str()}{self._name_hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -232,7 +232,7 @@ class Reader:
                 return  # workers of an earlier version have none
             self._state.unknown_topics.add(partition[0])  # comes again with each refresh of the metadata
             return
-        log.warning("Kafka says", reason=error.str(), code=error.name())
+        log.warning("Kafka error", reason=error.str(), code=error.name())
 
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

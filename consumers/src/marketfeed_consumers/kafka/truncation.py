@@ -13,7 +13,7 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from marketfeed_consumers.kafka.decode import Partition
-from marketfeed_consumers.kafka.leases import Claimed, truncated
+from marketfeed_consumers.kafka.leases import Lease, truncation_refusal
 
 LOG_LOST: Final = (
     KafkaError._AUTO_OFFSET_RESET,  # what auto.offset.reset=error makes of it, whatever the cause
@@ -28,7 +28,7 @@ _MAX_EMPTY_POLLS: Final = 300
 
 def find_truncated(
     config: dict[str, Any],
-    claimed: Sequence[Claimed],
+    leases: Sequence[Lease],
     stopping: Callable[[], bool],
     make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
 ) -> dict[Partition, str]:
@@ -36,14 +36,14 @@ def find_truncated(
 
     Args:
         config: of the group's consumer.
-        claimed: of those without a leader epoch nothing can be told, and those just begun (epoch 1) were never read.
+        leases: of those without a leader epoch nothing can be told, and those just begun (epoch 1) were never read.
         stopping: whether to give up; what was not validated is then taken for good.
         make_client: makes a Kafka consumer from librdkafka's properties.
 
     Raises:
         KafkaException: no answer.
     """
-    asked = {(one.topic, one.partition): one for one in claimed if one.leader_epoch >= 0 and one.epoch > 1}
+    asked = {(one.topic, one.partition): one for one in leases if one.leader_epoch >= 0 and one.epoch > 1}
     if not asked:
         return {}
     small = {
@@ -79,7 +79,7 @@ def find_truncated(
                 unknown.discard(partition)
             elif error.code() in LOG_LOST:
                 unknown.discard(partition)
-                found[partition] = truncated(*partition, asked[partition].next_offset, error.str())
+                found[partition] = truncation_refusal(*partition, asked[partition].next_offset, error.str())
     finally:
         client.close()
     return found

@@ -21,16 +21,16 @@ _PAUSE_AFTER_SECONDS: Final = 1.0
 class Stop:
     """Whether the process was told to stop, and when (by the monotonic clock) it must have ended."""
 
-    asked: bool = False
+    requested: bool = False
     at_seconds: float = math.inf
 
-    def ask(self, within_seconds: float) -> None:
+    def request(self, within_seconds: float) -> None:
         """Stop within so long. May be called from a signal handler."""
         self.at_seconds = time.monotonic() + within_seconds
-        self.asked = True
+        self.requested = True
 
 
-class Waiting:
+class WriterWait:
     """Waits for the writer's futures."""
 
     def __init__(self, reader: Reader, writer: Writer, state: State, stop: Stop) -> None:
@@ -42,17 +42,17 @@ class Waiting:
         self._in_batch = False
         self._interrupted = False
 
-    def a_while(self, future: "Future[Any]") -> None:
+    def wait_briefly(self, future: "Future[Any]") -> None:
         """Let the writer finish `future`; when that takes long, keep our place in the group meanwhile."""
         now = self._state.last_step = time.monotonic()
         self._since = self._since or now
         self._writer.look()
         done, _ = self._writer.wait([future], IDLE_SECONDS)
-        if done or self._stop.asked or now - self._since < _PAUSE_AFTER_SECONDS:
+        if done or self._stop.requested or now - self._since < _PAUSE_AFTER_SECONDS:
             return
-        self._reader.keep_our_place()
+        self._reader.keep_membership()
 
-    def until_done(self, future: "Future[T]") -> T:
+    def wait_in_batch(self, future: "Future[T]") -> T:
         """The writer's answer, waited for in the middle of a batch.
 
         Raises:
@@ -61,7 +61,7 @@ class Waiting:
         self._in_batch = True
         try:
             while not future.done():
-                self.a_while(future)
+                self.wait_briefly(future)
                 if time.monotonic() > self._stop.at_seconds:
                     self._writer.finish([future], 0.0)
         finally:
@@ -72,7 +72,7 @@ class Waiting:
             raise Abandoned
         return future.result()
 
-    def in_callback(self, future: "Future[T]", seconds: float) -> T:
+    def wait_in_callback(self, future: "Future[T]", seconds: float) -> T:
         """The writer's answer, waited for in a callback of Kafka's, where its client must not be used.
 
         Raises:
@@ -84,7 +84,7 @@ class Waiting:
             self._writer.look()
             self._writer.wait([future], IDLE_SECONDS)
         self._writer.finish([future], 0.0)
-        self._writer.go_on()
+        self._writer.resume()
         return future.result()
 
     def interrupt(self) -> None:

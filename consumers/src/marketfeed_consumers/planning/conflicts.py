@@ -21,7 +21,7 @@ QUIET_SECONDS: Final = 60.0
 class Conflict(NamedTuple, Generic[M]):
     """A message whose id is stored with another content."""
 
-    came: M
+    received: M
     stored: M
 
 
@@ -34,9 +34,9 @@ class ConflictLog:
 
     def note(self, conflicts: Iterable[Conflict[Trade] | Conflict[BookTicker]]) -> None:
         """Conflicts that were stored just now."""
-        for came, stored in conflicts:
-            table = "trades" if isinstance(came, Trade) else "book_tickers"
-            key = (table, came.symbol)
+        for received, stored in conflicts:
+            table = "trades" if isinstance(received, Trade) else "book_tickers"
+            key = (table, received.symbol)
             episode, _ = self._episodes.get(key, (None, 0.0))
             if episode is None:
                 episode = logs.Episode(
@@ -45,10 +45,10 @@ class ConflictLog:
             self._episodes[key] = (episode, self._monotonic())
             episode.begin(
                 table=table,
-                symbol=came.symbol,
-                id_series=came.id_series,
-                id=_id(came),
-                received=_content(came),
+                symbol=received.symbol,
+                id_series=received.id_series,
+                id=_id(received),
+                received=_content(received),
                 stored=_content(stored),
             )
 

@@ -1,7 +1,7 @@
 """What a batch comes to: the rows that are new, what follows from them, and where reading goes on.
 
 Plain functions. A plan is made of a decoded batch and of what is known to be stored; it holds everything the
-transaction writes. Its `marks` are what is known once it is stored, so the next batch can be planned while
+transaction writes. Its `ranges` are what is known once it is stored, so the next batch can be planned while
 this one is still being written.
 """
 
@@ -17,12 +17,18 @@ from marketfeed_consumers.planning.candles import Candle, candles
 from marketfeed_consumers.planning.conflicts import Conflict
 from marketfeed_consumers.planning.plausible_times import EARLIEST_US
 from marketfeed_consumers.planning.recent_trades import RecentTrades
-from marketfeed_consumers.planning.stored_ranges import NOTHING, Key, Mark, Missing, absorb
+from marketfeed_consumers.planning.stored_ranges import (
+    EMPTY_RANGES,
+    Key,
+    MissingRange,
+    StoredRanges,
+    deduplicate,
+)
 from marketfeed_wire import MAX_ID, BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
-MarkKey: TypeAlias = tuple[str, str, str, int]
+RangesKey: TypeAlias = tuple[str, str, str, int]
 """(table, venue, symbol, id series)."""
 
 
@@ -32,9 +38,10 @@ class Rows(Generic[M]):
 
     Attributes:
         new: by symbol, what is known not to be stored; ascending by id, no id twice.
-        doubtful: by symbol, what may be stored already and is looked up in the transaction.
+        unverified: by symbol, what may be stored already and is looked up in the transaction.
         copy_text: `new` in COPY's text format, a piece a symbol.
-        repeats: by symbol, what is stored and has to be compared with the row: its content is not in memory.
+        possible_duplicates: by symbol, what is stored and has to be compared with the row: its content is not in
+            memory.
         conflicts: messages whose id is known with another content.
         duplicates: messages that are known to be stored with the same content, or repeat one of this batch.
         unverifiable: messages whose id is known and whose row has expired: nothing is left to compare them with.
@@ -42,16 +49,16 @@ class Rows(Generic[M]):
     """
 
     new: dict[Key, Sequence[M]] = field(default_factory=dict)
-    doubtful: dict[Key, Sequence[M]] = field(default_factory=dict)
+    unverified: dict[Key, Sequence[M]] = field(default_factory=dict)
     copy_text: list[bytes] = field(default_factory=list)
-    repeats: dict[Key, list[M]] = field(default_factory=dict)
+    possible_duplicates: dict[Key, list[M]] = field(default_factory=dict)
     conflicts: list[Conflict[M]] = field(default_factory=list)
     duplicates: int = 0
     unverifiable: int = 0
     expired: int = 0
 
 
-class Step(NamedTuple):
+class OffsetAdvance(NamedTuple):
     """A partition's move: the transaction holds only if `expected_offset` is what the database says is next.
 
     `leader_epoch` is that of the partition at `next_offset`, -1 where it is unknown.
@@ -69,40 +76,40 @@ class Plan:
     """One transaction's content.
 
     Attributes:
-        marks: (table, venue, symbol, id series) -> what is known before and after.
+        ranges: (table, venue, symbol, id series) -> what is known before and after.
         opened, closed: ranges to add to and take from missing_trades, by symbol.
         gaps: what workers say of gaps, the newest word on each.
         size: records in the batch.
-        distrust: see `plan`.
+        verify_rows: see `plan`.
     """
 
-    steps: Sequence[Step]
+    offset_advances: Sequence[OffsetAdvance]
     trades: Rows[Trade]
     quotes: Rows[BookTicker]
     candles: list[Candle]
     tops: list[BookTicker]
-    marks: dict[MarkKey, tuple[Mark, Mark]]
-    opened: list[tuple[Key, Missing]]
-    closed: list[tuple[Key, Missing]]
+    ranges: dict[RangesKey, tuple[StoredRanges, StoredRanges]]
+    opened: list[tuple[Key, MissingRange]]
+    closed: list[tuple[Key, MissingRange]]
     gaps: Sequence[Gap]
     dead_letters: Sequence[DeadLetter]
     size: int
-    distrust: bool = False
+    verify_rows: bool = False
 
-    def after(self) -> dict[MarkKey, Mark]:
+    def after(self) -> dict[RangesKey, StoredRanges]:
         """What is known once the plan is stored, of the symbols it touches."""
-        return {key: after for key, (_, after) in self.marks.items()}
+        return {key: after for key, (_, after) in self.ranges.items()}
 
 
-def mark_keys(batch: Batch) -> list[MarkKey]:
+def ranges_keys(batch: Batch) -> list[RangesKey]:
     """The marks that planning `batch` needs."""
     return [(trades.NAME, *key) for key in batch.trades] + [(book_tickers.NAME, *key) for key in batch.quotes]
 
 
-def steps(batch: Batch, positions: Mapping[Partition, int]) -> list[Step]:
+def offset_advances(batch: Batch, positions: Mapping[Partition, int]) -> list[OffsetAdvance]:
     """The offsets' moves of `batch`, from where each partition stands."""
     return [
-        Step(
+        OffsetAdvance(
             topic, number, positions[topic, number], next_offset, batch.leader_epochs.get((topic, number), -1)
         )
         for (topic, number), next_offset in sorted(batch.next_offsets.items())
@@ -111,42 +118,42 @@ def steps(batch: Batch, positions: Mapping[Partition, int]) -> list[Step]:
 
 def plan(
     batch: Batch,
-    known: Mapping[MarkKey, Mark],
+    stored_ranges: Mapping[RangesKey, StoredRanges],
     positions: Mapping[Partition, int],
     *,
-    distrust: bool = False,
+    verify_rows: bool = False,
     recent: RecentTrades | None = None,
 ) -> Plan:
     """What storing `batch` takes.
 
     Args:
         batch: decoded records.
-        known: the marks of all its symbols, see `mark_keys`.
+        stored_ranges: the marks of all its symbols, see `ranges_keys`.
         positions: the next offset of each of its partitions, as the database has it or will have it.
-        distrust: look every row up before it is written. For a table that somebody else has written to, so that
+        verify_rows: look every row up before it is written. For a table that somebody else has written to, so that
             what the marks say of it is not so.
         recent: trades that are stored, or will be before this batch; those of the plan are added.
     """
     if recent is None:
         recent = RecentTrades()
     made = Plan(
-        steps=steps(batch, positions),
+        offset_advances=offset_advances(batch, positions),
         trades=Rows(),
         quotes=Rows(),
         candles=[],
         tops=[],
-        marks={},
+        ranges={},
         opened=[],
         closed=[],
         gaps=_newest(batch.gaps),
         dead_letters=batch.dead_letters,
         size=len(batch.records),
-        distrust=distrust,
+        verify_rows=verify_rows,
     )
     for key, group in batch.trades.items():
-        _plan_trades(made, key, group, known[trades.NAME, *key], distrust, recent)
+        _plan_trades(made, key, group, stored_ranges[trades.NAME, *key], verify_rows, recent)
     for key, quotes in batch.quotes.items():
-        _plan_quotes(made, key, quotes, known[book_tickers.NAME, *key], distrust)
+        _plan_quotes(made, key, quotes, stored_ranges[book_tickers.NAME, *key], verify_rows)
     # A symbol has one top, whatever series a batch brings of it.
     made.tops = list({(top.venue, top.symbol): top for top in sorted(made.tops, key=_series_of)}.values())
     return made
@@ -162,18 +169,23 @@ def _newest(gaps: Sequence[Gap]) -> list[Gap]:
 
 
 def _plan_trades(
-    made: Plan, key: Key, group: Sequence[Trade], mark: Mark, distrust: bool, recent: RecentTrades
+    made: Plan,
+    key: Key,
+    group: Sequence[Trade],
+    ranges: StoredRanges,
+    verify_rows: bool,
+    recent: RecentTrades,
 ) -> None:
-    new, after, opened, closed = absorb(mark, group)
+    new, after, opened, closed = deduplicate(ranges, group)
     if len(new) != len(group):
-        _compare_repeats(made.trades, key, group, new, None if distrust else recent)
+        _compare_duplicates(made.trades, key, group, new, None if verify_rows else recent)
     if not new:
         return
-    made.marks[trades.NAME, *key] = (mark, after)
+    made.ranges[trades.NAME, *key] = (ranges, after)
     made.opened += [(key, span) for span in opened]
     made.closed += [(key, span) for span in closed]
-    if distrust:
-        made.trades.doubtful[key] = new
+    if verify_rows:
+        made.trades.unverified[key] = new
         return
     made.trades.new[key] = new
     recent.add(key, new)
@@ -181,7 +193,7 @@ def _plan_trades(
     made.candles += candles(key, new)
 
 
-def _compare_repeats(
+def _compare_duplicates(
     rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
 ) -> None:
     """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
@@ -191,44 +203,49 @@ def _compare_repeats(
     if recent is not None and not all(firsts):
         first_of_each = recent.held(key, ids) | first_of_each
         firsts = list(map(first_of_each.get, ids))
-    is_repeat = list(map(is_not, firsts, group))
-    repeats, firsts = list(compress(group, is_repeat)), list(compress(firsts, is_repeat))
+    is_duplicate = list(map(is_not, firsts, group))
+    possible_duplicates, firsts = list(compress(group, is_duplicate)), list(compress(firsts, is_duplicate))
     if recent is None or not all(firsts):
         is_known = [recent is not None and first is not None for first in firsts]
-        rows.repeats[key] = list(compress(repeats, map(not_, is_known)))
-        repeats, firsts = list(compress(repeats, is_known)), list(compress(firsts, is_known))
+        rows.possible_duplicates[key] = list(compress(possible_duplicates, map(not_, is_known)))
+        possible_duplicates, firsts = (
+            list(compress(possible_duplicates, is_known)),
+            list(compress(firsts, is_known)),
+        )
     # Nearly all duplicates are equal in every field: those are counted in one pass.
-    is_same = list(map(eq, firsts, repeats))
+    is_same = list(map(eq, firsts, possible_duplicates))
     rows.duplicates += sum(is_same)
-    for first, trade in compress(zip(firsts, repeats, strict=True), map(not_, is_same)):
+    for first, trade in compress(zip(firsts, possible_duplicates, strict=True), map(not_, is_same)):
         if first is not None and same_trade(first, trade):
             rows.duplicates += 1
         elif first is not None:
             rows.conflicts.append(Conflict(trade, first))
 
 
-def _plan_quotes(made: Plan, key: Key, group: Sequence[BookTicker], mark: Mark, distrust: bool) -> None:
-    above, below = _by_mark(group, NOTHING.last_id if distrust else mark.last_id)
-    if distrust:
+def _plan_quotes(
+    made: Plan, key: Key, group: Sequence[BookTicker], ranges: StoredRanges, verify_rows: bool
+) -> None:
+    above, below = _split_at_last_id(group, EMPTY_RANGES.last_id if verify_rows else ranges.last_id)
+    if verify_rows:
         above, below = [], above
     kept = below
-    if below and mark.expired_before_us:
+    if below and ranges.expired_before_us:
         # Retention has deleted them: looked up, they would seem new.
-        kept = [quote for quote in below if not _has_expired(quote, mark)]
+        kept = [quote for quote in below if not _has_expired(quote, ranges)]
     made.quotes.expired += len(below) - len(kept)
     below = kept
     if len(group) != len(above):
-        _compare_quotes(made.quotes, key, group, MAX_ID if distrust else mark.last_id)
+        _compare_quotes(made.quotes, key, group, MAX_ID if verify_rows else ranges.last_id)
     if not (above or below):
         return
     if below:
-        made.quotes.doubtful[key] = below
+        made.quotes.unverified[key] = below
     if above:
         made.quotes.new[key] = above
         made.quotes.copy_text.append(book_tickers.copy_text(key, above).encode())
     quotes = [*below, *above]
-    made.marks[book_tickers.NAME, *key] = (mark, _mark_over(mark, quotes))
-    if quotes[-1].update_id > mark.last_id:
+    made.ranges[book_tickers.NAME, *key] = (ranges, _ranges_with_quotes(ranges, quotes))
+    if quotes[-1].update_id > ranges.last_id:
         made.tops.append(quotes[-1])
 
 
@@ -240,19 +257,21 @@ def _compare_quotes(rows: Rows[BookTicker], key: Key, group: Sequence[BookTicker
         if held is quote:
             continue
         if quote.update_id <= last_id:
-            rows.repeats.setdefault(key, []).append(quote)
+            rows.possible_duplicates.setdefault(key, []).append(quote)
         elif held == quote or same_quote(held, quote):
             rows.duplicates += 1
         else:
             rows.conflicts.append(Conflict(quote, held))
 
 
-def _has_expired(quote: BookTicker, mark: Mark) -> bool:
+def _has_expired(quote: BookTicker, ranges: StoredRanges) -> bool:
     """Whether retention has deleted the quote, or would."""
-    return EARLIEST_US <= quote.received_time_us < mark.expired_before_us
+    return EARLIEST_US <= quote.received_time_us < ranges.expired_before_us
 
 
-def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
+def _split_at_last_id(
+    group: Sequence[BookTicker], last_id: int
+) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
     """The quotes above `last_id`, and those that are not; both ascending, no id twice."""
     ids = [quote.update_id for quote in group]
     if ids[0] > last_id and all(map(int.__lt__, ids, ids[1:])):
@@ -265,22 +284,27 @@ def _by_mark(group: Sequence[BookTicker], last_id: int) -> tuple[Sequence[BookTi
     )
 
 
-def _mark_over(mark: Mark, quotes: Sequence[BookTicker]) -> Mark:
+def _ranges_with_quotes(ranges: StoredRanges, quotes: Sequence[BookTicker]) -> StoredRanges:
     first, last = quotes[0], quotes[-1]
     ids = (
         (first.update_id, last.update_id)
-        if mark.is_empty
+        if ranges.is_empty
         else (
-            min(mark.first_id, first.update_id),
-            max(mark.last_id, last.update_id),
+            min(ranges.first_id, first.update_id),
+            max(ranges.last_id, last.update_id),
         )
     )
     first_time_us = (
-        mark.first_time_us if ids[0] == mark.first_id and not mark.is_empty else first.received_time_us
+        ranges.first_time_us if ids[0] == ranges.first_id and not ranges.is_empty else first.received_time_us
     )
     last_time_us = (
-        mark.last_time_us if ids[1] == mark.last_id and not mark.is_empty else last.received_time_us
+        ranges.last_time_us if ids[1] == ranges.last_id and not ranges.is_empty else last.received_time_us
     )
-    return Mark(
-        mark.version + 1, *ids, first_time_us, last_time_us, mark.expired_below_id, mark.expired_before_us
+    return StoredRanges(
+        ranges.version + 1,
+        *ids,
+        first_time_us,
+        last_time_us,
+        ranges.expired_below_id,
+        ranges.expired_before_us,
     )

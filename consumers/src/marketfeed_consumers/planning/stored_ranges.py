@@ -19,7 +19,7 @@ Key: TypeAlias = tuple[str, str, int]
 """(venue, symbol, id series)."""
 
 
-class Missing(NamedTuple):
+class MissingRange(NamedTuple):
     """Trade ids `first_id`..`last_id`, both included, that are not stored.
 
     The times are those of the stored trades on either side, so the missing ones were matched between them.
@@ -33,7 +33,7 @@ class Missing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class StoredRanges:
     """One symbol's row of high_water_marks, and its ranges of missing_trades.
 
     Attributes:
@@ -53,7 +53,7 @@ class Mark:
     last_time_us: int
     expired_below_id: int
     expired_before_us: int
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingRange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -61,73 +61,76 @@ class Mark:
         return self.last_id < self.first_id
 
 
-NOTHING: Final = Mark(0, 0, -1, 0, 0, 0, 0)
+EMPTY_RANGES: Final = StoredRanges(0, 0, -1, 0, 0, 0, 0)
 """The mark of a symbol that was never stored."""
 
 
-class Absorbed(NamedTuple):
+class Deduplicated(NamedTuple):
     """What a batch's trades of one symbol come to.
 
     Attributes:
         new: trades not stored yet, ascending by id, no id twice.
-        mark: what is known once they are stored.
+        ranges: what is known once they are stored.
         opened, closed: ranges to add to and to take from missing_trades.
     """
 
     new: Sequence[Trade]
-    mark: Mark
-    opened: Sequence[Missing]
-    closed: Sequence[Missing]
+    ranges: StoredRanges
+    opened: Sequence[MissingRange]
+    closed: Sequence[MissingRange]
 
 
-def absorb(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
+def deduplicate(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
     """Tell which of `trades` (one symbol, any order, any repeats) are new, and what is known after them."""
     ids = [trade.trade_id for trade in trades]
     first = ids[0]
-    if first > mark.last_id and not mark.is_empty and ids == list(range(first, first + len(ids))):
-        return _appended(mark, trades)
+    if first > ranges.last_id and not ranges.is_empty and ids == list(range(first, first + len(ids))):
+        return _appended(ranges, trades)
     by_id = dict(zip(reversed(ids), reversed(trades), strict=True))  # the first of each id
     ordered = sorted(by_id)
-    above = bisect_right(ordered, mark.last_id)
-    if mark.is_empty or (above and (mark.missing or ordered[0] < mark.first_id)):
-        return _spread(mark, by_id, ordered)
+    above = bisect_right(ordered, ranges.last_id)
+    if ranges.is_empty or (above and (ranges.missing or ordered[0] < ranges.first_id)):
+        return _spread(ranges, by_id, ordered)
     # What is not above all that is stored repeats it.
     if above == len(ordered):
-        return Absorbed((), mark, (), ())
+        return Deduplicated((), ranges, (), ())
     if ordered[-1] - ordered[above] == len(ordered) - 1 - above:
-        return _appended(mark, [by_id[trade_id] for trade_id in ordered[above:]])
-    return _spread(mark, by_id, ordered)
+        return _appended(ranges, [by_id[trade_id] for trade_id in ordered[above:]])
+    return _spread(ranges, by_id, ordered)
 
 
-def _appended(mark: Mark, trades: Sequence[Trade]) -> Absorbed:
+def _appended(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
     # The way nearly every batch goes: one run of ids above all that is stored, once what repeats it is left out.
     first, last = trades[0], trades[-1]
-    opened: tuple[Missing, ...] = ()
-    if first.trade_id > mark.last_id + 1:
-        opened = (Missing(mark.last_id + 1, first.trade_id - 1, mark.last_time_us, first.trade_time_us),)
-    after = Mark(
-        mark.version + 1,
-        mark.first_id,
+    opened: tuple[MissingRange, ...] = ()
+    if first.trade_id > ranges.last_id + 1:
+        opened = (
+            MissingRange(ranges.last_id + 1, first.trade_id - 1, ranges.last_time_us, first.trade_time_us),
+        )
+    after = StoredRanges(
+        ranges.version + 1,
+        ranges.first_id,
         last.trade_id,
-        mark.first_time_us,
+        ranges.first_time_us,
         last.trade_time_us,
-        mark.expired_below_id,
-        mark.expired_before_us,
-        mark.missing + opened,
+        ranges.expired_below_id,
+        ranges.expired_before_us,
+        ranges.missing + opened,
     )
-    return Absorbed(trades, after, opened, ())
+    return Deduplicated(trades, after, opened, ())
 
 
-def _spread(mark: Mark, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> Absorbed:
+def _spread(ranges: StoredRanges, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> Deduplicated:
     # Everything else: what is not stored, seen as ranges with open ends, is split by each new run of ids.
-    if mark.expired_below_id:
+    if ranges.expired_below_id:
         # It may have been stored, and deleted since.
         ordered = (
             trade_id
             for trade_id in ordered
-            if trade_id >= mark.expired_below_id or by_id[trade_id].trade_time_us >= mark.expired_before_us
+            if trade_id >= ranges.expired_below_id
+            or by_id[trade_id].trade_time_us >= ranges.expired_before_us
         )
-    unstored = _unstored(mark)
+    unstored = _unstored(ranges)
     starts = [span.first_id for span in unstored]
     new: list[Trade] = []
     for first, last in _runs(ordered):
@@ -142,10 +145,10 @@ def _spread(mark: Mark, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> A
             # Past the part below `own`; one above it lies above `last` and ends the loop.
             at += not own or span.first_id < own[0].trade_id
     if not new:
-        return Absorbed((), mark, (), ())
-    after = _mark_of(mark, unstored, new)
-    before_set, after_set = set(mark.missing), set(after.missing)
-    return Absorbed(new, after, sorted(after_set - before_set), sorted(before_set - after_set))
+        return Deduplicated((), ranges, (), ())
+    after = _ranges_with(ranges, unstored, new)
+    before_set, after_set = set(ranges.missing), set(after.missing)
+    return Deduplicated(new, after, sorted(after_set - before_set), sorted(before_set - after_set))
 
 
 def _runs(ordered: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -161,41 +164,43 @@ def _runs(ordered: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def _unstored(mark: Mark) -> list[Missing]:
-    if mark.is_empty:
-        return [Missing(0, MAX_ID, None, None)]
+def _unstored(ranges: StoredRanges) -> list[MissingRange]:
+    if ranges.is_empty:
+        return [MissingRange(0, MAX_ID, None, None)]
     ends = (
-        Missing(0, mark.first_id - 1, None, mark.first_time_us),
-        Missing(mark.last_id + 1, MAX_ID, mark.last_time_us, None),
+        MissingRange(0, ranges.first_id - 1, None, ranges.first_time_us),
+        MissingRange(ranges.last_id + 1, MAX_ID, ranges.last_time_us, None),
     )
-    return [span for span in (ends[0], *mark.missing, ends[1]) if span.first_id <= span.last_id]
+    return [span for span in (ends[0], *ranges.missing, ends[1]) if span.first_id <= span.last_id]
 
 
-def _split(span: Missing, first: Trade, last: Trade) -> list[Missing]:
+def _split(span: MissingRange, first: Trade, last: Trade) -> list[MissingRange]:
     """What is left of `span` on both sides of the run of ids from `first` to `last`."""
     halves = (
-        Missing(span.first_id, first.trade_id - 1, span.after_time_us, first.trade_time_us),
-        Missing(last.trade_id + 1, span.last_id, last.trade_time_us, span.before_time_us),
+        MissingRange(span.first_id, first.trade_id - 1, span.after_time_us, first.trade_time_us),
+        MissingRange(last.trade_id + 1, span.last_id, last.trade_time_us, span.before_time_us),
     )
     return [half for half in halves if half.first_id <= half.last_id]
 
 
-def _mark_of(mark: Mark, unstored: Sequence[Missing], new: Sequence[Trade]) -> Mark:
+def _ranges_with(
+    ranges: StoredRanges, unstored: Sequence[MissingRange], new: Sequence[Trade]
+) -> StoredRanges:
     first, last = new[0], new[-1]
     first_id, first_time_us = first.trade_id, first.trade_time_us
     last_id, last_time_us = last.trade_id, last.trade_time_us
-    if not mark.is_empty and mark.first_id < first_id:
-        first_id, first_time_us = mark.first_id, mark.first_time_us
-    if not mark.is_empty and mark.last_id > last_id:
-        last_id, last_time_us = mark.last_id, mark.last_time_us
+    if not ranges.is_empty and ranges.first_id < first_id:
+        first_id, first_time_us = ranges.first_id, ranges.first_time_us
+    if not ranges.is_empty and ranges.last_id > last_id:
+        last_id, last_time_us = ranges.last_id, ranges.last_time_us
     inside = tuple(span for span in unstored if first_id < span.first_id and span.last_id < last_id)
-    return Mark(
-        mark.version + 1,
+    return StoredRanges(
+        ranges.version + 1,
         first_id,
         last_id,
         first_time_us,
         last_time_us,
-        mark.expired_below_id,
-        mark.expired_before_us,
+        ranges.expired_below_id,
+        ranges.expired_before_us,
         inside,
     )

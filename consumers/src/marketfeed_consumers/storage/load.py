@@ -1,32 +1,32 @@
-"""What the database knows to be stored, read into `Mark`s."""
+"""What the database knows to be stored, read into `StoredRanges`s."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from marketfeed_consumers.database.tables import high_water_marks, missing_trades, trades
-from marketfeed_consumers.planning.plan import MarkKey
-from marketfeed_consumers.planning.stored_ranges import NOTHING, Key, Mark, Missing
+from marketfeed_consumers.planning.plan import RangesKey
+from marketfeed_consumers.planning.stored_ranges import EMPTY_RANGES, Key, MissingRange, StoredRanges
 from marketfeed_consumers.storage.transaction import Connection
 
 
-def load_marks(connection: Connection, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
-    """The marks of `keys`, in one snapshot; `NOTHING` for a symbol that was never stored."""
+def load_stored_ranges(connection: Connection, keys: Sequence[RangesKey]) -> dict[RangesKey, StoredRanges]:
+    """The marks of `keys`, in one snapshot; `EMPTY_RANGES` for a symbol that was never stored."""
     rows = connection.execute(
         high_water_marks.LOAD, [[key[at] for key in keys] for at in range(4)]
     ).fetchall()
     symbols = [key[1:] for key in keys if key[0] == trades.NAME]
-    missing: dict[Key, list[Missing]] = {}
+    missing: dict[Key, list[MissingRange]] = {}
     if symbols:
         spans = connection.execute(missing_trades.LOAD, [[key[at] for key in symbols] for at in range(3)])
         for venue, symbol, id_series, *span in spans:
-            missing.setdefault((venue, symbol, id_series), []).append(Missing(*span))
+            missing.setdefault((venue, symbol, id_series), []).append(MissingRange(*span))
     connection.rollback()
     found = {
         (table, venue, symbol, id_series): replace(
-            Mark(*mark), missing=tuple(missing.get((venue, symbol, id_series), ()))
+            StoredRanges(*ranges), missing=tuple(missing.get((venue, symbol, id_series), ()))
         )
         if table == trades.NAME
-        else Mark(*mark)
-        for table, venue, symbol, id_series, *mark in rows
+        else StoredRanges(*ranges)
+        for table, venue, symbol, id_series, *ranges in rows
     }
-    return {key: found.get(key, NOTHING) for key in keys}
+    return {key: found.get(key, EMPTY_RANGES) for key in keys}

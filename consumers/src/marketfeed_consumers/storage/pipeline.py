@@ -6,13 +6,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from marketfeed_consumers.errors import Abandoned, BadData, BatchError, Overtaken, StaleKnowledge, TimedOut
-from marketfeed_consumers.kafka.batching import Pace
+from marketfeed_consumers.errors import (
+    Abandoned,
+    AlreadyCommitted,
+    BatchError,
+    DataRejected,
+    StaleRanges,
+    TimedOut,
+)
+from marketfeed_consumers.kafka.batching import RowLimit
 from marketfeed_consumers.kafka.decode import Batch, Partition, batch_of
 from marketfeed_consumers.kafka.reader import Reader
-from marketfeed_consumers.kafka.waiting import Stop, Waiting
+from marketfeed_consumers.kafka.waiting import Stop, WriterWait
 from marketfeed_consumers.planning.conflicts import ConflictLog
-from marketfeed_consumers.planning.plan import Plan, mark_keys, plan
+from marketfeed_consumers.planning.plan import Plan, plan, ranges_keys
 from marketfeed_consumers.planning.recent_trades import RecentTrades
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
@@ -28,7 +35,7 @@ _IN_FLIGHT: Final = 2
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlight:
     """A batch at the writer."""
 
     batch: Batch
@@ -36,7 +43,7 @@ class Flight:
     future: "Future[Stored]"
 
 
-class Storing:
+class WritePipeline:
     """Hands batches over to the writer.
 
     Attributes:
@@ -50,7 +57,7 @@ class Storing:
         writer: Writer,
         state: State,
         reader: Reader,
-        waiting: Waiting,
+        waiting: WriterWait,
         stop: Stop,
         observe: Callable[[Plan, Stored], None],
     ) -> None:
@@ -64,40 +71,40 @@ class Storing:
         self._waiting = waiting
         self._stop = stop
         self._observe = observe
-        self._known = state.known
+        self._stored_ranges = state.stored_ranges
         self._recent = RecentTrades()
         self._conflicts = ConflictLog()
         self._positions: dict[Partition, int] = {}
-        self._refusals = quarantine.Refusals()
-        self._pace = Pace(settings.batch_max_rows)
-        self._flights: deque[Flight] = deque()
+        self._rejections = quarantine.RejectionCounter()
+        self._row_limit = RowLimit(settings.batch_max_rows)
+        self._in_flight: deque[InFlight] = deque()
 
     @property
     def is_idle(self) -> bool:
         """Whether the writer has nothing to do."""
-        return not self._flights
+        return not self._in_flight
 
     @property
     def has_room(self) -> bool:
         """Whether the writer takes another batch."""
-        return len(self._flights) < _IN_FLIGHT
+        return len(self._in_flight) < _IN_FLIGHT
 
     def wait_for_room(self) -> None:
         """Let the writer finish something."""
-        self._waiting.a_while(self._flights[0].future)
+        self._waiting.wait_briefly(self._in_flight[0].future)
 
     def hand_over(self) -> None:
         """Plan what was read and give it to the writer."""
         batch = self._reader.take_batch()
         try:
-            self._load_unknown(batch)
+            self._load_ranges(batch)
         except Abandoned as error:
             self._rewind(error)
             return
-        except BadData as error:  # a name that the database cannot even be asked for
-            self._writer.wait([flight.future for flight in self._flights])
+        except DataRejected as error:  # a name that the database cannot even be asked for
+            self._writer.wait([flight.future for flight in self._in_flight])
             self.collect()
-            self._redo(batch, error)
+            self._replan(batch, error)
             return
         self._submit(batch)
 
@@ -116,10 +123,10 @@ class Storing:
             self._submit(batch)
 
     def _submit(self, batch: Batch) -> None:
-        made = plan(batch, self._known, self._positions, recent=self._recent)
-        self._known.update(made.after())
+        made = plan(batch, self._stored_ranges, self._positions, recent=self._recent)
+        self._stored_ranges.update(made.after())
         self._positions.update(batch.next_offsets)
-        self._flights.append(Flight(batch, made, self._writer.submit_write(made, self._owner())))
+        self._in_flight.append(InFlight(batch, made, self._writer.submit_write(made, self._owner())))
 
     def collect(self) -> None:
         """Take note of what the writer has finished.
@@ -127,12 +134,12 @@ class Storing:
         Raises:
             Fenced: another consumer owns a partition now.
         """
-        while self._flights and self._flights[0].future.done():
-            flight = self._flights.popleft()
+        while self._in_flight and self._in_flight[0].future.done():
+            flight = self._in_flight.popleft()
             try:
                 result = flight.future.result()
             except BatchError as error:
-                self._redo(flight.batch, error)
+                self._replan(flight.batch, error)
             else:
                 self._note_stored(flight.plan, result)
                 self._waiting.over()
@@ -141,107 +148,109 @@ class Storing:
         """Report what has ended."""
         self._conflicts.look()
 
-    def settle(self, seconds: float) -> None:
+    def drain(self, seconds: float) -> None:
         """Have nothing in flight: wait for the writer, up to `seconds`, then make it give up.
 
         Runs in callbacks too, so it does not poll and does not try again what has failed.
         """
-        self._writer.finish([flight.future for flight in self._flights], seconds)
-        self._writer.go_on()  # also where all of it was stored after time was up
+        self._writer.finish([flight.future for flight in self._in_flight], seconds)
+        self._writer.resume()  # also where all of it was stored after time was up
         self._waiting.interrupt()
         dropped = 0
-        while self._flights:
-            flight = self._flights.popleft()
+        while self._in_flight:
+            flight = self._in_flight.popleft()
             try:
                 self._note_stored(flight.plan, flight.future.result())
             except BatchError:
                 dropped += flight.plan.size
         if dropped:
-            log.warning("records were read and not stored; they will be read again", records=dropped)
+            log.warning("unstored records dropped", records=dropped)
             self._rewind()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Plan on from what is stored, not from what would have been."""
-        self._known.clear()
+        self._stored_ranges.clear()
         self._recent.clear()
         self._positions = {
-            partition: progress.next_offset for partition, progress in self._state.partitions.items()
+            partition: owned.next_offset for partition, owned in self._state.partitions.items()
         }
 
     def _rewind(self, error: Abandoned | None = None) -> None:
         """Drop what was read and read it again from the stored offsets."""
-        if isinstance(error, Overtaken):
-            log.info("an earlier commit was found", positions=error.positions)
+        if isinstance(error, AlreadyCommitted):
+            log.info("earlier commit found", positions=error.positions)
             for partition, (next_offset, leader_epoch) in error.positions.items():
-                progress = self._state.partitions.get(partition)
-                if progress is not None:
-                    progress.next_offset, progress.leader_epoch = next_offset, leader_epoch
-        self._writer.go_on()
+                owned = self._state.partitions.get(partition)
+                if owned is not None:
+                    owned.next_offset, owned.leader_epoch = next_offset, leader_epoch
+        self._writer.resume()
         self._reader.take_batch()
-        self.forget()
-        if not self._stop.asked and self._positions:
-            self._reader.read_again(self._positions)
+        self.reset()
+        if not self._stop.requested and self._positions:
+            self._reader.rewind(self._positions)
 
-    def _load_unknown(self, batch: Batch) -> None:
-        unknown = [key for key in mark_keys(batch) if key not in self._known]
+    def _load_ranges(self, batch: Batch) -> None:
+        unknown = [key for key in ranges_keys(batch) if key not in self._stored_ranges]
         if unknown:
-            loaded = self._waiting.until_done(self._writer.submit_load(unknown))
-            self._known.update(loaded)
+            loaded = self._waiting.wait_in_batch(self._writer.submit_load(unknown))
+            self._stored_ranges.update(loaded)
 
     def _owner(self) -> Owner:
-        epochs = {partition: progress.epoch for partition, progress in self._state.partitions.items()}
+        epochs = {partition: owned.epoch for partition, owned in self._state.partitions.items()}
         return Owner(self._group, epochs, self.topic_ids)
 
-    def _redo(self, failed: Batch, first_error: BatchError) -> None:
+    def _replan(self, failed: Batch, first_error: BatchError) -> None:
         """Store `failed` and what is in flight behind it, one after the other and from fresh knowledge.
 
         Once one of them is dropped, all behind it are: stored without it, they would move the offset past it.
         """
-        self._writer.wait([flight.future for flight in self._flights])
+        self._writer.wait([flight.future for flight in self._in_flight])
         batches = [failed]
-        for flight in self._flights:
+        for flight in self._in_flight:
             if flight.future.exception() is None:  # of other partitions, and planned after the failure
                 self._note_stored(flight.plan, flight.future.result())
             else:
                 batches.append(flight.batch)
-        self._flights.clear()
-        self.forget()
+        self._in_flight.clear()
+        self.reset()
         if isinstance(first_error, Abandoned):
             self._rewind(first_error)
             return
         log.info(
-            "planning again", reason=str(first_error) or type(first_error).__name__, batches=len(batches)
+            "batches planned again",
+            reason=str(first_error) or type(first_error).__name__,
+            batches=len(batches),
         )
         try:
             for batch in batches:
-                self._store_carefully(batch, first_error)
+                self._store_in_quarantine(batch, first_error)
         except Abandoned as error:
             self._rewind(error)
 
-    def _store_carefully(self, batch: Batch, error: BatchError) -> None:
+    def _store_in_quarantine(self, batch: Batch, error: BatchError) -> None:
         """Store one batch, in halves where a timeout of the database's ends it whole."""
         if isinstance(error, TimedOut) and len(batch.records) > 1:
-            self._pace.timed_out(len(batch.records), error.seconds)
-            self._reader.limit_rows(self._pace.rows)
-            log.warning("batch size reduced", reason=str(error), rows=self._pace.rows)
+            self._row_limit.timed_out(len(batch.records), error.seconds)
+            self._reader.limit_rows(self._row_limit.rows)
+            log.warning("batch size reduced", reason=str(error), rows=self._row_limit.rows)
             middle = len(batch.records) // 2
             for records in (batch.records[:middle], batch.records[middle:]):
-                self._store_carefully(batch_of(records, self._tables), StaleKnowledge())
+                self._store_in_quarantine(batch_of(records, self._tables), StaleRanges())
             return
         context = quarantine.Context(
             self._tables,
             self._positions,
             self._owner(),
             self._writer,
-            self._waiting.until_done,
-            self._refusals,
+            self._waiting.wait_in_batch,
+            self._rejections,
         )
         try:
             made, result = quarantine.store(batch, error, context)
         except TimedOut as timed_out:
-            self._store_carefully(batch, timed_out)
+            self._store_in_quarantine(batch, timed_out)
             return
-        self._known.update(made.after())
+        self._stored_ranges.update(made.after())
         self._positions.update(batch.next_offsets)
         self._note_stored(made, result)
 
@@ -249,9 +258,9 @@ class Storing:
         self._state.stored(made, result)
         self._observe(made, result)
         if made.size > len(made.dead_letters):
-            self._refusals.stored()
-        self._pace.stored(made.size, result.seconds)
-        self._reader.limit_rows(self._pace.rows)
+            self._rejections.stored()
+        self._row_limit.stored(made.size, result.seconds)
+        self._reader.limit_rows(self._row_limit.rows)
         self._conflicts.note(result.written.conflicts)
         for letter in made.dead_letters:
             log.warning(
@@ -261,5 +270,5 @@ class Storing:
                 offset=letter.kafka_offset,
                 reason=letter.reason,
             )
-        for step in made.steps:
+        for step in made.offset_advances:
             self.hints[step.topic, step.partition] = step.next_offset

@@ -6,15 +6,15 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Message as Record
 
-from marketfeed_consumers.errors import BadData, BatchError, Refused, StaleKnowledge
-from marketfeed_consumers.kafka.decode import Batch, Partition, Place, batch_of, place
-from marketfeed_consumers.planning.plan import Plan, mark_keys, plan
+from marketfeed_consumers.errors import BatchError, DataRejected, QuarantineLimitExceeded, StaleRanges
+from marketfeed_consumers.kafka.decode import Batch, Partition, RecordId, batch_of, record_id
+from marketfeed_consumers.planning.plan import Plan, plan, ranges_keys
 from marketfeed_consumers.storage.transaction import Owner
 from marketfeed_consumers.storage.writer import Stored, Writer
 
 T = TypeVar("T")
 
-MAX_REFUSALS: Final = 10
+MAX_REJECTIONS: Final = 10
 """How many messages may be refused one after another, for whatever reasons, with none stored in between."""
 
 
@@ -31,7 +31,7 @@ class Context(NamedTuple):
     Attributes:
         tables: topic -> table.
         positions: the next offset of each partition, as stored.
-        refusals: counts those that come one after another.
+        rejections: counts those that come one after another.
     """
 
     tables: Mapping[str, str]
@@ -39,10 +39,10 @@ class Context(NamedTuple):
     owner: Owner
     writer: Writer
     wait: Await
-    refusals: "Refusals"
+    rejections: "RejectionCounter"
 
 
-class Refusals:
+class RejectionCounter:
     """Tells a fault of messages from one of the database: no message is refused because another one was.
 
     A role or database setting, a constraint that nothing meets or a wrong encoding refuses all of them; then to put one
@@ -52,20 +52,20 @@ class Refusals:
     def __init__(self) -> None:
         self._count = 0
 
-    def refused(self, error: BadData, at: Place) -> None:
+    def refused(self, error: DataRejected, at: RecordId) -> None:
         """Count a message that was refused.
 
         Raises:
-            Refused: it is one too many.
+            QuarantineLimitExceeded: it is one too many.
         """
         self._count += 1
-        if self._count > MAX_REFUSALS:
+        if self._count > MAX_REJECTIONS:
             topic, partition, offset = at
-            raise Refused(
-                f"the database refuses message after message: {MAX_REFUSALS} were put into dead_letters or held back, "
-                f"none was stored in between, and now {topic}[{partition}] at offset {offset} is refused as well: "
-                f"{error}. Look for what refuses them all: a constraint, a trigger, the encoding, a setting of the "
-                "role or database. To pass over messages that are wrong: "
+            raise QuarantineLimitExceeded(
+                f"the database rejects every message: {MAX_REJECTIONS} in a row were stored as dead letters or "
+                f"retried, none was stored in between, and {topic}[{partition}] at offset {offset} is rejected, too: "
+                f"{error}. Check what rejects all of them: a constraint, a trigger, the encoding, a setting of the "
+                "role or database. To skip poison messages: "
                 f"marketfeed-consumer reset-offsets --topic {topic} --partition {partition} --to OFFSET"
             )
 
@@ -78,54 +78,56 @@ def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stor
     """Store `batch`, which failed with `error` (or stood behind one that did).
 
     Raises:
-        Abandoned, Fenced, Refused, TimedOut: the batch is dropped, or the caller tries less at once.
+        Abandoned, Fenced, QuarantineLimitExceeded, TimedOut: the batch is dropped, or the caller tries less at once.
     """
-    offenders: dict[Place, str] = {}
-    distrust = False
+    poison: dict[RecordId, str] = {}
+    verify_rows = False
     while True:
-        distrust = distrust or (isinstance(error, StaleKnowledge) and error.distrust)
+        verify_rows = verify_rows or (isinstance(error, StaleRanges) and error.verify_rows)
         try:
-            made = _planned(batch, context, distrust=distrust)
+            made = _planned(batch, context, verify_rows=verify_rows)
             result = context.wait(context.writer.submit_write(made, context.owner))
             if made.size > len(made.dead_letters):
-                context.refusals.stored()
+                context.rejections.stored()
             return made, result  # noqa: TRY300 - the loop's only end
-        except StaleKnowledge as stale:
+        except StaleRanges as stale:
             error = stale
-        except BadData as bad:
+        except DataRejected as bad:
             error = bad
-            for found in find_offenders(
-                [one for one in batch.records if place(one) not in offenders],
-                lambda records: _refusal(records, offenders, context),
+            for found in find_poison(
+                [one for one in batch.records if record_id(one) not in poison],
+                lambda records: _refusal(records, poison, context),
             ):
                 if found.accepted:
-                    context.refusals.stored()
-                context.refusals.refused(found.reason, place(found.item))
-                offenders[place(found.item)] = str(found.reason)
-            batch = batch_of(batch.records, context.tables, offenders)
+                    context.rejections.stored()
+                context.rejections.refused(found.reason, record_id(found.item))
+                poison[record_id(found.item)] = str(found.reason)
+            batch = batch_of(batch.records, context.tables, poison)
 
 
-def _planned(batch: Batch, context: Context, *, distrust: bool) -> Plan:
-    known = context.wait(context.writer.submit_load(mark_keys(batch)))
-    return plan(batch, known, context.positions, distrust=distrust)
+def _planned(batch: Batch, context: Context, *, verify_rows: bool) -> Plan:
+    stored_ranges = context.wait(context.writer.submit_load(ranges_keys(batch)))
+    return plan(batch, stored_ranges, context.positions, verify_rows=verify_rows)
 
 
-def _refusal(records: Sequence[Record], offenders: Mapping[Place, str], context: Context) -> BadData | None:
-    part = batch_of(records, context.tables, offenders)
+def _refusal(
+    records: Sequence[Record], poison: Mapping[RecordId, str], context: Context
+) -> DataRejected | None:
+    part = batch_of(records, context.tables, poison)
     while True:
         try:
-            made = _planned(part, context, distrust=True)
+            made = _planned(part, context, verify_rows=True)
             return context.wait(context.writer.submit_probe(made, context.owner))
-        except BadData as error:  # a name that the database cannot even be asked for
+        except DataRejected as error:  # a name that the database cannot even be asked for
             return error
-        except StaleKnowledge:  # retention, or another group's consumer, came in between
+        except StaleRanges:  # retention, or another group's consumer, came in between
             continue
 
 
 R = TypeVar("R")
 
 
-class Offender(NamedTuple, Generic[R]):
+class PoisonRecord(NamedTuple, Generic[R]):
     """An item that is refused, the reason, and how many between it and the one before it are not."""
 
     item: R
@@ -133,7 +135,7 @@ class Offender(NamedTuple, Generic[R]):
     accepted: int
 
 
-def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) -> Iterator[Offender[R]]:
+def find_poison(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) -> Iterator[PoisonRecord[R]]:
     """The items that have to go for the rest to be taken, each with the reason it was refused for.
 
     By halving: the shortest beginning that is refused ends in an offender; without it the search goes on from
@@ -156,6 +158,6 @@ def find_offenders(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) ->
                 taken = middle
             else:
                 refused, reason = middle, trial
-        yield Offender(rest[taken], reason, taken)
+        yield PoisonRecord(rest[taken], reason, taken)
         kept += rest[:taken]
         rest = rest[refused:]

@@ -33,22 +33,22 @@ from marketfeed_consumers.database.tables import (
     trade_gaps,
     trades,
 )
-from marketfeed_consumers.errors import StaleKnowledge
+from marketfeed_consumers.errors import StaleRanges
 from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.planning.candles import Candle, candles
 from marketfeed_consumers.planning.conflicts import Conflict
-from marketfeed_consumers.planning.plan import MarkKey, Plan, Rows
-from marketfeed_consumers.planning.stored_ranges import Key, Missing
+from marketfeed_consumers.planning.plan import Plan, RangesKey, Rows
+from marketfeed_consumers.planning.stored_ranges import Key, MissingRange
 from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
 
 M = TypeVar("M", Trade, BookTicker)
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
-POINTS: Final = (
+FAILPOINTS: Final = (
     "begun",
     "offsets set",
     "looked up",
-    "marks set",
+    "high-water marks set",
     "rows copied",
     "derived",
     "dead letters",
@@ -61,7 +61,7 @@ _COPY_PIECE_BYTES: Final = 64 * 1024
 """How much is handed to COPY at once: enough to make the call cheap, little enough for the server to begin."""
 
 
-class OffsetsMoved(Exception):
+class OffsetConflict(Exception):
     """A partition does not stand where the plan goes on from: it is another's now, or the plan is stored."""
 
 
@@ -98,7 +98,7 @@ class Written:
 
 
 @dataclass(slots=True)
-class _LookedUp(Generic[M]):
+class _LookupResult(Generic[M]):
     """What the database said of a table's doubtful messages and repeats.
 
     Attributes:
@@ -121,7 +121,7 @@ def write(
     """Do all of `plan` up to, but not including, COMMIT.
 
     Raises:
-        OffsetsMoved, StaleKnowledge: compare-and-set failed; the transaction must be rolled back.
+        OffsetConflict, StaleRanges: compare-and-set failed; the transaction must be rolled back.
         psycopg.Error: what the database says.
     """
     at("begun")
@@ -131,8 +131,8 @@ def write(
     quotes_found = _look_up(connection, _QUOTES, plan.quotes)
     looked_up, new_quotes = trades_found.new, quotes_found.new
     at("looked up")
-    _set_marks(connection, plan, looked_up, new_quotes)
-    at("marks set")
+    _set_high_water_marks(connection, plan, looked_up, new_quotes)
+    at("high-water marks set")
     written = Written()
     _copy(connection, trades.COPY, [*plan.trades.copy_text, *_texts(trades.copy_text, looked_up)])
     _copy(
@@ -159,12 +159,12 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
     """Set each partition's next offset, if it stands where the plan goes on from and is ours.
 
     Raises:
-        OffsetsMoved: one is not.
+        OffsetConflict: one is not.
     """
-    rows = [(*step, owner.epochs[step.topic, step.partition]) for step in plan.steps]
+    rows = [(*step, owner.epochs[step.topic, step.partition]) for step in plan.offset_advances]
     moved = connection.execute(consumer_offsets.ADVANCE, [owner.group, now_us, *_columns(rows)]).fetchall()
     if len(moved) != len(rows) or ("",) in moved:
-        raise OffsetsMoved
+        raise OffsetConflict
 
 
 class _Lookup(NamedTuple, Generic[M]):
@@ -182,39 +182,41 @@ _QUOTES: Final = _Lookup[BookTicker](
 )
 
 
-def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookedUp[M]:
+def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookupResult[M]:
     """Tell what is stored of the doubtful messages and the repeats of each symbol, and whether it is the same."""
-    found = _LookedUp[M]()
-    keys: list[Key] = list({**rows.doubtful, **rows.repeats})
+    found = _LookupResult[M]()
+    keys: list[Key] = list({**rows.unverified, **rows.possible_duplicates})
     if not keys:
         return found
     id_of = how.id_of
-    questions = [_question(how, rows, key) for key in keys]
+    questions = [_lookup_parameters(how, rows, key) for key in keys]
     with connection.pipeline():
         cursors = [connection.execute(how.query, question) for question in questions]
     for key, cursor in zip(keys, cursors, strict=True):
         stored = {row[0]: how.stored(key, row) for row in cursor}
-        if key in rows.doubtful:
-            found.new[key] = [one for one in rows.doubtful[key] if id_of(one) not in stored]
-            _compare(found, how, (one for one in rows.doubtful[key] if id_of(one) in stored), stored)
+        if key in rows.unverified:
+            found.new[key] = [one for one in rows.unverified[key] if id_of(one) not in stored]
+            _compare(found, how, (one for one in rows.unverified[key] if id_of(one) in stored), stored)
         # A repeat may also be one of a message that this transaction adds.
         _compare(
             found,
             how,
-            rows.repeats.get(key, ()),
+            rows.possible_duplicates.get(key, ()),
             {**{id_of(one): one for one in found.new.get(key, ())}, **stored},
         )
     return found
 
 
-def _question(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
+def _lookup_parameters(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
     """The parameters of the query for one symbol."""
-    ids = [how.id_of(one) for one in rows.doubtful.get(key, ())]
-    ids += [how.id_of(one) for one in rows.repeats.get(key, ())]
+    ids = [how.id_of(one) for one in rows.unverified.get(key, ())]
+    ids += [how.id_of(one) for one in rows.possible_duplicates.get(key, ())]
     return [*key, ids]
 
 
-def _compare(found: _LookedUp[M], how: _Lookup[M], messages: Iterable[M], stored: Mapping[int, M]) -> None:
+def _compare(
+    found: _LookupResult[M], how: _Lookup[M], messages: Iterable[M], stored: Mapping[int, M]
+) -> None:
     for one in messages:
         held = stored.get(how.id_of(one))
         if held is None:
@@ -225,13 +227,13 @@ def _compare(found: _LookedUp[M], how: _Lookup[M], messages: Iterable[M], stored
             found.conflicts.append(Conflict(one, held))
 
 
-def _set_marks(
+def _set_high_water_marks(
     connection: Connection,
     plan: Plan,
     trades_found: Mapping[Key, Sequence[Trade]],
     quotes_found: Mapping[Key, Sequence[BookTicker]],
 ) -> None:
-    def added(key: MarkKey) -> int:
+    def added(key: RangesKey) -> int:
         symbol = key[1:]
         if key[0] == trades.NAME:
             return len(plan.trades.new.get(symbol, ())) + len(trades_found.get(symbol, ()))
@@ -247,10 +249,10 @@ def _set_marks(
             after.last_time_us,
             added(key),
         )
-        for key, (_, after) in plan.marks.items()
+        for key, (_, after) in plan.ranges.items()
     ]
     if rows and connection.execute(high_water_marks.SET, _columns(rows)).rowcount != len(rows):
-        raise StaleKnowledge
+        raise StaleRanges
 
 
 def _texts(copy_text: Callable[[Key, Any], str], found: Mapping[Key, Sequence[Any]]) -> list[bytes]:
@@ -271,7 +273,7 @@ def _joined(pieces: Sequence[bytes]) -> list[bytes]:
     return [whole[start : start + _COPY_PIECE_BYTES] for start in range(0, len(whole), _COPY_PIECE_BYTES)]
 
 
-def _count(written: Written, table: str, rows: Rows[M], found: _LookedUp[M]) -> None:
+def _count(written: Written, table: str, rows: Rows[M], found: _LookupResult[M]) -> None:
     late = sum(map(len, found.new.values()))
     written.inserted[table] = sum(map(len, rows.new.values())) + late
     written.duplicates[table] = rows.duplicates + found.duplicates
@@ -294,8 +296,8 @@ def _merge_tops(connection: Connection, quotes: Sequence[BookTicker]) -> None:
 
 def _record_missing(
     connection: Connection,
-    opened: Sequence[tuple[Key, Missing]],
-    closed: Sequence[tuple[Key, Missing]],
+    opened: Sequence[tuple[Key, MissingRange]],
+    closed: Sequence[tuple[Key, MissingRange]],
     now_us: int,
 ) -> None:
     # Closed first: a range that is split leaves one that begins at the same id.
@@ -326,7 +328,7 @@ def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: 
                 d.value,
                 d.reason,
                 now_us,
-                *(d.trade if d.trade and _can_be_named(connection, d.trade) else [None] * 4),
+                *(d.trade if d.trade and _has_encodable_names(connection, d.trade) else [None] * 4),
             )
             for d in plan.dead_letters
         ]
@@ -336,18 +338,18 @@ def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: 
 def _add_conflicts(connection: Connection, written: Written, now_us: int) -> None:
     of_trades: list[list[object]] = []
     of_quotes: list[list[object]] = []
-    for came, stored in written.conflicts:
-        if isinstance(came, Trade) and isinstance(stored, Trade):
-            of_trades.append(trade_conflicts.parameters(came, stored, now_us))
-        elif isinstance(came, BookTicker) and isinstance(stored, BookTicker):
-            of_quotes.append(quote_conflicts.parameters(came, stored, now_us))
+    for received, stored in written.conflicts:
+        if isinstance(received, Trade) and isinstance(stored, Trade):
+            of_trades.append(trade_conflicts.parameters(received, stored, now_us))
+        elif isinstance(received, BookTicker) and isinstance(stored, BookTicker):
+            of_quotes.append(quote_conflicts.parameters(received, stored, now_us))
     if of_trades:
         connection.cursor().executemany(trade_conflicts.ADD, of_trades)
     if of_quotes:
         connection.cursor().executemany(quote_conflicts.ADD, of_quotes)
 
 
-def _can_be_named(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
+def _has_encodable_names(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
     """Whether the database has the characters of a trade's names: it may have been rejected because it has not."""
     encoding = connection.info.parameter_status("server_encoding")
     return encoding == "UTF8" or (trade[0].isascii() and trade[1].isascii())

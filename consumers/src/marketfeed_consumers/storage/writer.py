@@ -2,7 +2,7 @@
 
 The loop plans and reads Kafka meanwhile; it hands work over with `submit_…` and gets futures back. Whatever the
 database does, a plan ends in one of few ways: stored, StaleKnowledge, BadData, Fenced, or Abandoned when the
-loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `trouble` says why.
+loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `pause_reason` says why.
 """
 
 import random
@@ -17,14 +17,29 @@ import psycopg
 from marketfeed_consumers.database import connections
 from marketfeed_consumers.database.connections import Remedy, remedy
 from marketfeed_consumers.database.dialects import POSTGRESQL
-from marketfeed_consumers.errors import Abandoned, BadData, Fenced, Overtaken, StaleKnowledge, TimedOut
+from marketfeed_consumers.errors import (
+    Abandoned,
+    AlreadyCommitted,
+    DataRejected,
+    Fenced,
+    StaleRanges,
+    TimedOut,
+)
 from marketfeed_consumers.kafka.decode import Partition
-from marketfeed_consumers.kafka.leases import Claimed, Wanted, claim, fenced, overtaken, refuse, stands_after
-from marketfeed_consumers.planning.plan import MarkKey, Plan
-from marketfeed_consumers.planning.stored_ranges import Mark
+from marketfeed_consumers.kafka.leases import (
+    AssignedPartition,
+    Lease,
+    acquire_leases,
+    committed_positions,
+    fencing_reason,
+    is_committed,
+    store_refusals,
+)
+from marketfeed_consumers.planning.plan import Plan, RangesKey
+from marketfeed_consumers.planning.stored_ranges import StoredRanges
 from marketfeed_consumers.storage import transaction
-from marketfeed_consumers.storage.load import load_marks
-from marketfeed_consumers.storage.transaction import Connection, OffsetsMoved, Owner, Written
+from marketfeed_consumers.storage.load import load_stored_ranges
+from marketfeed_consumers.storage.transaction import Connection, OffsetConflict, Owner, Written
 from marketfeed_consumers.world import REAL, World
 from marketfeed_service import logs
 from marketfeed_service.backoff import delays
@@ -32,7 +47,7 @@ from marketfeed_service.backoff import delays
 log = logs.get(__name__)
 T = TypeVar("T")
 
-CLAIM_POINTS: Final = ("claiming", "claimed")
+LEASE_FAILPOINTS: Final = ("acquiring leases", "leases acquired")
 """As transaction.POINTS, on both sides of taking partitions over."""
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
@@ -63,10 +78,10 @@ class Writer:
     """Runs database work one piece at a time, in a thread of its own.
 
     Attributes:
-        trouble: why nothing is stored at the moment; "" when all is well. Read by /readyz.
+        pause_reason: why nothing is stored at the moment; "" when all is well. Read by /readyz.
         retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
         wait: waits for futures of this writer.
-        asked_at: when the database was given the work it has not answered yet, by the monotonic clock.
+        request_started_at: when the database was given the work it has not answered yet, by the monotonic clock.
     """
 
     def __init__(
@@ -74,44 +89,46 @@ class Writer:
         url: str,
         *,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
         at: Callable[[str], None] = lambda _: None,
         world: World = REAL,
     ) -> None:
         self.wait = world.wait
-        self.trouble = ""
+        self.pause_reason = ""
         self.retries: dict[str, int] = {}
-        self.asked_at: float | None = None
+        self.request_started_at: float | None = None
         self._url = url
         self._clock_us = clock_us
-        self._chance = chance or random.Random()  # noqa: S311 - jitter
+        self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._at = at
         self._world = world
         self._connection: Connection | None = None
         self._dialect = POSTGRESQL  # until it is connected
         self._paused = logs.Episode(log, "writes paused", "writes resumed")
         self._give_up = world.make_event()
-        self._broken = False
+        self._failed = False
         self._thread = world.make_thread()
 
-    def submit_claim(self, group: str, owner: str, wanted: Sequence[Wanted]) -> "Future[list[Claimed]]":
+    def submit_acquire(
+        self, group: str, owner: str, assigned: Sequence[AssignedPartition]
+    ) -> "Future[list[Lease]]":
         """Take over partitions."""
 
-        def attempt(connection: Connection) -> list[Claimed]:
-            self._at("claiming")
-            claimed = claim(connection, group, owner, wanted, self._clock_us())
-            self._at("claimed")
-            return claimed
+        def attempt(connection: Connection) -> list[Lease]:
+            self._at("acquiring leases")
+            leases = acquire_leases(connection, group, owner, assigned, self._clock_us())
+            self._at("leases acquired")
+            return leases
 
-        return self._thread.submit(self._persistently, attempt)
+        return self._thread.submit(self._retry, attempt)
 
-    def submit_refuse(self, owner: Owner, reasons: Mapping[Partition, str]) -> "Future[None]":
+    def submit_refusals(self, owner: Owner, reasons: Mapping[Partition, str]) -> "Future[None]":
         """Store why partitions must not be read on from their offsets."""
         return self._thread.submit(
-            self._persistently, lambda connection: refuse(connection, owner, reasons, self._clock_us())
+            self._retry, lambda connection: store_refusals(connection, owner, reasons, self._clock_us())
         )
 
-    def submit_load(self, keys: Sequence[MarkKey]) -> "Future[dict[MarkKey, Mark]]":
+    def submit_load(self, keys: Sequence[RangesKey]) -> "Future[dict[RangesKey, StoredRanges]]":
         """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""
         return self._thread.submit(self._load, keys)
 
@@ -119,16 +136,16 @@ class Writer:
         """Store a plan. After one that failed, those behind it are refused until knowledge is loaded again."""
         return self._thread.submit(self._write, plan, owner)
 
-    def submit_probe(self, plan: Plan, owner: Owner) -> "Future[BadData | None]":
+    def submit_probe(self, plan: Plan, owner: Owner) -> "Future[DataRejected | None]":
         """Try a plan and roll it back: what the database holds against its content."""
         return self._thread.submit(self._probe, plan, owner)
 
     def why_paused(self) -> str:
-        """Why nothing is stored: `trouble`, or that an answer does not come; "" when all is well."""
-        asked_at = self.asked_at
-        seconds = 0.0 if asked_at is None else time.monotonic() - asked_at
-        if self.trouble or seconds <= _SILENT_SECONDS:
-            return self.trouble
+        """Why nothing is stored: `pause_reason`, or that an answer does not come; "" when all is well."""
+        request_started_at = self.request_started_at
+        seconds = 0.0 if request_started_at is None else time.monotonic() - request_started_at
+        if self.pause_reason or seconds <= _SILENT_SECONDS:
+            return self.pause_reason
         return f"the database has not answered for {seconds:.0f} s"
 
     def look(self) -> None:
@@ -141,7 +158,7 @@ class Writer:
         """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
         self._give_up.set()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Try again after `give_up`."""
         self._give_up.clear()
 
@@ -160,24 +177,24 @@ class Writer:
         self._thread.shutdown(wait=True)
         self._disconnect()
 
-    def _load(self, keys: Sequence[MarkKey]) -> dict[MarkKey, Mark]:
-        self._broken = False
-        return self._persistently(lambda connection: load_marks(connection, keys))
+    def _load(self, keys: Sequence[RangesKey]) -> dict[RangesKey, StoredRanges]:
+        self._failed = False
+        return self._retry(lambda connection: load_stored_ranges(connection, keys))
 
     def _write(self, plan: Plan, owner: Owner) -> Stored:
-        if self._broken:
+        if self._failed:
             raise Abandoned
         began = time.monotonic()
         tried: list[Written] = []
         try:
-            written = self._persistently(
+            written = self._retry(
                 lambda connection: self._attempt(connection, plan, owner, tried),
-                distrusting=plan.distrust,
+                verifies_rows=plan.verify_rows,
                 divisible=plan.size > 1,
             )
         except BaseException:
             # Whatever was planned on top of this plan does not hold any more.
-            self._broken = True
+            self._failed = True
             raise
         return Stored(written, self._clock_us(), time.monotonic() - began)
 
@@ -185,95 +202,95 @@ class Writer:
         """One run of the transaction; what it wrote is put into `tried` before COMMIT."""
         try:
             written = transaction.write(connection, plan, owner, self._clock_us(), self._at)
-        except OffsetsMoved:
+        except OffsetConflict:
             connection.rollback()
-            if tried and stands_after(connection, plan, owner):
+            if tried and is_committed(connection, plan, owner):
                 # An earlier attempt was committed without our hearing of it.
                 return tried[-1]
-            raise _moved(connection, plan, owner) from None
+            raise _offset_conflict(connection, plan, owner) from None
         tried.append(written)
         self._at("committing")
         connection.commit()
         self._at("committed")
         return written
 
-    def _probe(self, plan: Plan, owner: Owner) -> BadData | None:
+    def _probe(self, plan: Plan, owner: Owner) -> DataRejected | None:
         def attempt(connection: Connection) -> None:
             try:
                 transaction.write(connection, plan, owner, self._clock_us())
-            except OffsetsMoved:
+            except OffsetConflict:
                 connection.rollback()
-                raise _moved(connection, plan, owner) from None
+                raise _offset_conflict(connection, plan, owner) from None
             if self._dialect.check_deferred:
                 connection.execute(self._dialect.check_deferred)
             connection.rollback()
 
         try:
-            self._persistently(attempt, divisible=plan.size > 1)
-        except BadData as error:
+            self._retry(attempt, divisible=plan.size > 1)
+        except DataRejected as error:
             return error
         return None
 
-    def _persistently(
-        self, action: Callable[[Connection], T], *, distrusting: bool = True, divisible: bool = False
+    def _retry(
+        self, action: Callable[[Connection], T], *, verifies_rows: bool = True, divisible: bool = False
     ) -> T:
         """Run `action` on a connection until the database lets it end.
 
         Args:
             action: a transaction.
-            distrusting: whether it looks every row up.
+            verifies_rows: whether it looks every row up.
             divisible: whether it can be done in parts.
 
         Raises:
             TimedOut: it takes too long for the database, and is divisible.
-            BadData, StaleKnowledge, Fenced: what `action` ends in, when trying again would not change it.
+            DataRejected, StaleRanges, Fenced: what `action` ends in, when trying again would not change it.
             Abandoned: it was told to give up.
         """
-        soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._chance)
-        later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._chance)
+        soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._rng)
+        later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._rng)
         while not self._give_up.is_set():
-            self.asked_at = began = time.monotonic()
+            self.request_started_at = began = time.monotonic()
             try:
                 result = action(self._connected())
             except psycopg.Error as error:
-                self.asked_at = None
-                pause = self._pause_after(error, distrusting, soon, later)
-                if divisible and remedy(error) is Remedy.HALVE:
+                self.request_started_at = None
+                pause = self._pause_after(error, verifies_rows, soon, later)
+                if divisible and remedy(error) is Remedy.SPLIT:
                     raise TimedOut(time.monotonic() - began, connections.explain(error)) from error
                 self._give_up.wait(pause)
             except BaseException:
                 self._roll_back()
                 raise
             else:
-                self._well()
+                self._on_success()
                 return result
             finally:
-                self.asked_at = None
+                self.request_started_at = None
         raise Abandoned
 
     def _pause_after(
-        self, error: psycopg.Error, distrusting: bool, soon: Iterator[float], later: Iterator[float]
+        self, error: psycopg.Error, verifies_rows: bool, soon: Iterator[float], later: Iterator[float]
     ) -> float:
         """Seconds to wait before the next attempt; the connection is ready for it, or dropped."""
         state, what = error.sqlstate or "", remedy(error)
         self.retries[state] = self.retries.get(state, 0) + 1
-        if what is Remedy.DISTRUST and not distrusting:
+        if what is Remedy.VERIFY_ROWS and not verifies_rows:
             self._roll_back()
-            raise StaleKnowledge(distrust=True) from error
-        if what in (Remedy.ISOLATE, Remedy.DISTRUST):
+            raise StaleRanges(verify_rows=True) from error
+        if what in (Remedy.QUARANTINE, Remedy.VERIFY_ROWS):
             self._roll_back()
-            raise BadData(state, connections.explain(error)) from error
+            raise DataRejected(state, connections.explain(error)) from error
         if what is Remedy.RETRY:
             self._roll_back()
             return next(soon)
         reason = f"the database does not take rows: {connections.explain(error)}"
-        self.trouble = reason
+        self.pause_reason = reason
         self._paused.begin(reason=reason, server=connections.server(self._url))
         self._disconnect()
         return next(later)
 
-    def _well(self) -> None:
-        self.trouble = ""
+    def _on_success(self) -> None:
+        self.pause_reason = ""
         self._paused.end(server=connections.server(self._url))
 
     def _connected(self) -> Connection:
@@ -294,7 +311,7 @@ class Writer:
             self._connection = None
 
 
-def _moved(connection: Connection, plan: Plan, owner: Owner) -> Overtaken | Fenced:
+def _offset_conflict(connection: Connection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
     """What it means that the partitions of `plan` do not stand where it goes on from."""
-    positions = overtaken(connection, plan, owner)
-    return Overtaken(positions) if positions else Fenced(fenced(connection, plan, owner))
+    positions = committed_positions(connection, plan, owner)
+    return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

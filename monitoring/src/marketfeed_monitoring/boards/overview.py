@@ -21,8 +21,8 @@ from marketfeed_monitoring.model import Board, Column, Panel, Query, Row
 from marketfeed_monitoring.promql import WORKER, up
 
 _MISSING: Final = (
-    "sum by (namespace, feed, venue, symbol) (max by (namespace, feed, venue, symbol, verdict)"
-    f' (marketfeed_consumer_audit_missing_trades{{{FEEDS},verdict=~"%s"}}))'
+    "sum by (namespace, feed, venue, symbol) (max by (namespace, feed, venue, symbol, resolution)"
+    f' (marketfeed_consumer_audit_missing_trades{{{FEEDS},resolution=~"%s"}}))'
 )
 _READY: Final = f"max by ({WORKER}) (marketfeed_worker_ready{{{FEEDS}}})"
 _DOWN: Final = f"sum(({up('worker', f',{FEEDS}')}) == bool 0)"

@@ -205,8 +205,8 @@ _DATABASE: Final = (
             ),
             Query(
                 expr="max by (namespace, feed, venue, symbol)"
-                f" (sum without (verdict) (marketfeed_consumer_audit_missing_trades"
-                f'{{{FEEDS},verdict=~"unresolved|rejected"}}))'
+                f" (sum without (resolution) (marketfeed_consumer_audit_missing_trades"
+                f'{{{FEEDS},resolution=~"unresolved|rejected"}}))'
             ),
             Query(
                 expr="max by (namespace, feed, venue, symbol)"

@@ -12,7 +12,7 @@ import msgspec
 
 from marketfeed_operator.api.venue import ASSET_PATTERN, SYMBOL_PATTERN
 from marketfeed_service.http_body import BadBody
-from marketfeed_wire.codec import UNREADABLE
+from marketfeed_wire.codec import INVALID_MESSAGE_ERRORS
 
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 2_000_000
@@ -64,7 +64,7 @@ def read_exchange_info(body: bytes) -> Listed:
     for raw in entries:
         try:
             entry = msgspec.json.decode(raw, type=_Entry)
-        except UNREADABLE:
+        except INVALID_MESSAGE_ERRORS:
             skipped += 1
             continue
         readable = (

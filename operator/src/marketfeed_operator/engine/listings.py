@@ -18,7 +18,7 @@ from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.observed import Key, Listing
 from marketfeed_operator.text import printable
 from marketfeed_service import logs
-from marketfeed_service.http_body import decoded
+from marketfeed_service.http_body import decode_body
 
 log = logs.get(__name__)
 
@@ -157,4 +157,4 @@ async def listed(session: aiohttp.ClientSession, base: str) -> Listed:
     async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
             raise ValueError(f"HTTP {response.status}")
-        return await decoded(response, read_exchange_info, max_bytes=MAX_BYTES)
+        return await decode_body(response, read_exchange_info, max_bytes=MAX_BYTES)

@@ -15,7 +15,7 @@ from marketfeed_operator.observed import Key, PodFacts, PodReport
 from marketfeed_operator.store import Store
 from marketfeed_operator.text import printable
 from marketfeed_service import logs
-from marketfeed_service.http_body import BadBody, decoded
+from marketfeed_service.http_body import BadBody, decode_body
 
 log = logs.get(__name__)
 
@@ -144,7 +144,7 @@ class Reports:
                 if response.status != 200:
                     return None, ""
                 decode = lambda body: report_of(pod.component, body)  # noqa: E731 - bound to this pod
-                return await decoded(response, decode, max_bytes=MAX_BYTES), ""
+                return await decode_body(response, decode, max_bytes=MAX_BYTES), ""
         except BadBody as error:
             return None, printable(f"{error}", 200)
         except TimeoutError:

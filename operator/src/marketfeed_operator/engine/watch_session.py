@@ -20,7 +20,7 @@ from marketfeed_operator.pages import (
     MAX_OBJECT_BYTES,
     MAX_PAGE_BYTES,
     Object,
-    decoded,
+    decode_body,
     read_at_most,
     taken,
 )
@@ -92,7 +92,7 @@ async def _page(
             limits[request.url.path] = (
                 min(2 * limit, WATCH_PAGE) if len(text) * 2 <= MAX_PAGE_BYTES else limit
             )
-            page = await decoded(partial(taken, text, trim, limit))
+            page = await decode_body(partial(taken, text, trim, limit))
             cast("_ShallowResponse", response).page = {**page.head, "items": page.items}
             return response
         if limit == 1:
@@ -152,7 +152,7 @@ class _NotedStream:
 
     async def _event(self, line: bytes) -> bytes:
         made = partial(_trimmed, line, self._trim)
-        return made() if len(line) < LARGE_BYTES else await decoded(made)
+        return made() if len(line) < LARGE_BYTES else await decode_body(made)
 
 
 def _trimmed(line: bytes, trim: Trim | None) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from marketfeed_operator.engine.scopes import Scope
-from marketfeed_service.health import Verdict
+from marketfeed_service.health import ProbeResult
 
 INACTIVITY_SECONDS: Final = 70.0
 """kopf's inactivity timeout, slightly above the one-minute interval of bookmarks."""
@@ -56,13 +56,13 @@ class Watches:
         """Return the age of the oldest watch; 0 when none runs. Thread-safe."""
         return self._now() - min(dict(self._last).values(), default=self._now())
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ProbeResult:
         """Return whether all watches are within the deadline; true when none runs."""
         known = dict(self._last)
         if not known:
-            return Verdict(True)
+            return ProbeResult(True)
         (_, path), seen = min(known.items(), key=lambda each: each[1])
         age = self._now() - seen
         if age <= self._deadline_seconds:
-            return Verdict(True)
-        return Verdict(False, f"the watch of {path} has received nothing for {age:.0f} s")
+            return ProbeResult(True)
+        return ProbeResult(False, f"the watch of {path} has received nothing for {age:.0f} s")

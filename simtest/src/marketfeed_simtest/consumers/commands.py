@@ -78,7 +78,7 @@ class Commands:
         return True
 
     def _do(self, fault: EachFault, connection: Any, dialect: Dialect) -> None:
-        retry = consumer_database.again(connection, self._rng)
+        retry = consumer_database.retry_conflicts(connection, self._rng)
         match fault:
             case faults.Retain():
                 self._retain(fault, connection, retry)
@@ -138,7 +138,7 @@ class Commands:
         judge_audit(self._oracle, report)
 
     def _reset(self, connection: Any, group: str, topic: str) -> None:
-        retry = consumer_database.again(connection, self._rng)
+        retry = consumer_database.retry_conflicts(connection, self._rng)
         admin: Any = Admin(self._tasks, self._brokers, Reach(self._brokers))
         retry(
             lambda: offsets.reset(

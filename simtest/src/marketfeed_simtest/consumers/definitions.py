@@ -137,7 +137,7 @@ def judge_audit(oracle: Oracle, report: Report) -> None:
     for hour in report.hours:
         for span in hour.missing:
             for one in range(span.first_id, span.last_id + 1):
-                named[hour.venue, hour.symbol, hour.id_series][one] = span.verdict
+                named[hour.venue, hour.symbol, hour.id_series][one] = span.resolution
     is_whole = True
     for symbol, ids in _by_symbol(oracle.ever["trades"]).items():
         is_whole = _judge_named(oracle, report, symbol, ids, named[symbol]) and is_whole

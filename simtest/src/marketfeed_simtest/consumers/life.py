@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from marketfeed_consumers.consumer import Loop
+from marketfeed_consumers.consumer import Consumer
 from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
@@ -84,7 +84,7 @@ class Life:
         self.reach = Reach(brokers)
         self.client: Client | None = None
         self._settings = read_settings(group_name, plan.batch_rows, plan.linger_ms)
-        self._chance = random.Random(f"{plan.seed} {name}")  # noqa: S311 - jitter
+        self._rng = random.Random(f"{plan.seed} {name}")  # noqa: S311 - jitter
         self._tasks = tasks
         self._brokers = brokers
         self._group = group
@@ -92,7 +92,7 @@ class Life:
         self._step_seconds = step_seconds
         self._on_hint = on_hint
         self._on_end = on_end
-        self._loop: Loop | None = None
+        self._loop: Consumer | None = None
         self._own: list[Task] = []
         self._connections: list[Any] = []
         self._is_cut = tasks.event()
@@ -131,9 +131,9 @@ class Life:
         )
         writer = Writer(
             "postgresql://database.invalid/market",
-            clock_us=self._tasks.clock.wall_us, chance=self._chance, at=self._at, world=world,
+            clock_us=self._tasks.clock.wall_us, rng=self._rng, at=self._at, world=world,
         )  # fmt: skip
-        self._loop = Loop(self._settings, writer, State(), name=self.name, world=world)
+        self._loop = Consumer(self._settings, writer, State(), name=self.name, world=world)
         if self.is_stopping:
             self._loop.stop()
         try:
@@ -161,7 +161,7 @@ class Life:
 
     def _at(self, point: str) -> None:
         """Run a step of a transaction, during which others run."""
-        if point in ("committed", "claimed"):
+        if point in ("committed", "leases acquired"):
             self._database.look()
         seconds = self._step_seconds()
         if seconds and self._is_cut.wait(seconds):

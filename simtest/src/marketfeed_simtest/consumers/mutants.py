@@ -34,14 +34,14 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "an outcome that was unknown is not asked for",
         "storage/writer.py",
-        "if tried and stands_after(connection, plan, owner):",
+        "if tried and is_committed(connection, plan, owner):",
         "if False:",
         survives="the batch is read again from where it stands in the database: only what was counted differs",
     ),
     _mutant(
         "an earlier commit of one's own is taken for another's",
         "storage/writer.py",
-        "    positions = overtaken(connection, plan, owner)\n",
+        "    positions = committed_positions(connection, plan, owner)\n",
         "    positions = {}\n",
     ),
     _mutant(
@@ -65,7 +65,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "what was dropped is not read again",
         "storage/pipeline.py",
-        "            self._reader.read_again(self._positions)\n",
+        "            self._reader.rewind(self._positions)\n",
         "            pass\n",
     ),
     _mutant(
@@ -77,9 +77,9 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "a revocation does not wait for what is in flight",
         "kafka/group_member.py",
-        "    def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:\n"
-        "        self._storing.settle(seconds)\n",
-        "    def _let_go(self, partitions: list[TopicPartition], seconds: float) -> None:\n        pass\n",
+        "    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:\n"
+        "        self._storing.drain(seconds)\n",
+        "    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:\n        pass\n",
     ),
     _mutant(
         "a batch in whose middle partitions are revoked is stored",
@@ -90,32 +90,33 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "a truncated log is read on from the stored offset",
         "kafka/truncation.py",
-        "                found[partition] = truncated(*partition, asked[partition].next_offset, error.str())\n",
+        "                found[partition] = truncation_refusal(*partition, asked[partition].next_offset, "
+        "error.str())\n",
         "                pass\n",
     ),
     _mutant(
         "a refusal is not stored",
         "kafka/group_member.py",
-        "            self._waiting.in_callback(self._writer.submit_refuse(owner, ours), _REFUSE_SECONDS)\n",
+        "            self._waiting.wait_in_callback(self._writer.submit_refusals(owner, ours), _REFUSAL_SECONDS)\n",
         "            pass\n",
     ),
     _mutant(
         "a topic that was created again is read on at start",
         "kafka/leases.py",
-        "if topic_id and wanted.topic_id and topic_id != wanted.topic_id:",
+        "if topic_id and assigned.topic_id and topic_id != assigned.topic_id:",
         "if False:",
     ),
     _mutant(
         "a start does not look whether Kafka has deleted records",
         "kafka/leases.py",
-        "    if next_offset < wanted.low:\n",
+        "    if next_offset < assigned.low:\n",
         "    if False:\n",
         survives="Kafka's client says so as soon as it reads, and that is a refusal, too",
     ),
     _mutant(
         "reading is not ended by a log that is lost",
         "kafka/reader.py",
-        "            raise LogLost({partition: truncated(*partition, progress.next_offset, error.str())})\n",
+        "            raise LogLost({partition: truncation_refusal(*partition, owned.next_offset, error.str())})\n",
         "            return\n",
     ),
     _mutant(
@@ -133,14 +134,14 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "what cannot be decoded is dropped",
         "kafka/decode.py",
-        "                self.dead_letters.append(dead(record, str(error), table))\n        return messages",
+        "                self.dead_letters.append(dead_letter(record, str(error), table))\n        return messages",
         "                pass\n        return messages",
     ),
     _mutant(
         "the neighbour of a refused message is rejected",
         "storage/quarantine.py",
-        "        yield Offender(rest[taken], reason, taken)",
-        "        yield Offender(rest[taken - 1], reason, taken)",
+        "        yield PoisonRecord(rest[taken], reason, taken)",
+        "        yield PoisonRecord(rest[taken - 1], reason, taken)",
     ),
     _mutant(
         "a dead letter is stored, and its record too",
@@ -151,7 +152,8 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "a hole is not noted",
         "planning/stored_ranges.py",
-        "        opened = (Missing(mark.last_id + 1, first.trade_id - 1, mark.last_time_us, first.trade_time_us),)\n",
+        "        opened = (\n            MissingRange(ranges.last_id + 1, first.trade_id - 1, ranges.last_time_us, "
+        "first.trade_time_us),\n        )\n",
         "        opened = ()\n",
     ),
     _mutant(
@@ -171,7 +173,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "control records at the end are not passed",
         "kafka/monitor.py",
-        "            self._passed(passed)\n",
+        "            self._on_read_to_end(on_read_to_end)\n",
         "            pass\n",
     ),
     _mutant(
@@ -201,14 +203,14 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     _mutant(
         "a topic whose log has grown is refused",
         "kafka/leases.py",
-        "    if next_offset > wanted.high:\n",
-        "    if next_offset > wanted.high or wanted.high > next_offset + 40:\n",
+        "    if next_offset > assigned.high:\n",
+        "    if next_offset > assigned.high or assigned.high > next_offset + 40:\n",
     ),
     _mutant(
         "candles are made anew of what retention has left",
         "admin/rebuild.py",
-        'bounds = {**symbol, **stretch._asdict(), "from_us": max(stretch.from_us, whole_from_us)}',
-        'bounds = {**symbol, **stretch._asdict(), "from_us": stretch.from_us}',
+        'bounds = {**symbol, **chunk._asdict(), "from_us": max(chunk.from_us, whole_from_us)}',
+        'bounds = {**symbol, **chunk._asdict(), "from_us": chunk.from_us}',
     ),
     _mutant(
         "reset-offsets to earliest goes to the end",

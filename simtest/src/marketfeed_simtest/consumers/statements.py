@@ -283,7 +283,7 @@ def _add_conflict(table: str, columns: Sequence[str], key: Sequence[str]) -> Sta
 _TRADE_CONTENT: Final = ("trade_id", "price", "qty", "buyer_is_maker", "trade_time_us")
 _QUOTE_CONTENT: Final = ("update_id", "bid_price", "bid_qty", "ask_price", "ask_qty")
 _EXACT: Final[dict[str, Statement]] = {
-    consumer_offsets.CLAIM: _claim,
+    consumer_offsets.ACQUIRE: _claim,
     consumer_offsets.BEGIN: _begin_offsets,
     consumer_offsets.IDENTIFY: _identify,
     consumer_offsets.REFUSE: _refuse,

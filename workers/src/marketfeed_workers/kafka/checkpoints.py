@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from marketfeed_wire import (
-    Progress,
-    QuoteProgress,
+    Checkpoint,
+    QuoteCheckpoint,
+    checkpoint_key,
     encode,
-    progress_key,
-    quote_progress_key,
+    quote_checkpoint_key,
 )
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.publisher import Publisher
@@ -55,7 +55,7 @@ class CheckpointPublisher:
                 continue
             self._published[name] = trade_id
             is_newest = flow is not None and flow.sequence.newest == trade_id
-            progress = Progress(
+            progress = Checkpoint(
                 self._venue,
                 symbol,
                 trade_id,
@@ -63,7 +63,7 @@ class CheckpointPublisher:
                 id_series,
                 flow.last_trade_time_us if flow is not None and is_newest else None,
             )
-            records.append({"value": encode(progress), "key": progress_key(self._venue, symbol, id_series)})
+            records.append({"value": encode(progress), "key": checkpoint_key(self._venue, symbol, id_series)})
         records += self._quotes(now_us, all_of_them=is_final or self._calls % QUOTE_CHECKPOINT_INTERVAL == 0)
         self._calls += 1
         if records:
@@ -78,8 +78,8 @@ class CheckpointPublisher:
             if flow.last_update_id < 0 or published == now or not (all_of_them or is_new_series):
                 continue
             self._published_quotes[symbol] = now
-            checkpoint = QuoteProgress(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
+            checkpoint = QuoteCheckpoint(self._venue, symbol, flow.last_update_id, flow.quote_series, now_us)
             yield {
                 "value": encode(checkpoint),
-                "key": quote_progress_key(self._venue, symbol, flow.quote_series),
+                "key": quote_checkpoint_key(self._venue, symbol, flow.quote_series),
             }

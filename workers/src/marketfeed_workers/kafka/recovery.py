@@ -17,13 +17,13 @@ from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
 from marketfeed_service.kafka import client_config
 from marketfeed_wire import (
+    Checkpoint,
     DecodeError,
     Gap,
-    Progress,
-    QuoteProgress,
+    QuoteCheckpoint,
+    decode_checkpoint,
     decode_gap,
-    decode_progress,
-    decode_quote_progress,
+    decode_quote_checkpoint,
 )
 from marketfeed_workers.settings import WorkerSettings
 
@@ -42,9 +42,9 @@ class RecoveredState:
     """Symbol -> time of its acknowledgement."""
     gaps: dict[str, dict[int, Gap]] = field(default_factory=lambda: defaultdict(dict))
     """Symbol -> first id -> newest record of the gap, of the newest series with such a gap."""
-    checkpoints: dict[str, Progress] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     """Symbol -> newest checkpoint."""
-    quotes: dict[str, QuoteProgress] = field(default_factory=dict)
+    quotes: dict[str, QuoteCheckpoint] = field(default_factory=dict)
     """Symbol -> newest checkpoint of its quotes."""
 
     def newest_series(self, symbol: str) -> int:
@@ -55,7 +55,7 @@ class RecoveredState:
         return max(published, default=0)
 
     def _add_quote_checkpoint(self, venue: str, value: bytes) -> None:
-        progress = decode_quote_progress(value)
+        progress = decode_quote_checkpoint(value)
         known = self.quotes.get(progress.symbol)
         if progress.venue == venue and (
             known is None or (progress.id_series, progress.update_id) >= (known.id_series, known.update_id)
@@ -67,7 +67,7 @@ class RecoveredState:
         if b'"update_id"' in value:
             self._add_quote_checkpoint(venue, value)
             return
-        progress = decode_progress(value)
+        progress = decode_checkpoint(value)
         known = self.checkpoints.get(progress.symbol)
         # One of two workers of a symbol may be behind, or still publish the series that has ended. Records of different
         # keys, and therefore partitions, are read in any order.

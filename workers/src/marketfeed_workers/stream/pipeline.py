@@ -18,15 +18,15 @@ from marketfeed_wire import (
     MAX_ID,
     MAX_RAW_BYTES,
     BookTicker,
+    Checkpoint,
     Gap,
-    Progress,
-    QuoteProgress,
+    QuoteCheckpoint,
     RejectedMessage,
     Trade,
+    checkpoint_key,
     encode,
     gap_key,
     key_for,
-    progress_key,
     same_trade,
 )
 from marketfeed_workers.connection.transports.socket import Socket
@@ -460,10 +460,10 @@ class Pipeline:
         """
         flow.first_trades.append(trade)
         if len(flow.first_trades) == 1 and flow.first_id is None:
-            checkpoint = Progress(
+            checkpoint = Checkpoint(
                 self._venue, flow.symbol, trade.trade_id - 1, now_us, id_series=flow.id_series
             )
-            key = progress_key(self._venue, flow.symbol, flow.id_series)
+            key = checkpoint_key(self._venue, flow.symbol, flow.id_series)
             record: Record = {"value": encode(checkpoint), "key": key}
             begun = partial(self._due.append, partial(self._publish_first_trades, flow))
             self._publisher.publish(self._counters.progress, [record], now_us, {}, begun)
@@ -479,7 +479,7 @@ class Pipeline:
         self, flow: SymbolFlow, first_id: int, now_us: int, on_acknowledged: Callable[[], None]
     ) -> None:
         """Publish a checkpoint of the start of a series; call `on_acknowledged` after its acknowledgement."""
-        checkpoint = Progress(
+        checkpoint = Checkpoint(
             self._venue,
             flow.symbol,
             max(0, first_id - 1),
@@ -487,7 +487,7 @@ class Pipeline:
             id_series=flow.id_series,
             next_id=first_id if first_id == 0 else None,
         )
-        key = progress_key(self._venue, flow.symbol, flow.id_series)
+        key = checkpoint_key(self._venue, flow.symbol, flow.id_series)
         record: Record = {"value": encode(checkpoint), "key": key}
         self._publisher.publish(
             self._counters.progress, [record], now_us, {}, partial(self._due.append, on_acknowledged)
@@ -847,7 +847,7 @@ class Pipeline:
         return found
 
     def decide_quotes(
-        self, flow: SymbolFlow, low: LowQuotes, decision: SeriesDecision, known: QuoteProgress | None = None
+        self, flow: SymbolFlow, low: LowQuotes, decision: SeriesDecision, known: QuoteCheckpoint | None = None
     ) -> None:
         """Begin a new series with the held quotes, or skip them as quotes of a lagging connection.
 
@@ -871,7 +871,7 @@ class Pipeline:
             lagging.end(symbol=symbol)
 
     def _begin_quote_series(
-        self, flow: SymbolFlow, low: LowQuotes, known: QuoteProgress | None = None
+        self, flow: SymbolFlow, low: LowQuotes, known: QuoteCheckpoint | None = None
     ) -> None:
         flow.low_quotes = None
         self._end_lagging(flow.symbol)

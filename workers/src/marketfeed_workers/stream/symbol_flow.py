@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from marketfeed_wire import BookTicker, Gap, Progress, QuoteProgress, Trade, encode, is_decimal
+from marketfeed_wire import BookTicker, Checkpoint, Gap, QuoteCheckpoint, Trade, encode, is_decimal
 from marketfeed_workers.stream.gaps import FROM_STREAM, GapEntry, restore
 from marketfeed_workers.stream.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_workers.stream.id_series import FRESH_US, MS_US, LowQuotes, SuspectedReset
@@ -111,7 +111,7 @@ class SymbolFlow:
         self.id_series = id_series
         self.__post_init__()
 
-    def resume_series(self, checkpoint: Progress | None, quotes: QuoteProgress | None) -> None:
+    def resume_series(self, checkpoint: Checkpoint | None, quotes: QuoteCheckpoint | None) -> None:
         """Continue the id series of the checkpoints."""
         if checkpoint is not None:
             self.id_series = checkpoint.id_series

@@ -64,7 +64,7 @@ def to_head(
             who = re.sub(r" for \d+ s", "", held)
             if who != told:
                 log.warning(
-                    "migration waits for a lock",
+                    "waiting for a lock of the migration",
                     tables=", ".join(timeout.tables),
                     holders=held,
                     seconds_left=round(deadline - clock()),

@@ -12,7 +12,7 @@ from typing import Final
 
 NAME: Final = "consumer_offsets"
 
-CLAIM: Final = """
+ACQUIRE: Final = """
 UPDATE consumer_offsets SET epoch = epoch + 1, owner = %s, updated_time_us = %s
 WHERE consumer_group = %s AND topic = %s AND "partition" = %s
 RETURNING epoch, next_offset, topic_id, leader_epoch, refusal

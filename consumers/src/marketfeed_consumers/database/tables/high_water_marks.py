@@ -17,7 +17,8 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[]) AS asked (table_name,
 JOIN high_water_marks AS m USING (table_name, venue, symbol, id_series)
 LEFT JOIN retention_state AS r USING (table_name, venue, symbol, id_series)
 """
-"""The last column is what `Mark.expired_before_us` says: of trades, which must not come back, by the highest limit
+"""The last column is what `StoredRanges.expired_before_us` says: of trades, which must not come back, by the highest
+limit
 that there ever was; of quotes, which may, by that of the newest run.
 """
 

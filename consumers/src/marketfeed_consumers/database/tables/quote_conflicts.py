@@ -31,10 +31,10 @@ DELETE FROM quote_conflicts WHERE ({_KEY}) IN (
 """  # noqa: S608 - names of columns, all ours
 
 
-def parameters(came: BookTicker, stored: BookTicker, now_us: int) -> list[object]:
+def parameters(received: BookTicker, stored: BookTicker, now_us: int) -> list[object]:
     """What `ADD` takes."""
     return [
-        *(getattr(came, name) for name in book_tickers.COLUMNS),
+        *(getattr(received, name) for name in book_tickers.COLUMNS),
         *(getattr(stored, name) for name in _STORED),
         now_us,
     ]

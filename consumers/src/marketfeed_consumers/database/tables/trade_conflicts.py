@@ -31,10 +31,10 @@ DELETE FROM trade_conflicts WHERE ({_KEY}) IN (
 """  # noqa: S608 - names of columns, all ours
 
 
-def parameters(came: Trade, stored: Trade, now_us: int) -> list[object]:
+def parameters(received: Trade, stored: Trade, now_us: int) -> list[object]:
     """What `ADD` takes."""
     return [
-        *(getattr(came, name) for name in trades.COLUMNS),
+        *(getattr(received, name) for name in trades.COLUMNS),
         *(getattr(stored, name) for name in _STORED),
         now_us,
     ]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from marketfeed_wire.messages import Name
-from marketfeed_workers.venues.binance_spot.rows import UNREADABLE
+from marketfeed_workers.venues.binance_spot.rows import INVALID_MESSAGE_ERRORS
 from marketfeed_workers.venues.venue import SymbolInfo
 
 T = TypeVar("T")
@@ -68,11 +68,11 @@ def read_listing(body: bytes) -> Listing:
     refused: list[str] = []
     try:
         info = _typed.decode(body)
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         raw = _any.decode(body)
         try:
             limits = _list.decode(raw.rate_limits)
-        except UNREADABLE as error:
+        except INVALID_MESSAGE_ERRORS as error:
             limits = []
             refused.append(f"rateLimits: {error}: {bytes(raw.rate_limits)[:100]!r}")
         info = _ExchangeInfo(_each(_symbol, raw.symbols, refused), _each(_limit, limits, refused))
@@ -85,7 +85,7 @@ def _each(decoder: "msgspec.json.Decoder[T]", raws: list[msgspec.Raw], refused: 
     for raw in raws:
         try:
             found.append(decoder.decode(raw))
-        except UNREADABLE as error:
+        except INVALID_MESSAGE_ERRORS as error:
             refused.append(f"{error}: {bytes(raw)[:100]!r}")
     return found
 

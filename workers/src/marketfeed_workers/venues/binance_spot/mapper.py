@@ -215,10 +215,10 @@ def _decoded(decode: Callable[[bytes], Sequence[_T]], frames: list[bytes], start
     if not frames:
         return []
     joined = b"[%b]" % b",".join(frames)
-    decoded = decode(joined)
-    if joined.count(start) != len(frames) or len(decoded) != len(frames):
+    decode_body = decode(joined)
+    if joined.count(start) != len(frames) or len(decode_body) != len(frames):
         raise _TypeMismatch
-    return decoded
+    return decode_body
 
 
 class _TypeMismatch(Exception):

@@ -27,7 +27,7 @@ from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing
 from marketfeed_workers.venues.binance_spot.rows import (
-    UNREADABLE,
+    INVALID_MESSAGE_ERRORS,
     AggregateRow,
     Page,
     Row,
@@ -387,7 +387,7 @@ class BinanceRest:
             if len(body) > _OFF_LOOP_BYTES:
                 return await asyncio.to_thread(decode, body)
             return decode(body)
-        except UNREADABLE as error:
+        except INVALID_MESSAGE_ERRORS as error:
             raise Unreachable("bad_answer", f"{url} returned an invalid response: {error}") from None
 
 
@@ -395,7 +395,7 @@ def _code(body: bytes) -> int | None:
     """Return the venue's error code in the body of an error response; None if there is none."""
     try:
         return _error.decode(body).code
-    except UNREADABLE:
+    except INVALID_MESSAGE_ERRORS:
         return None
 
 

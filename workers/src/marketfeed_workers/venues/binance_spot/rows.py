@@ -18,7 +18,7 @@ from marketfeed_workers.venues.clock import EARLIEST_US
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^([0-9]+\.?[0-9]*|\.[0-9]+)$", max_length=64)]
 
 # RecursionError: msgspec raises it for deeply nested values, also inside ignored fields.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+INVALID_MESSAGE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TradeRow(msgspec.Struct, rename="camel"):
@@ -119,7 +119,7 @@ class RowReader(Generic[Row]):
         try:
             found: Sequence[Row | str] = self._all.decode(body)
             raws: Sequence[bytes] = ()
-        except UNREADABLE:
+        except INVALID_MESSAGE_ERRORS:
             raws = [bytes(raw) for raw in _raws.decode(body)]
             found = [self._row(raw) for raw in raws]
         page: Page[Row] = Page([], [], [])
@@ -140,13 +140,13 @@ class RowReader(Generic[Row]):
     def _row(self, raw: bytes) -> Row | str:
         try:
             return self._one.decode(raw)
-        except UNREADABLE as error:
+        except INVALID_MESSAGE_ERRORS as error:
             return f"{error}: {raw[:200]!r}"
 
     def _span(self, raw: bytes) -> IdRange | None:
         try:
             return self._ids.decode(raw).ids
-        except UNREADABLE:
+        except INVALID_MESSAGE_ERRORS:
             return None
 
 
