@@ -17,7 +17,8 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.connection import connection as connections
-from marketfeed_workers.connection.connection import ConnectionParts
+from marketfeed_workers.connection import warm_up
+from marketfeed_workers.connection.parts import ConnectionParts
 from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.connection.transports.picows_socket import open_socket
 from marketfeed_workers.counters import Counters, StreamCounters
@@ -168,7 +169,7 @@ class Rig:
 async def rig(
     make_settings: MakeSettings, shared_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Rig]:
-    monkeypatch.setattr(connections, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(warm_up, "SETTLE_SECONDS", 0.3)
     venue = Venue()
     async with serve(
         venue.handle, "127.0.0.1", 0, process_request=venue.gate, ping_interval=None, close_timeout=1
@@ -296,7 +297,7 @@ async def test_rotation_keeps_the_connection_with_messages_the_new_one_does_not_
     rig.streams.lively = of("AAA")
     rig.pool.connections[0].rotate("test")
     await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
-    await asyncio.sleep(2 * connections.SETTLE_SECONDS)  # later messages were not in flight
+    await asyncio.sleep(2 * warm_up.SETTLE_SECONDS)  # later messages were not in flight
     rig.streams.received["aaa@trade"] += 1  # over the old one only
     rig.streams.lively = set()
     await until_async(lambda: rig.counters.failures["stream_stalled"] >= 1, "the refusal of the new one")

@@ -11,8 +11,9 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_wire import Trade, decode_trade, encode, key_for
 from marketfeed_workers.counters import StreamCounters
+from marketfeed_workers.kafka.delivery_report import Record
 from marketfeed_workers.kafka.producer_config import producer_config
-from marketfeed_workers.kafka.publisher import Publisher, Record
+from marketfeed_workers.kafka.publisher import Publisher
 
 MESSAGE_TOO_LARGE = 10  # error codes of the Kafka protocol
 NOT_LEADER = 6

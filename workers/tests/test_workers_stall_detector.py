@@ -81,7 +81,7 @@ class Watch:
         """Observe for so many seconds, and run the due probes."""
         for _ in range(1 + int(seconds / CHECK_SECONDS)):
             for stream in self.streams.observe():
-                await self.streams._probe(stream, self.streams._streams[stream])
+                await self.streams._run_probe(stream, self.streams._streams[stream])
             self.now += CHECK_SECONDS
 
     def state(self, kind: str) -> str:
@@ -136,10 +136,10 @@ async def test_stall_detector_symbol_added_again_during_a_probe(watch: Watch) ->
     liveness = watch.streams._streams[TRADES]
     for _ in range(2):
         watch.venue.trade()
-        await watch.streams._probe(TRADES, liveness)
+        await watch.streams._run_probe(TRADES, liveness)
     watch.venue.asked.clear()
     answer = watch.venue.pending = asyncio.Event()
-    probe = asyncio.create_task(watch.streams._probe(TRADES, liveness))
+    probe = asyncio.create_task(watch.streams._run_probe(TRADES, liveness))
     await watch.venue.asked.wait()
     watch.rig.pipeline.remove_symbol(SYMBOL)
     watch.streams.observe()

@@ -214,7 +214,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "acknowledged counts one too many",
-        "kafka/publisher.py",
+        "kafka/delivery_report.py",
         "self._stream.acknowledged += size - ",
         "self._stream.acknowledged += 1 + size - ",
     ),

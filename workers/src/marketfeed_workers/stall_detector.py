@@ -5,9 +5,8 @@ the venue's newest trade or best bid and ask over REST.
 """
 
 import asyncio
-import math
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from marketfeed_service import logs
 from marketfeed_wire import Trade
@@ -15,30 +14,19 @@ from marketfeed_wire.status import StreamStatus
 from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.connection.session import Session
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.stream.liveness import StreamLiveness
+from marketfeed_workers.stream.liveness import DESCRIPTIONS, StreamLiveness
 from marketfeed_workers.stream.pipeline import Pipeline
-from marketfeed_workers.stream.symbol_flow import SymbolFlow
-from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, Unreachable, VenueError
+from marketfeed_workers.stream_probe import MAX_PROBES, StreamId, StreamProbe
+from marketfeed_workers.venues.errors import Limited, Refused, VenueError
 from marketfeed_workers.venues.monitor import VenueMonitor
-from marketfeed_workers.venues.venue import BestQuote, Fetched, StreamKind, Venue, VenueRest, kinds_of
+from marketfeed_workers.venues.venue import BestQuote, StreamKind, Venue, VenueRest, kinds_of
 
 log = logs.get(__name__)
 
 CHECK_SECONDS: Final = 0.25
-MAX_PROBES: Final = 2
-"""Concurrent requests: a stalled connection is detected by its first streams."""
 ROTATE_REJECTING_SECONDS: Final = 60.0
 """Interval of rotating a connection whose messages are all rejected: a new one may be correct, for example if the venue
 ignored the time unit requested at the handshake."""
-PROBE_SECONDS: Final = 10.0
-"""Timeout of REST including rate limiting."""
-
-
-class StreamId(NamedTuple):
-    """A stream of a symbol."""
-
-    symbol: str
-    kind: StreamKind
 
 
 class StallDetector:
@@ -55,7 +43,7 @@ class StallDetector:
         symbols: VenueMonitor,
     ) -> None:
         self._venue = venue
-        self._rest = rest
+        self._probe = StreamProbe(rest, pipeline, monotonic)
         self._pipeline = pipeline
         self._counters = counters
         self._monotonic = monotonic
@@ -70,8 +58,6 @@ class StallDetector:
         self._unverified: dict[StreamId, logs.Episode] = {}
         self._rejecting_since: dict[Session, float] = {}
         self._observed_at = monotonic()
-        self._places = asyncio.Semaphore(MAX_PROBES)
-        self._refused_until = -math.inf
         self._now = 0.0
 
     def watch(self, pool: ConnectionPool) -> None:
@@ -84,7 +70,7 @@ class StallDetector:
         async with asyncio.TaskGroup() as probes:
             while True:
                 for stream in self.observe():
-                    probe = self._probe(stream, self._streams[stream])
+                    probe = self._run_probe(stream, self._streams[stream])
                     self._probes[stream] = probes.create_task(probe, name=f"probe-{stream.symbol}")
                 await asyncio.sleep(CHECK_SECONDS)
 
@@ -103,13 +89,13 @@ class StallDetector:
             liveness.observe(self._seen(stream), self._now)
             self._update_episode(stream, liveness)
             if liveness.state == "live":
-                self._end_unverified(stream)
+                self._end(self._unverified, stream)
             if self._is_broken(stream) and not was_broken:
                 self._replace(stream, f"{liveness.state}_stream")
         self._rotate_rejecting()
         self._symbols.check_deliveries()
         self._probes = {stream: probe for stream, probe in self._probes.items() if not probe.done()}
-        if self._pipeline.paused or monotonic < self._refused_until:
+        if self._pipeline.paused or self._probe.is_refused:
             return []
         delisted = self._symbols.delisted  # REST has no data of them
         due = [
@@ -126,33 +112,31 @@ class StallDetector:
         """Return why a stream of a listed symbol is not ready, "" if all are. For any thread."""
         delisted = self._symbols.delisted
         descriptions = [
-            f"{self._name(stream)} {_DESCRIPTIONS[liveness.state]}"
+            f"{self._name(stream)} {DESCRIPTIONS[liveness.state]}"
             for stream, liveness in list(self._streams.items())
             if not liveness.ready and stream.symbol not in delisted
         ]
-        return (
-            f"stream {'; '.join(descriptions[:5])}"
-            + (f"; and {len(descriptions) - 5} more" if len(descriptions) > 5 else "")
-            if descriptions
-            else ""
-        )
+        if not descriptions:
+            return ""
+        more = f"; and {len(descriptions) - 5} more" if len(descriptions) > 5 else ""
+        return f"stream {'; '.join(descriptions[:5])}{more}"
 
     def status(self, symbol: str) -> dict[str, StreamStatus]:
         """Return the state of each stream of a symbol. For any thread."""
-        descriptions = {}
+        states = {}
         for kind in kinds_of(self._venue):
             liveness = self._streams.get(StreamId(symbol, kind))
             if liveness is not None:
                 silent = liveness.silent_seconds(self._now)
                 flow = self._pipeline.flows.get(symbol)
                 rejecting = kind == "trade" and flow is not None and flow.is_rejecting
-                descriptions[_STATUS_NAMES[kind]] = StreamStatus(
+                states[_STATUS_NAMES[kind]] = StreamStatus(
                     # Rejected messages are not delivered, even if they are backfilled.
                     state="stalled" if rejecting else liveness.state,
                     silent_seconds=round(silent, 1),
                     bound_seconds=round(liveness.bound, 1),
                 )
-        return descriptions
+        return states
 
     def broken(self, names: list[str]) -> set[str]:
         """Return those of the streams that are stalled, or unverified although they are usually active."""
@@ -183,12 +167,12 @@ class StallDetector:
             return False
         seen, liveness = self._seen(stream), self._streams[stream]
         try:
-            newest = await self._newest(stream)
+            newest = await self._probe.newest(stream)
         except (VenueError, TimeoutError):
             return False  # undetermined: the stream is not ready, and is probed again
         if self._streams.get(stream) is not liveness or self._seen(stream) != seen:
             return False  # the symbol was removed, or the stream has delivered, in the meantime
-        return self._is_newer(stream, newest, liveness)
+        return self._probe.is_newer(stream, newest, liveness)
 
     def _is_broken(self, stream: StreamId) -> bool:
         liveness = self._streams[stream]
@@ -200,7 +184,7 @@ class StallDetector:
         kinds = kinds_of(self._venue)
         desired = {StreamId(symbol, kind): None for symbol in self._pipeline.flows for kind in kinds}
         for stream in [stream for stream in self._streams if stream not in desired]:
-            self._end_episode(stream)
+            self._end(self._episodes, stream)
             self._unverified.pop(stream, None)  # not probed any more
             del self._streams[stream]
             self._carriers.pop(stream, None)
@@ -237,12 +221,12 @@ class StallDetector:
                 self._rejecting_since[session] = self._now
                 self._replace(stream, "rejected_messages")
 
-    async def _probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
+    async def _run_probe(self, stream: StreamId, liveness: StreamLiveness) -> None:
         """Probe a stream: compare it with the venue's newest data over REST."""
         seen, session = self._seen(stream), self._carriers.get(stream)
         liveness.probing(self._now)
         try:
-            newest = await self._newest(stream)
+            newest = await self._probe.newest(stream)
         except (VenueError, TimeoutError) as error:
             reason = error.reason if isinstance(error, VenueError) else "rest_timeout"
             self._counters.failures[reason] += 1
@@ -251,7 +235,7 @@ class StallDetector:
                 self._symbols.request_listing()  # the symbol may have been delisted
             liveness.probe_failed(self._now)
             return
-        self._end_unverified(stream)
+        self._end(self._unverified, stream)
         if self._streams.get(stream) is not liveness:
             return  # the symbol was removed in the meantime, and perhaps added again
         if self._seen(stream) != seen or self._carriers.get(stream) is not session:
@@ -259,7 +243,7 @@ class StallDetector:
         flow = self._pipeline.flows.get(stream.symbol)
         if flow is None or flow.first_trades or flow.is_gap_unverified:
             return  # removed, or its first trades are held, or its ids may have been reset
-        if not self._is_newer(stream, newest, liveness):
+        if not self._probe.is_newer(stream, newest, liveness):
             if isinstance(newest, BestQuote):
                 liveness.reference = newest  # also if the stream's newest quote cannot be compared
             liveness.on_nothing_newer(self._now)
@@ -270,51 +254,7 @@ class StallDetector:
             self._update_episode(stream, liveness)
             self._replace(stream, "stalled_stream")
         if isinstance(newest, Trade) and (liveness.state == "stalled" or is_first):
-            self._fetch(flow, newest, reference if isinstance(reference, Trade) else None)
-
-    async def _newest(self, stream: StreamId) -> Trade | BestQuote | None:
-        """Return the newest trade, or the best bid and ask, over REST.
-
-        Raises:
-            VenueError, TimeoutError: REST did not respond, or refuses this address.
-        """
-        async with asyncio.timeout(PROBE_SECONDS), self._places:
-            if self._monotonic() < self._refused_until:
-                raise Unreachable("rest_refused", "REST has refused this address; retried in some minutes")
-            try:
-                if stream.kind == "trade":
-                    return await self._rest.newest_trade(stream.symbol)
-                return await self._rest.best_quote(stream.symbol)
-            except Refused:
-                self._refused_until = self._monotonic() + REFUSED_SECONDS
-                raise
-
-    def _is_newer(self, stream: StreamId, newest: Trade | BestQuote | None, liveness: StreamLiveness) -> bool:
-        """Return whether REST has newer data than the stream has delivered and REST has returned before."""
-        flow = self._pipeline.flows.get(stream.symbol)
-        if newest is None or flow is None:
-            return False
-        reference = liveness.reference
-        if isinstance(newest, Trade):
-            known = [reference.trade_id] if isinstance(reference, Trade) else []
-            # Trades in the reorder buffer, or in flight to Kafka, have been delivered, too.
-            known += [flow.sequence.newest] if flow.sequence.newest is not None else []
-            return not known or newest.trade_id > max(known)
-        # Quotes have no id in REST: any other best bid or ask is newer.
-        known_quote = reference if reference is not None else flow.best_quote()
-        if known_quote is None and flow.last_quote is not None:
-            return False  # the stream's newest quote is invalid and cannot be compared
-        return newest != known_quote
-
-    def _fetch(self, flow: SymbolFlow, newest: Trade, reference: Trade | None) -> None:
-        """Publish the newest trade; the trades before it become a gap, which is backfilled."""
-        if flow.sequence.newest is None:
-            if reference is None:
-                return  # from before the subscription, and nothing was published before
-            self._pipeline.backfill(flow, Fetched([reference, newest], [], "trades"))
-        else:
-            self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
-        self._pipeline.on_gap(flow.symbol)
+            self._probe.publish(flow, newest, reference if isinstance(reference, Trade) else None)
 
     def _update_episode(self, stream: StreamId, liveness: StreamLiveness) -> None:
         """Log once when a stream stops delivering and once when it delivers again."""
@@ -324,11 +264,11 @@ class StallDetector:
             episode.begin(
                 stream=self._name(stream),
                 state=liveness.state,
-                reason=_DESCRIPTIONS[liveness.state],
+                reason=DESCRIPTIONS[liveness.state],
                 silent_seconds=round(liveness.silent_seconds(self._now), 1),
             )
         elif liveness.ready and episode is not None:
-            self._end_episode(stream)
+            self._end(self._episodes, stream)
 
     def _begin_unverified(self, stream: StreamId, reason: str) -> None:
         """Log the begin of failing probes of a stream."""
@@ -338,14 +278,8 @@ class StallDetector:
             )
             episode.begin(stream=self._name(stream), reason=reason)
 
-    def _end_unverified(self, stream: StreamId) -> None:
-        """Log the end of failing probes of a stream."""
-        episode = self._unverified.pop(stream, None)
-        if episode is not None:
-            episode.end(stream=self._name(stream))
-
-    def _end_episode(self, stream: StreamId) -> None:
-        episode = self._episodes.pop(stream, None)
+    def _end(self, episodes: dict[StreamId, logs.Episode], stream: StreamId) -> None:
+        episode = episodes.pop(stream, None)
         if episode is not None:
             episode.end(stream=self._name(stream))
 
@@ -365,10 +299,3 @@ class StallDetector:
 
 
 _STATUS_NAMES: Final[dict[StreamKind, str]] = {"trade": "trades", "bookTicker": "quotes"}
-_DESCRIPTIONS: Final = {
-    "waiting": "has not delivered since it was subscribed",
-    "live": "delivers",
-    "idle": "is idle: the venue has nothing newer",
-    "stalled": "is stalled: the venue has newer data",
-    "unverified": "is silent for longer than usual, and REST does not respond",
-}

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed_service import logs
 from marketfeed_workers import startup, validate
 from marketfeed_workers.backfill import Backfiller
-from marketfeed_workers.connection.connection import ConnectionParts
+from marketfeed_workers.connection.parts import ConnectionParts
 from marketfeed_workers.connection.pool import ConnectionPool
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.checkpoints import CheckpointPublisher

@@ -12,61 +12,22 @@ REST shows that nothing newer exists.
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
 from marketfeed_service import backoff, logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
+from marketfeed_workers.connection.parts import ConnectionParts
 from marketfeed_workers.connection.rotation import parse_window, rotation_age
 from marketfeed_workers.connection.session import Session
-from marketfeed_workers.connection.transports.socket import Closed, OpenSocket
-from marketfeed_workers.counters import Counters
-from marketfeed_workers.rate_limit import AttemptBudget
-from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.stream.pipeline import Pipeline
+from marketfeed_workers.connection.transports.socket import Closed
+from marketfeed_workers.connection.warm_up import WarmUp
 from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, Unreachable
-from marketfeed_workers.venues.venue import Venue
 
 log = logs.get(__name__)
 
 FIRST_DELAY_SECONDS: Final = 0.25
 MAX_DELAY_SECONDS: Final = 30.0
-SETTLE_SECONDS: Final = 1.0
-"""Maximum delay between the copies of a message over two sessions."""
-
-
-class StreamStates(Protocol):
-    """State of streams by name, for a connection."""
-
-    def broken(self, names: list[str]) -> set[str]:
-        """Return those that are stalled or unverified."""
-
-    def first_message_timeout(self, name: str) -> float:
-        """Return the seconds for the first message of a stream in a new session before it is probed."""
-
-    def seen(self, name: str) -> int:
-        """Return the number of received messages of a stream, over all sessions."""
-
-    async def undelivered(self, names: list[str]) -> set[str]:
-        """Return those with newer data in REST than any session has delivered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionParts:
-    """Parts shared by the connections of a worker."""
-
-    venue: Venue
-    settings: WorkerSettings
-    open_socket: OpenSocket
-    pipeline: Pipeline
-    counters: Counters
-    attempts: AttemptBudget
-    streams: StreamStates
-    now_us: Callable[[], int]
-    monotonic: Callable[[], float]
-    rng: random.Random
 
 
 class Connection:
@@ -310,7 +271,9 @@ class Connection:
         """
         ended = asyncio.create_task(new.ended(), name="new-ended")
         try:
-            await self._deliveries(new, ended, must_deliver)
+            parts, max_seconds = self._parts, self._settings.ws_warm_timeout_seconds
+            warm_up = WarmUp(new, ended, parts.streams, parts.monotonic, max_seconds)
+            await warm_up.wait(self._streams, must_deliver)
             idle = new.undelivered - must_deliver
             await self._make_ready(new)
             new.use(idle)
@@ -319,62 +282,6 @@ class Connection:
             raise
         finally:
             ended.cancel()
-
-    async def _deliveries(self, new: Session, ended: "asyncio.Task[Closed]", must_deliver: set[str]) -> None:
-        """Wait until `new` delivers; raise as `_warm_up`."""
-        seen = await self._first_messages(new, ended)
-        missing = await self._missing(new, ended, seen)
-        if must_deliver and must_deliver <= new.undelivered:
-            raise Unreachable("stream_stalled", _lacks(must_deliver, "either"))
-        missing -= self._parts.streams.broken(self._streams())
-        if missing:
-            raise Unreachable("stream_stalled", _lacks(missing, "though the one in use delivers them"))
-
-    async def _first_messages(self, new: Session, ended: "asyncio.Task[Closed]") -> dict[str, int]:
-        """Wait for the first messages; return the number of messages of each stream received before."""
-        parts, started = self._parts, self._parts.monotonic()
-        seen: dict[str, int] = {}
-        while new.undelivered:
-            waited = parts.monotonic() - started
-            if waited >= SETTLE_SECONDS and not seen:
-                seen = {name: parts.streams.seen(name) for name in new.undelivered}
-            limit = max(map(parts.streams.first_message_timeout, new.undelivered))
-            # The setting also bounds streams without a history.
-            left = min(max(limit, 2 * SETTLE_SECONDS), self._settings.ws_warm_timeout_seconds) - waited
-            if left <= 0:
-                break
-            await self._or_ended(new.warm.wait(), ended, min(left, SETTLE_SECONDS / 4))
-        return seen
-
-    async def _missing(self, new: Session, ended: "asyncio.Task[Closed]", seen: dict[str, int]) -> set[str]:
-        """Return the streams with newer data than `new` has delivered."""
-        streams = self._parts.streams
-        missing = {
-            name for name in new.undelivered if streams.seen(name) > seen.get(name, streams.seen(name))
-        }
-        if missing:  # delivered only by the session in use, perhaps a moment ago
-            await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
-        behind = await streams.undelivered(sorted(new.undelivered - missing))
-        if behind:
-            await self._or_ended(new.warm.wait(), ended, SETTLE_SECONDS)
-        return (missing | behind) & new.undelivered
-
-    async def _or_ended(
-        self, what: Coroutine[object, object, object], ended: "asyncio.Task[Closed]", seconds: float
-    ) -> None:
-        """Wait for `what`, at most `seconds`.
-
-        Raises:
-            Unreachable: the session ended.
-        """
-        waiting = asyncio.create_task(what, name="warm")
-        try:
-            await asyncio.wait({waiting, ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        if ended.done():
-            ending = ended.result()
-            raise Unreachable("connection_closed", str(ending))
 
     def _current(self) -> Session:
         if self._session is None:
@@ -391,7 +298,3 @@ class Connection:
 
     def _new_delays(self) -> Iterator[float]:
         return backoff.delays(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, self._parts.rng)
-
-
-def _lacks(missing: set[str], how: str) -> str:
-    return f"the new connection does not deliver {', '.join(sorted(missing)[:5])} {how}"

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from marketfeed_service import logs
-from marketfeed_workers.connection.connection import Connection, ConnectionParts
+from marketfeed_workers.connection.connection import Connection
+from marketfeed_workers.connection.parts import ConnectionParts
 from marketfeed_workers.venues.errors import Unreachable
 
 log = logs.get(__name__)

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from marketfeed_service import logs
 from marketfeed_wire import key_for
 from marketfeed_workers.counters import StreamCounters
+from marketfeed_workers.kafka.delivery_report import DeliveryReport, Record
 from marketfeed_workers.kafka.producer_config import CLIENT_BATCH_BYTES, producer_config
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.gaps import max_ranges
@@ -49,74 +50,6 @@ logging.getLogger("librdkafka").addFilter(
 
 _value_of: Final[Callable[["Record"], bytes]] = itemgetter("value")
 _key_of: Final[Callable[["Record"], bytes]] = itemgetter("key")
-
-Record = dict[str, Any]
-"""A message for `Publisher.publish` in the format of the Kafka client: ``{"value": bytes, "key": bytes}``."""
-
-
-class _DeliveryReport:
-    """Delivery callback of the messages of one read, as one object per read instead of a closure per message.
-
-    The last report completes the read.
-    """
-
-    __slots__ = (
-        "_keys",
-        "_last_trade_ids",
-        "_lost",
-        "_on_acknowledged",
-        "_owner",
-        "_remaining",
-        "_size_bytes",
-        "_stream",
-    )
-
-    def __init__(
-        self,
-        owner: "Publisher",
-        stream: StreamCounters,
-        keys: list[bytes],
-        reports: int,
-        size_bytes: int,
-        last_trade_ids: dict[str, int],
-        on_acknowledged: Callable[[], None] | None,
-    ) -> None:
-        self._owner = owner
-        self._stream = stream
-        self._keys = keys  # of every message, also of those without a report
-        self._lost: dict[bytes, int] = {}
-        self._remaining = reports
-        self._size_bytes = size_bytes
-        self._last_trade_ids = last_trade_ids
-        self._on_acknowledged = on_acknowledged
-
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            key = message.key() or b""
-            self._owner.on_failed(error, self._stream, key)
-            self._discount(key, self._owner.reports_by_key)
-        self._on_report()
-
-    def on_not_queued(self, record: Record) -> None:
-        """Handle a message that the client did not queue: there will be no report."""
-        key, is_reported = record["key"], "callback" in record
-        self._owner.on_failed(record["_error"], self._stream, key)
-        self._discount(key, self._owner.reports_by_key and is_reported)
-        if is_reported:
-            self._on_report()
-
-    def _discount(self, key: bytes, with_all_before: bool) -> None:
-        """Exclude a failed message from the count, or all of its key if it is unknown which before it were stored."""
-        self._lost[key] = self._keys.count(key) if with_all_before else self._lost.get(key, 0) + 1
-
-    def _on_report(self) -> None:
-        self._remaining -= 1
-        if not self._remaining:
-            size = len(self._keys)
-            self._stream.acknowledged += size - sum(self._lost.values())
-            self._owner.settle(self, self._stream, size, self._size_bytes, self._last_trade_ids)
-            if self._on_acknowledged is not None and not self._owner.fatal_error:
-                self._on_acknowledged()
 
 
 class Publisher:
@@ -151,7 +84,7 @@ class Publisher:
         self._now_us = now_us
         self._pending = 0
         self._pending_bytes = 0
-        self._in_flight_reads: dict[_DeliveryReport, float] = {}
+        self._in_flight_reads: dict[DeliveryReport, float] = {}
         self._oldest: float | None = None
         self._max_messages = settings.kafka_queue_max_messages
         self._max_bytes = settings.kafka_queue_max_bytes
@@ -223,7 +156,7 @@ class Publisher:
         # One report per key suffices: a key is in one partition, and with a gapless partition nothing after a rejected
         # message is ever acknowledged.
         reported = list(dict(zip(keys, records, strict=True)).values()) if self.reports_by_key else records
-        receipt = _DeliveryReport(
+        receipt = DeliveryReport(
             self, stream, keys, len(reported), size_bytes, last_trade_ids, on_acknowledged
         )
         self._in_flight_reads[receipt] = self._monotonic()
@@ -292,7 +225,7 @@ class Publisher:
 
     def settle(
         self,
-        receipt: _DeliveryReport,
+        receipt: DeliveryReport,
         stream: StreamCounters,
         size: int,
         size_bytes: int,

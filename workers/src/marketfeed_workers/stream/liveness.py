@@ -16,6 +16,15 @@ from typing import Final, Literal
 
 State = Literal["waiting", "live", "idle", "stalled", "unverified"]
 
+DESCRIPTIONS: Final[dict[State, str]] = {
+    "waiting": "has not delivered since it was subscribed",
+    "live": "delivers",
+    "idle": "is idle: the venue has nothing newer",
+    "stalled": "is stalled: the venue has newer data",
+    "unverified": "is silent for longer than usual, and REST does not respond",
+}
+"""State -> text for status and logs."""
+
 MIN_BOUND_SECONDS: Final = 3.0
 MAX_BOUND_SECONDS: Final = 900.0
 FACTOR: Final = 20.0

@@ -31,7 +31,8 @@ from marketfeed_wire import (
 )
 from marketfeed_workers.connection.transports.socket import Socket
 from marketfeed_workers.counters import Counters
-from marketfeed_workers.kafka.publisher import Publisher, Record
+from marketfeed_workers.kafka.delivery_report import Record
+from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.stream.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
 from marketfeed_workers.stream.id_series import (
     MAX_DECIDED,
