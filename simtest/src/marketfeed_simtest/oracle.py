@@ -125,7 +125,15 @@ class Oracle:
         parts = self.violate, self.known_after
         self.quotes = QuoteJudge(truth, deliveries, venue, self.fates, *parts, progress_seconds)
         self.holds = HoldJudge(clock, self.excuses, hold_seconds, self.violate) if judges_holds else None
-        self.rejections = RejectionJudge(truth, deliveries, odd_rows, venue, self.fates, *parts)
+        self.rejections = RejectionJudge(
+            truth,
+            deliveries,
+            odd_rows,
+            lambda symbol: len(self.symbols[symbol].left),
+            venue,
+            self.fates,
+            *parts,
+        )
         self._judges: dict[str, Callable[[Record], None]] = {
             topics["trades"]: self._trade,
             topics["book_ticker"]: self.quotes.written,

@@ -22,6 +22,7 @@ class RejectionJudge:
         truth: Truth,
         deliveries: Deliveries,
         odd_rows: Callable[[], set[tuple[str, int]]],
+        removals: Callable[[str], int],
         venue: str,
         lives: Mapping[int, Any],
         violate: Callable[[str, str], None],
@@ -30,6 +31,7 @@ class RejectionJudge:
         self._truth = truth
         self._deliveries = deliveries
         self._odd_rows = odd_rows
+        self._removals = removals
         self._venue = venue
         self._lives = lives
         self._violate = violate
@@ -72,7 +74,9 @@ class RejectionJudge:
     def _check_row(self, rejected: RejectedMessage, life: int, what: str) -> None:
         self._rows[life, rejected.symbol, rejected.raw] += 1
         ids = [number for symbol, number in self._odd_rows() if symbol == rejected.symbol]
-        if self._rows[life, rejected.symbol, rejected.raw] > 1 or not any(
+        # A symbol that is removed from the assignment and added again is a new one to the worker.
+        once = 1 + self._removals(rejected.symbol)
+        if self._rows[life, rejected.symbol, rejected.raw] > once or not any(
             b"%d" % number in rejected.raw for number in ids
         ):
             self._violate("wrong_rejection", f"{what}: no such row was returned, or it was kept before")
