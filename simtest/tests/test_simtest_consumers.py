@@ -91,8 +91,8 @@ def test_fresh_seeds_violate_nothing_in_postgres() -> None:
 ALIKE = (
     "COMMIT fails in every way",
     "partitions move while the database is slow",
-    "records that nobody can store",
-    "holes, repeats and another content",
+    "poison messages",
+    "gaps, duplicates and other content",
     "retention, then candles recomputed",
     "two groups, one database",
 )

@@ -161,6 +161,6 @@ def test_topic_resource_has_the_operators_name(render: Render) -> None:
     spec = parse(body["spec"])
     assert isinstance(spec, Spec)
     feed = Feed("feeds", "x", "uid", 1, spec, Defaults("w", "c"))
-    theirs = {child.name for child in kafka_topics(feed)}
-    ours = {body["metadata"]["name"] for body in render("production") if body["kind"] == "KafkaTopic"}
-    assert ours == theirs
+    operator_topics = {child.name for child in kafka_topics(feed)}
+    chart_topics = {body["metadata"]["name"] for body in render("production") if body["kind"] == "KafkaTopic"}
+    assert chart_topics == operator_topics

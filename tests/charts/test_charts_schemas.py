@@ -11,7 +11,7 @@ from charts_tools import Tools
 
 pytest_plugins = ["charts_fixtures"]
 
-OURS = ROOT / "manifests/crd.yaml"
+CRD = ROOT / "manifests/crd.yaml"
 NOT_HERE = {"CrdbCluster", "Certificate"}
 """Kinds whose CRDs were not available; of CockroachDB only its older API is. They are compared with their published
 examples instead, below."""
@@ -59,7 +59,7 @@ def rendered(render: Render, tmp_path_factory: pytest.TempPathFactory) -> list[P
 def schemas(rendered: list[Path], neighbours: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     bodies = (body for file in rendered for body in yaml.safe_load_all(file.read_text()) if body)
     folder = tmp_path_factory.mktemp("schemas")
-    charts_schemas.write(folder, {(body["apiVersion"], body["kind"]) for body in bodies}, [OURS, *neighbours])
+    charts_schemas.write(folder, {(body["apiVersion"], body["kind"]) for body in bodies}, [CRD, *neighbours])
     return folder
 
 
@@ -113,6 +113,6 @@ def test_schema_of_the_database_follows_its_published_examples(render: Render) -
 
 
 def test_crd_of_the_chart_is_the_generated_one() -> None:
-    assert (CHART / "files/crd.yaml").read_text() == OURS.read_text(), (
+    assert (CHART / "files/crd.yaml").read_text() == CRD.read_text(), (
         "files/crd.yaml is outdated: make charts"
     )

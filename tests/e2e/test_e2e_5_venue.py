@@ -93,7 +93,7 @@ def test_418(system: System) -> None:
 
 
 def test_451(system: System) -> None:
-    """The venue serves this region no longer: nobody knocks again, and the feed says why until somebody acts."""
+    """The venue returns 451 for this region: an alert fires, and workers and feed report the reason."""
     system.fault("refuse", status=451)
     system.fault("cut")
     until("an alert fires", lambda: "MarketfeedVenueRefusing" in system.alerts(), seconds=90)

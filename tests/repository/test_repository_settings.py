@@ -28,8 +28,8 @@ def service_classes(base: type[Settings] = ServiceSettings) -> Iterator[type[Set
     for file in ROOT.glob("*/src/marketfeed_*/settings.py"):
         importlib.import_module(f"{file.parent.name}.settings")
     for kind in base.__subclasses__():
-        ours = [sub for sub in kind.__subclasses__() if sub.__module__.startswith("marketfeed_")]
-        if ours:
+        subclasses = [sub for sub in kind.__subclasses__() if sub.__module__.startswith("marketfeed_")]
+        if subclasses:
             yield from service_classes(kind)
         elif kind.__module__.startswith("marketfeed_"):
             yield kind

@@ -79,15 +79,15 @@ class Clock:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Patch the module `time` with this clock: the module, not names in it, so that no code reads another one."""
-        ours: dict[str, Callable[..., Any]] = {
+        patched: dict[str, Callable[..., Any]] = {
             "monotonic": lambda: self.seconds,
             "monotonic_ns": lambda: int(self.seconds * 1e9),
             "time": lambda: self.wall_us() / 1e6,
             "time_ns": lambda: self.wall_us() * 1000,
             "sleep": self.advance,
         }
-        kept = {name: getattr(time, name) for name in ours}
-        for name, function in ours.items():
+        kept = {name: getattr(time, name) for name in patched}
+        for name, function in patched.items():
             setattr(time, name, function)
         try:
             yield

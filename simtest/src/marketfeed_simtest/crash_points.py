@@ -107,7 +107,7 @@ def crash_everywhere(seed: int, stride: int, jobs: int, tally: CrashTally) -> No
     def collect(child: int) -> None:
         reading, point, number = children.pop(child)
         with os.fdopen(reading, "rb") as pipe:
-            violations = pickle.loads(pipe.read() or pickle.dumps({"harness": "the child died"}))  # noqa: S301 - ours
+            violations = pickle.loads(pipe.read() or pickle.dumps({"harness": "the child died"}))  # noqa: S301 - of this process
         os.waitpid(child, 0)
         tally.points[point] += 1
         if violations:

@@ -213,4 +213,4 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _ignore(_: Life) -> None:
-    """Nobody listens."""
+    """Do nothing: no client is connected."""

@@ -20,7 +20,7 @@ from marketfeed_devtools import docker
 from marketfeed_devtools.cache import locked
 from marketfeed_devtools.programs import exit_code, say
 
-OURS = "components"
+COMPONENTS = "components"
 
 
 def provide(name: str) -> str:
@@ -65,14 +65,14 @@ def provide_components() -> list[str]:
 
 def main() -> int:
     """Return exit code 0 when all exist, 1 when a build failed, 3 when the machine lacks a program."""
-    names = [*RECIPES, OURS]
+    names = [*RECIPES, COMPONENTS]
     listing = "\n".join(
         f"  {name:16} {recipe.reference}" + (f", for {recipe.stands_for}" if recipe.stands_for else "")
         for name, recipe in RECIPES.items()
     )
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=f"images:\n{listing}\n  {OURS:16} marketfeed-worker, -consumer, -operator, -simulator of this tree",
+        epilog=f"images:\n{listing}\n  {COMPONENTS:16} marketfeed-worker, -consumer, -operator, -simulator",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="images to build [all]")
@@ -82,7 +82,7 @@ def main() -> int:
 
     def work() -> None:
         for name in options.names or names:
-            for reference in provide_components() if name == OURS else [provide(name)]:
+            for reference in provide_components() if name == COMPONENTS else [provide(name)]:
                 say(reference)
 
     return exit_code(work)

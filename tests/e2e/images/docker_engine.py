@@ -65,15 +65,15 @@ def install_missing() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # A package that starts its own service would use the socket: policy-rc.d denies it, as in Debian's own chroots.
     policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
+    is_written = not policy.exists()
+    if is_written:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
         run(["apt-get", "update", "-q"], env=environment)
         run(["apt-get", "install", "--yes", "--no-install-recommends", "-q", *missing], env=environment)
     finally:
-        if ours:
+        if is_written:
             policy.unlink()
 
 

@@ -10,7 +10,7 @@ from marketfeed_simtest.consumers.faults import (
     DatabaseDown,
     DatabaseSlow,
     Expire,
-    Hole,
+    Gap,
     Isolate,
     Old,
     Poison,
@@ -99,7 +99,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
     "a log is cut": Plan(seed=5, rates=_BUSY, faults=[Cut(after_seconds=8, records=5)]),
-    "a log is cut and grows again while nobody reads": Plan(
+    "a log is cut and grows again while no consumer reads": Plan(
         seed=6,
         rates=_BUSY,
         partitions=1,
@@ -115,7 +115,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         faults=[Recreate(after_seconds=5, topic=topic) for topic in ("trade_gaps", "dead_letters")],
         duration_seconds=15,
     ),
-    "a topic is created again while nobody reads": Plan(
+    "a topic is created again while no consumer reads": Plan(
         seed=8,
         rates=_BUSY,
         history=1,
@@ -134,7 +134,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
             Scale(after_seconds=14, processes=1),
         ],
     ),
-    "records that nobody can store": Plan(
+    "poison messages": Plan(
         seed=10,
         rates=_BUSY,
         faults=[
@@ -149,22 +149,22 @@ SITUATIONS: Final[dict[str, Plan]] = {
     "a control record is the last": Plan(
         seed=11, rates=((0.0, 2.0),), faults=[Transaction(after_seconds=14, count=3)], duration_seconds=15
     ),
-    "holes, repeats and another content": Plan(
+    "gaps, duplicates and other content": Plan(
         seed=12,
         rates=_BUSY,
         faults=[
-            Hole(after_seconds=3, count=5),
-            Hole(after_seconds=8, count=5, fill_seconds=6),
+            Gap(after_seconds=3, count=5),
+            Gap(after_seconds=8, count=5, fill_seconds=6),
             Repeat(after_seconds=12, count=40),
             Repeat(after_seconds=15, count=5, differing=True),
             Repeat(after_seconds=17, count=5, differing=True, quotes=True),
-            Hole(after_seconds=19, count=3, absent=True),
+            Gap(after_seconds=19, count=3, absent=True),
             Old(after_seconds=20),
             Audit(after_seconds=26),
         ],
     ),
-    "a hole and nothing else": Plan(seed=13, faults=[Hole(after_seconds=3), Audit(after_seconds=20)]),
-    "another content and nothing else": Plan(
+    "a gap only": Plan(seed=13, faults=[Gap(after_seconds=3), Audit(after_seconds=20)]),
+    "other content only": Plan(
         seed=19, duration_seconds=15, faults=[Repeat(after_seconds=5, differing=True)]
     ),
     "retention, then candles recomputed": Plan(
@@ -187,7 +187,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         faults=[
             Poison(after_seconds=3, what="named"),
             Poison(after_seconds=4, what="trade", count=2),
-            Hole(after_seconds=5, count=4),
+            Gap(after_seconds=5, count=4),
             Repeat(after_seconds=7, count=3, differing=True),
             Retain(after_seconds=12, table="dead_letters", kept_hours=0),
             Retain(after_seconds=13, table="candles_1m", kept_hours=24),
@@ -203,13 +203,13 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=40,
         faults=[
             Series(after_seconds=6),
-            Hole(after_seconds=9, count=3),
+            Gap(after_seconds=9, count=3),
             Repeat(after_seconds=14, count=20),
             Repeat(after_seconds=16, count=3, differing=True),
             Old(after_seconds=18),
             Rebuild(after_seconds=22),
             Series(after_seconds=26, symbol=1, first_id=0),
-            Hole(after_seconds=28, symbol=1, count=3, absent=True),
+            Gap(after_seconds=28, symbol=1, count=3, absent=True),
             Audit(after_seconds=36),
             Rebuild(after_seconds=39.95, table="top_of_book"),  # behind the last quote
         ],
@@ -239,9 +239,9 @@ SITUATIONS: Final[dict[str, Plan]] = {
 _IN_POSTGRES: Final = (
     "nothing happens",
     "ids begin again",
-    "holes, repeats and another content",
+    "gaps, duplicates and other content",
     "retention of everything",
-    "records that nobody can store",
+    "poison messages",
     "retention, then candles recomputed",
     "two groups, one database",
     "partitions move while the database is slow",

@@ -100,7 +100,7 @@ class Repeat(_Fault, frozen=True, kw_only=True):
     quotes: bool = False
 
 
-class Hole(_Fault, frozen=True, kw_only=True):
+class Gap(_Fault, frozen=True, kw_only=True):
     """Trades of a symbol are not published, published later, or proven absent."""
 
     symbol: int = 0
@@ -209,7 +209,7 @@ EachFault: TypeAlias = (
     | Recreate
     | Expire
     | Repeat
-    | Hole
+    | Gap
     | Series
     | Old
     | Poison

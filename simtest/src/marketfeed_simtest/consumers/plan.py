@@ -134,7 +134,7 @@ def _kinds(
                 symbol=symbol(), count=pick((1, 5)), differing=True, quotes=pick((False, True))
             ),
         ),
-        "hole": (2, lambda: _hole(pick, symbol())),
+        "gap": (2, lambda: _gap(pick, symbol())),
         "old": (1, lambda: faults.Old(symbol=symbol(), count=pick((1, 20)))),
         "poison": (
             3,
@@ -171,10 +171,10 @@ def _command_kinds(
     }
 
 
-def _hole(pick: Callable[[Any], Any], symbol: int) -> faults.Hole:
+def _gap(pick: Callable[[Any], Any], symbol: int) -> faults.Gap:
     fill = pick((None, 1, 6))
     absent = fill is None and pick((True, False))
-    return faults.Hole(symbol=symbol, count=pick((1, 3, 20)), fill_seconds=fill, absent=absent)
+    return faults.Gap(symbol=symbol, count=pick((1, 3, 20)), fill_seconds=fill, absent=absent)
 
 
 def _statement(pick: Callable[[Any], Any]) -> faults.Statement:

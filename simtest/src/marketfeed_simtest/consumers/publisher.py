@@ -77,8 +77,8 @@ class Publisher:
         match fault:
             case faults.Repeat():
                 self._repeat(self._symbols[fault.symbol], fault)
-            case faults.Hole():
-                self._hole(self._symbols[fault.symbol], fault)
+            case faults.Gap():
+                self._gap(self._symbols[fault.symbol], fault)
             case faults.Series():
                 self._begin_series(self._symbols[fault.symbol], fault.first_id)
             case faults.Old():
@@ -165,7 +165,7 @@ class Publisher:
                 retry_conflicts = replace(trade, qty=f"7.{trade.trade_id % 3}")
             self._publish_trade(retry_conflicts)
 
-    def _hole(self, symbol: _Symbol, fault: faults.Hole) -> None:
+    def _gap(self, symbol: _Symbol, fault: faults.Gap) -> None:
         symbol.hidden += fault.count
         symbol.hidden_trades = []
         if fault.fill_seconds is not None:

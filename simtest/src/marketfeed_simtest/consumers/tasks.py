@@ -159,7 +159,7 @@ class Tasks:
         try:
             if not task.is_killed:
                 task.function()
-        except BaseException as error:  # noqa: BLE001 - whoever began the task judges it
+        except BaseException as error:  # noqa: BLE001 - the starter of the task checks it
             task.error = error
         task.is_done = True
         self._current = self._next()
