@@ -35,7 +35,7 @@ def test_situation_violates_nothing_in_the_unchanged_worker(name: str) -> None:
 
 def test_mutant_seed_shrinks_to_a_plan_that_fails_with_the_mutant_only() -> None:
     seed = 967
-    mutant = next(each for each in MUTANTS if each.name == "A3: a repeat is told by its id alone")
+    mutant = next(each for each in MUTANTS if each.name == "A3: a duplicate is detected by its id alone")
     simtest = (sys.executable, "-m", "marketfeed_simtest")
     with mutated_package(mutant) as environment:
         command = [*simtest, "run", "--sessions", "1", "--seed", str(seed), "--jobs", "1", "--only-seeds"]

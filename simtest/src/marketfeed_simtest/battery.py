@@ -288,7 +288,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         ],
     ),
     "a busy market": Plan(
-        seed=44, rates={"BTCUSDT": (300.0, 5.0)}, duration_seconds=45, quantum_seconds=0.2, beat_seconds=0.25
+        seed=44, rates={"BTCUSDT": (300.0, 5.0)}, duration_seconds=45, quantum_seconds=0.2, poll_seconds=0.25
     ),
     "a burst behind a gap that REST does not fill": Plan(
         seed=45,

@@ -70,7 +70,7 @@ class Life:
         cluster: Cluster,
         venue: VenueModel,
         seed: int,
-        beat: float,
+        poll_seconds: float,
         files: Mapping[str, bytes],
     ) -> None:
         self.number = number
@@ -102,7 +102,7 @@ class Life:
             make_topic_probe=lambda _: self._probe_topics,
             make_health_server=self._make_endpoints,
             read_file=files.__getitem__,
-            poll_seconds=beat,
+            poll_seconds=poll_seconds,
         )
         self._context = copy_context()
         self._context.run(signal_handlers.set, self._handlers)

@@ -54,25 +54,25 @@ class Mutant:
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
-        "a start forgets what is still missing",
+        "a start loses the missing ids",
         "stream/symbol_flow.py",
         "self.sequence.resume_after(trade_id, unresolved)",
         "self.sequence.resume_after(trade_id, [])",
     ),
     Mutant(
-        "a symbol begins without a record of it",
+        "a symbol begins without a checkpoint",
         "stream/pipeline.py",
         "return self._contiguous and flow.sequence.expected is None and bool(",
         "return False and bool(",
     ),
     Mutant(
-        "gaps that are given up are forgotten",
+        "unresolved gaps are dropped",
         "stream/reorder_buffer.py",
         "self.unresolved = merged([*self.unresolved, *self._gaps])",
         "self.unresolved = merged([*self.unresolved])",
     ),
     Mutant(
-        "the checkpoint does not wait for records of gaps",
+        "the checkpoint does not wait for gap records",
         "stream/pipeline.py",
         "return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])",
         "return acknowledged_id",
@@ -90,7 +90,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "",
     ),
     Mutant(
-        "what is unpublished does not count as missing",
+        "unpublished ids do not count as missing",
         "stream/gaps.py",
         ", *sequence.unpublished(self.ids)]",
         "]",
@@ -102,13 +102,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "    return Proof(hull, [*absent, IdRange(newest + 1, newest + 1)])\n\n\ndef needed_part",
     ),
     Mutant(
-        "a 429 is not heeded",
+        "a 429 is ignored",
         "venues/binance_spot/rest.py",
         "self._budget.block(error)",
         "pass",
     ),
     Mutant(
-        "records of gaps bear the wall clock",
+        "gap records have the wall clock's time",
         "stream/gaps.py",
         "updated_time_us=max(now_us, self.record_time_us + 1),",
         "updated_time_us=now_us,",
@@ -136,7 +136,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "stream/pipeline.py",
         "                socket.resume_reading()\n",
         "                pass\n",
-        survives="the watch over single streams replaces the connection, within its own bound",
+        survives="the detector of stalled streams replaces the connection, within its own bound",
     ),
     Mutant(
         "the pipeline never leaves its pause",
@@ -145,21 +145,21 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if False:",
     ),
     Mutant(
-        "a trade from before is published again",
+        "an earlier trade is published again",
         "stream/reorder_buffer.py",
         "        self.duplicates += 1\n        return _NOTHING\n\n    def _add_tombstones",
         "        self.duplicates += 1\n        return Arrival([trade], None)\n\n    def _add_tombstones",
-        survives="nothing comes here: whoever takes a trade asks `is_known` first, and what that says no to is "
-        "not from before, or is unresolved or denied, which is observed_at at in the lines above",
+        survives="unreachable: callers check `is_known` first, and a trade that passes is not an "
+        "earlier one, or is late or absent, which the lines above handle",
     ),
     Mutant(
-        "a repeat is published again",
+        "a duplicate is published again",
         "stream/pipeline.py",
         "            if same_trade(first, trade):\n",
         "            if False:\n",
     ),
     Mutant(
-        "known trades are let go in another order",
+        "buffered trades are flushed in another order",
         "stream/reorder_buffer.py",
         "for trade_id in sorted(self.buffered)]",
         "for trade_id in sorted(self.buffered, reverse=True)]",
@@ -177,7 +177,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            flow.quotes += 1\n            if flow.quotes > 1000:\n                continue\n",
     ),
     Mutant(
-        "a refusal does not end the process",
+        "a rejection does not end the process",
         "worker.py",
         "while not stop.is_set() and not self._publisher.fatal_error:",
         "while not stop.is_set():",
@@ -189,25 +189,25 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        left = 0\n",
     ),
     Mutant(
-        "a stop leaves the checkpoint where it was",
+        "a stop does not publish the checkpoint",
         "worker.py",
         "self._checkpoints.publish(is_final=True)",
         "pass",
     ),
     Mutant(
-        "the event time stands for the trade's time",
+        "the event time replaces the trade's time",
         "venues/binance_spot/mapper.py",
         "trade.T * time_unit_us,",
         "trade.E * time_unit_us,",
     ),
     Mutant(
-        "a fetched trade has the other side",
+        "a backfilled trade has the other side",
         "venues/binance_spot/rest.py",
         "row.qty, row.is_buyer_maker,",
         "row.qty, not row.is_buyer_maker,",
     ),
     Mutant(
-        "a fetched price loses its last digits",
+        "a backfilled price loses its last digits",
         "venues/binance_spot/rest.py",
         "self._venue, symbol, row.id, row.price, ",
         "self._venue, symbol, row.id, row.price[:-2], ",
@@ -225,19 +225,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "counters.received += 1",
     ),
     Mutant(
-        "the checkpoint passes what Kafka refused",
+        "the checkpoint passes a rejected message",
         "kafka/publisher.py",
         "refused and key_for(split_series_key(symbol)[0]) in refused",
         "False",
     ),
     Mutant(
-        "receipts are kept for ever",
+        "delivery reports are kept without limit",
         "kafka/publisher.py",
         "self._in_flight_reads.pop(receipt)",
         "self._in_flight_reads[receipt]",
     ),
     Mutant(
-        "a jump is not backfilled",
+        "a gap is not backfilled",
         "stream/pipeline.py",
         "            flow.new_gaps = 0\n            self.on_gap(flow.symbol)\n",
         "            flow.new_gaps = 0\n",
@@ -259,15 +259,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "stall_detector.py",
         "if self._is_broken(stream) and not was_broken:",
         "if False:",
-        survives="REST brings the trades and readiness tells the truth meanwhile; a replacement in time "
-        "is what the process tests of stalled streams look at",
+        survives="trades are backfilled and readiness is correct meanwhile; timely replacement "
+        "is covered by the process tests of stalled streams",
     ),
     Mutant(
-        "a silent peer is not dropped",
+        "an unresponsive peer is not dropped",
         "connection/session.py",
         "                socket.abort()\n                return\n\n    async def _send_keepalives",
         "                return\n\n    async def _send_keepalives",
-        survives="the watch over single streams replaces the connection as well, within its own bound",
+        survives="the detector of stalled streams replaces the connection as well, within its own bound",
     ),
     Mutant(
         "a frame of the wrong kind ends the process",
@@ -282,14 +282,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        now = self._now_us() / 1e6\n        known =",
     ),
     Mutant(
-        "A3: a repeat is told by its id alone",
+        "A3: a duplicate is detected by its id alone",
         "stream/pipeline.py",
         "            if not self._is_unproven(flow, trade):\n                return\n",
         "            if not self._is_unproven(flow, trade) or True:\n                return\n",
         seed=27,
     ),
     Mutant(
-        "A3: quotes below the newest are passed over for ever",
+        "A3: quotes below the newest are skipped without limit",
         "stream/pipeline.py",
         "                self._hold_low_quote(flow, quote)\n",
         "",
@@ -303,7 +303,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=415,
     ),
     Mutant(
-        "A5: an odd row costs its page",
+        "A5: an invalid row discards its page",
         "venues/binance_spot/rows.py",
         "            raws = [bytes(raw) for raw in _raws.decode(body)]\n",
         "            raise\n",
@@ -319,7 +319,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=10**12 + 54,
     ),
     Mutant(
-        "A6: a unit is taken on trust",
+        "A6: a unit is not validated",
         "stream/pipeline.py",
         "                EARLIEST_US <= time_us <= latest_us\n                and (",
         "                True\n                or (",
@@ -333,21 +333,21 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=781,
     ),
     Mutant(
-        "B1: ready while Kafka does not answer",
+        "B1: ready while Kafka does not respond",
         "status.py",
         "        if self._kafka.reason:\n",
         "        if False:\n",
         seed=20,
     ),
     Mutant(
-        "B8: a proof covers what was asked for, and not what it proves",
+        "B8: a proof covers the requested ids, and not the proven ones",
         "venues/binance_spot/rest.py",
         "self._fetched(query, page, page.rows, first,",
         "self._fetched(query._replace(desired=[requested]), page, page.rows, first,",
         seed=27,
     ),
     Mutant(
-        "B9: a connection that is refused once is not tried again",
+        "B9: a connection that is refused once is not retried",
         "connection/connection.py",
         "                await asyncio.sleep(delay)\n                continue\n",
         "                await asyncio.sleep(1e9)\n                continue\n",
@@ -361,7 +361,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=788,
     ),
     Mutant(
-        "F2: gaps are looked at only while nothing that fills them is on its way",
+        "F2: gaps are updated only while none of their trades is in flight",
         "stream/pipeline.py",
         "        if not flow.gaps:\n            return\n        for entry in flow.update_gaps():",
         "        if not flow.gaps or flow.unacknowledged:\n            return\n"
@@ -369,7 +369,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=10**12 + 1,
     ),
     Mutant(
-        "F2: the checkpoint waits while anything that fills a gap is on its way",
+        "F2: the checkpoint waits while a backfilled trade is in flight",
         "kafka/checkpoints.py",
         "            if flow is not None and flow.id_series != id_series:\n",
         "            if flow is not None and (flow.id_series != id_series or flow.unacknowledged):\n",
@@ -383,14 +383,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         seed=58,
     ),
     Mutant(
-        "F4, F5: silence is measured by the wall clock",
+        "F4, F5: idle time is measured by the wall clock",
         "worker.py",
         "            world.monotonic,\n            settings.ready_quiet_seconds,\n",
         "            lambda: world.now_us() / 1e6,\n            settings.ready_quiet_seconds,\n",
         seed=58,
     ),
     Mutant(
-        "F6: a stream that has not spoken makes every new connection unready for half a minute",
+        "F6: a stream without data makes every new connection unready for half a minute",
         "status.py",
         "        return self._streams.not_ready()\n",
         "        sessions = [each.session for each in self._pool.connections if each.session is not None]\n"

@@ -7,7 +7,7 @@ from marketfeed_simtest.mutants import Mutant
 OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     # identity and exact content of trades
     Mutant(
-        "C1: a fetched trade is of another venue",
+        "C1: a backfilled trade is of another venue",
         "venues/binance_spot/rest.py",
         "            self._venue, symbol, row.id, row.price, ",
         '            "bitstamp", symbol, row.id, row.price, ',
@@ -25,20 +25,20 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
         "None,",
     ),
     Mutant(
-        "C1: a fetched trade says that it was streamed",
+        "C1: a backfilled trade has the origin stream",
         "venues/binance_spot/rest.py",
         'None, self._now_us(), "backfill",',
         'None, self._now_us(), "stream",',
     ),
     # quotes
     Mutant(
-        "C2: quotes of a new id series say that they are of the old one",
+        "C2: quotes of a new id series have the old number",
         "stream/pipeline.py",
         "        flow.encode_quote = encoder(flow.quote_series)\n",
         "",
     ),
     Mutant(
-        "C2: a start forgets the newest update id",
+        "C2: a start loses the newest update id",
         "stream/symbol_flow.py",
         "            self.last_update_id = quotes.update_id\n",
         "",
@@ -82,7 +82,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
         "0)",
     ),
     Mutant(
-        "C8: /readyz always answers 200",
+        "C8: /readyz always returns 200",
         "status.py",
         "return Verdict(not reason, reason)",
         "return SeriesDecision(True, reason)",
@@ -95,13 +95,13 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     # limits
     Mutant(
-        "C5: a 429 at the handshake is not heeded",
+        "C5: a 429 at the handshake is ignored",
         "connection/connection.py",
         "                delay = error.retry_after_seconds\n",
         "                delay = 0.25\n",
     ),
     Mutant(
-        "C5: a refusal at the handshake is tried again at once",
+        "C5: a refusal at the handshake is retried at once",
         "connection/connection.py",
         "                delay = REFUSED_SECONDS * self._parts.rng.uniform(0.8, 1.2)\n                refused",
         "                delay = 1.0\n                refused",
@@ -114,20 +114,20 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     # the beginning of a series
     Mutant(
-        "C3: a series begins with the first trade that is held, whatever REST says",
+        "C3: a series begins with the first buffered trade, whatever REST returns",
         "stream/id_series_monitor.py",
         "begins = series_start(first_id, suspected_reset.trades)",
         "begins = series_start(None, suspected_reset.trades)",
     ),
     # bounds
     Mutant(
-        "C6: trades are kept for ever to compare repeats with",
+        "C6: trades for comparison with duplicates are kept without limit",
         "stream/recent_trades.py",
         "while self._held > self._max_trades and",
         "while False and",
     ),
     Mutant(
-        "C6: any number of trades waits behind a gap",
+        "C6: any number of trades is buffered behind a gap",
         "backfill.py",
         "while held and sum(len(flow.sequence.buffered) for flow in held) > self._hold_trades:",
         "while False:",

@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         recent_trades: number of the newest trades that REST returns without one.
         slow_subscriptions: whether a stream's data may begin up to a second after its subscription.
         quantum_seconds: interval at whose multiples the venue sends due messages.
-        beat_seconds: `World.beat_seconds`.
+        poll_seconds: `World.poll_seconds`.
         rates: symbol -> trades and quotes per second.
         settings: settings of the worker that differ from `PLAIN`.
         duration_seconds: time within which faults may begin; all faults are removed after it.
@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     recent_trades: int = 1000
     slow_subscriptions: bool = False
     quantum_seconds: float = 0.05
-    beat_seconds: float = 0.02
+    poll_seconds: float = 0.02
     rates: dict[str, tuple[float, float]]
     settings: dict[str, str] = {}
     duration_seconds: float = 30
@@ -114,7 +114,7 @@ def draw(seed: int) -> Plan:
         recent_trades=pick((1000, 1000, 200, 60)),
         slow_subscriptions=rng.random() < 0.25,
         quantum_seconds=pick((0.02, 0.05, 0.1, 0.2)),
-        beat_seconds=0.02 if rng.random() < 0.1 else 0.25,
+        poll_seconds=0.02 if rng.random() < 0.1 else 0.25,
         rates={name: (pick((0.5, 2, 5, 10)), pick((0, 2, 5, 20))) for name in names},
         settings={name: value for name, value in drawn.items() if PLAIN[name] != value},
         duration_seconds=duration,
@@ -391,7 +391,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
     defaults = {
         "recent_trades": 1000,
         "slow_subscriptions": False,
-        "beat_seconds": 0.02,
+        "poll_seconds": 0.02,
         "quantum_seconds": 0.05,
         "has_key": True,
     }

@@ -154,7 +154,7 @@ class Session:
             self.cluster,
             self.venue,
             self.plan.seed,
-            self.plan.beat_seconds,
+            self.plan.poll_seconds,
             self.files,
         )
         life.on_end = self._on_end
