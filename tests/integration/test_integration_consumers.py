@@ -226,4 +226,4 @@ async def test_rebalance_while_trades_flow_stores_each_trade_once(rig: Rig) -> N
     await until_async(lambda: rig.stored() == sent * len(SYMBOLS), "all trades")
     assert await rig.stop(first) == 0
     rig.check(sent)
-    assert "taken over" not in first.part.tail(1)
+    assert "another consumer of group" not in first.part.tail(1)

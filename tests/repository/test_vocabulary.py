@@ -95,8 +95,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 
 # Members whose conversion is not finished. Empty at the end of the change that introduces this page.
 NOT_CONVERTED = {
-    "simtest",
-    "tests",
     "docs",
     "consumers",
     "wire",

@@ -84,7 +84,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C8: /readyz always returns 200",
         "status.py",
-        "return Verdict(not reason, reason)",
+        "return ProbeResult(not reason, reason)",
         "return SeriesDecision(True, reason)",
     ),
     Mutant(

@@ -17,7 +17,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         '    connection.commit()\n    at("offsets set")\n',
     ),
     _mutant(
-        "an unknown outcome is taken for success",
+        "an unknown outcome counts as success",
         "storage/writer.py",
         "        connection.commit()\n        self._at(",
         "        try:\n            connection.commit()\n        except psycopg.OperationalError as lost:\n"
@@ -32,26 +32,26 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "            connection.rollback()\n        self._at(",
     ),
     _mutant(
-        "an outcome that was unknown is not asked for",
+        "an unknown outcome is not looked up",
         "storage/writer.py",
         "if tried and is_committed(connection, plan, owner):",
         "if False:",
-        survives="the batch is read again from where it stands in the database: only what was counted differs",
+        survives="the batch is read again from the stored offset: only counters differ",
     ),
     _mutant(
-        "an earlier commit of one's own is taken for another's",
+        "an earlier own commit counts as another consumer's",
         "storage/writer.py",
         "    positions = committed_positions(connection, plan, owner)\n",
         "    positions = {}\n",
     ),
     _mutant(
-        "a topic that is created again is not noticed while it is read",
+        "a topic that is created again is not detected while it is read",
         "kafka/monitor.py",
         "                raise LogLost({(topic, number): reason})\n",
         "                pass\n",
     ),
     _mutant(
-        "a lost ownership is not noticed",
+        "a lost ownership is not detected",
         "storage/transaction.py",
         'if len(moved) != len(rows) or ("",) in moved:',
         "if False:",
@@ -63,7 +63,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "                pass\n",
     ),
     _mutant(
-        "what was dropped is not read again",
+        "dropped batches are not read again",
         "storage/pipeline.py",
         "            self._reader.rewind(self._positions)\n",
         "            pass\n",
@@ -75,7 +75,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "        pass\n",
     ),
     _mutant(
-        "a revocation does not wait for what is in flight",
+        "a revocation does not wait for in-flight batches",
         "kafka/group_member.py",
         "    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:\n"
         "        self._storing.drain(seconds)\n",
@@ -88,7 +88,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "            pass\n",
     ),
     _mutant(
-        "a truncated log is read on from the stored offset",
+        "a truncated log is read from the stored offset",
         "kafka/truncation.py",
         "                found[partition] = truncation_refusal(*partition, asked[partition].next_offset, "
         "error.str())\n",
@@ -101,20 +101,20 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "            pass\n",
     ),
     _mutant(
-        "a topic that was created again is read on at start",
+        "a topic that was created again is read at start",
         "kafka/leases.py",
         "if topic_id and assigned.topic_id and topic_id != assigned.topic_id:",
         "if False:",
     ),
     _mutant(
-        "a start does not look whether Kafka has deleted records",
+        "a start does not check whether Kafka has deleted records",
         "kafka/leases.py",
         "    if next_offset < assigned.low:\n",
         "    if False:\n",
-        survives="Kafka's client says so as soon as it reads, and that is a refusal, too",
+        survives="Kafka's client returns an error at the first read, and that is a refusal, too",
     ),
     _mutant(
-        "reading is not ended by a log that is lost",
+        "a lost log does not end reading",
         "kafka/reader.py",
         "            raise LogLost({partition: truncation_refusal(*partition, owned.next_offset, error.str())})\n",
         "            return\n",
@@ -126,13 +126,13 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "(record.offset() or 0) + 2",
     ),
     _mutant(
-        "Kafka is told one too many",
+        "the offset committed to Kafka is one too high",
         "storage/pipeline.py",
         "self.hints[step.topic, step.partition] = step.next_offset",
         "self.hints[step.topic, step.partition] = step.next_offset + 1",
     ),
     _mutant(
-        "what cannot be decoded is dropped",
+        "undecodable records are dropped",
         "kafka/decode.py",
         "                self.dead_letters.append(dead_letter(record, str(error), table))\n        return messages",
         "                pass\n        return messages",
@@ -150,7 +150,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "            if True:\n                kept.append(record)",
     ),
     _mutant(
-        "a hole is not noted",
+        "a missing range is not stored",
         "planning/stored_ranges.py",
         "        opened = (\n            MissingRange(ranges.last_id + 1, first.trade_id - 1, ranges.last_time_us, "
         "first.trade_time_us),\n        )\n",
@@ -167,11 +167,11 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "storage/transaction.py",
         "        [*plan.candles, *(one for key, new in looked_up.items() if new for one in candles(key, new))],",
         "        [*plan.candles],",
-        survives="only where somebody else writes to the table are rows looked up before they are written, and here "
-        "nobody does: test_consumer_writer.py has it",
+        survives="rows are verified before writing only where another program writes to the table, which no "
+        "session does: covered by test_consumer_writer.py",
     ),
     _mutant(
-        "control records at the end are not passed",
+        "control records at the end are not skipped",
         "kafka/monitor.py",
         "            self._on_read_to_end(on_read_to_end)\n",
         "            pass\n",
@@ -207,25 +207,25 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "    if next_offset > assigned.high or assigned.high > next_offset + 40:\n",
     ),
     _mutant(
-        "candles are made anew of what retention has left",
+        "candles are recomputed from the rows that retention left",
         "admin/rebuild.py",
         'bounds = {**symbol, **chunk._asdict(), "from_us": max(chunk.from_us, whole_from_us)}',
         'bounds = {**symbol, **chunk._asdict(), "from_us": chunk.from_us}',
     ),
     _mutant(
-        "reset-offsets to earliest goes to the end",
+        "reset-offsets to earliest sets the end",
         "admin/offsets.py",
         'return low if to == "earliest" else high',
         "return high",
     ),
     _mutant(
-        "the audit takes every hole for old",
+        "the audit reports every missing range as expired",
         "admin/resolution.py",
         "    old = limit_us - MARGIN_US\n",
         "    old = now_us\n",
     ),
     _mutant(
-        "the audit does not look at conflicts",
+        "the audit ignores conflicts",
         "admin/audit.py",
         "            and not self.conflicts\n",
         "",
