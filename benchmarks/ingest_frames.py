@@ -73,12 +73,12 @@ def source(recording: Path) -> tuple[str, list[bytes]]:
 
 def repeated(frames: list[bytes], events: int) -> Iterator[bytes]:
     """Yield `events` frames: repetitions of `frames` with continuously increasing ids."""
-    apply_faults = [_split(frame) for frame in frames]
+    parsed = [_split(frame) for frame in frames]
     ids: dict[tuple[bytes, bytes], list[int]] = {}
-    for kind, symbol, _, number, _ in apply_faults:
+    for kind, symbol, _, number, _ in parsed:
         ids.setdefault((kind, symbol), []).append(number)
     spans = {key: max(numbers) - min(numbers) + 1 for key, numbers in ids.items()}
-    rounds = ((number, piece) for number in itertools.count() for piece in apply_faults)
+    rounds = ((number, piece) for number in itertools.count() for piece in parsed)
     for number, (kind, symbol, before, event_id, after) in itertools.islice(rounds, events):
         yield b"%b%d%b" % (before, event_id + number * spans[kind, symbol], after)
 
@@ -102,8 +102,8 @@ def spread(frames: list[bytes], symbols: list[str], events: int) -> Iterator[byt
     rng = random.Random(symbols[0])  # noqa: S311 - not for security
     chosen = rng.choices([symbol.encode() for symbol in symbols], k=events)
     numbers = {(kind, symbol.encode()): 1_000_000_000 for kind in _ID for symbol in symbols}
-    apply_faults = itertools.cycle([_split(frame) for frame in frames])
-    for symbol, (kind, old, before, _, after) in zip(chosen, apply_faults, strict=False):
+    parsed = itertools.cycle([_split(frame) for frame in frames])
+    for symbol, (kind, old, before, _, after) in zip(chosen, parsed, strict=False):
         numbers[kind, symbol] += 1
         renamed = before.replace(old.lower() + b"@", symbol.lower() + b"@").replace(old, symbol)
         yield b"%b%d%b" % (renamed, numbers[kind, symbol], after.replace(old, symbol))
