@@ -68,7 +68,14 @@ class Report:
 
 
 def full_speed(report: Report, bench: Bench, aggregates: Bench, options: argparse.Namespace) -> None:
-    """Measure each subject at full speed, in turns."""
+    """Measure each subject at full speed, in turns.
+
+    Args:
+        report: Report to add the figures to.
+        bench: The environment.
+        aggregates: The environment with aggTrade frames, for cryptofeed.
+        options: Command line options.
+    """
     subjects: dict[str, Callable[[], Turn]] = {
         "receive": lambda: ingest_subjects.receive_only(bench, options.events),
         "floor": lambda: ingest_subjects.floor(bench, options.events),
@@ -103,7 +110,13 @@ def full_speed(report: Report, bench: Bench, aggregates: Bench, options: argpars
 
 
 def by_stage(report: Report, bench: Bench, options: argparse.Namespace) -> None:
-    """Measure each stage separately."""
+    """Measure each stage separately.
+
+    Args:
+        report: Report to add the figures to.
+        bench: The environment.
+        options: Command line options.
+    """
     stages = ingest_stages.Stages(ingest_frames.source(options.recording)[1], bench.broker.address)
     bench.broker.create(*ingest_stages.TOPICS)
     costs: dict[str, list[float]] = {}
@@ -119,7 +132,14 @@ def by_stage(report: Report, bench: Bench, options: argparse.Namespace) -> None:
 
 
 def at_a_rate(report: Report, bench: Bench, rate: int, options: argparse.Namespace) -> None:
-    """Measure latency at a constant rate."""
+    """Measure latency at a constant rate.
+
+    Args:
+        report: Report to add the figures to.
+        bench: The environment.
+        rate: Events per second.
+        options: Command line options.
+    """
     turns: list[Turn] = []
     for number in range(options.rounds):
         turns.append(ingest_subjects.marketfeed(bench, rate * options.paced_seconds, rate))

@@ -98,7 +98,13 @@ def as_aggregates(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def spread(frames: list[bytes], symbols: list[str], events: int) -> Iterator[bytes]:
-    """Yield `events` frames with randomly chosen `symbols` and separate ids per symbol; deterministic."""
+    """Yield `events` frames with randomly chosen `symbols` and separate ids per symbol; deterministic.
+
+    Args:
+        frames: Source frames.
+        symbols: Symbols of the result.
+        events: Number of frames.
+    """
     rng = random.Random(symbols[0])  # noqa: S311 - not for security
     chosen = rng.choices([symbol.encode() for symbol in symbols], k=events)
     numbers = {(kind, symbol.encode()): 1_000_000_000 for kind in _ID for symbol in symbols}
@@ -161,7 +167,13 @@ def id_positions(tape: Tape) -> list[IdPositions]:
 
 
 def increase_ids(data: mmap.mmap, positions: list[IdPositions], rounds: int) -> None:
-    """Increase every id in place by the increment of `rounds` rounds."""
+    """Increase every id in place by the increment of `rounds` rounds.
+
+    Args:
+        data: Content of the tape.
+        positions: Positions of the ids.
+        rounds: Number of rounds.
+    """
     for starts, width, span in positions:
         step = span * rounds
         for start in starts:

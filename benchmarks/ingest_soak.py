@@ -72,7 +72,13 @@ def main() -> None:
 def sampled(
     worker: ingest_subjects.Worker, sender: threading.Thread, began: float
 ) -> "list[tuple[float, float]]":
-    """Return samples of (elapsed seconds, resident bytes) until the last frame is sent."""
+    """Return samples of (elapsed seconds, resident bytes) until the last frame is sent.
+
+    Args:
+        worker: The worker.
+        sender: Thread that sends the frames.
+        began: Start time of the monotonic clock.
+    """
     process = psutil.Process(worker.process.pid)
     samples: list[tuple[float, float]] = []
     logged = 0

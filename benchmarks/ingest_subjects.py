@@ -64,7 +64,14 @@ class Bench:
     def measured(
         self, process: ingest_stack.Process, done: Callable[[], bool], events: int, rate: float = 0
     ) -> Turn:
-        """Send the next `events` frames, wait until `done()`, and return the measurement."""
+        """Send the next `events` frames, wait until `done()`, and return the measurement.
+
+        Args:
+            process: Process to measure.
+            done: Condition of the end.
+            events: Number of frames.
+            rate: Frames per second; 0 for full speed.
+        """
         before = ingest_stack.usage(process.pid)
         began = self.server.go(events, rate)
         process.until(done, "the last event")
@@ -142,7 +149,14 @@ class Worker:
 
 
 def marketfeed(bench: Bench, events: int, rate: float = 0, **settings: str) -> Turn:
-    """Measure the worker process with continuity, metrics, backfill and verified acknowledgements."""
+    """Measure the worker process with continuity, metrics, backfill and verified acknowledgements.
+
+    Args:
+        bench: The environment.
+        events: Number of frames.
+        rate: Frames per second; 0 for full speed.
+        settings: Further settings of the worker.
+    """
     with ExitStack() as stack:
         worker = Worker(stack, bench, list(ingest_frames.SYMBOLS), 1, **settings)
         warm_up = int(rate * WARM_UP_SECONDS)
@@ -166,7 +180,13 @@ def marketfeed(bench: Bench, events: int, rate: float = 0, **settings: str) -> T
 
 
 def floor(bench: Bench, events: int, *, produce: bool = True) -> Turn:
-    """Measure the minimal loop; see ingest_floor.py."""
+    """Measure the minimal loop; see ingest_floor.py.
+
+    Args:
+        bench: The environment.
+        events: Number of frames.
+        produce: Whether to produce to Kafka.
+    """
     topics = bench.topics("trades", "quotes") if produce else ()
     streams = "/".join(sorted(bench.tape.streams))
     if produce:

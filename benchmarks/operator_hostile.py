@@ -68,7 +68,13 @@ async def feed(cluster: Cluster, where: str, name: str, **spec: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def hostile_pod(cluster: Cluster, port: int, rng: random.Random) -> AsyncIterator[None]:
-    """Run a pod with the labels of a feed's pod and random content of /status."""
+    """Run a pod with the labels of a feed's pod and random content of /status.
+
+    Args:
+        cluster: Client of the API server.
+        port: Port of the pod's metrics.
+        rng: Random number generator of the content.
+    """
     hostile = Hostile(rng, [{"reason": "x", "symbols": {}}])
     app = web.Application()
 

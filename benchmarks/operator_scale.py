@@ -60,6 +60,12 @@ async def converge(cluster: Cluster, operator: Operator, feeds: int, shards: int
 
     The operator's metric is polled, because listing thousands of objects would affect the measurement. The objects are
     listed at the end and compared with the expected numbers.
+
+    Args:
+        cluster: Client of the API server.
+        operator: The operator.
+        feeds: Number of feeds.
+        shards: Number of shards per feed.
     """
     # A ServiceAccount, four NetworkPolicies, three PodDisruptionBudgets, a Job and two Services per feed; a ConfigMap
     # and a Deployment per shard. StatefulSets depend on the Job, which needs nodes.
@@ -103,7 +109,14 @@ async def idle(operator: Operator) -> None:
 
 
 async def edit(cluster: Cluster, number: int, symbols: list[str], new: str) -> float:
-    """Edit a MarketFeed; return the seconds from the response to the changed ConfigMap."""
+    """Edit a MarketFeed; return the seconds from the response to the changed ConfigMap.
+
+    Args:
+        cluster: Client of the API server.
+        number: Number of the feed.
+        symbols: Its symbols.
+        new: Symbol to add.
+    """
     await cluster.apply(FEEDS, body(number, [*symbols, new]), manager="benchmark")
     responded = time.perf_counter()
     while True:

@@ -130,7 +130,14 @@ def floor(bench: Bench) -> Run:
 
 
 def consumer_environment(bench: Bench, url: str, topics: str, **settings: str) -> dict[str, str]:
-    """Return the environment of a consumer of `topics` (trades first) with a separate group."""
+    """Return the environment of a consumer of `topics` (trades first) with a separate group.
+
+    Args:
+        bench: The environment of the benchmark.
+        url: URL of the database.
+        topics: Topics, separated by commas.
+        settings: Further settings.
+    """
     return {
         **os.environ, "KAFKA_BROKER": bench.broker, "KAFKA_GROUP": f"bench-{time.time_ns()}", "DATABASE_URL": url,
         "MARKET_TRADES_TOPIC": topics.split(",")[0], "CONSUMER_TOPICS": topics, "METRICS_HOST": "127.0.0.1",
@@ -188,7 +195,13 @@ def consumers(
 
 
 def drained(watch: psycopg.Connection[Any], pids: Sequence[int], publish: Callable[[], int]) -> float:
-    """Return the seconds in which the processes store the messages that `publish` produces while they are paused."""
+    """Return the seconds in which the processes store the messages that `publish` produces while they are paused.
+
+    Args:
+        watch: Connection to the database.
+        pids: Process ids.
+        publish: Publishes the messages and returns their number.
+    """
     stored = int(watch.execute(_OFFSETS).fetchone()[0])  # type: ignore[index] - always one row
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -210,7 +223,15 @@ Records = Callable[[int], Iterator[tuple[str, bytes]]]
 def marketfeed(
     bench: Bench, flows: dict[str, Records], trades: int, processes: int = 1, pinned_to: Sequence[int] = ()
 ) -> Run:
-    """Measure `marketfeed-consumer` with all guarantees: a topic per flow, with `trades` new trades in total."""
+    """Measure `marketfeed-consumer` with all guarantees: a topic per flow, with `trades` new trades in total.
+
+    Args:
+        bench: The environment.
+        flows: Messages of each flow.
+        trades: Expected number of stored trades.
+        processes: Number of processes.
+        pinned_to: Core of each process; empty for any core.
+    """
     url = bench.database()
     topics = {f"{name}-{time.time_ns()}": records for name, records in flows.items()}
     sink_data.create(bench.broker, *topics)

@@ -37,7 +37,13 @@ def trades(count: int) -> Iterator[Trade]:
 
 
 def one(symbol: str, trade_id: int, received_us: int) -> Trade:
-    """Return a trade received at `received_us`."""
+    """Return a trade received at `received_us`.
+
+    Args:
+        symbol: Symbol.
+        trade_id: Trade id.
+        received_us: Receive time in microseconds since the epoch.
+    """
     return Trade(
         venue="binance_us", symbol=symbol, trade_id=trade_id, price=f"{60000 + trade_id % 97}.25000000",
         qty=f"0.{trade_id % 100_000:05}000", buyer_is_maker=trade_id % 2 == 0, trade_time_us=received_us - 2100,
@@ -69,7 +75,13 @@ def delete(broker: str, *topics: str) -> None:
 
 
 def publish(broker: str, topic: str, records: Iterator[tuple[str, bytes]]) -> int:
-    """Produce (symbol, value) pairs; return their number."""
+    """Produce (symbol, value) pairs; return their number.
+
+    Args:
+        broker: Bootstrap address.
+        topic: Topic.
+        records: Pairs of symbol and value.
+    """
     producer = Producer(
         {
             "bootstrap.servers": broker, "log_level": 3, "linger.ms": 20, "compression.type": "lz4", "acks": "all",

@@ -31,7 +31,16 @@ _SCHEMA = {
 
 
 def start(stack: ExitStack, folder: Path, broker: str, url: str, topic: str, tasks: int) -> int:
-    """Start a worker whose connector writes `topic` to the table trades; return its process id."""
+    """Start a worker whose connector writes `topic` to the table trades; return its process id.
+
+    Args:
+        stack: Stops the worker at its exit.
+        folder: Folder for configuration and log.
+        broker: Bootstrap address.
+        url: URL of the database.
+        topic: Topic of trades.
+        tasks: Number of tasks.
+    """
     with psycopg.connect(url) as connection:
         connection.execute("ALTER TABLE trades ALTER price TYPE text, ALTER qty TYPE text")
     libraries = sink_stack.jars("debezium")
@@ -97,7 +106,14 @@ def _write(file: Path, properties: dict[str, str]) -> None:
 def drain(
     connection: psycopg.Connection[tuple[int]], rows: int, log: Path, seconds: float = 600
 ) -> tuple[int, float]:
-    """Wait until `rows` are stored; return rows and seconds between the server's first and last row count."""
+    """Wait until `rows` are stored; return rows and seconds between the server's first and last row count.
+
+    Args:
+        connection: Connection to the database.
+        rows: Expected number of rows.
+        log: Log of the worker, for errors.
+        seconds: Timeout.
+    """
     first: tuple[int, float] | None = None
     deadline = time.monotonic() + seconds
     while True:

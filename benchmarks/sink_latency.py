@@ -39,7 +39,13 @@ def buckets(url: str) -> dict[float, float]:
 
 
 def quantile_ms(before: dict[float, float], after: dict[float, float], q: float) -> float:
-    """Return the `q` quantile of the rows between two scrapes, as the bucket's upper bound in milliseconds."""
+    """Return the `q` quantile of the rows between two scrapes, as the bucket's upper bound in milliseconds.
+
+    Args:
+        before: Buckets of the first scrape.
+        after: Buckets of the second scrape.
+        q: Quantile, from 0 to 1.
+    """
     counts = {bound: count - before.get(bound, 0.0) for bound, count in after.items()}
     total = counts[float("inf")]
     return 1000 * next(bound for bound, count in sorted(counts.items()) if count >= q * total)

@@ -37,7 +37,14 @@ def jars(name: str) -> Path:
 def running(
     command: list[str | Path], log: Path, stop_signal: int = signal.SIGTERM, **options: object
 ) -> Iterator[int]:
-    """Run a process during the ``with`` block; yield its id."""
+    """Run a process during the ``with`` block; yield its id.
+
+    Args:
+        command: Command line.
+        log: File for its output.
+        stop_signal: Signal to stop it.
+        options: Options of `subprocess.Popen`.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, **options)  # type: ignore[call-overload]
         try:

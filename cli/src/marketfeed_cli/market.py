@@ -102,6 +102,11 @@ def generated(symbols: tuple[str, ...], *, note: str = "") -> Market:
 async def live(symbols: tuple[str, ...], name: str, environment: Mapping[str, str]) -> Market:
     """Return the market of the live venue `name`.
 
+    Args:
+        symbols: Symbols to read.
+        name: Name of the venue.
+        environment: Environment variables.
+
     Raises:
         StartupError: The venue is unreachable or refused the connection.
     """

@@ -87,6 +87,12 @@ LEFT JOIN LATERAL (SELECT bid_price, ask_price FROM book_tickers WHERE venue = %
 async def prices(
     connection: psycopg.AsyncConnection[tuple[str | None, ...]], venue: str, symbols: list[str]
 ) -> dict[str, Price]:
-    """Return the newest committed prices of each symbol."""
+    """Return the newest committed prices of each symbol.
+
+    Args:
+        connection: Connection to the database.
+        venue: Name of the venue.
+        symbols: Symbols.
+    """
     rows = await (await connection.execute(_PRICES, {"venue": venue, "symbols": symbols})).fetchall()
     return {str(symbol): Price(last, bid, ask) for symbol, last, bid, ask in rows}

@@ -100,7 +100,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
-    """Return the report of `facts`."""
+    """Return the report of `facts`.
+
+    Args:
+        facts: Facts of the run.
+        source: Name of the market.
+        seconds: Elapsed time.
+    """
     symbols = {symbol: _symbol_report(each) for symbol, each in facts.symbols.items()}
     problems = _problems(facts, symbols)
     result: Literal["complete", "incomplete", "empty"] = "incomplete" if problems else "complete"

@@ -8,7 +8,13 @@ from marketfeed_cli.process import Command, Layer
 
 
 def embedded_broker(environment: Mapping[str, str], address_file: Path, topics: Mapping[str, int]) -> Command:
-    """Return the command of a broker with `topics` (name -> partitions) that writes its address to `address_file`."""
+    """Return the command of a broker with `topics` (name -> partitions) that writes its address to `address_file`.
+
+    Args:
+        environment: Environment of the process.
+        address_file: File for the bootstrap address.
+        topics: Number of partitions by topic.
+    """
     arguments = ["--address-file", str(address_file)]
     for name, partitions in topics.items():
         arguments += ["--topic", f"{name}:{partitions}"]
@@ -21,7 +27,13 @@ def embedded_broker(environment: Mapping[str, str], address_file: Path, topics: 
 
 
 def simulator(environment: Mapping[str, str], port_file: Path, arguments: Sequence[str]) -> Command:
-    """Return the command of a simulated venue; `arguments` begin with generate or replay."""
+    """Return the command of a simulated venue; `arguments` begin with generate or replay.
+
+    Args:
+        environment: Environment of the process.
+        port_file: File for the port.
+        arguments: Arguments, the first of which is generate or replay.
+    """
     listen = ["--host", "127.0.0.1", "--port", "0", "--port-file", str(port_file)]
     return Command(
         "simulator",
@@ -46,6 +58,11 @@ def consumer(environment: Mapping[str, str], port_file: Path, topics: Sequence[s
 
     Each consumer has its own group, named by the first topic: members of one group with different subscriptions would
     rebalance for partitions that they are never assigned.
+
+    Args:
+        environment: Environment of the process.
+        port_file: File for the metrics port.
+        topics: Topics to subscribe to.
     """
     group = environment.get("KAFKA_GROUP") or "marketfeed"
     topic = topics[0]

@@ -33,7 +33,14 @@ TimeRange = tuple[float, float]
 
 
 def draw(axes: Axes, panel: Panel, results: Results, times: TimeRange) -> None:
-    """Draw the content of a panel for a time range."""
+    """Draw the content of a panel for a time range.
+
+    Args:
+        axes: Axes at the position of the panel.
+        panel: The panel.
+        results: Result of each of its queries.
+        times: Time range.
+    """
     _DRAWERS[panel.kind](axes, panel, results, times)
 
 

@@ -10,7 +10,13 @@ _SUFFIX: Final = "suffix:"
 
 
 def text(value: float, unit: str, decimals: int | None = None) -> str:
-    """Format a value: ``text(0.25, "s")`` is "250 ms". Without `decimals` about three digits are significant."""
+    """Format a value: ``text(0.25, "s")`` is "250 ms". Without `decimals` about three digits are significant.
+
+    Args:
+        value: The value.
+        unit: Grafana's unit id.
+        decimals: Number of decimals.
+    """
     if math.isnan(value):
         return "-"
     if math.isinf(value):

@@ -17,7 +17,13 @@ MAX_LISTED = 20
 
 
 def status(console: Console, feeds: Sequence[dict[str, Any]], now: datetime) -> None:
-    """Print a line per feed; for a single feed also its shards, consumers, Jobs and conditions."""
+    """Print a line per feed; for a single feed also its shards, consumers, Jobs and conditions.
+
+    Args:
+        console: Output.
+        feeds: MarketFeed objects.
+        now: Current time, for ages.
+    """
     table = _table(
         "NAMESPACE", "NAME", "VENUE", "SYMBOLS", "SHARDS", "CONSUMERS", "LAG", "MISSING", "READY", "REASON"
     )

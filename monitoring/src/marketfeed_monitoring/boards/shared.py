@@ -134,12 +134,24 @@ def quantile(q: float, histogram: str, matchers: str, by: str = "") -> str:
 
 
 def per_second(counter: str, matchers: str, by: str) -> str:
-    """Return the query of a counter's rate over Grafana's rate interval, summed by labels."""
+    """Return the query of a counter's rate over Grafana's rate interval, summed by labels.
+
+    Args:
+        counter: Name of the metric.
+        matchers: Label matchers, without braces.
+        by: Labels to group by.
+    """
     return f"sum by ({by}) (rate({counter}{{{matchers}}}[$__rate_interval]))"
 
 
 def increase(counter: str, matchers: str, by: str) -> str:
-    """Return the query of a counter's increase over Grafana's rate interval, summed by labels."""
+    """Return the query of a counter's increase over Grafana's rate interval, summed by labels.
+
+    Args:
+        counter: Name of the metric.
+        matchers: Label matchers, without braces.
+        by: Labels to group by.
+    """
     return f"sum by ({by}) (increase({counter}{{{matchers}}}[$__rate_interval]))"
 
 
