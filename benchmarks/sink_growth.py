@@ -12,7 +12,7 @@ import statistics
 import time
 
 import sink_stack
-from sink import Bench, started
+from sink_bench import Bench, started
 from sink_table import MILLION, table
 
 

@@ -22,7 +22,7 @@ import psycopg
 import sink_data
 import sink_stack
 from confluent_kafka import Producer
-from sink import Bench, consumer_environment, cpu, started
+from sink_bench import Bench, consumer_environment, cpu, started
 
 from marketfeed_wire import encode
 

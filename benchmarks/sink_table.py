@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import sink_data
-from sink import Bench, consumer_environment, consumers, drained
+from sink_bench import Bench, consumer_environment, consumers, drained
 
 MILLION = 1_000_000
 

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 import sink_data
 import sink_stack
-from sink import Bench, started
+from sink_bench import Bench, started
 from sink_table import MILLION, Table, table
 
 from marketfeed_consumers.admin import audit, completeness, retention
@@ -47,9 +47,9 @@ class Retention:
     def _run(self) -> None:
         connection, _ = connections.connect(self._url)
         with connection:
-            retry_conflicts = connections.retry_conflicts(connection, random.Random(1))  # noqa: S311 - jitter
+            retry = connections.retry_conflicts(connection, random.Random(1))  # noqa: S311 - jitter
             limit = retention.Limit(self._before_us, time.time_ns() // 1000)
-            for done in retention.expire(connection, "trades", limit, retry_conflicts):
+            for done in retention.expire(connection, "trades", limit, retry):
                 self.rows += done.deleted
                 if self._stop.is_set():
                     return
