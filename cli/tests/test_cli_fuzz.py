@@ -46,20 +46,20 @@ def is_printable(text: str) -> bool:
 
 
 async def test_fuzz_of_responses_neither_crashes_commands_nor_reaches_the_terminal_raw():
-    decode_body = 0
+    valid = 0
 
     async def commands(base: str, rounds: int) -> None:
-        nonlocal decode_body
+        nonlocal valid
         async with aiohttp.ClientSession(timeout=SHORT) as session:
             for _ in range(rounds):
                 result = await _fetch(session, base)
-                decode_body += not isinstance(result, str)
+                valid += not isinstance(result, str)
                 assert is_printable(rendered(result)), result
                 await observe.worker_status(session, base)
                 await observe.consumer_status(session, base)
 
     await meet(fuzz_rng("cli"), [WORKER, CONSUMER], fuzz_rounds(), commands)
-    assert decode_body > 0
+    assert valid > 0
 
 
 @pytest.mark.parametrize(
