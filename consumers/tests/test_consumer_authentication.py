@@ -71,7 +71,7 @@ def test_database_that_refuses_who_we_are_is_told_at_once(
     with pytest.raises(StartupError) as refused, connections.wait_for_database(url, LONG_SECONDS):
         pass
     (line,) = str(refused.value).splitlines()
-    assert line.startswith(f"the database at {connections.server(url)} refuses this user or password (")
+    assert line.startswith(f"the database at {connections.server(url)} rejects this user or password (")
     assert words in line
     assert "DATABASE_URL" in line
     assert "START_DEADLINE_SECONDS" not in line

@@ -48,5 +48,5 @@ def test_a_broker_that_does_not_answer_for_the_topics_ids_is_one_line(
         admin_requests.topic_ids(nobody, ["market.trades.raw"])
 
     (line,) = str(refused.value).splitlines()
-    assert line.startswith("Kafka does not tell the id of market.trades.raw: ")
+    assert line.startswith("cannot get the id of market.trades.raw from Kafka: ")
     assert "Broker transport failure" in line

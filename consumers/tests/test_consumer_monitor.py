@@ -106,7 +106,7 @@ def test_kafka_that_is_frozen_or_gone_is_unreachable_until_it_answers_again(
 
         def unreachable() -> bool:
             one.step()
-            return "Kafka does not answer" in one.state.kafka_error
+            return "Kafka does not respond" in one.state.kafka_error
 
         until(reachable, "the end")
         os.kill(process.pid, signal.SIGSTOP)

@@ -390,7 +390,7 @@ def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, b
     assert not state.joined
     seen: list[bool] = []
     rig.writer._at = lambda _point: seen.append(state.joined)
-    with pytest.raises(LogLost, match="ends at offset 0, before the stored offset 50"):
+    with pytest.raises(LogLost, match="has the log end offset 0, below the stored offset 50"):
         rig.ownership._acquire([TopicPartition(rig.topic, 2)])
     assert not any([*seen, state.joined])
     rig.ownership._acquire([TopicPartition(rig.topic, 3)])

@@ -142,7 +142,7 @@ def test_pooler_that_refuses_the_password_is_told_at_once(
             pass
         wrong = pooler.url(direct).replace(":right@", ":wrong@")
         for url in (wrong, wrong.replace("postgres:", "nobody:")):
-            with pytest.raises(StartupError, match="refuses this user or password"):
+            with pytest.raises(StartupError, match="rejects this user or password"):
                 databases._wait_for_database(url, 3600, lambda: False)
         with pytest.raises(StartupError, match="raise START_DEADLINE_SECONDS"):
             databases._wait_for_database(pooler.url("///not_made_yet"), 0.0, lambda: False)

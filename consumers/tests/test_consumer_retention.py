@@ -422,7 +422,7 @@ def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own
     mine.write(trade(10, "B", trade_time_us=5), trade(11, "B", trade_time_us=2**50 * 10), trade(12, "B"))
     assert commands.retain(Namespace(**options)) == commands.IMPOSSIBLE_TIMES
     shown = capsys.readouterr()
-    assert "trades: 2 rows of binance_us B have a time that cannot be, and were kept" in shown.err
+    assert "trades: 2 rows of binance_us B have an impossible time and were kept" in shown.err
     assert shown.out.count("trades: rows deleted: 0") == 2
     assert shown.out.count("trade_conflicts: rows deleted: 0") == 2
     assert shown.out.count("quote_conflicts: rows deleted: 0") == 2

@@ -49,7 +49,7 @@ def test_audit_runs_on_a_hot_standby_and_what_writes_names_the_primary(
             with pytest.raises(StartupError) as told:
                 work()
             refused.append(str(told.value))
-        assert all("a hot standby, which takes no rows; name the primary" in line for line in refused)
+        assert all("a hot standby, which is read-only; use the primary" in line for line in refused)
         for deep in (False, True):
             options = Namespace(venue=None, symbol=None, since=None, until=None, deep=deep, output="table")
             assert audit(options, {"DATABASE_URL": there}) == 1

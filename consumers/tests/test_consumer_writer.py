@@ -313,7 +313,7 @@ def test_an_answer_that_does_not_come_is_told(
 
     def paused() -> bool:
         mine.writer.look()
-        return "has not answered for" in mine.writer.why_paused()
+        return "has not responded for" in mine.writer.why_paused()
 
     with capture_logs() as lines, psycopg.connect(database) as other:
         other.execute("LOCK TABLE trades")
@@ -369,7 +369,7 @@ def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
     ("low", "high", "topic_id", "words"),
     [
         pytest.param(0, 100, "b", "created again", id="a topic with another id"),
-        pytest.param(0, 1, "", "ends at offset 1", id="a topic that ends before the stored offset"),
+        pytest.param(0, 1, "", "has the log end offset 1", id="a log end offset below the stored offset"),
         pytest.param(5, 100, "", "deleted 3 records", id="a topic whose retention was faster"),
     ],
 )

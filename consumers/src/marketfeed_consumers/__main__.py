@@ -10,25 +10,25 @@ from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_service import settings
 from marketfeed_service.process import exit_code_of
 
-_DESCRIPTION = """Stores what marketfeed's topics hold in PostgreSQL or CockroachDB, each message exactly once.
+_DESCRIPTION = """Stores the messages of marketfeed's topics in PostgreSQL or CockroachDB, each exactly once.
 
-Exit codes: 0 done or stopped when asked to, 1 something it needs is out of reach or refuses it, 2 wrong settings,
-3 (retain) done, but for rows whose times cannot be."""
+Exit codes: 0 done, or stopped by a signal; 1 a dependency is unreachable or rejects the consumer; 2 invalid settings;
+3 (retain) done, except for rows with impossible times."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; every setting of `run` is an environment variable and listed at the end of its help."""
+    """Return the argument parser; its help lists the environment variables of `run`."""
     top = settings.parser("marketfeed-consumer", _DESCRIPTION, ConsumerSettings)
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     names = top.add_subparsers(dest="command", metavar="command")
-    names.add_parser("run", help="store until stopped (the default)")
-    names.add_parser("migrate", help="bring the database's schema to this release's version (DATABASE_URL)")
+    names.add_parser("run", help="consume and store until stopped (the default)")
+    names.add_parser("migrate", help="migrate the database's schema to this release's version (DATABASE_URL)")
     commands.add_arguments(names)
     return top
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     arguments = parser().parse_args()
     sys.exit(exit_code_of(lambda: _dispatch(arguments)))
 

@@ -1,13 +1,13 @@
-"""The loop: poll, decode, plan, hand over to the writer, tell Kafka afterwards.
+"""The consumer's loop: poll, decode, plan, pass to the writer, commit offsets to Kafka afterwards.
 
-One thread runs it; the writer's thread works on the batch before meanwhile::
+It runs in one thread, while the writer's thread stores the previous batch::
 
     loop      read+decode 3 │ plan 3 │ read+decode 4 │ plan 4 │ …
     writer       transaction 2       │    transaction 3       │ …
 
-reader.py polls and decodes, pipeline.py plans and hands over, group_member.py handles rebalances, monitor.py asks
-Kafka how it is, waiting.py waits for the writer without being thought dead. No transaction is open while Kafka is
-waited for.
+reader.py polls and decodes, pipeline.py plans and submits, group_member.py handles rebalances, monitor.py checks
+brokers and topics, waiting.py waits for the writer within max.poll.interval.ms. No transaction is open while the loop
+waits for Kafka.
 """
 
 import time
@@ -29,7 +29,7 @@ from marketfeed_service.kafka import client_config
 
 
 class Consumer:
-    """Moves records from Kafka to the writer until it is told to stop."""
+    """The loop that moves records from Kafka to the writer until it is stopped."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class Consumer:
         )
 
     def stop(self) -> None:
-        """Make `run` store what was read and return, within the drain deadline. May be called from a signal handler."""
+        """Make `run` drain and return within the drain deadline. May be called from a signal handler."""
         self._stop.request(self._drain_seconds)
 
     def run(self) -> None:
-        """Work until stopped, then drain.
+        """Consume until stopped, then drain.
 
         Raises:
-            Fenced, LogLost, StartupError: this process must not go on; what was not stored is dropped.
+            Fenced, LogLost, StartupError: the process must not continue; batches that were not stored are dropped.
         """
         self._monitor.begin()
         self._member.join()
@@ -88,7 +88,7 @@ class Consumer:
                 self._step()
             self._drain()
         except LogLost as lost:
-            # Also where it was stored before: the first reason stays.
+            # Even if a refusal is stored already: the first reason is kept.
             self._member.store_refusals(lost.reasons)
             raise
         finally:
@@ -106,7 +106,7 @@ class Consumer:
             reader.read(fill)
         elif not storing.has_room:
             storing.wait_for_room()
-        # Otherwise the batch is full and the writer has got done meanwhile: it is due now.
+        # Otherwise the batch is full and the writer has become free: the batch is due now.
         if storing.has_room and is_due(reader.fill(writer_idle=storing.is_idle), reader.bounds):
             storing.hand_over()
         storing.look()

@@ -1,19 +1,19 @@
-"""What can go wrong between a batch and its COMMIT, and what follows from it.
+"""Errors between reading a batch and its COMMIT, and their handling.
 
 Exception
 ├── ServiceError (service)
-│   ├── StartupError        exit 1: broker, database or schema not as they must be at start
-│   ├── LogLost             exit 1: Kafka lacks what was read; stored beside the offset until reset-offsets
-│   ├── Refused             exit 1: the database refuses message after message: the fault is not theirs
-│   └── Fenced              exit 1: another consumer owns the partition now; our batch is dropped
-└── BatchError              the batch was not stored; the loop decides
-    ├── StaleKnowledge      what we believed to be stored has changed: read it again, plan again
-    ├── BadData             the database refuses a row (classes 22, 23, P0): find it, dead-letter it, plan again
-    ├── TimedOut            a timeout of the database's has ended it: in halves
-    └── Abandoned           told to stop trying (revoked, or the drain deadline): the batch is dropped
-        └── Overtaken       an earlier attempt of ours was committed without our hearing of it: read on from there
+│   ├── StartupError                exit 1: broker, database or schema unusable at start
+│   ├── LogLost                     exit 1: Kafka's log lacks stored offsets; stored as a refusal until reset-offsets
+│   ├── QuarantineLimitExceeded     exit 1: the database rejects every message: the cause is not the messages
+│   └── Fenced                      exit 1: another consumer has a newer ownership epoch; the batch is dropped
+└── BatchError                      the batch was not stored; the loop handles it
+    ├── StaleRanges                 the stored ranges have changed: load them again, plan again
+    ├── DataRejected                the database rejects a row (classes 22, 23, P0): isolate it, plan again
+    ├── TimedOut                    a timeout of the database ended the transaction: split the batch
+    └── Abandoned                   retries were given up (revoked, or the drain deadline): the batch is dropped
+        └── AlreadyCommitted        an earlier attempt was committed with an unknown outcome: continue from there
 
-Nothing is lost by dropping a batch: its offsets were not stored either, so it is read again.
+A dropped batch is not lost: its offsets were not committed either, so it is read again.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,17 @@ from marketfeed_service.errors import ServiceError
 
 
 class Fenced(ServiceError):
-    """Another consumer has taken over a partition that this process believed to own.
+    """Another consumer has acquired the lease of a partition with a newer ownership epoch.
 
-    Its text names the partition and the new owner; nothing of the batch was written.
+    The text has the partition and the new owner; nothing of the batch was written.
     """
 
 
 class LogLost(ServiceError):
-    """Partitions must not be read on from their stored offsets.
+    """Partitions must not be consumed from their stored offsets.
 
     Attributes:
-        reasons: (topic, partition) -> why, with the way out.
+        reasons: (topic, partition) -> the reason, with the command that fixes it.
     """
 
     def __init__(self, reasons: Mapping[tuple[str, int], str]) -> None:
@@ -41,19 +41,19 @@ class LogLost(ServiceError):
 
 
 class QuarantineLimitExceeded(ServiceError):
-    """The database has refused message after message, and stored none in between."""
+    """The database has rejected several messages in a row and stored none in between."""
 
 
 class BatchError(Exception):
-    """Base of what a batch may end in besides being stored."""
+    """Base class of the errors of a batch that was not stored."""
 
 
 class StaleRanges(BatchError):
-    """What the batch was planned on is not so (any more).
+    """The batch was planned on stored ranges that are not current.
 
     Attributes:
-        verify_rows: a row that should have been new was there: somebody else writes to the table, so look every
-            row up; otherwise a high-water mark was changed since it was read, and reading it again is enough.
+        verify_rows: whether a row that was planned as new exists: another process writes to the table, so every row
+            must be looked up. Otherwise a high-water mark has changed, and loading it again is enough.
     """
 
     def __init__(self, *, verify_rows: bool = False) -> None:
@@ -62,11 +62,11 @@ class StaleRanges(BatchError):
 
 
 class DataRejected(BatchError):
-    """The database refuses the batch's content.
+    """The database rejects the batch's content.
 
     Attributes:
-        sqlstate: the class 22 or 23 code.
-        reason: the database's own words and the code.
+        sqlstate: the code of class 22, 23 or P0.
+        reason: the database's message and the code.
     """
 
     def __init__(self, sqlstate: str, reason: str) -> None:
@@ -76,10 +76,10 @@ class DataRejected(BatchError):
 
 
 class TimedOut(BatchError):
-    """A timeout of the database's has ended the transaction.
+    """A timeout of the database has ended the transaction.
 
     Attributes:
-        seconds: how long it had taken.
+        seconds: duration until the timeout.
     """
 
     def __init__(self, seconds: float, reason: str) -> None:
@@ -88,16 +88,16 @@ class TimedOut(BatchError):
 
 
 class Abandoned(BatchError):
-    """The attempt was given up because the process was told to; the batch will be read again."""
+    """Retries were given up by the loop; the batch will be read again."""
 
 
 class AlreadyCommitted(Abandoned):
-    """What is stored under our own epoch is ahead of what the batch goes on from.
+    """The stored offsets of our own epoch are ahead of the batch's expected offsets.
 
-    An earlier attempt was committed without our hearing of it, and was then given up or done over in parts.
+    An earlier attempt was committed, but its outcome was unknown here, and it was then given up or split.
 
     Attributes:
-        positions: (topic, partition) -> its next offset and leader epoch as stored.
+        positions: (topic, partition) -> stored next offset and leader epoch.
     """
 
     def __init__(self, positions: Mapping[tuple[str, int], tuple[int, int]]) -> None:

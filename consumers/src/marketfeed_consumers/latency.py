@@ -1,8 +1,7 @@
-"""Wire-to-commit latency: from the worker's socket read to the database's answer to COMMIT.
+"""Wire-to-commit latency: from the worker's socket read to the database's response to COMMIT.
 
-Counted in buckets of fixed bounds, nine to a power of ten from 100 µs to 100 s, so that a quantile is right to
-within a seventh of its value. A batch's sorted times are bisected at the bounds instead of each row being looked
-at; most batches span few bounds.
+Counted in buckets with fixed bounds, nine per power of ten from 100 µs to 100 s, so that the error of a quantile is
+below a seventh of its value. The sorted times of a batch are bisected at the bounds, of which most batches span few.
 """
 
 from bisect import bisect_left
@@ -15,11 +14,11 @@ BOUNDS_US: Final[tuple[int, ...]] = (
     *(round(10**exponent * step) for exponent in range(2, 8) for step in _STEPS),
     100_000_000,
 )
-"""Upper bounds of the buckets, in microseconds; what is above the last is counted in one bucket more."""
+"""Upper bounds of the buckets in microseconds; one more bucket counts values above the last bound."""
 
 
 class Histogram:
-    """How often which latency was seen."""
+    """A histogram of latencies."""
 
     __slots__ = ("counts", "rows", "sum_us")
 
@@ -29,7 +28,7 @@ class Histogram:
         self.sum_us = 0
 
     def add(self, received_us: Sequence[int], committed_us: int) -> None:
-        """Count rows by when they were received, all of them committed at `committed_us`."""
+        """Count rows by their receive times, all committed at `committed_us`."""
         if not received_us:
             return
         received = sorted(received_us)
@@ -40,18 +39,18 @@ class Histogram:
         if low == high:
             self.counts[low] += len(received)
             return
-        # How many lie at or below each bound: those received at or after it.
+        # Cumulative counts at each bound: a latency at or below it was received at or after committed_us - bound.
         below = [len(received) - bisect_left(received, committed_us - bound) for bound in BOUNDS_US[low:high]]
         for bucket, (start, end) in enumerate(pairwise([0, *below, len(received)]), low):
             self.counts[bucket] += end - start
 
     def quantile_us(self, share: float) -> int | None:
-        """The bound below which `share` of the rows lie; None when there are none."""
+        """Return the bound below which `share` of the rows lie; None without rows."""
         return quantile_us(self.counts, share)
 
 
 def quantile_us(counts: Sequence[int], share: float) -> int | None:
-    """The bound below which `share` of the counted rows lie; None when there are none."""
+    """Return the bound below which `share` of the counted rows lie; None without rows."""
     rank, seen = share * sum(counts), 0
     for bucket, count in enumerate(counts):
         seen += count
@@ -61,7 +60,7 @@ def quantile_us(counts: Sequence[int], share: float) -> int | None:
 
 
 def total(histograms: Iterable[Histogram]) -> Histogram:
-    """All of `histograms` as one."""
+    """Return the sum of `histograms`."""
     whole = Histogram()
     for one in histograms:
         whole.counts = [a + b for a, b in zip(whole.counts, one.counts, strict=True)]

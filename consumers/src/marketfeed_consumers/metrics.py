@@ -1,4 +1,4 @@
-"""Every metric of the consumer: name, help, unit. Values come from the loop's state when they are asked for."""
+"""Every metric of the consumer: name, help, unit. Values are read from the consumer's state at each scrape."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ SERIALIZATION_FAILURE: Final = "40001"
 
 
 class Metrics(Collector):
-    """The registry's view of a consumer process."""
+    """The collector of a consumer process's metrics."""
 
     def __init__(
         self,
@@ -43,19 +43,19 @@ class Metrics(Collector):
         )
         self._commit_seconds = Histogram(
             "marketfeed_consumer_commit_seconds",
-            "From a batch's hand-over to the database until its COMMIT was answered, retries included",
+            "Time to write a batch to the database, from BEGIN to the response to COMMIT, retries included",
             buckets=[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120],
             registry=registry,
         )
         registry.register(self)
 
     def stored(self, plan: Plan, result: Stored) -> None:
-        """Note a committed batch."""
+        """Observe a committed batch."""
         self._batch_rows.observe(plan.size)
         self._commit_seconds.observe(result.seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus asks for."""
+        """Yield the metrics of a scrape."""
         yield from self._counters()
         yield from self._partitions()
         yield from self._latency()
@@ -65,15 +65,15 @@ class Metrics(Collector):
     def _counters(self) -> Iterator[Metric]:
         state = self._state
         for name, text, counts in (
-            ("rows_inserted", "Rows added, by table", state.inserted),
+            ("rows_inserted", "Rows inserted, by table", state.inserted),
             (
                 "duplicates",
-                "Messages that were stored already and changed nothing, by table",
+                "Duplicates skipped: messages already stored with the same content, by table",
                 state.duplicates,
             ),
             (
                 "expired",
-                "Messages older than what is kept, which retention has deleted or would, by table",
+                "Late messages older than the retention limit, which were not stored, by table",
                 state.expired,
             ),
         ):
@@ -83,7 +83,7 @@ class Metrics(Collector):
             yield family
         unverifiable = CounterMetricFamily(
             "marketfeed_consumer_unverifiable",
-            "Messages that repeat an expired row, so that their content could not be compared, by table",
+            "Duplicates of expired rows, whose content could not be compared, by table",
             labels=["table"],
         )
         for table, count in dict(state.unverifiable).items():
@@ -94,24 +94,24 @@ class Metrics(Collector):
             "Messages whose id is stored with another time, price, quantity or side, by table and symbol",
             labels=["table", "symbol"],
         )
-        # From 0 on for every symbol of ours: a series that is born as 1 has not increased.
+        # Exported as 0 for every assigned symbol: a series that starts at 1 has no increase.
         held = {(key[0], key[2]): 0 for key in state.stored_ranges.copy()}
         for (table, symbol), count in {**held, **state.conflicts}.items():
             conflicts.add_metric([table, symbol], count)
         yield conflicts
         letters = CounterMetricFamily(
             "marketfeed_consumer_dead_letters",
-            "Messages put into the table dead_letters, by topic",
+            "Messages stored in the table dead_letters, by topic",
             labels=["topic"],
         )
-        # Told as 0 from the start: alerts ask for the increase, and a series that is born as 1 has not increased.
+        # Exported as 0 from the start: alerts use the increase, and a series that starts at 1 has none.
         read = {topic: 0 for topic, _ in state.partitions.copy()}
         for topic, count in {**read, **state.dead_letters}.items():
             letters.add_metric([topic], count)
         yield letters
         retries = CounterMetricFamily(
             "marketfeed_consumer_database_errors",
-            "Attempts that the database ended with an error, by SQLSTATE (empty: the connection was lost)",
+            "Transactions that failed with a database error, by SQLSTATE (empty: the connection was lost)",
             labels=["sqlstate"],
         )
         for sqlstate, count in {SERIALIZATION_FAILURE: 0, **self._writer.retries}.items():
@@ -119,7 +119,7 @@ class Metrics(Collector):
         yield retries
         yield GaugeMetricFamily(
             "marketfeed_consumer_paused",
-            "1 while the database does not take rows and nothing is read, see /readyz for the reason",
+            "1 while writes to the database are paused and nothing is read; see /readyz for the reason",
             value=float(bool(self._writer.why_paused())),
         )
 
@@ -127,11 +127,11 @@ class Metrics(Collector):
         labels = ["topic", "partition"]
         lag = GaugeMetricFamily(
             "marketfeed_consumer_lag_messages",
-            "Messages in the partition that are not stored yet; NaN while Kafka does not tell where it ends",
+            "Consumer lag: log end offset minus the committed offset; NaN while the log end offset is unknown",
             labels=labels,
         )
         stored = GaugeMetricFamily(
-            "marketfeed_consumer_next_offset", "The offset that the database says is next", labels=labels
+            "marketfeed_consumer_next_offset", "Committed offset in the database", labels=labels
         )
         for (topic, number), owned in sorted(self._state.partitions.copy().items()):
             stored.add_metric([topic, str(number)], owned.next_offset)
@@ -146,7 +146,7 @@ class Metrics(Collector):
         )
         exists = GaugeMetricFamily(
             "marketfeed_consumer_topic_exists",
-            "1 for a topic that Kafka has, 0 for one that is subscribed to and does not exist",
+            "1 for a subscribed topic that exists, 0 for one that does not",
             labels=["topic"],
         )
         missing = self._state.missing_topics.copy()
@@ -155,8 +155,8 @@ class Metrics(Collector):
         yield exists
         behind = GaugeMetricFamily(
             "marketfeed_consumer_lag_seconds",
-            "Age of the newest message stored, by table: how far the table is behind the venue "
-            "(grows when the market is silent, too; see lag_messages)",
+            "Age of the newest message stored, by table (also grows without new messages of the venue, "
+            "see lag_messages)",
             labels=["table"],
         )
         for table, newest_us in self._state.newest_received_us.copy().items():
@@ -166,7 +166,7 @@ class Metrics(Collector):
     def _latency(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
             "marketfeed_consumer_wire_to_commit_seconds",
-            "From the worker's socket read to the database's answer to COMMIT, by table",
+            "Latency from the worker's socket read to the database's response to COMMIT, by table",
             labels=["table"],
         )
         latencies = self._state.latencies.copy()
@@ -184,12 +184,12 @@ class Metrics(Collector):
         labels = ["venue", "symbol"]
         missing = GaugeMetricFamily(
             "marketfeed_consumer_missing_trade_ids",
-            "Trade ids between the first and the last stored that are not stored; `marketfeed audit` says why",
+            "Trade ids between the first and the last stored that are not stored; see `marketfeed audit`",
             labels=labels,
         )
         last = GaugeMetricFamily(
             "marketfeed_consumer_last_trade_id",
-            "The highest trade id stored, by symbol; of its newest id series",
+            "Highest trade id stored of the newest id series, by symbol",
             labels=labels,
         )
         ids: Counter[tuple[str, str]] = Counter()
@@ -205,7 +205,7 @@ class Metrics(Collector):
         yield last
         series = GaugeMetricFamily(
             "marketfeed_consumer_id_series",
-            "Newest id series stored, by table and symbol: how often the venue has begun its ids again",
+            "Newest id series stored, by table and symbol: number of times that the venue has restarted the ids",
             labels=["table", *labels],
         )
         highest: dict[tuple[str, str, str], int] = {}
@@ -216,10 +216,10 @@ class Metrics(Collector):
         yield series
 
     def _audit(self) -> Iterator[Metric]:
-        """The figures of the whole database; only from the one process that takes them, see auditor.py."""
+        """Yield the figures of the whole database, exported by one process only, see auditor.py."""
         failures = CounterMetricFamily(
             "marketfeed_consumer_audit_failures",
-            "Attempts to take the audit's figures that the database ended with an error",
+            "Audits that failed with a database error",
         )
         failures.add_metric([], self._auditor.failures)
         yield failures
@@ -228,19 +228,19 @@ class Metrics(Collector):
             return
         yield GaugeMetricFamily(
             "marketfeed_consumer_audit_timestamp_seconds",
-            "When the audit's figures were taken, seconds since the Unix epoch (AUDIT_INTERVAL_SECONDS)",
+            "Time of the newest audit, seconds since the Unix epoch (AUDIT_INTERVAL_SECONDS)",
             value=taken.time_seconds,
         )
         yield GaugeMetricFamily(
             "marketfeed_consumer_audit_duration_seconds",
-            "How long the taking of the audit's figures took",
+            "Duration of the newest audit",
             value=taken.seconds,
         )
         labels = ["venue", "symbol"]
         missing = GaugeMetricFamily(
             "marketfeed_consumer_audit_missing_trades",
-            "Trade ids that are not stored, by verdict: absent (the venue has none), "
-            "expired (older than what is kept), rejected (dead letters) or unresolved",
+            "Trade ids that are not stored, by resolution: absent (the venue has none), "
+            "expired (older than the retention limit), rejected (dead letters) or unresolved",
             labels=[*labels, "resolution"],
         )
         for one in taken.figures:
@@ -256,24 +256,24 @@ class Metrics(Collector):
 
 
 def _retention(retained: Sequence[Retained]) -> Iterator[Metric]:
-    """What `marketfeed-consumer retain` has done, as the database has it."""
+    """Yield the metrics of `marketfeed-consumer retain`, from its state in the database."""
     prefix = "marketfeed_consumer_retention"
     deleted = CounterMetricFamily(
         f"{prefix}_deleted_rows", "Rows that retention has deleted", labels=["table"]
     )
     finished = GaugeMetricFamily(
         f"{prefix}_finished_timestamp_seconds",
-        "When retention came to the end of a symbol last, seconds since the Unix epoch",
+        "Time at which retention last completed a symbol, seconds since the Unix epoch",
         labels=["table"],
     )
     unfinished = GaugeMetricFamily(
         f"{prefix}_unfinished_symbols",
-        "Symbols of which the newest run of retention has not come to the end",
+        "Symbols that the newest run of retention has not completed",
         labels=["table"],
     )
     impossible = GaugeMetricFamily(
         f"{prefix}_impossible_rows",
-        "Rows that the newest run of retention kept because their times cannot be",
+        "Rows that the newest run of retention kept because their times are impossible",
         labels=["table", "venue", "symbol"],
     )
     for one in retained:
@@ -288,18 +288,18 @@ def _retention(retained: Sequence[Retained]) -> Iterator[Metric]:
 _BY_SYMBOL: Final[tuple[tuple[str, str, Callable[[Figures], float]], ...]] = (
     (
         "open_gaps",
-        "Ranges of trade ids that are missing, neither proven absent nor older than what is kept",
+        "Ranges of missing trade ids, neither confirmed absent nor older than the retention limit",
         lambda one: one.open_gaps,
     ),
     (
         "completeness_ratio",
-        "Trades stored of those that exist as far as is known, 0 to 1; 1 when nothing is unresolved",
+        "Ratio of stored to existing trades, 0 to 1; 1 if no trade id is unresolved or rejected",
         lambda one: one.completeness_ratio,
     ),
     ("stored_trades", "Trades in the table", lambda one: one.stored),
     (
         "newest_trade_timestamp_seconds",
-        "When the newest trade stored was matched, seconds since the Unix epoch",
+        "Trade time of the newest trade stored, seconds since the Unix epoch",
         lambda one: one.newest_trade_time_us / 1e6,
     ),
 )

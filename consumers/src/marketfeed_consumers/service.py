@@ -1,4 +1,4 @@
-"""The consumer as a process: what is waited for at start, what the probes answer, how it ends."""
+"""The consumer process: waiting for dependencies at start, health probes, shutdown."""
 
 import gc
 import os
@@ -37,18 +37,17 @@ from marketfeed_wire.status import (
 log = logs.get(__name__)
 
 _STUCK_SECONDS: Final = 180.0
-"""A loop that has not moved for so long is stuck: longer than any wait it makes on purpose."""
+"""Liveness fails if the loop makes no step for this long: longer than any intended wait."""
 
 
 _SWITCH_SECONDS: Final = 0.0002
-"""How long the loop's thread may compute on while the writer's wants to hand the database its next piece.
-
-With Python's default (5 ms) the database waits so long for each piece of COPY, and takes less than it could.
+"""Thread switch interval. With Python's default (5 ms) the database waits that long for the writer thread's next piece
+of COPY data, which reduces throughput.
 """
 
 
 class ConsumerHealth:
-    """What a consumer process tells about itself."""
+    """The health and status of a consumer process."""
 
     def __init__(self, settings: ConsumerSettings, state: State, writer: Writer, auditor: Auditor) -> None:
         self._settings = settings
@@ -58,14 +57,14 @@ class ConsumerHealth:
         self.starting = "starting"
 
     def livez(self) -> ProbeResult:
-        """Whether the loop moves."""
+        """Return whether the loop makes progress."""
         seconds = time.monotonic() - self._state.last_step
         if self.starting or seconds < _STUCK_SECONDS:
             return ProbeResult(True)
-        return ProbeResult(False, f"the loop has not moved for {seconds:.0f} s")
+        return ProbeResult(False, f"the loop has made no progress for {seconds:.0f} s")
 
     def readyz(self) -> ProbeResult:
-        """Whether what is read can be stored."""
+        """Return whether messages can be read and stored."""
         reason = self.starting or self._writer.why_paused() or self._state.kafka_error
         if not reason and self._state.missing_topics:
             reason = f"topics that do not exist: {', '.join(sorted(self._state.missing_topics.copy()))}"
@@ -74,7 +73,7 @@ class ConsumerHealth:
         return ProbeResult(not reason, reason)
 
     def status(self) -> bytes:
-        """The wire's ConsumerStatus as JSON."""
+        """Return the `ConsumerStatus` as JSON."""
         return msgspec.json.encode(self._status())
 
     def _status(self) -> ConsumerStatus:
@@ -136,14 +135,14 @@ class ConsumerHealth:
 
 
 def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) -> int:
-    """Serve until told to stop; the exit code.
+    """Consume until a stop signal; return the exit code.
 
     Args:
         settings: see settings.py.
-        at: called at each named point of a transaction, see transaction.POINTS.
+        at: failpoint: called at each named point of a transaction, see transaction.FAILPOINTS.
 
     Raises:
-        ServiceError: the process cannot go on; its text says why.
+        ServiceError: the process cannot continue; the text has the reason.
     """
     logs.configure(settings.log_level, settings.log_format)
     url = settings.database_url.get_secret_value()
@@ -177,7 +176,7 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
             return 0
         health.starting = ""
         log.info(
-            "reading",
+            "consumer started",
             topics=",".join(settings.topics()),
             group=settings.kafka_group,
             metrics_port=server.port,
@@ -189,7 +188,7 @@ def run(settings: ConsumerSettings, at: Callable[[str], None] = lambda _: None) 
                 loop.run()
         finally:
             writer.close()
-    log.info("stopped", rows=sum(state.inserted.values()), batches=state.batches)
+    log.info("consumer stopped", rows=sum(state.inserted.values()), batches=state.batches)
     return 0
 
 
@@ -201,11 +200,10 @@ def _by_table(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
 
 
 def _calm_garbage_collection() -> None:
-    """Look for garbage rarely: the records of a batch make many young objects, none of them in a cycle.
+    """Run the garbage collector rarely: the records of a batch are many young objects without cycles.
 
-    With Python's defaults a tenth of the loop's time goes into looking through them again and again. What counts for
-    the threshold is objects made less objects freed: the records held (three batches) stay below it, so that only
-    garbage in cycles brings a look about.
+    With Python's defaults the collector takes a tenth of the loop's time. The threshold counts allocations minus
+    deallocations: it is above the number of records held (three batches), so that only cyclic garbage triggers a run.
     """
     gc.collect()
     gc.freeze()

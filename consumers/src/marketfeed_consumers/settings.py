@@ -1,4 +1,4 @@
-"""The variables of the consumer; see `marketfeed-consumer --help`."""
+"""The settings of the consumer; see `marketfeed-consumer --help`."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -16,7 +16,7 @@ _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
 class DatabaseSettings(CommandSettings):
-    """Where the database is; all that the commands other than `run` need."""
+    """The database's settings; the other commands need no more."""
 
     database_url: SecretStr = Field(
         description="postgresql://user:password@host:port/database, as libpq reads it; "
@@ -31,10 +31,10 @@ class DatabaseSettings(CommandSettings):
 
 
 def check_database_url(url: str) -> None:
-    """See that libpq reads of `url` what was meant; what it says itself about one that it cannot read holds passwords.
+    """Check that libpq parses `url` as intended. libpq's own error texts are not shown, as they may contain passwords.
 
     Raises:
-        ValueError: it does not, for example because of a password with an @; says nothing of what `url` holds.
+        ValueError: the URL is invalid, for example because of an @ in the password; the text contains no part of it.
     """
     if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("it must begin with postgresql://")
@@ -42,17 +42,17 @@ def check_database_url(url: str) -> None:
         parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except ProgrammingError:
         raise ValueError(
-            f"libpq cannot read it: {_ENCODED}, and behind the ? there may be options of libpq only"
+            f"libpq cannot parse it: {_ENCODED}, and only libpq options are allowed after the ?"
         ) from None
     ports = parts.get("port", "").split(",")
     if "@" in parts.get("host", "")[1:] + parts.get("dbname", "") or not all(
         not port or (port.isascii() and port.isdigit()) for port in ports
     ):
-        raise ValueError(f"it holds more than one @, or no number as the port: {_ENCODED}")
+        raise ValueError(f"it contains more than one @, or a port that is not a number: {_ENCODED}")
     if not all(0 < int(port or 5432) < 65_536 for port in ports):
         raise ValueError("a port must be a number from 1 to 65535")
     if name := _refused_option(parts):
-        raise ValueError(f"libpq does not take the value that it gives {name}")
+        raise ValueError(f"libpq rejects its value of {name}")
 
 
 _WHOLE_NUMBERS: Final = (
@@ -66,16 +66,16 @@ _WHOLE_NUMBERS: Final = (
 
 
 def _refused_option(parts: Mapping[str, str]) -> str:
-    """The option whose value libpq would refuse when it connects, "" when it takes them all. Connects to nothing.
+    """Return the option whose value libpq would reject when it connects, or "". Does not connect.
 
-    libpq checks its options before it looks for a server: so of two attempts at a socket that is not there, with the
-    options and without them, one that ends otherwise has ended before that, whatever the language of its messages.
+    libpq validates its options before it connects. So two attempts at a socket that does not exist, with and without
+    the options, fail with the same text if the options are valid, whatever the language of the messages.
     """
     for name in _WHOLE_NUMBERS:
         if not parts.get(name, "0").strip().lstrip("+-").isdecimal():
             return name
     hosts = 1 + max(parts.get(name, "").count(",") for name in ("host", "hostaddr"))
-    # A user is always given: without one libpq asks for the name of the process's, which a container's may not have.
+    # Without a user libpq looks up the name of the process's user, which may not exist in a container.
     nowhere = {
         "host": ",".join(["/nonexistent"] * hosts), "port": ",".join(["5432"] * hosts), "user": "nobody"
     }  # fmt: skip
@@ -99,59 +99,62 @@ _ENCODED = "write %25, %40 and %2F for the characters % @ / in user and password
 
 
 class ConsumerSettings(DatabaseSettings, KafkaSettings):
-    """Everything `marketfeed-consumer run` is told."""
+    """The settings of `marketfeed-consumer run`."""
 
     kafka_group: str = Field("marketfeed", min_length=1, max_length=249, description="the consumer group")
     kafka_group_instance_id: str = Field(
         "",
         max_length=249,
-        description="a name that stays over restarts (the pod's name): a restart then moves no partition",
+        description="static membership: a name that is stable over restarts (the pod's name), so that a restart "
+        "causes no rebalance",
     )
     kafka_session_timeout_ms: int = Field(
         45_000,
         ge=1_000,
         le=1_800_000,
-        description="how long the group waits for a silent member before its partitions go to another, in ms",
+        description="how long the group waits for a member's heartbeat before it reassigns its partitions, in ms",
     )
     kafka_fetch_wait_ms: int = Field(
         20,
         ge=1,
         le=60_000,
-        description="how long the broker may hold a question for more records while it has none, in ms: longer asks "
-        "less often on quiet topics",
+        description="how long the broker may hold a fetch request while it has no records, in ms: a longer wait makes "
+        "fewer requests on idle topics",
     )
     consumer_topics: CommaSeparated = Field(
-        (), description="topics to read, of the MARKET_…_TOPIC ones, comma separated [all of them]"
+        (), description="topics to consume, of the MARKET_…_TOPIC ones, comma separated [all of them]"
     )
     market_trades_topic: str = Field(TRADES, pattern=_TOPIC, description="topic of the trades")
     market_book_topic: str = Field(BOOK_TICKER, pattern=_TOPIC, description="topic of the quotes")
-    market_gaps_topic: str = Field(GAPS, pattern=_TOPIC, description="topic of what became of missing trades")
+    market_gaps_topic: str = Field(GAPS, pattern=_TOPIC, description="topic of the gaps in trade ids")
     market_rejected_topic: str = Field(
         REJECTED,
         pattern=_TOPIC,
-        description="topic of messages that workers have rejected; they become dead letters",
+        description="topic of messages that workers have rejected; they are stored as dead letters",
     )
-    batch_max_rows: int = Field(20_000, ge=1, le=1_000_000, description="messages in one transaction at most")
+    batch_max_rows: int = Field(
+        20_000, ge=1, le=1_000_000, description="maximum number of messages in one transaction"
+    )
     batch_max_ms: int = Field(
         1_000,
         ge=1,
         le=60_000,
-        description="how long a batch may go on filling while there is more to read, in ms",
+        description="how long a batch may fill while there is more to read, in ms",
     )
     batch_linger_ms: int = Field(
         10,
         ge=0,
         le=60_000,
-        description="how long a batch waits for more when there is nothing more to read, in ms: "
-        "the price in latency of fewer transactions",
+        description="how long a batch waits for more records when there is nothing more to read, in ms: "
+        "a longer wait makes fewer transactions and adds latency",
     )
 
     audit_interval_seconds: float = Field(
         60,
         ge=0,
         le=86_400,
-        description="how often the audit's figures (missing trades, open gaps, completeness by symbol) are taken for "
-        "/metrics, by the process that owns the first partition of the trades' topic; 0: never",
+        description="interval of the audit's figures (missing trades, open gaps, completeness by symbol) in /metrics, "
+        "collected by the process that owns the first partition of the trades' topic; 0: never",
     )
 
     @model_validator(mode="after")
@@ -159,7 +162,7 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         known = self.tables_by_topic()
         if len(known) < len(_TOPIC_FIELDS):
             raise ValueError(
-                f"{' and '.join(name.upper() for name in _TOPIC_FIELDS)} must each name a topic of their own"
+                f"{' and '.join(name.upper() for name in _TOPIC_FIELDS)} must be different topics"
             )
         for topic in self.consumer_topics:
             if topic not in known:
@@ -169,15 +172,15 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings):
         return self
 
     def tables_by_topic(self) -> dict[str, str]:
-        """Topic -> the table its messages are stored in, for every topic that has one."""
+        """Return topic -> the table of its messages, for every topic that has one."""
         return {getattr(self, field): table for field, table in _TOPIC_FIELDS.items()}
 
     def required_topics(self) -> tuple[str, ...]:
-        """Those of them that must exist: workers of an earlier version publish nothing that they reject."""
+        """Return the topics that must exist: workers of an earlier version have no topic of rejected messages."""
         return tuple(topic for topic in self.topics() if topic != self.market_rejected_topic)
 
     def topics(self) -> tuple[str, ...]:
-        """The topics this process reads."""
+        """Return the subscribed topics."""
         return self.consumer_topics or tuple(self.tables_by_topic())
 
 

@@ -1,4 +1,4 @@
-"""What a consumer process has done and where it stands.
+"""The state of a consumer process: counters, owned partitions, stored ranges.
 
 Plain values, written by the loop's thread and read by /status and /metrics.
 """
@@ -21,12 +21,12 @@ from marketfeed_wire import Trade
 
 @dataclass(slots=True)
 class PartitionState:
-    """One partition that is ours.
+    """One owned partition.
 
     Attributes:
-        next_offset: as stored.
-        leader_epoch: of the partition at `next_offset`, as stored; -1 where it is unknown.
-        end_offset: the partition's end as the broker last told it; None while that is not known.
+        next_offset: the committed offset in the database.
+        leader_epoch: stored leader epoch of the partition at `next_offset`; -1 if unknown.
+        end_offset: the log end offset in the broker's last response; None if unknown.
     """
 
     epoch: int
@@ -37,15 +37,15 @@ class PartitionState:
 
 @dataclass(slots=True)
 class State:
-    """Counters since the process began, what it owns now, and what it knows to be stored of the symbols it has seen.
+    """Counters since the start of the process, the owned partitions, and the stored ranges of its symbols.
 
     Attributes:
-        kafka_error: why nothing can be read at the moment; "" when all is well.
-        missing_topics: those of ours that do not exist.
-        unknown_topics: those that the client has not found once; it does not say when it has.
+        kafka_error: why Kafka cannot be read; "" if it can.
+        missing_topics: subscribed topics that do not exist.
+        unknown_topics: topics that the client has reported as unknown; it does not report when it finds them.
         brokers_down_at: when the client last lost its last broker, by the monotonic clock.
-        conflicts: (table, symbol) -> messages that contradict what is stored.
-        unverifiable: table -> messages that repeat what has expired.
+        conflicts: (table, symbol) -> messages with the id of a stored row and another content.
+        unverifiable: table -> duplicates of expired rows.
     """
 
     partitions: dict[Partition, PartitionState] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class State:
     last_step: float = field(default_factory=time.monotonic)
 
     def stored(self, plan: Plan, result: Stored) -> None:
-        """Note a committed plan."""
+        """Count a committed plan and advance its partitions."""
         self.batches += 1
         self.inserted.update(result.written.inserted)
         self.duplicates.update(result.written.duplicates)

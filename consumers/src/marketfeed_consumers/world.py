@@ -1,6 +1,6 @@
-"""What a consumer depends on outside its own logic: clients of Kafka, the database's connection, a clock, a thread.
+"""The external dependencies of a consumer: Kafka clients, the database's connection, a clock, a thread.
 
-`Consumer` and `Writer` take it as one object, so that a session in virtual time (simtest/) replaces all of it.
+`Consumer` and `Writer` take them as one object, so that a session in virtual time (simtest/) can replace all of them.
 """
 
 import threading
@@ -25,22 +25,22 @@ class Wait(Protocol):
     def __call__(
         self, fs: "Collection[Future[Any]]", /, timeout: float | None = None
     ) -> "tuple[set[Future[Any]], set[Future[Any]]]":
-        """Wait until all are done, or for so long."""
+        """Wait until all are done, or for `timeout` seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The surroundings of one consumer process; the defaults are the real ones.
+    """The external dependencies of one consumer process; the defaults are the real ones.
 
     Attributes:
-        make_client: makes a Kafka consumer from librdkafka's properties.
-        make_admin: makes Kafka's admin client from them.
-        connect: see `database.connect`.
-        cut: see `database.cut`.
-        make_thread: makes what runs the writer's work, a piece at a time.
-        make_event: makes a flag that the writer's pauses end with.
-        wait: waits for what the writer was given.
-        monotonic: a clock in seconds that is never set.
+        make_client: creates a Kafka consumer from librdkafka's properties.
+        make_admin: creates Kafka's admin client from them.
+        connect: see `connections.connect`.
+        cut: see `connections.cut`.
+        make_thread: creates the executor of the writer's work, with one thread.
+        make_event: creates the event that ends the writer's backoff.
+        wait: waits for the writer's futures.
+        monotonic: monotonic clock in seconds.
     """
 
     make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer

@@ -1,10 +1,9 @@
-"""Is everything there? Per symbol and hour, from the ledger; no row of `trades` is read unless asked for.
+"""Verification of completeness by symbol and hour; reads rows of `trades` only with `deep`.
 
-candles_1m holds how many trades each minute has, between which ids; missing_trades holds, exactly, the ranges of ids
-inside what is stored that are not; trade_gaps what workers proved of them, and which are missing before and after what
-is stored; dead_letters which of them were there and could not be stored. They are written in the transaction that
-writes the rows, so the answer costs the same for a thousand rows and for a billion an hour. With `deep`, the rows
-themselves are counted and compared.
+candles_1m has the number of trades of each minute and their id range; missing_trades the exact missing ranges inside
+the stored span; trade_gaps the ids confirmed absent, and gaps outside that span; dead_letters the rejected ids. All are
+written in the transaction of the rows, so the cost does not depend on the number of rows per hour. With `deep`, the
+rows themselves are counted and compared.
 """
 
 import time
@@ -31,15 +30,15 @@ class HourReport:
     """One symbol and id series in one hour of trade time.
 
     Attributes:
-        hour_us: when the hour begins, microseconds since the Unix epoch.
-        first_id, last_id: None in an hour that holds nothing but missing trades.
+        hour_us: begin of the hour, microseconds since the Unix epoch.
+        first_id, last_id: None in an hour with missing trades only.
         stored: distinct trades in the table.
-        missing: ranges not stored; each stands in the hour of the trade before it, or in the first hour looked at
-            where that trade is older.
+        missing: missing ranges, each in the hour of the trade before it, or in the first hour of the report if that
+            trade is older.
         duplicates: rows beyond one per id: 0 by the table's key, measured with `deep`.
-        uncounted: with `deep`, rows that candles_1m does not count (or counts and are not there): 0 when all is well.
-        expired: retention deletes trades of this hour, or of its beginning: `stored` is what was, and `deep` does not
-            compare the rows that are left.
+        uncounted: with `deep`, the difference between the rows and the count of candles_1m; 0 is expected.
+        expired: whether retention deletes trades of this hour: `stored` counts them, and `deep` does not compare the
+            remaining rows.
     """
 
     venue: str
@@ -56,23 +55,23 @@ class HourReport:
 
     @property
     def unresolved(self) -> int:
-        """Ids that are missing, not proven absent, and not older than what is kept."""
+        """Missing ids, neither confirmed absent nor older than the retention limit."""
         return sum(span.size for span in self.missing if span.is_open)
 
     @property
     def completeness_percent(self) -> float:
-        """What is stored of what exists, as far as is known: ids proven absent do not exist."""
+        """Percentage of stored trades among existing ones; ids confirmed absent do not exist."""
         whole = self.stored + self.unresolved
         return 100.0 if whole == 0 else 100.0 * self.stored / whole
 
 
 class ConflictReport(NamedTuple):
-    """Messages of one symbol and series that contradict what is stored under their ids.
+    """Conflicts of one symbol and series: messages with stored ids and another content.
 
     Attributes:
         table: "trades" or "book_tickers".
-        ids: how many ids, between `first_id` and `last_id`.
-        messages: how many messages.
+        ids: number of ids, between `first_id` and `last_id`.
+        messages: number of messages.
     """
 
     table: str
@@ -87,11 +86,11 @@ class ConflictReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole answer.
+    """The result of an audit.
 
     Attributes:
-        any_stored: whether anything is known of trades of the venue and symbol asked for, at whatever time.
-        conflicts: of what was received about ids of these hours, what contradicts the rows.
+        any_stored: whether any trade of the selected venue and symbol is stored, at any time.
+        conflicts: the conflicts of these hours.
     """
 
     hours: tuple[HourReport, ...]
@@ -101,7 +100,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether something is stored and nothing unresolved, contradicted, doubled or uncounted."""
+        """Whether trades are stored, without unresolved ids, conflicts, duplicates or uncounted rows."""
         return (
             self.any_stored
             and not self.conflicts
@@ -111,7 +110,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What to look at; None is everything. Times are microseconds since the Unix epoch, `until_us` excluded."""
+    """The selection of the audit; None selects all. Times are microseconds since the epoch, `until_us` exclusive."""
 
     venue: str | None = None
     symbol: str | None = None
@@ -179,13 +178,14 @@ GROUP BY 1
 def audit(
     connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False, now_us: int | None = None
 ) -> Report:
-    """Look at what is stored, in one snapshot; on CockroachDB at what was some seconds ago, see `Dialect.snapshot`.
+    """Audit the stored trades in one snapshot; on CockroachDB of some seconds ago, see `Dialect.snapshot`.
 
     Args:
-        connection: its transaction is ended, and it only reads from then on.
-        scope: the hours that `since_us` and `until_us` touch are looked at whole.
+        connection: its transaction is ended, and it is set to read-only.
+        dialect: the database's dialect.
+        scope: the selection; the hours of `since_us` and `until_us` are included as a whole.
         deep: count the rows themselves, by ranges of their key.
-        now_us: the time; None asks this machine's clock.
+        now_us: the current time; None reads this machine's clock.
     """
     parameters = _parameters(scope)
     connection.rollback()
@@ -224,7 +224,7 @@ def _parameters(scope: Scope) -> dict[str, Any]:
 
 
 def located(ranges: Iterable[ResolvedRange], since_us: int, until_us: int) -> dict[Where, list[Range]]:
-    """Each range that may lie between the times, in its hour; one of which nothing is known may lie anywhere."""
+    """Return by hour the ranges that may be between the times; a range without known times may be anywhere."""
     found: defaultdict[Where, list[Range]] = defaultdict(list)
     for key, span, lower_us, upper_us in ranges:
         if (upper_us is None or upper_us >= since_us) and (lower_us is None or lower_us < until_us):
@@ -240,13 +240,13 @@ def assemble(
     retained: Iterable[Sequence[Any]],
     counted: Mapping[Where, tuple[int, int]] | None,
 ) -> list[HourReport]:
-    """The report of what the queries found.
+    """Return the reports of the queries' results.
 
     Args:
         hours: (venue, symbol, id series, hour_us, first id, last id, count).
-        ranges: what is not stored.
-        retained: (venue, symbol, id series, table, limit, highest limit ever), where retention deletes rows.
-        counted: rows and distinct ids, where they were counted.
+        ranges: the missing ranges by hour.
+        retained: (venue, symbol, id series, table, limit, highest limit of all runs) of retention.
+        counted: rows and distinct ids by hour; None if they were not counted.
     """
     held = {(venue, symbol, id_series, hour_us): rest for venue, symbol, id_series, hour_us, *rest in hours}
     expired_before: dict[tuple[Any, ...], int] = {(*key, table): most for *key, table, _, most in retained}
@@ -282,7 +282,7 @@ def assemble(
 def _spans(
     hours: Iterable[Sequence[Any]], marks: Iterable[Sequence[Any]], scope: Scope
 ) -> dict[Key, tuple[int, int]]:
-    """Which ids to count: all that the marks tell of, as candles may be lost; between times those of the candles."""
+    """Return the ids to count: the stored span, as candles may be lost; with times given, the ids of the candles."""
     spans: dict[Key, tuple[int, int]] = {
         (venue, symbol, id_series): (first, last) for venue, symbol, id_series, first, last in marks
     }

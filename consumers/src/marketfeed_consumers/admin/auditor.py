@@ -1,7 +1,7 @@
-"""The audit's figures on a timer, in a thread and on a connection of their own: storing never waits for them.
+"""Periodic audit for the metrics, in its own thread and connection, so that writes never wait for it.
 
-They are figures of the whole database, not of this process, so of all consumers only one takes them: the one that
-owns the first partition of the trades' topic. Each symbol then has one time series, whatever the number of processes.
+The figures are of the whole database, so only one consumer collects them: the owner of the first partition of the
+trades' topic. Each symbol therefore has one time series, whatever the number of processes.
 """
 
 import threading
@@ -21,20 +21,20 @@ from marketfeed_service import logs
 log = logs.get(__name__)
 
 _STATEMENT_SECONDS: Final = 30
-"""How long one question to the database may take."""
+"""Timeout of one query."""
 _STOP_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 1.0
-"""How soon a process notices that it has become the one to take the figures, or is it no longer."""
+"""How soon a process detects that it has become the owner, or is no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFigures:
-    """The newest figures.
+    """The figures of the newest audit.
 
     Attributes:
-        retained: what retention has done to each table.
-        time_seconds: when they were taken, since the Unix epoch.
-        seconds: how long that took.
+        retained: the state of retention by table.
+        time_seconds: time of the audit, since the Unix epoch.
+        seconds: duration of the audit.
     """
 
     figures: Sequence[Figures] = ()
@@ -44,11 +44,11 @@ class AuditFigures:
 
 
 class Auditor:
-    """Takes the figures every `interval_seconds` (0: never) while `is_ours` says so; use it in a ``with`` block.
+    """Audits every `interval_seconds` (0: never) while `is_ours` returns true; use it in a ``with`` block.
 
     Attributes:
-        taken: None while there are none, or another process takes them.
-        failures: attempts that the database ended with an error.
+        taken: the newest figures; None before the first audit, or if another process is the owner.
+        failures: audits that failed with a database error.
     """
 
     def __init__(self, url: str, interval_seconds: float, is_ours: Callable[[], bool]) -> None:
@@ -102,7 +102,7 @@ class Auditor:
         began = time.monotonic()
         self._connection, dialect = connections.connect(self._url)
         with self._connection as connection:
-            if self._stop.is_set():  # __exit__ saw no connection yet that it could cancel
+            if self._stop.is_set():  # __exit__ found no connection to cancel
                 return self.taken
             connections.begin_read_only(connection, dialect)
             connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")

@@ -1,4 +1,4 @@
-"""The commands besides `run`: each reads its settings, does its work, says what it did."""
+"""The commands besides `run`: each reads its settings, does its work and prints the result."""
 
 import argparse
 import os
@@ -25,21 +25,21 @@ _DAY_US: Final = 86_400_000_000
 _PRINT_SECONDS: Final = 2.0
 _CLOCKS_DIFFER_US: Final = 60_000_000
 IMPOSSIBLE_TIMES: Final = 3
-"""Exit code of a run that did all it could, and has something for a person to look at."""
+"""Exit code of a retention run that kept rows with impossible times."""
 _RNG: Final = random.Random()  # noqa: S311 - jitter
 
 
 def time_us(text: str) -> int:
-    """Microseconds since the Unix epoch of an ISO 8601 date or time, UTC where it names no zone.
+    """Parse an ISO 8601 date or time, UTC without a zone; return microseconds since the Unix epoch.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: `text` is not ISO 8601.
     """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00Z"
+            f"{text!r} is not an ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00Z"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -47,10 +47,10 @@ def time_us(text: str) -> int:
 
 
 def check_times(since_us: int | None, until_us: int | None) -> None:
-    """See that there is time between --since and --until.
+    """Check that --since is before --until.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: it is not.
     """
     if since_us is not None and until_us is not None and since_us >= until_us:
         raise SettingsError("--until must be a later time than --since")
@@ -63,7 +63,7 @@ def _database() -> DatabaseSettings:
 
 
 def migrate() -> int:
-    """Bring the schema to this release's version."""
+    """Migrate the schema to this release's version."""
     read = _database()
     before, after = schema.migrate(read.database_url.get_secret_value(), read.start_deadline_seconds)
     if before == after:
@@ -74,7 +74,7 @@ def migrate() -> int:
 
 
 def rebuild_table(arguments: argparse.Namespace) -> int:
-    """Make a derived table anew from the rows."""
+    """Rebuild a derived table from the rows."""
     check_times(arguments.since, arguments.until)
     read = _database()
     scope = rebuild.Scope(arguments.venue, arguments.symbol, arguments.since, arguments.until)
@@ -84,7 +84,7 @@ def rebuild_table(arguments: argparse.Namespace) -> int:
         _,
     ):
         schema.check(connection)
-        progress = ProgressPrinter(f"{arguments.table}: rows made anew")
+        progress = ProgressPrinter(f"{arguments.table}: rows rebuilt")
         for done in make(connection, scope, connections.retry_conflicts(connection, _RNG)):
             progress.add(done.rows, f"{done.venue} {done.symbol}")
     progress.end()
@@ -92,10 +92,10 @@ def rebuild_table(arguments: argparse.Namespace) -> int:
 
 
 def retain(arguments: argparse.Namespace) -> int:
-    """Delete what is older than it is to be kept; 3 when rows were kept because their times are impossible."""
+    """Delete rows older than the given days; return 3 if rows with impossible times were kept."""
     days = {table: getattr(arguments, f"{table}_days") for table in _RETAINED}
     if not any(value is not None for value in days.values()):
-        raise SettingsError("name at least one of " + ", ".join(_option(table) for table in _RETAINED))
+        raise SettingsError("give at least one of " + ", ".join(_option(table) for table in _RETAINED))
     read = _database()
     impossible: Counter[tuple[str, str, str]] = Counter()
     with connections.wait_for_database(read.database_url.get_secret_value(), read.start_deadline_seconds) as (
@@ -107,7 +107,7 @@ def retain(arguments: argparse.Namespace) -> int:
         if abs(clocks.here_us - clocks.there_us) > _CLOCKS_DIFFER_US:
             print(
                 f"this machine's clock and the database's differ by {(clocks.here_us - clocks.there_us) / 1e6:,.0f} s: "
-                "rows are judged by the one that deletes less",
+                "rows expire by the clock that deletes less",
                 file=sys.stderr,
             )
         retry = connections.retry_conflicts(connection, _RNG)
@@ -117,12 +117,12 @@ def retain(arguments: argparse.Namespace) -> int:
                 connection.execute(retention.row_level_ttl(table, kept))
                 connection.commit()
                 retention.note_limit(connection, table, limit, retry)
-                print(f"{table}: the database deletes rows older than {kept} days from now on")
+                print(f"{table}: CockroachDB now deletes rows older than {kept} days")
             else:
                 impossible += _delete(connection, table, limit, retry)
     for (table, venue, symbol), rows in sorted(impossible.items()):
         print(
-            f"{table}: {rows:,} rows of {venue} {symbol} have a time that cannot be, and were kept: "
+            f"{table}: {rows:,} rows of {venue} {symbol} have an impossible time and were kept: "
             "see docs/persistence.md, What is deleted",
             file=sys.stderr,
         )
@@ -130,7 +130,7 @@ def retain(arguments: argparse.Namespace) -> int:
 
 
 def _with_conflicts(days: Mapping[str, int | None]) -> Iterator[tuple[str, int]]:
-    """Each table of which something is deleted, and for how many days its rows are kept."""
+    """Yield each table with a retention limit, its conflicts' table included, and the days."""
     for table, kept in days.items():
         if kept is not None:
             yield table, kept
@@ -141,7 +141,7 @@ def _with_conflicts(days: Mapping[str, int | None]) -> Iterator[tuple[str, int]]
 def _delete(
     connection: Connection, table: str, limit: retention.Limit, retry: connections.Retry
 ) -> "Counter[tuple[str, str, str]]":
-    """Delete the old rows of `table`; (table, venue, symbol) -> rows that were kept for their impossible times."""
+    """Delete the old rows of `table`; return (table, venue, symbol) -> rows kept because of impossible times."""
     progress = ProgressPrinter(f"{table}: rows deleted")
     impossible: Counter[tuple[str, str, str]] = Counter()
     if table == dead_letters.NAME:
@@ -159,7 +159,7 @@ def _delete(
 
 
 def reset_offsets(arguments: argparse.Namespace) -> int:
-    """Set stored offsets anew."""
+    """Reset the stored offsets of a topic."""
     read = settings.read(ConsumerSettings, os.environ)
     logs.configure(read.log_level, read.log_format)
     if arguments.topic not in read.tables_by_topic():
@@ -194,7 +194,7 @@ def reset_offsets(arguments: argparse.Namespace) -> int:
 
 
 class ProgressPrinter:
-    """Says now and then how far long work is."""
+    """Printer of the progress of long work."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -202,14 +202,14 @@ class ProgressPrinter:
         self._printed_at = time.monotonic()
 
     def add(self, rows: int, where: str) -> None:
-        """Count `rows` more."""
+        """Count `rows` more, and print the sum every few seconds."""
         self._rows += rows
         if time.monotonic() - self._printed_at >= _PRINT_SECONDS:
             self._printed_at = time.monotonic()
             print(f"{self._what}: {self._rows:,} … {where}", flush=True)
 
     def end(self) -> None:
-        """Say the sum."""
+        """Print the sum."""
         print(f"{self._what}: {self._rows:,}", flush=True)
 
 
@@ -221,8 +221,8 @@ def _option(table: str) -> str:
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The commands' own options."""
-    rebuilding = commands.add_parser("rebuild", help="make a derived table anew from the rows (DATABASE_URL)")
+    """Add the commands and their options."""
+    rebuilding = commands.add_parser("rebuild", help="rebuild a derived table from the rows (DATABASE_URL)")
     rebuilding.add_argument("--table", required=True, choices=["candles_1m", "top_of_book"])
     rebuilding.add_argument("--since", type=time_us, help="only minutes from this time on, ISO 8601 in UTC")
     rebuilding.add_argument("--until", type=time_us, help="only minutes before this time")
@@ -230,17 +230,17 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     rebuilding.add_argument("--symbol")
     keep = commands.add_parser(
         "retain",
-        help="delete what is older than so many days (DATABASE_URL)",
-        description="Delete rows that are older than so many days, each by its own time. Exit code 3: done, and rows "
-        "were kept because their times cannot be (1970, or far ahead); they are named.",
+        help="delete rows older than the given days (DATABASE_URL)",
+        description="Delete rows that are older than the given days, each by its own time. Exit code 3: done, but rows "
+        "with impossible times (1970, or far ahead) were kept; they are listed.",
     )
     for table in _RETAINED:
         keep.add_argument(_option(table), dest=f"{table}_days", type=_days, metavar="DAYS")
     reset = commands.add_parser(
         "reset-offsets",
-        help="read a topic from another offset on (DATABASE_URL, KAFKA_…)",
-        description="Set where KAFKA_GROUP goes on reading a topic. What is stored stays, what is read twice changes "
-        "nothing; what is passed over is not stored. A consumer that runs ends at its next commit: start it again.",
+        help="reset the stored offsets of a topic (DATABASE_URL, KAFKA_…)",
+        description="Set the offsets from which KAFKA_GROUP consumes a topic. Stored rows stay, duplicates are "
+        "skipped; records below a new offset are not stored. A running consumer is fenced at its next commit: restart it.",
     )
     reset.add_argument("--topic", required=True, help="one of the MARKET_…_TOPIC ones")
     reset.add_argument("--partition", type=int, help="only this one")
@@ -248,11 +248,11 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--to",
         required=True,
         metavar="earliest|latest|OFFSET",
-        help="earliest: all that Kafka still has; latest: only what comes; or an offset that the partition has",
+        help="earliest: the log start offset; latest: the log end offset; or an offset in the partition's log",
     )
 
 
 def _days(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) < 100_000:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 1 on")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of days of at least 1")

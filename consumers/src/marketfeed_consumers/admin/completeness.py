@@ -1,8 +1,8 @@
-"""The audit in a few figures a symbol, cheap enough to be taken every minute: what the metrics show.
+"""The audit's figures for the metrics, by symbol, cheap enough for every minute.
 
-Read from the ledger alone: a row of high_water_marks a symbol, the ranges that are missing, and the verdicts that
-touch one of them. Rows and candles are not read, so the cost does not grow with the data. `marketfeed audit` tells the
-same by the hour, with ranges and proof.
+Reads one row of high_water_marks per symbol, the missing ranges, and the gap records and dead letters that overlap
+them; no rows or candles, so the cost does not grow with the data. `marketfeed audit` reports the same by hour, with
+ranges and proofs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ from marketfeed_consumers.planning.stored_ranges import Key
 from marketfeed_consumers.storage.transaction import Connection
 
 MAX_SYMBOLS: Final = 5_000
-"""How many symbols have figures at most, those with the newest trades: each is some time series in Prometheus."""
+"""Maximum number of symbols with figures, those with the newest trades: each has several time series."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One symbol, all its id series together.
+    """The figures of one symbol, all its id series together.
 
     Attributes:
-        stored: trades in the table.
-        missing: verdict -> ids that are not stored, between the first and the last trade stored, rejected or reported.
-        open_gaps: ranges of ids that are missing, neither proven absent nor older than what is kept.
-        newest_trade_time_us: when the trade with the highest id was matched.
-        id_series: the newest series of its trade ids.
+        stored: number of trades in the table.
+        missing: resolution -> number of missing ids.
+        open_gaps: number of missing ranges, neither confirmed absent nor older than the retention limit.
+        newest_trade_time_us: trade time of the highest id.
+        id_series: newest series of its trade ids.
     """
 
     venue: str
@@ -40,7 +40,7 @@ class Figures:
 
     @property
     def completeness_ratio(self) -> float:
-        """What is stored of what exists, as far as is known: 1 when nothing is unresolved."""
+        """Ratio of stored to existing trades: 1 if no id is unresolved or rejected."""
         whole = self.stored + self.missing["unresolved"] + self.missing["rejected"]
         return 1.0 if whole == 0 else self.stored / whole
 
@@ -77,13 +77,13 @@ FROM retention_state
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What retention has done to a table.
+    """The state of retention for a table.
 
     Attributes:
-        deleted: rows, since ever.
-        impossible: (venue, symbol) -> rows of it that the newest run kept because their times are impossible.
-        unfinished: symbols of which the newest run has not come to the end, or has not yet.
-        finished_time_us: when a run came to the end of a symbol last.
+        deleted: number of rows deleted by all runs.
+        impossible: (venue, symbol) -> rows that the newest run kept because their times are impossible.
+        unfinished: number of symbols that the newest run has not completed.
+        finished_time_us: when a run last completed a symbol.
     """
 
     table: str
@@ -94,7 +94,7 @@ class Retained:
 
 
 def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Retained]]:
-    """Every symbol's figures and what retention has done, in one snapshot; the transaction is ended."""
+    """Return every symbol's figures and the state of retention, of one snapshot; ends the transaction."""
     everything = {"venue": None, "symbol": None}
     retained = connection.execute(_RETAINED).fetchall()
     limits: dict[Key, int] = {}
@@ -126,7 +126,13 @@ def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Re
 def assemble(
     ledger: GapRows, stored: Mapping[Key, int], newest_us: Mapping[tuple[Any, ...], int]
 ) -> list[Figures]:
-    """The figures of what the queries found, the rows in the table, and when the newest trades were matched."""
+    """Return the figures of the queries' results.
+
+    Args:
+        ledger: the rows about missing ids.
+        stored: number of stored trades.
+        newest_us: trade times of the highest ids.
+    """
     found: dict[tuple[str, str], Figures] = {}
     for venue, symbol, id_series, *_ in ledger.marks:
         one = found.get((venue, symbol)) or _none(venue, symbol)
@@ -150,7 +156,7 @@ def _none(venue: str, symbol: str) -> Figures:
 
 
 def summed(rows: Iterable[Sequence[Any]]) -> list[Retained]:
-    """What retention has done, by table; `rows` are those of _RETAINED."""
+    """Return the state of retention by table; `rows` are those of _RETAINED."""
     found: dict[str, Retained] = {}
     for table, venue, symbol, _, _, deleted, impossible, started_us, finished_us in rows:
         one = found.get(table) or Retained(table, 0, {}, 0, 0)

@@ -1,4 +1,4 @@
-"""Setting the stored offsets anew: the way out when they mean nothing any more (see leases.py)."""
+"""Reset of stored offsets, for partitions whose offsets are refused (see leases.py)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -22,11 +22,11 @@ ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
 
 
 class Moved(NamedTuple):
-    """A partition whose stored offset was set.
+    """A partition whose stored offset was reset.
 
     Attributes:
-        before: None where there was none.
-        refusal: why it could not be read on from before, which does not hold any more; "" where it could.
+        before: the previous offset; None without one.
+        refusal: the refusal that was cleared; "" without one.
     """
 
     topic: str
@@ -45,11 +45,20 @@ def reset(
     partition: int | None,
     now_us: int,
 ) -> list[Moved]:
-    """Set the stored offsets of `topic` to "earliest", "latest" or a number; a running consumer of them is fenced.
+    """Reset the stored offsets of `topic`; a running consumer of its partitions is fenced.
+
+    Args:
+        connection: the database.
+        admin: Kafka's admin client.
+        group: the consumer group.
+        topic: the topic.
+        to: "earliest", "latest" or an offset.
+        partition: the partition; None for all.
+        now_us: the current time.
 
     Raises:
-        SettingsError: `to` or `partition` is none that the topic has.
-        StartupError: Kafka does not answer, or does not tell of the topic.
+        SettingsError: `to` or `partition` is not in the topic.
+        StartupError: Kafka does not respond, or the topic cannot be described.
     """
     bounds = _bounds(admin, topic)
     if partition is not None:
@@ -76,10 +85,10 @@ def reset(
 
 
 def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
-    """The offset that `to` names in a partition which holds `low` up to, but not including, `high`.
+    """Return the offset of `to` in a partition with the offsets `low` up to, but not including, `high`.
 
     Raises:
-        SettingsError: it names none there.
+        SettingsError: `to` is not a valid offset of the partition.
     """
     if to in ("earliest", "latest"):
         return low if to == "earliest" else high

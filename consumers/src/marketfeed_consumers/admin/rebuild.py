@@ -1,7 +1,7 @@
-"""Making derived tables again from the rows, while consumers go on writing.
+"""Rebuild of derived tables from the rows, while consumers write.
 
-A stretch of one symbol at a time: what is derived is deleted and made anew in one SERIALIZABLE transaction, so a
-consumer that adds to the same candle meanwhile either comes before it or after it, never between.
+One chunk of a symbol at a time: its derived rows are deleted and computed again in one SERIALIZABLE transaction, so a
+concurrent consumer's update of the same candle is either before or after it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_wire import MAX_ID
 
 CHUNK_IDS: Final = 100_000
-"""About how many trades one transaction reads."""
+"""Approximate number of trades read by one transaction."""
 
 _MARKS: Final = """
 SELECT venue, symbol, id_series FROM high_water_marks
@@ -29,7 +29,7 @@ SELECT expired_before_time_us + {MINUTE_US - 1} - (expired_before_time_us + {MIN
 FROM retention_state WHERE table_name = '{trades.NAME}' AND venue = %(venue)s AND symbol = %(symbol)s
     AND id_series = %(id_series)s
 """  # noqa: S608 - constants
-"""When the first minute begins of which retention has not deleted any trade."""
+"""Begin of the first minute of which retention has deleted no trade."""
 
 _MINUTES: Final = f"""
 SELECT trade_time_us - trade_time_us %% {MINUTE_US} AS minute_us, count(*), min(trade_id), max(trade_id) FROM trades
@@ -66,7 +66,7 @@ WHERE venue = %(venue)s AND symbol = %(symbol)s ORDER BY id_series DESC, update_
 
 
 class Rebuilt(NamedTuple):
-    """One stretch that was made anew: how many derived rows it has now."""
+    """A rebuilt chunk and its number of derived rows."""
 
     venue: str
     symbol: str
@@ -74,9 +74,9 @@ class Rebuilt(NamedTuple):
 
 
 class IdChunk(NamedTuple):
-    """A part of a symbol's trades: those matched from `from_us` on and before `to_us`, and between which ids they are.
+    """A part of a symbol's trades: those matched from `from_us` until before `to_us`, and their id range.
 
-    Without any, `first_id` is above `last_id`.
+    Without trades `first_id` is above `last_id`.
     """
 
     from_us: int
@@ -86,7 +86,7 @@ class IdChunk(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Which symbols, and from when until when by trade time; minutes are made whole."""
+    """The selected symbols and trade times; minutes are included as a whole."""
 
     venue: str | None = None
     symbol: str | None = None
@@ -95,9 +95,9 @@ class Scope(NamedTuple):
 
 
 def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
-    """Make candles_1m anew, stretch by stretch.
+    """Rebuild candles_1m in chunks; yields each.
 
-    Minutes of which retention has deleted trades are left as they are: there is nothing left to make them of.
+    Minutes of which retention has deleted trades are not changed, as their trades are incomplete.
     """
     for venue, symbol, id_series in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
@@ -110,10 +110,10 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
 
 
 def _rebuild_candles(connection: Connection, chunk: IdChunk, symbol: dict[str, Any]) -> int:
-    # Retention may be at work: from when on all trades are there is read in the transaction that reads them.
+    # Retention may run concurrently: its limit is read in the transaction that reads the trades.
     (whole_from_us,) = connection.execute(_WHOLE_FROM, symbol).fetchone() or (0,)
     bounds = {**symbol, **chunk._asdict(), "from_us": max(chunk.from_us, whole_from_us)}
-    # So may a consumer: what it has added since the ids were looked up is in the candles that it has added it to.
+    # So may a consumer: the deleted candles' id ranges include the trades inserted since the chunk was computed.
     for first_id, last_id in connection.execute(_DELETE, bounds):
         bounds |= {"first_id": min(bounds["first_id"], first_id), "last_id": max(bounds["last_id"], last_id)}
     rows = connection.execute(_AGGREGATE, bounds).rowcount
@@ -122,10 +122,11 @@ def _rebuild_candles(connection: Connection, chunk: IdChunk, symbol: dict[str, A
 
 
 def chunks(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us: int) -> list[IdChunk]:
-    """Parts of `since_us`..`until_us`, of about STRETCH_IDS trades each, which leave nothing out.
+    """Split `since_us`..`until_us` into chunks of about CHUNK_IDS trades each, without gaps.
 
     Args:
-        minutes: (begin of a minute, trades in it, their lowest and highest id), ascending.
+        minutes: (begin of a minute, number of trades, lowest and highest id), ascending.
+        since_us, until_us: the whole time range.
     """
     parts, held = [IdChunk(since_us, until_us, MAX_ID, -1)], 0
     for minute_us, count, first_id, last_id in minutes:
@@ -140,7 +141,7 @@ def chunks(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us
 
 
 def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
-    """Make top_of_book anew from the newest quote of each symbol."""
+    """Rebuild top_of_book from the newest quote of each symbol; yields each symbol."""
     marks = retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope)))
     for venue, symbol in dict.fromkeys((venue, symbol) for venue, symbol, _ in marks):
         where = {"venue": venue, "symbol": symbol}

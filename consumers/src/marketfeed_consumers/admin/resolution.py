@@ -1,7 +1,7 @@
-"""What is known of trade ids that are not stored: plain functions over the rows of the ledger.
+"""Resolution of trade ids that are not stored: pure functions over rows of these tables.
 
     missing_trades   ranges inside what is stored ──┐
-    dead_letters     ids whose messages were rejected ─┼──▶ ranges with a verdict, and about when they were matched
+    dead_letters     ids whose messages were rejected ─┼──▶ ranges with resolution and times
     trade_gaps       ids before and after what is stored that workers report missing ─┤
     trade_gaps       what the venue proved absent ──┤
     retention_state  how old is old ────────────────┘
@@ -22,7 +22,7 @@ Resolution: TypeAlias = Literal["absent", "unresolved", "rejected", "expired"]
 RESOLUTIONS: Final[tuple[Resolution, ...]] = ("absent", "unresolved", "rejected", "expired")
 
 LabelledRange: TypeAlias = tuple[int, int, str]
-"""First id, last id, and where that is from."""
+"""First id, last id, and the source."""
 
 MARGIN_US: Final = 3_600_000_000
 """How much older than the limit the trades on both sides of a range must be: ids and times are not in quite the same
@@ -31,12 +31,12 @@ order at a venue, and a range is written off an hour later at no cost.
 
 
 NEVER: Final = -1
-"""A time that is not known, and sorts before all that are."""
+"""An unknown time; sorts before all known ones."""
 REJECTED_BY: Final = "dead_letters"
 
 
 class Range(NamedTuple):
-    """Trade ids that are not stored, and what is known of them.
+    """A range of trade ids that are not stored, and its resolution.
 
     Attributes:
         resolution: "absent" when the venue proved that they do not exist; "rejected" when their messages were there and
@@ -52,18 +52,18 @@ class Range(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many ids."""
+        """Number of ids."""
         return self.last_id - self.first_id + 1
 
     @property
     def is_open(self) -> bool:
-        """Whether trades are missing here as far as is known."""
+        """Whether existing trades may be missing."""
         return self.resolution in ("unresolved", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class GapRows:
-    """What the tables hold, as the queries found it; keys are (venue, symbol, id series).
+    """The rows about missing ids, as queried; keys are (venue, symbol, id series).
 
     Attributes:
         marks: (*key, first id, last id).
@@ -86,7 +86,7 @@ class GapRows:
 
 
 class ResolvedRange(NamedTuple):
-    """A range, and between which times its trades were matched; None where that is not known."""
+    """A range, and the bounds of its trade times; None if unknown."""
 
     key: Key
     range: Range
@@ -95,7 +95,7 @@ class ResolvedRange(NamedTuple):
 
 
 def resolve(ledger: GapRows) -> Iterator[ResolvedRange]:
-    """Tell of each range that is not stored what is known of it, by key and ascending by id."""
+    """Yield the ranges that are not stored with their resolutions, by key and ascending by id."""
     proven: defaultdict[Key, list[LabelledRange]] = defaultdict(list)
     for *key, spans, proof in ledger.absent:
         proven[_key(key)] += [(first, last, proof) for first, last in spans]
@@ -120,7 +120,7 @@ def _key(parts: Sequence[Any]) -> Key:
 
 
 def _outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
-    """Ids before the first and after the last that is stored which were there, in the form of missing ranges.
+    """Yield the ids outside the stored span that exist, in the form of missing ranges.
 
     Several may name the same ids, and each is yielded once.
     """
@@ -160,7 +160,7 @@ def _reported_outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
 
 
 def between(after_us: int, before_us: int, now_us: int) -> tuple[int | None, int | None]:
-    """Between which times the trades of a range were matched, by the times of the stored trades on either side."""
+    """Return the bounds of a range's trade times, from the times of the adjacent stored trades."""
     known = [time_us if is_plausible(time_us, now_us) else None for time_us in (after_us, before_us)]
     lower_us, upper_us = known
     if lower_us is not None and upper_us is not None and lower_us > upper_us:
@@ -169,7 +169,7 @@ def between(after_us: int, before_us: int, now_us: int) -> tuple[int | None, int
 
 
 def is_expired(after_us: int, before_us: int, limit_us: int, now_us: int) -> bool:
-    """Whether all trades of a range are older than the limit of retention for certain."""
+    """Return whether all trades of a range are certainly older than the retention limit."""
     old = limit_us - MARGIN_US
     return (
         is_plausible(before_us, now_us)
@@ -185,7 +185,14 @@ def resolved_ranges(
     rejected: Iterable[LabelledRange] = (),
     rest: Resolution = "unresolved",
 ) -> list[Range]:
-    """The ids `first`..`last` as ranges: those whose messages were rejected, those proven absent, and the rest."""
+    """Split the ids `first`..`last` into rejected ranges, absent ranges and the rest.
+
+    Args:
+        first, last: the ids, inclusive.
+        proven: ranges confirmed absent, with their proofs.
+        rejected: ranges of rejected messages.
+        rest: resolution of all other ids.
+    """
     found, proven = [], sorted(proven)
     for start, end, reason in _parts(first, last, sorted(rejected)):
         if reason is not None:
@@ -197,7 +204,7 @@ def resolved_ranges(
 
 
 def _parts(first: int, last: int, spans: Iterable[LabelledRange]) -> Iterator[tuple[int, int, str | None]]:
-    """`first`..`last` divided by what of it is in one of `spans`, which ascend; None is what is in none."""
+    """Split `first`..`last` by the ascending `spans`; yield parts with their labels, None outside of all spans."""
     at = first
     for start, end, label in spans:
         start, end = max(start, at), min(end, last)

@@ -1,13 +1,12 @@
-"""Deleting what is older than it is kept, little by little and beside writers at full speed.
+"""Retention: deletion of old rows in small steps, concurrently with writers.
 
 By bounded deletes and not by dropping partitions: a table can only be partitioned by columns of its key, and no time is
-part of a key (a trade repeated with another time must stay one trade).
+part of a key (a duplicate with another time must have the same key).
 
-Each row is judged by its own time, never by its id or by its neighbours: one with an impossible time is kept and
-counted, and decides nothing for the others. What is known to have been stored (high_water_marks, missing_trades) is not
-touched: a trade that was deleted is a duplicate when it is read again, and one that was missing is still missing, and
-stored whenever it comes. So writers need not hear of a run, and READ COMMITTED is enough; what the run did is in
-retention_state, for the audit, for `rebuild` and for the metrics.
+A row expires by its own time, never by its id or adjacent rows: a row with an impossible time is kept and counted, and
+does not affect others. The stored ranges (high_water_marks, missing_trades) do not change: a deleted trade is a
+duplicate when it is read again, and a missing one is still missing and stored whenever it arrives. So writers are not
+affected, and READ COMMITTED is sufficient; the state is in retention_state, for the audit, `rebuild` and the metrics.
 """
 
 import time
@@ -33,30 +32,30 @@ from marketfeed_consumers.planning.stored_ranges import Key
 from marketfeed_consumers.storage.transaction import Connection
 
 STEP_ROWS: Final = 5_000
-"""How many rows one transaction looks at, and deletes at most: a few milliseconds."""
+"""Maximum rows that one transaction reads and deletes: a few milliseconds."""
 YOUNG_ROWS: Final = 50_000
-"""After so many young rows in a row of their ids, none of them old, a symbol has no old ones behind them."""
+"""After this many consecutive rows that have not expired, a symbol is assumed to have no further old rows."""
 
 END: Final = -1
-"""In the place of an id: there are no more rows."""
+"""Instead of an id: no more rows."""
 
 _RESTS: Final = 3.0
-"""How long the rest after a step is, in times of the step: a quarter of a core is ours at most."""
+"""Pause after a step, as a multiple of its duration: at most a quarter of a core is used."""
 
 _COLUMNS: Final = {
     trades.NAME: (trades.ID, "trade_time_us"),
     book_tickers.NAME: (book_tickers.ID, "received_time_us"),
     candles_1m.NAME: ("open_time_us", "open_time_us"),
 }
-"""Table -> its columns of the id and of the time that counts."""
+"""Table -> its id column and the time column by which rows expire."""
 
 
 class Limit(NamedTuple):
-    """What is old.
+    """The retention limit.
 
     Attributes:
-        before_us: rows older than this are deleted.
-        now_us: the time of the run: a row whose time is far ahead of it has an impossible one.
+        before_us: older rows are deleted.
+        now_us: time of the run: a row time far ahead of it is impossible.
     """
 
     before_us: int
@@ -64,7 +63,7 @@ class Limit(NamedTuple):
 
 
 class RetentionStep(NamedTuple):
-    """What one transaction did: rows that it deleted, and rows that it kept because their times are impossible."""
+    """The result of one transaction: deleted rows, and rows kept because their times are impossible."""
 
     table: str
     venue: str
@@ -75,25 +74,25 @@ class RetentionStep(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """This machine's and the database's, in microseconds since the Unix epoch."""
+    """The clocks of this machine and of the database, in microseconds since the Unix epoch."""
 
     here_us: int
     there_us: int
 
     def limit(self, kept_us: int) -> Limit:
-        """The limit of rows that are kept for `kept_us`; where the clocks differ, by that which deletes less."""
+        """Return the limit for rows kept for `kept_us`, by the clock that deletes less."""
         return Limit(min(self) - kept_us, max(self))
 
 
 def clocks(connection: Connection, here_us: int) -> Clocks:
-    """Read the database's clock beside `here_us`; the transaction is ended."""
+    """Return `here_us` and the database's clock; ends the transaction."""
     row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
     connection.rollback()
     return Clocks(here_us, row[0] if row else here_us)
 
 
 class _Rows:
-    """The rows of one symbol and id series in `table`, in the order of its column of the id."""
+    """The rows of one symbol and id series in `table`, in the order of its id column."""
 
     def __init__(self, table: str, key: Key) -> None:
         venue, symbol, id_series = key
@@ -109,7 +108,7 @@ class _Rows:
         }
 
     def execute(self, connection: Connection, query: str, **values: Any) -> "psycopg.Cursor[tuple[Any, ...]]":
-        """Run `query` for these rows; {table}, {id}, {time} are their names, {own} what they have in common."""
+        """Execute `query` with {table}, {id} and {time} replaced by names, {own} by the condition of these rows."""
         return connection.execute(sql.SQL(query).format(**self._names), {**self.where, **values})
 
 
@@ -126,22 +125,23 @@ def expire(
     retry: Retry,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[RetentionStep]:
-    """Delete the rows of `table` that are older than the limit, a step at a time, symbol by symbol.
+    """Delete the rows of `table` that are older than the limit, symbol by symbol; yields each step.
 
-    The newest row of a symbol always stays, so that there is something to look at and to make the top of the book of.
+    The newest row of a symbol is kept, for the top of the book.
 
     Args:
-        connection: in no transaction; READ COMMITTED from then on.
+        connection: an idle connection; set to READ COMMITTED.
         table: "trades", "book_tickers" or "candles_1m".
+        limit: the retention limit.
         retry: see `Retry`.
-        sleep: rests between the steps.
+        sleep: pauses between the steps.
     """
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     marked = trades.NAME if table == candles_1m.NAME else table
     for *key, last_id in retry(partial(_symbols, connection, marked)):
         rows = _Rows(table, (key[0], key[1], key[2]))
         if table == candles_1m.NAME:
-            last_id = limit.before_us  # a candle's id is its time, and there are no newest ones to keep
+            last_id = limit.before_us  # a candle's id is its time; no newest candle is kept
         retry(partial(_note, connection, rows, retention_state.BEGIN, limit))
         yield from _sweep(connection, rows, last_id, limit, retry, sleep)
         retry(partial(_note, connection, rows, retention_state.END, limit))
@@ -179,10 +179,10 @@ def _sweep(
     retry: Retry,
     sleep: Callable[[float], None],
 ) -> Iterator[RetentionStep]:
-    """Delete the old rows below `below_id`, up to where there are only young ones.
+    """Delete the old rows below `below_id`, until only rows within the limit follow.
 
-    Each step begins where the one before ended: what that has deleted stays in the index until it is vacuumed, and to
-    pass over it again and again would cost more than the deleting.
+    Each step begins where the previous one ended: index entries of deleted rows remain until vacuum, and scanning them
+    in each step would cost more than the deletes.
     """
     bounds = {
         "earliest_us": EARLIEST_US, "before_us": limit.before_us, "latest_us": limit.now_us + AHEAD_US
@@ -215,10 +215,10 @@ def _sweep(
 
 
 def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> Iterator[RetentionStep]:
-    """Delete the dead letters that were stored before the limit, a step at a time.
+    """Delete the dead letters that were stored before the limit; yields each step.
 
-    One that is all that is known of a trade which is not stored stays for as long as that trade may be young: it is why
-    the audit does not call the symbol complete.
+    A dead letter of a trade that is not stored is kept until that trade has certainly expired: it is the audit's reason
+    for an incomplete symbol.
     """
     return _expire_whole(connection, dead_letters.NAME, dead_letters.EXPIRE, limit, retry)
 
@@ -226,18 +226,21 @@ def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> I
 def expire_conflicts(
     connection: Connection, table: str, limit: Limit, retry: Retry
 ) -> Iterator[RetentionStep]:
-    """Delete the conflicts that are older than the limit, a step at a time.
+    """Delete the conflicts that are older than the limit; yields each step.
 
-    One with an impossible time stays, as the row does that has it.
+    A conflict with an impossible time is kept, as is the row with that time.
 
     Args:
+        connection: an idle connection; set to READ COMMITTED.
         table: one of `CONFLICTS`.
+        limit: the retention limit.
+        retry: see `Retry`.
     """
     return _expire_whole(connection, table, _EXPIRE_CONFLICTS[table], limit, retry)
 
 
 CONFLICTS: Final = {trades.NAME: trade_conflicts.NAME, book_tickers.NAME: quote_conflicts.NAME}
-"""Table -> the one of what contradicts its rows, and is kept for as long as they are."""
+"""Table -> the table of its conflicts, which are kept for as long as its rows."""
 _EXPIRE_CONFLICTS: Final = {
     trade_conflicts.NAME: trade_conflicts.EXPIRE,
     quote_conflicts.NAME: quote_conflicts.EXPIRE,
@@ -247,7 +250,7 @@ _EXPIRE_CONFLICTS: Final = {
 def _expire_whole(
     connection: Connection, table: str, statement: str, limit: Limit, retry: Retry
 ) -> Iterator[RetentionStep]:
-    """Delete what is old of a table that is small, and so is not gone through symbol by symbol."""
+    """Delete the old rows of a small table, not symbol by symbol; yields each step."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     where: dict[str, Any] = {"table": table, "venue": "", "symbol": "", "id_series": 0}
     values = {**where, **limit._asdict(), "earliest_us": EARLIEST_US, "limit": STEP_ROWS}
@@ -274,11 +277,11 @@ _TTL_TIMES: Final = {
     trade_conflicts.NAME: (trade_conflicts.OLDEST, trade_conflicts.NEWEST),
     quote_conflicts.NAME: (quote_conflicts.OLDEST, quote_conflicts.NEWEST),
 }
-"""Table -> the time by which a row must be possible, and the time from which it is kept for so many days."""
+"""Table -> the time that must be plausible, and the time from which the days are counted."""
 
 
 def note_limit(connection: Connection, table: str, limit: Limit, retry: Retry) -> None:
-    """Note that rows of `table` older than the limit are deleted, where the database itself does it."""
+    """Store the limit of `table` in retention_state, if the database itself deletes the rows."""
     of_quotes = table in (book_tickers.NAME, quote_conflicts.NAME)
     marked = book_tickers.NAME if of_quotes else trades.NAME
     for venue, symbol, id_series, _ in retry(partial(_symbols, connection, marked)):
@@ -288,12 +291,11 @@ def note_limit(connection: Connection, table: str, limit: Limit, retry: Retry) -
 
 
 def row_level_ttl(table: str, days: int) -> str:
-    """CockroachDB's way: the statement after which the database itself deletes rows older than `days`.
+    """Return the statement that makes CockroachDB delete rows older than `days`.
 
-    https://www.cockroachlabs.com/docs/stable/row-level-ttl: `ttl_expiration_expression` is an expression over the
-    row's columns that says when it expires; of one with an impossible time it is NULL, and the row stays. Its default
-    of 100 rows a second and node would never catch up with a busy feed; what is deleted yields to everything else by
-    the cluster's admission control, so it has no limit here.
+    https://www.cockroachlabs.com/docs/stable/row-level-ttl: `ttl_expiration_expression` returns when a row expires; for
+    an impossible time it is NULL, and the row is kept. The default rate limit of 100 rows per second and node is too
+    low for a busy feed; it is disabled, as the cluster's admission control gives deletes a low priority.
     """
     oldest, newest = _TTL_TIMES[table]
     expires = (

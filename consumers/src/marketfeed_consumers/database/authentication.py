@@ -1,10 +1,10 @@
-"""Whether a server refuses who we are: by the SQLSTATE of the refusal, which libpq does not hand on.
+"""Detection of authentication failures by SQLSTATE, which libpq does not return for a failed connection.
 
-Of a connection that fails libpq returns words only, in the server's language. But it writes each message of the
-protocol to a trace, the ErrorResponse with its SQLSTATE among them:
+For a failed connection libpq returns a text only, in the server's language. But it can trace each protocol message,
+including the ErrorResponse with its SQLSTATE:
 https://www.postgresql.org/docs/current/libpq-control.html#LIBPQ-PQTRACE
-So a refused connection is attempted once more with a trace into memory. The trace can hold a password that the server
-wants as it is; nothing but SQLSTATEs is read from it.
+So a rejected connection is attempted once more with a trace into memory. The trace may contain a plain-text password;
+only SQLSTATEs are read from it.
 """
 
 import os
@@ -25,23 +25,23 @@ _AFTER_SCRAM: Final = re.compile(
     rb'^F\t\d+\tSASLResponse\t[^\n]*\nB\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "08P01"',
     re.MULTILINE,
 )
-"""PgBouncer up to 1.18 gives one SQLSTATE to all that it refuses. But one that comes in the place of the server's
-signature (RFC 5802) says that the password is wrong; after the signature it would be about something else."""
+"""PgBouncer up to 1.18 uses one SQLSTATE for every rejection. An error in place of the server's SCRAM signature
+(RFC 5802) means a wrong password; after the signature it would have another cause."""
 _BY_PGBOUNCER: Final = re.compile(
     rb'^B\t\d+\tErrorResponse\t S "[^"]*" (?:V "[^"]*" )?C "08P01" '
     rb'M "(?:password authentication failed|no such user|login rejected)',
     re.MULTILINE,
 )
-"""The same of a password that is sent as it is or as its MD5: PgBouncer up to 1.18 tells these refusals from others by
-their text only, which it does not translate: https://github.com/pgbouncer/pgbouncer/blob/pgbouncer_1_18_0/src/client.c"""
+"""The same for a plain or MD5 password: PgBouncer up to 1.18 distinguishes these rejections from others only by their
+text, which is not translated: https://github.com/pgbouncer/pgbouncer/blob/pgbouncer_1_18_0/src/client.c"""
 NOT_AUTHENTICATED: Final = "28P01"
-"""Also where the server asks for a password and the URL has none: then libpq ends the connection itself."""
+"""Also if the server requires a password and the URL has none: then libpq closes the connection itself."""
 
 
 def authentication_error(conninfo: str) -> str:
-    """Connect once more; the SQLSTATE that the server refuses the connection with.
+    """Connect once more; return the SQLSTATE with which the server rejects the connection.
 
-    "" where it does not answer, does not refuse, or the trace cannot be had (libpq writes one on Linux only).
+    "" if it does not respond, does not reject, or no trace is available (libpq writes one on Linux only).
     """
     try:
         trace = os.memfd_create("libpq-trace")
@@ -69,7 +69,7 @@ def authentication_error(conninfo: str) -> str:
 
 
 def _poll(connection: pq.abc.PGconn, deadline: float) -> None:
-    """Go on connecting until that has succeeded or failed, or until `deadline` by the monotonic clock."""
+    """Poll the connection until it has succeeded or failed, or until `deadline` by the monotonic clock."""
     while (left := deadline - time.monotonic()) > 0 and connection.status != pq.ConnStatus.BAD:
         match connection.connect_poll():
             case pq.PollingStatus.READING:

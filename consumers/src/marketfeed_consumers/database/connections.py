@@ -1,6 +1,6 @@
-"""The connection to the database, and the one place where its errors are judged.
+"""Connections to the database, and the classification of its errors.
 
-Judged by SQLSTATE, never by text: https://www.postgresql.org/docs/current/errcodes-appendix.html, and for
+By SQLSTATE, never by text: https://www.postgresql.org/docs/current/errcodes-appendix.html, and for
 CockroachDB https://www.cockroachlabs.com/docs/stable/common-errors (40001, 40003).
 """
 
@@ -29,55 +29,55 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 Retry: TypeAlias = Callable[[Callable[[], Any]], Any]
-"""Runs a transaction, again when it met another one: one that only reads can meet one too. See `retry_conflicts`."""
+"""Runs a transaction with retries after serialization failures, read-only ones included; see `retry_conflicts`."""
 _OPTIONS: Final = {
     "application_name": "marketfeed-consumer",
     "connect_timeout": 10,
-    # A server that is gone without a word (power, network) is noticed within half a minute, not after two hours.
+    # A server that is gone without a FIN or RST (power, network) is detected within half a minute, not two hours.
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""What libpq is told where the URL says nothing; times are seconds, the last one milliseconds."""
+"""Default libpq options, overridden by the URL; times are seconds, the last one milliseconds."""
 
 
 _NOT_AUTHORIZED: Final = "28"
-"""The class of SQLSTATEs that says who we are is not who may connect."""
+"""SQLSTATE class of authorization failures."""
 
 
 _HOT_STANDBY: Final = (
-    "it is a hot standby, which takes no rows; name the primary, "
+    "it is a hot standby, which is read-only; use the primary, "
     "or several hosts and target_session_attrs=read-write"
 )
 
 
 class Remedy(Enum):
-    """What to do about a database error."""
+    """How to handle a database error."""
 
     RETRY = auto()
-    """Roll back and run the whole transaction again, soon: it met another one (class 40)."""
+    """Roll back and retry the transaction soon: a serialization failure or deadlock (class 40)."""
     RECONNECT = auto()
     """The outcome is unknown (40003, connection lost): connect again and read the stored offsets."""
     WAIT = auto()
-    """The server is in trouble or misconfigured: connect again with growing pauses, say why, lose nothing."""
+    """The server is failing or misconfigured: reconnect with backoff, writes are paused meanwhile."""
     VERIFY_ROWS = auto()
-    """A row that should be new is stored (unique key): look every row up."""
+    """A row that was planned as new exists (unique violation): look up every row."""
     QUARANTINE = auto()
-    """The content is refused (classes 22, 23, and P0: a trigger's RAISE): find the message at fault."""
+    """The content is rejected (classes 22, 23, and P0: a trigger's RAISE): find the poison message."""
     SPLIT = auto()
-    """A timeout of the server's has ended the transaction: less at once, then wait."""
+    """A timeout of the server has ended the transaction: split the batch, then wait."""
 
 
 def remedy(error: psycopg.Error) -> Remedy:
-    """What to do about `error`."""
+    """Return how to handle `error`."""
     state = error.sqlstate
     if isinstance(error, sql.UniqueViolation):
         return Remedy.VERIFY_ROWS
     if state == "40003" or (state is None and isinstance(error, psycopg.OperationalError)):
         return Remedy.RECONNECT
     if state is None:
-        # psycopg refused the value before it was sent, or has a connection in a state it cannot use.
+        # psycopg rejected a value before sending it, or the connection is in an unusable state.
         return Remedy.QUARANTINE if isinstance(error, psycopg.DataError) else Remedy.RECONNECT
     return _BY_CODE.get(state) or _BY_CLASS.get(state[:2], Remedy.WAIT)
 
@@ -98,16 +98,16 @@ _BY_CLASS = {
 
 
 def explain(error: psycopg.Error) -> str:
-    """`error` in one line for a person: what the server said first, and its code."""
+    """Return `error` in one line: the server's primary message and SQLSTATE."""
     text = (error.diag.message_primary or str(error)).strip().split("\n")[0]
     return f"{text} (SQLSTATE {error.sqlstate})" if error.sqlstate else text
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection each of whose transactions begins with our settings, in the same round trip as BEGIN.
+    """A connection whose transactions begin with settings, in the same round trip as BEGIN.
 
-    Nothing of it is left in the session: see `Dialect.transaction`. psycopg has no hook for it, so this replaces the
-    method that begins its implicit transactions; test_consumer_pooler.py notices when psycopg goes another way.
+    The settings are local to the transaction, see `Dialect.transaction`. psycopg has no hook for this, so the method
+    that begins implicit transactions is overridden; test_consumer_pooler.py fails if psycopg stops calling it.
     """
 
     settings = b""
@@ -123,13 +123,13 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
 
 def connect(url: str) -> tuple[Connection, Dialect]:
-    """A connection whose transactions are SERIALIZABLE, and what it leads to.
+    """Connect; return a connection with SERIALIZABLE transactions, and the server's dialect.
 
-    It prepares no statement: behind a pooler the next transaction may run in a session without it, or with another
-    client's of the same name.
+    It prepares no statements: behind a pooler the next transaction may run in a session without them, or with those of
+    another client.
 
     Raises:
-        psycopg.Error: it cannot be had.
+        psycopg.Error: the connection failed.
     """
     connection = _Connection.connect(autocommit=True, prepare_threshold=None, **_options(url))
     try:
@@ -145,29 +145,29 @@ def connect(url: str) -> tuple[Connection, Dialect]:
 
 
 def _options(url: str) -> dict[str, Any]:
-    # Ours are the encoding that rows are copied in, and what else the URL does not say.
+    # The URL overrides the defaults, except for the encoding, which COPY relies on.
     return {**_OPTIONS, **psycopg.conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
 
 
 def set_read_only(connection: Connection) -> None:
-    """Make the transactions of `connection`, which is in none, read only, each in one snapshot and in nobody's way.
+    """Set the transactions of an idle `connection` to read-only REPEATABLE READ, which does not affect writers.
 
-    Under SERIALIZABLE a long reading could fail, and make writers fail for its sake; and a hot standby has no
-    SERIALIZABLE at all (0A000: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CAVEATS).
+    A long SERIALIZABLE transaction may fail, or make writers fail; and a hot standby has no SERIALIZABLE (0A000:
+    https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CAVEATS).
     """
     connection.read_only = True
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
 
 
 def begin_read_only(connection: Connection, dialect: Dialect) -> None:
-    """Begin a transaction as of `set_read_only`."""
+    """Begin a read-only transaction, see `set_read_only`."""
     set_read_only(connection)
     if dialect.snapshot:
         connection.execute(dialect.snapshot)
 
 
 def retry_conflicts(connection: Connection, rng: random.Random) -> Callable[[Callable[[], T]], T]:
-    """A function that runs a transaction of `connection`, whole, until it meets no other one (class 40)."""
+    """Return a function that runs a whole transaction of `connection`, with retries after failures of class 40."""
 
     def run(action: Callable[[], T]) -> T:
         for pause in delays(0.005, 0.5, rng):
@@ -191,21 +191,23 @@ def wait_for_database(
     *,
     only_reads: bool = False,
 ) -> Iterator[tuple[Connection, Dialect]]:
-    """A connection for a command: waits for a database that is not up yet, and says so.
+    """Yield a connection for a command; wait for a database that is not reachable yet, and log that.
 
     Args:
-        only_reads: a hot standby will do; otherwise it is waited for like one that is not up, as it may be promoted.
+        url: the connection URL.
+        deadline_seconds: how long to wait.
+        stopping: whether to stop waiting.
+        only_reads: accept a hot standby; otherwise it is waited for, as it may be promoted.
 
     Raises:
-        StartupError: none within the deadline, or the server ends the work done on the connection with an error that
-            nobody else has met.
+        StartupError: no connection within the deadline, or a database error that the caller has not handled.
     """
     connection, dialect = _wait_for_database(url, deadline_seconds, stopping, only_reads=only_reads)
     try:
         with connection:
             yield connection, dialect
     except psycopg.Error as error:
-        raise StartupError(f"the database at {server(url)} ended this: {explain(error)}") from error
+        raise StartupError(f"the database at {server(url)} returned an error: {explain(error)}") from error
 
 
 def _wait_for_database(
@@ -227,7 +229,7 @@ def _wait_for_database(
             if reason != said:
                 _check_credentials(error, url, reason)
         said = reason
-        # A database that does not exist is waited for like silence: who creates it will be done before long.
+        # A database that does not exist is waited for, too: it may be created soon.
         remaining = deadline - time.monotonic()
         if remaining <= 0 or stopping():
             raise StartupError(
@@ -239,31 +241,31 @@ def _wait_for_database(
 
 
 def _is_hot_standby(connection: Connection, dialect: Dialect) -> bool:
-    """Whether the server takes no rows until it is promoted; `connection` is in no transaction."""
+    """Return whether the server is a hot standby; `connection` must be idle."""
     if dialect.name == "cockroachdb":
         return False
-    connection.autocommit = True  # a hot standby has no transaction of the isolation level that is set
+    connection.autocommit = True  # a hot standby rejects SERIALIZABLE transactions
     row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
     connection.autocommit = False
     return row == (True,)
 
 
 def _check_credentials(error: psycopg.Error, url: str, reason: str) -> None:
-    """See that the server has not refused who we are, which waiting does not change.
+    """Check that the server has not rejected the credentials, which waiting would not fix.
 
     Raises:
-        StartupError: it has.
+        StartupError: the credentials were rejected.
     """
     code = error.sqlstate or authentication_error(psycopg.conninfo.make_conninfo(**_options(url)))
     if code.startswith(_NOT_AUTHORIZED):
         raise StartupError(
-            f"the database at {server(url)} refuses this user or password ({reason}): correct user and password in "
+            f"the database at {server(url)} rejects this user or password ({reason}): correct user and password in "
             "DATABASE_URL, or what the server allows that user (pg_hba.conf, LOGIN)"
         ) from None
 
 
 def cut(connection: Connection) -> None:
-    """Make what waits for an answer in another thread end with an error; to close from here would not."""
+    """Shut the socket down, so that another thread's pending statement fails; close() would not do that."""
     with (
         suppress(OSError, psycopg.OperationalError),
         socket.socket(fileno=os.dup(connection.fileno())) as wire,
@@ -272,7 +274,7 @@ def cut(connection: Connection) -> None:
 
 
 def server(url: str) -> str:
-    """Host, port and database of a connection URL, without its secrets."""
+    """Return host, port and database of a connection URL, without its secrets."""
     try:
         parts: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:

@@ -1,7 +1,7 @@
-"""PostgreSQL and CockroachDB: one table of what differs between them, each difference with its reason.
+"""The differences between PostgreSQL and CockroachDB, each with its reason.
 
-Everything that is not named here is the same SQL on both. `docs/cockroachdb.md` lists the sentences of
-CockroachDB's documentation that its column relies on.
+All other SQL is the same on both. `docs/cockroachdb.md` lists the sentences of CockroachDB's documentation that its
+values rely on.
 """
 
 from dataclasses import dataclass
@@ -10,35 +10,33 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One database's ways. Fields are SQL, unless they say otherwise.
+    """The dialect of a database. Fields are SQL unless stated otherwise.
 
     Attributes:
-        name: as `version()` calls it.
+        name: the database's name.
         name_type: type of the venue and symbol columns. PostgreSQL compares text by the database's locale,
             several times slower than by bytes and different from machine to machine; CockroachDB's STRING is
             compared by bytes anyway, and COLLATE would make it a type of its own.
         hot_row_storage: storage of tables whose rows are updated by every transaction. PostgreSQL keeps the new
             version on the same page, and out of the index, when the page has room (HOT); CockroachDB has no pages
             of that kind.
-        transaction: begins each transaction, in the same round trip as BEGIN: the settings that our statements and
-            the reading of their results rely on. Never of a session: behind a pooler the next transaction has another
-            one, and ours is somebody else's. DEFAULT is what role and database say, whatever another client of the
-            pooler has set in the session.
-        sharded_key: put behind a key that only grows, so that writes spread. CockroachDB splits a table into
-            ranges by key and one symbol's growing ids would all land in the last; PostgreSQL has nothing to split.
-        snapshot: begins a transaction that only reads and is in no writer's way. A snapshot of PostgreSQL's takes no
-            locks; CockroachDB's reading of the present can make writers wait or try again, its reading of a moment
-            ago cannot.
-        check_deferred: run at the end of a transaction that is only tried, since what a deferred constraint refuses is
-            told at COMMIT only. CockroachDB defers none.
-        migration_lock_made: run once before, in no transaction.
-        migration_lock: takes the lock of the one migration that runs until its transaction ends; gives true, gives
-            false, or fails with LockNotAvailable. CockroachDB's advisory locks are no-ops.
-        migration_holder: who has it: pid, name, seconds.
-        migration_idle: lets the transaction that holds it be idle for as long as the steps take.
-        lock_timeout: begins each transaction of a migration, {milliseconds} put in. In PostgreSQL whoever comes after
-            a step that waits for its lock queues behind it; CockroachDB changes a schema online, in jobs of its own,
-            that wait for nobody's lock.
+        transaction: executed at the begin of each transaction, in the same round trip as BEGIN: settings that the
+            statements and the parsing of their results rely on. Local to the transaction: behind a pooler the next
+            transaction may run in another session. DEFAULT is the setting of role and database, whatever another
+            client of the pooler has set in the session.
+        sharded_key: appended to a monotonic key, to distribute writes. CockroachDB splits a table into ranges by key,
+            and one symbol's increasing ids would all go to the last range; PostgreSQL has no ranges.
+        snapshot: begins a read-only transaction that does not block writers. A PostgreSQL snapshot takes no locks;
+            CockroachDB's reads of current data can block writers or make them retry, its follower reads cannot.
+        check_deferred: executed at the end of a transaction that is rolled back, as deferred constraints are otherwise
+            checked at COMMIT only. CockroachDB has no deferred constraints.
+        migration_lock_made: executed once before, outside transactions.
+        migration_lock: acquires the migration lock until the transaction ends; returns true or false, or fails with
+            LockNotAvailable. CockroachDB's advisory locks are no-ops.
+        migration_holder: returns the holder of the lock: pid, name, seconds.
+        migration_idle: disables the idle timeouts of the transaction that holds the lock.
+        lock_timeout: begins each transaction of a migration, with {milliseconds}. In PostgreSQL other statements queue
+            behind a step that waits for its lock; CockroachDB changes a schema online, in jobs that wait for no locks.
     """
 
     name: Literal["postgresql", "cockroachdb"]
@@ -60,8 +58,8 @@ POSTGRESQL: Final = Dialect(
     name_type='text COLLATE "C"',
     hot_row_storage="WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)",
     transaction=(
-        # A sequential scan of a small table takes a predicate lock on the whole of it, and then every other
-        # consumer's change of its own row in there can be a serialization failure for one of the two.
+        # A sequential scan takes a predicate lock on the whole table, so that other consumers' changes of their own
+        # rows cause serialization failures.
         "SET LOCAL enable_seqscan = off",
         "SET LOCAL array_nulls = on",
         "SET LOCAL standard_conforming_strings = on",
@@ -114,5 +112,5 @@ COCKROACHDB: Final = Dialect(
 
 
 def dialect_of(version: str) -> Dialect:
-    """The dialect of a server by what its ``SELECT version()`` says."""
+    """Return the dialect of a server by the result of ``SELECT version()``."""
     return COCKROACHDB if "CockroachDB" in version else POSTGRESQL

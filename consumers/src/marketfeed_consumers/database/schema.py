@@ -1,4 +1,4 @@
-"""The schema in the database against the one this release needs."""
+"""Check and migration of the database's schema to the version of this release."""
 
 import time
 from pathlib import Path
@@ -16,22 +16,22 @@ log = logs.get(__name__)
 
 VERSION_TABLE: Final = "marketfeed_schema_version"
 _TURN_SECONDS: Final = 0.5
-"""Between two looks whether another migration has ended."""
+"""Polling interval while another migration runs."""
 _VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 _STORED_VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
 
 
 def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
-    """Bring the schema to this release's version; does nothing when it is there.
+    """Migrate the schema to this release's version; do nothing if it is current.
 
-    Two that run at once take turns, and the second finds nothing left to do. Behind a pooler it takes two sessions.
+    Of two concurrent migrations the second waits and finds nothing to do. Behind a pooler it takes two sessions.
 
     Returns:
         The version before (None: there was no schema) and after.
 
     Raises:
-        StartupError: the database cannot be reached, or refuses a step; others hold locks on its tables for
-            `deadline_seconds`, or another migration runs for so long; the version stored is not one.
+        StartupError: the database is unreachable, or rejects a step; other transactions hold locks on its tables, or
+            another migration runs, for `deadline_seconds`; several versions are stored.
     """
     with connections.wait_for_database(url, deadline_seconds) as (lock, dialect):
         _take_turn(lock, dialect, deadline_seconds)
@@ -50,7 +50,7 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
                         "and run it again"
                     ) from error
         except psycopg.Error as error:
-            raise StartupError(f"the migration was refused: {connections.explain(error)}") from error
+            raise StartupError(f"the migration failed: {connections.explain(error)}") from error
         after = stored_version(url)
         if after is None:
             raise StartupError(f"the migration left no version in {VERSION_TABLE}")
@@ -58,17 +58,17 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
 
 
 def _take_turn(lock: Connection, dialect: Dialect, deadline_seconds: float) -> None:
-    """Begin a transaction on `lock` that holds the lock of the one migration which runs.
+    """Begin a transaction on `lock` that holds the migration lock.
 
-    A transaction's lock, and not the session's: behind a pooler the session outlives us, and the lock would too. The
-    transaction stays open while the steps run in their own, on another connection.
+    A lock of the transaction and not of the session: behind a pooler the session outlives the process, and so would the
+    lock. The transaction stays open while the steps run on another connection.
     """
     deadline, told = time.monotonic() + deadline_seconds, False
     lock.autocommit = True
     for statement in dialect.migration_lock_made:
         lock.execute(statement)
     lock.autocommit = False
-    lock.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # no snapshot is held while it is idle
+    lock.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # holds no snapshot while idle
     while not _locked(lock, dialect):
         holder = _migration_holder(lock, dialect)
         if time.monotonic() >= deadline:
@@ -103,10 +103,10 @@ def _migration_holder(lock: Connection, dialect: Dialect) -> str:
 
 
 def check(connection: Connection) -> None:
-    """See that the schema is the one this release needs; a newer one is taken to keep what we use.
+    """Check that the schema is of this release; a newer one is assumed to be compatible.
 
     Raises:
-        StartupError: it is missing or older.
+        StartupError: the schema is missing or older.
     """
     stored, known = _read_version(connection), versions()
     head = known[-1]
@@ -121,10 +121,10 @@ def check(connection: Connection) -> None:
 
 
 def stored_version(url: str) -> str | None:
-    """The version in the database; None when it has no schema of ours.
+    """Return the stored schema version; None without a schema.
 
     Raises:
-        StartupError: there are several.
+        StartupError: several versions are stored.
     """
     connection, _ = connections.connect(url)
     with connection:
@@ -140,18 +140,18 @@ def _read_version(connection: Connection) -> str | None:
         connection.rollback()
     if len(found) > 1:
         raise StartupError(
-            f"the table {VERSION_TABLE} holds {len(found)} versions, {', '.join(found)}, and must hold one; "
+            f"the table {VERSION_TABLE} has {len(found)} versions, {', '.join(found)}, and must have one; "
             "delete all but that of the newest migration whose changes are in the database"
         )
     return found[0] if found else None
 
 
 def versions() -> list[str]:
-    """The versions this release knows, the oldest first: the numbers that the migrations' file names begin with.
+    """Return the versions of this release's migrations, oldest first, from the migrations' file names.
 
-    Asked for at each start, so without Alembic, whose import takes longer than all the rest of a start.
+    Called at each start, so without Alembic, whose import takes longer than the rest of the start.
     """
     found = sorted(file.name.partition("_")[0] for file in _VERSIONS.glob("[0-9]*_*.py"))
     if not found:
-        raise StartupError("this installation holds no migrations")
+        raise StartupError("this installation contains no migrations")
     return found

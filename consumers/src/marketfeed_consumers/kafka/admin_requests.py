@@ -1,4 +1,4 @@
-"""The Kafka side: how the consumer is configured, and what a topic is known by."""
+"""Configuration of the Kafka consumer, and requests by the admin client: topic ids, log start and end offsets."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,47 +18,47 @@ from marketfeed_service.kafka import client_config
 log = logs.get(__name__)
 
 MAX_POLL_INTERVAL_MS: Final = 300_000
-"""Within which Kafka waits for a rebalance callback; longer where the session is."""
+"""Maximum duration of a rebalance callback; longer if the session timeout is."""
 _DESCRIBE_SECONDS: Final = 10.0
 _REFRESH_SECONDS: Final = 1.0
 STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._NOENT)
-"""The client sent a leader epoch from before a broker's restart, or has metadata from a moment at which the broker did
-not know its topics yet. It does not refresh it by itself after this error of ListOffsets, so every later request would
-get it, too: seen on librdkafka 2.16 after a broker was killed."""
+"""Errors of stale metadata: the client sent a leader epoch of before a broker's restart, or has metadata of a broker
+that had not loaded its topics yet. After these errors of ListOffsets librdkafka does not refresh its metadata, so every
+later request fails, too (seen with librdkafka 2.16 after a broker was killed)."""
 _STALE_SECONDS: Final = 5.0
-"""For how long metadata is refreshed again and again: brokers learn of a new leader one after another."""
+"""How long metadata is refreshed: brokers get the metadata of a new leader one after another."""
 _STALE_PAUSE_SECONDS: Final = 0.1
 _64_BITS: Final = 2**64 - 1
 
 
 def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]:
-    """The properties of the consumer; holds secrets, so never log it."""
+    """Return librdkafka's properties of the consumer; contains secrets, never log it."""
     config = {
         **client_config(settings),
         "group.id": settings.kafka_group,
         "client.id": "marketfeed-consumer",
         "session.timeout.ms": settings.kafka_session_timeout_ms,
         "heartbeat.interval.ms": min(3000, settings.kafka_session_timeout_ms // 3),
-        # The client refuses one that is shorter than the session's.
+        # librdkafka rejects one below the session timeout.
         "max.poll.interval.ms": max(MAX_POLL_INTERVAL_MS, settings.kafka_session_timeout_ms),
         "partition.assignment.strategy": "cooperative-sticky",
-        # Offsets are the database's; Kafka is told them afterwards, as a hint for lag tools.
+        # The database has the committed offsets; they are committed to Kafka afterwards, for lag tools.
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # Never skip or reread on its own: an offset that Kafka does not have is for a person to decide about.
+        # Never skip or reread automatically: an operator decides about an offset that is not in the log.
         "auto.offset.reset": "error",
-        # Control records and aborted ones are never handed out: only the partition's end says that they were passed.
+        # Control and aborted records are not delivered: only the end-of-partition event shows that they were passed.
         "enable.partition.eof": True,
-        # By far the dearest default there is: after its queue was full, librdkafka waits this long before it
-        # fetches again, 1000 ms of every few by default.
+        # After its queue was full, librdkafka waits this long before the next fetch: by default 1000 ms of every few
+        # seconds, the most expensive default.
         "fetch.queue.backoff.ms": 1,
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 32 * 1024,
-        # Kafka answers as soon as there is one record, so this costs no latency there, only how often a quiet topic
-        # is asked about. librdkafka's mock broker lets every question that finds nothing wait for so long.
+        # Kafka responds as soon as there is a record, so this adds no latency; it sets the request rate of an idle
+        # topic. librdkafka's mock broker delays every empty response for this long.
         "fetch.wait.max.ms": settings.kafka_fetch_wait_ms,
         "allow.auto.create.topics": False,
-        # How soon a topic or partition is noticed that did not exist when we subscribed.
+        # How soon a topic or partition is discovered that was created after the subscription.
         "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": on_error,
     }
@@ -68,12 +68,12 @@ def consumer_config(settings: ConsumerSettings, on_error: Any) -> dict[str, Any]
 
 
 def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
-    """Topic -> the id that Kafka gave it when it was created, "" where the broker does not tell.
+    """Return topic -> topic id, "" if the broker has no topic ids.
 
-    An id tells a topic from another of the same name that was deleted before it.
+    The id distinguishes a topic from a deleted topic of the same name.
 
     Raises:
-        StartupError: no broker answers, or one that has ids does not tell that of a topic.
+        StartupError: no broker responds, or the id of a topic cannot be described.
     """
     try:
         has_ids = has_controller(admin)
@@ -92,33 +92,33 @@ def topic_ids(admin: AdminClient, topics: Sequence[str]) -> dict[str, str]:
 
 
 def has_controller(admin: AdminClient) -> bool:
-    """Whether the brokers can tell of topics: the controller does, and librdkafka's mock cluster has none.
+    """Return whether the cluster has a controller, which describes topics; librdkafka's mock cluster has none.
 
     Raises:
-        KafkaException: no broker answers.
+        KafkaException: no broker responds.
     """
     metadata = admin.list_topics(timeout=_DESCRIBE_SECONDS)
     return metadata.controller_id in metadata.brokers
 
 
 def unavailable(what: str, topic: str, error: KafkaError) -> StartupError:
-    """The one line about something of `topic` that Kafka was asked for."""
+    """Return the error for `what` of `topic` that could not be requested."""
     return StartupError(
-        f"Kafka does not tell the {what} of {topic}: {error.str()}; "
-        "check KAFKA_BROKER, that the topic is there, and that this user may describe it"
+        f"cannot get the {what} of {topic} from Kafka: {error.str()}; "
+        "check KAFKA_BROKER, that the topic exists, and that this user may describe it"
     )
 
 
 def request_topic_ids(
     admin: AdminClient, topics: Sequence[str], seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[str, Any]:
-    """Topic -> a future for `topic_id_of`."""
+    """Request the topic ids; return topic -> a future for `topic_id_of`."""
     asked: Mapping[str, Any] = admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
     return asked
 
 
 def topic_id_of(future: Any) -> str:
-    """The id that a done future of `request_topic_ids` tells; "" where Kafka gave none, or knows no such topic now."""
+    """Return the topic id of a done future of `request_topic_ids`; "" without an id or topic."""
     return "" if future.exception() else _topic_id(future)
 
 
@@ -130,14 +130,14 @@ def _topic_id(future: Any) -> str:
 
 
 class End(NamedTuple):
-    """An end of a partition; `leader_epoch` is -1 where it is not told."""
+    """The log start or end offset of a partition; `leader_epoch` is -1 if unknown."""
 
     offset: int
     leader_epoch: int
 
 
 class OffsetRange(NamedTuple):
-    """What a partition holds: `low` up to, but not including, `high`; `leader_epoch` is -1 where it is not told."""
+    """The offsets of a partition: `low` up to, but not including, `high`; `leader_epoch` is -1 if unknown."""
 
     low: int
     high: int
@@ -147,9 +147,13 @@ class OffsetRange(NamedTuple):
 def request_ends(
     admin: AdminClient, partitions: Iterable[Partition], *, latest: bool, seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[Any, Any]:
-    """TopicPartition -> a future for the first offset that it still has, or for the one after its last.
+    """Request log start or end offsets; return TopicPartition -> a future for `collect_ends`.
 
-    The futures are for `collect_ends`.
+    Args:
+        admin: the admin client.
+        partitions: the partitions.
+        latest: whether to request log end offsets instead of log start offsets.
+        seconds: request timeout.
     """
     which = OffsetSpec.latest() if latest else OffsetSpec.earliest()  # type: ignore[no-untyped-call]
     asked: Mapping[Any, Any] = admin.list_offsets(
@@ -163,9 +167,9 @@ class Ends(NamedTuple):
     """The responses to `request_ends`.
 
     Attributes:
-        found: partition -> its end.
-        errors: partition -> why there is none.
-        stale: whether all of the errors came of old metadata, which has been refreshed: the next request gets an end.
+        found: partition -> its offset.
+        errors: partition -> error.
+        stale: whether all errors are due to stale metadata, which has been refreshed: the next request should succeed.
     """
 
     found: dict[Partition, End]
@@ -174,7 +178,7 @@ class Ends(NamedTuple):
 
 
 def collect_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
-    """Return what the futures of `request_ends` tell; waits for them, and for the metadata where that is stale."""
+    """Return the responses to `request_ends`; waits for them, and for new metadata if it was stale."""
     ends = Ends({}, {})
     for one, future in asked.items():
         partition, end = (one.topic, one.partition), end_of(future)
@@ -188,17 +192,17 @@ def collect_ends(admin: AdminClient, asked: Mapping[Any, Any]) -> Ends:
             )
     codes = {error.code() for error in ends.errors.values()}
     if codes.intersection(STALE):
-        # The one request here that is waited for even by who must not wait, once after a change of leaders.
+        # Blocks even the loop, once after a change of leaders.
         with suppress(KafkaException):
             admin.list_topics(timeout=_REFRESH_SECONDS)
     return ends._replace(stale=bool(codes) and codes.issubset(STALE))
 
 
 def bounds(admin: AdminClient, partitions: Sequence[Partition]) -> dict[Partition, OffsetRange]:
-    """What the partitions hold now.
+    """Return the current log start and end offsets of the partitions.
 
     Raises:
-        KafkaException: the broker does not tell.
+        KafkaException: a request failed.
     """
     if not partitions:
         return {}
@@ -221,9 +225,9 @@ def _all_ends(admin: AdminClient, partitions: Sequence[Partition], *, latest: bo
 
 
 def end_of(future: Any) -> End | None:
-    """What a future of `request_ends` tells; None where it tells nothing. Waits for it.
+    """Return the offset of a future of `request_ends`, or None; waits for it.
 
-    A request that timed out is no exception there, but an offset that cannot be.
+    A timed-out request is not an exception there, but a negative offset.
     """
     if future.exception() is not None or future.result().offset < 0:
         return None
@@ -234,10 +238,10 @@ def end_of(future: Any) -> End | None:
 def assigned(
     admin: AdminClient, partitions: Sequence[TopicPartition], ids: Mapping[str, str]
 ) -> list[AssignedPartition]:
-    """The partitions as the broker knows them.
+    """Return the partitions with the broker's metadata.
 
     Raises:
-        KafkaException: it does not answer.
+        KafkaException: a request failed.
     """
     found = bounds(admin, [(one.topic, one.partition) for one in partitions])
     return [

@@ -1,20 +1,20 @@
-"""When a batch is full enough: plain decisions of the loop, with the clock handed in."""
+"""Batch limits: pure functions that decide when a batch is full or due, with the clock passed in."""
 
 from dataclasses import dataclass
 from typing import Final
 
 CHUNK_ROWS: Final = 2_000
-"""How many records are asked of Kafka at once: enough to make the call cheap, few enough to answer a signal soon."""
+"""Maximum records per consume call: enough to amortise the call, few enough to handle a signal soon."""
 
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""How much of values a batch holds at most, whatever its rows: bounds memory when messages are huge."""
+"""Maximum size of a batch's values, whatever its rows: bounds memory for large messages."""
 
 _LEAST_WAIT_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How large and how old a batch may get; see the BATCH_… settings."""
+    """Maximum size and age of a batch; see the BATCH_… settings."""
 
     max_rows: int
     max_seconds: float
@@ -23,12 +23,12 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class BatchFill:
-    """A batch that is being filled.
+    """The state of the batch that is being filled.
 
     Attributes:
-        age_seconds: since its first record was read.
-        caught_up: whether Kafka had nothing more when it was last asked.
-        writer_idle: whether the database is waiting for it.
+        age_seconds: time since its first record was read.
+        caught_up: whether the last poll returned fewer records than requested.
+        writer_idle: whether the writer has no work.
     """
 
     rows: int
@@ -39,13 +39,13 @@ class BatchFill:
 
 
 class RowLimit:
-    """How many rows a batch may hold: fewer while the database's timeouts end larger ones.
+    """The maximum rows of a batch, reduced while the database's timeouts end larger transactions.
 
-    After a timeout half as many; twice as many again once a batch has taken so little of the time after which the
-    larger one was ended that twice as much would do.
+    Halved after a timeout; doubled when a full batch took so little of the timed-out duration that twice the rows would
+    fit.
 
     Attributes:
-        rows: the most at the moment.
+        rows: the current maximum.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -54,26 +54,26 @@ class RowLimit:
         self._timeout_seconds = 0.0
 
     def timed_out(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` was ended after `seconds`."""
+        """Reduce the limit: a batch of `rows` timed out after `seconds`."""
         self.rows = max(1, min(self.rows, rows // 2))
         self._timeout_seconds = seconds
 
     def stored(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` was stored within `seconds`."""
+        """Raise the limit if possible: a batch of `rows` was stored within `seconds`."""
         if rows >= self.rows and seconds < 0.4 * self._timeout_seconds:
             self.rows = min(self._max_rows, 2 * self.rows)
 
 
 def is_full(fill: BatchFill, bounds: BatchLimits) -> bool:
-    """Whether nothing more may go into the batch."""
+    """Return whether the batch has reached a size limit."""
     return fill.rows >= bounds.max_rows or fill.size_bytes >= MAX_BYTES
 
 
 def is_due(fill: BatchFill, bounds: BatchLimits) -> bool:
-    """Whether to store the batch now.
+    """Return whether to store the batch now.
 
-    Behind, it fills up: large batches are cheap. Caught up, it goes as soon as the database has nothing to do and
-    it has lingered; while the database is busy it fills on, since it could not be stored any sooner.
+    With lag the batch fills up, as large batches are cheaper. Caught up, it is due when the writer is idle and the
+    linger time has passed; while the writer is busy it keeps filling, as it could not be stored sooner.
     """
     if fill.rows == 0:
         return False
@@ -83,8 +83,8 @@ def is_due(fill: BatchFill, bounds: BatchLimits) -> bool:
 
 
 def wait_seconds(fill: BatchFill, bounds: BatchLimits, max_seconds: float) -> float:
-    """How long to wait for more records before looking at the batch again, `max_seconds` at most."""
+    """Return how long to wait for more records before the batch is checked again, at most `max_seconds`."""
     if not fill.writer_idle:
-        # Short, to notice the writer's end; never nothing, or the wait would be a busy loop.
+        # Short, to notice when the writer finishes; never 0, which would be a busy loop.
         return min(max(_LEAST_WAIT_SECONDS, bounds.linger_seconds), max_seconds)
     return min(max(0.0, bounds.linger_seconds - fill.age_seconds), max_seconds)

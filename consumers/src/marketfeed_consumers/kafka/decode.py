@@ -1,7 +1,7 @@
-"""Kafka records into messages, and into dead letters what is none.
+"""Decoding of Kafka records into messages, and of poison messages into dead letters.
 
-A `Batch` grows while records are read and is then planned as one transaction. It keeps the records: when the
-database refuses one of them, the batch is taken apart and decoded again without it.
+A `Batch` grows while records are read and is then planned as one transaction. It keeps the records: if the database
+rejects one of them, the batch is decoded again without it.
 """
 
 from collections import defaultdict
@@ -35,10 +35,10 @@ Partition: TypeAlias = tuple[str, int]
 
 
 class DeadLetter(NamedTuple):
-    """A record that could not be stored as what it should be, and why.
+    """A poison message and the reason.
 
     Attributes:
-        trade: (venue, symbol, id series, trade id) where so much of a trade can be read.
+        trade: (venue, symbol, id series, trade id) if these can be decoded.
     """
 
     topic: str
@@ -51,19 +51,19 @@ class DeadLetter(NamedTuple):
 
 
 RecordId: TypeAlias = tuple[str, int, int]
-"""(topic, partition, offset): which record."""
+"""(topic, partition, offset) of a record."""
 
 
 def record_id(record: Record) -> RecordId:
-    """Where `record` stands."""
+    """Return the topic, partition and offset of `record`."""
     return record.topic() or "", record.partition() or 0, record.offset() or 0
 
 
 def dead_letter(record: Record, reason: str, table: str) -> DeadLetter:
-    """The dead letter of `record`, which belongs to `table`; `reason` is made fit for a text column."""
+    """Return the dead letter of `record`, a message of `table`; `reason` is escaped for a text column."""
     clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     key, value = record.key(), _bytes(record)
-    # What a worker has rejected goes to the table dead_letters, and names its trade in the same fields.
+    # Messages of the rejected topic go to dead_letters, too, and have the same identity fields as a trade.
     trade = trade_identity(value) if table in ("trades", "dead_letters") and value else None
     return DeadLetter(
         *record_id(record), key.encode() if isinstance(key, str) else key, value, clean[:2000], trade
@@ -77,15 +77,15 @@ def _bytes(record: Record) -> bytes | None:
 
 @dataclass(slots=True)
 class Batch:
-    """What was read since the last batch was closed.
+    """The records of one transaction, decoded.
 
     Attributes:
-        records: as they came, partitions mixed.
-        size_bytes: of their values.
-        next_offsets: where to go on reading in each partition once the batch is stored.
-        leader_epochs: the leader epoch of each partition at its next offset, where it is known.
-        trades, quotes: the messages by symbol and id series, in the order they came.
-        gaps: what workers say of gaps, in the order it came.
+        records: in the order they were read, of all partitions.
+        size_bytes: total size of their values.
+        next_offsets: the next offset of each partition once the batch is stored.
+        leader_epochs: the leader epoch of each partition at its next offset; -1 if unknown.
+        trades, quotes: the messages by symbol and id series, in the order they were read.
+        gaps: the gap records, in the order they were read.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -106,16 +106,16 @@ class Batch:
         """Decode `records` into this batch.
 
         Args:
-            records: none of them an error or an event.
-            tables: topic -> the table its messages belong to.
-            poison: records that the database is known to refuse -> the reason; they become dead letters.
+            records: records without errors and events.
+            tables: topic -> the table of its messages.
+            poison: records that the database rejects -> the reason; they become dead letters.
         """
         if not records:
             return
         self.records += records
         topics = {record.topic() or "" for record in records}
         for topic in topics:
-            # Nearly always one topic: then there is nothing to pick apart.
+            # Nearly always one topic: then no filtering is needed.
             own = records if len(topics) == 1 else [one for one in records if one.topic() == topic]
             self._note_offsets(topic, own)
             if poison:
@@ -123,7 +123,7 @@ class Batch:
             self._decode(own, tables[topic])
 
     def _note_offsets(self, topic: str, records: Sequence[Record]) -> None:
-        # Of equal keys a dict keeps the last.
+        # A dict keeps the last value of equal keys.
         last = dict(zip(map(Record.partition, records), records, strict=True))
         for number, record in last.items():
             self.next_offsets[topic, number or 0] = (record.offset() or 0) + 1
@@ -164,7 +164,7 @@ class Batch:
         decode_all: Callable[[Sequence[bytes]], list[_M]],
         decode_one: Callable[[bytes], _M],
     ) -> list[_M]:
-        """The messages in `values`; what is none becomes a dead letter."""
+        """Return the messages in `values`; invalid ones become dead letters."""
         try:
             return decode_all(values)
         except DecodeError:
@@ -180,14 +180,14 @@ class Batch:
         for record in records:
             value = _bytes(record)
             if value is None:
-                continue  # the topic is compacted: a key that was deleted
+                continue  # a tombstone of the compacted topic
             try:
                 self.gaps.append(decode_gap(value))
             except DecodeError as error:
                 self.dead_letters.append(dead_letter(record, str(error), "trade_gaps"))
 
     def without_partitions(self, gone: Container[Partition], tables: Mapping[str, str]) -> "Batch":
-        """This batch less the records of the partitions `gone`."""
+        """Return this batch without the records of the partitions `gone`."""
         return batch_of((one for one in self.records if record_id(one)[:2] not in gone), tables)
 
 
@@ -203,7 +203,7 @@ def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
     """Add `messages` to the groups of their symbols and id series."""
     by_symbol: defaultdict[str, list[_M]] = defaultdict(list)
     venues, series = {one.venue for one in messages}, {one.id_series for one in messages}
-    # Nearly always one of each: then there is nothing to pick apart.
+    # Nearly always one of each: then no filtering is needed.
     is_one = len(venues) == len(series) == 1
     for venue, id_series in product(venues, series):
         own = messages if is_one else [one for one in messages if _ORIGIN(one) == (venue, id_series)]
@@ -219,7 +219,7 @@ def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
 def batch_of(
     records: Iterable[Record], tables: Mapping[str, str], poison: Mapping[RecordId, str] | None = None
 ) -> Batch:
-    """A batch of `records`, with `poison` as dead letters."""
+    """Return a batch of `records`, with `poison` as dead letters."""
     batch = Batch()
     batch.add(list(records), tables, poison)
     return batch

@@ -1,7 +1,11 @@
-"""What is ours: partitions taken over and let go, in the callbacks of Kafka's rebalances.
+"""The member of the consumer group: partitions assigned, revoked and lost in rebalance callbacks.
 
-Every change ends with nothing in flight: partitions that are taken away are stored up to the last batch handed over,
-within the drain deadline, and what was only read is left to the next owner.
+Each callback ends without batches in flight: submitted batches are stored within the drain deadline, and records that
+were only read are left to the next owner. While the database hangs:
+
+    rebalance ─▶ _on_revoke ─▶ drain (DRAIN_DEADLINE_SECONDS) ─▶ give up: batches dropped, partitions unassigned
+              ─▶ _on_assign ─▶ drain ─▶ acquire leases (_ACQUIRE_SECONDS) ─▶ StartupError, process ends
+    another member ─▶ acquires the lease (epoch + 1) ─▶ a late COMMIT of ours finds no row to advance: Fenced
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +36,11 @@ _ACQUIRE_SECONDS: Final = 120.0
 """Less than kafka.MAX_POLL_INTERVAL_MS, within which Kafka waits for a rebalance callback."""
 
 _REFUSAL_SECONDS: Final = 10.0
-"""How long the end of the process waits for the database to store why it ends."""
+"""How long the process waits at its end for the database to store the refusals."""
 
 
 class GroupMember:
-    """Keeps the database's view of who owns what in step with the group's."""
+    """A member of the consumer group that holds a lease in the database for each assigned partition."""
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class GroupMember:
         self._make_client = make_client
 
     def join(self) -> None:
-        """Become a member of the group; what it assigns to us is taken over while the reader polls."""
+        """Subscribe to the topics; assignments arrive in callbacks while the reader polls."""
         self._reader.client.subscribe(
             list(self._settings.topics()),
             on_assign=self._on_assign,
@@ -78,12 +82,12 @@ class GroupMember:
         self._guarded(lambda: self._release(partitions, self._settings.drain_deadline_seconds))
 
     def _on_lost(self, _: KafkaConsumer, partitions: list[TopicPartition]) -> None:
-        # Somebody else may own them already; what is in flight is stored or fenced, it cannot do harm.
+        # Another member may own them already: batches in flight are stored or fenced, both are safe.
         self._state.joined = False
         self._guarded(lambda: self._release(partitions, 0.0))
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Run a rebalance callback; an error in it ends the loop once Kafka has its thread back."""
+        """Run a rebalance callback; an error in it is raised by the reader after the callback has returned."""
         try:
             action()
         except (ServiceError, KafkaException) as error:
@@ -100,12 +104,12 @@ class GroupMember:
             leases = self._acquire_leases(partitions)
         except Abandoned:
             if self._stop.requested:
-                # Without this the client would assign them by itself, and hand out records that we have no place for.
+                # Without an explicit assignment the client would assign them itself and deliver records.
                 self._reader.begin({})
                 return
             raise StartupError(
-                f"partitions were assigned but could not be claimed in {_ACQUIRE_SECONDS:.0f} s: "
-                f"{self._writer.pause_reason or 'the database does not answer'}"
+                f"the leases of assigned partitions could not be acquired within {_ACQUIRE_SECONDS:.0f} s: "
+                f"{self._writer.pause_reason or 'the database does not respond'}"
             ) from None
         for one in leases:
             self._state.partitions[one.topic, one.partition] = PartitionState(
@@ -117,10 +121,10 @@ class GroupMember:
         self._state.joined = True
 
     def _acquire_leases(self, partitions: Sequence[TopicPartition]) -> Sequence[Lease]:
-        """The partitions, ours in the database and fit to be read on.
+        """Acquire the leases of the partitions and verify their offsets.
 
         Raises:
-            LogLost: a stored offset means nothing in the log as it is, or meant nothing once; that is stored.
+            LogLost: a stored offset is not valid in the log, or was not before; the refusal is stored.
         """
         ids = self._storing.topic_ids
         ids |= admin_requests.topic_ids(self._admin, sorted({one.topic for one in partitions}))
@@ -128,7 +132,8 @@ class GroupMember:
         acquiring = self._writer.submit_acquire(self._settings.kafka_group, self._name, assigned)
         leases = self._waiting.wait_in_callback(acquiring, _ACQUIRE_SECONDS)
         if any(self._refusals(leases, assigned).values()):
-            # Whoever had them may have stored what came after we had asked where they end. Now nobody else can.
+            # The previous owner may have stored records beyond the log end offsets that were requested before the
+            # leases were acquired. From now on it is fenced.
             assigned = admin_requests.assigned(self._admin, partitions, ids)
         reasons = {key: reason for key, reason in self._refusals(leases, assigned).items() if reason}
         fit = [one for one in leases if (one.topic, one.partition) not in reasons]
@@ -151,7 +156,7 @@ class GroupMember:
     def store_refusals(
         self, reasons: Mapping[Partition, str], epochs: Mapping[Partition, int] | None = None
     ) -> None:
-        """Store that partitions of ours must not be read on from their offsets; where the database answers."""
+        """Store the refusals of owned partitions; log a warning if the database does not respond."""
         if epochs is None:
             epochs = {key: owned.epoch for key, owned in self._state.partitions.items()}
         ours = {key: reason for key, reason in reasons.items() if key in epochs}

@@ -1,10 +1,10 @@
-"""Taking over partitions: the ownership epoch, where reading goes on, and when it must not.
+"""Leases of partitions: ownership epochs, stored offsets, and refusals to consume from them.
 
-A claim raises the partition's epoch in the database. From then on a commit by the consumer that had it before
-finds no row to advance, whatever Kafka told that consumer.
+To acquire a lease increments the partition's ownership epoch in the database. From then on a commit of the previous
+owner is fenced: it finds no row to advance, whatever assignment that consumer has in Kafka.
 
-What Kafka's log looks like is true for a moment; that it was once cut below a stored offset stays true. So a refusal
-is stored beside the offset, and every later claim finds it there until reset-offsets.
+The bounds of Kafka's log change, but a log that was once truncated below a stored offset stays invalid for it. So a
+refusal is stored beside the offset, and every later lease has it until reset-offsets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from marketfeed_consumers.storage.transaction import Connection, Owner
 
 
 class AssignedPartition(NamedTuple):
-    """A partition that Kafka has assigned to us, as the broker knows it.
+    """A partition that Kafka has assigned to this consumer, with the broker's metadata.
 
     Attributes:
-        topic_id: "" where the broker does not tell.
-        low, high: the first offset it still has, and the one after its last.
-        leader_epoch: the current one, -1 where the broker does not tell.
+        topic_id: "" if the broker has no topic ids.
+        low, high: the log start offset and the log end offset.
+        leader_epoch: the current leader epoch; -1 if unknown.
     """
 
     topic: str
@@ -34,9 +34,9 @@ class AssignedPartition(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A partition that is ours in the database too: read on from `next_offset`, unless there is a `refusal`.
+    """The lease of a partition in the database: consumed from `next_offset`, unless there is a `refusal`.
 
-    `topic_id`, `leader_epoch` and `refusal` are as stored.
+    `topic_id`, `leader_epoch` and `refusal` are the stored values.
     """
 
     topic: str
@@ -61,7 +61,7 @@ class StoredOffset(NamedTuple):
 def acquire_leases(
     connection: Connection, group: str, owner: str, assigned: Sequence[AssignedPartition], now_us: int
 ) -> list[Lease]:
-    """Make the partitions ours; whether their offsets can be read on from is for the caller to see."""
+    """Acquire the leases of `assigned` and commit; the caller checks whether their offsets are valid."""
     leases = [_acquire_lease(connection, group, owner, partition, now_us) for partition in assigned]
     connection.commit()
     return leases
@@ -89,7 +89,7 @@ def _acquire_lease(
 def store_refusals(
     connection: Connection, owner: Owner, reasons: Mapping[Partition, str], now_us: int
 ) -> None:
-    """Store why partitions of ours must not be read on from their offsets."""
+    """Store why owned partitions must not be consumed from their offsets, and commit."""
     for (topic, number), reason in reasons.items():
         connection.execute(
             consumer_offsets.REFUSE,
@@ -99,57 +99,58 @@ def store_refusals(
 
 
 def refusal(assigned: AssignedPartition, next_offset: int, topic_id: str) -> str:
-    """Why reading must not go on from a stored offset; "" when it may.
+    """Return why a partition must not be consumed from a stored offset; "" if it may.
 
-    Going on all the same would skip records or read other ones in their place, without anybody noticing.
+    Consuming anyway would silently skip records or read other records in their place.
     """
     where = f"{assigned.topic}[{assigned.partition}]"
     if topic_id and assigned.topic_id and topic_id != assigned.topic_id:
         return (
             f"topic {assigned.topic} was deleted and created again (its id was {topic_id} and is {assigned.topic_id}), "
-            f"so the stored offset {next_offset} of {where} means nothing in it. "
+            f"so the stored offset {next_offset} of {where} is not valid in it. "
             f"To read the new topic: {remedy_command(assigned.topic)}"
         )
     if next_offset > assigned.high:
         return (
-            f"{where} ends at offset {assigned.high}, before the stored offset {next_offset}: the topic was created "
-            f"again, or its broker has lost records. To read what is there now: {remedy_command(assigned.topic)}"
+            f"{where} has the log end offset {assigned.high}, below the stored offset {next_offset}: the topic was "
+            f"created again, or its broker has lost records. "
+            f"To read the existing records: {remedy_command(assigned.topic)}"
         )
     if next_offset < assigned.low:
         return (
-            f"{where} begins at offset {assigned.low}: Kafka's retention has deleted {assigned.low - next_offset} "
-            f"records from the stored offset {next_offset} on before they were read. "
-            f"To go on without them: {remedy_command(assigned.topic)}"
+            f"{where} has the log start offset {assigned.low}: retention has deleted {assigned.low - next_offset} "
+            f"records from the stored offset {next_offset} on before they were consumed. "
+            f"To continue without them: {remedy_command(assigned.topic)}"
         )
     return ""
 
 
 def truncation_refusal(topic: str, partition: int, next_offset: int, reason: str) -> str:
-    """The refusal of a partition whose log Kafka found to be cut below, or to lack, a position of ours."""
+    """Return the refusal of a partition whose log was truncated below the stored offset."""
     return (
-        f"{topic}[{partition}]: Kafka does not have the log any more that was read up to offset {next_offset} "
-        f"({reason}). What is stored of it stays; records after the cut were lost or replaced. "
-        f"To read what is there now: {remedy_command(topic)}"
+        f"{topic}[{partition}]: the log that was consumed up to offset {next_offset} was truncated "
+        f"({reason}). Stored rows stay; records after the truncation were lost or replaced. "
+        f"To read the existing records: {remedy_command(topic)}"
     )
 
 
 def remedy_command(topic: str) -> str:
-    """The command that ends a refusal, and why it does no harm."""
+    """Return the command that clears a refusal, and its effect."""
     return (
         f"marketfeed-consumer reset-offsets --topic {topic} --to earliest: "
-        "what is stored stays, and what is read twice changes nothing"
+        "stored rows stay, and duplicates are skipped"
     )
 
 
 def read_offsets(connection: Connection, group: str, topics: Sequence[str]) -> dict[Partition, StoredOffset]:
-    """What is stored of the partitions of `topics`; the transaction is ended."""
+    """Return the stored offsets of the partitions of `topics`; ends the transaction."""
     rows = connection.execute(consumer_offsets.READ, [group, list(topics)]).fetchall()
     connection.rollback()
     return {(topic, number): StoredOffset(*row) for topic, number, *row in rows}
 
 
 def is_committed(connection: Connection, plan: Plan, owner: Owner) -> bool:
-    """Whether the stored offsets are those that `plan` sets, under our epoch: then it is stored."""
+    """Return whether `plan` is committed: the stored offsets are those that it sets, under our epoch."""
     stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     expected = {
         (step.topic, step.partition): (owner.epochs[step.topic, step.partition], step.next_offset)
@@ -159,9 +160,9 @@ def is_committed(connection: Connection, plan: Plan, owner: Owner) -> bool:
 
 
 def committed_positions(connection: Connection, plan: Plan, owner: Owner) -> dict[Partition, tuple[int, int]]:
-    """Next offsets and leader epochs as stored, where they are ahead of `plan` under our own epoch; {} otherwise.
+    """Return the stored next offsets and leader epochs if they are ahead of `plan` under our epoch; else {}.
 
-    Nobody else can have set them, so what comes before them is stored.
+    No other consumer can have set them under our epoch, so all records before them are stored.
     """
     stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     found = {}
@@ -175,7 +176,7 @@ def committed_positions(connection: Connection, plan: Plan, owner: Owner) -> dic
 
 
 def fencing_reason(connection: Connection, plan: Plan, owner: Owner) -> str:
-    """In words, which partitions of `plan` are not ours any more, and whose they are."""
+    """Return a text with the partitions of `plan` that were lost, and their new owners."""
     stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     lost, went_back = [], []
     for step in plan.offset_advances:
@@ -196,8 +197,9 @@ def fencing_reason(connection: Connection, plan: Plan, owner: Owner) -> str:
             )
     if went_back and not lost:
         return (
-            "the database has lost commits that it had acknowledged (a fail-over to a replica that was behind, or a "
-            f"restored backup): {'; '.join(went_back)}. A restart goes on from what the database has: rows and "
-            "offsets went back together"
+            "the database has lost acknowledged commits (a fail-over to a replica with lag, or a restored backup): "
+            f"{'; '.join(went_back)}. A restart continues from the database's state: rows and offsets are consistent"
         )
-    return f"another consumer of group {owner.group} has taken over: {'; '.join(lost) or 'its offsets moved'}"
+    return (
+        f"fenced by another consumer of group {owner.group}: {'; '.join(lost) or 'its offsets have advanced'}"
+    )

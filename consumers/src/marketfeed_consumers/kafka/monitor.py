@@ -1,7 +1,7 @@
-"""What Kafka tells of itself every few seconds: whether it answers, whether our topics are there, where they end.
+"""Periodic check of Kafka: reachability of brokers, existence and ids of topics, log end offsets.
 
-Nothing of it comes by reading: a frozen broker, a misspelt topic and a partition without anything new look alike to a
-consumer that polls. The requests are small, and no response is waited for.
+To a consumer that polls, a frozen broker, a misspelt topic and an idle partition look the same. The requests are small
+and asynchronous.
 """
 
 import time
@@ -23,15 +23,15 @@ from marketfeed_service import logs
 log = logs.get(__name__)
 
 _INTERVAL_SECONDS: Final = 2.0
-"""Between two looks."""
+"""Interval of the check."""
 _TIMEOUT_SECONDS: Final = 4.0
-"""A broker that has not answered for so long is told of; with the time between looks below ten seconds."""
+"""Request timeout; with the interval, an unreachable broker is reported within ten seconds."""
 _MISSING: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 _NO_RESPONSE: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
 class KafkaMonitor:
-    """Looks at Kafka, and keeps `state` true."""
+    """Asynchronous checks of Kafka that update the consumer's state."""
 
     def __init__(
         self,
@@ -43,14 +43,17 @@ class KafkaMonitor:
         on_read_to_end: Callable[[Mapping[Partition, tuple[int, int]]], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make one.
+        """Create a monitor that has not begun.
 
         Args:
-            topics: those that must exist.
-            topic_ids: of those whose offsets are stored.
-            on_read_to_end: takes partitions that were read past what is stored of them without a record coming of it,
-                and the
-                leader epochs there.
+            topics: the topics that must exist.
+            admin: the admin client.
+            state: the consumer's state, updated here.
+            reader: the reader of records.
+            topic_ids: topic -> the topic id of the stored offsets.
+            on_read_to_end: gets partition -> (end offset, leader epoch) of partitions whose last records were control
+                or aborted records, so that no batch advances their offsets.
+            monotonic: clock of the intervals.
         """
         self._topics = topics
         self._admin = admin
@@ -69,15 +72,15 @@ class KafkaMonitor:
         self._missing = {topic: logs.Episode(log, "topic missing", "topic found") for topic in topics}
 
     def begin(self) -> None:
-        """See what the brokers can tell; call it once they have answered."""
-        with suppress(KafkaException):  # they do not any more, which the first look will tell
+        """Detect whether the brokers can describe topics; called once a broker has responded."""
+        with suppress(KafkaException):  # unreachable again: reported by the first check
             self._can_describe = admin_requests.has_controller(self._admin)
 
     def step(self) -> None:
-        """Look, or take what was answered; does not wait.
+        """Send requests or handle responses; does not block.
 
         Raises:
-            LogLost: a topic of ours was deleted and created again.
+            LogLost: a subscribed topic was deleted and created again.
         """
         if self._state.brokers_down_at > self._requested_at:
             self._update_reachability("no broker can be reached", at_once=True)
@@ -100,7 +103,7 @@ class KafkaMonitor:
         self._requested_at = self._responded_at = self._monotonic()
         self._ends_read = dict(self._reader.ends)
         if self._can_describe:
-            # Those of ours besides, which need not exist: they can be created again as well.
+            # Includes optional topics with assigned partitions, which can be created again, too.
             topics = dict.fromkeys((*self._topics, *(topic for topic, _ in self._state.partitions.copy())))
             self._topic_requests = admin_requests.request_topic_ids(
                 self._admin, list(topics), _TIMEOUT_SECONDS
@@ -111,9 +114,13 @@ class KafkaMonitor:
             )
 
     def _update_reachability(self, failure: str, at_once: bool) -> None:
-        """Note why Kafka did not answer, "" when it did.
+        """Update the reachability of Kafka.
 
-        What it refuses once only (a partition's leader is just changing) is no trouble.
+        A single failed response (a partition's leader is changing) is ignored.
+
+        Args:
+            failure: the error; "" if all requests succeeded.
+            at_once: whether the first failure counts.
         """
         if not failure:
             self._failures = 0
@@ -123,17 +130,17 @@ class KafkaMonitor:
         self._failures += 1
         if self._failures == 1 and not at_once:
             return
-        self._state.kafka_error = f"Kafka does not answer: {failure}"
+        self._state.kafka_error = f"Kafka does not respond: {failure}"
         self._unreachable.begin(reason=failure)
         for owned in self._state.partitions.values():
             owned.end_offset = None
 
     def _update_topics(self, requests: Mapping[str, Any]) -> None:
-        """Which topics are there, and whether they are still those whose offsets are stored.
+        """Update the missing topics, and check that the topic ids are those of the stored offsets.
 
-        A topic can be deleted and created again without a rebalance, and Kafka's client then reads on in the new one
-        from the old offset. What is stored meanwhile is stored rightly, under the old topic's id: with
-        reset-offsets, what was passed over is read.
+        A topic can be deleted and created again without a rebalance, and Kafka's client then continues in the new topic
+        from the old offset. Rows stored meanwhile are valid, under the old topic's id; reset-offsets reads the skipped
+        records.
         """
         for topic, future in requests.items():
             error = future.exception()
@@ -148,7 +155,7 @@ class KafkaMonitor:
                 raise LogLost({(topic, number): reason})
 
     def _update_missing_topics(self) -> None:
-        """Of brokers that cannot be asked: what the client has not found is missing until a partition of it is ours."""
+        """Update the missing topics without topic descriptions: unknown to the client, and no partition is assigned."""
         self._state.unknown_topics -= {topic for topic, _ in self._state.partitions}
         for topic in self._topics:
             self._note_topic(topic, missing=topic in self._state.unknown_topics)
@@ -174,7 +181,7 @@ class KafkaMonitor:
                 continue
             owned.end_offset = end.offset
             read = self._ends_read.get(partition, -1)
-            # Read to its end before it was asked, so the epoch told is one under which the log was that long.
+            # Read to its end before the request, so the returned leader epoch covers the log up to that offset.
             if owned.next_offset < read <= end.offset and self._reader.ends.get(partition) == read:
                 on_read_to_end[partition] = (read, end.leader_epoch)
         if on_read_to_end and not self._reader.batch.records:
@@ -182,7 +189,10 @@ class KafkaMonitor:
 
 
 def _failure(requests: Mapping[str, Any], ends: admin_requests.Ends) -> tuple[str, bool]:
-    """Why Kafka does not answer, "" when it does, and whether it is silent; that a topic is not there is an answer."""
+    """Return why Kafka does not respond ("" if it does), and whether it is unreachable.
+
+    A missing topic is a response.
+    """
     missing = {topic for topic, future in requests.items() if _code(future.exception()) in _MISSING}
     for future in requests.values():
         error = future.exception()

@@ -1,4 +1,4 @@
-"""The loop's side of Kafka: records into the batch that is being filled, pauses, and where reading goes on."""
+"""The Kafka client of the loop: polls records into the current batch, pauses, seeks, commits offsets to Kafka."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ from marketfeed_service.errors import ServiceError, StartupError
 log = logs.get(__name__)
 
 _FINAL: Final = (
-    KafkaError._FATAL,  # what a consumer is handed for it does not call itself fatal
+    KafkaError._FATAL,  # error.fatal() is false for the event that a consumer gets
     KafkaError.FENCED_INSTANCE_ID,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -36,18 +36,18 @@ _CONNECTION: Final = (
     KafkaError._TIMED_OUT,
 )
 IDLE_SECONDS: Final = 0.1
-"""How long one wait may take when there is nothing to do: also how long a stop signal may wait for its answer."""
+"""Maximum duration of one wait; also how long a stop signal may be delayed."""
 _HINT_SECONDS: Final = 1.0
 
 
 class Reader:
-    """Fills a batch.
+    """Reader of Kafka records into the current batch.
 
     Attributes:
-        client: Kafka's; who changes what is assigned needs it.
-        batch: what was read and not handed over yet.
-        failure: what a rebalance callback ended in; the next reading raises it.
-        ends: partition -> the offset at which it was read to its end, control records and aborted ones included.
+        client: the Kafka consumer; used by the group member to change the assignment.
+        batch: records that were read and not submitted yet.
+        failure: error of a rebalance callback; raised by the next read.
+        ends: partition -> the offset of its end when it was read to its end, past control and aborted records.
     """
 
     def __init__(
@@ -70,23 +70,21 @@ class Reader:
         self._paused = False
         self._hinted = 0.0
         name = settings.kafka_group_instance_id
-        self._name_hint = (
-            f" (KAFKA_GROUP_INSTANCE_ID={name}: no two processes may have the same)" if name else ""
-        )
+        self._name_hint = f" (KAFKA_GROUP_INSTANCE_ID={name}: must be unique in the group)" if name else ""
         self.client = make_client(consumer_config(settings, self._client_error))
 
     @property
     def bounds(self) -> BatchLimits:
-        """How large and how old a batch may get."""
+        """The limits of a batch."""
         return self._bounds
 
     def limit_rows(self, rows: int) -> None:
-        """Let a batch hold `rows` at most from now on."""
+        """Set the maximum rows of a batch."""
         if rows != self._bounds.max_rows:
             self._bounds = replace(self._bounds, max_rows=rows)
 
     def fill(self, *, writer_idle: bool) -> BatchFill:
-        """The batch as it stands."""
+        """Return the state of the current batch."""
         return BatchFill(
             rows=len(self.batch.records),
             size_bytes=self.batch.size_bytes,
@@ -96,15 +94,15 @@ class Reader:
         )
 
     def read(self, fill: BatchFill) -> None:
-        """Wait a little for records and take them.
+        """Poll for records and add them to the batch.
 
         Raises:
-            ServiceError: a rebalance callback has failed, or Kafka refuses us.
+            ServiceError: a rebalance callback has failed, or Kafka rejects the consumer.
         """
-        self.resume()  # whatever became of what we waited for
+        self.resume()  # the wait that paused it has ended
         polled = 0
         if fill.rows == 0:
-            # Returns with the first record, where `consume` would wait for a whole chunk.
+            # poll() returns at the first record, consume() would wait for a whole chunk.
             first = self.client.poll(
                 IDLE_SECONDS if fill.writer_idle else wait_seconds(fill, self._bounds, IDLE_SECONDS)
             )
@@ -113,8 +111,8 @@ class Reader:
             if first is None:
                 self._caught_up = True
                 return
-            # Into the batch before Kafka is asked again: a rebalance in `consume` takes from the batch what is no
-            # longer ours or is to be read again, and would not know of a record that is only in our hand.
+            # Added to the batch before consume() is called: a rebalance callback in there removes the records of
+            # revoked partitions from the batch, and would miss a record that is only in a local variable.
             self._take([first])
             polled = 1
         asked = min(CHUNK_ROWS, self._bounds.max_rows - fill.rows) - polled
@@ -125,28 +123,28 @@ class Reader:
         self._take(records)
 
     def take_batch(self) -> Batch:
-        """The batch, for the writer; a new one is begun."""
+        """Return the current batch and begin a new one."""
         batch, self.batch = self.batch, Batch()
         return batch
 
     def drop(self, partitions: set[Partition]) -> None:
-        """Leave the records of `partitions` to their next owner."""
+        """Remove the records of `partitions`, which their next owner reads."""
         self.batch = self.batch.without_partitions(partitions, self._tables)
         self.ends = {one: end for one, end in self.ends.items() if one not in partitions}
 
     def begin(self, positions: Mapping[Partition, int]) -> None:
-        """Read partitions that have become ours, from `positions` on."""
+        """Assign partitions to the client, to be read from `positions`."""
         self.client.incremental_assign(self._with_epochs(positions))
-        self.client.resume(_at(positions))  # the client keeps a pause beyond the assignment it was made in
+        self.client.resume(_at(positions))  # librdkafka keeps a partition paused after it was unassigned
 
     def rewind(self, positions: Mapping[Partition, int]) -> None:
-        """Go back to `positions`, of all partitions that are ours."""
+        """Seek to `positions`, which are those of all owned partitions."""
         self.ends.clear()
         self.client.incremental_unassign(_at(positions))
         self.client.incremental_assign(self._with_epochs(positions))
 
     def _with_epochs(self, positions: Mapping[Partition, int]) -> list[TopicPartition]:
-        """`positions` with the leader epochs stored beside them, by which Kafka's client validates them."""
+        """Return `positions` with their stored leader epochs, by which the client validates them (KIP-320)."""
         found = []
         for partition, offset in positions.items():
             owned = self._state.partitions.get(partition)
@@ -156,7 +154,7 @@ class Reader:
         return found
 
     def keep_membership(self) -> None:
-        """Read nothing, but poll: otherwise the group would think us dead."""
+        """Pause all partitions and poll, to stay in the group beyond max.poll.interval.ms."""
         if not self._paused:
             self.client.pause(self.client.assignment())
             self._paused = True
@@ -165,17 +163,17 @@ class Reader:
             self._take([record])
 
     def resume(self) -> None:
-        """Read on after `keep_membership`."""
+        """Resume the partitions after `keep_membership`."""
         if self._paused:
             self.client.resume(self.client.assignment())
             self._paused = False
 
     def hint(self, stored: dict[Partition, int], *, now: bool = False) -> None:
-        """Once a second tell Kafka how far we are, for lag tools, and ask it where the ends are, for ours.
+        """Once per second commit offsets to Kafka, for lag tools, and update the log end offsets.
 
         Args:
-            stored: the next offsets that Kafka was not told yet; emptied.
-            now: do not wait for the second to pass.
+            stored: the stored offsets that are not committed to Kafka yet; cleared.
+            now: commit even if less than a second has passed.
         """
         at = time.monotonic()
         if not now and at - self._hinted < _HINT_SECONDS:
@@ -191,7 +189,7 @@ class Reader:
                 log.debug("Kafka commit failed", reason=error.args[0].str())
 
     def _update_log_ends(self) -> None:
-        """How far the topics go, as the answers to our reading told; while nothing is read, `watch` asks."""
+        """Update the log end offsets from the client's fetch responses; without any, monitor.py requests them."""
         if self._state.kafka_error:
             return
         for (topic, number), owned in self._state.partitions.items():
@@ -223,21 +221,21 @@ class Reader:
         if error.code() in LOG_LOST:
             owned = self._state.partitions.get(partition)
             if owned is None:
-                return  # of an assignment that has ended
+                return  # revoked meanwhile
             raise LogLost({partition: truncation_refusal(*partition, owned.next_offset, error.str())})
         if error.fatal() or error.code() in _FINAL:
-            raise StartupError(f"Kafka refuses: {error.str()}{self._name_hint}")
+            raise StartupError(f"Kafka rejects the consumer: {error.str()}{self._name_hint}")
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             if partition[0] == self._rejected_topic:
-                return  # workers of an earlier version have none
-            self._state.unknown_topics.add(partition[0])  # comes again with each refresh of the metadata
+                return  # workers of an earlier version have no such topic
+            self._state.unknown_topics.add(partition[0])  # repeated with each metadata refresh
             return
         log.warning("Kafka error", reason=error.str(), code=error.name())
 
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._state.brokers_down_at = time.monotonic()
-        # Connections that are lost are tried again, a line each time; that no broker responds is told by `watch`.
+        # The client reconnects and reports each failed attempt; monitor.py logs when no broker responds.
         level = logging.DEBUG if error.code() in _CONNECTION else logging.WARNING
         log.log(level, "Kafka client error", reason=error.str(), code=error.name())
 

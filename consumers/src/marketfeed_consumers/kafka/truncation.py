@@ -1,9 +1,9 @@
-"""Whether Kafka's log is still the one that was read: asked of the broker by offset and leader epoch (KIP-320).
+"""Detection of log truncation by offset and leader epoch (KIP-320).
 
-A log that was cut (unclean leader election, power loss, a restored disk) and has grown past our offset since looks like
-any other. But the epoch under which our last record was written then ends before our offset, and librdkafka reports
-that when it validates the position to fetch from. It does so when it learns who leads the partition, so a client that
-knows that already, as a member of a group does, would not: therefore a client of its own, for a moment.
+A log that was truncated (unclean leader election, power loss, a restored disk) and has since grown past the stored
+offset looks valid. But the leader epoch of the last consumed record then ends below the stored offset, and librdkafka
+reports that when it validates the fetch position. It validates only when it discovers the partition's leader, which
+the group's client has already done: therefore a separate, short-lived client.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.kafka.leases import Lease, truncation_refusal
 
 LOG_LOST: Final = (
-    KafkaError._AUTO_OFFSET_RESET,  # what auto.offset.reset=error makes of it, whatever the cause
+    KafkaError._AUTO_OFFSET_RESET,  # with auto.offset.reset=error, for any cause
     KafkaError.OFFSET_OUT_OF_RANGE,
     KafkaError._LOG_TRUNCATION,
 )
-"""What a consumer is handed when the log does not hold its position."""
+"""Errors of a consumer whose position is not in the log."""
 _POLL_SECONDS: Final = 0.1
 _MAX_EMPTY_POLLS: Final = 300
-"""How many polls in a row may bring nothing; polls and not seconds, of which a process that is held has none."""
+"""Maximum number of empty polls in a row; polls and not seconds, so that a suspended process does not fail."""
 
 
 def find_truncated(
@@ -32,16 +32,16 @@ def find_truncated(
     stopping: Callable[[], bool],
     make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer,
 ) -> dict[Partition, str]:
-    """Partition -> why it must not be read on from its stored offset, of those whose log was cut below it.
+    """Return partition -> refusal for the partitions whose log was truncated below the stored offset.
 
     Args:
-        config: of the group's consumer.
-        leases: of those without a leader epoch nothing can be told, and those just begun (epoch 1) were never read.
-        stopping: whether to give up; what was not validated is then taken for good.
-        make_client: makes a Kafka consumer from librdkafka's properties.
+        config: librdkafka's properties of the group's consumer.
+        leases: the partitions; those without a leader epoch, or of epoch 1 (never consumed), are not checked.
+        stopping: whether to give up; partitions not validated yet then count as valid.
+        make_client: creates a Kafka consumer from librdkafka's properties.
 
     Raises:
-        KafkaException: no answer.
+        KafkaException: no response.
     """
     asked = {(one.topic, one.partition): one for one in leases if one.leader_epoch >= 0 and one.epoch > 1}
     if not asked:

@@ -1,4 +1,4 @@
-"""Waiting for the writer, while Kafka is kept content."""
+"""Waiting for the writer without losing the membership of the group."""
 
 import math
 import time
@@ -14,24 +14,24 @@ from marketfeed_consumers.storage.writer import Writer
 T = TypeVar("T")
 
 _PAUSE_AFTER_SECONDS: Final = 1.0
-"""How long the writer may hold the loop up before Kafka is told to pause: pausing throws away what was fetched."""
+"""How long the loop waits for the writer before it pauses the partitions: pausing discards fetched records."""
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether the process was told to stop, and when (by the monotonic clock) it must have ended."""
+    """The stop request of the process, and its deadline by the monotonic clock."""
 
     requested: bool = False
     at_seconds: float = math.inf
 
     def request(self, within_seconds: float) -> None:
-        """Stop within so long. May be called from a signal handler."""
+        """Request a stop within `within_seconds`. May be called from a signal handler."""
         self.at_seconds = time.monotonic() + within_seconds
         self.requested = True
 
 
 class WriterWait:
-    """Waits for the writer's futures."""
+    """Waiting for the writer's futures."""
 
     def __init__(self, reader: Reader, writer: Writer, state: State, stop: Stop) -> None:
         self._reader = reader
@@ -43,7 +43,7 @@ class WriterWait:
         self._interrupted = False
 
     def wait_briefly(self, future: "Future[Any]") -> None:
-        """Let the writer finish `future`; when that takes long, keep our place in the group meanwhile."""
+        """Wait briefly for `future`; after a while keep the group membership by polling paused partitions."""
         now = self._state.last_step = time.monotonic()
         self._since = self._since or now
         self._writer.look()
@@ -53,10 +53,10 @@ class WriterWait:
         self._reader.keep_membership()
 
     def wait_in_batch(self, future: "Future[T]") -> T:
-        """The writer's answer, waited for in the middle of a batch.
+        """Return the writer's result, waited for in the middle of a batch.
 
         Raises:
-            Abandoned: partitions were taken away meanwhile, or the drain deadline has passed.
+            Abandoned: partitions were revoked meanwhile, or the drain deadline has passed.
         """
         self._in_batch = True
         try:
@@ -73,10 +73,10 @@ class WriterWait:
         return future.result()
 
     def wait_in_callback(self, future: "Future[T]", seconds: float) -> T:
-        """The writer's answer, waited for in a callback of Kafka's, where its client must not be used.
+        """Return the writer's result, waited for in a rebalance callback, where the client must not be polled.
 
         Raises:
-            Abandoned: it has not come within `seconds`, or within a stop's deadline.
+            Abandoned: no result within `seconds`, or within a stop's deadline.
         """
         deadline = time.monotonic() + seconds
         while not future.done() and time.monotonic() < min(deadline, self._stop.at_seconds):
@@ -88,11 +88,11 @@ class WriterWait:
         return future.result()
 
     def interrupt(self) -> None:
-        """What is ours changes: a batch in whose middle we wait is not stored."""
+        """Abandon the batch in the middle of which the loop waits, as the assignment changes."""
         if self._in_batch:
             self._interrupted = True
 
     def over(self) -> None:
-        """The writer stores again."""
+        """Reset the waiting time and resume the partitions, as the writer has stored a batch."""
         self._since = 0.0
         self._reader.resume()

@@ -1,8 +1,8 @@
-"""One-minute candles of trades: a value that can be merged in any order and comes out the same.
+"""One-minute candles of trades, mergeable in any order.
 
-Open and close are those of the lowest and the highest trade id, not of the first and last to arrive, and each
-trade is counted once, because only trades that are new to the table are handed in. So neither the batching nor
-the order nor a late backfill shows in a candle.
+Open and close are the prices of the lowest and the highest trade id, not of the first and last to arrive. Each trade is
+counted once, as only trades that are new to the table are passed in. So a candle does not depend on batches, on the
+order of arrival or on a late backfill.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MINUTE_US: Final = 60_000_000
 
 
 class Candle(NamedTuple):
-    """What the trades of one symbol in one minute come to; the fields are the columns of candles_1m.
+    """The candle of one symbol and minute; the fields are the columns of candles_1m.
 
     Prices and volumes are decimal strings. `buy_volume` is the volume of trades whose taker bought.
     """
@@ -40,7 +40,7 @@ class Candle(NamedTuple):
 
 
 def candles(key: Key, trades: Sequence[Trade]) -> list[Candle]:
-    """The candles of `trades`: of one symbol and id series, ascending by id, none twice."""
+    """Return the candles of `trades`, which are of one symbol and id series, ascending by id, without duplicates."""
     times = [trade.trade_time_us for trade in trades]
     if min(times) // MINUTE_US == max(times) // MINUTE_US:
         return [_candle(key, times[0] // MINUTE_US, trades)]

@@ -1,4 +1,4 @@
-"""Messages that contradict what is stored: a known id with another content; reported as lasting states by symbol.
+"""Conflicts: messages with the id of a stored row and another content; logged as episodes by symbol.
 
 Content is a trade's time, price, quantity and side, and a quote's prices and quantities: see `wire.identity`.
 """
@@ -15,7 +15,7 @@ log = logs.get(__name__)
 M = TypeVar("M", Trade, BookTicker)
 
 QUIET_SECONDS: Final = 60.0
-"""An episode of conflicts of a symbol ends when none has come for so long."""
+"""An episode of a symbol's conflicts ends after this time without one."""
 
 
 class Conflict(NamedTuple, Generic[M]):
@@ -26,14 +26,14 @@ class Conflict(NamedTuple, Generic[M]):
 
 
 class ConflictLog:
-    """Logs once when conflicts of a symbol begin and once when they have ended."""
+    """Log of conflicts: one line when those of a symbol begin, and one when they have ended."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._episodes: dict[tuple[str, str], tuple[logs.Episode, float]] = {}
 
     def note(self, conflicts: Iterable[Conflict[Trade] | Conflict[BookTicker]]) -> None:
-        """Conflicts that were stored just now."""
+        """Record conflicts that were stored just now."""
         for received, stored in conflicts:
             table = "trades" if isinstance(received, Trade) else "book_tickers"
             key = (table, received.symbol)
@@ -53,7 +53,7 @@ class ConflictLog:
             )
 
     def look(self) -> None:
-        """End the episodes of symbols that have been quiet."""
+        """End the episodes of symbols without recent conflicts."""
         if self._episodes:
             now = self._monotonic()
             for (table, symbol), (episode, last) in list(self._episodes.items()):

@@ -1,7 +1,6 @@
-"""Exact arithmetic on decimal strings: as whole numbers of one scale, which costs a fraction of Decimal's.
+"""Exact arithmetic on decimal strings by integers of a common scale, several times faster than Decimal.
 
-No value is ever rounded: sums and products of whole numbers have no precision to run out of, as Decimal's
-context has.
+Never rounds: integers have arbitrary precision, unlike Decimal's context.
 """
 
 from collections.abc import Sequence
@@ -9,14 +8,14 @@ from operator import itemgetter
 from typing import Final
 
 _BINANCE_POINT: Final = itemgetter(-9)
-"""The character where the point stands in a number with eight decimals."""
+"""The character at the position of the point in a number with eight decimals."""
 
 
 def scaled(texts: Sequence[str]) -> tuple[list[int], int]:
-    """The numbers in `texts` as whole multiples of 10^-scale, and that scale: ["1.5", "2"] -> ([15, 20], 1)."""
+    """Return the numbers in `texts` as multiples of 10^-scale, and that scale: ["1.5", "2"] -> ([15, 20], 1)."""
     try:
         if set(map(_BINANCE_POINT, texts)) == {"."}:
-            # One replace and one split for them all; every number has its point at the same place.
+            # One replace and one split for all: every number has its point at the same position.
             return list(map(int, "\n".join(texts).replace(".", "").split("\n"))), 8
     except IndexError:  # one is shorter
         pass
@@ -26,7 +25,7 @@ def scaled(texts: Sequence[str]) -> tuple[list[int], int]:
 
 
 def text(value: int, scale: int) -> str:
-    """A whole multiple of 10^-scale (0 or more) as a decimal string: (15, 1) -> "1.5"."""
+    """Return a non-negative multiple of 10^-scale as a decimal string: (15, 1) -> "1.5"."""
     if scale == 0:
         return str(value)
     digits = str(value).rjust(scale + 1, "0")

@@ -1,8 +1,8 @@
-"""What a batch comes to: the rows that are new, what follows from them, and where reading goes on.
+"""The plan of a batch: new rows, candles, missing ranges and offsets.
 
-Plain functions. A plan is made of a decoded batch and of what is known to be stored; it holds everything the
-transaction writes. Its `ranges` are what is known once it is stored, so the next batch can be planned while
-this one is still being written.
+Pure functions. A plan is computed from a decoded batch and the stored ranges; it contains everything that the
+transaction writes. Its `ranges` include the stored ranges after the commit, so the next batch can be planned while
+this one is being written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,18 +34,17 @@ RangesKey: TypeAlias = tuple[str, str, str, int]
 
 @dataclass(slots=True)
 class Rows(Generic[M]):
-    """What a batch brings for one message table.
+    """The messages of a batch for one table.
 
     Attributes:
-        new: by symbol, what is known not to be stored; ascending by id, no id twice.
-        unverified: by symbol, what may be stored already and is looked up in the transaction.
-        copy_text: `new` in COPY's text format, a piece a symbol.
-        possible_duplicates: by symbol, what is stored and has to be compared with the row: its content is not in
-            memory.
-        conflicts: messages whose id is known with another content.
-        duplicates: messages that are known to be stored with the same content, or repeat one of this batch.
-        unverifiable: messages whose id is known and whose row has expired: nothing is left to compare them with.
-        expired: messages that came late and are older than what is kept: retention has deleted them, or would.
+        new: by symbol, messages that are not stored; ascending by id, without duplicates.
+        unverified: by symbol, messages that may be stored already and are looked up in the transaction.
+        copy_text: `new` in COPY's text format, one piece per symbol.
+        possible_duplicates: by symbol, messages with stored ids, to be compared with the rows, which are not in memory.
+        conflicts: messages whose id is stored with another content.
+        duplicates: number of messages already stored with the same content, or equal to one of this batch.
+        unverifiable: number of messages with stored ids whose rows have expired, so that they cannot be compared.
+        expired: number of late messages older than the retention limit.
     """
 
     new: dict[Key, Sequence[M]] = field(default_factory=dict)
@@ -59,9 +58,9 @@ class Rows(Generic[M]):
 
 
 class OffsetAdvance(NamedTuple):
-    """A partition's move: the transaction holds only if `expected_offset` is what the database says is next.
+    """The advance of a partition's offset; the transaction fails unless `expected_offset` is the stored next offset.
 
-    `leader_epoch` is that of the partition at `next_offset`, -1 where it is unknown.
+    `leader_epoch` is that of the partition at `next_offset`, -1 if unknown.
     """
 
     topic: str
@@ -73,13 +72,13 @@ class OffsetAdvance(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """One transaction's content.
+    """The content of one transaction.
 
     Attributes:
-        ranges: (table, venue, symbol, id series) -> what is known before and after.
-        opened, closed: ranges to add to and take from missing_trades, by symbol.
-        gaps: what workers say of gaps, the newest word on each.
-        size: records in the batch.
+        ranges: (table, venue, symbol, id series) -> stored ranges before and after.
+        opened, closed: ranges to insert into and to delete from missing_trades, by symbol.
+        gaps: the newest record of each gap.
+        size: number of records in the batch.
         verify_rows: see `plan`.
     """
 
@@ -97,17 +96,17 @@ class Plan:
     verify_rows: bool = False
 
     def after(self) -> dict[RangesKey, StoredRanges]:
-        """What is known once the plan is stored, of the symbols it touches."""
+        """Return the stored ranges after the commit, of the symbols in the plan."""
         return {key: after for key, (_, after) in self.ranges.items()}
 
 
 def ranges_keys(batch: Batch) -> list[RangesKey]:
-    """The marks that planning `batch` needs."""
+    """Return the keys of the stored ranges that planning `batch` needs."""
     return [(trades.NAME, *key) for key in batch.trades] + [(book_tickers.NAME, *key) for key in batch.quotes]
 
 
 def offset_advances(batch: Batch, positions: Mapping[Partition, int]) -> list[OffsetAdvance]:
-    """The offsets' moves of `batch`, from where each partition stands."""
+    """Return the offset advances of `batch` from the current `positions`."""
     return [
         OffsetAdvance(
             topic, number, positions[topic, number], next_offset, batch.leader_epochs.get((topic, number), -1)
@@ -124,15 +123,15 @@ def plan(
     verify_rows: bool = False,
     recent: RecentTrades | None = None,
 ) -> Plan:
-    """What storing `batch` takes.
+    """Return the plan that stores `batch`.
 
     Args:
         batch: decoded records.
-        stored_ranges: the marks of all its symbols, see `ranges_keys`.
-        positions: the next offset of each of its partitions, as the database has it or will have it.
-        verify_rows: look every row up before it is written. For a table that somebody else has written to, so that
-            what the marks say of it is not so.
-        recent: trades that are stored, or will be before this batch; those of the plan are added.
+        stored_ranges: the stored ranges of all its symbols, see `ranges_keys`.
+        positions: the next offset of each of its partitions, as stored before this batch.
+        verify_rows: look up every row before it is written, for a table that another process has written to, so that
+            the stored ranges are wrong.
+        recent: trades stored before this batch; those of the plan are added.
     """
     if recent is None:
         recent = RecentTrades()
@@ -154,7 +153,7 @@ def plan(
         _plan_trades(made, key, group, stored_ranges[trades.NAME, *key], verify_rows, recent)
     for key, quotes in batch.quotes.items():
         _plan_quotes(made, key, quotes, stored_ranges[book_tickers.NAME, *key], verify_rows)
-    # A symbol has one top, whatever series a batch brings of it.
+    # A symbol has one top of book, that of the newest series.
     made.tops = list({(top.venue, top.symbol): top for top in sorted(made.tops, key=_series_of)}.values())
     return made
 
@@ -196,7 +195,7 @@ def _plan_trades(
 def _compare_duplicates(
     rows: Rows[Trade], key: Key, group: Sequence[Trade], new: Sequence[Trade], recent: RecentTrades | None
 ) -> None:
-    """Tell those of `group` that are not `new` by their content; `recent` None: look all of them up."""
+    """Compare the trades of `group` that are not `new`; look up those without a copy in `recent` (None: all)."""
     ids = list(map(_TRADE_ID, group))
     first_of_each = dict(zip(map(_TRADE_ID, new), new, strict=True))
     firsts = list(map(first_of_each.get, ids))
@@ -230,7 +229,7 @@ def _plan_quotes(
         above, below = [], above
     kept = below
     if below and ranges.expired_before_us:
-        # Retention has deleted them: looked up, they would seem new.
+        # Retention has deleted their rows: a lookup would find them new.
         kept = [quote for quote in below if not _has_expired(quote, ranges)]
     made.quotes.expired += len(below) - len(kept)
     below = kept
@@ -250,7 +249,7 @@ def _plan_quotes(
 
 
 def _compare_quotes(rows: Rows[BookTicker], key: Key, group: Sequence[BookTicker], last_id: int) -> None:
-    """Tell those of one batch that repeat another of it; up to `last_id` the first one need not be what is stored."""
+    """Compare duplicates within a batch; up to `last_id` the stored row may differ from the first of them."""
     first: dict[int, BookTicker] = {}
     for quote in group:
         held = first.setdefault(quote.update_id, quote)
@@ -265,14 +264,14 @@ def _compare_quotes(rows: Rows[BookTicker], key: Key, group: Sequence[BookTicker
 
 
 def _has_expired(quote: BookTicker, ranges: StoredRanges) -> bool:
-    """Whether retention has deleted the quote, or would."""
+    """Return whether the quote is older than the retention limit."""
     return EARLIEST_US <= quote.received_time_us < ranges.expired_before_us
 
 
 def _split_at_last_id(
     group: Sequence[BookTicker], last_id: int
 ) -> tuple[Sequence[BookTicker], Sequence[BookTicker]]:
-    """The quotes above `last_id`, and those that are not; both ascending, no id twice."""
+    """Return the quotes above `last_id` and the others, both ascending and without duplicates."""
     ids = [quote.update_id for quote in group]
     if ids[0] > last_id and all(map(int.__lt__, ids, ids[1:])):
         return group, ()

@@ -1,7 +1,7 @@
-"""The trades stored last, held in memory to compare what repeats them: most repeats come soon after the first copy.
+"""The most recently stored trades, in memory to compare duplicates: most arrive soon after the first copy.
 
-Runs of new rows are kept as they were planned, whole batches of a symbol, so nothing is computed for a trade that is
-never repeated. What is older is looked up, once a batch.
+Runs of new rows are kept as they were planned, whole batches of a symbol, so that a trade without duplicates costs
+nothing. Duplicates of older trades are looked up in the database, once per batch.
 """
 
 from collections import defaultdict, deque
@@ -13,8 +13,8 @@ from marketfeed_consumers.planning.stored_ranges import Key
 from marketfeed_wire import Trade
 
 MAX_TRADES: Final = 20_000
-"""Trades held at most, all symbols together: about 10 MB. More would cost every new row: what is held does not fit the
-processor's cache any more (50,000 make planning half as fast again)."""
+"""Maximum number of trades, all symbols together: about 10 MB. More would exceed the processor's cache (with 50,000
+planning takes 1.5 times as long)."""
 
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
 
@@ -29,7 +29,7 @@ class RecentTrades:
         self._order: deque[Key] = deque()
 
     def add(self, key: Key, run: Sequence[Trade]) -> None:
-        """Hold `run`: new trades, ascending by id, none twice."""
+        """Add `run`: new trades, ascending by id, without duplicates."""
         self._runs[key].append(run)
         self._order.append(key)
         self._held += len(run)
@@ -41,7 +41,7 @@ class RecentTrades:
                 del self._runs[oldest]
 
     def held(self, key: Key, ids: Sequence[int]) -> dict[int, Trade]:
-        """By id, what is held of the trades of these ids, and of others in the runs that hold them."""
+        """Return by id the trades in memory of these ids, and the other trades of the same runs."""
         lowest, highest = min(ids), max(ids)
         found: dict[int, Trade] = {}
         for run in self._runs.get(key, ()):
@@ -50,7 +50,7 @@ class RecentTrades:
         return found
 
     def clear(self) -> None:
-        """Forget all: what was planned may not be stored."""
+        """Remove all: planned trades may not have been stored."""
         self._runs.clear()
         self._order.clear()
         self._held = 0

@@ -1,11 +1,11 @@
-"""What is known to be stored of one symbol and id series: enough to tell new ids from seen ones without a query.
+"""Stored ranges of one symbol and id series: deduplication of new ids without a query.
 
-Trade ids are contiguous per symbol, so what is stored is a span of ids less the ranges that are missing. Both
-stand in the database (high_water_marks, missing_trades) and change in the same transaction as the rows; the
-mark's version, compared and set there, proves that what is held here is still so. Quotes' update ids have
-holes by nature: of them only the span is kept, and an id inside the span has to be looked up.
+Trade ids are contiguous per symbol, so the stored ids are a span without its missing ranges. Both are in the database
+(high_water_marks, missing_trades) and change in the same transaction as the rows; the mark's version, compared and set
+there, verifies that the copy in memory is current. Quotes' update ids are not contiguous: only their span is kept, and
+an id inside the span has to be looked up.
 
-A row that retention has deleted was stored: its id stays inside the span and is no missing one.
+The id of a row that retention has deleted stays inside the span and is not missing.
 """
 
 from bisect import bisect_right
@@ -20,10 +20,10 @@ Key: TypeAlias = tuple[str, str, int]
 
 
 class MissingRange(NamedTuple):
-    """Trade ids `first_id`..`last_id`, both included, that are not stored.
+    """Trade ids `first_id`..`last_id`, inclusive, that are not stored.
 
-    The times are those of the stored trades on either side, so the missing ones were matched between them.
-    None at the two open ends: before the first trade stored and after the last.
+    The times are those of the adjacent stored trades, so the missing trades were matched between them. None at the two
+    open ends: before the first stored trade and after the last.
     """
 
     first_id: int
@@ -34,16 +34,15 @@ class MissingRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredRanges:
-    """One symbol's row of high_water_marks, and its ranges of missing_trades.
+    """One symbol's row of high_water_marks, and its rows of missing_trades.
 
     Attributes:
-        version: raised by each change; 0 when the row does not exist yet.
-        first_id, last_id: the span of ids stored; meaningless at version 0.
-        first_time_us, last_time_us: when the trades at its two ends were matched.
-        expired_below_id: retention of an older release has deleted what was stored below it, and did not keep what
-            had been missing there.
-        expired_before_us: retention has deleted rows that are older.
-        missing: ranges inside the span that are not stored, ascending.
+        version: incremented by each change; 0 if the row does not exist yet.
+        first_id, last_id: the span of stored ids; undefined at version 0.
+        first_time_us, last_time_us: trade times at both ends of the span.
+        expired_below_id: retention of an earlier release has deleted all rows below it, and their missing ranges.
+        expired_before_us: retention has deleted all older rows.
+        missing: missing ranges inside the span, ascending.
     """
 
     version: int
@@ -57,21 +56,21 @@ class StoredRanges:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing has been stored of this symbol."""
+        """Whether no row of this symbol has been stored."""
         return self.last_id < self.first_id
 
 
 EMPTY_RANGES: Final = StoredRanges(0, 0, -1, 0, 0, 0, 0)
-"""The mark of a symbol that was never stored."""
+"""The ranges of a symbol without stored rows."""
 
 
 class Deduplicated(NamedTuple):
-    """What a batch's trades of one symbol come to.
+    """The result of deduplicating a batch's trades of one symbol.
 
     Attributes:
-        new: trades not stored yet, ascending by id, no id twice.
-        ranges: what is known once they are stored.
-        opened, closed: ranges to add to and to take from missing_trades.
+        new: trades not stored yet, ascending by id, without duplicates.
+        ranges: the stored ranges after `new` is stored.
+        opened, closed: ranges to insert into and to delete from missing_trades.
     """
 
     new: Sequence[Trade]
@@ -81,7 +80,7 @@ class Deduplicated(NamedTuple):
 
 
 def deduplicate(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
-    """Tell which of `trades` (one symbol, any order, any repeats) are new, and what is known after them."""
+    """Return which of `trades` (one symbol, any order, any duplicates) are new, and the stored ranges after them."""
     ids = [trade.trade_id for trade in trades]
     first = ids[0]
     if first > ranges.last_id and not ranges.is_empty and ids == list(range(first, first + len(ids))):
@@ -91,7 +90,7 @@ def deduplicate(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
     above = bisect_right(ordered, ranges.last_id)
     if ranges.is_empty or (above and (ranges.missing or ordered[0] < ranges.first_id)):
         return _spread(ranges, by_id, ordered)
-    # What is not above all that is stored repeats it.
+    # All ids inside the span are duplicates.
     if above == len(ordered):
         return Deduplicated((), ranges, (), ())
     if ordered[-1] - ordered[above] == len(ordered) - 1 - above:
@@ -100,7 +99,7 @@ def deduplicate(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
 
 
 def _appended(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
-    # The way nearly every batch goes: one run of ids above all that is stored, once what repeats it is left out.
+    # The case of nearly every batch: without its duplicates one run of ids above the span.
     first, last = trades[0], trades[-1]
     opened: tuple[MissingRange, ...] = ()
     if first.trade_id > ranges.last_id + 1:
@@ -121,9 +120,9 @@ def _appended(ranges: StoredRanges, trades: Sequence[Trade]) -> Deduplicated:
 
 
 def _spread(ranges: StoredRanges, by_id: Mapping[int, Trade], ordered: Iterable[int]) -> Deduplicated:
-    # Everything else: what is not stored, seen as ranges with open ends, is split by each new run of ids.
+    # All other cases: each new run of ids splits the ranges that are not stored, including the two open ends.
     if ranges.expired_below_id:
-        # It may have been stored, and deleted since.
+        # It may have been stored and expired.
         ordered = (
             trade_id
             for trade_id in ordered
@@ -152,7 +151,7 @@ def _spread(ranges: StoredRanges, by_id: Mapping[int, Trade], ordered: Iterable[
 
 
 def _runs(ordered: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The stretches of consecutive ids in `ordered`, which ascends: first and last of each."""
+    """Return the runs of consecutive ids in `ordered`, which is ascending: first and last id of each."""
     first = last = None
     for one in ordered:
         if last is None or one != last + 1:
@@ -175,7 +174,7 @@ def _unstored(ranges: StoredRanges) -> list[MissingRange]:
 
 
 def _split(span: MissingRange, first: Trade, last: Trade) -> list[MissingRange]:
-    """What is left of `span` on both sides of the run of ids from `first` to `last`."""
+    """Return the parts of `span` on both sides of the run of ids from `first` to `last`."""
     halves = (
         MissingRange(span.first_id, first.trade_id - 1, span.after_time_us, first.trade_time_us),
         MissingRange(last.trade_id + 1, span.last_id, last.trade_time_us, span.before_time_us),

@@ -1,4 +1,4 @@
-"""What the database knows to be stored, read into `StoredRanges`s."""
+"""Loading of stored ranges from the database."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from marketfeed_consumers.storage.transaction import Connection
 
 
 def load_stored_ranges(connection: Connection, keys: Sequence[RangesKey]) -> dict[RangesKey, StoredRanges]:
-    """The marks of `keys`, in one snapshot; `EMPTY_RANGES` for a symbol that was never stored."""
+    """Return the stored ranges of `keys`, in one snapshot; `EMPTY_RANGES` for a symbol without rows."""
     rows = connection.execute(
         high_water_marks.LOAD, [[key[at] for key in keys] for at in range(4)]
     ).fetchall()

@@ -1,4 +1,4 @@
-"""Batches on their way through the writer: planned ahead of it, noted behind it, done over when one fails."""
+"""The pipeline of batches through the writer: planned ahead, collected when stored, planned again after a failure."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -31,12 +31,12 @@ from marketfeed_service import logs
 log = logs.get(__name__)
 
 _IN_FLIGHT: Final = 2
-"""Plans at the writer: one it works on and one it can begin at once."""
+"""Maximum plans at the writer: one in work and one to begin at once."""
 
 
 @dataclass(slots=True)
 class InFlight:
-    """A batch at the writer."""
+    """A batch that was submitted to the writer."""
 
     batch: Batch
     plan: Plan
@@ -44,11 +44,11 @@ class InFlight:
 
 
 class WritePipeline:
-    """Hands batches over to the writer.
+    """The pipeline of batches to the writer.
 
     Attributes:
-        topic_ids: topic -> its id, of the topics whose partitions are ours.
-        hints: partition -> next offset as stored, which Kafka was not told yet.
+        topic_ids: topic -> topic id, of the topics with owned partitions.
+        hints: partition -> stored next offset that is not committed to Kafka yet.
     """
 
     def __init__(
@@ -81,27 +81,27 @@ class WritePipeline:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the writer has nothing to do."""
+        """Whether no batch is in flight."""
         return not self._in_flight
 
     @property
     def has_room(self) -> bool:
-        """Whether the writer takes another batch."""
+        """Whether another batch can be submitted."""
         return len(self._in_flight) < _IN_FLIGHT
 
     def wait_for_room(self) -> None:
-        """Let the writer finish something."""
+        """Wait briefly for the oldest batch in flight."""
         self._waiting.wait_briefly(self._in_flight[0].future)
 
     def hand_over(self) -> None:
-        """Plan what was read and give it to the writer."""
+        """Plan the current batch and submit it to the writer."""
         batch = self._reader.take_batch()
         try:
             self._load_ranges(batch)
         except Abandoned as error:
             self._rewind(error)
             return
-        except DataRejected as error:  # a name that the database cannot even be asked for
+        except DataRejected as error:  # a name that the database cannot encode
             self._writer.wait([flight.future for flight in self._in_flight])
             self.collect()
             self._replan(batch, error)
@@ -109,7 +109,7 @@ class WritePipeline:
         self._submit(batch)
 
     def hand_over_ends(self, ends: Mapping[Partition, tuple[int, int]]) -> None:
-        """Store that partitions were read to their ends, past control records and aborted ones, when nothing else is.
+        """Store the offsets of partitions that were read to their ends, past control and aborted records, if idle.
 
         Args:
             ends: partition -> the next offset and its leader epoch.
@@ -129,10 +129,10 @@ class WritePipeline:
         self._in_flight.append(InFlight(batch, made, self._writer.submit_write(made, self._owner())))
 
     def collect(self) -> None:
-        """Take note of what the writer has finished.
+        """Collect the batches that the writer has finished.
 
         Raises:
-            Fenced: another consumer owns a partition now.
+            Fenced: another consumer owns a partition.
         """
         while self._in_flight and self._in_flight[0].future.done():
             flight = self._in_flight.popleft()
@@ -145,16 +145,16 @@ class WritePipeline:
                 self._waiting.over()
 
     def look(self) -> None:
-        """Report what has ended."""
+        """End the episodes of conflicts that are over."""
         self._conflicts.look()
 
     def drain(self, seconds: float) -> None:
-        """Have nothing in flight: wait for the writer, up to `seconds`, then make it give up.
+        """Drain the batches in flight: wait up to `seconds` for the writer, then make it give up.
 
-        Runs in callbacks too, so it does not poll and does not try again what has failed.
+        Also runs in rebalance callbacks, so it does not poll and does not retry failed batches.
         """
         self._writer.finish([flight.future for flight in self._in_flight], seconds)
-        self._writer.resume()  # also where all of it was stored after time was up
+        self._writer.resume()  # even if all was stored after the deadline
         self._waiting.interrupt()
         dropped = 0
         while self._in_flight:
@@ -168,7 +168,7 @@ class WritePipeline:
             self._rewind()
 
     def reset(self) -> None:
-        """Plan on from what is stored, not from what would have been."""
+        """Reset stored ranges and positions to the committed ones."""
         self._stored_ranges.clear()
         self._recent.clear()
         self._positions = {
@@ -176,7 +176,7 @@ class WritePipeline:
         }
 
     def _rewind(self, error: Abandoned | None = None) -> None:
-        """Drop what was read and read it again from the stored offsets."""
+        """Drop the current batch and seek to the committed offsets."""
         if isinstance(error, AlreadyCommitted):
             log.info("earlier commit found", positions=error.positions)
             for partition, (next_offset, leader_epoch) in error.positions.items():
@@ -200,14 +200,14 @@ class WritePipeline:
         return Owner(self._group, epochs, self.topic_ids)
 
     def _replan(self, failed: Batch, first_error: BatchError) -> None:
-        """Store `failed` and what is in flight behind it, one after the other and from fresh knowledge.
+        """Store `failed` and the batches in flight behind it one by one, each from reloaded stored ranges.
 
-        Once one of them is dropped, all behind it are: stored without it, they would move the offset past it.
+        If one is dropped, all behind it are dropped: they would advance the offset past it.
         """
         self._writer.wait([flight.future for flight in self._in_flight])
         batches = [failed]
         for flight in self._in_flight:
-            if flight.future.exception() is None:  # of other partitions, and planned after the failure
+            if flight.future.exception() is None:  # of other partitions, planned after the failure
                 self._note_stored(flight.plan, flight.future.result())
             else:
                 batches.append(flight.batch)
@@ -228,7 +228,7 @@ class WritePipeline:
             self._rewind(error)
 
     def _store_in_quarantine(self, batch: Batch, error: BatchError) -> None:
-        """Store one batch, in halves where a timeout of the database's ends it whole."""
+        """Store one batch; split it in halves if a timeout of the database ends the transaction."""
         if isinstance(error, TimedOut) and len(batch.records) > 1:
             self._row_limit.timed_out(len(batch.records), error.seconds)
             self._reader.limit_rows(self._row_limit.rows)

@@ -1,4 +1,4 @@
-"""Storing a batch that has failed: from fresh knowledge, and if a message is refused, without that message."""
+"""Quarantine: store a failed batch from reloaded stored ranges, without the messages that the database rejects."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -15,22 +15,22 @@ from marketfeed_consumers.storage.writer import Stored, Writer
 T = TypeVar("T")
 
 MAX_REJECTIONS: Final = 10
-"""How many messages may be refused one after another, for whatever reasons, with none stored in between."""
+"""Maximum number of messages rejected in a row, with none stored in between."""
 
 
 class Await(Protocol):
-    """Waits for the writer, while Kafka is kept content."""
+    """Waiting for the writer without losing the group membership."""
 
     def __call__(self, future: "Future[T]") -> T:
-        """The future's result; raises Abandoned when waiting has no point any more."""
+        """Return the future's result; raise Abandoned on a stop or a rebalance."""
 
 
 class Context(NamedTuple):
-    """What storing a batch needs besides the batch.
+    """Parameters of storing a batch.
 
     Attributes:
         tables: topic -> table.
-        positions: the next offset of each partition, as stored.
+        positions: partition -> stored next offset.
         rejections: counts those that come one after another.
     """
 
@@ -43,17 +43,17 @@ class Context(NamedTuple):
 
 
 class RejectionCounter:
-    """Tells a fault of messages from one of the database: no message is refused because another one was.
+    """Counter of messages rejected in a row, which distinguishes poison messages from a fault of the database.
 
-    A role or database setting, a constraint that nothing meets or a wrong encoding refuses all of them; then to put one
-    after another into dead_letters would empty the topic into it.
+    A role or database setting, an unsatisfiable constraint or a wrong encoding rejects every message: without a limit
+    the whole topic would go to dead_letters.
     """
 
     def __init__(self) -> None:
         self._count = 0
 
     def refused(self, error: DataRejected, at: RecordId) -> None:
-        """Count a message that was refused.
+        """Count a rejected message.
 
         Raises:
             QuarantineLimitExceeded: it is one too many.
@@ -70,15 +70,15 @@ class RejectionCounter:
             )
 
     def stored(self) -> None:
-        """Note that messages were stored, or would be."""
+        """Reset the count, as messages were stored or accepted."""
         self._count = 0
 
 
 def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stored]:
-    """Store `batch`, which failed with `error` (or stood behind one that did).
+    """Store `batch`, which failed with `error` or was behind a failed batch.
 
     Raises:
-        Abandoned, Fenced, QuarantineLimitExceeded, TimedOut: the batch is dropped, or the caller tries less at once.
+        Abandoned, Fenced, QuarantineLimitExceeded, TimedOut: the batch is dropped, or split by the caller.
     """
     poison: dict[RecordId, str] = {}
     verify_rows = False
@@ -118,9 +118,9 @@ def _refusal(
         try:
             made = _planned(part, context, verify_rows=True)
             return context.wait(context.writer.submit_probe(made, context.owner))
-        except DataRejected as error:  # a name that the database cannot even be asked for
+        except DataRejected as error:  # a name that the database cannot encode
             return error
-        except StaleRanges:  # retention, or another group's consumer, came in between
+        except StaleRanges:  # concurrent retention, or a consumer of another group
             continue
 
 
@@ -128,7 +128,7 @@ R = TypeVar("R")
 
 
 class PoisonRecord(NamedTuple, Generic[R]):
-    """An item that is refused, the reason, and how many between it and the one before it are not."""
+    """A rejected item, the reason, and the number of accepted items between it and the previous one."""
 
     item: R
     reason: Any
@@ -136,13 +136,14 @@ class PoisonRecord(NamedTuple, Generic[R]):
 
 
 def find_poison(items: Sequence[R], refusal: Callable[[Sequence[R]], Any]) -> Iterator[PoisonRecord[R]]:
-    """The items that have to go for the rest to be taken, each with the reason it was refused for.
+    """Yield the items that must be removed for the rest to be accepted, each with its reason.
 
-    By halving: the shortest beginning that is refused ends in an offender; without it the search goes on from
-    there. That also finds an item which is refused only because of an earlier one.
+    By bisection: the shortest rejected prefix ends in a poison item; the search continues without it from there. This
+    also finds an item that is rejected only because of an earlier one.
 
     Args:
-        refusal: the reason why a sequence of items is not taken, None when it is.
+        items: the items, in order.
+        refusal: returns the reason why a sequence of items is rejected, or None.
     """
     kept: list[R] = []
     rest = list(items)

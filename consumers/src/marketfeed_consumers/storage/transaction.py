@@ -1,17 +1,17 @@
-"""One batch, one SERIALIZABLE transaction.
+"""The transaction of a batch, SERIALIZABLE.
 
-In this order, so that who has no right to write finds out before anything is written:
+In this order, so that a fenced consumer fails before it writes anything:
 
-1. the next offset of each partition, compared and set under our ownership epoch;
-2. look-up of what may be stored already, and of what repeats it;
+1. the next offset of each partition, compared and set under the ownership epoch;
+2. lookup of unverified messages and possible duplicates;
 3. the high-water mark of each symbol, compared and set by its version;
 4. rows, by COPY;
-5. candles and top of book, from the rows that are new;
-6. missing ranges opened and closed, and what workers say of gaps;
-7. dead letters, and conflicts: messages that contradict what is stored;
-8. COMMIT. Either all of it is visible or nothing.
+5. candles and top of book, from the new rows;
+6. missing ranges opened and closed, and gap records;
+7. dead letters, and conflicts;
+8. COMMIT: all of it becomes visible at once.
 
-Nothing here tries again; writer.py does.
+No retries here; see writer.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,23 +55,23 @@ FAILPOINTS: Final = (
     "committing",
     "committed",
 )
-"""The names of the places between two steps; tests end the process at each of them."""
+"""Failpoints between two steps; tests kill the process at each of them."""
 
 _COPY_PIECE_BYTES: Final = 64 * 1024
-"""How much is handed to COPY at once: enough to make the call cheap, little enough for the server to begin."""
+"""Size of the pieces passed to COPY: large enough to amortise the call, small enough for the server to start early."""
 
 
 class OffsetConflict(Exception):
-    """A partition does not stand where the plan goes on from: it is another's now, or the plan is stored."""
+    """The stored offset or epoch of a partition differs: another consumer owns it, or the plan is committed already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Under whose name a transaction writes.
+    """The owner of the leases under which a transaction writes.
 
     Attributes:
-        epochs: partition -> the ownership epoch that the claim gave.
-        topic_ids: topic -> its id, "" where the broker does not tell.
+        epochs: partition -> ownership epoch of the lease (the fencing token).
+        topic_ids: topic -> topic id, "" if the broker has none.
     """
 
     group: str
@@ -81,13 +81,13 @@ class Owner:
 
 @dataclass(slots=True)
 class Written:
-    """What a transaction added: table -> rows; and messages that added none: table -> count.
+    """The result of a transaction: table -> inserted rows, and table -> messages that were not inserted.
 
     Attributes:
-        duplicates: stored already, with the same content.
-        conflicts: stored already, with another content.
-        unverifiable: stored once; the row has expired, so their content cannot be compared.
-        expired: came late, and are older than what is kept.
+        duplicates: already stored with the same content.
+        conflicts: already stored with another content.
+        unverifiable: duplicates of expired rows, which cannot be compared.
+        expired: late messages older than the retention limit.
     """
 
     inserted: dict[str, int] = field(default_factory=dict)
@@ -99,10 +99,10 @@ class Written:
 
 @dataclass(slots=True)
 class _LookupResult(Generic[M]):
-    """What the database said of a table's doubtful messages and repeats.
+    """The result of looking up a table's unverified messages and possible duplicates.
 
     Attributes:
-        new: by symbol, the doubtful ones that are not stored.
+        new: by symbol, the unverified messages that are not stored.
     """
 
     new: dict[Key, list[M]] = field(default_factory=dict)
@@ -118,11 +118,18 @@ def write(
     now_us: int,
     at: Callable[[str], None] = lambda _: None,
 ) -> Written:
-    """Do all of `plan` up to, but not including, COMMIT.
+    """Execute `plan` up to, but not including, COMMIT.
+
+    Args:
+        connection: the connection; begins a transaction.
+        plan: the content.
+        owner: the owner of the leases.
+        now_us: time of the transaction, for the rows.
+        at: failpoint, called with each of FAILPOINTS.
 
     Raises:
         OffsetConflict, StaleRanges: compare-and-set failed; the transaction must be rolled back.
-        psycopg.Error: what the database says.
+        psycopg.Error: a statement failed.
     """
     at("begun")
     advance(connection, plan, owner, now_us)
@@ -156,10 +163,10 @@ def write(
 
 
 def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:
-    """Set each partition's next offset, if it stands where the plan goes on from and is ours.
+    """Advance each partition's next offset by compare-and-set of the expected offset and the ownership epoch.
 
     Raises:
-        OffsetConflict: one is not.
+        OffsetConflict: the stored offset or epoch of a partition differs.
     """
     rows = [(*step, owner.epochs[step.topic, step.partition]) for step in plan.offset_advances]
     moved = connection.execute(consumer_offsets.ADVANCE, [owner.group, now_us, *_columns(rows)]).fetchall()
@@ -168,7 +175,7 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
 
 
 class _Lookup(NamedTuple, Generic[M]):
-    """How the messages of a table are looked up and compared."""
+    """Query and functions to look up and compare the messages of a table."""
 
     query: str
     id_of: Callable[[M], int]
@@ -183,7 +190,7 @@ _QUOTES: Final = _Lookup[BookTicker](
 
 
 def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookupResult[M]:
-    """Tell what is stored of the doubtful messages and the repeats of each symbol, and whether it is the same."""
+    """Look up the unverified messages and possible duplicates of each symbol, and compare them."""
     found = _LookupResult[M]()
     keys: list[Key] = list({**rows.unverified, **rows.possible_duplicates})
     if not keys:
@@ -197,7 +204,7 @@ def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookupR
         if key in rows.unverified:
             found.new[key] = [one for one in rows.unverified[key] if id_of(one) not in stored]
             _compare(found, how, (one for one in rows.unverified[key] if id_of(one) in stored), stored)
-        # A repeat may also be one of a message that this transaction adds.
+        # A possible duplicate may also be one of a message that this transaction inserts.
         _compare(
             found,
             how,
@@ -208,7 +215,7 @@ def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookupR
 
 
 def _lookup_parameters(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
-    """The parameters of the query for one symbol."""
+    """Return the parameters of the query for one symbol."""
     ids = [how.id_of(one) for one in rows.unverified.get(key, ())]
     ids += [how.id_of(one) for one in rows.possible_duplicates.get(key, ())]
     return [*key, ids]
@@ -268,7 +275,7 @@ def _copy(connection: Connection, query: str, pieces: Sequence[bytes]) -> None:
 
 
 def _joined(pieces: Sequence[bytes]) -> list[bytes]:
-    """The same bytes in pieces of a good size for COPY."""
+    """Return the same bytes in pieces for COPY."""
     whole = b"".join(pieces)
     return [whole[start : start + _COPY_PIECE_BYTES] for start in range(0, len(whole), _COPY_PIECE_BYTES)]
 
@@ -300,7 +307,7 @@ def _record_missing(
     closed: Sequence[tuple[Key, MissingRange]],
     now_us: int,
 ) -> None:
-    # Closed first: a range that is split leaves one that begins at the same id.
+    # Deleted first: the remainder of a split range may have the same first id.
     if closed:
         rows = [(*key, span.first_id) for key, span in closed]
         connection.execute(missing_trades.CLOSE, _columns(rows))
@@ -350,11 +357,11 @@ def _add_conflicts(connection: Connection, written: Written, now_us: int) -> Non
 
 
 def _has_encodable_names(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
-    """Whether the database has the characters of a trade's names: it may have been rejected because it has not."""
+    """Return whether the database can encode a trade's names; if not, that may be why it was rejected."""
     encoding = connection.info.parameter_status("server_encoding")
     return encoding == "UTF8" or (trade[0].isascii() and trade[1].isascii())
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Rows as one list a column, which is what unnest takes."""
+    """Return rows as one list per column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]

@@ -1,8 +1,8 @@
-"""The hands at the database: one thread with one connection, which stores plans and keeps trying.
+"""The writer: one thread with one database connection, which stores plans and retries transient failures.
 
-The loop plans and reads Kafka meanwhile; it hands work over with `submit_…` and gets futures back. Whatever the
-database does, a plan ends in one of few ways: stored, StaleKnowledge, BadData, Fenced, or Abandoned when the
-loop says so. Everything else (lost connection, full disk, restart) is waited out here, and `pause_reason` says why.
+The loop plans and reads Kafka meanwhile; it submits work by `submit_…`, which return futures. A plan ends stored, or in
+StaleRanges, DataRejected, Fenced, or Abandoned if the loop gives up. All other failures (lost connection, full disk,
+restart) are retried here, and `pause_reason` has the cause.
 """
 
 import random
@@ -48,25 +48,25 @@ log = logs.get(__name__)
 T = TypeVar("T")
 
 LEASE_FAILPOINTS: Final = ("acquiring leases", "leases acquired")
-"""As transaction.POINTS, on both sides of taking partitions over."""
+"""Failpoints before and after leases are acquired, see transaction.FAILPOINTS."""
 
 _RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS = 0.005, 0.5
-"""Between attempts that met another transaction: about as long as such a transaction takes."""
+"""Backoff after a serialization failure: about the duration of a transaction."""
 _SILENT_SECONDS = 5.0
-"""A batch takes well below a second; after so long without an answer something is wrong."""
+"""A batch takes well below a second; without a response for this long writes count as paused."""
 _GIVE_UP_SECONDS = 2.0
-"""How long a statement may go on after `give_up` before its connection is cut."""
+"""How long a statement may run after `give_up` before its connection is cut."""
 _WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS = 0.2, 15.0
-"""Between attempts on a server in trouble."""
+"""Backoff after other failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A plan that is committed.
+    """A committed plan.
 
     Attributes:
-        committed_time_us: when the database answered.
-        seconds: how long it took, retries included.
+        committed_time_us: time of the response to COMMIT.
+        seconds: duration, retries included.
     """
 
     written: Written
@@ -75,13 +75,13 @@ class Stored:
 
 
 class Writer:
-    """Runs database work one piece at a time, in a thread of its own.
+    """Database work in a thread of its own, one piece at a time.
 
     Attributes:
-        pause_reason: why nothing is stored at the moment; "" when all is well. Read by /readyz.
+        pause_reason: why writes are paused; "" if they are not. Read by /readyz.
         retries: SQLSTATE -> attempts that failed with it ("" for a lost connection).
         wait: waits for futures of this writer.
-        request_started_at: when the database was given the work it has not answered yet, by the monotonic clock.
+        request_started_at: when the pending database work began, by the monotonic clock; None without any.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Writer:
     def submit_acquire(
         self, group: str, owner: str, assigned: Sequence[AssignedPartition]
     ) -> "Future[list[Lease]]":
-        """Take over partitions."""
+        """Acquire the leases of partitions."""
 
         def attempt(connection: Connection) -> list[Lease]:
             self._at("acquiring leases")
@@ -123,47 +123,47 @@ class Writer:
         return self._thread.submit(self._retry, attempt)
 
     def submit_refusals(self, owner: Owner, reasons: Mapping[Partition, str]) -> "Future[None]":
-        """Store why partitions must not be read on from their offsets."""
+        """Store why partitions must not be consumed from their offsets."""
         return self._thread.submit(
             self._retry, lambda connection: store_refusals(connection, owner, reasons, self._clock_us())
         )
 
     def submit_load(self, keys: Sequence[RangesKey]) -> "Future[dict[RangesKey, StoredRanges]]":
-        """Read what is stored of symbols. Plans are accepted again afterwards, if one had failed."""
+        """Load stored ranges. Afterwards plans are accepted again if one had failed."""
         return self._thread.submit(self._load, keys)
 
     def submit_write(self, plan: Plan, owner: Owner) -> "Future[Stored]":
-        """Store a plan. After one that failed, those behind it are refused until knowledge is loaded again."""
+        """Store a plan. After a failed one, plans are abandoned until stored ranges are loaded again."""
         return self._thread.submit(self._write, plan, owner)
 
     def submit_probe(self, plan: Plan, owner: Owner) -> "Future[DataRejected | None]":
-        """Try a plan and roll it back: what the database holds against its content."""
+        """Run a plan's transaction and roll it back; the result is the database's rejection of its content, if any."""
         return self._thread.submit(self._probe, plan, owner)
 
     def why_paused(self) -> str:
-        """Why nothing is stored: `pause_reason`, or that an answer does not come; "" when all is well."""
+        """Return why writes are paused: `pause_reason`, or a response that is overdue; "" if they are not."""
         request_started_at = self.request_started_at
         seconds = 0.0 if request_started_at is None else time.monotonic() - request_started_at
         if self.pause_reason or seconds <= _SILENT_SECONDS:
             return self.pause_reason
-        return f"the database has not answered for {seconds:.0f} s"
+        return f"the database has not responded for {seconds:.0f} s"
 
     def look(self) -> None:
-        """Log once that an answer does not come; who waits for one calls it now and then."""
+        """Log once that a response is overdue; called periodically while waiting for one."""
         reason = self.why_paused()
         if reason and not self._paused.active:
             self._paused.begin(reason=reason, server=connections.server(self._url))
 
     def give_up(self) -> None:
-        """Let what is being tried end in Abandoned at its next failure, and everything after it at once."""
+        """Stop retrying: the current work ends in Abandoned at its next failure, all later work at once."""
         self._give_up.set()
 
     def resume(self) -> None:
-        """Try again after `give_up`."""
+        """Allow retries again after `give_up`."""
         self._give_up.clear()
 
     def finish(self, futures: "Sequence[Future[Any]]", seconds: float) -> None:
-        """Wait for `futures` up to `seconds`; then give up, and cut the connection of what still hangs."""
+        """Wait for `futures` up to `seconds`; then give up, and cut the connection if a statement still hangs."""
         if self.wait(futures, seconds)[1]:
             self.give_up()
             if self.wait(futures, _GIVE_UP_SECONDS)[1]:
@@ -172,7 +172,7 @@ class Writer:
                 self.wait(futures)
 
     def close(self) -> None:
-        """Give up the work at hand and close the connection."""
+        """Give up pending work and close the connection."""
         self.finish([self._thread.submit(int)], 0.0)
         self._thread.shutdown(wait=True)
         self._disconnect()
@@ -193,19 +193,19 @@ class Writer:
                 divisible=plan.size > 1,
             )
         except BaseException:
-            # Whatever was planned on top of this plan does not hold any more.
+            # Plans based on this one are invalid.
             self._failed = True
             raise
         return Stored(written, self._clock_us(), time.monotonic() - began)
 
     def _attempt(self, connection: Connection, plan: Plan, owner: Owner, tried: list[Written]) -> Written:
-        """One run of the transaction; what it wrote is put into `tried` before COMMIT."""
+        """Run the transaction once; its result is appended to `tried` before COMMIT."""
         try:
             written = transaction.write(connection, plan, owner, self._clock_us(), self._at)
         except OffsetConflict:
             connection.rollback()
             if tried and is_committed(connection, plan, owner):
-                # An earlier attempt was committed without our hearing of it.
+                # An earlier attempt was committed, but its response was lost.
                 return tried[-1]
             raise _offset_conflict(connection, plan, owner) from None
         tried.append(written)
@@ -234,17 +234,17 @@ class Writer:
     def _retry(
         self, action: Callable[[Connection], T], *, verifies_rows: bool = True, divisible: bool = False
     ) -> T:
-        """Run `action` on a connection until the database lets it end.
+        """Run `action` on a connection, with retries after transient failures.
 
         Args:
             action: a transaction.
-            verifies_rows: whether it looks every row up.
-            divisible: whether it can be done in parts.
+            verifies_rows: whether it looks up every row.
+            divisible: whether it can be split.
 
         Raises:
-            TimedOut: it takes too long for the database, and is divisible.
-            DataRejected, StaleRanges, Fenced: what `action` ends in, when trying again would not change it.
-            Abandoned: it was told to give up.
+            TimedOut: a timeout of the database ended it, and it is divisible.
+            DataRejected, StaleRanges, Fenced: permanent failures of `action`.
+            Abandoned: `give_up` was called.
         """
         soon = delays(_RETRY_FIRST_SECONDS, _RETRY_CAP_SECONDS, self._rng)
         later = delays(_WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS, self._rng)
@@ -271,7 +271,7 @@ class Writer:
     def _pause_after(
         self, error: psycopg.Error, verifies_rows: bool, soon: Iterator[float], later: Iterator[float]
     ) -> float:
-        """Seconds to wait before the next attempt; the connection is ready for it, or dropped."""
+        """Roll back or disconnect; return the seconds to wait before the next attempt."""
         state, what = error.sqlstate or "", remedy(error)
         self.retries[state] = self.retries.get(state, 0) + 1
         if what is Remedy.VERIFY_ROWS and not verifies_rows:
@@ -283,7 +283,7 @@ class Writer:
         if what is Remedy.RETRY:
             self._roll_back()
             return next(soon)
-        reason = f"the database does not take rows: {connections.explain(error)}"
+        reason = f"writes to the database failed: {connections.explain(error)}"
         self.pause_reason = reason
         self._paused.begin(reason=reason, server=connections.server(self._url))
         self._disconnect()
@@ -312,6 +312,6 @@ class Writer:
 
 
 def _offset_conflict(connection: Connection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
-    """What it means that the partitions of `plan` do not stand where it goes on from."""
+    """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition."""
     positions = committed_positions(connection, plan, owner)
     return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

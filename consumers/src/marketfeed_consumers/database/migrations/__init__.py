@@ -1,1 +1,1 @@
-"""The schema, forward only: one module a step under versions/, plain SQL, run by Alembic."""
+"""The schema's migrations, forward only: one module per step under versions/, plain SQL, run by Alembic."""

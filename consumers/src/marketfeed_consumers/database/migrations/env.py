@@ -1,4 +1,4 @@
-"""Alembic's entry: run the steps on the connection that schema.py hands over."""
+"""Alembic's entry point: runs the steps on the connection that schema.py passes in."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""book_tickers: one row a quote; the key is (venue, symbol, id_series, update_id)."""
+"""book_tickers: one row per quote; the key is (venue, symbol, id_series, update_id)."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,11 +20,11 @@ STORED: Final = """
 SELECT update_id, bid_price, bid_qty, ask_price, ask_qty FROM book_tickers
 WHERE venue = %s AND symbol = %s AND id_series = %s AND update_id = ANY(%s)
 """
-"""The content of some ids that are in the table."""
+"""Select the content of the given ids that are in the table."""
 
 
 def stored(key: Key, row: Sequence[Any]) -> BookTicker:
-    """A row of `STORED` as a quote; of its fields only those of its content mean something."""
+    """Return a row of `STORED` as a quote; only the fields of its content are set."""
     venue, symbol, id_series = key
     update_id, bid_price, bid_qty, ask_price, ask_qty = row
     return BookTicker(
@@ -34,7 +34,7 @@ def stored(key: Key, row: Sequence[Any]) -> BookTicker:
 
 
 def copy_text(key: Key, quotes: Sequence[BookTicker]) -> str:
-    """The rows of one symbol in COPY's text format."""
+    """Return the rows of one symbol in COPY's text format."""
     names, null = text.prefix(*key), text.NULL
     return "".join(
         [

@@ -1,6 +1,7 @@
-"""candles_1m: one row a symbol and minute, made of the trades stored; the key is (venue, symbol, open_time_us,
-id_series): the minute in which a symbol's ids begin again has a candle of each series, the views of wider ones join
-them.
+"""candles_1m: one row per symbol and minute, computed from the stored trades.
+
+The key is (venue, symbol, open_time_us, id_series): a minute in which the symbol's ids restart has a candle of each
+series; the views of wider candles merge them.
 """
 
 from typing import Final
@@ -26,4 +27,4 @@ ON CONFLICT (venue, symbol, open_time_us, id_series) DO UPDATE SET
     first_trade_id = least(held.first_trade_id, excluded.first_trade_id),
     last_trade_id = greatest(held.last_trade_id, excluded.last_trade_id)
 """  # noqa: S608 - names of columns, all ours
-"""Add candles of new trades to those held; takes one array a column."""
+"""Merge candles of new trades into the stored ones; takes one array per column."""

@@ -1,10 +1,10 @@
-"""consumer_offsets: how far each group has stored each partition, and who may go on; Kafka's own are only a hint.
+"""consumer_offsets: committed offsets and leases of each group; the offsets in Kafka are for lag tools only.
 
-`epoch` is raised by each consumer that is assigned the partition. A commit names the epoch and the offset it
-goes on from: a consumer that was replaced, or one that lost count, finds no such row and writes nothing.
+`epoch` is the ownership epoch, incremented by each consumer that acquires the partition's lease. A commit names the
+epoch and the expected offset: a fenced consumer, or one with a wrong offset, finds no such row and writes nothing.
 
-`leader_epoch` is the partition's leader epoch at `next_offset` (-1: unknown). From it Kafka tells whether the log was
-truncated below that offset, also when it has grown past it since. `refusal` says why reading must not go on ("" when it
+`leader_epoch` is the partition's leader epoch at `next_offset` (-1: unknown). By it Kafka detects that the log was
+truncated below that offset, even if it has grown past it since. `refusal` is why consuming must not continue ("" if it
 may); it stays until reset-offsets, whatever the log looks like meanwhile.
 """
 
@@ -29,13 +29,13 @@ IDENTIFY: Final = """
 UPDATE consumer_offsets SET topic_id = %s
 WHERE consumer_group = %s AND topic = %s AND "partition" = %s AND topic_id = ''
 """
-"""Note the topic's id where the broker did not tell it when the partition was begun."""
+"""Set the topic id of a row that was inserted without one."""
 
 REFUSE: Final = """
 UPDATE consumer_offsets SET refusal = %s, updated_time_us = %s
 WHERE consumer_group = %s AND topic = %s AND "partition" = %s AND epoch = %s AND refusal = ''
 """
-"""Store why reading must not go on; the first reason stays. A newer owner of the partition judges by itself."""
+"""Store a refusal; the first reason is kept. No effect if the partition has a newer owner."""
 
 ADVANCE: Final = """
 INSERT INTO consumer_offsets AS held (consumer_group, topic, "partition", topic_id, previous_offset, next_offset,
@@ -49,11 +49,11 @@ ON CONFLICT (consumer_group, topic, "partition") DO UPDATE SET
 WHERE held.epoch = excluded.epoch AND held.next_offset = excluded.previous_offset
 RETURNING owner
 """
-"""Compare and set; takes group, time and an array a column, gives a row for each partition that stood where it should.
+"""Compare and set; takes group, time and one array per column, returns a row for each partition that was advanced.
 
-An owner of '' tells of a row that was not there at all. The form matters: an UPDATE finds its rows by reading an index,
-PostgreSQL remembers that reading by pages of many rows, and consumers of different partitions then fail each other
-(40001). INSERT … ON CONFLICT finds the one row of its key and leaves no such trace.
+An owner of '' is a row that did not exist. Not an UPDATE: it would find its rows by an index scan, for which PostgreSQL
+takes predicate locks on pages of many rows, so that consumers of different partitions cause serialization failures
+(40001) for each other. INSERT … ON CONFLICT finds the row of its key without predicate locks.
 """
 
 READ: Final = """

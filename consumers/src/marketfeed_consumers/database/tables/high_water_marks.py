@@ -1,8 +1,7 @@
-"""high_water_marks: what is stored of each symbol in each message table; the key is (table_name, venue,
-symbol, id_series).
+"""high_water_marks: the span of stored ids of each symbol and message table.
 
-A mark's version is compared and set by every transaction that adds rows of its symbol, so two writers that
-planned on the same knowledge cannot both commit.
+The key is (table_name, venue, symbol, id_series). A mark's version is compared and set by every transaction that
+inserts rows of its symbol, so that two writers that planned on the same version cannot both commit.
 """
 
 from typing import Final
@@ -17,9 +16,8 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[]) AS asked (table_name,
 JOIN high_water_marks AS m USING (table_name, venue, symbol, id_series)
 LEFT JOIN retention_state AS r USING (table_name, venue, symbol, id_series)
 """
-"""The last column is what `StoredRanges.expired_before_us` says: of trades, which must not come back, by the highest
-limit
-that there ever was; of quotes, which may, by that of the newest run.
+"""The last column is `StoredRanges.expired_before_us`: for trades, which must not be inserted again, the highest limit
+of all runs; for quotes, which may, that of the newest run.
 """
 
 SET: Final = """
@@ -33,8 +31,8 @@ ON CONFLICT (table_name, venue, symbol, id_series) DO UPDATE SET
     row_count = held.row_count + excluded.row_count
 WHERE held.version = excluded.version - 1
 """
-"""Compare and set; takes one array a column, `version` being the new one and `row_count` the rows added.
+"""Compare and set; takes one array per column, with the new `version` and the inserted rows as `row_count`.
 
-Fewer rows than asked for means that somebody else has set one since it was read. In this form for the reason given at
-consumer_offsets.ADVANCE.
+Fewer affected rows mean that another transaction has changed a mark since it was read. Not an UPDATE, for the reason
+given at consumer_offsets.ADVANCE.
 """

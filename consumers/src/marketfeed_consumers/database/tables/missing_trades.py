@@ -1,6 +1,6 @@
-"""missing_trades: ranges of trade ids, inside what is stored of a symbol, that are not; the key ends in first_trade_id.
+"""missing_trades: ranges of missing trade ids inside the span of a symbol; the key ends in first_trade_id.
 
-The table is exact: a range stands here if and only if none of its ids is in trades and both its neighbours are.
+The table is exact: it has a range if and only if none of its ids is in trades and both adjacent ids are.
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
-"""quote_conflicts: messages that say something else of a stored quote, and what is stored; a row each content.
+"""quote_conflicts: messages with the id of a stored quote and another content, and the stored content.
 
-The key is (venue, symbol, id_series, update_id) and the content; `messages` counts how often it came.
+The key is (venue, symbol, id_series, update_id) and the content; `messages` counts its messages.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ DO UPDATE SET messages = held.messages + 1
 
 OLDEST: Final = "received_time_us"
 NEWEST: Final = "greatest(received_time_us, noticed_time_us)"
-"""A conflict is as old as its message, and as the moment when it was noticed."""
+"""The age of a conflict is that of its message, at most that of its detection."""
 
 _KEY: Final = "venue, symbol, id_series, update_id, bid_price, bid_qty, ask_price, ask_qty"
 EXPIRE: Final = f"""
@@ -32,7 +32,7 @@ DELETE FROM quote_conflicts WHERE ({_KEY}) IN (
 
 
 def parameters(received: BookTicker, stored: BookTicker, now_us: int) -> list[object]:
-    """What `ADD` takes."""
+    """Return the parameters of `ADD`."""
     return [
         *(getattr(received, name) for name in book_tickers.COLUMNS),
         *(getattr(stored, name) for name in _STORED),

@@ -1,8 +1,8 @@
-"""retention_state: what retention has done to each symbol's rows of a table; the key is (table_name, venue, symbol,
-id_series), and of a table that is not divided by symbols one row with empty names.
+"""retention_state: the state of retention by table and symbol.
 
-Retention alone writes it, so it meets no writer there. A limit stands here before the first row older than it is
-deleted: whoever sees in a transaction that rows are gone sees why.
+The key is (table_name, venue, symbol, id_series); a table that is not processed by symbol has one row with empty names.
+Only retention writes it, so it conflicts with no writer. The limit is stored before the first older row is deleted: a
+transaction that misses deleted rows sees the limit.
 """
 
 from typing import Final
@@ -18,13 +18,13 @@ ON CONFLICT (table_name, venue, symbol, id_series) DO UPDATE SET
     expired_before_time_us = greatest(held.expired_before_time_us, excluded.expired_before_time_us),
     impossible_rows = 0, started_time_us = excluded.started_time_us
 """
-"""Before a run deletes anything."""
+"""Executed before a run deletes rows."""
 
 ADD: Final = """
 UPDATE retention_state SET deleted_rows = deleted_rows + %(deleted)s, impossible_rows = impossible_rows + %(impossible)s
 WHERE table_name = %(table)s AND venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s
 """
-"""In the transaction that deletes."""
+"""Executed in the transaction that deletes rows."""
 
 END: Final = """
 UPDATE retention_state SET finished_time_us = %(now_us)s

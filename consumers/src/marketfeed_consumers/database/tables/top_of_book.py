@@ -15,4 +15,4 @@ ON CONFLICT (venue, symbol) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[2:])}
 WHERE (excluded.id_series, excluded.update_id) > (held.id_series, held.update_id)
 """  # noqa: S608 - names of columns, all ours
-"""Put newer quotes in the place of older ones; takes one array a column."""
+"""Replace older quotes by newer ones; takes one array per column."""

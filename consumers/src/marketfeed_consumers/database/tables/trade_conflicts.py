@@ -1,6 +1,6 @@
-"""trade_conflicts: messages that say something else of a stored trade, and what is stored; a row each content.
+"""trade_conflicts: messages with the id of a stored trade and another content, and the stored content.
 
-The key is (venue, symbol, id_series, trade_id) and the content; `messages` counts how often it came.
+The key is (venue, symbol, id_series, trade_id) and the content; `messages` counts its messages.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ DO UPDATE SET messages = held.messages + 1
 
 OLDEST: Final = "least(trade_time_us, stored_trade_time_us)"
 NEWEST: Final = "greatest(trade_time_us, stored_trade_time_us, noticed_time_us)"
-"""A conflict is as old as the younger of both trades, and as the moment when it was noticed."""
+"""The age of a conflict is that of the younger of both trades, at most that of its detection."""
 
 _KEY: Final = "venue, symbol, id_series, trade_id, trade_time_us, price, qty, buyer_is_maker"
 EXPIRE: Final = f"""
@@ -32,7 +32,7 @@ DELETE FROM trade_conflicts WHERE ({_KEY}) IN (
 
 
 def parameters(received: Trade, stored: Trade, now_us: int) -> list[object]:
-    """What `ADD` takes."""
+    """Return the parameters of `ADD`."""
     return [
         *(getattr(received, name) for name in trades.COLUMNS),
         *(getattr(stored, name) for name in _STORED),

@@ -1,8 +1,7 @@
-"""trade_gaps: what workers found out about jumps in the trade ids; the key is (venue, symbol,
-id_series, first_id).
+"""trade_gaps: the workers' gap records; the key is (venue, symbol, id_series, first_id).
 
-A worker tells a gap's story in several messages; the newest counts, in whatever order they come. What is missing in
-the table itself is in missing_trades: this one says why.
+A gap has several records, of which the newest counts, in any order of arrival. The missing ids of the table itself are
+in missing_trades; this table has the reasons.
 """
 
 from typing import Final
@@ -31,11 +30,11 @@ FROM trade_gaps AS g LEFT JOIN high_water_marks AS m ON m.table_name = 'trades' 
 WHERE g.missing <> '[]'::jsonb AND (m.first_id IS NULL OR g.first_id < m.first_id OR g.last_id > m.last_id)
     AND (%(venue)s::text IS NULL OR g.venue = %(venue)s) AND (%(symbol)s::text IS NULL OR g.symbol = %(symbol)s)
 """
-"""Gaps that reach beyond what is stored: missing_trades has only what lies inside."""
+"""Select gaps outside the stored span, which are not in missing_trades."""
 
 
 def parameters(gap: Gap) -> dict[str, object]:
-    """What `MERGE` takes; ranges as JSON, [[first, last], …]."""
+    """Return the parameters of `MERGE`; ranges as JSON, [[first, last], …]."""
     fields = {name: getattr(gap, name) for name in COLUMNS}
     return {
         **fields,

@@ -1,4 +1,4 @@
-"""trades: one row a trade; the key is (venue, symbol, id_series, trade_id)."""
+"""trades: one row per trade; the key is (venue, symbol, id_series, trade_id)."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,11 +20,11 @@ STORED: Final = """
 SELECT trade_id, price, qty, buyer_is_maker, trade_time_us FROM trades
 WHERE venue = %s AND symbol = %s AND id_series = %s AND trade_id = ANY(%s)
 """
-"""The content of some ids that are in the table."""
+"""Select the content of the given ids that are in the table."""
 
 
 def stored(key: Key, row: Sequence[Any]) -> Trade:
-    """A row of `STORED` as a trade; of its fields only those of its content mean something."""
+    """Return a row of `STORED` as a trade; only the fields of its content are set."""
     venue, symbol, id_series = key
     trade_id, price, qty, buyer_is_maker, trade_time_us = row
     return Trade(
@@ -33,7 +33,7 @@ def stored(key: Key, row: Sequence[Any]) -> Trade:
 
 
 def copy_text(key: Key, trades: Sequence[Trade]) -> str:
-    """The rows of one symbol in COPY's text format."""
+    """Return the rows of one symbol in COPY's text format."""
     names, null = text.prefix(*key), text.NULL
     return "".join(
         [
