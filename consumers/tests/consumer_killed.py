@@ -1,4 +1,4 @@
-"""A consumer that kills itself: ``python consumer_killed.py POINT N`` at the Nth time it comes to POINT."""
+"""A consumer that kills itself at a failpoint: ``python consumer_killed.py POINT N``, the Nth time it reaches POINT."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Messages for the tests, and how to make many of them."""
+"""Messages for the tests, and Hypothesis strategies for many of them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ BEGIN_US = 1_723_161_600_000_000
 
 
 def trade(trade_id: int, symbol: str = "BTCUSDT", **fields: Any) -> Trade:
-    """A trade whose content follows from its id, half a second after the one before."""
+    """Return a trade with content derived from its id, half a second after the previous one."""
     time_us = BEGIN_US + trade_id * 500_000
     return Trade(
         **{
@@ -30,7 +30,7 @@ def trade(trade_id: int, symbol: str = "BTCUSDT", **fields: Any) -> Trade:
 
 
 def quote(update_id: int, symbol: str = "BTCUSDT", **fields: Any) -> BookTicker:
-    """A quote whose content follows from its id."""
+    """Return a quote with content derived from its id."""
     return BookTicker(
         **{
             "venue": "binance_us",
@@ -54,7 +54,7 @@ def record(
     partition: int = 0,
     leader_epoch: int = 0,
 ) -> Record:
-    """A record as librdkafka hands it out."""
+    """A record as librdkafka returns it."""
     raw = isinstance(message, bytes)
     return Record(
         topic=topic,
@@ -73,4 +73,4 @@ def record(
 ids = st.integers(0, 60)
 id_lists = st.lists(ids, min_size=1, max_size=40)
 batches_of_ids = st.lists(id_lists, min_size=1, max_size=6)
-"""What several batches bring of one symbol: any order, any repeats."""
+"""Trade ids of several batches of one symbol, in any order, with any duplicates."""

@@ -1,4 +1,4 @@
-"""The plain definition of what must be stored and named, as SQL over a log of all that was published.
+"""The definition of what must be stored and reported, in SQL over a log of all published messages.
 
 Tables of the oracle's own, filled by who publishes; `trades`, `book_tickers`, `candles_1m` are read as a reader does.
 
@@ -70,7 +70,7 @@ _OLD: Final = """(
         SELECT limit_us FROM oracle.limits AS l WHERE l.symbol = m.symbol
     ) - 3600000000
 )"""
-"""Both sides are older than the limit, by an hour: then what is between them is."""
+"""Both adjacent trades are older than the limit by an hour: then the ids between them have expired."""
 
 _REJECTED: Final = "EXISTS (SELECT 1 FROM oracle.rejected AS r WHERE r.symbol = m.symbol AND r.id = m.id)"
 _ABSENT: Final = "EXISTS (SELECT 1 FROM oracle.absent AS a WHERE a.symbol = m.symbol AND a.id = m.id)"
@@ -78,7 +78,7 @@ _OLD_WHEN_REJECTED: Final = """EXISTS (
     SELECT 1 FROM oracle.rejected AS r
     WHERE r.symbol = m.symbol AND r.id = m.id AND r.now_us < (SELECT us FROM oracle.highest_limit)
 )"""
-"""Rejected before the limit, so older than it; its dead letter may be gone."""
+"""Rejected before the limit, so older than it; its dead letter may have been deleted."""
 
 _MISSING: Final = f"""
 SELECT m.symbol, m.id FROM oracle.missing AS m WHERE CASE
@@ -97,10 +97,10 @@ NAMED: Final = {
             OR (oracle.can_be(m.after_us, %(now)s) AND m.after_us >= %(since)s))
     """,
 }
-"""Ids that the audit must name, those that it may, and those that it must also when asked from a time on."""
+"""Ids that the audit must report, those that it may, and those that it must also report from a given time."""
 
 CHECKS: Final = {
-    # A trade that was published and is not older than any limit since, or whose time cannot be, is in the table.
+    # A published trade that is not older than any later limit, or has an impossible time, is in the table.
     "lost": """
         SELECT p.symbol, p.id, p.time_us, p.limit_us FROM oracle.trades AS p
         WHERE (p.time_us >= p.limit_us OR p.time_us < 1230768000000000)
@@ -109,7 +109,7 @@ CHECKS: Final = {
                 WHERE t.symbol = p.symbol AND t.trade_id = p.id AND t.trade_time_us = p.time_us
             )
     """,
-    # Nothing is in the table that was not published so.
+    # Every row of the table was published with the same content.
     "invented": """
         SELECT t.symbol, t.trade_id FROM trades AS t
         WHERE NOT EXISTS (
@@ -117,7 +117,7 @@ CHECKS: Final = {
             WHERE p.symbol = t.symbol AND p.id = t.trade_id AND p.time_us = t.trade_time_us
         )
     """,
-    # After a whole run nothing old is left, but for the newest row of a symbol.
+    # After a complete run no old rows remain, except for the newest row of a symbol.
     "left": """
         SELECT t.symbol, t.trade_id, t.trade_time_us FROM trades AS t
         WHERE t.trade_time_us >= 1230768000000000 AND t.trade_time_us < (
@@ -125,7 +125,7 @@ CHECKS: Final = {
             )
             AND t.trade_id < (SELECT max(id) FROM oracle.trades AS p WHERE p.symbol = t.symbol)
     """,
-    # Each trade counts in its minute's candle once, whatever was deleted, read again or rebuilt since.
+    # Each trade counts once in its minute's candle, whatever was deleted, reread or rebuilt since.
     "candles": """
         WITH expected AS (
             SELECT symbol, time_us - time_us %% 60000000 AS open_us, count(*), min(id) AS first, max(id) AS last
@@ -140,7 +140,7 @@ CHECKS: Final = {
         SELECT * FROM differing WHERE open_us < 1230768000000000 OR open_us >= coalesce(
             (SELECT max(before_us) FROM oracle.runs WHERE table_name = 'candles_1m'), 0)
     """,
-    # A quote that is older than the limit in force when it came late need not be stored.
+    # A late quote that was older than the limit of its time need not be stored.
     "quotes lost": """
         SELECT p.symbol, p.id, p.time_us FROM oracle.published AS p
         WHERE kind = 'q' AND (p.time_us < 1230768000000000 OR p.time_us >= coalesce((
@@ -159,8 +159,8 @@ CHECKS: Final = {
             WHERE p.kind = 'q' AND p.symbol = b.symbol AND p.id = b.update_id AND p.time_us = b.received_time_us
         )
     """,
-    # What the venue has, younger than the limit and inside what was published, is in the table or named; but for what
-    # lies between two trades that are old.
+    # Trades of the venue, younger than the limit and inside the published ids, are stored or reported; except those
+    # between two old trades.
     "not complete": """
         SELECT v.symbol, v.id, v.time_us FROM oracle.market AS v
         JOIN oracle.missing AS m ON m.symbol = v.symbol AND m.id = v.id AND NOT m.is_outside

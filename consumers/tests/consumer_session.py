@@ -1,4 +1,4 @@
-"""What the loop is to a writer, without Kafka: for tests of what happens in the database."""
+"""A session with a writer, without Kafka, for tests of the database side."""
 
 import random
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Message = Trade | BookTicker | bytes
 
 
 class Session:
-    """What the loop is to a writer: claims, loads, plans, hands over; one partition a topic."""
+    """The loop's use of a writer: acquires leases, loads, plans, submits; one partition per topic."""
 
     def __init__(
         self, url: str, name: str = "me", partition: int = 0, group: str = "group", **options: Any
@@ -43,7 +43,7 @@ class Session:
         return {(topic, self.partition): offset for topic, offset in self.next.items()}
 
     def batch(self, messages: Sequence[Message]) -> Batch:
-        """`messages` as the records that follow what is stored."""
+        """Return `messages` as the records after the stored offset."""
         offsets, records = dict(self.next), []
         for message in messages:
             topic = "book" if isinstance(message, BookTicker) else "trades"

@@ -1,4 +1,4 @@
-"""What the integration tests share: waiting, reading tables, a consumer process."""
+"""Shared by the integration tests: waiting, reading tables, a consumer process."""
 
 import json
 import os
@@ -25,7 +25,7 @@ producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
 print(f"{broker.host}:{broker.port}", flush=True)
 sys.stdin.read()
 """
-"""Prints the address of a mock cluster, which lives until standard input ends."""
+"""Script that prints the address of a mock cluster, which runs until standard input is closed."""
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -84,7 +84,7 @@ class Consumer:
 
 
 def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is stored, but for who owns what and when it was noted."""
+    """Return all stored rows, without owners and recording times."""
     return {
         "trades": rows(url, "SELECT * FROM trades ORDER BY venue, symbol, id_series, trade_id"),
         "book_tickers": rows(url, "SELECT * FROM book_tickers ORDER BY venue, symbol, id_series, update_id"),
@@ -111,13 +111,13 @@ DERIVED_CANDLES = """
         min(trade_id) AS first_trade_id, max(trade_id) AS last_trade_id, id_series
     FROM trades GROUP BY venue, symbol, 3, id_series
 """
-"""Candles as the SQL aggregate of the rows says."""
+"""Candles as the SQL aggregate of the rows."""
 
 CANDLES_DIFFER = f"""
 WITH derived AS ({DERIVED_CANDLES})
 (TABLE derived EXCEPT ALL TABLE candles_1m) UNION ALL (TABLE candles_1m EXCEPT ALL TABLE derived)
 """
-"""Candles that are not what the SQL aggregate of the rows says; none when all is well."""
+"""Candles that differ from the SQL aggregate of the rows; none expected."""
 
 MARKS_DIFFER = """
 WITH kept AS (
@@ -136,7 +136,7 @@ WHERE m.row_count - m.deleted IS DISTINCT FROM k.rows
     OR k.first_id < m.first_id OR k.last_id > m.last_id
     OR (m.deleted = 0 AND (k.first_id, k.last_id) IS DISTINCT FROM (m.first_id, m.last_id))
 """
-"""Marks that do not say how many rows there are and were, and between which ids; and rows without a mark."""
+"""High-water marks with a wrong row count or id range, and rows without a mark."""
 
 MISSING_DIFFER = """
 WITH derived AS (
@@ -156,7 +156,7 @@ UNION ALL
 SELECT h.* FROM held AS h JOIN trades AS t USING (venue, symbol, id_series)
 WHERE t.trade_id BETWEEN h.first_id AND h.last_id
 """
-"""Missing ranges that are not what the rows of a symbol leave out, where none were deleted; and that hold a row."""
+"""Missing ranges that differ from the ids without rows, where none were deleted; and ranges that contain a row."""
 
 TOPS_DIFFER = """
 WITH derived AS (
@@ -167,7 +167,7 @@ WITH derived AS (
 
 
 def differences(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Where what is derived is not what the rows say: {} when all is well."""
+    """Return the derived rows that are inconsistent with the rows; {} expected."""
     queries = {
         "candles": CANDLES_DIFFER, "marks": MARKS_DIFFER, "missing": MISSING_DIFFER, "tops": TOPS_DIFFER
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A refused user or password is an error at once; whatever may still come up is waited for."""
+"""A rejected user or password is an error at once; other failures are retried until the deadline."""
 
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -17,17 +17,17 @@ from marketfeed_simtest.postgres_server import Postgres
 pytestmark = pytest.mark.integration
 
 LONG_SECONDS = 3600.0
-"""Of the deadline: a test that waited for it would not end."""
+"""Deadline of the wait: a test that waits for it times out."""
 
 
 @pytest.fixture(scope="module")
 def guarded(postgres: Postgres) -> Iterator[Callable[..., str]]:
-    """The URL of a role, let in as the words for pg_hba.conf say."""
+    """Return the URL of a role with the given pg_hba.conf entries."""
     file = postgres.folder / "data" / "pg_hba.conf"
     original = file.read_text()
 
     def loaded() -> object:
-        with psycopg.connect(postgres.url()) as new_session:  # which has the postmaster's time
+        with psycopg.connect(postgres.url()) as new_session:  # has the postmaster's start time
             return new_session.execute("SELECT pg_conf_load_time()").fetchone()
 
     def allow(text: str) -> None:
@@ -63,10 +63,10 @@ def guarded(postgres: Postgres) -> Iterator[Callable[..., str]]:
     ],
     ids=["SCRAM", "as it is", "no password", "SCRAM of nobody", "nobody", "no LOGIN", "pg_hba.conf"],
 )
-def test_database_that_refuses_who_we_are_is_told_at_once(
+def test_authentication_failure_ends_the_wait_at_once(
     guarded: Callable[..., str], method: str, password: str, login: str, known: bool, words: str
 ) -> None:
-    """It was waited for until START_DEADLINE_SECONDS, and then advised to raise them."""
+    """Regression: it waited until START_DEADLINE_SECONDS and then recommended to raise it."""
     url = guarded(method, password, login=login, known=known)
     with pytest.raises(StartupError) as refused, connections.wait_for_database(url, LONG_SECONDS):
         pass
@@ -78,7 +78,7 @@ def test_database_that_refuses_who_we_are_is_told_at_once(
     assert "wrong-one" not in line
 
 
-def test_database_that_lets_us_in_or_does_not_exist_or_answer_refuses_nobody(
+def test_authentication_error_is_empty_for_other_failures(
     guarded: Callable[..., str], postgres: Postgres
 ) -> None:
     url = guarded("scram-sha-256", "right")

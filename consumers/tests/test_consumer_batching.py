@@ -1,4 +1,4 @@
-"""When a batch is stored: full, old enough, or caught up and lingered."""
+"""A batch is due when it is full, old enough, or caught up and lingered."""
 
 from dataclasses import replace
 
@@ -34,8 +34,8 @@ def test_batch_is_due(fill: BatchFill, due: bool) -> None:
     assert is_due(fill, BOUNDS) is due
 
 
-def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
-    """A stop waited for as long as BATCH_LINGER_MS, a minute at most."""
+def test_batch_wait_is_the_remaining_linger_time_and_bounded() -> None:
+    """Regression: a stop waited for BATCH_LINGER_MS, up to a minute."""
     assert wait_seconds(LINGERING, BOUNDS, IDLE_SECONDS) == pytest.approx(0.1)
     assert wait_seconds(replace(LINGERING, age_seconds=2.0), BOUNDS, IDLE_SECONDS) == 0.0
     long = BatchLimits(max_rows=100, max_seconds=60.0, linger_seconds=60.0)
@@ -44,7 +44,7 @@ def test_batch_wait_is_what_is_left_of_the_linger_and_never_long() -> None:
 
 
 @given(st.integers(1, 5_000), st.floats(0.0001, 0.1), st.floats(0.05, 10.0))
-def test_pace_finds_a_size_that_the_timeout_allows_and_no_more_than_halves_it(
+def test_batch_row_limit_converges_to_a_size_within_the_timeout(
     max_rows: int, seconds_a_row: float, timeout_seconds: float
 ) -> None:
     pace = RowLimit(max_rows)
@@ -62,14 +62,14 @@ def test_pace_finds_a_size_that_the_timeout_allows_and_no_more_than_halves_it(
 
 
 class Fed(Reader):
-    """A reader into whose batch records are put by hand; its client is connected to nothing."""
+    """Return a reader with a client that is not connected; the test adds records to its batch."""
 
     def feed(self, *records: Record) -> None:
         self._take(records)
 
 
 @pytest.mark.parametrize(("linger_ms", "due"), [("0", True), ("60000", False)])
-def test_batch_lingers_for_as_long_as_batch_linger_ms_says(linger_ms: str, due: bool) -> None:
+def test_batch_lingers_for_batch_linger_ms(linger_ms: str, due: bool) -> None:
     environment = {
         "DATABASE_URL": "postgresql://nobody@localhost/none",
         "KAFKA_BROKER": "127.0.0.1:1",

@@ -1,4 +1,4 @@
-"""Candles and the arithmetic under them are exact."""
+"""Candles and their arithmetic are exact."""
 
 from collections import defaultdict
 from decimal import Context, Decimal
@@ -20,7 +20,7 @@ numbers = st.one_of(st.lists(plain, min_size=1), st.lists(eight, min_size=1))
 
 
 @given(numbers)
-def test_scaled_numbers_are_the_same_numbers(texts: list[str]) -> None:
+def test_decimals_scaled_numbers_are_equal(texts: list[str]) -> None:
     values, scale = decimals.scaled(texts)
     assert [exact.scaleb(Decimal(value), -scale) for value in values] == [Decimal(text) for text in texts]
     assert [Decimal(decimals.text(value, scale)) for value in values] == [Decimal(text) for text in texts]
@@ -36,13 +36,13 @@ def test_scaled_numbers_are_the_same_numbers(texts: list[str]) -> None:
         (["12345678", "1.5"], ([123456780, 15], 1)),
     ],
 )
-def test_scaled_cases(texts: list[str], expected: tuple[list[int], int]) -> None:
+def test_decimals_scaled_cases(texts: list[str], expected: tuple[list[int], int]) -> None:
     assert decimals.scaled(texts) == expected
 
 
 @st.composite
 def trades(draw: st.DrawFn) -> list[Trade]:
-    """Trades of one symbol over some minutes, ascending by id but not by time."""
+    """Return trades of one symbol over some minutes, ascending by id but not by time."""
     strategy = draw(st.sampled_from([plain, eight]))
     return [
         trade(
@@ -88,7 +88,7 @@ def as_plain(candle: Candle) -> Plain:
 
 
 @given(trades())
-def test_a_candle_is_what_its_definition_says_to_the_last_digit(group: list[Trade]) -> None:
+def test_candle_equals_its_definition_exactly(group: list[Trade]) -> None:
     minutes: defaultdict[int, list[Trade]] = defaultdict(list)
     for one in group:
         minutes[one.trade_time_us // MINUTE_US * MINUTE_US].append(one)

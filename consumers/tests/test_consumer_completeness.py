@@ -117,7 +117,7 @@ def resolved_ranges(**tables: list[tuple[object, ...]]) -> list[tuple[int, int, 
 def reported(
     *missing: tuple[int, int], stored: tuple[int, int] | None = (100, 200), young: bool = True
 ) -> object:
-    """A gap that a worker reports; the trades on either side of what is stored are young or expired."""
+    """A reported gap; the trades at the ends of the stored span are young or expired."""
     us = NOW_US - 1 if young else EARLIEST_US
     return ("v", "S", 0, missing, *(stored or (None, None)), us, us, us, us)
 
@@ -140,13 +140,13 @@ def reported(
         pytest.param([reported((10, 99), young=False)], [(10, 99, "expired")], id="older than is kept"),
     ],
 )  # fmt: skip
-def test_what_workers_report_missing_beyond_what_is_stored_is_missing(
+def test_figures_include_reported_gaps_outside_the_stored_span(
     tables: list[tuple[object, ...]], expected: list[tuple[int, int, str]]
 ) -> None:
     assert resolved_ranges(marks=[("v", "S", 0, 100, 200)], reported=tables) == expected
 
 
-def test_an_id_that_is_reported_and_rejected_or_proven_absent_counts_once() -> None:
+def test_figures_count_a_reported_and_rejected_or_absent_id_once() -> None:
     assert resolved_ranges(
         marks=[("v", "S", 0, 100, 200)],
         reported=[reported((10, 20))],
@@ -162,10 +162,10 @@ def test_an_id_that_is_reported_and_rejected_or_proven_absent_counts_once() -> N
 
 
 @pytest.mark.integration
-def test_a_gap_before_the_first_stored_trade_is_in_the_audit_and_its_figures(
+def test_audit_and_figures_include_a_gap_before_the_first_stored_trade(
     session: Callable[..., Session], database: str
 ) -> None:
-    """As when BACKFILL_FROM asks for trades that REST does not give: nothing below the first one is ever stored."""
+    """As with BACKFILL_FROM for trades that REST does not return: nothing below the first one is ever stored."""
     gap = Gap(
         venue="binance_us", symbol="BTCUSDT", first_id=3, last_id=9, state="unresolved", missing=[(3, 9)], absent=[],
         proof="", detected_time_us=trade(10).trade_time_us, updated_time_us=trade(10).trade_time_us,
@@ -197,7 +197,7 @@ GAP = (
 
 
 @pytest.mark.integration
-def test_figures_are_read_from_the_ledger(session: Callable[..., Session], database: str) -> None:
+def test_figures_are_computed_without_reading_rows(session: Callable[..., Session], database: str) -> None:
     session().write(*(trade(i) for i in (1, 2, 3, 6, 7, 10)), *(trade(i, "ETHUSDT") for i in range(40, 90)))
     with psycopg.connect(database) as other:
         other.execute(GAP)
@@ -221,8 +221,10 @@ def taken(auditor: Auditor) -> list[completeness.Figures]:
 
 
 @pytest.mark.integration
-def test_figures_never_end_a_writers_transaction(session: Callable[..., Session], database: str) -> None:
-    """Taken without a pause while a consumer stores: no attempt of the consumer fails."""
+def test_figures_cause_no_serialization_failure_of_a_writer(
+    session: Callable[..., Session], database: str
+) -> None:
+    """Audits without a pause while a consumer stores: no transaction of the consumer fails."""
     mine = session()
     with Auditor(database, 0.001, lambda: True) as auditor:
         for start in range(0, 3000, 30):
@@ -234,7 +236,7 @@ def test_figures_never_end_a_writers_transaction(session: Callable[..., Session]
 
 
 @pytest.mark.integration
-def test_figures_that_cannot_be_taken_are_counted_and_tried_again(database: str) -> None:
+def test_figures_that_fail_are_counted_and_retried(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("ALTER TABLE high_water_marks RENAME TO away")
         with capture_logs() as lines, Auditor(database, 0.01, lambda: True) as auditor:
@@ -246,8 +248,8 @@ def test_figures_that_cannot_be_taken_are_counted_and_tried_again(database: str)
 
 
 @pytest.mark.integration
-def test_a_stop_does_not_wait_for_the_database(postgres: Server) -> None:
-    """A question that the database does not answer is taken back."""
+def test_auditor_stop_cancels_a_running_query(postgres: Server) -> None:
+    """A query without a response is cancelled."""
     database = postgres.new_database()
     schema.migrate(database, 10)
     with psycopg.connect(database) as other:
@@ -259,10 +261,8 @@ def test_a_stop_does_not_wait_for_the_database(postgres: Server) -> None:
 
 
 @pytest.mark.integration
-def test_a_stop_does_not_wait_for_a_server_that_answers_nothing_any_more(
-    database: str, proxy: Proxy, proxied: str
-) -> None:
-    """Also taking a question back is one that can stay without an answer."""
+def test_auditor_stop_does_not_wait_for_a_frozen_server(database: str, proxy: Proxy, proxied: str) -> None:
+    """The cancel request, too, may get no response."""
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE high_water_marks")
         with Auditor(proxied, 0.01, lambda: True):
@@ -279,8 +279,8 @@ PREFIX = "marketfeed_consumer_audit_"
 
 
 @pytest.mark.integration
-def test_one_process_of_a_group_shows_the_figures(start, publish, topic, database):
-    """The owner of the trades' first partition; when it is gone, whoever gets that partition."""
+def test_figures_are_exported_by_one_process_of_a_group(start, publish, topic, database):
+    """The owner of the trades' first partition; after its end, the next owner of that partition."""
     symbols = [f"SYM{i}" for i in range(12)]
     publish(topic, *(trade(i, symbol) for i in range(50) if i != 7 for symbol in symbols))
     options = {"AUDIT_INTERVAL_SECONDS": "0.2", "KAFKA_SESSION_TIMEOUT_MS": "4000", "CONSUMER_TOPICS": topic}

@@ -1,4 +1,4 @@
-"""What the wire lets through at its edges is stored as it is, counted once, audited, rebuilt and shown."""
+"""Values at the bounds of the wire format are stored unchanged, counted once, audited, rebuilt and shown."""
 
 import random
 from collections.abc import Callable
@@ -37,7 +37,7 @@ LONG = "9" * 31 + "." + "9" * 32
 rng = random.Random(1)  # noqa: S311 - jitter
 
 
-def test_names_of_any_characters_are_names(session: Callable[..., Session], database: str) -> None:
+def test_extremes_names_of_any_characters_are_stored(session: Callable[..., Session], database: str) -> None:
     mine = session()
     for turn in range(2):
         mine.write(
@@ -59,7 +59,7 @@ def test_names_of_any_characters_are_names(session: Callable[..., Session], data
     ],
 )
 @pytest.mark.parametrize("times", [[0], [MAX_ID // 1000, 0, 1], [MAX_TIME_US]])
-def test_ids_times_and_numbers_at_their_edges(
+def test_extremes_ids_times_and_numbers_at_their_bounds_are_stored(
     session: Callable[..., Session], database: str, ids: list[int], times: list[int]
 ) -> None:
     mine = session()
@@ -106,14 +106,14 @@ def test_ids_times_and_numbers_at_their_edges(
 
 
 @pytest.mark.parametrize("time_us", [MAX_TIME_US, MAX_TIME_US + 1, 2**62, MAX_ID])
-def test_no_time_makes_a_view_unusable(session: Callable[..., Session], database: str, time_us: int) -> None:
-    """The database itself cannot show the largest number as a time, and Python nothing after the year 9999."""
+def test_extremes_no_time_breaks_a_view(session: Callable[..., Session], database: str, time_us: int) -> None:
+    """The database cannot show the largest number as a time, and Python no time after the year 9999."""
     session().write(trade(1), trade(2, trade_time_us=time_us), quote(1), quote(2, received_time_us=time_us))
     assert stored(database, "dead_letters") == (0 if time_us == MAX_TIME_US else 2)
     views = rows(database, "SELECT table_name FROM information_schema.views WHERE table_schema = 'public'")
     assert len(views) >= 6
     with _connected(database) as connection:
-        connection.execute("SET TIME ZONE 'Pacific/Kiritimati'")  # the first to have the new year
+        connection.execute("SET TIME ZONE 'Pacific/Kiritimati'")  # the first time zone of a new year
         for (view,) in views:
             assert connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(view))).fetchall()
 

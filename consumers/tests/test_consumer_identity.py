@@ -1,4 +1,4 @@
-"""A message whose id is stored is a duplicate only if it says the same; otherwise it is a conflict, and kept.
+"""A message with a stored id is a duplicate only with the same content; otherwise it is a conflict, and stored.
 
 Trades are compared by time, price, quantity and side, numbers by value; quotes by prices and quantities. Ids of another
 series are other ids.
@@ -42,7 +42,7 @@ ONE = trade(3, trade_time_us=BEGIN_US + 1_500_123)
 
 
 def outcome(result: Any) -> tuple[int, int, int, int]:
-    """Rows, duplicates, conflicts, unverifiable of what was written."""
+    """Return the rows, duplicates, conflicts and unverifiable messages of a result."""
     written = result.written
     return (
         sum(written.inserted.values()),
@@ -71,11 +71,11 @@ def test_identity_copy_with_the_same_content_is_a_duplicate(session: Callable[..
 def test_identity_copy_with_other_content_is_a_conflict(
     session: Callable[..., Session], database: str, fields
 ) -> None:
-    """In one batch, in the next, and in a process that was started again; the stored row stays as it is."""
+    """In one batch, in the next, and after a restart; the stored row does not change."""
     mine = session()
     assert outcome(mine.write(ONE, retry_conflicts(**fields))) == (1, 0, 1, 0)
     assert outcome(mine.write(retry_conflicts(**fields))) == (0, 0, 1, 0)
-    mine.acquire_leases()  # knows nothing of what it stored
+    mine.acquire_leases()  # with empty stored ranges
     assert outcome(mine.write(retry_conflicts(**fields), trade(9), retry_conflicts(**fields))) == (1, 0, 2, 0)
     kept = "SELECT price, qty, buyer_is_maker, trade_time_us, messages FROM trade_conflicts"
     ((price, qty, side, time_us, messages),) = rows(database, kept)
@@ -89,7 +89,7 @@ def test_identity_copy_with_other_content_is_a_conflict(
 
 
 @pytest.mark.integration
-def test_identity_old_trade_repeated_after_many_others(session: Callable[..., Session]) -> None:
+def test_identity_duplicate_of_an_old_trade_is_looked_up(session: Callable[..., Session]) -> None:
     mine = session()
     mine.write(*(trade(i) for i in range(1000)))
     recent = RecentTrades(100)
@@ -101,7 +101,7 @@ def test_identity_old_trade_repeated_after_many_others(session: Callable[..., Se
 
 
 @pytest.mark.integration
-def test_identity_repeat_of_an_expired_row_is_unverifiable(
+def test_identity_duplicate_of_an_expired_row_is_unverifiable(
     session: Callable[..., Session], database: str
 ) -> None:
     mine = session()
@@ -124,10 +124,10 @@ def test_identity_quote_with_other_prices_is_a_conflict(
 
 
 @pytest.mark.integration
-def test_identity_quotes_of_one_batch_are_compared_with_what_is_stored(
+def test_identity_quotes_of_one_batch_are_compared_with_stored_rows(
     session: Callable[..., Session], database: str
 ) -> None:
-    """Found by a session in virtual time: the first of a batch is not what is stored, where its id was seen before."""
+    """Regression of a session in virtual time: the first of a batch may differ from the stored row of its id."""
     mine = session()
     mine.write(quote(5), quote(6))
     twice = [quote(5, bid_qty="9"), quote(5, bid_qty="9"), quote(6, bid_qty="9"), quote(6)]
@@ -137,8 +137,8 @@ def test_identity_quotes_of_one_batch_are_compared_with_what_is_stored(
 
 
 @pytest.mark.integration
-def test_identity_series_are_other_ids(session: Callable[..., Session], database: str) -> None:
-    """Two series of one symbol in one batch: each has its own rows, mark, missing ranges and candles."""
+def test_identity_includes_the_id_series(session: Callable[..., Session], database: str) -> None:
+    """Two series of one symbol in one batch: each has its own rows, high-water mark, missing ranges and candles."""
     mine = session()
     first = [trade(i) for i in range(100, 120) if i != 107]
     second = [trade(i, id_series=1, price="2") for i in range(90, 130) if i != 111]
@@ -169,7 +169,7 @@ def test_identity_recent_trades_are_bounded() -> None:
     assert recent.held(key, everything) == {}
 
 
-def test_identity_conflicts_are_logged_once_an_episode() -> None:
+def test_identity_conflicts_are_logged_once_per_episode() -> None:
     now = [0.0]
     conflicts = ConflictLog(lambda: now[0])
     with capture_logs() as logged:
@@ -196,10 +196,10 @@ sent = st.lists(
 
 
 @given(sent, st.lists(st.integers(1, 9)), st.integers(1, 30))
-def test_identity_any_interleaving_is_told_by_the_plain_definition(
+def test_identity_of_trades_matches_the_definition_in_any_interleaving(
     trades: list[Trade], sizes: list[int], most: int
 ) -> None:
-    """The first message of an id is stored; each later one is a duplicate where it says the same, else a conflict."""
+    """The first message of an id is stored; a later one with the same content is a duplicate, any other a conflict."""
     recent, known, stored = RecentTrades(most), dict[RangesKey, Any](), dict[tuple[int, int], Trade]()
     duplicates, conflicts = 0, 0
     rng = random.Random(len(trades))  # noqa: S311 - when a process starts again
@@ -240,7 +240,7 @@ def test_identity_any_interleaving_is_told_by_the_plain_definition(
     st.lists(st.integers(1, 9)),
     st.booleans(),
 )
-def test_identity_any_interleaving_of_quotes_is_told_by_the_plain_definition(
+def test_identity_of_quotes_matches_the_definition_in_any_interleaving(
     quotes: list[BookTicker], sizes: list[int], verify_rows: bool
 ) -> None:
     known, stored = dict[RangesKey, Any](), dict[int, BookTicker]()
@@ -274,7 +274,7 @@ def test_identity_any_interleaving_of_quotes_is_told_by_the_plain_definition(
 
 
 @pytest.mark.integration
-def test_identity_conflicts_are_named_by_the_audit(session: Callable[..., Session], database: str) -> None:
+def test_identity_conflicts_are_reported_by_the_audit(session: Callable[..., Session], database: str) -> None:
     mine = session()
     mine.write(
         trade(1), trade(2), trade(2, price="1"), quote(1), quote(1, bid_qty="7"), trade(1, id_series=1)

@@ -1,4 +1,4 @@
-"""Retention and audit against their plain definition, under generated interleavings; see consumer_interleavings.py.
+"""Retention and audit compared with their definition, in generated interleavings; see consumer_interleavings.py.
 
 `make retention-check RUNS=10000 SEED=1` plays as many as one likes. What it is worth was tried by breaking one thing
 at a time: candles rebuilt where rows are gone; one neighbour enough to write a range off; 1970 taken for old; rows
@@ -17,7 +17,7 @@ SIZE = 40
 
 
 @pytest.mark.parametrize(("seed", "small_steps"), [(1, False), (2, True)])
-def test_retention_and_audit_keep_their_definition_in_any_interleaving(
+def test_retention_and_audit_match_their_definition_in_any_interleaving(
     database: str, seed: int, small_steps: bool
 ) -> None:
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The Kafka client takes what the settings allow."""
+"""The Kafka client accepts all valid settings."""
 
 import pytest
 from confluent_kafka import Consumer
@@ -13,7 +13,7 @@ from marketfeed_service.errors import StartupError
 
 
 @pytest.mark.parametrize("session_timeout_ms", ["1000", "45000", "300001", "1800000"])
-def test_the_client_takes_every_session_timeout_that_the_settings_allow(session_timeout_ms: str) -> None:
+def test_kafka_client_accepts_every_session_timeout_of_the_settings(session_timeout_ms: str) -> None:
     environment = {
         "DATABASE_URL": "postgresql://nobody@localhost/none",
         "KAFKA_BROKER": "localhost:1",
@@ -24,21 +24,21 @@ def test_the_client_takes_every_session_timeout_that_the_settings_allow(session_
     Consumer(consumer_config(read, lambda _: None)).close()
 
 
-def test_a_rebalance_that_uses_all_its_time_is_neither_stuck_nor_too_long_for_kafka() -> None:
+def test_rebalance_of_maximum_duration_is_within_liveness_and_max_poll_interval() -> None:
     allowed = ConsumerSettings.model_fields["drain_deadline_seconds"].metadata
     (longest_seconds,) = (one.le for one in allowed if hasattr(one, "le"))
     assert longest_seconds < service._STUCK_SECONDS
     assert longest_seconds + group_member._ACQUIRE_SECONDS < admin_requests.MAX_POLL_INTERVAL_MS / 1000
 
 
-def test_the_client_writes_to_the_log_that_is_limited() -> None:
+def test_kafka_client_logs_through_the_limited_handler() -> None:
     environment = {"DATABASE_URL": "postgresql://nobody@localhost/none"}
     config = consumer_config(settings.read(ConsumerSettings, environment), lambda _: None)
 
     assert config["logger"].name == "librdkafka"
 
 
-def test_a_broker_that_does_not_answer_for_the_topics_ids_is_one_line(
+def test_topic_ids_without_a_response_are_a_one_line_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admin_requests, "_DESCRIBE_SECONDS", 0.2)

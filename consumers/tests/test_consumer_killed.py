@@ -1,4 +1,4 @@
-"""The real process, killed by SIGKILL at every named point between two of its steps, in an order that a seed decides.
+"""The real process, killed by SIGKILL at every failpoint, in an order drawn from a seed.
 
 Each seed: trades of three symbols with holes, repeats, a late backfill and junk, and quotes; a consumer that kills
 itself at the first to fourth time it comes to a point, another one after it, until each point has had its turn; then
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 FIRST_SEED = int(os.environ.get("MARKETFEED_CHAOS_FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("MARKETFEED_CHAOS_SEEDS", "1")))
 SESSION_MS = "6000" if os.environ.get("MARKETFEED_KAFKA_BROKER") else "4000"
-"""The least that Apache Kafka takes; more than the 3 s that the mock broker lets a new group wait for members."""
+"""Apache Kafka's minimum; above the 3 s for which the mock broker delays the first rebalance of a group."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 
 NEXT_OFFSETS = "SELECT sum(next_offset) FROM consumer_offsets"
@@ -38,9 +38,7 @@ SELECT venue, symbol, trade_id, price::text, qty::text, buyer_is_maker, trade_ti
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.timeout(600)
-def test_killed_at_every_point_it_stores_what_was_published_and_nothing_twice(
-    start, publish, topic, database, seed
-):
+def test_killed_at_every_failpoint_stores_each_message_exactly_once(start, publish, topic, database, seed):
     rng = random.Random(seed)  # noqa: S311 - a schedule
     sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in SYMBOLS]
     quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in SYMBOLS[:2]]

@@ -1,4 +1,4 @@
-"""Latencies are counted as one by one, and a quantile is right to within a bucket."""
+"""Latencies are counted exactly, and a quantile is accurate to one bucket."""
 
 from bisect import bisect_left
 
@@ -11,7 +11,7 @@ received = st.lists(st.integers(0, 200_000_000), min_size=1, max_size=50)
 
 
 @given(st.lists(received, min_size=1, max_size=4))
-def test_counts_are_those_of_looking_at_each_row(batches: list[list[int]]) -> None:
+def test_latency_counts_equal_those_of_each_row(batches: list[list[int]]) -> None:
     now = 200_000_000
     histogram = Histogram()
     expected = [0] * (len(BOUNDS_US) + 1)
@@ -25,7 +25,7 @@ def test_counts_are_those_of_looking_at_each_row(batches: list[list[int]]) -> No
 
 
 @given(received)
-def test_a_quantile_is_the_bound_above_the_row_it_names(rows: list[int]) -> None:
+def test_latency_quantile_is_the_upper_bound_of_its_row(rows: list[int]) -> None:
     histogram = Histogram()
     histogram.add(rows, 200_000_000)
     latencies = sorted(200_000_000 - one for one in rows)
@@ -35,14 +35,14 @@ def test_a_quantile_is_the_bound_above_the_row_it_names(rows: list[int]) -> None
     assert bound == BOUNDS_US[min(bisect_left(BOUNDS_US, median), len(BOUNDS_US) - 1)]
 
 
-def test_nothing_has_no_quantile_and_a_clock_that_runs_ahead_counts_as_no_time() -> None:
+def test_latency_without_rows_has_no_quantile_and_negative_latency_counts_as_zero() -> None:
     assert Histogram().quantile_us(0.99) is None
     ahead = Histogram()
     ahead.add([1_000], 0)
     assert ahead.quantile_us(0.5) == BOUNDS_US[0]
 
 
-def test_a_total_is_the_sum_of_its_parts() -> None:
+def test_latency_total_is_the_sum_of_the_histograms() -> None:
     one, other = Histogram(), Histogram()
     one.add([0, 0], 500)
     other.add([0], 5_000_000)

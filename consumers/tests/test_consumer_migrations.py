@@ -1,4 +1,4 @@
-"""The schema's versions.
+"""Migrations of the schema.
 
 - What the release knows are exactly Alembic's steps, in one line.
 - From each released version, with data in its tables: everything is still there and the new things answer.
@@ -29,7 +29,7 @@ VERSIONS = schema.versions()
 HEAD = VERSIONS[-1]
 
 
-def test_the_file_names_tell_the_steps_and_their_order() -> None:
+def test_migration_versions_are_ordered_by_file_name() -> None:
     script = ScriptDirectory.from_config(upgrade.config())
     steps = [step.revision for step in script.walk_revisions()]
     assert steps[::-1] == VERSIONS
@@ -44,8 +44,8 @@ def at_version(url: str, version: str) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("version", VERSIONS[:-1])
-def test_a_released_version_is_brought_up_with_its_data(server, version: str) -> None:
-    """Filled with what a consumer's transactions write, so every table of the old schema holds something."""
+def test_migration_from_a_released_version_keeps_its_data(server, version: str) -> None:
+    """Filled by a consumer's transactions, so that every table of the old schema has rows."""
     url, model = server.new_database(), server.new_database()
     at_version(url, version)
     assert schema.stored_version(url) == version
@@ -77,7 +77,7 @@ def test_a_released_version_is_brought_up_with_its_data(server, version: str) ->
 
 
 def copy_tables(source: str, target: str) -> None:
-    """Copy every row of ours, in the columns that the older schema of `target` has."""
+    """Copy all rows, in the columns of the older schema of `target`."""
     columns = """
         SELECT table_name, array_agg(column_name::text) FROM information_schema.columns
         WHERE table_schema = 'public' AND table_name IN
@@ -104,7 +104,7 @@ def checked(url: str) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("begin", [None, *VERSIONS])
-def test_two_that_migrate_at_once_take_turns(server, begin: str | None) -> None:
+def test_migration_runs_one_at_a_time(server, begin: str | None) -> None:
     url = server.new_database()
     if begin:
         at_version(url, begin)
@@ -116,8 +116,8 @@ def test_two_that_migrate_at_once_take_turns(server, begin: str | None) -> None:
 
 
 @pytest.mark.integration
-def test_a_step_that_is_refused_is_told_in_one_line(postgres) -> None:
-    """Somebody else's view stands where ours would go; once it is away, the same command does it."""
+def test_migration_step_that_fails_is_a_one_line_error(postgres) -> None:
+    """A foreign view has the name of one of the schema; once it is dropped, the same command succeeds."""
     url = postgres.new_database()
     at_version(url, "0001")
     with psycopg.connect(url) as other:
@@ -131,7 +131,7 @@ def test_a_step_that_is_refused_is_told_in_one_line(postgres) -> None:
 
 
 @pytest.mark.integration
-def test_a_user_who_may_not_create_tables_is_told_so(postgres) -> None:
+def test_migration_without_permission_is_a_one_line_error(postgres) -> None:
     url = postgres.new_database()
     role = sql.Identifier(f"reader_{url.split('/')[3].split('?')[0]}")
     with psycopg.connect(url) as other:
@@ -142,7 +142,7 @@ def test_a_user_who_may_not_create_tables_is_told_so(postgres) -> None:
 
 
 @pytest.mark.integration
-def test_a_newer_schema_is_read_on_and_never_taken_back(database: str) -> None:
+def test_migration_leaves_a_newer_schema_unchanged(database: str) -> None:
     with psycopg.connect(database) as other:
         other.execute("UPDATE marketfeed_schema_version SET version_num = '9999'")
     checked(database)
@@ -151,7 +151,7 @@ def test_a_newer_schema_is_read_on_and_never_taken_back(database: str) -> None:
 
 @pytest.mark.integration
 def test_migration_of_a_table_in_use_names_the_holder_and_lets_others_through(postgres) -> None:
-    """It waited without bound or word, and readers and writers queued behind it."""
+    """Regression: it waited without bound and log, and readers and writers queued behind it."""
     url = postgres.new_database()
     at_version(url, "0002")
     holder = psycopg.connect(url, application_name="pg_dump")
@@ -165,7 +165,7 @@ def test_migration_of_a_table_in_use_names_the_holder_and_lets_others_through(po
         migrating = threads.submit(schema.migrate, url, 60)
 
         def told() -> list[dict[str, object]]:
-            reader.execute("SELECT count(*) FROM trade_gaps")  # never waits for longer than the step does
+            reader.execute("SELECT count(*) FROM trade_gaps")  # waits no longer than the step
             return [line for line in logged if line["event"] == "waiting for a lock of the migration"]
 
         (line,) = until(told, "the holder to be named")

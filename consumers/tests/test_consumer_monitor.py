@@ -1,4 +1,4 @@
-"""What Kafka is seen to be while nothing comes of reading: away, back, longer than what is stored."""
+"""The monitor detects unreachable brokers, their return, and lag, while no records arrive."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 class Watched:
-    """A reader and a watch of one topic on the broker at `address`."""
+    """A reader and a monitor of one topic on the broker at `address`."""
 
     def __init__(self, address: str, topic: str) -> None:
         environment = {
@@ -66,10 +66,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Wa
         each.reader.client.close()
 
 
-def test_lag_is_known_while_reading_is_paused(
+def test_monitor_updates_lag_while_partitions_are_paused(
     watched: Callable[[str, str], Watched], broker: str, publish: Callable[..., None], topic: str
 ) -> None:
-    """The lag stood still for as long as the database was away."""
+    """Regression: the lag was frozen while the database was unreachable."""
     publish(topic, trade(1))
     one = watched(broker, topic)
     one.own(dict.fromkeys(one.reader.client.list_topics(topic, 20).topics[topic].partitions, 0))
@@ -83,10 +83,10 @@ def test_lag_is_known_while_reading_is_paused(
     until(lambda: ends() == 8, "the end of the topic to be told")
 
 
-def test_kafka_that_is_frozen_or_gone_is_unreachable_until_it_answers_again(
+def test_monitor_reports_a_frozen_or_stopped_broker_until_it_responds(
     watched: Callable[[str, str], Watched], topic: str
 ) -> None:
-    """A frozen broker was never told of, and what the client remembered of one that was gone passed for an answer."""
+    """Regression: a frozen broker was never reported, and cached metadata of a stopped one counted as a response."""
     process = subprocess.Popen(
         [sys.executable, "-c", BROKER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""Batches in flight when one is dropped, or time is up: none behind it is stored without it, and nothing hangs."""
+"""Batches in flight when one is dropped or at a deadline: none behind it is stored without it, and nothing hangs."""
 
 import math
 import threading
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.integration
 
 
 class Rewound(Reader):
-    """Notes where it is told to go back to; from then on the database is well and there is time again.
+    """Records the rewind positions; afterwards the database is reachable and the deadline is extended.
 
     `when_paused` is called once reading is paused.
     """
@@ -65,7 +65,7 @@ OFFSETS = 'SELECT next_offset FROM consumer_offsets ORDER BY "partition"'
 
 @dataclass
 class Rig:
-    """A loop's parts, with the first two partitions of a topic claimed."""
+    """The parts of a loop, with leases of the first two partitions of a topic."""
 
     topic: str
     reader: Rewound
@@ -81,7 +81,7 @@ class Rig:
         self.storing.hand_over()
 
     def store_one_that_a_rival_knows_better(self, database: str) -> None:
-        """What is planned from now on fails: the mark of the trade stored is not what it was."""
+        """Make the next plans fail: the stored high-water mark has changed."""
         self.hand_over(1, 0)
         self.finished()
         self.storing.collect()
@@ -89,7 +89,7 @@ class Rig:
             rival.execute("UPDATE high_water_marks SET version = version + 1")
 
     def finished(self) -> None:
-        self.writer.submit_load([]).result(20)  # it does one thing after the other
+        self.writer.submit_load([]).result(20)  # works sequentially
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
     reader.client.close()
 
 
-def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, rig: Rig, proxy: Proxy) -> None:
+def test_pipeline_drops_the_batches_behind_a_dropped_batch(database: str, rig: Rig, proxy: Proxy) -> None:
     rig.store_one_that_a_rival_knows_better(database)
     rig.hand_over(2, 1)
     rig.hand_over(3, 2)
@@ -137,10 +137,8 @@ def test_what_stands_behind_a_dropped_batch_is_dropped_with_it(database: str, ri
     assert rows(database, "SELECT trade_id FROM trades") == [(1,)]
 
 
-def test_commit_that_was_not_heard_of_is_found_by_the_halves_of_its_batch(
-    database: str, rig: Rig, proxy: Proxy
-) -> None:
-    """The process ended and said that another one had taken over; found by a session in virtual time."""
+def test_unknown_commit_is_detected_by_the_halves_of_its_batch(database: str, rig: Rig, proxy: Proxy) -> None:
+    """Regression of a session in virtual time: the process ended as if fenced by another one."""
     records = [record(trade(one), one - 1, rig.topic, 0) for one in (1, 2)]
     rig.reader.batch = batch_of(records, rig.tables)
     proxy.plan("COMMIT", Fault.CUT_AFTER)
@@ -158,9 +156,7 @@ def test_commit_that_was_not_heard_of_is_found_by_the_halves_of_its_batch(
     assert rows(database, OFFSETS) == [(3,), (0,)]
 
 
-def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
-    database: str, rig: Rig, proxy: Proxy
-) -> None:
+def test_unknown_commit_is_detected_after_it_was_given_up(database: str, rig: Rig, proxy: Proxy) -> None:
     proxy.plan("COMMIT", Fault.CUT_AFTER)
     for _ in range(100):
         proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
@@ -181,7 +177,7 @@ def test_commit_that_was_not_heard_of_is_found_after_it_was_given_up(
     assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == [(1,), (2,)]
 
 
-def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig) -> None:
+def test_stop_does_not_wait_for_a_hanging_statement(database: str, rig: Rig) -> None:
     with psycopg.connect(database) as rival:
         rival.execute("LOCK TABLE high_water_marks")
         rig.stop.request(0.0)
@@ -193,11 +189,11 @@ def test_a_stop_does_not_wait_for_a_statement_that_hangs(database: str, rig: Rig
     assert rows(database, OFFSETS) == [(0,), (0,)]
 
 
-def test_what_was_stored_behind_a_batch_that_failed_is_not_stored_again(database: str, rig: Rig) -> None:
-    """It was taken for another consumer's: the process ended and said that it was replaced."""
+def test_pipeline_does_not_store_again_what_was_stored_behind_a_failed_batch(database: str, rig: Rig) -> None:
+    """Regression: the commit was attributed to another consumer, and the process ended as fenced."""
     rig.store_one_that_a_rival_knows_better(database)
     rig.hand_over(2, 1)
-    rig.hand_over(1, 0, "ETHUSDT", partition=1)  # its symbol is new, and its partition another one
+    rig.hand_over(1, 0, "ETHUSDT", partition=1)  # a new symbol in another partition
 
     rig.finished()
     rig.storing.collect()
@@ -211,10 +207,10 @@ def test_what_was_stored_behind_a_batch_that_failed_is_not_stored_again(database
     assert rows(database, "SELECT sum(trade_count) FROM candles_1m") == [(3,)]
 
 
-def test_a_commit_that_ends_just_after_its_time_is_no_reason_to_give_up_the_next(
+def test_drain_commit_just_after_the_deadline_does_not_abandon_the_next_batch(
     database: str, rig: Rig
 ) -> None:
-    """The process ended without a word of why when partitions were assigned at that moment."""
+    """Regression: the process ended without a reason when partitions were assigned at that moment."""
     committing = threading.Event()
 
     def at(point: str) -> None:
@@ -236,10 +232,10 @@ def test_a_commit_that_ends_just_after_its_time_is_no_reason_to_give_up_the_next
 
 
 @pytest.mark.parametrize("outcome", ["stored", "dropped"])
-def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
+def test_paused_partitions_are_resumed_whatever_the_result_of_the_batch(
     database: str, broker: str, rig: Rig, outcome: str
 ) -> None:
-    """After a batch that was planned again, slowly, nothing was read any more, and all seemed well."""
+    """Regression: after a batch was planned again slowly, nothing was read, while the status was ready."""
     rig.hand_over(1, 0)
     rig.finished()
     rig.storing.collect()
@@ -273,10 +269,10 @@ def test_reading_goes_on_after_a_pause_whatever_became_of_the_batch(
     until(has_read, "a record")
 
 
-def test_a_name_that_the_databases_encoding_lacks_is_a_dead_letter(
+def test_poison_name_outside_the_databases_encoding_is_a_dead_letter(
     postgres: Any, broker: str, topic: str
 ) -> None:
-    """The consumer ended, and each one after it at the same message."""
+    """Regression: the consumer ended, and after each restart again at the same message."""
     url = postgres.new_database("ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     schema.migrate(url, 10)
     with rigged(url, broker, topic) as rig:
@@ -307,10 +303,10 @@ def _refuse(database: str, condition: LiteralString) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 40])
-def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_letters(
+def test_quarantine_of_every_message_ends_the_consumer_and_fills_no_dead_letters(
     database: str, rig: Rig, size: int
 ) -> None:
-    """A setting of the database made dead letters of all that was good, and the consumer was ready meanwhile."""
+    """Regression: a database setting turned every message into a dead letter, while the consumer was ready."""
     _refuse(database, "false")
 
     def feed_all() -> None:
@@ -326,8 +322,10 @@ def test_refusal_of_message_after_message_ends_the_consumer_and_fills_no_dead_le
     assert rows(database, OFFSETS) == [(held,), (0,)]
 
 
-def test_refusal_for_reasons_that_alternate_ends_the_consumer_as_well(database: str, rig: Rig) -> None:
-    """Each other code began the count again, and the topic went into dead_letters."""
+def test_quarantine_of_every_message_for_alternating_reasons_ends_the_consumer(
+    database: str, rig: Rig
+) -> None:
+    """Regression: another SQLSTATE reset the count, and the whole topic went into dead_letters."""
     with psycopg.connect(database) as owner:
         owner.execute(
             "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
@@ -345,7 +343,7 @@ def test_refusal_for_reasons_that_alternate_ends_the_consumer_as_well(database: 
     assert rows(database, "SELECT count(*) FROM dead_letters") == [(quarantine.MAX_REJECTIONS,)]
 
 
-def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, rig: Rig) -> None:
+def test_quarantine_of_many_messages_among_accepted_ones_continues(database: str, rig: Rig) -> None:
     _refuse(database, "qty < 1000")
     run = [*(trade(number, qty="2000") for number in range(quarantine.MAX_REJECTIONS)), trade(99)]
     for turn in range(3):
@@ -356,8 +354,8 @@ def test_refusal_of_many_messages_among_good_ones_ends_nothing(database: str, ri
     assert rows(database, "SELECT trade_id FROM trades") == [(99,)]
 
 
-def test_timeout_that_a_full_batch_cannot_meet_halves_it(database: str, broker: str, topic: str) -> None:
-    """The whole batch was tried again for ever."""
+def test_timeout_of_a_full_batch_splits_it(database: str, broker: str, topic: str) -> None:
+    """Regression: the whole batch was retried forever."""
     name = database.split("/")[3].split("?")[0]
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute(
@@ -376,8 +374,8 @@ def test_timeout_that_a_full_batch_cannot_meet_halves_it(database: str, broker: 
         assert rig.writer.why_paused() == ""
 
 
-def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, broker: str, rig: Rig) -> None:
-    """It was ready from the assignment on, also where the claim then ended it: each restart was ready for a moment."""
+def test_readiness_requires_verified_offsets(database: str, broker: str, rig: Rig) -> None:
+    """Regression: it was ready from the assignment on, even if the lease then failed: briefly at each restart."""
     with psycopg.connect(database) as owner:
         owner.execute(
             "INSERT INTO consumer_offsets SELECT consumer_group, topic, 2, topic_id, 50, 0, 1, 'last', 0 "
@@ -397,10 +395,10 @@ def test_consumer_is_not_ready_before_its_offsets_are_found_fit(database: str, b
     assert state.joined
 
 
-def test_what_its_last_owner_stores_while_a_partition_changes_hands_is_no_broken_topic(
+def test_rebalance_with_a_late_commit_of_the_previous_owner_is_no_truncated_log(
     database: str, broker: str, rig: Rig
 ) -> None:
-    """The end of the topic had been asked for before, and it was told that the topic had been created again."""
+    """Regression: a stale log end offset was reported as a topic that was created again."""
     producer = Producer({"bootstrap.servers": broker})
     received = []
 

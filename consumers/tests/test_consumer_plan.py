@@ -1,4 +1,4 @@
-"""A plan holds what is new and nothing else, for any batching, order and repetition of the same messages."""
+"""A plan contains the new messages and nothing else, for any batches, order and duplicates of the same messages."""
 
 from collections import Counter
 from typing import Any
@@ -26,7 +26,7 @@ messages = st.lists(
 
 
 class Store:
-    """What the transaction does to the tables, in memory, with the conditions it checks."""
+    """An in-memory model of the transaction's effect on the tables and its checks."""
 
     def __init__(self) -> None:
         self.ranges: dict[RangesKey, StoredRanges] = {}
@@ -72,7 +72,7 @@ def topic_of(message: Trade | BookTicker | bytes) -> str:
 
 
 @given(messages, st.lists(st.integers(1, 12)))
-def test_any_batching_of_any_messages_stores_each_once(
+def test_plan_of_any_batches_stores_each_message_once(
     sent: list[Trade | BookTicker | bytes], sizes: list[int]
 ) -> None:
     records = [record(one, offset, topic_of(one)) for offset, one in enumerate(sent)]
@@ -108,7 +108,7 @@ def stored_ranges(batch: Batch, **ranges: StoredRanges) -> dict[RangesKey, Store
     return {key: ranges.get(key[0], EMPTY_RANGES) for key in ranges_keys(batch)}
 
 
-def test_the_rows_are_written_as_copy_reads_them() -> None:
+def test_copy_text_of_rows_is_parsed_by_copy() -> None:
     batch = only(trade(3, "A\\B", event_time_us=None), quote(9))
     made = plan(batch, stored_ranges(batch), from_zero(batch))
     assert made.trades.copy_text == [
@@ -119,7 +119,7 @@ def test_the_rows_are_written_as_copy_reads_them() -> None:
     ]
 
 
-def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -> None:
+def test_plan_looks_up_a_quote_at_or_below_the_high_water_mark() -> None:
     batch = only(quote(7), quote(12), quote(12), quote(5))
     made = plan(
         batch, stored_ranges(batch, book_tickers=StoredRanges(1, 2, 10, 0, 0, 0, 0)), from_zero(batch)
@@ -131,7 +131,7 @@ def test_a_quote_at_or_below_the_mark_is_looked_up_and_never_becomes_the_top() -
     assert [one.update_id for one in made.tops] == [12]
 
 
-def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> None:
+def test_plan_with_verify_rows_looks_up_every_row() -> None:
     batch = only(trade(1), quote(1))
     made = plan(batch, stored_ranges(batch), from_zero(batch), verify_rows=True)
     assert not made.trades.new
@@ -140,7 +140,7 @@ def test_distrust_looks_everything_up_and_leaves_candles_to_what_is_found() -> N
     assert [len(rows.unverified) for rows in (made.trades, made.quotes)] == [1, 1]
 
 
-def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> None:
+def test_plan_advances_offsets_over_gaps_in_the_log() -> None:
     records = [
         record(trade(1), 7, partition=1, leader_epoch=3),
         record(trade(2), 9, partition=1, leader_epoch=4),
@@ -154,7 +154,7 @@ def test_offsets_go_on_from_what_is_stored_even_where_the_log_has_holes() -> Non
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["the newer last", "the newer first"])
-def test_of_two_gap_records_in_one_batch_the_newer_wins_whatever_their_order(order: int) -> None:
+def test_plan_keeps_the_newer_of_two_gap_records(order: int) -> None:
     gaps = [
         Gap(
             venue="v",
@@ -182,14 +182,14 @@ def test_of_two_gap_records_in_one_batch_the_newer_wins_whatever_their_order(ord
         pytest.param(b'{"venue":"v"}', "symbol", id="a field is missing"),
     ],
 )
-def test_a_dead_letter_keeps_the_bytes_and_says_why(value: bytes, reason: str) -> None:
+def test_dead_letter_has_the_bytes_and_the_reason(value: bytes, reason: str) -> None:
     (letter,) = only(value).dead_letters
     assert (letter.value, letter.message_key, letter.kafka_offset) == (value, b"junk", 0)
     assert reason in letter.reason
     assert "\x00" not in letter.reason
 
 
-def test_rejected_message_becomes_a_dead_letter_with_the_reason_of_the_worker() -> None:
+def test_dead_letter_of_a_rejected_message_has_the_workers_reason() -> None:
     message = RejectedMessage(
         venue="binance", symbol="BTCUSDT", stream="trade", trade_id=7, reason="impossible_time",
         details="trade time 1970-01-21 is impossible", raw=b"\xff{}", received_time_us=1,
@@ -204,7 +204,7 @@ def test_rejected_message_becomes_a_dead_letter_with_the_reason_of_the_worker() 
     assert decode_rejected(values[0]) == message
 
 
-def test_records_of_a_partition_that_was_taken_away_leave_the_batch() -> None:
+def test_revoked_partitions_are_removed_from_the_batch() -> None:
     batch = batch_of([record(trade(1), 0), record(trade(2, "ETH"), 0, partition=1)], TABLES)
     rest = batch.without_partitions({("trades", 0)}, TABLES)
     assert list(rest.trades) == [("binance_us", "ETH", 0)]

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode: each transaction has another session, and each session other clients."""
+"""Behind PgBouncer in transaction mode: transactions use different sessions, which other clients share."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ from marketfeed_service.errors import StartupError
 pytestmark = pytest.mark.integration
 
 SESSIONS = 3
-"""Of PostgreSQL's, fewer than there are clients: they have to share."""
+"""PostgreSQL sessions, fewer than clients, so that they are shared."""
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 HOSTILE = (
     "SET array_nulls = off",
@@ -45,17 +45,17 @@ HOSTILE = (
     "SET idle_in_transaction_session_timeout = '200ms'",
     "PREPARE _pg3_0 AS SELECT 1",
 )
-"""What another client of the pooler leaves in a session."""
+"""Settings that another client of the pooler leaves in a session."""
 DEFAULTS = (
     "SET default_transaction_isolation = 'read committed'",
     "SET default_transaction_deferrable = on",
     "SET escape_string_warning = on",
 )
-"""What a database or role may have besides."""
+"""Further settings that a database or role may have."""
 
 
 class PgBouncer:
-    """A running pooler; `url` takes that of a database of the server behind it."""
+    """A running pooler; `url` converts the URL of a database of the server behind it."""
 
     def __init__(
         self, folder: Path, server: Path, password: str = "", auth_type: str = "scram-sha-256"
@@ -97,7 +97,7 @@ class PgBouncer:
     def spoil(self, direct: str) -> None:
         """Leave settings and a prepared statement in each of the sessions that clients share."""
         clients = []
-        for _ in range(SESSIONS):  # each in a transaction of its own, so that each has another session
+        for _ in range(SESSIONS):  # each in its own transaction, so that each uses another session
             client = psycopg.connect(self.url(direct), autocommit=True, prepare_threshold=None)
             client.execute("BEGIN")
             clients.append(client)
@@ -117,7 +117,7 @@ class PgBouncer:
 
 def folder_of_pooler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pgbouncer")
-    for parent in (folder, *folder.parents):  # it runs as another user when we are root
+    for parent in (folder, *folder.parents):  # runs as another user if started by root
         if parent.stat().st_uid == folder.stat().st_uid and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     return folder
@@ -131,10 +131,10 @@ def pgbouncer(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.parametrize("auth_type", ["scram-sha-256", "md5", "plain"])
-def test_pooler_that_refuses_the_password_is_told_at_once(
+def test_pooler_that_rejects_the_password_ends_the_wait_at_once(
     postgres: Any, tmp_path_factory: pytest.TempPathFactory, auth_type: str
 ) -> None:
-    """Its SQLSTATE is the same for all that it refuses; a database that does not exist is waited for as ever."""
+    """Its SQLSTATE is the same for every rejection; a database that does not exist is still waited for."""
     direct = postgres.new_database()
     pooler = PgBouncer(folder_of_pooler(tmp_path_factory), postgres.folder, "right", auth_type)
     try:
@@ -150,8 +150,8 @@ def test_pooler_that_refuses_the_password_is_told_at_once(
         pooler.stop()
 
 
-def test_pooler_migrations_take_turns_and_leave_no_lock_behind(postgres: Any, pgbouncer: PgBouncer) -> None:
-    """The session kept the lock, and every later migration waited for it without a word."""
+def test_pooler_migrations_run_one_at_a_time_and_leave_no_lock(postgres: Any, pgbouncer: PgBouncer) -> None:
+    """Regression: the session kept the lock, and every later migration waited for it without a log line."""
     direct = postgres.new_database()
     pgbouncer.spoil(direct)
     with ThreadPoolExecutor(3) as threads:
@@ -162,7 +162,7 @@ def test_pooler_migrations_take_turns_and_leave_no_lock_behind(postgres: Any, pg
     assert schema.migrate(direct, 10) == (head, head)
 
 
-def test_migration_names_the_one_it_waits_for_and_ends_at_its_deadline(postgres: Any) -> None:
+def test_migration_names_the_lock_holder_and_ends_at_its_deadline(postgres: Any) -> None:
     direct = postgres.new_database()
     holder, dialect = databases.connect(direct)
     with holder, capture_logs() as lines:
@@ -174,14 +174,14 @@ def test_migration_names_the_one_it_waits_for_and_ends_at_its_deadline(postgres:
     assert schema.migrate(direct, 10)[0] is None
 
 
-def test_pooler_sessions_of_others_change_nothing_of_ours(postgres: Any, pgbouncer: PgBouncer) -> None:
+def test_pooler_session_settings_of_other_clients_have_no_effect(postgres: Any, pgbouncer: PgBouncer) -> None:
     direct = postgres.new_database()
     schema.migrate(direct, 10)
     pgbouncer.spoil(direct)
     mine = Session(pgbouncer.url(direct))
     try:
         mine.acquire_leases()
-        for number in range(20):  # more often than psycopg runs a statement before it prepares it
+        for number in range(20):  # more often than psycopg's prepare threshold
             mine.write(
                 *(trade(number * 3 + i) for i in range(2)),
                 trade(number, "BACK\\SLASH"),
@@ -208,8 +208,8 @@ def test_pooler_sessions_of_others_change_nothing_of_ours(postgres: Any, pgbounc
     assert rows(direct, "SELECT DISTINCT value FROM dead_letters") == [(b"junk\\\x00",)]
 
 
-def test_session_settings_of_the_database_change_nothing_of_ours(postgres: Any) -> None:
-    """Of good quotes every one became a dead letter where the database had array_nulls = off."""
+def test_database_session_settings_have_no_effect(postgres: Any) -> None:
+    """Regression: with array_nulls = off every valid quote became a dead letter."""
     direct = postgres.new_database()
     schema.migrate(direct, 10)
     name = sql.Identifier(direct.split("/")[3].split("?")[0])
@@ -230,7 +230,7 @@ def test_session_settings_of_the_database_change_nothing_of_ours(postgres: Any) 
     assert stored(direct, "book_tickers") == 3
 
 
-def test_pooler_session_holds_nothing_of_ours_afterwards(postgres: Any, pgbouncer: PgBouncer) -> None:
+def test_pooler_session_is_unchanged_afterwards(postgres: Any, pgbouncer: PgBouncer) -> None:
     direct = postgres.new_database()
     schema.migrate(direct, 10)
     mine = Session(pgbouncer.url(direct))

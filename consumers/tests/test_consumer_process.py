@@ -16,7 +16,7 @@ from marketfeed_devtools.waiting import until
 pytestmark = pytest.mark.integration
 
 
-def test_stores_what_is_published_and_says_so(start, publish, topic, database):
+def test_process_stores_published_messages_and_reports_status(start, publish, topic, database):
     publish(
         topic, *(trade(i) for i in range(100, 200)), b"{not json", *(trade(i, "ETHUSDT") for i in range(50))
     )
@@ -26,7 +26,7 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
     until(lambda: stored(database, "trades") == 150, "the trades")
     publish(topic, *(trade(i) for i in range(150, 250)))
     until(lambda: stored(database, "trades") == 200, "the rest")
-    # A commit is counted when its answer has come, which is after others can see it.
+    # A commit is counted at its response, when its rows are already visible.
     until(lambda: consumer.status()["inserted"]["trades"] >= 200, "the rest to be counted")
     status = consumer.status()
     assert status["inserted"] == {"trades": 200, "book_tickers": 60}
@@ -47,11 +47,11 @@ def test_stores_what_is_published_and_says_so(start, publish, topic, database):
 
 
 SESSION_MS = "4000"
-"""More than the 3 s that the mock broker lets a new group wait for members."""
+"""More than the 3 s for which the mock broker delays the first rebalance of a group."""
 
 
-def test_two_consumers_share_the_partitions_and_a_third_of_them_dies(start, publish, topic, database):
-    """Cooperative rebalancing with trades flowing: whoever has a partition stores it once."""
+def test_rebalance_of_three_processes_of_which_one_is_killed(start, publish, topic, database):
+    """Cooperative rebalance during production: each message is stored exactly once."""
     first = start(BATCH_MAX_ROWS="50", KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, CONSUMER_TOPICS=topic)
     symbols = [f"SYM{i}" for i in range(12)]
     publish(topic, *(trade(i, symbol) for i in range(50) for symbol in symbols))
@@ -84,8 +84,8 @@ def test_two_consumers_share_the_partitions_and_a_third_of_them_dies(start, publ
     assert "Fenced" not in first.log.read_text()
 
 
-def test_partitions_are_taken_away_while_the_database_hangs(start, publish, topic, database):
-    """What was in flight and could not be stored in time is read again, by whoever owns it then, once."""
+def test_rebalance_while_the_database_hangs(start, publish, topic, database):
+    """Batches in flight that were not stored in time are read again by the next owner, and stored once."""
     options = {
         "CONSUMER_TOPICS": topic,
         "KAFKA_SESSION_TIMEOUT_MS": SESSION_MS,
@@ -122,7 +122,7 @@ def test_partitions_are_taken_away_while_the_database_hangs(start, publish, topi
         ),
     ],
 )
-def test_without_the_schema_it_needs_it_ends_with_one_clear_line(start, postgres, change, words):
+def test_start_without_schema_is_a_one_line_error(start, postgres, change, words):
     url = postgres.new_database()
     if change:
         schema.migrate(url, 10)
@@ -133,7 +133,7 @@ def test_without_the_schema_it_needs_it_ends_with_one_clear_line(start, postgres
     assert words in consumer.log.read_text().splitlines()[-1]
 
 
-def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
+def test_start_waits_for_unreachable_dependencies_and_names_them(start):
     consumer = start(DATABASE_URL="postgresql://me:secret@127.0.0.1:1/x", START_DEADLINE_SECONDS="1")
     assert consumer.process.wait(30) == 1
     log = consumer.log.read_text()
@@ -144,8 +144,8 @@ def test_what_is_out_of_reach_at_start_is_waited_for_and_then_named(start):
     assert "error: no Kafka broker responded at 127.0.0.1:1" in consumer.log.read_text()
 
 
-def test_a_database_that_refuses_at_start_is_waited_for_and_its_reason_told(start, postgres):
-    """It may be in the making: an operator creates role, password and database one after the other."""
+def test_start_waits_for_a_database_that_rejects_connections(start, postgres):
+    """It may not be complete yet: an operator creates role, password and database one after the other."""
     name, url = f"later_{uuid4().hex}", postgres.new_database()
     schema.migrate(url, 10)
     made = url.split("/")[3].split("?")[0]
@@ -162,14 +162,14 @@ def test_a_database_that_refuses_at_start_is_waited_for_and_its_reason_told(star
     assert waiting.stop() == 0, waiting.log.read_text()
 
 
-def test_a_stop_that_comes_while_the_database_is_waited_for_is_no_failure(start):
+def test_stop_while_waiting_for_the_database_is_no_failure(start):
     consumer = start(DATABASE_URL="postgresql://me@127.0.0.1:1/x")
     until(lambda: "waiting for the database" in consumer.log.read_text(), "a word")
     assert consumer.stop() == 0, consumer.log.read_text()
 
 
-def test_a_stop_does_not_wait_for_partitions_that_cannot_be_claimed(start, publish, topic, database):
-    """It took two minutes and more: Kubernetes kills after half of one."""
+def test_stop_does_not_wait_for_leases_that_cannot_be_acquired(start, publish, topic, database):
+    """Regression: it took more than two minutes; Kubernetes kills after 30 s."""
     publish(topic, trade(1))
     with psycopg.connect(database) as rival:
         rival.execute("LOCK TABLE consumer_offsets")
@@ -188,7 +188,7 @@ def test_a_stop_does_not_wait_for_partitions_that_cannot_be_claimed(start, publi
 CLAIMS = "SELECT count(*) FROM pg_locks WHERE relation = 'consumer_offsets'::regclass AND NOT granted"
 
 
-def test_a_command_that_the_database_refuses_says_so_in_one_line(database):
+def test_command_that_the_database_rejects_is_a_one_line_error(database):
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("CREATE ROLE weak LOGIN")
         owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak")
@@ -204,8 +204,8 @@ def test_a_command_that_the_database_refuses_says_so_in_one_line(database):
     assert "(SQLSTATE 42501)" in line
 
 
-def test_a_database_that_goes_away_pauses_it_and_nothing_is_lost(start, publish, topic, postgres, tmp_path):
-    """The database refuses connections for a while: not ready, alive, and afterwards complete."""
+def test_writes_are_paused_while_the_database_is_unreachable(start, publish, topic, postgres, tmp_path):
+    """The database refuses connections for a while: not ready, live, and afterwards complete."""
     url = postgres.new_database()
     schema.migrate(url, 10)
     name = url.split("/")[3].split("?")[0]

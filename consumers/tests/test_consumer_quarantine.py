@@ -1,4 +1,4 @@
-"""The message that a database refuses is found by halving, and only that one."""
+"""Poison messages are found by bisection, and only those."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,7 +10,7 @@ from marketfeed_consumers.storage.quarantine import find_poison
 
 
 @given(st.lists(st.booleans(), max_size=60))
-def test_what_is_refused_by_itself_is_found_and_nothing_else(bad: list[bool]) -> None:
+def test_poison_records_are_found_exactly(bad: list[bool]) -> None:
     items = list(enumerate(bad))
     trials = 0
 
@@ -29,7 +29,7 @@ def test_what_is_refused_by_itself_is_found_and_nothing_else(bad: list[bool]) ->
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-def test_of_two_that_cannot_stand_together_the_later_goes(items: list[int]) -> None:
+def test_poison_is_the_later_of_two_conflicting_records(items: list[int]) -> None:
     numbered = list(enumerate(items))
 
     def refusal(part: Sequence[tuple[int, int]]) -> str | None:

@@ -1,4 +1,4 @@
-"""What the reader holds when a rebalance comes in the middle of a reading."""
+"""The reader's batch when a rebalance occurs during a read."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ ENVIRONMENT = {"DATABASE_URL": "postgresql://nobody@localhost/none"}
 
 
 class Rebalanced(KafkaConsumer):
-    """Kafka's client, in whose next `consume` a rebalance comes: `rebalance` is what its callbacks do."""
+    """A Kafka client with a rebalance in its next `consume`; `rebalance` is the effect of its callbacks."""
 
     rebalance: Callable[[], None] | None = None
 
@@ -42,7 +42,7 @@ def reader(broker: str, topic: str) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize("what", ["let go", "read again"])
-def test_a_rebalance_also_takes_the_record_that_was_polled_before_it(
+def test_rebalance_removes_the_record_polled_before_it(
     reader: Reader, publish: Callable[..., None], topic: str, what: str
 ) -> None:
     publish(topic, *(trade(number) for number in range(3)))
@@ -78,10 +78,10 @@ def test_a_rebalance_also_takes_the_record_that_was_polled_before_it(
     assert [record.offset() for record in reader.batch.records] == [0, 1, 2]
 
 
-def test_a_partition_that_was_taken_away_during_a_pause_is_read_when_it_comes_back(
+def test_rebalance_resumes_a_partition_that_was_revoked_while_paused(
     reader: Reader, publish: Callable[..., None], topic: str
 ) -> None:
-    """It was owned and never read again: the client keeps a pause beyond the assignment that it was made in."""
+    """Regression: it was owned and never read: the client keeps partitions paused over assignments."""
     publish(topic, trade(1))
     numbers = reader.client.list_topics(topic, 20).topics[topic].partitions
     begin = {(topic, number): 0 for number in numbers}

@@ -1,4 +1,4 @@
-"""Retention: what it deletes, what it keeps, what stays known of what is gone, and what it tells.
+"""Retention: rows that it deletes and keeps, the stored ranges of deleted rows, and its reports.
 
 That no interleaving of it with anything else loses a young trade is in test_consumer_interleavings.py.
 """
@@ -33,7 +33,7 @@ WEEK = Limit(NOW - 7 * DAY, NOW)
 
 
 def dated(days: float, *ids: int, symbol: str = "BTCUSDT") -> list[object]:
-    """Trades that are so many days old."""
+    """Return trades of the given age in days."""
     return [trade(i, symbol, trade_time_us=int(NOW - days * DAY) + i, received_time_us=NOW) for i in ids]
 
 
@@ -81,13 +81,13 @@ def ids(url: str, symbol: str = "BTCUSDT") -> list[int]:
     return [i for own, i in rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 2") if own == symbol]
 
 
-def test_retention_keeps_a_gap_missing_whose_trades_may_be_young(
+def test_retention_keeps_a_gap_unresolved_whose_trades_may_not_have_expired(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
-    """Ids 100 to 4,999 were written off with the old ones below them; the backfill was thrown away as duplicates."""
+    """Regression: ids 100 to 4,999 expired with the old ones below; the backfill was skipped as duplicates."""
     mine = session()
     mine.write(*dated(10, *range(100)), *dated(0.001, *range(5000, 5010)))
     assert ranges(audited()) == [(100, 4999)]
@@ -105,7 +105,7 @@ def test_retention_keeps_a_gap_missing_whose_trades_may_be_young(
     assert differences(database).keys() <= {"candles"}
 
 
-def test_retention_writes_a_gap_off_between_old_trades_and_stores_what_turns_out_young(
+def test_retention_expires_a_gap_between_old_trades_and_stores_late_young_ones(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
@@ -125,13 +125,13 @@ def test_retention_writes_a_gap_off_between_old_trades_and_stores_what_turns_out
 
 
 @pytest.mark.parametrize("impossible", [NOW + 3650 * DAY, NOW + 2 * AHEAD_US, 0, NOW // 1000, NOW // 10**6])
-def test_retention_is_not_decided_by_one_row_whose_time_cannot_be(
+def test_retention_ignores_one_row_with_an_impossible_time(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
     impossible: int,
 ) -> None:
-    """A row ten years ahead at a low id switched retention of its symbol off, and nothing was said."""
+    """Regression: a row ten years ahead at a low id silently disabled retention of its symbol."""
     mine = session()
     for symbol in ("GOOD", "ODD"):
         mine.write(*dated(100, *range(1, 50), symbol=symbol), *dated(0, 50, symbol=symbol))
@@ -152,7 +152,7 @@ def test_retention_is_not_decided_by_one_row_whose_time_cannot_be(
     assert stored(database, "book_tickers") == 3
 
 
-def test_retention_finds_the_old_behind_many_rows_whose_times_cannot_be(
+def test_retention_finds_old_rows_behind_many_with_impossible_times(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
@@ -169,11 +169,11 @@ def test_retention_finds_the_old_behind_many_rows_whose_times_cannot_be(
     )
     steps = retain()
     assert (sum(step.deleted for step in steps), sum(step.impossible for step in steps)) == (85, 100)
-    # More young ones than YOUNG_ROWS before it: retention looks no further, until those are old.
+    # More young rows than YOUNG_ROWS before it: retention stops there until those are old.
     assert ids(database) == [*range(115), *range(200, 302)]
 
 
-def test_retention_run_twice_or_with_another_limit_changes_what_it_says(
+def test_retention_state_follows_repeated_runs_and_other_limits(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
@@ -187,7 +187,7 @@ def test_retention_run_twice_or_with_another_limit_changes_what_it_says(
     assert ranges(audited()) == [(2, 4), (7, 9)]
     assert [step.deleted for step in retain()] == [4]
     assert (ranges(audited()), ranges(audited(), "expired")) == ([], [(2, 4), (7, 9)])
-    retain(month)  # back: what was deleted does not come back, what is missing is missing again
+    retain(month)  # a longer limit: deleted rows stay deleted, missing ids are missing again
     assert ranges(audited()) == [(2, 4), (7, 9)]
     written = mine.write(*dated(20, 5, 6, 7), *dated(10, 8)).written
     assert (written.inserted["trades"], written.unverifiable["trades"]) == (2, 2)
@@ -213,7 +213,7 @@ def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
     assert stored(database, "trades") == 3
 
 
-def test_retention_that_was_ended_goes_on_where_it_was(
+def test_retention_that_was_interrupted_continues(
     session: Callable[..., Session], database: str, connected: Connection, retain: Callable[..., list[RetentionStep]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -234,10 +234,10 @@ def test_retention_that_was_ended_goes_on_where_it_was(
     assert (stored(database, "trades"), stored(database, "book_tickers")) == (1, 1)
 
 
-def test_quotes_that_come_late_are_stored_if_they_are_young_and_counted_as_expired_if_not(
+def test_retention_late_quotes_are_stored_or_counted_as_expired(
     session: Callable[..., Session], database: str, retain: Callable[..., list[RetentionStep]]
 ) -> None:
-    """Every quote below the last that was deleted was taken for a duplicate."""
+    """Regression: every quote below the last deleted one counted as a duplicate."""
     mine = session()
     old, young = NOW - 10 * DAY, NOW - DAY
     mine.write(*(quote(i, received_time_us=old) for i in range(0, 40, 2)), quote(50, received_time_us=NOW))
@@ -251,13 +251,13 @@ def test_quotes_that_come_late_are_stored_if_they_are_young_and_counted_as_expir
     assert rows(database, "SELECT update_id FROM book_tickers ORDER BY 1") == [(1,), (3,), (50,)]
 
 
-def test_what_retention_has_deleted_is_expired_and_not_uncounted(
+def test_audit_reports_deleted_rows_as_expired_and_not_uncounted(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
-    """The deep audit took every trade that had expired for one that was lost."""
+    """Regression: the deep audit counted every expired trade as lost."""
     hour = audit.HOUR_US
     begin = WEEK.before_us - WEEK.before_us % hour
     mine = session()
@@ -286,17 +286,17 @@ def test_what_retention_has_deleted_is_expired_and_not_uncounted(
 
 
 def unreadable(trade_id: int) -> bytes:
-    """A trade that says which it is, and cannot be stored."""
+    """Return an invalid trade with a valid identity."""
     return encode(trade(trade_id)).replace(b'"qty":"', b'"qty":"-')
 
 
-def test_a_range_whose_message_was_rejected_is_never_called_complete(
+def test_audit_never_reports_a_rejected_range_as_complete(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
-    """At the end of what is stored nothing said that there had been more; a proof of absence said there was nothing."""
+    """Regression: rejected ids after the stored span were not reported, or were reported as absent."""
     now = [NOW - 3 * DAY]
     mine = session(clock_us=lambda: now[0])
     mine.write(
@@ -313,19 +313,19 @@ def test_a_range_whose_message_was_rejected_is_never_called_complete(
         report = audited(**options)
         assert ranges(report, "rejected") == [(30, 30), (7, 7), (34, 34)]
         assert (ranges(report, "absent"), report.is_complete) == ([(32, 32)], False)
-    # The dead letters of trades that are not stored and may be young outlive the others.
+    # Dead letters of trades that are not stored and may not have expired are kept.
     assert [step.deleted for step in retain(Limit(NOW - DAY, NOW), "dead_letters")] == [1]
     assert ranges(audited(), "rejected") == [(30, 30), (7, 7), (34, 34)]
-    # Read again by a release that can: stored, and the dead letter says nothing any more.
+    # Read again by a release that can decode it: stored, and the dead letter has no effect.
     mine.write(*dated(4, 7, 30, 34))
     assert ranges(audited()) == [(8, 19)]
     assert [step.deleted for step in retain(Limit(NOW - DAY, NOW), "dead_letters")] == [3]
 
 
-def test_what_a_worker_rejected_is_named_in_its_id_series_also_where_nothing_follows(
+def test_audit_reports_rejected_ids_of_the_newest_id_series(
     database: str, audited: Callable[..., audit.Report]
 ) -> None:
-    """The worker's topic of rejected messages goes to dead_letters; their ids are missing until they are stored."""
+    """Messages of the rejected topic are stored as dead letters; their ids are missing until they are stored."""
     rejected = RejectedMessage(
         venue="binance_us", symbol="BTCUSDT", stream="trade", trade_id=7, reason="impossible_time", details="1970",
         raw=b"{", received_time_us=NOW, id_series=2,
@@ -346,7 +346,7 @@ def test_what_a_worker_rejected_is_named_in_its_id_series_also_where_nothing_fol
     assert (report.is_complete, ranges(report, "rejected")) == (False, [(7, 7)])
 
 
-def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
+def test_retention_of_dead_letters_waits_for_their_trades_to_expire(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
@@ -360,7 +360,7 @@ def test_a_dead_letter_goes_once_its_trade_is_older_than_trades_are_kept(
     assert [step.deleted for step in retain(table="dead_letters")] == [1]
 
 
-def test_a_dead_letter_that_is_young_outlives_an_old_one_of_the_same_offset(
+def test_retention_of_dead_letters_keeps_a_young_one_at_the_offset_of_an_old_one(
     session: Callable[..., Session], database: str, retain: Callable[..., list[RetentionStep]]
 ) -> None:
     session(clock_us=lambda: NOW - 9 * DAY).write(b"junk")
@@ -369,13 +369,13 @@ def test_a_dead_letter_that_is_young_outlives_an_old_one_of_the_same_offset(
     assert rows(database, "SELECT kafka_offset, value FROM dead_letters") == [(0, b"other junk")]
 
 
-def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
+def test_retention_of_conflicts_requires_that_all_times_are_old(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
     audited: Callable[..., audit.Report],
 ) -> None:
-    """They were never deleted: one message that contradicted a row kept an audit incomplete for ever."""
+    """Regression: they were never deleted: one conflict kept an audit incomplete forever."""
     early = session(clock_us=lambda: NOW - 9 * DAY)
     early.write(*dated(10, 1, 2, 3, 4), *dated(0, 5), trade(6, trade_time_us=7), quote(1), quote(2))
     old, young = NOW - 10 * DAY, NOW
@@ -383,11 +383,11 @@ def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
         trade(1, trade_time_us=old, price="1"),  # goes
         trade(2, trade_time_us=young, price="1"),  # the message is young
         trade(5, trade_time_us=old, price="1"),  # the row is young
-        trade(6, trade_time_us=old, price="1"),  # the row's time cannot be: the row stays, too
+        trade(6, trade_time_us=old, price="1"),  # the row's time is impossible: the row is kept, too
         quote(1, bid_qty="7", received_time_us=old),  # goes
         quote(2, bid_qty="7", received_time_us=young),
     )
-    session(clock_us=lambda: NOW).write(trade(3, trade_time_us=old, price="1"))  # was noticed only now
+    session(clock_us=lambda: NOW).write(trade(3, trade_time_us=old, price="1"))  # detected only now
     retain()
     assert [step.deleted for step in retain(table="trade_conflicts")] == [1]
     assert [step.deleted for step in retain(table="quote_conflicts")] == [1]
@@ -400,12 +400,12 @@ def test_retention_of_conflicts_deletes_those_of_which_everything_is_old(
     assert [(one.table, one.ids) for one in audited().conflicts] == [("trades", 1)]
 
 
-def test_the_limit_is_by_the_clock_that_deletes_less() -> None:
+def test_retention_limit_is_by_the_clock_that_deletes_less() -> None:
     assert Clocks(100 * DAY, 90 * DAY).limit(7 * DAY) == Limit(83 * DAY, 100 * DAY)
     assert Clocks(90 * DAY, 100 * DAY).limit(7 * DAY) == Limit(83 * DAY, 100 * DAY)
 
 
-def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own(
+def test_retention_command_lists_rows_with_impossible_times_and_returns_3(
     session: Callable[..., Session],
     database: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -414,7 +414,7 @@ def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own
     mine = session()
     mine.write(*(trade(i, symbol) for i in range(10) for symbol in ("A", "B")))
     monkeypatch.setenv("DATABASE_URL", database)
-    monkeypatch.setattr(logs, "configure", lambda *_: None)  # the run's own logging stays
+    monkeypatch.setattr(logs, "configure", lambda *_: None)  # keep the test's logging
     options = dict.fromkeys(
         ("trades_days", "book_tickers_days", "candles_1m_days", "dead_letters_days"), 1000
     )
@@ -439,13 +439,11 @@ def test_retain_names_rows_whose_times_cannot_be_and_ends_with_a_code_of_its_own
         ("quote_conflicts", "received_time_us, noticed_time_us"),
     ],
 )
-def test_the_ttl_expires_a_row_so_many_days_after_its_own_time(
-    database: str, table: str, column: str
-) -> None:
-    """The expression is the same on both, only who evaluates it differs."""
+def test_retention_ttl_expires_a_row_by_its_own_time(database: str, table: str, column: str) -> None:
+    """The expression is evaluated by PostgreSQL here, by CockroachDB in production."""
     (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", retention.row_level_ttl(table, 7))
     expires, columns = quoted.replace("''", "'"), column.count(",") + 1
-    query = (  # of 2009, and of an impossible time: that one never expires
+    query = (  # of 2009, and of an impossible time, which never expires
         f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES ({', '.join([str(EARLIEST_US)] * columns)}), "  # noqa: S608
         f"({', '.join(['5'] * columns)})) AS t ({column})"
     )

@@ -1,4 +1,4 @@
-"""Serializability by what it would take to break it.
+"""Serializability under random schedules.
 
 Two consumers of one group that both believe to own its partitions, a consumer of another group that stores the same
 topics elsewhere in time, retention, a rebuild and an auditor work at once on the same symbols, each step in an order
@@ -43,12 +43,12 @@ IDS = 120
 
 
 def timed_trade(trade_id: int, symbol: str) -> Message:
-    """Twelve to a minute, so that there are many candles and retention takes some of them whole."""
+    """Twelve per minute, so that there are many candles and retention deletes some of them completely."""
     return trade(trade_id, symbol, trade_time_us=BEGIN_US + trade_id * 5_000_000)
 
 
 def trades_topic(rng: random.Random) -> list[Message]:
-    """Trades out of order, repeated, with holes that close late or never, and what is no trade."""
+    """Return trades out of order, duplicates, gaps that close late or never, and invalid messages."""
     ids = [(i, s) for i in range(IDS) for s in SYMBOLS if rng.random() > 0.05]
     late = [one for one in ids if rng.random() < 0.1]
     flow = [one for one in ids if one not in late] + late + rng.sample(ids, 60)
@@ -65,7 +65,7 @@ def quotes_topic(rng: random.Random) -> list[Message]:
 
 @dataclass
 class World:
-    """What the test itself knows, to hold it against what the database says.
+    """The test's own state, to compare with the database.
 
     Attributes:
         epochs: group -> the epochs of its claims that were answered.
@@ -82,7 +82,7 @@ class World:
 
 
 class Believer:
-    """A consumer that goes on as if the partitions were its own, whatever happened meanwhile."""
+    """A consumer that continues as if it owned the partitions, even if it was fenced."""
 
     def __init__(self, world: World, name: str, group: str, rng: random.Random) -> None:
         self.world, self.rng = world, rng
@@ -99,7 +99,7 @@ class Believer:
             given.add(epoch)
 
     def step(self) -> bool:
-        """Store the next few messages; whether there were any."""
+        """Store the next few messages; return whether there were any."""
         session = self.session
         topic = self.rng.choice(list(self.world.topics))
         stored = session.next[topic]
@@ -122,9 +122,7 @@ class Believer:
     def _store(self, batch: Batch, plan: Plan, is_lost: bool) -> None:
         session, world = self.session, self.world
         mine = min(session.owner.epochs.values())
-        newest = max(
-            world.epochs[session.owner.group]
-        )  # what is claimed later may come too late for this batch
+        newest = max(world.epochs[session.owner.group])  # a later lease may be too late for this batch
         try:
             session.writer.submit_write(plan, session.owner).result(30)
         except (StaleRanges, Abandoned):
@@ -134,7 +132,7 @@ class Believer:
         except Fenced:
             self.fencing_reason += not is_lost
             self.refused += is_lost
-            self.acquire_leases()  # it believes so again
+            self.acquire_leases()  # owner again
             return
         if mine < newest:
             world.wrong.append(f"{session.name} committed under epoch {mine}, after {newest} was claimed")
@@ -153,7 +151,7 @@ class Believer:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(
+def test_serializable_schedules_keep_derived_tables_consistent(
     database: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 6)
@@ -189,9 +187,9 @@ def test_whatever_the_schedule_what_is_derived_is_what_the_rows_say(
 
 
 def check_rows(world: World) -> None:
-    """The rows are the topic, less what retention took; offsets and dead letters are where the topic says."""
+    """Check that rows equal the topic without expired ones, and offsets and dead letters match the topic."""
     url, topics = world.url, world.topics
-    retain_once(world, world.limits)  # what came late and old is taken by the next run
+    retain_once(world, world.limits)  # late old rows are deleted by the next run
     trades = {(t.symbol, t.trade_id): t for t in topics["trades"] if not isinstance(t, bytes)}  # type: ignore[union-attr]
     newest = {symbol: max(i for own, i in trades if own == symbol) for symbol in SYMBOLS}
     assert rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 1, 2") == sorted(
@@ -216,7 +214,7 @@ def check_rows(world: World) -> None:
 
 
 def yielding(rng: random.Random) -> Callable[[str], None]:
-    """Give way at random points of a transaction, so that others come in between."""
+    """Yield to other threads at random failpoints of a transaction."""
     pause = threading.Event()
     return lambda _: None if rng.random() < 0.6 else [pause.wait(rng.random() * 0.004), None][1]
 
@@ -239,11 +237,11 @@ SELECT d.* FROM differing AS d LEFT JOIN retention_state AS r
     ON r.table_name = 'trades' AND (r.venue, r.symbol, r.id_series) = (d.venue, d.symbol, d.id_series)
 WHERE d.open_time_us >= coalesce(r.expired_before_time_us, 0)
 """  # noqa: S608 - a constant
-"""Candles of minutes that retention has not touched, which are not what the SQL aggregate of the rows says."""
+"""Candles of minutes without expired trades that differ from the SQL aggregate of the rows."""
 
 
 def look(url: str) -> list[tuple[Any, ...]]:
-    """The auditor: all in one snapshot."""
+    """Run the auditor's queries in one snapshot."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         try:
@@ -267,7 +265,7 @@ def rebuild_once(url: str, rng: random.Random) -> None:
 
 
 def retain_once(world: World, limits: dict[str, int]) -> None:
-    """Retention up to `limits`."""
+    """Run retention up to `limits`."""
     connection, _ = databases.connect(world.url)
     with connection:
         retry_conflicts = databases.retry_conflicts(connection, random.Random(1))  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""DATABASE_URL: what libpq would read otherwise than it was meant is refused at once, and not shown."""
+"""DATABASE_URL: a URL that libpq would parse differently than intended is rejected at once, and not shown."""
 
 import os
 import subprocess
@@ -37,10 +37,10 @@ from marketfeed_service.errors import SettingsError
         pytest.param("postgresql://me:hunter2@db/x?pool=5", "options of libpq only", id="another driver's option"),
     ],
 )  # fmt: skip
-def test_a_url_that_libpq_reads_otherwise_is_refused_and_its_password_is_not_told(
+def test_database_url_that_libpq_parses_differently_is_rejected_without_its_password(
     url: str, words: str
 ) -> None:
-    """The password, or a part of it, was in the log as what libpq could not read, or as the host."""
+    """Regression: the password, or a part of it, was in the log as a parse error of libpq, or as the host."""
     with pytest.raises(SettingsError) as caught:
         settings.read(DatabaseSettings, {"DATABASE_URL": url})
     assert "DATABASE_URL=(hidden) cannot be used" in str(caught.value)
@@ -62,7 +62,7 @@ def test_a_url_that_libpq_reads_otherwise_is_refused_and_its_password_is_not_tol
         "postgresql://",
     ],
 )
-def test_what_libpq_reads_as_it_was_meant_is_taken(url: str) -> None:
+def test_database_url_that_libpq_parses_as_intended_is_accepted(url: str) -> None:
     read = settings.read(DatabaseSettings, {"DATABASE_URL": url})
     assert read.database_url.get_secret_value() == url
 
@@ -76,7 +76,7 @@ check_database_url("postgresql://me:secret@db.example:5433/x?sslmode=verify-full
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without a name")
-def test_database_url_is_taken_in_a_container_whose_user_has_no_name() -> None:
+def test_database_url_is_accepted_in_a_container_whose_user_has_no_name() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", AS_A_USER_WITHOUT_A_NAME],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What only reads works on a hot standby: readers are sent there so that they are in no writer's way."""
+"""Read-only commands work on a hot standby, where they do not affect writers."""
 
 from argparse import Namespace
 
@@ -22,10 +22,10 @@ def _only_reach(url: str) -> None:
         pass
 
 
-def test_audit_runs_on_a_hot_standby_and_what_writes_names_the_primary(
+def test_standby_allows_the_audit_and_other_commands_require_the_primary(
     postgres: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It ended with 0A000: a hot standby has no SERIALIZABLE."""
+    """Regression: it failed with 0A000: a hot standby has no SERIALIZABLE."""
     url = postgres.new_database()
     schema.migrate(url, 10)
     session = Session(url)

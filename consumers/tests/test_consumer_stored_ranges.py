@@ -1,4 +1,4 @@
-"""What is new is told from ranges alone: the same as a set of all ids would tell."""
+"""Deduplication by stored ranges gives the same result as a set of all ids."""
 
 import pytest
 from consumer_market import batches_of_ids, trade
@@ -12,7 +12,7 @@ def spans(ranges: StoredRanges) -> list[tuple[int, int]]:
 
 
 @given(batches_of_ids)
-def test_it_knows_what_a_set_of_every_id_would_know(batches: list[list[int]]) -> None:
+def test_stored_ranges_equal_a_set_of_all_ids(batches: list[list[int]]) -> None:
     ranges, stored, table = EMPTY_RANGES, set[int](), set[MissingRange]()
     for batch in batches:
         result = deduplicate(ranges, [trade(i) for i in batch])
@@ -22,7 +22,7 @@ def test_it_knows_what_a_set_of_every_id_would_know(batches: list[list[int]]) ->
         assert (ranges.first_id, ranges.last_id) == (min(stored), max(stored))
         missing = {i for span in ranges.missing for i in range(span.first_id, span.last_id + 1)}
         assert missing == set(range(min(stored), max(stored) + 1)) - stored
-        # What is written to missing_trades leaves there what is known here.
+        # The changes of missing_trades result in the ranges in memory.
         assert table >= set(result.closed)
         assert not (table - set(result.closed)) & set(result.opened)
         table = table - set(result.closed) | set(result.opened)
@@ -30,7 +30,7 @@ def test_it_knows_what_a_set_of_every_id_would_know(batches: list[list[int]]) ->
 
 
 @given(batches_of_ids)
-def test_a_missing_range_tells_between_which_trades_it_lies(batches: list[list[int]]) -> None:
+def test_stored_ranges_have_the_times_around_a_missing_range(batches: list[list[int]]) -> None:
     ranges = EMPTY_RANGES
     for batch in batches:
         ranges = deduplicate(ranges, [trade(i) for i in batch]).ranges
@@ -41,8 +41,8 @@ def test_a_missing_range_tells_between_which_trades_it_lies(batches: list[list[i
     assert ranges.last_time_us == trade(ranges.last_id).trade_time_us
 
 
-def test_ids_that_an_older_release_has_deleted_come_back_only_where_they_are_young() -> None:
-    """It wrote off what was missing among them, also what was young."""
+def test_stored_ranges_accept_ids_expired_by_an_older_release_only_if_young() -> None:
+    """Regression: missing ids among them expired, including young ones."""
     ranges = StoredRanges(3, 50, 60, 9_000, 9_500, 50, 9_000)
     times = {10: 8_999, 11: 9_000, 12: 100, 49: 9_001, 61: 1}
     result = deduplicate(ranges, [trade(i, trade_time_us=time_us) for i, time_us in times.items()])
@@ -53,7 +53,7 @@ def test_ids_that_an_older_release_has_deleted_come_back_only_where_they_are_you
     assert [one.trade_id for one in retry_conflicts.new] == [12]
 
 
-def test_the_version_rises_only_when_something_is_new() -> None:
+def test_stored_ranges_version_increases_only_with_new_ids() -> None:
     first = deduplicate(EMPTY_RANGES, [trade(1), trade(2)]).ranges
     assert first.version == 1
     retry_conflicts = deduplicate(first, [trade(2), trade(1)])

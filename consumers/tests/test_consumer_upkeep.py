@@ -1,4 +1,4 @@
-"""Audit, rebuild and the setting of offsets."""
+"""Audit, rebuild and reset-offsets."""
 
 import argparse
 import random
@@ -41,7 +41,7 @@ spans = st.tuples(st.integers(0, 50), st.integers(0, 10)).map(lambda pair: (pair
 
 
 @given(spans, st.lists(spans.map(lambda span: (*span, "proof")), max_size=5))
-def test_a_missing_range_is_divided_into_what_is_proven_absent_and_the_rest(
+def test_audit_splits_a_missing_range_into_absent_and_unresolved_ids(
     asked: tuple[int, int], proven: list[tuple[int, int, str]]
 ) -> None:
     ranges = resolved_ranges(*asked, proven)
@@ -55,7 +55,7 @@ def test_a_missing_range_is_divided_into_what_is_proven_absent_and_the_rest(
             assert one.proof == ("proof" if i in absent else "")
 
 
-def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
+def test_audit_reports_stored_and_missing_ids_by_hour(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:
     mine = session()
@@ -88,10 +88,10 @@ def test_the_audit_tells_each_hour_what_is_there_what_is_missing_and_why(
 
 
 @pytest.mark.parametrize("since", [HOUR, 2 * HOUR, 3 * HOUR, 2 * HOUR + 5])
-def test_the_audit_of_some_hours_tells_what_is_missing_in_them_though_it_begins_before(
+def test_audit_of_some_hours_includes_ranges_that_begin_before(
     session: Callable[..., Session], connected: Connection, since: int
 ) -> None:
-    """A worker was away from hour 0 to hour 3: of every hour between it was said that all is there."""
+    """Regression: a gap from hour 0 to hour 3 was not reported for the hours in between."""
     session().write(hourly(1, 0), hourly(2, 0), hourly(9, 3), hourly(10, 4))
     begin = BEGIN_US - BEGIN_US % HOUR
     report = audit.audit(connected, POSTGRESQL, audit.Scope(since_us=begin + since))
@@ -103,7 +103,7 @@ def test_the_audit_of_some_hours_tells_what_is_missing_in_them_though_it_begins_
     assert audit.audit(connected, POSTGRESQL, audit.Scope(since_us=begin + 4 * HOUR)).is_complete
 
 
-def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_way(
+def test_audit_deep_finds_uncounted_and_lost_rows(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:
     mine = session()
@@ -117,10 +117,10 @@ def test_the_deep_audit_finds_rows_that_the_ledger_does_not_know_and_the_other_w
     assert not deep.is_complete
 
 
-def test_the_deep_audit_counts_also_what_has_no_candles(
+def test_audit_deep_counts_rows_without_candles(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:
-    """It looked between the first and the last candle only, and not at all at symbols without any."""
+    """Regression: it counted between the first and the last candle only, and skipped symbols without any."""
     session().write(*(hourly(i, i // 10) for i in range(30)), *(hourly(i, 0, symbol="B") for i in range(5)))
     with psycopg.connect(database) as other:
         other.execute("DELETE FROM candles_1m WHERE symbol = 'B' OR first_trade_id IN (0, 20)")
@@ -133,7 +133,7 @@ def test_the_deep_audit_counts_also_what_has_no_candles(
     ]
 
 
-def test_nothing_stored_is_told_from_a_quiet_hour(
+def test_audit_distinguishes_nothing_stored_from_an_idle_hour(
     session: Callable[..., Session], connected: Connection
 ) -> None:
     session().write(*(hourly(i, 0) for i in range(10)))
@@ -143,10 +143,10 @@ def test_nothing_stored_is_told_from_a_quiet_hour(
     assert (misspelt.hours, misspelt.is_complete) == ((), False)
 
 
-def test_a_rebuild_leaves_the_candles_whose_trades_retention_deletes_meanwhile(
+def test_rebuild_keeps_candles_whose_trades_expire_concurrently(
     session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It knew what had expired from before it began, and made candles of the trades that were left."""
+    """Regression: it read the limit before it began, and computed candles of the remaining trades."""
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
     session().write(*(trade(i, trade_time_us=BEGIN_US + i * 10_000_000) for i in range(30)))
     candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
@@ -168,7 +168,7 @@ def database_again(connection: Connection) -> Callable[..., object]:
     return databases.retry_conflicts(connection, rng)
 
 
-def test_a_table_that_is_rebuilt_is_the_same_as_before(
+def test_rebuild_gives_the_same_table(
     session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 100)
@@ -189,7 +189,7 @@ def test_a_table_that_is_rebuilt_is_the_same_as_before(
     assert differences(database) == {}
 
 
-def test_a_rebuild_touches_only_what_it_is_asked_for(
+def test_rebuild_changes_only_the_selected_scope(
     session: Callable[..., Session], database: str, connected: Connection
 ) -> None:
     mine = session()
@@ -206,7 +206,7 @@ def test_a_rebuild_touches_only_what_it_is_asked_for(
 
 
 @given(st.lists(st.tuples(st.integers(1, 300_000), st.integers(0, 10**9)), max_size=30))
-def test_stretches_cover_everything_and_hold_no_more_than_they_should(counts: list[tuple[int, int]]) -> None:
+def test_rebuild_chunks_cover_all_trades_within_their_size(counts: list[tuple[int, int]]) -> None:
     minutes = [(number * 60, count, low, low + count) for number, (count, low) in enumerate(counts)]
     found = rebuild.chunks(minutes, -10, 10_000)
     assert found[0].from_us == -10
@@ -218,10 +218,10 @@ def test_stretches_cover_everything_and_hold_no_more_than_they_should(counts: li
         assert all(chunk.first_id <= low <= high <= chunk.last_id for _, _, low, high in own)
 
 
-def test_a_rebuild_keeps_what_a_consumer_adds_meanwhile(
+def test_rebuild_keeps_concurrent_inserts_of_a_consumer(
     session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the look-up of a stretch's ids: late trades on both sides of them, and a minute of their own."""
+    """After a chunk was computed: late trades on both sides of its ids, and in a new minute."""
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
     mine = session()
     times = {i: BEGIN_US - BEGIN_US % 60_000_000 + i * 10_000_000 for i in range(40)}
@@ -235,17 +235,17 @@ def test_a_rebuild_keeps_what_a_consumer_adds_meanwhile(
 
 
 @pytest.mark.parametrize(("to", "expected"), [("earliest", 5), ("latest", 9), ("7", 7), ("9", 9), ("5", 5)])
-def test_an_offset_is_named_by_word_or_number(to: str, expected: int) -> None:
+def test_reset_offsets_accepts_a_word_or_number(to: str, expected: int) -> None:
     assert offsets.target(to, "t", 0, 5, 9) == expected
 
 
 @pytest.mark.parametrize("to", ["4", "10", "-1", "first", ""])
-def test_an_offset_that_the_partition_does_not_have_is_refused_by_name(to: str) -> None:
+def test_reset_offsets_rejects_an_offset_outside_the_log(to: str) -> None:
     with pytest.raises(SettingsError, match=r"--to .*t\[0\] has: 5 to 9"):
         offsets.target(to, "t", 0, 5, 9)
 
 
-def test_times_are_read_as_utc() -> None:
+def test_command_times_are_utc() -> None:
     expected = round(datetime(2026, 1, 31, tzinfo=UTC).timestamp() * 1e6)
     assert (
         time_us("2026-01-31") == time_us("2026-01-31T00:00Z") == time_us("2026-01-31T01:00+01:00") == expected

@@ -1,4 +1,4 @@
-"""Whatever the database does to a transaction, its rows are there once, or not at all and its offsets neither."""
+"""Whatever fault a transaction has, its rows and offsets are stored exactly once or not at all."""
 
 import os
 import socket
@@ -37,7 +37,7 @@ MIXED = [
 ]
 
 
-def test_one_batch_is_all_there_together(session: Callable[..., Session], database: str) -> None:
+def test_transaction_of_a_batch_is_atomic(session: Callable[..., Session], database: str) -> None:
     result = session().write(*MIXED)
     assert result.written.inserted == {"trades": 11, "book_tickers": 9}
     assert result.written.duplicates == {"trades": 1, "book_tickers": 0}
@@ -83,7 +83,7 @@ def test_dead_letters_keep_another_record_that_has_the_same_offset_after_a_trunc
     ],
 )
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_fault_changes_nothing_of_what_is_stored(
+def test_fault_does_not_change_the_stored_rows(
     session: Callable[..., Session], postgres: Any, proxy: Proxy, proxied: str, database: str,
     statement: str, fault: Fault, sqlstate: str, times: int,
 ) -> None:  # fmt: skip
@@ -106,9 +106,7 @@ def test_a_fault_changes_nothing_of_what_is_stored(
     assert differences(database) == {}
 
 
-def test_while_the_database_is_in_trouble_it_says_why(
-    session: Callable[..., Session], proxy: Proxy, proxied: str
-) -> None:
+def test_writes_paused_has_the_reason(session: Callable[..., Session], proxy: Proxy, proxied: str) -> None:
     tried = session(proxied)
     for _ in range(40):
         proxy.plan("COPY trades", Fault.REFUSED, "53100")
@@ -120,7 +118,7 @@ def test_while_the_database_is_in_trouble_it_says_why(
         written.result(20)
 
 
-def test_who_was_replaced_writes_nothing_more(session: Callable[..., Session], database: str) -> None:
+def test_fencing_of_a_replaced_consumer(session: Callable[..., Session], database: str) -> None:
     old = session(name="old")
     old.write(trade(1))
     new = session(name="new")
@@ -132,9 +130,7 @@ def test_who_was_replaced_writes_nothing_more(session: Callable[..., Session], d
     assert stored(database, "trades") == 2
 
 
-def test_a_plan_on_what_is_no_longer_so_is_refused_and_planned_again(
-    session: Callable[..., Session], database: str
-) -> None:
+def test_stale_ranges_are_rejected_and_planned_again(session: Callable[..., Session], database: str) -> None:
     mine = session()
     mine.write(trade(1))
     stale = mine.planned(mine.batch([trade(2)]))
@@ -149,9 +145,7 @@ def test_a_plan_on_what_is_no_longer_so_is_refused_and_planned_again(
     assert stored(database, "trades") == 2
 
 
-def test_rows_that_somebody_else_put_there_are_skipped_and_counted_once(
-    session: Callable[..., Session], database: str
-) -> None:
+def test_verify_rows_skips_rows_of_another_writer(session: Callable[..., Session], database: str) -> None:
     mine = session()
     mine.write(trade(1), quote(1))
     with psycopg.connect(database) as other:
@@ -175,7 +169,7 @@ def test_rows_that_somebody_else_put_there_are_skipped_and_counted_once(
     assert stored(database, "trades") == 5
 
 
-def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_is_stored(
+def test_poison_message_becomes_a_dead_letter_and_the_rest_is_stored(
     session: Callable[..., Session], database: str
 ) -> None:
     with psycopg.connect(database) as owner:
@@ -196,10 +190,10 @@ def test_a_message_that_the_database_refuses_becomes_a_dead_letter_and_the_rest_
     assert rows(database, "SELECT first_trade_id FROM missing_trades ORDER BY 1") == [(7,), (30,)]
 
 
-def test_a_message_that_a_trigger_raises_at_becomes_a_dead_letter(
+def test_poison_message_of_a_trigger_becomes_a_dead_letter(
     session: Callable[..., Session], database: str
 ) -> None:
-    """It stopped the partition: a trigger's RAISE was taken for a server in trouble."""
+    """Regression: it stopped the partition: a trigger's RAISE counted as a server failure."""
     with psycopg.connect(database) as owner:
         owner.execute(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
@@ -217,10 +211,10 @@ def test_a_message_that_a_trigger_raises_at_becomes_a_dead_letter(
     assert stored(database, "trades") == 4
 
 
-def test_a_message_that_is_refused_at_commit_only_becomes_a_dead_letter(
+def test_poison_message_of_a_deferred_constraint_becomes_a_dead_letter(
     session: Callable[..., Session], database: str
 ) -> None:
-    """It was tried again without end and without a pause, because no trial found it."""
+    """Regression: it was retried without end and backoff, because no probe found it."""
     if "host=" not in database:
         pytest.skip("CockroachDB defers no constraint")
     with psycopg.connect(database) as owner:
@@ -239,10 +233,10 @@ def test_a_message_that_is_refused_at_commit_only_becomes_a_dead_letter(
 
 
 @pytest.mark.parametrize("rival", ["retention", "another consumer"])
-def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
+def test_poison_search_continues_after_concurrent_changes(
     session: Callable[..., Session], database: str, rival: str
 ) -> None:
-    """Both ended it by an error that nobody expected, at whatever trial it was."""
+    """Regression: both ended the process by an unexpected error."""
     with psycopg.connect(database) as owner:
         owner.execute("ALTER TABLE trades ADD CONSTRAINT sane CHECK (qty < 1000)")
     mine = session()
@@ -254,7 +248,7 @@ def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
 
     def wait(future: "Future[T]") -> T:
         answers.append(future.exception(30))
-        # The third: after the batch was tried again, what is known was read for the first trial.
+        # The third: after the batch was retried and the stored ranges were loaded for the first probe.
         if len(answers) == 3 and rival == "retention":
             with psycopg.connect(database) as other:
                 other.execute("UPDATE high_water_marks SET version = version + 1")
@@ -272,7 +266,7 @@ def test_who_comes_between_the_trials_of_a_refused_message_ends_no_process(
             mine.store_carefully(caught.value, *fresh, wait=wait)
 
 
-def test_a_user_unique_index_that_a_message_breaks_dead_letters_it(
+def test_poison_message_of_a_user_defined_unique_index_becomes_a_dead_letter(
     session: Callable[..., Session], database: str
 ) -> None:
     with psycopg.connect(database) as owner:
@@ -286,9 +280,7 @@ def test_a_user_unique_index_that_a_message_breaks_dead_letters_it(
     assert stored(database, "trades") == 2
 
 
-def test_a_statement_that_hangs_is_cut_when_time_is_up(
-    session: Callable[..., Session], database: str
-) -> None:
+def test_hanging_statement_is_cut_at_the_deadline(session: Callable[..., Session], database: str) -> None:
     mine = session()
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
@@ -303,10 +295,10 @@ def test_a_statement_that_hangs_is_cut_when_time_is_up(
     assert stored(database, "trades") == 1
 
 
-def test_an_answer_that_does_not_come_is_told(
+def test_writes_paused_is_logged_without_a_response(
     session: Callable[..., Session], database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a database that hangs it was told that all is well."""
+    """Regression: the status was ready while the database was hanging."""
     monkeypatch.setattr(writer, "_SILENT_SECONDS", 0.2)
     mine = session()
     assert mine.writer.why_paused() == ""
@@ -326,7 +318,7 @@ def test_an_answer_that_does_not_come_is_told(
     assert [line["event"] for line in lines] == ["writes paused", "writes resumed"]
 
 
-def test_closing_does_not_wait_for_a_statement_that_hangs(database: str) -> None:
+def test_hanging_statement_does_not_delay_closing(database: str) -> None:
     mine = Session(database)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE high_water_marks")
@@ -336,7 +328,7 @@ def test_closing_does_not_wait_for_a_statement_that_hangs(database: str) -> None
         other.rollback()
 
 
-def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_otherwise(proxied: str) -> None:
+def test_keepalives_detect_a_lost_server_unless_the_url_overrides_them(proxied: str) -> None:
     for url, expected in (
         (proxied, (1, 30_000)),
         (f"{proxied}&tcp_user_timeout=7000", (1, 7_000)),
@@ -348,10 +340,8 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_oth
 
 
 @pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII", "LATIN1"])
-def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
-    postgres: Any, encoding: str
-) -> None:
-    """In SQL_ASCII nothing could be stored, in LATIN1 the rows had another symbol than their mark."""
+def test_encoding_of_the_database_does_not_change_names(postgres: Any, encoding: str) -> None:
+    """Regression: in SQL_ASCII nothing could be stored, in LATIN1 rows had another symbol than their mark."""
     url = postgres.new_database(f"ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     schema.migrate(url, 10)
     mine = Session(url)
@@ -373,16 +363,14 @@ def test_names_are_the_same_in_all_tables_whatever_the_databases_encoding(
         pytest.param(5, 100, "", "deleted 3 records", id="a topic whose retention was faster"),
     ],
 )
-def test_refusal_of_an_offset_that_means_nothing_names_the_way_out(
-    low: int, high: int, topic_id: str, words: str
-) -> None:
+def test_refusal_of_an_invalid_offset_has_the_remedy(low: int, high: int, topic_id: str, words: str) -> None:
     reason = refusal(AssignedPartition("trades", 0, topic_id, low, high), 2, "a")
     assert words in reason
     assert "marketfeed-consumer reset-offsets --topic trades --to earliest" in reason
     assert refusal(AssignedPartition("trades", 0, "a", 0, 100), 2, "a") == ""
 
 
-def test_refusal_is_stored_by_the_owner_and_found_by_every_later_claim(
+def test_refusal_is_stored_by_the_owner_and_returned_by_every_later_lease(
     session: Callable[..., Session], database: str
 ) -> None:
     mine = session()
@@ -402,10 +390,10 @@ def test_refusal_is_stored_by_the_owner_and_found_by_every_later_claim(
     ]
 
 
-def test_fencing_a_transaction_of_a_partition_that_was_never_claimed_leaves_no_row(
+def test_fencing_of_a_partition_without_a_lease_leaves_no_row(
     session: Callable[..., Session], database: str
 ) -> None:
-    """The compare-and-set is an INSERT: alone it would make the row that it lacks."""
+    """The compare-and-set is an INSERT: by itself it would create a missing row."""
     stranger = session(group="stranger")
     with psycopg.connect(database) as other:
         other.execute("DELETE FROM consumer_offsets WHERE consumer_group = 'stranger'")
@@ -422,10 +410,10 @@ def test_fencing_a_transaction_of_a_partition_that_was_never_claimed_leaves_no_r
         pytest.param("SET next_offset = 1, epoch = 0, owner = 'whoever was before'", id="claim"),
     ],
 )
-def test_fencing_by_a_database_that_lost_commits_blames_no_other_consumer(
+def test_fencing_by_a_database_that_lost_commits_names_the_cause(
     session: Callable[..., Session], database: str, change: LiteralString
 ) -> None:
-    """After a fail-over to a replica that was behind it said that it had been taken over by itself."""
+    """Regression: after a fail-over to a replica with lag it reported to be fenced by itself."""
     mine = session()
     mine.write(trade(1))
     mine.write(trade(2))
@@ -438,7 +426,7 @@ def test_fencing_by_a_database_that_lost_commits_blames_no_other_consumer(
 
 
 def once_together(gate: threading.Barrier) -> Callable[[str], None]:
-    """A step hook that waits for the other writer when its first transaction begins."""
+    """A failpoint that waits for the other writer when its first transaction begins."""
     passed = []
 
     def at(point: str) -> None:
@@ -449,8 +437,8 @@ def once_together(gate: threading.Barrier) -> Callable[[str], None]:
     return at
 
 
-def test_consumers_of_different_partitions_do_not_fail_each_other(database: str) -> None:
-    """Both are about to commit at the same moment; neither may have to do its work again."""
+def test_serialization_of_different_partitions_does_not_conflict(database: str) -> None:
+    """Both commit at the same moment; neither may have to retry."""
     names = ("first", "second")
     both = [Session(database, name, partition) for partition, name in enumerate(names)]
     symbols = [[f"{name}-{number}" for number in range(8)] for name in names]
@@ -480,8 +468,8 @@ def test_consumers_of_different_partitions_do_not_fail_each_other(database: str)
             each.writer.close()
 
 
-def test_of_two_that_believe_to_own_a_partition_one_stores(database: str) -> None:
-    """Both plan the same records under the same epoch, which is worse than Kafka can make it, and meet."""
+def test_fencing_of_two_owners_lets_one_store(database: str) -> None:
+    """Both plan the same records under the same epoch, which Kafka never allows, and conflict."""
     first, second = Session(database, "first"), Session(database, "second")
     try:
         for turn in range(20):
