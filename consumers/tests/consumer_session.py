@@ -11,8 +11,8 @@ from marketfeed_consumers.kafka.decode import Batch, batch_of
 from marketfeed_consumers.kafka.leases import AssignedPartition
 from marketfeed_consumers.planning.plan import Plan, plan, ranges_keys
 from marketfeed_consumers.storage import quarantine
-from marketfeed_consumers.storage.transaction import Owner
-from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.storage.transaction import Owner, Stored
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_wire import BookTicker, Trade
 
 TABLES = {"trades": "trades", "book": "book_tickers"}

@@ -10,11 +10,10 @@ from consumer_support import differences, everything, rows, stored
 from psycopg import sql
 
 from marketfeed_consumers.admin import audit, rebuild, retention
-from marketfeed_consumers.database.connections import connect
+from marketfeed_consumers.database.connections import DatabaseConnection, connect
 from marketfeed_consumers.database.connections import retry_conflicts as retrying
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.planning.plausible_times import EARLIEST_US
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_wire import MAX_ID, MAX_TIME_US
 
 pytestmark = pytest.mark.integration
@@ -118,9 +117,9 @@ def test_extremes_no_time_breaks_a_view(session: Callable[..., Session], databas
             assert connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(view))).fetchall()
 
 
-def _connected(url: str) -> Connection:
+def _connected(url: str) -> DatabaseConnection:
     return connect(url)[0]
 
 
-def _again(connection: Connection) -> Callable[..., object]:
+def _again(connection: DatabaseConnection) -> Callable[..., object]:
     return retrying(connection, rng)

@@ -18,11 +18,11 @@ from msgspec import structs
 from marketfeed_consumers.admin import audit, commands, completeness, retention
 from marketfeed_consumers.admin.retention import Clocks, Limit, RetentionStep
 from marketfeed_consumers.database import connections as databases
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.database.tables import dead_letters
 from marketfeed_consumers.kafka.decode import batch_of
 from marketfeed_consumers.planning.plausible_times import AHEAD_US, EARLIEST_US
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service import logs
 from marketfeed_wire import RejectedMessage, encode
 
@@ -38,14 +38,14 @@ def dated(days: float, *ids: int, symbol: str = "BTCUSDT") -> list[object]:
 
 
 @pytest.fixture
-def connected(database: str) -> Connection:  # type: ignore[misc]
+def connected(database: str) -> DatabaseConnection:  # type: ignore[misc]
     connection, _ = databases.connect(database)
     with connection:
         yield connection
 
 
 @pytest.fixture
-def retain(connected: Connection) -> Callable[..., list[RetentionStep]]:
+def retain(connected: DatabaseConnection) -> Callable[..., list[RetentionStep]]:
     def run(limit: Limit = WEEK, table: str = "trades") -> list[RetentionStep]:
         retry_conflicts = databases.retry_conflicts(connected, random.Random(3))  # noqa: S311 - jitter
         if table == dead_letters.NAME:
@@ -214,9 +214,12 @@ def test_retention_of_everything_keeps_the_newest_row_of_each_symbol(
 
 
 def test_retention_that_was_interrupted_continues(
-    session: Callable[..., Session], database: str, connected: Connection, retain: Callable[..., list[RetentionStep]],
+    session: Callable[..., Session],
+    database: str,
+    connected: DatabaseConnection,
+    retain: Callable[..., list[RetentionStep]],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(retention, "STEP_ROWS", 4)
     session().write(*(trade(i) for i in range(0, 60, 2)), *(quote(i) for i in range(50)))
     retry_conflicts = databases.retry_conflicts(connected, random.Random(3))  # noqa: S311 - jitter

@@ -18,23 +18,23 @@ from marketfeed_service.errors import SettingsError
         pytest.param("postgresql://me:hunter2%zz@db/x", "write %25", id="a % in the password"),
         pytest.param("postgresql://me:100%hunter2@db/x", "write %25", id="a % and digits that are no code"),
         pytest.param("postgresql://me:p@hunter2@db/x", "more than one @", id="an @ in the password"),
-        pytest.param("postgresql://me:p/hunter2@db/x", "no number as the port", id="a / in the password"),
+        pytest.param("postgresql://me:p/hunter2@db/x", "a port that is not a number", id="a / in the password"),
         pytest.param("postgresql://me:123/hunter2@db/x", "more than one @", id="a / behind digits"),
         pytest.param("postgresql://me:hunter2@db:99999/x", "from 1 to 65535", id="a port that cannot be"),
         pytest.param("postgresql://me:hunter2@db:0/x", "from 1 to 65535", id="port 0"),
         pytest.param("postgresql://me:hunter2@a,b:5433,c:65536/x", "from 1 to 65535", id="one of several ports"),
-        pytest.param("postgresql://me:hunter2@db/x?sslmode=on", "it gives sslmode", id="an sslmode that cannot be"),
-        pytest.param("postgresql://me:hunter2@db/x?gssencmode=y", "it gives gssencmode", id="another option"),
+        pytest.param("postgresql://me:hunter2@db/x?sslmode=on", "its value of sslmode", id="an sslmode that cannot be"),
+        pytest.param("postgresql://me:hunter2@db/x?gssencmode=y", "its value of gssencmode", id="another option"),
         pytest.param(
             "postgresql://me:hunter2@a,b/x?sslmode=require&target_session_attrs=rw",
-            "it gives target_session_attrs",
+            "its value of target_session_attrs",
             id="an option of several hosts",
         ),
-        pytest.param("postgresql://me:hunter2@db/x?keepalives=yes", "it gives keepalives", id="no number"),
+        pytest.param("postgresql://me:hunter2@db/x?keepalives=yes", "its value of keepalives", id="no number"),
         pytest.param(
-            "postgresql://me:hunter2@db/x?sslmode=require&sslrootcert=system", "it gives one of", id="two at odds"
+            "postgresql://me:hunter2@db/x?sslmode=require&sslrootcert=system", "its value of one of", id="two at odds"
         ),
-        pytest.param("postgresql://me:hunter2@db/x?pool=5", "options of libpq only", id="another driver's option"),
+        pytest.param("postgresql://me:hunter2@db/x?pool=5", "only libpq options", id="another driver's option"),
     ],
 )  # fmt: skip
 def test_database_url_that_libpq_parses_differently_is_rejected_without_its_password(

@@ -18,8 +18,8 @@ from marketfeed_consumers.admin import audit, offsets, rebuild, retention
 from marketfeed_consumers.admin.commands import time_us
 from marketfeed_consumers.admin.resolution import Range, resolved_ranges
 from marketfeed_consumers.database import connections as databases
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import POSTGRESQL
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service.errors import SettingsError
 
 HOUR = audit.HOUR_US
@@ -31,7 +31,7 @@ def hourly(trade_id: int, hour: int, **fields: object) -> object:
 
 
 @pytest.fixture
-def connected(database: str) -> Connection:  # type: ignore[misc]
+def connected(database: str) -> DatabaseConnection:  # type: ignore[misc]
     connection, _ = databases.connect(database)
     with connection:
         yield connection
@@ -56,7 +56,7 @@ def test_audit_splits_a_missing_range_into_absent_and_unresolved_ids(
 
 
 def test_audit_reports_stored_and_missing_ids_by_hour(
-    session: Callable[..., Session], database: str, connected: Connection
+    session: Callable[..., Session], database: str, connected: DatabaseConnection
 ) -> None:
     mine = session()
     mine.write(*(hourly(i, 0) for i in [1, 2, 3, 6]), *(hourly(i, 1) for i in [7, 10]))
@@ -89,7 +89,7 @@ def test_audit_reports_stored_and_missing_ids_by_hour(
 
 @pytest.mark.parametrize("since", [HOUR, 2 * HOUR, 3 * HOUR, 2 * HOUR + 5])
 def test_audit_of_some_hours_includes_ranges_that_begin_before(
-    session: Callable[..., Session], connected: Connection, since: int
+    session: Callable[..., Session], connected: DatabaseConnection, since: int
 ) -> None:
     """Regression: a gap from hour 0 to hour 3 was not reported for the hours in between."""
     session().write(hourly(1, 0), hourly(2, 0), hourly(9, 3), hourly(10, 4))
@@ -104,7 +104,7 @@ def test_audit_of_some_hours_includes_ranges_that_begin_before(
 
 
 def test_audit_deep_finds_uncounted_and_lost_rows(
-    session: Callable[..., Session], database: str, connected: Connection
+    session: Callable[..., Session], database: str, connected: DatabaseConnection
 ) -> None:
     mine = session()
     mine.write(*(hourly(i, 0) for i in range(10)), *(hourly(i, 1) for i in range(10, 20)))
@@ -118,7 +118,7 @@ def test_audit_deep_finds_uncounted_and_lost_rows(
 
 
 def test_audit_deep_counts_rows_without_candles(
-    session: Callable[..., Session], database: str, connected: Connection
+    session: Callable[..., Session], database: str, connected: DatabaseConnection
 ) -> None:
     """Regression: it counted between the first and the last candle only, and skipped symbols without any."""
     session().write(*(hourly(i, i // 10) for i in range(30)), *(hourly(i, 0, symbol="B") for i in range(5)))
@@ -134,7 +134,7 @@ def test_audit_deep_counts_rows_without_candles(
 
 
 def test_audit_distinguishes_nothing_stored_from_an_idle_hour(
-    session: Callable[..., Session], connected: Connection
+    session: Callable[..., Session], connected: DatabaseConnection
 ) -> None:
     session().write(*(hourly(i, 0) for i in range(10)))
     long_ago = audit.Scope(until_us=HOUR)
@@ -144,7 +144,10 @@ def test_audit_distinguishes_nothing_stored_from_an_idle_hour(
 
 
 def test_rebuild_keeps_candles_whose_trades_expire_concurrently(
-    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+    session: Callable[..., Session],
+    database: str,
+    connected: DatabaseConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Regression: it read the limit before it began, and computed candles of the remaining trades."""
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
@@ -164,12 +167,15 @@ def old(before_us: int) -> retention.Limit:
     return retention.Limit(before_us, BEGIN_US + 30 * 24 * HOUR)
 
 
-def database_again(connection: Connection) -> Callable[..., object]:
+def database_again(connection: DatabaseConnection) -> Callable[..., object]:
     return databases.retry_conflicts(connection, rng)
 
 
 def test_rebuild_gives_the_same_table(
-    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+    session: Callable[..., Session],
+    database: str,
+    connected: DatabaseConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 100)
     mine = session()
@@ -190,7 +196,7 @@ def test_rebuild_gives_the_same_table(
 
 
 def test_rebuild_changes_only_the_selected_scope(
-    session: Callable[..., Session], database: str, connected: Connection
+    session: Callable[..., Session], database: str, connected: DatabaseConnection
 ) -> None:
     mine = session()
     mine.write(*(trade(i, symbol) for i in range(500) for symbol in ("A", "B")))
@@ -219,7 +225,10 @@ def test_rebuild_chunks_cover_all_trades_within_their_size(counts: list[tuple[in
 
 
 def test_rebuild_keeps_concurrent_inserts_of_a_consumer(
-    session: Callable[..., Session], database: str, connected: Connection, monkeypatch: pytest.MonkeyPatch
+    session: Callable[..., Session],
+    database: str,
+    connected: DatabaseConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a chunk was computed: late trades on both sides of its ids, and in a new minute."""
     monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)

@@ -23,7 +23,8 @@ from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_consumers.storage.pipeline import WritePipeline
-from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.storage.transaction import Stored
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_consumers.world import REAL, World
 from marketfeed_service.kafka import client_config
 

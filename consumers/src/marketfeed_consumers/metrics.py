@@ -15,7 +15,8 @@ from marketfeed_consumers.database.tables import trades
 from marketfeed_consumers.latency import BOUNDS_US, total
 from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.state import State
-from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.storage.transaction import Stored
+from marketfeed_consumers.storage.writer import Writer
 
 SERIALIZATION_FAILURE: Final = "40001"
 

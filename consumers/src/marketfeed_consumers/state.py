@@ -15,7 +15,7 @@ from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.latency import Histogram
 from marketfeed_consumers.planning.plan import Plan, RangesKey
 from marketfeed_consumers.planning.stored_ranges import StoredRanges
-from marketfeed_consumers.storage.writer import Stored
+from marketfeed_consumers.storage.transaction import Stored
 from marketfeed_wire import Trade
 
 

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka.admin import AdminClient
 
 from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import Dialect
-from marketfeed_consumers.storage.transaction import Connection
 
 
 class Wait(Protocol):
@@ -45,8 +45,8 @@ class World:
 
     make_client: Callable[[dict[str, Any]], KafkaConsumer] = KafkaConsumer
     make_admin: Callable[[dict[str, Any]], AdminClient] = AdminClient
-    connect: Callable[[str], tuple[Connection, Dialect]] = connections.connect
-    cut: Callable[[Connection], None] = connections.cut
+    connect: Callable[[str], tuple[DatabaseConnection, Dialect]] = connections.connect
+    cut: Callable[[DatabaseConnection], None] = connections.cut
     make_thread: Callable[[], Executor] = lambda: ThreadPoolExecutor(1, thread_name_prefix="writer")
     make_event: Callable[[], threading.Event] = threading.Event
     wait: Wait = futures.wait

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from marketfeed_consumers.admin.resolution import GapRows, Range, ResolvedRange, resolve
 from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_consumers.database.tables import candles_1m, dead_letters, trade_gaps, trades
 from marketfeed_consumers.planning.plausible_times import EARLIEST_US
 from marketfeed_consumers.planning.stored_ranges import Key
-from marketfeed_consumers.storage.transaction import Connection
 
 HOUR_US: Final = 3_600_000_000
 Where: TypeAlias = tuple[str, str, int, int]
@@ -176,7 +176,12 @@ GROUP BY 1
 
 
 def audit(
-    connection: Connection, dialect: Dialect, scope: Scope, *, deep: bool = False, now_us: int | None = None
+    connection: DatabaseConnection,
+    dialect: Dialect,
+    scope: Scope,
+    *,
+    deep: bool = False,
+    now_us: int | None = None,
 ) -> Report:
     """Audit the stored trades in one snapshot; on CockroachDB of some seconds ago, see `Dialect.snapshot`.
 
@@ -297,7 +302,7 @@ def _spans(
 
 
 def _deep_counts(
-    connection: Connection, spans: Mapping[Key, tuple[int, int]], parameters: Mapping[str, Any]
+    connection: DatabaseConnection, spans: Mapping[Key, tuple[int, int]], parameters: Mapping[str, Any]
 ) -> dict[Where, tuple[int, int]]:
     counted: dict[Where, tuple[int, int]] = {}
     for key, (first, last) in spans.items():

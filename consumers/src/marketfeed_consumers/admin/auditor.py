@@ -15,7 +15,7 @@ import psycopg
 
 from marketfeed_consumers.admin.completeness import MAX_SYMBOLS, Figures, Retained, figures
 from marketfeed_consumers.database import connections
-from marketfeed_consumers.storage.transaction import Connection
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_service import logs
 
 log = logs.get(__name__)
@@ -62,7 +62,7 @@ class Auditor:
             log, "more symbols stored than have metrics", "all stored symbols have metrics"
         )
         self._stop = threading.Event()
-        self._connection: Connection | None = None
+        self._connection: DatabaseConnection | None = None
         self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
 
     def __enter__(self) -> "Auditor":

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from marketfeed_consumers.admin import offsets, rebuild, retention
 from marketfeed_consumers.database import connections, schema
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import dead_letters
 from marketfeed_consumers.settings import ConsumerSettings, DatabaseSettings
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service import logs, settings
 from marketfeed_service.errors import SettingsError
 from marketfeed_service.kafka import client_config
@@ -139,7 +139,7 @@ def _with_conflicts(days: Mapping[str, int | None]) -> Iterator[tuple[str, int]]
 
 
 def _delete(
-    connection: Connection, table: str, limit: retention.Limit, retry: connections.Retry
+    connection: DatabaseConnection, table: str, limit: retention.Limit, retry: connections.Retry
 ) -> "Counter[tuple[str, str, str]]":
     """Delete the old rows of `table`; return (table, venue, symbol) -> rows kept because of impossible times."""
     progress = ProgressPrinter(f"{table}: rows deleted")
@@ -240,7 +240,8 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "reset-offsets",
         help="reset the stored offsets of a topic (DATABASE_URL, KAFKA_…)",
         description="Set the offsets from which KAFKA_GROUP consumes a topic. Stored rows stay, duplicates are "
-        "skipped; records below a new offset are not stored. A running consumer is fenced at its next commit: restart it.",
+        "skipped, records below the offsets are not stored. A running consumer is fenced at its next commit: restart "
+        "it.",
     )
     reset.add_argument("--topic", required=True, help="one of the MARKET_…_TOPIC ones")
     reset.add_argument("--partition", type=int, help="only this one")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from marketfeed_consumers.admin.resolution import RESOLUTIONS, GapRows, Resolution, resolve
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import dead_letters, trade_gaps, trades
 from marketfeed_consumers.planning.stored_ranges import Key
-from marketfeed_consumers.storage.transaction import Connection
 
 MAX_SYMBOLS: Final = 5_000
 """Maximum number of symbols with figures, those with the newest trades: each has several time series."""
@@ -93,7 +93,7 @@ class Retained:
     finished_time_us: int
 
 
-def figures(connection: Connection, now_us: int) -> tuple[list[Figures], list[Retained]]:
+def figures(connection: DatabaseConnection, now_us: int) -> tuple[list[Figures], list[Retained]]:
     """Return every symbol's figures and the state of retention, of one snapshot; ends the transaction."""
     everything = {"venue": None, "symbol": None}
     retained = connection.execute(_RETAINED).fetchall()

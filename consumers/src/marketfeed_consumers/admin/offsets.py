@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.kafka import admin_requests
 from marketfeed_consumers.kafka.leases import read_offsets
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service.errors import SettingsError
 
 _SET: Final = """
@@ -37,7 +37,7 @@ class Moved(NamedTuple):
 
 
 def reset(
-    connection: Connection,
+    connection: DatabaseConnection,
     admin: AdminClient,
     group: str,
     topic: str,

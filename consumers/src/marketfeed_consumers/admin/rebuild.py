@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from marketfeed_consumers.database.connections import Retry
+from marketfeed_consumers.database.connections import DatabaseConnection, Retry
 from marketfeed_consumers.database.tables import book_tickers, candles_1m, top_of_book, trades
 from marketfeed_consumers.planning.candles import MINUTE_US
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_wire import MAX_ID
 
 CHUNK_IDS: Final = 100_000
@@ -94,7 +93,7 @@ class Scope(NamedTuple):
     until_us: int | None = None
 
 
-def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
+def candles(connection: DatabaseConnection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Rebuild candles_1m in chunks; yields each.
 
     Minutes of which retention has deleted trades are not changed, as their trades are incomplete.
@@ -109,7 +108,7 @@ def candles(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebu
             yield Rebuilt(venue, symbol, rows)
 
 
-def _rebuild_candles(connection: Connection, chunk: IdChunk, symbol: dict[str, Any]) -> int:
+def _rebuild_candles(connection: DatabaseConnection, chunk: IdChunk, symbol: dict[str, Any]) -> int:
     # Retention may run concurrently: its limit is read in the transaction that reads the trades.
     (whole_from_us,) = connection.execute(_WHOLE_FROM, symbol).fetchone() or (0,)
     bounds = {**symbol, **chunk._asdict(), "from_us": max(chunk.from_us, whole_from_us)}
@@ -140,7 +139,7 @@ def chunks(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us
     return parts
 
 
-def tops(connection: Connection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
+def tops(connection: DatabaseConnection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
     """Rebuild top_of_book from the newest quote of each symbol; yields each symbol."""
     marks = retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope)))
     for venue, symbol in dict.fromkeys((venue, symbol) for venue, symbol, _ in marks):
@@ -153,13 +152,13 @@ def _scope(table: str, scope: Scope) -> dict[str, Any]:
     return {"table": table, "venue": scope.venue, "symbol": scope.symbol}
 
 
-def _read(connection: Connection, query: str, where: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _read(connection: DatabaseConnection, query: str, where: dict[str, Any]) -> list[tuple[Any, ...]]:
     found = connection.execute(query, where).fetchall()
     connection.rollback()
     return found
 
 
-def _rebuild_top(connection: Connection, symbol: dict[str, Any]) -> int:
+def _rebuild_top(connection: DatabaseConnection, symbol: dict[str, Any]) -> int:
     connection.execute(_DELETE_TOP, symbol)
     rows = connection.execute(_NEWEST, symbol).rowcount
     connection.commit()

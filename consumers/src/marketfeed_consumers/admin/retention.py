@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from psycopg import sql
 
-from marketfeed_consumers.database.connections import Retry
+from marketfeed_consumers.database.connections import DatabaseConnection, Retry
 from marketfeed_consumers.database.tables import (
     book_tickers,
     candles_1m,
@@ -29,7 +29,6 @@ from marketfeed_consumers.database.tables import (
 )
 from marketfeed_consumers.planning.plausible_times import AHEAD_US, EARLIEST_US
 from marketfeed_consumers.planning.stored_ranges import Key
-from marketfeed_consumers.storage.transaction import Connection
 
 STEP_ROWS: Final = 5_000
 """Maximum rows that one transaction reads and deletes: a few milliseconds."""
@@ -84,7 +83,7 @@ class Clocks(NamedTuple):
         return Limit(min(self) - kept_us, max(self))
 
 
-def clocks(connection: Connection, here_us: int) -> Clocks:
+def clocks(connection: DatabaseConnection, here_us: int) -> Clocks:
     """Return `here_us` and the database's clock; ends the transaction."""
     row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
     connection.rollback()
@@ -107,7 +106,9 @@ class _Rows:
             "own": sql.SQL("venue = %(venue)s AND symbol = %(symbol)s AND id_series = %(id_series)s"),
         }
 
-    def execute(self, connection: Connection, query: str, **values: Any) -> "psycopg.Cursor[tuple[Any, ...]]":
+    def execute(
+        self, connection: DatabaseConnection, query: str, **values: Any
+    ) -> "psycopg.Cursor[tuple[Any, ...]]":
         """Execute `query` with {table}, {id} and {time} replaced by names, {own} by the condition of these rows."""
         return connection.execute(sql.SQL(query).format(**self._names), {**self.where, **values})
 
@@ -119,7 +120,7 @@ WHERE table_name = %s AND first_id <= last_id ORDER BY venue, symbol, id_series
 
 
 def expire(
-    connection: Connection,
+    connection: DatabaseConnection,
     table: str,
     limit: Limit,
     retry: Retry,
@@ -147,13 +148,13 @@ def expire(
         retry(partial(_note, connection, rows, retention_state.END, limit))
 
 
-def _symbols(connection: Connection, table: str) -> list[tuple[Any, ...]]:
+def _symbols(connection: DatabaseConnection, table: str) -> list[tuple[Any, ...]]:
     found = connection.execute(_SYMBOLS, [table]).fetchall()
     connection.rollback()
     return found
 
 
-def _note(connection: Connection, rows: _Rows, statement: str, limit: Limit) -> None:
+def _note(connection: DatabaseConnection, rows: _Rows, statement: str, limit: Limit) -> None:
     connection.execute(statement, {**rows.where, **limit._asdict()})
     connection.commit()
 
@@ -172,7 +173,7 @@ DELETE FROM {table} WHERE {own} AND {id} >= %(from_id)s AND {id} <= %(to_id)s AN
 
 
 def _sweep(
-    connection: Connection,
+    connection: DatabaseConnection,
     rows: _Rows,
     below_id: int,
     limit: Limit,
@@ -214,7 +215,9 @@ def _sweep(
         sleep(_RESTS * (time.monotonic() - began))
 
 
-def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> Iterator[RetentionStep]:
+def expire_dead_letters(
+    connection: DatabaseConnection, limit: Limit, retry: Retry
+) -> Iterator[RetentionStep]:
     """Delete the dead letters that were stored before the limit; yields each step.
 
     A dead letter of a trade that is not stored is kept until that trade has certainly expired: it is the audit's reason
@@ -224,7 +227,7 @@ def expire_dead_letters(connection: Connection, limit: Limit, retry: Retry) -> I
 
 
 def expire_conflicts(
-    connection: Connection, table: str, limit: Limit, retry: Retry
+    connection: DatabaseConnection, table: str, limit: Limit, retry: Retry
 ) -> Iterator[RetentionStep]:
     """Delete the conflicts that are older than the limit; yields each step.
 
@@ -248,7 +251,7 @@ _EXPIRE_CONFLICTS: Final = {
 
 
 def _expire_whole(
-    connection: Connection, table: str, statement: str, limit: Limit, retry: Retry
+    connection: DatabaseConnection, table: str, statement: str, limit: Limit, retry: Retry
 ) -> Iterator[RetentionStep]:
     """Delete the old rows of a small table, not symbol by symbol; yields each step."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -280,7 +283,7 @@ _TTL_TIMES: Final = {
 """Table -> the time that must be plausible, and the time from which the days are counted."""
 
 
-def note_limit(connection: Connection, table: str, limit: Limit, retry: Retry) -> None:
+def note_limit(connection: DatabaseConnection, table: str, limit: Limit, retry: Retry) -> None:
     """Store the limit of `table` in retention_state, if the database itself deletes the rows."""
     of_quotes = table in (book_tickers.NAME, quote_conflicts.NAME)
     marked = book_tickers.NAME if of_quotes else trades.NAME

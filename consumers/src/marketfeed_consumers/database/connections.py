@@ -20,7 +20,6 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from marketfeed_consumers.database.authentication import authentication_error
 from marketfeed_consumers.database.dialects import Dialect, dialect_of
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service import logs
 from marketfeed_service.backoff import delays
 from marketfeed_service.errors import StartupError
@@ -28,6 +27,7 @@ from marketfeed_service.errors import StartupError
 log = logs.get(__name__)
 
 T = TypeVar("T")
+DatabaseConnection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Retry: TypeAlias = Callable[[Callable[[], Any]], Any]
 """Runs a transaction with retries after serialization failures, read-only ones included; see `retry_conflicts`."""
 _OPTIONS: Final = {
@@ -122,7 +122,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
                 raise sql.error_from_result(result)
 
 
-def connect(url: str) -> tuple[Connection, Dialect]:
+def connect(url: str) -> tuple[DatabaseConnection, Dialect]:
     """Connect; return a connection with SERIALIZABLE transactions, and the server's dialect.
 
     It prepares no statements: behind a pooler the next transaction may run in a session without them, or with those of
@@ -149,7 +149,7 @@ def _options(url: str) -> dict[str, Any]:
     return {**_OPTIONS, **psycopg.conninfo.conninfo_to_dict(url), "client_encoding": "UTF8"}
 
 
-def set_read_only(connection: Connection) -> None:
+def set_read_only(connection: DatabaseConnection) -> None:
     """Set the transactions of an idle `connection` to read-only REPEATABLE READ, which does not affect writers.
 
     A long SERIALIZABLE transaction may fail, or make writers fail; and a hot standby has no SERIALIZABLE (0A000:
@@ -159,14 +159,14 @@ def set_read_only(connection: Connection) -> None:
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
 
 
-def begin_read_only(connection: Connection, dialect: Dialect) -> None:
+def begin_read_only(connection: DatabaseConnection, dialect: Dialect) -> None:
     """Begin a read-only transaction, see `set_read_only`."""
     set_read_only(connection)
     if dialect.snapshot:
         connection.execute(dialect.snapshot)
 
 
-def retry_conflicts(connection: Connection, rng: random.Random) -> Callable[[Callable[[], T]], T]:
+def retry_conflicts(connection: DatabaseConnection, rng: random.Random) -> Callable[[Callable[[], T]], T]:
     """Return a function that runs a whole transaction of `connection`, with retries after failures of class 40."""
 
     def run(action: Callable[[], T]) -> T:
@@ -190,7 +190,7 @@ def wait_for_database(
     stopping: Callable[[], bool] = lambda: False,
     *,
     only_reads: bool = False,
-) -> Iterator[tuple[Connection, Dialect]]:
+) -> Iterator[tuple[DatabaseConnection, Dialect]]:
     """Yield a connection for a command; wait for a database that is not reachable yet, and log that.
 
     Args:
@@ -212,7 +212,7 @@ def wait_for_database(
 
 def _wait_for_database(
     url: str, deadline_seconds: float, stopping: Callable[[], bool], *, only_reads: bool = False
-) -> tuple[Connection, Dialect]:
+) -> tuple[DatabaseConnection, Dialect]:
     deadline = time.monotonic() + deadline_seconds
     where, said = server(url), ""
     waiting = logs.Episode(log, "waiting for the database", "database reached")
@@ -240,7 +240,7 @@ def _wait_for_database(
         time.sleep(min(1.0, max(0.0, remaining)))
 
 
-def _is_hot_standby(connection: Connection, dialect: Dialect) -> bool:
+def _is_hot_standby(connection: DatabaseConnection, dialect: Dialect) -> bool:
     """Return whether the server is a hot standby; `connection` must be idle."""
     if dialect.name == "cockroachdb":
         return False
@@ -264,7 +264,7 @@ def _check_credentials(error: psycopg.Error, url: str, reason: str) -> None:
         ) from None
 
 
-def cut(connection: Connection) -> None:
+def cut(connection: DatabaseConnection) -> None:
     """Shut the socket down, so that another thread's pending statement fails; close() would not do that."""
     with (
         suppress(OSError, psycopg.OperationalError),

@@ -7,8 +7,8 @@ from typing import Final
 import psycopg
 
 from marketfeed_consumers.database import connections
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import Dialect
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
 
@@ -57,7 +57,7 @@ def migrate(url: str, deadline_seconds: float) -> tuple[str | None, str]:
         return before, after
 
 
-def _take_turn(lock: Connection, dialect: Dialect, deadline_seconds: float) -> None:
+def _take_turn(lock: DatabaseConnection, dialect: Dialect, deadline_seconds: float) -> None:
     """Begin a transaction on `lock` that holds the migration lock.
 
     A lock of the transaction and not of the session: behind a pooler the session outlives the process, and so would the
@@ -83,7 +83,7 @@ def _take_turn(lock: Connection, dialect: Dialect, deadline_seconds: float) -> N
     lock.execute(dialect.migration_idle)
 
 
-def _locked(lock: Connection, dialect: Dialect) -> bool:
+def _locked(lock: DatabaseConnection, dialect: Dialect) -> bool:
     try:
         row = lock.execute(dialect.migration_lock).fetchone()
     except psycopg.errors.LockNotAvailable:
@@ -94,7 +94,7 @@ def _locked(lock: Connection, dialect: Dialect) -> bool:
     return True
 
 
-def _migration_holder(lock: Connection, dialect: Dialect) -> str:
+def _migration_holder(lock: DatabaseConnection, dialect: Dialect) -> str:
     if not dialect.migration_holder:
         return ""
     row = lock.execute(dialect.migration_holder).fetchone()
@@ -102,7 +102,7 @@ def _migration_holder(lock: Connection, dialect: Dialect) -> str:
     return f" (pid {row[0]}, {row[1] or 'no application_name'}, for {row[2]} s)" if row else ""
 
 
-def check(connection: Connection) -> None:
+def check(connection: DatabaseConnection) -> None:
     """Check that the schema is of this release; a newer one is assumed to be compatible.
 
     Raises:
@@ -131,7 +131,7 @@ def stored_version(url: str) -> str | None:
         return _read_version(connection)
 
 
-def _read_version(connection: Connection) -> str | None:
+def _read_version(connection: DatabaseConnection) -> str | None:
     try:
         found = sorted(str(row[0]) for row in connection.execute(_STORED_VERSION))
     except psycopg.errors.UndefinedTable:

@@ -10,10 +10,11 @@ refusal is stored beside the offset, and every later lease has it until reset-of
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import consumer_offsets
 from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.planning.plan import Plan
-from marketfeed_consumers.storage.transaction import Connection, Owner
+from marketfeed_consumers.storage.transaction import Owner
 
 
 class AssignedPartition(NamedTuple):
@@ -59,7 +60,7 @@ class StoredOffset(NamedTuple):
 
 
 def acquire_leases(
-    connection: Connection, group: str, owner: str, assigned: Sequence[AssignedPartition], now_us: int
+    connection: DatabaseConnection, group: str, owner: str, assigned: Sequence[AssignedPartition], now_us: int
 ) -> list[Lease]:
     """Acquire the leases of `assigned` and commit; the caller checks whether their offsets are valid."""
     leases = [_acquire_lease(connection, group, owner, partition, now_us) for partition in assigned]
@@ -68,7 +69,7 @@ def acquire_leases(
 
 
 def _acquire_lease(
-    connection: Connection, group: str, owner: str, assigned: AssignedPartition, now_us: int
+    connection: DatabaseConnection, group: str, owner: str, assigned: AssignedPartition, now_us: int
 ) -> Lease:
     where = [group, assigned.topic, assigned.partition]
     row = connection.execute(consumer_offsets.ACQUIRE, [owner, now_us, *where]).fetchone()
@@ -87,7 +88,7 @@ def _acquire_lease(
 
 
 def store_refusals(
-    connection: Connection, owner: Owner, reasons: Mapping[Partition, str], now_us: int
+    connection: DatabaseConnection, owner: Owner, reasons: Mapping[Partition, str], now_us: int
 ) -> None:
     """Store why owned partitions must not be consumed from their offsets, and commit."""
     for (topic, number), reason in reasons.items():
@@ -142,14 +143,16 @@ def remedy_command(topic: str) -> str:
     )
 
 
-def read_offsets(connection: Connection, group: str, topics: Sequence[str]) -> dict[Partition, StoredOffset]:
+def read_offsets(
+    connection: DatabaseConnection, group: str, topics: Sequence[str]
+) -> dict[Partition, StoredOffset]:
     """Return the stored offsets of the partitions of `topics`; ends the transaction."""
     rows = connection.execute(consumer_offsets.READ, [group, list(topics)]).fetchall()
     connection.rollback()
     return {(topic, number): StoredOffset(*row) for topic, number, *row in rows}
 
 
-def is_committed(connection: Connection, plan: Plan, owner: Owner) -> bool:
+def is_committed(connection: DatabaseConnection, plan: Plan, owner: Owner) -> bool:
     """Return whether `plan` is committed: the stored offsets are those that it sets, under our epoch."""
     stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     expected = {
@@ -159,7 +162,9 @@ def is_committed(connection: Connection, plan: Plan, owner: Owner) -> bool:
     return all(key in stored and stored[key][:2] == offset for key, offset in expected.items())
 
 
-def committed_positions(connection: Connection, plan: Plan, owner: Owner) -> dict[Partition, tuple[int, int]]:
+def committed_positions(
+    connection: DatabaseConnection, plan: Plan, owner: Owner
+) -> dict[Partition, tuple[int, int]]:
     """Return the stored next offsets and leader epochs if they are ahead of `plan` under our epoch; else {}.
 
     No other consumer can have set them under our epoch, so all records before them are stored.
@@ -175,7 +180,7 @@ def committed_positions(connection: Connection, plan: Plan, owner: Owner) -> dic
     return found
 
 
-def fencing_reason(connection: Connection, plan: Plan, owner: Owner) -> str:
+def fencing_reason(connection: DatabaseConnection, plan: Plan, owner: Owner) -> str:
     """Return a text with the partitions of `plan` that were lost, and their new owners."""
     stored = read_offsets(connection, owner.group, [step.topic for step in plan.offset_advances])
     lost, went_back = [], []

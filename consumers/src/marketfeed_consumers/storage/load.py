@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import high_water_marks, missing_trades, trades
 from marketfeed_consumers.planning.plan import RangesKey
 from marketfeed_consumers.planning.stored_ranges import EMPTY_RANGES, Key, MissingRange, StoredRanges
-from marketfeed_consumers.storage.transaction import Connection
 
 
-def load_stored_ranges(connection: Connection, keys: Sequence[RangesKey]) -> dict[RangesKey, StoredRanges]:
+def load_stored_ranges(
+    connection: DatabaseConnection, keys: Sequence[RangesKey]
+) -> dict[RangesKey, StoredRanges]:
     """Return the stored ranges of `keys`, in one snapshot; `EMPTY_RANGES` for a symbol without rows."""
     rows = connection.execute(
         high_water_marks.LOAD, [[key[at] for key in keys] for at in range(4)]

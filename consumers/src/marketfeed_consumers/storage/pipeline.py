@@ -24,8 +24,8 @@ from marketfeed_consumers.planning.recent_trades import RecentTrades
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
 from marketfeed_consumers.storage import quarantine
-from marketfeed_consumers.storage.transaction import Owner
-from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.storage.transaction import Owner, Stored
+from marketfeed_consumers.storage.writer import Writer
 from marketfeed_service import logs
 
 log = logs.get(__name__)

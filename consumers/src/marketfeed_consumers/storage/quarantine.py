@@ -9,8 +9,8 @@ from confluent_kafka import Message as Record
 from marketfeed_consumers.errors import BatchError, DataRejected, QuarantineLimitExceeded, StaleRanges
 from marketfeed_consumers.kafka.decode import Batch, Partition, RecordId, batch_of, record_id
 from marketfeed_consumers.planning.plan import Plan, plan, ranges_keys
-from marketfeed_consumers.storage.transaction import Owner
-from marketfeed_consumers.storage.writer import Stored, Writer
+from marketfeed_consumers.storage.transaction import Owner, Stored
+from marketfeed_consumers.storage.writer import Writer
 
 T = TypeVar("T")
 

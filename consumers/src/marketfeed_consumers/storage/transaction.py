@@ -14,12 +14,11 @@ In this order, so that a fenced consumer fails before it writes anything:
 No retries here; see writer.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final
 
-import psycopg
-
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import (
     book_tickers,
     candles_1m,
@@ -39,10 +38,8 @@ from marketfeed_consumers.planning.candles import Candle, candles
 from marketfeed_consumers.planning.conflicts import Conflict
 from marketfeed_consumers.planning.plan import Plan, RangesKey, Rows
 from marketfeed_consumers.planning.stored_ranges import Key, MissingRange
-from marketfeed_wire import BookTicker, Gap, Trade, same_quote, same_trade
-
-M = TypeVar("M", Trade, BookTicker)
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+from marketfeed_consumers.storage.lookup import QUOTES, TRADES, LookupResult, M, look_up
+from marketfeed_wire import BookTicker, Gap, Trade
 
 FAILPOINTS: Final = (
     "begun",
@@ -97,22 +94,22 @@ class Written:
     expired: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _LookupResult(Generic[M]):
-    """The result of looking up a table's unverified messages and possible duplicates.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A committed plan.
 
     Attributes:
-        new: by symbol, the unverified messages that are not stored.
+        committed_time_us: time of the response to COMMIT.
+        seconds: duration, retries included.
     """
 
-    new: dict[Key, list[M]] = field(default_factory=dict)
-    duplicates: int = 0
-    conflicts: list[Conflict[M]] = field(default_factory=list)
-    unverifiable: int = 0
+    written: Written
+    committed_time_us: int
+    seconds: float
 
 
 def write(
-    connection: Connection,
+    connection: DatabaseConnection,
     plan: Plan,
     owner: Owner,
     now_us: int,
@@ -134,8 +131,8 @@ def write(
     at("begun")
     advance(connection, plan, owner, now_us)
     at("offsets set")
-    trades_found = _look_up(connection, _TRADES, plan.trades)
-    quotes_found = _look_up(connection, _QUOTES, plan.quotes)
+    trades_found = look_up(connection, TRADES, plan.trades)
+    quotes_found = look_up(connection, QUOTES, plan.quotes)
     looked_up, new_quotes = trades_found.new, quotes_found.new
     at("looked up")
     _set_high_water_marks(connection, plan, looked_up, new_quotes)
@@ -162,7 +159,7 @@ def write(
     return written
 
 
-def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:
+def advance(connection: DatabaseConnection, plan: Plan, owner: Owner, now_us: int) -> None:
     """Advance each partition's next offset by compare-and-set of the expected offset and the ownership epoch.
 
     Raises:
@@ -174,68 +171,8 @@ def advance(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> No
         raise OffsetConflict
 
 
-class _Lookup(NamedTuple, Generic[M]):
-    """Query and functions to look up and compare the messages of a table."""
-
-    query: str
-    id_of: Callable[[M], int]
-    stored: Callable[[Key, Sequence[Any]], M]
-    same: Callable[[M, M], bool]
-
-
-_TRADES: Final = _Lookup[Trade](trades.STORED, lambda t: t.trade_id, trades.stored, same_trade)
-_QUOTES: Final = _Lookup[BookTicker](
-    book_tickers.STORED, lambda q: q.update_id, book_tickers.stored, same_quote
-)
-
-
-def _look_up(connection: Connection, how: _Lookup[M], rows: Rows[M]) -> _LookupResult[M]:
-    """Look up the unverified messages and possible duplicates of each symbol, and compare them."""
-    found = _LookupResult[M]()
-    keys: list[Key] = list({**rows.unverified, **rows.possible_duplicates})
-    if not keys:
-        return found
-    id_of = how.id_of
-    questions = [_lookup_parameters(how, rows, key) for key in keys]
-    with connection.pipeline():
-        cursors = [connection.execute(how.query, question) for question in questions]
-    for key, cursor in zip(keys, cursors, strict=True):
-        stored = {row[0]: how.stored(key, row) for row in cursor}
-        if key in rows.unverified:
-            found.new[key] = [one for one in rows.unverified[key] if id_of(one) not in stored]
-            _compare(found, how, (one for one in rows.unverified[key] if id_of(one) in stored), stored)
-        # A possible duplicate may also be one of a message that this transaction inserts.
-        _compare(
-            found,
-            how,
-            rows.possible_duplicates.get(key, ()),
-            {**{id_of(one): one for one in found.new.get(key, ())}, **stored},
-        )
-    return found
-
-
-def _lookup_parameters(how: _Lookup[M], rows: Rows[M], key: Key) -> list[object]:
-    """Return the parameters of the query for one symbol."""
-    ids = [how.id_of(one) for one in rows.unverified.get(key, ())]
-    ids += [how.id_of(one) for one in rows.possible_duplicates.get(key, ())]
-    return [*key, ids]
-
-
-def _compare(
-    found: _LookupResult[M], how: _Lookup[M], messages: Iterable[M], stored: Mapping[int, M]
-) -> None:
-    for one in messages:
-        held = stored.get(how.id_of(one))
-        if held is None:
-            found.unverifiable += 1
-        elif how.same(held, one):
-            found.duplicates += 1
-        else:
-            found.conflicts.append(Conflict(one, held))
-
-
 def _set_high_water_marks(
-    connection: Connection,
+    connection: DatabaseConnection,
     plan: Plan,
     trades_found: Mapping[Key, Sequence[Trade]],
     quotes_found: Mapping[Key, Sequence[BookTicker]],
@@ -266,7 +203,7 @@ def _texts(copy_text: Callable[[Key, Any], str], found: Mapping[Key, Sequence[An
     return [copy_text(key, new).encode() for key, new in found.items() if new]
 
 
-def _copy(connection: Connection, query: str, pieces: Sequence[bytes]) -> None:
+def _copy(connection: DatabaseConnection, query: str, pieces: Sequence[bytes]) -> None:
     if not pieces:
         return
     with connection.cursor() as cursor, cursor.copy(query) as copy:
@@ -280,7 +217,7 @@ def _joined(pieces: Sequence[bytes]) -> list[bytes]:
     return [whole[start : start + _COPY_PIECE_BYTES] for start in range(0, len(whole), _COPY_PIECE_BYTES)]
 
 
-def _count(written: Written, table: str, rows: Rows[M], found: _LookupResult[M]) -> None:
+def _count(written: Written, table: str, rows: Rows[M], found: LookupResult[M]) -> None:
     late = sum(map(len, found.new.values()))
     written.inserted[table] = sum(map(len, rows.new.values())) + late
     written.duplicates[table] = rows.duplicates + found.duplicates
@@ -290,19 +227,19 @@ def _count(written: Written, table: str, rows: Rows[M], found: _LookupResult[M])
     written.expired[table] = rows.expired
 
 
-def _merge_candles(connection: Connection, made: Sequence[Candle]) -> None:
+def _merge_candles(connection: DatabaseConnection, made: Sequence[Candle]) -> None:
     if made:
         connection.execute(candles_1m.MERGE, _columns(made))
 
 
-def _merge_tops(connection: Connection, quotes: Sequence[BookTicker]) -> None:
+def _merge_tops(connection: DatabaseConnection, quotes: Sequence[BookTicker]) -> None:
     if quotes:
         rows = [tuple(getattr(quote, name) for name in top_of_book.COLUMNS) for quote in quotes]
         connection.execute(top_of_book.MERGE, _columns(rows))
 
 
 def _record_missing(
-    connection: Connection,
+    connection: DatabaseConnection,
     opened: Sequence[tuple[Key, MissingRange]],
     closed: Sequence[tuple[Key, MissingRange]],
     now_us: int,
@@ -316,14 +253,14 @@ def _record_missing(
         connection.execute(missing_trades.OPEN, [now_us, *_columns(spans)])
 
 
-def _record_gaps(connection: Connection, gaps: Sequence[Gap], written: Written) -> None:
+def _record_gaps(connection: DatabaseConnection, gaps: Sequence[Gap], written: Written) -> None:
     if gaps:
         cursor = connection.cursor()
         cursor.executemany(trade_gaps.MERGE, [trade_gaps.parameters(gap) for gap in gaps])
         written.inserted[trade_gaps.NAME] = max(0, cursor.rowcount)
 
 
-def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: int) -> None:
+def _add_dead_letters(connection: DatabaseConnection, plan: Plan, owner: Owner, now_us: int) -> None:
     if plan.dead_letters:
         rows = [
             (
@@ -342,7 +279,7 @@ def _add_dead_letters(connection: Connection, plan: Plan, owner: Owner, now_us: 
         connection.cursor().executemany(dead_letters.ADD, rows)
 
 
-def _add_conflicts(connection: Connection, written: Written, now_us: int) -> None:
+def _add_conflicts(connection: DatabaseConnection, written: Written, now_us: int) -> None:
     of_trades: list[list[object]] = []
     of_quotes: list[list[object]] = []
     for received, stored in written.conflicts:
@@ -356,7 +293,7 @@ def _add_conflicts(connection: Connection, written: Written, now_us: int) -> Non
         connection.cursor().executemany(quote_conflicts.ADD, of_quotes)
 
 
-def _has_encodable_names(connection: Connection, trade: tuple[str, str, int, int]) -> bool:
+def _has_encodable_names(connection: DatabaseConnection, trade: tuple[str, str, int, int]) -> bool:
     """Return whether the database can encode a trade's names; if not, that may be why it was rejected."""
     encoding = connection.info.parameter_status("server_encoding")
     return encoding == "UTF8" or (trade[0].isascii() and trade[1].isascii())

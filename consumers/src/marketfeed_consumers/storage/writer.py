@@ -9,13 +9,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from marketfeed_consumers.database import connections
-from marketfeed_consumers.database.connections import Remedy, remedy
+from marketfeed_consumers.database.connections import DatabaseConnection, Remedy, remedy
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.errors import (
     Abandoned,
@@ -39,7 +38,7 @@ from marketfeed_consumers.planning.plan import Plan, RangesKey
 from marketfeed_consumers.planning.stored_ranges import StoredRanges
 from marketfeed_consumers.storage import transaction
 from marketfeed_consumers.storage.load import load_stored_ranges
-from marketfeed_consumers.storage.transaction import Connection, OffsetConflict, Owner, Written
+from marketfeed_consumers.storage.transaction import OffsetConflict, Owner, Stored, Written
 from marketfeed_consumers.world import REAL, World
 from marketfeed_service import logs
 from marketfeed_service.backoff import delays
@@ -58,20 +57,6 @@ _GIVE_UP_SECONDS = 2.0
 """How long a statement may run after `give_up` before its connection is cut."""
 _WAIT_FIRST_SECONDS, _WAIT_CAP_SECONDS = 0.2, 15.0
 """Backoff after other failures."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A committed plan.
-
-    Attributes:
-        committed_time_us: time of the response to COMMIT.
-        seconds: duration, retries included.
-    """
-
-    written: Written
-    committed_time_us: int
-    seconds: float
 
 
 class Writer:
@@ -102,7 +87,7 @@ class Writer:
         self._rng = rng or random.Random()  # noqa: S311 - jitter
         self._at = at
         self._world = world
-        self._connection: Connection | None = None
+        self._connection: DatabaseConnection | None = None
         self._dialect = POSTGRESQL  # until it is connected
         self._paused = logs.Episode(log, "writes paused", "writes resumed")
         self._give_up = world.make_event()
@@ -114,7 +99,7 @@ class Writer:
     ) -> "Future[list[Lease]]":
         """Acquire the leases of partitions."""
 
-        def attempt(connection: Connection) -> list[Lease]:
+        def attempt(connection: DatabaseConnection) -> list[Lease]:
             self._at("acquiring leases")
             leases = acquire_leases(connection, group, owner, assigned, self._clock_us())
             self._at("leases acquired")
@@ -198,7 +183,9 @@ class Writer:
             raise
         return Stored(written, self._clock_us(), time.monotonic() - began)
 
-    def _attempt(self, connection: Connection, plan: Plan, owner: Owner, tried: list[Written]) -> Written:
+    def _attempt(
+        self, connection: DatabaseConnection, plan: Plan, owner: Owner, tried: list[Written]
+    ) -> Written:
         """Run the transaction once; its result is appended to `tried` before COMMIT."""
         try:
             written = transaction.write(connection, plan, owner, self._clock_us(), self._at)
@@ -215,7 +202,7 @@ class Writer:
         return written
 
     def _probe(self, plan: Plan, owner: Owner) -> DataRejected | None:
-        def attempt(connection: Connection) -> None:
+        def attempt(connection: DatabaseConnection) -> None:
             try:
                 transaction.write(connection, plan, owner, self._clock_us())
             except OffsetConflict:
@@ -232,7 +219,11 @@ class Writer:
         return None
 
     def _retry(
-        self, action: Callable[[Connection], T], *, verifies_rows: bool = True, divisible: bool = False
+        self,
+        action: Callable[[DatabaseConnection], T],
+        *,
+        verifies_rows: bool = True,
+        divisible: bool = False,
     ) -> T:
         """Run `action` on a connection, with retries after transient failures.
 
@@ -293,7 +284,7 @@ class Writer:
         self.pause_reason = ""
         self._paused.end(server=connections.server(self._url))
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> DatabaseConnection:
         if self._connection is None or self._connection.closed:
             self._connection, self._dialect = self._world.connect(self._url)
         return self._connection
@@ -311,7 +302,7 @@ class Writer:
             self._connection = None
 
 
-def _offset_conflict(connection: Connection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
+def _offset_conflict(connection: DatabaseConnection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
     """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition."""
     positions = committed_positions(connection, plan, owner)
     return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 
 from marketfeed_consumers.consumer import Consumer
+from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import Dialect
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import State
-from marketfeed_consumers.storage.transaction import Connection
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_consumers.world import World
 from marketfeed_service import settings as service_settings
@@ -146,13 +146,13 @@ class Life:
         self.client = self.client or client
         return client
 
-    def _connect(self, _url: str) -> tuple[Connection, Dialect]:
+    def _connect(self, _url: str) -> tuple[DatabaseConnection, Dialect]:
         self._tasks.sleep(self._step_seconds())
         connection, dialect = self._database.connect()
         self._connections.append(connection)
         return connection, dialect
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: DatabaseConnection) -> None:
         self._database.cut(connection)
         self._is_cut.set()
 
