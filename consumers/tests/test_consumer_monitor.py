@@ -54,7 +54,7 @@ class Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Watched]]:
-    monkeypatch.setattr(monitor, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(monitor, "_INTERVAL_SECONDS", 0.1)
     made: list[Watched] = []
 
     def one(address: str, topic: str) -> Watched:

@@ -314,7 +314,7 @@ def test_quarantine_of_every_message_ends_the_consumer_and_fills_no_dead_letters
             _feed(rig, [trade(offset + number) for number in range(size)], offset)
 
     with pytest.raises(
-        QuarantineLimitExceeded, match=r"message after message: .*SQLSTATE 23514.*reset-offsets"
+        QuarantineLimitExceeded, match=r"rejects every message: .*SQLSTATE 23514.*reset-offsets"
     ):
         feed_all()
     held = quarantine.MAX_REJECTIONS if size == 1 else 0
@@ -338,7 +338,7 @@ def test_quarantine_of_every_message_for_alternating_reasons_ends_the_consumer(
         for offset in range(40):
             _feed(rig, [trade(offset)], offset)
 
-    with pytest.raises(QuarantineLimitExceeded, match="message after message"):
+    with pytest.raises(QuarantineLimitExceeded, match="rejects every message"):
         feed_all()
     assert rows(database, "SELECT count(*) FROM dead_letters") == [(quarantine.MAX_REJECTIONS,)]
 

@@ -150,7 +150,7 @@ def test_rebuild_keeps_candles_whose_trades_expire_concurrently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Regression: it read the limit before it began, and computed candles of the remaining trades."""
-    monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
+    monkeypatch.setattr(rebuild, "CHUNK_IDS", 1)
     session().write(*(trade(i, trade_time_us=BEGIN_US + i * 10_000_000) for i in range(30)))
     candles = rows(database, "SELECT * FROM candles_1m ORDER BY open_time_us")
     retry_conflicts = database_again(connected)
@@ -177,7 +177,7 @@ def test_rebuild_gives_the_same_table(
     connected: DatabaseConnection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rebuild, "STRETCH_IDS", 100)
+    monkeypatch.setattr(rebuild, "CHUNK_IDS", 100)
     mine = session()
     mine.write(
         *(trade(i, s) for i in range(700) if i % 13 for s in ("A", "B")),
@@ -231,7 +231,7 @@ def test_rebuild_keeps_concurrent_inserts_of_a_consumer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a chunk was computed: late trades on both sides of its ids, and in a new minute."""
-    monkeypatch.setattr(rebuild, "STRETCH_IDS", 1)
+    monkeypatch.setattr(rebuild, "CHUNK_IDS", 1)
     mine = session()
     times = {i: BEGIN_US - BEGIN_US % 60_000_000 + i * 10_000_000 for i in range(40)}
     late = {12, 17, 18, 19, 20, 21, 22, 23, 24, 29}

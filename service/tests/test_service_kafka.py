@@ -191,7 +191,7 @@ def test_wait_for_broker_is_logged_meanwhile(
     dead_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("INFO", "json")
-    monkeypatch.setattr(kafka, "WORD_SECONDS", 0.1)
+    monkeypatch.setattr(kafka, "LOG_SECONDS", 0.1)
     with pytest.raises(StartupError):
         wait_for_broker(settings(KAFKA_BROKER=dead_address, START_DEADLINE_SECONDS="2.5"))
     (first,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
