@@ -153,8 +153,8 @@ class Stage:
         self.rig.pipeline._publish_trades(list(trades), 1, [])
         self.rig.pipeline.poll()
 
-    def quotes(self, *update_ids: int) -> None:
-        quotes = [BookTicker("binance_us", SYMBOL, u, "1", "1", "2", "1", None, 1) for u in update_ids]
+    def quotes(self, *update_ids: int, bid_price: str = "1") -> None:
+        quotes = [BookTicker("binance_us", SYMBOL, u, bid_price, "1", "2", "1", None, 1) for u in update_ids]
         self.rig.pipeline._publish_quotes(quotes, 1)
         self.rig.pipeline.poll()
 
@@ -421,6 +421,7 @@ def test_id_series_of_quotes_of_a_lagging_worker_is_the_newest_in_kafka(begin) -
         stage.look_for(QUOTES_SECONDS)
         stage.publish()
     assert stage.rig.pipeline.flows[SYMBOL].quote_series == 2
+    stage.venue.update_id = 25
     behind.quotes(23, 24, 25)
     behind.look_for(QUOTES_SECONDS)
     assert behind.rig.pipeline.flows[SYMBOL].quote_series == 2
@@ -729,7 +730,7 @@ def test_id_series_of_quotes_is_reset_on_its_own(begin, update_id: int | None, r
     stage.quotes(5, 6, 7, 8)
     stage.look_for(QUOTES_SECONDS)
     stage.quotes(9)
-    stage.settle()
+    stage.check()
     found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
     expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in range(5, 10)]
     assert [(one.id_series, one.update_id) for one in found] == expected
@@ -790,11 +791,53 @@ def test_id_series_of_quotes_begins_once_if_trades_follow(begin, alone: bool) ->
     stage.come(stage.venue.trade())
     stage.check()
     stage.quotes(12)
-    stage.settle()
+    stage.check()
     assert stage.rig.pipeline.flows[SYMBOL].id_series == 1
     found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
     below = range(5, 13) if alone else (5, 6, 7, 8, 12)
     expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in below]
+    assert [(one.id_series, one.update_id) for one in found] == expected
+
+
+@pytest.mark.parametrize("price", ["1", "1.5"], ids=["duplicates", "lost by the other connection"])
+@pytest.mark.parametrize(
+    ("update_id", "responds"), [(None, True), (0, False)], ids=["no update id in REST", "REST unavailable"]
+)
+def test_id_series_of_quotes_continues_after_the_loss_of_overlapping_connections(
+    begin, price: str, update_id: int | None, responds: bool
+) -> None:
+    """The last quotes of the slower of two connections, and the silence after their loss, began a series."""
+    stage = begin()
+    stage.venue.update_id, stage.venue.responds = update_id, responds
+    stage.quotes(*range(100, 110))
+    stage.quotes(*range(105, 110), bid_price=price)
+    stage.look_for(3 * QUOTES_SECONDS)
+    stage.quotes(110)
+    stage.check()
+    assert stage.rig.counters.series_begun.total() == 0
+
+
+@pytest.mark.parametrize("with_trades", [False, True], ids=["quotes only", "with the trades"])
+@pytest.mark.parametrize("first_id", [5, 102])
+@pytest.mark.parametrize("price", ["1", "1.5"], ids=["duplicates", "lost by the other connection"])
+def test_id_series_of_quotes_begins_without_quotes_of_the_old_series(
+    begin, price: str, first_id: int, with_trades: bool
+) -> None:
+    """Late quotes, received before the reset and below the newest, became the first of the new series."""
+    stage = begin()
+    stage.quotes(*range(100, 110))
+    stage.quotes(*range(105, 110), bid_price=price)
+    stage.venue.update_id = first_id
+    if with_trades:
+        stage.venue.begin_again(3)
+        stage.come(stage.venue.trade())
+    stage.look_for(1 if with_trades else 2 * QUOTES_SECONDS)
+    for update_id in range(first_id + 1, first_id + 4):
+        stage.venue.update_id = update_id
+        stage.quotes(update_id, bid_price="2.5")
+    stage.look_for(2 * QUOTES_SECONDS)
+    found = [decode_book_ticker(value) for value in stage.rig.stored(stage.rig.quotes)]
+    expected = [(0, u) for u in range(100, 110)] + [(1, u) for u in range(first_id + 1, first_id + 4)]
     assert [(one.id_series, one.update_id) for one in found] == expected
 
 

@@ -123,7 +123,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C6: trades for comparison with duplicates are kept without limit",
         "stream/recent_trades.py",
-        "while self._held > self._max_trades and",
+        "while self._held > self._max_messages and",
         "while False and",
     ),
     Mutant(

@@ -167,11 +167,6 @@ def decide_by_first_since(first_id: int | None, known_id: int) -> SeriesDecision
     return SeriesDecision.RESTARTED if first_id <= known_id else SeriesDecision.CONTINUES
 
 
-def decide_by_newest_update(newest_id: int | None, below: int) -> SeriesDecision:
-    """Decide on quotes that stay below `below` by the venue's newest update id; without one it is a reset."""
-    return SeriesDecision.RESTARTED if newest_id is None or newest_id < below else SeriesDecision.CONTINUES
-
-
 @dataclass(slots=True)
 class LowQuotes:
     """Quotes below the newest update id, which may be the first of a new series.
@@ -181,21 +176,29 @@ class LowQuotes:
         observed_at: monotonic time of the last observation.
         observed: observed duration, without the time of a freeze, after which the buffers of several connections are
             read one after the other.
+        observed_to_last: observed duration when the last of them was received.
+        follows_trades: whether the trade ids were reset, so that it need not take long until this is decided.
     """
 
     below: int
     observed_at: float
     observed: float = 0.0
+    observed_to_last: float = 0.0
+    follows_trades: bool = False
     quotes: list[BookTicker] = field(default_factory=list)
 
-    def hold(self, quote: BookTicker) -> bool:
-        """Hold `quote`; return False if it does not continue the held ones."""
+    def hold(self, quote: BookTicker, now: float) -> None:
+        """Hold `quote` if it continues the held ones, or alone if it is below all of them."""
+        self.observe(now)
+        if self.quotes and quote.update_id < self.quotes[0].update_id:
+            self.quotes.clear()
+            self.observed = 0.0
         if self.quotes and quote.update_id <= self.quotes[-1].update_id:
-            return False
+            return
+        self.observed_to_last = self.observed
         self.quotes.append(quote)
         if len(self.quotes) > MAX_HELD_QUOTES:
             del self.quotes[0]
-        return True
 
     def observe(self, now: float) -> None:
         """Add the time since the last observation."""
@@ -205,6 +208,23 @@ class LowQuotes:
     def is_decided(self) -> bool:
         """Return whether the number of quotes and the duration suffice for a decision."""
         return len(self.quotes) >= DECISIVE_QUOTES and self.observed >= QUOTES_SECONDS
+
+    def is_due(self) -> bool:
+        """Return whether the venue should be asked for its newest update id."""
+        return bool(self.follows_trades and self.quotes) or self.is_decided()
+
+    def decide(self, newest_id: int | None) -> SeriesDecision:
+        """Decide by the venue's newest update id; without one the quotes decide alone.
+
+        Silence after them proves nothing: the connection that lagged may have ended. If the newest id is below all of
+        them they belong to the series before.
+        """
+        if newest_id is None:
+            is_reset = self.is_decided() and self.observed_to_last >= QUOTES_SECONDS
+            return SeriesDecision.RESTARTED if is_reset else SeriesDecision.UNDECIDED
+        if newest_id >= self.below:  # right after a reset REST may lag
+            return SeriesDecision.CONTINUES if self.is_decided() else SeriesDecision.UNDECIDED
+        return SeriesDecision.RESTARTED if newest_id >= self.quotes[0].update_id else SeriesDecision.UNDECIDED
 
 
 def series_start(first_since: int | None, held: Sequence[Trade]) -> int | None:

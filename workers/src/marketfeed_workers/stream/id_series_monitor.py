@@ -18,7 +18,6 @@ from marketfeed_workers.stream.id_series import (
     SuspectedReset,
     decide_by_first_since,
     decide_by_newest,
-    decide_by_newest_update,
     series_start,
 )
 from marketfeed_workers.stream.pipeline import Pipeline
@@ -112,7 +111,9 @@ class IdSeriesMonitor:
             self._counters.failures[error.reason] += 1
         except TimeoutError:
             self._counters.failures["rest_timeout"] += 1
-        decision, known = decide_by_newest_update(newest_id, low.below), None
+        decision, known = low.decide(newest_id), None
+        if decision is SeriesDecision.UNDECIDED:
+            return  # retried in a second
         if decision is SeriesDecision.RESTARTED and self._recover_state is not None:
             memory = await self._recovered_state()
             if memory is None:

@@ -43,7 +43,7 @@ from marketfeed_workers.stream.id_series import (
     SuspectedReset,
     decide_by_known_row,
 )
-from marketfeed_workers.stream.recent_trades import RecentTrades
+from marketfeed_workers.stream.recent_trades import RecentQuotes, RecentTrades
 from marketfeed_workers.stream.reorder_buffer import IncreasingIds, ReorderBuffer
 from marketfeed_workers.stream.series_key import encoder
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -108,6 +108,7 @@ class Pipeline:
         self._now_us = now_us
         self._monotonic = monotonic
         self._recent = RecentTrades()
+        self._recent_quotes = RecentQuotes()
         self._clock = clock or VenueClock(now_us, monotonic)
         self._kinds = venue.kinds
         self._sockets: dict[Socket, None] = {}  # in the order of attachment
@@ -550,6 +551,7 @@ class Pipeline:
         reads_quotes = "bookTicker" in self._kinds
         counters = self._counters.quotes
         counters.received += len(quotes)
+        self._recent_quotes.add(quotes)
         if self._publisher.is_near_capacity:
             # Under back-pressure only the newest quote of a symbol is published; trades are never skipped.
             newest_only = {quote.symbol: quote for quote in quotes}
@@ -748,11 +750,9 @@ class Pipeline:
             held=len(held),
         )
         self._publish_series_start(new, first, self._now_us(), partial(self._publish_first_trades, new))
-        low = new.low_quotes
-        if low is None or not low.quotes or low.below != new.last_update_id:
-            return
-        if new.quote_series < new.id_series:  # otherwise the quotes were reset already, and these only lag
-            self._begin_quote_series(new, low)
+        if new.low_quotes is not None and new.quote_series < new.id_series:
+            # Otherwise the quotes were reset already, and these only lag.
+            new.low_quotes.follows_trades = True
 
     def join_series(self, flow: SymbolFlow, resume: Callable[[SymbolFlow], None]) -> None:
         """Continue in a series begun by another worker, from its checkpoint, as a new process would.
@@ -826,11 +826,13 @@ class Pipeline:
         return new
 
     def _hold_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
-        low = flow.low_quotes
+        if self._recent_quotes.has_duplicate(quote):
+            return  # of overlapping connections
+        low, now = flow.low_quotes, self._monotonic()
         if low is None or low.below != flow.last_update_id:
-            low = flow.low_quotes = LowQuotes(flow.last_update_id, self._monotonic())
-        if quote.update_id < low.below and low.hold(quote) and low.is_decided():
-            self.on_suspected_reset()
+            low = flow.low_quotes = LowQuotes(flow.last_update_id, now)
+        if quote.update_id < low.below:
+            low.hold(quote, now)
 
     def low_quotes_due(self) -> list[tuple[SymbolFlow, LowQuotes]]:
         """Return the symbols whose quotes have stayed below the newest update id for long enough."""
@@ -843,7 +845,7 @@ class Pipeline:
             if low.below != flow.last_update_id:
                 flow.low_quotes = None  # a higher update id was received
                 self._end_lagging(flow.symbol)
-            elif low.is_decided():
+            elif low.is_due():
                 found.append((flow, low))
         return found
 
