@@ -115,7 +115,7 @@ async def put(admin: Admin, name: str, value: str) -> None:
 
 async def grant(admin: Admin) -> None:
     """The Role of docs/operator.md."""
-    text = (REPOSITORY / "docs" / "operator.md").read_text().partition("### A Secret that changes")[2]
+    text = (REPOSITORY / "docs" / "operator.md").read_text().partition("### Rotation of a Secret")[2]
     for body in yaml.safe_load_all(text.partition("```yaml\n")[2].partition("```")[0]):
         body["metadata"]["namespace"] = admin.namespace
         await admin.cluster.apply(KINDS[body["kind"]], body, manager="tests")
