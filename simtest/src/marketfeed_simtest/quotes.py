@@ -25,12 +25,14 @@ class _IdSeries:
     Attributes:
         stands_for: the venue's series of its first quote.
         newest: process -> highest id that it published.
-        written: the venue's series -> times at which a higher id was written, and that id.
+        written: the venue's series and process -> times at which it wrote a higher id, and that id.
     """
 
     stands_for: int
     newest: dict[int, int] = field(default_factory=dict)
-    written: defaultdict[int, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
+    written: defaultdict[tuple[int, int], list[tuple[float, int]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
 
 @dataclass(slots=True)
@@ -126,20 +128,23 @@ class QuoteJudge:
         one.newest[record.life] = max(before, quote.update_id)
         if true.series > one.stands_for and quote.update_id <= self._known_at(one, true.series, record.life):
             self._violate("identity_reused", f"quote {what}: below the recovered id of the previous series")
-        written = one.written[true.series]
+        written = one.written[true.series, record.life]
         if not written or written[-1][1] < quote.update_id:
             written.append((record.seconds, quote.update_id))
 
     def _known_at(self, one: _IdSeries, series: int, life: int) -> int:
         """Return the newest id of the venue's earlier series in this one that a process could recover at its start.
 
-        The first is in the checkpoint soon, later ones after a number of checkpoints of trades.
+        The first of a process is in the checkpoint soon, later ones after a number of checkpoints of trades, if the
+        process lives for so long.
         """
         began = self._lives[life].began
-        until = began - self._known_after(began - 60, began)
         known = -1
-        for its, written in one.written.items():
-            if its < series and written and written[0][0] < until:
+        for (its, writer), written in one.written.items():
+            end: Life = self._lives[writer]
+            alive_until = began if end.ending == "exited" and end.code == 0 else min(began, end.ended)
+            until = alive_until - self._known_after(alive_until - 60, alive_until)
+            if its < series and written[0][0] < until:
                 number = bisect_left(written, (until - self._checkpoint_seconds, -1))
                 known = max(known, written[max(0, number - 1)][1])
         return known
