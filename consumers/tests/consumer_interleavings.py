@@ -83,7 +83,7 @@ def _then(shared: random.Random, days: int) -> list[list[Any]]:
                 [
                     ["retain", table, kept_us],
                     ["begin", table, kept_us],
-                    ["go on", shared.randint(1, 30)],
+                    ["continue", shared.randint(1, 30)],
                     ["kill"],
                     ["rebuild"],
                 ],
@@ -291,15 +291,15 @@ class Stage:
             case ["retain", table, kept_us]:
                 self._kill()
                 self._begin(table, kept_us)
-                self._go_on(None)
+                self._continue(None)
                 if table == "trades" and not small_steps:
                     return self._check("old rows are left by retention", CHECKS["left"], {})
             case ["begin", table, kept_us]:
                 self._kill()
                 self._begin(table, kept_us)
-                self._go_on(1)
-            case ["go on", steps]:
-                self._go_on(steps)
+                self._continue(1)
+            case ["continue", steps]:
+                self._continue(steps)
             case ["kill"]:
                 self._kill()
             case ["rebuild"]:
@@ -322,7 +322,7 @@ class Stage:
             else retention.expire(self._retaining, table, limit, retry_conflicts, lambda _: None)
         )
 
-    def _go_on(self, steps: int | None) -> None:
+    def _continue(self, steps: int | None) -> None:
         if self._run is None:
             return
         for number, done in enumerate(self._run, 1):

@@ -58,10 +58,10 @@ class Session:
     def write(self, *messages: Message) -> Stored:
         batch = self.batch(messages)
         result = self.writer.submit_write(self.planned(batch), self.owner).result(30)
-        self._offset_conflict(batch)
+        self._advance(batch)
         return result
 
-    def store_carefully(
+    def store_in_quarantine(
         self, error: BatchError, *messages: Message, wait: quarantine.Await = lambda future: future.result(30)
     ) -> tuple[Plan, Stored]:
         batch = self.batch(messages)
@@ -69,8 +69,8 @@ class Session:
             TABLES, self.positions, self.owner, self.writer, wait, quarantine.RejectionCounter()
         )
         result = quarantine.store(batch, error, context)
-        self._offset_conflict(batch)
+        self._advance(batch)
         return result
 
-    def _offset_conflict(self, batch: Batch) -> None:
+    def _advance(self, batch: Batch) -> None:
         self.next |= {topic: offset for (topic, _), offset in batch.next_offsets.items()}

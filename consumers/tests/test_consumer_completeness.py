@@ -321,8 +321,8 @@ def test_figures_are_exported_by_one_process_of_a_group(start, publish, topic, d
             "('trades', 'binance_us', 'SYM1', 0, 5, 5, 1, 0, 10, 30)"
         )
     until(lambda: owner.status()["retention"], "what retention has done")
-    told = {"deleted_rows": 8, "impossible_rows": 2, "unfinished_symbols": 1, "finished_time_us": 30}
-    assert owner.status()["retention"] == {"trades": told}
+    expected = {"deleted_rows": 8, "impossible_rows": 2, "unfinished_symbols": 1, "finished_time_us": 30}
+    assert owner.status()["retention"] == {"trades": expected}
     text = owner.get("/metrics")[1]
     for line in (
         'retention_deleted_rows_total{table="trades"} 8.0',

@@ -1,9 +1,9 @@
 """The real process, killed by SIGKILL at every failpoint, in an order drawn from a seed.
 
-Each seed: trades of three symbols with holes, repeats, a late backfill and junk, and quotes; a consumer that kills
-itself at the first to fourth time it comes to a point, another one after it, until each point has had its turn; then
-one that is left alone. The tables then equal what was published, row by row, and nothing is there twice. Most restarts
-have the name that Kafka keeps a member's place for; some come as a new member.
+Each seed: trades of three symbols with gaps, duplicates, a late backfill and junk, and quotes; consumers that kill
+themselves at a failpoint (the first to fourth time), one after the other, until each failpoint was used; then one that
+is not killed. The tables then equal the published messages row by row, without duplicates. Most restarts are of a
+static member; some are a new member.
 
 `make chaos` runs hundreds of seeds, on Apache Kafka where Java and Maven are there.
 """

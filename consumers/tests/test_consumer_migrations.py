@@ -164,11 +164,11 @@ def test_migration_of_a_table_in_use_names_the_holder_and_lets_others_through(po
         reader.execute("SET lock_timeout = '5s'")
         migrating = threads.submit(schema.migrate, url, 60)
 
-        def told() -> list[dict[str, object]]:
+        def holder_lines() -> list[dict[str, object]]:
             reader.execute("SELECT count(*) FROM trade_gaps")  # waits no longer than the step
             return [line for line in logged if line["event"] == "waiting for a lock of the migration"]
 
-        (line,) = until(told, "the holder to be named")
+        (line,) = until(holder_lines, "the holder to be named")
         assert line["tables"] == "trade_gaps"
         assert re.fullmatch(
             rf"held by pid {holder.info.backend_pid} \(pg_dump, idle in transaction, transaction open for \d+ s\) "

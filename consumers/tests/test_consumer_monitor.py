@@ -80,7 +80,7 @@ def test_monitor_updates_lag_while_partitions_are_paused(
         one.watch.step()
         return sum(each.end_offset or 0 for each in one.state.partitions.values())
 
-    until(lambda: ends() == 8, "the end of the topic to be told")
+    until(lambda: ends() == 8, "the log end offset")
 
 
 def test_monitor_reports_a_frozen_or_stopped_broker_until_it_responds(
@@ -110,13 +110,13 @@ def test_monitor_reports_a_frozen_or_stopped_broker_until_it_responds(
 
         until(reachable, "the end")
         os.kill(process.pid, signal.SIGSTOP)
-        until(unreachable, "the frozen broker to be told of")
-        assert owned.end_offset is None, "an end that is not known was told"
+        until(unreachable, "the frozen broker to be reported")
+        assert owned.end_offset is None, "an unknown end was exported"
         os.kill(process.pid, signal.SIGCONT)
         until(reachable, "the broker to answer again")
         process.kill()
         process.wait()
-        until(unreachable, "the broker that is gone to be told of")
+        until(unreachable, "the stopped broker to be reported")
     finally:
         process.kill()
         process.communicate()

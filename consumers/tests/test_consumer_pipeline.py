@@ -75,18 +75,18 @@ class Rig:
     ownership: GroupMember
     tables: dict[str, str]
 
-    def hand_over(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
+    def submit_batch(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
         one = record(trade(trade_id, symbol), offset, self.topic, partition)
         self.reader.batch = batch_of([one], self.tables)
-        self.storing.hand_over()
+        self.storing.submit_batch()
 
-    def store_one_that_a_rival_knows_better(self, database: str) -> None:
+    def store_one_with_a_changed_mark(self, database: str) -> None:
         """Make the next plans fail: the stored high-water mark has changed."""
-        self.hand_over(1, 0)
+        self.submit_batch(1, 0)
         self.finished()
         self.storing.collect()
-        with psycopg.connect(database) as rival:
-            rival.execute("UPDATE high_water_marks SET version = version + 1")
+        with psycopg.connect(database) as other:
+            other.execute("UPDATE high_water_marks SET version = version + 1")
 
     def finished(self) -> None:
         self.writer.submit_load([]).result(20)  # works sequentially
@@ -122,9 +122,9 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
 
 
 def test_pipeline_drops_the_batches_behind_a_dropped_batch(database: str, rig: Rig, proxy: Proxy) -> None:
-    rig.store_one_that_a_rival_knows_better(database)
-    rig.hand_over(2, 1)
-    rig.hand_over(3, 2)
+    rig.store_one_with_a_changed_mark(database)
+    rig.submit_batch(2, 1)
+    rig.submit_batch(3, 2)
     rig.finished()
     for _ in range(100):
         proxy.plan("COPY trades", Fault.REFUSED, "53100")
@@ -143,14 +143,14 @@ def test_unknown_commit_is_detected_by_the_halves_of_its_batch(database: str, ri
     rig.reader.batch = batch_of(records, rig.tables)
     proxy.plan("COMMIT", Fault.CUT_AFTER)
     proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "57014")
-    rig.storing.hand_over()
+    rig.storing.submit_batch()
     rig.finished()
 
     rig.storing.collect()
 
     assert proxy.pending == 0
     assert rig.reader.gone_back_to == {(rig.topic, 0): 2, (rig.topic, 1): 0}
-    rig.hand_over(3, 2)
+    rig.submit_batch(3, 2)
     rig.finished()
     rig.storing.collect()
     assert rows(database, OFFSETS) == [(3,), (0,)]
@@ -160,17 +160,17 @@ def test_unknown_commit_is_detected_after_it_was_given_up(database: str, rig: Ri
     proxy.plan("COMMIT", Fault.CUT_AFTER)
     for _ in range(100):
         proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
-    rig.hand_over(1, 0)
+    rig.submit_batch(1, 0)
     until(lambda: proxy.pending < 100, "the second attempt")
     rig.storing.drain(0.0)
     assert rig.reader.gone_back_to == {(rig.topic, 0): 0, (rig.topic, 1): 0}
 
-    rig.hand_over(1, 0)
+    rig.submit_batch(1, 0)
     rig.finished()
     rig.storing.collect()
 
     assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
-    rig.hand_over(2, 1)
+    rig.submit_batch(2, 1)
     rig.finished()
     rig.storing.collect()
     assert rows(database, OFFSETS) == [(2,), (0,)]
@@ -178,22 +178,22 @@ def test_unknown_commit_is_detected_after_it_was_given_up(database: str, rig: Ri
 
 
 def test_stop_does_not_wait_for_a_hanging_statement(database: str, rig: Rig) -> None:
-    with psycopg.connect(database) as rival:
-        rival.execute("LOCK TABLE high_water_marks")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE high_water_marks")
         rig.stop.request(0.0)
 
-        rig.hand_over(1, 0)
+        rig.submit_batch(1, 0)
 
         assert rig.storing.is_idle
-        rival.rollback()
+        other.rollback()
     assert rows(database, OFFSETS) == [(0,), (0,)]
 
 
 def test_pipeline_does_not_store_again_what_was_stored_behind_a_failed_batch(database: str, rig: Rig) -> None:
     """Regression: the commit was attributed to another consumer, and the process ended as fenced."""
-    rig.store_one_that_a_rival_knows_better(database)
-    rig.hand_over(2, 1)
-    rig.hand_over(1, 0, "ETHUSDT", partition=1)  # a new symbol in another partition
+    rig.store_one_with_a_changed_mark(database)
+    rig.submit_batch(2, 1)
+    rig.submit_batch(1, 0, "ETHUSDT", partition=1)  # a new symbol in another partition
 
     rig.finished()
     rig.storing.collect()
@@ -219,7 +219,7 @@ def test_drain_commit_just_after_the_deadline_does_not_abandon_the_next_batch(
             rig.writer._give_up.wait(20)
 
     rig.writer._at = at
-    rig.hand_over(1, 0)
+    rig.submit_batch(1, 0)
     assert committing.wait(20)
 
     rig.storing.drain(0.0)
@@ -236,29 +236,29 @@ def test_paused_partitions_are_resumed_whatever_the_result_of_the_batch(
     database: str, broker: str, rig: Rig, outcome: str
 ) -> None:
     """Regression: after a batch was planned again slowly, nothing was read, while the status was ready."""
-    rig.hand_over(1, 0)
+    rig.submit_batch(1, 0)
     rig.finished()
     rig.storing.collect()
     producer = Producer({"bootstrap.servers": broker})
     for trade_id in (1, 2):
         producer.produce(rig.topic, encode(trade(trade_id)), partition=0)
     assert producer.flush(20) == 0
-    with psycopg.connect(database) as rival:
-        rival.execute("UPDATE high_water_marks SET version = version + 1")
-    with psycopg.connect(database) as rival:
-        rival.execute("LOCK TABLE trades")
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE high_water_marks SET version = version + 1")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE trades")
 
         def paused() -> None:
             if outcome == "dropped":
                 rig.stop.at_seconds = time.monotonic()
             else:
-                rival.rollback()
+                other.rollback()
 
         rig.reader.when_paused = paused
-        rig.hand_over(2, 1)
+        rig.submit_batch(2, 1)
         rig.finished()
         rig.storing.collect()
-        rival.rollback()
+        other.rollback()
     assert rig.reader.when_paused is None
     assert (rig.reader.gone_back_to is not None) == (outcome == "dropped")
 
@@ -279,9 +279,9 @@ def test_poison_name_outside_the_databases_encoding_is_a_dead_letter(
         messages = [trade(1), trade(1, "币安人生USDT"), trade(2), trade(3)]
         made = [record(message, offset, topic) for offset, message in enumerate(messages)]
         rig.reader.batch = batch_of(made[:1], rig.tables)
-        rig.storing.hand_over()
+        rig.storing.submit_batch()
         rig.reader.batch = batch_of(made[1:], rig.tables)
-        rig.storing.hand_over()
+        rig.storing.submit_batch()
         rig.finished()
         rig.storing.collect()
     assert rows(url, OFFSETS) == [(4,), (0,)]
@@ -292,7 +292,7 @@ def test_poison_name_outside_the_databases_encoding_is_a_dead_letter(
 def _feed(rig: Rig, trades: list[Trade], offset: int) -> None:
     records = [record(one, offset + number, rig.topic) for number, one in enumerate(trades)]
     rig.reader.batch = batch_of(records, rig.tables)
-    rig.storing.hand_over()
+    rig.storing.submit_batch()
     rig.finished()
     rig.storing.collect()
 

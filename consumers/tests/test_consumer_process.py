@@ -73,11 +73,11 @@ def test_rebalance_of_three_processes_of_which_one_is_killed(start, publish, top
     assert not owned[0] & owned[1]
     second.kill()
 
-    def taken_over() -> bool:
+    def reassigned() -> bool:
         more()
         return len(first.status()["partitions"]) == 4
 
-    until(taken_over, "the first to take over", 60)
+    until(reassigned, "the reassignment", 60)
     until(lambda: stored(database, "trades") == next_id * 12, "all trades")
     assert first.stop() == 0
     assert differences(database) == {}
@@ -96,13 +96,13 @@ def test_rebalance_while_the_database_hangs(start, publish, topic, database):
     publish(topic, *(trade(i, symbol) for i in range(10) for symbol in symbols))
     first = start(**options)
     until(lambda: stored(database, "trades") == 120, "the first trades")
-    with psycopg.connect(database) as rival:
-        rival.execute("LOCK TABLE trades IN EXCLUSIVE MODE")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE trades IN EXCLUSIVE MODE")
         publish(topic, *(trade(i, symbol) for i in range(10, 60) for symbol in symbols))
         second = start(**options)
         until(lambda: "partition revoked" in first.log.read_text(), "the first to let partitions go")
         publish(topic, *(trade(i, symbol) for i in range(60, 70) for symbol in symbols))
-        rival.rollback()
+        other.rollback()
     until(lambda: stored(database, "trades") == 70 * 12, "all trades")
     until(lambda: second.status()["partitions"], "the second to own partitions")
     owned = [{p["partition"] for p in one.status()["partitions"]} for one in (first, second)]
@@ -158,7 +158,7 @@ def test_start_waits_for_a_database_that_rejects_connections(start, postgres):
     until(lambda: "does not exist" in waiting.log.read_text(), "the refusal")
     with psycopg.connect(postgres.url(), autocommit=True) as owner:
         owner.execute(f"CREATE DATABASE {name} TEMPLATE {made}")
-    until(lambda: "waiting for the database" not in waiting.get("/readyz")[1], "the start to go on")
+    until(lambda: "waiting for the database" not in waiting.get("/readyz")[1], "the start to continue")
     assert waiting.stop() == 0, waiting.log.read_text()
 
 
@@ -171,14 +171,14 @@ def test_stop_while_waiting_for_the_database_is_no_failure(start):
 def test_stop_does_not_wait_for_leases_that_cannot_be_acquired(start, publish, topic, database):
     """Regression: it took more than two minutes; Kubernetes kills after 30 s."""
     publish(topic, trade(1))
-    with psycopg.connect(database) as rival:
-        rival.execute("LOCK TABLE consumer_offsets")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE consumer_offsets")
         consumer = start(
             CONSUMER_TOPICS=topic, KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, DRAIN_DEADLINE_SECONDS="1"
         )
         until(lambda: rows(database, CLAIMS) == [(1,)], "the claim")
         assert consumer.stop() == 0, consumer.log.read_text()
-        rival.rollback()
+        other.rollback()
     assert stored(database, "trades") == 0
     consumer = start(CONSUMER_TOPICS=topic)
     until(lambda: stored(database, "trades") == 1, "the trade")

@@ -41,7 +41,7 @@ def reader(broker: str, topic: str) -> Iterator[Reader]:
     made.client.close()
 
 
-@pytest.mark.parametrize("what", ["let go", "read again"])
+@pytest.mark.parametrize("what", ["revoke", "rewind"])
 def test_rebalance_removes_the_record_polled_before_it(
     reader: Reader, publish: Callable[..., None], topic: str, what: str
 ) -> None:
@@ -51,7 +51,7 @@ def test_rebalance_removes_the_record_polled_before_it(
     reader.client.incremental_assign(ours)
 
     def rebalance() -> None:
-        if what == "let go":
+        if what == "revoke":
             reader.drop({(topic, one.partition) for one in ours})
             reader.client.incremental_unassign(ours)
         else:
@@ -66,7 +66,7 @@ def test_rebalance_removes_the_record_polled_before_it(
         return reader.client.rebalance is None
 
     until(rebalanced, "a record, and a rebalance behind it")
-    if what == "let go":
+    if what == "revoke":
         assert reader.batch.records == []
         return
 

@@ -2,7 +2,7 @@
 
 Two consumers of one group that both believe to own its partitions, a consumer of another group that stores the same
 topics elsewhere in time, retention, a rebuild and an auditor work at once on the same symbols, each step in an order
-that a seed decides. Now and then a consumer has lost count and goes on from an offset that is not the stored one.
+that a seed decides. Sometimes a consumer continues from an offset that is not the stored one.
 
 Whenever the auditor looks, and at the end, everything derived is what the rows say; at the end the rows are the topic,
 less what retention took, and each trade of the topic counts once in its candle, also those that retention took. A

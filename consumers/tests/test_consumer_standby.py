@@ -46,9 +46,9 @@ def test_standby_allows_the_audit_and_other_commands_require_the_primary(
         until(copied, "the rows on the standby")
         refused: list[str] = []
         for work in (lambda: schema.migrate(there, 0.0), lambda: _only_reach(there)):
-            with pytest.raises(StartupError) as told:
+            with pytest.raises(StartupError) as error:
                 work()
-            refused.append(str(told.value))
+            refused.append(str(error.value))
         assert all("a hot standby, which is read-only; use the primary" in line for line in refused)
         for deep in (False, True):
             options = Namespace(venue=None, symbol=None, since=None, until=None, deep=deep, output="table")

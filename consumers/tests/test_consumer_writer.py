@@ -141,7 +141,7 @@ def test_stale_ranges_are_rejected_and_planned_again(session: Callable[..., Sess
     assert not caught.value.verify_rows
     with pytest.raises(Abandoned):
         mine.writer.submit_write(stale, mine.owner).result(20)
-    mine.store_carefully(caught.value, trade(2))
+    mine.store_in_quarantine(caught.value, trade(2))
     assert stored(database, "trades") == 2
 
 
@@ -159,7 +159,7 @@ def test_verify_rows_skips_rows_of_another_writer(session: Callable[..., Session
     with pytest.raises(StaleRanges) as caught:
         mine.write(*fresh)
     assert caught.value.verify_rows
-    _, result = mine.store_carefully(caught.value, *fresh)
+    _, result = mine.store_in_quarantine(caught.value, *fresh)
     assert result.written.inserted == {"trades": 2, "book_tickers": 2}
     assert result.written.duplicates == {"trades": 0, "book_tickers": 0}
     assert [received for received, _ in result.written.conflicts] == [trade(3), quote(3)]
@@ -178,7 +178,7 @@ def test_poison_message_becomes_a_dead_letter_and_the_rest_is_stored(
     fresh = [trade(i, qty="2000" if i in (7, 30) else "1") for i in range(40)]
     with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
-    made, result = mine.store_carefully(caught.value, *fresh)
+    made, result = mine.store_in_quarantine(caught.value, *fresh)
     assert result.written.inserted["trades"] == 38
     assert [letter.kafka_offset for letter in made.dead_letters] == [7, 30]
     assert rows(
@@ -204,7 +204,7 @@ def test_poison_message_of_a_trigger_becomes_a_dead_letter(
     fresh = [trade(i) for i in range(5, 10)]
     with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
-    mine.store_carefully(caught.value, *fresh)
+    mine.store_in_quarantine(caught.value, *fresh)
     assert rows(database, "SELECT kafka_offset, reason FROM dead_letters") == [
         (2, "not this one (SQLSTATE P0001)")
     ]
@@ -227,14 +227,14 @@ def test_poison_message_of_a_deferred_constraint_becomes_a_dead_letter(
     fresh = [trade(1), trade(1, "DOGE"), trade(2)]
     with pytest.raises(DataRejected) as caught:
         mine.write(*fresh)
-    made, _ = mine.store_carefully(caught.value, *fresh)
+    made, _ = mine.store_in_quarantine(caught.value, *fresh)
     assert [letter.kafka_offset for letter in made.dead_letters] == [1]
     assert stored(database, "trades") == 2
 
 
-@pytest.mark.parametrize("rival", ["retention", "another consumer"])
+@pytest.mark.parametrize("concurrent", ["retention", "another consumer"])
 def test_poison_search_continues_after_concurrent_changes(
-    session: Callable[..., Session], database: str, rival: str
+    session: Callable[..., Session], database: str, concurrent: str
 ) -> None:
     """Regression: both ended the process by an unexpected error."""
     with psycopg.connect(database) as owner:
@@ -249,21 +249,21 @@ def test_poison_search_continues_after_concurrent_changes(
     def wait(future: "Future[T]") -> T:
         answers.append(future.exception(30))
         # The third: after the batch was retried and the stored ranges were loaded for the first probe.
-        if len(answers) == 3 and rival == "retention":
+        if len(answers) == 3 and concurrent == "retention":
             with psycopg.connect(database) as other:
                 other.execute("UPDATE high_water_marks SET version = version + 1")
         elif len(answers) == 3:
             session(name="another")
         return future.result()
 
-    if rival == "retention":
-        made, _ = mine.store_carefully(caught.value, *fresh, wait=wait)
+    if concurrent == "retention":
+        made, _ = mine.store_in_quarantine(caught.value, *fresh, wait=wait)
         assert any(isinstance(answer, StaleRanges) for answer in answers)
         assert [letter.kafka_offset for letter in made.dead_letters] == [6]
         assert stored(database, "trades") == 8
     else:
         with pytest.raises(Fenced, match="epoch 2 of another"):
-            mine.store_carefully(caught.value, *fresh, wait=wait)
+            mine.store_in_quarantine(caught.value, *fresh, wait=wait)
 
 
 def test_poison_message_of_a_user_defined_unique_index_becomes_a_dead_letter(
@@ -275,7 +275,7 @@ def test_poison_message_of_a_user_defined_unique_index_becomes_a_dead_letter(
     fresh = [trade(1, qty="1"), trade(2, qty="2"), trade(3, qty="1")]
     with pytest.raises(StaleRanges) as caught:
         mine.write(*fresh)
-    made, _ = mine.store_carefully(caught.value, *fresh)
+    made, _ = mine.store_in_quarantine(caught.value, *fresh)
     assert [letter.kafka_offset for letter in made.dead_letters] == [2]
     assert stored(database, "trades") == 2
 

@@ -31,8 +31,8 @@ import os, sys
 from pathlib import Path
 from marketfeed_devtools import cache
 def make(folder):
-    with open(sys.argv[1], "a") as told:
-        told.write("made\\n")
+    with open(sys.argv[1], "a") as builds:
+        builds.write("made\\n")
     (folder / "file").write_text("content")
 sys.stdin.readline()
 print((cache.once("thing", make) / "file").read_text())
@@ -104,21 +104,21 @@ def test_cache_lock_blocks_a_second_process(own_cache: Path, tmp_path: Path) -> 
             assert follower.stdout is not None
             assert follower.stdout.readline() == "waiting for another process that holds the lock of thing\n"
             assert follower.poll() is None
-            holder.communicate("go on\n", timeout=60)
+            holder.communicate("continue\n", timeout=60)
             assert follower.communicate(timeout=60)[0] == "left\n"
         assert (holder.returncode, follower.returncode) == (0, 0)
 
 
 def test_cache_builds_once_for_concurrent_processes(own_cache: Path, tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    askers = [python(MAKE, told) for _ in range(3)]
+    builds = tmp_path / "builds"
+    askers = [python(MAKE, builds) for _ in range(3)]
     for asker in askers:
         assert asker.stdin is not None
         asker.stdin.write("begin\n")
         asker.stdin.flush()
     said = [asker.communicate(timeout=60)[0].splitlines()[-1] for asker in askers]
     assert said == ["content"] * 3
-    assert told.read_text() == "made\n"
+    assert builds.read_text() == "made\n"
 
 
 def test_cache_ignores_an_incomplete_build(own_cache: Path) -> None:

@@ -51,10 +51,8 @@ def test_go_module_that_is_not_pinned_is_an_error(module: Path, path: str) -> No
 def test_go_linker_sets_the_version_of_a_kubernetes_program(module: Path) -> None:
     program = go.kubernetes("kubelet", module)
     assert program.package == "k8s.io/kubernetes/cmd/kubelet"
-    told = "k8s.io/component-base/version"
-    assert program.linking == (
-        f"-s -w -X {told}.gitVersion=v1.34.2 -X {told}.gitMajor=1 -X {told}.gitMinor=34"
-    )
+    key = "k8s.io/component-base/version"
+    assert program.linking == (f"-s -w -X {key}.gitVersion=v1.34.2 -X {key}.gitMajor=1 -X {key}.gitMinor=34")
 
 
 def test_go_path_of_a_program_depends_on_all_inputs(own_cache: Path, module: Path) -> None:

@@ -98,11 +98,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 # Members whose conversion is not finished. Empty at the end of the change that introduces this page.
 NOT_CONVERTED = {
     "docs",
-    "consumers",
-    "wire",
-    "service",
-    "devtools",
-    ".env.example",
 }
 
 PHRASES = re.compile(r"\b(?:" + "|".join(f"(?:{phrase})" for phrase in REFUSED) + r")\b")

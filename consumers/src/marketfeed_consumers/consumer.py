@@ -68,7 +68,7 @@ class Consumer:
             state,
             self._reader,
             self._storing.topic_ids,
-            self._storing.hand_over_ends,
+            self._storing.submit_ends,
             world.monotonic,
         )
 
@@ -89,7 +89,7 @@ class Consumer:
                 self._step()
             self._drain()
         except LogLost as lost:
-            # Even if a refusal is stored already: the first reason is kept.
+            # Even if a refusal exists: the first reason is kept.
             self._member.store_refusals(lost.reasons)
             raise
         finally:
@@ -109,12 +109,12 @@ class Consumer:
             storing.wait_for_room()
         # Otherwise the batch is full and the writer has become free: the batch is due now.
         if storing.has_room and is_due(reader.fill(writer_idle=storing.is_idle), reader.bounds):
-            storing.hand_over()
+            storing.submit_batch()
         storing.look()
         reader.hint(storing.hints)
 
     def _drain(self) -> None:
         if self._reader.batch.records:
-            self._storing.hand_over()
+            self._storing.submit_batch()
         self._storing.drain(max(0.0, self._stop.at_seconds - time.monotonic()))
         self._reader.hint(self._storing.hints, now=True)

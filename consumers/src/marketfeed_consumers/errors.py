@@ -57,7 +57,7 @@ class StaleRanges(BatchError):
     """
 
     def __init__(self, *, verify_rows: bool = False) -> None:
-        super().__init__(f"distrust={verify_rows}")
+        super().__init__(f"verify_rows={verify_rows}")
         self.verify_rows = verify_rows
 
 

@@ -51,8 +51,8 @@ def kubernetes(name: str, module: Path) -> Program:
     """Return a Kubernetes program; its version is set by linker flags."""
     version = pinned(module, "k8s.io/kubernetes")
     major, minor = version.removeprefix("v").split(".")[:2]
-    told = "k8s.io/component-base/version"
-    linking = f"-s -w -X {told}.gitVersion={version} -X {told}.gitMajor={major} -X {told}.gitMinor={minor}"
+    key = "k8s.io/component-base/version"
+    linking = f"-s -w -X {key}.gitVersion={version} -X {key}.gitMajor={major} -X {key}.gitMinor={minor}"
     return Program(name, f"k8s.io/kubernetes/cmd/{name}", module, linking=linking)
 
 
@@ -111,8 +111,8 @@ def source(path: str, version: str) -> Path:
         tempfile.TemporaryDirectory() as outside
     ):  # outside any Go module: inside one Go requires it in go.mod
         command = [go, "mod", "download", "-json", f"{path}@{version}"]
-        told = run(command, cwd=outside, env=environment(), stderr=subprocess.PIPE)
-    return Path(json.loads(told)["Dir"])
+        response = run(command, cwd=outside, env=environment(), stderr=subprocess.PIPE)
+    return Path(json.loads(response)["Dir"])
 
 
 def environment() -> dict[str, str]:

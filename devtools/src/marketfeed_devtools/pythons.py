@@ -39,5 +39,5 @@ def _release(file: Path) -> tuple[int, ...]:
 def _version(file: Path) -> str:
     """Return the version of an interpreter; "" if it does not run."""
     command = [str(file), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
-    return told.stdout.strip() if told.returncode == 0 else ""
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    return shown.stdout.strip() if shown.returncode == 0 else ""

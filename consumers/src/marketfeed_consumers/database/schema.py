@@ -63,7 +63,7 @@ def _take_turn(lock: DatabaseConnection, dialect: Dialect, deadline_seconds: flo
     A lock of the transaction and not of the session: behind a pooler the session outlives the process, and so would the
     lock. The transaction stays open while the steps run on another connection.
     """
-    deadline, told = time.monotonic() + deadline_seconds, False
+    deadline, logged = time.monotonic() + deadline_seconds, False
     lock.autocommit = True
     for statement in dialect.migration_lock_made:
         lock.execute(statement)
@@ -76,9 +76,9 @@ def _take_turn(lock: DatabaseConnection, dialect: Dialect, deadline_seconds: flo
                 f"another migration has been running for {deadline_seconds:g} s{holder}; run it again when that has "
                 "ended, or raise START_DEADLINE_SECONDS"
             )
-        if not told:
+        if not logged:
             log.warning("waiting for another migration", holder=holder.strip(" ()") or "unknown")
-            told = True
+            logged = True
         time.sleep(_TURN_SECONDS)
     lock.execute(dialect.migration_idle)
 

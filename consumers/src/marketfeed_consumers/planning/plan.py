@@ -38,7 +38,7 @@ class Rows(Generic[M]):
 
     Attributes:
         new: by symbol, messages that are not stored; ascending by id, without duplicates.
-        unverified: by symbol, messages that may be stored already and are looked up in the transaction.
+        unverified: by symbol, messages that may already be stored and are looked up in the transaction.
         copy_text: `new` in COPY's text format, one piece per symbol.
         possible_duplicates: by symbol, messages with stored ids, to be compared with the rows, which are not in memory.
         conflicts: messages whose id is stored with another content.

@@ -68,7 +68,7 @@ class Deduplicated(NamedTuple):
     """The result of deduplicating a batch's trades of one symbol.
 
     Attributes:
-        new: trades not stored yet, ascending by id, without duplicates.
+        new: trades that are not stored, ascending by id, without duplicates.
         ranges: the stored ranges after `new` is stored.
         opened, closed: ranges to insert into and to delete from missing_trades.
     """

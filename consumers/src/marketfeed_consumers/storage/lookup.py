@@ -1,4 +1,4 @@
-"""Lookup of messages that may be stored already, and comparison of duplicates, within a batch's transaction."""
+"""Lookup of messages that may already be stored, and comparison of duplicates, within a batch's transaction."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -93,7 +93,7 @@ class WritePipeline:
         """Wait briefly for the oldest batch in flight."""
         self._waiting.wait_briefly(self._in_flight[0].future)
 
-    def hand_over(self) -> None:
+    def submit_batch(self) -> None:
         """Plan the current batch and submit it to the writer."""
         batch = self._reader.take_batch()
         try:
@@ -108,7 +108,7 @@ class WritePipeline:
             return
         self._submit(batch)
 
-    def hand_over_ends(self, ends: Mapping[Partition, tuple[int, int]]) -> None:
+    def submit_ends(self, ends: Mapping[Partition, tuple[int, int]]) -> None:
         """Store the offsets of partitions that were read to their ends, past control and aborted records, if idle.
 
         Args:

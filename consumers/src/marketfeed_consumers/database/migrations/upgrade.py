@@ -1,7 +1,7 @@
-"""Running the steps by Alembic. Imported by `migrate` alone: Alembic and SQLAlchemy are slow to load.
+"""Runs the migration steps by Alembic. Imported by `migrate` only: Alembic and SQLAlchemy are slow to load.
 
-A step that changes a table needs a lock that excludes readers, and whoever comes after a waiting step queues behind it.
-So a step waits for its lock a short time only, then makes way for those behind it, and tries again after a pause.
+A step that changes a table needs a lock that excludes readers, and other statements queue behind a waiting step. So a
+step waits for its lock for a short time only, and retries after a pause that lets the queue proceed.
 """
 
 import re
@@ -25,13 +25,13 @@ from marketfeed_service import logs
 log = logs.get(__name__)
 
 LOCK_TIMEOUT_MS: Final = 500
-"""How long a step waits for a lock, and with it whoever uses the table meanwhile."""
+"""How long a step, and the statements queued behind it, wait for a lock."""
 PAUSE_SECONDS: Final = 2.0
-"""Between two attempts: four times as long as others may have waited."""
+"""Pause between two attempts: four times the lock timeout."""
 
 
 class LockNotAvailable(Exception):
-    """A step did not get its lock within the deadline; the text names who holds it."""
+    """A step did not get its lock within the deadline; the text names the holders."""
 
 
 def to_head(
@@ -42,16 +42,20 @@ def to_head(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Run the steps that the database lacks.
+    """Run the pending steps.
 
     Args:
-        deadline_seconds: how long to try again while others hold locks on the tables.
+        url: the connection URL.
+        dialect: the database's dialect.
+        deadline_seconds: how long to retry while other transactions hold locks on the tables.
+        clock: clock of the deadline.
+        sleep: pauses between the attempts.
 
     Raises:
-        LockNotAvailable: they held them for that long.
-        psycopg.Error: the database cannot be reached, or refuses a step.
+        LockNotAvailable: the locks were not available within the deadline.
+        psycopg.Error: the database is unreachable, or rejects a step.
     """
-    deadline, told = clock() + deadline_seconds, ""
+    deadline, logged = clock() + deadline_seconds, ""
     while True:
         try:
             to_version(url, dialect, "head")
@@ -62,14 +66,14 @@ def to_head(
                     f"no lock on {', '.join(timeout.tables) or 'a table'} within {deadline_seconds:g} s; {held}"
                 ) from timeout
             who = re.sub(r" for \d+ s", "", held)
-            if who != told:
+            if who != logged:
                 log.warning(
                     "waiting for a lock of the migration",
                     tables=", ".join(timeout.tables),
                     holders=held,
                     seconds_left=round(deadline - clock()),
                 )
-                told = who
+                logged = who
             sleep(PAUSE_SECONDS)
         else:
             return
@@ -122,7 +126,7 @@ _TABLE: Final = re.compile(
 
 
 def _tables(statement: str) -> tuple[str, ...]:
-    """The names that `statement` of ours may need a lock on."""
+    """Return the tables that `statement` may lock."""
     return tuple(dict.fromkeys(_TABLE.findall(statement)))
 
 
@@ -139,18 +143,18 @@ WHERE l.locktype = 'relation' AND l.granted AND a.pid <> pg_backend_pid()
     AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - %(milliseconds)s * interval '1 millisecond')
 GROUP BY 1, 2, 3, a.xact_start ORDER BY a.xact_start NULLS LAST LIMIT 5
 """
-"""Who has had locks for as long as a step waits for one; a query's text may hold secrets, and is not asked for."""
+"""Holders of locks for longer than the lock timeout; without query texts, which may contain secrets."""
 
 
 def holders(url: str, tables: tuple[str, ...]) -> str:
-    """Who holds locks on `tables` (none: on any) of the URL's database, in words."""
+    """Return a text with the holders of locks on `tables` (none: on any table) of the URL's database."""
     found: list[tuple[Any, ...]] = []
     with suppress(psycopg.Error), psycopg.connect(url, connect_timeout=5) as connection:
         found = connection.execute(
             _HOLDERS, {"tables": list(tables), "milliseconds": LOCK_TIMEOUT_MS}
         ).fetchall()
     if not found:
-        return "who holds it cannot be told (pg_locks shows nobody who has for that long)"
+        return "its holder is unknown (pg_locks has no lock of that age)"
     return "held by " + "; ".join(
         f"pid {pid} ({name}, {state}{'' if seconds is None else f', transaction open for {seconds} s'}) on {names}"
         for pid, name, state, seconds, names in found
@@ -158,7 +162,7 @@ def holders(url: str, tables: tuple[str, ...]) -> str:
 
 
 def config() -> Config:
-    """Alembic's view of this package."""
+    """Return Alembic's configuration of this package."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent))
     made.set_main_option("path_separator", "os")

@@ -1,8 +1,8 @@
-"""dead_letters: records that could not be stored, as they came, and why; the key is where the record stood, and a hash
-of its content: after a truncation another record can stand there.
+"""dead_letters: poison messages, unchanged, and the reasons.
 
-Where a trade's record can be read so far, the row names the trade: what was rejected was there, whatever else is said
-of its id.
+The key is the record's topic, partition and offset, and a hash of its content: after a truncation another record can
+have the same offset. If a trade's identity can be decoded, the row has it: a rejected trade exists, whatever gap
+records say of its id.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ INSERT INTO dead_letters (topic, topic_id, "partition", kafka_offset, message_ke
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-"""A second consumer group that reads the same topic finds the same dead letters: one of each is enough."""
+"""A second consumer group of the same topic has the same dead letters, which are stored once."""
 
 EXPIRE: Final = """
 DELETE FROM dead_letters WHERE (topic, topic_id, "partition", kafka_offset, content_hash) IN (
@@ -38,7 +38,7 @@ DELETE FROM dead_letters WHERE (topic, topic_id, "partition", kafka_offset, cont
     LIMIT %(limit)s
 )
 """
-"""Old ones; that of a trade which is not stored only once the trade itself, matched before that, is old for certain."""
+"""Delete old dead letters; that of a trade that is not stored only once the trade has certainly expired."""
 
 REJECTED: Final = """
 SELECT venue, symbol, id_series, min(trade_id), max(trade_id), max(stored_time_us) FROM (
@@ -49,4 +49,4 @@ SELECT venue, symbol, id_series, min(trade_id), max(trade_id), max(stored_time_u
 ) AS numbered
 GROUP BY venue, symbol, id_series, island ORDER BY 1, 2, 3, 4
 """
-"""Ranges of trade ids whose messages were rejected, and when the newest of them was."""
+"""Select the ranges of rejected trade ids, and when the newest of each was stored."""

@@ -1,4 +1,4 @@
-"""The tables of trades, quotes, what is derived from them, and what is known to be stored."""
+"""The tables of trades and quotes, the tables derived from them, and the stored ranges."""
 
 from alembic import context, op
 
@@ -7,7 +7,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create them all; none holds rows yet."""
+    """Create all tables."""
     dialect = context.config.attributes["dialect"]
     name, hot, sharded = dialect.name_type, dialect.hot_row_storage, dialect.sharded_key
     for statement in (

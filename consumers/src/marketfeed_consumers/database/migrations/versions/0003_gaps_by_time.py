@@ -1,6 +1,6 @@
-"""When the trade before a gap was matched: where a later process looks for the missing ones by time.
+"""Time of the trade before a gap, for a later backfill by time.
 
-NULL in rows of workers that did not tell it yet.
+NULL in rows of workers of earlier versions.
 """
 
 from alembic import op

@@ -1,8 +1,8 @@
-"""Id series: ids that a venue begins again are told apart by a number, which becomes part of each key.
+"""Id series: a number in each key that distinguishes ids after a venue has restarted them.
 
-Every row so far is of the series 0, and adding the column writes no row. Changing a key builds its index anew:
-consumers and readers of the table wait meanwhile, about a minute for 100 million rows, and the new index takes as much
-disk as the old one until the step is committed. It is one statement, so that CockroachDB does not keep the old key as
+All existing rows are of series 0, and adding the column writes no row. Changing a key rebuilds its index: consumers and
+readers of the table wait for it, about a minute for 100 million rows, and the new index takes as much disk space as the
+old one until the step is committed. It is one statement, so that CockroachDB does not keep the old key as
 an index of its own: https://www.cockroachlabs.com/docs/stable/alter-table
 """
 

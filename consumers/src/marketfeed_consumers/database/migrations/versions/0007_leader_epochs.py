@@ -1,6 +1,6 @@
-"""What a stored offset is validated by, and why reading must not go on from it.
+"""Leader epochs that validate stored offsets, and refusals to consume from them.
 
-A process of the release before goes on writing: for it both columns have their defaults.
+Processes of the previous release keep writing: both columns have defaults.
 """
 
 from alembic import op

@@ -1,7 +1,7 @@
 """A dead letter's key ends in a hash of its content: after a truncation another record can have the same offset.
 
-The database makes the hash by itself, so the rows that are there have theirs, and a process of the release before goes
-on writing. The table is rewritten: dead letters are few.
+The hash is a generated column, so existing rows have one, and processes of the previous release keep writing. The table
+is rewritten, as it has few rows.
 """
 
 from typing import Final
