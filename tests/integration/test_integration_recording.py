@@ -103,7 +103,7 @@ async def test_backfill_after_a_disconnect_reports_every_lost_id(pipeline: Pipel
     reported = {(symbol, each) for symbol, first, last, _ in gaps for each in range(first, last + 1)}
     assert backfilled, "the disconnect lost no trade, so the test is void"
     assert backfilled == reported
-    assert {state for *_, state in gaps} == {"filled"}
+    assert {state for *_, state in gaps} == {"backfilled"}
 
 
 async def test_gap_that_cannot_be_backfilled_is_reported_as_missing(

@@ -29,7 +29,7 @@ gaps = st.builds(
     ranges,
     venue=names,
     symbol=names,
-    state=st.sampled_from(["open", "filled", "absent", "unresolved"]),
+    state=st.sampled_from(["open", "backfilled", "absent", "unresolved"]),
     missing=st.lists(ranges, max_size=3),
     absent=st.lists(ranges, max_size=3),
     proof=st.text(max_size=64),
@@ -136,3 +136,7 @@ def test_ledger_decoding_ignores_unknown_fields_and_rejects_deep_nesting() -> No
 def test_package_exports_matching_encoders_and_decoders() -> None:
     progress = decode_checkpoint(json.dumps(PROGRESS).encode())
     assert decode_checkpoint(encode(progress)) == progress
+
+
+def test_gap_state_of_an_earlier_release_is_read() -> None:
+    assert decode_gap(json.dumps({**GAP, "state": "filled"}).encode()).state == "backfilled"

@@ -49,7 +49,7 @@ def test_dropped_frames_are_backfilled_and_published_in_order(line: Line) -> Non
     assert_complete(line)
     backfilled = [t for trades in line.trades().values() for t in trades if t.origin == "backfill"]
     assert len(backfilled) == 7
-    assert {gap.state for gap in line.gaps()} == {"filled"}
+    assert {gap.state for gap in line.gaps()} == {"backfilled"}
 
 
 @pytest.mark.parametrize("transport", ["picows", "websockets"])
@@ -60,7 +60,7 @@ def test_connection_cut_loses_nothing(line: Line, transport: str) -> None:
     more_trades(line, worker)
     worker.stop()
     assert_complete(line)
-    assert any(gap.state == "filled" for gap in line.gaps())
+    assert any(gap.state == "backfilled" for gap in line.gaps())
 
 
 def test_duplicates_and_reordering_are_not_published(line: Line) -> None:
@@ -218,7 +218,7 @@ def test_backfill_waits_for_a_rate_limit_while_trades_are_flushed(line: Line) ->
     more_trades(line, worker, 100)
     worker.stop()
     assert_complete(line, in_order=False)
-    assert {gap.state for gap in line.gaps()} == {"filled"}
+    assert {gap.state for gap in line.gaps()} == {"backfilled"}
     assert "returned 418" not in worker.log.read_text()
 
 

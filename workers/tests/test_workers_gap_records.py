@@ -50,7 +50,7 @@ def rig(make_settings: MakeSettings, own_broker: Broker) -> Iterator[Rig]:
     own_broker.led(made.gaps, 1)
 
 
-@pytest.mark.parametrize("absent_last", [False, True], ids=["filled", "the last of it proven absent"])
+@pytest.mark.parametrize("absent_last", [False, True], ids=["backfilled", "the last of it proven absent"])
 def test_gap_record_waits_for_the_acknowledgement_of_its_trades(rig: Rig, absent_last: bool) -> None:
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
@@ -64,7 +64,7 @@ def test_gap_record_waits_for_the_acknowledgement_of_its_trades(rig: Rig, absent
     assert rig.gap_records() == {}
     rig.broker.led(rig.trades, 1)
     rig.wait(lambda: bool(rig.counters.gaps.acknowledged), "a record of the gap")
-    assert rig.gap_records()[10].state == ("absent" if absent_last else "filled")
+    assert rig.gap_records()[10].state == ("absent" if absent_last else "backfilled")
     stored = [decode_trade(value).trade_id for value in rig.stored(rig.trades)]
     assert stored == list(range(10, 19 if absent_last else 20))
 
@@ -87,7 +87,7 @@ def test_gap_record_of_trades_that_kafka_rejects_is_left_to_the_next_worker(
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.pipeline.backfill(rig.flow, fetched(10, 19))
     rig.settle()
-    assert (len(rig.flow.unacknowledged), rig.gap_records()[10].state) == (0, "filled")
+    assert (len(rig.flow.unacknowledged), rig.gap_records()[10].state) == (0, "backfilled")
 
 
 def test_gap_record_waits_for_buffered_trades(rig: Rig) -> None:
@@ -98,7 +98,10 @@ def test_gap_record_waits_for_buffered_trades(rig: Rig) -> None:
     assert rig.gap_records() == {}
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.settle()
-    assert {gap.first_id: gap.state for gap in rig.gap_records().values()} == {42: "filled", 45: "filled"}
+    assert {gap.first_id: gap.state for gap in rig.gap_records().values()} == {
+        42: "backfilled",
+        45: "backfilled",
+    }
 
 
 def test_checkpoint_passes_a_gap_only_after_its_record(rig: Rig) -> None:
@@ -134,7 +137,7 @@ def test_gap_record_unresolved_becomes_filled_by_the_stream(rig: Rig) -> None:
     assert rig.gap_records()[42].state == "unresolved"
     rig.pipeline.process(frames(42, 43))
     rig.settle()
-    assert (rig.gap_records()[42].state, rig.gap_records()[42].missing) == ("filled", [])
+    assert (rig.gap_records()[42].state, rig.gap_records()[42].missing) == ("backfilled", [])
 
 
 def test_gap_record_is_not_published_for_reordered_trades(rig: Rig) -> None:
@@ -182,7 +185,7 @@ def test_gap_record_times_increase_when_the_clock_is_set_back(rig: Rig) -> None:
     rig.pipeline.backfill(rig.flow, fetched(42, 43))
     rig.settle()
     first, last = map(decode_gap, rig.stored(rig.gaps))
-    assert (first.state, last.state) == ("unresolved", "filled")
+    assert (first.state, last.state) == ("unresolved", "backfilled")
     assert first.updated_time_us < last.updated_time_us
 
 
@@ -204,7 +207,7 @@ def test_gap_record_times_increase_over_processes(
     rig.pipeline.process(frames(81))
     rig.pipeline.backfill(rig.flow, fetched(42, 80))
     rig.settle()
-    assert rig.gap_records()[42].state == "filled"
+    assert rig.gap_records()[42].state == "backfilled"
     assert rig.gap_records()[42].updated_time_us > published.updated_time_us
 
 
@@ -314,11 +317,11 @@ def test_gap_record_of_an_overlapping_process_is_closed(rig: Rig) -> None:
     other = [unresolved(43, 43), unresolved(45, 45), unresolved(47, 48)]
     rig.pipeline.adopt_gaps(rig.flow, [*rig.gap_records().values(), *other])
     rig.settle()
-    assert {first: rig.gap_records()[first].state for first in (43, 45)} == {43: "filled", 45: "absent"}
+    assert {first: rig.gap_records()[first].state for first in (43, 45)} == {43: "backfilled", 45: "absent"}
     assert 47 not in rig.gap_records(), "of ids that this process has not come to nothing is known yet"
     rig.pipeline.process(frames(47, 48))
     rig.settle()
-    assert rig.gap_records()[47].state == "filled"
+    assert rig.gap_records()[47].state == "backfilled"
 
 
 def test_gap_record_overwritten_by_another_process_is_published_again(rig: Rig) -> None:

@@ -393,7 +393,7 @@ def test_id_series_without_a_checkpoint_is_the_newest_of_its_gaps(begin) -> None
             symbol=SYMBOL,
             first_id=5 + id_series,
             last_id=9,
-            state="filled",
+            state="backfilled",
             missing=[],
             absent=[],
             proof="model",

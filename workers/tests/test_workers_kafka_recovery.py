@@ -98,11 +98,15 @@ def test_recovery_uses_the_newest_checkpoint_of_this_venue(chosen: WorkerSetting
 
 
 def test_recovery_of_gaps_in_their_newest_state(chosen: WorkerSettings, store: Store) -> None:
-    for each in (gap(10, "unresolved", [(10, 19)]), gap(50, "unresolved", [(50, 51)]), gap(10, "filled", [])):
+    for each in (
+        gap(10, "unresolved", [(10, 19)]),
+        gap(50, "unresolved", [(50, 51)]),
+        gap(10, "backfilled", []),
+    ):
         store(chosen.market_gaps_topic, gap_key(each), encode(each))
     known = recover_state(chosen).gaps["BTCUSDT"]
     assert {first_id: (each.state, each.missing) for first_id, each in known.items()} == {
-        10: ("filled", []),
+        10: ("backfilled", []),
         50: ("unresolved", [(50, 51)]),
     }
 

@@ -205,7 +205,7 @@ class Rig:
         newest = {
             key: decode_gap(value) for key, value in self._broker.read(self._topics["MARKET_GAPS_TOPIC"])
         }
-        return [gap.state for gap in newest.values() if gap.state not in ("filled", "absent")]
+        return [gap.state for gap in newest.values() if gap.state not in ("backfilled", "absent")]
 
 
 @pytest.fixture(params=["other", "other_increasing"])

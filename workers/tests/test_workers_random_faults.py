@@ -150,4 +150,4 @@ def test_random_faults_every_id_is_published(tmp_path: Path, seed: int) -> None:
             expected = [n for n in range(min(ids), max(ids) + 1) if n not in absent]
             assert sorted(ids) == expected, f"{symbol}: missing {sorted(set(expected) - set(ids))[:10]}"
             assert unresolved or ids == expected, f"{symbol}: not in order"
-        assert {gap.state for gap in line.gaps()} <= {"filled", "absent"}
+        assert {gap.state for gap in line.gaps()} <= {"backfilled", "absent"}

@@ -57,7 +57,7 @@ def test_recovery_of_old_ids_needs_a_key(tmp_path: Path) -> None:
         settled(with_key)
         assert with_key.stop() == 0
         assert_complete(line, in_order=False)
-        assert {each.state for each in line.gaps()} == {"filled"}
+        assert {each.state for each in line.gaps()} == {"backfilled"}
         assert API_KEY not in with_key.log.read_text()
 
 

@@ -110,7 +110,7 @@ def test_rejected_message_is_stored_and_its_id_backfilled(
     rig.pipeline.poll()
     rig.acknowledged()
     assert [trade.trade_id for trade in rig.trades()] == [100, 102, 101]
-    assert [gap.state for gap in rig.gaps()] == ["filled"]
+    assert [gap.state for gap in rig.gaps()] == ["backfilled"]
 
 
 def test_rejected_row_of_rest_is_stored_once_and_its_id_stays_missing(rig: Rig) -> None:

@@ -200,7 +200,7 @@ def test_assignment_of_a_quiet_symbol_backfills_its_gap(tmp_path: Path) -> None:
         assert producer.flush(20) == 0
         added = write(file, "BTCUSDT", "ETHUSDT")
         until(lambda: worker.status().assignment == added, "the symbol")
-        until(lambda: {each.state for each in line.gaps()} == {"filled"}, "the backfill of its gap")
+        until(lambda: {each.state for each in line.gaps()} == {"backfilled"}, "the backfill of its gap")
 
 
 def test_assignment_removal_of_a_symbol_removes_its_status(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def check_metrics(
     refused = metric(life.registry, "vendor_fetch_failure_total", reason="bad_frame")
     if read + refused != frames:
         oracle.violate("wrong_metric", f"{read:.0f} messages and {refused:.0f} bad frames of {frames} frames")
-    for outcome in ("filled", "absent"):
+    for outcome in ("backfilled", "absent"):
         counted = metric(life.registry, "marketfeed_trade_gaps_total", outcome=outcome)
         value = len(oracle.gap_states[life.number, outcome])
         if counted < value:

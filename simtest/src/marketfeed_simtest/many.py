@@ -20,7 +20,7 @@ from marketfeed_simtest.tally import Failure, Sums, logged_events
 
 _GAPS: Final = tuple(
     f"gap {state} by {proof}"
-    for state in ("filled", "absent", "unresolved")
+    for state in ("backfilled", "absent", "unresolved")
     for proof in ("historicalTrades", "trades", "aggTrades")
 )
 _ENDINGS: Final = ("process exited with 0", "process exited with 1", "process killed")

@@ -11,8 +11,8 @@ import msgspec
 from marketfeed_wire.codec import DecodeError, decode_named
 from marketfeed_wire.messages import Id, IdSeries, Name, TimeUs
 
-GapState = Literal["open", "filled", "absent", "unresolved"]
-"""``open``: backfill runs while later trades are in the reorder buffer; ``filled``: every id was published;
+GapState = Literal["open", "backfilled", "absent", "unresolved"]
+"""``open``: backfill runs while later trades are in the reorder buffer; ``backfilled``: every id was published;
 ``absent``: the venue has confirmed that the ids not published do not exist; ``unresolved``: some ids are still missing,
 the reorder buffer was flushed without them, and backfill continues."""
 
@@ -70,7 +70,15 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 _progress: Final = msgspec.json.Decoder(Checkpoint)
 _quote_progress: Final = msgspec.json.Decoder(QuoteCheckpoint)
-_gaps: Final = msgspec.json.Decoder(Gap)
+
+
+class _StoredGap(Gap, frozen=True, kw_only=True):
+    """A gap record as it may be in the topic: before 0.1.0 the state ``backfilled`` was ``filled``."""
+
+    state: Literal["open", "backfilled", "absent", "unresolved", "filled"]  # type: ignore[assignment]
+
+
+_gaps: Final = msgspec.json.Decoder(_StoredGap)
 _QUOTES_KEY_END: Final = b"|quotes"
 
 
@@ -125,7 +133,9 @@ def decode_gap(value: bytes) -> Gap:
     Raises:
         DecodeError: the value is not a `Gap`, or one of its ranges ends before it starts; has the invalid field.
     """
-    gap = decode_named(_gaps, value)
+    stored = decode_named(_gaps, value)
+    fields = msgspec.structs.asdict(stored)
+    gap = Gap(**{**fields, "state": "backfilled" if stored.state == "filled" else stored.state})
     ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}
     for field, each in ranges.items():
         if any(last < first for first, last in each):

@@ -58,7 +58,7 @@ class Counters:
         rejections: reason -> number of rejected messages.
         failures: reason -> number of failures of fetching from the venue.
         gaps_opened: number of gaps in trade ids.
-        gap_outcomes: filled, absent, unresolved or reordered -> number of gaps.
+        gap_outcomes: backfilled, absent, unresolved or reordered -> number of gaps.
         backfilled: number of trades fetched over REST.
         unexpected: number of messages of symbols or streams that are not subscribed.
         paused_reads: number of pauses of reading because the queue to Kafka was full.

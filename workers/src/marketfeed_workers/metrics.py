@@ -163,10 +163,10 @@ class WorkerMetrics(Collector):
         )
         outcomes = CounterMetricFamily(
             "marketfeed_trade_gaps",
-            "Gaps in trade ids by outcome: filled, absent at the venue, unresolved, reordered.",
+            "Gaps in trade ids by outcome: backfilled, absent at the venue, unresolved, reordered.",
             labels=["venue", "shard", "outcome"],
         )
-        for outcome in ("filled", "absent", "unresolved", "reordered"):
+        for outcome in ("backfilled", "absent", "unresolved", "reordered"):
             outcomes.add_metric([*worker, outcome], self._counters.gap_outcomes[outcome])
         yield outcomes
         yield _counter(

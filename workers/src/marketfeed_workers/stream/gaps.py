@@ -1,8 +1,8 @@
 """State of the gaps in a symbol's trade ids, and their records in the gap ledger. No I/O and no clock.
 
-open ──▶ filled       every id is published and acknowledged
+open ──▶ backfilled   every id is published and acknowledged
   │ └──▶ absent       the venue has confirmed that the other ids do not exist
-  └────▶ unresolved   later trades were published without it; backfill continues ──▶ filled or absent
+  └────▶ unresolved   later trades were published without it; backfill continues ──▶ backfilled or absent
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ class GapEntry:
         if self.published is not None:  # ids stored by an earlier process are not missing again
             self.missing = common(self.missing, self.published.missing)
         if not self.missing:
-            self.state = "absent" if self.absent else "filled"
+            self.state = "absent" if self.absent else "backfilled"
         elif unresolved:
             self.state = "unresolved"
         return self.state != before
@@ -102,7 +102,7 @@ class GapEntry:
     @property
     def is_settled(self) -> bool:
         """Whether no id is missing any more."""
-        return self.state in ("filled", "absent")
+        return self.state in ("backfilled", "absent")
 
     def prove(self, proof: str, absent: list[IdRange]) -> None:
         """Add the result of a request: the ids in `absent` do not exist."""
