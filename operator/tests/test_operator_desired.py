@@ -62,7 +62,7 @@ def pods(declared: Feed) -> dict[str, dict[str, Any]]:
 
 
 def pods_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pod template of a workload; none of another object."""
+    """Return the pod template of a workload; nothing for other objects."""
     spec = body.get("spec", {})
     spec = spec.get("jobTemplate", {}).get("spec", spec)
     return [spec["template"]] if "template" in spec else []
@@ -117,7 +117,7 @@ def test_desired_children_of_a_full_feed():
         "consumers not set",
         "no monitor",
         "no network policies",
-        "an account that is there",
+        "existing ServiceAccount",
         "topics not managed",
         "no autoscaling",
     ],
@@ -306,7 +306,7 @@ def test_topics_have_no_owner():
     for (kind, _), child in children(feed()).items():
         metadata = child.body["metadata"]
         assert ("ownerReferences" in metadata) == (kind != "KafkaTopic")
-        # By this label Argo CD knows what is its own, and prunes what it does not find in Git, data included.
+        # Argo CD tracks objects by this label and prunes those that are not in Git, data included.
         assert (INSTANCE in metadata["labels"]) == (kind != "KafkaTopic")
 
 
@@ -447,11 +447,11 @@ def test_names_of_consumers_fit_the_controller_revision_hash_label(stream):
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 HASH, RANDOM = "0" * 10, "0" * 5
-"""The longest hash that a controller puts behind a name, and what the API server puts behind a `generateName`."""
+"""The longest hash that a controller appends to a name, and the suffix of a `generateName`."""
 
 
 def derived(child: Child, body: dict[str, Any]) -> dict[str, list[str]]:
-    """Names of pods, which are their hostnames, and label values that Kubernetes and KEDA make of a child's name."""
+    """Return pod names (hostnames) and label values that Kubernetes and KEDA derive from a child's name."""
     name = child.name
     match child.kind.kind:
         case "Deployment":
@@ -471,7 +471,7 @@ def derived(child: Child, body: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def labels_in(value: Any) -> list[str]:
-    """Every label value of an object, its pod template and its selectors."""
+    """Return all label values of an object, its pod template and its selectors."""
     if isinstance(value, list):
         return [found for each in value for found in labels_in(each)]
     if not isinstance(value, dict):
@@ -486,7 +486,7 @@ def labels_in(value: Any) -> list[str]:
 @example(name="a" * (MAX_FEED_NAME - 3))
 @example(name="a")
 def test_names_that_kubernetes_derives_from_children_fit_for_every_feed_name(name):
-    """Of any name that the CRD takes: names of pods, which are their hostnames, and values of labels."""
+    """For every name that the CRD accepts: pod names, which are hostnames, and label values."""
     shards = {number: ShardAssignment(frozenset("A"), frozenset()) for number in (0, 9_999)}
     declared = replace(feed(), name=name, namespace="n" * 63)
     found = desired(declared, shards, EVERYTHING)

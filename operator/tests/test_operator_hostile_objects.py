@@ -164,7 +164,7 @@ async def test_hostile_large_objects_keep_memory_bounded_and_stall_no_feed(
 
 
 async def edited(admin: Admin, name: str, number: int) -> float:
-    """How long an edit of a feed takes to reach its ConfigMap, in seconds."""
+    """Edit a feed. Return the seconds until the edit is in its ConfigMap."""
     before = time.monotonic()
     await admin.feed(name, symbols=["AA", f"S{number}"])
 

@@ -1,4 +1,4 @@
-"""A reconciliation on the API server, in this process: what a pass that fails or may not be makes of its feed."""
+"""Reconciliation on the API server, within the test process: failed passes and passes that are not permitted."""
 
 import random
 from datetime import UTC, datetime

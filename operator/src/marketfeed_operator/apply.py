@@ -62,6 +62,11 @@ class Applier:
     async def apply(self, child: Child, observed: Observed, uid: str) -> Outcome:
         """Reconcile one child of the feed with that uid.
 
+        Args:
+            child: desired object.
+            observed: observed state of the feed.
+            uid: uid of the feed.
+
         Raises:
             NameConflict: the name belongs to an object that the feed did not create.
             ApiError: the API server refused or did not respond.

@@ -30,6 +30,11 @@ def assign(previous: Shards, symbols: Collection[str], shard_size: int) -> dict[
 
     Deterministic and idempotent. `previous` may contain symbols that are removed and shards above the limit; of a
     symbol in two shards the lower shard keeps it.
+
+    Args:
+        previous: current assignment of each shard.
+        symbols: symbols to assign.
+        shard_size: maximum number of symbols per shard.
     """
     unassigned = set(symbols)
     shards: dict[int, set[str]] = {}

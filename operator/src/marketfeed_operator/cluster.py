@@ -101,14 +101,26 @@ class Cluster:
         return await self._request("get", path, **query)
 
     async def metadata(self, kind: Kind, namespace: str, name: str) -> Object:
-        """Get the metadata of an object; the response does not contain the rest of it."""
+        """Get the metadata of an object; the response does not contain the rest of it.
+
+        Args:
+            kind: kind of the object.
+            namespace: its namespace.
+            name: its name.
+        """
         accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
         found = await self._request("get", kind.path(namespace, name), header_params={"Accept": accept})
         metadata: Object = found["metadata"]
         return metadata
 
     async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
-        """List all objects of a kind that match the label selector."""
+        """List all objects of a kind that match the label selector.
+
+        Args:
+            kind: kind of the objects.
+            namespace: their namespace; None for all namespaces.
+            label_selector: label selector; "" for all objects.
+        """
         return [item async for item in self.each(kind, namespace, label_selector, lambda body: body)]
 
     async def each(
@@ -118,6 +130,12 @@ class Cluster:
 
         Objects are decoded one at a time in a thread, and at most one page is held in memory: the size and number of
         objects with our labels are not under our control.
+
+        Args:
+            kind: kind of the objects.
+            namespace: their namespace; None for all namespaces.
+            label_selector: label selector; "" for all objects.
+            take: called with each decoded object.
         """
         limit, proceed = FIRST_PAGE, None
         while True:
@@ -132,7 +150,14 @@ class Cluster:
             limit = min(page.limit * 2, LARGEST_PAGE) if page.size * 2 <= MAX_PAGE_BYTES else page.limit
 
     async def page(self, path: str, take: Callable[[Object], T], *, limit: int, **query: Any) -> Page[T]:
-        """Get one page of a list, of `limit` objects or as many fewer as fit into `MAX_PAGE_BYTES`."""
+        """Get one page of a list, of `limit` objects or as many fewer as fit into `MAX_PAGE_BYTES`.
+
+        Args:
+            path: path of the list.
+            take: called with each decoded object.
+            limit: maximum number of objects.
+            query: further query parameters.
+        """
         while True:
             bound = MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES
             text = await self._read("get", path, max_bytes=bound, limit=limit, **query)
@@ -187,6 +212,13 @@ class Cluster:
         """Remove one entry of an object's `managedFields`, if it is that of a creation by the operator.
 
         Fields owned by the creation would stay when a later apply leaves them out: an apply has an entry of its own.
+
+        Args:
+            kind: kind of the object.
+            namespace: its namespace.
+            name: its name.
+            uid: its uid; another object under the name is a conflict.
+            entry: index of the entry in `managedFields`.
         """
         at = f"/metadata/managedFields/{entry}"
         body = [
@@ -203,7 +235,13 @@ class Cluster:
         )
 
     async def create(self, path: str, body: Object, *, manager: str = FIELD_MANAGER) -> Object:
-        """Create an object in the collection at `path`; an existing one is a conflict."""
+        """Create an object in the collection at `path`; an existing one is a conflict.
+
+        Args:
+            path: path of the collection.
+            body: the object.
+            manager: field manager of its fields.
+        """
         return await self._request("post", path, body=body, field_manager=manager)
 
     async def replace(self, path: str, body: Object) -> Object:
@@ -211,7 +249,15 @@ class Cluster:
         return await self._request("put", path, body=body, field_manager=FIELD_MANAGER)
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, orphan: bool = False) -> None:
-        """Delete the object with that uid, and its dependents unless `orphan`."""
+        """Delete the object with that uid, and its dependents unless `orphan`.
+
+        Args:
+            kind: kind of the object.
+            namespace: its namespace.
+            name: its name.
+            uid: its uid; another object under the name is a conflict.
+            orphan: keep the dependents.
+        """
         await self._request(
             "delete",
             kind.path(namespace, name),
@@ -224,7 +270,15 @@ class Cluster:
         )
 
     async def event(self, feed: Object, *, warning: bool, reason: str, message: str, instance: str) -> None:
-        """Create an Event on a MarketFeed."""
+        """Create an Event on a MarketFeed.
+
+        Args:
+            feed: the MarketFeed.
+            warning: whether its type is Warning instead of Normal.
+            reason: reason, in CamelCase.
+            message: message; truncated to the limit of the API.
+            instance: name of the reporting process.
+        """
         moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         namespace = feed["namespace"]
         await self.create(

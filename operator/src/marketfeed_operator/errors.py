@@ -19,7 +19,13 @@ from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 
 class ApiError(Exception):
-    """Refusal of the API server."""
+    """Refusal of the API server.
+
+    Args:
+        status: HTTP status; 0 without a response.
+        message: message of the server.
+        retry_after_seconds: delay that the server requested; None without one.
+    """
 
     def __init__(self, status: int, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)

@@ -63,7 +63,13 @@ class Executor:
         self._applier = applier
 
     async def execute(self, facts: FeedFacts, planned: Plan, observed: Observed) -> Execution:
-        """Apply and delete; the refusal of one child does not prevent the others."""
+        """Apply and delete; the refusal of one child does not prevent the others.
+
+        Args:
+            facts: the feed.
+            planned: its plan.
+            observed: its observed state.
+        """
         done = Execution()
         for child in planned.children:
             if self._ends(done):

@@ -61,6 +61,11 @@ class Observer:
     async def observe(self, key: Key, uid: str, spec: Spec | None) -> Observed:
         """Return the observed state; without a spec only the parts that need none.
 
+        Args:
+            key: namespace and name of the feed.
+            uid: its uid.
+            spec: its spec; None when it is invalid.
+
         Raises:
             ApiError: a Secret is new, and the API server did not respond.
         """

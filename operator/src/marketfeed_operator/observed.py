@@ -184,5 +184,11 @@ class Observed:
     """Background loop of the operator -> why it fails; concerns all feeds."""
 
     def child(self, kind: str, namespace: str, name: str) -> ChildFacts | None:
-        """Return a child; None when it does not exist."""
+        """Return a child; None when it does not exist.
+
+        Args:
+            kind: kind of the object.
+            namespace: its namespace.
+            name: its name.
+        """
         return self.children.get((kind, namespace, name))

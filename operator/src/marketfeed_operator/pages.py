@@ -63,6 +63,11 @@ class Page(Generic[T]):
 def taken(text: bytes, take: Callable[[Object], T], limit: int) -> Page[T]:
     """Parse a page of a list; each object is replaced by what `take` returns.
 
+    Args:
+        text: JSON of the list.
+        take: called with each decoded object.
+        limit: requested maximum number of objects.
+
     Raises:
         ValueError: it is not the JSON of a list.
     """

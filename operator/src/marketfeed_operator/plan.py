@@ -44,6 +44,11 @@ def resolve(spec: Spec, observed: Observed, assigned: Set[str]) -> Set[str] | No
     """Return the symbols of the feed; None while the venue's list is unknown.
 
     A selected symbol stays selected while it matches the selector, whatever precedes it in the alphabet.
+
+    Args:
+        spec: spec of the feed.
+        observed: its observed state, with the venue's symbol list.
+        assigned: symbols that are assigned already.
     """
     if spec.symbols is not None:
         return frozenset(spec.symbols)
@@ -219,6 +224,11 @@ def obsolete(desired_children: tuple[Child, ...], observed: Observed, uid: str) 
     Only objects that the feed with that `uid` created, whatever their labels. Retention runs belong to their CronJob.
     A ServiceAccount is kept while a workload uses it: a workload whose rollout is pending could not start pods
     without it.
+
+    Args:
+        desired_children: the desired children.
+        observed: observed state of the feed.
+        uid: uid of the feed.
     """
     keep = {child.key for child in desired_children}
     # A completed migration is kept until the next one replaces it.

@@ -1,7 +1,6 @@
 """Pod affinity, declared field by field as in a pod spec.
 
-Not an untyped object: that could have any depth, and no API client survives a list with an object nested
-several
+Not an untyped object: that could have any depth, and no API client survives a list with an object nested several
 thousand levels deep.
 """
 

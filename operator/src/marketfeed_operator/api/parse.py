@@ -16,8 +16,8 @@ def parse(spec: Mapping[str, Any]) -> Spec | list[str]:
     """Parse a spec. Return it, or one line per problem: the field's path, the value, what is allowed.
 
     The API server has validated most of this. What it let through (an older CRD, a rule removed since)
-    becomes a
-    condition here, never a traceback.
+    becomes
+    a condition here, never a traceback.
     """
     try:
         # Validated as JSON: strict types accept its lists and numbers.

@@ -1,8 +1,8 @@
 """Value types shared by several parts of the spec, with the limits of Kubernetes, Kafka and DNS.
 
 The regular expressions are evaluated by the API server (Go) and by pydantic (Rust): only syntax with the same
-meaning
-in both.
+meaning in
+both.
 """
 
 import ipaddress

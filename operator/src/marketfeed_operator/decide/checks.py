@@ -40,7 +40,7 @@ def _not_applied(at: Situation) -> Finding | None:
         return None  # see `_pending`, whose message is more specific
     if paused:
         return ("SpecPaused", "spec.paused is true, and no generation of this feed was applied before")
-    return ("Applying", f"generation {at.feed.generation} of the spec is not fully applied yet")
+    return ("Applying", f"generation {at.feed.generation} of the spec is not fully applied")
 
 
 def _not_isolated(at: Situation) -> Finding | None:
@@ -66,8 +66,7 @@ def _pending(at: Situation) -> Finding | None:
         return None
     return (
         "Applying",
-        f"generation {at.feed.generation} of the spec is not fully applied yet: {at.plan.pending} "
-        "workloads are pending",
+        f"generation {at.feed.generation} of the spec is not fully applied: {at.plan.pending} workloads pending",
     )
 
 

@@ -99,12 +99,24 @@ def digest(value: object) -> str:
 
 
 def selector(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the selector labels of a component's pods."""
+    """Return the selector labels of a component's pods.
+
+    Args:
+        feed: the feed.
+        component: component of the pods.
+        extra: additional labels.
+    """
     return {FEED: feed.name, COMPONENT: component, **(extra or {})}
 
 
 def labels(feed: Feed, component: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the labels of a child."""
+    """Return the labels of a child.
+
+    Args:
+        feed: the feed.
+        component: component of the child.
+        extra: additional labels.
+    """
     return {
         "app.kubernetes.io/name": "marketfeed",
         INSTANCE: feed.name,
@@ -124,7 +136,18 @@ def child(
     user_labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Child:
-    """Return a child in the feed's namespace, owned by the feed; the operator's labels override `user_labels`."""
+    """Return a child in the feed's namespace, owned by the feed; the operator's labels override `user_labels`.
+
+    Args:
+        feed: the feed.
+        kind: kind of the child.
+        name: its name.
+        component: its component label.
+        content: everything but apiVersion, kind and metadata.
+        extra: additional labels.
+        user_labels: labels from the spec.
+        annotations: additional annotations.
+    """
     body: Object = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,

@@ -21,6 +21,12 @@ def config_map(feed: Feed, shard: int, assignment: ShardAssignment, shards: int)
     """Return the ConfigMap with the shard's symbols and its share of the venue's rate limits among all `shards`.
 
     Venues limit by IP address, and pods behind one gateway share one: by default all workers share the limits.
+
+    Args:
+        feed: the feed.
+        shard: number of the shard.
+        assignment: symbols of the shard.
+        shards: number of all shards.
     """
     share = feed.spec.ingestion.venue_budget_share or shards * feed.spec.ingestion.replicas
     data = {FILE_NAME: encode_assignment(assignment_of(assignment.symbols, share)).decode()}

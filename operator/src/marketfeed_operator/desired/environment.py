@@ -39,7 +39,13 @@ class ContainerContext:
         self.env.append({"name": name, "value": text.replace("$", "$$")})
 
     def from_secret(self, name: str, secret: str, key: str) -> None:
-        """Add a variable with a value from a Secret."""
+        """Add a variable with a value from a Secret.
+
+        Args:
+            name: name of the variable.
+            secret: name of the Secret.
+            key: key in the Secret.
+        """
         self.env.append({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
         self.secrets.add(secret)
 
@@ -48,12 +54,24 @@ class ContainerContext:
         self.env.append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
 
     def mount(self, name: str, folder: PurePosixPath, source: Object) -> None:
-        """Add a read-only volume mount."""
+        """Add a read-only volume mount.
+
+        Args:
+            name: name of the volume.
+            folder: mount path.
+            source: volume source, as in a pod spec.
+        """
         self.volumes.append({"name": name, **source})
         self.mounts.append({"name": name, "mountPath": str(folder), "readOnly": True})
 
     def mount_secret(self, name: str, folder: PurePosixPath, secret: str) -> None:
-        """Mount the keys of a Secret as files, read-only."""
+        """Mount the keys of a Secret as files, read-only.
+
+        Args:
+            name: name of the volume.
+            folder: mount path.
+            secret: name of the Secret.
+        """
         self.mount(name, folder, {"secret": {"secretName": secret}})
         self.secrets.add(secret)
 

@@ -29,7 +29,17 @@ def service_container(
     feed: Feed, *, name: str, image: str, command: list[str], context: ContainerContext, resources: Resources | None,
     pre_stop: bool,
 ) -> Object:  # fmt: skip
-    """Return the container of a long-running service, with probes."""
+    """Return the container of a long-running service, with probes.
+
+    Args:
+        feed: the feed.
+        name: name of the container.
+        image: its image.
+        command: its command.
+        context: its variables and mounts.
+        resources: its compute resources; None for the defaults.
+        pre_stop: whether it keeps running for `PRE_STOP_SECONDS` after termination begins.
+    """
     port = feed.defaults.metrics_port
     body = job_container(feed, name=name, image=image, command=command, context=context, resources=resources)
     body |= {
@@ -52,7 +62,16 @@ def job_container(
     context: ContainerContext,
     resources: Resources | None,
 ) -> Object:
-    """Return the container of a Job."""
+    """Return the container of a Job.
+
+    Args:
+        feed: the feed.
+        name: name of the container.
+        image: its image.
+        command: its command.
+        context: its variables and mounts.
+        resources: its compute resources; None for the defaults.
+    """
     return {
         "name": name,
         "image": image,
@@ -83,6 +102,12 @@ def secret_versions(feed: Feed, kind: Kind, name: str, context: ContainerContext
     """Return the annotation that rolls a workload's pods when a Secret that they use has a new version.
 
     A Secret that cannot be read, temporarily or permanently, counts as unchanged: its stored version is kept.
+
+    Args:
+        feed: the feed, with the known versions.
+        kind: kind of the workload.
+        name: name of the workload.
+        context: variables and mounts of its container.
     """
     # Anyone with write access to the workload may have edited this annotation: anything but NAME=VERSION is ignored.
     stored = dict(
@@ -99,7 +124,18 @@ def pod_template(
     feed: Feed, component: str, container: Object, context: ContainerContext, *, extra: dict[str, str] | None = None,
     annotations: Mapping[str, str] | None = None, spread: bool = True, **pod: Any,
 ) -> Object:  # fmt: skip
-    """Return a pod template around `container`, with the restricted Pod Security Standard and the feed's settings."""
+    """Return a pod template around `container`, with the restricted Pod Security Standard and the feed's settings.
+
+    Args:
+        feed: the feed.
+        component: component label of the pods.
+        container: their container.
+        context: variables and mounts of the container.
+        extra: additional labels.
+        annotations: additional annotations.
+        spread: whether the pods are spread over nodes.
+        pod: further fields of the pod spec.
+    """
     requested = feed.spec.template
     spec = {
         "serviceAccountName": pods_account(feed),

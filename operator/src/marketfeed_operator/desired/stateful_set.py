@@ -11,6 +11,11 @@ def stateful_set(feed: Feed, stream: str, *, autoscaled: bool) -> Child | None:
     """Return the consumers of a stream; None when the stream is not stored.
 
     With an autoscaler, `replicas` is left out.
+
+    Args:
+        feed: the feed.
+        stream: the stream.
+        autoscaled: whether an autoscaler sets the replicas.
     """
     declared = consumer_spec(feed, stream)
     if declared is None:

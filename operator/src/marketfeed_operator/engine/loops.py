@@ -45,7 +45,13 @@ class LoopRunner:
         return True
 
     async def repeat(self, loop: str, step: Callable[[], Awaitable[object]], interval_seconds: float) -> None:
-        """Run iterations until cancelled, the first after the interval."""
+        """Run iterations until cancelled, the first after the interval.
+
+        Args:
+            loop: name of the loop in logs, metrics and conditions.
+            step: one iteration.
+            interval_seconds: wait before each iteration.
+        """
         while True:
             await asyncio.sleep(interval_seconds)
             await self.run_once(loop, step)

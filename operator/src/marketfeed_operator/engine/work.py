@@ -16,6 +16,14 @@ log = logs.get(__name__)
 class Workers:
     """Reconciles the keys of the queue.
 
+    Args:
+        queue: keys of the feeds that are due.
+        reconciler: reconciles one feed.
+        metrics: metrics of the operator.
+        resync_seconds: interval of reconciliations without an event.
+        rng: source of the jitter.
+        now: monotonic clock, in seconds.
+
     Attributes:
         last_end: monotonic time of the end of the last reconciliation.
     """
