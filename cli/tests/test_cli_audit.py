@@ -8,7 +8,7 @@ import pytest
 
 from marketfeed_cli.__main__ import run
 from marketfeed_cli.audit import as_json, summary
-from marketfeed_consumers.admin.audit import HourReport, Report
+from marketfeed_consumers.admin.audit_report import HourReport, Report
 from marketfeed_consumers.admin.resolution import Range
 from marketfeed_service.errors import SettingsError
 
@@ -63,7 +63,7 @@ from marketfeed_service.process import exit_code_of
 from marketfeed_cli import __main__ as cli, audit
 from marketfeed_cli.kubectl import __main__ as kubectl
 from marketfeed_consumers import __main__ as consumer
-from marketfeed_consumers.admin.audit import HourReport, Report
+from marketfeed_consumers.admin.audit_report import HourReport, Report
 from marketfeed_simulator import __main__ as simulator
 from marketfeed_workers import __main__ as worker
 

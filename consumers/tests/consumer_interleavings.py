@@ -22,6 +22,7 @@ from consumer_market import quote, record, trade
 from consumer_oracle import CHECKS, NAMED, SCHEMA
 
 from marketfeed_consumers.admin import audit, completeness, rebuild, retention
+from marketfeed_consumers.admin.audit_report import Report
 from marketfeed_consumers.admin.retention import Limit
 from marketfeed_consumers.database import connections
 from marketfeed_consumers.database.dialects import POSTGRESQL
@@ -399,7 +400,7 @@ class Stage:
         return {(symbol, trade_id) for symbol, trade_id in self._oracle.execute(query, values)}
 
 
-def _open_ids(report: audit.Report) -> set[tuple[str, int]]:
+def _open_ids(report: Report) -> set[tuple[str, int]]:
     return {
         (hour.symbol, i)
         for hour in report.hours

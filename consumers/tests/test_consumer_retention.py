@@ -16,7 +16,9 @@ from consumer_support import differences, rows, stored
 from msgspec import structs
 
 from marketfeed_consumers.admin import audit, commands, completeness, retention
+from marketfeed_consumers.admin.audit_report import Report
 from marketfeed_consumers.admin.retention import Clocks, Limit, RetentionStep
+from marketfeed_consumers.admin.row_level_ttl import row_level_ttl
 from marketfeed_consumers.database import connections as databases
 from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.dialects import POSTGRESQL
@@ -58,8 +60,8 @@ def retain(connected: DatabaseConnection) -> Callable[..., list[RetentionStep]]:
 
 
 @pytest.fixture
-def audited(database: str) -> Callable[..., audit.Report]:
-    def run(**options: object) -> audit.Report:
+def audited(database: str) -> Callable[..., Report]:
+    def run(**options: object) -> Report:
         connection, _ = databases.connect(database)
         with connection:
             scope = audit.Scope(since_us=options.pop("since_us", None))  # type: ignore[arg-type]
@@ -68,7 +70,7 @@ def audited(database: str) -> Callable[..., audit.Report]:
     return run
 
 
-def ranges(report: audit.Report, *verdicts: str) -> list[tuple[int, int]]:
+def ranges(report: Report, *verdicts: str) -> list[tuple[int, int]]:
     return [
         (span.first_id, span.last_id)
         for hour in report.hours
@@ -85,7 +87,7 @@ def test_retention_keeps_a_gap_unresolved_whose_trades_may_not_have_expired(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     """Regression: ids 100 to 4,999 expired with the old ones below; the backfill was skipped as duplicates."""
     mine = session()
@@ -109,7 +111,7 @@ def test_retention_expires_a_gap_between_old_trades_and_stores_late_young_ones(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     mine = session()
     mine.write(*dated(10, *range(100), *range(200, 300)), *dated(0, 300))
@@ -177,7 +179,7 @@ def test_retention_state_follows_repeated_runs_and_other_limits(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     mine = session()
     mine.write(*dated(40, 0, 1), *dated(20, 5, 6), *dated(10, 10, 11), *dated(0, 12))
@@ -258,7 +260,7 @@ def test_audit_reports_deleted_rows_as_expired_and_not_uncounted(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     """Regression: the deep audit counted every expired trade as lost."""
     hour = audit.HOUR_US
@@ -297,7 +299,7 @@ def test_audit_never_reports_a_rejected_range_as_complete(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     """Regression: rejected ids after the stored span were not reported, or were reported as absent."""
     now = [NOW - 3 * DAY]
@@ -326,7 +328,7 @@ def test_audit_never_reports_a_rejected_range_as_complete(
 
 
 def test_audit_reports_rejected_ids_of_the_newest_id_series(
-    database: str, audited: Callable[..., audit.Report]
+    database: str, audited: Callable[..., Report]
 ) -> None:
     """Messages of the rejected topic are stored as dead letters; their ids are missing until they are stored."""
     rejected = RejectedMessage(
@@ -353,7 +355,7 @@ def test_retention_of_dead_letters_waits_for_their_trades_to_expire(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     mine = session(clock_us=lambda: NOW - 9 * DAY)
     mine.write(*dated(10, 1, 2), unreadable(3))
@@ -376,7 +378,7 @@ def test_retention_of_conflicts_requires_that_all_times_are_old(
     session: Callable[..., Session],
     database: str,
     retain: Callable[..., list[RetentionStep]],
-    audited: Callable[..., audit.Report],
+    audited: Callable[..., Report],
 ) -> None:
     """Regression: they were never deleted: one conflict kept an audit incomplete forever."""
     early = session(clock_us=lambda: NOW - 9 * DAY)
@@ -444,7 +446,7 @@ def test_retention_command_lists_rows_with_impossible_times_and_returns_3(
 )
 def test_retention_ttl_expires_a_row_by_its_own_time(database: str, table: str, column: str) -> None:
     """The expression is evaluated by PostgreSQL here, by CockroachDB in production."""
-    (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", retention.row_level_ttl(table, 7))
+    (quoted,) = re.findall(r"ttl_expiration_expression = '((?:[^']|'')*)'", row_level_ttl(table, 7))
     expires, columns = quoted.replace("''", "'"), column.count(",") + 1
     query = (  # of 2009, and of an impossible time, which never expires
         f"SELECT extract(epoch FROM {expires})::bigint FROM (VALUES ({', '.join([str(EARLIEST_US)] * columns)}), "  # noqa: S608

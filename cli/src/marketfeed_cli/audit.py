@@ -11,8 +11,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from marketfeed_consumers.admin.audit import ConflictReport, HourReport, Report, Scope
+from marketfeed_consumers.admin.audit import Scope
 from marketfeed_consumers.admin.audit import audit as audited
+from marketfeed_consumers.admin.audit_report import ConflictReport, HourReport, Report
 from marketfeed_consumers.admin.commands import check_times
 from marketfeed_consumers.database import connections, schema
 from marketfeed_consumers.settings import DatabaseSettings

@@ -67,29 +67,22 @@ class Metrics(Collector):
         state = self._state
         for name, text, counts in (
             ("rows_inserted", "Rows inserted, by table", state.inserted),
-            (
-                "duplicates",
-                "Duplicates skipped: messages already stored with the same content, by table",
-                state.duplicates,
-            ),
+            ("duplicates", "Duplicates skipped: messages already stored, by table", state.duplicates),
             (
                 "expired",
                 "Late messages older than the retention limit, which were not stored, by table",
                 state.expired,
+            ),
+            (
+                "unverifiable",
+                "Duplicates of expired rows, whose content could not be compared, by table",
+                state.unverifiable,
             ),
         ):
             family = CounterMetricFamily(f"marketfeed_consumer_{name}", text, labels=["table"])
             for table, count in dict(counts).items():
                 family.add_metric([table], count)
             yield family
-        unverifiable = CounterMetricFamily(
-            "marketfeed_consumer_unverifiable",
-            "Duplicates of expired rows, whose content could not be compared, by table",
-            labels=["table"],
-        )
-        for table, count in dict(state.unverifiable).items():
-            unverifiable.add_metric([table], count)
-        yield unverifiable
         conflicts = CounterMetricFamily(
             "marketfeed_consumer_conflicts",
             "Messages whose id is stored with another time, price, quantity or side, by table and symbol",

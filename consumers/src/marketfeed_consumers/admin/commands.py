@@ -13,6 +13,7 @@ from typing import Final
 from confluent_kafka.admin import AdminClient
 
 from marketfeed_consumers.admin import offsets, rebuild, retention
+from marketfeed_consumers.admin.row_level_ttl import row_level_ttl
 from marketfeed_consumers.database import connections, schema
 from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import dead_letters
@@ -114,7 +115,7 @@ def retain(arguments: argparse.Namespace) -> int:
         for table, kept in _with_conflicts(days):
             limit = clocks.limit(kept * _DAY_US)
             if dialect.name == "cockroachdb":
-                connection.execute(retention.row_level_ttl(table, kept))
+                connection.execute(row_level_ttl(table, kept))
                 connection.commit()
                 retention.note_limit(connection, table, limit, retry)
                 print(f"{table}: CockroachDB now deletes rows older than {kept} days")

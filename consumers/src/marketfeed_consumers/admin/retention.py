@@ -41,7 +41,7 @@ END: Final = -1
 _RESTS: Final = 3.0
 """Pause after a step, as a multiple of its duration: at most a quarter of a core is used."""
 
-_COLUMNS: Final = {
+COLUMNS: Final = {
     trades.NAME: (trades.ID, "trade_time_us"),
     book_tickers.NAME: (book_tickers.ID, "received_time_us"),
     candles_1m.NAME: ("open_time_us", "open_time_us"),
@@ -98,7 +98,7 @@ class _Rows:
         self.where: dict[str, Any] = {
             "table": table, "venue": venue, "symbol": symbol, "id_series": id_series
         }  # fmt: skip
-        id_name, time_name = _COLUMNS[table]
+        id_name, time_name = COLUMNS[table]
         self._names = {
             "table": sql.Identifier(table),
             "id": sql.Identifier(id_name),
@@ -274,15 +274,6 @@ def _expire_whole(
     retry(partial(note, retention_state.END))
 
 
-_TTL_TIMES: Final = {
-    **{name: (time, time) for name, (_, time) in _COLUMNS.items()},
-    dead_letters.NAME: ("stored_time_us", "stored_time_us"),
-    trade_conflicts.NAME: (trade_conflicts.OLDEST, trade_conflicts.NEWEST),
-    quote_conflicts.NAME: (quote_conflicts.OLDEST, quote_conflicts.NEWEST),
-}
-"""Table -> the time that must be plausible, and the time from which the days are counted."""
-
-
 def note_limit(connection: DatabaseConnection, table: str, limit: Limit, retry: Retry) -> None:
     """Store the limit of `table` in retention_state, if the database itself deletes the rows."""
     of_quotes = table in (book_tickers.NAME, quote_conflicts.NAME)
@@ -291,21 +282,3 @@ def note_limit(connection: DatabaseConnection, table: str, limit: Limit, retry: 
         rows = _Rows(table, (venue, symbol, id_series))
         for statement in (retention_state.BEGIN, retention_state.END):
             retry(partial(_note, connection, rows, statement, limit))
-
-
-def row_level_ttl(table: str, days: int) -> str:
-    """Return the statement that makes CockroachDB delete rows older than `days`.
-
-    https://www.cockroachlabs.com/docs/stable/row-level-ttl: `ttl_expiration_expression` returns when a row expires; for
-    an impossible time it is NULL, and the row is kept. The default rate limit of 100 rows per second and node is too
-    low for a busy feed; it is disabled, as the cluster's admission control gives deletes a low priority.
-    """
-    oldest, newest = _TTL_TIMES[table]
-    expires = (
-        f"CASE WHEN {oldest} >= {EARLIEST_US} THEN "
-        f"(timestamptz ''epoch'' + {newest} * interval ''1 microsecond'') + interval ''{days} days'' END"
-    )
-    return (
-        f"ALTER TABLE {table} SET (ttl_expiration_expression = '{expires}', ttl_job_cron = '@hourly', "
-        "ttl_delete_rate_limit = 0)"
-    )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import consumer_offsets
+from marketfeed_consumers.errors import AlreadyCommitted, Fenced
 from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.planning.plan import Plan
 from marketfeed_consumers.storage.transaction import Owner
@@ -208,3 +209,9 @@ def fencing_reason(connection: DatabaseConnection, plan: Plan, owner: Owner) -> 
     return (
         f"fenced by another consumer of group {owner.group}: {'; '.join(lost) or 'its offsets have advanced'}"
     )
+
+
+def conflict_error(connection: DatabaseConnection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
+    """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition."""
+    positions = committed_positions(connection, plan, owner)
+    return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

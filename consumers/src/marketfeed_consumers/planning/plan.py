@@ -6,10 +6,10 @@ this one is being written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter, eq, is_not, not_
-from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias
 
 from marketfeed_consumers.database.tables import book_tickers, trades
 from marketfeed_consumers.kafka.decode import Batch, DeadLetter, Partition
@@ -17,6 +17,7 @@ from marketfeed_consumers.planning.candles import Candle, candles
 from marketfeed_consumers.planning.conflicts import Conflict
 from marketfeed_consumers.planning.plausible_times import EARLIEST_US
 from marketfeed_consumers.planning.recent_trades import RecentTrades
+from marketfeed_consumers.planning.rows import Rows
 from marketfeed_consumers.planning.stored_ranges import (
     EMPTY_RANGES,
     Key,
@@ -26,35 +27,9 @@ from marketfeed_consumers.planning.stored_ranges import (
 )
 from marketfeed_wire import MAX_ID, BookTicker, Gap, Trade, same_quote, same_trade
 
-M = TypeVar("M", Trade, BookTicker)
 _TRADE_ID: Final[Callable[[Trade], int]] = attrgetter("trade_id")
 RangesKey: TypeAlias = tuple[str, str, str, int]
 """(table, venue, symbol, id series)."""
-
-
-@dataclass(slots=True)
-class Rows(Generic[M]):
-    """The messages of a batch for one table.
-
-    Attributes:
-        new: by symbol, messages that are not stored; ascending by id, without duplicates.
-        unverified: by symbol, messages that may already be stored and are looked up in the transaction.
-        copy_text: `new` in COPY's text format, one piece per symbol.
-        possible_duplicates: by symbol, messages with stored ids, to be compared with the rows, which are not in memory.
-        conflicts: messages whose id is stored with another content.
-        duplicates: number of messages already stored with the same content, or equal to one of this batch.
-        unverifiable: number of messages with stored ids whose rows have expired, so that they cannot be compared.
-        expired: number of late messages older than the retention limit.
-    """
-
-    new: dict[Key, Sequence[M]] = field(default_factory=dict)
-    unverified: dict[Key, Sequence[M]] = field(default_factory=dict)
-    copy_text: list[bytes] = field(default_factory=list)
-    possible_duplicates: dict[Key, list[M]] = field(default_factory=dict)
-    conflicts: list[Conflict[M]] = field(default_factory=list)
-    duplicates: int = 0
-    unverifiable: int = 0
-    expired: int = 0
 
 
 class OffsetAdvance(NamedTuple):

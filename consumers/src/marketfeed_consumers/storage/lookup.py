@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple
 
 from marketfeed_consumers.database.connections import DatabaseConnection
 from marketfeed_consumers.database.tables import book_tickers, trades
 from marketfeed_consumers.planning.conflicts import Conflict
-from marketfeed_consumers.planning.plan import Rows
+from marketfeed_consumers.planning.rows import M, Rows
 from marketfeed_consumers.planning.stored_ranges import Key
 from marketfeed_wire import BookTicker, Trade, same_quote, same_trade
-
-M = TypeVar("M", Trade, BookTicker)
 
 
 @dataclass(slots=True)

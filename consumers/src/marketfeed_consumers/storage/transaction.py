@@ -36,22 +36,16 @@ from marketfeed_consumers.errors import StaleRanges
 from marketfeed_consumers.kafka.decode import Partition
 from marketfeed_consumers.planning.candles import Candle, candles
 from marketfeed_consumers.planning.conflicts import Conflict
-from marketfeed_consumers.planning.plan import Plan, RangesKey, Rows
+from marketfeed_consumers.planning.plan import Plan, RangesKey
+from marketfeed_consumers.planning.rows import M, Rows
 from marketfeed_consumers.planning.stored_ranges import Key, MissingRange
-from marketfeed_consumers.storage.lookup import QUOTES, TRADES, LookupResult, M, look_up
+from marketfeed_consumers.storage.lookup import QUOTES, TRADES, LookupResult, look_up
 from marketfeed_wire import BookTicker, Gap, Trade
 
 FAILPOINTS: Final = (
-    "begun",
-    "offsets set",
-    "looked up",
-    "high-water marks set",
-    "rows copied",
-    "derived",
-    "dead letters",
-    "committing",
-    "committed",
-)
+    "begun", "offsets set", "looked up", "high-water marks set", "rows copied", "derived",
+    "dead letters", "committing", "committed",
+)  # fmt: skip
 """Failpoints between two steps; tests kill the process at each of them."""
 
 _COPY_PIECE_BYTES: Final = 64 * 1024

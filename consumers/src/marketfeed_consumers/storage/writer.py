@@ -18,9 +18,7 @@ from marketfeed_consumers.database.connections import DatabaseConnection, Remedy
 from marketfeed_consumers.database.dialects import POSTGRESQL
 from marketfeed_consumers.errors import (
     Abandoned,
-    AlreadyCommitted,
     DataRejected,
-    Fenced,
     StaleRanges,
     TimedOut,
 )
@@ -29,8 +27,7 @@ from marketfeed_consumers.kafka.leases import (
     AssignedPartition,
     Lease,
     acquire_leases,
-    committed_positions,
-    fencing_reason,
+    conflict_error,
     is_committed,
     store_refusals,
 )
@@ -194,7 +191,7 @@ class Writer:
             if tried and is_committed(connection, plan, owner):
                 # An earlier attempt was committed, but its response was lost.
                 return tried[-1]
-            raise _offset_conflict(connection, plan, owner) from None
+            raise conflict_error(connection, plan, owner) from None
         tried.append(written)
         self._at("committing")
         connection.commit()
@@ -207,7 +204,7 @@ class Writer:
                 transaction.write(connection, plan, owner, self._clock_us())
             except OffsetConflict:
                 connection.rollback()
-                raise _offset_conflict(connection, plan, owner) from None
+                raise conflict_error(connection, plan, owner) from None
             if self._dialect.check_deferred:
                 connection.execute(self._dialect.check_deferred)
             connection.rollback()
@@ -300,9 +297,3 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _offset_conflict(connection: DatabaseConnection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
-    """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition."""
-    positions = committed_positions(connection, plan, owner)
-    return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from marketfeed_consumers.admin.audit import Report
+from marketfeed_consumers.admin.audit_report import Report
 from marketfeed_simtest.clock import START_SECONDS
 from marketfeed_simtest.consumers.meaning import Meaning, Symbol, ranges
 from marketfeed_simtest.consumers.oracle import Oracle

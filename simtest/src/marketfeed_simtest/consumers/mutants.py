@@ -40,7 +40,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     _mutant(
         "an earlier own commit counts as another consumer's",
-        "storage/writer.py",
+        "kafka/leases.py",
         "    positions = committed_positions(connection, plan, owner)\n",
         "    positions = {}\n",
     ),

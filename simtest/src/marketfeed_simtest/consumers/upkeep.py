@@ -67,7 +67,7 @@ def _own(t: Transaction, table: str, p: Any) -> list[Row]:
 
 
 def _window(t: Transaction, p: Any) -> Found:
-    id_name, time_name = retention._COLUMNS[p["table"]]
+    id_name, time_name = retention.COLUMNS[p["table"]]
     rows = sorted(_own(t, p["table"], p), key=lambda row: row[id_name])
     rows = [row for row in rows if row[id_name] >= p["from_id"]][: p["limit"]]
     old = sum(p["earliest_us"] <= row[time_name] < p["before_us"] for row in rows)
@@ -76,7 +76,7 @@ def _window(t: Transaction, p: Any) -> Found:
 
 
 def _delete_old(t: Transaction, p: Any) -> Found:
-    id_name, time_name = retention._COLUMNS[p["table"]]
+    id_name, time_name = retention.COLUMNS[p["table"]]
     old = [
         row
         for row in _own(t, p["table"], p)
