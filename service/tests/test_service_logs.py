@@ -36,7 +36,7 @@ def test_logs_in_json_have_time_level_logger_event_and_each_value(capsys: Captur
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "connected",
+        "event": "connection opened",
         "level": "info",
         "logger": "marketfeed.one",
         "streams": 10,
