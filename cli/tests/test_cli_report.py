@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from marketfeed_cli import report_text
-from marketfeed_cli.ranges import IdRange
-from marketfeed_cli.report import Facts, Latency, Report, StreamFacts, SymbolFacts, make_report
+from marketfeed_cli.report import Facts, Latency, Report, StreamFacts, SymbolFacts, make_report, ranges_text
+from marketfeed_service.id_ranges import IdRange, of_ids
 
 LATENCY = Latency(1_500, 20_000)
 
@@ -153,3 +153,10 @@ def test_report_text_lists_each_problem() -> None:
     assert "incomplete" in text
     assert "BTCUSDT: 1 trade id missing: 10" in text
     assert "of these backfilled over REST" in text
+
+
+def test_report_ranges_text_lists_the_first_and_counts_the_rest() -> None:
+    found = of_ids([1, 2, 3, 5, 7, 8])
+    assert ranges_text(found) == "1-3, 5, 7-8"
+    assert ranges_text(found, limit=1) == "1-3 and 2 more ranges"
+    assert ranges_text(found, limit=2) == "1-3, 5 and 1 more range"

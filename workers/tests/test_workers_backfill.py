@@ -20,9 +20,9 @@ from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until_async
+from marketfeed_service.id_ranges import of_ids
 from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import of_ids
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import RestAccess
 

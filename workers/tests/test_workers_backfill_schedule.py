@@ -5,6 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketfeed_service.id_ranges import IdRange, merged, of_ids
 from marketfeed_workers.backfill_schedule import (
     FIRST_RETRY_SECONDS,
     MAX_RETRY_SECONDS,
@@ -14,7 +15,6 @@ from marketfeed_workers.backfill_schedule import (
     GapSchedule,
     Request,
 )
-from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids
 
 PAGE = 10
 

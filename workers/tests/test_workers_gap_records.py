@@ -12,11 +12,11 @@ from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Gap, Trade, decode_gap, decode_trade
 from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess

@@ -17,6 +17,7 @@ from workers_rig import SYMBOL, Rig
 from workers_support import MakeSettings
 
 from marketfeed_service.errors import StartupError
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import (
     BookTicker,
     Checkpoint,
@@ -32,7 +33,6 @@ from marketfeed_workers import startup
 from marketfeed_workers.kafka.checkpoints import CheckpointPublisher
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.kafka.recovery import RecoveredState, SharedRecovery
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.id_series import (
     DECISIVE_TRADES,
     MAX_HELD,

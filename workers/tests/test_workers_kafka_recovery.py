@@ -12,6 +12,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.ports import free_port
 from marketfeed_service.errors import StartupError
+from marketfeed_service.id_ranges import IdRange, merged, of_ids, within
 from marketfeed_wire import (
     Checkpoint,
     Gap,
@@ -29,7 +30,6 @@ from marketfeed_workers.kafka.recovery import recover_state
 from marketfeed_workers.kafka.topics import MIN_BATCH_BYTES, ensure_topics
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.gaps import GapEntry, max_ranges
-from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids, within
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 from marketfeed_workers.stream.symbol_flow import SymbolFlow

@@ -8,11 +8,11 @@ from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.waiting import until
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Gap, RejectedMessage, Trade, decode_gap, decode_rejected, decode_trade
 from marketfeed_wire.ledger import decode_checkpoint
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.clock import VenueClock
 from marketfeed_workers.venues.registry import VENUES

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketfeed_service.id_ranges import IdRange, of_ids
 from marketfeed_wire import Trade
-from marketfeed_workers.stream.id_ranges import IdRange, merged, of_ids, total, without
 from marketfeed_workers.stream.reorder_buffer import IncreasingIds, ReorderBuffer
 
 
@@ -124,8 +124,7 @@ def test_reorder_buffer_gaps_are_the_ids_missing_before_the_newest_buffered(
             absent |= set(range(step[0], step[0] + step[1] + 1))
         assert sequence.expected is not None
         before_newest = set(range(sequence.expected, max(sequence.buffered, default=0) + 1))
-        assert as_set(sequence.gaps()) == before_newest - sequence.buffered.keys() - absent
-        assert sequence.gaps() == merged(sequence.gaps())
+        assert sequence.gaps() == of_ids(before_newest - sequence.buffered.keys() - absent)
         assert all(each >= sequence.expected for each in sequence.buffered), "it would be buffered forever"
     published = set(out) | set(ids(sequence.flush()))
     assert published == arrived
@@ -169,23 +168,6 @@ def test_reorder_buffer_cost_is_independent_of_its_size() -> None:
         assert not sequence.arrive(trade(trade_id)).ready
         assert sequence.missing() == [IdRange(1, 1)]
     assert len(sequence.arrive(trade(1)).ready) == 49_999
-
-
-ranges = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)).map(lambda r: IdRange(r[0], r[0] + r[1])))
-
-
-def as_set(given_ranges: list[IdRange]) -> set[int]:
-    return {n for first, last in given_ranges for n in range(first, last + 1)}
-
-
-@given(ranges, st.tuples(st.integers(0, 40), st.integers(0, 9)))
-def test_id_ranges_behave_like_sets(some: list[IdRange], cut: tuple[int, int]) -> None:
-    whole = merged(some)
-    taken = IdRange(cut[0], cut[0] + cut[1])
-    assert as_set(whole) == as_set(some)
-    assert total(whole) == len(as_set(some))
-    assert as_set(without(whole, taken)) == as_set(whole) - as_set([taken])
-    assert of_ids(as_set(whole)) == whole
 
 
 def test_increasing_ids_detect_duplicates_but_not_gaps() -> None:

@@ -11,9 +11,9 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Trade
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.validate import validate
 from marketfeed_workers.venues.errors import Limited, Refused, UnknownSymbol, Unreachable
 from marketfeed_workers.venues.registry import VENUES

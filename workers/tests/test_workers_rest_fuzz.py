@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from marketfeed_devtools import fuzz
 from marketfeed_devtools.seeds import fuzz_rng, fuzz_rounds
+from marketfeed_service.id_ranges import IdRange, membership, merged
 from marketfeed_wire import MAX_TIME_US, Trade, encode
 from marketfeed_wire.codec import decode_trade
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import IdRange, membership, merged
 from marketfeed_workers.venues.errors import VenueError
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import Fetched, RestAccess, VenueRest

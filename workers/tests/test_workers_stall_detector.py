@@ -17,10 +17,10 @@ from workers_broker import Broker
 from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings
 
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Trade
 from marketfeed_workers.backfill import Backfiller
 from marketfeed_workers.stall_detector import CHECK_SECONDS, StallDetector, StreamId
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.venues.clock import VenueClock
 from marketfeed_workers.venues.monitor import VenueMonitor
 from marketfeed_workers.venues.registry import VENUES

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Trade
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.stream.trade_times import SPARE, TradeTimes
 from marketfeed_workers.venues.venue import Fetched

@@ -15,8 +15,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from marketfeed_service.id_ranges import IdRange, of_ids
 from marketfeed_wire import Trade
-from marketfeed_workers.stream.id_ranges import IdRange, of_ids
 from marketfeed_workers.venues.errors import BadFrame, Unreachable
 from marketfeed_workers.venues.registry import VENUES
 from marketfeed_workers.venues.venue import (

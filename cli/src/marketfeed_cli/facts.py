@@ -7,8 +7,8 @@ from typing import Any, LiteralString
 import psycopg
 
 from marketfeed_cli.observe import Ledger, SymbolLedger
-from marketfeed_cli.ranges import IdRange
 from marketfeed_cli.report import Facts, Latency, StreamFacts, SymbolFacts
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire.status import ConsumerStatus, WorkerStatus
 
 NO_LATENCY = Latency(None, None)

@@ -4,13 +4,12 @@ Pure functions over the facts that `facts` collects. Completeness is verified pe
 to the last one of the stream, without absent ids, must be in the database.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from marketfeed_cli import ranges
-from marketfeed_cli.ranges import IdRange
+from marketfeed_service.id_ranges import IdRange, difference, total
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -129,24 +128,33 @@ def make_report(facts: Facts, *, source: str, seconds: float) -> Report:
 
 def _symbol_report(facts: SymbolFacts) -> SymbolReport:
     whole = [facts.expected] if facts.expected else []
-    expected = ranges.without(whole, facts.absent)
-    missing = ranges.without(expected, facts.committed)
+    expected = difference(whole, facts.absent)
+    missing = difference(expected, facts.committed)
     return SymbolReport(
         first_trade_id=facts.expected.first if facts.expected else None,
         last_trade_id=facts.expected.last if facts.expected else None,
-        expected=ranges.size(expected),
-        committed=ranges.size(facts.committed),
-        missing=ranges.size(missing),
+        expected=total(expected),
+        committed=total(facts.committed),
+        missing=total(missing),
         missing_ranges=missing,
-        absent_at_venue=ranges.size(whole) - ranges.size(expected),
+        absent_at_venue=total(whole) - total(expected),
         latency=facts.latency,
     )
+
+
+def ranges_text(ranges: Sequence[IdRange], limit: int = 5) -> str:
+    """Format the first `limit` ranges and the number of further ones."""
+    shown = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges[:limit])
+    more = len(ranges) - limit
+    if more <= 0:
+        return shown
+    return f"{shown} and {more:,} more {'range' if more == 1 else 'ranges'}"
 
 
 def _problems(facts: Facts, symbols: Mapping[str, SymbolReport]) -> list[str]:
     """Return every reason why the data is not complete."""
     problems = [
-        f"{symbol}: {_count(each.missing, 'trade id')} missing: {ranges.text(each.missing_ranges)}"
+        f"{symbol}: {_count(each.missing, 'trade id')} missing: {ranges_text(each.missing_ranges)}"
         for symbol, each in symbols.items()
         if each.missing
     ]

@@ -13,7 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from marketfeed_workers.stream.id_ranges import IdRange, total, within
+from marketfeed_service.id_ranges import IdRange, total, within
 
 SETTLE_SECONDS: Final = 0.1
 """Delay before the first request: overlapping connections deliver trades slightly out of order."""

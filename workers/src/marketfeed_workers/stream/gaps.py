@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from marketfeed_service.id_ranges import IdRange, common, merged, part_of, within
 from marketfeed_wire import Gap, GapState
-from marketfeed_workers.stream.id_ranges import IdRange, common, merged, part_of, within
 from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 
 MAX_RANGES: Final = 5_000

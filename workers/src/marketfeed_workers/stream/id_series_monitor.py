@@ -7,10 +7,10 @@ from typing import Final
 
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.recovery import RecoveredState
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.stream.id_series import (
     MS_US,
     LowQuotes,

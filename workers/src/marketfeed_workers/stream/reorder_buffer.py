@@ -11,8 +11,8 @@ of a flushed gap are `unresolved`: their trades are published when they arrive, 
 
 from typing import Final, NamedTuple
 
+from marketfeed_service.id_ranges import IdRange, contains, merged, of_ids, part_of, within, without
 from marketfeed_wire import Trade, same_trade
-from marketfeed_workers.stream.id_ranges import IdRange, contains, merged, of_ids, part_of, within, without
 
 
 class Arrival(NamedTuple):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
+from marketfeed_service.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_wire import BookTicker, Checkpoint, Gap, QuoteCheckpoint, Trade, encode, is_decimal
 from marketfeed_workers.stream.gaps import FROM_STREAM, GapEntry, restore
-from marketfeed_workers.stream.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_workers.stream.id_series import FRESH_US, MS_US, LowQuotes, SuspectedReset
 from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 from marketfeed_workers.stream.series_key import encoder, series_key

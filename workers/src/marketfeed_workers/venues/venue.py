@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple, Protocol
 from aiohttp import ClientSession
 from pydantic import SecretStr
 
+from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import BookTicker, Trade
 from marketfeed_workers.rate_limit import WeightBudget
-from marketfeed_workers.stream.id_ranges import IdRange
 from marketfeed_workers.venues.errors import BadFrame
 
 

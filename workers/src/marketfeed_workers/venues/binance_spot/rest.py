@@ -20,9 +20,9 @@ from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_service import logs
 from marketfeed_service.http_body import BodyTooLargeError, read_body
+from marketfeed_service.id_ranges import IdRange, merged
 from marketfeed_wire import Trade
 from marketfeed_wire.messages import Id
-from marketfeed_workers.stream.id_ranges import IdRange, merged
 from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing

@@ -9,8 +9,8 @@ from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from marketfeed_service.id_ranges import IdRange, common, membership
 from marketfeed_wire.messages import Id
-from marketfeed_workers.stream.id_ranges import IdRange, common, membership
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.clock import EARLIEST_US
 

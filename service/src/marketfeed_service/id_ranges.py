@@ -50,6 +50,12 @@ def without(ranges: Iterable[IdRange], cut: IdRange) -> list[IdRange]:
     return left
 
 
+def difference(ranges: Iterable[IdRange], others: Iterable[IdRange]) -> list[IdRange]:
+    """Return `ranges` without the ids of `others`, which may overlap and be in any order."""
+    cuts = merged(others)
+    return [left for each in ranges for left in _without_all(each, part_of(cuts, each))]
+
+
 def within(ranges: Iterable[IdRange], frame: IdRange) -> list[IdRange]:
     """Return the parts of `ranges` within `frame`."""
     return [
@@ -71,6 +77,15 @@ def part_of(ranges: Sequence[IdRange], frame: IdRange) -> list[IdRange]:
 
 def _last_of(each: IdRange) -> int:
     return each.last
+
+
+def _without_all(each: IdRange, cuts: Iterable[IdRange]) -> list[IdRange]:
+    first, left = each.first, list[IdRange]()
+    for cut in cuts:
+        if first < cut.first:
+            left.append(IdRange(first, cut.first - 1))
+        first = cut.last + 1
+    return [*left, IdRange(first, each.last)] if first <= each.last else left
 
 
 def common(some: Sequence[IdRange], others: Sequence[IdRange]) -> list[IdRange]:
