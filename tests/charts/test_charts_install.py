@@ -199,9 +199,9 @@ def test_install_of_local_with_its_feed_is_repeatable_and_removable(
     assert "MarketFeed first: ready" in done.stdout
     assert f"kubectl -n {namespace} get marketfeed first" in done.stdout
 
-    retry_conflicts = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "200")
-    assert retry_conflicts.returncode == 0, retry_conflicts.stdout + retry_conflicts.stderr
-    assert "the CRD was installed by this release" not in retry_conflicts.stdout
+    again = run("install", "--namespace", namespace, "--values", values, "--timeout-seconds", "200")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "the CRD was installed by this release" not in again.stdout
 
     gone = run("uninstall", "--namespace", namespace, "--timeout-seconds", "200")
     assert gone.returncode == 0, gone.stdout + gone.stderr

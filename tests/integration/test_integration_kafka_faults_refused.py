@@ -104,7 +104,9 @@ async def test_credentials_rejected_while_running_are_reported_and_nothing_is_lo
     since = newest_ids(pipeline)
     await flowing(pipeline, url, 1000)
     kafka.set_password(USER, OTHER_PASSWORD)
-    await until_async(lambda: "credentials" in worker_status(url).reason, "the rejection to be reported")
+    await until_async(
+        lambda: "authentication failed" in worker_status(url).reason, "the rejection to be reported"
+    )
     assert not worker_status(url).ready
     await until_async(lambda: worker_status(url).pending >= 2000, "the socket to be paused")
     assert worker_status(url).pending < 3000
@@ -113,7 +115,7 @@ async def test_credentials_rejected_while_running_are_reported_and_nothing_is_lo
     await flowing(pipeline, url, 1000)
     await ended_whole(pipeline, worker, url, kafka.address, since)
     assert_quotes_rise(pipeline, kafka.address)
-    assert "Kafka authentication failed" in log_of(worker)
+    assert "Kafka credentials refused" in log_of(worker)
     for password in (PASSWORD, OTHER_PASSWORD):
         assert password not in log_of(worker)
 
@@ -151,10 +153,10 @@ async def test_batch_rejected_is_named_and_counted_and_the_next_worker_continues
     assert trades_topic in last
     assert "too large" in last.lower()
     # With a key, because without one a venue returns only its newest 1,000 trades.
-    retry_conflicts, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
+    again, url = await pipeline.worker(KAFKA_COMPRESSION="none", BINANCE_API_KEY="k" * 64)
     await flowing(pipeline, url, 1000)
     await market_ended(pipeline, url)
-    assert await pipeline.stop(retry_conflicts) == 0
+    assert await pipeline.stop(again) == 0
     assert_whole(pipeline, kafka.address, since, once=False)
 
 
@@ -228,8 +230,8 @@ def test_topic_creation_sets_every_policy_whatever_the_brokers_defaults_are(
         broker.alter_topic(trades, **{"retention.ms": "3600000", "retention.bytes": "1000000"})
         warnings.clear()
         ensure_topics(settings)
-        assert any("kept for less than a day" in each for each in warnings)
-        assert any("bounded by size" in each for each in warnings)
+        assert any("topic retention below a day" in each for each in warnings)
+        assert any("topic retention limited by size" in each for each in warnings)
         broker.alter_topic(trades, **{"min.insync.replicas": "2"})
         with pytest.raises(StartupError, match=r"min\.insync\.replicas=2 and 1 replicas"):
             ensure_topics(settings)

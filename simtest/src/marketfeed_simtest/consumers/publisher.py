@@ -158,12 +158,12 @@ class Publisher:
             return
         for trade in symbol.trades[-fault.count :]:
             # The same trade over REST: equal numbers with other digits, received later.
-            retry_conflicts = replace(
+            duplicate = replace(
                 trade, price=f"{trade.price}0", origin="backfill", received_time_us=self._clock.true_us()
             )
             if fault.differing:
-                retry_conflicts = replace(trade, qty=f"7.{trade.trade_id % 3}")
-            self._publish_trade(retry_conflicts)
+                duplicate = replace(trade, qty=f"7.{trade.trade_id % 3}")
+            self._publish_trade(duplicate)
 
     def _gap(self, symbol: _Symbol, fault: faults.Gap) -> None:
         symbol.hidden += fault.count
