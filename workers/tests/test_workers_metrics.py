@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from workers_line import Line, Worker
 
 import marketfeed_workers
 from marketfeed_devtools.waiting import until
-from marketfeed_workers.counters import LATENCY_BOUNDS_US, LatencyBuckets
+from marketfeed_workers.counters import LATENCY_BOUNDS_US
 from marketfeed_workers.metrics import INITIAL_REASONS
 
 SOURCES = Path(marketfeed_workers.__file__).parent
@@ -165,15 +163,3 @@ def test_metrics_count_what_happened(scraped: dict[str, Metric]) -> None:
     assert received > 0
     assert acknowledged > 0
     assert value(scraped, "kafka_publish_failure") == 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 60_000_000), st.integers(1, 500))))
-def test_histogram_counts_each_event_once(observed: list[tuple[int, int]]) -> None:
-    buckets = LatencyBuckets()
-    for latency_us, times in observed:
-        buckets.observe(latency_us, times)
-    assert buckets.sum_us == sum(latency_us * times for latency_us, times in observed)
-    below = 0
-    for bound_us, count in zip([*LATENCY_BOUNDS_US, float("inf")], buckets.counts, strict=True):
-        below += count
-        assert below == sum(times for latency_us, times in observed if latency_us <= bound_us)

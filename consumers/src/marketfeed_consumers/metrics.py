@@ -12,11 +12,11 @@ from prometheus_client.registry import Collector
 from marketfeed_consumers.admin.auditor import Auditor
 from marketfeed_consumers.admin.completeness import Figures, Retained
 from marketfeed_consumers.database.tables import trades
-from marketfeed_consumers.latency import BOUNDS_US, total
 from marketfeed_consumers.planning.plan import Plan
-from marketfeed_consumers.state import State
+from marketfeed_consumers.state import LATENCY_BOUNDS_US, State
 from marketfeed_consumers.storage.transaction import Stored
 from marketfeed_consumers.storage.writer import Writer
+from marketfeed_service.histogram import total
 
 SERIALIZATION_FAILURE: Final = "40001"
 
@@ -165,13 +165,8 @@ class Metrics(Collector):
         )
         latencies = self._state.latencies.copy()
         for table in sorted({key[0] for key in latencies}):
-            whole = total(one for key, one in latencies.items() if key[0] == table)
-            running, buckets = 0, []
-            for bound, count in zip(BOUNDS_US, whole.counts, strict=False):
-                running += count
-                buckets.append((repr(bound / 1e6), float(running)))
-            buckets.append(("+Inf", float(whole.rows)))
-            family.add_metric([table], buckets, sum_value=whole.sum_us / 1e6)
+            of_table = (one for key, one in latencies.items() if key[0] == table)
+            family.add_metric([table], *total(of_table, LATENCY_BOUNDS_US).in_seconds())
         yield family
 
     def _completeness(self) -> Iterator[Metric]:

@@ -17,14 +17,14 @@ from marketfeed_consumers.admin.auditor import Auditor
 from marketfeed_consumers.consumer import Consumer
 from marketfeed_consumers.database import connections, schema
 from marketfeed_consumers.database.tables import trades
-from marketfeed_consumers.latency import total
 from marketfeed_consumers.metrics import Metrics
 from marketfeed_consumers.settings import ConsumerSettings
-from marketfeed_consumers.state import State
+from marketfeed_consumers.state import LATENCY_BOUNDS_US, State
 from marketfeed_consumers.storage.writer import Writer
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
 from marketfeed_service.health import HealthServer, ProbeResult
+from marketfeed_service.histogram import total
 from marketfeed_service.kafka import wait_for_broker
 from marketfeed_service.process import on_stop_signal
 from marketfeed_wire.status import (
@@ -79,9 +79,9 @@ class ConsumerHealth:
     def _status(self) -> ConsumerStatus:
         state, ready = self._state, self.readyz()
         latencies = state.latencies.copy()
-        whole = total(latencies.values())
+        whole = total(latencies.values(), LATENCY_BOUNDS_US)
         by_symbol = {
-            symbol: total(one for key, one in latencies.items() if key[2] == symbol)
+            symbol: total((one for key, one in latencies.items() if key[2] == symbol), LATENCY_BOUNDS_US)
             for symbol in sorted({key[2] for key in latencies})
         }
         conflicts = state.conflicts.copy()
@@ -109,7 +109,7 @@ class ConsumerHealth:
             dead_letters=sum(state.dead_letters.values()),
             symbols={
                 symbol: StoredSymbolStatus(
-                    rows=one.rows,
+                    rows=one.count,
                     latency_p50_us=one.quantile_us(0.5),
                     latency_p99_us=one.quantile_us(0.99),
                     conflicts=sum(n for (_, own), n in conflicts.items() if own == symbol),

@@ -4,11 +4,11 @@ Plain integers instead of Prometheus objects, whose increments take a lock and c
 `metrics` reads them at a scrape.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from marketfeed_service.histogram import LatencyHistogram
 from marketfeed_wire import REJECTED
 
 LATENCY_BOUNDS_US: Final = (
@@ -17,19 +17,8 @@ LATENCY_BOUNDS_US: Final = (
 )  # fmt: skip
 
 
-class LatencyBuckets:
-    """A histogram of latencies in microseconds."""
-
-    __slots__ = ("counts", "sum_us")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
-        self.sum_us = 0
-
-    def observe(self, latency_us: int, times: int) -> None:
-        """Count `times` events that took `latency_us`."""
-        self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += times
-        self.sum_us += latency_us * times
+def _latencies() -> LatencyHistogram:
+    return LatencyHistogram(LATENCY_BOUNDS_US)
 
 
 @dataclass(slots=True)
@@ -43,8 +32,8 @@ class StreamCounters:
     failed: int = 0
     conflated: int = 0
     outdated: int = 0
-    socket_to_ack: LatencyBuckets = field(default_factory=LatencyBuckets)
-    venue_to_socket: LatencyBuckets = field(default_factory=LatencyBuckets)
+    socket_to_ack: LatencyHistogram = field(default_factory=_latencies)
+    venue_to_socket: LatencyHistogram = field(default_factory=_latencies)
     """Latency from the venue's event time to the read, corrected by the clock offset; one sample per read."""
 
 

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from marketfeed_wire.status import WorkerStatus
-from marketfeed_workers.counters import LATENCY_BOUNDS_US, Counters, LatencyBuckets
+from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.status import WorkerHealth
@@ -103,7 +103,7 @@ class WorkerMetrics(Collector):
             labels=["venue", "shard", "stream"],
         )
         trades = self._counters.trades
-        delay.add_metric([*worker, trades.stream], *_in_seconds(trades.venue_to_socket))
+        delay.add_metric([*worker, trades.stream], *trades.venue_to_socket.in_seconds())
         yield delay
 
     def _publishing(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
@@ -122,7 +122,7 @@ class WorkerMetrics(Collector):
         for stream in self._counters.topics:
             published.add_metric([*worker, stream.topic], stream.acknowledged)
             refused.add_metric([*worker, stream.topic], stream.failed)
-            latency.add_metric([*worker, stream.topic], *_in_seconds(stream.socket_to_ack))
+            latency.add_metric([*worker, stream.topic], *stream.socket_to_ack.in_seconds())
         yield published
         yield refused
         yield latency
@@ -353,13 +353,3 @@ def _gauge(name: str, text: str, worker: list[str], value: float) -> Metric:
     family = GaugeMetricFamily(name, text, labels=["venue", "shard"])
     family.add_metric(worker, value)
     return family
-
-
-def _in_seconds(latency: LatencyBuckets) -> tuple[list[tuple[str, float]], float]:
-    """Return cumulative buckets and sum for `HistogramMetricFamily.add_metric`."""
-    buckets: list[tuple[str, float]] = []
-    total = 0
-    for bound_us, count in zip([*LATENCY_BOUNDS_US, None], latency.counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound_us is None else str(bound_us / 1e6), total))
-    return buckets, latency.sum_us / 1e6
