@@ -107,7 +107,7 @@ BY_SYMBOL: Final = (
 GAPS: Final = (
     time_series(
         "Gaps by resolution",
-        "Gaps in trade ids within the interval, detected and by resolution: filled (backfilled over REST), absent "
+        "Gaps in trade ids within the interval, detected and by resolution: backfilled over REST, absent "
         "(confirmed by the venue), unresolved (published without them), reordered (received out of order).",
         "short",
         Query(
