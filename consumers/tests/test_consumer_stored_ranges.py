@@ -65,7 +65,7 @@ def test_stored_ranges_version_increases_only_with_new_ids() -> None:
     ("stored", "batch", "new", "missing"),
     [
         pytest.param([5, 6], [7, 8], [7, 8], [], id="a run that continues is added completely"),
-        pytest.param([5, 6], [9, 10], [9, 10], [(7, 8)], id="a run after a jump leaves a range missing"),
+        pytest.param([5, 6], [9, 10], [9, 10], [(7, 8)], id="a run after a gap leaves a range missing"),
         pytest.param([5, 9], [7], [7], [(6, 6), (8, 8)], id="a late id splits the range it was missing from"),
         pytest.param([5, 9], [8, 7, 6], [6, 7, 8], [], id="a backfill closes the range"),
         pytest.param([5, 6], [1], [1], [(2, 4)], id="an id below everything stored extends it downwards"),

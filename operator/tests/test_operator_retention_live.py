@@ -131,14 +131,14 @@ async def test_retention_drift_is_corrected_except_a_suspension(admin: Admin, no
 
     await await_runs_allowed(admin, "guarded")
     await eventually(as_declared)
-    repaired = operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob")
+    corrected = operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob")
     await admin.cluster.merge(path, {"spec": {"schedule": "* * * * *", "concurrencyPolicy": "Allow"}})
     await eventually(as_declared)
     await admin.delete("CronJob", "guarded-retain")
     await eventually(as_declared)
 
     async def counted():
-        return operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob") >= repaired + 2
+        return operator.total("marketfeed_operator_drift_corrected_total", kind="CronJob") >= corrected + 2
 
     await eventually(counted)
     await await_runs_allowed(admin, "guarded")

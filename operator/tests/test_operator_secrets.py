@@ -267,7 +267,7 @@ async def test_secrets_rollout_restart_by_a_user_is_not_corrected(admin: Admin, 
 
         await eventually(another)
         await eventually(lambda: settled(admin, "again"))
-    repaired = await asyncio.to_thread(
+    corrected = await asyncio.to_thread(
         operator.total, "marketfeed_operator_drift_corrected_total", kind="Deployment"
     )
-    assert repaired == 0
+    assert corrected == 0

@@ -125,11 +125,11 @@ def test_decode_error_has_the_invalid_field_of_a_checkpoint(field: str, value: o
 
 
 def test_ledger_decoding_ignores_unknown_fields_and_rejects_deep_nesting() -> None:
-    assert decode_gap(json.dumps({**GAP, "repair": {"tries": 3}}).encode()) == decode_gap(
+    assert decode_gap(json.dumps({**GAP, "extra": {"tries": 3}}).encode()) == decode_gap(
         json.dumps(GAP).encode()
     )
     for decode, fields in ((decode_gap, GAP), (decode_checkpoint, PROGRESS)):
-        deep = json.dumps({**fields, "repair": 1}).replace('"repair": 1', '"repair": ' + "[" * 100_000)
+        deep = json.dumps({**fields, "extra": 1}).replace('"extra": 1', '"extra": ' + "[" * 100_000)
         assert refused(decode, deep.encode()).reason
 
 

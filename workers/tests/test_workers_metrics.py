@@ -28,7 +28,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Metr
         line.fault("drop", streams=["btcusdt@trade"], count=2)
         line.fault("corrupt", streams=["ethusdt@trade"], how="bad_price")
         line.fault("server_shutdown", close_after_seconds=60)
-        until(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="backfilled") >= 2, "repairs")
+        until(lambda: worker.metric("marketfeed_trade_gaps_total", outcome="backfilled") >= 2, "backfills")
         until(lambda: worker.metric("marketfeed_connection_rotations_total") >= 1, "a rotation")
         yield {family.name: family for family in text_string_to_metric_families(_scrape(worker))}
 

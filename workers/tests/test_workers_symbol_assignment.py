@@ -62,7 +62,7 @@ def test_assignment_change_without_restart_or_reconnect(tmp_path: Path) -> None:
         until(lambda: worker.status().assignment == third, "the third assignment")
         until(lambda: len(worker.status().connections) == 2, "a second connection")
         until(lambda: worker.status().symbols["AAAUSDT"].trades > 50, "trades of the symbol that came back")
-        until(lambda: not any(each.missing for each in worker.status().symbols.values()), "repair")
+        until(lambda: not any(each.missing for each in worker.status().symbols.values()), "the backfill")
         assert all(connection.reconnects == 0 for connection in worker.status().connections)
         assert worker.stop() == 0
         assert_complete(line)

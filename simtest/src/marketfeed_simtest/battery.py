@@ -223,7 +223,7 @@ SITUATIONS: Final[dict[str, Plan]] = {
         duration_seconds=20,
         faults=[Refuse(after_seconds=5, status=451, count=1), Cut(after_seconds=6)],
     ),
-    "a long jump": Plan(
+    "a long gap": Plan(
         seed=21,
         rates=_BUSY,
         faults=[SkipIds(after_seconds=8, symbols=("BTCUSDT",), count=200_000)],
