@@ -15,6 +15,7 @@ from marketfeed_simtest.consumers.battery import SITUATIONS
 from marketfeed_simtest.consumers.database import StoreDatabase
 from marketfeed_simtest.consumers.faults import KINDS, begins, kind_of
 from marketfeed_simtest.consumers.mutants import CONSUMER_MUTANTS
+from marketfeed_simtest.consumers.mutants_sql import SQL_MUTANTS
 from marketfeed_simtest.consumers.oracle import INVARIANTS
 from marketfeed_simtest.consumers.plan import as_json, draw, from_json, smaller
 from marketfeed_simtest.consumers.session import Session, run
@@ -66,7 +67,7 @@ def test_situation_violates_nothing_in_the_unchanged_consumer(name: str) -> None
     assert run(plan)[0].violations == {}
 
 
-@pytest.mark.parametrize("mutant", CONSUMER_MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*CONSUMER_MUTANTS, *SQL_MUTANTS], ids=lambda mutant: mutant.name)
 def test_mutant_still_applies(mutant: Mutant) -> None:
     compile(mutated(mutant), mutant.file, "exec")
 

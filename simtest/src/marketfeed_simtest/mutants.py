@@ -103,8 +103,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a 429 is ignored",
-        "venues/binance_spot/rest.py",
-        "self._budget.block(error)",
+        "venues/binance_spot/rest_client.py",
+        "self.budget.block(error)",
         "pass",
     ),
     Mutant(
@@ -343,7 +343,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "B8: a proof covers the requested ids, and not the proven ones",
         "venues/binance_spot/rest.py",
         "self._fetched(query, page, page.rows, first,",
-        "self._fetched(query._replace(desired=[requested]), page, page.rows, first,",
+        "self._fetched(query._replace(needed=[requested]), page, page.rows, first,",
         seed=27,
     ),
     Mutant(

@@ -3,7 +3,7 @@
 Times are requested in microseconds, by a parameter of the stream URL.
 """
 
-from marketfeed_workers.venues.binance_spot.rest import Weights
+from marketfeed_workers.venues.binance_spot.rest_client import Weights
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
 from marketfeed_workers.venues.venue import VenueFacts
 

@@ -8,64 +8,31 @@ Endpoints for backfill, in the order tried:
   the single trades are not available without a key.
 """
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from http import HTTPStatus
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
-from aiohttp import ClientError, ClientTimeout
 
 from marketfeed_service import logs
-from marketfeed_service.http_body import BodyTooLargeError, read_body
 from marketfeed_service.id_ranges import IdRange, merged
 from marketfeed_wire import Trade
 from marketfeed_wire.messages import Id
 from marketfeed_workers.venues.binance_spot import rows
 from marketfeed_workers.venues.binance_spot.fields import TimeMs
 from marketfeed_workers.venues.binance_spot.listing import Listing, read_listing
-from marketfeed_workers.venues.binance_spot.rows import (
-    INVALID_MESSAGE_ERRORS,
-    AggregateRow,
-    Page,
-    Row,
-    RowReader,
-    TradeRow,
-)
-from marketfeed_workers.venues.clock import VenueClock
-from marketfeed_workers.venues.errors import Limited, UnknownSymbol, Unreachable, error_for_status
+from marketfeed_workers.venues.binance_spot.rest_client import RestClient, Weights
+from marketfeed_workers.venues.binance_spot.rows import AggregateRow, Page, TradeRow
+from marketfeed_workers.venues.errors import UnknownSymbol, Unreachable
 from marketfeed_workers.venues.venue import BestQuote, Fetched, RestAccess, SymbolInfo, VenueTime
 
 log = logs.get(__name__)
 
-T = TypeVar("T")
-
-_TIMEOUT: Final = ClientTimeout(total=10)
 _PAGE: Final = 1000
 _MINUTE_MS: Final = 60_000
 _AGGREGATE_PAGES: Final = 10
-_NO_SYMBOL: Final = -1121
 _KEY_REFUSED: Final = "http_401"
 _AGGREGATE_WINDOW_MS: Final = 3_600_000  # longer spans are refused (-1127)
-_USED_WEIGHT_DIGITS: Final = 10
-_OFF_LOOP_BYTES: Final = 256 * 1024
-"""Larger bodies are decoded in a thread, so that the event loop continues to read streams."""
-
-
-class Weights(NamedTuple):
-    """Request weights by endpoint, for planning; each response has the weight that was used."""
-
-    exchange_info: int
-    trades: int
-    historical_trades: int
-    agg_trades: int
-    book_ticker: int
-    depth: int
-    time: int
-    a_minute: int
-    """Documented limit per minute, used if exchangeInfo has no plausible one."""
 
 
 class _BookTicker(msgspec.Struct, rename="camel"):
@@ -79,17 +46,12 @@ class _Depth(msgspec.Struct, rename="camel"):
     last_update_id: Id
 
 
-class _Error(msgspec.Struct):
-    code: int
-
-
 class _ServerTime(msgspec.Struct, rename="camel"):
     server_time: TimeMs
 
 
 _book_ticker: Final = msgspec.json.Decoder(_BookTicker)
 _depth: Final = msgspec.json.Decoder(_Depth)
-_error: Final = msgspec.json.Decoder(_Error)
 _server_time: Final = msgspec.json.Decoder(_ServerTime)
 
 
@@ -98,15 +60,12 @@ class BinanceRest:
 
     def __init__(self, venue: str, access: RestAccess, *, weights: Weights, history_needs_key: bool) -> None:
         self._venue = venue
-        self._base = access.base.rstrip("/")
-        self._session = access.session
+        self._client = RestClient(access, weights)
         self._budget = access.budget
         self._weights = weights
-        self._api_key = access.api_key.get_secret_value()
         self._history_needs_key = history_needs_key
-        self._has_history = bool(self._api_key) or not history_needs_key
+        self._has_history = bool(self._client.api_key) or not history_needs_key
         self._now_us = access.now_us
-        self._latest_us = access.latest_us or VenueClock(access.now_us, time.monotonic).latest_us
         self._monotonic = access.monotonic
         self._count_failure = access.count_failure
         self._odd_entries = logs.Episode(log, "listing entries skipped", "listing entries complete")
@@ -131,7 +90,7 @@ class BinanceRest:
 
         The whole listing is fetched: in a request by name one unknown symbol fails the request (-1121).
         """
-        listing: Listing = await self._get(read_listing, "exchangeInfo", self._weights.exchange_info)
+        listing: Listing = await self._client.get(read_listing, "exchangeInfo", self._weights.exchange_info)
         if listing.refused:
             self._count_failure("bad_listing_entry", len(listing.refused))
             self._odd_entries.begin(count=len(listing.refused), first=listing.refused[0])
@@ -147,7 +106,7 @@ class BinanceRest:
     async def is_listed(self, symbol: str) -> bool:
         """Return whether the venue lists a symbol, by a request for this symbol alone."""
         try:
-            await self._get(bytes, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol)
+            await self._client.get(bytes, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol)
         except UnknownSymbol:
             return False
         return True
@@ -156,28 +115,28 @@ class BinanceRest:
         """Return the venue's time; request weight is counted by minutes of this clock."""
         await self._budget.acquire(self._weights.time)  # before `sent`: it may wait
         sent = self._monotonic()
-        found = await self._request(_server_time.decode, "time")
+        found = await self._client.request(_server_time.decode, "time")
         at = (sent + self._monotonic()) / 2
         self._budget.align(found.server_time / 1000)
         return VenueTime(found.server_time * 1000, at)
 
     async def newest_trade(self, symbol: str) -> Trade | None:
         """Return the newest trade of a symbol; None if there is none."""
-        page = await self._rows(rows.TRADES, "trades", self._weights.trades, symbol=symbol, limit="1")
+        page = await self._client.rows(rows.TRADES, "trades", self._weights.trades, symbol=symbol, limit="1")
         if page.refused:
             raise Unreachable("bad_answer", f"the newest trade of {symbol} is invalid: {page.refused[0]}")
         return self._trade(symbol, page.rows[-1]) if page.rows else None
 
     async def best_quote(self, symbol: str) -> BestQuote | None:
         """Return the current best bid and ask of a symbol."""
-        row = await self._get(
+        row = await self._client.get(
             _book_ticker.decode, "ticker/bookTicker", self._weights.book_ticker, symbol=symbol
         )
         return BestQuote(*map(Decimal, (row.bid_price, row.bid_qty, row.ask_price, row.ask_qty)))
 
     async def newest_update_id(self, symbol: str) -> int | None:
         """Return the update id of the symbol's order book, which bookTicker shares."""
-        found = await self._get(_depth.decode, "depth", self._weights.depth, symbol=symbol, limit="5")
+        found = await self._client.get(_depth.decode, "depth", self._weights.depth, symbol=symbol, limit="5")
         return found.last_update_id
 
     async def first_id_since(self, symbol: str, time_us: int) -> int | None:
@@ -189,21 +148,23 @@ class BinanceRest:
         start_ms = max(0, time_us // 1000)
         window = {"startTime": str(start_ms), "endTime": str(start_ms + _AGGREGATE_WINDOW_MS - 1)}
         for where in (window, {"startTime": str(start_ms)}):
-            page = await self._aggregate_rows(symbol, limit="1", **where)
+            page = await self._client.aggregate_rows(symbol, limit="1", **where)
             if page.rows and start_ms <= page.rows[0].T:
                 return page.rows[0].f
         return await self._first_id_by_halving(symbol, start_ms)
 
     async def _first_id_by_halving(self, symbol: str, start_ms: int) -> int | None:
-        newest = await self._aggregate_rows(symbol, limit="1")
+        newest = await self._client.aggregate_rows(symbol, limit="1")
         if not newest.rows or start_ms > newest.rows[-1].T:
             return None
         found, low, high = newest.rows[-1], 0, newest.rows[-1].a
         while low < high:
             middle = (low + high) // 2
-            page = await self._aggregate_rows(symbol, fromId=str(middle), limit="1")
+            page = await self._client.aggregate_rows(symbol, fromId=str(middle), limit="1")
             if not page.rows or page.rows[0].a < middle:
-                raise Unreachable("bad_answer", f"{self._base}: aggTrades of {symbol} does not follow fromId")
+                raise Unreachable(
+                    "bad_answer", f"{self._client.base}: aggTrades of {symbol} does not follow fromId"
+                )
             if start_ms > page.rows[0].T:
                 low = page.rows[0].a + 1
             else:
@@ -225,7 +186,7 @@ class BinanceRest:
             try:
                 return await self._by_history(query)
             except Unreachable as error:
-                if error.reason != _KEY_REFUSED or not self._api_key:
+                if error.reason != _KEY_REFUSED or not self._client.api_key:
                     raise
                 self._drop_key(error)
                 return await self.trades(symbol, ids, near_time_us, also, is_backfill=is_backfill)
@@ -235,13 +196,13 @@ class BinanceRest:
     def _drop_key(self, error: Unreachable) -> None:
         """Continue without the rejected key, with what is available without one."""
         log.error("BINANCE_API_KEY rejected; continuing without it", reason=str(error))
-        self._api_key = ""
+        self._client.api_key = ""
         self._has_history = not self._history_needs_key
 
     async def _by_history(self, query: "_Query") -> Fetched:
         first = query.ids.first
         requested = IdRange(first, min(query.needed[-1].last, first + _PAGE - 1))
-        page = await self._rows(
+        page = await self._client.rows(
             rows.TRADES,
             "historicalTrades",
             self._weights.historical_trades,
@@ -260,7 +221,7 @@ class BinanceRest:
         oldest_known = self._oldest_of_newest.get(query.symbol, 0)
         if query.ids.last < oldest_known:
             return None  # the newest trades only advance
-        page = await self._rows(
+        page = await self._client.rows(
             rows.TRADES,
             "trades",
             self._weights.trades,
@@ -283,7 +244,9 @@ class BinanceRest:
         where = {"startTime": str(start_ms), "endTime": str(end_ms)}
         found: Page[AggregateRow] = Page([], [], [])
         for _ in range(_AGGREGATE_PAGES):
-            page = await self._aggregate_rows(query.symbol, query.is_backfill, limit=str(_PAGE), **where)
+            page = await self._client.aggregate_rows(
+                query.symbol, query.is_backfill, limit=str(_PAGE), **where
+            )
             found = found + page
             # A short page is the last one only in a request by id: a request by time ends after an hour.
             is_last = len(page.spans) < _PAGE and "fromId" in where
@@ -321,82 +284,6 @@ class BinanceRest:
             self._venue, symbol, row.id, row.price, row.qty, row.is_buyer_maker,
             row.time * 1000, None, self._now_us(), "backfill",
         )  # fmt: skip
-
-    async def _aggregate_rows(
-        self, symbol: str, is_backfill: bool = False, /, **parameters: str
-    ) -> Page[AggregateRow]:
-        weight = self._weights.agg_trades
-        return await self._rows(
-            rows.AGGREGATES, "aggTrades", weight, is_backfill, symbol=symbol, **parameters
-        )
-
-    async def _rows(
-        self,
-        reader: RowReader[Row],
-        endpoint: str,
-        weight: int,
-        is_backfill: bool = False,
-        /,
-        **parameters: str,
-    ) -> Page[Row]:
-        def read(body: bytes) -> Page[Row]:
-            return reader.read(body, self._latest_us() // 1000)
-
-        return await self._get(read, endpoint, weight, is_backfill, **parameters)
-
-    async def _get(
-        self,
-        decode: Callable[[bytes], T],
-        endpoint: str,
-        weight: int,
-        is_backfill: bool = False,
-        /,
-        **parameters: str,
-    ) -> T:
-        await self._budget.acquire(weight, is_backfill=is_backfill)
-        return await self._request(decode, endpoint, **parameters)
-
-    async def _request(self, decode: Callable[[bytes], T], endpoint: str, **parameters: str) -> T:
-        url = f"{self._base}/api/v3/{endpoint}"
-        headers = {"X-MBX-APIKEY": self._api_key} if self._api_key else {}
-        try:
-            # No redirects: only the user decides where data comes from, and the key must not be sent elsewhere.
-            async with self._session.get(
-                url, params=parameters, headers=headers, timeout=_TIMEOUT, allow_redirects=False
-            ) as response:
-                used = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
-                if used.isascii() and used.isdigit() and len(used) < _USED_WEIGHT_DIGITS:
-                    self._budget.observe(int(used))
-                if response.status != HTTPStatus.OK:
-                    error = error_for_status(response.status, response.headers.get("Retry-After"), url)
-                    if (
-                        response.status == HTTPStatus.BAD_REQUEST
-                        and _code(await read_body(response)) == _NO_SYMBOL
-                    ):
-                        raise UnknownSymbol(error.reason, str(error))
-                    raise error
-                body = await read_body(response)
-        except Limited as error:
-            self._budget.block(error)
-            raise
-        except BodyTooLargeError as error:
-            raise Unreachable("bad_answer", f"{url}: {error}") from None
-        except (ClientError, TimeoutError) as error:
-            raise Unreachable("rest_unreachable", f"{url}: {str(error) or type(error).__name__}") from error
-        try:
-            if len(body) > _OFF_LOOP_BYTES:
-                return await asyncio.to_thread(decode, body)
-            return decode(body)
-        except INVALID_MESSAGE_ERRORS as error:
-            raise Unreachable("bad_answer", f"{url} returned an invalid response: {error}") from None
-
-
-def _code(body: bytes) -> int | None:
-    """Return the venue's error code in the body of an error response; None if there is none."""
-    try:
-        return _error.decode(body).code
-    except INVALID_MESSAGE_ERRORS:
-        return None
 
 
 class _Query(NamedTuple):

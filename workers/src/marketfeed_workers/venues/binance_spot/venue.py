@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from copy import copy
 
 from marketfeed_workers.venues.binance_spot.mapper import batch_reader, reader, stream_of
-from marketfeed_workers.venues.binance_spot.rest import BinanceRest, Weights
+from marketfeed_workers.venues.binance_spot.rest import BinanceRest
+from marketfeed_workers.venues.binance_spot.rest_client import Weights
 from marketfeed_workers.venues.venue import RestAccess, StreamKind, VenueFacts, VenueRest
 
 

@@ -1,6 +1,6 @@
 """Binance US. Facts from the venue's API documents of 2023-09-06, or Binance's value where that is stricter."""
 
-from marketfeed_workers.venues.binance_spot.rest import Weights
+from marketfeed_workers.venues.binance_spot.rest_client import Weights
 from marketfeed_workers.venues.binance_spot.venue import BinanceSpot
 from marketfeed_workers.venues.venue import VenueFacts
 
