@@ -226,7 +226,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     _mutant(
         "the audit ignores conflicts",
-        "admin/audit.py",
+        "admin/audit_report.py",
         "            and not self.conflicts\n",
         "",
     ),
