@@ -420,9 +420,9 @@ async def test_connection_failure_is_logged_once_with_its_end(rig: Rig) -> None:
         assert [line["event"] for line in lines].count("connection closed") == 1
         rig.venue.refusal = None
         await until_async(lambda: rig.pool.covers(["AAA"]), "the connection")
-    (connected,) = [line for line in lines if line["event"] == "connected"]
-    assert connected["occurrences"] >= 4
-    assert connected["streams"] == 2
+    (opened,) = [line for line in lines if line["event"] == "connection opened"]
+    assert opened["occurrences"] >= 4
+    assert opened["streams"] == 2
 
 
 async def test_rotation_failure_is_logged_once_with_its_end(

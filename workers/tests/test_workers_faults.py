@@ -42,7 +42,7 @@ def more_trades(line: Line, worker: Worker, count: int = TRADES) -> None:
 
 def test_dropped_frames_are_backfilled_and_published_in_order(line: Line) -> None:
     worker = line.worker()
-    line.fault("drop", streams=["*@trade"], count=7, rng=0.2, seed=3)
+    line.fault("drop", streams=["*@trade"], count=7, chance=0.2, seed=3)
     more_trades(line, worker)
     assert worker.metric("marketfeed_trades_backfilled_total") >= 7
     assert worker.stop() == 0
@@ -65,8 +65,8 @@ def test_connection_cut_loses_nothing(line: Line, transport: str) -> None:
 
 def test_duplicates_and_reordering_are_not_published(line: Line) -> None:
     worker = line.worker()
-    line.fault("duplicate", count=30, rng=0.3, seed=5)
-    line.fault("reorder", count=30, rng=0.3, seed=6, distance=3)
+    line.fault("duplicate", count=30, chance=0.3, seed=5)
+    line.fault("reorder", count=30, chance=0.3, seed=6, distance=3)
     more_trades(line, worker)
     worker.stop()
     assert_complete(line)
@@ -271,7 +271,7 @@ def test_backfill_is_bounded_during_a_broker_outage(tmp_path: Path) -> None:
             BINANCE_API_KEY="k" * 64,
             KAFKA_QUEUE_MAX_MESSAGES="1000",
         )
-        until(lambda: "connected" in worker.log.read_text(), "the connection")
+        until(lambda: "connection opened" in worker.log.read_text(), "the connection")
         line.broker_down()
         until(lambda: worker.metric("marketfeed_reads_paused_total") >= 1, "the queue to be full", 60)
         full_at = last_id()

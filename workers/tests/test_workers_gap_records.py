@@ -281,14 +281,14 @@ def test_checkpoint_passes_a_recorded_gap_while_a_newer_record_is_in_flight(rig:
     rig.wait(lambda: not rig.flow.gaps, "the record of its end")
     assert rig.counters.gaps.acknowledged == 1
     # The record in the topic has more missing ids than there are.
-    assert rig.pipeline.checkpoint(SYMBOL, 45) == 45
+    assert rig.pipeline.gaps.checkpoint(SYMBOL, 45) == 45
 
 
 def test_checkpoint_advances_up_to_an_unrecorded_gap(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(42, 43, 46))
     rig.pipeline.flush(rig.flow)
-    assert rig.pipeline.checkpoint(SYMBOL, 46) == 43
+    assert rig.pipeline.gaps.checkpoint(SYMBOL, 46) == 43
     rig.settle()
     assert rig.published_checkpoints() == [46]
 

@@ -155,7 +155,7 @@ class Stage:
 
     def quotes(self, *update_ids: int, bid_price: str = "1") -> None:
         quotes = [BookTicker("binance_us", SYMBOL, u, bid_price, "1", "2", "1", None, 1) for u in update_ids]
-        self.rig.pipeline._publish_quotes(quotes, 1)
+        self.rig.pipeline.quotes.publish(quotes, 1)
         self.rig.pipeline.poll()
 
     def look_for(self, seconds: float) -> None:

@@ -113,9 +113,9 @@ def test_startup_rate_limited_handshake_is_retried_after_retry_after(line: Line)
     worker = line.worker(LOG_FORMAT="json")
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
     ended = next(each for each in said if each["event"] == "connection closed")
-    connected = next(each for each in said if each["event"] == "connected")
+    opened = next(each for each in said if each["event"] == "connection opened")
     assert ended["retry_in_seconds"] == 2
-    assert _seconds(connected) - _seconds(ended) >= 2
+    assert _seconds(opened) - _seconds(ended) >= 2
     assert line.connections()["refused"] == 1
 
 
@@ -167,7 +167,7 @@ def test_shutdown_flushes_all_messages(line: Line) -> None:
     until(lambda: worker.status().acknowledged[line.topics["trades"]] >= 100, "some trades")
     before = worker.status()
     assert worker.stop() == 0
-    assert "everything read is acknowledged" in worker.log.read_text().splitlines()[-1]
+    assert "worker stopped, all messages acknowledged" in worker.log.read_text().splitlines()[-1]
     assert_complete(line)
     for symbol, trades in line.trades().items():
         last = before.symbols[symbol].last_trade_id
@@ -238,7 +238,7 @@ def test_logs_are_json_to_the_last_line(line: Line) -> None:
     assert worker.stop() == 0
     said = [json.loads(each) for each in worker.log.read_text().splitlines()]
     assert {each["logger"].partition(".")[0] for each in said} == {"marketfeed_workers"}
-    assert [each["event"] for each in said].count("connected") == 2
+    assert [each["event"] for each in said].count("connection opened") == 2
 
 
 def test_logs_have_the_broker_outage_once(line: Line) -> None:

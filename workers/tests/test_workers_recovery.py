@@ -171,7 +171,7 @@ def test_ban_stops_every_request(tmp_path: Path) -> None:
         worker = line.worker()
         settled(worker, 50)
         line.fault("ban", seconds=3)
-        line.fault("drop", streams=["*@trade"], count=6, rng=0.5, seed=4)
+        line.fault("drop", streams=["*@trade"], count=6, chance=0.5, seed=4)
         until(lambda: worker.metric("marketfeed_venue_blocked_seconds") > 0, "the ban")
         settled(worker, 600)
         worker.stop()

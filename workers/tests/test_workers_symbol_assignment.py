@@ -164,7 +164,7 @@ def test_assignment_change_keeps_a_halted_symbol(tmp_path: Path) -> None:
 async def test_assignment_of_a_rejected_symbol_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(symbol_assignment, "LOOK_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(symbol_assignment, "RECHECK_SECONDS", 0.5)
     with Line(tmp_path, *THREE) as line:
         await asyncio.to_thread(line.fault, "halt", symbols=["AAAUSDT"])
         environment = line.environment(BINANCE_SYMBOLS="AAAUSDT,BBBUSDT")

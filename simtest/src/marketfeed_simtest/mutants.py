@@ -73,14 +73,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the checkpoint does not wait for gap records",
-        "stream/pipeline.py",
+        "stream/gap_publisher.py",
         "return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])",
         "return acknowledged_id",
     ),
     Mutant(
         "the checkpoint does not wait for acknowledgements",
         "kafka/checkpoints.py",
-        "trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)",
+        "trade_id = self._pipeline.gaps.checkpoint(symbol, acknowledged_id)",
         "trade_id = self._pipeline.flows[symbol].sequence.expected - 1",
     ),
     Mutant(
@@ -166,13 +166,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an older quote is published, too",
-        "stream/pipeline.py",
+        "stream/quote_publisher.py",
         "if quote.update_id > flow.last_update_id:",
         "if quote.update_id != flow.last_update_id:",
     ),
     Mutant(
         "quotes stop after a thousand",
-        "stream/pipeline.py",
+        "stream/quote_publisher.py",
         "            flow.quotes += 1\n",
         "            flow.quotes += 1\n            if flow.quotes > 1000:\n                continue\n",
     ),
@@ -238,7 +238,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a gap is not backfilled",
-        "stream/pipeline.py",
+        "stream/gap_publisher.py",
         "            flow.new_gaps = 0\n            self.on_gap(flow.symbol)\n",
         "            flow.new_gaps = 0\n",
     ),
@@ -290,7 +290,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "A3: quotes below the newest are skipped without limit",
-        "stream/pipeline.py",
+        "stream/quote_publisher.py",
         "                self._hold_low_quote(flow, quote)\n",
         "",
         seed=27,
@@ -362,7 +362,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "F2: gaps are updated only while none of their trades is in flight",
-        "stream/pipeline.py",
+        "stream/gap_publisher.py",
         "        if not flow.gaps:\n            return\n        for entry in flow.update_gaps():",
         "        if not flow.gaps or flow.unacknowledged:\n            return\n"
         "        for entry in flow.update_gaps():",
@@ -409,7 +409,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "F1: changes of a gap's parts are not published",
-        "stream/pipeline.py",
+        "stream/gap_publisher.py",
         "is_due = entry.is_outdated if with_partial else entry.is_due",
         "is_due = entry.is_due",
         seed=95,

@@ -33,7 +33,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     # quotes
     Mutant(
         "C2: quotes of a new id series have the old number",
-        "stream/pipeline.py",
+        "stream/quote_publisher.py",
         "        flow.encode_quote = encoder(flow.quote_series)\n",
         "",
     ),
@@ -45,26 +45,26 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "C2: under pressure the oldest quote of a read is kept",
-        "stream/pipeline.py",
+        "stream/quote_publisher.py",
         "{quote.symbol: quote for quote in quotes}",
         "{quote.symbol: quote for quote in reversed(quotes)}",
     ),
     # rejected messages
     Mutant(
         "C7: rejected messages are not kept",
-        "stream/pipeline.py",
+        "stream/rejected_messages.py",
         "        self._publisher.publish(self._counters.rejected, [record], now_us, {})\n",
         "",
     ),
     Mutant(
         "C7: rejected messages lose their last bytes",
-        "stream/pipeline.py",
+        "stream/rejected_messages.py",
         "raw=raw[:MAX_RAW_BYTES],",
         "raw=raw[:-1],",
     ),
     Mutant(
         "C7: rejected messages are all of the first id series",
-        "stream/pipeline.py",
+        "stream/rejected_messages.py",
         "            received_time_us=now_us,\n            id_series=flow.id_series,\n",
         "            received_time_us=now_us,\n",
     ),

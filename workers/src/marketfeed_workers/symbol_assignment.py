@@ -75,7 +75,7 @@ class SymbolAssignment:
         self._budgets = budgets
         self._world = world
         self._desired = Assignment((), "")
-        self._look_again_due = 0.0
+        self._recheck_due = 0.0
         self._adopt_due: list[float] = []
         self._problem = ""
         self._not_followed = logs.Episode(log, "assignment not applied", "assignment applied")
@@ -96,7 +96,7 @@ class SymbolAssignment:
         if not chosen.accepted and not settings.symbols_file:
             raise startup.no_symbols_error(chosen)
         self.refused = chosen.refused
-        self._look_again_due = self._world.monotonic() + RECHECK_SECONDS
+        self._recheck_due = self._world.monotonic() + RECHECK_SECONDS
         await self._add(chosen.accepted)
         await self._pool.read(chosen.accepted)
 
@@ -125,7 +125,7 @@ class SymbolAssignment:
         if found.hash != self._desired.hash:
             self.applied = ""
             await self._apply(found)
-        elif self.refused and self._world.monotonic() >= self._look_again_due:
+        elif self.refused and self._world.monotonic() >= self._recheck_due:
             await self._apply(found)
 
     async def _adopt_gaps(self) -> None:
@@ -138,7 +138,7 @@ class SymbolAssignment:
             self._pipeline.adopt_gaps(flow, list(recovered.gaps[symbol].values()))
 
     async def _apply(self, found: Assignment) -> None:
-        self._look_again_due = self._world.monotonic() + RECHECK_SECONDS
+        self._recheck_due = self._world.monotonic() + RECHECK_SECONDS
         listed = await self._rest.symbols() if self._settings.validate_on_start else None
         flows = self._pipeline.flows
         # Subscribed symbols stay while they are assigned, also if they are halted: trading will resume.

@@ -79,7 +79,7 @@ class Connection:
             self._log, "connection refused by the venue", "connection accepted by the venue"
         )
         # Failed attempts are counted: the last log line of the episode has their number, `/status` the last reason.
-        lost = logs.Episode(self._log, "connection closed", "connected", self._parts.monotonic)
+        lost = logs.Episode(self._log, "connection closed", "connection opened", self._parts.monotonic)
         while True:
             self._session = None
             self._state = "refused" if refused.active else "connecting"

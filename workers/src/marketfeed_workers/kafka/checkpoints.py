@@ -50,7 +50,7 @@ class CheckpointPublisher:
             flow = self._pipeline.flows.get(symbol)
             if flow is not None and flow.id_series != id_series:
                 continue  # the series has ended
-            trade_id = self._pipeline.checkpoint(symbol, acknowledged_id)
+            trade_id = self._pipeline.gaps.checkpoint(symbol, acknowledged_id)
             if trade_id <= self._published.get(name, self._pipeline.resumed_id(symbol)):
                 continue
             self._published[name] = trade_id

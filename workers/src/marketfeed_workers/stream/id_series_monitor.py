@@ -95,7 +95,7 @@ class IdSeriesMonitor:
             for flow in self._pipeline.flows.values()
             if flow.suspected_reset is not None and not flow.suspected_reset.is_decided
         ]
-        low_quotes = self._pipeline.low_quotes_due()
+        low_quotes = self._pipeline.quotes.low_quotes_due()
         await asyncio.gather(
             *(self._resolve(flow) for flow in suspects),
             *(self._resolve_quotes(flow, low) for flow, low in low_quotes),
@@ -119,7 +119,7 @@ class IdSeriesMonitor:
             if memory is None:
                 return  # retried in a second
             known = memory.quotes.get(flow.symbol)
-        self._pipeline.decide_quotes(flow, low, decision, known)
+        self._pipeline.quotes.decide(flow, low, decision, known)
 
     async def _resolve(self, flow: SymbolFlow) -> None:
         suspected_reset = flow.suspected_reset

@@ -11,21 +11,14 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 from marketfeed_service import logs
 from marketfeed_wire import (
     MAX_ID,
-    MAX_RAW_BYTES,
-    BookTicker,
     Checkpoint,
     Gap,
-    QuoteCheckpoint,
-    RejectedMessage,
     Trade,
     checkpoint_key,
     encode,
-    gap_key,
     key_for,
     same_trade,
 )
@@ -33,33 +26,29 @@ from marketfeed_workers.connection.transports.socket import Socket
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.delivery_report import Record
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.stream.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
+from marketfeed_workers.stream.gap_publisher import GapPublisher
 from marketfeed_workers.stream.id_series import (
     MAX_DECIDED,
     MAX_IDS_A_SECOND,
     OUTAGE_SECONDS,
-    LowQuotes,
     SeriesDecision,
     SuspectedReset,
     decide_by_known_row,
 )
-from marketfeed_workers.stream.recent_trades import RecentQuotes, RecentTrades
+from marketfeed_workers.stream.quote_publisher import QuotePublisher
+from marketfeed_workers.stream.recent_trades import RecentTrades
+from marketfeed_workers.stream.rejected_messages import IMPOSSIBLE_TIME, RejectedMessages
 from marketfeed_workers.stream.reorder_buffer import IncreasingIds, ReorderBuffer
-from marketfeed_workers.stream.series_key import encoder
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.clock import (
     EARLIEST_US,
     MAX_EVENT_DELAY_US,
     TOLERANCE_US,
     VenueClock,
-    is_possible,
 )
 from marketfeed_workers.venues.venue import Fetched, Reply, ShutdownNotice, Venue
 
 log = logs.get(__name__)
-
-IMPOSSIBLE_TIME: Final = "impossible_time"
-"""Reason of a rejection, in metrics."""
 
 
 class Pipeline:
@@ -67,6 +56,8 @@ class Pipeline:
 
     Attributes:
         flows: the assigned symbols.
+        gaps: publisher of gap records.
+        quotes: publisher of quotes.
         on_gap: called with a symbol with a new gap.
         on_suspected_reset: called when the ids of a symbol may have been reset; see `id_series`.
         on_series_begun: called with a symbol that has begun a new id series.
@@ -88,18 +79,13 @@ class Pipeline:
     ) -> None:
         self.flows: dict[str, SymbolFlow] = {}
         self._reads_paused = logs.Episode(log, "reads paused", "reads resumed", monotonic)
-        self._lagging: dict[str, logs.Episode] = {}
-        """Symbol -> episode of quotes that lag behind the venue's newest update id."""
         self.on_gap: Callable[[str], None] = _ignore
         self.on_suspected_reset: Callable[[], None] = _ignore_reset
         self.on_series_begun: Callable[[str], None] = _ignore
         self.on_new_series: Callable[[SymbolFlow], None] = partial(self.begin_series, first_id=None)
         self.on_rejected: Callable[[], None] = _do_nothing
-        self._unacknowledged_gaps: dict[str, dict[int, int]] = {}
-        """Symbol -> number of an unacknowledged first record of a gap -> first id of the gap."""
         self._left: dict[str, int] = {}
         self._numbers = count()
-        self._gap_updates: list[SymbolFlow] = []
         self._venue = venue.facts.name
         self._read_all = venue.read_all
         self._contiguous = venue.facts.trade_ids == "contiguous"
@@ -108,11 +94,24 @@ class Pipeline:
         self._now_us = now_us
         self._monotonic = monotonic
         self._recent = RecentTrades()
-        self._recent_quotes = RecentQuotes()
         self._clock = clock or VenueClock(now_us, monotonic)
         self._kinds = venue.kinds
         self._sockets: dict[Socket, None] = {}  # in the order of attachment
         self._due: list[Callable[[], None]] = []
+        name = venue.facts.name
+        self.gaps = GapPublisher(
+            name, self.flows, publisher, counters, now_us, lambda symbol: self.on_gap(symbol)
+        )
+        self.quotes = QuotePublisher(
+            self.flows,
+            "bookTicker" in venue.kinds,
+            publisher,
+            counters,
+            now_us,
+            monotonic,
+            self._note_unexpected,
+        )
+        self._rejected = RejectedMessages(name, publisher, counters, self._clock, lambda: self.on_rejected())
 
     @property
     def paused(self) -> bool:
@@ -159,10 +158,10 @@ class Pipeline:
         if flow is not None:
             self._publish_first_trades(flow)
             self.flush(flow)
-            self._end_lagging(symbol)
+            self.quotes.end_lagging(symbol)
             self._left[symbol] = flow.resumed_id
             del self.flows[symbol]
-            self._publish_gaps(flow)  # with every change: nobody comes back to it
+            self.gaps.publish(flow)  # with every change: nobody comes back to it
 
     def attach(self, socket: Socket) -> None:
         """Add a socket, so that reading it can be paused."""
@@ -187,9 +186,9 @@ class Pipeline:
         if batch.trades:
             self._publish_trades(batch.trades, now_us, frames)
         if batch.quotes:
-            self._publish_quotes(batch.quotes, now_us)
+            self.quotes.publish(batch.quotes, now_us)
         self._publisher.poll()
-        if self._due or self._gap_updates:
+        if self._due or self.gaps.has_updates:
             self.run_deferred()
         if self._publisher.full:
             self._pause()
@@ -211,10 +210,7 @@ class Pipeline:
         due, self._due[:] = list(self._due), []
         for each in due:
             each()
-        flows, self._gap_updates[:] = list(self._gap_updates), []
-        for flow in flows:
-            flow.gap_update_scheduled = False
-            self._publish_gaps(flow)
+        self.gaps.run_updates()
 
     def held_symbols(self, seconds: float) -> list[str]:
         """Return the symbols whose trades have been held for longer than `seconds`. For any thread."""
@@ -226,11 +222,6 @@ class Pipeline:
             if suspected_reset is not None and now - suspected_reset.since > seconds
         ]
 
-    def checkpoint(self, symbol: str, acknowledged_id: int) -> int:
-        """Return the id for a checkpoint: the acknowledged one, or the id before the first unrecorded gap."""
-        unacknowledged = self._unacknowledged_gaps.get(symbol, {}).values()
-        return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])
-
     def resumed_id(self, symbol: str) -> int:
         """Return the trade id after which a symbol resumed, also once it is removed; -1 without a checkpoint."""
         flow = self.flows.get(symbol)
@@ -240,20 +231,20 @@ class Pipeline:
         """Publish changes of gaps that do not change their state, such as a part that was filled."""
         for flow in self.flows.values():
             if flow.gaps:
-                self._publish_gaps(flow, with_partial=True)
+                self.gaps.publish(flow, with_partial=True)
 
     def adopt_gaps(self, flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
         """Close the gap records of a process that ran beside this one and has ended; `gaps`: all of the symbol."""
         flow.adopt(gaps)
-        self._publish_gaps(flow, with_partial=True)
+        self.gaps.publish(flow, with_partial=True)
 
     def backfill(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish fetched trades; return the number of ids that are no longer missing."""
         if self.flows.get(flow.symbol) is not flow:
             return 0  # the symbol was removed, or its ids were reset, during the request
         now_us = self._now_us()
-        self._keep_refused(flow, fetched.refused, now_us)
-        fetched = self._without_impossible(flow, fetched, now_us)
+        self._rejected.publish_rows(flow, fetched.refused, now_us)
+        fetched = self._rejected.without_impossible(flow, fetched, now_us)
         if self._is_new(flow, fetched.trades):
             for trade in fetched.trades:
                 self._begin(flow, trade, now_us)
@@ -273,7 +264,7 @@ class Pipeline:
         self._publish_ready(
             flow, ready + [trade for trade in known if self._is_unproven(flow, trade)], now_us
         )
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
         if self._publisher.full:
             self._pause()
         return missing_before - flow.missing
@@ -282,7 +273,7 @@ class Pipeline:
         """Flush the reorder buffer; the missing ids become unresolved."""
         now_us = self._now_us()
         self._publish_ready(flow, flow.sequence.flush(), now_us)
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
 
     def _publish_trades(self, trades: list[Trade], now_us: int, frames: list[bytes]) -> None:
         latest_us = self._clock.latest_us()
@@ -337,7 +328,7 @@ class Pipeline:
                 self._process_out_of_order(flow, trade, records, newest, gap_flows, batch, now_us)
         if records:
             self._publisher.publish(
-                counters, records, now_us, newest, self._on_acknowledged(gap_flows, batch)
+                counters, records, now_us, newest, self.gaps.on_acknowledged(gap_flows, batch)
             )
         if rejected:
             self._reject_trades(rejected, frames, now_us)
@@ -355,58 +346,16 @@ class Pipeline:
             }
         for trade in trades:
             raw, fault = raws[trade.symbol, trade.trade_id], self._clock.fault(trade)
-            self._reject(self.flows[trade.symbol], trade.trade_id, IMPOSSIBLE_TIME, fault, raw, now_us)
+            self._rejected.publish(
+                self.flows[trade.symbol], trade.trade_id, IMPOSSIBLE_TIME, fault, raw, now_us
+            )
         self._recent.discard(trades)
         for symbol in dict.fromkeys(trade.symbol for trade in trades):
             flow = self.flows[symbol]
             if flow.missing:
                 self.on_gap(symbol)
-            self._publish_gaps(flow)
+            self.gaps.publish(flow)
         self.on_rejected()
-
-    def _without_impossible(self, flow: SymbolFlow, fetched: Fetched, now_us: int) -> Fetched:
-        """Return `fetched` without the trades with an impossible time; their ids stay missing."""
-        latest_us = self._clock.latest_us()
-        kept = [
-            trade
-            for trade in fetched.trades
-            if is_possible(trade.trade_time_us, trade.event_time_us, latest_us)
-        ]
-        if len(kept) == len(fetched.trades):
-            return fetched
-        for trade in fetched.trades:
-            fault = self._clock.fault(trade)
-            if fault and flow.is_first_seen(f"{trade.trade_id} {trade.trade_time_us}"):
-                self._reject(flow, trade.trade_id, IMPOSSIBLE_TIME, fault, encode(trade), now_us)
-        self.on_rejected()
-        return fetched._replace(trades=kept)
-
-    def _keep_refused(self, flow: SymbolFlow, refused: tuple[str, ...], now_us: int) -> None:
-        """Publish invalid rows of REST as rejected messages, once although REST returns them at each retry."""
-        for row in refused:
-            if flow.is_first_seen(row):
-                reason = IMPOSSIBLE_TIME if row.startswith(IMPOSSIBLE_TIME.replace("_", " ")) else "bad_row"
-                self._reject(flow, None, reason, row, row.encode(errors="replace"), now_us)
-
-    def _reject(
-        self, flow: SymbolFlow, trade_id: int | None, reason: str, details: str, raw: bytes, now_us: int
-    ) -> None:
-        self._counters.rejections[reason] += 1
-        self._counters.rejected.received += 1
-        log.error("message rejected", symbol=flow.symbol, trade_id=trade_id, reason=reason, details=details)
-        message = RejectedMessage(
-            venue=self._venue,
-            symbol=flow.symbol,
-            stream="trade",
-            trade_id=trade_id if trade_id is not None and 0 <= trade_id <= MAX_ID else None,
-            reason=reason,
-            details=details[:1024],
-            raw=raw[:MAX_RAW_BYTES],
-            received_time_us=now_us,
-            id_series=flow.id_series,
-        )
-        record: Record = {"value": encode(message), "key": flow.key}
-        self._publisher.publish(self._counters.rejected, [record], now_us, {})
 
     def _process_out_of_order(
         self,
@@ -446,7 +395,7 @@ class Pipeline:
         flow.update_last_trade_time(ready)
         if ready and flow.track_gap_trades(batch, ready):
             gap_flows[flow.symbol] = flow
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
 
     def _is_new(self, flow: SymbolFlow, trades: list[Trade]) -> bool:
         """Return whether the series has no checkpoint yet; a series that begins with id 0 needs none."""
@@ -500,7 +449,7 @@ class Pipeline:
         flow.skip_rejected(self._now_us())
         if flow.missing:
             self.on_gap(flow.symbol)
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
 
     def _publish_first_trades(self, flow: SymbolFlow) -> None:
         """Publish the held first trades of a symbol."""
@@ -516,7 +465,7 @@ class Pipeline:
             elif self._is_unproven(flow, trade):
                 ready.append(trade)
         self._publish_ready(flow, ready, now_us)
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
 
     def _publish_ready(self, flow: SymbolFlow, ready: list[Trade], now_us: int) -> None:
         if ready:
@@ -527,113 +476,12 @@ class Pipeline:
             records: list[Record] = [{"value": flow.encode(trade), "key": flow.key} for trade in ready]
             newest = {flow.series_key: max(trade.trade_id for trade in ready)}
             self._publisher.publish(
-                self._counters.trades, records, now_us, newest, self._on_acknowledged(gap_flows, batch)
+                self._counters.trades, records, now_us, newest, self.gaps.on_acknowledged(gap_flows, batch)
             )
-
-    def _on_acknowledged(self, gap_flows: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
-        """Return the callback for the acknowledgement of trades in gaps; None without such trades."""
-        return (
-            partial(self._on_gap_trades_acknowledged, list(gap_flows.values()), batch) if gap_flows else None
-        )
-
-    def _on_gap_trades_acknowledged(self, flows: list[SymbolFlow], batch: int) -> None:
-        for flow in flows:
-            flow.unacknowledged.pop(batch, None)
-            self._schedule_gap_update(flow)
-
-    def _schedule_gap_update(self, flow: SymbolFlow) -> None:
-        """Schedule an update of the gaps outside the delivery callback, once for any number of acknowledgements."""
-        if not flow.gap_update_scheduled:
-            flow.gap_update_scheduled = True
-            self._gap_updates.append(flow)
-
-    def _publish_quotes(self, quotes: list[BookTicker], now_us: int) -> None:
-        reads_quotes = "bookTicker" in self._kinds
-        counters = self._counters.quotes
-        counters.received += len(quotes)
-        self._recent_quotes.add(quotes)
-        if self._publisher.is_near_capacity:
-            # Under back-pressure only the newest quote of a symbol is published; trades are never skipped.
-            newest_only = {quote.symbol: quote for quote in quotes}
-            counters.conflated += len(quotes) - len(newest_only)
-            quotes = list(newest_only.values())
-        records: list[Record] = []
-        flows = self.flows
-        for quote in quotes:
-            flow = flows.get(quote.symbol)
-            if flow is None or not reads_quotes:
-                self._note_unexpected("quote", quote.symbol)
-                continue
-            flow.quotes += 1
-            if quote.update_id > flow.last_update_id:
-                flow.last_update_id, flow.last_quote = quote.update_id, quote
-                records.append({"value": flow.encode_quote(quote), "key": flow.key})
-            else:
-                counters.outdated += 1
-                self._hold_low_quote(flow, quote)
-        if records:
-            self._publisher.publish(counters, records, now_us, {})
 
     def _note_unexpected(self, kind: str, symbol: str) -> None:
         self._counters.unexpected += 1
         log.warning("unexpected message skipped", kind=kind, symbol=symbol)
-
-    def _publish_gaps(self, flow: SymbolFlow, *, with_partial: bool = False) -> None:
-        """Count new gaps and start their backfill; count, log and publish every gap whose state changed.
-
-        A record contains only acknowledged facts: published ids of a gap count as missing until they are acknowledged,
-        because ids that are not missing in the record are never backfilled.
-
-        Args:
-            flow: the symbol.
-            with_partial: whether to publish other changes as well; those of a removed symbol are always published.
-        """
-        if flow.new_gaps:
-            self._counters.gaps_opened += flow.new_gaps
-            flow.new_gaps = 0
-            self.on_gap(flow.symbol)
-        if not flow.gaps:
-            return
-        for entry in flow.update_gaps():
-            outcome = "reordered" if _is_reordered(entry) else entry.state
-            self._counters.gap_outcomes[outcome] += 1
-        with_partial = with_partial or self.flows.get(flow.symbol) is not flow
-        for entry in flow.gaps:
-            is_due = entry.is_outdated if with_partial else entry.is_due
-            if is_due and not entry.in_flight and not _is_reordered(entry):
-                self._publish_gap(flow, entry)
-        flow.remove_gaps(is_done=_is_done)
-
-    def _publish_gap(self, flow: SymbolFlow, entry: GapEntry) -> None:
-        now_us = self._now_us()
-        message = entry.message(self._venue, flow.symbol, now_us, self._publisher.max_ranges)
-        if flow.id_series:
-            message = replace(message, id_series=flow.id_series)
-        if entry.is_due:
-            write = log.error if entry.state == "unresolved" else log.warning
-            write(
-                f"gap {entry.state}",
-                symbol=flow.symbol,
-                first_id=entry.ids.first,
-                last_id=entry.ids.last,
-                count=entry.ids.size,
-                proof=entry.proof,
-            )
-        unacknowledged, number = self._unacknowledged_gaps.setdefault(flow.symbol, {}), next(self._numbers)
-        if entry.published is None:
-            # Until the first record is acknowledged the gap is lost by a crash: the checkpoint must not pass it.
-            unacknowledged[number] = entry.ids.first
-        entry.has_record, entry.record_time_us = True, message.updated_time_us
-        entry.published, entry.in_flight = entry.content, True
-
-        def acknowledged() -> None:
-            entry.in_flight = False
-            unacknowledged.pop(number, None)
-            if not _is_done(entry):
-                self._schedule_gap_update(flow)
-
-        record: Record = {"value": encode(message), "key": gap_key(message)}
-        self._publisher.publish(self._counters.gaps, [record], now_us, {}, acknowledged)
 
     def _is_unproven(self, flow: SymbolFlow, trade: Trade) -> bool:
         """Return whether a trade with a known id has other content, or no copy is left to compare it with.
@@ -717,7 +565,7 @@ class Pipeline:
         for trade in suspected_reset.trades:
             ready += [trade] if flow.sequence.is_known(trade.trade_id) else flow.accept(trade, now_us)
         self._publish_ready(flow, ready, now_us)
-        self._publish_gaps(flow)
+        self.gaps.publish(flow)
 
     def begin_series(self, flow: SymbolFlow, first_id: int | None, newest_series: int = 0) -> None:
         """Begin a new series after an id reset. Its start is acknowledged before its trades are published.
@@ -787,7 +635,7 @@ class Pipeline:
         for trade in held:
             self._process_out_of_order(flow, trade, records, newest, gap_flows, batch, now_us)
         if records:
-            settled = self._on_acknowledged(gap_flows, batch)
+            settled = self.gaps.on_acknowledged(gap_flows, batch)
             self._publisher.publish(self._counters.trades, records, now_us, newest, settled)
 
     def _end_series(self, flow: SymbolFlow) -> None:
@@ -795,13 +643,7 @@ class Pipeline:
         flow.suspected_reset = None
         self._publish_first_trades(flow)
         self.flush(flow)
-        for entry in flow.gaps:
-            if entry.state == "unresolved":
-                entry.proof = SERIES_ENDED
-                self._publish_gap(flow, entry)
-        self._unacknowledged_gaps[
-            flow.symbol
-        ] = {}  # the checkpoint of the new series does not wait for these
+        self.gaps.end_series(flow)
 
     def _successor(self, flow: SymbolFlow, **fields: Any) -> SymbolFlow:
         """Return the successor of `flow` in another series, with the given `fields`."""
@@ -825,94 +667,12 @@ class Pipeline:
         self._counters.series_begun["trade", flow.symbol] += 1
         return new
 
-    def _hold_low_quote(self, flow: SymbolFlow, quote: BookTicker) -> None:
-        if self._recent_quotes.has_duplicate(quote):
-            return  # of overlapping connections
-        low, now = flow.low_quotes, self._monotonic()
-        if low is None or low.below != flow.last_update_id:
-            low = flow.low_quotes = LowQuotes(flow.last_update_id, now)
-        if quote.update_id < low.below:
-            low.hold(quote, now)
-
-    def low_quotes_due(self) -> list[tuple[SymbolFlow, LowQuotes]]:
-        """Return the symbols whose quotes have stayed below the newest update id for long enough."""
-        now, found = self._monotonic(), []
-        for flow in self.flows.values():
-            low = flow.low_quotes
-            if low is None:
-                continue
-            low.observe(now)
-            if low.below != flow.last_update_id:
-                flow.low_quotes = None  # a higher update id was received
-                self._end_lagging(flow.symbol)
-            elif low.is_due():
-                found.append((flow, low))
-        return found
-
-    def decide_quotes(
-        self, flow: SymbolFlow, low: LowQuotes, decision: SeriesDecision, known: QuoteCheckpoint | None = None
-    ) -> None:
-        """Begin a new series with the held quotes, or skip them as quotes of a lagging connection.
-
-        `known` is the newest checkpoint of quotes in Kafka.
-        """
-        is_ours = self.flows.get(flow.symbol) is flow and flow.low_quotes is low
-        if not is_ours or low.below != flow.last_update_id:
-            return
-        if decision is SeriesDecision.RESTARTED:
-            self._begin_quote_series(flow, low, known)
-        else:
-            lagging = self._lagging.setdefault(
-                flow.symbol, logs.Episode(log, "quotes lagging", "quotes no longer lagging", self._monotonic)
-            )
-            lagging.begin(symbol=flow.symbol, update_id=low.quotes[-1].update_id, newest_id=low.below)
-            flow.low_quotes = LowQuotes(low.below, self._monotonic())
-
-    def _end_lagging(self, symbol: str) -> None:
-        lagging = self._lagging.pop(symbol, None)
-        if lagging is not None:
-            lagging.end(symbol=symbol)
-
-    def _begin_quote_series(
-        self, flow: SymbolFlow, low: LowQuotes, known: QuoteCheckpoint | None = None
-    ) -> None:
-        flow.low_quotes = None
-        self._end_lagging(flow.symbol)
-        if known is not None and known.id_series > flow.quote_series:
-            # Another worker has begun a series. Ids above its newest belong to it, lower ones to the next.
-            continues = low.quotes[-1].update_id >= known.update_id
-            flow.quote_series = known.id_series if continues else known.id_series + 1
-        else:
-            flow.quote_series += 1
-        flow.encode_quote = encoder(flow.quote_series)
-        flow.last_update_id = low.quotes[-1].update_id
-        self._counters.quotes.outdated -= len(low.quotes)
-        self._counters.series_begun["book_ticker", flow.symbol] += 1
-        log.error(
-            "quote id reset detected",
-            symbol=flow.symbol,
-            id_series=flow.quote_series,
-            first_id=low.quotes[0].update_id,
-            after_id=low.below,
-        )
-        records: list[Record] = [{"value": flow.encode_quote(quote), "key": flow.key} for quote in low.quotes]
-        self._publisher.publish(self._counters.quotes, records, self._now_us(), {})
-
     def _pause(self) -> None:
         if not self.paused:
             self._counters.paused_reads += 1
             self._reads_paused.begin(pending=self._publisher.pending)
             for socket in self._sockets:
                 socket.pause_reading()
-
-
-def _is_reordered(entry: GapEntry) -> bool:
-    """Return whether the trades of a gap were only out of order, before any record of it."""
-    return entry.is_settled and entry.proof == FROM_STREAM and not entry.has_record
-
-
-def _is_done(entry: GapEntry) -> bool:
-    return entry.is_settled and (_is_reordered(entry) or not entry.is_due)
 
 
 def _ignore(_symbol: str) -> None:
