@@ -80,10 +80,11 @@ class HealthServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        # Responses in progress are not waited for: a probe that hangs must not keep the process from ending.
-        self._server.server_close()
+        # Bounded, and responses in progress are not waited for: a hanging probe must not keep the process from ending.
+        # `shutdown` itself waits without a limit for the serving thread.
+        threading.Thread(target=self._server.shutdown, name="health stop", daemon=True).start()
         self._thread.join(_JOIN_SECONDS)
+        self._server.server_close()
 
     def write_port(self, file: str) -> None:
         """Write the port to `file`, for a parent process that chose port 0; do nothing if `file` is empty.
