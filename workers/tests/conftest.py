@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from workers_broker import Broker
 from workers_support import MakeSettings
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_service import settings as service_settings
 from marketfeed_workers.settings import WorkerSettings
 

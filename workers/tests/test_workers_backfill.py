@@ -15,10 +15,10 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
-from workers_broker import Broker
 from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until_async
 from marketfeed_service.id_ranges import of_ids
 from marketfeed_workers.backfill import Backfiller

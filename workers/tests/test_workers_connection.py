@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
-from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until_async
 from marketfeed_workers.connection import connection as connections
 from marketfeed_workers.connection import warm_up

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 from pydantic import SecretStr
-from workers_broker import Broker
 from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until
 from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Gap, Trade, decode_gap, decode_trade

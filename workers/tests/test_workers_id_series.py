@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from structlog.testing import capture_logs
-from workers_broker import Broker
 from workers_rig import SYMBOL, Rig
 from workers_support import MakeSettings
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_service.errors import StartupError
 from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import (

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from workers_broker import Broker
 from workers_line import Line, Worker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until
 from marketfeed_workers.counters import StreamCounters
 from marketfeed_workers.kafka.monitor import KafkaMonitor, topic_probe

@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
-from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.ports import free_port
 from marketfeed_service.errors import StartupError
 from marketfeed_service.id_ranges import IdRange, merged, of_ids, within

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import workers_other_venue
 from aiohttp import ClientConnectionResetError, WSMsgType, web
-from workers_broker import Broker
 from workers_line import Worker
 from workers_other_venue import IN_STREAMS, OVER_REST, PAGE
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until_async
 from marketfeed_wire import Trade, decode_gap, decode_trade
 from marketfeed_workers.connection.session import Session

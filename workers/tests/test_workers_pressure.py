@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_wire import decode_book_ticker, decode_checkpoint, decode_trade
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher

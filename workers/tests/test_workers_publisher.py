@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
-from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_wire import Trade, decode_trade, encode, key_for
 from marketfeed_workers.counters import StreamCounters
 from marketfeed_workers.kafka.delivery_report import Record

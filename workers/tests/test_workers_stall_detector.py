@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 from test_workers_id_series import VenueModel
-from workers_broker import Broker
 from workers_rig import SYMBOL, Rig, frames
 from workers_support import MakeSettings
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_service.id_ranges import IdRange
 from marketfeed_wire import Trade
 from marketfeed_workers.backfill import Backfiller

@@ -8,11 +8,11 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 from test_workers_rest import Api, MakeRest, api, make_rest  # noqa: F401
-from workers_broker import Broker
 from workers_rig import SYMBOL, Rig
 from workers_rig import frames as trade_frames
 from workers_support import MakeSettings
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_workers import startup
 from marketfeed_workers.venues.clock import VenueClock
 from marketfeed_workers.venues.errors import Unreachable

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from workers_broker import Broker
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, Trade, decode_book_ticker, decode_gap, decode_trade
 from marketfeed_wire.status import WorkerStatus

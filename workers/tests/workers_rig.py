@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from workers_broker import Broker
 from workers_support import MakeSettings, now_us
 
+from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until
 from marketfeed_wire import Gap, decode_checkpoint, decode_gap
 from marketfeed_workers.counters import Counters, StreamCounters

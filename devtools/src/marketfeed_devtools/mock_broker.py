@@ -1,8 +1,7 @@
-"""A Kafka broker with its faults at hand: librdkafka's mock cluster, which speaks the real protocol, in a process
-of its own.
+"""Kafka broker of tests: librdkafka's mock cluster, which implements the protocol, in a process with fault injection.
 
-Run as a script this file is that process. It prints its bootstrap address, does what each line on stdin says,
-answers each with "ok", and ends when stdin ends: also when the test run is killed.
+``python -m marketfeed_devtools.mock_broker`` is that process. It prints its bootstrap address, executes the command of
+each line of stdin, responds with "ok", and ends at the end of stdin: also when the test run is killed.
 """
 
 import ctypes
@@ -15,43 +14,47 @@ import time
 import uuid
 from collections import defaultdict
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 PRODUCE = 0
-"""The number of the Produce request in Kafka's protocol."""
+"""API key of the Produce request in Kafka's protocol."""
 
 
 class Broker:
-    """A running broker; use it in a ``with`` block.
+    """A running broker in a ``with`` block.
 
     Attributes:
-        address: its bootstrap address.
+        address: the bootstrap address.
     """
 
     address: str
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "marketfeed_devtools.mock_broker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        self._stdin = cast("TextIO", self._process.stdin)
+        self._stdout = cast("TextIO", self._process.stdout)
         self.address = self._line()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
+        self._stdin.close()
+        self._process.send_signal(signal.SIGCONT)  # a frozen process does not read the end of stdin
         self._process.wait(10)
-        self._process.stdout.close()
+        self._stdout.close()
 
     def down(self) -> None:
         """Close every connection and accept none."""
         self._do("down")
 
     def up(self) -> None:
-        """Listen again; what was stored is still there."""
+        """Listen again; the stored records are kept."""
         self._do("up")
 
     def freeze(self) -> None:
@@ -61,6 +64,11 @@ class Broker:
     def thaw(self) -> None:
         """Resume the process."""
         self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the process: its port refuses connections, its records are lost."""
+        self._process.kill()
+        self._process.wait(10)
 
     def delay_answers(self, milliseconds: int) -> None:
         """Delay every response."""
@@ -103,15 +111,14 @@ class Broker:
             consumer.close()
 
     def _do(self, *command: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        assert self._line() == "ok"
+        self._stdin.write(json.dumps(command) + "\n")
+        self._stdin.flush()
+        self._line()  # "ok"; without it the process has ended
 
     def _line(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"the broker ended with exit code {self._process.wait(5)}"
+        line = self._stdout.readline()
+        if not line:
+            raise AssertionError(f"the broker ended with exit code {self._process.wait(5)}")
         return line.strip()
 
 
@@ -120,15 +127,16 @@ def _until_the_end(consumer: Consumer, partitions: int) -> list[tuple[bytes, byt
     ended: set[int] = set()
     deadline = time.monotonic() + 20
     while len(ended) < partitions:
-        assert time.monotonic() < deadline, f"only {len(ended)} of {partitions} partitions could be read"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"only {len(ended)} of {partitions} partitions were read")
         for message in consumer.consume(1000, timeout=0.2):
-            number, error = message.partition(), message.error()
-            assert number is not None
-            if error is not None:
-                assert error.code() == KafkaError._PARTITION_EOF, error
+            number, error = cast("int", message.partition()), message.error()
+            if error is None:
+                stored[number].append((message.key() or b"", message.value() or b""))
+            elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(number)
             else:
-                stored[number].append((message.key() or b"", message.value() or b""))
+                raise KafkaException(error)
     return [record for number in sorted(stored) for record in stored[number]]
 
 
@@ -137,13 +145,16 @@ def _serve() -> None:
     conf = library.rd_kafka_conf_new()
     reason = ctypes.create_string_buffer(512)
     for name, value in ((b"test.mock.num.brokers", b"1"), (b"log_level", b"0")):
-        assert library.rd_kafka_conf_set(conf, name, value, reason, len(reason)) == 0, reason.value
+        if library.rd_kafka_conf_set(conf, name, value, reason, len(reason)) != 0:
+            raise AssertionError(reason.value)
     handle = library.rd_kafka_new(0, conf, reason, len(reason))
-    assert handle, reason.value
+    if not handle:
+        raise AssertionError(reason.value)
     cluster = library.rd_kafka_handle_mock_cluster(handle)
     _answer(library.rd_kafka_mock_cluster_bootstraps(cluster).decode())
     for line in sys.stdin:
-        assert _do(library, cluster, *json.loads(line)) == 0, line
+        if _do(library, cluster, *json.loads(line)) != 0:
+            raise AssertionError(f"the mock cluster rejected {line}")
         _answer("ok")
 
 
