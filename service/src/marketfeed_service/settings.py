@@ -160,7 +160,13 @@ def _default(field: FieldInfo) -> str:
 
 
 def parser(program: str, description: str, settings: type[Settings]) -> argparse.ArgumentParser:
-    """Return an argument parser whose ``--help`` lists the environment variables of `settings`."""
+    """Return an argument parser whose ``--help`` lists the environment variables of `settings`.
+
+    Args:
+        program: name of the command.
+        description: text of the help.
+        settings: the class of the settings.
+    """
     process.escape_unprintable()  # the help contains non-ASCII characters
     rows = describe(settings)
     width = max(len(name) for name, _, _ in rows)

@@ -87,13 +87,21 @@ def checkpoint_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
 
     Each series has a key of its own, so that compaction never removes the newest series' checkpoint in favour of one
     that a worker published later for a series that has ended.
+
+    Args:
+        venue, symbol: names of the checkpoint.
+        id_series: its id series; the first one has no suffix.
     """
     series = f"|{id_series}" if id_series else ""
     return f"{venue}|{symbol}{series}".encode()
 
 
 def quote_checkpoint_key(venue: str, symbol: str, id_series: int = 0) -> bytes:
-    """Return the record key of a `QuoteCheckpoint`; it shares a topic with `Checkpoint`."""
+    """Return the record key of a `QuoteCheckpoint`; it shares a topic with `Checkpoint`.
+
+    Args:
+        venue, symbol, id_series: as of `checkpoint_key`.
+    """
     return checkpoint_key(venue, symbol, id_series) + _QUOTES_KEY_END
 
 

@@ -147,7 +147,12 @@ def _parameters(scope: Scope) -> dict[str, Any]:
 
 
 def located(ranges: Iterable[ResolvedRange], since_us: int, until_us: int) -> dict[Where, list[Range]]:
-    """Return by hour the ranges that may be between the times; a range without known times may be anywhere."""
+    """Return by hour the ranges that may be between the times; a range without known times may be anywhere.
+
+    Args:
+        ranges: missing ranges with the bounds of their times.
+        since_us, until_us: the times of the report, `until_us` exclusive.
+    """
     found: defaultdict[Where, list[Range]] = defaultdict(list)
     for key, span, lower_us, upper_us in ranges:
         if (upper_us is None or upper_us >= since_us) and (lower_us is None or lower_us < until_us):

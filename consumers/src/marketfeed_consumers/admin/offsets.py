@@ -87,6 +87,11 @@ def reset(
 def target(to: str, topic: str, partition: int, low: int, high: int) -> int:
     """Return the offset of `to` in a partition with the offsets `low` up to, but not including, `high`.
 
+    Args:
+        to: "earliest", "latest" or an offset.
+        topic, partition: names for the error text.
+        low, high: log start offset and log end offset.
+
     Raises:
         SettingsError: `to` is not a valid offset of the partition.
     """

@@ -97,6 +97,11 @@ def candles(connection: DatabaseConnection, scope: Scope, retry: Retry) -> Itera
     """Rebuild candles_1m in chunks; yields each.
 
     Minutes of which retention has deleted trades are not changed, as their trades are incomplete.
+
+    Args:
+        connection: an idle connection.
+        scope: the selected symbols and times.
+        retry: see `Retry`.
     """
     for venue, symbol, id_series in retry(partial(_read, connection, _MARKS, _scope(trades.NAME, scope))):
         since = (scope.since_us or 0) // MINUTE_US * MINUTE_US
@@ -140,7 +145,13 @@ def chunks(minutes: Iterable[tuple[int, int, int, int]], since_us: int, until_us
 
 
 def tops(connection: DatabaseConnection, scope: Scope, retry: Retry) -> Iterator[Rebuilt]:
-    """Rebuild top_of_book from the newest quote of each symbol; yields each symbol."""
+    """Rebuild top_of_book from the newest quote of each symbol; yields each symbol.
+
+    Args:
+        connection: an idle connection.
+        scope: the selected symbols.
+        retry: see `Retry`.
+    """
     marks = retry(partial(_read, connection, _MARKS, _scope(book_tickers.NAME, scope)))
     for venue, symbol in dict.fromkeys((venue, symbol) for venue, symbol, _ in marks):
         where = {"venue": venue, "symbol": symbol}

@@ -160,7 +160,12 @@ def _reported_outside(ledger: GapRows) -> Iterator[tuple[Any, ...]]:
 
 
 def between(after_us: int, before_us: int, now_us: int) -> tuple[int | None, int | None]:
-    """Return the bounds of a range's trade times, from the times of the adjacent stored trades."""
+    """Return the bounds of a range's trade times, from the times of the adjacent stored trades.
+
+    Args:
+        after_us, before_us: times of the stored trades before and after the range; NEVER if unknown.
+        now_us: the current time.
+    """
     known = [time_us if is_plausible(time_us, now_us) else None for time_us in (after_us, before_us)]
     lower_us, upper_us = known
     if lower_us is not None and upper_us is not None and lower_us > upper_us:
@@ -169,7 +174,13 @@ def between(after_us: int, before_us: int, now_us: int) -> tuple[int | None, int
 
 
 def is_expired(after_us: int, before_us: int, limit_us: int, now_us: int) -> bool:
-    """Return whether all trades of a range are certainly older than the retention limit."""
+    """Return whether all trades of a range are certainly older than the retention limit.
+
+    Args:
+        after_us, before_us: times of the stored trades before and after the range; NEVER if unknown.
+        limit_us: the retention limit.
+        now_us: the current time.
+    """
     old = limit_us - MARGIN_US
     return (
         is_plausible(before_us, now_us)

@@ -222,6 +222,11 @@ def expire_dead_letters(
 
     A dead letter of a trade that is not stored is kept until that trade has certainly expired: it is the audit's reason
     for an incomplete symbol.
+
+    Args:
+        connection: an idle connection; set to READ COMMITTED.
+        limit: the retention limit.
+        retry: see `Retry`.
     """
     return _expire_whole(connection, dead_letters.NAME, dead_letters.EXPIRE, limit, retry)
 
@@ -275,7 +280,14 @@ def _expire_whole(
 
 
 def note_limit(connection: DatabaseConnection, table: str, limit: Limit, retry: Retry) -> None:
-    """Store the limit of `table` in retention_state, if the database itself deletes the rows."""
+    """Store the limit of `table` in retention_state, if the database itself deletes the rows.
+
+    Args:
+        connection: an idle connection.
+        table: the table.
+        limit: the retention limit.
+        retry: see `Retry`.
+    """
     of_quotes = table in (book_tickers.NAME, quote_conflicts.NAME)
     marked = book_tickers.NAME if of_quotes else trades.NAME
     for venue, symbol, id_series, _ in retry(partial(_symbols, connection, marked)):

@@ -102,7 +102,13 @@ def has_controller(admin: AdminClient) -> bool:
 
 
 def unavailable(what: str, topic: str, error: KafkaError) -> StartupError:
-    """Return the error for `what` of `topic` that could not be requested."""
+    """Return the error for `what` of `topic` that could not be requested.
+
+    Args:
+        what: what was requested, for the text.
+        topic: the topic.
+        error: Kafka's error.
+    """
     return StartupError(
         f"cannot get the {what} of {topic} from Kafka: {error.str()}; "
         "check KAFKA_BROKER, that the topic exists, and that this user may describe it"
@@ -112,7 +118,13 @@ def unavailable(what: str, topic: str, error: KafkaError) -> StartupError:
 def request_topic_ids(
     admin: AdminClient, topics: Sequence[str], seconds: float = _DESCRIBE_SECONDS
 ) -> Mapping[str, Any]:
-    """Request the topic ids; return topic -> a future for `topic_id_of`."""
+    """Request the topic ids; return topic -> a future for `topic_id_of`.
+
+    Args:
+        admin: the admin client.
+        topics: the topics.
+        seconds: request timeout.
+    """
     asked: Mapping[str, Any] = admin.describe_topics(TopicCollection(list(topics)), request_timeout=seconds)
     return asked
 
@@ -235,10 +247,15 @@ def end_of(future: Any) -> End | None:
     return End(end.offset, -1 if end.leader_epoch is None else end.leader_epoch)
 
 
-def assigned(
+def describe_partitions(
     admin: AdminClient, partitions: Sequence[TopicPartition], ids: Mapping[str, str]
 ) -> list[AssignedPartition]:
     """Return the partitions with the broker's metadata.
+
+    Args:
+        admin: the admin client.
+        partitions: the partitions that the group has assigned.
+        ids: topic -> topic id.
 
     Raises:
         KafkaException: a request failed.

@@ -83,7 +83,13 @@ def is_due(fill: BatchFill, bounds: BatchLimits) -> bool:
 
 
 def wait_seconds(fill: BatchFill, bounds: BatchLimits, max_seconds: float) -> float:
-    """Return how long to wait for more records before the batch is checked again, at most `max_seconds`."""
+    """Return how long to wait for more records before the batch is checked again, at most `max_seconds`.
+
+    Args:
+        fill: the current batch.
+        bounds: the batch limits.
+        max_seconds: the maximum.
+    """
     if not fill.writer_idle:
         # Short, to notice when the writer finishes; never 0, which would be a busy loop.
         return min(max(_LEAST_WAIT_SECONDS, bounds.linger_seconds), max_seconds)

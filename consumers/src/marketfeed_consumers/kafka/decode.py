@@ -60,7 +60,13 @@ def record_id(record: Record) -> RecordId:
 
 
 def dead_letter(record: Record, reason: str, table: str) -> DeadLetter:
-    """Return the dead letter of `record`, a message of `table`; `reason` is escaped for a text column."""
+    """Return the dead letter of `record`, a message of `table`; `reason` is escaped for a text column.
+
+    Args:
+        record: the poison message.
+        reason: the reason.
+        table: the table of its topic.
+    """
     clean = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     key, value = record.key(), _bytes(record)
     # Messages of the rejected topic go to dead_letters, too, and have the same identity fields as a trade.
@@ -219,7 +225,13 @@ def _group(groups: dict[Key, list[_M]], messages: Sequence[_M]) -> None:
 def batch_of(
     records: Iterable[Record], tables: Mapping[str, str], poison: Mapping[RecordId, str] | None = None
 ) -> Batch:
-    """Return a batch of `records`, with `poison` as dead letters."""
+    """Return a batch of `records`, with `poison` as dead letters.
+
+    Args:
+        records: records without errors and events.
+        tables: topic -> the table of its messages.
+        poison: records that the database rejects -> the reason.
+    """
     batch = Batch()
     batch.add(list(records), tables, poison)
     return batch

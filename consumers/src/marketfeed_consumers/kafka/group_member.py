@@ -128,13 +128,13 @@ class GroupMember:
         """
         ids = self._storing.topic_ids
         ids |= admin_requests.topic_ids(self._admin, sorted({one.topic for one in partitions}))
-        assigned = admin_requests.assigned(self._admin, partitions, ids)
+        assigned = admin_requests.describe_partitions(self._admin, partitions, ids)
         acquiring = self._writer.submit_acquire(self._settings.kafka_group, self._name, assigned)
         leases = self._waiting.wait_in_callback(acquiring, _ACQUIRE_SECONDS)
         if any(self._refusals(leases, assigned).values()):
             # The previous owner may have stored records beyond the log end offsets that were requested before the
             # leases were acquired. From now on it is fenced.
-            assigned = admin_requests.assigned(self._admin, partitions, ids)
+            assigned = admin_requests.describe_partitions(self._admin, partitions, ids)
         reasons = {key: reason for key, reason in self._refusals(leases, assigned).items() if reason}
         fit = [one for one in leases if (one.topic, one.partition) not in reasons]
         config = admin_requests.consumer_config(self._settings, lambda _: None)

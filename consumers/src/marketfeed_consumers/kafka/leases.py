@@ -63,7 +63,15 @@ class StoredOffset(NamedTuple):
 def acquire_leases(
     connection: DatabaseConnection, group: str, owner: str, assigned: Sequence[AssignedPartition], now_us: int
 ) -> list[Lease]:
-    """Acquire the leases of `assigned` and commit; the caller checks whether their offsets are valid."""
+    """Acquire the leases of `assigned` and commit; the caller checks whether their offsets are valid.
+
+    Args:
+        connection: the database.
+        group: the consumer group.
+        owner: name of this consumer.
+        assigned: the partitions.
+        now_us: the current time.
+    """
     leases = [_acquire_lease(connection, group, owner, partition, now_us) for partition in assigned]
     connection.commit()
     return leases
@@ -91,7 +99,14 @@ def _acquire_lease(
 def store_refusals(
     connection: DatabaseConnection, owner: Owner, reasons: Mapping[Partition, str], now_us: int
 ) -> None:
-    """Store why owned partitions must not be consumed from their offsets, and commit."""
+    """Store why owned partitions must not be consumed from their offsets, and commit.
+
+    Args:
+        connection: the database.
+        owner: the owner of the leases.
+        reasons: partition -> refusal.
+        now_us: the current time.
+    """
     for (topic, number), reason in reasons.items():
         connection.execute(
             consumer_offsets.REFUSE,
@@ -104,6 +119,11 @@ def refusal(assigned: AssignedPartition, next_offset: int, topic_id: str) -> str
     """Return why a partition must not be consumed from a stored offset; "" if it may.
 
     Consuming anyway would silently skip records or read other records in their place.
+
+    Args:
+        assigned: the partition with the broker's metadata.
+        next_offset: the stored offset.
+        topic_id: the stored topic id; "" if unknown.
     """
     where = f"{assigned.topic}[{assigned.partition}]"
     if topic_id and assigned.topic_id and topic_id != assigned.topic_id:
@@ -128,7 +148,13 @@ def refusal(assigned: AssignedPartition, next_offset: int, topic_id: str) -> str
 
 
 def truncation_refusal(topic: str, partition: int, next_offset: int, reason: str) -> str:
-    """Return the refusal of a partition whose log was truncated below the stored offset."""
+    """Return the refusal of a partition whose log was truncated below the stored offset.
+
+    Args:
+        topic, partition: the partition.
+        next_offset: the stored offset.
+        reason: Kafka's error.
+    """
     return (
         f"{topic}[{partition}]: the log that was consumed up to offset {next_offset} was truncated "
         f"({reason}). Stored rows stay; records after the truncation were lost or replaced. "
@@ -147,7 +173,13 @@ def remedy_command(topic: str) -> str:
 def read_offsets(
     connection: DatabaseConnection, group: str, topics: Sequence[str]
 ) -> dict[Partition, StoredOffset]:
-    """Return the stored offsets of the partitions of `topics`; ends the transaction."""
+    """Return the stored offsets of the partitions of `topics`; ends the transaction.
+
+    Args:
+        connection: the database.
+        group: the consumer group.
+        topics: the topics.
+    """
     rows = connection.execute(consumer_offsets.READ, [group, list(topics)]).fetchall()
     connection.rollback()
     return {(topic, number): StoredOffset(*row) for topic, number, *row in rows}
@@ -212,6 +244,12 @@ def fencing_reason(connection: DatabaseConnection, plan: Plan, owner: Owner) -> 
 
 
 def conflict_error(connection: DatabaseConnection, plan: Plan, owner: Owner) -> AlreadyCommitted | Fenced:
-    """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition."""
+    """Return the error of an offset conflict: `plan` is committed already, or another consumer owns a partition.
+
+    Args:
+        connection: the database, in no transaction.
+        plan: the plan whose transaction was rolled back.
+        owner: the owner of the leases.
+    """
     positions = committed_positions(connection, plan, owner)
     return AlreadyCommitted(positions) if positions else Fenced(fencing_reason(connection, plan, owner))

@@ -42,7 +42,13 @@ QUOTES: Final = Lookup[BookTicker](
 
 
 def look_up(connection: DatabaseConnection, how: Lookup[M], rows: Rows[M]) -> LookupResult[M]:
-    """Look up the unverified messages and possible duplicates of each symbol, and compare them."""
+    """Look up the unverified messages and possible duplicates of each symbol, and compare them.
+
+    Args:
+        connection: the database, in the batch's transaction.
+        how: the table's lookup.
+        rows: the messages of the batch for the table.
+    """
     found = LookupResult[M]()
     keys: list[Key] = list({**rows.unverified, **rows.possible_duplicates})
     if not keys:

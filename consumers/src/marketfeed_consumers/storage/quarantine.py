@@ -77,6 +77,11 @@ class RejectionCounter:
 def store(batch: Batch, error: BatchError, context: Context) -> tuple[Plan, Stored]:
     """Store `batch`, which failed with `error` or was behind a failed batch.
 
+    Args:
+        batch: the batch.
+        error: its error.
+        context: see `Context`.
+
     Raises:
         Abandoned, Fenced, QuarantineLimitExceeded, TimedOut: the batch is dropped, or split by the caller.
     """

@@ -94,7 +94,7 @@ class Writer:
     def submit_acquire(
         self, group: str, owner: str, assigned: Sequence[AssignedPartition]
     ) -> "Future[list[Lease]]":
-        """Acquire the leases of partitions."""
+        """Acquire the leases of the partitions `assigned`, as the consumer `owner` of `group`."""
 
         def attempt(connection: DatabaseConnection) -> list[Lease]:
             self._at("acquiring leases")

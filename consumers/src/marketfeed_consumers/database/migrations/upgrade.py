@@ -88,6 +88,11 @@ class _LockTimeout(Exception):
 def to_version(url: str, dialect: Dialect, version: str) -> None:
     """Run the steps up to `version` once, for tests that begin at an older release's schema.
 
+    Args:
+        url: the connection URL.
+        dialect: the database's dialect.
+        version: the last step.
+
     Raises:
         psycopg.Error: the database cannot be reached, or refuses a step.
     """

@@ -32,7 +32,13 @@ DELETE FROM quote_conflicts WHERE ({_KEY}) IN (
 
 
 def parameters(received: BookTicker, stored: BookTicker, now_us: int) -> list[object]:
-    """Return the parameters of `ADD`."""
+    """Return the parameters of `ADD`.
+
+    Args:
+        received: the conflicting message.
+        stored: the stored quote.
+        now_us: time of the detection.
+    """
     return [
         *(getattr(received, name) for name in book_tickers.COLUMNS),
         *(getattr(stored, name) for name in _STORED),

@@ -32,7 +32,13 @@ DELETE FROM trade_conflicts WHERE ({_KEY}) IN (
 
 
 def parameters(received: Trade, stored: Trade, now_us: int) -> list[object]:
-    """Return the parameters of `ADD`."""
+    """Return the parameters of `ADD`.
+
+    Args:
+        received: the conflicting message.
+        stored: the stored trade.
+        now_us: time of the detection.
+    """
     return [
         *(getattr(received, name) for name in trades.COLUMNS),
         *(getattr(stored, name) for name in _STORED),
