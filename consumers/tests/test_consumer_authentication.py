@@ -92,7 +92,7 @@ def test_authentication_error_is_empty_for_other_failures(
 
 
 def test_database_that_is_waited_for_is_logged_once(postgres: Postgres) -> None:
-    """It was a line an attempt, a second apart."""
+    """Regression: it logged each attempt, one per second."""
     with capture_logs() as lines, pytest.raises(StartupError):
         connections._wait_for_database(postgres.url("not_made_yet"), 1.5, lambda: False)
     assert [line["event"] for line in lines] == ["waiting for the database"]

@@ -57,7 +57,7 @@ def test_transaction_of_a_batch_is_atomic(session: Callable[..., Session], datab
 def test_dead_letters_keep_another_record_that_has_the_same_offset_after_a_truncation(
     session: Callable[..., Session], database: str
 ) -> None:
-    """The second one was not kept: the offset was the whole key."""
+    """Regression: the second record was dropped, as the key was the offset only."""
     for group, value in (("one", b"junk"), ("two", b"other junk"), ("three", b"junk"), ("four", b"")):
         mine = session(group=group)
         mine.write(value)
