@@ -3,7 +3,7 @@
 - They are what the audit says, summed over its hours, whatever was stored and whatever was proven absent.
 - One process of a group has them, the one that owns the first partition of the trades; another takes them over.
 - They are taken while writers write and never end one's transaction.
-- A database that does not answer the question is counted and asked again.
+- A query without a response is counted and retried.
 """
 
 import threading

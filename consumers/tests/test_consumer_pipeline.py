@@ -70,7 +70,7 @@ class Rig:
     topic: str
     reader: Rewound
     writer: Writer
-    storing: WritePipeline
+    pipeline: WritePipeline
     stop: Stop
     ownership: GroupMember
     tables: dict[str, str]
@@ -78,13 +78,13 @@ class Rig:
     def submit_batch(self, trade_id: int, offset: int, symbol: str = "BTCUSDT", partition: int = 0) -> None:
         one = record(trade(trade_id, symbol), offset, self.topic, partition)
         self.reader.batch = batch_of([one], self.tables)
-        self.storing.submit_batch()
+        self.pipeline.submit_batch()
 
     def store_one_with_a_changed_mark(self, database: str) -> None:
         """Make the next plans fail: the stored high-water mark has changed."""
         self.submit_batch(1, 0)
         self.finished()
-        self.storing.collect()
+        self.pipeline.collect()
         with psycopg.connect(database) as other:
             other.execute("UPDATE high_water_marks SET version = version + 1")
 
@@ -108,15 +108,15 @@ def rigged(url: str, broker: str, topic: str) -> Iterator[Rig]:
     reader.stop = stop
     reader.client.incremental_assign([TopicPartition(topic, number, 0) for number in range(2)])
     waiting = WriterWait(reader, writer, state, stop)
-    storing = WritePipeline(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
+    pipeline = WritePipeline(read, writer, state, reader, waiting, stop, lambda _plan, _stored: None)
     assigned = [AssignedPartition(topic, number, "", 0, 9) for number in range(2)]
     for leases in writer.submit_acquire(read.kafka_group, "me", assigned).result(20):
         state.partitions[topic, leases.partition] = PartitionState(leases.epoch, leases.next_offset)
-    storing.topic_ids[topic] = ""
-    storing.reset()
+    pipeline.topic_ids[topic] = ""
+    pipeline.reset()
     admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-    ownership = GroupMember(read, "me", writer, state, reader, storing, waiting, stop, admin)
-    yield Rig(topic, reader, writer, storing, stop, ownership, read.tables_by_topic())
+    ownership = GroupMember(read, "me", writer, state, reader, pipeline, waiting, stop, admin)
+    yield Rig(topic, reader, writer, pipeline, stop, ownership, read.tables_by_topic())
     writer.close()
     reader.client.close()
 
@@ -130,7 +130,7 @@ def test_pipeline_drops_the_batches_behind_a_dropped_batch(database: str, rig: R
         proxy.plan("COPY trades", Fault.REFUSED, "53100")
     rig.stop.at_seconds = time.monotonic()
 
-    rig.storing.collect()
+    rig.pipeline.collect()
 
     assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
     assert rows(database, OFFSETS) == [(1,), (0,)]
@@ -143,16 +143,16 @@ def test_unknown_commit_is_detected_by_the_halves_of_its_batch(database: str, ri
     rig.reader.batch = batch_of(records, rig.tables)
     proxy.plan("COMMIT", Fault.CUT_AFTER)
     proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "57014")
-    rig.storing.submit_batch()
+    rig.pipeline.submit_batch()
     rig.finished()
 
-    rig.storing.collect()
+    rig.pipeline.collect()
 
     assert proxy.pending == 0
     assert rig.reader.gone_back_to == {(rig.topic, 0): 2, (rig.topic, 1): 0}
     rig.submit_batch(3, 2)
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
     assert rows(database, OFFSETS) == [(3,), (0,)]
 
 
@@ -162,17 +162,17 @@ def test_unknown_commit_is_detected_after_it_was_given_up(database: str, rig: Ri
         proxy.plan("INSERT INTO consumer_offsets", Fault.REFUSED, "53100")
     rig.submit_batch(1, 0)
     until(lambda: proxy.pending < 100, "the second attempt")
-    rig.storing.drain(0.0)
+    rig.pipeline.drain(0.0)
     assert rig.reader.gone_back_to == {(rig.topic, 0): 0, (rig.topic, 1): 0}
 
     rig.submit_batch(1, 0)
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
 
     assert rig.reader.gone_back_to == {(rig.topic, 0): 1, (rig.topic, 1): 0}
     rig.submit_batch(2, 1)
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
     assert rows(database, OFFSETS) == [(2,), (0,)]
     assert rows(database, "SELECT trade_id FROM trades ORDER BY 1") == [(1,), (2,)]
 
@@ -184,7 +184,7 @@ def test_stop_does_not_wait_for_a_hanging_statement(database: str, rig: Rig) -> 
 
         rig.submit_batch(1, 0)
 
-        assert rig.storing.is_idle
+        assert rig.pipeline.is_idle
         other.rollback()
     assert rows(database, OFFSETS) == [(0,), (0,)]
 
@@ -196,7 +196,7 @@ def test_pipeline_does_not_store_again_what_was_stored_behind_a_failed_batch(dat
     rig.submit_batch(1, 0, "ETHUSDT", partition=1)  # a new symbol in another partition
 
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
 
     assert rows(database, OFFSETS) == [(2,), (1,)]
     assert rows(database, "SELECT symbol, trade_id FROM trades ORDER BY 1, 2") == [
@@ -222,7 +222,7 @@ def test_drain_commit_just_after_the_deadline_does_not_abandon_the_next_batch(
     rig.submit_batch(1, 0)
     assert committing.wait(20)
 
-    rig.storing.drain(0.0)
+    rig.pipeline.drain(0.0)
 
     assert rows(database, OFFSETS) == [(1,), (0,)]
     (leases,) = rig.writer.submit_acquire(
@@ -238,7 +238,7 @@ def test_paused_partitions_are_resumed_whatever_the_result_of_the_batch(
     """Regression: after a batch was planned again slowly, nothing was read, while the status was ready."""
     rig.submit_batch(1, 0)
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
     producer = Producer({"bootstrap.servers": broker})
     for trade_id in (1, 2):
         producer.produce(rig.topic, encode(trade(trade_id)), partition=0)
@@ -257,7 +257,7 @@ def test_paused_partitions_are_resumed_whatever_the_result_of_the_batch(
         rig.reader.when_paused = paused
         rig.submit_batch(2, 1)
         rig.finished()
-        rig.storing.collect()
+        rig.pipeline.collect()
         other.rollback()
     assert rig.reader.when_paused is None
     assert (rig.reader.gone_back_to is not None) == (outcome == "dropped")
@@ -279,11 +279,11 @@ def test_poison_name_outside_the_databases_encoding_is_a_dead_letter(
         messages = [trade(1), trade(1, "币安人生USDT"), trade(2), trade(3)]
         made = [record(message, offset, topic) for offset, message in enumerate(messages)]
         rig.reader.batch = batch_of(made[:1], rig.tables)
-        rig.storing.submit_batch()
+        rig.pipeline.submit_batch()
         rig.reader.batch = batch_of(made[1:], rig.tables)
-        rig.storing.submit_batch()
+        rig.pipeline.submit_batch()
         rig.finished()
-        rig.storing.collect()
+        rig.pipeline.collect()
     assert rows(url, OFFSETS) == [(4,), (0,)]
     assert rows(url, "SELECT symbol, trade_id FROM trades ORDER BY 2") == [("BTCUSDT", i) for i in (1, 2, 3)]
     assert rows(url, "SELECT kafka_offset FROM dead_letters WHERE reason LIKE '%LATIN1%22P05%'") == [(1,)]
@@ -292,9 +292,9 @@ def test_poison_name_outside_the_databases_encoding_is_a_dead_letter(
 def _feed(rig: Rig, trades: list[Trade], offset: int) -> None:
     records = [record(one, offset + number, rig.topic) for number, one in enumerate(trades)]
     rig.reader.batch = batch_of(records, rig.tables)
-    rig.storing.submit_batch()
+    rig.pipeline.submit_batch()
     rig.finished()
-    rig.storing.collect()
+    rig.pipeline.collect()
 
 
 def _refuse(database: str, condition: LiteralString) -> None:

@@ -68,7 +68,7 @@ class World:
     """The test's own state, to compare with the database.
 
     Attributes:
-        epochs: group -> the epochs of its claims that were answered.
+        epochs: group -> the epochs of its acquired leases.
         wrong: what must not have happened.
         limits: table -> the highest limit of a run of retention.
     """

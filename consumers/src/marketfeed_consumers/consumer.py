@@ -48,7 +48,7 @@ class Consumer:
         self._stop = Stop()
         self._reader = Reader(settings, state, world.make_client)
         waiting = WriterWait(self._reader, writer, state, self._stop)
-        self._storing = WritePipeline(settings, writer, state, self._reader, waiting, self._stop, observe)
+        self._pipeline = WritePipeline(settings, writer, state, self._reader, waiting, self._stop, observe)
         admin = world.make_admin({**client_config(settings), "log_level": 2})
         self._member = GroupMember(
             settings,
@@ -56,7 +56,7 @@ class Consumer:
             writer,
             state,
             self._reader,
-            self._storing,
+            self._pipeline,
             waiting,
             self._stop,
             admin,
@@ -67,8 +67,8 @@ class Consumer:
             admin,
             state,
             self._reader,
-            self._storing.topic_ids,
-            self._storing.submit_ends,
+            self._pipeline.topic_ids,
+            self._pipeline.submit_ends,
             world.monotonic,
         )
 
@@ -98,23 +98,23 @@ class Consumer:
 
     def _step(self) -> None:
         self._state.last_step = time.monotonic()
-        reader, storing = self._reader, self._storing
-        storing.collect()
+        reader, pipeline = self._reader, self._pipeline
+        pipeline.collect()
         self._writer.look()
         self._monitor.step()
-        fill = reader.fill(writer_idle=storing.is_idle)
+        fill = reader.fill(writer_idle=pipeline.is_idle)
         if not is_full(fill, reader.bounds):
             reader.read(fill)
-        elif not storing.has_room:
-            storing.wait_for_room()
+        elif not pipeline.has_room:
+            pipeline.wait_for_room()
         # Otherwise the batch is full and the writer has become free: the batch is due now.
-        if storing.has_room and is_due(reader.fill(writer_idle=storing.is_idle), reader.bounds):
-            storing.submit_batch()
-        storing.look()
-        reader.hint(storing.hints)
+        if pipeline.has_room and is_due(reader.fill(writer_idle=pipeline.is_idle), reader.bounds):
+            pipeline.submit_batch()
+        pipeline.look()
+        reader.hint(pipeline.hints)
 
     def _drain(self) -> None:
         if self._reader.batch.records:
-            self._storing.submit_batch()
-        self._storing.drain(max(0.0, self._stop.at_seconds - time.monotonic()))
-        self._reader.hint(self._storing.hints, now=True)
+            self._pipeline.submit_batch()
+        self._pipeline.drain(max(0.0, self._stop.at_seconds - time.monotonic()))
+        self._reader.hint(self._pipeline.hints, now=True)

@@ -49,7 +49,7 @@ class GroupMember:
         writer: Writer,
         state: State,
         reader: Reader,
-        storing: WritePipeline,
+        pipeline: WritePipeline,
         waiting: WriterWait,
         stop: Stop,
         admin: AdminClient,
@@ -60,7 +60,7 @@ class GroupMember:
         self._writer = writer
         self._state = state
         self._reader = reader
-        self._storing = storing
+        self._pipeline = pipeline
         self._waiting = waiting
         self._stop = stop
         self._admin = admin
@@ -99,7 +99,7 @@ class GroupMember:
         if not partitions:
             self._state.joined = True
             return
-        self._storing.drain(self._settings.drain_deadline_seconds)
+        self._pipeline.drain(self._settings.drain_deadline_seconds)
         try:
             leases = self._acquire_leases(partitions)
         except Abandoned:
@@ -117,7 +117,7 @@ class GroupMember:
             )
             log.info("partition assigned", topic=one.topic, partition=one.partition, offset=one.next_offset)
         self._reader.begin({(one.topic, one.partition): one.next_offset for one in leases})
-        self._storing.reset()
+        self._pipeline.reset()
         self._state.joined = True
 
     def _acquire_leases(self, partitions: Sequence[TopicPartition]) -> Sequence[Lease]:
@@ -126,7 +126,7 @@ class GroupMember:
         Raises:
             LogLost: a stored offset is not valid in the log, or was not before; the refusal is stored.
         """
-        ids = self._storing.topic_ids
+        ids = self._pipeline.topic_ids
         ids |= admin_requests.topic_ids(self._admin, sorted({one.topic for one in partitions}))
         assigned = admin_requests.describe_partitions(self._admin, partitions, ids)
         acquiring = self._writer.submit_acquire(self._settings.kafka_group, self._name, assigned)
@@ -160,21 +160,21 @@ class GroupMember:
         if epochs is None:
             epochs = {key: owned.epoch for key, owned in self._state.partitions.items()}
         ours = {key: reason for key, reason in reasons.items() if key in epochs}
-        owner = Owner(self._settings.kafka_group, epochs, self._storing.topic_ids)
+        owner = Owner(self._settings.kafka_group, epochs, self._pipeline.topic_ids)
         try:
             self._waiting.wait_in_callback(self._writer.submit_refusals(owner, ours), _REFUSAL_SECONDS)
         except Abandoned:
             log.warning(
-                "refusal not stored", reason=self._writer.pause_reason or "the database does not answer"
+                "refusal not stored", reason=self._writer.pause_reason or "the database does not respond"
             )
 
     def _release(self, partitions: list[TopicPartition], seconds: float) -> None:
-        self._storing.drain(seconds)
+        self._pipeline.drain(seconds)
         gone = {(one.topic, one.partition) for one in partitions}
         for partition in gone:
             self._state.partitions.pop(partition, None)
-            self._storing.hints.pop(partition, None)
+            self._pipeline.hints.pop(partition, None)
             log.info("partition revoked", topic=partition[0], partition=partition[1])
         self._reader.drop(gone)
         self._reader.client.incremental_unassign(partitions)
-        self._storing.reset()
+        self._pipeline.reset()

@@ -78,7 +78,7 @@ CONSUMER_MUTANTS: Final[tuple[Mutant, ...]] = (
         "a revocation does not wait for in-flight batches",
         "kafka/group_member.py",
         "    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:\n"
-        "        self._storing.drain(seconds)\n",
+        "        self._pipeline.drain(seconds)\n",
         "    def _release(self, partitions: list[TopicPartition], seconds: float) -> None:\n        pass\n",
     ),
     _mutant(
