@@ -1,8 +1,8 @@
 """The audit's figures as metrics.
 
-- They are what the audit says, summed over its hours, whatever was stored and whatever was proven absent.
-- One process of a group has them, the one that owns the first partition of the trades; another takes them over.
-- They are taken while writers write and never end one's transaction.
+- They are the sums of the audit's hours, whatever was stored and whatever is absent.
+- One process of a group exports them, the owner of the first partition of the trades' topic.
+- They are collected while writers write, and cause no serialization failure.
 - A query without a response is counted and retried.
 """
 
