@@ -7,19 +7,16 @@ from typing import Final
 
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
-from marketfeed_service.id_ranges import IdRange
 from marketfeed_workers import startup
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.recovery import RecoveredState
 from marketfeed_workers.stream.id_series import (
-    MS_US,
     LowQuotes,
     SeriesDecision,
     SuspectedReset,
-    decide_by_first_since,
-    decide_by_newest,
     series_start,
 )
+from marketfeed_workers.stream.id_series_requests import IdSeriesRequests
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.venues.errors import VenueError
@@ -28,13 +25,8 @@ from marketfeed_workers.venues.venue import VenueRest
 log = logs.get(__name__)
 
 CHECK_SECONDS: Final = 1.0
-REST_TIMEOUT_SECONDS: Final = 3.0
-"""Timeout of REST, after which the held trades may decide alone."""
 MAX_RESPONSES: Final = 5
 """Responses without a decision, a second apart (REST may lag behind the stream), after which the series continues."""
-MAX_REQUESTS: Final = 4
-PAGE: Final = 1000
-"""Number of ids searched for the start of a series if the venue does not find it by time."""
 
 
 class IdSeriesMonitor:
@@ -57,7 +49,7 @@ class IdSeriesMonitor:
             recover_state: returns what Kafka holds now; raises StartupError. None: no other worker begins a series.
         """
         self._pipeline = pipeline
-        self._rest = rest
+        self._requests = IdSeriesRequests(pipeline, rest, counters)
         self._counters = counters
         self._has_spare = has_spare
         self._is_read = is_read
@@ -68,7 +60,6 @@ class IdSeriesMonitor:
         self._decided: list[SymbolFlow] = []
         self._decided_event = asyncio.Event()
         self._woken = asyncio.Event()
-        self._places = asyncio.Semaphore(MAX_REQUESTS)
         pipeline.on_suspected_reset = self._woken.set
         pipeline.on_series_begun = rest.ids_restarted
         if recover_state is not None:
@@ -103,15 +94,7 @@ class IdSeriesMonitor:
 
     async def _resolve_quotes(self, flow: SymbolFlow, low: LowQuotes) -> None:
         """Decide by the venue's newest update id, or by the quotes alone if REST does not respond."""
-        newest_id = None
-        try:
-            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
-                newest_id = await self._rest.newest_update_id(flow.symbol)
-        except VenueError as error:
-            self._counters.failures[error.reason] += 1
-        except TimeoutError:
-            self._counters.failures["rest_timeout"] += 1
-        decision, known = low.decide(newest_id), None
+        decision, known = low.decide(await self._requests.newest_update_id(flow.symbol)), None
         if decision is SeriesDecision.UNDECIDED:
             return  # retried in a second
         if decision is SeriesDecision.RESTARTED and self._recover_state is not None:
@@ -136,7 +119,7 @@ class IdSeriesMonitor:
         decision = await self._decision_by_rest(flow, suspected_reset)
         first_id = None
         if decision is SeriesDecision.RESTARTED:
-            first_id = await self._first_id(flow, suspected_reset.after_time_us)
+            first_id = await self._requests.first_id(flow, suspected_reset.after_time_us)
             if first_id is None and suspected_reset.responses < MAX_RESPONSES:
                 return  # REST lags, or is unavailable for a moment
             if first_id is None:
@@ -155,8 +138,8 @@ class IdSeriesMonitor:
         """Return the decision by REST, or by the held trades if REST decides nothing."""
         decision = SeriesDecision.UNDECIDED
         try:
-            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
-                decision = await self._decide(
+            async with self._requests.place():
+                decision = await self._requests.decide(
                     flow,
                     suspected_reset.after_time_us,
                     suspected_reset.expected,
@@ -174,50 +157,6 @@ class IdSeriesMonitor:
         if decision is SeriesDecision.UNDECIDED and suspected_reset.responses >= MAX_RESPONSES:
             decision = SeriesDecision.CONTINUES
         return decision
-
-    async def _decide(
-        self, flow: SymbolFlow, after_time_us: int, expected: int, *, only_known_row: bool = False
-    ) -> SeriesDecision:
-        """Decide by the venue's newest trade, and if that is above ours, by the venue's row of our newest trade."""
-        newest = None if only_known_row else await self._rest.newest_trade(flow.symbol)
-        lacks = newest is not None and flow.sequence.lacks(newest.trade_id)
-        decision = decide_by_newest(newest, after_time_us, expected, lacks)
-        is_beyond = only_known_row or (newest is not None and newest.trade_id >= expected)
-        if decision is not SeriesDecision.UNDECIDED or not is_beyond:
-            return decision
-        known_id = min(expected - 1, flow.sequence.newest_received)
-        exact = flow.checkpoint_is_exact or flow.last_trade_time_us is not None or only_known_row
-        if known_id < 0 or not exact:
-            return SeriesDecision.UNDECIDED
-        fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
-        row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
-        if row is not None or flow.has_late_rows:
-            return self._pipeline.decide_by_row(flow, row, after_time_us, known_id)
-        # Without a key only aggregates and their ids are available of older trades.
-        first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
-        return decide_by_first_since(first_id, known_id)
-
-    async def _first_id(self, flow: SymbolFlow, after_time_us: int) -> int | None:
-        """Return the first id of the new series, if REST has it."""
-        try:
-            async with self._places, asyncio.timeout(REST_TIMEOUT_SECONDS):
-                first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
-                return first_id if first_id is not None else await self._lowest(flow, after_time_us)
-        except VenueError as error:
-            self._counters.failures[error.reason] += 1
-        except TimeoutError:
-            self._counters.failures["rest_timeout"] += 1
-        return None
-
-    async def _lowest(self, flow: SymbolFlow, after_time_us: int) -> int | None:
-        """Return the lowest id of the new series within a page before the held trades, if REST has one."""
-        held = flow.suspected_reset.trades if flow.suspected_reset is not None else []
-        last = min((trade.trade_id for trade in held), default=0) - 1
-        if last < 0:
-            return None
-        fetched = await self._rest.trades(flow.symbol, IdRange(max(0, last - PAGE + 1), last), after_time_us)
-        newer = [trade.trade_id for trade in fetched.trades if trade.trade_time_us > after_time_us]
-        return min(newer, default=None)
 
     async def _check_resumed(self) -> None:
         """Check resumed symbols once, and symbols after outages."""
@@ -248,7 +187,7 @@ class IdSeriesMonitor:
             if not (self._is_read(flow.symbol) and self._has_spare()):
                 continue
             try:
-                decision = await self._decide(flow, after_us, newest + 1, only_known_row=True)
+                decision = await self._requests.decide(flow, after_us, newest + 1, only_known_row=True)
                 is_ours = self._pipeline.flows.get(flow.symbol) is flow and flow.suspected_reset is None
                 if not is_ours or flow.sequence.newest != newest:
                     continue  # a trade received in the meantime is held, or continues the series
@@ -273,7 +212,7 @@ class IdSeriesMonitor:
         ):
             return  # decided by the stream
         try:
-            decision = await self._decide(flow, after_us, expected)
+            decision = await self._requests.decide(flow, after_us, expected)
         except VenueError as error:
             self._counters.failures[error.reason] += 1
             return  # the first trades of the stream decide
@@ -284,7 +223,7 @@ class IdSeriesMonitor:
     async def _begin_without_trades(self, flow: SymbolFlow, after_us: int) -> bool:
         """Begin a new series before its first trade on the stream; return whether REST has its start."""
         newest = flow.sequence.newest
-        first_id = await self._first_id(flow, after_us)
+        first_id = await self._requests.first_id(flow, after_us)
         if first_id is not None:
             await self._begin(
                 flow, first_id, lambda: flow.suspected_reset is None and flow.sequence.newest == newest
@@ -344,8 +283,3 @@ class IdSeriesMonitor:
 
 def _is_held(flow: SymbolFlow) -> bool:
     return flow.suspected_reset is not None
-
-
-def _after(time_us: int) -> int:
-    """Return the next millisecond: the resolution of REST."""
-    return (time_us // MS_US + 1) * MS_US
