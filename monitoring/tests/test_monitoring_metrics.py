@@ -1,27 +1,20 @@
 """Every metric and label in a panel or rule is declared by a service.
 
-The test reads the services' metric objects, so a renamed metric fails here.
+The test reads the services' tables of metrics, so a renamed metric fails here.
 """
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import HistogramMetricFamily
 
-from marketfeed_consumers.admin.auditor import AuditFigures, Auditor
-from marketfeed_consumers.metrics import Metrics as ConsumerMetrics
-from marketfeed_consumers.state import State
-from marketfeed_consumers.storage.writer import Writer
+from marketfeed_consumers.metric_table import METRICS as CONSUMER_METRICS
 from marketfeed_monitoring.alerts import ALERTS
 from marketfeed_monitoring.boards import BOARDS
 from marketfeed_monitoring.promql import TARGET_LABELS, base_names, grouping_labels, selectors, with_variables
 from marketfeed_operator.engine.metrics import Metrics as OperatorMetrics
-from marketfeed_service import settings as service_settings
-from marketfeed_workers import worker as workers
-from marketfeed_workers.settings import WorkerSettings
-from marketfeed_workers.world import World
+from marketfeed_service.metrics import Declaration
+from marketfeed_workers.metric_table import METRICS as WORKER_METRICS
 
 Declared = Mapping[str, frozenset[str]]
 """Family -> its labels."""
@@ -48,26 +41,15 @@ QUERIES = [
 def families(registry: CollectorRegistry) -> Iterator[tuple[str, frozenset[str]]]:
     for family in registry.collect():
         labels = set(getattr(family, "_labelnames", ())).union(*(sample.labels for sample in family.samples))
-        if family.type == "histogram" or isinstance(family, HistogramMetricFamily):
+        if family.type == "histogram":
             labels.add("le")
         yield family.name, frozenset(labels)
 
 
-async def worker_families() -> Declared:
-    settings = service_settings.read(
-        WorkerSettings, {"BINANCE_SYMBOLS": "BTCUSDT", "KAFKA_BROKER": "127.0.0.1:1", "LOG_LEVEL": "ERROR"}
-    )
-    world = World()
-    async with world.http_session() as session:
-        made = workers._make(settings, session, world, 1_000_000)
-        return dict(families(made._registry))
-
-
-def consumer_families() -> Declared:
-    registry, auditor = CollectorRegistry(), Auditor("", 0, lambda: False)
-    auditor.taken = AuditFigures()
-    ConsumerMetrics(registry, State(), Writer(""), auditor, lambda: 0)
-    return dict(families(registry))
+def in_table(table: Iterable[Declaration]) -> Declared:
+    return {
+        each.name: frozenset(each.labels) | ({"le"} if each.type == "histogram" else set()) for each in table
+    }
 
 
 def operator_families() -> Declared:
@@ -79,8 +61,7 @@ def operator_families() -> Declared:
 
 @pytest.fixture(scope="module")
 def declared() -> Declared:
-    workers_own = asyncio.run(worker_families())
-    return {**workers_own, **consumer_families(), **operator_families(), **EXPORTERS}
+    return {**in_table(WORKER_METRICS), **in_table(CONSUMER_METRICS), **operator_families(), **EXPORTERS}
 
 
 def test_metrics_of_every_service_are_found(declared: Declared) -> None:

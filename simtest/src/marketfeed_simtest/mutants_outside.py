@@ -72,14 +72,14 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "C8: the metric of readiness is always 1",
         "metrics.py",
-        "ready.add_metric(worker, int(status.ready))",
-        "ready.add_metric(worker, 1)",
+        '"marketfeed_worker_ready", (), int(status.ready)',
+        '"marketfeed_worker_ready", (), 1',
     ),
     Mutant(
         "C8: gaps are not counted by their outcome",
         "metrics.py",
-        "self._counters.gap_outcomes[outcome])",
-        "0)",
+        "self._counters.gap_outcomes[outcome]",
+        "0",
     ),
     Mutant(
         "C8: /readyz always returns 200",

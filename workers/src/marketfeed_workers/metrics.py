@@ -1,17 +1,20 @@
-"""Declaration of the worker's metrics: name, unit, labels, help.
+"""Values of the worker's metrics, which `metric_table` declares.
 
-The values are plain integers (see `counters`); the collector reads them at each scrape.
+They are plain integers (see `counters`); the collector reads them at each scrape.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from marketfeed_service.metrics import Value, families
 from marketfeed_wire.status import WorkerStatus
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.publisher import Publisher
+from marketfeed_workers.metric_table import METRICS
 from marketfeed_workers.rate_limit import AttemptBudget, WeightBudget
 from marketfeed_workers.status import WorkerHealth
 
@@ -47,309 +50,88 @@ class WorkerMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
         status = self._health.worker_status()
-        worker = [status.venue, status.shard]
-        yield from self._fetching(worker)
-        yield from self._publishing(worker, status)
-        yield from self._continuity(worker, status)
-        yield from self._connections(worker, status)
-        yield from self._venue(worker)
+        worker = (status.venue, status.shard)
+        values = chain(
+            self._fetching(),
+            self._publishing(status),
+            self._gaps(),
+            self._symbols(status),
+            self._connections(status),
+            self._venue(),
+        )
+        return families(METRICS, ((name, (*worker, *labels), value) for name, labels, value in values))
 
-    def _fetching(self, worker: list[str]) -> Iterator[Metric]:
-        fetched = CounterMetricFamily(
-            "vendor_fetch_success", "Messages read from the venue.", labels=["venue", "shard", "stream"]
-        )
-        for stream in (self._counters.trades, self._counters.quotes):
-            fetched.add_metric([*worker, stream.stream], stream.received)
-        yield fetched
-        failed = CounterMetricFamily(
-            "vendor_fetch_failure",
-            "Failures of fetching from the venue: closed or rejected connections, failed requests, skipped frames.",
-            labels=["venue", "shard", "stream", "reason"],
-        )
-        failures = {**dict.fromkeys(INITIAL_REASONS, 0), **self._counters.failures}
-        for reason, count in sorted(failures.items()):
-            failed.add_metric([*worker, "all", reason], count)
-        yield failed
-        rejected = CounterMetricFamily(
-            "marketfeed_messages_rejected",
-            "Messages rejected as impossible, for example by their time, and stored unchanged.",
-            labels=["venue", "shard", "reason"],
-        )
-        for reason, count in sorted({"impossible_time": 0, **self._counters.rejections}.items()):
-            rejected.add_metric([*worker, reason], count)
-        yield rejected
-        quotes = self._counters.quotes
-        yield _counter(
-            "marketfeed_quotes_outdated",
-            "Quotes skipped because a newer or equal update id was received before.",
-            worker,
-            quotes.outdated,
-        )
-        yield _counter(
-            "marketfeed_quotes_conflated",
-            "Quotes skipped under back-pressure in favour of a newer one of the same symbol.",
-            worker,
-            quotes.conflated,
-        )
-        yield _counter(
-            "marketfeed_messages_unexpected",
-            "Messages of symbols or streams that are not subscribed.",
-            worker,
-            self._counters.unexpected,
-        )
-        delay = HistogramMetricFamily(
-            "marketfeed_venue_to_socket_seconds",
-            "Latency from the venue's event time to the socket read, in seconds, corrected by the clock offset.",
-            labels=["venue", "shard", "stream"],
-        )
-        trades = self._counters.trades
-        delay.add_metric([*worker, trades.stream], *trades.venue_to_socket.in_seconds())
-        yield delay
+    def _fetching(self) -> Iterator[Value]:
+        counters = self._counters
+        for stream in (counters.trades, counters.quotes):
+            yield "vendor_fetch_success", (stream.stream,), stream.received
+        for reason, count in sorted({**dict.fromkeys(INITIAL_REASONS, 0), **counters.failures}.items()):
+            yield "vendor_fetch_failure", ("all", reason), count
+        for reason, count in sorted({"impossible_time": 0, **counters.rejections}.items()):
+            yield "marketfeed_messages_rejected", (reason,), count
+        yield "marketfeed_quotes_outdated", (), counters.quotes.outdated
+        yield "marketfeed_quotes_conflated", (), counters.quotes.conflated
+        yield "marketfeed_messages_unexpected", (), counters.unexpected
+        trades = counters.trades
+        yield "marketfeed_venue_to_socket_seconds", (trades.stream,), trades.venue_to_socket
 
-    def _publishing(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
-        labels = ["venue", "shard", "topic"]
-        published = CounterMetricFamily(
-            "kafka_publish_success", "Messages acknowledged by Kafka.", labels=labels
-        )
-        refused = CounterMetricFamily(
-            "kafka_publish_failure", "Messages permanently rejected by Kafka.", labels=labels
-        )
-        latency = HistogramMetricFamily(
-            "marketfeed_socket_to_ack_seconds",
-            "Latency from the socket read to Kafka's acknowledgement, in seconds.",
-            labels=labels,
-        )
+    def _publishing(self, status: WorkerStatus) -> Iterator[Value]:
         for stream in self._counters.topics:
-            published.add_metric([*worker, stream.topic], stream.acknowledged)
-            refused.add_metric([*worker, stream.topic], stream.failed)
-            latency.add_metric([*worker, stream.topic], *stream.socket_to_ack.in_seconds())
-        yield published
-        yield refused
-        yield latency
-        pending = GaugeMetricFamily(
-            "marketfeed_publish_pending_messages",
-            "Messages in flight to Kafka: handed to the client and not acknowledged.",
-            labels=["venue", "shard"],
-        )
-        pending.add_metric(worker, status.pending)
-        yield pending
-        yield _gauge(
-            "marketfeed_publish_oldest_unacknowledged_seconds",
-            "Age of the oldest unacknowledged message, in seconds; 0 if there is none.",
-            worker,
-            status.oldest_unacknowledged_seconds,
-        )
-        errors = CounterMetricFamily(
-            "marketfeed_kafka_client_errors",
-            "Errors of the Kafka client's connections by librdkafka's name; the client retries.",
-            labels=["venue", "shard", "error"],
-        )
+            yield "kafka_publish_success", (stream.topic,), stream.acknowledged
+            yield "kafka_publish_failure", (stream.topic,), stream.failed
+            yield "marketfeed_socket_to_ack_seconds", (stream.topic,), stream.socket_to_ack
+        yield "marketfeed_publish_pending_messages", (), status.pending
+        yield "marketfeed_publish_oldest_unacknowledged_seconds", (), status.oldest_unacknowledged_seconds
         for name, count in sorted({**dict.fromkeys(INITIAL_ERRORS, 0), **self._publisher.errors}.items()):
-            errors.add_metric([*worker, name], count)
-        yield errors
-        yield _counter(
-            "marketfeed_reads_paused",
-            "Pauses of reading sockets because the queue to Kafka was full.",
-            worker,
-            self._counters.paused_reads,
-        )
+            yield "marketfeed_kafka_client_errors", (name,), count
+        yield "marketfeed_reads_paused", (), self._counters.paused_reads
 
-    def _continuity(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
-        yield _counter(
-            "marketfeed_trade_gaps_detected",
-            "Gaps detected in trade ids.",
-            worker,
-            self._counters.gaps_opened,
-        )
-        outcomes = CounterMetricFamily(
-            "marketfeed_trade_gaps",
-            "Gaps in trade ids by outcome: backfilled, absent at the venue, unresolved, reordered.",
-            labels=["venue", "shard", "outcome"],
-        )
+    def _gaps(self) -> Iterator[Value]:
+        yield "marketfeed_trade_gaps_detected", (), self._counters.gaps_opened
         for outcome in ("backfilled", "absent", "unresolved", "reordered"):
-            outcomes.add_metric([*worker, outcome], self._counters.gap_outcomes[outcome])
-        yield outcomes
-        yield _counter(
-            "marketfeed_trades_backfilled", "Trades fetched over REST.", worker, self._counters.backfilled
-        )
-        labels = ["venue", "shard", "symbol"]
-        taken = CounterMetricFamily(
-            "marketfeed_symbol_messages",
-            "Messages read from the venue by symbol.",
-            labels=[*labels, "stream"],
-        )
-        missing = GaugeMetricFamily(
-            "marketfeed_trade_ids_missing", "Trade ids in gaps that are not backfilled.", labels=labels
-        )
-        repeated = CounterMetricFamily(
-            "marketfeed_trades_duplicate",
-            "Duplicate trades skipped.",
-            labels=labels,
-        )
-        unproven = CounterMetricFamily(
-            "marketfeed_trades_unproven",
-            "Published trades with a known id: with other content, or without a copy left to compare.",
-            labels=[*labels, "kind"],
-        )
-        held = GaugeMetricFamily(
-            "marketfeed_trades_held",
-            "Trades held until an id reset is confirmed or excluded.",
-            labels=labels,
-        )
-        series = GaugeMetricFamily(
-            "marketfeed_id_series",
-            "Id series of a stream: number of id resets by the venue.",
-            labels=[*labels, "stream"],
-        )
-        begun = CounterMetricFamily(
-            "marketfeed_id_series_begun",
-            "Id series begun by this worker after an id reset of the stream.",
-            labels=[*labels, "stream"],
-        )
-        newest = GaugeMetricFamily(
-            "marketfeed_last_trade_time_seconds",
-            "Time of the newest trade by the venue's clock, in seconds since the epoch.",
-            labels=labels,
-        )
-        delivering = GaugeMetricFamily(
-            "marketfeed_stream_ready",
-            "1 while a stream delivers or the venue has nothing newer, else 0.",
-            labels=[*labels, "stream"],
-        )
-        silent = GaugeMetricFamily(
-            "marketfeed_stream_silent_seconds",
-            "Time since the newest message or the subscription of a stream, in seconds.",
-            labels=[*labels, "stream"],
-        )
+            yield "marketfeed_trade_gaps", (outcome,), self._counters.gap_outcomes[outcome]
+        yield "marketfeed_trades_backfilled", (), self._counters.backfilled
+
+    def _symbols(self, status: WorkerStatus) -> Iterator[Value]:
         names = {"trades": self._counters.trades.stream, "quotes": self._counters.quotes.stream}
         for symbol, each in status.symbols.items():
             for kind, stream in each.streams.items():
-                stream_labels = [*worker, symbol, names[kind]]
-                delivering.add_metric(stream_labels, int(stream.state in ("live", "idle")))
-                silent.add_metric(stream_labels, stream.silent_seconds)
-            taken.add_metric([*worker, symbol, self._counters.trades.stream], each.trades)
-            taken.add_metric([*worker, symbol, self._counters.quotes.stream], each.quotes)
-            missing.add_metric([*worker, symbol], each.missing)
-            repeated.add_metric([*worker, symbol], each.duplicates)
-            unproven.add_metric([*worker, symbol, "conflict"], each.conflicts)
-            unproven.add_metric([*worker, symbol, "unknown"], each.unproven)
-            held.add_metric([*worker, symbol], each.held)
+                is_ready = stream.state in ("live", "idle")
+                yield "marketfeed_stream_ready", (symbol, names[kind]), int(is_ready)
+                yield "marketfeed_stream_silent_seconds", (symbol, names[kind]), stream.silent_seconds
+            yield "marketfeed_symbol_messages", (symbol, names["trades"]), each.trades
+            yield "marketfeed_symbol_messages", (symbol, names["quotes"]), each.quotes
+            yield "marketfeed_trade_ids_missing", (symbol,), each.missing
+            yield "marketfeed_trades_duplicate", (symbol,), each.duplicates
+            yield "marketfeed_trades_unproven", (symbol, "conflict"), each.conflicts
+            yield "marketfeed_trades_unproven", (symbol, "unknown"), each.unproven
+            yield "marketfeed_trades_held", (symbol,), each.held
             for name, number in ((names["trades"], each.id_series), (names["quotes"], each.quote_series)):
-                series.add_metric([*worker, symbol, name], number)
-                begun.add_metric([*worker, symbol, name], self._counters.series_begun[name, symbol])
+                yield "marketfeed_id_series", (symbol, name), number
+                begun = self._counters.series_begun[name, symbol]
+                yield "marketfeed_id_series_begun", (symbol, name), begun
             if each.last_trade_time_us is not None:
-                newest.add_metric([*worker, symbol], each.last_trade_time_us / 1e6)
-        yield taken
-        yield delivering
-        yield silent
-        yield missing
-        yield repeated
-        yield unproven
-        yield held
-        yield series
-        yield begun
-        yield newest
+                yield "marketfeed_last_trade_time_seconds", (symbol,), each.last_trade_time_us / 1e6
 
-    def _connections(self, worker: list[str], status: WorkerStatus) -> Iterator[Metric]:
-        ready = GaugeMetricFamily(
-            "marketfeed_worker_ready", "1 if the worker is ready.", labels=["venue", "shard"]
-        )
-        ready.add_metric(worker, int(status.ready))
-        yield ready
-        streaming = GaugeMetricFamily(
-            "marketfeed_connection_streaming",
-            "1 while a WebSocket connection is open.",
-            labels=["venue", "shard", "connection"],
-        )
-        reconnects = CounterMetricFamily(
-            "marketfeed_connection_reconnects",
-            "Attempts to reopen a WebSocket connection.",
-            labels=["venue", "shard", "connection"],
-        )
-        shut_out = GaugeMetricFamily(
-            "marketfeed_connection_refused",
-            "1 for a connection that the venue rejects (451, 403); it is retried every few minutes.",
-            labels=["venue", "shard", "connection"],
-        )
-        for connection in status.connections:
-            streaming.add_metric([*worker, str(connection.id)], int(connection.state == "streaming"))
-            shut_out.add_metric([*worker, str(connection.id)], int(connection.state == "refused"))
-            reconnects.add_metric([*worker, str(connection.id)], connection.reconnects)
-        yield streaming
-        yield shut_out
-        yield reconnects
-        refused = GaugeMetricFamily(
-            "marketfeed_symbol_refused",
-            "1 for an assigned symbol that is not subscribed or does not trade.",
-            labels=["venue", "shard", "symbol", "reason"],
-        )
+    def _connections(self, status: WorkerStatus) -> Iterator[Value]:
+        yield "marketfeed_worker_ready", (), int(status.ready)
+        for each in status.connections:
+            connection = (str(each.id),)
+            yield "marketfeed_connection_streaming", connection, int(each.state == "streaming")
+            yield "marketfeed_connection_refused", connection, int(each.state == "refused")
+            yield "marketfeed_connection_reconnects", connection, each.reconnects
         for symbol, reason in status.refused_symbols.items():
-            refused.add_metric([*worker, symbol, reason], 1)
-        yield refused
+            yield "marketfeed_symbol_refused", (symbol, reason), 1
 
-    def _venue(self, worker: list[str]) -> Iterator[Metric]:
+    def _venue(self) -> Iterator[Value]:
         counters = self._counters
-        rotations = CounterMetricFamily(
-            "marketfeed_connection_rotations",
-            "Connection rotations by reason.",
-            labels=["venue", "shard", "reason"],
-        )
         for reason, count in sorted(counters.rotations.items()):
-            rotations.add_metric([*worker, reason], count)
-        yield rotations
-        frames = CounterMetricFamily(
-            "marketfeed_control_frames_sent",
-            "Frames sent to the venue, by kind: command, ping, pong. The venue limits them per connection.",
-            labels=["venue", "shard", "kind"],
-        )
+            yield "marketfeed_connection_rotations", (reason,), count
         for kind in ("command", "ping", "pong"):
-            frames.add_metric([*worker, kind], counters.control_frames[kind])
-        yield frames
-        yield _gauge(
-            "marketfeed_clock_offset_seconds",
-            "Offset of the venue's clock from the host's, in seconds.",
-            worker,
-            counters.clock_offset_us / 1e6,
-        )
-        yield _gauge(
-            "marketfeed_request_weight_used",
-            "Request weight used by this address in the current minute, as reported by the venue.",
-            worker,
-            self._weight.used_now,
-        )
-        yield _gauge(
-            "marketfeed_request_weight_limit",
-            "The venue's limit on request weight per minute and address; 0 until it is known.",
-            worker,
-            self._weight.limit or 0,
-        )
-        yield _gauge(
-            "marketfeed_venue_blocked_seconds",
-            "Remaining time of a rate limit or ban (429, 418), in seconds.",
-            worker,
-            self._weight.blocked_seconds,
-        )
-        yield _gauge(
-            "marketfeed_connection_attempts_used",
-            "Connection attempts in the venue's window.",
-            worker,
-            self._attempts.used,
-        )
-        yield _gauge(
-            "marketfeed_connection_attempts_limit",
-            "Limit on this worker's connection attempts in the venue's window.",
-            worker,
-            self._attempts.limit,
-        )
-
-
-def _counter(name: str, text: str, worker: list[str], value: float) -> Metric:
-    family = CounterMetricFamily(name, text, labels=["venue", "shard"])
-    family.add_metric(worker, value)
-    return family
-
-
-def _gauge(name: str, text: str, worker: list[str], value: float) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["venue", "shard"])
-    family.add_metric(worker, value)
-    return family
+            yield "marketfeed_control_frames_sent", (kind,), counters.control_frames[kind]
+        yield "marketfeed_clock_offset_seconds", (), counters.clock_offset_us / 1e6
+        yield "marketfeed_request_weight_used", (), self._weight.used_now
+        yield "marketfeed_request_weight_limit", (), self._weight.limit or 0
+        yield "marketfeed_venue_blocked_seconds", (), self._weight.blocked_seconds
+        yield "marketfeed_connection_attempts_used", (), self._attempts.used
+        yield "marketfeed_connection_attempts_limit", (), self._attempts.limit
