@@ -52,7 +52,7 @@ def outcome(result: Any) -> tuple[int, int, int, int]:
     )
 
 
-def retry_conflicts(**fields: Any) -> Trade:
+def one_with(**fields: Any) -> Trade:
     held = {name: getattr(ONE, name) for name in Trade.__struct_fields__}
     return Trade(**{**held, **fields})
 
@@ -62,8 +62,8 @@ def retry_conflicts(**fields: Any) -> Trade:
 def test_identity_copy_with_the_same_content_is_a_duplicate(session: Callable[..., Session], fields) -> None:
     mine = session()
     mine.write(ONE)
-    assert outcome(mine.write(retry_conflicts(**fields))) == (0, 1, 0, 0)
-    assert outcome(mine.write(trade(9), retry_conflicts(**fields), trade(9))) == (1, 2, 0, 0)
+    assert outcome(mine.write(one_with(**fields))) == (0, 1, 0, 0)
+    assert outcome(mine.write(trade(9), one_with(**fields), trade(9))) == (1, 2, 0, 0)
 
 
 @pytest.mark.integration
@@ -73,13 +73,13 @@ def test_identity_copy_with_other_content_is_a_conflict(
 ) -> None:
     """In one batch, in the next, and after a restart; the stored row does not change."""
     mine = session()
-    assert outcome(mine.write(ONE, retry_conflicts(**fields))) == (1, 0, 1, 0)
-    assert outcome(mine.write(retry_conflicts(**fields))) == (0, 0, 1, 0)
+    assert outcome(mine.write(ONE, one_with(**fields))) == (1, 0, 1, 0)
+    assert outcome(mine.write(one_with(**fields))) == (0, 0, 1, 0)
     mine.acquire_leases()  # with empty stored ranges
-    assert outcome(mine.write(retry_conflicts(**fields), trade(9), retry_conflicts(**fields))) == (1, 0, 2, 0)
+    assert outcome(mine.write(one_with(**fields), trade(9), one_with(**fields))) == (1, 0, 2, 0)
     kept = "SELECT price, qty, buyer_is_maker, trade_time_us, messages FROM trade_conflicts"
     ((price, qty, side, time_us, messages),) = rows(database, kept)
-    received = retry_conflicts(**fields)
+    received = one_with(**fields)
     assert (float(price), float(qty)) == (float(received.price), float(received.qty))
     assert (side, time_us, messages) == (received.buyer_is_maker, received.trade_time_us, 4)
     stored = "SELECT stored_trade_time_us, stored_buyer_is_maker FROM trade_conflicts"
@@ -174,7 +174,7 @@ def test_identity_conflicts_are_logged_once_per_episode() -> None:
     conflicts = ConflictLog(lambda: now[0])
     with capture_logs() as logged:
         for _ in range(50):
-            conflicts.note([Conflict(retry_conflicts(price="1"), ONE)])
+            conflicts.note([Conflict(one_with(price="1"), ONE)])
             conflicts.look()
         now[0] = QUIET_SECONDS
         conflicts.look()

@@ -43,8 +43,8 @@ def test_killed_at_every_failpoint_stores_each_message_exactly_once(start, publi
     sent = [trade(i, symbol) for i in range(800) if i % 97 for symbol in SYMBOLS]
     quotes = [quote(i * 3 + 1, symbol) for i in range(500) for symbol in SYMBOLS[:2]]
     late = [trade(i, "BTCUSDT", origin="backfill") for i in range(97, 400, 97)]
-    retry_conflicts = rng.sample(sent, 300)
-    publish(topic, *sent, b"junk", *retry_conflicts, *late)
+    redelivered = rng.sample(sent, 300)
+    publish(topic, *sent, b"junk", *redelivered, *late)
     publish(f"{topic}-book", *quotes, *rng.sample(quotes, 100))
     points = [(point, rng.randint(1, 4)) for point in transaction.FAILPOINTS]
     points += [(point, 1) for point in writer.LEASE_FAILPOINTS]
@@ -57,7 +57,7 @@ def test_killed_at_every_failpoint_stores_each_message_exactly_once(start, publi
         )  # fmt: skip
         assert killed.process.wait(120) == -signal.SIGKILL, killed.log.read_text()
     consumer = start(KAFKA_SESSION_TIMEOUT_MS=SESSION_MS, KAFKA_GROUP_INSTANCE_ID="pod-0")
-    everywhere = len(sent) + len(retry_conflicts) + len(late) + 1 + len(quotes) + 100
+    everywhere = len(sent) + len(redelivered) + len(late) + 1 + len(quotes) + 100
     until(lambda: rows(database, NEXT_OFFSETS) == [(everywhere,)], "the end of the topics", 120)
     assert consumer.stop() == 0, consumer.log.read_text()
     expected = sorted([*sent, *late], key=lambda one: (one.symbol, one.trade_id))
