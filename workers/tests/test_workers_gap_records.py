@@ -55,10 +55,10 @@ def test_gap_record_waits_for_the_acknowledgement_of_its_trades(rig: Rig, absent
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
     if absent_last:
-        rig.pipeline.backfill(rig.flow, fetched(10, 18))
-        rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(19, 19)))
+        rig.pipeline.fetched.publish(rig.flow, fetched(10, 18))
+        rig.pipeline.fetched.publish(rig.flow, fetched(1, 0, IdRange(19, 19)))
     else:
-        rig.pipeline.backfill(rig.flow, fetched(10, 19))
+        rig.pipeline.fetched.publish(rig.flow, fetched(10, 19))
     rig.let(rig.gaps)
     # After a kill now the next worker backfills the gap.
     assert rig.gap_records() == {}
@@ -75,7 +75,7 @@ def test_gap_record_of_trades_that_kafka_rejects_is_left_to_the_next_worker(
     """The acknowledgement never arrives: the worker exits."""
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.refuse_produce(MESSAGE_TOO_LARGE)
-    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.pipeline.fetched.publish(rig.flow, fetched(10, 19))
     rig.wait(lambda: bool(rig.publisher.fatal_error), "the refusal")
     rig.publisher.replace_producer(20)
     assert (len(rig.flow.unacknowledged), rig.gap_records()) == (1, {}), (
@@ -85,7 +85,7 @@ def test_gap_record_of_trades_that_kafka_rejects_is_left_to_the_next_worker(
     rig.pipeline = Pipeline(VENUES["binance_us"], rig.publisher, rig.counters, rig.clock)
     rig.flow = rig.pipeline.add_symbol(SYMBOL)
     rig.flow.resume(50, [unresolved(10, 19)])
-    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.pipeline.fetched.publish(rig.flow, fetched(10, 19))
     rig.settle()
     assert (len(rig.flow.unacknowledged), rig.gap_records()[10].state) == (0, "backfilled")
 
@@ -93,10 +93,10 @@ def test_gap_record_of_trades_that_kafka_rejects_is_left_to_the_next_worker(
 def test_gap_record_waits_for_buffered_trades(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.pipeline.process(frames(44, 47))
-    rig.pipeline.backfill(rig.flow, fetched(45, 46))
+    rig.pipeline.fetched.publish(rig.flow, fetched(45, 46))
     rig.let(rig.gaps)
     assert rig.gap_records() == {}
-    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 43))
     rig.settle()
     assert {gap.first_id: gap.state for gap in rig.gap_records().values()} == {
         42: "backfilled",
@@ -108,7 +108,7 @@ def test_checkpoint_passes_a_gap_only_after_its_record(rig: Rig) -> None:
     rig.flow.resume(41, [])
     rig.broker.leaderless(rig.gaps, 1)
     rig.pipeline.process(frames(44))
-    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 43))
     rig.let(rig.trades)
     assert rig.published_checkpoints() == []
     rig.broker.led(rig.gaps, 1)
@@ -159,7 +159,7 @@ def test_gap_record_beyond_the_checkpoint_is_completed_by_the_next_worker(
     if from_stream:
         rig.pipeline.process(frames(*range(42, 80)))
     else:
-        rig.pipeline.backfill(rig.flow, fetched(42, 79))
+        rig.pipeline.fetched.publish(rig.flow, fetched(42, 79))
     rig.settle()
     assert {first_id: gap.missing for first_id, gap in rig.gap_records().items()} == {42: [], 46: []}
     assert rig.flow.gaps == []
@@ -172,7 +172,7 @@ def test_gap_is_counted_and_backfilled_from_stream_and_rest(rig: Rig) -> None:
     rig.pipeline.process(frames(80))
     assert (rig.counters.gaps_opened, woken) == (1, [SYMBOL])
     # The newest trade of a stalled stream, fetched by the stall detector.
-    rig.pipeline.backfill(rig.flow, fetched(90, 90))
+    rig.pipeline.fetched.publish(rig.flow, fetched(90, 90))
     assert (rig.counters.gaps_opened, woken) == (2, [SYMBOL] * 2)
 
 
@@ -182,7 +182,7 @@ def test_gap_record_times_increase_when_the_clock_is_set_back(rig: Rig) -> None:
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
     rig.clock.set_by_us -= 3_600_000_000
-    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 43))
     rig.settle()
     first, last = map(decode_gap, rig.stored(rig.gaps))
     assert (first.state, last.state) == ("unresolved", "backfilled")
@@ -205,7 +205,7 @@ def test_gap_record_times_increase_over_processes(
     )
     rig.flow.resume(progress, [published])
     rig.pipeline.process(frames(81))
-    rig.pipeline.backfill(rig.flow, fetched(42, 80))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 80))
     rig.settle()
     assert rig.gap_records()[42].state == "backfilled"
     assert rig.gap_records()[42].updated_time_us > published.updated_time_us
@@ -241,7 +241,7 @@ def test_gap_record_is_updated_for_each_filled_part(rig: Rig) -> None:
     """F1: a part of an unresolved gap that was filled later stayed missing in the record, and was fetched again."""
     rig.flow.resume(50, [unresolved(10, 19)])
     rig.broker.leaderless(rig.trades, 1)
-    rig.pipeline.backfill(rig.flow, fetched(10, 14))
+    rig.pipeline.fetched.publish(rig.flow, fetched(10, 14))
     rig.teller.publish()
     rig.let(rig.gaps)
     assert rig.gap_records() == {}, "trades in flight count as acknowledged"
@@ -250,7 +250,7 @@ def test_gap_record_is_updated_for_each_filled_part(rig: Rig) -> None:
     rig.teller.publish()
     rig.settle()
     assert (rig.gap_records()[10].state, rig.gap_records()[10].missing) == ("unresolved", [(15, 19)])
-    rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(17, 17)))
+    rig.pipeline.fetched.publish(rig.flow, fetched(1, 0, IdRange(17, 17)))
     rig.teller.publish()
     rig.settle()
     assert (rig.gap_records()[10].missing, rig.gap_records()[10].absent) == ([(15, 16), (18, 19)], [(17, 17)])
@@ -263,10 +263,10 @@ def test_gap_record_is_updated_for_each_filled_part(rig: Rig) -> None:
 def test_gap_record_does_not_wait_for_trades_of_other_gaps(rig: Rig) -> None:
     """F2: with trades always in flight no gap was recorded, and the checkpoint did not advance."""
     rig.flow.resume(50, [unresolved(10, 19), unresolved(30, 39)])
-    rig.pipeline.backfill(rig.flow, fetched(10, 19))
+    rig.pipeline.fetched.publish(rig.flow, fetched(10, 19))
     until(lambda: len(rig.stored(rig.trades)) == 10, "the first ten trades in the topic")
     rig.broker.refuse_produce(*[NOT_ENOUGH_REPLICAS] * 20)
-    rig.pipeline.backfill(rig.flow, fetched(30, 38))
+    rig.pipeline.fetched.publish(rig.flow, fetched(30, 38))
     rig.wait(lambda: [entry.ids.first for entry in rig.flow.gaps] == [30], "a record of the first gap")
     assert rig.flow.unacknowledged, "nothing is in flight"
 
@@ -276,7 +276,7 @@ def test_checkpoint_passes_a_recorded_gap_while_a_newer_record_is_in_flight(rig:
     rig.pipeline.process(frames(44))
     rig.pipeline.flush(rig.flow)
     rig.settle()
-    rig.pipeline.backfill(rig.flow, fetched(42, 43))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 43))
     rig.pipeline.process(frames(45))
     rig.wait(lambda: not rig.flow.gaps, "the record of its end")
     assert rig.counters.gaps.acknowledged == 1
@@ -296,7 +296,7 @@ def test_checkpoint_advances_up_to_an_unrecorded_gap(rig: Rig) -> None:
 def test_gap_record_of_a_removed_symbol_has_what_was_filled_before(rig: Rig) -> None:
     """The part was acknowledged, and the next record of it due with the next checkpoint, which never came."""
     rig.flow.resume(50, [unresolved(10, 19)])
-    rig.pipeline.backfill(rig.flow, fetched(10, 14))
+    rig.pipeline.fetched.publish(rig.flow, fetched(10, 14))
     rig.wait(lambda: not rig.flow.unacknowledged, "acknowledgement of the trades")
     assert rig.gap_records() == {}
     rig.pipeline.remove_symbol(SYMBOL)
@@ -310,12 +310,12 @@ def test_gap_record_of_an_overlapping_process_is_closed(rig: Rig) -> None:
     rig.pipeline.process(frames(46))
     rig.pipeline.flush(rig.flow)
     rig.settle()
-    rig.pipeline.backfill(rig.flow, fetched(42, 44))
-    rig.pipeline.backfill(rig.flow, fetched(1, 0, IdRange(45, 45)))
+    rig.pipeline.fetched.publish(rig.flow, fetched(42, 44))
+    rig.pipeline.fetched.publish(rig.flow, fetched(1, 0, IdRange(45, 45)))
     rig.settle()
     assert rig.gap_records()[42].state == "absent"
     other = [unresolved(43, 43), unresolved(45, 45), unresolved(47, 48)]
-    rig.pipeline.adopt_gaps(rig.flow, [*rig.gap_records().values(), *other])
+    rig.pipeline.gaps.adopt(rig.flow, [*rig.gap_records().values(), *other])
     rig.settle()
     assert {first: rig.gap_records()[first].state for first in (43, 45)} == {43: "backfilled", 45: "absent"}
     assert 47 not in rig.gap_records(), "of ids that this process has not come to nothing is known yet"
@@ -334,7 +334,7 @@ def test_gap_record_overwritten_by_another_process_is_published_again(rig: Rig) 
         missing=[(42, 42)],
         updated_time_us=rig.gap_records()[42].updated_time_us + 10**9,
     )
-    rig.pipeline.adopt_gaps(rig.flow, [overwritten])
+    rig.pipeline.gaps.adopt(rig.flow, [overwritten])
     rig.settle()
     newest = rig.gap_records()[42]
     assert (newest.missing, newest.updated_time_us > overwritten.updated_time_us) == ([(42, 43)], True)

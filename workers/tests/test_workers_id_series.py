@@ -476,7 +476,7 @@ def test_id_series_start_is_backfilled_after_an_outage(begin) -> None:
     stage.check()
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert flow.sequence.missing() == [IdRange(0, 29)]
-    stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
+    stage.rig.pipeline.fetched.publish(flow, Fetched(missed, [], "model"))
     assert sorted(stage.published()) == OLD + series(1, *range(31))
 
 
@@ -491,7 +491,7 @@ def test_id_series_reset_is_detected_by_the_next_process(begin, first_id: int) -
     stage.check()
     flow = stage.rig.pipeline.flows[SYMBOL]
     assert (flow.id_series, flow.sequence.missing()) == (1, [IdRange(first_id, first_id + 7)])
-    stage.rig.pipeline.backfill(flow, Fetched(missed, [], "model"))
+    stage.rig.pipeline.fetched.publish(flow, Fetched(missed, [], "model"))
     assert sorted(stage.published()) == OLD + series(1, *range(first_id, first_id + 9))
 
 
@@ -579,7 +579,10 @@ def test_id_series_is_decided_by_several_trades_without_rest(begin) -> None:
         stage.check()
     assert stage.published() == OLD
     stage.clock[0] += 7
-    assert (stage.rig.pipeline.held_symbols(6.9), stage.rig.pipeline.held_symbols(7)) == ([SYMBOL], [])
+    assert (stage.rig.pipeline.resets.held_symbols(6.9), stage.rig.pipeline.resets.held_symbols(7)) == (
+        [SYMBOL],
+        [],
+    )
     stage.come(stage.venue.trade())
     stage.check()
     assert stage.published() == OLD + series(1, *range(4, 4 + DECISIVE_TRADES))
@@ -595,7 +598,7 @@ def test_id_series_reset_that_passed_the_newest_id_in_an_outage_is_detected(
     stage.venue.begin_again(first_id)
     for _ in range(2000):
         stage.venue.trade()
-    stage.rig.pipeline.mark_outage([SYMBOL], 60)
+    stage.rig.pipeline.resets.mark_outage([SYMBOL], 60)
     if comes:
         stage.come(stage.venue.trade())
         stage.check()
@@ -622,7 +625,7 @@ def test_id_series_reset_during_a_backfill_fills_no_gap_of_the_old_series(begin)
         stage.venue.trade()
     fetched = asyncio.run(stage.venue.trades(SYMBOL, gap, 0))
     assert len(fetched.trades) == 3
-    stage.rig.pipeline.backfill(flow, fetched)
+    stage.rig.pipeline.fetched.publish(flow, fetched)
     asyncio.run(stage.watch.check_after_outages())
     stage.come(stage.venue.trade())
     stage.settle()
@@ -648,10 +651,10 @@ def test_id_series_continues_with_late_times_from_rest(begin, of_all: bool) -> N
     ]
     late = asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1010), 0))
     stage.rig.pipeline._clock.measure(venue.time_us + 10_000_000, stage.clock[0])
-    stage.rig.pipeline.backfill(flow, late)
+    stage.rig.pipeline.fetched.publish(flow, late)
     assert stage.published() == OLD + series(0, 1011)
     asyncio.run(stage.watch.check_after_outages())
-    stage.rig.pipeline.backfill(flow, late)
+    stage.rig.pipeline.fetched.publish(flow, late)
     assert stage.published() == OLD + series(0, 1011, 1010)
     assert stage.rig.counters.series_begun.total() == 0
     assert flow.missing == 0
@@ -665,7 +668,7 @@ def test_id_series_continues_with_request_times_from_rest(begin, restarted: bool
     venue, pipeline = stage.venue, stage.rig.pipeline
     for _ in range(5):
         venue.trade()
-    pipeline.mark_outage([SYMBOL], 60)
+    pipeline.resets.mark_outage([SYMBOL], 60)
     stage.come(venue.trade())
     now_us = venue.time_us + 3_600_000_000
     pipeline._clock.measure(now_us, stage.clock[0])
@@ -676,7 +679,7 @@ def test_id_series_continues_with_request_times_from_rest(begin, restarted: bool
     flow = pipeline.flows[SYMBOL]
     pipeline.flush(flow)
     assert flow.sequence.missing() == [IdRange(1010, 1014)]
-    pipeline.backfill(flow, asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1014), 0)))
+    pipeline.fetched.publish(flow, asyncio.run(venue.trades(SYMBOL, IdRange(1010, 1014), 0)))
     assert stage.published() == OLD + series(0, 1015, *range(1010, 1015))
     assert stage.rig.counters.series_begun.total() == 0
 
@@ -693,7 +696,7 @@ def test_id_series_continues_after_a_rejected_newest_trade(begin) -> None:
     stage.check()
     assert stage.rig.counters.series_begun.total() == 0
     assert stage.published() == OLD + series(0, 1005)
-    stage.rig.pipeline.backfill(flow, asyncio.run(stage.venue.trades(SYMBOL, IdRange(1010, 1011), 0)))
+    stage.rig.pipeline.fetched.publish(flow, asyncio.run(stage.venue.trades(SYMBOL, IdRange(1010, 1011), 0)))
     assert stage.published() == OLD + series(0, 1005, 1010, 1011)
 
 
@@ -706,7 +709,7 @@ def test_id_series_continues_after_an_outage_with_missed_trades(
     for _ in range(90):
         stage.venue.trade()
     stage.venue.responds = rest_responds
-    stage.rig.pipeline.mark_outage([SYMBOL], 60)
+    stage.rig.pipeline.resets.mark_outage([SYMBOL], 60)
     if not comes:
         asyncio.run(stage.watch.check_after_outages())
     stage.come(stage.venue.trade())
@@ -1048,7 +1051,7 @@ def test_id_series_of_two_workers_any_interleaving_publishes_no_id_with_two_cont
                 away.add(name)
                 continue
             if name in away:
-                worker.rig.pipeline.mark_outage([SYMBOL], 60)
+                worker.rig.pipeline.resets.mark_outage([SYMBOL], 60)
                 away.remove(name)
             come_and_look(worker, replace(made))
     for worker in workers.values():
@@ -1109,7 +1112,7 @@ def test_id_series_after_an_outage_is_decided_without_a_key(begin, begins: bool)
     """Only the newest rows are available: without a decision the series counted as continued after five responses."""
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.mark_outage([SYMBOL], 60)
+    stage.rig.pipeline.resets.mark_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):
@@ -1125,7 +1128,7 @@ def test_id_series_after_an_outage_is_decided_without_a_key(begin, begins: bool)
 def test_id_series_with_a_gap_after_an_outage_is_decided_without_a_key(begin, begins: bool) -> None:
     stage = begin()
     stage.venue.exact_rows = 100
-    stage.rig.pipeline.mark_outage([SYMBOL], 60)
+    stage.rig.pipeline.resets.mark_outage([SYMBOL], 60)
     if begins:
         stage.venue.begin_again(0)
     for _ in range(2_000):

@@ -61,7 +61,7 @@ class Line:
         self.pipeline.add_symbol("BTCUSDT")
         self.pipeline.add_symbol("ETHUSDT")
         self.socket = Reading()
-        self.pipeline.attach(self.socket)  # type: ignore[arg-type]
+        self.pipeline.reads.attach(self.socket)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_pressure_pauses_reading_until_half_is_free(line: Line) -> None:
     assert not line.socket.reading
     assert (line.pipeline.paused, line.counters.paused_reads) == (True, 1)
     late = Reading()
-    line.pipeline.attach(late)  # type: ignore[arg-type]
+    line.pipeline.reads.attach(late)  # type: ignore[arg-type]
     assert not late.reading, "a socket opened during the pause is read"
     line.pipeline.poll()
     assert line.pipeline.paused
@@ -137,7 +137,7 @@ class Hoarding(Reading):
 def test_pressure_of_a_resumed_socket_pauses_all_again(line: Line) -> None:
     sockets = [Hoarding(line) for _ in range(3)]
     for socket in sockets:
-        line.pipeline.attach(socket)  # type: ignore[arg-type]
+        line.pipeline.reads.attach(socket)  # type: ignore[arg-type]
     line.broker.down()
     line.pipeline.process([trade("BTCUSDT", n) for n in range(1000)])
     line.broker.up()

@@ -105,7 +105,7 @@ def test_rejected_message_is_stored_and_its_id_backfilled(
     assert rig.counters.rejections == {"impossible_time": 1}
     assert rig.flow.missing == 1
     row = Trade("binance_us", SYMBOL, 101, "1.0", "2.0", True, NOW_MS * 1000, None, now_us(), "backfill")
-    assert rig.pipeline.backfill(rig.flow, Fetched([row], [], "trades")) == 1
+    assert rig.pipeline.fetched.publish(rig.flow, Fetched([row], [], "trades")) == 1
     rig.acknowledged()
     rig.pipeline.poll()
     rig.acknowledged()
@@ -118,7 +118,7 @@ def test_rejected_row_of_rest_is_stored_once_and_its_id_stays_missing(rig: Rig) 
     row = Trade("binance_us", SYMBOL, 101, "1.0", "2.0", True, 5, None, now_us(), "backfill")
     for _ in range(3):
         assert (
-            rig.pipeline.backfill(
+            rig.pipeline.fetched.publish(
                 rig.flow, Fetched([row], [], "trades", refused=("impossible time 5 of trade 101",))
             )
             == 0
@@ -164,7 +164,7 @@ def test_rejected_first_trade_of_a_symbol_is_backfilled(
         Trade("binance_us", SYMBOL, n, "1", "2", True, NOW_MS * 1000, None, now_us(), "backfill")
         for n in (first_id, first_id + 1)
     ]
-    assert rig.pipeline.backfill(rig.flow, Fetched(rows, [], "trades")) == 2
+    assert rig.pipeline.fetched.publish(rig.flow, Fetched(rows, [], "trades")) == 2
     rig.acknowledged()
     assert sorted(trade.trade_id for trade in rig.trades()) == [first_id, first_id + 1, first_id + 2]
     (word, *_) = [decode_checkpoint(value) for _, value in rig.broker.read(rig.topics["progress"])]
@@ -212,7 +212,7 @@ def test_last_trade_time_is_the_newest_and_never_moves_back(rig: Rig) -> None:
     late = Trade(
         "binance_us", SYMBOL, 105, "1.0", "2.0", True, (NOW_MS + 11) * 1000, None, now_us(), "backfill"
     )
-    rig.pipeline.backfill(rig.flow, Fetched([late], [], "trades"))
+    rig.pipeline.fetched.publish(rig.flow, Fetched([late], [], "trades"))
     assert rig.flow.last_trade_time_us == (NOW_MS + 20) * 1000
 
 

@@ -61,9 +61,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a symbol begins without a checkpoint",
-        "stream/pipeline.py",
-        "return self._contiguous and flow.sequence.expected is None and bool(",
-        "return False and bool(",
+        "stream/first_trades.py",
+        "self._parts.contiguous and flow.sequence.expected is None and bool(",
+        "False and bool(",
     ),
     Mutant(
         "unresolved gaps are dropped",
@@ -133,15 +133,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "sockets are not read again after a pause",
-        "stream/pipeline.py",
-        "                socket.resume_reading()\n",
-        "                pass\n",
+        "stream/back_pressure.py",
+        "            socket.resume_reading()\n",
+        "            pass\n",
         survives="the detector of stalled streams replaces the connection, within its own bound",
     ),
     Mutant(
         "the pipeline never leaves its pause",
         "stream/pipeline.py",
-        "if self.paused and self._publisher.has_room and not self._holds_too_many():",
+        "if self.paused and self._publisher.has_room and not self.resets.holds_too_many():",
         "if False:",
     ),
     Mutant(
@@ -154,7 +154,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a duplicate is published again",
-        "stream/pipeline.py",
+        "stream/trade_publisher.py",
         "            if same_trade(first, trade):\n",
         "            if False:\n",
     ),
@@ -284,8 +284,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A3: a duplicate is detected by its id alone",
         "stream/pipeline.py",
-        "            if not self._is_unproven(flow, trade):\n                return\n",
-        "            if not self._is_unproven(flow, trade) or True:\n                return\n",
+        "            if not self._trades.is_unproven(flow, trade):\n                return\n",
+        "            if not self._trades.is_unproven(flow, trade) or True:\n                return\n",
         seed=27,
     ),
     Mutant(

@@ -251,7 +251,7 @@ class Backfiller:
         else:
             self._end_skipping(flow.symbol)
         self._counters.backfilled += len(fetched.trades)
-        self._pipeline.backfill(flow, fetched)
+        self._pipeline.fetched.publish(flow, fetched)
 
     def _on_error(
         self, symbol: str, schedule: GapSchedule, flow: SymbolFlow, request: Request, error: VenueError

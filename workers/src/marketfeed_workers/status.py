@@ -100,7 +100,7 @@ class WorkerHealth:
         rejecting = [flow.symbol for flow in list(self._pipeline.flows.values()) if flow.is_rejecting]
         if rejecting:
             return f"all messages of {', '.join(sorted(rejecting)[:5])} are rejected: impossible times; see the log"
-        held = self._pipeline.held_symbols(MAX_HOLD_SECONDS)
+        held = self._pipeline.resets.held_symbols(MAX_HOLD_SECONDS)
         if held:
             return (
                 f"trades of {', '.join(sorted(held)[:5])} are held: their ids may have been reset, and REST has not "

@@ -79,7 +79,7 @@ class StreamProbe:
         if flow.sequence.newest is None:
             if reference is None:
                 return  # from before the subscription, and nothing was published before
-            self._pipeline.backfill(flow, Fetched([reference, newest], [], "trades"))
+            self._pipeline.fetched.publish(flow, Fetched([reference, newest], [], "trades"))
         else:
-            self._pipeline.backfill(flow, Fetched([newest], [], "trades"))
+            self._pipeline.fetched.publish(flow, Fetched([newest], [], "trades"))
         self._pipeline.on_gap(flow.symbol)

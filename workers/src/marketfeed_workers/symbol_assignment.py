@@ -135,7 +135,7 @@ class SymbolAssignment:
         recovered = await asyncio.to_thread(recover_state, self._settings, self._world.read_topic)
         del self._adopt_due[0]
         for symbol, flow in self._pipeline.flows.items():
-            self._pipeline.adopt_gaps(flow, list(recovered.gaps[symbol].values()))
+            self._pipeline.gaps.adopt(flow, list(recovered.gaps[symbol].values()))
 
     async def _apply(self, found: Assignment) -> None:
         self._recheck_due = self._world.monotonic() + RECHECK_SECONDS

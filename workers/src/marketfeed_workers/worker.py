@@ -236,7 +236,7 @@ class _Worker:
         else:
             while not publisher.flush(max(0.0, deadline - monotonic())):
                 self._pipeline.run_deferred()  # records of gaps, deferred to these acknowledgements
-                self._pipeline.publish_gap_changes()
+                self._pipeline.gaps.publish_changes()
                 if not publisher.pending:
                     break
         self._checkpoints.publish(is_final=True)

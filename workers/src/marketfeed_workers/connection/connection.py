@@ -87,7 +87,7 @@ class Connection:
             self._rotation_requested.clear()  # a request for the previous session
             got_data = False
             if ended_at is not None:  # before opening: messages may arrive with the handshake
-                self._parts.pipeline.mark_outage(self.symbols, self._parts.monotonic() - ended_at)
+                self._parts.pipeline.resets.mark_outage(self.symbols, self._parts.monotonic() - ended_at)
             try:
                 session = self._session = await self._open(track_deliveries=False)
                 self._state, self._reason = "streaming", ""

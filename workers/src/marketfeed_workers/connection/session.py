@@ -92,7 +92,7 @@ class Session:
             )  # before opening: messages may arrive with the response to the handshake
         url = self._venue.stream_url(base, in_url)
         self._socket = await open_socket(url, self, self._settings.ws_open_timeout_seconds)
-        self._pipeline.attach(self._socket)
+        self._pipeline.reads.attach(self._socket)
         self.connected_time_us = self.last_frame_time_us = self._now_us()
         self.connected_at = self._monotonic()
         self.streams.update(dict.fromkeys(in_url))
@@ -262,7 +262,7 @@ class Session:
             watch.cancel()
         self._watches.clear()
         if self._socket is not None:
-            self._pipeline.detach(self._socket)
+            self._pipeline.reads.detach(self._socket)
 
 
 def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

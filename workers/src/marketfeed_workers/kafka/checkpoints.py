@@ -42,7 +42,7 @@ class CheckpointPublisher:
 
     def publish(self, *, is_final: bool = False) -> None:
         """Publish the checkpoints that have changed; `is_final` includes those of all quotes."""
-        self._pipeline.publish_gap_changes()
+        self._pipeline.gaps.publish_changes()
         now_us = self._now_us()
         records = []
         for name, acknowledged_id in self._publisher.acknowledged_trade_ids.items():

@@ -1,6 +1,6 @@
 """Publishing of gap records: what is acknowledged of a gap, and when the checkpoint may pass it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from marketfeed_service import logs
 from marketfeed_wire import (
+    Gap,
     encode,
     gap_key,
 )
@@ -97,6 +98,17 @@ class GapPublisher:
             if is_due and not entry.in_flight and not _is_reordered(entry):
                 self.publish_one(flow, entry)
         flow.remove_gaps(is_done=_is_done)
+
+    def publish_changes(self) -> None:
+        """Publish changes of gaps that do not change their state, such as a part that was filled."""
+        for flow in self.flows.values():
+            if flow.gaps:
+                self.publish(flow, with_partial=True)
+
+    def adopt(self, flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
+        """Close the gap records of a process that ran beside this one and has ended; `gaps`: all of the symbol."""
+        flow.adopt(gaps)
+        self.publish(flow, with_partial=True)
 
     def publish_one(self, flow: SymbolFlow, entry: GapEntry) -> None:
         """Publish a record of a gap."""

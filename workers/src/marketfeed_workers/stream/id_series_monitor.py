@@ -60,10 +60,10 @@ class IdSeriesMonitor:
         self._decided: list[SymbolFlow] = []
         self._decided_event = asyncio.Event()
         self._woken = asyncio.Event()
-        pipeline.on_suspected_reset = self._woken.set
-        pipeline.on_series_begun = rest.ids_restarted
+        pipeline.resets.on_suspected_reset = self._woken.set
+        pipeline.resets.on_series_begun = rest.ids_restarted
         if recover_state is not None:
-            pipeline.on_new_series = self._begin_soon
+            pipeline.resets.on_new_series = self._begin_soon
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -132,7 +132,7 @@ class IdSeriesMonitor:
             begins = series_start(first_id, suspected_reset.trades)
             await self._begin(flow, begins, lambda: flow.suspected_reset is suspected_reset)
         elif decision is SeriesDecision.CONTINUES:
-            self._pipeline.decide(flow, decision)
+            self._pipeline.resets.decide(flow, decision)
 
     async def _decision_by_rest(self, flow: SymbolFlow, suspected_reset: SuspectedReset) -> SeriesDecision:
         """Return the decision by REST, or by the held trades if REST decides nothing."""
@@ -195,7 +195,7 @@ class IdSeriesMonitor:
                 if decision is SeriesDecision.RESTARTED and await self._begin_without_trades(flow, after_us):
                     continue
                 if decision is SeriesDecision.CONTINUES:
-                    self._pipeline.confirm_series(flow)
+                    self._pipeline.resets.confirm_series(flow)
                 elif flow.unverified_responses >= MAX_RESPONSES:
                     flow.is_gap_unverified, flow.unverified_responses = False, 0
             except VenueError as error:
@@ -264,9 +264,9 @@ class IdSeriesMonitor:
             return True
         checkpoint = memory.checkpoints.get(flow.symbol)
         if checkpoint is not None and checkpoint.id_series > flow.id_series:
-            self._pipeline.join_series(flow, lambda new: startup.resume(memory, new, None))
+            self._pipeline.resets.join_series(flow, lambda new: startup.resume(memory, new, None))
         else:
-            self._pipeline.begin_series(flow, first_id, memory.newest_series(flow.symbol))
+            self._pipeline.resets.begin_series(flow, first_id, memory.newest_series(flow.symbol))
         return True
 
     async def _recovered_state(self) -> RecoveredState | None:

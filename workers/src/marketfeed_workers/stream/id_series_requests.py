@@ -68,7 +68,7 @@ class IdSeriesRequests:
         fetched = await self._rest.trades(flow.symbol, IdRange(known_id, known_id), after_time_us)
         row = next((trade for trade in fetched.trades if trade.trade_id == known_id), None)
         if row is not None or flow.has_late_rows:
-            return self._pipeline.decide_by_row(flow, row, after_time_us, known_id)
+            return self._pipeline.resets.decide_by_row(flow, row, after_time_us, known_id)
         # Without a key only aggregates and their ids are available of older trades.
         first_id = await self._rest.first_id_since(flow.symbol, _after(after_time_us))
         return decide_by_first_since(first_id, known_id)
