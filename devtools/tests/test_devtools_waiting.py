@@ -23,6 +23,9 @@ def test_until_returns_the_first_true_value() -> None:
 def test_until_names_the_condition_on_timeout() -> None:
     with pytest.raises(AssertionError, match=r"^timed out after 0\.01 s waiting for the moon$"):
         until(lambda: False, "the moon", 0.01, every=0.001)
+    phases = answers()
+    with pytest.raises(AssertionError, match=r"waiting for the moon, phase 0$"):
+        until(lambda: False, lambda: f"the moon, phase {next(phases)}", 0.01, every=0.001)
 
 
 def test_until_accepts_a_value_at_the_last_check() -> None:

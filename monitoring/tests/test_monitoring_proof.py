@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from monitoring_stage import Stage, inject_faults, lose_trades_permanently, stage
 
+from marketfeed_devtools.waiting import until_async
 from marketfeed_monitoring.alerts import ALERTS
 from marketfeed_monitoring.boards import BOARDS
 from marketfeed_monitoring.boards.operator import OPERATOR
@@ -109,9 +110,12 @@ async def test_dashboard_and_rule_queries_have_results(programs: Programs, tmp_p
             pytest.fail(running.without_operator)
         await inject_faults(running)
         lose_trades_permanently(running)
-        deadline = time.monotonic() + SECONDS
-        while found := await asyncio.to_thread(problems, running):
-            assert time.monotonic() < deadline, "\n".join(found)
-            await asyncio.sleep(1)
+        found: list[str] = []
+
+        async def all_have_results() -> bool:
+            found[:] = await asyncio.to_thread(problems, running)
+            return not found
+
+        await until_async(all_have_results, lambda: "results:\n" + "\n".join(found), SECONDS, every=1)
     if running.without_operator:
         pytest.skip(f"all queries but the operator's were evaluated: {running.without_operator}")

@@ -18,6 +18,7 @@ from kubernetes.aio.config import load_kube_config
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from marketfeed_devtools.waiting import until
 from marketfeed_operator.cluster import FEEDS, Cluster
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError
@@ -151,11 +152,13 @@ class Operator:
         return self.process.wait(WAIT_SECONDS)
 
     def await_log(self, text: str, seconds: float = WAIT_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.log.read_text():
+        def is_logged() -> bool:
+            if text in self.log.read_text():
+                return True
             assert self.process.poll() is None, f"the operator exited:\n{self.log.read_text()[-3000:]}"
-            assert time.monotonic() < deadline, f"no {text!r} in the log:\n{self.log.read_text()[-3000:]}"
-            time.sleep(0.05)
+            return False
+
+        until(is_logged, lambda: f"{text!r} in the log:\n{self.log.read_text()[-3000:]}", seconds)
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from marketfeed_devtools.mock_broker import Broker
+from marketfeed_devtools.waiting import until
 from marketfeed_service import kafka, logs
 from marketfeed_service.errors import SettingsError, StartupError
 from marketfeed_service.kafka import (
@@ -217,10 +218,12 @@ def test_librdkafka_log_is_forwarded_and_not_written_to_stderr(
 ) -> None:
     config: dict[str, Any] = client_config(settings(KAFKA_BROKER=dead_address))
     producer = Producer(config)
-    deadline = time.monotonic() + 30
-    while not caplog.records and time.monotonic() < deadline:
+
+    def records() -> list[logging.LogRecord]:
         producer.poll(0.1)
-    record = caplog.records[0]
+        return caplog.records
+
+    record = until(records, "a line of librdkafka", 30)[0]
     assert (record.name, record.levelno) == ("librdkafka", logging.ERROR)
     assert "Connection refused" in record.getMessage()
     assert "%3|" not in capfd.readouterr().err

@@ -5,13 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import websockets
+
+from marketfeed_devtools.waiting import until
 
 COMMAND = [sys.executable, "-m", "marketfeed_simulator"]
 
@@ -36,11 +37,8 @@ def started(tmp_path: Path) -> Iterator[Callable[..., tuple["subprocess.Popen[st
             text=True,
         )
         processes.append(process)
-        deadline = time.monotonic() + 30
-        while not port_file.exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: port_file.exists() or process.poll() is not None, "the port", 30)
+        assert port_file.exists(), process.communicate()
         return process, int(port_file.read_text())
 
     yield begin

@@ -6,7 +6,6 @@ have their own thread).
 """
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -256,11 +255,18 @@ class Member:
 
 def pump(members: Sequence[Member], is_so: Callable[[], bool], count: int = 50) -> None:
     """Let members read, one after the other, until a condition holds."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, [(one.events, one.read[-1:], one.errors) for one in members]
+
+    def holds() -> bool:
+        if is_so():
+            return True
         for member in members:
             member.consume(count)
+        return False
+
+    def states() -> str:
+        return f"the condition: {[(one.events, one.read[-1:], one.errors) for one in members]}"
+
+    until(holds, states, WAIT_SECONDS)
 
 
 def bounds(rig: Any) -> dict[int, OffsetRange]:

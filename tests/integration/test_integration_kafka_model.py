@@ -136,10 +136,13 @@ class KafkaRig:
         return Producer(producer_config(self.settings))
 
     def wait(self, producer: Any, until_true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not until_true():
-            assert time.monotonic() < deadline, "the condition did not hold in time"
+        def holds() -> bool:
+            if until_true():
+                return True
             producer.poll(0.1)
+            return False
+
+        until(holds, "the condition", 60)
 
     def contents(self) -> dict[bytes, list[bytes | None]]:
         found: dict[bytes, list[bytes | None]] = {key: [] for key in KEYS}

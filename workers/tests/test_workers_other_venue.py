@@ -190,10 +190,12 @@ class Rig:
         return status.acknowledged[self._topics["MARKET_TRADES_TOPIC"]]
 
     async def until_acknowledged(self, worker: Worker, count: int) -> None:
-        deadline = time.monotonic() + 40
-        while (found := await self.acknowledged(worker)) < count:
-            assert time.monotonic() < deadline, f"{found} of {count}: {worker.log.read_text()[-3000:]}"
-            await asyncio.sleep(0.05)
+        async def are_acknowledged() -> bool:
+            return await self.acknowledged(worker) >= count
+
+        await until_async(
+            are_acknowledged, lambda: f"{count} acknowledged trades: {worker.log.read_text()[-3000:]}", 40
+        )
 
     def stored(self) -> dict[str, list[Trade]]:
         found: dict[str, list[Trade]] = {symbol: [] for symbol in IN_STREAMS}
@@ -279,11 +281,12 @@ async def test_other_venue_keepalive_timeout_closes_a_streaming_connection(
 ) -> None:
     worker = await rig.worker()
     rig.server.answers_pings = False
-    deadline = time.monotonic() + 40
-    while rig.server.opened == 1:
-        assert time.monotonic() < deadline, worker.log.read_text()
+
+    async def reconnects() -> bool:
         await rig.server.trade("BTCUSD")
-        await asyncio.sleep(0.02)
+        return rig.server.opened > 1
+
+    await until_async(reconnects, lambda: f"another connection: {worker.log.read_text()}", 40)
     rig.server.answers_pings = True
     await rig.until(lambda: rig.server.streams == 2, "the next connection")
     assert "keepalive timed out" in worker.log.read_text()

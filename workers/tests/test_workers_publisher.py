@@ -1,6 +1,5 @@
 """The publisher against a real client and broker: counted messages are those that can be consumed."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +8,7 @@ from structlog.testing import capture_logs
 from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.mock_broker import Broker
+from marketfeed_devtools.waiting import until
 from marketfeed_wire import Trade, decode_trade, encode, key_for
 from marketfeed_workers.counters import StreamCounters
 from marketfeed_workers.kafka.delivery_report import Record
@@ -28,11 +28,12 @@ def records(trades: list[Trade]) -> list[Record]:
     return [{"value": encode(each), "key": key_for(each.symbol)} for each in trades]
 
 
-def until(publisher: Publisher, condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{publisher.pending} messages are still pending"
+def poll_until(publisher: Publisher, condition: Callable[[], bool]) -> None:
+    def met() -> bool:
         publisher.poll()
+        return condition()
+
+    until(met, lambda: f"the condition; {publisher.pending} messages are pending", 20)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_publisher_counts_nothing_before_the_acknowledgement(
     stream = StreamCounters("trade", own_broker.new_topic("trades"))
     publisher = Publisher(make_settings(KAFKA_BROKER=own_broker.address, KAFKA_LINGER_MS="0"), now_us)
     publisher.publish(stream, records([trade("BTCUSDT", 1)]), now_us(), {"BTCUSDT": 1})
-    until(publisher, lambda: stream.acknowledged == 1)
+    poll_until(publisher, lambda: stream.acknowledged == 1)
     own_broker.down()
     publisher.publish(stream, records([trade("BTCUSDT", 2), trade("BTCUSDT", 3)]), now_us(), {"BTCUSDT": 3})
     assert publisher.flush(0.5) == 2
@@ -139,7 +140,7 @@ def test_publisher_never_counts_more_than_is_stored_after_a_rejection(
     publisher.publish(
         stream, records(read), now_us(), dict.fromkeys(SYMBOLS, 200), lambda: settled.append("all")
     )
-    until(publisher, lambda: bool(publisher.fatal_error))
+    poll_until(publisher, lambda: bool(publisher.fatal_error))
     publisher.publish(stream, records([trade("ETHUSDT", 201)]), now_us(), {"ETHUSDT": 201})
     publisher.replace_producer(20)
     assert publisher.pending == 0, "purged messages are still pending"
@@ -217,7 +218,7 @@ def test_publisher_capacity_by_messages(make_settings: MakeSettings, own_broker:
     assert publisher.full
     assert not publisher.has_room
     own_broker.up()
-    until(publisher, lambda: publisher.has_room)
+    poll_until(publisher, lambda: publisher.has_room)
     assert publisher.pending <= 500
     assert publisher.flush(20) == 0
     assert stream.acknowledged == 1000

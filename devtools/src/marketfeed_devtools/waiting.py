@@ -16,13 +16,17 @@ LOOK_SECONDS: Final = 0.02
 
 
 def until(
-    look: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS, *, every: float = LOOK_SECONDS
+    look: Callable[[], T],
+    what: str | Callable[[], str],
+    seconds: float = DEADLINE_SECONDS,
+    *,
+    every: float = LOOK_SECONDS,
 ) -> T:
     """Poll `look` until it returns a true value, and return that.
 
     Args:
         look: the condition.
-        what: name of the condition, for the error text.
+        what: name of the condition, for the error text; a function of it, where the text has the state at the deadline.
         seconds: the deadline.
         every: polling interval.
 
@@ -38,7 +42,7 @@ def until(
 
 async def until_async(
     look: Callable[[], T | Awaitable[T]],
-    what: str,
+    what: str | Callable[[], str],
     seconds: float = DEADLINE_SECONDS,
     *,
     every: float = LOOK_SECONDS,
@@ -60,6 +64,7 @@ async def _answer(look: Callable[[], T | Awaitable[T]]) -> T:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _still_time(deadline: float, what: str, seconds: float) -> None:
+def _still_time(deadline: float, what: str | Callable[[], str], seconds: float) -> None:
     if time.monotonic() > deadline:
-        raise AssertionError(f"timed out after {seconds:g} s waiting for {what}")
+        text = what if isinstance(what, str) else what()
+        raise AssertionError(f"timed out after {seconds:g} s waiting for {text}")
