@@ -304,6 +304,34 @@ async def test_rotation_keeps_the_connection_with_messages_the_new_one_does_not_
     assert rig.counters.rotations["test"] == 0
 
 
+@pytest.mark.parametrize("reason", ["rotation", "test"])
+async def test_rotation_keeps_the_connection_while_reads_are_paused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """Closed then, it would lose what its buffers hold: seed 31460 lost 50 seconds of trades."""
+    monkeypatch.setattr(connections, "PAUSED_CHECK_SECONDS", 0.05)
+    await rig.pool.read(["AAA"])
+    await until_async(rig.is_streaming, "a connection")
+    (old,) = rig.venue.open
+    paused = [True]
+    monkeypatch.setattr(Pipeline, "paused", property(lambda _: paused[0]))
+    rig.pool.connections[0].rotate(reason)
+    await asyncio.sleep(0)
+    if reason == "rotation":
+        await until_async(lambda: not rig.pool.connections[0]._rotation_requested.is_set(), "the request")
+        assert list(rig.venue.open) == [old], "nothing is opened before reads resume"
+    else:
+        await until_async(lambda: len(rig.venue.open) == 2, "a second connection")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            while not rig.counters.rotations[reason]:
+                await asyncio.sleep(0.02)
+    assert old in rig.venue.open
+    paused[0] = False
+    await until_async(lambda: rig.counters.rotations[reason] == 1, "the rotation")
+    assert old not in rig.venue.open
+
+
 async def test_rotation_is_not_blocked_by_an_illiquid_symbol(rig: Rig) -> None:
     await rig.pool.read(["AAA", "BBB"])
     await until_async(rig.is_streaming, "a connection")

@@ -320,6 +320,10 @@ _NO_GAPS: Final = frozenset(
     }
 )
 """Kinds of faults that neither lose nor reorder messages between venue and worker."""
+_PONG_SECONDS: Final = 45.0
+"""The venue closes a connection without a pong for a minute; pings are read, and answered, with all other frames."""
+_OUTAGE_PAUSE_SECONDS: Final = 10.0
+"""Within a pause of this length between two outages not all messages are acknowledged, and reads may stay paused."""
 
 
 def gaps_since(plan: Plan) -> float:
@@ -331,7 +335,25 @@ def gaps_since(plan: Plan) -> float:
         causes.append(
             0.0
         )  # messages before a new connection's first data are lost where the old one had none
+    causes += _long_outages(plan)
     return min(causes, default=math.inf)
+
+
+def _long_outages(plan: Plan) -> list[float]:
+    """Return the starts of Kafka outages so long that the venue closes the connection, whose reads are paused."""
+    spans = sorted(
+        (begins(each), begins(each) + each.seconds)
+        for each in plan.faults
+        if isinstance(each, faults.KafkaOutage)
+    )
+    starts, since, until = [], -math.inf, -math.inf
+    for start, end in spans:
+        if start > until + _OUTAGE_PAUSE_SECONDS:
+            since = start
+        until = max(until, end)
+        if until - since > _PONG_SECONDS:
+            starts.append(since)
+    return starts
 
 
 def scenario(plan: Plan) -> dict[str, Any]:

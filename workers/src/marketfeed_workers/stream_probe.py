@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade
+from marketfeed_workers.stream.id_series import MS_US
 from marketfeed_workers.stream.liveness import StreamLiveness
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -67,7 +68,17 @@ class StreamProbe:
             known = [reference.trade_id] if isinstance(reference, Trade) else []
             # Trades in the reorder buffer, or in flight to Kafka, have been delivered, too.
             known += [flow.sequence.newest] if flow.sequence.newest is not None else []
-            return not known or newest.trade_id > max(known)
+            if not known or newest.trade_id > max(known):
+                return True
+            # A lower id with a later time: the venue has restarted the ids while the stream is silent.
+            known_us = flow.newest_time_us
+            if known_us is None and isinstance(reference, Trade):
+                known_us = reference.trade_time_us
+            return (
+                newest.trade_id < max(known)
+                and known_us is not None
+                and newest.trade_time_us > known_us + MS_US
+            )
         # Quotes have no id in REST: any other best bid or ask is newer.
         known_quote = reference if reference is not None else flow.best_quote()
         if known_quote is None and flow.last_quote is not None:
@@ -80,6 +91,9 @@ class StreamProbe:
             if reference is None:
                 return  # from before the subscription, and nothing was published before
             self._pipeline.fetched.publish(flow, Fetched([reference, newest], [], "trades"))
+        elif newest.trade_id < flow.sequence.newest:
+            self._pipeline.fetched.suspect_reset(flow)
+            return
         else:
             self._pipeline.fetched.publish(flow, Fetched([newest], [], "trades"))
         self._pipeline.on_gap(flow.symbol)

@@ -28,6 +28,7 @@ log = logs.get(__name__)
 
 FIRST_DELAY_SECONDS: Final = 0.25
 MAX_DELAY_SECONDS: Final = 30.0
+PAUSED_CHECK_SECONDS: Final = 1.0
 
 
 class Connection:
@@ -235,6 +236,9 @@ class Connection:
             if retry_seconds > 0:
                 await asyncio.wait({old_ended}, timeout=retry_seconds)
                 continue
+            if reason == "rotation" and self._parts.pipeline.paused:
+                await asyncio.wait({old_ended}, timeout=PAUSED_CHECK_SECONDS)
+                continue
             broken = self._parts.streams.broken(self._streams())
             if reason.endswith("_stream") and not broken:
                 self._log.info("rotation cancelled: streams deliver again", reason=reason)
@@ -252,6 +256,9 @@ class Connection:
                 kept.begin(reason=str(error), retry_in_seconds=round(delay, 2))
                 await asyncio.wait({old_ended}, timeout=delay)
                 continue
+            # Closed while reads are paused, the old connection would lose what its buffers hold.
+            while self._parts.pipeline.paused and not old_ended.done():
+                await asyncio.wait({old_ended}, timeout=PAUSED_CHECK_SECONDS)
             self._session = new
             self._parts.counters.rotations[reason] += 1
             old.close()
