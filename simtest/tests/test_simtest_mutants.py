@@ -8,8 +8,9 @@ import pytest
 from marketfeed_simtest.battery import SITUATIONS
 from marketfeed_simtest.crash_points import CrashTally, crash_everywhere, short_plan
 from marketfeed_simtest.faults import kind_of
-from marketfeed_simtest.mutants import MUTANTS, Mutant, mutated, mutated_package
+from marketfeed_simtest.mutants import Mutant, mutated, mutated_package
 from marketfeed_simtest.mutants_outside import OUTSIDE_MUTANTS
+from marketfeed_simtest.mutants_worker import MUTANTS
 from marketfeed_simtest.plan import as_json, draw, from_json
 from marketfeed_simtest.session import run
 

@@ -1,52 +1,30 @@
-"""API server client: the only module that sends requests to it, apart from kopf's watches."""
+"""API server client: the only module that sends requests to it (over `api_requests`), apart from kopf's watches."""
 
-import asyncio
 import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
-import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
-from marketfeed_operator import nesting
+from marketfeed_operator.api_requests import ApiRequests, Object
 from marketfeed_operator.engine.metrics import Metrics
-from marketfeed_operator.errors import NotFound, Unavailable, translated
+from marketfeed_operator.errors import NotFound
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, CREATION_MANAGER, FIELD_MANAGER, KIND, PLURAL
-from marketfeed_operator.pages import (
-    LARGE_BYTES,
-    MAX_OBJECT_BYTES,
-    MAX_PAGE_BYTES,
-    Page,
-    decode_body,
-    read_at_most,
-    taken,
-)
 from marketfeed_service.errors import StartupError
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
 EVENTS: Final = Kind("v1", "Event", "events")
-REQUEST_SECONDS: Final = 30
-FIRST_PAGE: Final = 20
-LARGEST_PAGE: Final = 500
-"""Objects per page: as many as fit into `MAX_PAGE_BYTES`, found by doubling and halving."""
-
 
 APPLY_PATCH: Final = "application/apply-patch+yaml; charset=utf-8"
 """With the parameter, which the API server ignores: without it the client library encodes the body by itself."""
 
-Object = dict[str, Any]
-T = TypeVar("T")
 _NOT_AS_IT_IS: Final = re.compile(r"[^\x20-\x7e\U00010000-\U0010ffff]")
 
 
@@ -73,14 +51,8 @@ class Credentials:
     proxy_url: str | None
 
 
-class Cluster:
+class Cluster(ApiRequests):
     """Requests to the API server with plain objects; every failure is an `ApiError`."""
-
-    def __init__(self, client: ApiClient, metrics: Metrics) -> None:
-        self._client = client
-        # Not awaited, and so without discovery of all kinds: the kinds in use are known.
-        self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
-        self._metrics = metrics
 
     async def credentials(self) -> Credentials:
         """Return the current credentials: the token file of a pod is renewed while the operator runs."""
@@ -96,10 +68,6 @@ class Cluster:
             proxy_url=configuration.proxy,
         )
 
-    async def get(self, path: str, **query: Any) -> Object:
-        """Get one object, or one page of a list."""
-        return await self._request("get", path, **query)
-
     async def metadata(self, kind: Kind, namespace: str, name: str) -> Object:
         """Get the metadata of an object; the response does not contain the rest of it.
 
@@ -112,64 +80,6 @@ class Cluster:
         found = await self._request("get", kind.path(namespace, name), header_params={"Accept": accept})
         metadata: Object = found["metadata"]
         return metadata
-
-    async def list_all(self, kind: Kind, namespace: str | None, label_selector: str) -> list[Object]:
-        """List all objects of a kind that match the label selector.
-
-        Args:
-            kind: kind of the objects.
-            namespace: their namespace; None for all namespaces.
-            label_selector: label selector; "" for all objects.
-        """
-        return [item async for item in self.each(kind, namespace, label_selector, lambda body: body)]
-
-    async def each(
-        self, kind: Kind, namespace: str | None, label_selector: str, take: Callable[[Object], T]
-    ) -> AsyncIterator[T]:
-        """Yield what `take` returns for each object of a kind that matches the label selector.
-
-        Objects are decoded one at a time in a thread, and at most one page is held in memory: the size and number of
-        objects with our labels are not under our control.
-
-        Args:
-            kind: kind of the objects.
-            namespace: their namespace; None for all namespaces.
-            label_selector: label selector; "" for all objects.
-            take: called with each decoded object.
-        """
-        limit, proceed = FIRST_PAGE, None
-        while True:
-            page = await self.page(
-                kind.path(namespace), take, limit=limit, label_selector=label_selector, _continue=proceed
-            )
-            for each in page.items:
-                yield each
-            proceed = page.proceed
-            if proceed is None:
-                return
-            limit = min(page.limit * 2, LARGEST_PAGE) if page.size * 2 <= MAX_PAGE_BYTES else page.limit
-
-    async def page(self, path: str, take: Callable[[Object], T], *, limit: int, **query: Any) -> Page[T]:
-        """Get one page of a list, of `limit` objects or as many fewer as fit into `MAX_PAGE_BYTES`.
-
-        Args:
-            path: path of the list.
-            take: called with each decoded object.
-            limit: maximum number of objects.
-            query: further query parameters.
-        """
-        while True:
-            bound = MAX_PAGE_BYTES if limit > 1 else MAX_OBJECT_BYTES
-            text = await self._read("get", path, max_bytes=bound, limit=limit, **query)
-            if text is None and limit == 1:
-                raise Unavailable(0, f"an object of {path} has more than {MAX_OBJECT_BYTES} bytes")
-            if text is None:
-                limit = max(1, limit // 2)
-                continue
-            try:
-                return await decode_body(partial(taken, text, take, limit))
-            except ValueError as error:
-                raise self._no_answer("get", error) from error
 
     async def apply(
         self,
@@ -317,41 +227,6 @@ class Cluster:
                 continue
             found |= {kind.kind for resource in resources if resource["name"] == kind.plural}
         return frozenset(found)
-
-    async def _request(self, verb: str, path: str, **arguments: Any) -> Object:
-        text = await self._read(verb, path, max_bytes=MAX_OBJECT_BYTES, **arguments)
-        if text is None:
-            raise Unavailable(0, f"the response to {verb} {path} has more than {MAX_OBJECT_BYTES} bytes")
-        try:
-            loads = partial(nesting.loads, text)
-            answer: Object = loads() if len(text) < LARGE_BYTES else await decode_body(loads)
-        except ValueError as error:
-            raise self._no_answer(verb, error) from error
-        return answer
-
-    async def _read(self, verb: str, path: str, *, max_bytes: int, **arguments: Any) -> bytes | None:
-        """Return the body of a response; None when it is larger than `max_bytes`, in which case it is not read to the
-        end.
-        """
-        self._metrics.api_requests.labels(verb).inc()
-        try:
-            response = await self._dynamic.request(
-                verb,
-                path,
-                serialize=False,
-                _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-                **arguments,
-            )
-            return await read_at_most(response, max_bytes)
-        except (DynamicApiError, ApiException) as error:
-            self._metrics.api_failures.labels(verb, str(error.status)).inc()
-            raise translated(error) from error
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError, ValueError) as error:
-            raise self._no_answer(verb, error) from error
-
-    def _no_answer(self, verb: str, error: Exception) -> Unavailable:
-        self._metrics.api_failures.labels(verb, "none").inc()
-        return Unavailable(0, f"no response from the API server: {error!r}")
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from marketfeed_simtest.consumers.mutants_sql import SQL_MUTANTS
 from marketfeed_simtest.crash_points import crash_sessions
 from marketfeed_simtest.log_lines import Line
 from marketfeed_simtest.mutants_outside import OUTSIDE_MUTANTS
+from marketfeed_simtest.mutants_worker import MUTANTS
 from marketfeed_simtest.plan import Plan, as_json, draw, from_json
 from marketfeed_simtest.session import Outcome, run
 
@@ -131,7 +132,7 @@ def run_crashes(given: argparse.Namespace) -> int:
 def run_mutants(given: argparse.Namespace) -> int:
     """Run every mutant and return the exit code."""
     began = REAL_SECONDS()
-    every = (*mutants.MUTANTS, *OUTSIDE_MUTANTS, *CONSUMER_MUTANTS, *SQL_MUTANTS)
+    every = (*MUTANTS, *OUTSIDE_MUTANTS, *CONSUMER_MUTANTS, *SQL_MUTANTS)
     wrong = killed = explained = 0
     for each in mutants.judge_all(every, given.seeds, given.jobs, lambda mutant: given.word in mutant.name):
         if not each.mutant.old:

@@ -85,7 +85,7 @@ OUTSIDE_MUTANTS: Final[tuple[Mutant, ...]] = (
         "C8: /readyz always returns 200",
         "status.py",
         "return ProbeResult(not reason, reason)",
-        "return SeriesDecision(True, reason)",
+        "return ProbeResult(True, reason)",
     ),
     Mutant(
         "C8: /livez fails after a while",

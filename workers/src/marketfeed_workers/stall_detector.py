@@ -127,13 +127,12 @@ class StallDetector:
         for kind in kinds_of(self._venue):
             liveness = self._streams.get(StreamId(symbol, kind))
             if liveness is not None:
-                silent = liveness.silent_seconds(self._now)
                 flow = self._pipeline.flows.get(symbol)
                 rejecting = kind == "trade" and flow is not None and flow.is_rejecting
                 states[_STATUS_NAMES[kind]] = StreamStatus(
                     # Rejected messages are not delivered, even if they are backfilled.
                     state="stalled" if rejecting else liveness.state,
-                    silent_seconds=round(silent, 1),
+                    silent_seconds=round(liveness.silent_seconds(self._now), 1),
                     bound_seconds=round(liveness.bound, 1),
                 )
         return states

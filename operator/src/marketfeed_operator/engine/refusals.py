@@ -5,7 +5,8 @@ A Deployment has a condition for it (ReplicaFailure). The latest Event is reques
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from marketfeed_operator.cluster import EVENTS, Cluster, Object
+from marketfeed_operator.api_requests import Object
+from marketfeed_operator.cluster import EVENTS, Cluster
 from marketfeed_operator.errors import ApiError, Forbidden, NotFound
 from marketfeed_operator.kinds import CRON_JOB, JOB, STATEFUL_SET
 from marketfeed_operator.observed import ChildFacts, Key

@@ -2,6 +2,7 @@
 
 from marketfeed_workers.stream.first_trades import FirstTrades
 from marketfeed_workers.stream.id_resets import IdResets
+from marketfeed_workers.stream.id_series import FRESH_US, MS_US
 from marketfeed_workers.stream.parts import StreamParts
 from marketfeed_workers.stream.rejected_messages import RejectedMessages
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -51,7 +52,7 @@ class FetchedTrades:
             for trade in fetched.trades:
                 self._first_trades.begin(flow, trade, now_us)
             return 0
-        if flow.is_of_new_series(fetched, self._parts.clock.time_us()):
+        if _is_of_new_series(flow, fetched, self._parts.clock.time_us()):
             # Published, they would fill gaps of the old series. If they do belong to it they are fetched again.
             self.suspect_reset(flow)
             return 0
@@ -69,3 +70,15 @@ class FetchedTrades:
         if self._parts.publisher.full:
             self._parts.reads.pause()
         return missing_before - flow.missing
+
+
+def _is_of_new_series(flow: SymbolFlow, fetched: Fetched, now_us: int) -> bool:
+    """Return whether a fetched trade has a lower id and a later time than the newest: a possible id reset."""
+    newest_us, newest_id = flow.newest_time_us, flow.sequence.newest_received
+    if newest_us is None:
+        return False
+    latest_us = max(newest_us, flow.verified_us) + MS_US
+    return any(
+        trade.trade_id < newest_id and latest_us < trade.trade_time_us <= now_us - FRESH_US
+        for trade in fetched.trades
+    )

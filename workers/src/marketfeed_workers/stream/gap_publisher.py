@@ -7,6 +7,7 @@ from itertools import count
 from msgspec.structs import replace
 
 from marketfeed_service import logs
+from marketfeed_service.id_ranges import IdRange, merged, within
 from marketfeed_wire import (
     Gap,
     encode,
@@ -15,7 +16,7 @@ from marketfeed_wire import (
 from marketfeed_workers.counters import Counters
 from marketfeed_workers.kafka.delivery_report import Record
 from marketfeed_workers.kafka.publisher import Publisher
-from marketfeed_workers.stream.gaps import FROM_STREAM, SERIES_ENDED, GapEntry
+from marketfeed_workers.stream.gaps import FROM_STREAM, SERIES_ENDED, GapEntry, restore
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 
 log = logs.get(__name__)
@@ -107,7 +108,7 @@ class GapPublisher:
 
     def adopt(self, flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
         """Close the gap records of a process that ran beside this one and has ended; `gaps`: all of the symbol."""
-        flow.adopt(gaps)
+        _adopt(flow, gaps)
         self.publish(flow, with_partial=True)
 
     def publish_one(self, flow: SymbolFlow, entry: GapEntry) -> None:
@@ -163,6 +164,27 @@ class GapPublisher:
         """Return the id for a checkpoint: the acknowledged one, or the id before the first unrecorded gap."""
         unacknowledged = self._unacknowledged.get(symbol, {}).values()
         return min([acknowledged_id, *(first_id - 1 for first_id in unacknowledged)])
+
+
+def _adopt(flow: SymbolFlow, gaps: Sequence[Gap]) -> None:
+    """Adopt the newest records of gaps that another process wrote after the start of this one.
+
+    A gap that this process has met with other bounds has a record of its own; without this the other one would
+    stay unresolved until the next start.
+    """
+    absent = merged(IdRange(*each) for gap in gaps for each in gap.absent)
+    own = {entry.ids.first: entry for entry in flow.gaps}
+    for gap in gaps:
+        if gap.id_series != flow.id_series or not gap.missing:
+            continue
+        entry = own.get(gap.first_id)
+        if entry is None:
+            entry = restore(gap)
+            entry.absent = within(absent, entry.ids)
+            flow.gaps.append(entry)
+            flow.known_to = max(flow.known_to, entry.ids.last)
+        elif entry.record_time_us < gap.updated_time_us:
+            entry.record_time_us, entry.published = gap.updated_time_us, None
 
 
 def _is_reordered(entry: GapEntry) -> bool:

@@ -1,6 +1,6 @@
 """State of one symbol, independent of its connection."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from marketfeed_service.id_ranges import IdRange, common, merged, of_ids, total, within
 from marketfeed_wire import BookTicker, Checkpoint, Gap, QuoteCheckpoint, Trade, encode, is_decimal
 from marketfeed_workers.stream.gaps import FROM_STREAM, GapEntry, restore
-from marketfeed_workers.stream.id_series import FRESH_US, MS_US, LowQuotes, SuspectedReset
+from marketfeed_workers.stream.id_series import LowQuotes, SuspectedReset
 from marketfeed_workers.stream.reorder_buffer import ReorderBuffer
 from marketfeed_workers.stream.series_key import encoder, series_key
 from marketfeed_workers.stream.trade_times import SPARE, TradeTimes
@@ -101,9 +101,8 @@ class SymbolFlow:
     def newest_time_us(self) -> int | None:
         """Approximate time of the newest published trade, of this process or the one before."""
         known_us = self.checkpoint_time_us if self.last_trade_time_us is None else self.last_trade_time_us
-        newest = self.sequence.buffered.get(
-            self.sequence.newest or 0
-        )  # the newest may be in the reorder buffer
+        # The newest may be in the reorder buffer.
+        newest = self.sequence.buffered.get(self.sequence.newest or 0)
         return known_us if newest is None else max(newest.trade_time_us, known_us or 0)
 
     def begin_in_series(self, id_series: int) -> None:
@@ -154,26 +153,6 @@ class SymbolFlow:
                 self.trade_times.add(entry.ids.first - 1, entry.after_time_us)
         if acknowledged_time_us is not None:
             self.trade_times.add(trade_id, acknowledged_time_us)
-
-    def adopt(self, gaps: Sequence[Gap]) -> None:
-        """Adopt the newest records of gaps that another process wrote after the start of this one.
-
-        A gap that this process has met with other bounds has a record of its own; without this the other one would
-        stay unresolved until the next start.
-        """
-        absent = merged(IdRange(*each) for gap in gaps for each in gap.absent)
-        own = {entry.ids.first: entry for entry in self.gaps}
-        for gap in gaps:
-            if gap.id_series != self.id_series or not gap.missing:
-                continue
-            entry = own.get(gap.first_id)
-            if entry is None:
-                entry = restore(gap)
-                entry.absent = within(absent, entry.ids)
-                self.gaps.append(entry)
-                self.known_to = max(self.known_to, entry.ids.last)
-            elif entry.record_time_us < gap.updated_time_us:
-                entry.record_time_us, entry.published = gap.updated_time_us, None
 
     def accept(self, trade: Trade, now_us: int) -> list[Trade]:
         """Add a trade; return the trades that can be published now."""
@@ -304,17 +283,6 @@ class SymbolFlow:
         written = (quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)
         # Decimals of quotes are not validated by the mapper.
         return BestQuote(*map(Decimal, written)) if all(map(is_decimal, written)) else None
-
-    def is_of_new_series(self, fetched: Fetched, now_us: int) -> bool:
-        """Return whether a fetched trade has a lower id and a later time than the newest: a possible id reset."""
-        newest_us, newest_id = self.newest_time_us, self.sequence.newest_received
-        if newest_us is None:
-            return False
-        latest_us = max(newest_us, self.verified_us) + MS_US
-        return any(
-            trade.trade_id < newest_id and latest_us < trade.trade_time_us <= now_us - FRESH_US
-            for trade in fetched.trades
-        )
 
     @property
     def missing(self) -> int:
