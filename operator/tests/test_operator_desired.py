@@ -1,6 +1,7 @@
 """Children, as pure functions: the effect of each field of the spec, and invariants of all pods."""
 
 import copy
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -325,6 +326,14 @@ def test_config_map_round_trips_and_is_empty_when_damaged():
         body = children(feed())[("ConfigMap", f"feed-shard-{shard}")].body
         assert stored_assignment(body["data"]) == reading
     assert stored_assignment({"assignment.json": "{"}) == ShardAssignment(frozenset(), frozenset())
+
+
+def test_config_map_is_read_and_written_for_the_version_before():
+    shard, reading = next((shard, each) for shard, each in SHARDS.items() if each.draining)
+    data = children(feed())[("ConfigMap", f"feed-shard-{shard}")].body["data"]
+    before = {key: data[key] for key in ("assignment.json", "leaving.json")}
+    assert set(json.loads(before["leaving.json"])) == reading.draining
+    assert stored_assignment(before) == reading
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Settings: error texts for missing and invalid variables; no secret is ever shown."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 import hypothesis.strategies as st
 import pytest
@@ -14,6 +15,7 @@ from marketfeed_service.settings import (
     Settings,
     describe,
     is_secret,
+    old_names,
     parser,
     read,
 )
@@ -23,6 +25,8 @@ PASSWORD = "s3cret-Grüße"
 
 class Example(ServiceSettings):
     """Settings with one field of each type."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"DELAY_SECONDS": "PAUSE_SECONDS"}
 
     broker: str = Field(pattern=r"^\S+:\d+$", description="host:port")
     database_url: SecretStr = Field(min_length=10, description="postgresql://…")
@@ -78,6 +82,17 @@ def test_settings_are_read_from_variables_in_capitals_and_typed() -> None:
 def test_settings_treat_an_empty_variable_as_not_set(empty: str) -> None:
     assert read(Example, {**GOOD, "METRICS_PORT": empty}).metrics_port == 8000
     assert problems(BROKER=empty) == ["BROKER is not set: host:port"]
+
+
+def test_settings_renamed_are_read_under_the_old_name_unless_the_new_one_is_set() -> None:
+    old = {**GOOD, "DELAY_SECONDS": "2"}
+    assert (read(Example, old).pause_seconds, old_names(Example, old)) == (
+        2,
+        {"DELAY_SECONDS": "PAUSE_SECONDS"},
+    )
+    both = {**old, "PAUSE_SECONDS": "3"}
+    assert (read(Example, both).pause_seconds, old_names(Example, both)) == (3, {})
+    assert problems(DELAY_SECONDS="-2")[0].startswith("DELAY_SECONDS (renamed PAUSE_SECONDS)='-2' ")
 
 
 def test_settings_error_has_one_line_for_each_problem() -> None:

@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "feed.databaseSecretName": "other-secret",
     "feed.spec": {"venue": "binance"},
     "image.operator.digest": "sha256:0",
+    "operator.settings.claimSeconds": 7,
     "kafka.enabled": {"kafka": {"enabled": False}, "feed": {"enabled": False}},
     "kafka.minInsyncReplicas": 1,
     "kafka.name": "other",

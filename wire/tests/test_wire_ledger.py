@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis.strategies as st
 import msgspec
@@ -17,6 +17,7 @@ from marketfeed_wire.ledger import (
     checkpoint_key,
     decode_checkpoint,
     decode_gap,
+    encode_gap,
     gap_key,
     is_quote_checkpoint_key,
     quote_checkpoint_key,
@@ -69,7 +70,21 @@ def test_checkpoint_round_trips(progress: Checkpoint) -> None:
 
 @given(gaps)
 def test_gap_round_trips(gap: Gap) -> None:
-    assert decode_gap(msgspec.json.encode(gap)) == gap
+    assert decode_gap(msgspec.json.encode(gap)) == decode_gap(encode_gap(gap)) == gap
+
+
+class PreviousGap(Gap, frozen=True, kw_only=True):
+    """A gap record as the version before decodes it."""
+
+    state: Literal["open", "filled", "absent", "unresolved"]  # type: ignore[assignment]
+
+
+@given(gaps)
+def test_gap_record_is_read_by_the_version_before(gap: Gap) -> None:
+    """Its consumers run beside new workers during a rolling upgrade."""
+    read = msgspec.json.decode(encode_gap(gap), type=PreviousGap)
+    assert read.state == ("filled" if gap.state == "backfilled" else gap.state)
+    assert {**msgspec.structs.asdict(read), "state": gap.state} == msgspec.structs.asdict(gap)
 
 
 @given(gaps, gaps)

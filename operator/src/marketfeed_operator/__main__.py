@@ -24,6 +24,7 @@ def main() -> None:
 def _run() -> int:
     chosen = settings.read(OperatorSettings, os.environ)
     logs.configure(chosen.log_level, chosen.log_format)
+    settings.log_old_names(OperatorSettings, os.environ)
     # kopf logs every handler call. The operator logs its own changes instead.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(chosen.log_level)))
     # The Kubernetes client resolves the home directory on import, and fails for a container user without one.

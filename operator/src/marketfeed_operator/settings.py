@@ -1,7 +1,8 @@
 """Settings of the operator, from environment variables."""
 
 import re
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -17,6 +18,8 @@ def _namespaces(value: tuple[str, ...]) -> tuple[str, ...]:
 
 class OperatorSettings(ServiceSettings):
     """Environment variables of ``marketfeed-operator``."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"CLAIM_SECONDS": "NAMESPACE_LEASE_SECONDS"}
 
     worker_image: str = Field(
         "marketfeed-worker:0.1.0",

@@ -9,16 +9,18 @@ import re
 import shutil
 import textwrap
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from marketfeed_service import process
+from marketfeed_service import logs, process
 from marketfeed_service.errors import SettingsError
 
 S = TypeVar("S", bound="Settings")
+
+log = logs.get(__name__)
 
 MAX_DRAIN_SECONDS: Final = 120
 """Maximum of DRAIN_DEADLINE_SECONDS. In a rebalance a consumer may take that long to drain its batches, and as long
@@ -48,6 +50,9 @@ class Settings(BaseSettings):
         # A list is comma-separated, not JSON.
         enable_decoding=False,
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Variable of the version before this one -> the variable that replaces it; the old one is read for one version."""
 
     @classmethod
     def settings_customise_sources(
@@ -108,13 +113,31 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
         for name, value in environment.items()
         if name == name.upper() and value.strip()
     }
+    for old, new in old_names(settings, environment).items():
+        source.env_vars = {**source.env_vars, new.lower(): environment[old].strip()}
     given = source()
     try:
         return settings(**given)
     except ValidationError as error:
-        raise SettingsError(
-            "\n".join(_problem(settings, dict(problem), given) for problem in error.errors(include_url=False))
-        ) from None
+        lines = [_problem(settings, dict(problem), given) for problem in error.errors(include_url=False)]
+        for old, new in old_names(settings, environment).items():
+            lines = [line.replace(f"{new}=", f"{old} (renamed {new})=", 1) for line in lines]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def old_names(settings: type[Settings], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `Settings.renamed` that are read from `environment`: set, and the new variable is not."""
+    return {
+        old: new
+        for old, new in settings.renamed.items()
+        if environment.get(old, "").strip() and not environment.get(new, "").strip()
+    }
+
+
+def log_old_names(settings: type[Settings], environment: Mapping[str, str]) -> None:
+    """Log a warning for each variable that is read under its old name, which the next version ignores."""
+    for old, new in old_names(settings, environment).items():
+        log.warning("setting renamed", old=old, new=new)
 
 
 def _problem(settings: type[Settings], problem: dict[str, Any], given: Mapping[str, str]) -> str:

@@ -73,12 +73,14 @@ _quote_progress: Final = msgspec.json.Decoder(QuoteCheckpoint)
 
 
 class _StoredGap(Gap, frozen=True, kw_only=True):
-    """A gap record as it may be in the topic: before 0.1.0 the state ``backfilled`` was ``filled``."""
+    """A gap record as it is in the topic, where the state ``backfilled`` is written ``filled``, see `encode_gap`."""
 
     state: Literal["open", "backfilled", "absent", "unresolved", "filled"]  # type: ignore[assignment]
 
 
 _gaps: Final = msgspec.json.Decoder(_StoredGap)
+_gap_encoder: Final = msgspec.json.Encoder()
+_STORED_BACKFILLED: Final = "filled"
 _QUOTES_KEY_END: Final = b"|quotes"
 
 
@@ -117,6 +119,18 @@ def gap_key(gap: Gap) -> bytes:
     return f"{gap.venue}|{gap.symbol}|{gap.first_id}{series}".encode()
 
 
+def encode_gap(gap: Gap) -> bytes:
+    """Return the record value of a gap, with the state ``backfilled`` as ``filled``.
+
+    ``filled`` is the name in the version before this one, whose consumers would store a record of another state as a
+    dead letter, and whose workers would skip it. They run beside this version during a rolling upgrade, and after a
+    rollback. The next version may write ``backfilled``, which this one reads.
+    """
+    if gap.state != "backfilled":
+        return _gap_encoder.encode(gap)
+    return _gap_encoder.encode({**msgspec.structs.asdict(gap), "state": _STORED_BACKFILLED})
+
+
 def decode_checkpoint(value: bytes) -> Checkpoint:
     """Decode the checkpoint in a record's value.
 
@@ -143,7 +157,7 @@ def decode_gap(value: bytes) -> Gap:
     """
     stored = decode_named(_gaps, value)
     fields = msgspec.structs.asdict(stored)
-    gap = Gap(**{**fields, "state": "backfilled" if stored.state == "filled" else stored.state})
+    gap = Gap(**{**fields, "state": "backfilled" if stored.state == _STORED_BACKFILLED else stored.state})
     ranges = {"last_id": [(gap.first_id, gap.last_id)], "missing": gap.missing, "absent": gap.absent}
     for field, each in ranges.items():
         if any(last < first for first, last in each):

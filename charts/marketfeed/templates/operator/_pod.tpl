@@ -81,13 +81,16 @@ volumes:
 - {name: ALLOWED_PRIORITY_CLASSES, value: {{ join "," .allowedPriorityClasses | quote }}}
 - {name: TOPIC_NAMESPACES, value: {{ join "," .topicNamespaces | quote }}}
 {{- end }}
+{{- $old := .Values.operator.settings.claimSeconds }}
 {{- range $name, $value := .Values.operator.settings }}
+{{- if not (or (kindIs "invalid" $value) (and (eq $name "namespaceLeaseSeconds") (not (kindIs "invalid" $old)))) }}
 {{- /* Helm parses numbers as floats and formats large ones with an exponent. */ -}}
 {{- $shown := $value }}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
 {{- $shown = int64 $value }}
 {{- end }}
 - {name: {{ snakecase $name | upper }}, value: {{ $shown | toString | quote }}}
+{{- end }}
 {{- end }}
 {{- with .Values.operator.extraEnv }}
 {{ toYaml . }}

@@ -14,7 +14,8 @@ from marketfeed_wire.assignment import FILE_NAME, assignment_of, decode_assignme
 DRAINING = "draining.json"
 """Key beside the assignment: symbols that are draining, read here until they are live in their new shard."""
 OLD_DRAINING = "leaving.json"
-"""Name of that key in earlier releases; still read."""
+"""Name of that key in the version before this one: read, and written beside the new one, so that no draining symbol is
+lost by a rollback of the operator. The next version may drop it."""
 
 
 def config_map(feed: Feed, shard: int, assignment: ShardAssignment, shards: int) -> Child:
@@ -31,7 +32,7 @@ def config_map(feed: Feed, shard: int, assignment: ShardAssignment, shards: int)
     share = feed.spec.ingestion.venue_budget_share or shards * feed.spec.ingestion.replicas
     data = {FILE_NAME: encode_assignment(assignment_of(assignment.symbols, share)).decode()}
     if assignment.draining:
-        data[DRAINING] = json.dumps(sorted(assignment.draining))
+        data[DRAINING] = data[OLD_DRAINING] = json.dumps(sorted(assignment.draining))
     return child(
         feed, CONFIG_MAP, shard_name(feed.name, shard), INGESTION, {"data": data}, extra={SHARD: str(shard)}
     )

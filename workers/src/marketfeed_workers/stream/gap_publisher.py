@@ -140,7 +140,7 @@ class GapPublisher:
             if not _is_done(entry):
                 self._schedule_gap_update(flow)
 
-        record: Record = {"value": encode(message), "key": gap_key(message)}
+        record: Record = {"value": encode_gap(message), "key": gap_key(message)}
         self._publisher.publish(self._counters.gaps, [record], now_us, {}, acknowledged)
 
     def on_acknowledged(self, gap_flows: dict[str, SymbolFlow], batch: int) -> Callable[[], None] | None:
