@@ -71,8 +71,10 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 @pytest.fixture(
     params=[pytest.param("Apache Kafka", marks=pytest.mark.kafka), "embedded broker"],
 )
-async def pipeline(request: pytest.FixtureRequest, parts: Parts, tmp_path: Path, database: str) -> Pipeline:
-    """Return a pipeline on each kind of broker, its schema migrated."""
+async def new_pipeline(
+    request: pytest.FixtureRequest, parts: Parts, tmp_path: Path, database: str
+) -> Pipeline:
+    """Return a pipeline on each kind of broker, its database without a schema."""
     prefix = f"t{next(_numbers)}"
     if request.param == "Apache Kafka":
         kafka: ApacheKafka = request.getfixturevalue("apache_kafka")
@@ -87,5 +89,11 @@ async def pipeline(request: pytest.FixtureRequest, parts: Parts, tmp_path: Path,
             parts.check()
             await asyncio.sleep(0.05)
         line.environment["KAFKA_BROKER"] = address_file.read_text().strip()
-    await line.migrate()
     return line
+
+
+@pytest.fixture
+async def pipeline(new_pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline on each kind of broker, its schema migrated."""
+    await new_pipeline.migrate()
+    return new_pipeline

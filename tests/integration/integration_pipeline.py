@@ -63,8 +63,9 @@ class Pipeline:
         self.simulator_url = f"http://{address}"
         self.environment |= {"BINANCE_WS_BASE": f"ws://{address}", "BINANCE_REST_BASE": self.simulator_url}
 
-    async def migrate(self) -> None:
-        await self._parts.run(services.migration(self.environment), seconds=60)
+    async def migrate(self, **variables: str) -> None:
+        """Migrate the schema."""
+        await self._parts.run(services.migration({**self.environment, **variables}), seconds=60)
 
     async def worker(self, **variables: str) -> tuple[Part, str]:
         """Start a worker; return the process and the address of its status."""

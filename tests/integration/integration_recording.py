@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from integration_pipeline import Pipeline
 
@@ -44,3 +46,15 @@ def recorded(path: Path) -> Recorded:
 def stored(pipeline: Pipeline) -> Recorded:
     """Return the rows of the tables."""
     return Recorded(pipeline.rows(TRADE_ROWS), pipeline.rows(QUOTE_ROWS))
+
+
+def audited(pipeline: Pipeline) -> tuple[int, dict[str, Any]]:
+    """Return exit code and report of the users' command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "marketfeed_cli", "audit", "--deep", "-o", "json"],
+        env=pipeline.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout)

@@ -1,15 +1,11 @@
 """Recorded frames through simulator, worker, Kafka and consumers into PostgreSQL: the tables equal the recording."""
 
-import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from integration_pipeline import QUOTES, TRADES, Pipeline, worker_status
-from integration_recording import TRADE_ROWS, recorded, stored
+from integration_recording import TRADE_ROWS, audited, recorded, stored
 
 from marketfeed_devtools.waiting import until_async
 
@@ -41,18 +37,6 @@ async def test_tables_equal_the_recording_row_by_row(pipeline: Pipeline, recordi
     code, report = audited(pipeline)
     assert (code, report["complete"]) == (0, True)
     assert sum(hour["stored"] for hour in report["hours"]) == len(expected.trades)
-
-
-def audited(pipeline: Pipeline) -> tuple[int, dict[str, Any]]:
-    """Return exit code and report of the users' command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "marketfeed_cli", "audit", "--deep", "-o", "json"],
-        env=pipeline.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, json.loads(done.stdout)
 
 
 def _has(pipeline: Pipeline, trades: int) -> bool:

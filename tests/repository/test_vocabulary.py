@@ -90,10 +90,10 @@ FILES = {
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("tests/e2e/kind/kind_node_image.py", ".wants/"): "folders of systemd",
     ("tests/e2e/kind/files/pod-masquerade.service", "WantedBy="): "a directive of systemd",
-    ("CHANGELOG.md", "`partition taken over` and `partition let go` are"): "old names of renamed events",
-    ("CHANGELOG.md", "`trades held back…` is"): "an old name of a renamed event",
+    ("CHANGELOG.md", "`partition taken over` → `partition assigned`"): "old names of renamed events",
+    ("CHANGELOG.md", "`trades held back…` →"): "an old name of a renamed event",
     ("CHANGELOG.md", "marketfeed_operator_drift_repaired_total"): "the old name of a renamed metric",
-    ("CHANGELOG.md", "`repeats`, `repaired`, `verdict`"): "old names of renamed keys",
+    ("CHANGELOG.md", "`repaired` → `backfilled`"): "old names of renamed keys",
     ("docs/reliability.md", "| 5: mute |"): "the report of a run, whose journey had that name",
     ("docs/reliability.md", "stored without a repair"): "the same report",
 }

@@ -10,7 +10,7 @@ from marketfeed_service import logs
 from marketfeed_service.id_ranges import IdRange, merged, within
 from marketfeed_wire import (
     Gap,
-    encode,
+    encode_gap,
     gap_key,
 )
 from marketfeed_workers.counters import Counters
