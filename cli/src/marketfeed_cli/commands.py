@@ -1,4 +1,7 @@
-"""Dispatch of parsed options to the commands."""
+"""Dispatch of parsed options to the commands.
+
+A module of its own: it imports the services, which parsing of options does not need.
+"""
 
 import argparse
 from collections.abc import Mapping

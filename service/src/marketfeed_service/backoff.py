@@ -1,4 +1,7 @@
-"""Delays between attempts: capped exponential growth with full jitter."""
+"""Delays between attempts: capped exponential growth with full jitter.
+
+A module of its own, as all services share it.
+"""
 
 import random
 from collections.abc import Iterator

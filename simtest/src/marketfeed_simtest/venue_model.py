@@ -3,19 +3,19 @@
 import asyncio
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
+from aiohttp import ClientConnectionError, ClientSession
 
 from marketfeed_simtest.clock import Clock
 from marketfeed_simtest.deliveries import Deliveries
+from marketfeed_simtest.http_model import HttpSession, Response
 from marketfeed_simtest.network import ClientEnd, VenueEnd, variant_of
 from marketfeed_simtest.truth import Truth
 from marketfeed_simulator.fault_effects import Parts
@@ -297,11 +297,11 @@ class VenueModel:
     # the REST side: interface of `ClientSession`
     def http_session(self, life: int) -> ClientSession:
         """Return a client of the process `life`."""
-        return cast(ClientSession, _HttpSession(self, life))
+        return cast(ClientSession, HttpSession(self.answer, life))
 
     async def answer(
         self, life: int, endpoint: str, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> "_Response":
+    ) -> "Response":
         """Respond to a request as the network and the venue do.
 
         Raises:
@@ -326,7 +326,7 @@ class VenueModel:
             self._record_limit(life, sent, reply.headers.get("Retry-After"))
         elif reply.status in _REFUSALS:
             self._away_for(_REFUSED_PAUSE_SECONDS)
-        return _Response(reply.status, reply.body, reply.headers)
+        return Response(reply.status, reply.body, reply.headers)
 
     def _count_request(self, about: tuple[int, str], now: float) -> None:
         self.requests += 1
@@ -369,78 +369,3 @@ class VenueModel:
             return 0
         recent = history.recent(self.recent_trades)
         return recent[0].id if recent else 1 << 62
-
-
-class _HttpSession:
-    """Model of the part of an aiohttp session that the worker uses."""
-
-    def __init__(self, venue: VenueModel, life: int) -> None:
-        self._venue = venue
-        self._life = life
-
-    async def __aenter__(self) -> "_HttpSession":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-    def get(
-        self,
-        url: str,
-        *,
-        params: Mapping[str, str],
-        headers: Mapping[str, str],
-        timeout: ClientTimeout,
-        **_: Any,
-    ) -> "_Request":
-        """See `aiohttp.ClientSession.get`."""
-        return _Request(
-            self._venue, self._life, url.partition("/api/v3/")[2], params, headers, timeout.total or 300.0
-        )
-
-
-class _Request:
-    def __init__(
-        self,
-        venue: VenueModel,
-        life: int,
-        endpoint: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        total_seconds: float,
-    ) -> None:
-        self._venue = venue
-        self._given = (life, endpoint, query, headers)
-        self._total_seconds = total_seconds
-
-    async def __aenter__(self) -> "_Response":
-        async with asyncio.timeout(self._total_seconds):
-            return await self._venue.answer(*self._given)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-class _Response:
-    """Model of the part of an aiohttp response that the worker uses."""
-
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.status = status
-        self.headers = headers
-        self.content_length = len(body)
-        self.content = self
-        self._body = body
-
-    async def read(self) -> bytes:
-        """The body."""
-        return self._body
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        """Model of a streamed body; see `aiohttp.StreamReader`."""
-        yield self._body
-
-    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
-        """Yield the body by chunks."""
-        yield self._body

@@ -1,4 +1,7 @@
-"""Interface between a market (generated or recorded) and the driver that paces it."""
+"""Interface between a market (generated or recorded) and the driver that paces it.
+
+Apart from both, so that neither imports the other.
+"""
 
 from typing import Protocol
 

@@ -1,4 +1,7 @@
-"""Parts shared by the connections of a worker; `worker` creates them once."""
+"""Parts shared by the connections of a worker; `worker` creates them once.
+
+A module of its own, as pool and connections share it.
+"""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Keys of a symbol's id series in memory, and encoders of its messages."""
+"""Keys of a symbol's id series in memory, and encoders of its messages.
+
+A module of its own, as flows, publisher and checkpoints share it.
+"""
 
 from collections.abc import Callable
 from typing import Final

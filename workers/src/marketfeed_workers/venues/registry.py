@@ -1,4 +1,7 @@
-"""Venues by name."""
+"""Venues by name.
+
+Apart from the interface `venue`, which the venues import.
+"""
 
 from marketfeed_workers.venues import binance, binance_us
 from marketfeed_workers.venues.venue import Venue
