@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from kubernetes.aio.client import ApiClient, Configuration
@@ -17,6 +16,7 @@ from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import NotFound
 from marketfeed_operator.kinds import KAFKA, OPTIONAL, Kind
 from marketfeed_operator.names import API_VERSION, CREATION_MANAGER, FIELD_MANAGER, KIND, PLURAL
+from marketfeed_operator.text import api_time_now
 from marketfeed_service.errors import StartupError
 
 FEEDS: Final = Kind(API_VERSION, KIND, PLURAL)
@@ -189,7 +189,7 @@ class Cluster(ApiRequests):
             message: message; truncated to the limit of the API.
             instance: name of the reporting process.
         """
-        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = api_time_now()
         namespace = feed["namespace"]
         await self.create(
             EVENTS.path(namespace),

@@ -1,12 +1,13 @@
 """Conditions: for each type an ordered list of checks, the first finding of which gives reason and message."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from marketfeed_operator.api import Condition
 from marketfeed_operator.decide.checks import DEGRADED, PROGRESSING, READY, Check, Finding
 from marketfeed_operator.decide.situation import Situation
+from marketfeed_operator.text import api_time
 
 
 def conditions(at: Situation, now: datetime) -> list[Condition]:
@@ -32,7 +33,7 @@ def conditions(at: Situation, now: datetime) -> list[Condition]:
             else ("NotPaused", "the feed is reconciled"),
         ),
     ]
-    moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = api_time(now)
     decided = []
     for kind, holds, (reason, message) in evaluated:
         state: Literal["True", "False"] = "True" if holds else "False"

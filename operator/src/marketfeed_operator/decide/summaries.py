@@ -20,7 +20,7 @@ from marketfeed_operator.kinds import STATEFUL_SET
 from marketfeed_operator.names import COMPONENT, FEED, consumer_component, consumer_name, shard_name
 from marketfeed_operator.observed import PodReport
 from marketfeed_operator.plan import by_shard
-from marketfeed_operator.text import printable
+from marketfeed_operator.text import api_time, printable
 from marketfeed_wire.assignment import hash_of
 
 MAX_TOTAL: Final = 2**53
@@ -83,7 +83,7 @@ def _minute(shard_reports: Sequence[PodReport]) -> str | None:
     times = [report.last_trade_time_us for report in shard_reports if report.last_trade_time_us is not None]
     if not times:
         return None
-    return datetime.fromtimestamp(max(times) // 60_000_000 * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return api_time(datetime.fromtimestamp(max(times) // 60_000_000 * 60, UTC))
 
 
 def consumers(at: Situation) -> ConsumersStatus | None:

@@ -6,14 +6,13 @@ duration by the observer's clock; the holder stops before that.
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.errors import ApiError, Conflict, NotFound
 from marketfeed_operator.kinds import Kind
 from marketfeed_operator.names import GROUP
-from marketfeed_operator.text import printable
+from marketfeed_operator.text import api_time_now, printable
 from marketfeed_service import logs
 
 log = logs.get(__name__)
@@ -112,7 +111,7 @@ class LeaderElection:
             if _spec(lease).get("holderIdentity") != self._identity:
                 return
             # A duration of one second, as client-go does, for observers that check only times.
-            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _moment()}
+            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": api_time_now()}
             await self._cluster.replace(self._path, lease)
         except ApiError as error:
             log.warning("leader lease not released; it expires by itself", reason=str(error))
@@ -164,7 +163,7 @@ class LeaderElection:
 
     def _renewed(self, lease: dict[str, Any], *, changed: bool) -> dict[str, Any]:
         spec = _spec(lease)
-        moment = _moment()
+        moment = api_time_now()
         metadata = lease["metadata"]
         return {
             **lease,
@@ -185,7 +184,3 @@ class LeaderElection:
 def _spec(lease: dict[str, Any]) -> dict[str, Any]:
     """Return the spec of a Lease; one that was created by a user may have none."""
     return lease.get("spec") or {}
-
-
-def _moment() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

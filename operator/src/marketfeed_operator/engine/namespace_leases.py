@@ -10,7 +10,6 @@ installation elect a leader among themselves (see `leader`); for the namespace l
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from marketfeed_operator.cluster import Cluster
@@ -18,7 +17,7 @@ from marketfeed_operator.engine.leader import LEASES
 from marketfeed_operator.engine.metrics import Metrics
 from marketfeed_operator.errors import ApiError, Conflict, Forbidden, NotFound
 from marketfeed_operator.names import GROUP
-from marketfeed_operator.text import printable
+from marketfeed_operator.text import api_time_now, printable
 from marketfeed_service import logs
 
 log = logs.get(__name__)
@@ -156,7 +155,7 @@ class NamespaceLeases:
         return ours
 
     def _renewed(self, lease: dict[str, Any], *, ours: bool) -> dict[str, Any]:
-        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = api_time_now()
         if ours:
             spec = {
                 **(lease.get("spec") or {}),
