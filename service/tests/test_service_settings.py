@@ -16,6 +16,7 @@ from marketfeed_service.settings import (
     describe,
     is_secret,
     old_names,
+    parse_time_us,
     parser,
     read,
 )
@@ -199,3 +200,18 @@ def test_settings_secrets_are_detected_by_type() -> None:
     assert is_secret(Maybe.model_fields["token"])
     assert is_secret(Example.model_fields["database_url"])
     assert not is_secret(Example.model_fields["broker"])
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2024-08-09T00:00:00.001692+00:00", 1_723_161_600_001_692),
+        ("2024-08-09T02:00:00+02:00", 1_723_161_600_000_000),
+        ("2024-08-09T00:00:00", 1_723_161_600_000_000),
+        ("1969-12-31T23:59:59.999999", -1),
+        ("2024-08-09", 1_723_161_600_000_000),
+    ],
+)
+def test_setting_time_is_utc_by_default(text: str, microseconds: int) -> None:
+    assert parse_time_us(text) == microseconds

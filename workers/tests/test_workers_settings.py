@@ -10,7 +10,7 @@ from workers_support import MakeSettings
 
 from marketfeed_service import settings as service_settings
 from marketfeed_service.errors import SettingsError
-from marketfeed_workers.settings import WorkerSettings, parse_time_us
+from marketfeed_workers.settings import WorkerSettings
 
 
 def refusal(**variables: str) -> str:
@@ -145,20 +145,6 @@ def test_setting_defaults(make_settings: MakeSettings) -> None:
 
 def test_setting_symbols_allow_spaces(make_settings: MakeSettings) -> None:
     assert make_settings(BINANCE_SYMBOLS=" BTCUSDT , ETHUSDT,").binance_symbols == ("BTCUSDT", "ETHUSDT")
-
-
-@pytest.mark.parametrize(
-    ("text", "microseconds"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("2024-08-09T00:00:00.001692+00:00", 1_723_161_600_001_692),
-        ("2024-08-09T02:00:00+02:00", 1_723_161_600_000_000),
-        ("2024-08-09T00:00:00", 1_723_161_600_000_000),
-        ("2024-08-09", 1_723_161_600_000_000),
-    ],
-)
-def test_setting_time_is_utc_by_default(text: str, microseconds: int) -> None:
-    assert parse_time_us(text) == microseconds
 
 
 def run_worker(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -9,6 +9,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -38,6 +39,19 @@ def _split(value: object) -> object:
 
 CommaSeparated = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """A list in one variable: ``A,B,C``; spaces and empty parts are ignored."""
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_time_us(text: str) -> int:
+    """Parse an ISO 8601 date or time, UTC unless it has a zone, into microseconds since the epoch.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
+    moment = datetime.fromisoformat(text)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 class Settings(BaseSettings):

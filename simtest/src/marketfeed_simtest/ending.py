@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from marketfeed_service.settings import parse_time_us
 from marketfeed_simtest.life import Life
 from marketfeed_simtest.oracle import Oracle
 from marketfeed_simtest.records import SeriesRecords, SymbolRecords, inside, merged
 from marketfeed_simtest.truth import TrueSymbol
 from marketfeed_simtest.venue_model import Delivered
-from marketfeed_workers.settings import parse_time_us
 from marketfeed_workers.symbol_assignment import ADOPT_SECONDS
 
 _IN_FLIGHT_SECONDS = 5.0

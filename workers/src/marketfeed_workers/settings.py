@@ -1,14 +1,13 @@
 """Settings of the worker from environment variables."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketfeed_service.kafka import KafkaSettings, TopicName
-from marketfeed_service.settings import CommaSeparated
+from marketfeed_service.settings import CommaSeparated, parse_time_us
 from marketfeed_wire import BOOK_TICKER, GAPS, PROGRESS, REJECTED, TRADES, is_name
 from marketfeed_workers.connection.rotation import parse_window
 from marketfeed_workers.venues.registry import DEFAULT, VENUES
@@ -29,16 +28,6 @@ def _streams(value: tuple[str, ...]) -> tuple[str, ...]:
     if wrong or not value:
         raise ValueError(f"not a stream: {', '.join(map(repr, wrong))}" if wrong else "no stream is named")
     return value
-
-
-def parse_time_us(text: str) -> int:
-    """Parse an ISO 8601 time, UTC unless it has a zone, into microseconds since the epoch.
-
-    Raises:
-        ValueError: the text is not such a time.
-    """
-    moment = datetime.fromisoformat(text)
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def _address(text: str) -> str:

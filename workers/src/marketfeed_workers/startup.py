@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from marketfeed_service import logs
 from marketfeed_service.errors import StartupError
+from marketfeed_service.settings import parse_time_us
 from marketfeed_workers.kafka.recovery import RecoveredState
-from marketfeed_workers.settings import WorkerSettings, parse_time_us
+from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
 from marketfeed_workers.validate import Validation, readable
 from marketfeed_workers.venues.errors import Limited, Refused, Unreachable

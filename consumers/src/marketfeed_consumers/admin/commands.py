@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from confluent_kafka.admin import AdminClient
@@ -37,14 +36,11 @@ def time_us(text: str) -> int:
         argparse.ArgumentTypeError: `text` is not ISO 8601.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        return settings.parse_time_us(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00Z"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000_000)
 
 
 def check_times(since_us: int | None, until_us: int | None) -> None:
