@@ -13,7 +13,10 @@ DATA: Final[tuple[Alert, ...]] = (
         severity="critical",
         expr=f"""
 max by ({SYMBOL}) (
-  sum without (resolution) (marketfeed_consumer_audit_missing_trades{{resolution=~"unresolved|rejected"}})
+  sum without (resolution, verdict) (
+    marketfeed_consumer_audit_missing_trades{{resolution=~"unresolved|rejected"}}
+    or marketfeed_consumer_audit_missing_trades{{verdict=~"unresolved|rejected"}}  # consumers of the version before
+  )
 ) > 0
 or
 min by ({SYMBOL}) (marketfeed_trade_ids_missing) > 0
