@@ -304,7 +304,10 @@ def rebalance_within_a_batch(rig: Any) -> Any:
     first = Member(rig, positions)
     pump([first], lambda: len(first.read) >= 30, count=10)
     second = Member(rig, positions)
-    pump([first, second], lambda: sum(positions.values()) == 200 * PARTITIONS, count=10)
+    pump([first, second], lambda: bool(second.owned), count=1)
+    for number in range(PARTITIONS):  # on a slow machine the first has read everything before the rebalance
+        rig.send(number, 200)
+    pump([first, second], lambda: sum(positions.values()) == 400 * PARTITIONS, count=10)
     times = Counter([*first.read, *second.read])
     first.close()
     second.close()
