@@ -16,6 +16,7 @@ from workers_support import MakeSettings, now_us
 
 from marketfeed_devtools.mock_broker import Broker
 from marketfeed_devtools.waiting import until_async
+from marketfeed_service import backoff
 from marketfeed_workers.connection import connection as connections
 from marketfeed_workers.connection import warm_up
 from marketfeed_workers.connection.parts import ConnectionParts
@@ -408,7 +409,7 @@ async def test_reconnect_backoff_is_reset_only_after_data(rig: Rig, monkeypatch:
             series[mine] += 1
             yield 0.01
 
-    monkeypatch.setattr(connections.backoff, "delays", delays)
+    monkeypatch.setattr(backoff, "delays", delays)
     rig.venue.most_open = 0
     await rig.pool.read(["AAA"])
     await until_async(lambda: rig.venue.asked >= 6, "several attempts")

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
-from marketfeed_service import backoff, logs
+from marketfeed_service import logs
 from marketfeed_wire.status import ConnectionState, ConnectionStatus
 from marketfeed_workers.connection.parts import ConnectionParts
 from marketfeed_workers.connection.rotation import parse_window, rotation_age
@@ -26,8 +26,6 @@ from marketfeed_workers.venues.errors import REFUSED_SECONDS, Limited, Refused, 
 
 log = logs.get(__name__)
 
-FIRST_DELAY_SECONDS: Final = 0.25
-MAX_DELAY_SECONDS: Final = 30.0
 PAUSED_CHECK_SECONDS: Final = 1.0
 
 
@@ -45,8 +43,7 @@ class Connection:
         self._rotation_requested: asyncio.Event = asyncio.Event()
         self._rotation_reason = ""
         self._attempts = 0
-        self._retry_after = 0.0
-        """Monotonic time before which no connection may be opened, by a response to a rotation."""
+        self._retry_after = 0.0  # monotonic time before which no connection may be opened, by a response
         self._log = log.bind(connection=number)
 
     @property
@@ -74,7 +71,7 @@ class Connection:
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
-        delays = self._new_delays()
+        delays = self._parts.new_delays()
         ended_at: float | None = None
         refused = logs.Episode(
             self._log, "connection refused by the venue", "connection accepted by the venue"
@@ -101,7 +98,9 @@ class Connection:
                 ended_at = self._parts.monotonic()
                 got_data = self._session.got_data
                 message = str(ending)
-                delay = self._ended("connection_closed", message, self._new_delays() if got_data else delays)
+                delay = self._ended(
+                    "connection_closed", message, self._parts.new_delays() if got_data else delays
+                )
                 delay = max(delay, self._retry_after - ended_at)
             except Refused as error:
                 self._ended(error.reason, str(error), delays)
@@ -117,7 +116,7 @@ class Connection:
             except Unreachable as error:
                 delay = self._ended(error.reason, str(error), delays)
             if got_data:
-                delays = self._new_delays()
+                delays = self._parts.new_delays()
             lost.begin(reason=self._reason, retry_in_seconds=round(delay, 2))
             await asyncio.sleep(delay)
 
@@ -216,21 +215,16 @@ class Connection:
         """Open a second session and close `old` once the new one has warmed up; retry while it does not."""
         self._rotation_requested.clear()
         self._log.info("rotation started", reason=reason)
-        delays = self._new_delays()
         kept = logs.Episode(self._log, "rotation failed", "rotation attempts ended")
         try:
-            await self._open_successor(old, reason, old_ended, delays, kept)
+            await self._open_successor(old, reason, old_ended, kept)
         finally:
             kept.end(reason=reason)
 
     async def _open_successor(
-        self,
-        old: Session,
-        reason: str,
-        old_ended: "asyncio.Task[Closed]",
-        delays: Iterator[float],
-        kept: logs.Episode,
+        self, old: Session, reason: str, old_ended: "asyncio.Task[Closed]", kept: logs.Episode
     ) -> None:
+        delays = self._parts.new_delays()
         while not old_ended.done():
             retry_seconds = self._retry_after - self._parts.monotonic()
             if retry_seconds > 0:
@@ -302,6 +296,3 @@ class Connection:
         self._parts.counters.failures[reason] += 1
         self._state, self._reason = "waiting", message
         return next(delays)
-
-    def _new_delays(self) -> Iterator[float]:
-        return backoff.delays(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, self._parts.rng)

@@ -4,9 +4,11 @@ A module of its own, as pool and connections share it.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from marketfeed_service import backoff
 from marketfeed_workers.connection.transports.socket import OpenSocket
 from marketfeed_workers.connection.warm_up import StreamStates
 from marketfeed_workers.counters import Counters
@@ -14,6 +16,9 @@ from marketfeed_workers.rate_limit import AttemptBudget
 from marketfeed_workers.settings import WorkerSettings
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.venue import Venue
+
+FIRST_DELAY_SECONDS: Final = 0.25
+MAX_DELAY_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +35,7 @@ class ConnectionParts:
     now_us: Callable[[], int]
     monotonic: Callable[[], float]
     rng: random.Random
+
+    def new_delays(self) -> Iterator[float]:
+        """Return the delays between attempts to connect, from the first one."""
+        return backoff.delays(FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, self.rng)
