@@ -25,7 +25,7 @@ from marketfeed_workers.connection.transports.picows_socket import open_socket
 from marketfeed_workers.counters import Counters, StreamCounters
 from marketfeed_workers.kafka.publisher import Publisher
 from marketfeed_workers.rate_limit import AttemptBudget
-from marketfeed_workers.stream import pipeline as pipelines
+from marketfeed_workers.stream import id_resets
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.venues.errors import Unreachable
 from marketfeed_workers.venues.registry import VENUES
@@ -252,7 +252,7 @@ async def test_outage_in_which_ids_may_have_passed_the_newest_known_is_marked(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, outage_seconds: float, newest: int, may_have: bool
 ) -> None:
     """New ids of a symbol with low ids counted as a gap after an outage of less than a minute."""
-    monkeypatch.setattr(pipelines, "OUTAGE_SECONDS", outage_seconds)
+    monkeypatch.setattr(id_resets, "OUTAGE_SECONDS", outage_seconds)
     flow, new = rig.pipeline.add_symbol("AAA"), rig.pipeline.add_symbol("BBB")
     flow.sequence.resume_after(newest, [])
     flow.last_trade_time_us = 1
