@@ -21,9 +21,14 @@ MAX_POLL_INTERVAL_MS: Final = 300_000
 """Maximum duration of a rebalance callback; longer if the session timeout is."""
 _DESCRIBE_SECONDS: Final = 10.0
 _REFRESH_SECONDS: Final = 1.0
-STALE: Final = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._NOENT)
-"""Errors of stale metadata: the client sent a leader epoch of before a broker's restart, or has metadata of a broker
-that had not loaded its topics yet. After these errors of ListOffsets librdkafka does not refresh its metadata, so every
+STALE: Final = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError._NOENT,
+)
+"""Errors of stale metadata: the client sent a leader epoch of before a broker's restart, or has metadata of a topic
+before it was recreated or loaded. After these errors of ListOffsets librdkafka does not refresh its metadata, so every
 later request fails, too (seen with librdkafka 2.16 after a broker was killed)."""
 _STALE_SECONDS: Final = 5.0
 """How long metadata is refreshed: brokers get the metadata of a new leader one after another."""
