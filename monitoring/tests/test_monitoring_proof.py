@@ -32,6 +32,8 @@ NO_MATCH_ON = {
     "compose": {"component=~": "no target has a component; the scrape job identifies the service"},
 }
 """Selectors of rules that match nothing in one of the two environments, by a part of their text."""
+OF_THE_VERSION_BEFORE = "verdict=~"
+"""A part of the selectors for services of the previous version, which alerts read for one version."""
 
 
 def panel_queries(stage: Stage) -> Iterator[tuple[Board, Panel, Query]]:
@@ -67,7 +69,7 @@ def empty_rules(server: Prometheus, name: str, stage: Stage) -> list[str]:
         for alert in ALERTS
         if not (stage.without_operator and alert.group == "operator")
         for selector in matched_series(alert.expr)
-        if not any(part in selector for part in NO_MATCH_ON[name])
+        if not any(part in selector for part in (*NO_MATCH_ON[name], OF_THE_VERSION_BEFORE))
         if not server.instant(selector)
     ]
 
