@@ -115,4 +115,13 @@ def merged(ranges: Iterable[IdRange]) -> list[IdRange]:
 
 def of_ids(ids: Iterable[int]) -> list[IdRange]:
     """Return the ranges of exactly `ids`."""
-    return merged(IdRange(each, each) for each in ids)
+    result: list[IdRange] = []
+    first = last = None
+    for each in sorted(ids):
+        if first is None or last is None:
+            first = each
+        elif each > last + 1:
+            result.append(IdRange(first, last))
+            first = each
+        last = each
+    return [*result, IdRange(first, last)] if first is not None and last is not None else result

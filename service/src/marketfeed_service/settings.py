@@ -121,20 +121,19 @@ def read(settings: type[S], environment: Mapping[str, str]) -> S:
     Raises:
         SettingsError: one line for each variable that is missing or invalid.
     """
+    renamed = old_names(settings, environment)
     source = EnvSettingsSource(settings)
     source.env_vars = {
         name.lower(): value.strip()
-        for name, value in environment.items()
+        for name, value in (*environment.items(), *((new, environment[old]) for old, new in renamed.items()))
         if name == name.upper() and value.strip()
     }
-    for old, new in old_names(settings, environment).items():
-        source.env_vars = {**source.env_vars, new.lower(): environment[old].strip()}
     given = source()
     try:
         return settings(**given)
     except ValidationError as error:
         lines = [_problem(settings, dict(problem), given) for problem in error.errors(include_url=False)]
-        for old, new in old_names(settings, environment).items():
+        for old, new in renamed.items():
             lines = [line.replace(f"{new}=", f"{old} (renamed {new})=", 1) for line in lines]
         raise SettingsError("\n".join(lines)) from None
 

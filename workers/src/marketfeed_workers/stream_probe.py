@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from marketfeed_wire import Trade
-from marketfeed_workers.stream.id_series import MS_US
+from marketfeed_workers.stream.id_series import SeriesDecision, decide_by_newest
 from marketfeed_workers.stream.liveness import StreamLiveness
 from marketfeed_workers.stream.pipeline import Pipeline
 from marketfeed_workers.stream.symbol_flow import SymbolFlow
@@ -74,11 +74,10 @@ class StreamProbe:
             known_us = flow.newest_time_us
             if known_us is None and isinstance(reference, Trade):
                 known_us = reference.trade_time_us
-            return (
-                newest.trade_id < max(known)
-                and known_us is not None
-                and newest.trade_time_us > known_us + MS_US
-            )
+            if known_us is None:
+                return False
+            decision = decide_by_newest(newest, known_us, max(known), is_missing=False)
+            return decision is SeriesDecision.RESTARTED
         # Quotes have no id in REST: any other best bid or ask is newer.
         known_quote = reference if reference is not None else flow.best_quote()
         if known_quote is None and flow.last_quote is not None:
@@ -92,7 +91,7 @@ class StreamProbe:
                 return  # from before the subscription, and nothing was published before
             self._pipeline.fetched.publish(flow, Fetched([reference, newest], [], "trades"))
         elif newest.trade_id < flow.sequence.newest:
-            self._pipeline.fetched.suspect_reset(flow)
+            self._pipeline.resets.suspect(flow)
             return
         else:
             self._pipeline.fetched.publish(flow, Fetched([newest], [], "trades"))

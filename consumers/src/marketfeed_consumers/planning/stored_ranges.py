@@ -9,10 +9,11 @@ The id of a row that retention has deleted stays inside the span and is not miss
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
+from marketfeed_service.id_ranges import of_ids
 from marketfeed_wire import MAX_ID, Trade
 
 Key: TypeAlias = tuple[str, str, int]
@@ -132,7 +133,7 @@ def _spread(ranges: StoredRanges, by_id: Mapping[int, Trade], ordered: Iterable[
     unstored = _unstored(ranges)
     starts = [span.first_id for span in unstored]
     new: list[Trade] = []
-    for first, last in _runs(ordered):
+    for first, last in of_ids(ordered):
         at = max(bisect_right(starts, first) - 1, 0)
         while at < len(unstored) and unstored[at].first_id <= last:
             span = unstored[at]
@@ -148,19 +149,6 @@ def _spread(ranges: StoredRanges, by_id: Mapping[int, Trade], ordered: Iterable[
     after = _ranges_with(ranges, unstored, new)
     before_set, after_set = set(ranges.missing), set(after.missing)
     return Deduplicated(new, after, sorted(after_set - before_set), sorted(before_set - after_set))
-
-
-def _runs(ordered: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Return the runs of consecutive ids in `ordered`, which is ascending: first and last id of each."""
-    first = last = None
-    for one in ordered:
-        if last is None or one != last + 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = one
-        last = one
-    if first is not None and last is not None:
-        yield first, last
 
 
 def _unstored(ranges: StoredRanges) -> list[MissingRange]:

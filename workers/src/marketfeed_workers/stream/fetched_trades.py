@@ -36,11 +36,6 @@ class FetchedTrades:
         self._resets = resets
         self._rejected = rejected
 
-    def suspect_reset(self, flow: SymbolFlow) -> None:
-        """Have REST verify whether the venue has reset the ids: it has trades of a lower id and a later time."""
-        flow.is_gap_unverified = flow.has_late_rows = True
-        self._resets.on_suspected_reset()
-
     def publish(self, flow: SymbolFlow, fetched: Fetched) -> int:
         """Publish fetched trades; return the number of ids that are no longer missing."""
         if self._parts.flows.get(flow.symbol) is not flow:
@@ -54,7 +49,7 @@ class FetchedTrades:
             return 0
         if _is_of_new_series(flow, fetched, self._parts.clock.time_us()):
             # Published, they would fill gaps of the old series. If they do belong to it they are fetched again.
-            self.suspect_reset(flow)
+            self._resets.suspect(flow)
             return 0
         missing_before = flow.missing
         known = [trade for trade in fetched.trades if flow.sequence.is_known(trade.trade_id)]

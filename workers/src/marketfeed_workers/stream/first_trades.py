@@ -37,13 +37,7 @@ class FirstTrades:
         """
         flow.first_trades.append(trade)
         if len(flow.first_trades) == 1 and flow.first_id is None:
-            checkpoint = Checkpoint(
-                self._parts.venue, flow.symbol, trade.trade_id - 1, now_us, id_series=flow.id_series
-            )
-            key = checkpoint_key(self._parts.venue, flow.symbol, flow.id_series)
-            record: Record = {"value": encode(checkpoint), "key": key}
-            begun = partial(self._parts.due.append, partial(self.publish, flow))
-            self._parts.publisher.publish(self._parts.counters.progress, [record], now_us, {}, begun)
+            self.publish_start(flow, trade.trade_id, now_us, partial(self.publish, flow))
         elif len(flow.first_trades) >= MAX_FIRST_TRADES:
             self._parts.due.append(partial(self.publish, flow))
 

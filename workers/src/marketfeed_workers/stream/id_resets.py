@@ -60,6 +60,11 @@ class IdResets:
         self._first_trades = first_trades
         self._process = process
 
+    def suspect(self, flow: SymbolFlow) -> None:
+        """Have REST verify whether the venue has reset the ids: it has trades of a lower id and a later time."""
+        flow.is_gap_unverified = flow.has_late_rows = True
+        self.on_suspected_reset()
+
     def confirm_series(self, flow: SymbolFlow) -> None:
         """Note that REST has shown no id reset of a symbol."""
         flow.is_gap_unverified, flow.has_late_rows, flow.unverified_responses = False, False, 0
